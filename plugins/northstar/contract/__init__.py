@@ -1,0 +1,101 @@
+"""The source contract: the entities that can be landed, read once from entities.yml."""
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+OWN_TIMES = (
+    "created_at",
+    "occurred_at",
+    "valid_from",
+    "requested_at",
+    "started_at",
+    "purchased_at",
+    "applied_at",
+    "sent_at",
+    "checked_at",
+    "sampled_at",
+    "window_start",
+    "opened_at",
+    "rate_date",
+    "spend_date",
+    "as_of",
+    "earned_on",
+    "captured_on",
+    "downloaded_on",
+)
+POSTGRES_TYPES = {
+    "text": "text",
+    "int": "bigint",
+    "decimal": "numeric",
+    "bool": "boolean",
+    "timestamp": "timestamptz",
+    "date": "date",
+    "json": "json",
+}
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of an entity; `type` is a contract type, `pii` is None, 'hash' or 'drop'."""
+
+    name: str
+    type: str
+    required: bool = False
+    values: tuple | None = None
+    min: float | None = None
+    max: float | None = None
+    pii: str | None = None
+    note: str | None = None
+
+    @property
+    def postgres_type(self) -> str:
+        return POSTGRES_TYPES[self.type]
+
+
+@dataclass(frozen=True)
+class Entity:
+    """One entity of the contract, with its key, cursor and columns by name."""
+
+    name: str
+    about: str
+    key: tuple
+    cursor: str
+    columns: dict
+
+    @property
+    def own_time(self) -> str:
+        """The column that says when a row came into being (SEMANTICS, Time)."""
+        return next(name for name in OWN_TIMES if name in self.columns)
+
+    @property
+    def later_times(self) -> tuple:
+        """Timestamps that read as null while they lie at or after `as_of`."""
+        skip = {self.own_time, self.cursor, "updated_at", "received_at", "due_at"}
+        return tuple(c.name for c in self.columns.values() if c.type == "timestamp" and c.name not in skip)
+
+    @property
+    def stored_columns(self) -> dict:
+        """The columns that reach the warehouse: all but those whose personal data is dropped."""
+        return {name: column for name, column in self.columns.items() if column.pii != "drop"}
+
+
+@cache
+def entities() -> dict:
+    """All entities of the contract by name, in the contract's order."""
+    raw = yaml.safe_load((Path(__file__).parent / "entities.yml").read_text())
+    return {name: _entity(name, spec) for name, spec in raw.items()}
+
+
+def _entity(name: str, spec: dict) -> Entity:
+    columns = {}
+    for column_name, column in spec["columns"].items():
+        # an unquoted comma in a note leaves keys without a value behind
+        options = {k: v for k, v in column.items() if k != "type" and v is not None}
+        if "values" in options:
+            options["values"] = tuple(options["values"])
+        columns[column_name] = Column(column_name, column["type"], **options)
+    columns.setdefault("application", Column("application", "text"))
+    return Entity(name, spec["about"], tuple(spec["key"]), spec["cursor"], columns)

@@ -1,0 +1,51 @@
+"""The one place that opens connections to the warehouse."""
+
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import psycopg
+from psycopg.rows import dict_row
+
+from northstar import embedded
+from northstar.errors import NorthstarError
+from northstar.settings import Settings
+
+ROLES = ("loader", "transformer", "publisher", "bi_reader")
+DATABASE = "northstar"
+
+
+def uri(settings: Settings, role: str = "loader", database: str | None = None) -> str:
+    """The postgresql:// address of the warehouse as `role` ('owner' is the administrator); starts the embedded server."""
+    if settings.warehouse_url:
+        parts = urlsplit(settings.warehouse_url)
+        if role == "owner":
+            return urlunsplit(parts._replace(path=f"/{database}")) if database else settings.warehouse_url
+        place = f"{parts.hostname}:{parts.port or 5432}"
+        database, query = database or parts.path.lstrip("/") or DATABASE, f"?{parts.query}" if parts.query else ""
+    else:
+        place, query = f"127.0.0.1:{embedded.ensure_running(settings).port}", ""
+    user = "northstar_owner" if role == "owner" else role
+    return f"postgresql://{user}:{quote(password(settings, role))}@{place}/{database or DATABASE}{query}"
+
+
+def password(settings: Settings, role: str) -> str:
+    """The password of `role`: a secret of the home, or of the environment for an external warehouse."""
+    return settings.secret(f"{role}_password")
+
+
+def connect(settings: Settings, role: str = "loader", autocommit: bool = False, database: str | None = None):
+    """A psycopg connection as `role`, rows as dicts, in UTC.
+
+    Raises NorthstarError when the warehouse cannot be reached.
+    """
+    try:
+        return psycopg.connect(
+            uri(settings, role, database),
+            autocommit=autocommit,
+            row_factory=dict_row,
+            options="-c timezone=UTC",
+            application_name=f"northstar {role}",
+            connect_timeout=10,
+        )
+    except psycopg.OperationalError as exc:
+        reason = str(exc).strip().splitlines()[-1]
+        raise NorthstarError(f"cannot reach the warehouse as {role}: {reason}") from exc

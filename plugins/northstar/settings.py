@@ -1,0 +1,113 @@
+"""The one place that reads settings: arguments, environment and the home's own files."""
+
+import json
+import os
+import secrets as token
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from northstar.errors import NorthstarError
+
+ROOT = Path(__file__).resolve().parents[2]
+HOME_VERSION = 1
+
+DEFAULT_BUSINESS_RULES = {
+    "reporting_currency": "USD",
+    "renewal_gap_days": 1,
+    "gross_margin": {"default": 0.80},
+    "home_country": {"default": "US"},
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Where one installation keeps its state and how it reckons.
+
+    home: directory with all state (Postgres data, ports, secrets, logs).
+    root: the checkout (dags/, dbt_project/, expectations/).
+    warehouse_url: a Postgres to use instead of the embedded one, or None.
+    rules: business rules (reporting currency, renewal gap, margins, home countries); `home/northstar.yml` overrides.
+    """
+
+    home: Path
+    root: Path = ROOT
+    warehouse_url: str | None = None
+    rules: dict = field(default_factory=lambda: dict(DEFAULT_BUSINESS_RULES))
+
+    @property
+    def logs(self) -> Path:
+        """Directory for log files, made on first use."""
+        path = self.home / "logs"
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    @property
+    def secrets_file(self) -> Path:
+        return self.home / "secrets.json"
+
+    def secret(self, name: str) -> str:
+        """The secret called `name`: NORTHSTAR_SECRET_<NAME> from the environment, else generated once and kept 0600."""
+        from_environment = os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}")
+        if from_environment:
+            return from_environment
+        known = json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
+        if name not in known:
+            known[name] = token.token_urlsafe(24)
+            descriptor = os.open(self.secrets_file.with_suffix(".tmp"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as handle:
+                json.dump(known, handle, indent=1)
+            os.replace(self.secrets_file.with_suffix(".tmp"), self.secrets_file)
+        return known[name]
+
+
+def load_settings(home: str | Path | None = None) -> Settings:
+    """Settings of the home at `home`, else NORTHSTAR_HOME, else `.northstar` in the checkout.
+
+    Raises NorthstarError for a home that cannot be made, was made by another version, or has an unreadable northstar.yml.
+    """
+    path = Path(home or os.environ.get("NORTHSTAR_HOME") or ROOT / ".northstar").expanduser().resolve()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise NorthstarError(f"cannot make the home {path}: {exc.strerror}; choose another with --home") from exc
+    _check_version(path)
+    return Settings(home=path, warehouse_url=os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None, rules=_rules(path))
+
+
+def _check_version(home: Path) -> None:
+    marker = home / "VERSION"
+    if not marker.exists():
+        try:
+            marker.write_text(f"{HOME_VERSION}\n")
+        except OSError as exc:
+            raise NorthstarError(
+                f"cannot write to the home {home}: {exc.strerror}; choose another with --home"
+            ) from exc
+        return
+    found = marker.read_text().strip()
+    if found != str(HOME_VERSION):
+        raise NorthstarError(
+            f"the home {home} was made by version {found or '?'} and this is version {HOME_VERSION}: "
+            "use another --home, or move this one away and let a run rebuild it from its sources"
+        )
+
+
+def _rules(home: Path) -> dict:
+    rules = dict(DEFAULT_BUSINESS_RULES)
+    path = home / "northstar.yml"
+    if path.exists():
+        try:
+            given = yaml.safe_load(path.read_text()) or {}
+        except (OSError, yaml.YAMLError) as exc:
+            raise NorthstarError(
+                f"{path} is not valid YAML ({str(exc).splitlines()[0]}); correct or remove it"
+            ) from exc
+        unknown = set(given) - set(rules)
+        if unknown:
+            raise NorthstarError(
+                f"{path}: unknown setting {sorted(unknown)[0]!r}; known are {', '.join(sorted(rules))}"
+            )
+        rules.update(given)
+    return rules
