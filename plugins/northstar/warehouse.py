@@ -87,10 +87,12 @@ create table if not exists core.run_context (
 );
 create table if not exists core.touched (fact text not null, touched_at timestamptz not null);
 create index if not exists touched_fact on core.touched (fact);
+create table if not exists core.touched_periods (model text not null, grain text not null, period_start timestamptz not null);
 alter table quarantine.rows owner to loader;
 alter table staging._replaced owner to loader;
 alter table core.run_context owner to transformer;
 alter table core.touched owner to transformer;
+alter table core.touched_periods owner to transformer;
 """
 
 GRANTS = """
@@ -108,7 +110,11 @@ alter default privileges for role transformer in schema core grant select on tab
 alter default privileges for role transformer in schema marts_candidate grant select on tables to publisher;
 alter default privileges for role publisher in schema marts grant select on tables to bi_reader, transformer;
 alter default privileges for role publisher in schema marts_history grant select on tables to transformer;
-grant select on core.run_context, core.touched to publisher;
+grant select on core.run_context to publisher;
+alter role transformer set timezone = 'UTC';
+alter role loader set timezone = 'UTC';
+alter role publisher set timezone = 'UTC';
+alter role bi_reader set timezone = 'UTC';
 revoke create on schema public from public;
 """
 

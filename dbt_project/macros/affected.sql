@@ -1,0 +1,43 @@
+{# What a changed row touches, model by model (see incremental.sql). #}
+
+{% macro affected__accounts() %}
+    select distinct account_id from ({{ changed_rows('accounts') }}) as changed
+{% endmacro %}
+
+{% macro affected__event_hours() %}
+    select distinct date_trunc('hour', occurred_at) as event_hour from ({{ changed_rows('events') }}) as changed
+{% endmacro %}
+
+{% macro affected__fct_payments() %}
+    select charge_id from ({{ changed_rows('charges') }}) as changed
+    union
+    -- the attempts of one payment are numbered together
+    select siblings.charge_id
+    from ({{ changed_rows('charges') }}) as changed
+    inner join {{ source('staging', 'charges') }} as siblings
+        on coalesce(siblings.payment_id, siblings.charge_id) = coalesce(changed.payment_id, changed.charge_id)
+    union
+    select charge_id from ({{ changed_rows('refunds') }}) as changed
+    union
+    select charges.charge_id
+    from {{ source('staging', 'charges') }} as charges
+    inner join ({{ changed_rows('fx_rates') }}) as changed
+        on changed.currency = charges.currency and charges.created_at >= changed.rate_date
+{% endmacro %}
+
+{% macro affected__fct_refunds() %}
+    select refund_id from ({{ changed_rows('refunds') }}) as changed
+    union
+    select refunds.refund_id
+    from {{ source('staging', 'refunds') }} as refunds
+    inner join ({{ changed_rows('charges') }}) as changed on changed.charge_id = refunds.charge_id
+    union
+    select refunds.refund_id
+    from {{ source('staging', 'refunds') }} as refunds
+    inner join ({{ changed_rows('fx_rates') }}) as changed
+        on changed.currency = refunds.currency and refunds.created_at >= changed.rate_date
+{% endmacro %}
+
+{% macro affected__metrics_payments() %}
+    {{ affected_periods(facts=['fct_payments', 'fct_refunds'], series=['series_payments']) }}
+{% endmacro %}

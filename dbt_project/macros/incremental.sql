@@ -1,0 +1,169 @@
+{#
+How a build costs what changed.
+
+Every large model is `incremental` with the strategy `replace_affected`:
+
+1. Before the model runs, `find_affected` makes the temp table `affected_<model>` from the macro `affected__<model>`:
+   the scope (accounts, charges, hours, periods, ...) that rows changed since the last publication can touch.
+2. The model computes its rows for that scope alone (`only_affected`).
+3. The strategy compares them with what stands there for the scope. Only rows that differ are written, and they leave a trace:
+   - `core.touched`: the hours of the model's `touches` columns, old and new, which decide the periods to recompute downstream;
+   - `core.touched_periods`: for models by period, the periods in which a value changed;
+   - `_changed__<model>`: the keys, which decide affected keys downstream and what publishing has to merge.
+   The traces are kept until a version is published, so that a failed run loses nothing.
+
+A full run (`--full-refresh`) takes none of these paths; a test shows that both end in the same rows.
+#}
+
+{% macro find_affected() %}
+    {%- if execute and model.config.materialized == 'incremental' -%}
+        {%- if is_incremental() -%}
+            {%- set definition = context.get('affected__' ~ model.name) -%}
+            {%- if definition is none and model.config.get('affected_by') -%}
+                {{ exceptions.raise_compiler_error('macro affected__' ~ model.name ~ ' is missing: it says what a changed row touches') }}
+            {%- endif -%}
+            {%- if definition -%}
+                drop table if exists pg_temp.affected_{{ model.name }};
+                create temp table affected_{{ model.name }} as {{ definition() }};
+                analyze affected_{{ model.name }};
+            {%- endif -%}
+        {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
+{# A condition that keeps the affected scope in an incremental build and everything otherwise. #}
+{% macro only_affected(columns, name=none) -%}
+    {%- if is_incremental() -%}
+        ({{ columns }}) in (select {{ model.config.get('affected_by') | join(', ') }} from affected_{{ name or model.name }})
+    {%- else -%}
+        true
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro get_incremental_replace_affected_sql(arg_dict) %}
+    {%- set target = arg_dict['target_relation'] -%}
+    {%- set temp = arg_dict['temp_relation'] -%}
+    {%- set name = target.identifier -%}
+    {%- set columns = arg_dict['dest_columns'] | map(attribute='quoted') | join(', ') -%}
+    {%- set key = config.get('unique_key') -%}
+    {%- set key = ([key] if key is string else key) | join(', ') -%}
+    {%- set scope = config.get('affected_by', []) -%}
+    {%- set in_scope = '(' ~ (scope | join(', ')) ~ ') in (select ' ~ (scope | join(', ')) ~ ' from affected_' ~ name ~ ')' if scope else 'true' -%}
+
+    drop table if exists pg_temp.differing_{{ name }};
+    create temp table differing_{{ name }} as
+    (
+        select {{ columns }}, false as _is_new from (
+            select {{ columns }} from {{ target }} where {{ in_scope }}
+            except
+            select {{ columns }} from {{ temp }}
+        ) as gone
+    )
+    union all
+    (
+        select {{ columns }}, true as _is_new from (
+            select {{ columns }} from {{ temp }}
+            except
+            select {{ columns }} from {{ target }} where {{ in_scope }}
+        ) as come
+    );
+
+    {% for column in config.get('touches', []) %}
+    insert into core.touched (fact, touched_at)
+    select distinct '{{ name }}', date_trunc('hour', {{ column }}::timestamptz)
+    from differing_{{ name }} where {{ column }} is not null;
+    {% endfor %}
+    {% if 'period_start' in key %}
+    insert into core.touched_periods (model, grain, period_start)
+    select distinct '{{ name }}', grain, period_start from differing_{{ name }};
+    {% endif %}
+    create table if not exists {{ target.schema }}._changed__{{ name }} as select {{ key }} from {{ target }} where false;
+    insert into {{ target.schema }}._changed__{{ name }} select distinct {{ key }} from differing_{{ name }};
+
+    delete from {{ target }} as standing using differing_{{ name }} as differing
+    where not differing._is_new
+        {% for column in key.split(', ') %} and standing.{{ column }} = differing.{{ column }}{% endfor %};
+    insert into {{ target }} ({{ columns }})
+    select {{ columns }} from differing_{{ name }} where _is_new
+{% endmacro %}
+
+{# Rows of a landed entity that changed since the last publication, in their old and their new form:
+   landed since, replaced since, or come into existence (or come to know a later time) as as_of moved on. #}
+{% macro changed_rows(entity) -%}
+    {%- set context = run_context() -%}
+    {%- set times = entity_times()[entity] -%}
+    {%- set relation = source('staging', entity) -%}
+    select * from {{ relation }} where _batch_id > {{ context.since_batch_id }}
+    union all
+    select * from {{ relation }}
+    where _batch_id <= {{ context.since_batch_id }} and (
+        {% for column in [times.own] + times.later %}
+        {{ 'or ' if not loop.first }}({{ column }} >= timestamptz '{{ context.previous_as_of }}' and {{ column }} < timestamptz '{{ context.as_of }}')
+        {% endfor %}
+    )
+    union all
+    select old.* from staging._replaced as r, jsonb_populate_record(null::{{ relation }}, r.row) as old
+    where r.entity = '{{ entity }}' and r.batch_id > {{ context.since_batch_id }}
+{%- endmacro %}
+
+{# The keys of an upstream model whose rows changed since the last publication; no rows where it was never built incrementally. #}
+{% macro changed_keys(model_name, columns) -%}
+    {%- set upstream = ref(model_name) -%}
+    {%- if has_change_log(upstream) -%}
+    select distinct {{ columns }} from {{ upstream.schema }}._changed__{{ model_name }}
+    {%- else -%}
+    select {{ columns }} from {{ upstream }} where false
+    {%- endif -%}
+{%- endmacro %}
+
+{% macro has_change_log(relation) -%}
+    {{ return(run_query("select to_regclass('" ~ relation.schema ~ "._changed__" ~ relation.identifier ~ "') is not null as there").rows[0]['there']) }}
+{%- endmacro %}
+
+{#
+The periods that a model by period must recompute.
+
+facts: models whose touched hours decide; series: models of first appearances, whose changes touch all periods from there on;
+onward: facts for which a touched hour changes every later period too (snapshots); trailing: an interval for which cohorts
+are still open; upstream: models by period whose changed periods touch the same period here; lags: intervals after which a
+changed upstream or fact period is compared with a later one.
+#}
+{% macro affected_periods(facts=[], series=[], onward=[], trailing=none, upstream=[], lags=[]) -%}
+    {%- set context = run_context() -%}
+    with touched as (
+        select distinct g.grain, g.period_start
+        from (select distinct touched_at from core.touched where fact in ({{ quoted(facts) }})) as t
+        cross join lateral (values
+            ('hour', date_trunc('hour', touched_at)), ('day', date_trunc('day', touched_at)),
+            ('week', date_trunc('week', touched_at)), ('month', date_trunc('month', touched_at)),
+            ('quarter', date_trunc('quarter', touched_at))
+        ) as g (grain, period_start)
+        union
+        select grain, period_start from core.touched_periods where model in ({{ quoted(upstream) }})
+    ),
+    onward as (
+        select min(touched_at) as touched_from from core.touched
+        where fact in ({{ quoted(onward + series) }})
+    )
+    select p.grain, p.period_start
+    from {{ ref('periods') }} as p
+    where p.period_end > timestamptz '{{ context.previous_as_of }}'{% if trailing %} - interval '{{ trailing }}'{% endif %}
+    union
+    select p.grain, p.period_start
+    from {{ ref('periods') }} as p
+    where p.period_end > (select touched_from from onward)
+    union
+    select p.grain, p.period_start
+    from {{ ref('periods') }} as p
+    where (p.grain, p.period_start) in (select grain, period_start from touched)
+    {% for lag in lags %}
+    union
+    select p.grain, p.period_start
+    from {{ ref('periods') }} as p
+    where (p.grain, p.period_start - interval '{{ lag }}') in (select grain, period_start from touched)
+    {% endfor %}
+{%- endmacro %}
+
+{% macro quoted(names) -%}
+    {%- for name in names %}'{{ name }}'{{ ', ' if not loop.last }}{% else %}null{% endfor -%}
+{%- endmacro %}

@@ -1,0 +1,151 @@
+{#
+From facts to rows of metric_values, in three steps that every metric model shares:
+
+    cube(...)         measures of a fact by period, application and segment
+    filled(...)       the same with a row for every period since the series first appeared
+    metric_rows(...)  one row for each metric, with numerator, denominator, value, is_complete and null_reason
+
+A model names its facts, its measures and which metrics they make; grains, segments, kind and unit come from the catalogue
+(seed `metrics`, through `metric_shapes`).
+#}
+
+{% macro all_grains() %}{{ return(['hour', 'day', 'week', 'month', 'quarter']) }}{% endmacro %}
+
+{% macro grain_starts(column, grains) -%}
+    (values {% for grain in grains %}('{{ grain }}', date_trunc('{{ grain }}', {{ column }})){{ ', ' if not loop.last }}{% endfor %})
+{%- endmacro %}
+
+{# The periods that this build computes. #}
+{% macro periods_to_build(grains) -%}
+    select grain, period_start, period_end from {{ ref('periods') }}
+    where grain in ({{ quoted(grains) }}) and {{ only_affected('grain, period_start') }}
+{%- endmacro %}
+
+{# `application` and the segment columns, grouped each on its own and beside the totals. Null segment values are '(unknown)'. #}
+{% macro segment_columns(segments) -%}
+    case when grouping(r.application) = 1 then 'all' else r.application end as application,
+    {% if segments %}
+    case {% for segment in segments %}when grouping(r.{{ segment }}) = 0 then '{{ segment }}' {% endfor %}else '' end as segment,
+    case {% for segment in segments %}when grouping(r.{{ segment }}) = 0 then coalesce(r.{{ segment }}::text, '(unknown)') {% endfor %}else '' end as segment_value
+    {% else %}
+    '' as segment,
+    '' as segment_value
+    {% endif %}
+{%- endmacro %}
+
+{% macro segment_sets(segments, by='') -%}
+    {%- set prefix = by ~ ', ' if by else '' -%}
+    grouping sets (
+        ({{ prefix }}r.application), ({{ by }})
+        {%- for segment in segments %}, ({{ prefix }}r.application, r.{{ segment }}), ({{ prefix }}r.{{ segment }}){% endfor %}
+    )
+{%- endmacro %}
+
+{# relation: a CTE with `application`, the time column `at` and the segment columns; measures: {name: aggregate over r}. #}
+{% macro cube(relation, measures, segments=[], grains=none, at='happened_at') -%}
+    {%- set grains = grains or all_grains() -%}
+    select
+        g.grain,
+        g.period_start,
+        {{ segment_columns(segments) }},
+        {% for name, expression in measures.items() %}
+        {{ expression }} as {{ name }}{{ ',' if not loop.last }}
+        {% endfor %}
+    from {{ relation }} as r
+    cross join lateral {{ grain_starts('r.' ~ at, grains) }} as g (grain, period_start)
+    where {{ at_or_after_affected('r.' ~ at) }} and {{ only_affected('g.grain, g.period_start') }}
+    group by {{ segment_sets(segments, 'g.grain, g.period_start') }}
+{%- endmacro %}
+
+{% macro at_or_after_affected(column) -%}
+    {%- if is_incremental() -%}
+        {{ column }} >= (select min(period_start) from affected_{{ model.name }})
+    {%- else -%}
+        true
+    {%- endif -%}
+{%- endmacro %}
+
+{# When each application and segment value first appeared in a fact: the body of a `series_<fact>` model. #}
+{% macro first_appearances(relation, segments=[], at='happened_at') -%}
+    select
+        {{ segment_columns(segments) }},
+        min(r.{{ at }}) as first_at
+    from {{ relation }} as r
+    group by {{ segment_sets(segments) }}
+    having count(*) > 0
+{%- endmacro %}
+
+{# A row for each series and period from the series' first period on; measures are null where nothing happened. #}
+{% macro filled(cube_relation, series_relation, measures, grains=none) -%}
+    {%- set grains = grains or all_grains() -%}
+    select
+        p.grain,
+        p.period_start,
+        p.period_end,
+        s.application,
+        s.segment,
+        s.segment_value,
+        {% for name in measures %}
+        c.{{ name }}{{ ',' if not loop.last }}
+        {% endfor %}
+    from {{ series_relation }} as s
+    inner join ({{ periods_to_build(grains) }}) as p on p.period_end > s.first_at
+    left join {{ cube_relation }} as c
+        on c.grain = p.grain and c.period_start = p.period_start and c.application = s.application
+        and c.segment = s.segment and c.segment_value = s.segment_value
+{%- endmacro %}
+
+{#
+relation: columns grain, period_start, period_end, application, segment, segment_value and measures.
+metrics: {metric_id: [numerator, denominator or none, options]}; options: window_days (the cohort's window: complete when
+the period's last member has had it), null_reason (a SQL expression for nulls other than an empty base).
+Money is rounded to the minor unit here and only here (SEMANTICS, Values).
+#}
+{% macro metric_rows(relation, metrics) -%}
+    select
+        m.metric_id,
+        w.grain,
+        w.period_start,
+        w.application,
+        w.segment,
+        w.segment_value,
+        m.numerator,
+        m.denominator,
+        {{ metric_value('s.kind', 's.unit', 'm.numerator', 'm.denominator') }} as value,
+        w.period_end + make_interval(days => m.window_days) <= {{ as_of() }} as is_complete,
+        case when {{ metric_value('s.kind', 's.unit', 'm.numerator', 'm.denominator') }} is null
+            then coalesce(m.null_reason, 'empty_base') end as null_reason
+    from {{ relation }} as w
+    cross join lateral (values
+        {% for metric_id, spec in metrics.items() %}
+        {%- set options = spec[2] if spec | length > 2 else {} %}
+        ('{{ metric_id }}', ({{ spec[0] }})::numeric, ({{ spec[1] if spec[1] is not none else 'null' }})::numeric, {{ options.get('window_days', 0) }}, ({{ options.get('null_reason', 'null') }})::text){{ ',' if not loop.last }}
+        {% endfor %}
+    ) as given (metric_id, numerator, denominator, window_days, null_reason)
+    inner join {{ ref('metric_shapes') }} as s
+        on s.metric_id = given.metric_id and s.grain = w.grain and s.segment = w.segment
+    cross join lateral (
+        select
+            given.metric_id,
+            case when s.is_zero_filled then coalesce(given.numerator, 0) else given.numerator end as numerator,
+            case when s.kind in ('ratio', 'mean', 'median', 'percentile') then coalesce(given.denominator, 0) end as denominator,
+            given.window_days,
+            given.null_reason
+    ) as m
+{%- endmacro %}
+
+{# sum, count, distinct, snapshot, max: the numerator. median, percentile: the numerator where anything was measured.
+   ratio, mean: numerator / denominator, times 100 for percent. #}
+{% macro metric_value(kind, unit, numerator, denominator) -%}
+    case
+        when {{ kind }} in ('median', 'percentile') then case when {{ denominator }} > 0 then {{ numerator }} end
+        when {{ kind }} not in ('ratio', 'mean') then case when {{ unit }} = 'money' then round({{ numerator }}, 2) else {{ numerator }} end
+        when {{ unit }} = 'percent' then 100 * {{ numerator }} / nullif({{ denominator }}, 0)
+        when {{ unit }} = 'money' then round({{ numerator }} / nullif({{ denominator }}, 0), 2)
+        else {{ numerator }} / nullif({{ denominator }}, 0)
+    end
+{%- endmacro %}
+
+{% macro metric_key() %}{{ return(['metric_id', 'grain', 'period_start', 'application', 'segment', 'segment_value']) }}{% endmacro %}
+
+{% macro metric_indexes() %}{{ return([{'columns': metric_key(), 'unique': true}, {'columns': ['grain', 'period_start']}]) }}{% endmacro %}

@@ -1,0 +1,35 @@
+{# What the run decided (northstar.job.open_run): the models' only clock. #}
+{% macro run_context() %}
+    {%- if not execute -%}
+        {{ return({'run_id': 0, 'mode': 'nightly', 'as_of': '1970-01-01', 'previous_as_of': none, 'since_batch_id': 0, 'is_full': true, 'rules': {}}) }}
+    {%- endif -%}
+    {%- set rows = run_query('select run_id, mode, as_of::text as as_of, previous_as_of::text as previous_as_of, since_batch_id, is_full, rules::text as rules from core.run_context').rows -%}
+    {%- if rows | length == 0 -%}
+        {{ exceptions.raise_compiler_error('no run is open: start it with `northstar run`, which sets as_of') }}
+    {%- endif -%}
+    {%- set row = rows[0] -%}
+    {{ return({'run_id': row['run_id'], 'mode': row['mode'], 'as_of': row['as_of'], 'previous_as_of': row['previous_as_of'],
+               'since_batch_id': row['since_batch_id'], 'is_full': row['is_full'], 'rules': fromjson(row['rules'])}) }}
+{% endmacro %}
+
+{# The run's logical time, exclusive, as a literal that the planner can use. #}
+{% macro as_of() -%}
+    timestamptz '{{ run_context().as_of }}'
+{%- endmacro %}
+
+{# A business rule of the home (northstar.settings), such as renewal_gap_days. #}
+{% macro rule(name) -%}
+    {{ run_context().rules.get(name, {'renewal_gap_days': 1, 'reporting_currency': 'USD'}.get(name)) }}
+{%- endmacro %}
+
+{# A rule that may differ by application, as a SQL expression: {"default": 0.8, "coaching": 0.7}. #}
+{% macro rule_by_application(name, column, fallback) -%}
+    {%- set values = run_context().rules.get(name, {'default': fallback}) -%}
+    case {{ column }}
+        {% for application, value in values.items() if application != 'default' -%}
+            when '{{ application }}' then {{ "'" ~ value ~ "'" if value is string else value }}
+        {% endfor -%}
+        when null then null
+        else {% set default = values.get('default', fallback) %}{{ "'" ~ default ~ "'" if default is string else default }}
+    end
+{%- endmacro %}

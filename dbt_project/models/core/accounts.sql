@@ -1,0 +1,19 @@
+-- Grain: account_id. What segments and cohorts need to know of an account.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key='account_id', affected_by=['account_id'],
+    touches=['created_at', 'deleted_at'], indexes=[{'columns': ['account_id'], 'unique': true}]
+) }}
+
+select
+    account_id,
+    application,
+    account_type,
+    country,
+    acquisition_channel,
+    referred_by_account_id,
+    telemetry_opt_in,
+    email,
+    created_at,
+    deleted_at
+from {{ ref('stg_accounts') }}
+where {{ only_affected('account_id') }}

@@ -1,0 +1,31 @@
+-- Grain: charge_id or refund_id. Charges, refunds and first attempts on one time line, for the payment metrics.
+{{ config(materialized='view') }}
+
+select
+    application,
+    country,
+    failure_code,
+    created_at as happened_at,
+    (status = 'succeeded')::int as succeeded,
+    (status = 'failed')::int as failed,
+    (attempt_number > 1)::int as retries,
+    case when status = 'succeeded' then amount_reporting else 0 end as charged,
+    0::numeric as refunded,
+    (attempt_number = 1 and status = 'failed')::int as failed_first,
+    (attempt_number = 1 and status = 'failed' and is_payment_collected)::int as recovered
+from {{ ref('fct_payments') }}
+union all
+select
+    application,
+    country,
+    null as failure_code,
+    created_at as happened_at,
+    0 as succeeded,
+    0 as failed,
+    0 as retries,
+    0 as charged,
+    amount_reporting as refunded,
+    0 as failed_first,
+    0 as recovered
+from {{ ref('fct_refunds') }}
+where status = 'succeeded'

@@ -1,0 +1,20 @@
+-- Grain: application, event_hour, event_name, tool. How many events happened; `tool` is '' but for tool.invoked.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['application', 'event_hour', 'event_name', 'tool'], affected_by=['event_hour'], touches=['event_hour'],
+    indexes=[{'columns': ['event_hour']}]
+) }}
+
+with events as (
+    {{ events_in_hours('event_hour') }}
+)
+
+select
+    application,
+    date_trunc('hour', occurred_at) as event_hour,
+    event_name,
+    case when event_name = 'tool.invoked' then coalesce(properties ->> 'tool', '(unknown)') else '' end as tool,
+    count(*) as events,
+    count(*) filter (where event_name = 'tool.invoked' and properties ->> 'status' = 'error') as failed_events
+from events
+group by 1, 2, 3, 4

@@ -1,0 +1,32 @@
+-- Grain: metric_id, grain, segment. The catalogue's rows, one for each grain and segment ('' is the total).
+with metrics as (
+    select * from {{ ref('metrics') }}
+),
+
+grains as (
+    select
+        metric_id,
+        trim(grain) as grain
+    from metrics
+    cross join unnest(string_to_array(grains, ',')) as grain
+),
+
+segments as (
+    select
+        metric_id,
+        trim(segment) as segment
+    from metrics
+    cross join unnest(string_to_array(coalesce(segments, ''), ';') || array['']) as segment
+)
+
+select distinct
+    metrics.metric_id,
+    grains.grain,
+    segments.segment,
+    metrics.domain,
+    metrics.kind,
+    metrics.unit,
+    metrics.kind in ('sum', 'count', 'distinct', 'snapshot', 'ratio', 'mean') as is_zero_filled
+from metrics
+inner join grains on metrics.metric_id = grains.metric_id
+inner join segments on metrics.metric_id = segments.metric_id

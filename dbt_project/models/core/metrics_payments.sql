@@ -1,0 +1,39 @@
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Cash, payments and their failures.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+) }}
+{% set measures = {
+    'charged': 'sum(r.charged)',
+    'refunded': 'sum(r.refunded)',
+    'succeeded': 'sum(r.succeeded)',
+    'failed': 'sum(r.failed)',
+    'retries': 'sum(r.retries)',
+    'failed_first': 'sum(r.failed_first)',
+    'recovered': 'sum(r.recovered)',
+} %}
+
+with flows as (
+    select * from {{ ref('cash_flows') }}
+),
+
+series as (
+    select * from {{ ref('series_payments') }}
+),
+
+measured as (
+    {{ cube('flows', measures, ['country', 'failure_code']) }}
+),
+
+complete as (
+    {{ filled('measured', 'series', measures) }}
+)
+
+{{ metric_rows('complete', {
+    'cash_collected': ['coalesce(charged, 0) - coalesce(refunded, 0)', none],
+    'refund_rate': ['refunded', 'charged'],
+    'payment_success_rate': ['succeeded', 'succeeded + failed'],
+    'payment_failure_rate': ['failed', 'succeeded + failed'],
+    'payment_recovery_rate': ['recovered', 'failed_first'],
+    'payment_retries': ['retries', none],
+}) }}

@@ -1,0 +1,71 @@
+-- Grain: charge_id. Each payment attempt, with its place among the attempts of its payment and what was refunded of it.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key='charge_id', affected_by=['charge_id'],
+    touches=['created_at'], indexes=[{'columns': ['charge_id'], 'unique': true}, {'columns': ['created_at']}]
+) }}
+
+with charges as (
+    select * from {{ ref('stg_charges') }}
+    where {{ only_affected('charge_id') }}
+),
+
+siblings as (
+    select
+        charge_id,
+        coalesce(payment_id, charge_id) as payment_id,
+        status,
+        row_number() over attempts as attempt_number,
+        first_value(created_at) over attempts as first_attempt_at,
+        first_value(status) over attempts as first_attempt_status,
+        bool_or(status = 'succeeded') over (partition by coalesce(payment_id, charge_id)) as is_payment_collected
+    from {{ ref('stg_charges') }}
+    {% if is_incremental() %}
+    where coalesce(payment_id, charge_id) in (select coalesce(payment_id, charge_id) from charges)
+    {% endif %}
+    window attempts as (partition by coalesce(payment_id, charge_id) order by created_at, charge_id)
+),
+
+refunded as (
+    select
+        charge_id,
+        sum(amount) filter (where status = 'succeeded') as refunded_amount
+    from {{ ref('stg_refunds') }}
+    where {{ only_affected('charge_id') }}
+    group by charge_id
+),
+
+currencies as (
+    select * from {{ ref('currencies') }}
+),
+
+rates as (
+    select * from {{ ref('fx_daily') }}
+)
+
+select
+    charges.charge_id,
+    siblings.payment_id,
+    charges.account_id,
+    charges.application,
+    charges.subscription_id,
+    charges.booking_id,
+    charges.package_purchase_id,
+    charges.status,
+    charges.failure_code,
+    charges.country,
+    charges.created_at,
+    siblings.attempt_number,
+    siblings.first_attempt_at,
+    siblings.first_attempt_status,
+    siblings.is_payment_collected,
+    charges.amount as amount_minor,
+    charges.currency,
+    {{ reporting_rate('charges.currency', 'rates.rate') }} as rate_to_reporting,
+    {{ major_units('charges.amount', 'currencies.exponent') }} * {{ reporting_rate('charges.currency', 'rates.rate') }}
+        as amount_reporting,
+    coalesce(refunded.refunded_amount, 0)::bigint as refunded_minor
+from charges
+inner join siblings on charges.charge_id = siblings.charge_id
+left join refunded on charges.charge_id = refunded.charge_id
+left join currencies on charges.currency = currencies.currency
+left join rates on charges.currency = rates.currency and charges.created_at::date = rates.rate_on

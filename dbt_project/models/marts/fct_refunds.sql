@@ -1,0 +1,40 @@
+-- Grain: refund_id. Money given back, in the application and country of its charge.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key='refund_id', affected_by=['refund_id'],
+    touches=['created_at'], indexes=[{'columns': ['refund_id'], 'unique': true}]
+) }}
+
+with refunds as (
+    select * from {{ ref('stg_refunds') }}
+    where {{ only_affected('refund_id') }}
+),
+
+charges as (
+    select * from {{ ref('stg_charges') }}
+),
+
+currencies as (
+    select * from {{ ref('currencies') }}
+),
+
+rates as (
+    select * from {{ ref('fx_daily') }}
+)
+
+select
+    refunds.refund_id,
+    refunds.charge_id,
+    charges.account_id,
+    coalesce(charges.application, refunds.application) as application,
+    charges.country,
+    refunds.reason,
+    refunds.status,
+    refunds.created_at,
+    refunds.amount as amount_minor,
+    refunds.currency,
+    {{ major_units('refunds.amount', 'currencies.exponent') }} * {{ reporting_rate('refunds.currency', 'rates.rate') }}
+        as amount_reporting
+from refunds
+left join charges on refunds.charge_id = charges.charge_id
+left join currencies on refunds.currency = currencies.currency
+left join rates on refunds.currency = rates.currency and refunds.created_at::date = rates.rate_on

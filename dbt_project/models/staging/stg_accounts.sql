@@ -1,0 +1,18 @@
+-- Grain: account_id. Written by northstar.contract.sync from the source contract.
+select
+    account_id,
+    account_type,
+    application,
+    email,
+    country,
+    acquisition_channel,
+    referred_by_account_id,
+    telemetry_opt_in,
+    created_at,
+    case when deleted_at < {{ as_of() }} then deleted_at end as deleted_at,
+    updated_at,
+    _extra,
+    _batch_id,
+    _loaded_at
+from {{ source('staging', 'accounts') }}
+where created_at < {{ as_of() }}

@@ -1,0 +1,14 @@
+-- Grain: deployment_id. Written by northstar.contract.sync from the source contract.
+select
+    deployment_id,
+    application,
+    service,
+    started_at,
+    status,
+    case when recovered_at < {{ as_of() }} then recovered_at end as recovered_at,
+    updated_at,
+    _extra,
+    _batch_id,
+    _loaded_at
+from {{ source('staging', 'deployments') }}
+where started_at < {{ as_of() }}

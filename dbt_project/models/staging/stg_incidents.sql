@@ -1,0 +1,14 @@
+-- Grain: incident_id. Written by northstar.contract.sync from the source contract.
+select
+    incident_id,
+    application,
+    severity,
+    started_at,
+    case when acknowledged_at < {{ as_of() }} then acknowledged_at end as acknowledged_at,
+    case when resolved_at < {{ as_of() }} then resolved_at end as resolved_at,
+    updated_at,
+    _extra,
+    _batch_id,
+    _loaded_at
+from {{ source('staging', 'incidents') }}
+where started_at < {{ as_of() }}

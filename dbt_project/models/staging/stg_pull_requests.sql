@@ -1,0 +1,16 @@
+-- Grain: pull_request_id. Written by northstar.contract.sync from the source contract.
+select
+    pull_request_id,
+    application,
+    author,
+    author_is_external,
+    opened_at,
+    case when first_review_at < {{ as_of() }} then first_review_at end as first_review_at,
+    review_cycles,
+    case when merged_at < {{ as_of() }} then merged_at end as merged_at,
+    updated_at,
+    _extra,
+    _batch_id,
+    _loaded_at
+from {{ source('staging', 'pull_requests') }}
+where opened_at < {{ as_of() }}

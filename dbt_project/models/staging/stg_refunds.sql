@@ -1,0 +1,16 @@
+-- Grain: refund_id. Written by northstar.contract.sync from the source contract.
+select
+    refund_id,
+    charge_id,
+    amount,
+    currency,
+    reason,
+    status,
+    created_at,
+    updated_at,
+    application,
+    _extra,
+    _batch_id,
+    _loaded_at
+from {{ source('staging', 'refunds') }}
+where created_at < {{ as_of() }}

@@ -1,0 +1,13 @@
+-- Grain: review_id. Written by northstar.contract.sync from the source contract.
+select
+    review_id,
+    booking_id,
+    reviewer_id,
+    application,
+    rating,
+    created_at,
+    _extra,
+    _batch_id,
+    _loaded_at
+from {{ source('staging', 'reviews') }}
+where created_at < {{ as_of() }}

@@ -1,0 +1,17 @@
+-- Grain: vital_id. Written by northstar.contract.sync from the source contract.
+select
+    vital_id,
+    application,
+    page,
+    device,
+    page_load_ms,
+    lcp_ms,
+    tti_ms,
+    lighthouse_score,
+    accessibility_score,
+    occurred_at,
+    _extra,
+    _batch_id,
+    _loaded_at
+from {{ source('staging', 'web_vitals') }}
+where occurred_at < {{ as_of() }}

@@ -1,0 +1,152 @@
+"""The command line. Errors are one line; `--debug` shows their chain."""
+
+import argparse
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+from northstar.errors import NorthstarError
+from northstar.settings import load_settings
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return arguments.command(arguments) or 0
+    except NorthstarError as exc:
+        if arguments.debug:
+            raise
+        print(f"northstar: {exc}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("northstar: interrupted; the next run starts where this one was published", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--home", help="directory with all state (default: NORTHSTAR_HOME or .northstar in the checkout)")
+    common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    parser = argparse.ArgumentParser(prog="northstar", description="A metrics warehouse that can be trusted.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(name, function, text):
+        sub = commands.add_parser(name, parents=[common], help=text, description=text)
+        sub.set_defaults(command=function)
+        return sub
+
+    sub = command("run", _run, "one run of the job in this process; exit status 0 only when a version was published")
+    sub.add_argument("--source-dir", required=True, help="directory or fsspec URL with one folder for each entity")
+    sub.add_argument("--as-of", help="logical time, exclusive, such as 2025-04-01T00:00:00Z (default: this hour)")
+    sub.add_argument("--mode", choices=("nightly", "hourly"), default="nightly")
+    command("stop", _stop, "stop this home's Postgres and services")
+    sub = command("sql", _sql, "read the published marts as the read-only BI role")
+    sub.add_argument("query")
+    sub.add_argument("--format", choices=("csv", "table", "json"), default="table")
+    command("status", _status, "the published version, what runs now, what is in quarantine, what is late")
+    sub = command("rollback", _rollback, "put an earlier published version back")
+    sub.add_argument("--to", type=int, metavar="VERSION", help="the version to put back (default: the one before)")
+    sub = command("quarantine", _quarantine, "rejected rows: list them, show one, try them again after a fix")
+    sub.add_argument("action", choices=("list", "show", "replay"))
+    sub.add_argument("id", nargs="?", type=int, help="a row's number, for show")
+    sub.add_argument("--entity", help="only this entity")
+    sub = command("simulate", _simulate, "write the demonstration company's source files")
+    sub.add_argument("--out", required=True, type=Path)
+    sub.add_argument("--seed", type=int, default=1)
+    sub.add_argument("--months", type=int, default=12)
+    sub.add_argument("--accounts", type=int, default=2000)
+    sub.add_argument("--applications", nargs="+")
+    return parser
+
+
+def progress(text: str) -> None:
+    """A line on standard error, with the time, so that standard output stays the result's."""
+    print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
+
+
+def parse_time(text: str | None) -> datetime:
+    """A timestamp with a zone (or a date: its UTC midnight); None is the current hour.
+
+    Raises NorthstarError for anything else.
+    """
+    if text is None:
+        return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise NorthstarError(f"{text!r} is not a time; write it like 2025-04-01T00:00:00Z") from exc
+    if moment.tzinfo is None:
+        if "T" in text or " " in text:
+            raise NorthstarError(f"{text!r} has no time zone; write it like 2025-04-01T00:00:00Z")
+        moment = moment.replace(tzinfo=UTC)
+    return moment.astimezone(UTC)
+
+
+def _run(arguments) -> None:
+    from northstar import job
+    from northstar.headline import print_headline
+
+    settings = load_settings(arguments.home)
+    version = job.run(settings, arguments.mode, parse_time(arguments.as_of), arguments.source_dir, progress)
+    progress(f"published version {version}")
+    print_headline(settings)
+
+
+def _stop(arguments) -> None:
+    from northstar import embedded
+    from northstar.orchestration.services import stop_services
+
+    settings = load_settings(arguments.home)
+    stopped = stop_services(settings)
+    if embedded.stop(settings):
+        stopped = [*stopped, "postgres"]
+    print("stopped " + ", ".join(stopped) if stopped else "nothing was running")
+
+
+def _sql(arguments) -> None:
+    from northstar.reading import query, render
+
+    print(render(query(load_settings(arguments.home), arguments.query), arguments.format), end="")
+
+
+def _status(arguments) -> None:
+    from northstar.reading import status
+
+    print(status(load_settings(arguments.home)))
+
+
+def _rollback(arguments) -> None:
+    from northstar.publish import rollback
+
+    settings = load_settings(arguments.home)
+    version, restored = rollback(settings, arguments.to)
+    print(f"version {version} is published: the marts are as they were at version {restored}")
+
+
+def _quarantine(arguments) -> None:
+    from northstar.landing import quarantine
+    from northstar.reading import table
+
+    settings = load_settings(arguments.home)
+    if arguments.action == "list":
+        print(table(quarantine.list_rows(settings, entity=arguments.entity)))
+    elif arguments.action == "show":
+        if arguments.id is None:
+            raise NorthstarError("which row? give its number: northstar quarantine show 17")
+        for name, value in quarantine.show(settings, arguments.id).items():
+            print(f"{name}: {value}")
+    else:
+        print(quarantine.replay(settings, entity=arguments.entity))
+
+
+def _simulate(arguments) -> None:
+    from northstar.simulator import simulate
+
+    options = {"applications": tuple(arguments.applications)} if arguments.applications else {}
+    simulate(arguments.out, seed=arguments.seed, months=arguments.months, accounts=arguments.accounts, **options)
+    print(f"the company's source files are in {arguments.out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

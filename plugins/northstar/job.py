@@ -1,0 +1,341 @@
+"""The job: open a run, extract, build, audit, publish, close. The command line and the DAGs' tasks call the same functions.
+
+Between the calls a run lives in `audit.runs` and in the writer's lease, so each call may happen in a process of its own.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import threading
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+from northstar import db
+from northstar.contract import entities
+from northstar.errors import NorthstarError
+from northstar.settings import Settings
+from northstar.warehouse import bootstrap
+
+MODES = ("nightly", "hourly")
+LEASE_SECONDS = 120
+HEARTBEAT_SECONDS = 15
+
+
+def open_run(
+    settings: Settings, mode: str, as_of: datetime, sources_dir: str | None = None, trigger: str = "cli", wait: bool = False
+) -> int:
+    """Start a run and take the writer's lease; returns the run_id.
+
+    as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing.
+    Raises NorthstarError for a bad mode or time, or when another run holds the lease.
+    """
+    if mode not in MODES:
+        raise NorthstarError(f"unknown mode {mode!r}; use {' or '.join(MODES)}")
+    if as_of > datetime.now(UTC):
+        raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} lies in the future; give a time that has passed")
+    bootstrap(settings)
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        run_id = connection.execute("select nextval('audit.run_ids') as id").fetchone()["id"]
+        _take_lease(connection, run_id, trigger, wait)
+        connection.execute(
+            "update audit.runs set state = 'failed', finished_at = clock_timestamp(), "
+            "message = coalesce(message, 'the process ended without a word') where state = 'running'"
+        )
+        context = _context(connection, settings, mode, as_of)
+        connection.execute(
+            "insert into audit.runs (run_id, mode, as_of, is_full, trigger, source_dir, code_version) "
+            "values (%s, %s, %s, %s, %s, %s, %s)",
+            [run_id, mode, as_of, context["is_full"], trigger, sources_dir, code_version(settings)],
+        )
+        connection.execute(
+            "insert into core.run_context values (true, %(run_id)s, %(mode)s, %(as_of)s, %(previous_as_of)s, "
+            "%(since_batch_id)s, %(is_full)s, %(rules)s) on conflict (only_one) do update set run_id = excluded.run_id, "
+            "mode = excluded.mode, as_of = excluded.as_of, previous_as_of = excluded.previous_as_of, "
+            "since_batch_id = excluded.since_batch_id, is_full = excluded.is_full, rules = excluded.rules",
+            {"run_id": run_id, "mode": mode, "as_of": as_of, "rules": json.dumps(settings.rules), **context},
+        )
+    return run_id
+
+
+def extract(settings: Settings, run_id: int, progress=print) -> list:
+    """Land what is new in the run's sources; returns the landing's results, one for each entity."""
+    from northstar.landing import land_directory
+
+    with _stage(settings, run_id, "extract") as run:
+        if not run["source_dir"]:
+            raise NorthstarError("no source directory: give one with --source-dir")
+        results = land_directory(settings, run_id, run["source_dir"], progress=progress)
+        _demand_rows(settings, run["as_of"])
+    return results
+
+
+def build(settings: Settings, run_id: int, progress=print) -> dict:
+    """Build core and candidate marts with dbt, in this process; returns {model name: seconds}.
+
+    Raises NorthstarError when a node fails or when the manifest's nodes were not all built.
+    """
+    with _stage(settings, run_id, "build") as run:
+        arguments = ["build", "--exclude-resource-type", "unit_test"]
+        if run["is_full"]:
+            arguments.append("--full-refresh")
+        _dbt(settings, arguments)
+        return record_build(settings, run_id, dbt_target(settings), progress)
+
+
+def dbt_target(settings: Settings) -> Path:
+    """Where dbt writes its manifest and results for this home."""
+    return settings.home / "dbt" / "target"
+
+
+def dbt_env(settings: Settings) -> dict:
+    """The environment that dbt_project/profiles.yml reads."""
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(db.uri(settings, "transformer"))
+    return {
+        "NORTHSTAR_PG_HOST": parts.hostname,
+        "NORTHSTAR_PG_PORT": str(parts.port),
+        "NORTHSTAR_PG_USER": parts.username,
+        "DBT_ENV_SECRET_PG_PASSWORD": unquote(parts.password),
+        "NORTHSTAR_PG_DBNAME": parts.path.lstrip("/"),
+        "DBT_PROJECT_DIR": str(settings.root / "dbt_project"),
+        "DBT_PROFILES_DIR": str(settings.root / "dbt_project"),
+        "DBT_TARGET_PATH": str(dbt_target(settings)),
+        "DBT_LOG_PATH": str(settings.logs),
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+    }
+
+
+def _dbt(settings: Settings, arguments: list) -> None:
+    os.environ.update(dbt_env(settings))
+    from dbt.cli.main import dbtRunner
+
+    (dbt_target(settings) / "run_results.json").unlink(missing_ok=True)
+    result = dbtRunner().invoke([*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"])
+    if result.exception is not None:
+        reason = " ".join(str(result.exception).split())
+        raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
+
+
+def record_build(settings: Settings, run_id: int, target_dir: Path, progress=print) -> dict:
+    """Write dbt's results to audit.model_runs and compare them with the manifest; returns {model name: seconds}.
+
+    Raises NorthstarError naming the first failed node, or the nodes of the manifest that were not built.
+    """
+    results_file = target_dir / "run_results.json"
+    if not results_file.exists():
+        raise NorthstarError(f"dbt left no results in {target_dir}: nothing was built (its log: {settings.logs / 'dbt.log'})")
+    manifest = json.loads((target_dir / "manifest.json").read_text())
+    results = json.loads(results_file.read_text())["results"]
+    wanted = {
+        unique_id: node for unique_id, node in manifest["nodes"].items()
+        if node["resource_type"] in ("model", "seed", "test") and node["config"].get("enabled", True)
+        and node["config"].get("materialized") != "ephemeral"
+    }  # fmt: skip
+    rows = []
+    for result in results:
+        node = wanted.get(result["unique_id"], {})
+        affected = result.get("adapter_response", {}).get("rows_affected")
+        rows.append(
+            (run_id, result["unique_id"], node.get("name", result["unique_id"]), result["unique_id"].split(".")[0],
+             result["status"], round(result["execution_time"], 3), affected if affected != -1 else None,
+             (result.get("message") or "")[:2000])
+        )  # fmt: skip
+    with db.connect(settings, "transformer") as connection:
+        connection.cursor().executemany(
+            "insert into audit.model_runs values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (run_id, unique_id) "
+            "do update set status = excluded.status, seconds = excluded.seconds, rows = excluded.rows, message = excluded.message",
+            rows,
+        )
+    for row in sorted(rows, key=lambda r: -r[5])[:12]:
+        progress(f"    {row[5]:7.2f} s  {row[4]:8} {row[2]}")
+    failed = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped")]
+    if failed:
+        message = " ".join(failed[0][7].split())
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        raise NorthstarError(f"{failed[0][3]} {failed[0][2]} failed{more}: {message[:600]}")
+    missing = sorted(set(wanted) - {r[1] for r in rows if r[4] in ("success", "pass", "warn")})
+    if missing:
+        raise NorthstarError(f"the build is not complete: {len(missing)} of {len(wanted)} nodes were not built, first {missing[0]}")
+    return {r[2]: r[5] for r in rows if r[3] in ("model", "seed")}
+
+
+def audit(settings: Settings, run_id: int, progress=print) -> dict:
+    """Run the audit at both boundaries; returns {'run': n, 'passed': n, 'warned': n}.
+
+    Raises NorthstarError naming the first failed error-level check with its rows and numbers.
+    """
+    from northstar.quality import run_audit
+
+    with _stage(settings, run_id, "audit"):
+        return run_audit(settings, run_id, progress=progress)
+
+
+def publish(settings: Settings, run_id: int, progress=print) -> int:
+    """Publish the audited candidate in one transaction; returns the published version."""
+    from northstar.publish import publish_candidate
+
+    with _stage(settings, run_id, "publish"):
+        return publish_candidate(settings, run_id, progress=progress)
+
+
+def close_run(settings: Settings, run_id: int, error: str | None = None) -> None:
+    """End a run: its state, its message, and the lease."""
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        connection.execute(
+            "update audit.runs set finished_at = clock_timestamp(), message = coalesce(%s::text, message), "
+            "state = case when published_version is not null then 'published' else 'failed' end where run_id = %s",
+            [error, run_id],
+        )
+        connection.execute("delete from audit.writer_lease where run_id = %s", [run_id])
+
+
+def run(settings: Settings, mode: str, as_of: datetime, sources_dir: str | None, progress=print) -> int:
+    """One whole run in this process, as the DAGs do it; returns the published version."""
+    run_id = open_run(settings, mode, as_of, sources_dir)
+    error = None
+    try:
+        for title, stage in (("extract", extract), ("build", build), ("audit", audit), ("publish", publish)):
+            started = time.monotonic()
+            progress(f"{title} ...")
+            result = stage(settings, run_id, progress)
+            progress(f"{title} done in {time.monotonic() - started:.1f} s")
+        return result
+    except BaseException as exc:
+        error = str(exc) or type(exc).__name__
+        raise
+    finally:
+        try:
+            close_run(settings, run_id, error)
+        except NorthstarError:
+            if error is None:
+                raise
+
+
+def code_version(settings: Settings) -> str:
+    """A digest of what decides the numbers: the dbt project and the business rules."""
+    digest = hashlib.sha256(json.dumps(settings.rules, sort_keys=True).encode())
+    project = settings.root / "dbt_project"
+    for folder in ("models", "macros", "seeds"):
+        for path in sorted((project / folder).rglob("*")):
+            if path.is_file():
+                digest.update(str(path.relative_to(project)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _context(connection, settings: Settings, mode: str, as_of: datetime) -> dict:
+    """What the last publication left: from when on rows are new, and whether everything has to be rebuilt."""
+    last = connection.execute(
+        "select run_id, as_of, code_version from audit.runs where published_version is not null "
+        "order by published_version desc limit 1"
+    ).fetchone()
+    batch = connection.execute("select coalesce(max(batch_id), 0) as id from audit.landing_batches where run_id <= %s",
+                               [last["run_id"] if last else 0]).fetchone()["id"]  # fmt: skip
+    since = connection.execute(
+        "select coalesce(bool_or(is_full), false) as was_full, max(as_of) as latest from audit.runs where run_id > %s",
+        [last["run_id"] if last else 0],
+    ).fetchone()
+    is_full = (
+        mode == "nightly"
+        or last is None
+        or as_of < last["as_of"]
+        or last["code_version"] != code_version(settings)
+        or since["was_full"]
+        or (since["latest"] is not None and since["latest"] > as_of)
+    )
+    return {"previous_as_of": last["as_of"] if last else None, "since_batch_id": batch, "is_full": is_full}
+
+
+def _take_lease(connection, run_id: int, holder: str, wait: bool) -> None:
+    while True:
+        taken = connection.execute(
+            "insert into audit.writer_lease values (true, %(run)s, %(holder)s, %(host)s, %(pid)s, clock_timestamp(), "
+            "clock_timestamp() + make_interval(secs => %(ttl)s)) on conflict (only_one) do update set "
+            "run_id = excluded.run_id, holder = excluded.holder, host = excluded.host, process_id = excluded.process_id, "
+            "taken_at = excluded.taken_at, lease_until = excluded.lease_until "
+            "where writer_lease.lease_until < clock_timestamp() returning run_id",
+            {"run": run_id, "holder": holder, "host": socket.gethostname(), "ttl": LEASE_SECONDS,
+             "pid": os.getpid() if holder == "cli" else None},
+        ).fetchone()  # fmt: skip
+        if taken:
+            return
+        other = connection.execute("select * from audit.writer_lease").fetchone()
+        if other is None:
+            continue
+        if other["process_id"] and other["host"] == socket.gethostname() and not psutil.pid_exists(other["process_id"]):
+            connection.execute("delete from audit.writer_lease where run_id = %s", [other["run_id"]])
+        elif wait:
+            time.sleep(2)
+        else:
+            raise NorthstarError(
+                f"run {other['run_id']} ({other['holder']}) is writing to this warehouse since "
+                f"{other['taken_at']:%H:%M:%S} UTC; wait for it to end and run again"
+            )
+
+
+@contextmanager
+def _stage(settings: Settings, run_id: int, stage: str):
+    """Keeps the lease alive while a stage works, and writes down how it went."""
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        run = connection.execute(
+            "update audit.runs set stage = %s where run_id = %s and state = 'running' returning *", [stage, run_id]
+        ).fetchone()
+        if run is None:
+            raise NorthstarError(f"run {run_id} is not running any more; start a new one")
+    ended = threading.Event()
+    heart = threading.Thread(target=_beat, args=(settings, run_id, ended), daemon=True)
+    started = time.monotonic()
+    heart.start()
+    try:
+        yield run
+    except Exception as exc:
+        _note(settings, run_id, stage, started, f"{stage}: {exc}")
+        raise
+    else:
+        _note(settings, run_id, stage, started, None)
+    finally:
+        ended.set()
+
+
+def _note(settings: Settings, run_id: int, stage: str, started: float, message: str | None) -> None:
+    try:
+        with db.connect(settings, "transformer", autocommit=True) as connection:
+            connection.execute(
+                "update audit.runs set message = %s, stage_seconds = stage_seconds || %s where run_id = %s",
+                [message, json.dumps({stage: round(time.monotonic() - started, 2)}), run_id],
+            )
+    except NorthstarError:
+        if message is None:
+            raise
+
+
+def _beat(settings: Settings, run_id: int, ended: threading.Event) -> None:
+    while not ended.wait(HEARTBEAT_SECONDS):
+        try:
+            with db.connect(settings, "transformer", autocommit=True) as connection:
+                connection.execute(
+                    "update audit.writer_lease set lease_until = clock_timestamp() + make_interval(secs => %s) "
+                    "where run_id = %s",
+                    [LEASE_SECONDS, run_id],
+                )
+        except NorthstarError:
+            return
+
+
+def _demand_rows(settings: Settings, as_of: datetime) -> None:
+    questions = [
+        f"exists (select 1 from staging.{entity.name} where {entity.own_time} < %(as_of)s)" for entity in entities().values()
+    ]
+    with db.connect(settings, "loader") as connection:
+        found = connection.execute(f"select {' or '.join(questions)} as found", {"as_of": as_of}).fetchone()["found"]
+    if not found:
+        raise NorthstarError(
+            f"no landed row is older than as-of {as_of:%Y-%m-%dT%H:%M:%SZ}; give a later --as-of or another --source-dir"
+        )
+
+
