@@ -124,11 +124,13 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 The periods that a model by period must recompute.
 
 facts: models whose touched hours decide; series: models of first appearances, whose changes touch all periods from there on;
-onward: facts for which a touched hour changes every later period too (snapshots); trailing: an interval for which cohorts
-are still open; upstream: models by period whose changed periods touch the same period here; lags: intervals after which a
-changed upstream or fact period is compared with a later one.
+onward: facts for which a touched hour changes every later period too (snapshots); windows: days of the cohort windows, whose
+ends make periods complete; upstream: models by period whose changed periods touch the same period here; lags: intervals
+after which a changed upstream or fact period is compared with a later one; open_changes: whether a period that was open
+and still is changes even when nothing touched it.
+New periods and those that ended since the last publication are always among them.
 #}
-{% macro affected_periods(facts=[], series=[], onward=[], trailing=none, upstream=[], lags=[]) -%}
+{% macro affected_periods(facts=[], series=[], onward=[], windows=[], upstream=[], lags=[], open_changes=true) -%}
     {%- set context = run_context() -%}
     with touched as (
         select distinct g.grain, g.period_start
@@ -147,7 +149,17 @@ changed upstream or fact period is compared with a later one.
     )
     select p.grain, p.period_start
     from {{ ref('periods') }} as p
-    where p.period_end > timestamptz '{{ context.previous_as_of }}'{% if trailing %} - interval '{{ trailing }}'{% endif %}
+    where p.period_end > timestamptz '{{ context.previous_as_of }}'
+    {% if not open_changes %}
+        and (p.period_end <= timestamptz '{{ context.as_of }}' or p.period_start >= timestamptz '{{ context.previous_as_of }}')
+    {% endif %}
+    {% for window in windows %}
+    union
+    select p.grain, p.period_start
+    from {{ ref('periods') }} as p
+    where p.period_end > timestamptz '{{ context.previous_as_of }}' - interval '{{ window }} days'
+        and p.period_end <= timestamptz '{{ context.as_of }}' - interval '{{ window }} days'
+    {% endfor %}
     union
     select p.grain, p.period_start
     from {{ ref('periods') }} as p

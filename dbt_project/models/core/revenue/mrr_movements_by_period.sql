@@ -1,0 +1,47 @@
+-- Grain: grain, period_start, application, segment, segment_value. The movements of each period, by type.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
+    indexes=[{'columns': ['grain', 'period_start']}]
+) }}
+{% set grains = ['day', 'week', 'month', 'quarter'] %}
+{% set measures = {'new_accounts': "count(*) filter (where r.movement_type = 'new')"} %}
+{% for type in ['new', 'expansion', 'contraction', 'churn', 'reactivation', 'fx'] %}
+    {% do measures.update({type ~ '_amount': "sum(r.amount_exact) filter (where r.movement_type = '" ~ type ~ "')"}) %}
+{% endfor %}
+
+with movements as (
+    select
+        application,
+        plan_tier,
+        country,
+        movement_type,
+        amount_exact,
+        movement_date::timestamptz as happened_at
+    from {{ ref('mrr_movements') }}
+),
+
+series as (
+    select * from {{ ref('series_mrr') }}
+    where segment != 'account_type'
+),
+
+measured as (
+    {{ cube('movements', measures, ['plan_tier', 'country'], grains) }}
+),
+
+complete as (
+    {{ filled('measured', 'series', measures, grains) }}
+)
+
+select
+    grain,
+    period_start,
+    period_end,
+    application,
+    segment,
+    segment_value,
+    {% for name in measures %}
+    coalesce({{ name }}, 0) as {{ name }}{{ ',' if not loop.last }}
+    {% endfor %}
+from complete

@@ -1,0 +1,80 @@
+-- Grain: grain, period_start, application, segment, segment_value. The accounts that had MRR at the period's start,
+-- compared with its end. plan_tier is the tier at the start.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
+    indexes=[{'columns': ['grain', 'period_start']}]
+) }}
+{% set measures = {
+    'accounts_at_start': 'count(*)',
+    'accounts_lost': 'count(*) filter (where r.mrr_at_end = 0)',
+    'mrr_at_start': 'sum(r.mrr_at_start)',
+    'mrr_at_end': 'sum(r.mrr_at_end)',
+    'mrr_kept': 'sum(least(r.mrr_at_end, r.mrr_at_start))',
+} %}
+{% set segments = ['plan_tier', 'country', 'account_type'] %}
+
+with months as (
+    select * from {{ ref('mrr_by_account') }}
+),
+
+month_bases as (
+    select
+        application,
+        plan_tier_at_start as plan_tier,
+        country,
+        account_type,
+        month::timestamptz as happened_at,
+        mrr_at_start_exact as mrr_at_start,
+        mrr_at_end_exact as mrr_at_end
+    from months
+    where mrr_at_start_exact > 0
+),
+
+last_month as (
+    select date_trunc('month', {{ as_of() }} - interval '1 microsecond')::date as month
+),
+
+quarter_bases as (
+    select
+        opening.application,
+        opening.plan_tier_at_start as plan_tier,
+        opening.country,
+        opening.account_type,
+        opening.month::timestamptz as happened_at,
+        opening.mrr_at_start_exact as mrr_at_start,
+        coalesce(closing.mrr_at_end_exact, 0) as mrr_at_end
+    from months as opening
+    cross join last_month
+    left join months as closing
+        on opening.account_id = closing.account_id
+        and opening.application = closing.application
+        and closing.month = least((opening.month + interval '2 months')::date, last_month.month)
+    where opening.mrr_at_start_exact > 0 and opening.month = date_trunc('quarter', opening.month::timestamp)::date
+),
+
+series as (
+    select * from {{ ref('series_mrr') }}
+),
+
+measured as (
+    {{ cube('month_bases', measures, segments, ['month']) }}
+    union all
+    {{ cube('quarter_bases', measures, segments, ['quarter']) }}
+),
+
+complete as (
+    {{ filled('measured', 'series', measures, ['month', 'quarter']) }}
+)
+
+select
+    grain,
+    period_start,
+    period_end,
+    application,
+    segment,
+    segment_value,
+    {% for name in measures %}
+    coalesce({{ name }}, 0) as {{ name }}{{ ',' if not loop.last }}
+    {% endfor %}
+from complete

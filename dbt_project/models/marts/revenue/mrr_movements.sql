@@ -1,0 +1,55 @@
+-- Grain: application, account_id, movement_date, movement_type. What changed MRR, day by day.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['application', 'account_id', 'movement_date', 'movement_type'], affected_by=['account_id'],
+    touches=['movement_date'], indexes=[{'columns': ['account_id']}]
+) }}
+
+with changes as (
+    select * from {{ ref('account_mrr') }}
+    where {{ only_affected('account_id') }}
+),
+
+movements as (
+    select
+        changed_on as movement_date,
+        application,
+        account_id,
+        movement_type,
+        movement_amount as amount_exact,
+        mrr_before_at_rate as mrr_before,
+        mrr_after,
+        case when movement_type = 'churn' then plan_tier_before else plan_tier_after end as plan_tier,
+        country,
+        account_type
+    from changes
+    where movement_amount != 0
+    union all
+    select
+        changed_on,
+        application,
+        account_id,
+        'fx',
+        fx_amount,
+        mrr_before,
+        mrr_before_at_rate,
+        plan_tier_before,
+        country,
+        account_type
+    from changes
+    where fx_amount != 0
+)
+
+select
+    movement_date,
+    application,
+    account_id,
+    movement_type,
+    round(amount_exact, 2) as amount,
+    round(mrr_before, 2) as mrr_before,
+    round(mrr_after, 2) as mrr_after,
+    plan_tier,
+    country,
+    account_type,
+    amount_exact
+from movements
