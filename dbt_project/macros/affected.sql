@@ -1,9 +1,5 @@
 {# What a changed row touches, model by model (see incremental.sql). #}
 
-{% macro affected__accounts() %}
-    select distinct account_id from ({{ changed_rows('accounts') }}) as changed
-{% endmacro %}
-
 {% macro affected__event_hours() %}
     select distinct date_trunc('hour', occurred_at) as event_hour from ({{ changed_rows('events') }}) as changed
 {% endmacro %}

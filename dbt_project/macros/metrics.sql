@@ -149,3 +149,64 @@ Money is rounded to the minor unit here and only here (SEMANTICS, Values).
 {% macro metric_key() %}{{ return(['metric_id', 'grain', 'period_start', 'application', 'segment', 'segment_value']) }}{% endmacro %}
 
 {% macro metric_indexes() %}{{ return([{'columns': metric_key(), 'unique': true}, {'columns': ['grain', 'period_start']}]) }}{% endmacro %}
+
+{#
+Standing totals at each period's end from dated differences: `relation` has happened_at, application, the segments and a
+column of differences for each measure. Gives each measure as it stood at the end, and `opening_<measure>`.
+What happened before the first period that is built opens it, so an incremental build needs no earlier period.
+#}
+{% macro running_totals(relation, series, measures, segments, grains) -%}
+    select
+        grain,
+        period_start,
+        period_end,
+        application,
+        segment,
+        segment_value,
+        {% for name in measures %}
+        sum(coalesce({{ name }}, 0)) over to_date as {{ name }},
+        sum(coalesce({{ name }}, 0)) over to_date - coalesce({{ name }}, 0) + coalesce(before_{{ name }}, 0)
+            as opening_{{ name }}{{ ',' if not loop.last }}
+        {% endfor %}
+    from (
+        with built_periods as (
+            {{ periods_to_build(grains) }}
+        ),
+
+        first_periods as (
+            select grain, min(period_start) as first_start from built_periods group by grain
+        ),
+
+        clamped as (
+            select
+                f.grain,
+                greatest(date_trunc(f.grain, d.happened_at), f.first_start) as period_start,
+                d.happened_at < f.first_start as is_before,
+                d.*
+            from {{ relation }} as d
+            cross join first_periods as f
+        ),
+
+        differences as (
+            select
+                r.grain,
+                r.period_start,
+                {{ segment_columns(segments) }},
+                {% for name in measures %}
+                sum(r.{{ name }}) as {{ name }},
+                sum(r.{{ name }}) filter (where r.is_before) as before_{{ name }}{{ ',' if not loop.last }}
+                {% endfor %}
+            from clamped as r
+            group by {{ segment_sets(segments, 'r.grain, r.period_start') }}
+        )
+
+        {{ filled('differences', series, running_columns(measures), grains) }}
+    ) as complete
+    window to_date as (partition by grain, application, segment, segment_value order by period_start)
+{%- endmacro %}
+
+{% macro running_columns(measures) -%}
+    {%- set columns = [] -%}
+    {%- for name in measures -%}{%- do columns.extend([name, 'before_' ~ name]) -%}{%- endfor -%}
+    {{ return(columns) }}
+{%- endmacro %}

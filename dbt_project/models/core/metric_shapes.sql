@@ -1,6 +1,6 @@
 -- Grain: metric_id, grain, segment. The catalogue's rows, one for each grain and segment ('' is the total).
 with metrics as (
-    select * from {{ ref('metrics') }}
+    select * from {{ ref('metric_catalogue') }}
 ),
 
 grains as (

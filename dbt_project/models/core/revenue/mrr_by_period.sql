@@ -6,16 +6,9 @@
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}
 {% set grains = ['day', 'week', 'month', 'quarter'] %}
-{% set measures = {
-    'mrr': 'sum(r.mrr)',
-    'list_mrr': 'sum(r.list_mrr)',
-    'paying_accounts': 'sum(r.paying_accounts)',
-    'creator_mrr': 'sum(r.creator_mrr)',
-    'paying_creators': 'sum(r.paying_creators)',
-    'known_country_mrr': 'sum(r.known_country_mrr)',
-    'international_mrr': 'sum(r.international_mrr)',
-    'margin_mrr': 'sum(r.margin_mrr)',
-} %}
+{% set measures = [
+    'mrr', 'list_mrr', 'paying_accounts', 'creator_mrr', 'paying_creators', 'known_country_mrr', 'international_mrr', 'margin_mrr'
+] %}
 
 with states as (
     select
@@ -66,60 +59,8 @@ series as (
     select * from {{ ref('series_mrr') }}
 ),
 
-periods as (
-    {{ periods_to_build(grains) }}
-),
-
-first_periods as (
-    select
-        grain,
-        min(period_start) as first_start
-    from periods
-    group by grain
-),
-
--- what happened before the first period that is built opens it
-clamped as (
-    select
-        first_periods.grain,
-        greatest(date_trunc(first_periods.grain, differences.happened_at), first_periods.first_start) as period_start,
-        differences.happened_at < first_periods.first_start as is_opening,
-        differences.*
-    from differences
-    cross join first_periods
-),
-
-measured as (
-    select
-        r.grain,
-        r.period_start,
-        {{ segment_columns(['plan_tier', 'country', 'account_type']) }},
-        {% for name, expression in measures.items() %}
-        {{ expression }} as {{ name }},
-        {% endfor %}
-        coalesce(sum(r.mrr) filter (where r.is_opening), 0) as opened_before
-    from clamped as r
-    group by {{ segment_sets(['plan_tier', 'country', 'account_type'], 'r.grain, r.period_start') }}
-),
-
-complete as (
-    {{ filled('measured', 'series', measures.keys() | list + ['opened_before'], grains) }}
-),
-
 running as (
-    select
-        grain,
-        period_start,
-        period_end,
-        application,
-        segment,
-        segment_value,
-        {% for name in measures %}
-        sum(coalesce({{ name }}, 0)) over to_date as {{ name }},
-        {% endfor %}
-        sum(coalesce(mrr, 0)) over to_date - coalesce(mrr, 0) + coalesce(opened_before, 0) as opening_mrr
-    from complete
-    window to_date as (partition by grain, application, segment, segment_value order by period_start)
+    {{ running_totals('differences', 'series', measures, ['plan_tier', 'country', 'account_type'], grains) }}
 ),
 
 markets as (

@@ -1,0 +1,40 @@
+-- Grain: grain, period_start, application, segment, segment_value. Registered accounts at the period's end and start.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
+    indexes=[{'columns': ['grain', 'period_start']}]
+) }}
+{% set measures = ['registered_accounts', 'registered_creators'] %}
+
+with accounts as (
+    select * from {{ ref('accounts') }}
+),
+
+differences as (
+    select
+        application,
+        country,
+        account_type,
+        created_at as happened_at,
+        1 as registered_accounts,
+        (account_type = 'creator')::int as registered_creators
+    from accounts
+    union all
+    select
+        application,
+        country,
+        account_type,
+        -- an account is not deleted before it is created
+        greatest(deleted_at, created_at),
+        -1,
+        -(account_type = 'creator')::int
+    from accounts
+    where deleted_at is not null
+),
+
+series as (
+    select * from {{ ref('series_accounts') }}
+    where segment != 'acquisition_channel'
+)
+
+{{ running_totals('differences', 'series', measures, ['country', 'account_type'], ['day', 'week', 'month', 'quarter']) }}

@@ -1,0 +1,162 @@
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. What a customer costs, and the market's share.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+) }}
+
+with spend as (
+    select
+        application,
+        amount_reporting,
+        spend_on::timestamptz as happened_at
+    from {{ ref('spend_days') }}
+),
+
+spenders as (
+    {{ first_appearances('spend') }}
+),
+
+standing as (
+    select * from {{ ref('accounts_by_period') }}
+),
+
+movements as (
+    select * from {{ ref('mrr_movements_by_period') }}
+    where segment = ''
+),
+
+revenue as (
+    select * from {{ ref('metrics_revenue') }}
+    where metric_id = 'ltv' and segment = ''
+),
+
+sizes as (
+    select * from {{ ref('market_sizes') }}
+),
+
+spent as (
+    select
+        g.grain,
+        g.period_start,
+        case when grouping(spend.application) = 1 then 'all' else spend.application end as application,
+        sum(spend.amount_reporting) as amount
+    from spend
+    cross join lateral {{ grain_starts('spend.happened_at', ['month', 'quarter']) }} as g (grain, period_start)
+    group by grouping sets ((g.grain, g.period_start, spend.application), (g.grain, g.period_start))
+),
+
+cac as (
+    select
+        movements.grain,
+        movements.period_start,
+        movements.application,
+        case when spenders.application is not null then coalesce(spent.amount, 0) end as spend,
+        case when spenders.application is not null then movements.new_accounts end as new_accounts,
+        round(coalesce(spent.amount, 0) / nullif(movements.new_accounts, 0), 2) as cac
+    from movements
+    left join spenders
+        on movements.application = spenders.application
+        and spenders.first_at < movements.period_end
+    left join spent
+        on movements.grain = spent.grain
+        and movements.period_start = spent.period_start
+        and movements.application = spent.application
+    where movements.grain in ('month', 'quarter')
+),
+
+-- the newest estimate on or before the period's end
+newest_sizes as (
+    select distinct on (periods.grain, periods.period_start, sizes.application, sizes.country)
+        periods.grain,
+        periods.period_start,
+        sizes.application,
+        sizes.country,
+        sizes.addressable_accounts
+    from sizes
+    inner join {{ ref('periods') }} as periods on periods.grain = 'quarter' and sizes.estimated_on < periods.period_end
+    order by periods.grain, periods.period_start, sizes.application, sizes.country, sizes.estimated_on desc
+),
+
+-- an application's estimate for all countries beats the sum of its countries
+market_totals as (
+    select
+        grain,
+        period_start,
+        application,
+        coalesce(
+            max(addressable_accounts) filter (where country = ''), sum(addressable_accounts) filter (where country != '')
+        ) as addressable_accounts
+    from newest_sizes
+    group by grain, period_start, application
+),
+
+market as (
+    select
+        grain,
+        period_start,
+        case when grouping(application) = 1 then 'all' else application end as application,
+        '' as country,
+        sum(addressable_accounts) as addressable_accounts
+    from market_totals
+    group by grouping sets ((grain, period_start, application), (grain, period_start))
+    union all
+    select
+        grain,
+        period_start,
+        case when grouping(application) = 1 then 'all' else application end,
+        country,
+        sum(addressable_accounts)
+    from newest_sizes
+    where country != ''
+    group by grouping sets ((grain, period_start, application, country), (grain, period_start, country))
+),
+
+wide as (
+    select
+        standing.grain,
+        standing.period_start,
+        standing.period_end,
+        standing.application,
+        standing.segment,
+        standing.segment_value,
+        standing.registered_creators,
+        cac.spend,
+        cac.new_accounts,
+        cac.cac,
+        earlier.cac as cac_before,
+        revenue.value as ltv,
+        revenue.numerator as margin_per_account,
+        market.addressable_accounts
+    from standing
+    left join cac
+        on standing.grain = cac.grain
+        and standing.period_start = cac.period_start
+        and standing.application = cac.application
+        and standing.segment = ''
+    left join cac as earlier
+        on standing.grain = earlier.grain
+        and standing.period_start - interval '12 months' = earlier.period_start
+        and standing.application = earlier.application
+        and standing.segment = ''
+    left join revenue
+        on standing.grain = revenue.grain
+        and standing.period_start = revenue.period_start
+        and standing.application = revenue.application
+        and standing.segment = ''
+    left join market
+        on standing.grain = market.grain
+        and standing.period_start = market.period_start
+        and standing.application = market.application
+        and standing.segment_value = market.country
+        and standing.segment in ('', 'country')
+    where standing.grain in ('month', 'quarter')
+        and {{ only_affected('standing.grain, standing.period_start') }}
+)
+
+{{ metric_rows('wide', {
+    'cac': ['spend', 'new_accounts', {'null_reason': "case when spend is null then 'source_missing' else 'empty_base' end"}],
+    'cac_change_rate': ['cac - cac_before', 'cac_before', {'null_reason': "case when cac_before is null then 'no_earlier_value' else 'empty_base' end"}],
+    'ltv_cac_ratio': ['ltv', 'case when ltv is not null then cac end', {'null_reason': "case when ltv is null then 'no_ltv' else 'empty_base' end"}],
+    'cac_payback_months': ['cac', 'case when cac is not null then margin_per_account end'],
+    'market_share': ['registered_creators', 'addressable_accounts', {'null_reason': "case when addressable_accounts is null then 'source_missing' else 'empty_base' end"}],
+}) }}

@@ -1,0 +1,191 @@
+-- Grain: cohort_kind, application, cohort_month, months_since. Who is still there, and what they pay.
+-- activity: cohorts by registration month, retained with an activity event in the month.
+-- paying: cohorts by the month of the first MRR, retained with MRR at the month's end.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['cohort_kind', 'application', 'cohort_month', 'months_since'], affected_by=['cohort_month', 'month'],
+    indexes=[{'columns': ['cohort_month', 'month']}]
+) }}
+
+with months as (
+    select
+        period_start::date as month,
+        period_end
+    from {{ ref('periods') }}
+    where grain = 'month'
+),
+
+accounts as (
+    select * from {{ ref('accounts') }}
+),
+
+activity_sizes as (
+    select
+        case when grouping(application) = 1 then 'all' else application end as application,
+        date_trunc('month', created_at)::date as cohort_month,
+        count(*) as cohort_size
+    from accounts
+    group by grouping sets ((application, date_trunc('month', created_at)::date), (date_trunc('month', created_at)::date))
+),
+
+activity_retained as (
+    select
+        case when grouping(application) = 1 then 'all' else application end as application,
+        cohort_month,
+        month,
+        count(*) as retained_accounts
+    from {{ ref('active_months') }}
+    where {{ only_affected('cohort_month, month') }}
+    group by grouping sets ((application, cohort_month, month), (cohort_month, month))
+),
+
+first_payments as (
+    select
+        application,
+        account_id,
+        date_trunc('month', movement_date::timestamp)::date as cohort_month
+    from {{ ref('mrr_movements') }}
+    where movement_type = 'new'
+),
+
+-- company-wide, an account belongs to the cohort of its first MRR in any application
+payers as (
+    select
+        application,
+        application as source_application,
+        account_id,
+        cohort_month
+    from first_payments
+    union all
+    select
+        'all',
+        first_payments.application,
+        first_payments.account_id,
+        min(first_payments.cohort_month) over (partition by first_payments.account_id)
+    from first_payments
+),
+
+paying_sizes as (
+    select
+        application,
+        cohort_month,
+        count(distinct account_id) as cohort_size
+    from payers
+    group by application, cohort_month
+),
+
+paying_retained as (
+    select
+        payers.application,
+        payers.cohort_month,
+        mrr.month,
+        count(distinct payers.account_id) as retained_accounts,
+        sum(mrr.mrr_at_end_exact) as mrr
+    from payers
+    inner join {{ ref('mrr_by_account') }} as mrr
+        on payers.account_id = mrr.account_id
+        and payers.source_application = mrr.application
+        and mrr.mrr_at_end_exact > 0
+    where {{ only_affected('payers.cohort_month, mrr.month') }}
+    group by payers.application, payers.cohort_month, mrr.month
+),
+
+cash as (
+    select
+        account_id,
+        application,
+        created_at,
+        amount_reporting as amount
+    from {{ ref('fct_payments') }}
+    where status = 'succeeded'
+    union all
+    select
+        account_id,
+        application,
+        created_at,
+        -amount_reporting
+    from {{ ref('fct_refunds') }}
+    where status = 'succeeded'
+),
+
+cohort_cash as (
+    select
+        payers.application,
+        payers.cohort_month,
+        greatest(date_trunc('month', cash.created_at)::date, payers.cohort_month) as month,
+        sum(cash.amount * {{ rule_by_application('gross_margin', 'cash.application', 0.8) }}) as margin
+    from payers
+    inner join cash on payers.account_id = cash.account_id and payers.source_application = cash.application
+    group by 1, 2, 3
+),
+
+cells as (
+    select
+        'activity' as cohort_kind,
+        sizes.application,
+        sizes.cohort_month,
+        months.month,
+        months.period_end,
+        sizes.cohort_size,
+        coalesce(retained.retained_accounts, 0) as retained_accounts,
+        null::numeric as mrr
+    from activity_sizes as sizes
+    inner join months on sizes.cohort_month <= months.month
+    left join activity_retained as retained
+        on sizes.application = retained.application
+        and sizes.cohort_month = retained.cohort_month
+        and months.month = retained.month
+    union all
+    select
+        'paying',
+        sizes.application,
+        sizes.cohort_month,
+        months.month,
+        months.period_end,
+        sizes.cohort_size,
+        coalesce(retained.retained_accounts, 0),
+        coalesce(retained.mrr, 0)
+    from paying_sizes as sizes
+    inner join months on sizes.cohort_month <= months.month
+    left join paying_retained as retained
+        on sizes.application = retained.application
+        and sizes.cohort_month = retained.cohort_month
+        and months.month = retained.month
+),
+
+margins as (
+    select
+        sizes.application,
+        sizes.cohort_month,
+        months.month,
+        sum(coalesce(cohort_cash.margin, 0)) over (
+            partition by sizes.application, sizes.cohort_month order by months.month
+        ) / sizes.cohort_size as cumulative_margin_per_account
+    from paying_sizes as sizes
+    inner join months on sizes.cohort_month <= months.month
+    left join cohort_cash
+        on sizes.application = cohort_cash.application
+        and sizes.cohort_month = cohort_cash.cohort_month
+        and months.month = cohort_cash.month
+)
+
+select
+    cells.cohort_kind,
+    cells.application,
+    cells.cohort_month,
+    (extract(year from age(cells.month, cells.cohort_month)) * 12
+    + extract(month from age(cells.month, cells.cohort_month)))::int as months_since,
+    cells.month,
+    cells.cohort_size::bigint as cohort_size,
+    cells.retained_accounts::bigint as retained_accounts,
+    100 * cells.retained_accounts::numeric / nullif(cells.cohort_size, 0) as retention_percent,
+    round(cells.mrr, 2) as mrr,
+    case when cells.cohort_kind = 'paying' then round(margins.cumulative_margin_per_account, 2) end
+        as cumulative_margin_per_account,
+    cells.period_end <= {{ as_of() }} as is_complete
+from cells
+left join margins
+    on cells.application = margins.application
+    and cells.cohort_month = margins.cohort_month
+    and cells.month = margins.month
+where {{ only_affected('cells.cohort_month, cells.month') }}
