@@ -27,7 +27,12 @@ HEARTBEAT_SECONDS = 15
 
 
 def open_run(
-    settings: Settings, mode: str, as_of: datetime, sources_dir: str | None = None, trigger: str = "cli", wait: bool = False
+    settings: Settings,
+    mode: str,
+    as_of: datetime,
+    sources_dir: str | None = None,
+    trigger: str = "cli",
+    wait: bool = False,
 ) -> int:
     """Start a run and take the writer's lease; returns the run_id.
 
@@ -129,7 +134,9 @@ def record_build(settings: Settings, run_id: int, target_dir: Path, progress=pri
     """
     results_file = target_dir / "run_results.json"
     if not results_file.exists():
-        raise NorthstarError(f"dbt left no results in {target_dir}: nothing was built (its log: {settings.logs / 'dbt.log'})")
+        raise NorthstarError(
+            f"dbt left no results in {target_dir}: nothing was built (its log: {settings.logs / 'dbt.log'})"
+        )
     manifest = json.loads((target_dir / "manifest.json").read_text())
     results = json.loads(results_file.read_text())["results"]
     wanted = {
@@ -161,7 +168,9 @@ def record_build(settings: Settings, run_id: int, target_dir: Path, progress=pri
         raise NorthstarError(f"{failed[0][3]} {failed[0][2]} failed{more}: {message[:600]}")
     missing = sorted(set(wanted) - {r[1] for r in rows if r[4] in ("success", "pass", "warn")})
     if missing:
-        raise NorthstarError(f"the build is not complete: {len(missing)} of {len(wanted)} nodes were not built, first {missing[0]}")
+        raise NorthstarError(
+            f"the build is not complete: {len(missing)} of {len(wanted)} nodes were not built, first {missing[0]}"
+        )
     return {r[2]: r[5] for r in rows if r[3] in ("model", "seed")}
 
 
@@ -329,7 +338,8 @@ def _beat(settings: Settings, run_id: int, ended: threading.Event) -> None:
 
 def _demand_rows(settings: Settings, as_of: datetime) -> None:
     questions = [
-        f"exists (select 1 from staging.{entity.name} where {entity.own_time} < %(as_of)s)" for entity in entities().values()
+        f"exists (select 1 from staging.{entity.name} where {entity.own_time} < %(as_of)s)"
+        for entity in entities().values()
     ]
     with db.connect(settings, "loader") as connection:
         found = connection.execute(f"select {' or '.join(questions)} as found", {"as_of": as_of}).fetchone()["found"]
@@ -337,5 +347,3 @@ def _demand_rows(settings: Settings, as_of: datetime) -> None:
         raise NorthstarError(
             f"no landed row is older than as-of {as_of:%Y-%m-%dT%H:%M:%SZ}; give a later --as-of or another --source-dir"
         )
-
-

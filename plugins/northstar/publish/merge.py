@@ -1,0 +1,308 @@
+"""The merge that publishes, and the one that takes back.
+
+For each mart the rows that differ from what is published replace it; the replaced ones move to `marts_history` with the
+versions between which they were true: `_from_version` <= v < `_to_version`. Everything happens in one transaction, so a
+reader's statement sees one version; only rows are written, so no reader ever waits for a lock.
+"""
+
+import time
+
+import psycopg
+from psycopg import sql
+
+from northstar import db
+from northstar.errors import NorthstarError
+from northstar.publish.catalogue import Mart, marts
+from northstar.settings import Settings
+
+PUBLISHER_LOCK = 7_041_776
+PUBLICATIONS = """
+create table if not exists marts.publications (
+    published_version bigint primary key, run_id bigint, as_of timestamptz not null, mode text not null,
+    started_at timestamptz not null, published_at timestamptz not null default clock_timestamp(),
+    rows_changed bigint not null, checks_run integer not null, checks_passed integer not null,
+    row_counts jsonb not null, source_totals jsonb not null, restores_version bigint, code_version text
+)
+"""
+
+
+def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
+    """Merge the candidate marts into `marts` as a new version; returns its number.
+
+    Raises NorthstarError when an error-level check of the run failed, none ran, or another publisher is at work.
+    """
+    published = marts(settings)
+    with db.connect(settings, "publisher") as connection:
+        _lock(connection)
+        run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
+        checks = _passed_checks(connection, run_id)
+        connection.execute(PUBLICATIONS)
+        last = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
+        version = (last or 0) + 1
+        compare_all = run["is_full"] or _was_restored(connection, last)
+        changed, counts = 0, {}
+        for mart in published:
+            started = time.monotonic()
+            _ensure_tables(connection, mart)
+            rows = _merge(connection, mart, version, compare_all or not mart.is_logged)
+            counts[mart.name] = connection.execute(
+                sql.SQL("select count(*) as n from marts.{}").format(sql.Identifier(mart.name))
+            ).fetchone()["n"]
+            changed += rows
+            if time.monotonic() - started > 2:
+                progress(f"    {time.monotonic() - started:7.2f} s  {rows} rows of {mart.name}")
+        _record(connection, run, version, changed, checks, counts)
+    _forget_changes(settings, published)
+    return version
+
+
+def rollback(settings: Settings, to_version: int | None = None) -> tuple[int, int]:
+    """Put the marts back as they were at `to_version` (default: the version before); returns (new version, restored one).
+
+    The restored state is a new version, so that nothing of what was published is lost. Raises NorthstarError for a
+    version that was never published.
+    """
+    with db.connect(settings, "publisher") as connection:
+        _lock(connection)
+        if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] is None:
+            raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+        versions = [
+            r["published_version"]
+            for r in connection.execute("select published_version from marts.publications order by 1").fetchall()
+        ]
+        if not versions:
+            raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+        if to_version is None:
+            if len(versions) < 2:
+                raise NorthstarError(f"version {versions[-1]} is the first one; there is none before it")
+            to_version = versions[-2]
+        if to_version not in versions:
+            raise NorthstarError(f"version {to_version} was never published; there are {versions[0]} to {versions[-1]}")
+        version = versions[-1] + 1
+        names = [
+            r["table_name"]
+            for r in connection.execute(
+                "select table_name from information_schema.tables where table_schema = 'marts_history' order by 1"
+            ).fetchall()
+        ]
+        changed = sum(_restore(connection, name, to_version, version) for name in names)
+        connection.execute(
+            "insert into marts.publications (published_version, run_id, as_of, mode, started_at, rows_changed, checks_run, "
+            "checks_passed, row_counts, source_totals, restores_version, code_version) "
+            "select %s, run_id, as_of, 'rollback', clock_timestamp(), %s, checks_run, checks_passed, row_counts, "
+            "source_totals, published_version, code_version from marts.publications where published_version = %s",
+            [version, changed, to_version],
+        )
+    return version, to_version
+
+
+def _lock(connection) -> None:
+    if not connection.execute("select pg_try_advisory_xact_lock(%s) as ok", [PUBLISHER_LOCK]).fetchone()["ok"]:
+        raise NorthstarError("another publisher is at work on this warehouse; run again when it is done")
+
+
+def _passed_checks(connection, run_id: int) -> dict:
+    checks = connection.execute(
+        "select count(*) as run, count(*) filter (where success) as passed, "
+        "count(*) filter (where not success and severity = 'error') as failed from audit.checks where run_id = %s",
+        [run_id],
+    ).fetchone()
+    if checks["failed"]:
+        raise NorthstarError(f"{checks['failed']} error-level checks of run {run_id} failed; the last version stays up")
+    if not checks["run"]:
+        raise NorthstarError(f"run {run_id} was not audited; only an audited candidate is published")
+    return checks
+
+
+def _was_restored(connection, last: int | None) -> bool:
+    row = connection.execute(
+        "select restores_version from marts.publications where published_version = %s", [last]
+    ).fetchone()
+    return row is not None and row["restores_version"] is not None
+
+
+def _columns(connection, schema: str, name: str) -> dict:
+    """Column name -> type, the publisher's own columns left out."""
+    rows = connection.execute(
+        "select attname, format_type(atttypid, atttypmod) as type from pg_attribute "
+        "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
+        [f"{schema}.{name}"],
+    ).fetchall()
+    return {r["attname"]: r["type"] for r in rows if not r["attname"].startswith("_")}
+
+
+def _ensure_tables(connection, mart: Mart) -> None:
+    """Make or adapt `marts.<mart>` and `marts_history.<mart>` to the candidate's columns and describe them."""
+    wanted = _columns(connection, *mart.parts[0])
+    there = _columns(connection, "marts", mart.name)
+    name = sql.Identifier(mart.name)
+    if not there:
+        columns = sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(t)) for c, t in wanted.items())
+        connection.execute(sql.SQL("create table marts.{} ({}, _version bigint not null)").format(name, columns))
+        key = sql.SQL(", ").join(map(sql.Identifier, mart.key))
+        connection.execute(sql.SQL("create unique index on marts.{} ({})").format(name, key))
+        connection.execute(sql.SQL("create index on marts.{} using brin (_version)").format(name))
+        connection.execute(
+            sql.SQL(
+                "create table if not exists marts_history.{} ({}, _from_version bigint not null, _to_version bigint not null)"
+            ).format(name, columns)
+        )
+    for column in wanted.keys() - there.keys() if there else ():
+        for schema in ("marts", "marts_history"):
+            connection.execute(
+                sql.SQL("alter table {}.{} add column if not exists {} {}").format(
+                    sql.Identifier(schema), name, sql.Identifier(column), sql.SQL(wanted[column])
+                )
+            )
+    for column, kind in there.items():
+        if column not in wanted:
+            connection.execute(sql.SQL("alter table marts.{} drop column {}").format(name, sql.Identifier(column)))
+        elif wanted[column] != kind:
+            for schema in ("marts", "marts_history"):
+                connection.execute(
+                    sql.SQL("alter table {}.{} alter column {} type {} using {}::{}").format(
+                        sql.Identifier(schema), name, sql.Identifier(column), sql.SQL(wanted[column]),
+                        sql.Identifier(column), sql.SQL(wanted[column]),
+                    )
+                )  # fmt: skip
+    if there != wanted:
+        _describe(connection, mart, wanted)
+
+
+def _describe(connection, mart: Mart, columns: dict) -> None:
+    name = sql.Identifier(mart.name)
+    connection.execute(sql.SQL("comment on table marts.{} is {}").format(name, sql.Literal(mart.description)))
+    for column in columns:
+        connection.execute(
+            sql.SQL("comment on column marts.{}.{} is {}").format(
+                name, sql.Identifier(column), sql.Literal(mart.columns.get(column, ""))
+            )
+        )
+
+
+def _merge(connection, mart: Mart, version: int, compare_all: bool) -> int:
+    """Replace what differs; returns how many rows were removed or added."""
+    names = {
+        "mart": sql.Identifier(mart.name),
+        "columns": sql.SQL(", ").join(map(sql.Identifier, _columns(connection, "marts", mart.name))),
+        "key": sql.SQL(", ").join(map(sql.Identifier, mart.key)),
+        "same_key": sql.SQL(" and ").join(
+            sql.SQL("m.{0} = d.{0}").format(sql.Identifier(column)) for column in mart.key
+        ),
+    }
+    connection.execute("drop table if exists pg_temp.removed, pg_temp.added")
+    if compare_all:
+        candidate = sql.SQL(" union all ").join(
+            sql.SQL("select {columns} from {part}").format(part=sql.Identifier(*part), **names) for part in mart.parts
+        )
+        published = sql.SQL("select {columns} from marts.{mart}").format(**names)
+    else:
+        candidate = sql.SQL(" union all ").join(
+            _logged(connection, part, sql.Identifier(*part), names) for part in mart.parts
+        )
+        published = sql.SQL(" union all ").join(
+            _logged(connection, part, sql.Identifier("marts", mart.name), names) for part in mart.parts
+        )
+    is_first = not connection.execute(
+        sql.SQL("select exists (select 1 from marts.{mart}) as any").format(**names)
+    ).fetchone()["any"]
+    if is_first:
+        added = connection.execute(
+            sql.SQL(
+                "insert into marts.{mart} ({columns}, _version) select {columns}, {version} from ({candidate}) as c"
+            ).format(candidate=candidate, version=sql.Literal(version), **names)
+        ).rowcount
+        connection.execute(sql.SQL("analyze marts.{mart}").format(**names))
+        return added
+    for table, one, other in (("removed", published, candidate), ("added", candidate, published)):
+        connection.execute(
+            sql.SQL("create temp table {table} on commit drop as ({one}) except ({other})").format(
+                table=sql.Identifier(table), one=one, other=other
+            )
+        )
+    removed = connection.execute(
+        sql.SQL(
+            "with gone as (delete from marts.{mart} as m using removed as d where {same_key} returning m.*) "
+            "insert into marts_history.{mart} ({columns}, _from_version, _to_version) "
+            "select {columns}, _version, {version} from gone"
+        ).format(version=sql.Literal(version), **names)
+    ).rowcount
+    added = connection.execute(
+        sql.SQL("insert into marts.{mart} ({columns}, _version) select {columns}, {version} from added").format(
+            version=sql.Literal(version), **names
+        )
+    ).rowcount
+    return removed + added
+
+
+def _logged(connection, part: tuple, relation, names: dict):
+    """The rows of `relation` whose keys the build logged as changed for `part`."""
+    schema, table = part
+    log = f"_changed__{table}"
+    if connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]).fetchone()["t"] is None:
+        return sql.SQL("select {columns} from {relation} where false").format(relation=relation, **names)
+    return sql.SQL("select {columns} from {relation} where ({key}) in (select {key} from {log})").format(
+        relation=relation, log=sql.Identifier(schema, log), **names
+    )
+
+
+def _restore(connection, name: str, to_version: int, version: int) -> int:
+    columns = sql.SQL(", ").join(map(sql.Identifier, _columns(connection, "marts", name)))
+    values = {
+        "mart": sql.Identifier(name),
+        "columns": columns,
+        "to": sql.Literal(to_version),
+        "new": sql.Literal(version),
+    }
+    # what goes moves to the history after what comes was read from it
+    connection.execute("drop table if exists pg_temp.restored")
+    connection.execute(
+        sql.SQL(
+            "create temp table restored on commit drop as select {columns} from marts_history.{mart} "
+            "where _from_version <= {to} and _to_version > {to}"
+        ).format(**values)
+    )
+    removed = connection.execute(
+        sql.SQL(
+            "with gone as (delete from marts.{mart} where _version > {to} returning *) "
+            "insert into marts_history.{mart} ({columns}, _from_version, _to_version) "
+            "select {columns}, _version, {new} from gone"
+        ).format(**values)
+    ).rowcount
+    added = connection.execute(
+        sql.SQL("insert into marts.{mart} ({columns}, _version) select {columns}, {new} from restored").format(**values)
+    ).rowcount
+    return removed + added
+
+
+def _record(connection, run: dict, version: int, changed: int, checks: dict, counts: dict) -> None:
+    from psycopg.types.json import Jsonb
+
+    totals = connection.execute(
+        "select entity, sum(rows_read) as read, sum(rows_inserted) as inserted, sum(rows_updated) as updated, "
+        "sum(rows_unchanged) as unchanged, sum(rows_quarantined) as quarantined, sum(rows_refused) as refused "
+        "from audit.landing_batches where run_id = %s group by entity",
+        [run["run_id"]],
+    ).fetchall()
+    source_totals = {r.pop("entity"): {k: int(v) for k, v in r.items()} for r in totals}
+    connection.execute(
+        "insert into marts.publications (published_version, run_id, as_of, mode, started_at, rows_changed, checks_run, "
+        "checks_passed, row_counts, source_totals, code_version) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        [version, run["run_id"], run["as_of"], run["mode"], run["started_at"], changed, checks["run"], checks["passed"],
+         Jsonb(counts), Jsonb(source_totals), run["code_version"]],
+    )  # fmt: skip
+    connection.execute("update audit.runs set published_version = %s where run_id = %s", [version, run["run_id"]])
+
+
+def _forget_changes(settings: Settings, published: list[Mart]) -> None:
+    """The build's traces served their purpose. Losing this step is harmless: the next build computes a little more."""
+    try:
+        with db.connect(settings, "transformer") as connection:
+            logs = connection.execute(
+                "select format('%I.%I', schemaname, tablename) as name from pg_tables "
+                "where schemaname in ('core', 'marts_candidate') and tablename like '\\_changed\\_\\_%'"
+            ).fetchall()
+            tables = ["core.touched", "core.touched_periods", *[r["name"] for r in logs]]
+            connection.execute(f"truncate {', '.join(tables)}")
+    except psycopg.Error as exc:
+        raise NorthstarError(f"published, but the build's traces could not be cleared: {exc}") from exc

@@ -1,0 +1,112 @@
+"""Reading what is published: SQL as the BI role, the status of a home."""
+
+import csv
+import io
+import json
+
+import psycopg
+
+from northstar import db, embedded
+from northstar.errors import NorthstarError
+from northstar.settings import Settings
+
+
+def query(settings: Settings, text: str) -> tuple[list[str], list[tuple]]:
+    """Column names and rows of one statement, run as `bi_reader`.
+
+    Raises NorthstarError with Postgres's own message for a statement that fails.
+    """
+    with db.connect(settings, "bi_reader") as connection:
+        try:
+            cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
+            cursor.execute(text)
+            return [c.name for c in cursor.description or []], cursor.fetchall() if cursor.description else []
+        except psycopg.Error as exc:
+            message = exc.diag.message_primary or str(exc).splitlines()[0]
+            hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
+            raise NorthstarError(f"the query failed: {message}{hint}") from exc
+
+
+def render(result: tuple[list[str], list[tuple]], form: str) -> str:
+    """The result as csv (a header line, nulls empty), json (a list of objects) or a table."""
+    names, rows = result
+    if form == "csv":
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows([["" if v is None else _plain(v) for v in row] for row in rows])
+        return out.getvalue()
+    if form == "json":
+        return json.dumps([dict(zip(names, map(_json, row), strict=True)) for row in rows], ensure_ascii=False) + "\n"
+    return table([dict(zip(names, row, strict=True)) for row in rows], names) + "\n"
+
+
+def _plain(value):
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, dict | list):
+        return json.dumps(value)
+    return value
+
+
+def _json(value):
+    from decimal import Decimal
+
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value if isinstance(value, bool | int | float | str | dict | list | None) else _plain(value)
+
+
+def table(rows: list[dict], names: list[str] | None = None) -> str:
+    """Rows as aligned text; '(no rows)' for none."""
+    if not rows:
+        return "(no rows)"
+    names = names or list(rows[0])
+    cells = [[("" if row[n] is None else str(_plain(row[n]))).replace("\n", " ")[:80] for n in names] for row in rows]
+    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
+    lines = ["  ".join(name.ljust(width) for name, width in zip(names, widths, strict=True)).rstrip()]
+    lines.append("  ".join("-" * width for width in widths))
+    lines += ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join(lines)
+
+
+def status(settings: Settings) -> str:
+    """The home's state in a few lines: published version, checks, what runs, quarantine, what is late."""
+    if not settings.warehouse_url and not embedded.is_running(settings):
+        return f"Postgres of {settings.home} is not running; `make run` or `northstar run` starts it"
+    lines = []
+    with db.connect(settings, "transformer") as connection:
+        published = connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"]
+        last = (
+            published
+            and connection.execute(
+                "select * from marts.publications order by published_version desc limit 1"
+            ).fetchone()
+        )
+        if last:
+            lines.append(
+                f"published   version {last['published_version']} at {last['published_at']:%Y-%m-%d %H:%M:%S} UTC, "
+                f"as of {last['as_of']:%Y-%m-%d %H:%M} UTC, {last['checks_passed']} of {last['checks_run']} checks passed"
+            )
+        else:
+            lines.append("published   nothing yet")
+        run = connection.execute("select * from audit.runs order by run_id desc limit 1").fetchone()
+        if run:
+            lines.append(f"last run    {run['run_id']} ({run['mode']}, {run['trigger']}): {run['state']}"
+                         + (f", {run['message']}" if run["message"] else f", stage {run['stage']}"))  # fmt: skip
+        lease = connection.execute("select * from audit.writer_lease where lease_until > clock_timestamp()").fetchone()
+        lines.append(f"writing     run {lease['run_id']} ({lease['holder']})" if lease else "writing     nobody")
+        rejected = connection.execute(
+            "select entity, count(*) as rows from quarantine.rows where resolved_at is null group by entity order by 2 desc"
+        ).fetchall()
+        total = sum(r["rows"] for r in rejected)
+        detail = ", ".join(f"{r['entity']} {r['rows']}" for r in rejected[:6])
+        lines.append(f"quarantine  {total} rows" + (f" ({detail})" if detail else ""))
+        late = connection.execute(
+            "select check_name, observed from audit.checks where run_id = (select max(run_id) from audit.checks) "
+            "and not success and severity = 'warn' order by 1 limit 5"
+        ).fetchall()
+        lines += [f"warning     {r['check_name']}: {r['observed']}" for r in late]
+    return "\n".join(lines)
