@@ -7,6 +7,12 @@
     ref('metrics_revenue'),
     ref('metrics_accounts'),
     ref('metrics_acquisition_cost'),
+    ref('metrics_activity'),
+    ref('metrics_sessions'),
+    ref('metrics_events'),
+    ref('metrics_conversations'),
+    ref('metrics_support'),
+    ref('metrics_visitors'),
 ] %}
 {% for part in parts %}
 select

@@ -1,8 +1,4 @@
-{# What a changed row touches, model by model (see incremental.sql). #}
-
-{% macro affected__event_hours() %}
-    select distinct date_trunc('hour', occurred_at) as event_hour from ({{ changed_rows('events') }}) as changed
-{% endmacro %}
+{# What a changed row touches in the payment models (see incremental.sql). #}
 
 {% macro affected__fct_payments() %}
     select charge_id from ({{ changed_rows('charges') }}) as changed

@@ -1,0 +1,66 @@
+-- Grain: grain, period_start, application, segment, segment_value. Distinct active accounts, and the sum of their days' counts.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
+    indexes=[{'columns': ['grain', 'period_start']}]
+) }}
+{% set grains = ['day', 'week', 'month'] %}
+
+with activity as (
+    select
+        account_id,
+        application,
+        channel,
+        account_type,
+        activity_on::timestamptz as happened_at,
+        activity_on
+    from {{ ref('active_accounts') }}
+),
+
+features as (
+    select
+        feature_days.account_id,
+        feature_days.application,
+        feature_days.feature,
+        feature_days.used_on::timestamptz as happened_at
+    from {{ ref('feature_days') }} as feature_days
+    left join {{ ref('accounts') }} as accounts on feature_days.account_id = accounts.account_id
+    where accounts.deleted_at is null or feature_days.first_at < accounts.deleted_at
+),
+
+series as (
+    select * from {{ ref('series_activity') }}
+),
+
+measured as (
+    {{ cube('activity', {
+        'active_accounts': 'count(distinct r.account_id)',
+        'active_account_days': 'count(distinct (r.account_id, r.activity_on))',
+    }, ['channel', 'account_type'], grains) }}
+),
+
+using_features as (
+    {{ cube('features', {'feature_users': 'count(distinct r.account_id)'}, ['feature'], ['week', 'month']) }}
+),
+
+active as (
+    {{ filled('measured', 'series', ['active_accounts', 'active_account_days'], grains) }}
+)
+
+select
+    active.grain,
+    active.period_start,
+    active.period_end,
+    active.application,
+    active.segment,
+    active.segment_value,
+    coalesce(active.active_accounts, 0) as active_accounts,
+    coalesce(active.active_account_days, 0) as active_account_days,
+    coalesce(using_features.feature_users, 0) as feature_users
+from active
+left join using_features
+    on active.grain = using_features.grain
+    and active.period_start = using_features.period_start
+    and active.application = using_features.application
+    and active.segment = using_features.segment
+    and active.segment_value = using_features.segment_value

@@ -1,0 +1,56 @@
+-- Grain: grain, period_start, application, segment, segment_value. Accounts active in the month before, and those of them
+-- active in this month too; by the account's own application (SEMANTICS, Activity).
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
+    indexes=[{'columns': ['grain', 'period_start']}]
+) }}
+
+with months as (
+    select distinct
+        account_id,
+        coalesce(home_application, application) as application,
+        account_type,
+        date_trunc('month', activity_on::timestamptz) as month
+    from {{ ref('active_accounts') }}
+),
+
+pairs as (
+    select
+        earlier.application,
+        earlier.account_type,
+        earlier.account_id,
+        earlier.month + interval '1 month' as happened_at,
+        later.account_id is not null as was_retained
+    from months as earlier
+    left join months as later
+        on earlier.account_id = later.account_id
+        and earlier.application = later.application
+        and later.month = earlier.month + interval '1 month'
+),
+
+series as (
+    select * from {{ ref('series_retained_users') }}
+),
+
+measured as (
+    {{ cube('pairs', {
+        'active_before': 'count(distinct r.account_id)',
+        'retained': 'count(distinct r.account_id) filter (where r.was_retained)',
+    }, ['account_type'], ['month']) }}
+),
+
+complete as (
+    {{ filled('measured', 'series', ['active_before', 'retained'], ['month']) }}
+)
+
+select
+    grain,
+    period_start,
+    period_end,
+    application,
+    segment,
+    segment_value,
+    coalesce(active_before, 0) as active_before,
+    coalesce(retained, 0) as retained
+from complete

@@ -1,0 +1,27 @@
+-- Grain: application, segment, segment_value. When each series of the activity metrics begins.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
+) }}
+
+with activity as (
+    select
+        application,
+        channel,
+        account_type,
+        activity_on::timestamptz as happened_at
+    from {{ ref('active_accounts') }}
+),
+
+features as (
+    select
+        application,
+        feature,
+        used_on::timestamptz as happened_at
+    from {{ ref('feature_days') }}
+)
+
+select * from ({{ first_appearances('activity', ['channel', 'account_type']) }}) as activity_series
+union all
+select * from ({{ first_appearances('features', ['feature']) }}) as feature_series
+where segment = 'feature'

@@ -1,0 +1,15 @@
+-- Grain: application, segment, segment_value. When each series of user retention begins; application is the account's own.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
+) }}
+
+with activity as (
+    select
+        coalesce(home_application, application) as application,
+        account_type,
+        activity_on::timestamptz as happened_at
+    from {{ ref('active_accounts') }}
+)
+
+{{ first_appearances('activity', ['account_type']) }}

@@ -1,0 +1,33 @@
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. How conversations end.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+) }}
+{% set grains = ['day', 'week', 'month'] %}
+{% set measures = {
+    'conversations': 'count(*)',
+    'ended_naturally': 'count(*) filter (where r.ended_naturally)',
+} %}
+
+with conversations as (
+    select
+        *,
+        started_at as happened_at
+    from {{ ref('conversations') }}
+),
+
+series as (
+    select * from {{ ref('series_conversations') }}
+),
+
+measured as (
+    {{ cube('conversations', measures, ['channel'], grains) }}
+),
+
+complete as (
+    {{ filled('measured', 'series', measures, grains) }}
+)
+
+{{ metric_rows('complete', {
+    'conversation_completion_rate': ['ended_naturally', 'conversations'],
+}) }}

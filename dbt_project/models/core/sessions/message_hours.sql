@@ -1,0 +1,15 @@
+-- Grain: application, channel, message_hour. How many messages were sent.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['application', 'channel', 'message_hour'], affected_by=['message_hour'], touches=['message_hour'],
+    indexes=[{'columns': ['message_hour']}]
+) }}
+
+select
+    application,
+    coalesce(channel, '(unknown)') as channel,
+    date_trunc('hour', sent_at) as message_hour,
+    count(*) as messages
+from {{ ref('stg_messages') }}
+where {{ only_affected("date_trunc('hour', sent_at)") }}
+group by 1, 2, 3

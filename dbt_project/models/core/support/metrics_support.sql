@@ -1,0 +1,147 @@
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Ticket load, response, resolution, satisfaction.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+) }}
+{% set grains = ['hour', 'day', 'week', 'month'] %}
+{% set segments = ['channel', 'priority', 'category'] %}
+
+with tickets as (
+    select * from {{ ref('fct_tickets') }}
+),
+
+created as (
+    select
+        *,
+        created_at as happened_at
+    from tickets
+),
+
+responded as (
+    select
+        *,
+        first_response_at as happened_at
+    from tickets
+    where first_response_at is not null
+),
+
+escalated as (
+    select
+        *,
+        first_escalated_at as happened_at
+    from tickets
+    where first_escalated_at is not null and priority = 'urgent'
+),
+
+resolved as (
+    select
+        *,
+        resolved_at as happened_at
+    from tickets
+    where resolved_at is not null
+),
+
+scores as (
+    select * from {{ ref('support_scores') }}
+),
+
+differences as (
+    select
+        tickets.application,
+        tickets.priority,
+        transitions.happened_at,
+        transitions.difference as open_tickets
+    from {{ ref('ticket_transitions') }} as transitions
+    inner join tickets on transitions.ticket_id = tickets.ticket_id
+),
+
+series as (
+    select * from {{ ref('series_support') }}
+),
+
+priority_series as (
+    select * from series
+    where segment in ('', 'priority')
+),
+
+by_creation as (
+    {{ cube('created', {'tickets': 'count(*)'}, segments, grains) }}
+),
+
+by_response as (
+    {{ cube('responded', {
+        'responded': 'count(*)',
+        'median_response_minutes': 'percentile_cont(0.5) within group (order by r.first_response_minutes)',
+    }, segments, grains) }}
+),
+
+by_escalation as (
+    {{ cube('escalated', {
+        'escalated': 'count(*)',
+        'median_escalation_minutes': 'percentile_cont(0.5) within group (order by r.first_escalation_minutes)',
+    }, segments, grains) }}
+),
+
+by_resolution as (
+    {{ cube('resolved', {
+        'resolved': 'count(*)',
+        'resolved_at_once': 'count(*) filter (where r.public_agent_replies = 1 and r.reopenings = 0)',
+        'reopened': 'count(*) filter (where r.reopenings > 0)',
+        'median_resolution_hours': 'percentile_cont(0.5) within group (order by r.resolution_hours)',
+    }, segments, grains) }}
+),
+
+by_score as (
+    {{ cube('scores', {
+        'csat_score': "sum(r.score) filter (where r.kind = 'support_csat')",
+        'csat_responses': "count(r.score) filter (where r.kind = 'support_csat')",
+        'help_center_score': "sum(r.score) filter (where r.kind = 'help_center')",
+        'help_center_responses': "count(r.score) filter (where r.kind = 'help_center')",
+        'served_itself': 'sum(r.served_itself)',
+    }, [], grains) }}
+),
+
+complete as (
+    {{ filled('by_creation', 'series', ['tickets'], grains) }}
+),
+
+wide as (
+    select
+        complete.*,
+        by_response.responded,
+        by_response.median_response_minutes,
+        by_escalation.escalated,
+        by_escalation.median_escalation_minutes,
+        by_resolution.resolved,
+        by_resolution.resolved_at_once,
+        by_resolution.reopened,
+        by_resolution.median_resolution_hours,
+        by_score.csat_score,
+        by_score.csat_responses,
+        by_score.help_center_score,
+        by_score.help_center_responses,
+        by_score.served_itself
+    from complete
+    left join by_response using (grain, period_start, application, segment, segment_value)
+    left join by_escalation using (grain, period_start, application, segment, segment_value)
+    left join by_resolution using (grain, period_start, application, segment, segment_value)
+    left join by_score using (grain, period_start, application, segment, segment_value)
+),
+
+standing as (
+    {{ running_totals('differences', 'priority_series', ['open_tickets'], ['priority'], ['day', 'week']) }}
+)
+
+{{ metric_rows('wide', {
+    'ticket_volume': ['tickets', none],
+    'first_response_time': ['median_response_minutes', 'responded'],
+    'resolution_time': ['median_resolution_hours', 'resolved'],
+    'escalation_time': ['median_escalation_minutes', 'escalated'],
+    'first_contact_resolution_rate': ['resolved_at_once', 'resolved'],
+    'ticket_reopen_rate': ['reopened', 'resolved'],
+    'support_csat': ['csat_score', 'csat_responses'],
+    'self_service_rate': ['served_itself', 'coalesce(served_itself, 0) + coalesce(tickets, 0)'],
+    'help_center_quality': ['help_center_score', 'help_center_responses'],
+}) }}
+union all
+select * from ({{ metric_rows('standing', {'open_tickets': ['open_tickets', none]}) }}) as standing_rows

@@ -1,0 +1,30 @@
+-- Grain: kind, source_id. What customers say of support, and the help centre's visits.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=['kind', 'source_id'],
+    affected_by=['source_id'], touches=['happened_at'], indexes=[{'columns': ['happened_at']}]
+) }}
+
+select
+    survey as kind,
+    response_id as source_id,
+    application,
+    responded_at as happened_at,
+    score,
+    0 as served_itself
+from {{ ref('stg_survey_responses') }}
+where survey in ('support_csat', 'help_center')
+    -- a driver's score is not the overall one
+    and question is null
+    and score is not null
+    and responded_at is not null
+    and {{ only_affected('response_id') }}
+union all
+select
+    'help_center_visit',
+    visit_id,
+    application,
+    occurred_at,
+    null,
+    (not led_to_ticket)::int
+from {{ ref('stg_help_center_visits') }}
+where {{ only_affected('visit_id') }}

@@ -1,0 +1,22 @@
+-- Grain: anonymous_id, account_id, linked_on. The days on which an anonymous visitor was seen to be an account.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['anonymous_id', 'account_id', 'linked_on'], affected_by=['linked_on', 'anonymous_id'],
+    indexes=[{'columns': ['anonymous_id']}]
+) }}
+
+with events as (
+    {{ events_in_hours('linked_on', '1 day') }}
+)
+
+select
+    anonymous_id,
+    account_id,
+    occurred_at::date as linked_on,
+    min(occurred_at) as first_at,
+    max(occurred_at) as last_at
+from events
+where anonymous_id is not null
+    and account_id is not null
+    and {{ only_affected('occurred_at::date, anonymous_id') }}
+group by 1, 2, 3

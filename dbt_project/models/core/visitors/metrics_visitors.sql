@@ -1,0 +1,28 @@
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Visitors who landed.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+) }}
+{% set grains = ['day', 'week', 'month'] %}
+
+with landings as (
+    select
+        *,
+        occurred_at as happened_at
+    from {{ ref('visitor_events') }}
+    where event_name = 'page.landing'
+),
+
+series as (
+    select * from {{ ref('series_visitors') }}
+),
+
+measured as (
+    {{ cube('landings', {'visitors': 'count(distinct r.visitor_id)'}, ['country'], grains) }}
+),
+
+complete as (
+    {{ filled('measured', 'series', ['visitors'], grains) }}
+)
+
+{{ metric_rows('complete', {'landing_page_visitors': ['visitors', none]}) }}

@@ -1,0 +1,10 @@
+-- Grain: funnel. When the first visitor entered each funnel.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=['funnel'], touches=['first_at']
+) }}
+
+select
+    funnel,
+    min(entered_at) as first_at
+from {{ ref('funnel_entries') }}
+group by funnel

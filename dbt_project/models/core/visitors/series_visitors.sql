@@ -1,0 +1,16 @@
+-- Grain: application, segment, segment_value. When each series of landing visitors begins.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
+) }}
+
+with landings as (
+    select
+        application,
+        country,
+        occurred_at as happened_at
+    from {{ ref('visitor_events') }}
+    where event_name = 'page.landing'
+)
+
+{{ first_appearances('landings', ['country']) }}

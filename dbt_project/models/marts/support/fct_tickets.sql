@@ -1,0 +1,84 @@
+-- Grain: ticket_id. Support tickets that count (no spam, deleted or merged ones) with their response and resolution.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key='ticket_id', affected_by=['ticket_id'],
+    touches=['created_at', 'first_response_at', 'first_escalated_at', 'resolved_at'],
+    indexes=[{'columns': ['ticket_id'], 'unique': true}, {'columns': ['created_at']}]
+) }}
+
+with tickets as (
+    select * from {{ ref('stg_tickets') }}
+    where status not in ('spam', 'deleted', 'merged') and {{ only_affected('ticket_id') }}
+),
+
+events as (
+    select * from {{ ref('stg_ticket_events') }}
+    where {{ only_affected('ticket_id') }}
+),
+
+transitions as (
+    select * from {{ ref('ticket_transitions') }}
+    where {{ only_affected('ticket_id') }}
+),
+
+replies as (
+    select
+        ticket_id,
+        -- only people's public answers stop the clock
+        min(occurred_at) filter (where event_type = 'public_reply' and actor_type = 'agent') as first_response_at,
+        count(*) filter (where event_type = 'public_reply' and actor_type = 'agent') as public_agent_replies,
+        min(occurred_at) filter (where event_type = 'escalated') as first_escalated_at,
+        count(*) filter (where event_type = 'reopened') as reopenings,
+        max(occurred_at) filter (where event_type = 'reopened') as last_reopened_at,
+        max(occurred_at) filter (where event_type = 'solved') as last_solved_at
+    from events
+    group by ticket_id
+),
+
+states as (
+    select
+        ticket_id,
+        sum(difference) = 1 as is_open,
+        max(happened_at) filter (where difference = -1) as last_ended_at
+    from transitions
+    group by ticket_id
+),
+
+resolved as (
+    select
+        tickets.*,
+        replies.first_response_at,
+        replies.first_escalated_at,
+        coalesce(replies.public_agent_replies, 0) as public_agent_replies,
+        coalesce(replies.reopenings, 0) as reopenings,
+        states.is_open,
+        case
+            when states.is_open then null
+            -- solved again after the last reopening; else it was closed without a solve
+            when replies.last_solved_at >= coalesce(replies.last_reopened_at, replies.last_solved_at)
+                then replies.last_solved_at
+            else states.last_ended_at
+        end as resolved_at
+    from tickets
+    inner join states on tickets.ticket_id = states.ticket_id
+    left join replies on tickets.ticket_id = replies.ticket_id
+)
+
+select
+    ticket_id,
+    account_id,
+    application,
+    channel,
+    category,
+    priority,
+    status,
+    created_at,
+    first_response_at,
+    first_escalated_at,
+    resolved_at,
+    is_open,
+    public_agent_replies,
+    reopenings,
+    extract(epoch from first_response_at - created_at) / 60 as first_response_minutes,
+    extract(epoch from first_escalated_at - created_at) / 60 as first_escalation_minutes,
+    extract(epoch from resolved_at - created_at) / 3600 as resolution_hours
+from resolved
