@@ -1,0 +1,347 @@
+"""From raw batches to the contract's types: pure functions on Arrow arrays, no database, no files.
+
+`normalise` gives the good rows, typed, and for every other row all the reasons why it is none. Work is done on whole
+columns; Python loops only over distinct values (json, hashes) and over rows that are already known to be bad.
+"""
+
+import hashlib
+import hmac
+from dataclasses import dataclass
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from northstar.contract import Column, Entity, entities
+
+ARROW_TYPES = {
+    "text": pa.string(),
+    "int": pa.int64(),
+    "decimal": pa.decimal128(38, 12),
+    "bool": pa.bool_(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "date": pa.date32(),
+    "json": pa.string(),
+}
+INTEGER = r"^[+-]?\d{1,18}(\.0*)?$"
+DECIMAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+TIMESTAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)$"
+ZONELESS = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
+DATE = r"^\d{4}-\d{2}-\d{2}([T ]00:00:00(\.0+)?(Z|\+00:00)?)?$"
+TRUE, FALSE = ["true", "t", "yes", "y", "1", "1.0"], ["false", "f", "no", "n", "0", "0.0"]
+EARLIEST = 1990
+HASHED = "hashed:"
+
+
+@dataclass
+class Normalised:
+    """`rows`: the good rows in the landed table's columns and `_extra`; `bad`: (line, reasons, raw row) of the others."""
+
+    rows: pa.RecordBatch
+    bad: list
+    refused: int
+
+
+def landed_schema(entity: Entity) -> pa.Schema:
+    """The Arrow schema of the rows that go to `staging.<entity>`: its stored columns and `_extra` (json text)."""
+    fields = [pa.field(c.name, ARROW_TYPES[c.type]) for c in entity.stored_columns.values()]
+    return pa.schema([*fields, pa.field("_extra", pa.string())])
+
+
+def personal_columns() -> dict:
+    """Lower-case names that stand for personal data in any entity, with what to do ('hash' or 'drop')."""
+    found = {}
+    for entity in entities().values():
+        for column in entity.columns.values():
+            if column.pii and found.get(column.name) != "drop":
+                found[column.name] = column.pii
+    return found
+
+
+def keyed_hash(value: str, key: str) -> str:
+    """HMAC-SHA256 of an identifier, trimmed and in lower case, as hex."""
+    if value.startswith(HASHED):
+        return value[len(HASHED) :]
+    return hmac.new(key.encode(), value.strip().lower().encode(), hashlib.sha256).hexdigest()
+
+
+def without_personal_data(row: dict, key: str) -> dict:
+    """A raw row that may be stored: identifiers hashed, other personal data left out."""
+    personal, kept = personal_columns(), {}
+    for name, value in row.items():
+        treatment = personal.get(str(name).lower())
+        if treatment is None:
+            kept[name] = value
+        elif treatment == "hash" and value is not None:
+            kept[name] = HASHED + keyed_hash(str(value), key)
+    return kept
+
+
+def normalise(entity: Entity, batch: pa.RecordBatch, pii_key: str) -> Normalised:
+    """Type and check a raw batch (columns by name, `_line`) against `entity`."""
+    count, masks, typed = batch.num_rows, [], {}
+    names = set(batch.schema.names)
+    for column in entity.columns.values():
+        raw = batch.column(column.name) if column.name in names else pa.nulls(count, pa.string())
+        array, problems = _column(column, raw)
+        masks += problems
+        typed[column.name] = array
+    typed["application"] = pc.fill_null(typed["application"], "default")
+    masks += _row_checks(entity, typed)
+    bad_mask = _any([mask for mask, _ in masks], count)
+    good = pc.invert(bad_mask)
+    refused = 0
+    if "consent" in typed:
+        withheld = pc.fill_null(pc.equal(typed["consent"], False), False)
+        # a refused row is not kept anywhere, not even when it is bad
+        refused = pc.sum(withheld).as_py() or 0
+        good = pc.and_(good, pc.invert(withheld))
+        bad_mask = pc.and_(bad_mask, pc.invert(withheld))
+    bad = _bad_rows(batch, masks, bad_mask, pii_key)
+    unknown = [n for n in batch.schema.names if n not in entity.columns and n != "_line"]
+    arrays = []
+    for column in entity.stored_columns.values():
+        array = typed[column.name]
+        arrays.append(_hashed(array, pii_key) if column.pii == "hash" else array)
+    arrays.append(_extra(batch, unknown, pii_key))
+    rows = pa.RecordBatch.from_arrays(arrays, schema=landed_schema(entity))
+    if refused or bad:
+        rows = rows.filter(good)
+    return Normalised(rows, bad, refused)
+
+
+def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list]:
+    if pa.types.is_dictionary(raw.type):
+        raw = raw.dictionary_decode()
+    if pa.types.is_null(raw.type):
+        raw = pa.nulls(len(raw), pa.string())
+    array, invalid = CASTS[column.type](raw)
+    problems = []
+    if invalid is not None and pc.any(invalid).as_py():
+        problems.append((invalid, lambda v: _reason(column, v)))
+    if column.required:
+        missing = pc.is_null(raw)
+        if pc.any(missing).as_py():
+            problems.append((missing, f"{column.name}: required"))
+    if column.values:
+        strange = pc.invert(pc.is_in(array, pa.array([*column.values, None], pa.string())))
+        if pc.any(strange).as_py():
+            problems.append((strange, lambda v: f"{column.name}: {_short(v)} is not one of {', '.join(column.values)}"))
+    for bound, compare, word in ((column.min, pc.less, "less"), (column.max, pc.greater, "more")):
+        if bound is not None:
+            outside = pc.fill_null(compare(array, pa.scalar(bound).cast(array.type)), False)
+            if pc.any(outside).as_py():
+                problems.append((outside, lambda v, b=bound, w=word: f"{column.name}: {_short(v)} is {w} than {b:g}"))
+    return array, [(mask, reason if isinstance(reason, str) else (column.name, reason)) for mask, reason in problems]
+
+
+def _row_checks(entity: Entity, typed: dict) -> list:
+    own = typed[entity.own_time]
+    early = pc.fill_null(pc.less(pc.year(own), EARLIEST), False)
+    checks = [(early, f"{entity.own_time}: before {EARLIEST}")] if pc.any(early).as_py() else []
+    if "valid_to" in typed:
+        backwards = pc.fill_null(pc.less(typed["valid_to"], typed["valid_from"]), False)
+        if pc.any(backwards).as_py():
+            checks.append((backwards, "valid_to: before valid_from"))
+    return checks
+
+
+def _reason(column: Column, value) -> str:
+    kind = {"int": "a whole number", "decimal": "a number", "bool": "true or false", "json": "valid JSON"}.get(column.type)
+    if column.type == "timestamp":
+        zoneless = pc.match_substring_regex(pa.array([str(value)]), ZONELESS)[0].as_py()
+        kind = "a time with a zone" if zoneless else "an ISO 8601 time"
+    elif column.type == "date":
+        kind = "a date like 2025-01-31"
+    elif column.type == "text":
+        return f"{column.name}: text with a null byte"
+    return f"{column.name}: {_short(value)} is not {kind}"
+
+
+def _short(value) -> str:
+    text = str(value).replace("\x00", "\\0")
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def _any(masks: list, count: int) -> pa.Array:
+    if not masks:
+        return pa.array([False] * count, pa.bool_()) if count else pa.array([], pa.bool_())
+    result = masks[0]
+    for mask in masks[1:]:
+        result = pc.or_(result, mask)
+    return result
+
+
+def _bad_rows(batch: pa.RecordBatch, masks: list, bad_mask: pa.Array, pii_key: str) -> list:
+    if not masks or not pc.any(bad_mask).as_py():
+        return []
+    raw = batch.filter(bad_mask).to_pylist()
+    flags = [(mask.filter(bad_mask).to_pylist(), reason) for mask, reason in masks]
+    personal, found = personal_columns(), []
+    for index, row in enumerate(raw):
+        reasons = []
+        for hits, reason in flags:
+            if not hits[index]:
+                continue
+            if isinstance(reason, str):
+                reasons.append(reason)
+            else:
+                name, describe = reason
+                # the value of a personal column must not show up in the reason
+                reasons.append(f"{name}: not acceptable" if name in personal else describe(row.get(name)))
+        line = row.pop("_line")
+        found.append((line, reasons, without_personal_data(row, pii_key)))
+    return found
+
+
+def _hashed(array: pa.Array, key: str) -> pa.Array:
+    encoded = array.dictionary_encode()
+    hashes = [None if v is None else keyed_hash(v, key) for v in encoded.dictionary.to_pylist()]
+    return pa.array(hashes, pa.string()).take(encoded.indices)
+
+
+def _extra(batch: pa.RecordBatch, unknown: list, key: str) -> pa.Array:
+    if not unknown:
+        return pa.nulls(batch.num_rows, pa.string())
+    values = []
+    for row in batch.select(unknown).to_pylist():
+        kept = without_personal_data({k: v for k, v in row.items() if v is not None}, key)
+        kept = {k: v[len(HASHED) :] if isinstance(v, str) and v.startswith(HASHED) else v for k, v in kept.items()}
+        values.append(orjson.dumps(kept, default=str).decode().replace("\\u0000", "") if kept else None)
+    return pa.array(values, pa.string())
+
+
+def _strings(raw: pa.Array) -> pa.Array:
+    if pa.types.is_string(raw.type):
+        return raw
+    if pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type):
+        return pa.array([None if v is None else v.decode("utf-8", "replace") for v in raw.to_pylist()], pa.string())
+    if pa.types.is_nested(raw.type):
+        return pa.array([None if v is None else orjson.dumps(v, default=str).decode() for v in raw.to_pylist()], pa.string())
+    return raw.cast(pa.string())
+
+
+def _keep(strings: pa.Array, valid: pa.Array) -> pa.Array:
+    return pc.if_else(valid, strings, pa.scalar(None, strings.type))
+
+
+def _parse(strings: pa.Array, valid: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
+    """Cast what the pattern accepted; what the cast still refuses (month 13) is found by halving."""
+    array, refused = _cast_halving(_keep(strings, valid), kind)
+    invalid = pc.and_(pc.invert(valid), pc.is_valid(strings))
+    if refused:
+        flags = [False] * len(strings)
+        for index in refused:
+            flags[index] = True
+        invalid = pc.or_(invalid, pa.array(flags, pa.bool_()))
+    return array, invalid
+
+
+def _cast_halving(strings: pa.Array, kind: pa.DataType, offset: int = 0) -> tuple[pa.Array, list]:
+    try:
+        return strings.cast(kind), []
+    except pa.ArrowInvalid:
+        if len(strings) == 1:
+            return pa.nulls(1, kind), [offset]
+        middle = len(strings) // 2
+        left, bad_left = _cast_halving(strings.slice(0, middle), kind, offset)
+        right, bad_right = _cast_halving(strings.slice(middle), kind, offset + middle)
+        return pa.concat_arrays([left, right]), bad_left + bad_right
+
+
+def _match(strings: pa.Array, pattern: str) -> pa.Array:
+    return pc.fill_null(pc.match_substring_regex(strings, pattern), False)
+
+
+def _to_text(raw: pa.Array) -> tuple[pa.Array, pa.Array]:
+    strings = _strings(raw)
+    return strings, pc.fill_null(pc.match_substring(strings, "\x00"), False)
+
+
+def _to_int(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    if pa.types.is_integer(raw.type) and raw.type != pa.uint64():
+        return raw.cast(pa.int64()), None
+    strings = pc.utf8_trim_whitespace(_strings(raw))
+    valid = _match(strings, INTEGER)
+    return _parse(pc.replace_substring_regex(strings, r"\.0*$", ""), valid, pa.int64())
+
+
+def _to_decimal(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    if pa.types.is_integer(raw.type):
+        raw = raw.cast(pa.string())
+    strings = pc.utf8_trim_whitespace(_strings(raw))
+    valid = _match(strings, DECIMAL)
+    try:
+        array = _keep(strings, valid).cast(ARROW_TYPES["decimal"])
+        return array, pc.and_(pc.invert(valid), pc.is_valid(strings))
+    except pa.ArrowInvalid:
+        wide, invalid = _parse(strings, valid, pa.decimal256(76, 38))
+        rounded = pc.round(wide, 12, "half_towards_infinity")
+        try:
+            return rounded.cast(ARROW_TYPES["decimal"]), invalid
+        except pa.ArrowInvalid:
+            array, refused = _cast_halving(rounded, ARROW_TYPES["decimal"])
+            flags = pa.array([i in set(refused) for i in range(len(array))], pa.bool_())
+            return array, pc.or_(invalid, flags)
+
+
+def _to_bool(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    if pa.types.is_boolean(raw.type):
+        return raw, None
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(_strings(raw)))
+    yes = pc.is_in(words, pa.array(TRUE))
+    no = pc.is_in(words, pa.array(FALSE))
+    known = pc.or_(yes, no)
+    return pc.if_else(known, yes, pa.scalar(None, pa.bool_())), pc.and_(pc.invert(known), pc.is_valid(words))
+
+
+def _to_timestamp(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    kind = ARROW_TYPES["timestamp"]
+    if pa.types.is_timestamp(raw.type):
+        return (pc.assume_timezone(raw.cast(pa.timestamp("us"), safe=False), "UTC") if raw.type.tz is None else raw.cast(kind, safe=False)), None
+    if pa.types.is_date(raw.type):
+        return pc.assume_timezone(raw.cast(pa.timestamp("us")), "UTC"), None
+    strings = pc.utf8_trim_whitespace(_strings(raw))
+    valid = _match(strings, TIMESTAMP)
+    return _parse(pc.replace_substring_regex(strings, r"(\.\d{6})\d+", r"\1"), valid, kind)
+
+
+def _to_date(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    if pa.types.is_date(raw.type):
+        return raw.cast(pa.date32()), None
+    if pa.types.is_timestamp(raw.type):
+        return raw.cast(pa.timestamp("us"), safe=False).cast(pa.date32(), safe=False), None
+    strings = pc.utf8_trim_whitespace(_strings(raw))
+    valid = _match(strings, DATE)
+    return _parse(pc.utf8_slice_codeunits(strings, 0, 10), valid, pa.date32())
+
+
+def _to_json(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    strings = _strings(raw)
+    encoded = strings.dictionary_encode()
+    ok = [v is None or _is_json(v) for v in encoded.dictionary.to_pylist()]
+    if all(ok):
+        return strings, None
+    valid = pc.fill_null(pa.array(ok, pa.bool_()).take(encoded.indices), True)
+    return _keep(strings, valid), pc.invert(valid)
+
+
+def _is_json(text: str) -> bool:
+    if "\\u0000" in text or "\x00" in text:
+        return False
+    try:
+        orjson.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+CASTS = {
+    "text": _to_text,
+    "int": _to_int,
+    "decimal": _to_decimal,
+    "bool": _to_bool,
+    "timestamp": _to_timestamp,
+    "date": _to_date,
+    "json": _to_json,
+}

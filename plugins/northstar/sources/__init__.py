@@ -1,0 +1,1 @@
+"""Connectors: one module for each source system. They yield raw Arrow batches; landing validates and stores them."""

@@ -1,0 +1,265 @@
+"""The `files` connector: csv, csv.gz, jsonl, jsonl.gz and parquet files below a local directory or an fsspec URL.
+
+A file is read as a stream of raw record batches: the file's own columns (text for csv and jsonl, typed for parquet) and
+`_line`, the record's ordinal among the well-formed ones. Memory is bounded by the block size, whatever the file's size.
+"""
+
+import csv
+import io
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import fsspec
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from northstar.errors import NorthstarError
+
+SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+BLOCK_BYTES = 4 << 20
+ROWS = 65_536
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a source: where it is and what tells whether it changed."""
+
+    path: str
+    url: str
+    size: int
+    fingerprint: str
+
+
+@dataclass
+class Rejected:
+    """A record that is not well-formed, with its fields as far as they could be told apart."""
+
+    reason: str
+    row: dict
+    line: int | None = None
+
+
+@dataclass
+class CsvOptions:
+    """How a csv file is written."""
+
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    null_values: tuple = ("",)
+
+
+@dataclass
+class Reading:
+    """One pass over a file: `batches` yields the raw batches, `rejected` fills while they are consumed."""
+
+    file: SourceFile
+    options: CsvOptions = field(default_factory=CsvOptions)
+    rejected: list = field(default_factory=list)
+    columns: list = field(default_factory=list)
+    ragged: int = 0
+
+    @property
+    def kind(self) -> str:
+        name = self.file.path.lower()
+        return "parquet" if name.endswith(".parquet") else "jsonl" if ".jsonl" in name else "csv"
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The file's raw batches.
+
+        Raises NorthstarError, naming the file, for one that cannot be read as what its name says.
+        """
+        name = self.file.path
+        try:
+            yield from {"csv": self._csv, "jsonl": self._jsonl, "parquet": self._parquet}[self.kind]()
+        except (EOFError, zlib.error) as exc:
+            raise NorthstarError(f"{name}: the compressed file is cut short or damaged; deliver it again") from exc
+        except UnicodeDecodeError as exc:
+            raise NorthstarError(f"{name}: not {exc.encoding} at byte {exc.start}; deliver it as UTF-8") from exc
+        except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as exc:
+            raise NorthstarError(f"{name}: {_explain(exc, self.options)}") from exc
+
+    def lines_of(self, ordinals: set[int]) -> dict[int, int]:
+        """Physical line numbers (1-based) of well-formed csv records by ordinal; other formats count lines as they go."""
+        if self.kind == "jsonl":
+            return {}
+        if self.kind == "parquet" or not (ordinals or self.ragged):
+            return {ordinal: ordinal + 1 for ordinal in ordinals}
+        found, ordinal, previous, last = {}, 0, 0, max(ordinals, default=-1)
+        with _open(self.file) as raw, io.TextIOWrapper(raw, self.options.encoding, errors="replace", newline="") as text:
+            reader = csv.reader(text, delimiter=self.options.delimiter)
+            header = None
+            ragged = []
+            for record in reader:
+                line, previous = previous + 1, reader.line_num
+                if not record:
+                    continue
+                if header is None:
+                    header = record
+                elif len(record) != len(header):
+                    ragged.append((line, record))
+                else:
+                    if ordinal in ordinals:
+                        found[ordinal] = line
+                    ordinal += 1
+                if ordinal > last and len(ragged) >= self.ragged:
+                    break
+        for line, record in ragged[: self.ragged]:
+            reason = f"{len(record)} fields where the header has {len(header)}"
+            self.rejected.append(Rejected(reason, dict(zip(header, record, strict=False)), line))
+        return found
+
+    def _csv(self) -> Iterator[pa.RecordBatch]:
+        self.columns = self._header()
+        if not self.columns:
+            return
+        utf8 = self.options.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+        with _open(self.file) as raw:
+            reader = pa_csv.open_csv(
+                pa.PythonFile(raw, mode="r"),
+                read_options=pa_csv.ReadOptions(
+                    block_size=BLOCK_BYTES, use_threads=False, encoding="utf8" if utf8 else self.options.encoding
+                ),
+                parse_options=pa_csv.ParseOptions(
+                    delimiter=self.options.delimiter, newlines_in_values=True, invalid_row_handler=self._skip
+                ),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types={name: pa.string() for name in self.columns},
+                    null_values=list(self.options.null_values),
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=True,
+                ),
+            )
+            yield from _numbered(reader)
+
+    def _skip(self, row) -> str:
+        self.ragged += 1
+        return "skip"
+
+    def _header(self) -> list[str]:
+        with _open(self.file) as raw:
+            start = raw.read(BLOCK_BYTES).decode(self.options.encoding, errors="replace").lstrip("\ufeff")
+        header = next((r for r in csv.reader(io.StringIO(start), delimiter=self.options.delimiter) if r), [])
+        header = [name.strip() for name in header]
+        repeated = sorted({name for name in header if header.count(name) > 1})
+        if repeated:
+            raise NorthstarError(f"{self.file.path}: the header names column {repeated[0]!r} twice; give each its own name")
+        return header
+
+    def _jsonl(self) -> Iterator[pa.RecordBatch]:
+        ordinal, records, lines = 0, [], []
+        for ordinal, line in enumerate(self._lines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                record = orjson.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("not an object")
+            except ValueError as exc:
+                self.rejected.append(Rejected(f"not a JSON object: {str(exc).split(':')[0]}", {}, ordinal))
+                continue
+            records.append(record)
+            lines.append(ordinal)
+            if len(records) >= ROWS:
+                yield self._record_batch(records, lines)
+                records, lines = [], []
+        if records:
+            yield self._record_batch(records, lines)
+
+    def _lines(self) -> Iterator[bytes]:
+        with _open(self.file) as raw:
+            stream = io.BufferedReader(raw, 1 << 20) if isinstance(raw, io.RawIOBase) else raw
+            while True:
+                line = stream.readline(BLOCK_BYTES + 1)
+                if not line:
+                    return
+                if len(line) > BLOCK_BYTES:
+                    raise NorthstarError(f"{self.file.path}: a line is longer than {BLOCK_BYTES >> 20} MB; split or drop it")
+                yield line
+
+    def _record_batch(self, records: list[dict], lines: list[int]) -> pa.RecordBatch:
+        names = list(dict.fromkeys(name for record in records for name in record))
+        self.columns += [n for n in names if n not in self.columns]
+        arrays = [pa.array([_text(r.get(name)) for r in records], pa.string()) for name in names]
+        return pa.RecordBatch.from_arrays([*arrays, pa.array(lines, pa.int64())], names=[*names, "_line"])
+
+    def _parquet(self) -> Iterator[pa.RecordBatch]:
+        with _open(self.file) as raw:
+            file = pq.ParquetFile(raw)
+            self.columns = file.schema_arrow.names
+            yield from _numbered(file.iter_batches(batch_size=ROWS))
+
+
+def _numbered(batches) -> Iterator[pa.RecordBatch]:
+    ordinal = 0
+    for batch in batches:
+        count = batch.num_rows
+        if count:
+            numbers = pa.array(range(ordinal, ordinal + count), pa.int64())
+            yield pa.RecordBatch.from_arrays([*batch.columns, numbers], names=[*batch.schema.names, "_line"])
+        ordinal += count
+
+
+def _text(value) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    return orjson.dumps(value).decode()
+
+
+def _open(file: SourceFile):
+    compression = "gzip" if file.path.lower().endswith(".gz") else None
+    return fsspec.open(file.url, "rb", compression=compression).open()
+
+
+def _explain(exc: Exception, options: CsvOptions) -> str:
+    text = str(exc)
+    if "straddling" in text:
+        return f"a line is longer than {BLOCK_BYTES >> 20} MB, or a quote is never closed; repair the file"
+    if "UTF8" in text:
+        return f"text that is not {options.encoding}; deliver it as UTF-8, or name its encoding in a mapping"
+    if isinstance(exc, IsADirectoryError):
+        return "a directory where a file should be; remove or rename it"
+    if "Parquet magic bytes" in text or "not a parquet" in text.lower():
+        return "not a parquet file, or cut short; deliver it again"
+    return " ".join(text.split())[:200] or type(exc).__name__
+
+
+def list_files(directory: str, pattern: str = "*") -> list[SourceFile]:
+    """The readable files of `directory` (local path or fsspec URL) that match `pattern`, by path.
+
+    Raises NorthstarError when the directory cannot be listed, or for a directory that is named like a file.
+    """
+    try:
+        system, root = fsspec.core.url_to_fs(directory)
+        entries = system.glob(f"{root.rstrip('/')}/{pattern}", detail=True)
+    except (OSError, ValueError, ImportError) as exc:
+        raise NorthstarError(f"cannot list {directory}: {str(exc).splitlines()[0]}; check the path and the rights") from exc
+    files = []
+    for path, info in sorted(entries.items()):
+        if not path.lower().endswith(SUFFIXES):
+            continue
+        relative = path[len(root.rstrip("/")) + 1 :]
+        if info["type"] == "directory":
+            raise NorthstarError(f"{directory}/{relative}: a directory where a file should be; remove or rename it")
+        mark = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime") or info.get("LastModified")
+        files.append(SourceFile(relative, system.unstrip_protocol(path), info["size"], f"{info['size']}-{mark}"))
+    return files
+
+
+def check_directory(directory: str) -> None:
+    """Raise NorthstarError unless `directory` exists and can be listed."""
+    try:
+        system, root = fsspec.core.url_to_fs(directory)
+        if not system.exists(root):
+            raise NorthstarError(f"no source directory {directory}; give the one that holds a folder for each entity")
+        if not system.isdir(root):
+            raise NorthstarError(f"{directory} is a file; give the directory that holds a folder for each entity")
+        system.ls(root)
+    except (OSError, ValueError, ImportError) as exc:
+        raise NorthstarError(f"cannot read the source directory {directory}: {str(exc).splitlines()[0]}") from exc
