@@ -111,10 +111,9 @@ Money is rounded to the minor unit here and only here (SEMANTICS, Values).
         w.segment_value,
         m.numerator,
         m.denominator,
-        {{ metric_value('s.kind', 's.unit', 'm.numerator', 'm.denominator') }} as value,
+        v.value,
         w.period_end + make_interval(days => m.window_days) <= {{ as_of() }} as is_complete,
-        case when {{ metric_value('s.kind', 's.unit', 'm.numerator', 'm.denominator') }} is null
-            then coalesce(m.null_reason, 'empty_base') end as null_reason
+        case when v.value is null then coalesce(m.null_reason, 'empty_base') end as null_reason
     from {{ relation }} as w
     cross join lateral (values
         {% for metric_id, spec in metrics.items() %}
@@ -132,6 +131,10 @@ Money is rounded to the minor unit here and only here (SEMANTICS, Values).
             given.window_days,
             given.null_reason
     ) as m
+    cross join lateral (
+        select {{ metric_value('s.kind', 's.unit', 'm.numerator', 'm.denominator') }} as value
+        offset 0
+    ) as v
 {%- endmacro %}
 
 {# sum, count, distinct, snapshot, max: the numerator. median, percentile: the numerator where anything was measured.
@@ -148,7 +151,8 @@ Money is rounded to the minor unit here and only here (SEMANTICS, Values).
 
 {% macro metric_key() %}{{ return(['metric_id', 'grain', 'period_start', 'application', 'segment', 'segment_value']) }}{% endmacro %}
 
-{% macro metric_indexes() %}{{ return([{'columns': metric_key(), 'unique': true}, {'columns': ['grain', 'period_start']}]) }}{% endmacro %}
+{# Rows are found by period; that the whole key is unique is the audit's to check and the published table's to enforce. #}
+{% macro metric_indexes() %}{{ return([{'columns': ['period_start', 'grain']}]) }}{% endmacro %}
 
 {#
 Standing totals at each period's end from dated differences: `relation` has happened_at, application, the segments and a

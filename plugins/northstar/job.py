@@ -76,6 +76,12 @@ def extract(settings: Settings, run_id: int, progress=print) -> list:
             raise NorthstarError("no source directory: give one with --source-dir")
         results = land_directory(settings, run_id, run["source_dir"], progress=progress)
         _demand_rows(settings, run["as_of"])
+        with db.connect(settings, "transformer") as connection:
+            connection.execute(
+                "update audit.runs set built_batch_id = (select coalesce(max(batch_id), 0) from audit.landing_batches) "
+                "where run_id = %s",
+                [run_id],
+            )
     return results
 
 
@@ -174,14 +180,17 @@ def record_build(settings: Settings, run_id: int, target_dir: Path, progress=pri
     return {r[2]: r[5] for r in rows if r[3] in ("model", "seed")}
 
 
-def audit(settings: Settings, run_id: int, progress=print) -> dict:
+def audit(settings: Settings, run_id: int, progress=print, worker=None) -> dict:
     """Run the audit at both boundaries; returns {'run': n, 'passed': n, 'warned': n}.
 
+    worker: an auditor that was started earlier (northstar.quality.start_worker), else the audit runs in this process.
     Raises NorthstarError naming the first failed error-level check with its rows and numbers.
     """
     from northstar.quality import run_audit
 
     with _stage(settings, run_id, "audit"):
+        if worker is not None:
+            return worker.run_audit(run_id, progress)
         return run_audit(settings, run_id, progress=progress)
 
 
@@ -206,10 +215,18 @@ def close_run(settings: Settings, run_id: int, error: str | None = None) -> None
 
 def run(settings: Settings, mode: str, as_of: datetime, sources_dir: str | None, progress=print) -> int:
     """One whole run in this process, as the DAGs do it; returns the published version."""
+    from northstar.quality import start_worker
+
     run_id = open_run(settings, mode, as_of, sources_dir)
-    error = None
+    error, worker = None, start_worker(settings)
+    stages = {
+        "extract": extract,
+        "build": build,
+        "audit": lambda *given: audit(*given, worker=worker),
+        "publish": publish,
+    }
     try:
-        for title, stage in (("extract", extract), ("build", build), ("audit", audit), ("publish", publish)):
+        for title, stage in stages.items():
             started = time.monotonic()
             progress(f"{title} ...")
             result = stage(settings, run_id, progress)
@@ -219,6 +236,7 @@ def run(settings: Settings, mode: str, as_of: datetime, sources_dir: str | None,
         error = str(exc) or type(exc).__name__
         raise
     finally:
+        worker.stop()
         try:
             close_run(settings, run_id, error)
         except NorthstarError:
@@ -240,11 +258,9 @@ def code_version(settings: Settings) -> str:
 def _context(connection, settings: Settings, mode: str, as_of: datetime) -> dict:
     """What the last publication left: from when on rows are new, and whether everything has to be rebuilt."""
     last = connection.execute(
-        "select run_id, as_of, code_version from audit.runs where published_version is not null "
+        "select run_id, as_of, code_version, built_batch_id from audit.runs where published_version is not null "
         "order by published_version desc limit 1"
     ).fetchone()
-    batch = connection.execute("select coalesce(max(batch_id), 0) as id from audit.landing_batches where run_id <= %s",
-                               [last["run_id"] if last else 0]).fetchone()["id"]  # fmt: skip
     since = connection.execute(
         "select coalesce(bool_or(is_full), false) as was_full, max(as_of) as latest from audit.runs where run_id > %s",
         [last["run_id"] if last else 0],
@@ -257,7 +273,7 @@ def _context(connection, settings: Settings, mode: str, as_of: datetime) -> dict
         or since["was_full"]
         or (since["latest"] is not None and since["latest"] > as_of)
     )
-    return {"previous_as_of": last["as_of"] if last else None, "since_batch_id": batch, "is_full": is_full}
+    return {"previous_as_of": last["as_of"] if last else None, "since_batch_id": last["built_batch_id"] if last else 0, "is_full": is_full}
 
 
 def _take_lease(connection, run_id: int, holder: str, wait: bool) -> None:

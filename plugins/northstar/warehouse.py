@@ -32,7 +32,7 @@ create table if not exists audit.runs (
     mode text not null, as_of timestamptz not null, is_full boolean, trigger text not null, source_dir text,
     started_at timestamptz not null default clock_timestamp(), finished_at timestamptz,
     state text not null default 'running', stage text, message text, published_version bigint,
-    code_version text, stage_seconds jsonb not null default '{}'
+    code_version text, built_batch_id bigint, stage_seconds jsonb not null default '{}'
 );
 create table if not exists audit.writer_lease (
     only_one boolean primary key default true check (only_one), run_id bigint not null, holder text not null,

@@ -36,6 +36,8 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         _lock(connection)
         run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
         checks = _passed_checks(connection, run_id)
+        connection.execute("set local maintenance_work_mem = '1GB'")
+        connection.execute("set local work_mem = '256MB'")
         connection.execute(PUBLICATIONS)
         last = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
         version = (last or 0) + 1
@@ -139,9 +141,6 @@ def _ensure_tables(connection, mart: Mart) -> None:
     if not there:
         columns = sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(t)) for c, t in wanted.items())
         connection.execute(sql.SQL("create table marts.{} ({}, _version bigint not null)").format(name, columns))
-        key = sql.SQL(", ").join(map(sql.Identifier, mart.key))
-        connection.execute(sql.SQL("create unique index on marts.{} ({})").format(name, key))
-        connection.execute(sql.SQL("create index on marts.{} using brin (_version)").format(name))
         connection.execute(
             sql.SQL(
                 "create table if not exists marts_history.{} ({}, _from_version bigint not null, _to_version bigint not null)"
@@ -212,6 +211,10 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool) -> int:
                 "insert into marts.{mart} ({columns}, _version) select {columns}, {version} from ({candidate}) as c"
             ).format(candidate=candidate, version=sql.Literal(version), **names)
         ).rowcount
+        connection.execute(sql.SQL("create unique index if not exists {index} on marts.{mart} ({key})").format(
+            index=sql.Identifier(f"{mart.name}_key"), **names))  # fmt: skip
+        connection.execute(sql.SQL("create index if not exists {index} on marts.{mart} using brin (_version)").format(
+            index=sql.Identifier(f"{mart.name}_version"), **names))  # fmt: skip
         connection.execute(sql.SQL("analyze marts.{mart}").format(**names))
         return added
     for table, one, other in (("removed", published, candidate), ("added", candidate, published)):

@@ -1,0 +1,143 @@
+"""Run the suites with Great Expectations and write every result to `audit.checks`."""
+
+import os
+import string
+import time
+
+from psycopg.types.json import Jsonb
+
+from northstar import db
+from northstar.errors import NorthstarError
+from northstar.quality.suites import BOUNDARIES, Suite, read_suites
+from northstar.settings import Settings
+
+SAMPLE_ROWS = 5
+
+
+def run_audit(settings: Settings, run_id: int, boundaries: tuple = BOUNDARIES, progress=print) -> dict:
+    """Run the suites of `boundaries` for a run; returns {'run': n, 'passed': n, 'warned': n}.
+
+    Raises NorthstarError naming the first error-level check that failed, with its numbers and rows.
+    """
+    values = _values(settings, run_id)
+    results = []
+    for boundary in boundaries:
+        started = time.monotonic()
+        found = [row for suite in _validate(settings, read_suites(settings.root, boundary), values) for row in suite]
+        passed = sum(r["success"] for r in found)
+        progress(f"  {boundary}: {passed} of {len(found)} checks passed ({time.monotonic() - started:.1f} s)")
+        results += found
+    _record(settings, run_id, results)
+    return _verdict(results, progress)
+
+
+def _values(settings: Settings, run_id: int) -> dict:
+    with db.connect(settings, "transformer") as connection:
+        run = connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]).fetchone()
+    rebuilt = "(grain, period_start) in (select grain, period_start from core.touched_periods)"
+    return {
+        "as_of": f"timestamptz '{run['as_of'].isoformat()}'",
+        "run_id": str(run_id),
+        "in_scope": "true" if run["is_full"] else rebuilt,
+    }
+
+
+def context(settings: Settings):
+    """An ephemeral context and its data source on the warehouse, as the transformer."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"
+    import great_expectations as gx
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    address = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
+    return context.data_sources.add_postgres("warehouse", connection_string=address)
+
+
+def _validate(settings: Settings, suites: list[Suite], values: dict):
+    import great_expectations as gx
+
+    warehouse = context(settings)
+    for suite in suites:
+        asset = warehouse.add_table_asset(f"{suite.boundary}.{suite.name}", table_name=suite.table, schema_name=suite.schema)
+        batch = asset.add_batch_definition_whole_table("whole").get_batch()
+        named = {**values, "batch": f"{suite.schema}.{suite.table}"}
+        expectations = [_expectation(gx, check, named) for check in suite.checks]
+        started = time.monotonic()
+        outcome = batch.validate(gx.ExpectationSuite(suite.name, expectations=expectations), result_format="SUMMARY")
+        seconds = (time.monotonic() - started) / len(expectations)
+        by_name = {result.expectation_config.meta["name"]: result for result in outcome.results}
+        yield [_row(suite, check, by_name[check.name], seconds) for check in suite.checks]
+
+
+def _expectation(gx, check, values: dict):
+    severity = "critical" if check.severity == "error" else "warning"
+    options = {"severity": severity, "meta": {"name": check.name}, "notes": check.reason}
+    if check.rows:
+        query = string.Template(check.rows).substitute(values)
+        return gx.expectations.UnexpectedRowsExpectation(unexpected_rows_query=query, description=check.name, **options)
+    return getattr(gx.expectations, check.expect)(**check.arguments, **options)
+
+
+def _row(suite: Suite, check, result, seconds: float) -> dict:
+    detail, raised = result.result or {}, result.exception_info or {}
+    if raised and "raised_exception" not in raised:
+        raised = next(iter(raised.values()))
+    rows = (detail.get("details") or {}).get("unexpected_rows") or detail.get("partial_unexpected_list") or []
+    observed = detail.get("observed_value", detail.get("unexpected_count"))
+    failing = detail.get("unexpected_count") if detail.get("unexpected_count") is not None else observed
+    if raised.get("raised_exception"):
+        observed = f"could not be run: {raised.get('exception_message', '')}"[:500]
+    return {
+        "boundary": suite.boundary, "suite": suite.name, "check_name": check.name, "severity": check.severity,
+        "success": bool(result.success), "observed": None if observed is None else str(observed), "expected": check.reason,
+        "failing_rows": failing if isinstance(failing, int) and not result.success else 0,
+        "sample": Jsonb([_plain(r) for r in list(rows)[:SAMPLE_ROWS]]), "seconds": round(seconds, 3),
+    }  # fmt: skip
+
+
+def _plain(row):
+    if hasattr(row, "_mapping"):
+        row = dict(row._mapping)
+    if isinstance(row, dict):
+        return {str(k): v if isinstance(v, int | float | bool | None) else str(v) for k, v in row.items()}
+    return row if isinstance(row, int | float | bool | None) else str(row)
+
+
+def _record(settings: Settings, run_id: int, results: list) -> None:
+    with db.connect(settings, "transformer") as connection:
+        connection.cursor().executemany(
+            "insert into audit.checks (run_id, boundary, suite, check_name, severity, success, observed, expected, "
+            "failing_rows, sample, seconds) values (%(run_id)s, %(boundary)s, %(suite)s, %(check_name)s, %(severity)s, "
+            "%(success)s, %(observed)s, %(expected)s, %(failing_rows)s, %(sample)s, %(seconds)s)",
+            [{"run_id": run_id, **r} for r in results],
+        )
+        connection.execute(
+            "insert into audit.reconciliations (run_id, entity, measure, source_total, landed_total, difference) "
+            "select %(run_id)s, entity, 'rows', sum(rows_read), "
+            "sum(rows_inserted + rows_updated + rows_unchanged + rows_quarantined + rows_refused), "
+            "sum(rows_read - rows_inserted - rows_updated - rows_unchanged - rows_quarantined - rows_refused) "
+            "from audit.landing_batches where run_id = %(run_id)s group by entity",
+            {"run_id": run_id},
+        )
+
+
+def _verdict(results: list, progress) -> dict:
+    failed = [r for r in results if not r["success"]]
+    for row in failed:
+        if row["severity"] == "warn":
+            progress(f"  warning: {describe(row)}")
+    errors = [r for r in failed if r["severity"] == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more checks failed)" if len(errors) > 1 else ""
+        raise NorthstarError(f"the audit stopped the publish: {describe(errors[0])}{more}; the last version stays up")
+    return {"run": len(results), "passed": len(results) - len(failed), "warned": len(failed)}
+
+
+def describe(row: dict) -> str:
+    """A check that failed, in a line: its name, its numbers, its first rows."""
+    sample = row["sample"].obj if isinstance(row["sample"], Jsonb) else row["sample"]
+    messages = [r["message"] for r in sample if isinstance(r, dict) and r.get("message")]
+    shown = "; ".join(messages[:3]) if messages else str(sample[:2])
+    count = f"{row['failing_rows']} rows" if row["failing_rows"] else f"observed {row['observed']}"
+    return f"{row['suite']}.{row['check_name']}: {count}: {shown}"[:700]
