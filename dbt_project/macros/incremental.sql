@@ -16,7 +16,11 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 #}
 
 {% macro find_affected() %}
-    {%- if execute and model.config.materialized == 'incremental' -%}
+    {%- if not execute -%}
+        {# while parsing: what the definition refers to is a dependency of the model #}
+        {%- set definition = context.get('affected__' ~ model.name) -%}
+        {%- if definition -%}{%- do definition() -%}{%- endif -%}
+    {%- elif model.config.materialized == 'incremental' -%}
         {%- if is_incremental() -%}
             {%- set definition = context.get('affected__' ~ model.name) -%}
             {%- if definition is none and model.config.get('affected_by') -%}
@@ -127,6 +131,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 {%- endmacro %}
 
 {% macro has_change_log(relation) -%}
+    {%- if not execute -%}{{ return(false) }}{%- endif -%}
     {{ return(run_query("select to_regclass('" ~ relation.schema ~ "._changed__" ~ relation.identifier ~ "') is not null as there").rows[0]['there']) }}
 {%- endmacro %}
 

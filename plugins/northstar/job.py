@@ -98,6 +98,20 @@ def build(settings: Settings, run_id: int, progress=print) -> dict:
         return record_build(settings, run_id, dbt_target(settings), progress)
 
 
+def verify_build(settings: Settings, run_id: int, progress=print) -> dict:
+    """`record_build` for a build that somebody else ran (Cosmos), as the build's last step."""
+    with _stage(settings, run_id, "build"):
+        return record_build(settings, run_id, dbt_target(settings), progress)
+
+
+def demand_published(settings: Settings, run_id: int) -> None:
+    """Raise NorthstarError with the run's own message unless it published a version."""
+    with db.connect(settings, "transformer") as connection:
+        run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
+    if run["published_version"] is None:
+        raise NorthstarError(run["message"] or f"run {run_id} published nothing")
+
+
 def dbt_target(settings: Settings) -> Path:
     """Where dbt writes its manifest and results for this home."""
     return settings.home / "dbt" / "target"

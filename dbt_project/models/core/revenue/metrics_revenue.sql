@@ -42,7 +42,7 @@ ltv_bases as (
         accounts_at_start,
         accounts_lost
     from churn_months
-    order by reported_grain, reported_start, application, segment, segment_value, period_start desc
+    order by reported_grain, reported_start, application, segment, segment_value, churn_months.period_start desc
 ),
 
 ltv as (

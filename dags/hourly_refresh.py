@@ -1,0 +1,48 @@
+"""Hourly: land what is new, rebuild the periods it touches, audit, publish."""
+
+from datetime import datetime, timedelta
+
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG, TaskGroup
+from airflow.timetables.interval import CronDataIntervalTimetable
+
+from northstar.orchestration import tasks
+
+DOC = """
+### Purpose
+Land what arrived since the last hour, rebuild the periods it touches with dbt in one process, audit, publish.
+### Kind
+Interval DAG: `as_of` is the end of the data interval; by hand it is the current hour, or conf `{"as_of": "2025-04-01T00:00:00Z"}`.
+conf `{"source_dir": "/data/source"}` reads another directory than NORTHSTAR_SOURCE_DIR or the demonstration company.
+### Rerun
+Clear the run or trigger it again: landing skips what it has read, the build starts from the last published version.
+### Expected failures
+A failed check or model stops the publish and keeps the last version up; read the failed task's last line, mend the source, trigger again.
+A run waits in `open_run` while another one writes.
+"""
+
+with DAG(
+    dag_id="hourly_refresh",
+    description="Land, build what changed, audit, publish",
+    schedule=CronDataIntervalTimetable("0 * * * *", timezone="UTC"),
+    start_date=datetime(2024, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    doc_md=DOC,
+    tags=["owner:data-platform", "tier:1"],
+    default_args={"owner": "data-platform", "retries": 0, "execution_timeout": timedelta(hours=2)},
+):
+    with TaskGroup("extract") as extract:
+        opened = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "hourly"})
+        landed = PythonOperator(
+            task_id="land_sources", python_callable=tasks.land_sources, retries=2, retry_delay=timedelta(seconds=30)
+        )
+        opened >> landed
+    with TaskGroup("build") as build:
+        PythonOperator(task_id="build_models", python_callable=tasks.build_models)
+    with TaskGroup("audit") as audit:
+        PythonOperator(task_id="audit_marts", python_callable=tasks.audit_marts)
+    with TaskGroup("publish") as publish:
+        published = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts)
+        published >> PythonOperator(task_id="close_run", python_callable=tasks.close_run, trigger_rule="all_done")
+    extract >> build >> audit >> published

@@ -1,0 +1,1 @@
+"""Airflow: its services, the wiring that its DAGs share, and `make run`."""

@@ -1,0 +1,244 @@
+"""Airflow's services of a home: scheduler, api-server, dag-processor and triggerer, started and stopped by process id."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psutil
+
+from northstar import db, job
+from northstar.errors import NorthstarError
+from northstar.settings import Settings
+
+SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
+START_SECONDS = 90
+
+
+def airflow_home(settings: Settings) -> Path:
+    """AIRFLOW_HOME of a home, made on first use."""
+    path = settings.home / "airflow"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def api_url(settings: Settings) -> str:
+    """The address of the home's api-server; its port is chosen once and remembered."""
+    return f"http://127.0.0.1:{_port(settings)}"
+
+
+def airflow_env(settings: Settings) -> dict:
+    """The whole environment of Airflow's processes; configuration lives here and nowhere else."""
+    home = airflow_home(settings)
+    address = db.uri(settings, "owner", "airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
+    users = home / "passwords.json"
+    if not users.exists():
+        users.write_text(json.dumps({"admin": settings.secret("airflow_password")}))
+        users.chmod(0o600)
+    port = _port(settings)
+    options = {
+        "CORE__DAGS_FOLDER": settings.root / "dags",
+        "CORE__PLUGINS_FOLDER": settings.root / "plugins",
+        "CORE__EXECUTOR": "LocalExecutor",
+        "CORE__PARALLELISM": 8,
+        "CORE__MAX_ACTIVE_TASKS_PER_DAG": 8,
+        "CORE__LOAD_EXAMPLES": False,
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
+        "CORE__FERNET_KEY": _fernet_key(settings),
+        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": users,
+        "DATABASE__SQL_ALCHEMY_CONN": address,
+        "API__HOST": "127.0.0.1",
+        "API__PORT": port,
+        "API__WORKERS": 1,
+        "API__BASE_URL": f"http://127.0.0.1:{port}",
+        "API__SECRET_KEY": settings.secret("airflow_api_key"),
+        "API_AUTH__JWT_SECRET": settings.secret("airflow_jwt"),
+        "DAG_PROCESSOR__REFRESH_INTERVAL": 60,
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 60,
+        "DAG_PROCESSOR__PARSING_PROCESSES": 1,
+        "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.3,
+        "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 2,
+        "SCHEDULER__ENABLE_HEALTH_CHECK": False,
+        "TRIGGERER__ENABLE_HEALTH_CHECK": False,
+        "LOGGING__BASE_LOG_FOLDER": settings.logs / "airflow",
+        "USAGE_DATA_COLLECTION__ENABLED": False,
+        "COSMOS__ENABLE_TELEMETRY": False,
+        "COSMOS__ENABLE_CACHE": False,
+    }
+    env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
+    env |= {f"AIRFLOW__{name}": str(value) for name, value in options.items()}
+    env |= job.dbt_env(settings)
+    env |= {
+        "AIRFLOW_HOME": str(home),
+        "NORTHSTAR_HOME": str(settings.home),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        "DO_NOT_TRACK": "1",
+        "PYTHONWARNINGS": "ignore",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+    return env
+
+
+def start_services(settings: Settings, progress=print) -> None:
+    """Bring the metadata database to Airflow's version if need be and start what is not running.
+
+    Raises NorthstarError when a service does not come up, naming its log.
+    """
+    running = _running(settings)
+    if len(running) == len(SERVICES):
+        return
+    stop_services(settings)
+    prepare_manifest(settings, progress)
+    env = airflow_env(settings)
+    _migrate(settings, env, progress)
+    started = {}
+    for service in SERVICES:
+        process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "airflow"), service],
+            env=env, stdin=subprocess.DEVNULL, stdout=open(settings.logs / f"{service}.log", "ab"),
+            stderr=subprocess.STDOUT, start_new_session=True, cwd=settings.home,
+        )  # fmt: skip
+        started[service] = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+        _state_file(settings).write_text(json.dumps(started))
+    _await_health(settings, progress)
+
+
+def stop_services(settings: Settings) -> list[str]:
+    """Stop the home's services with all their children, and nothing else; returns the names of those that ran."""
+    running = _running(settings)
+    doomed = []
+    for process in running.values():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            doomed += [*process.children(recursive=True), process]
+    for signal_number, patience in ((signal.SIGTERM, 8), (signal.SIGKILL, 5)):
+        for process in doomed:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.send_signal(signal_number)
+        _, doomed = psutil.wait_procs(doomed, timeout=patience)
+    # a child that was born, or orphaned, in between still carries the home in its environment
+    for process in _strays(settings):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    _state_file(settings).unlink(missing_ok=True)
+    return list(running)
+
+
+def _strays(settings: Settings) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        try:
+            env = process.environ()
+        except (psutil.Error, OSError):
+            continue
+        if env.get("AIRFLOW_HOME") == str(settings.home / "airflow") and process.pid != os.getpid():
+            found.append(process)
+    return found
+
+
+def prepare_manifest(settings: Settings, progress=print) -> Path:
+    """Parse the dbt project into the manifest that the nightly DAG is drawn from, unless it is already up to date."""
+    target = settings.home / "dbt" / "dag"
+    manifest, mark = target / "manifest.json", target / "code_version"
+    version = job.code_version(settings)
+    if manifest.exists() and mark.exists() and mark.read_text() == version:
+        return manifest
+    progress("parsing the dbt project ...")
+    target.mkdir(parents=True, exist_ok=True)
+    env = {**os.environ, **job.dbt_env(settings), "DBT_TARGET_PATH": str(target)}
+    dbt = str(Path(sys.executable).parent / "dbt")
+    done = subprocess.run([dbt, "parse", "--quiet"], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise NorthstarError(f"the dbt project does not parse: {' '.join(done.stdout.split())[:300]}")
+    mark.write_text(version)
+    return manifest
+
+
+def _migrate(settings: Settings, env: dict, progress) -> None:
+    from importlib.metadata import version
+
+    mark, wanted = airflow_home(settings) / "migrated", version("apache-airflow")
+    if mark.exists() and mark.read_text() == wanted:
+        return
+    progress("preparing Airflow's database (once) ...")
+    airflow = str(Path(sys.executable).parent / "airflow")
+    done = subprocess.run([airflow, "db", "migrate"], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        (settings.logs / "migrate.log").write_text(done.stdout + done.stderr)
+        raise NorthstarError(f"Airflow's database could not be prepared; see {settings.logs / 'migrate.log'}")
+    mark.write_text(wanted)
+
+
+def _await_health(settings: Settings, progress) -> None:
+    deadline, told = time.monotonic() + START_SECONDS, time.monotonic()
+    while time.monotonic() < deadline:
+        running = _running(settings)
+        ended = [service for service in SERVICES if service not in running]
+        if ended:
+            stop_services(settings)
+            raise NorthstarError(f"Airflow's {ended[0]} ended at once; see {settings.logs / (ended[0] + '.log')}")
+        try:
+            with urllib.request.urlopen(f"{api_url(settings)}/api/v2/monitor/health", timeout=5) as answer:
+                health = json.load(answer)
+            if all((health.get(part) or {}).get("status") == "healthy" for part in ("metadatabase", "scheduler", "dag_processor")):
+                return
+        except (OSError, urllib.error.URLError, json.JSONDecodeError):
+            pass
+        if time.monotonic() - told > 5:
+            progress("Airflow is starting ...")
+            told = time.monotonic()
+        time.sleep(0.3)
+    raise NorthstarError(f"Airflow did not come up within {START_SECONDS} s; see {settings.logs}")
+
+
+def _running(settings: Settings) -> dict[str, psutil.Process]:
+    state = _state_file(settings)
+    if not state.exists():
+        return {}
+    found = {}
+    for service, known in json.loads(state.read_text()).items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(known["pid"])
+            if abs(process.create_time() - known["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+                found[service] = process
+    return found
+
+
+def _state_file(settings: Settings) -> Path:
+    return airflow_home(settings) / "services.json"
+
+
+def _port(settings: Settings) -> int:
+    remembered = airflow_home(settings) / "port"
+    if remembered.exists() and (_running(settings) or _is_free(int(remembered.read_text()))):
+        return int(remembered.read_text())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    remembered.write_text(str(port))
+    return port
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _fernet_key(settings: Settings) -> str:
+    import base64
+    import hashlib
+
+    return base64.urlsafe_b64encode(hashlib.sha256(settings.secret("airflow_fernet").encode()).digest()).decode()

@@ -1,0 +1,69 @@
+"""What the DAGs' tasks do: the job's functions, with the run's number as the only thing that passes between tasks."""
+
+import os
+from datetime import UTC, datetime
+
+from northstar import job
+from northstar.cli import parse_time
+from northstar.settings import load_settings
+
+
+def window_end(context: dict) -> datetime:
+    """The run's as_of: conf's `as_of`, else the end of the data interval, else (by hand) the hour in which it was started."""
+    run = context["dag_run"]
+    if (run.conf or {}).get("as_of"):
+        return parse_time(run.conf["as_of"])
+    if run.run_type != "manual" and context.get("data_interval_end"):
+        return context["data_interval_end"].astimezone(UTC)
+    return (run.run_after or datetime.now(UTC)).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def open_run(mode: str, **context) -> int:
+    """Open a run, waiting for one that is under way; its number goes to the other tasks."""
+    settings = load_settings()
+    conf = context["dag_run"].conf or {}
+    source = conf.get("source_dir") or os.environ.get("NORTHSTAR_SOURCE_DIR") or str(settings.home / "demo")
+    trigger = f"{context['dag'].dag_id} {context['run_id']}"
+    return job.open_run(settings, mode, window_end(context), source, trigger, wait=True)
+
+
+def _run_id(context: dict) -> int:
+    return context["ti"].xcom_pull(task_ids="extract.open_run")
+
+
+def land_sources(**context) -> None:
+    """Land what is new."""
+    job.extract(load_settings(), _run_id(context), _say)
+
+
+def build_models(**context) -> None:
+    """Build every model in one dbt process."""
+    job.build(load_settings(), _run_id(context), _say)
+
+
+def verify_build(**context) -> None:
+    """Write down dbt's results and compare them with the manifest."""
+    job.verify_build(load_settings(), _run_id(context), _say)
+
+
+def audit_marts(**context) -> None:
+    """Run the suites at both boundaries."""
+    job.audit(load_settings(), _run_id(context), _say)
+
+
+def publish_marts(**context) -> int:
+    """Publish the candidate; returns the version."""
+    return job.publish(load_settings(), _run_id(context), _say)
+
+
+def close_run(**context) -> None:
+    """Give the lease back; fails when the run did not publish, so that the DAG run is red."""
+    run_id = _run_id(context)
+    if run_id is None:
+        raise RuntimeError("the run was never opened")
+    job.close_run(load_settings(), run_id)
+    job.demand_published(load_settings(), run_id)
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

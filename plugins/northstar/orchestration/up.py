@@ -1,0 +1,128 @@
+"""`make run`: from a set-up checkout to published marts, through the real scheduler."""
+
+import json
+import sys
+import time
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime
+
+from northstar import db, embedded
+from northstar.cli import progress
+from northstar.errors import NorthstarError
+from northstar.headline import print_headline
+from northstar.orchestration.services import api_url, start_services
+from northstar.settings import Settings, load_settings
+from northstar.warehouse import bootstrap
+
+POLL_SECONDS = 1.0
+RUN_SECONDS = 30 * 60
+DEMO_AS_OF = "2026-07-01T00:00:00Z"
+
+
+class Api:
+    """The few calls of Airflow's REST API that following a run needs."""
+
+    def __init__(self, settings: Settings):
+        self.base = api_url(settings)
+        answer = self._call("/auth/token", {"username": "admin", "password": settings.secret("airflow_password")})
+        self.token = answer["access_token"]
+
+    def _call(self, path: str, body: dict | None = None) -> dict:
+        headers = {"Content-Type": "application/json"}
+        if hasattr(self, "token"):
+            headers["Authorization"] = f"Bearer {self.token}"
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self.base + path, data=data, headers=headers)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
+
+    def trigger(self, dag_id: str, conf: dict) -> str:
+        """Trigger a DAG once the dag-processor knows it; returns the DAG run's id."""
+        deadline = time.monotonic() + 120
+        while True:
+            try:
+                return self._call(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
+            except urllib.error.HTTPError as exc:
+                if exc.code != 404 or time.monotonic() > deadline:
+                    raise NorthstarError(f"Airflow does not take {dag_id}: {exc.read().decode()[:200]}") from exc
+                time.sleep(0.5)
+
+    def state(self, dag_id: str, run_id: str) -> str:
+        """The DAG run's state."""
+        return self._call(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]
+
+    def tasks(self, dag_id: str, run_id: str) -> dict[str, str | None]:
+        """State by task id."""
+        answer = self._call(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=500")
+        return {t["task_id"]: t["state"] for t in answer["task_instances"]}
+
+
+def follow(api: Api, dag_id: str, run_id: str, say=progress) -> None:
+    """Tell of each stage as it goes, until the run has ended. Raises NorthstarError for one that failed."""
+    started, told = time.monotonic(), {}
+    while time.monotonic() - started < RUN_SECONDS:
+        state, groups = api.state(dag_id, run_id), {}
+        for task, task_state in api.tasks(dag_id, run_id).items():
+            groups.setdefault(task.split(".")[0], []).append(task_state)
+        for group in ("extract", "build", "audit", "publish"):
+            states = groups.get(group, [])
+            done = sum(s in ("success", "failed", "upstream_failed", "skipped") for s in states)
+            line = f"{group}: {done} of {len(states)} tasks"
+            if told.get(group) != line and (done or "running" in states):
+                say(line)
+                told[group] = line
+        if state in ("success", "failed"):
+            if state == "failed":
+                raise NorthstarError(f"the run {run_id} failed")
+            return
+        time.sleep(POLL_SECONDS)
+    raise NorthstarError(f"the run {run_id} did not end within {RUN_SECONDS // 60} minutes; look at {api.base}")
+
+
+def up(settings: Settings) -> None:
+    """Start everything, run the nightly job on the demonstration company, print what came of it."""
+    started = time.monotonic()
+    embedded.ensure_running(settings)
+    bootstrap(settings)
+    demo = settings.home / "demo"
+    if not (demo / "_simulation.json").exists():
+        from northstar.simulator import simulate
+
+        progress("simulating the demonstration company ...")
+        simulate(demo)
+    start_services(settings, progress)
+    progress(f"Airflow is up after {time.monotonic() - started:.0f} s")
+    api = Api(settings)
+    began = time.monotonic()
+    run_id = api.trigger("nightly_rebuild", {"as_of": min(DEMO_AS_OF, f"{datetime.now(UTC):%Y-%m-%dT%H:00:00Z}"), "source_dir": str(demo)})
+    try:
+        follow(api, "nightly_rebuild", run_id)
+    except NorthstarError as exc:
+        raise NorthstarError(f"{_cause(settings) or exc}; see {api.base}/dags/nightly_rebuild") from exc
+    progress(f"the nightly run took {time.monotonic() - began:.0f} s")
+    print_headline(settings)
+    place = db.uri(settings, "bi_reader").split("@")[1]
+    print(f"\nAirflow    {api.base}   (user admin, password {settings.secret('airflow_password')})")
+    print(f"the marts  postgresql://bi_reader:{db.password(settings, 'bi_reader')}@{place}")
+    print('ask them   .venv/bin/northstar sql "select * from mrr_movements limit 5"')
+
+
+def _cause(settings: Settings) -> str | None:
+    with db.connect(settings, "transformer") as connection:
+        row = connection.execute("select message from audit.runs order by run_id desc limit 1").fetchone()
+    return row and row["message"]
+
+
+def main() -> int:
+    """Entry of `make run`; returns the exit status."""
+    try:
+        up(load_settings())
+    except NorthstarError as exc:
+        print(f"northstar: {exc}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

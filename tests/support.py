@@ -1,0 +1,72 @@
+"""What several tests need: source files from rows, runs of the job, the published marts as data."""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+from northstar import db, job
+from northstar.settings import Settings
+
+
+def utc(text: str) -> datetime:
+    """A UTC instant from ISO text without a zone."""
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def write_rows(source: Path, tables: dict, name: str = "rows") -> Path:
+    """Write rows (dicts in contract shape) as SOURCE/<entity>/<name>.jsonl; returns the directory."""
+    for entity, rows in tables.items():
+        if rows:
+            (source / entity).mkdir(parents=True, exist_ok=True)
+            lines = [json.dumps(row, default=str) for row in rows]
+            (source / entity / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    return source
+
+
+def silent(_: str) -> None:
+    """Progress that nobody reads."""
+
+
+def run(settings: Settings, source: Path, as_of: datetime, mode: str = "nightly") -> int:
+    """One run of the job; returns the published version."""
+    return job.run(settings, mode, as_of, str(source), silent)
+
+
+def select(settings: Settings, query: str, *values) -> list[dict]:
+    """Rows of the published marts, as the BI role."""
+    with db.connect(settings, "bi_reader") as connection:
+        return connection.execute(query, values).fetchall()
+
+
+def published(settings: Settings) -> dict:
+    """Every published mart with its rows as sorted text, the publisher's own columns left out."""
+    tables = [
+        r["table_name"]
+        for r in select(settings, "select table_name from information_schema.tables where table_schema = 'marts' order by 1")
+        if r["table_name"] != "publications"
+    ]
+    content = {}
+    for table in tables:
+        rows = select(settings, f"select * from marts.{table}")
+        content[table] = sorted(
+            str({k: v.normalize() if hasattr(v, "normalize") else v for k, v in r.items() if not k.startswith("_")}) for r in rows
+        )
+    return content
+
+
+def empty(settings: Settings) -> None:
+    """Forget everything that was landed, built and published in a home, as if it were new."""
+    with db.connect(settings, "owner") as connection:
+        for schema in ("core", "marts_candidate", "marts", "marts_history"):
+            tables = connection.execute(
+                "select tablename from pg_tables where schemaname = %s and tablename not in "
+                "('run_context', 'touched', 'touched_periods')",
+                [schema],
+            ).fetchall()
+            for row in tables:
+                connection.execute(f'drop table if exists {schema}."{row["tablename"]}" cascade')
+        tables = connection.execute(
+            "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname in ('staging', 'quarantine', "
+            "'audit', 'core') and tablename not in ('bootstrapped')"
+        ).fetchall()
+        connection.execute(f"truncate {', '.join(r['name'] for r in tables)}")
