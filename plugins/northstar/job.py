@@ -22,7 +22,8 @@ from northstar.settings import Settings
 from northstar.warehouse import bootstrap
 
 MODES = ("nightly", "hourly")
-LEASE_SECONDS = 120
+# in Airflow nobody renews the lease between two tasks, nor while Cosmos builds: there it is long, and close_run gives it back
+LEASE_SECONDS = {"cli": 120, "airflow": 3 * 3600}
 HEARTBEAT_SECONDS = 15
 
 
@@ -102,6 +103,13 @@ def verify_build(settings: Settings, run_id: int, progress=print) -> dict:
     """`record_build` for a build that somebody else ran (Cosmos), as the build's last step."""
     with _stage(settings, run_id, "build"):
         return record_build(settings, run_id, dbt_target(settings), progress)
+
+
+def last_as_of(settings: Settings) -> datetime | None:
+    """The as_of of the newest published run, or None."""
+    bootstrap(settings)
+    with db.connect(settings, "transformer") as connection:
+        return connection.execute("select max(as_of) as t from audit.runs where published_version is not null").fetchone()["t"]
 
 
 def demand_published(settings: Settings, run_id: int) -> None:
@@ -298,7 +306,7 @@ def _take_lease(connection, run_id: int, holder: str, wait: bool) -> None:
             "run_id = excluded.run_id, holder = excluded.holder, host = excluded.host, process_id = excluded.process_id, "
             "taken_at = excluded.taken_at, lease_until = excluded.lease_until "
             "where writer_lease.lease_until < clock_timestamp() returning run_id",
-            {"run": run_id, "holder": holder, "host": socket.gethostname(), "ttl": LEASE_SECONDS,
+            {"run": run_id, "holder": holder, "host": socket.gethostname(), "ttl": LEASE_SECONDS["cli" if holder == "cli" else "airflow"],
              "pid": os.getpid() if holder == "cli" else None},
         ).fetchone()  # fmt: skip
         if taken:
@@ -358,9 +366,9 @@ def _beat(settings: Settings, run_id: int, ended: threading.Event) -> None:
         try:
             with db.connect(settings, "transformer", autocommit=True) as connection:
                 connection.execute(
-                    "update audit.writer_lease set lease_until = clock_timestamp() + make_interval(secs => %s) "
-                    "where run_id = %s",
-                    [LEASE_SECONDS, run_id],
+                    "update audit.writer_lease set lease_until = greatest(lease_until, clock_timestamp() + "
+                    "make_interval(secs => %s)) where run_id = %s",
+                    [LEASE_SECONDS["cli"], run_id],
                 )
         except NorthstarError:
             return

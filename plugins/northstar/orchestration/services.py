@@ -50,7 +50,7 @@ def airflow_env(settings: Settings) -> dict:
         "CORE__PARALLELISM": 8,
         "CORE__MAX_ACTIVE_TASKS_PER_DAG": 8,
         "CORE__LOAD_EXAMPLES": False,
-        "CORE__DAGS_ARE_PAUSED_AT_CREATION": False,
+        "CORE__DAGS_ARE_PAUSED_AT_CREATION": True,
         "CORE__FERNET_KEY": _fernet_key(settings),
         "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",

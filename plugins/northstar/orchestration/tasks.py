@@ -24,7 +24,11 @@ def open_run(mode: str, **context) -> int:
     conf = context["dag_run"].conf or {}
     source = conf.get("source_dir") or os.environ.get("NORTHSTAR_SOURCE_DIR") or str(settings.home / "demo")
     trigger = f"{context['dag'].dag_id} {context['run_id']}"
-    return job.open_run(settings, mode, window_end(context), source, trigger, wait=True)
+    as_of = window_end(context)
+    if context["dag_run"].run_type == "scheduled":
+        # a run that the schedule owes must not take readers back in time
+        as_of = max(as_of, job.last_as_of(settings) or as_of)
+    return job.open_run(settings, mode, as_of, source, trigger, wait=True)
 
 
 def _run_id(context: dict) -> int:
