@@ -126,13 +126,15 @@ Money is rounded to the minor unit here and only here (SEMANTICS, Values).
     cross join lateral (
         select
             given.metric_id,
-            case when s.is_zero_filled then coalesce(given.numerator, 0) else given.numerator end as numerator,
-            case when s.kind in ('ratio', 'mean', 'median', 'percentile') then coalesce(given.denominator, 0) end as denominator,
+            trim_scale(case when s.is_zero_filled then coalesce(given.numerator, 0) else given.numerator end) as numerator,
+            case when s.kind in ('ratio', 'mean', 'median', 'percentile') then trim_scale(coalesce(given.denominator, 0)) end
+                as denominator,
             given.window_days,
             given.null_reason
     ) as m
     cross join lateral (
-        select {{ metric_value('s.kind', 's.unit', 'm.numerator', 'm.denominator') }} as value
+        select case when s.unit = 'money' then exact.value else trim_scale(exact.value) end as value
+        from (select {{ metric_value('s.kind', 's.unit', 'm.numerator', 'm.denominator') }} as value) as exact
         offset 0
     ) as v
 {%- endmacro %}
