@@ -1,0 +1,26 @@
+"""What is written from the contract is what stands in the dbt project."""
+
+from northstar.contract import entities
+from northstar.contract.sync import files, staging_view
+
+
+def test_the_generated_files_are_those_in_the_project():
+    for path, content in files().items():
+        assert path.read_text() == content, f"{path} differs from the contract; run python -m northstar.contract.sync"
+
+
+def test_there_are_36_entities_each_with_a_key_a_cursor_and_a_time_of_its_own():
+    assert len(entities()) == 36
+    for entity in entities().values():
+        assert set(entity.key) <= set(entity.columns) and entity.cursor in entity.columns and entity.own_time in entity.columns
+
+
+def test_rows_at_or_after_as_of_are_hidden_and_later_times_read_as_null():
+    sql = staging_view(entities()["bookings"])
+    assert "where requested_at < {{ as_of() }}" in sql
+    assert "case when completed_at < {{ as_of() }} then completed_at end as completed_at" in sql
+
+
+def test_dropped_personal_data_has_no_column():
+    assert "full_name" not in entities()["accounts"].stored_columns
+    assert "full_name" not in staging_view(entities()["accounts"])

@@ -1,0 +1,284 @@
+"""Landing: every source row is landed once, or in quarantine with its reasons."""
+
+import gzip
+import json
+
+import pandas as pd
+import pytest
+
+from northstar import db
+from northstar.errors import NorthstarError
+from northstar.landing import directory as landing_directory
+from northstar.landing import land_directory, quarantine
+from northstar.sources import files
+from tests.support import empty, silent
+
+ACCOUNT = {"account_id": "a1", "account_type": "customer", "created_at": "2025-01-01T00:00:00Z", "updated_at": "2025-01-01T00:00:00Z"}
+HEADER = "account_id,account_type,email,full_name,country,created_at,updated_at\n"
+
+
+@pytest.fixture
+def source(tmp_path, warehouse):
+    empty(warehouse)
+    (tmp_path / "accounts").mkdir()
+    return tmp_path
+
+
+def land(settings, source):
+    return {r.entity: r for r in land_directory(settings, 1, str(source), progress=silent)}
+
+
+def rows(settings, query, role="loader"):
+    with db.connect(settings, role) as connection:
+        return connection.execute(query).fetchall()
+
+
+def write_jsonl(path, *records):
+    path.parent.mkdir(exist_ok=True, parents=True)
+    path.write_text("".join(json.dumps(r) + "\n" for r in records))
+
+
+def test_csv_jsonl_and_parquet_land_the_same_row(warehouse, source):
+    (source / "accounts/a.csv").write_text(HEADER + "a1,customer,,,DE,2025-01-01T00:00:00Z,2025-01-02T00:00:00+01:00\n")
+    with gzip.open(source / "accounts/b.csv.gz", "wt") as handle:
+        handle.write(HEADER + "a2,customer,,,DE,2025-01-01T00:00:00Z,2025-01-02T00:00:00+01:00\n")
+    record = {**ACCOUNT, "account_id": "a3", "country": "DE", "updated_at": "2025-01-01T23:00:00Z"}
+    write_jsonl(source / "accounts/c.jsonl", record)
+    frame = pd.DataFrame([{**record, "account_id": "a4"}])
+    frame[["created_at", "updated_at"]] = frame[["created_at", "updated_at"]].apply(pd.to_datetime, utc=True)
+    frame.to_parquet(source / "accounts/d.parquet")
+    assert land(warehouse, source)["accounts"].inserted == 4
+    landed = rows(warehouse, "select distinct country, created_at, updated_at, application from staging.accounts")
+    assert len(landed) == 1 and landed[0]["application"] == "default"
+
+
+def test_landing_again_changes_nothing(warehouse, source):
+    write_jsonl(source / "accounts/a.jsonl", ACCOUNT)
+    land(warehouse, source)
+    before = rows(warehouse, "select * from staging.accounts")
+    assert land(warehouse, source)["accounts"].files == 0
+    (source / "accounts/copy.jsonl").write_text((source / "accounts/a.jsonl").read_text())
+    again = land(warehouse, source)["accounts"]
+    assert (again.inserted, again.updated, again.unchanged) == (0, 0, 1)
+    assert rows(warehouse, "select * from staging.accounts") == before
+
+
+def test_the_newest_cursor_wins_whatever_the_order_of_delivery(warehouse, source):
+    versions = [{**ACCOUNT, "country": c, "updated_at": f"2025-01-0{n}T00:00:00Z"} for n, c in ((2, "US"), (3, "DE"), (1, "FR"))]
+    for number, record in enumerate(versions):
+        write_jsonl(source / f"accounts/{number}.jsonl", record)
+        land(warehouse, source)
+    assert rows(warehouse, "select country from staging.accounts") == [{"country": "DE"}]
+    assert [r["row"]["country"] for r in rows(warehouse, "select row from staging._replaced")] == ["US"]
+
+
+def test_of_equal_cursors_the_later_delivery_wins(warehouse, source):
+    write_jsonl(source / "fx_rates/a.jsonl", {"rate_date": "2025-01-01", "currency": "EUR", "rate_to_reporting": 1.1})
+    land(warehouse, source)
+    write_jsonl(source / "fx_rates/b.jsonl", {"rate_date": "2025-01-01", "currency": "EUR", "rate_to_reporting": 1.2})
+    land(warehouse, source)
+    assert float(rows(warehouse, "select rate_to_reporting as r from staging.fx_rates")[0]["r"]) == 1.2
+
+
+def test_repeated_keys_within_a_first_delivery_are_one_row(warehouse, source):
+    write_jsonl(source / "accounts/a.jsonl", {**ACCOUNT, "country": "US"}, {**ACCOUNT, "country": "DE", "updated_at": "2025-02-01T00:00:00Z"})
+    result = land(warehouse, source)["accounts"]
+    assert (result.inserted, result.unchanged) == (1, 1)
+    assert rows(warehouse, "select country from staging.accounts") == [{"country": "DE"}]
+
+
+def test_a_bad_row_is_quarantined_with_file_line_and_every_reason(warehouse, source):
+    (source / "accounts/a.csv").write_text(
+        HEADER + 'a1,customer,,"two\nlines",,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n\n'
+        "a2,alien,,,,2025-01-01T00:00:00,2025-13-01T00:00:00Z\na3,customer\n"
+    )
+    result = land(warehouse, source)["accounts"]
+    assert (result.inserted, result.quarantined) == (1, 2)
+    bad = rows(warehouse, "select path, line, reasons from quarantine.rows order by line")
+    assert [(r["path"], r["line"]) for r in bad] == [("accounts/a.csv", 5), ("accounts/a.csv", 6)]
+    assert len(bad[0]["reasons"]) == 3 and "not a time with a zone" in bad[0]["reasons"][1]
+    assert bad[1]["reasons"] == ["2 fields where the header has 7"]
+
+
+@pytest.mark.parametrize(
+    ("entity", "record", "reason"),
+    [
+        ("charges", {"amount": 12.5}, "amount: '12.5' is not a whole number"),
+        ("charges", {"amount": -1}, "amount: '-1' is less than 0"),
+        ("charges", {"amount": None}, "amount: required"),
+        ("charges", {"status": "maybe"}, "status: 'maybe' is not one of"),
+        ("charges", {"created_at": "0001-01-01T00:00:00Z"}, "created_at: before 1990"),
+        ("charges", {"charge_id": "c\x00d"}, "charge_id: text with a null byte"),
+    ],
+)
+def test_what_does_not_fit_the_contract_is_rejected(warehouse, source, entity, record, reason):
+    good = {"charge_id": "c1", "account_id": "a", "amount": 1, "currency": "USD", "status": "succeeded",
+            "created_at": "2025-01-01T00:00:00Z", "updated_at": "2025-01-01T00:00:00Z"}  # fmt: skip
+    write_jsonl(source / f"{entity}/a.jsonl", good, {**good, "charge_id": "c2", **record})
+    assert land(warehouse, source)[entity].quarantined == 1
+    assert rows(warehouse, "select reasons from quarantine.rows")[0]["reasons"][0].startswith(reason)
+
+
+def test_numbers_are_exact_and_long_fractions_are_rounded(warehouse, source):
+    (source / "fx_rates").mkdir()
+    (source / "fx_rates/a.csv").write_text("rate_date,currency,rate_to_reporting\n2025-01-01,EUR,0.30000000000000004\n2025-01-02,EUR,1.1e-3\n")
+    land(warehouse, source)
+    assert [str(r["r"].normalize()) for r in rows(warehouse, "select rate_to_reporting as r from staging.fx_rates order by rate_date")] == ["0.3", "0.0011"]
+
+
+def test_personal_data_is_nowhere_in_clear(warehouse, source):
+    (source / "accounts/a.csv").write_text(
+        HEADER.strip() + ",Comment\na1,customer,Ada@Example.org,Ada Lovelace,,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z,call Ada\n"
+        "a2,alien,ada@example.org,Ada Lovelace,,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z,call Ada\n"
+    )
+    land(warehouse, source)
+    everything = str(rows(warehouse, "select * from staging.accounts")) + str(rows(warehouse, "select * from quarantine.rows"))
+    assert "ada" not in everything.lower().replace("adaa", "")
+    hashed = rows(warehouse, "select email from staging.accounts")[0]["email"]
+    assert len(hashed) == 64 and f"hashed:{hashed}" in everything
+
+
+def test_refused_consent_is_not_stored_but_counted(warehouse, source):
+    event = {"event_id": "e1", "event_name": "x", "occurred_at": "2025-01-01T00:00:00Z", "received_at": "2025-01-01T00:00:00Z"}
+    write_jsonl(source / "events/a.jsonl", event, {**event, "event_id": "e2", "consent": False}, {**event, "event_id": "e3", "consent": False, "channel": "smoke"})
+    result = land(warehouse, source)["events"]
+    assert (result.inserted, result.refused, result.quarantined) == (1, 2, 0)
+
+
+def test_an_unknown_column_is_kept_and_reported(warehouse, source):
+    write_jsonl(source / "accounts/a.jsonl", {**ACCOUNT, "shoe_size": 42}, {**ACCOUNT, "account_id": "a2"})
+    land(warehouse, source)
+    assert [r["_extra"] for r in rows(warehouse, "select _extra from staging.accounts order by account_id")] == [{"shoe_size": "42"}, None]
+    assert rows(warehouse, "select column_name, rows from audit.schema_drift") == [{"column_name": "shoe_size", "rows": 1}]
+
+
+def test_overlapping_rows_of_an_item_go_to_quarantine_together_and_come_back_when_corrected(warehouse, source):
+    row = {"subscription_item_id": "i1", "subscription_id": "s", "account_id": "a", "plan_id": "p", "billing_interval": "month",
+           "interval_count": 1, "quantity": 1, "unit_amount": 100, "currency": "USD", "status": "active"}  # fmt: skip
+    first = {**row, "valid_from": "2025-01-01T00:00:00Z", "valid_to": "2025-03-01T00:00:00Z", "updated_at": "2025-01-01T00:00:00Z"}
+    second = {**row, "valid_from": "2025-02-01T00:00:00Z", "updated_at": "2025-02-01T00:00:00Z"}
+    write_jsonl(source / "subscriptions/a.jsonl", first, second)
+    land(warehouse, source)
+    assert rows(warehouse, "select count(*) as n from staging.subscriptions where _is_overlapping") == [{"n": 2}]
+    assert rows(warehouse, "select count(*) as n from quarantine.rows where resolved_at is null") == [{"n": 2}]
+    write_jsonl(source / "subscriptions/b.jsonl", {**first, "valid_to": "2025-02-01T00:00:00Z", "updated_at": "2025-03-01T00:00:00Z"})
+    land(warehouse, source)
+    assert rows(warehouse, "select count(*) as n from staging.subscriptions where _is_overlapping") == [{"n": 0}]
+    assert rows(warehouse, "select count(*) as n from quarantine.rows where resolved_at is null") == [{"n": 0}]
+
+
+def test_a_changed_file_is_read_again_and_replaces_its_rejected_rows(warehouse, source):
+    path = source / "accounts/a.jsonl"
+    write_jsonl(path, ACCOUNT, {**ACCOUNT, "account_id": "a2", "account_type": "alien"})
+    land(warehouse, source)
+    write_jsonl(path, ACCOUNT, {**ACCOUNT, "account_id": "a2", "account_type": "customer"})
+    assert land(warehouse, source)["accounts"].inserted == 1
+    assert rows(warehouse, "select resolution from quarantine.rows") == [{"resolution": "the file was delivered again"}]
+
+
+def test_replay_lands_what_fits_by_now(warehouse, source):
+    write_jsonl(source / "accounts/a.jsonl", {**ACCOUNT, "account_type": "alien", "email": "x@y.org"})
+    land(warehouse, source)
+    with db.connect(warehouse, "loader") as connection:
+        connection.execute("""update quarantine.rows set row = jsonb_set(row, '{account_type}', '"user"')""")
+    assert quarantine.replay(warehouse).startswith("1 of 1 rows landed")
+    assert len(rows(warehouse, "select email from staging.accounts")[0]["email"]) == 64
+
+
+def truncated_gzip(source):
+    data = gzip.compress((HEADER + "a1,customer,,,,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n" * 500).encode())
+    (source / "accounts/a.csv.gz").write_bytes(data[: len(data) // 2])
+
+
+def wrong_encoding(source):
+    (source / "accounts/a.csv").write_bytes((HEADER + "a1,customer,,J\xe9r\xf4me,,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n").encode("latin-1"))
+
+
+def duplicate_header(source):
+    (source / "accounts/a.csv").write_text("account_id,account_id\n1,2\n")
+
+
+def directory_as_file(source):
+    (source / "accounts/a.csv").mkdir()
+
+
+def missing_column(source):
+    (source / "accounts/a.csv").write_text("account_id,created_at,updated_at\na1,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n")
+
+
+def no_parquet(source):
+    (source / "accounts/a.parquet").write_text("hello")
+
+
+def endless_line(source):
+    (source / "accounts/a.jsonl").write_text('{"account_id": "' + "x" * 5_000_000 + '"}\n')
+
+
+def endless_csv_line(source):
+    (source / "accounts/a.csv").write_text(HEADER + "a1,customer,," + "x" * 9_000_000 + ",,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (truncated_gzip, ("accounts/a.csv.gz", "cut short")),
+        (wrong_encoding, ("accounts/a.csv", "UTF-8")),
+        (duplicate_header, ("accounts/a.csv", "'account_id' twice")),
+        (directory_as_file, ("accounts/a.csv", "directory")),
+        (missing_column, ("accounts/a.csv", "account_type")),
+        (no_parquet, ("accounts/a.parquet", "parquet")),
+        (endless_line, ("accounts/a.jsonl", "longer than 4 MB")),
+        (endless_csv_line, ("accounts/a.csv", "longer than 4 MB")),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_one_line_and_lands_nothing_while_others_land(warehouse, source, spoil, words):
+    spoil(source)
+    write_jsonl(source / "fx_rates/a.jsonl", {"rate_date": "2025-01-01", "currency": "EUR", "rate_to_reporting": 1.1})
+    with pytest.raises(NorthstarError) as caught:
+        land(warehouse, source)
+    assert all(w in str(caught.value) for w in words) and "\n" not in str(caught.value)
+    assert rows(warehouse, "select count(*) as n from staging.accounts") == [{"n": 0}]
+    assert rows(warehouse, "select count(*) as n from staging.fx_rates") == [{"n": 1}]
+    assert rows(warehouse, "select count(*) as n from audit.landed_files where entity = 'accounts'") == [{"n": 0}]
+
+
+def test_an_empty_file_is_no_rows(warehouse, source):
+    (source / "accounts/a.csv").write_text("")
+    (source / "accounts/b.jsonl").write_text("")
+    assert land(warehouse, source)["accounts"].rows_read == 0
+
+
+def test_one_failing_file_of_many_does_not_keep_the_others_out(warehouse, source):
+    write_jsonl(source / "accounts/a.jsonl", ACCOUNT)
+    (source / "accounts/b.parquet").write_text("hello")
+    write_jsonl(source / "accounts/c.jsonl", {**ACCOUNT, "account_id": "a2"})
+    with pytest.raises(NorthstarError, match=r"accounts/b.parquet"):
+        land(warehouse, source)
+    assert rows(warehouse, "select count(*) as n from staging.accounts") == [{"n": 2}]
+
+
+def test_lines_that_are_no_json_are_quarantined_with_their_line(warehouse, source):
+    (source / "accounts/a.jsonl").write_text(json.dumps(ACCOUNT) + "\n{broken\n[1]\n")
+    assert land(warehouse, source)["accounts"].quarantined == 2
+    assert [r["line"] for r in rows(warehouse, "select line from quarantine.rows order by line")] == [2, 3]
+
+
+@pytest.mark.parametrize("where", ["nowhere", "accounts/a.jsonl"])
+def test_a_source_directory_that_is_none_is_one_line(warehouse, source, where):
+    write_jsonl(source / "accounts/a.jsonl", ACCOUNT)
+    with pytest.raises(NorthstarError, match=r"source directory|is a file"):
+        land(warehouse, source / where)
+
+
+def test_many_small_files_land_in_few_batches(warehouse, source, monkeypatch):
+    monkeypatch.setattr(landing_directory, "GROUP_FILES", 20)
+    for number in range(50):
+        write_jsonl(source / f"accounts/{number:03d}.jsonl", {**ACCOUNT, "account_id": f"a{number}"})
+    assert land(warehouse, source)["accounts"].inserted == 50
+    assert rows(warehouse, "select count(*) as n from audit.landing_batches") == [{"n": 3}]
+
+
+def test_a_block_boundary_loses_no_row(warehouse, source, monkeypatch):
+    monkeypatch.setattr(files, "BLOCK_BYTES", 4096)
+    (source / "accounts/a.csv").write_text(HEADER + "".join(f'a{n},customer,,"x\ny",,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n' for n in range(1000)))
+    assert land(warehouse, source)["accounts"].inserted == 1000
