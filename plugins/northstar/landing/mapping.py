@@ -45,7 +45,9 @@ MAPPING_FILE = "_mapping.yml"
 INPUT_KEYS = {"files", "csv", "where", "derive", "group_by", "aggregate", "having", "columns", "name"}
 COLUMN_KEYS = {"column", "constant", "map", "default", "parse", "timezone", "template", "expression"}
 AGGREGATES = {"sum": "sum", "min": "min", "max": "max", "count": "count", "first": "first", "last": "last"}
-DECIMAL = pa.decimal128(38, 12)
+DECIMAL = pa.decimal128(30, 9)
+# products and quotients of the above fit into 76 digits
+WIDE = pa.decimal256(30, 9)
 
 
 @dataclass
@@ -297,9 +299,10 @@ class _Evaluator(ast.NodeVisitor):
         if type(node.op) not in operations:
             return self.generic_visit(node.op)
         left, right = self.visit(node.left), self.visit(node.right)
-        result = operations[type(node.op)](left, right)
-        # products widen a decimal's type: bring it back to the one that landing knows
-        return pc.round(result, 12).cast(DECIMAL) if pa.types.is_decimal(result.type) else result
+        if pa.types.is_decimal(left.type) or pa.types.is_decimal(right.type):
+            result = operations[type(node.op)](left.cast(WIDE), right.cast(WIDE))
+            return pc.round(result, 9, "half_towards_infinity").cast(DECIMAL)
+        return operations[type(node.op)](left, right)
 
     def visit_IfExp(self, node):
         return pc.if_else(pc.fill_null(self.visit(node.test), False), self.visit(node.body), self.visit(node.orelse))
@@ -334,7 +337,7 @@ def _to_decimal(value):
     text = value.cast(pa.string())
     valid = pc.fill_null(pc.match_substring_regex(text, r"^[+-]?(\d+\.?\d*|\.\d+)$"), False)
     wide = pc.if_else(valid, text, pa.scalar(None, pa.string())).cast(pa.decimal256(60, 24))
-    return pc.round(wide, 12).cast(DECIMAL)
+    return pc.round(wide, 9, "half_towards_infinity").cast(DECIMAL)
 
 
 def _add_days(moment, days):

@@ -36,19 +36,31 @@ class Api:
             return json.load(answer)
 
     def trigger(self, dag_id: str, conf: dict) -> str:
-        """Trigger a DAG once the dag-processor knows it; returns the DAG run's id."""
+        """Trigger a DAG; returns the DAG run's id."""
+        return self._once_known(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
+
+    def unpause(self, dag_id: str) -> bool:
+        """Let the scheduler run the DAG; true when it was paused until now."""
+        was_paused = self._once_known(f"/api/v2/dags/{dag_id}")["is_paused"]
+        if was_paused:
+            self._call(f"/api/v2/dags/{dag_id}", {"is_paused": False}, "PATCH")
+        return was_paused
+
+    def newest_run(self, dag_id: str) -> str | None:
+        """The id of the newest DAG run, or None."""
+        runs = self._call(f"/api/v2/dags/{dag_id}/dagRuns?order_by=-run_after&limit=1")["dag_runs"]
+        return runs[0]["dag_run_id"] if runs else None
+
+    def _once_known(self, path: str, body: dict | None = None) -> dict:
+        """A call about a DAG, repeated until the dag-processor has told of it."""
         deadline = time.monotonic() + 120
         while True:
             try:
-                return self._call(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
+                return self._call(path, body)
             except urllib.error.HTTPError as exc:
                 if exc.code != 404 or time.monotonic() > deadline:
-                    raise NorthstarError(f"Airflow does not take {dag_id}: {exc.read().decode()[:200]}") from exc
+                    raise NorthstarError(f"Airflow refuses {path}: {exc.read().decode()[:200]}") from exc
                 time.sleep(0.5)
-
-    def unpause(self, dag_id: str) -> None:
-        """Let the scheduler run the DAG, by hand and by schedule."""
-        self._call(f"/api/v2/dags/{dag_id}", {"is_paused": False}, "PATCH")
 
     def state(self, dag_id: str, run_id: str) -> str:
         """The DAG run's state."""
@@ -70,10 +82,13 @@ def follow(api: Api, dag_id: str, run_id: str, say=progress) -> None:
         for group in ("extract", "build", "audit", "publish"):
             states = groups.get(group, [])
             done = sum(s in ("success", "failed", "upstream_failed", "skipped") for s in states)
-            line = f"{group}: {done} of {len(states)} tasks"
-            if told.get(group) != line and (done or "running" in states):
-                say(line)
-                told[group] = line
+            ended = bool(states) and done == len(states)
+            if "running" not in states and not ended:
+                continue
+            now = time.monotonic()
+            if (ended and told.get(group) != "ended") or (not ended and now - told.get(group, 0) > 10):
+                say(f"{group}: {done} of {len(states)} tasks done")
+                told[group] = "ended" if ended else now
         if state in ("success", "failed"):
             if state == "failed":
                 raise NorthstarError(f"the run {run_id} failed")
@@ -97,9 +112,7 @@ def up(settings: Settings) -> None:
     progress(f"Airflow is up after {time.monotonic() - started:.0f} s")
     api = Api(settings)
     began = time.monotonic()
-    # the run by hand comes before those that the schedule owes: they start when the DAG is let loose
-    run_id = api.trigger("nightly_rebuild", {"as_of": f"{parse_time(None):%Y-%m-%dT%H:%M:%SZ}", "source_dir": str(demo)})
-    api.unpause("nightly_rebuild")
+    run_id = _owed_run(api) or api.trigger("nightly_rebuild", {"source_dir": str(demo)})
     try:
         follow(api, "nightly_rebuild", run_id)
     except NorthstarError as exc:
@@ -111,6 +124,19 @@ def up(settings: Settings) -> None:
     print(f"\nAirflow    {api.base}   (user admin, password {settings.secret('airflow_password')})")
     print(f"the marts  postgresql://bi_reader:{db.password(settings, 'bi_reader')}@{place}")
     print('ask them   .venv/bin/northstar sql "select * from mrr_movements limit 5"')
+
+
+def _owed_run(api: Api) -> str | None:
+    """Let the schedule loose; on the first time it owes the last night's run, which is the one to follow."""
+    if not api.unpause("nightly_rebuild"):
+        return None
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        run_id = api.newest_run("nightly_rebuild")
+        if run_id:
+            return run_id
+        time.sleep(0.5)
+    return None
 
 
 def _cause(settings: Settings) -> str | None:
