@@ -1,0 +1,83 @@
+"""The dbt project as a whole: unit tests pass, everything is described, the catalogue is covered."""
+
+import csv
+import json
+import os
+import re
+
+import pytest
+import yaml
+
+from northstar import job
+from tests.support import select
+
+LATER = {"weekly_active_learners", "weekly_active_tutors"}
+DOMAINS = {"revenue", "acquisition", "engagement", "retention", "support"}
+
+
+@pytest.fixture(scope="module")
+def catalogue(built):
+    with open(built.root / "dbt_project" / "seeds" / "metric_catalogue.csv") as handle:
+        return {m["metric_id"]: m for m in csv.DictReader(handle) if m["domain"] in DOMAINS and m["metric_id"] not in LATER}
+
+
+def test_the_metrics_worked_by_hand_come_out(built):
+    os.environ.update(job.dbt_env(built))
+    from dbt.cli.main import dbtRunner
+
+    result = dbtRunner().invoke(["test", "--select", "test_type:unit", "--quiet"])
+    assert result.success, [r.message for r in getattr(result.result, "results", []) if r.status != "pass"]
+
+
+def test_every_metric_has_a_unit_test(built, catalogue):
+    tested = set()
+    for path in (built.root / "dbt_project" / "models").rglob("*.yml"):
+        for test in (yaml.safe_load(path.read_text()) or {}).get("unit_tests", []):
+            tested |= {row["metric_id"] for row in test["expect"]["rows"]}
+    assert set(catalogue) <= tested, sorted(set(catalogue) - tested)
+
+
+def test_every_metric_has_values_in_all_its_grains_and_segments(built, catalogue):
+    found = {(r["metric_id"], r["grain"], r["segment"]) for r in select(built, "select distinct metric_id, grain, segment from metric_values")}
+    wanted = {
+        (name, grain.strip(), segment)
+        for name, m in catalogue.items()
+        for grain in m["grains"].split(",")
+        for segment in ["", *filter(None, m["segments"].split(";"))]
+    }
+    assert wanted <= found, sorted(wanted - found)
+
+
+def test_every_model_is_described_and_every_mart_column_typed(built):
+    manifest = json.loads((job.dbt_target(built) / "manifest.json").read_text())
+    for node in manifest["nodes"].values():
+        if node["resource_type"] != "model":
+            continue
+        assert node["description"], node["name"]
+        if node["schema"] == "marts_candidate":
+            assert node["config"]["contract"]["enforced"], node["name"]
+            assert all(c["description"] and c["description"] != "TODO" and c["data_type"] for c in node["columns"].values()), node["name"]
+
+
+def test_every_model_says_its_grain_and_reads_no_clock(built):
+    for path in (built.root / "dbt_project" / "models").rglob("*.sql"):
+        text = path.read_text()
+        assert text.startswith("-- Grain: "), path
+        assert not re.search(r"\b(now\(\)|current_date|current_timestamp|clock_timestamp|statement_timestamp)", text), path
+
+
+def test_every_incremental_model_says_what_a_changed_row_touches(built):
+    macros = "".join(p.read_text() for p in (built.root / "dbt_project" / "macros").glob("*.sql"))
+    for path in (built.root / "dbt_project" / "models").rglob("*.sql"):
+        if "affected_by=" in path.read_text():
+            assert f"macro affected__{path.stem}()" in macros, path
+
+
+def test_published_tables_carry_their_descriptions(built):
+    bare = select(
+        built,
+        "select relname, attname from pg_attribute join pg_class on pg_class.oid = attrelid "
+        "where relnamespace = 'marts'::regnamespace and relkind = 'r' and attnum > 0 and not attisdropped "
+        "and attname not like '\\_%%' and relname != 'publications' and coalesce(col_description(attrelid, attnum), '') = ''",
+    )
+    assert bare == []

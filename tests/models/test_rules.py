@@ -1,0 +1,161 @@
+"""Rules of SEMANTICS that no MRR ledger shows: support, funnels, activity, retention, visitors, worked by hand."""
+
+import pytest
+
+from tests.support import empty, run, select, utc, write_rows
+
+AS_OF = utc("2025-06-01T00:00:00")
+
+
+def account(account_id, created="2025-01-01T10:00:00Z", **more):
+    return {"account_id": account_id, "account_type": "customer", "application": "web", "created_at": created, "updated_at": created, **more}
+
+
+def event(number, name, at, account_id=None, anonymous_id=None, application="web", **more):
+    return {"event_id": f"e{number}", "event_name": name, "occurred_at": at, "received_at": at, "account_id": account_id,
+            "anonymous_id": anonymous_id, "application": application, **more}  # fmt: skip
+
+
+def ticket(ticket_id, **more):
+    return {"ticket_id": ticket_id, "application": "web", "status": "open", "priority": "normal",
+            "created_at": "2025-01-06T10:00:00Z", "updated_at": "2025-01-06T10:00:00Z", **more}  # fmt: skip
+
+
+def ticket_event(number, ticket_id, kind, at, actor="agent"):
+    return {"ticket_event_id": f"te{number}", "ticket_id": ticket_id, "event_type": kind, "actor_type": actor, "occurred_at": at}
+
+
+ROWS = {
+    "accounts": [
+        account("a1"),
+        account("a2", created="2025-01-01T23:59:59Z"),
+        account("gone", deleted_at="2025-01-05T00:00:00Z"),
+    ],
+    "events": [
+        # retention counts calendar days, not 24 hours
+        event(1, "user.login", "2025-01-02T00:00:00Z", "a2"),
+        event(2, "user.login_failed", "2025-01-02T10:00:00Z", "a1"),
+        event(3, "user.login", "2025-01-08T10:00:00Z", "gone"),
+        # the funnel: the window runs from entry, the order counts, one event fills one stage
+        event(10, "page.landing", "2025-02-01T10:00:00Z", None, "v1"),
+        event(11, "user.signup", "2025-02-01T10:05:00Z", "f1", "v1"),
+        event(12, "feature.used", "2025-03-01T10:00:00Z", "f1"),
+        event(13, "payment.completed", "2025-03-20T10:00:00Z", "f1"),
+        event(14, "page.landing", "2025-02-02T10:00:00Z", None, "v2"),
+        event(15, "feature.used", "2025-02-02T11:00:00Z", "f2", "v2"),
+        event(16, "user.signup", "2025-02-02T12:00:00Z", "f2", "v2"),
+        event(17, "page.landing", "2025-02-03T10:00:00Z", None, "v3"),
+        event(18, "user.signup", "2025-02-03T10:00:00Z", "f3", "v3"),
+        # name#2 is the second such event, never the one that filled an earlier stage
+        event(30, "page.landing", "2025-02-01T10:00:00Z", "s1", application="tutoring"),
+        event(31, "user.signup", "2025-02-01T11:00:00Z", "s1", application="tutoring"),
+        event(32, "search.performed", "2025-02-01T12:00:00Z", "s1", application="tutoring"),
+        event(33, "booking.requested", "2025-02-01T13:00:00Z", "s1", application="tutoring"),
+        event(34, "booking.completed", "2025-02-01T13:00:00Z", "s1", application="tutoring"),
+        # a session belongs to its first event's period and channel
+        event(40, "page.view", "2025-04-30T23:59:00Z", "a1", session_id="s", channel="web"),
+        event(41, "page.view", "2025-05-01T00:01:00Z", "a1", session_id="s", channel="mobile_app"),
+    ],
+    "tickets": [
+        ticket("answered"), ticket("silent"), ticket("reopened"), ticket("closed"), ticket("spam", status="spam"),
+        ticket("merged", status="merged"), ticket("waiting"),
+    ],
+    "ticket_events": [
+        ticket_event(1, "answered", "public_reply", "2025-01-06T10:05:00Z", "bot"),
+        ticket_event(2, "answered", "internal_note", "2025-01-06T10:06:00Z"),
+        ticket_event(3, "answered", "public_reply", "2025-01-06T10:30:00Z"),
+        ticket_event(4, "answered", "solved", "2025-01-06T12:00:00Z"),
+        ticket_event(5, "reopened", "solved", "2025-01-06T11:00:00Z"),
+        ticket_event(6, "reopened", "reopened", "2025-01-07T11:00:00Z", "customer"),
+        ticket_event(7, "reopened", "solved", "2025-01-08T10:00:00Z"),
+        ticket_event(8, "closed", "closed", "2025-01-06T20:00:00Z", "system"),
+        ticket_event(9, "merged", "public_reply", "2025-01-06T10:01:00Z"),
+        ticket_event(10, "waiting", "solved", "2025-01-06T11:00:00Z"),
+        ticket_event(11, "waiting", "reopened", "2025-01-06T12:00:00Z", "customer"),
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def marts(warehouse, tmp_path_factory):
+    empty(warehouse)
+    run(warehouse, write_rows(tmp_path_factory.mktemp("rules"), ROWS), AS_OF)
+    return warehouse
+
+
+def value(settings, metric, grain, period, application="web"):
+    rows = select(
+        settings,
+        "select numerator, denominator, value from metric_values where metric_id = %s and grain = %s and period_start = %s "
+        "and application = %s and segment = ''",
+        metric, grain, period, application,
+    )  # fmt: skip
+    return tuple(None if v is None else float(v) for v in rows[0].values()) if rows else None
+
+
+def test_retention_counts_calendar_days_and_failed_logins_are_no_activity(marts):
+    assert value(marts, "retention_d1", "day", "2025-01-01") == (1, 3, pytest.approx(100 / 3))
+
+
+def test_a_deleted_account_is_no_longer_active(marts):
+    assert value(marts, "dau", "day", "2025-01-08") == (0, None, 0)
+
+
+def test_only_an_agents_public_reply_stops_the_clock(marts):
+    assert value(marts, "first_response_time", "day", "2025-01-06") == (30, 1, 30)
+
+
+def test_a_reopened_ticket_is_resolved_at_its_last_solve_and_a_closed_one_when_closed(marts):
+    assert value(marts, "resolution_time", "day", "2025-01-08") == (48, 1, 48)
+    assert value(marts, "resolution_time", "day", "2025-01-06") == (6, 2, 6)
+    assert value(marts, "ticket_reopen_rate", "week", "2025-01-06") == (1, 3, pytest.approx(100 / 3))
+
+
+def test_spam_and_merged_tickets_are_left_out_and_unanswered_ones_are_open(marts):
+    assert value(marts, "ticket_volume", "day", "2025-01-06") == (5, None, 5)
+    assert value(marts, "open_tickets", "day", "2025-01-06") == (3 - 1, None, 2)
+    assert value(marts, "open_tickets", "day", "2025-01-07") == (3, None, 3)
+    assert value(marts, "open_tickets", "day", "2025-01-08") == (2, None, 2)
+
+
+def test_a_funnel_keeps_its_window_its_order_and_counts_a_visitor_once(marts):
+    stages = select(
+        marts,
+        "select stage, visitors from funnel_stages where funnel = 'signup_to_subscription' and grain = 'month' "
+        "and period_start = '2025-02-01' order by stage_number",
+    )
+    # f1 pays after the 30 days from entry; f2 used the feature before signing up; f3's landing and sign-up are of one instant
+    assert [s["visitors"] for s in stages] == [3, 3, 1, 0]
+
+
+def test_one_booking_does_not_fill_two_stages(marts):
+    stages = select(
+        marts,
+        "select visitors from funnel_stages where funnel = 'student_journey' and grain = 'month' "
+        "and period_start = '2025-02-01' order by stage_number",
+    )
+    assert [s["visitors"] for s in stages] == [1, 1, 1, 1, 1, 0]
+
+
+def test_a_visitor_who_later_signs_up_is_the_account(marts):
+    assert value(marts, "landing_page_visitors", "month", "2025-02-01") == (3, None, 3)
+
+
+def test_a_session_belongs_to_the_period_and_channel_of_its_first_event(marts):
+    assert value(marts, "sessions", "month", "2025-04-01") == (1, None, 1)
+    assert value(marts, "sessions", "month", "2025-05-01") == (0, None, 0)
+    assert select(marts, "select channel, duration_seconds::int as s from fct_sessions") == [{"channel": "web", "s": 120}]
+
+
+def test_a_period_in_which_nothing_happened_has_a_row_and_a_ratio_says_why_it_is_null(marts):
+    assert value(marts, "ticket_volume", "month", "2025-03-01") == (0, None, 0)
+    rows = select(
+        marts,
+        "select value, null_reason from metric_values where metric_id = 'ticket_reopen_rate' and grain = 'month' "
+        "and period_start = '2025-03-01' and application = 'web'",
+    ) or select(
+        marts,
+        "select value, null_reason from metric_values where metric_id = 'ticket_reopen_rate' and grain = 'week' "
+        "and period_start = '2025-03-03' and application = 'web'",
+    )
+    assert rows == [{"value": None, "null_reason": "empty_base"}]
