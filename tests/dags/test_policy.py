@@ -1,0 +1,77 @@
+"""What every DAG has to be like. The DAG bag is asserted not to be empty: a policy over nothing holds always."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from northstar.orchestration.services import airflow_env, prepare_manifest
+from tests.support import silent
+
+DAGS = Path(__file__).parents[2] / "dags"
+STAGES = ["extract", "build", "audit", "publish"]
+
+
+@pytest.fixture(scope="module")
+def bag(warehouse):
+    """The project's DAGs, parsed as Airflow does, with the manifest that the nightly one is drawn from."""
+    prepare_manifest(warehouse, silent)
+    before = dict(os.environ)
+    os.environ.update(airflow_env(warehouse))
+    os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "sqlite:////tmp/northstar-never-used.db"
+    try:
+        from airflow.dag_processing.dagbag import DagBag
+
+        yield DagBag(dag_folder=str(DAGS))
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+def test_the_dags_are_exactly_these_and_all_import(bag):
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {"hourly_refresh", "nightly_rebuild"}
+
+
+def test_a_dag_is_documented_owned_tiered_and_never_catches_up(bag):
+    for dag in bag.dags.values():
+        assert dag.catchup is False and dag.max_active_runs == 1
+        assert {t.split(":")[0] for t in dag.tags} == {"owner", "tier"}
+        for heading in ("### Purpose", "### Kind", "### Rerun", "### Expected failures"):
+            assert heading in dag.doc_md, (dag.dag_id, heading)
+
+
+def test_the_stages_are_task_groups_in_order(bag):
+    for dag in bag.dags.values():
+        assert sorted(dag.task_group.children) == sorted(STAGES), dag.dag_id
+        stage_of = {task.task_id: task.task_id.split(".")[0] for task in dag.tasks}
+        assert set(stage_of.values()) == set(STAGES)
+        for task in dag.tasks:
+            for later in task.downstream_task_ids:
+                assert STAGES.index(stage_of[task.task_id]) <= STAGES.index(stage_of[later])
+
+
+def test_the_nightly_dag_shows_every_model_by_name(bag):
+    models = {p.stem for p in (DAGS.parent / "dbt_project" / "models").rglob("*.sql")}
+    shown = {t.task_id.removeprefix("build.").removesuffix("_run") for t in bag.dags["nightly_rebuild"].tasks}
+    assert models <= shown, sorted(models - shown)
+
+
+def test_models_and_checks_are_not_retried(bag):
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            assert task.retries == 0 or task.task_id == "extract.land_sources", task.task_id
+
+
+@pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda p: p.stem)
+def test_a_dag_file_wires_and_nothing_else(path):
+    text = path.read_text()
+    assert len(text.splitlines()) < 80
+    assert not re.search(r"\b(select|insert|update|delete)\b.+\b(from|into|set)\b", text, re.IGNORECASE)
+    assert not re.search(r"Variable\.get|get_connection|open\(|requests|psycopg|read_text", text)
+
+
+def test_the_hours_of_the_schedules(bag):
+    assert bag.dags["hourly_refresh"].timetable.summary == "0 * * * *"
+    assert bag.dags["nightly_rebuild"].timetable.summary == "30 2 * * *"

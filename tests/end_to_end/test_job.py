@@ -1,0 +1,227 @@
+"""The job as a user runs it: what it publishes, what stops it, what readers see meanwhile."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from northstar import db, embedded, job
+from northstar.cli import main
+from northstar.errors import NorthstarError
+from northstar.publish import rollback
+from tests.support import empty, published, run, select, silent, utc, write_rows
+
+AS_OF = utc("2025-04-01T00:00:00")
+
+
+def charge(number, amount=1000, at="2025-03-05T00:00:00Z", **more):
+    return {"charge_id": f"c{number}", "account_id": "a1", "application": "shop", "amount": amount, "currency": "USD",
+            "status": "succeeded", "created_at": at, "updated_at": at, **more}  # fmt: skip
+
+
+def cash(settings):
+    rows = select(
+        settings,
+        "select value from metric_values where metric_id = 'cash_collected' and grain = 'month' and application = 'shop' "
+        "and segment = '' and period_start = '2025-03-01'",
+    )
+    return float(rows[0]["value"])
+
+
+@pytest.fixture
+def shop(warehouse, tmp_path):
+    """An empty warehouse and a source with one charge of 10.00."""
+    empty(warehouse)
+    return warehouse, write_rows(tmp_path, {"charges": [charge(1)]}, "first")
+
+
+def test_versions_follow_each_other_and_rollback_restores_one_exactly(shop):
+    settings, source = shop
+    assert run(settings, source, AS_OF) == 1
+    first = published(settings)
+    write_rows(source, {"charges": [charge(2), charge(1, 500, updated_at="2025-03-06T00:00:00Z")]}, "second")
+    assert run(settings, source, AS_OF, "hourly") == 2
+    assert cash(settings) == 15
+    assert rollback(settings) == (3, 1)
+    assert published(settings) == first and cash(settings) == 10
+    assert rollback(settings, 2) == (4, 2)
+    assert cash(settings) == 15
+    with pytest.raises(NorthstarError, match="version 9 was never published"):
+        rollback(settings, 9)
+    # the next run publishes what is true again, whatever was put back
+    rollback(settings, 1)
+    assert run(settings, source, AS_OF, "hourly") == 6
+    assert cash(settings) == 15
+
+
+def test_the_replaced_rows_are_kept_with_the_versions_between_which_they_were_true(shop):
+    settings, source = shop
+    run(settings, source, AS_OF)
+    write_rows(source, {"charges": [charge(1, 500, updated_at="2025-03-06T00:00:00Z")]}, "second")
+    run(settings, source, AS_OF, "hourly")
+    with db.connect(settings, "publisher") as connection:
+        old = connection.execute("select amount_minor, _from_version, _to_version from marts_history.fct_payments").fetchall()
+    assert old == [{"amount_minor": 1000, "_from_version": 1, "_to_version": 2}]
+
+
+def test_a_failed_check_stops_the_publish_names_itself_and_the_next_run_publishes_all(shop):
+    settings, source = shop
+    run(settings, source, AS_OF)
+    write_rows(source, {"charges": [charge(2), charge(3, currency="CHF")]}, "second")
+    with pytest.raises(NorthstarError, match=r"fx_rates.every_currency_in_use_has_a_rate.*no rate for CHF"):
+        run(settings, source, AS_OF, "hourly")
+    assert cash(settings) == 10 and len(select(settings, "select * from publications")) == 1
+    write_rows(source, {"fx_rates": [{"rate_date": "2025-01-01", "currency": "CHF", "rate_to_reporting": 2}]}, "rates")
+    run(settings, source, AS_OF, "hourly")
+    assert cash(settings) == 40
+
+
+def test_a_run_without_new_rows_changes_nothing_but_the_version(shop):
+    settings, source = shop
+    run(settings, source, AS_OF)
+    run(settings, source, AS_OF, "hourly")
+    run(settings, source, AS_OF)
+    changes = select(settings, "select rows_changed from publications where published_version > 1")
+    assert [c["rows_changed"] for c in changes] == [0, 0]
+
+
+def test_an_earlier_as_of_gives_what_was_known_then(shop):
+    settings, source = shop
+    write_rows(source, {"charges": [charge(2, at="2025-03-20T00:00:00Z")]}, "second")
+    run(settings, source, AS_OF)
+    assert cash(settings) == 20
+    run(settings, source, utc("2025-03-20T00:00:00"), "hourly")
+    assert cash(settings) == 10
+
+
+def test_readers_see_whole_versions_and_never_wait(shop):
+    settings, source = shop
+    run(settings, source, AS_OF)
+    seen, errors, slowest, stop = set(), [], [0.0], threading.Event()
+
+    def read():
+        try:
+            with db.connect(settings, "bi_reader", autocommit=True) as connection:
+                while not stop.is_set():
+                    started = time.monotonic()
+                    row = connection.execute(
+                        "select (select max(published_version) from publications) as version, "
+                        "(select sum(amount_minor) from fct_payments) as payments, "
+                        "(select numerator * 100 from metric_values where metric_id = 'cash_collected' and grain = 'month' "
+                        "and application = 'shop' and segment = '' and period_start = '2025-03-01') as cash"
+                    ).fetchone()
+                    slowest[0] = max(slowest[0], time.monotonic() - started)
+                    seen.add((row["version"], int(row["payments"]), int(row["cash"])))
+        except Exception as exc:
+            errors.append(exc)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(2, 5):
+        write_rows(source, {"charges": [charge(number)]}, f"part{number}")
+        run(settings, source, AS_OF, "hourly")
+    for _ in range(26):
+        rollback(settings)
+    stop.set()
+    reader.join()
+    assert not errors
+    assert all(payments == money for _, payments, money in seen), seen
+    assert len({version for version, _, _ in seen}) > 5
+    # a lock would make a reader wait for a whole publish, seconds; this is far above any noise of the machine
+    assert slowest[0] < 1.0
+
+
+def test_two_runs_at_once_are_refused_and_a_dead_one_is_forgotten(shop):
+    settings, source = shop
+    held = job.open_run(settings, "hourly", AS_OF, str(source))
+    with pytest.raises(NorthstarError, match=f"run {held} .* is writing to this warehouse"):
+        run(settings, source, AS_OF)
+    with db.connect(settings, "owner") as connection:
+        connection.execute("update audit.writer_lease set process_id = 2147483000")
+    assert run(settings, source, AS_OF) == 1
+    with db.connect(settings, "owner") as connection:
+        assert connection.execute("select state from audit.runs where run_id = %s", [held]).fetchone()["state"] == "failed"
+
+
+def test_a_build_that_built_nothing_is_a_failed_run(shop):
+    settings, source = shop
+    run(settings, source, AS_OF)
+    run_id = job.open_run(settings, "hourly", AS_OF, str(source))
+    try:
+        (job.dbt_target(settings) / "run_results.json").write_text('{"results": []}')
+        with pytest.raises(NorthstarError, match=r"the build is not complete: \d+ of \d+ nodes were not built"):
+            job.record_build(settings, run_id, job.dbt_target(settings), silent)
+    finally:
+        job.close_run(settings, run_id)
+
+
+def test_killing_postgres_in_mid_run_is_one_line_and_the_next_run_succeeds(shop):
+    settings, source = shop
+    run_id = job.open_run(settings, "nightly", AS_OF, str(source))
+    job.extract(settings, run_id, silent)
+    with db.connect(settings, "owner") as connection:
+        (settings.home / "postgres" / "postmaster.pid").exists()
+        with pytest.raises(psycopg.Error):
+            embedded.stop(settings)
+            connection.execute("select 1")
+    assert run_is_possible_after_the_lease(settings, source)
+
+
+def run_is_possible_after_the_lease(settings, source) -> bool:
+    with db.connect(settings, "owner") as connection:
+        connection.execute("update audit.writer_lease set process_id = 2147483000")
+    return run(settings, source, AS_OF) == 1 and cash(settings) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--source-dir", "/nowhere"], "no source directory /nowhere"),
+        (["run", "--source-dir", "SOURCE", "--as-of", "2099-01-01T00:00:00Z"], "lies in the future"),
+        (["run", "--source-dir", "SOURCE", "--as-of", "2001-01-01T00:00:00Z"], "no landed row is older"),
+        (["run", "--source-dir", "SOURCE", "--as-of", "yesterday"], "is not a time"),
+        (["run", "--source-dir", "SOURCE", "--as-of", "2025-01-01T00:00:00"], "has no time zone"),
+        (["sql", "selec 1"], "syntax error"),
+        (["sql", "select * from staging.events"], "permission denied"),
+        (["quarantine", "show", "999999"], "no row 999999 in quarantine"),
+        (["quarantine", "show"], "which row"),
+        (["quarantine", "replay", "--entity", "cats"], "no entity 'cats'"),
+    ],
+)
+def test_an_error_is_one_line_that_says_what_to_do(shop, capsys, arguments, words):
+    settings, source = shop
+    arguments = [str(source) if a == "SOURCE" else a for a in arguments]
+    assert main([*arguments, "--home", str(settings.home)]) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("northstar:")]
+    assert len(lines) == 1 and words in lines[0]
+
+
+def test_a_home_of_another_version_is_refused(tmp_path, capsys):
+    (tmp_path / "VERSION").write_text("0\n")
+    assert main(["status", "--home", str(tmp_path)]) == 1
+    assert "was made by version 0" in capsys.readouterr().err
+
+
+def test_csv_is_a_header_line_and_nothing_else(shop, capsys):
+    settings, source = shop
+    run(settings, source, AS_OF)
+    capsys.readouterr()
+    assert main(["sql", "select charge_id, country from fct_payments", "--format", "csv", "--home", str(settings.home)]) == 0
+    assert capsys.readouterr().out == "charge_id,country\nc1,\n"
+
+
+def test_status_tells_what_is_published_and_what_waits(shop, capsys):
+    settings, source = shop
+    write_rows(source, {"charges": [charge(9, amount=-5)] + [charge(n) for n in range(10, 40)]}, "second")
+    run(settings, source, AS_OF)
+    main(["status", "--home", str(settings.home)])
+    out = capsys.readouterr().out
+    assert "version 1" in out and "quarantine  1 rows (charges 1)" in out and "nobody" in out
+
+
+def test_as_of_defaults_to_the_hour(shop):
+    settings, source = shop
+    run(settings, source, datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1))
+    assert cash(settings) == 10

@@ -1,0 +1,106 @@
+"""Each check of the gate has been seen to fail: one violation is planted, that check and its name stop the publish."""
+
+import pytest
+
+from northstar import db
+from northstar.errors import NorthstarError
+from northstar.quality import run_audit
+from northstar.quality.suites import BOUNDARIES, read_suites
+from tests.support import silent
+
+CANDIDATE = "marts_candidate"
+VIOLATIONS = {
+    "staging.every_row_read_is_accounted_for": "update audit.landing_batches set rows_read = rows_read + 1 where batch_id = (select max(batch_id) from audit.landing_batches where run_id is not null)",
+    "staging.quarantine_is_small": "update audit.landing_batches set rows_quarantined = rows_read, rows_inserted = 0, rows_unchanged = 0, rows_refused = 0 where entity = 'events'",
+    "staging.no_refused_consent_is_stored": "update staging.events set consent = false where event_id = (select min(event_id) from staging.events)",
+    "staging.emails_are_hashed": "update staging.accounts set email = 'x@y.org' where account_id = (select min(account_id) from staging.accounts)",
+    "staging.account_types_are_known": "update staging.accounts set account_type = 'alien' where account_id = (select min(account_id) from staging.accounts)",
+    "staging.charge_statuses_are_known": "update staging.charges set status = 'maybe' where charge_id = (select min(charge_id) from staging.charges)",
+    "staging.ticket_statuses_are_known": "update staging.tickets set status = 'lost' where ticket_id = (select min(ticket_id) from staging.tickets)",
+    "staging.intervals_do_not_run_backwards": "update staging.subscriptions set valid_to = valid_from - interval '1 day' where valid_to is not null",
+    "staging.visible_rows_of_an_item_do_not_overlap": "update staging.subscriptions set valid_to = null where not _is_overlapping",
+    "staging.every_currency_in_use_has_a_rate": "delete from staging.fx_rates where currency = 'EUR'",
+    "staging.rates_are_positive": "update staging.fx_rates set rate_to_reporting = 0 where rate_date = (select min(rate_date) from staging.fx_rates)",
+    "marts.a_metric_has_one_value_for_each_period_and_segment": "insert into core.metrics_visitors select * from core.metrics_visitors where grain = 'month'",
+    "marts.values_are_null_for_a_reason_and_only_then": "update core.metrics_payments set null_reason = null where value is null and grain = 'month'",
+    "marts.no_period_begins_at_or_after_as_of": "update core.metrics_visitors set period_start = '2026-03-01' where grain = 'month' and period_start = '2026-02-01'",
+    "marts.unfinished_periods_do_not_look_finished": "update core.metrics_events set is_complete = true",
+    "marts.periods_begin_where_their_grain_does": "update core.metrics_visitors set period_start = period_start + interval '1 day' where grain = 'week'",
+    "marts.every_value_is_in_the_catalogue": "update core.metrics_visitors set metric_id = 'unheard_of' where grain = 'month'",
+    "marts.additive_metrics_add_up_over_applications": "update core.metrics_events set numerator = numerator + 1 where application = 'all' and grain = 'month' and segment = ''",
+    "marts.additive_metrics_add_up_over_segments": "update core.metrics_events set numerator = numerator + 1 where grain = 'month' and segment = 'event_name' and segment_value = 'page.view'",
+    "marts.cash_is_the_landed_charges_less_refunds": "update core.metrics_payments set numerator = numerator + 0.01 where metric_id = 'cash_collected' and grain = 'day' and segment = '' and application != 'all'",
+    "marts.movements_explain_every_change": "update marts_candidate.mrr_movements set amount_exact = amount_exact + 0.01 where movement_type = 'new'",
+    "marts.movement_types_have_their_sign": "update marts_candidate.mrr_movements set movement_type = 'churn' where movement_type = 'new'",
+    "marts.an_account_is_new_once": "insert into marts_candidate.mrr_movements select * from marts_candidate.mrr_movements where movement_type = 'new'",
+    "marts.a_month_opens_as_the_last_one_closed": "update marts_candidate.mrr_by_account set mrr_at_start_exact = 1 where month = '2026-02-01'",
+    "marts.accounts_add_up_to_mrr": "update marts_candidate.mrr_by_account set mrr_at_end_exact = mrr_at_end_exact + 1",
+    "marts.cells_never_exceed_the_cohort": "update marts_candidate.cohort_retention set retained_accounts = cohort_size + 1",
+    "marts.cohorts_do_not_change_their_size": "update marts_candidate.cohort_retention set cohort_size = cohort_size + 1 where months_since = 1",
+    "marts.stages_never_grow": "update marts_candidate.funnel_stages set visitors = visitors + 100000 where stage_number = 2",
+    "marts.reasons_add_up_to_the_churn": "insert into marts_candidate.churn_reasons select application, month, 'made_up', 1, 99 from (select application, date_trunc('month', movement_date::timestamp)::date as month from marts_candidate.mrr_movements where movement_type = 'churn' limit 1) as one",
+    "marts.every_landed_charge_is_a_payment": "delete from marts_candidate.fct_payments where charge_id = (select min(charge_id) from marts_candidate.fct_payments)",
+    "marts.payments_have_a_reporting_amount": "update marts_candidate.fct_payments set amount_reporting = null where charge_id = (select min(charge_id) from marts_candidate.fct_payments)",
+    "marts.every_counted_ticket_is_there": "delete from marts_candidate.fct_tickets where ticket_id = (select min(ticket_id) from marts_candidate.fct_tickets)",
+    "marts.sessions_hold_every_event_that_names_one": "update marts_candidate.fct_sessions set events = events + 1",
+    "marts.every_landed_account_is_there": "delete from marts_candidate.dim_accounts where account_id = (select min(account_id) from marts_candidate.dim_accounts)",
+    "marts.every_visible_subscription_row_is_there": "delete from marts_candidate.fct_subscription_periods where subscription_item_id = (select min(subscription_item_id) from marts_candidate.fct_subscription_periods)",
+    "marts.mrr_is_never_negative": "update marts_candidate.fct_subscription_periods set mrr_in_currency = -1",
+}
+# columns that the tables themselves hold to: a violation cannot even be planted
+HELD_BY_THE_TABLE = {"staging.account_ids_are_present", "staging.charge_ids_are_present"}
+
+
+def tables_of(statement: str) -> list[str]:
+    words = statement.replace("(", " ").split()
+    return [words[words.index(verb) + 1] for verb in ("update", "into", "from") if verb in words][:1]
+
+
+def run_id(settings) -> int:
+    with db.connect(settings, "owner") as connection:
+        return connection.execute("select max(run_id) as id from audit.runs where published_version is not null").fetchone()["id"]
+
+
+@pytest.fixture
+def planted(built, request):
+    """The built warehouse with one violation; what was there is put back afterwards."""
+    statement = VIOLATIONS[request.param]
+    table = tables_of(statement)[0]
+    with db.connect(built, "owner") as connection:
+        connection.execute(f"create table public.kept as select * from {table}")
+        assert connection.execute(statement).rowcount > 0, "the violation changes nothing"
+    yield built, request.param
+    with db.connect(built, "owner") as connection:
+        identity = "overriding system value" if table == "audit.landing_batches" else ""
+        connection.execute(f"delete from {table}")
+        connection.execute(f"insert into {table} {identity} select * from public.kept")
+        connection.execute("drop table public.kept")
+
+
+@pytest.mark.parametrize("planted", VIOLATIONS, indirect=True)
+def test_a_violation_fails_its_check(planted):
+    settings, name = planted
+    boundary, check = name.split(".")
+    with pytest.raises(NorthstarError, match="the audit stopped the publish"):
+        run_audit(settings, run_id(settings), boundaries=(boundary,), progress=silent)
+    with db.connect(settings, "owner") as connection:
+        row = connection.execute("select success, severity from audit.checks where check_name = %s order by checked_at desc limit 1", [check]).fetchone()
+    assert row == {"success": False, "severity": "error"}
+
+
+def test_the_company_as_published_passes(built):
+    result = run_audit(built, run_id(built), progress=silent)
+    assert result["run"] - result["passed"] == result["warned"]
+
+
+def test_every_error_check_has_been_seen_to_fail(built):
+    names = {f"{b}.{c.name}" for b in BOUNDARIES for s in read_suites(built.root, b) for c in s.checks if c.severity == "error"}
+    assert names == set(VIOLATIONS) | HELD_BY_THE_TABLE
+
+
+def test_every_suite_is_about_a_table_that_exists(built):
+    with db.connect(built, "owner") as connection:
+        for boundary in BOUNDARIES:
+            for suite in read_suites(built.root, boundary):
+                row = connection.execute("select to_regclass(%s) as t", [f"{suite.schema}.{suite.table}"]).fetchone()
+                assert row["t"], suite.table
