@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-
 from northstar import embedded
 from northstar.settings import load_settings
 from northstar.simulator import simulate
 from northstar.warehouse import bootstrap
+
 from tests.support import run, utc
 
 
@@ -38,7 +38,14 @@ def warehouse():
 def company(tmp_path_factory):
     """Source files of a small simulated company that ends on 2026-03-01."""
     directory = tmp_path_factory.mktemp("company")
-    simulate(directory, seed=7, months=3, accounts=120, applications=("web", "coaching", "tutoring"), end=utc("2026-03-01T00:00:00"))
+    simulate(
+        directory,
+        seed=7,
+        months=3,
+        accounts=120,
+        applications=("web", "coaching", "tutoring"),
+        end=utc("2026-03-01T00:00:00"),
+    )
     return directory
 
 

@@ -42,14 +42,17 @@ def published(settings: Settings) -> dict:
     """Every published mart with its rows as sorted text, the publisher's own columns left out."""
     tables = [
         r["table_name"]
-        for r in select(settings, "select table_name from information_schema.tables where table_schema = 'marts' order by 1")
+        for r in select(
+            settings, "select table_name from information_schema.tables where table_schema = 'marts' order by 1"
+        )
         if r["table_name"] != "publications"
     ]
     content = {}
     for table in tables:
         rows = select(settings, f"select * from marts.{table}")
         content[table] = sorted(
-            str({k: v.normalize() if hasattr(v, "normalize") else v for k, v in r.items() if not k.startswith("_")}) for r in rows
+            str({k: v.normalize() if hasattr(v, "normalize") else v for k, v in r.items() if not k.startswith("_")})
+            for r in rows
         )
     return content
 

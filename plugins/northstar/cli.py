@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("run", _run, "one run of the job in this process; exit status 0 only when a version was published")
     sub.add_argument("--source-dir", required=True, help="directory or fsspec URL with one folder for each entity")
+    sub.add_argument(
+        "--mapping", help="how a foreign layout becomes contract entities (default: _mapping.yml in the directory)"
+    )
     sub.add_argument("--as-of", help="logical time, exclusive, such as 2025-04-01T00:00:00Z (default: this hour)")
     sub.add_argument("--mode", choices=("nightly", "hourly"), default="nightly")
     command("stop", _stop, "stop this home's Postgres and services")
@@ -90,7 +93,9 @@ def _run(arguments) -> None:
     from northstar.headline import print_headline
 
     settings = load_settings(arguments.home)
-    version = job.run(settings, arguments.mode, parse_time(arguments.as_of), arguments.source_dir, progress)
+    version = job.run(
+        settings, arguments.mode, parse_time(arguments.as_of), arguments.source_dir, progress, arguments.mapping
+    )
     progress(f"published version {version}")
     print_headline(settings)
 

@@ -34,6 +34,7 @@ def open_run(
     sources_dir: str | None = None,
     trigger: str = "cli",
     wait: bool = False,
+    mapping: str | None = None,
 ) -> int:
     """Start a run and take the writer's lease; returns the run_id.
 
@@ -54,9 +55,9 @@ def open_run(
         )
         context = _context(connection, settings, mode, as_of)
         connection.execute(
-            "insert into audit.runs (run_id, mode, as_of, is_full, trigger, source_dir, code_version) "
-            "values (%s, %s, %s, %s, %s, %s, %s)",
-            [run_id, mode, as_of, context["is_full"], trigger, sources_dir, code_version(settings)],
+            "insert into audit.runs (run_id, mode, as_of, is_full, trigger, source_dir, code_version, mapping) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s)",
+            [run_id, mode, as_of, context["is_full"], trigger, sources_dir, code_version(settings), mapping],
         )
         connection.execute(
             "insert into core.run_context values (true, %(run_id)s, %(mode)s, %(as_of)s, %(previous_as_of)s, "
@@ -75,7 +76,7 @@ def extract(settings: Settings, run_id: int, progress=print) -> list:
     with _stage(settings, run_id, "extract") as run:
         if not run["source_dir"]:
             raise NorthstarError("no source directory: give one with --source-dir")
-        results = land_directory(settings, run_id, run["source_dir"], progress=progress)
+        results = land_directory(settings, run_id, run["source_dir"], mapping=run["mapping"], progress=progress)
         _demand_rows(settings, run["as_of"])
         with db.connect(settings, "transformer") as connection:
             connection.execute(
@@ -109,7 +110,9 @@ def last_as_of(settings: Settings) -> datetime | None:
     """The as_of of the newest published run, or None."""
     bootstrap(settings)
     with db.connect(settings, "transformer") as connection:
-        return connection.execute("select max(as_of) as t from audit.runs where published_version is not null").fetchone()["t"]
+        return connection.execute(
+            "select max(as_of) as t from audit.runs where published_version is not null"
+        ).fetchone()["t"]
 
 
 def demand_published(settings: Settings, run_id: int) -> None:
@@ -235,11 +238,13 @@ def close_run(settings: Settings, run_id: int, error: str | None = None) -> None
         connection.execute("delete from audit.writer_lease where run_id = %s", [run_id])
 
 
-def run(settings: Settings, mode: str, as_of: datetime, sources_dir: str | None, progress=print) -> int:
+def run(
+    settings: Settings, mode: str, as_of: datetime, sources_dir: str | None, progress=print, mapping: str | None = None
+) -> int:
     """One whole run in this process, as the DAGs do it; returns the published version."""
     from northstar.quality import start_worker
 
-    run_id = open_run(settings, mode, as_of, sources_dir)
+    run_id = open_run(settings, mode, as_of, sources_dir, mapping=mapping)
     error, worker = None, start_worker(settings)
     stages = {
         "extract": extract,
@@ -295,7 +300,11 @@ def _context(connection, settings: Settings, mode: str, as_of: datetime) -> dict
         or since["was_full"]
         or (since["latest"] is not None and since["latest"] > as_of)
     )
-    return {"previous_as_of": last["as_of"] if last else None, "since_batch_id": last["built_batch_id"] if last else 0, "is_full": is_full}
+    return {
+        "previous_as_of": last["as_of"] if last else None,
+        "since_batch_id": last["built_batch_id"] if last else 0,
+        "is_full": is_full,
+    }
 
 
 def _take_lease(connection, run_id: int, holder: str, wait: bool) -> None:

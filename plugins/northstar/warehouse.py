@@ -29,7 +29,7 @@ AUDIT_TABLES = """
 create sequence if not exists audit.run_ids;
 create table if not exists audit.runs (
     run_id bigint primary key default nextval('audit.run_ids'),
-    mode text not null, as_of timestamptz not null, is_full boolean, trigger text not null, source_dir text,
+    mode text not null, as_of timestamptz not null, is_full boolean, trigger text not null, source_dir text, mapping text,
     started_at timestamptz not null default clock_timestamp(), finished_at timestamptz,
     state text not null default 'running', stage text, message text, published_version bigint,
     code_version text, built_batch_id bigint, stage_seconds jsonb not null default '{}'

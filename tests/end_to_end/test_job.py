@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
-
 from northstar import db, embedded, job
 from northstar.cli import main
 from northstar.errors import NorthstarError
 from northstar.publish import rollback
+
 from tests.support import empty, published, run, select, silent, utc, write_rows
 
 AS_OF = utc("2025-04-01T00:00:00")
@@ -62,7 +62,9 @@ def test_the_replaced_rows_are_kept_with_the_versions_between_which_they_were_tr
     write_rows(source, {"charges": [charge(1, 500, updated_at="2025-03-06T00:00:00Z")]}, "second")
     run(settings, source, AS_OF, "hourly")
     with db.connect(settings, "publisher") as connection:
-        old = connection.execute("select amount_minor, _from_version, _to_version from marts_history.fct_payments").fetchall()
+        old = connection.execute(
+            "select amount_minor, _from_version, _to_version from marts_history.fct_payments"
+        ).fetchall()
     assert old == [{"amount_minor": 1000, "_from_version": 1, "_to_version": 2}]
 
 
@@ -142,7 +144,9 @@ def test_two_runs_at_once_are_refused_and_a_dead_one_is_forgotten(shop):
         connection.execute("update audit.writer_lease set process_id = 2147483000")
     assert run(settings, source, AS_OF) == 1
     with db.connect(settings, "owner") as connection:
-        assert connection.execute("select state from audit.runs where run_id = %s", [held]).fetchone()["state"] == "failed"
+        assert (
+            connection.execute("select state from audit.runs where run_id = %s", [held]).fetchone()["state"] == "failed"
+        )
 
 
 def test_a_build_that_built_nothing_is_a_failed_run(shop):
@@ -208,7 +212,10 @@ def test_csv_is_a_header_line_and_nothing_else(shop, capsys):
     settings, source = shop
     run(settings, source, AS_OF)
     capsys.readouterr()
-    assert main(["sql", "select charge_id, country from fct_payments", "--format", "csv", "--home", str(settings.home)]) == 0
+    assert (
+        main(["sql", "select charge_id, country from fct_payments", "--format", "csv", "--home", str(settings.home)])
+        == 0
+    )
     assert capsys.readouterr().out == "charge_id,country\nc1,\n"
 
 

@@ -2,7 +2,6 @@
 
 import psycopg
 import pytest
-
 from northstar import db
 
 FORBIDDEN = [
@@ -31,14 +30,19 @@ FORBIDDEN = [
 
 @pytest.mark.parametrize(("role", "statement"), FORBIDDEN)
 def test_a_role_may_not(built, role, statement):
-    with db.connect(built, role) as connection, pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)):
+    with (
+        db.connect(built, role) as connection,
+        pytest.raises((psycopg.errors.InsufficientPrivilege, psycopg.errors.ReadOnlySqlTransaction)),
+    ):
         connection.execute(statement)
 
 
 @pytest.mark.parametrize("role", db.ROLES)
 def test_no_job_role_is_a_superuser(built, role):
     with db.connect(built, "owner") as connection:
-        row = connection.execute("select rolsuper, rolcreaterole, rolcreatedb from pg_roles where rolname = %s", [role]).fetchone()
+        row = connection.execute(
+            "select rolsuper, rolcreaterole, rolcreatedb from pg_roles where rolname = %s", [role]
+        ).fetchone()
     assert not any(row.values())
 
 

@@ -5,10 +5,8 @@ from datetime import timedelta
 
 import pandas as pd
 import pytest
-
-from northstar.settings import load_settings
 from northstar.simulator.company import simulate
-from northstar.warehouse import bootstrap
+
 from tests.support import empty, published, run, utc, write_rows
 
 END = utc("2026-03-01T00:00:00")
@@ -40,7 +38,9 @@ def corrections(tables: dict, chance: random.Random) -> dict:
     for row in changed["accounts"]:
         row.update(country="JP", account_type="creator", deleted_at="2026-02-10T00:00:00Z", updated_at=later)
     for row in changed["events"]:
-        row.update(occurred_at="2026-01-15T10:00:00Z", session_id="s_moved", event_name="page.landing", received_at=later)
+        row.update(
+            occurred_at="2026-01-15T10:00:00Z", session_id="s_moved", event_name="page.landing", received_at=later
+        )
     for row in changed["subscriptions"]:
         row.update(unit_amount=4242, cancel_reason="corrected", updated_at=later)
     for row in changed["charges"]:
@@ -56,7 +56,9 @@ def corrections(tables: dict, chance: random.Random) -> dict:
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("seed", [1])
-def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(tmp_path_factory, tmp_path, warehouse, seed):
+def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(
+    tmp_path_factory, tmp_path, warehouse, seed
+):
     settings, chance = warehouse, random.Random(seed)
     tables = company_rows(tmp_path / "company", seed)
     changed = corrections(tables, chance)
@@ -71,7 +73,12 @@ def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(
             if chance.random() < 0.02:
                 arrivals[2].setdefault(name, []).append(row)
     arrivals[3] = changed
-    as_ofs = [utc("2026-01-20T13:00:00"), utc("2026-02-03T05:00:00"), utc("2026-02-28T23:00:00"), END + timedelta(hours=1)]
+    as_ofs = [
+        utc("2026-01-20T13:00:00"),
+        utc("2026-02-03T05:00:00"),
+        utc("2026-02-28T23:00:00"),
+        END + timedelta(hours=1),
+    ]
     empty(settings)
     source = tmp_path / "source"
     for number, (rows, as_of) in enumerate(zip(arrivals, as_ofs, strict=True)):
@@ -83,5 +90,6 @@ def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(
     for table in rebuilt:
         missing, surplus = set(rebuilt[table]) - set(grown[table]), set(grown[table]) - set(rebuilt[table])
         assert not missing and not surplus, (
-            f"{table}: {len(missing)} rows missing, {len(surplus)} too many:\n" + "\n".join([*sorted(missing)[:4], "--", *sorted(surplus)[:4]])
+            f"{table}: {len(missing)} rows missing, {len(surplus)} too many:\n"
+            + "\n".join([*sorted(missing)[:4], "--", *sorted(surplus)[:4]])
         )

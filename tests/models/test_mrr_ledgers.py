@@ -3,8 +3,8 @@
 from collections import defaultdict
 
 import pytest
-
 from northstar.errors import NorthstarError
+
 from tests.models.ledgers import CASES, instant, rate_rows, subscription_rows
 from tests.support import empty, run, select, write_rows
 
@@ -20,7 +20,13 @@ def ledgers(request, warehouse, tmp_path_factory):
     empty(warehouse)
     cases = BY_AS_OF[request.param]
     source = tmp_path_factory.mktemp("ledgers")
-    write_rows(source, {"subscriptions": [r for c in cases for r in subscription_rows(c)], "fx_rates": [r for c in cases for r in rate_rows(c)]})
+    write_rows(
+        source,
+        {
+            "subscriptions": [r for c in cases for r in subscription_rows(c)],
+            "fx_rates": [r for c in cases for r in rate_rows(c)],
+        },
+    )
     run(warehouse, source, request.param)
     return cases, warehouse
 
@@ -34,7 +40,10 @@ def test_every_ledger_holds_to_the_cent(ledgers):
             "where application = %s order by 1, 2, 3",
             case["id"],
         )
-        found = [(m["date"], m["account_id"].removeprefix(f"{case['id']}-"), m["type"], float(m["amount"])) for m in movements]
+        found = [
+            (m["date"], m["account_id"].removeprefix(f"{case['id']}-"), m["type"], float(m["amount"]))
+            for m in movements
+        ]
         wanted = sorted((str(m["date"]), m["acct"], m["type"], m["amount"]) for m in case["expect_movements"])
         assert found == wanted, case["id"]
         months = select(

@@ -7,8 +7,8 @@ import re
 
 import pytest
 import yaml
-
 from northstar import job
+
 from tests.support import select
 
 LATER = {"weekly_active_learners", "weekly_active_tutors"}
@@ -18,7 +18,9 @@ DOMAINS = {"revenue", "acquisition", "engagement", "retention", "support"}
 @pytest.fixture(scope="module")
 def catalogue(built):
     with open(built.root / "dbt_project" / "seeds" / "metric_catalogue.csv") as handle:
-        return {m["metric_id"]: m for m in csv.DictReader(handle) if m["domain"] in DOMAINS and m["metric_id"] not in LATER}
+        return {
+            m["metric_id"]: m for m in csv.DictReader(handle) if m["domain"] in DOMAINS and m["metric_id"] not in LATER
+        }
 
 
 def test_the_metrics_worked_by_hand_come_out(built):
@@ -38,7 +40,10 @@ def test_every_metric_has_a_unit_test(built, catalogue):
 
 
 def test_every_metric_has_values_in_all_its_grains_and_segments(built, catalogue):
-    found = {(r["metric_id"], r["grain"], r["segment"]) for r in select(built, "select distinct metric_id, grain, segment from metric_values")}
+    found = {
+        (r["metric_id"], r["grain"], r["segment"])
+        for r in select(built, "select distinct metric_id, grain, segment from metric_values")
+    }
     wanted = {
         (name, grain.strip(), segment)
         for name, m in catalogue.items()
@@ -56,14 +61,18 @@ def test_every_model_is_described_and_every_mart_column_typed(built):
         assert node["description"], node["name"]
         if node["schema"] == "marts_candidate":
             assert node["config"]["contract"]["enforced"], node["name"]
-            assert all(c["description"] and c["description"] != "TODO" and c["data_type"] for c in node["columns"].values()), node["name"]
+            assert all(
+                c["description"] and c["description"] != "TODO" and c["data_type"] for c in node["columns"].values()
+            ), node["name"]
 
 
 def test_every_model_says_its_grain_and_reads_no_clock(built):
     for path in (built.root / "dbt_project" / "models").rglob("*.sql"):
         text = path.read_text()
         assert text.startswith("-- Grain: "), path
-        assert not re.search(r"\b(now\(\)|current_date|current_timestamp|clock_timestamp|statement_timestamp)", text), path
+        assert not re.search(r"\b(now\(\)|current_date|current_timestamp|clock_timestamp|statement_timestamp)", text), (
+            path
+        )
 
 
 def test_every_incremental_model_says_what_a_changed_row_touches(built):

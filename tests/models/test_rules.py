@@ -8,7 +8,14 @@ AS_OF = utc("2025-06-01T00:00:00")
 
 
 def account(account_id, created="2025-01-01T10:00:00Z", **more):
-    return {"account_id": account_id, "account_type": "customer", "application": "web", "created_at": created, "updated_at": created, **more}
+    return {
+        "account_id": account_id,
+        "account_type": "customer",
+        "application": "web",
+        "created_at": created,
+        "updated_at": created,
+        **more,
+    }
 
 
 def event(number, name, at, account_id=None, anonymous_id=None, application="web", **more):
@@ -22,7 +29,13 @@ def ticket(ticket_id, **more):
 
 
 def ticket_event(number, ticket_id, kind, at, actor="agent"):
-    return {"ticket_event_id": f"te{number}", "ticket_id": ticket_id, "event_type": kind, "actor_type": actor, "occurred_at": at}
+    return {
+        "ticket_event_id": f"te{number}",
+        "ticket_id": ticket_id,
+        "event_type": kind,
+        "actor_type": actor,
+        "occurred_at": at,
+    }
 
 
 ROWS = {
@@ -144,7 +157,9 @@ def test_a_visitor_who_later_signs_up_is_the_account(marts):
 def test_a_session_belongs_to_the_period_and_channel_of_its_first_event(marts):
     assert value(marts, "sessions", "month", "2025-04-01") == (1, None, 1)
     assert value(marts, "sessions", "month", "2025-05-01") == (0, None, 0)
-    assert select(marts, "select channel, duration_seconds::int as s from fct_sessions") == [{"channel": "web", "s": 120}]
+    assert select(marts, "select channel, duration_seconds::int as s from fct_sessions") == [
+        {"channel": "web", "s": 120}
+    ]
 
 
 def test_a_period_in_which_nothing_happened_has_a_row_and_a_ratio_says_why_it_is_null(marts):

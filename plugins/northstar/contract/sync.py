@@ -72,8 +72,9 @@ def _describe(column) -> str:
 def files() -> dict[Path, str]:
     """Every generated file with its content."""
     wanted = {STAGING / f"stg_{name}.sql": staging_view(entity) for name, entity in entities().items()}
-    wanted[STAGING / "_staging.yml"] = "# Written by northstar.contract.sync from the source contract.\n" + yaml.safe_dump(
-        staging_docs(), sort_keys=False, width=140
+    wanted[STAGING / "_staging.yml"] = (
+        "# Written by northstar.contract.sync from the source contract.\n"
+        + yaml.safe_dump(staging_docs(), sort_keys=False, width=140)
     )
     wanted[MACROS / "entity_times.sql"] = entity_times()
     return wanted

@@ -38,7 +38,12 @@ class EntityResult:
 
 
 def land_directory(
-    settings: Settings, run_id: int | None, source_dir: str, mapping: Path | None = None, source: str = "files", progress=print
+    settings: Settings,
+    run_id: int | None,
+    source_dir: str,
+    mapping: Path | None = None,
+    source: str = "files",
+    progress=print,
 ) -> list[EntityResult]:
     """Land every new or changed file below `source_dir`; returns a result for each entity that has any files.
 
@@ -93,7 +98,8 @@ def _unread(settings: Settings, source: str, entity: Entity, work: list) -> list
         known = {
             row["path"]: row["fingerprint"]
             for row in connection.execute(
-                "select path, fingerprint from audit.landed_files where source = %s and entity = %s", [source, entity.name]
+                "select path, fingerprint from audit.landed_files where source = %s and entity = %s",
+                [source, entity.name],
             )
         }
     return [(i, f) for i, f in work if known.get(_state_path(i, f)) != f.fingerprint]
@@ -120,7 +126,8 @@ def _land_group(settings, run_id, source, entity, group: list, key: str, result:
     while group:
         reading: list = []
         try:
-            return land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, key, d, r))
+            return land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, key, d, r),
+                              any(i.keeps_first for i, _ in group))  # fmt: skip
         except NorthstarError as exc:
             failing = reading[-1] if reading else None
             if failing is None or not str(exc).startswith(failing[1].path):

@@ -12,6 +12,7 @@
         group_by: [InvoiceNo]              # one row for each group (within a file) ...
         aggregate: {total: sum line_total, at: min InvoiceDate}   # sum, min, max, count, first, last
         having: total > 0                  # a condition after grouping
+        keep: first                        # a key that is there already stays as it is (default: the newest cursor wins)
         columns:                           # contract column: how to get it
           charge_id: InvoiceNo                                    # rename
           currency: {constant: GBP}
@@ -42,7 +43,7 @@ from northstar.errors import NorthstarError
 from northstar.sources.files import CsvOptions, Reading
 
 MAPPING_FILE = "_mapping.yml"
-INPUT_KEYS = {"files", "csv", "where", "derive", "group_by", "aggregate", "having", "columns", "name"}
+INPUT_KEYS = {"files", "csv", "where", "derive", "group_by", "aggregate", "having", "columns", "name", "keep"}
 COLUMN_KEYS = {"column", "constant", "map", "default", "parse", "timezone", "template", "expression"}
 AGGREGATES = {"sum": "sum", "min": "min", "max": "max", "count": "count", "first": "first", "last": "last"}
 DECIMAL = pa.decimal128(30, 9)
@@ -61,6 +62,11 @@ class Input:
     application: str | None = None
     label: str = ""
 
+    @property
+    def keeps_first(self) -> bool:
+        """Whether a row that is there already is never replaced."""
+        return bool(self.spec and self.spec.get("keep"))
+
     def apply(self, source: Reading) -> Iterator[pa.RecordBatch]:
         """The file's batches, mapped; each keeps `_line`. Raises NorthstarError naming the file for what cannot be mapped."""
         if self.spec is None:
@@ -76,7 +82,9 @@ class Input:
                 mapped = self._map(pa.table(batch) if isinstance(batch, pa.RecordBatch) else batch)
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as exc:
                 message = " ".join(str(exc).split())[:200]
-                raise NorthstarError(f"{source.file.path}: the mapping of {self.entity} does not fit: {message}") from exc
+                raise NorthstarError(
+                    f"{source.file.path}: the mapping of {self.entity} does not fit: {message}"
+                ) from exc
             except NorthstarError as exc:
                 raise NorthstarError(f"{source.file.path}: {exc}") from exc
             yield from mapped.combine_chunks().to_batches()
@@ -157,6 +165,8 @@ def _input(entity: str, spec: dict, application: str | None, label: str, where: 
     for name, text in (spec.get("aggregate") or {}).items():
         if str(text).partition(" ")[0] not in AGGREGATES:
             raise NorthstarError(f"{place}, {name}: unknown aggregate {text!r}; use one of {', '.join(AGGREGATES)}")
+    if spec.get("keep", "first") != "first":
+        raise NorthstarError(f"{place}: `keep` can only be first")
     patterns = spec["files"] if isinstance(spec["files"], list) else [spec["files"]]
     return Input(entity, patterns, CsvOptions(**options), spec, application, label)
 
@@ -204,7 +214,9 @@ def _parse_time(value, pattern: str, zone: str):
     from datetime import datetime
     from zoneinfo import ZoneInfo
 
-    encoded = value.cast(pa.string()).combine_chunks() if isinstance(value, pa.ChunkedArray) else value.cast(pa.string())
+    encoded = (
+        value.cast(pa.string()).combine_chunks() if isinstance(value, pa.ChunkedArray) else value.cast(pa.string())
+    )
     encoded = encoded.dictionary_encode()
     parsed = []
     for text in encoded.dictionary.to_pylist():
@@ -232,7 +244,9 @@ def _template(template: str, table: pa.Table):
 
 def _lookup(table: pa.Table, name: str):
     if name not in table.schema.names:
-        raise NorthstarError(f"the mapped column {name!r} is not in the file; it has {', '.join(table.schema.names[:12])}")
+        raise NorthstarError(
+            f"the mapped column {name!r} is not in the file; it has {', '.join(table.schema.names[:12])}"
+        )
     column = table.column(name)
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
@@ -269,7 +283,9 @@ class _Evaluator(ast.NodeVisitor):
         self.table, self.text = table, text
 
     def generic_visit(self, node):
-        raise NorthstarError(f"the expression {self.text!r} uses {type(node).__name__}, which is not part of the language")
+        raise NorthstarError(
+            f"the expression {self.text!r} uses {type(node).__name__}, which is not part of the language"
+        )
 
     def visit_Constant(self, node):
         value = node.value
@@ -325,7 +341,9 @@ class _Evaluator(ast.NodeVisitor):
     def visit_Call(self, node):
         name = getattr(node.func, "id", None)
         if name not in FUNCTIONS or node.keywords:
-            raise NorthstarError(f"the expression {self.text!r}: no function {name}; there are {', '.join(sorted(FUNCTIONS))}")
+            raise NorthstarError(
+                f"the expression {self.text!r}: no function {name}; there are {', '.join(sorted(FUNCTIONS))}"
+            )
         return FUNCTIONS[name](*[self.visit(a) for a in node.args])
 
 
@@ -355,7 +373,9 @@ def _hash(*values):
     import hashlib
 
     joined = pc.binary_join_element_wise(*[v.cast(pa.string()) for v in values], "\x1f").dictionary_encode()
-    digests = [None if t is None else hashlib.sha256(t.encode()).hexdigest()[:32] for t in joined.dictionary.to_pylist()]
+    digests = [
+        None if t is None else hashlib.sha256(t.encode()).hexdigest()[:32] for t in joined.dictionary.to_pylist()
+    ]
     return pa.array(digests, pa.string()).take(joined.indices)
 
 
@@ -365,7 +385,9 @@ FUNCTIONS = {
     "text": lambda v: v.cast(pa.string()),
     "time": _time,
     "add_days": _add_days,
-    "round": lambda v, digits=None: pc.round(v, _constant(digits) if digits is not None else 0, "half_towards_infinity"),
+    "round": lambda v, digits=None: pc.round(
+        v, _constant(digits) if digits is not None else 0, "half_towards_infinity"
+    ),
     "abs": pc.abs,
     "lower": pc.utf8_lower,
     "upper": pc.utf8_upper,

@@ -50,7 +50,7 @@ class Rejects:
     """Rejected rows on their way to quarantine, spooled to disk so that a file of nothing but bad rows needs no memory."""
 
     def __init__(self):
-        self._file = tempfile.TemporaryFile(prefix="northstar-rejected-")
+        self._file = tempfile.TemporaryFile(prefix="northstar-rejected-")  # noqa: SIM115
         self._writer = pa.ipc.new_stream(self._file, REJECTED)
         self._rows: list = []
         self.count = 0
@@ -73,7 +73,10 @@ class Rejects:
 
     def _flush(self) -> None:
         if self._rows:
-            columns = [pa.array(values, kind) for values, kind in zip(zip(*self._rows, strict=True), REJECTED.types, strict=True)]
+            columns = [
+                pa.array(values, kind)
+                for values, kind in zip(zip(*self._rows, strict=True), REJECTED.types, strict=True)
+            ]
             self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=REJECTED))
             self._rows = []
 
@@ -95,15 +98,18 @@ def land_batch(
     source: str,
     run_id: int | None,
     produce: Callable[[Delivery], Iterator[pa.RecordBatch]],
+    keeps_first: bool = False,
 ) -> Landed:
     """Land the batches that `produce` yields (landed schema); it fills the Delivery it is given.
+
+    keeps_first: a key that is there already is left as it is, whatever its cursor.
 
     Raises what `produce` raises, and NorthstarError when the warehouse refuses; then nothing was landed.
     """
     delivery = Delivery(Rejects())
     try:
         with contextlib.closing(_connect(settings)) as connection:
-            return _Merge(connection, entity, source, run_id, delivery).run(produce)
+            return _Merge(connection, entity, source, run_id, delivery, keeps_first).run(produce)
     finally:
         delivery.rejects.close()
 
@@ -116,8 +122,20 @@ def _connect(settings: Settings):
 
 
 class _Merge:
-    def __init__(self, connection, entity: Entity, source: str, run_id: int | None, delivery: Delivery):
-        self.connection, self.entity, self.source, self.run_id, self.delivery = connection, entity, source, run_id, delivery
+    def __init__(
+        self, connection, entity: Entity, source: str, run_id: int | None, delivery: Delivery, keeps_first: bool
+    ):
+        self.connection, self.entity, self.source, self.run_id, self.delivery = (
+            connection,
+            entity,
+            source,
+            run_id,
+            delivery,
+        )
+        cursor = sql.Identifier(entity.cursor)
+        # which of several rows with one key is the one
+        self.order = sql.SQL("ctid") if keeps_first else sql.SQL("{} desc nulls last, ctid desc").format(cursor)
+        self.keeps_first = keeps_first
         self.cursor = connection.cursor()
         self.table = sql.Identifier("staging", entity.name)
         self.columns = [*entity.stored_columns, "_extra"]
@@ -177,11 +195,10 @@ class _Merge:
         self.execute(
             "do $do$ declare repeated bigint := 0; begin begin {0}; exception when unique_violation then "
             "delete from {1} as t using (select ctid as place, row_number() over (partition by {2} "
-            "order by {3} desc nulls last, ctid desc) as n from {1}) as d where t.ctid = d.place and d.n > 1; "
+            "order by {3}) as n from {1}) as d where t.ctid = d.place and d.n > 1; "
             "get diagnostics repeated = row_count; {0}; end; "
             "perform set_config('northstar.repeated', repeated::text, true); end $do$",
-            sql.SQL(_key_index_ddl(self.entity).rstrip(";")), self.table, self.names(self.entity.key),
-            sql.Identifier(self.entity.cursor),
+            sql.SQL(_key_index_ddl(self.entity).rstrip(";")), self.table, self.names(self.entity.key), self.order,
         )  # fmt: skip
         repeated = self.value("select current_setting('northstar.repeated')::bigint")
         rows = producer.rows - repeated
@@ -198,8 +215,8 @@ class _Merge:
         )
         self.execute(
             "create temp table newest on commit drop as select distinct on ({}) {} from incoming "
-            "order by {}, {} desc nulls last, ctid desc",
-            key, typed, key, cursor,
+            "order by {}, {}",
+            key, typed, key, self.order,
         )  # fmt: skip
         self.execute("analyze newest")
         same_key = sql.SQL(" and ").join(
@@ -208,6 +225,8 @@ class _Merge:
         )  # fmt: skip
         differs = sql.SQL("({}) is distinct from ({})").format(self._comparable("old"), self._comparable("new"))
         newer = sql.SQL("(new.{0} >= old.{0} or old.{0} is null) and {1}").format(cursor, differs)
+        if self.keeps_first:
+            newer = sql.SQL("false")
         self.execute(
             "create temp table replaced on commit drop as select old.ctid as place, to_jsonb(old.*) as row, new.* "
             "from {} as old inner join newest as new on {} where {}",

@@ -147,7 +147,9 @@ def _row_checks(entity: Entity, typed: dict) -> list:
 
 
 def _reason(column: Column, value) -> str:
-    kind = {"int": "a whole number", "decimal": "a number", "bool": "true or false", "json": "valid JSON"}.get(column.type)
+    kind = {"int": "a whole number", "decimal": "a number", "bool": "true or false", "json": "valid JSON"}.get(
+        column.type
+    )
     if column.type == "timestamp":
         zoneless = pc.match_substring_regex(pa.array([str(value)]), ZONELESS)[0].as_py()
         kind = "a time with a zone" if zoneless else "an ISO 8601 time"
@@ -217,7 +219,9 @@ def _strings(raw: pa.Array) -> pa.Array:
     if pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type):
         return pa.array([None if v is None else v.decode("utf-8", "replace") for v in raw.to_pylist()], pa.string())
     if pa.types.is_nested(raw.type):
-        return pa.array([None if v is None else orjson.dumps(v, default=str).decode() for v in raw.to_pylist()], pa.string())
+        return pa.array(
+            [None if v is None else orjson.dumps(v, default=str).decode() for v in raw.to_pylist()], pa.string()
+        )
     return raw.cast(pa.string())
 
 
@@ -298,7 +302,11 @@ def _to_bool(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
 def _to_timestamp(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     kind = ARROW_TYPES["timestamp"]
     if pa.types.is_timestamp(raw.type):
-        return (pc.assume_timezone(raw.cast(pa.timestamp("us"), safe=False), "UTC") if raw.type.tz is None else raw.cast(kind, safe=False)), None
+        return (
+            pc.assume_timezone(raw.cast(pa.timestamp("us"), safe=False), "UTC")
+            if raw.type.tz is None
+            else raw.cast(kind, safe=False)
+        ), None
     if pa.types.is_date(raw.type):
         return pc.assume_timezone(raw.cast(pa.timestamp("us")), "UTC"), None
     strings = pc.utf8_trim_whitespace(_strings(raw))

@@ -102,11 +102,12 @@ def start_services(settings: Settings, progress=print) -> None:
     _migrate(settings, env, progress)
     started = {}
     for service in SERVICES:
-        process = subprocess.Popen(
-            [str(Path(sys.executable).parent / "airflow"), service],
-            env=env, stdin=subprocess.DEVNULL, stdout=open(settings.logs / f"{service}.log", "ab"),
-            stderr=subprocess.STDOUT, start_new_session=True, cwd=settings.home,
-        )  # fmt: skip
+        with open(settings.logs / f"{service}.log", "ab") as log:
+            process = subprocess.Popen(
+                [str(Path(sys.executable).parent / "airflow"), service],
+                env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
+                cwd=settings.home,
+            )  # fmt: skip
         started[service] = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
         _state_file(settings).write_text(json.dumps(started))
     _await_health(settings, progress)
@@ -188,7 +189,10 @@ def _await_health(settings: Settings, progress) -> None:
         try:
             with urllib.request.urlopen(f"{api_url(settings)}/api/v2/monitor/health", timeout=5) as answer:
                 health = json.load(answer)
-            if all((health.get(part) or {}).get("status") == "healthy" for part in ("metadatabase", "scheduler", "dag_processor")):
+            if all(
+                (health.get(part) or {}).get("status") == "healthy"
+                for part in ("metadatabase", "scheduler", "dag_processor")
+            ):
                 return
         except (OSError, urllib.error.URLError, json.JSONDecodeError):
             pass

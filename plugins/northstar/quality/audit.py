@@ -64,14 +64,18 @@ def _validate(settings: Settings, suites: list[Suite], values: dict):
 
     warehouse = context(settings)
     for suite in suites:
-        asset = warehouse.add_table_asset(f"{suite.boundary}.{suite.name}", table_name=suite.table, schema_name=suite.schema)
+        asset = warehouse.add_table_asset(
+            f"{suite.boundary}.{suite.name}", table_name=suite.table, schema_name=suite.schema
+        )
         batch = asset.add_batch_definition_whole_table("whole").get_batch()
         named = {**values, "batch": f"{suite.schema}.{suite.table}"}
         started = time.monotonic()
         # Great Expectations prints that our queries name their tables themselves, each time it copies one
         with contextlib.redirect_stdout(io.StringIO()):
             expectations = [_expectation(gx, check, named) for check in suite.checks]
-            outcome = batch.validate(gx.ExpectationSuite(suite.name, expectations=expectations), result_format="SUMMARY")
+            outcome = batch.validate(
+                gx.ExpectationSuite(suite.name, expectations=expectations), result_format="SUMMARY"
+            )
         seconds = (time.monotonic() - started) / len(expectations)
         by_name = {result.expectation_config.meta["name"]: result for result in outcome.results}
         yield [_row(suite, check, by_name[check.name], seconds) for check in suite.checks]

@@ -13,10 +13,11 @@ class Worker:
     """A started auditor; `run_audit` hands it a run, `stop` ends it."""
 
     def __init__(self, settings: Settings):
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "northstar.quality.worker", str(settings.home)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=open(settings.logs / "auditor.log", "ab"), text=True,
-        )  # fmt: skip
+        with open(settings.logs / "auditor.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "northstar.quality.worker", str(settings.home)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
 
     def run_audit(self, run_id: int, progress=print) -> dict:
         """As `northstar.quality.run_audit`, in the worker."""

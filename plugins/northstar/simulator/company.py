@@ -25,9 +25,19 @@ ACCOUNT_TYPES = {
     "wizard": (["user"], [1.0]),
 }
 PLANS = {"basic": 3900, "professional": 9900, "premium": 29900}
-FEATURES = np.array(["program_builder", "multi_channel_setup", "analytics_dashboard", "proactive_engine", "export", "search"])
+FEATURES = np.array(
+    ["program_builder", "multi_channel_setup", "analytics_dashboard", "proactive_engine", "export", "search"]
+)
 TOOLS = np.array(["plan", "draft", "review", "deploy"])
-ACTIVITY = ("user.login", "feature.used", "page.view", "tool.invoked", "search.performed", "message.sent", "booking.requested")
+ACTIVITY = (
+    "user.login",
+    "feature.used",
+    "page.view",
+    "tool.invoked",
+    "search.performed",
+    "message.sent",
+    "booking.requested",
+)
 ACTIVITY_ODDS = [0.2, 0.3, 0.24, 0.1, 0.08, 0.05, 0.03]
 REASONS = np.array(["too_expensive", "missing_features", "switched", "not_needed", None], dtype=object)
 
@@ -49,7 +59,12 @@ class Company:
 
 
 def simulate(
-    out: Path, seed: int = 1, months: int = 12, accounts: int = 2000, applications: tuple = tuple(ACCOUNT_TYPES), end: datetime = END
+    out: Path,
+    seed: int = 1,
+    months: int = 12,
+    accounts: int = 2000,
+    applications: tuple = tuple(ACCOUNT_TYPES),
+    end: datetime = END,
 ) -> None:
     """Write the company's source files below `out`, one folder for each entity, and `_simulation.json` beside them.
 
@@ -69,7 +84,9 @@ def simulate(
 
 
 def _times(start, seconds) -> pd.Series:
-    return pd.Series(pd.to_datetime(start, utc=True) + pd.to_timedelta(np.asarray(seconds).astype("int64"), unit="s")).dt.as_unit("us")
+    return pd.Series(
+        pd.to_datetime(start, utc=True) + pd.to_timedelta(np.asarray(seconds).astype("int64"), unit="s")
+    ).dt.as_unit("us")
 
 
 def _instants(moments: pd.Series) -> np.ndarray:
@@ -98,7 +115,9 @@ def _people(company: Company, count: int) -> None:
         "created_at": _times(company.start, registered),
     })  # fmt: skip
     referrer = np.where(
-        (people.acquisition_channel == "referral") & (people.index > 10), (random.random(count) * people.index).astype(int), -1
+        (people.acquisition_channel == "referral") & (people.index > 10),
+        (random.random(count) * people.index).astype(int),
+        -1,
     )
     people["referred_by_account_id"] = [people.account_id[i] if i >= 0 else None for i in referrer]
     people["telemetry_opt_in"] = random.random(count) < 0.35
@@ -120,7 +139,10 @@ def _rates(company: Company) -> None:
     rows = []
     for currency, rate in (("EUR", 1.09), ("GBP", 1.27), ("JPY", 0.0066)):
         walk = rate * np.exp(np.cumsum(random.normal(0, 0.004, len(days))))
-        rows += [{"rate_date": day, "currency": currency, "rate_to_reporting": f"{value:.6f}"} for day, value in zip(days, walk, strict=True)]
+        rows += [
+            {"rate_date": day, "currency": currency, "rate_to_reporting": f"{value:.6f}"}
+            for day, value in zip(days, walk, strict=True)
+        ]
     company.tables["fx_rates"] = pd.DataFrame(rows)
 
 
@@ -168,7 +190,7 @@ def _subscriptions(company: Company) -> None:
                 "subscription_item_id": f"si_{person.account_id[4:]}", "subscription_id": f"sub_{person.account_id[4:]}",
                 "account_id": person.account_id, "application": person.application, "plan_id": f"{tiers[level]}_{'y' if yearly else 'm'}",
                 "plan_tier": tiers[level], "billing_interval": "year" if yearly else "month", "interval_count": 1, "quantity": 1,
-                "unit_amount": int(round(price)), "currency": currency, "discount_percent": discount, "discount_amount": None,
+                "unit_amount": round(price), "currency": currency, "discount_percent": discount, "discount_amount": None,
                 "is_metered": False, "status": status, "cancel_reason": reason, "valid_from": since, "valid_to": until,
                 "updated_at": until or since,
             })  # fmt: skip
@@ -177,7 +199,10 @@ def _subscriptions(company: Company) -> None:
 
 def _payments(company: Company) -> None:
     random, charges = company.random("payments"), []
-    end, countries = pd.Timestamp(company.end), dict(zip(company.people.account_id, company.people.country, strict=True))
+    end, countries = (
+        pd.Timestamp(company.end),
+        dict(zip(company.people.account_id, company.people.country, strict=True)),
+    )
     codes = np.array(["card_declined", "insufficient_funds", "expired_card"])
     for row in company.tables["subscriptions"].itertuples():
         amount = int(row.unit_amount * (100 - row.discount_percent) // 100)
@@ -209,7 +234,9 @@ def _payments(company: Company) -> None:
         "reason": random.choice(np.array(["requested_by_customer", "duplicate", "dispute"]), len(back)),
         "status": "succeeded", "created_at": when.to_numpy(), "updated_at": when.to_numpy(),
     })  # fmt: skip
-    refunds[["created_at", "updated_at"]] = refunds[["created_at", "updated_at"]].apply(lambda c: pd.to_datetime(c, utc=True))
+    refunds[["created_at", "updated_at"]] = refunds[["created_at", "updated_at"]].apply(
+        lambda c: pd.to_datetime(c, utc=True)
+    )
     company.tables["charges"], company.tables["refunds"] = charges, refunds[refunds.created_at < end]
 
 
@@ -225,7 +252,9 @@ def _events(company: Company) -> None:
     begins = begins.astype("datetime64[us]")
     weekend = (pd.DatetimeIndex(begins).dayofweek >= 5) & (random.random(len(owner)) < 0.45)
     owner, begins = owner[~weekend], begins[~weekend]
-    channel = random.choice(np.array(["web", "web_widget", "mobile_app", "messaging"], dtype=object), len(owner), p=[0.5, 0.15, 0.28, 0.07])
+    channel = random.choice(
+        np.array(["web", "web_widget", "mobile_app", "messaging"], dtype=object), len(owner), p=[0.5, 0.15, 0.28, 0.07]
+    )
     size = 1 + random.poisson(4.0, len(owner))
     of = np.repeat(np.arange(len(owner)), size)
     gap = random.exponential(55, len(of))
@@ -241,20 +270,27 @@ def _events(company: Company) -> None:
     properties = np.full(len(of), None, dtype=object)
     used, invoked = name == "feature.used", name == "tool.invoked"
     properties[used] = [json.dumps({"feature": f}) for f in feature[used]]
-    properties[invoked] = [json.dumps({"tool": t, "status": "error" if b else "ok"}) for t, b in zip(tool[invoked], broken[invoked], strict=True)]
+    properties[invoked] = [
+        json.dumps({"tool": t, "status": "error" if b else "ok"})
+        for t, b in zip(tool[invoked], broken[invoked], strict=True)
+    ]
     visits = pd.DataFrame({
         "event_name": name, "occurred_at": pd.to_datetime(when, utc=True), "account_id": people.account_id.to_numpy()[person],
         "anonymous_id": None, "session_id": [f"s{i:08d}" for i in of], "application": people.application.to_numpy()[person],
         "channel": channel[of], "country": people.country.to_numpy()[person], "properties": properties,
     })  # fmt: skip
-    company.tables["events"] = _finish_events(company, random, pd.concat([visits, _journeys(company)], ignore_index=True))
+    company.tables["events"] = _finish_events(
+        company, random, pd.concat([visits, _journeys(company)], ignore_index=True)
+    )
 
 
 def _journeys(company: Company) -> pd.DataFrame:
     """The way in: landings of everybody and of many who never register, sign-ups, and the stages of the funnels."""
     random, people = company.random("journeys"), company.people
     strangers = 2 * len(people)
-    landed = people.created_at - pd.to_timedelta(random.exponential(3 * 86400, len(people)).astype("int64") + 60, unit="s")
+    landed = people.created_at - pd.to_timedelta(
+        random.exponential(3 * 86400, len(people)).astype("int64") + 60, unit="s"
+    )
     anonymous = np.array([f"anon_{i:07d}" for i in range(len(people) + strangers)], dtype=object)
     own = anonymous[: len(people)]
     span = (company.end - company.start).total_seconds()
@@ -269,8 +305,12 @@ def _journeys(company: Company) -> pd.DataFrame:
         when = members.created_at
         for event_name, odds in stages:
             members = members[random.random(len(members)) < odds]
-            when = when.loc[members.index] + pd.to_timedelta(random.exponential(2 * 86400, len(members)).astype("int64"), unit="s")
-            parts.append((event_name, when, members.account_id, np.full(len(members), None, dtype=object), members.index))
+            when = when.loc[members.index] + pd.to_timedelta(
+                random.exponential(2 * 86400, len(members)).astype("int64"), unit="s"
+            )
+            parts.append(
+                (event_name, when, members.account_id, np.full(len(members), None, dtype=object), members.index)
+            )
     frames = [
         pd.DataFrame({"event_name": event_name, "occurred_at": pd.Series(when).to_numpy(),
                       "account_id": None if account is None else account.to_numpy(), "anonymous_id": anonymous_id,
@@ -293,7 +333,9 @@ def _finish_events(company: Company, random, events: pd.DataFrame) -> pd.DataFra
     inside = (events.occurred_at < pd.Timestamp(company.end)) & (events.occurred_at >= pd.Timestamp(company.start))
     events = events[inside].sort_values(["occurred_at", "account_id", "event_name"], kind="stable", ignore_index=True)
     events["occurred_at"] = events.occurred_at.dt.floor("ms").dt.as_unit("us")
-    late = np.where(random.random(len(events)) < 0.01, random.exponential(2 * 86400, len(events)), random.random(len(events)) * 5)
+    late = np.where(
+        random.random(len(events)) < 0.01, random.exponential(2 * 86400, len(events)), random.random(len(events)) * 5
+    )
     events["received_at"] = events.occurred_at + pd.to_timedelta((late * 1000).astype("int64"), unit="ms")
     events.insert(0, "event_id", [f"ev_{i:09d}" for i in range(len(events))])
     events["ip_address"] = "203.0.113.7"
@@ -306,7 +348,9 @@ def _conversations(company: Company) -> None:
     count = len(people) * 2
     owner = random.integers(0, len(people), count)
     span = (pd.Timestamp(company.end) - people.created_at).dt.total_seconds().to_numpy()[owner]
-    started = _instants(people.created_at)[owner] + (random.random(count) * span).astype("int64").astype("timedelta64[s]")
+    started = _instants(people.created_at)[owner] + (random.random(count) * span).astype("int64").astype(
+        "timedelta64[s]"
+    )
     started = pd.Series(pd.to_datetime(started, utc=True))
     ended = started + pd.to_timedelta(random.exponential(900, count).astype("int64"), unit="s")
     size = 1 + random.poisson(6, count)
@@ -331,8 +375,13 @@ def _support(company: Company) -> None:
     end = pd.Timestamp(company.end)
     tickets, events = [], []
     for person in people[random.random(len(people)) < 0.5].itertuples():
-        created = person.created_at + timedelta(seconds=int(random.random() * (end - person.created_at).total_seconds()))
-        ticket, priority = f"ti_{len(tickets):06d}", str(random.choice(["low", "normal", "high", "urgent"], p=[0.2, 0.55, 0.2, 0.05]))
+        created = person.created_at + timedelta(
+            seconds=int(random.random() * (end - person.created_at).total_seconds())
+        )
+        ticket, priority = (
+            f"ti_{len(tickets):06d}",
+            str(random.choice(["low", "normal", "high", "urgent"], p=[0.2, 0.55, 0.2, 0.05])),
+        )
         speed = {"low": 3.0, "normal": 1.5, "high": 0.7, "urgent": 0.3}[priority]
         spam = random.random()
         story, now, status = [("created", "customer", created)], created, "open"
@@ -360,7 +409,10 @@ def _support(company: Company) -> None:
             "priority": priority, "status": status, "merged_into_ticket_id": None, "requester_email": person.email,
             "subject": "Help", "created_at": created, "updated_at": max(s[2] for s in story),
         })  # fmt: skip
-        events += [{"ticket_id": ticket, "event_type": kind, "actor_type": actor, "occurred_at": at} for kind, actor, at in story]
+        events += [
+            {"ticket_id": ticket, "event_type": kind, "actor_type": actor, "occurred_at": at}
+            for kind, actor, at in story
+        ]
     company.tables["tickets"] = pd.DataFrame(tickets)
     events = pd.DataFrame(events)
     events.insert(0, "ticket_event_id", [f"te_{i:07d}" for i in range(len(events))])
@@ -378,7 +430,9 @@ def _support(company: Company) -> None:
         "updated_at": responded.where(answered, asked.occurred_at).to_numpy(),
     })  # fmt: skip
     table = company.tables["survey_responses"]
-    table[["sent_at", "responded_at", "updated_at"]] = table[["sent_at", "responded_at", "updated_at"]].apply(lambda c: pd.to_datetime(c, utc=True))
+    table[["sent_at", "responded_at", "updated_at"]] = table[["sent_at", "responded_at", "updated_at"]].apply(
+        lambda c: pd.to_datetime(c, utc=True)
+    )
     visits, span = len(people) * 2, (company.end - company.start).total_seconds()
     company.tables["help_center_visits"] = pd.DataFrame({
         "visit_id": [f"hv_{i:06d}" for i in range(visits)],
@@ -411,7 +465,11 @@ def _flaws(company: Company) -> None:
     wrong["event_name"] = ["page.view", None, "page.view"]
     wrong["properties"] = [None, None, "{not json"]
     company.tables["events"] = pd.concat([events, repeated, wrong], ignore_index=True)
-    company.tables["events"].attrs["flaws"] = {"events repeated": len(repeated), "events rejected": 3, "subscriptions overlapping": 2}
+    company.tables["events"].attrs["flaws"] = {
+        "events repeated": len(repeated),
+        "events rejected": 3,
+        "subscriptions overlapping": 2,
+    }
     subscriptions = company.tables["subscriptions"]
     twin = subscriptions.iloc[[0, 0]].copy()
     twin["subscription_item_id"] = twin["subscription_id"] = "si_twin"

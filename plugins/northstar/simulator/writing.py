@@ -7,7 +7,13 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-FORMATS = {"events": "parquet", "messages": "parquet", "tickets": "jsonl", "ticket_events": "jsonl.gz", "charges": "csv.gz"}
+FORMATS = {
+    "events": "parquet",
+    "messages": "parquet",
+    "tickets": "jsonl",
+    "ticket_events": "jsonl.gz",
+    "charges": "csv.gz",
+}
 ROWS_PER_FILE = 500_000
 
 
@@ -18,7 +24,9 @@ def write_entity(folder: Path, entity: str, table: pd.DataFrame) -> None:
     for number, start in enumerate(range(0, max(len(table), 1), ROWS_PER_FILE)):
         part, path = table.iloc[start : start + ROWS_PER_FILE], folder / f"{entity}_{number:03d}.{form}"
         if form == "parquet":
-            frame = pa.Table.from_pandas(part.reset_index(drop=True), preserve_index=False).replace_schema_metadata(None)
+            frame = pa.Table.from_pandas(part.reset_index(drop=True), preserve_index=False).replace_schema_metadata(
+                None
+            )
             pq.write_table(frame, path, compression="zstd")
             continue
         text = _text(part)

@@ -88,7 +88,10 @@ class Reading:
         if self.kind == "parquet" or not (ordinals or self.ragged):
             return {ordinal: ordinal + 1 for ordinal in ordinals}
         found, ordinal, previous, last = {}, 0, 0, max(ordinals, default=-1)
-        with _open(self.file) as raw, io.TextIOWrapper(raw, self.options.encoding, errors="replace", newline="") as text:
+        with (
+            _open(self.file) as raw,
+            io.TextIOWrapper(raw, self.options.encoding, errors="replace", newline="") as text,
+        ):
             reader = csv.reader(text, delimiter=self.options.delimiter)
             header = None
             ragged = []
@@ -145,7 +148,9 @@ class Reading:
         header = [name.strip() for name in header]
         repeated = sorted({name for name in header if header.count(name) > 1})
         if repeated:
-            raise NorthstarError(f"{self.file.path}: the header names column {repeated[0]!r} twice; give each its own name")
+            raise NorthstarError(
+                f"{self.file.path}: the header names column {repeated[0]!r} twice; give each its own name"
+            )
         return header
 
     def _jsonl(self) -> Iterator[pa.RecordBatch]:
@@ -176,7 +181,9 @@ class Reading:
                 if not line:
                     return
                 if len(line) > BLOCK_BYTES:
-                    raise NorthstarError(f"{self.file.path}: a line is longer than {BLOCK_BYTES >> 20} MB; split or drop it")
+                    raise NorthstarError(
+                        f"{self.file.path}: a line is longer than {BLOCK_BYTES >> 20} MB; split or drop it"
+                    )
                 yield line
 
     def _record_batch(self, records: list[dict], lines: list[int]) -> pa.RecordBatch:
@@ -239,7 +246,9 @@ def list_files(directory: str, pattern: str = "*") -> list[SourceFile]:
         system, root = fsspec.core.url_to_fs(directory)
         entries = system.glob(f"{root.rstrip('/')}/{pattern}", detail=True)
     except (OSError, ValueError, ImportError) as exc:
-        raise NorthstarError(f"cannot list {directory}: {str(exc).splitlines()[0]}; check the path and the rights") from exc
+        raise NorthstarError(
+            f"cannot list {directory}: {str(exc).splitlines()[0]}; check the path and the rights"
+        ) from exc
     files = []
     for path, info in sorted(entries.items()):
         if not path.lower().endswith(SUFFIXES):
@@ -247,7 +256,9 @@ def list_files(directory: str, pattern: str = "*") -> list[SourceFile]:
         relative = path[len(root.rstrip("/")) + 1 :]
         if info["type"] == "directory":
             raise NorthstarError(f"{directory}/{relative}: a directory where a file should be; remove or rename it")
-        mark = info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime") or info.get("LastModified")
+        mark = (
+            info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime") or info.get("LastModified")
+        )
         files.append(SourceFile(relative, system.unstrip_protocol(path), info["size"], f"{info['size']}-{mark}"))
     return files
 

@@ -12,7 +12,11 @@ def test_the_generated_files_are_those_in_the_project():
 def test_there_are_36_entities_each_with_a_key_a_cursor_and_a_time_of_its_own():
     assert len(entities()) == 36
     for entity in entities().values():
-        assert set(entity.key) <= set(entity.columns) and entity.cursor in entity.columns and entity.own_time in entity.columns
+        assert (
+            set(entity.key) <= set(entity.columns)
+            and entity.cursor in entity.columns
+            and entity.own_time in entity.columns
+        )
 
 
 def test_rows_at_or_after_as_of_are_hidden_and_later_times_read_as_null():

@@ -5,15 +5,20 @@ import json
 
 import pandas as pd
 import pytest
-
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.landing import directory as landing_directory
 from northstar.landing import land_directory, quarantine
 from northstar.sources import files
+
 from tests.support import empty, silent
 
-ACCOUNT = {"account_id": "a1", "account_type": "customer", "created_at": "2025-01-01T00:00:00Z", "updated_at": "2025-01-01T00:00:00Z"}
+ACCOUNT = {
+    "account_id": "a1",
+    "account_type": "customer",
+    "created_at": "2025-01-01T00:00:00Z",
+    "updated_at": "2025-01-01T00:00:00Z",
+}
 HEADER = "account_id,account_type,email,full_name,country,created_at,updated_at\n"
 
 
@@ -64,7 +69,9 @@ def test_landing_again_changes_nothing(warehouse, source):
 
 
 def test_the_newest_cursor_wins_whatever_the_order_of_delivery(warehouse, source):
-    versions = [{**ACCOUNT, "country": c, "updated_at": f"2025-01-0{n}T00:00:00Z"} for n, c in ((2, "US"), (3, "DE"), (1, "FR"))]
+    versions = [
+        {**ACCOUNT, "country": c, "updated_at": f"2025-01-0{n}T00:00:00Z"} for n, c in ((2, "US"), (3, "DE"), (1, "FR"))
+    ]
     for number, record in enumerate(versions):
         write_jsonl(source / f"accounts/{number}.jsonl", record)
         land(warehouse, source)
@@ -81,7 +88,11 @@ def test_of_equal_cursors_the_later_delivery_wins(warehouse, source):
 
 
 def test_repeated_keys_within_a_first_delivery_are_one_row(warehouse, source):
-    write_jsonl(source / "accounts/a.jsonl", {**ACCOUNT, "country": "US"}, {**ACCOUNT, "country": "DE", "updated_at": "2025-02-01T00:00:00Z"})
+    write_jsonl(
+        source / "accounts/a.jsonl",
+        {**ACCOUNT, "country": "US"},
+        {**ACCOUNT, "country": "DE", "updated_at": "2025-02-01T00:00:00Z"},
+    )
     result = land(warehouse, source)["accounts"]
     assert (result.inserted, result.unchanged) == (1, 1)
     assert rows(warehouse, "select country from staging.accounts") == [{"country": "DE"}]
@@ -121,26 +132,44 @@ def test_what_does_not_fit_the_contract_is_rejected(warehouse, source, entity, r
 
 def test_numbers_are_exact_and_long_fractions_are_rounded(warehouse, source):
     (source / "fx_rates").mkdir()
-    (source / "fx_rates/a.csv").write_text("rate_date,currency,rate_to_reporting\n2025-01-01,EUR,0.30000000000000004\n2025-01-02,EUR,1.1e-3\n")
+    (source / "fx_rates/a.csv").write_text(
+        "rate_date,currency,rate_to_reporting\n2025-01-01,EUR,0.30000000000000004\n2025-01-02,EUR,1.1e-3\n"
+    )
     land(warehouse, source)
-    assert [str(r["r"].normalize()) for r in rows(warehouse, "select rate_to_reporting as r from staging.fx_rates order by rate_date")] == ["0.3", "0.0011"]
+    assert [
+        str(r["r"].normalize())
+        for r in rows(warehouse, "select rate_to_reporting as r from staging.fx_rates order by rate_date")
+    ] == ["0.3", "0.0011"]
 
 
 def test_personal_data_is_nowhere_in_clear(warehouse, source):
     (source / "accounts/a.csv").write_text(
-        HEADER.strip() + ",Comment\na1,customer,Ada@Example.org,Ada Lovelace,,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z,call Ada\n"
+        HEADER.strip()
+        + ",Comment\na1,customer,Ada@Example.org,Ada Lovelace,,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z,call Ada\n"
         "a2,alien,ada@example.org,Ada Lovelace,,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z,call Ada\n"
     )
     land(warehouse, source)
-    everything = str(rows(warehouse, "select * from staging.accounts")) + str(rows(warehouse, "select * from quarantine.rows"))
+    everything = str(rows(warehouse, "select * from staging.accounts")) + str(
+        rows(warehouse, "select * from quarantine.rows")
+    )
     assert "ada" not in everything.lower().replace("adaa", "")
     hashed = rows(warehouse, "select email from staging.accounts")[0]["email"]
     assert len(hashed) == 64 and f"hashed:{hashed}" in everything
 
 
 def test_refused_consent_is_not_stored_but_counted(warehouse, source):
-    event = {"event_id": "e1", "event_name": "x", "occurred_at": "2025-01-01T00:00:00Z", "received_at": "2025-01-01T00:00:00Z"}
-    write_jsonl(source / "events/a.jsonl", event, {**event, "event_id": "e2", "consent": False}, {**event, "event_id": "e3", "consent": False, "channel": "smoke"})
+    event = {
+        "event_id": "e1",
+        "event_name": "x",
+        "occurred_at": "2025-01-01T00:00:00Z",
+        "received_at": "2025-01-01T00:00:00Z",
+    }
+    write_jsonl(
+        source / "events/a.jsonl",
+        event,
+        {**event, "event_id": "e2", "consent": False},
+        {**event, "event_id": "e3", "consent": False, "channel": "smoke"},
+    )
     result = land(warehouse, source)["events"]
     assert (result.inserted, result.refused, result.quarantined) == (1, 2, 0)
 
@@ -148,20 +177,33 @@ def test_refused_consent_is_not_stored_but_counted(warehouse, source):
 def test_an_unknown_column_is_kept_and_reported(warehouse, source):
     write_jsonl(source / "accounts/a.jsonl", {**ACCOUNT, "shoe_size": 42}, {**ACCOUNT, "account_id": "a2"})
     land(warehouse, source)
-    assert [r["_extra"] for r in rows(warehouse, "select _extra from staging.accounts order by account_id")] == [{"shoe_size": "42"}, None]
-    assert rows(warehouse, "select column_name, rows from audit.schema_drift") == [{"column_name": "shoe_size", "rows": 1}]
+    assert [r["_extra"] for r in rows(warehouse, "select _extra from staging.accounts order by account_id")] == [
+        {"shoe_size": "42"},
+        None,
+    ]
+    assert rows(warehouse, "select column_name, rows from audit.schema_drift") == [
+        {"column_name": "shoe_size", "rows": 1}
+    ]
 
 
 def test_overlapping_rows_of_an_item_go_to_quarantine_together_and_come_back_when_corrected(warehouse, source):
     row = {"subscription_item_id": "i1", "subscription_id": "s", "account_id": "a", "plan_id": "p", "billing_interval": "month",
            "interval_count": 1, "quantity": 1, "unit_amount": 100, "currency": "USD", "status": "active"}  # fmt: skip
-    first = {**row, "valid_from": "2025-01-01T00:00:00Z", "valid_to": "2025-03-01T00:00:00Z", "updated_at": "2025-01-01T00:00:00Z"}
+    first = {
+        **row,
+        "valid_from": "2025-01-01T00:00:00Z",
+        "valid_to": "2025-03-01T00:00:00Z",
+        "updated_at": "2025-01-01T00:00:00Z",
+    }
     second = {**row, "valid_from": "2025-02-01T00:00:00Z", "updated_at": "2025-02-01T00:00:00Z"}
     write_jsonl(source / "subscriptions/a.jsonl", first, second)
     land(warehouse, source)
     assert rows(warehouse, "select count(*) as n from staging.subscriptions where _is_overlapping") == [{"n": 2}]
     assert rows(warehouse, "select count(*) as n from quarantine.rows where resolved_at is null") == [{"n": 2}]
-    write_jsonl(source / "subscriptions/b.jsonl", {**first, "valid_to": "2025-02-01T00:00:00Z", "updated_at": "2025-03-01T00:00:00Z"})
+    write_jsonl(
+        source / "subscriptions/b.jsonl",
+        {**first, "valid_to": "2025-02-01T00:00:00Z", "updated_at": "2025-03-01T00:00:00Z"},
+    )
     land(warehouse, source)
     assert rows(warehouse, "select count(*) as n from staging.subscriptions where _is_overlapping") == [{"n": 0}]
     assert rows(warehouse, "select count(*) as n from quarantine.rows where resolved_at is null") == [{"n": 0}]
@@ -191,7 +233,9 @@ def truncated_gzip(source):
 
 
 def wrong_encoding(source):
-    (source / "accounts/a.csv").write_bytes((HEADER + "a1,customer,,J\xe9r\xf4me,,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n").encode("latin-1"))
+    (source / "accounts/a.csv").write_bytes(
+        (HEADER + "a1,customer,,J\xe9r\xf4me,,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n").encode("latin-1")
+    )
 
 
 def duplicate_header(source):
@@ -203,7 +247,9 @@ def directory_as_file(source):
 
 
 def missing_column(source):
-    (source / "accounts/a.csv").write_text("account_id,created_at,updated_at\na1,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n")
+    (source / "accounts/a.csv").write_text(
+        "account_id,created_at,updated_at\na1,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n"
+    )
 
 
 def no_parquet(source):
@@ -215,7 +261,9 @@ def endless_line(source):
 
 
 def endless_csv_line(source):
-    (source / "accounts/a.csv").write_text(HEADER + "a1,customer,," + "x" * 9_000_000 + ",,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n")
+    (source / "accounts/a.csv").write_text(
+        HEADER + "a1,customer,," + "x" * 9_000_000 + ",,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -280,5 +328,7 @@ def test_many_small_files_land_in_few_batches(warehouse, source, monkeypatch):
 
 def test_a_block_boundary_loses_no_row(warehouse, source, monkeypatch):
     monkeypatch.setattr(files, "BLOCK_BYTES", 4096)
-    (source / "accounts/a.csv").write_text(HEADER + "".join(f'a{n},customer,,"x\ny",,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n' for n in range(1000)))
+    (source / "accounts/a.csv").write_text(
+        HEADER + "".join(f'a{n},customer,,"x\ny",,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n' for n in range(1000))
+    )
     assert land(warehouse, source)["accounts"].inserted == 1000

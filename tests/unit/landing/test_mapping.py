@@ -2,11 +2,11 @@
 
 import pyarrow as pa
 import pytest
-
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.landing import land_directory
 from northstar.landing.mapping import evaluate, read_mapping
+
 from tests.support import empty, silent
 
 TABLE = pa.table({"name": ["C12", "34", None], "price": ["2.50", "x", "1"], "count": ["3", "1", "0"]})
@@ -39,7 +39,9 @@ def test_invoice_lines_become_charges(tmp_path, warehouse):
     (tmp_path / "lines.csv").write_text(LINES)
     land_directory(warehouse, 1, str(tmp_path), progress=silent)
     with db.connect(warehouse, "loader") as connection:
-        rows = connection.execute("select charge_id, amount, application, created_at::text as at from staging.charges").fetchall()
+        rows = connection.execute(
+            "select charge_id, amount, application, created_at::text as at from staging.charges"
+        ).fetchall()
     assert rows == [{"charge_id": "1", "amount": 526, "application": "shop", "at": "2025-07-01 08:00:00+00"}]
 
 
@@ -76,7 +78,9 @@ def test_a_mapping_that_is_not_understood_is_one_line(tmp_path, text, words):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("expression", ["__import__('os')", "name.upper()", "[x for x in name]", "lambda: 1", "open('x')"])
+@pytest.mark.parametrize(
+    "expression", ["__import__('os')", "name.upper()", "[x for x in name]", "lambda: 1", "open('x')"]
+)
 def test_an_expression_runs_nothing(expression):
     with pytest.raises(NorthstarError):
         evaluate(expression, TABLE)

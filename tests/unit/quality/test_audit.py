@@ -1,11 +1,11 @@
 """Each check of the gate has been seen to fail: one violation is planted, that check and its name stop the publish."""
 
 import pytest
-
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.quality import run_audit
 from northstar.quality.suites import BOUNDARIES, read_suites
+
 from tests.support import silent
 
 CANDIDATE = "marts_candidate"
@@ -58,7 +58,9 @@ def tables_of(statement: str) -> list[str]:
 
 def run_id(settings) -> int:
     with db.connect(settings, "owner") as connection:
-        return connection.execute("select max(run_id) as id from audit.runs where published_version is not null").fetchone()["id"]
+        return connection.execute(
+            "select max(run_id) as id from audit.runs where published_version is not null"
+        ).fetchone()["id"]
 
 
 @pytest.fixture
@@ -84,7 +86,9 @@ def test_a_violation_fails_its_check(planted):
     with pytest.raises(NorthstarError, match="the audit stopped the publish"):
         run_audit(settings, run_id(settings), boundaries=(boundary,), progress=silent)
     with db.connect(settings, "owner") as connection:
-        row = connection.execute("select success, severity from audit.checks where check_name = %s order by checked_at desc limit 1", [check]).fetchone()
+        row = connection.execute(
+            "select success, severity from audit.checks where check_name = %s order by checked_at desc limit 1", [check]
+        ).fetchone()
     assert row == {"success": False, "severity": "error"}
 
 
@@ -94,7 +98,13 @@ def test_the_company_as_published_passes(built):
 
 
 def test_every_error_check_has_been_seen_to_fail(built):
-    names = {f"{b}.{c.name}" for b in BOUNDARIES for s in read_suites(built.root, b) for c in s.checks if c.severity == "error"}
+    names = {
+        f"{b}.{c.name}"
+        for b in BOUNDARIES
+        for s in read_suites(built.root, b)
+        for c in s.checks
+        if c.severity == "error"
+    }
     assert names == set(VIOLATIONS) | HELD_BY_THE_TABLE
 
 
