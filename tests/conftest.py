@@ -10,7 +10,7 @@ from northstar.settings import load_settings
 from northstar.simulator import simulate
 from northstar.warehouse import bootstrap
 
-from tests.support import run, utc
+from tests.support import WORKERS, run, utc
 
 
 @contextmanager
@@ -24,6 +24,8 @@ def home():
             bootstrap(settings)
             yield settings
         finally:
+            if settings.home in WORKERS:
+                WORKERS.pop(settings.home).stop()
             embedded.stop(settings)
 
 

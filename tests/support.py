@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from northstar import db, job
+from northstar.quality import start_worker
 from northstar.settings import Settings
 
 
@@ -27,9 +28,14 @@ def silent(_: str) -> None:
     """Progress that nobody reads."""
 
 
+WORKERS: dict = {}
+
+
 def run(settings: Settings, source: Path, as_of: datetime, mode: str = "nightly") -> int:
-    """One run of the job; returns the published version."""
-    return job.run(settings, mode, as_of, str(source), silent)
+    """One run of the job, with one auditor for all runs on a home; returns the published version."""
+    if settings.home not in WORKERS:
+        WORKERS[settings.home] = start_worker(settings)
+    return job.run(settings, mode, as_of, str(source), silent, worker=WORKERS[settings.home])
 
 
 def select(settings: Settings, query: str, *values) -> list[dict]:

@@ -239,13 +239,23 @@ def close_run(settings: Settings, run_id: int, error: str | None = None) -> None
 
 
 def run(
-    settings: Settings, mode: str, as_of: datetime, sources_dir: str | None, progress=print, mapping: str | None = None
+    settings: Settings,
+    mode: str,
+    as_of: datetime,
+    sources_dir: str | None,
+    progress=print,
+    mapping: str | None = None,
+    worker=None,
 ) -> int:
-    """One whole run in this process, as the DAGs do it; returns the published version."""
+    """One whole run in this process, as the DAGs do it; returns the published version.
+
+    worker: an auditor to use again; without one, one is started, which loads while dbt builds.
+    """
     from northstar.quality import start_worker
 
     run_id = open_run(settings, mode, as_of, sources_dir, mapping=mapping)
-    error, worker = None, start_worker(settings)
+    error, own_worker = None, None if worker else start_worker(settings)
+    worker = worker or own_worker
     stages = {
         "extract": extract,
         "build": build,
@@ -263,7 +273,8 @@ def run(
         error = str(exc) or type(exc).__name__
         raise
     finally:
-        worker.stop()
+        if own_worker:
+            own_worker.stop()
         try:
             close_run(settings, run_id, error)
         except NorthstarError:
