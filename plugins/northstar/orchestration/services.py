@@ -43,6 +43,7 @@ def airflow_env(settings: Settings) -> dict:
         users.write_text(json.dumps({"admin": settings.secret("airflow_password")}))
         users.chmod(0o600)
     port = _port(settings)
+    base_url = os.environ.get("NORTHSTAR_API_URL", f"http://127.0.0.1:{port}")
     options = {
         "CORE__DAGS_FOLDER": settings.root / "dags",
         "CORE__PLUGINS_FOLDER": settings.root / "plugins",
@@ -52,14 +53,14 @@ def airflow_env(settings: Settings) -> dict:
         "CORE__LOAD_EXAMPLES": False,
         "CORE__DAGS_ARE_PAUSED_AT_CREATION": True,
         "CORE__FERNET_KEY": _fernet_key(settings),
-        "CORE__EXECUTION_API_SERVER_URL": f"http://127.0.0.1:{port}/execution/",
+        "CORE__EXECUTION_API_SERVER_URL": f"{base_url}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": users,
         "DATABASE__SQL_ALCHEMY_CONN": address,
-        "API__HOST": "127.0.0.1",
+        "API__HOST": os.environ.get("NORTHSTAR_API_HOST", "127.0.0.1"),
         "API__PORT": port,
         "API__WORKERS": 1,
-        "API__BASE_URL": f"http://127.0.0.1:{port}",
+        "API__BASE_URL": base_url,
         "API__SECRET_KEY": settings.secret("airflow_api_key"),
         "API_AUTH__JWT_SECRET": settings.secret("airflow_jwt"),
         "DAG_PROCESSOR__REFRESH_INTERVAL": 60,
@@ -99,7 +100,7 @@ def start_services(settings: Settings, progress=print) -> None:
     stop_services(settings)
     prepare_manifest(settings, progress)
     env = airflow_env(settings)
-    _migrate(settings, env, progress)
+    migrate(settings, env, progress)
     started = {}
     for service in SERVICES:
         with open(settings.logs / f"{service}.log", "ab") as log:
@@ -163,7 +164,8 @@ def prepare_manifest(settings: Settings, progress=print) -> Path:
     return manifest
 
 
-def _migrate(settings: Settings, env: dict, progress) -> None:
+def migrate(settings: Settings, env: dict, progress) -> None:
+    """Bring the metadata database to the installed Airflow's version, unless this home has done so."""
     from importlib.metadata import version
 
     mark, wanted = airflow_home(settings) / "migrated", version("apache-airflow")
@@ -221,6 +223,8 @@ def _state_file(settings: Settings) -> Path:
 
 
 def _port(settings: Settings) -> int:
+    if "NORTHSTAR_API_PORT" in os.environ:
+        return int(os.environ["NORTHSTAR_API_PORT"])
     remembered = airflow_home(settings) / "port"
     if remembered.exists() and (_running(settings) or _is_free(int(remembered.read_text()))):
         return int(remembered.read_text())

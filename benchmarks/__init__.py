@@ -1,0 +1,1 @@
+"""`make bench`: what Northstar costs, beside its peers in the same run."""

@@ -1,0 +1,230 @@
+"""Run the benchmarks and print a table; `bench.json` has the same figures. BENCH_SCALE=0.1 runs a tenth of the rows."""
+
+import json
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import adbc_driver_postgresql.dbapi as adbc
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.dataset as ds
+from northstar import db, embedded, job
+from northstar.embedded.server import binaries
+from northstar.landing import land_directory
+from northstar.settings import load_settings
+from northstar.warehouse import bootstrap
+
+from benchmarks.data import END, write_events, write_rest
+
+SCALE = float(os.environ.get("BENCH_SCALE", "1"))
+RESULTS: list = []
+
+
+def silent(_: str) -> None:
+    """Progress that nobody reads."""
+
+
+def timed(function, *arguments) -> float:
+    started = time.monotonic()
+    function(*arguments)
+    return time.monotonic() - started
+
+
+def report(name: str, seconds: float, peer: str, peer_seconds: float, goal: float) -> None:
+    """Note a figure beside its peer's, and print it."""
+    ratio = seconds / peer_seconds
+    RESULTS.append({"name": name, "seconds": round(seconds, 2), "peer": peer, "peer_seconds": round(peer_seconds, 2),
+                    "ratio": round(ratio, 3), "goal": goal, "reached": ratio <= goal})  # fmt: skip
+    print(f"{name:44} {seconds:8.1f} s   {peer:28} {peer_seconds:8.1f} s   x {ratio:6.2f}   goal {goal}", flush=True)
+
+
+def landing(work: Path, settings) -> None:
+    """Landing against COPY of a csv and bare ADBC of the same rows."""
+    count = int(5_000_000 * SCALE)
+    write_events(work / "landing" / "events", count)
+    rows = ds.dataset(work / "landing" / "events").to_table()
+    text = work / "events.csv"
+    pa_csv.write_csv(rows, text)
+    columns = ", ".join(rows.column_names)
+    shape = "create table public.peer as select " + columns + " from staging.events limit 0"
+
+    def bare_adbc() -> None:
+        batches = ds.dataset(work / "landing" / "events").to_batches(batch_size=65_536)
+        reader = pa.RecordBatchReader.from_batches(rows.schema, batches)
+        with adbc.connect(db.uri(settings, "owner")) as connection:
+            connection.cursor().adbc_ingest("peer_adbc", reader, mode="create", db_schema_name="public")
+            connection.commit()
+
+    def copy() -> None:
+        with db.connect(settings, "owner") as connection:
+            connection.execute(shape)
+            with (
+                connection.cursor().copy(f"copy public.peer ({columns}) from stdin csv header") as sink,
+                open(text, "rb") as source,
+            ):
+                while block := source.read(1 << 20):
+                    sink.write(block)
+
+    copied, ingested = timed(copy), timed(bare_adbc)
+    landed = timed(land_directory, settings, 1, str(work / "landing"), None, "files", silent)
+    report(f"landing {count:,} events", landed, "bare ADBC", ingested, 2.5)
+    report(f"landing {count:,} events", landed, "COPY from csv", copied, 2.5)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"{'':44} peak resident {peak:,.0f} MB (with the peers' rows held in this process)")
+
+
+def run(settings, source: Path, mode: str, as_of) -> float:
+    return timed(job.run, settings, mode, as_of, str(source), silent)
+
+
+def seconds_of_last(settings, stage: str) -> float:
+    with db.connect(settings, "transformer") as connection:
+        row = connection.execute("select stage_seconds from audit.runs order by run_id desc limit 1").fetchone()
+    return float(row["stage_seconds"][stage])
+
+
+def psql_build(settings) -> float:
+    """The SQL that dbt ran for each model, in its order, by psql; what it makes is dropped again."""
+    target = job.dbt_target(settings)
+    results = json.loads((target / "run_results.json").read_text())["results"]
+    manifest = json.loads((target / "manifest.json").read_text())["nodes"]
+    script = ["set client_min_messages = warning;"]
+    for result in sorted(results, key=lambda r: r["timing"][-1]["started_at"] if r["timing"] else ""):
+        node = manifest.get(result["unique_id"], {})
+        if node.get("resource_type") != "model":
+            continue
+        path = target / "run" / "northstar" / node["original_file_path"]
+        if path.exists():
+            relation = f'"{node["schema"]}"."{node["alias"]}__dbt_tmp"'
+            script += [
+                "begin;",
+                path.read_text().rstrip().rstrip(";") + ";",
+                "commit;",
+                f"drop {node_kind(node)} if exists {relation};",
+            ]
+    file = target / "psql.sql"
+    file.write_text("\n".join(script))
+    command = [
+        str(binaries() / "psql"),
+        "-q",
+        "-v",
+        "ON_ERROR_STOP=0",
+        "-f",
+        str(file),
+        db.uri(settings, "transformer"),
+    ]
+    return timed(lambda: subprocess.run(command, capture_output=True, check=False))
+
+
+def node_kind(node: dict) -> str:
+    return "view" if node["config"]["materialized"] == "view" else "table"
+
+
+def history(work: Path, name: str, count: int, hourly: int) -> tuple:
+    """A home with `count` events built in full, then two hourly runs with new events; (full, build, hourly) seconds."""
+    settings = load_settings(work / name)
+    bootstrap(settings)
+    source = work / f"{name}-source"
+    days = count / 7_000
+    write_events(source / "events", count, days=days, until=0.2)
+    write_rest(source, int(200_000 * SCALE), int(500_000 * SCALE), int(100_000 * SCALE), days=min(days, 700))
+    full = run(settings, source, "nightly", END - timedelta(hours=4))
+    built = seconds_of_last(settings, "build")
+    hours = []
+    for number in range(2):
+        write_events(
+            source / "events",
+            hourly,
+            first_id=count + number * hourly,
+            days=0.04,
+            until=0.1 - number * 0.05,
+            name=f"new{number}",
+        )
+        hours.append(run(settings, source, "hourly", END - timedelta(hours=2 - number)))
+    return settings, full, built, min(hours)
+
+
+def builds(work: Path) -> None:
+    """Full build against psql; an hourly run on a long and on a short history."""
+    new = int(20_000 * SCALE) or 200
+    _, _, _, short_hour = small = history(work, "short", int(500_000 * SCALE), new)
+    embedded.stop(small[0])
+    settings, full, built, hour = history(work, "long", int(5_000_000 * SCALE), new)
+    report(f"hourly run, {new:,} new events", hour, "on a tenth of the history", short_hour, 1.25)
+    report("hourly run on the long history", hour, "the full run", full, 0.1)
+    run(settings, work / "long-source", "nightly", END)
+    built = seconds_of_last(settings, "build")
+    report("full build by dbt (4 threads)", built, "the same SQL by psql, in turn", psql_build(settings), 1.3)
+    embedded.stop(settings)
+
+
+def orchestration(work: Path) -> None:
+    """The DAGs' wall time against the sum of their stages."""
+    from northstar.orchestration.services import start_services, stop_services
+    from northstar.orchestration.up import Api, follow
+    from northstar.simulator import simulate
+
+    settings = load_settings(work / "airflow")
+    bootstrap(settings)
+    simulate(settings.home / "demo", months=3, accounts=300, end=END)
+    bare = {}
+    for mode in ("nightly", "hourly"):
+        bare[mode] = run(settings, settings.home / "demo", mode, END)
+    start_services(settings, silent)
+    try:
+        api = Api(settings)
+        for dag, goal in (("hourly_refresh", 1.5), ("nightly_rebuild", 2.5)):
+            api.unpause(dag)
+            time.sleep(5)
+            for number in range(2):
+                started = time.monotonic()
+                run_id = api.trigger(dag, {"as_of": END.isoformat(), "source_dir": str(settings.home / "demo")})
+                follow(api, dag, run_id, silent)
+                wall = time.monotonic() - started
+                if number:
+                    report(
+                        f"{dag} through the scheduler",
+                        wall,
+                        "northstar run, one process",
+                        bare[dag.split("_")[0]],
+                        goal,
+                    )
+            api._call(f"/api/v2/dags/{dag}", {"is_paused": True}, "PATCH")
+    finally:
+        stop_services(settings)
+        embedded.stop(settings)
+
+
+def main() -> int:
+    """Run what is named on the command line (landing, builds, orchestration), or all."""
+    wanted = sys.argv[1:] or ["landing", "builds", "orchestration"]
+    work = Path(tempfile.mkdtemp(prefix="northstar-bench-"))
+    work.chmod(0o755)
+    try:
+        if "landing" in wanted:
+            settings = load_settings(work / "landing-home")
+            bootstrap(settings)
+            landing(work, settings)
+            embedded.stop(settings)
+        if "builds" in wanted:
+            builds(work)
+        if "orchestration" in wanted:
+            orchestration(work)
+    finally:
+        for home in work.iterdir():
+            if (home / "postgres").exists():
+                embedded.stop(load_settings(home))
+        shutil.rmtree(work, ignore_errors=True)
+    Path("bench.json").write_text(json.dumps({"scale": SCALE, "results": RESULTS}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""The container's entry: `init` once, then one of Airflow's services, with the environment that `make run` gives them too."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from northstar import db
+from northstar.cli import progress
+from northstar.errors import NorthstarError
+from northstar.orchestration.services import SERVICES, airflow_env, migrate, prepare_manifest
+from northstar.settings import load_settings
+from northstar.warehouse import bootstrap
+
+AIRFLOW = str(Path(sys.executable).parent / "airflow")
+
+
+def main(arguments: list[str]) -> int:
+    """`init`, `alive JOB`, or a service's name; returns the exit status (a service replaces this process)."""
+    try:
+        settings = load_settings()
+        if arguments == ["init"]:
+            with db.connect(settings, "owner", autocommit=True) as connection:
+                if not connection.execute("select 1 from pg_database where datname = 'airflow'").fetchone():
+                    connection.execute("create database airflow")
+            bootstrap(settings)
+            prepare_manifest(settings, progress)
+            migrate(settings, airflow_env(settings), progress)
+            return 0
+        env = airflow_env(settings)
+        if len(arguments) == 2 and arguments[0] == "alive":
+            return subprocess.run([AIRFLOW, "jobs", "check", "--job-type", arguments[1], "--local"], env=env).returncode
+        if len(arguments) == 1 and arguments[0] in SERVICES:
+            os.execve(AIRFLOW, [AIRFLOW, arguments[0]], env)
+        raise NorthstarError(f"say init, alive JOB, or one of {', '.join(SERVICES)}")
+    except NorthstarError as exc:
+        print(f"northstar: {exc}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
