@@ -112,7 +112,7 @@ def up(settings: Settings) -> None:
     progress(f"Airflow is up after {time.monotonic() - started:.0f} s")
     api = Api(settings)
     began = time.monotonic()
-    run_id = _owed_run(api) or api.trigger("nightly_rebuild", {"source_dir": str(demo)})
+    run_id = owed_run(api, "nightly_rebuild") or api.trigger("nightly_rebuild", {"source_dir": str(demo)})
     try:
         follow(api, "nightly_rebuild", run_id)
     except NorthstarError as exc:
@@ -126,13 +126,13 @@ def up(settings: Settings) -> None:
     print('ask them   .venv/bin/northstar sql "select * from mrr_movements limit 5"')
 
 
-def _owed_run(api: Api) -> str | None:
-    """Let the schedule loose; on the first time it owes the last night's run, which is the one to follow."""
-    if not api.unpause("nightly_rebuild"):
+def owed_run(api: Api, dag_id: str) -> str | None:
+    """Let the schedule loose; the first time it owes the run of the last interval: its id. None when it was loose already."""
+    if not api.unpause(dag_id):
         return None
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
-        run_id = api.newest_run("nightly_rebuild")
+        run_id = api.newest_run(dag_id)
         if run_id:
             return run_id
         time.sleep(0.5)

@@ -1,0 +1,59 @@
+"""Airflow for real: the services start, the schedule runs both DAGs, everything stops without a trace."""
+
+import psutil
+import pytest
+
+from northstar import db
+from northstar.cli import main, parse_time
+from northstar.errors import NorthstarError
+from northstar.orchestration.services import start_services, stop_services
+from northstar.orchestration.up import Api, follow, owed_run
+from northstar.settings import ROOT
+from northstar.simulator import simulate
+from tests.conftest import home
+from tests.support import select, silent
+
+
+@pytest.mark.timeout(600)
+def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monkeypatch):
+    simulate(tmp_path, months=1, accounts=40, applications=("web",), end=parse_time(None))
+    monkeypatch.setenv("NORTHSTAR_SOURCE_DIR", str(tmp_path))
+    with home() as settings:
+        start_services(settings, silent)
+        try:
+            api = Api(settings)
+            run_id = owed_run(api, "nightly_rebuild")
+            follow(api, "nightly_rebuild", run_id, silent)
+            tasks = api.tasks("nightly_rebuild", run_id)
+            models = {p.stem for p in (ROOT / "dbt_project" / "models").rglob("*.sql")}
+            assert {f"build.{m}_run" for m in models} <= set(tasks)
+            assert set(tasks.values()) == {"success"}
+
+            run_id = owed_run(api, "hourly_refresh")
+            follow(api, "hourly_refresh", run_id, silent)
+            published = select(settings, "select mode, as_of from publications order by published_version")
+            assert [p["mode"] for p in published] == ["nightly", "hourly"]
+            assert published[0]["as_of"] <= published[1]["as_of"]
+
+            # a run that fails is red, says why, publishes nothing and gives the lease back
+            run_id = api.trigger("hourly_refresh", {"source_dir": "/nowhere"})
+            with pytest.raises(NorthstarError):
+                follow(api, "hourly_refresh", run_id, silent)
+            with db.connect(settings, "transformer") as connection:
+                last = connection.execute(
+                    "select state, message from audit.runs order by run_id desc limit 1"
+                ).fetchone()
+                assert last["state"] == "failed" and "no source directory /nowhere" in last["message"]
+                assert connection.execute("select * from audit.writer_lease").fetchone() is None
+        finally:
+            assert main(["stop", "--home", str(settings.home)]) == 0
+        assert stop_services(settings) == []
+        left = [p for p in psutil.process_iter() if _belongs_to(p, str(settings.home))]
+        assert left == []
+
+
+def _belongs_to(process: psutil.Process, place: str) -> bool:
+    try:
+        return any(place in word for word in process.cmdline()) or process.environ().get("NORTHSTAR_HOME") == place
+    except psutil.Error:
+        return False
