@@ -15,13 +15,13 @@ import adbc_driver_postgresql.dbapi as adbc
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.dataset as ds
+
+from benchmarks.data import END, write_events, write_rest
 from northstar import db, embedded, job
 from northstar.embedded.server import binaries
 from northstar.landing import land_directory
 from northstar.settings import load_settings
 from northstar.warehouse import bootstrap
-
-from benchmarks.data import END, write_events, write_rest
 
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 RESULTS: list = []

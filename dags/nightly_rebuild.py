@@ -9,6 +9,7 @@ from airflow.sdk import DAG, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 from cosmos import DbtTaskGroup, ExecutionConfig, ProfileConfig, ProjectConfig, RenderConfig
 from cosmos.constants import ExecutionMode, InvocationMode, LoadMode, TestBehavior
+
 from northstar.orchestration import tasks
 
 PROJECT = Path(__file__).parents[1] / "dbt_project"

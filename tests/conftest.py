@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from northstar import embedded
 from northstar.settings import load_settings
 from northstar.simulator import simulate
 from northstar.warehouse import bootstrap
-
 from tests.support import WORKERS, run, utc
 
 

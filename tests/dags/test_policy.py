@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from northstar.orchestration.services import airflow_env, prepare_manifest
 
+from northstar.orchestration.services import airflow_env, prepare_manifest
 from tests.support import silent
 
 DAGS = Path(__file__).parents[2] / "dags"

@@ -6,11 +6,11 @@ from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
+
 from northstar import db, embedded, job
 from northstar.cli import main
 from northstar.errors import NorthstarError
 from northstar.publish import rollback
-
 from tests.support import empty, published, run, select, silent, utc, write_rows
 
 AS_OF = utc("2025-04-01T00:00:00")

@@ -4,10 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+
 from northstar import db
 from northstar.landing import land_directory
 from northstar.settings import ROOT
-
 from tests.support import empty, run, select, silent, utc
 
 EXCERPTS = ROOT / "tests" / "real_data"

@@ -2,6 +2,7 @@
 
 import psycopg
 import pytest
+
 from northstar import db
 
 FORBIDDEN = [

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import pandas as pd
 import pytest
-from northstar.simulator.company import simulate
 
+from northstar.simulator.company import simulate
 from tests.support import empty, published, run, utc, write_rows
 
 END = utc("2026-03-01T00:00:00")

@@ -3,8 +3,8 @@
 from collections import defaultdict
 
 import pytest
-from northstar.errors import NorthstarError
 
+from northstar.errors import NorthstarError
 from tests.models.ledgers import CASES, instant, rate_rows, subscription_rows
 from tests.support import empty, run, select, write_rows
 

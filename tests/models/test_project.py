@@ -7,8 +7,8 @@ import re
 
 import pytest
 import yaml
-from northstar import job
 
+from northstar import job
 from tests.support import select
 
 LATER = {"weekly_active_learners", "weekly_active_tutors"}

@@ -3,6 +3,7 @@
 import re
 
 import yaml
+
 from northstar.orchestration.services import SERVICES
 from northstar.settings import ROOT
 

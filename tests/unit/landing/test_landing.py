@@ -5,12 +5,12 @@ import json
 
 import pandas as pd
 import pytest
+
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.landing import directory as landing_directory
 from northstar.landing import land_directory, quarantine
 from northstar.sources import files
-
 from tests.support import empty, silent
 
 ACCOUNT = {

@@ -2,11 +2,11 @@
 
 import pyarrow as pa
 import pytest
+
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.landing import land_directory
 from northstar.landing.mapping import evaluate, read_mapping
-
 from tests.support import empty, silent
 
 TABLE = pa.table({"name": ["C12", "34", None], "price": ["2.50", "x", "1"], "count": ["3", "1", "0"]})

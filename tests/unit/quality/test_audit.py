@@ -1,11 +1,11 @@
 """Each check of the gate has been seen to fail: one violation is planted, that check and its name stop the publish."""
 
 import pytest
+
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.quality import run_audit
 from northstar.quality.suites import BOUNDARIES, read_suites
-
 from tests.support import silent
 
 CANDIDATE = "marts_candidate"
