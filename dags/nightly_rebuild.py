@@ -45,7 +45,7 @@ with DAG(
         project_config=ProjectConfig(dbt_project_path=PROJECT, manifest_path=HOME / "dbt" / "dag" / "manifest.json"),
         profile_config=ProfileConfig("northstar", "warehouse", profiles_yml_filepath=PROJECT / "profiles.yml"),
         execution_config=ExecutionConfig(ExecutionMode.WATCHER, InvocationMode.SUBPROCESS),
-        render_config=RenderConfig(load_method=LoadMode.DBT_MANIFEST, test_behavior=TestBehavior.NONE, emit_datasets=False),
+        render_config=RenderConfig(load_method=LoadMode.DBT_MANIFEST, test_behavior=TestBehavior.BUILD, emit_datasets=False),
         operator_args={"full_refresh": True, "install_deps": False, "deferrable": False, "poke_interval": 1,
                        "dbt_cmd_flags": ["--exclude-resource-type", "unit_test"]},
     )  # fmt: skip
