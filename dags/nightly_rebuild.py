@@ -45,9 +45,10 @@ with DAG(
         project_config=ProjectConfig(dbt_project_path=PROJECT, manifest_path=HOME / "dbt" / "dag" / "manifest.json"),
         profile_config=ProfileConfig("northstar", "warehouse", profiles_yml_filepath=PROJECT / "profiles.yml"),
         execution_config=ExecutionConfig(ExecutionMode.WATCHER, InvocationMode.SUBPROCESS),
-        render_config=RenderConfig(load_method=LoadMode.DBT_MANIFEST, test_behavior=TestBehavior.BUILD, emit_datasets=False),
+        render_config=RenderConfig(load_method=LoadMode.DBT_MANIFEST, test_behavior=TestBehavior.NONE, emit_datasets=False),
         operator_args={"full_refresh": True, "install_deps": False, "deferrable": False, "poke_interval": 1,
-                       "dbt_cmd_flags": ["--exclude-resource-type", "unit_test"]},
+                       # NONE spares a task for each model's tests; the producer runs them all the same
+                       "dbt_cmd_flags": ["--resource-type", "test"]},
     )  # fmt: skip
     with TaskGroup("audit") as audit:
         verified = PythonOperator(task_id="verify_build", python_callable=tasks.verify_build)

@@ -1,6 +1,7 @@
 """The command line. Errors are one line; `--debug` shows their chain."""
 
 import argparse
+import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -45,6 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--as-of", help="logical time, exclusive, such as 2025-04-01T00:00:00Z (default: this hour)")
     sub.add_argument("--mode", choices=("nightly", "hourly"), default="nightly")
+    sub = command("airflow", _airflow, "Airflow's own command line in this home's environment")
+    sub.add_argument("words", nargs=argparse.REMAINDER, help="such as: backfill create --dag-id nightly_rebuild ...")
     command("stop", _stop, "stop this home's Postgres and services")
     sub = command("sql", _sql, "read the published marts as the read-only BI role")
     sub.add_argument("query")
@@ -98,6 +101,13 @@ def _run(arguments) -> None:
     )
     progress(f"published version {version}")
     print_headline(settings)
+
+
+def _airflow(arguments) -> int:
+    from northstar.orchestration.services import airflow_env
+
+    executable = Path(sys.executable).parent / "airflow"
+    return subprocess.run([executable, *arguments.words], env=airflow_env(load_settings(arguments.home))).returncode
 
 
 def _stop(arguments) -> None:

@@ -1,5 +1,7 @@
 """Airflow for real: the services start, the schedule runs both DAGs, everything stops without a trace."""
 
+from datetime import timedelta
+
 import psutil
 import pytest
 
@@ -34,6 +36,14 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             published = select(settings, "select mode, as_of from publications order by published_version")
             assert [p["mode"] for p in published] == ["nightly", "hourly"]
             assert published[0]["as_of"] <= published[1]["as_of"]
+
+            # a backfill of a past interval publishes the state at that interval's end
+            past = published[1]["as_of"] - timedelta(days=2)
+            words = ["--dag-id", "hourly_refresh", "--from-date", past.isoformat(), "--to-date", past.isoformat()]
+            assert main(["airflow", "--home", str(settings.home), "backfill", "create", *words]) == 0
+            follow(api, "hourly_refresh", api.await_run("hourly_refresh", "backfill"), silent)
+            newest = select(settings, "select as_of from publications order by published_version desc limit 1")
+            assert newest[0]["as_of"] in (past, past + timedelta(hours=1))
 
             # a run that fails is red, says why, publishes nothing and gives the lease back
             run_id = api.trigger("hourly_refresh", {"source_dir": "/nowhere"})

@@ -16,6 +16,7 @@ from northstar.warehouse import bootstrap
 
 POLL_SECONDS = 1.0
 RUN_SECONDS = 30 * 60
+PAGE = 100  # the most that Airflow gives at once
 
 
 class Api:
@@ -46,10 +47,20 @@ class Api:
             self._call(f"/api/v2/dags/{dag_id}", {"is_paused": False}, "PATCH")
         return was_paused
 
-    def newest_run(self, dag_id: str) -> str | None:
-        """The id of the newest DAG run, or None."""
-        runs = self._call(f"/api/v2/dags/{dag_id}/dagRuns?order_by=-run_after&limit=1")["dag_runs"]
+    def newest_run(self, dag_id: str, run_type: str) -> str | None:
+        """The id of the newest DAG run of a type ("scheduled", "backfill", "manual"), or None."""
+        path = f"/api/v2/dags/{dag_id}/dagRuns?order_by=-run_after&limit=1&run_type={run_type}"
+        runs = self._call(path)["dag_runs"]
         return runs[0]["dag_run_id"] if runs else None
+
+    def await_run(self, dag_id: str, run_type: str) -> str | None:
+        """`newest_run` as soon as the scheduler has made one; None when it makes none in half a minute."""
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            if run_id := self.newest_run(dag_id, run_type):
+                return run_id
+            time.sleep(0.5)
+        return None
 
     def _once_known(self, path: str, body: dict | None = None) -> dict:
         """A call about a DAG, repeated until the dag-processor has told of it."""
@@ -68,8 +79,12 @@ class Api:
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, str | None]:
         """State by task id."""
-        answer = self._call(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=500")
-        return {t["task_id"]: t["state"] for t in answer["task_instances"]}
+        states, path = {}, f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit={PAGE}&offset="
+        while True:
+            answer = self._call(f"{path}{len(states)}")
+            states |= {t["task_id"]: t["state"] for t in answer["task_instances"]}
+            if not answer["task_instances"] or len(states) >= answer["total_entries"]:
+                return states
 
 
 def follow(api: Api, dag_id: str, run_id: str, say=progress) -> None:
@@ -128,15 +143,7 @@ def up(settings: Settings) -> None:
 
 def owed_run(api: Api, dag_id: str) -> str | None:
     """Let the schedule loose; the first time it owes the run of the last interval: its id. None when it was loose already."""
-    if not api.unpause(dag_id):
-        return None
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        run_id = api.newest_run(dag_id)
-        if run_id:
-            return run_id
-        time.sleep(0.5)
-    return None
+    return api.await_run(dag_id, "scheduled") if api.unpause(dag_id) else None
 
 
 def _cause(settings: Settings) -> str | None:
