@@ -227,6 +227,12 @@ def publish(settings: Settings, run_id: int, progress=print) -> int:
         return publish_candidate(settings, run_id, progress=progress)
 
 
+def close_trigger(settings: Settings, trigger: str) -> None:
+    """End what a trigger left behind when its task died between taking the lease and telling of the run."""
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        connection.execute("delete from audit.writer_lease where holder = %s", [trigger])
+
+
 def close_run(settings: Settings, run_id: int, error: str | None = None) -> None:
     """End a run: its state, its message, and the lease."""
     with db.connect(settings, "transformer", autocommit=True) as connection:
@@ -327,14 +333,15 @@ def _take_lease(connection, run_id: int, holder: str, wait: bool) -> None:
             "taken_at = excluded.taken_at, lease_until = excluded.lease_until "
             "where writer_lease.lease_until < clock_timestamp() returning run_id",
             {"run": run_id, "holder": holder, "host": socket.gethostname(), "ttl": LEASE_SECONDS["cli" if holder == "cli" else "airflow"],
-             "pid": os.getpid() if holder == "cli" else None},
+             "pid": _holding_process(holder)},
         ).fetchone()  # fmt: skip
         if taken:
             return
         other = connection.execute("select * from audit.writer_lease").fetchone()
         if other is None:
             continue
-        if other["process_id"] and other["host"] == socket.gethostname() and not psutil.pid_exists(other["process_id"]):
+        # the same DAG run again is a later try of a task that died
+        if _is_dead(other) or other["holder"] == holder != "cli":
             connection.execute("delete from audit.writer_lease where run_id = %s", [other["run_id"]])
         elif wait:
             time.sleep(2)
@@ -343,6 +350,23 @@ def _take_lease(connection, run_id: int, holder: str, wait: bool) -> None:
                 f"run {other['run_id']} ({other['holder']}) is writing to this warehouse since "
                 f"{other['taken_at']:%H:%M:%S} UTC; wait for it to end and run again"
             )
+
+
+def _holding_process(holder: str) -> int | None:
+    """The process without which the run cannot go on: this one, or the scheduler whose executor runs this task."""
+    if holder == "cli":
+        return os.getpid()
+    titles = ((p, " ".join(p.cmdline())) for p in psutil.Process().parents())
+    return next((p.pid for p, title in titles if "airflow" in title and " scheduler" in title), None)
+
+
+def _is_dead(lease: dict) -> bool:
+    if lease["process_id"] is None or lease["host"] != socket.gethostname():
+        return False
+    try:
+        return psutil.Process(lease["process_id"]).create_time() > lease["taken_at"].timestamp()
+    except psutil.NoSuchProcess:
+        return True
 
 
 @contextmanager

@@ -1,13 +1,16 @@
 """The job as a user runs it: what it publishes, what stops it, what readers see meanwhile."""
 
+import contextlib
+import subprocess
+import sys
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 
-import psycopg
+import psutil
 import pytest
 
-from northstar import db, embedded, job
+from northstar import db, job
 from northstar.cli import main
 from northstar.errors import NorthstarError
 from northstar.publish import rollback
@@ -161,22 +164,41 @@ def test_a_build_that_built_nothing_is_a_failed_run(shop):
         job.close_run(settings, run_id)
 
 
-def test_killing_postgres_in_mid_run_is_one_line_and_the_next_run_succeeds(shop):
+@pytest.mark.parametrize(
+    ("trigger", "is_taken_over"), [("hourly_refresh run 1", True), ("hourly_refresh run 2", False)]
+)
+def test_a_later_try_of_the_same_dag_run_takes_over_what_the_first_left(shop, trigger, is_taken_over):
     settings, source = shop
-    run_id = job.open_run(settings, "nightly", AS_OF, str(source))
-    job.extract(settings, run_id, silent)
-    with db.connect(settings, "owner") as connection:
-        (settings.home / "postgres" / "postmaster.pid").exists()
-        with pytest.raises(psycopg.Error):
-            embedded.stop(settings)
-            connection.execute("select 1")
-    assert run_is_possible_after_the_lease(settings, source)
+    held = job.open_run(settings, "hourly", AS_OF, str(source), "hourly_refresh run 1")
+    try:
+        if is_taken_over:
+            assert job.open_run(settings, "hourly", AS_OF, str(source), trigger) > held
+        else:
+            with pytest.raises(NorthstarError, match=f"run {held} .hourly_refresh run 1. is writing"):
+                job.open_run(settings, "hourly", AS_OF, str(source), trigger)
+    finally:
+        job.close_trigger(settings, "hourly_refresh run 1")
+    with db.connect(settings, "transformer") as connection:
+        assert connection.execute("select * from audit.writer_lease").fetchone() is None
 
 
-def run_is_possible_after_the_lease(settings, source) -> bool:
-    with db.connect(settings, "owner") as connection:
-        connection.execute("update audit.writer_lease set process_id = 2147483000")
-    return run(settings, source, AS_OF) == 1 and cash(settings) == 10
+def test_postgres_killed_in_mid_run_is_one_line_and_the_next_run_succeeds(shop):
+    settings, source = shop
+    command = [sys.executable, "-m", "northstar.cli", "run", "--home", str(settings.home), "--source-dir", str(source)]
+    job_process = subprocess.Popen([*command, "--as-of", "2025-04-01"], stderr=subprocess.PIPE, text=True)
+    while not any("build" in line for line in iter(job_process.stderr.readline, "")):
+        assert job_process.poll() is None
+    time.sleep(4)
+    postmaster = psutil.Process(int((settings.home / "postgres" / "postmaster.pid").read_text().splitlines()[0]))
+    family = [postmaster, *postmaster.children(recursive=True)]
+    for process in family:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(family, timeout=20)
+    said = job_process.stderr.read()
+    assert job_process.wait(120) == 1
+    assert "Traceback" not in said and said.strip().splitlines()[-1].startswith("northstar: "), said
+    assert run(settings, source, AS_OF) == 1 and cash(settings) == 10
 
 
 @pytest.mark.parametrize(

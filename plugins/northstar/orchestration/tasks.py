@@ -23,12 +23,15 @@ def open_run(mode: str, **context) -> int:
     settings = load_settings()
     conf = context["dag_run"].conf or {}
     source = conf.get("source_dir") or os.environ.get("NORTHSTAR_SOURCE_DIR") or str(settings.home / "demo")
-    trigger = f"{context['dag'].dag_id} {context['run_id']}"
     as_of = window_end(context)
     if context["dag_run"].run_type == "scheduled":
         # a run that the schedule owes must not take readers back in time
         as_of = max(as_of, job.last_as_of(settings) or as_of)
-    return job.open_run(settings, mode, as_of, source, trigger, wait=True)
+    return job.open_run(settings, mode, as_of, source, _trigger(context), wait=True)
+
+
+def _trigger(context: dict) -> str:
+    return f"{context['dag'].dag_id} {context['run_id']}"
 
 
 def _run_id(context: dict) -> int:
@@ -64,6 +67,7 @@ def close_run(**context) -> None:
     """Give the lease back; fails when the run did not publish, so that the DAG run is red."""
     run_id = _run_id(context)
     if run_id is None:
+        job.close_trigger(load_settings(), _trigger(context))
         raise RuntimeError("the run was never opened")
     job.close_run(load_settings(), run_id)
     job.demand_published(load_settings(), run_id)
