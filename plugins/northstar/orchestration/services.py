@@ -89,14 +89,14 @@ def airflow_env(settings: Settings) -> dict:
     return env
 
 
-def start_services(settings: Settings, progress=print) -> None:
-    """Bring the metadata database to Airflow's version if need be and start what is not running.
+def start_services(settings: Settings, progress=print) -> bool:
+    """Bring the metadata database to Airflow's version if need be and start what is not running; true when it had to.
 
     Raises NorthstarError when a service does not come up, naming its log.
     """
     running = _running(settings)
     if len(running) == len(SERVICES):
-        return
+        return False
     stop_services(settings)
     prepare_manifest(settings, progress)
     env = airflow_env(settings)
@@ -112,6 +112,7 @@ def start_services(settings: Settings, progress=print) -> None:
         started[service] = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
         _state_file(settings).write_text(json.dumps(started))
     _await_health(settings, progress)
+    return True
 
 
 def stop_services(settings: Settings) -> list[str]:
