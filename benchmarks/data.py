@@ -13,7 +13,7 @@ NAMES = np.array(
 )
 NAME_ODDS = [0.45, 0.2, 0.15, 0.1, 0.06, 0.02, 0.02]
 CHANNELS = np.array(["web", "mobile_app", "api"])
-EVENTS_PER_DAY = 7_000
+EVENTS_PER_DAY, EVENTS_PER_SESSION, ACCOUNTS = 7_000, 8, 40_000
 
 
 def micros(days: np.ndarray) -> pa.Array:
@@ -27,8 +27,8 @@ def events(count: int, first_id: int, days: float, until: float = 0.0, seed: int
     random = np.random.default_rng([seed, first_id])
     age = np.sort(until + random.random(count) * days)[::-1]
     name = NAMES[random.choice(len(NAMES), count, p=NAME_ODDS)]
-    account = random.integers(0, 40_000, count)
-    session = (first_id + np.arange(count)) // 8
+    session = (first_id + np.arange(count)) // EVENTS_PER_SESSION
+    account = (session * 2_654_435_761) % ACCOUNTS
     empty, feature, tool = None, '{"feature": "export"}', '{"tool": "plan", "status": "ok"}'
     properties = np.where(name == "feature.used", feature, np.where(name == "tool.invoked", tool, empty))
     return pa.table({
@@ -59,7 +59,7 @@ def write_events(
 
 
 def write_rest(
-    source: Path, subscriptions: int, charges: int, tickets: int, accounts: int = 40_000, days: float = 700
+    source: Path, subscriptions: int, charges: int, tickets: int, accounts: int = ACCOUNTS, days: float = 700
 ) -> None:
     """Accounts, subscription rows, charges, tickets with their events."""
     random = np.random.default_rng(7)

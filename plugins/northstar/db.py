@@ -1,5 +1,7 @@
 """The one place that opens connections to the warehouse."""
 
+import time
+from collections.abc import Callable
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
@@ -11,6 +13,8 @@ from northstar.settings import Settings
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
 DATABASE = "northstar"
+RECOVERY_SECONDS = 60
+NOT_YET = ("in recovery mode", "is starting up", "not yet accepting connections")
 
 
 def uri(settings: Settings, role: str = "loader", database: str | None = None) -> str:
@@ -27,6 +31,18 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
     return f"postgresql://{user}:{quote(password(settings, role))}@{place}/{database or DATABASE}{query}"
 
 
+def once_recovered(connect: Callable):
+    """What `connect` returns, tried again for a minute while a server that crashed is still recovering."""
+    deadline = time.monotonic() + RECOVERY_SECONDS
+    while True:
+        try:
+            return connect()
+        except Exception as exc:
+            if time.monotonic() > deadline or not any(words in str(exc) for words in NOT_YET):
+                raise
+            time.sleep(0.2)
+
+
 def password(settings: Settings, role: str) -> str:
     """The password of `role`: a secret of the home, or of the environment for an external warehouse."""
     return settings.secret(f"{role}_password")
@@ -38,13 +54,15 @@ def connect(settings: Settings, role: str = "loader", autocommit: bool = False, 
     Raises NorthstarError when the warehouse cannot be reached.
     """
     try:
-        return psycopg.connect(
-            uri(settings, role, database),
-            autocommit=autocommit,
-            row_factory=dict_row,
-            options="-c timezone=UTC",
-            application_name=f"northstar {role}",
-            connect_timeout=10,
+        return once_recovered(
+            lambda: psycopg.connect(
+                uri(settings, role, database),
+                autocommit=autocommit,
+                row_factory=dict_row,
+                options="-c timezone=UTC",
+                application_name=f"northstar {role}",
+                connect_timeout=10,
+            )
         )
     except psycopg.OperationalError as exc:
         reason = str(exc).strip().splitlines()[-1]

@@ -127,6 +127,8 @@ def _start(settings: Settings, data: Path) -> int:
         if "could not bind" not in log.read_text(errors="replace")[-2000:]:
             break
     last = next((x for x in reversed(log.read_text(errors="replace").splitlines()) if "FATAL" in x or "ERROR" in x), "")
+    if "No space left" in last:
+        raise NorthstarError(f"Postgres did not start: the disk of {settings.home} is full; make room and run again")
     raise NorthstarError(f"Postgres did not start: {last.split('  ')[-1] or 'no message'} (its log: {log})")
 
 

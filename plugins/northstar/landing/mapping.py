@@ -120,7 +120,7 @@ class Input:
 
 def contract_inputs() -> list[Input]:
     """The layout of CONTRACT.md: a folder for each entity, columns as the contract names them."""
-    return [Input(name, [f"{name}/*"]) for name in entities()]
+    return [Input(name, [f"{name}/**"]) for name in entities()]
 
 
 def read_mapping(source_dir: str, path: Path | None = None) -> list[Input]:

@@ -6,6 +6,7 @@ go directly and the key's index is built afterwards. Whatever goes wrong, nothin
 
 import contextlib
 import queue
+import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from northstar.warehouse import key_index, landed_table
 REJECTED = pa.schema([("path", pa.string()), ("line", pa.int64()), ("reasons", pa.string()), ("row", pa.string())])
 SEPARATOR = "\x1f"
 PREFETCHED_BATCHES = 4
+FULL_DISK_BYTES = 32 << 20  # two of Postgres' log segments
 
 
 @dataclass
@@ -110,13 +112,15 @@ def land_batch(
     try:
         with contextlib.closing(_connect(settings)) as connection:
             return _Merge(connection, entity, source, run_id, delivery, keeps_first).run(produce)
+    except adbc.Error as exc:
+        raise NorthstarError(_refusal(exc, settings)) from exc
     finally:
         delivery.rejects.close()
 
 
 def _connect(settings: Settings):
     try:
-        return adbc.connect(db.uri(settings, "loader"), autocommit=False)
+        return db.once_recovered(lambda: adbc.connect(db.uri(settings, "loader"), autocommit=False))
     except adbc.Error as exc:
         raise NorthstarError(f"cannot reach the warehouse as loader: {str(exc).splitlines()[-1]}") from exc
 
@@ -163,8 +167,6 @@ class _Merge:
                 self.connection.rollback()
             if producer.error is not None:
                 raise producer.error from exc
-            if isinstance(exc, adbc.Error):
-                raise NorthstarError(_refusal(exc)) from exc
             raise
         return landed
 
@@ -396,9 +398,11 @@ def _key_index_ddl(entity: Entity) -> str:
     return next(line for line in landed_table(entity).splitlines() if "unique index" in line)
 
 
-def _refusal(exc: Exception) -> str:
+def _refusal(exc: Exception, settings: Settings) -> str:
     text = " ".join(str(exc).split())
-    if "No space left" in text or "could not extend file" in text:
+    # a disk that fills up under the write-ahead log takes Postgres down, and its message with it
+    is_full = not settings.warehouse_url and shutil.disk_usage(settings.home).free < FULL_DISK_BYTES
+    if is_full or "No space left" in text or "could not extend file" in text:
         return "the disk is full: nothing of this batch was landed; make room and run again"
     if "connection" in text.lower() and ("closed" in text or "lost" in text or "terminat" in text):
         return "the connection to Postgres was lost: nothing of this batch was landed; run again"

@@ -244,6 +244,7 @@ def list_files(directory: str, pattern: str = "*") -> list[SourceFile]:
     """
     try:
         system, root = fsspec.core.url_to_fs(directory)
+        system.invalidate_cache()
         entries = system.glob(f"{root.rstrip('/')}/{pattern}", detail=True)
     except (OSError, ValueError, ImportError) as exc:
         raise NorthstarError(
@@ -267,6 +268,7 @@ def check_directory(directory: str) -> None:
     """Raise NorthstarError unless `directory` exists and can be listed."""
     try:
         system, root = fsspec.core.url_to_fs(directory)
+        system.invalidate_cache()
         if not system.exists(root):
             raise NorthstarError(f"no source directory {directory}; give the one that holds a folder for each entity")
         if not system.isdir(root):

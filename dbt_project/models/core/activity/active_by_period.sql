@@ -32,11 +32,40 @@ series as (
     select * from {{ ref('series_activity') }}
 ),
 
+counted as (
+    {{ cube('activity', {'active_accounts': 'count(distinct r.account_id)'}, ['channel', 'account_type'], grains) }}
+),
+
+daily as (
+    select
+        r.activity_on,
+        {{ segment_columns(['channel', 'account_type']) }},
+        count(distinct r.account_id) as active_accounts
+    from activity as r
+    where {{ at_or_after_affected('r.happened_at') }}
+    group by {{ segment_sets(['channel', 'account_type'], 'r.activity_on') }}
+),
+
+summed as (
+    select
+        g.grain,
+        g.period_start,
+        daily.application,
+        daily.segment,
+        daily.segment_value,
+        sum(daily.active_accounts) as active_account_days
+    from daily
+    cross join lateral {{ grain_starts('daily.activity_on::timestamptz', grains) }} as g (grain, period_start)
+    where {{ only_affected('g.grain, g.period_start') }}
+    group by 1, 2, 3, 4, 5
+),
+
 measured as (
-    {{ cube('activity', {
-        'active_accounts': 'count(distinct r.account_id)',
-        'active_account_days': 'count(distinct (r.account_id, r.activity_on))',
-    }, ['channel', 'account_type'], grains) }}
+    select
+        counted.*,
+        summed.active_account_days
+    from counted
+    inner join summed using (grain, period_start, application, segment, segment_value)
 ),
 
 using_features as (
