@@ -4,7 +4,7 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/northstar/.venv && /opt/northstar/.venv/bin/pip install uv
 WORKDIR /opt/northstar
 COPY requirements.txt ./
-RUN VIRTUAL_ENV=/opt/northstar/.venv .venv/bin/uv pip install --require-hashes -r requirements.txt
+RUN VIRTUAL_ENV=/opt/northstar/.venv .venv/bin/uv pip install --compile-bytecode --require-hashes -r requirements.txt
 COPY pyproject.toml README.md ./
 COPY plugins plugins
 COPY dags dags

@@ -21,7 +21,7 @@ $(STAMP): requirements.txt pyproject.toml
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 \
 		|| { echo "northstar: the virtual environment has no pip; on Debian: apt-get install python3-venv, then rm -r $(VENV)" >&2; exit 1; }
 	@test -x $(VENV)/bin/uv || $(VENV)/bin/python -m pip install --quiet uv
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --require-hashes -r requirements.txt
+	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.txt
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps -e .
 	@rm -f $(VENV)/.setup-* && touch $@
 

@@ -74,7 +74,8 @@ def write_rest(
     def constant(value, count: int) -> pa.Array:
         return pa.array(np.full(count, value))
 
-    born = micros(random.random(accounts) * days)
+    # events draw from all accounts at all times, so all accounts are there from the start
+    born = micros(days * (0.98 + 0.02 * random.random(accounts)))
     put("accounts", {
         "account_id": text("a", np.arange(accounts)), "account_type": constant("customer", accounts), "application": constant("web", accounts),
         "country": pa.array(np.array(["US", "DE", "GB"])[random.integers(0, 3, accounts)]), "created_at": born, "updated_at": born,

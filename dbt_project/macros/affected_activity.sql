@@ -13,9 +13,11 @@
 {% endmacro %}
 
 {% macro affected__active_accounts() %}
-    {{ changed_keys('activity_days', 'account_id') }}
+    {{ changed_keys('activity_days', 'account_id, activity_on') }}
     union
-    {{ changed_keys('accounts', 'account_id') }}
+    select account_id, activity_on
+    from {{ ref('activity_days') }}
+    where account_id in ({{ changed_keys('accounts', 'account_id') }})
 {% endmacro %}
 
 {% macro affected__active_by_period() %}

@@ -1,9 +1,11 @@
 {# What a changed row touches in the cohort models (see incremental.sql). #}
 
 {% macro affected__active_months() %}
-    select account_id from ({{ changed_rows('accounts') }}) as changed
+    {{ changed_keys('activity_days', "account_id, date_trunc('month', activity_on::timestamp)::date as month") }}
     union
-    {{ changed_keys('activity_days', 'account_id') }}
+    select account_id, date_trunc('month', activity_on::timestamp)::date
+    from {{ ref('activity_days') }}
+    where account_id in (select account_id from ({{ changed_rows('accounts') }}) as changed)
 {% endmacro %}
 
 {# Cells of a touched month, cells of a cohort whose members changed, and, for cash that accumulates, all cells since. #}

@@ -7,7 +7,8 @@ Every large model is `incremental` with the strategy `replace_affected`:
    the scope (accounts, charges, hours, periods, ...) that rows changed since the last publication can touch.
 2. The model computes its rows for that scope alone (`only_affected`).
 3. The strategy compares them with what stands there for the scope. Only rows that differ are written, and they leave a trace:
-   - `core.touched`: the hours of the model's `touches` columns, old and new, which decide the periods to recompute downstream;
+   - `core.touched`: the hours of the model's `touches` columns, old and new, which decide the periods to recompute downstream
+     (a row that differs in `quiet` columns alone touches no period: no model by period reads them);
    - `core.touched_periods`: for models by period, the periods in which a value changed;
    - `_changed__<model>`: the keys, which decide affected keys downstream and what publishing has to merge.
    The traces are kept until a version is published, so that a failed run loses nothing.
@@ -31,7 +32,8 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
                 create temp table affected_{{ model.name }} as {{ definition() }};
                 analyze affected_{{ model.name }};
             {%- endif -%}
-        {%- elif model.name.startswith('metrics_') or model.name.endswith('_by_period') -%}
+        {%- endif -%}
+        {%- if model.name.startswith('metrics_') or model.name.endswith('_by_period') -%}
             {# the sizes of grouped CTEs are guesses: one bad nested loop turned 5 s into 500 s #}
             set local enable_nestloop = off;
         {%- endif -%}
@@ -82,10 +84,18 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
         ) as come
     );
 
+    {%- set quiet = config.get('quiet', []) -%}
+    {%- set telling = arg_dict['dest_columns'] | map(attribute='name') | reject('in', quiet) | join(', ') %}
     {% for column in config.get('touches', []) %}
     insert into core.touched (fact, touched_at)
     select distinct '{{ name }}', date_trunc('hour', {{ column }}::timestamptz)
-    from differing_{{ name }} where {{ column }} is not null;
+    {% if quiet %}
+    -- a row that differs in quiet columns alone is here twice, as it was and as it is
+    from (select {{ telling }} from differing_{{ name }} group by {{ telling }} having count(*) = 1) as differing
+    {% else %}
+    from differing_{{ name }}
+    {% endif %}
+    where {{ column }} is not null;
     {% endfor %}
     {% if 'period_start' in key %}
     insert into core.touched_periods (model, grain, period_start)

@@ -57,9 +57,10 @@ A model names its facts, its measures and which metrics they make; grains, segme
     group by {{ segment_sets(segments, 'g.grain, g.period_start') }}
 {%- endmacro %}
 
-{% macro at_or_after_affected(column) -%}
+{# Keeps what can count for the affected periods; on a column as it is stored, so that its index is used. #}
+{% macro at_or_after_affected(column, before='0 days') -%}
     {%- if is_incremental() -%}
-        {{ column }} >= (select min(period_start) from affected_{{ model.name }})
+        {{ column }} >= (select min(period_start) - interval '{{ before }}' from affected_{{ model.name }})
     {%- else -%}
         true
     {%- endif -%}
@@ -73,6 +74,29 @@ A model names its facts, its measures and which metrics they make; grains, segme
     from {{ relation }} as r
     group by {{ segment_sets(segments) }}
     having count(*) > 0
+{%- endmacro %}
+
+{# Rows of a fact that can decide when a series begins: from the first touched hour on, for what lies before it stands. #}
+{% macro since_touched(facts, column) -%}
+    {%- if is_incremental() -%}{{ column }} >= {{ first_touched(facts) }}{%- else -%}true{%- endif -%}
+{%- endmacro %}
+
+{% macro first_touched(facts) -%}
+    (select min(touched_at) from core.touched where fact in ({{ quoted(facts) }}))
+{%- endmacro %}
+
+{# Series as found among the rows `since_touched`, and those that began before: the end of a `series_<fact>` model. #}
+{% macro with_standing(found, facts) -%}
+    select * from {{ found }}
+    {% if is_incremental() %}
+    where (application, segment, segment_value) not in (
+        select application, segment, segment_value from {{ this }} where first_at < {{ first_touched(facts) }}
+    )
+    union all
+    select application, segment, segment_value, first_at
+    from {{ this }}
+    where first_at < coalesce({{ first_touched(facts) }}, 'infinity')
+    {% endif %}
 {%- endmacro %}
 
 {# A row for each series and period from the series' first period on; measures are null where nothing happened. #}

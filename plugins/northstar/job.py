@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
+from psycopg import sql
 
 from northstar import db
 from northstar.contract import entities
@@ -66,6 +67,12 @@ def open_run(
             "since_batch_id = excluded.since_batch_id, is_full = excluded.is_full, rules = excluded.rules",
             {"run_id": run_id, "mode": mode, "as_of": as_of, "rules": json.dumps(settings.rules), **context},
         )
+        connection.execute(
+            sql.SQL(
+                "create or replace function core.as_of() returns timestamptz language sql immutable parallel safe "
+                "return {}::timestamptz"
+            ).format(as_of.isoformat())
+        )
     return run_id
 
 
@@ -93,10 +100,12 @@ def build(settings: Settings, run_id: int, progress=print) -> dict:
     Raises NorthstarError when a node fails or when the manifest's nodes were not all built.
     """
     with _stage(settings, run_id, "build") as run:
-        arguments = ["build", "--exclude-resource-type", "unit_test"]
         if run["is_full"]:
-            arguments.append("--full-refresh")
-        _dbt(settings, arguments)
+            arguments = ["--full-refresh"]
+        else:
+            # the code is that of the published version, so what consists of nothing but code stands
+            arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view"]
+        _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments])
         return record_build(settings, run_id, dbt_target(settings), progress)
 
 
@@ -170,11 +179,9 @@ def record_build(settings: Settings, run_id: int, target_dir: Path, progress=pri
         )
     manifest = json.loads((target_dir / "manifest.json").read_text())
     results = json.loads(results_file.read_text())["results"]
-    wanted = {
-        unique_id: node for unique_id, node in manifest["nodes"].items()
-        if node["resource_type"] in ("model", "seed", "test") and node["config"].get("enabled", True)
-        and node["config"].get("materialized") != "ephemeral"
-    }  # fmt: skip
+    with db.connect(settings, "transformer") as connection:
+        is_full = connection.execute("select is_full from audit.runs where run_id = %s", [run_id]).fetchone()["is_full"]
+    wanted = _wanted(manifest, is_full)
     rows = []
     for result in results:
         node = wanted.get(result["unique_id"], {})
@@ -203,6 +210,21 @@ def record_build(settings: Settings, run_id: int, target_dir: Path, progress=pri
             f"the build is not complete: {len(missing)} of {len(wanted)} nodes were not built, first {missing[0]}"
         )
     return {r[2]: r[5] for r in rows if r[3] in ("model", "seed")}
+
+
+def _wanted(manifest: dict, is_full: bool) -> dict:
+    """The nodes that a run has to build: all, or in an incremental run those that hold rows, and their tests."""
+    nodes = {
+        unique_id: node for unique_id, node in manifest["nodes"].items()
+        if node["resource_type"] in ("model", "seed", "test") and node["config"].get("materialized") != "ephemeral"
+    }  # fmt: skip
+    if is_full:
+        return nodes
+    standing = {i for i, node in nodes.items() if node["config"].get("materialized") in ("view", "seed")}
+    return {
+        i: node for i, node in nodes.items()
+        if i not in standing and (node["resource_type"] != "test" or standing.isdisjoint(node["depends_on"]["nodes"]))
+    }  # fmt: skip
 
 
 def audit(settings: Settings, run_id: int, progress=print, worker=None) -> dict:

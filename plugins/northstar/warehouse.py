@@ -210,8 +210,12 @@ def landed_table(entity: Entity) -> str:
     if entity.name == "subscriptions":
         columns.append("_is_overlapping boolean not null default false")
     indexes = [f"create index if not exists {entity.name}_batch on staging.{entity.name} using brin (_batch_id);"]
-    if entity.name == "events":
-        indexes.append("create index if not exists events_occurred on staging.events using brin (occurred_at);")
+    # what comes into existence as as_of moves on is found by its times
+    times = ", ".join(
+        f"{name} {entity.columns[name].postgres_type}_minmax_multi_ops"
+        for name in (entity.own_time, *entity.later_times)
+    )
+    indexes.append(f"create index if not exists {entity.name}_times on staging.{entity.name} using brin ({times});")
     return "\n".join(
         [
             f"create table if not exists staging.{entity.name} ({', '.join(columns)});",

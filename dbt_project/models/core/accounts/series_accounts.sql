@@ -3,12 +3,18 @@
     materialized='incremental', incremental_strategy='replace_affected',
     unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
+{% set facts = ['accounts'] %}
 
 with accounts as (
     select
         *,
         created_at as happened_at
     from {{ ref('accounts') }}
+    where {{ since_touched(facts, 'created_at') }}
+),
+
+found as (
+    {{ first_appearances('accounts', ['country', 'account_type', 'acquisition_channel']) }}
 )
 
-{{ first_appearances('accounts', ['country', 'account_type', 'acquisition_channel']) }}
+{{ with_standing('found', facts) }}

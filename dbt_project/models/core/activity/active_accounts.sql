@@ -2,13 +2,13 @@
 -- Deleted accounts count until they were deleted; home_application is the account's own, application the events'.
 {{ config(
     materialized='incremental', incremental_strategy='replace_affected',
-    unique_key=['account_id', 'activity_on', 'application', 'channel'], affected_by=['account_id'], touches=['activity_on'],
-    indexes=[{'columns': ['account_id']}, {'columns': ['activity_on']}]
+    unique_key=['account_id', 'activity_on', 'application', 'channel'], affected_by=['account_id', 'activity_on'], touches=['activity_on'],
+    indexes=[{'columns': ['account_id', 'activity_on']}, {'columns': ['activity_on']}]
 ) }}
 
 with days as (
     select * from {{ ref('activity_days') }}
-    where {{ only_affected('account_id') }}
+    where {{ only_affected('account_id, activity_on') }}
 ),
 
 accounts as (

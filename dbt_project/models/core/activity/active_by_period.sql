@@ -15,6 +15,7 @@ with activity as (
         activity_on::timestamptz as happened_at,
         activity_on
     from {{ ref('active_accounts') }}
+    where {{ at_or_after_affected('activity_on') }}
 ),
 
 features as (
@@ -25,7 +26,8 @@ features as (
         feature_days.used_on::timestamptz as happened_at
     from {{ ref('feature_days') }} as feature_days
     left join {{ ref('accounts') }} as accounts on feature_days.account_id = accounts.account_id
-    where accounts.deleted_at is null or feature_days.first_at < accounts.deleted_at
+    where {{ at_or_after_affected('feature_days.used_on') }}
+        and (accounts.deleted_at is null or feature_days.first_at < accounts.deleted_at)
 ),
 
 series as (
@@ -42,7 +44,6 @@ daily as (
         {{ segment_columns(['channel', 'account_type']) }},
         count(distinct r.account_id) as active_accounts
     from activity as r
-    where {{ at_or_after_affected('r.happened_at') }}
     group by {{ segment_sets(['channel', 'account_type'], 'r.activity_on') }}
 ),
 

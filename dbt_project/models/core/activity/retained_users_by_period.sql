@@ -13,6 +13,7 @@ with months as (
         account_type,
         date_trunc('month', activity_on::timestamptz) as month
     from {{ ref('active_accounts') }}
+    where {{ at_or_after_affected('activity_on', before='1 month') }}
 ),
 
 pairs as (

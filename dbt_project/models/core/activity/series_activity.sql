@@ -3,6 +3,7 @@
     materialized='incremental', incremental_strategy='replace_affected',
     unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
+{% set facts = ['active_accounts', 'feature_days'] %}
 
 with activity as (
     select
@@ -11,6 +12,7 @@ with activity as (
         account_type,
         activity_on::timestamptz as happened_at
     from {{ ref('active_accounts') }}
+    where {{ since_touched(facts, 'activity_on') }}
 ),
 
 features as (
@@ -19,9 +21,14 @@ features as (
         feature,
         used_on::timestamptz as happened_at
     from {{ ref('feature_days') }}
+    where {{ since_touched(facts, 'used_on') }}
+),
+
+found as (
+    select * from ({{ first_appearances('activity', ['channel', 'account_type']) }}) as activity_series
+    union all
+    select * from ({{ first_appearances('features', ['feature']) }}) as feature_series
+    where segment = 'feature'
 )
 
-select * from ({{ first_appearances('activity', ['channel', 'account_type']) }}) as activity_series
-union all
-select * from ({{ first_appearances('features', ['feature']) }}) as feature_series
-where segment = 'feature'
+{{ with_standing('found', facts) }}

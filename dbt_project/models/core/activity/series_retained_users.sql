@@ -3,6 +3,7 @@
     materialized='incremental', incremental_strategy='replace_affected',
     unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
+{% set facts = ['active_accounts'] %}
 
 with activity as (
     select
@@ -10,6 +11,11 @@ with activity as (
         account_type,
         activity_on::timestamptz as happened_at
     from {{ ref('active_accounts') }}
+    where {{ since_touched(facts, 'activity_on') }}
+),
+
+found as (
+    {{ first_appearances('activity', ['account_type']) }}
 )
 
-{{ first_appearances('activity', ['account_type']) }}
+{{ with_standing('found', facts) }}

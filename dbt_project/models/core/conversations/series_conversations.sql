@@ -3,6 +3,7 @@
     materialized='incremental', incremental_strategy='replace_affected',
     unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
+{% set facts = ['conversations'] %}
 
 with conversations as (
     select
@@ -10,6 +11,11 @@ with conversations as (
         channel,
         started_at as happened_at
     from {{ ref('conversations') }}
+    where {{ since_touched(facts, 'started_at') }}
+),
+
+found as (
+    {{ first_appearances('conversations', ['channel']) }}
 )
 
-{{ first_appearances('conversations', ['channel']) }}
+{{ with_standing('found', facts) }}

@@ -3,9 +3,15 @@
     materialized='incremental', incremental_strategy='replace_affected',
     unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
+{% set facts = ['fct_payments', 'fct_refunds'] %}
 
 with flows as (
     select * from {{ ref('cash_flows') }}
+    where {{ since_touched(facts, 'happened_at') }}
+),
+
+found as (
+    {{ first_appearances('flows', ['country', 'failure_code']) }}
 )
 
-{{ first_appearances('flows', ['country', 'failure_code']) }}
+{{ with_standing('found', facts) }}

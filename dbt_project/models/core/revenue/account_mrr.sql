@@ -3,6 +3,7 @@
 {{ config(
     materialized='incremental', incremental_strategy='replace_affected',
     unique_key=['application', 'account_id', 'changed_on'], affected_by=['account_id'], touches=['changed_on'],
+    quiet=['next_changed_on'],
     indexes=[{'columns': ['account_id']}]
 ) }}
 

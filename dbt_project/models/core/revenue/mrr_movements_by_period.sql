@@ -19,6 +19,7 @@ with movements as (
         amount_exact,
         movement_date::timestamptz as happened_at
     from {{ ref('mrr_movements') }}
+    where {{ at_or_after_affected('movement_date') }}
 ),
 
 series as (

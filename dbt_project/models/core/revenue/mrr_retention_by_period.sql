@@ -16,6 +16,7 @@
 
 with months as (
     select * from {{ ref('mrr_by_account') }}
+    where {{ at_or_after_affected('month') }}
 ),
 
 month_bases as (

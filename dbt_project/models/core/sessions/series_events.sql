@@ -3,6 +3,7 @@
     materialized='incremental', incremental_strategy='replace_affected',
     unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
+{% set facts = ['event_hours'] %}
 
 with hours as (
     select
@@ -10,6 +11,7 @@ with hours as (
         event_name,
         event_hour as happened_at
     from {{ ref('event_hours') }}
+    where {{ since_touched(facts, 'event_hour') }}
 ),
 
 tools as (
@@ -18,10 +20,14 @@ tools as (
         tool,
         event_hour as happened_at
     from {{ ref('event_hours') }}
-    where event_name = 'tool.invoked'
+    where event_name = 'tool.invoked' and {{ since_touched(facts, 'event_hour') }}
+),
+
+found as (
+    select * from ({{ first_appearances('hours', ['event_name']) }}) as event_series
+    union all
+    select * from ({{ first_appearances('tools', ['tool']) }}) as tool_series
+    where segment = 'tool'
 )
 
-select * from ({{ first_appearances('hours', ['event_name']) }}) as event_series
-union all
-select * from ({{ first_appearances('tools', ['tool']) }}) as tool_series
-where segment = 'tool'
+{{ with_standing('found', facts) }}

@@ -3,6 +3,7 @@
     materialized='incremental', incremental_strategy='replace_affected',
     unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
+{% set facts = ['fct_sessions', 'message_hours'] %}
 
 with starts as (
     select
@@ -10,12 +11,18 @@ with starts as (
         coalesce(channel, '(unknown)') as channel,
         started_at as happened_at
     from {{ ref('fct_sessions') }}
+    where {{ since_touched(facts, 'started_at') }}
     union all
     select
         application,
         channel,
         message_hour
     from {{ ref('message_hours') }}
+    where {{ since_touched(facts, 'message_hour') }}
+),
+
+found as (
+    {{ first_appearances('starts', ['channel']) }}
 )
 
-{{ first_appearances('starts', ['channel']) }}
+{{ with_standing('found', facts) }}

@@ -12,14 +12,7 @@ with stages as (
 ),
 
 events as (
-    {% if is_incremental() %}
-    select e.* from {{ ref('stg_events') }} as e
-    where e.occurred_at >= (select min(occurred_at) from affected_funnel_events)
-        and e.occurred_at <= (select max(occurred_at) from affected_funnel_events)
-        and e.event_id in (select event_id from affected_funnel_events)
-    {% else %}
-    select * from {{ ref('stg_events') }}
-    {% endif %}
+    {{ events_in_hours("date_trunc('hour', occurred_at)") }}
 )
 
 select
@@ -33,3 +26,4 @@ select
 from events
 inner join stages on events.event_name = stages.event_name
 where coalesce(events.account_id, events.anonymous_id) is not null
+    and {{ only_affected('events.event_id') }}

@@ -3,6 +3,7 @@
     materialized='incremental', incremental_strategy='replace_affected',
     unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
+{% set facts = ['visitor_events'] %}
 
 with landings as (
     select
@@ -11,6 +12,11 @@ with landings as (
         occurred_at as happened_at
     from {{ ref('visitor_events') }}
     where event_name = 'page.landing'
+        and {{ since_touched(facts, 'occurred_at') }}
+),
+
+found as (
+    {{ first_appearances('landings', ['country']) }}
 )
 
-{{ first_appearances('landings', ['country']) }}
+{{ with_standing('found', facts) }}
