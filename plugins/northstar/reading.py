@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from decimal import Decimal
 
 import psycopg
 
@@ -51,9 +52,15 @@ def _plain(value):
     return value
 
 
-def _json(value):
-    from decimal import Decimal
+def _short(value) -> str:
+    """For the eye: one line, no zeros that say nothing."""
+    if isinstance(value, Decimal) and value.is_finite():
+        text = format(value, "f")
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return "" if value is None else str(_plain(value)).replace("\n", " ")[:80]
 
+
+def _json(value):
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value if isinstance(value, bool | int | float | str | dict | list | None) else _plain(value)
@@ -64,7 +71,7 @@ def table(rows: list[dict], names: list[str] | None = None) -> str:
     if not rows:
         return "(no rows)"
     names = names or list(rows[0])
-    cells = [[("" if row[n] is None else str(_plain(row[n]))).replace("\n", " ")[:80] for n in names] for row in rows]
+    cells = [[_short(row[n]) for n in names] for row in rows]
     widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
     lines = ["  ".join(name.ljust(width) for name, width in zip(names, widths, strict=True)).rstrip()]
     lines.append("  ".join("-" * width for width in widths))

@@ -16,7 +16,7 @@ from northstar.landing.normalise import normalise, without_personal_data
 from northstar.settings import Settings
 from northstar.sources.files import Reading, SourceFile, check_directory, list_files
 
-GROUP_BYTES = 64 << 20
+GROUP_BYTES = 512 << 20
 GROUP_FILES = 500
 
 

@@ -185,8 +185,11 @@ class _Merge:
         return sql.SQL(", ").join(sql.SQL(prefix + "{}").format(sql.Identifier(c)) for c in columns)
 
     def _into_empty(self, producer) -> Landed:
-        """Straight into the table; the index comes after the rows."""
-        self.execute("drop index if exists staging.{}", sql.Identifier(key_index(self.entity)))
+        """Straight into the table; the indexes come after the rows."""
+        # a table that is new in its own transaction needs no write-ahead log
+        self.execute("truncate {}", self.table)
+        for index in (key_index(self.entity), f"{self.entity.name}_times"):
+            self.execute("drop index if exists staging.{}", sql.Identifier(index))
         self.execute("alter table {} alter column _batch_id set default {}", self.table, self.batch_id)
         self.execute("alter table {} alter column _loaded_at set default current_timestamp", self.table)
         # an ingest of no batches at all would not know its columns
@@ -200,8 +203,9 @@ class _Merge:
             "order by {3}) as n from {1}) as d where t.ctid = d.place and d.n > 1; "
             "get diagnostics repeated = row_count; {0}; end; "
             "perform set_config('northstar.repeated', repeated::text, true); end $do$",
-            sql.SQL(_key_index_ddl(self.entity).rstrip(";")), self.table, self.names(self.entity.key), self.order,
+            _index_ddl(self.entity, key_index(self.entity)), self.table, self.names(self.entity.key), self.order,
         )  # fmt: skip
+        self.execute("{}", _index_ddl(self.entity, f"{self.entity.name}_times"))
         repeated = self.value("select current_setting('northstar.repeated')::bigint")
         rows = producer.rows - repeated
         self.execute("analyze {}", self.table)
@@ -394,8 +398,8 @@ class _Producer:
             raise RuntimeError("the source failed")
 
 
-def _key_index_ddl(entity: Entity) -> str:
-    return next(line for line in landed_table(entity).splitlines() if "unique index" in line)
+def _index_ddl(entity: Entity, name: str) -> sql.SQL:
+    return sql.SQL(next(line for line in landed_table(entity).splitlines() if f"{name} on" in line).rstrip(";"))
 
 
 def _refusal(exc: Exception, settings: Settings) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import fsspec
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.csv as pa_csv
@@ -194,9 +195,11 @@ class Reading:
 
     def _parquet(self) -> Iterator[pa.RecordBatch]:
         with _open(self.file) as raw:
-            file = pq.ParquetFile(raw)
+            # read ahead, the whole file's column chunks would be held
+            file = pq.ParquetFile(raw, pre_buffer=False, buffer_size=BLOCK_BYTES)
             self.columns = file.schema_arrow.names
-            yield from _numbered(file.iter_batches(batch_size=ROWS))
+            groups = range(file.num_row_groups)
+            yield from _numbered(batch for g in groups for batch in file.iter_batches(ROWS, row_groups=[g]))
 
 
 def _numbered(batches) -> Iterator[pa.RecordBatch]:
@@ -204,7 +207,7 @@ def _numbered(batches) -> Iterator[pa.RecordBatch]:
     for batch in batches:
         count = batch.num_rows
         if count:
-            numbers = pa.array(range(ordinal, ordinal + count), pa.int64())
+            numbers = pa.array(np.arange(ordinal, ordinal + count))
             yield pa.RecordBatch.from_arrays([*batch.columns, numbers], names=[*batch.schema.names, "_line"])
         ordinal += count
 
