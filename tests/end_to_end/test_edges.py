@@ -22,7 +22,7 @@ from tests.conftest import home
 from tests.support import silent
 
 SMALL_MB, LARGE_MB = 200, 1500
-EVENTS = 900_000
+EVENTS = 2_000_000
 
 
 def mount(place: Path, *options: str) -> bool:
