@@ -1,16 +1,20 @@
-{# All events, or in an incremental build those of the affected hours (or days), each read through the index on occurred_at. #}
-{% macro events_in_hours(column, step='1 hour') -%}
+{# All rows of a staging view, or in an incremental build those of the affected hours (or days), read through the index on their time. #}
+{% macro rows_in_windows(view, time, column, step='1 hour') -%}
     {%- if is_incremental() -%}
     select e.*
     from (select distinct {{ column }}::timestamptz as window_start from affected_{{ model.name }}) as a
     cross join lateral (
-        select * from {{ ref('stg_events') }} as s
-        where s.occurred_at >= a.window_start and s.occurred_at < a.window_start + interval '{{ step }}'
+        select * from {{ ref(view) }} as s
+        where s.{{ time }} >= a.window_start and s.{{ time }} < a.window_start + interval '{{ step }}'
         offset 0
     ) as e
     {%- else -%}
-    select * from {{ ref('stg_events') }}
+    select * from {{ ref(view) }}
     {%- endif -%}
+{%- endmacro %}
+
+{% macro events_in_hours(column, step='1 hour') -%}
+    {{ rows_in_windows('stg_events', 'occurred_at', column, step) }}
 {%- endmacro %}
 
 {# The events of all sessions, or of the affected ones: their days are those of the session as it stood and of what changed. #}

@@ -130,6 +130,14 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
     where r.entity = '{{ entity }}' and r.batch_id > {{ context.since_batch_id }}
 {%- endmacro %}
 
+{# The hours that changed rows of a landed entity touch. #}
+{% macro changed_hours(entity, columns) -%}
+    select distinct date_trunc('hour', t.touched_at::timestamptz) as touched_at
+    from ({{ changed_rows(entity) }}) as c
+    cross join lateral (values {% for column in columns %}(c.{{ column }}::timestamptz){{ ', ' if not loop.last }}{% endfor %}) as t (touched_at)
+    where t.touched_at is not null
+{%- endmacro %}
+
 {# The keys of an upstream model whose rows changed since the last publication; no rows where it was never built incrementally. #}
 {% macro changed_keys(model_name, columns) -%}
     {%- set upstream = ref(model_name) -%}
@@ -149,17 +157,24 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 The periods that a model by period must recompute.
 
 facts: models whose touched hours decide; series: models of first appearances, whose changes touch all periods from there on;
-onward: facts for which a touched hour changes every later period too (snapshots); windows: days of the cohort windows, whose
-ends make periods complete; upstream: models by period whose changed periods touch the same period here; lags: intervals
+onward: facts for which a touched hour changes every later period too (snapshots); changed, onward_changed: the same for
+small entities that no core model copies, {entity: its time columns}; touched: queries that give further touched_at; windows:
+days of the cohort windows, whose ends make periods complete; upstream: models by period whose changed periods touch the same period here; lags: intervals
 after which a changed upstream or fact period is compared with a later one; open_changes: whether a period that was open
 and still is changes even when nothing touched it.
 New periods and those that ended since the last publication are always among them.
 #}
-{% macro affected_periods(facts=[], series=[], onward=[], windows=[], upstream=[], lags=[], open_changes=true) -%}
+{% macro affected_periods(
+    facts=[], series=[], onward=[], changed={}, onward_changed={}, touched=[], windows=[], upstream=[], lags=[], open_changes=true
+) -%}
     {%- set context = run_context() -%}
     with touched as (
         select distinct g.grain, g.period_start
-        from (select distinct touched_at from core.touched where fact in ({{ quoted(facts) }})) as t
+        from (
+            select touched_at from core.touched where fact in ({{ quoted(facts) }})
+            {% for entity, columns in changed.items() %} union {{ changed_hours(entity, columns) }} {% endfor %}
+            {% for query in touched %} union {{ query }} {% endfor %}
+        ) as t
         cross join lateral (values
             ('hour', date_trunc('hour', touched_at)), ('day', date_trunc('day', touched_at)),
             ('week', date_trunc('week', touched_at)), ('month', date_trunc('month', touched_at)),
@@ -169,8 +184,11 @@ New periods and those that ended since the last publication are always among the
         select grain, period_start from core.touched_periods where model in ({{ quoted(upstream) }})
     ),
     onward as (
-        select min(touched_at) as touched_from from core.touched
-        where fact in ({{ quoted(onward + series) }})
+        select min(touched_at) as touched_from
+        from (
+            select touched_at from core.touched where fact in ({{ quoted(onward + series) }})
+            {% for entity, columns in onward_changed.items() %} union all {{ changed_hours(entity, columns) }} {% endfor %}
+        ) as t
     )
     select p.grain, p.period_start
     from {{ ref('periods') }} as p

@@ -66,6 +66,30 @@ A model names its facts, its measures and which metrics they make; grains, segme
     {%- endif -%}
 {%- endmacro %}
 
+{# The series of one fact of a domain whose `series_<domain>` model holds those of several. #}
+{% macro series_of(fact, relation, segments=[], at='happened_at') -%}
+    select '{{ fact }}' as fact, found.* from ({{ first_appearances(relation, segments, at) }}) as found
+{%- endmacro %}
+
+{# The three steps at once, for a fact whose series are those of `fact` in a `series_<domain>` model. #}
+{% macro metrics_of(relation, series, fact, measures, segments, grains, metrics) -%}
+    select * from (
+        with measured as (
+            {{ cube(relation, measures, segments, grains) }}
+        ),
+
+        begun as (
+            select application, segment, segment_value, first_at from {{ series }} where fact = '{{ fact }}'
+        ),
+
+        complete as (
+            {{ filled('measured', 'begun', measures, grains) }}
+        )
+
+        {{ metric_rows('complete', metrics) }}
+    ) as {{ relation }}_rows
+{%- endmacro %}
+
 {# When each application and segment value first appeared in a fact: the body of a `series_<fact>` model. #}
 {% macro first_appearances(relation, segments=[], at='happened_at') -%}
     select
@@ -86,14 +110,15 @@ A model names its facts, its measures and which metrics they make; grains, segme
 {%- endmacro %}
 
 {# Series as found among the rows `since_touched`, and those that began before: the end of a `series_<fact>` model. #}
-{% macro with_standing(found, facts) -%}
+{% macro with_standing(found, facts, key=['application', 'segment', 'segment_value']) -%}
+    {%- set key = key | join(', ') -%}
     select * from {{ found }}
     {% if is_incremental() %}
-    where (application, segment, segment_value) not in (
-        select application, segment, segment_value from {{ this }} where first_at < {{ first_touched(facts) }}
+    where ({{ key }}) not in (
+        select {{ key }} from {{ this }} where first_at < {{ first_touched(facts) }}
     )
     union all
-    select application, segment, segment_value, first_at
+    select {{ key }}, first_at
     from {{ this }}
     where first_at < coalesce({{ first_touched(facts) }}, 'infinity')
     {% endif %}
@@ -164,12 +189,12 @@ Money is rounded to the minor unit here and only here (SEMANTICS, Values).
 {%- endmacro %}
 
 {# sum, count, distinct, snapshot, max: the numerator. median, percentile: the numerator where anything was measured.
-   ratio, mean: numerator / denominator, times 100 for percent. #}
+   ratio, mean: numerator / denominator, a ratio times 100 for percent. #}
 {% macro metric_value(kind, unit, numerator, denominator) -%}
     case
         when {{ kind }} in ('median', 'percentile') then case when {{ denominator }} > 0 then {{ numerator }} end
         when {{ kind }} not in ('ratio', 'mean') then case when {{ unit }} = 'money' then round({{ numerator }}, 2) else {{ numerator }} end
-        when {{ unit }} = 'percent' then 100 * {{ numerator }} / nullif({{ denominator }}, 0)
+        when {{ unit }} = 'percent' and {{ kind }} = 'ratio' then 100 * {{ numerator }} / nullif({{ denominator }}, 0)
         when {{ unit }} = 'money' then round({{ numerator }} / nullif({{ denominator }}, 0), 2)
         else {{ numerator }} / nullif({{ denominator }}, 0)
     end

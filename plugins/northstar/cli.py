@@ -52,6 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("sql", _sql, "read the published marts as the read-only BI role")
     sub.add_argument("query")
     sub.add_argument("--format", choices=("csv", "table", "json"), default="table")
+    sub.add_argument(
+        "--version", type=int, metavar="N", help="read the marts (by their bare names) as they were at version N"
+    )
     command("status", _status, "the published version, what runs now, what is in quarantine, what is late")
     sub = command("rollback", _rollback, "put an earlier published version back")
     sub.add_argument("--to", type=int, metavar="VERSION", help="the version to put back (default: the one before)")
@@ -124,7 +127,7 @@ def _stop(arguments) -> None:
 def _sql(arguments) -> None:
     from northstar.reading import query, render
 
-    print(render(query(load_settings(arguments.home), arguments.query), arguments.format), end="")
+    print(render(query(load_settings(arguments.home), arguments.query, arguments.version), arguments.format), end="")
 
 
 def _status(arguments) -> None:

@@ -6,18 +6,23 @@ import json
 from decimal import Decimal
 
 import psycopg
+from psycopg import sql
 
 from northstar import db, embedded
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
 
 
-def query(settings: Settings, text: str) -> tuple[list[str], list[tuple]]:
+def query(settings: Settings, text: str, version: int | None = None) -> tuple[list[str], list[tuple]]:
     """Column names and rows of one statement, run as `bi_reader`.
 
-    Raises NorthstarError with Postgres's own message for a statement that fails.
+    version: read the marts as they were at that published version; the statement then runs in a read-only transaction of
+    `transformer`, who may read the history. Raises NorthstarError with Postgres's own message for a statement that fails,
+    and for a version that was never published.
     """
-    with db.connect(settings, "bi_reader") as connection:
+    with db.connect(settings, "bi_reader" if version is None else "transformer") as connection:
+        if version is not None:
+            _look_back(connection, version)
         try:
             cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
             cursor.execute(text)
@@ -26,6 +31,38 @@ def query(settings: Settings, text: str) -> tuple[list[str], list[tuple]]:
             message = exc.diag.message_primary or str(exc).splitlines()[0]
             hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
             raise NorthstarError(f"the query failed: {message}{hint}") from exc
+
+
+def _look_back(connection, version: int) -> None:
+    """Put temporary views of the marts at `version` before the marts themselves."""
+    known = connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] and connection.execute(
+        "select max(published_version) as newest from marts.publications having count(*) filter "
+        "(where published_version = %s) > 0", [version],
+    ).fetchone()  # fmt: skip
+    if not known:
+        raise NorthstarError(f"version {version} was never published; `northstar status` names the newest")
+    marts = connection.execute(
+        "select h.table_name as name, string_agg(quote_ident(h.column_name), ', ' order by h.ordinal_position) as columns "
+        "from information_schema.columns as h join information_schema.columns as m on m.table_schema = 'marts' "
+        "and m.table_name = h.table_name and m.column_name = h.column_name "
+        "where h.table_schema = 'marts_history' group by h.table_name"
+    ).fetchall()
+    for mart in marts:
+        name = sql.Identifier(mart["name"])
+        connection.execute(
+            sql.SQL(
+                "create temp view {name} as select {columns} from marts.{name} where _version <= {version} "
+                "union all select {columns} from marts_history.{name} where _from_version <= {version} and _to_version > {version}"
+            ).format(name=name, columns=sql.SQL(mart["columns"]), version=sql.Literal(version))
+        )
+    for name, column in (("publications", "published_version"), ("metric_restatements", "new_version")):
+        connection.execute(
+            sql.SQL("create temp view {0} as select * from marts.{0} where {1} <= {2}").format(
+                sql.Identifier(name), sql.Identifier(column), sql.Literal(version)
+            )
+        )
+    connection.execute("set local search_path = pg_temp, marts")
+    connection.execute("set transaction read only")
 
 
 def render(result: tuple[list[str], list[tuple]], form: str) -> str:

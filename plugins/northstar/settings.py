@@ -18,6 +18,10 @@ DEFAULT_BUSINESS_RULES = {
     "renewal_gap_days": 1,
     "gross_margin": {"default": 0.80},
     "home_country": {"default": "US"},
+    # {application: date}: the day that due dates count from, where it is not the first registration
+    "first_days": {},
+    # {application: {phase: date}}: when the phases of a product that sets targets by phase begin
+    "phases": {},
 }
 
 

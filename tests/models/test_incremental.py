@@ -6,6 +6,7 @@ from datetime import timedelta
 import pandas as pd
 import pytest
 
+from northstar import db
 from northstar.simulator.company import simulate
 from tests.support import empty, published, run, utc, write_rows
 
@@ -51,6 +52,30 @@ def corrections(tables: dict, chance: random.Random) -> dict:
         row.update(ended_naturally=False, started_at="2026-01-11T00:00:00Z", updated_at=later)
     for row in changed["fx_rates"]:
         row.update(rate_to_reporting="1.5")
+    moved = "2026-01-18T09:30:00Z"
+    for name, values in {
+        "bookings": {"confirmed_at": moved, "cancelled_at": None, "price_amount": 7777, "country": "FR"},
+        "survey_responses": {"score": 1, "responded_at": moved, "question": None},
+        "content_items": {"kind": "program", "archived_at": later},
+        "work_items": {"kind": "bug", "priority": "critical", "completed_at": None},
+        "pull_requests": {"merged_at": moved, "review_cycles": 9},
+        "deployments": {"status": "failed", "recovered_at": later},
+        "incidents": {"severity": "sev1", "resolved_at": moved},
+        "tutor_applications": {"approved_at": None, "rejected_at": moved},
+    }.items():
+        for row in changed[name]:
+            row.update(values, updated_at=later)
+    for name, values in {
+        "api_requests": {"status_code": 500, "duration_ms": 9999.5, "service": "api", "route": "/corrected"},
+        "uptime_checks": {"is_up": False}, "error_events": {"level": "fatal", "service": "corrected"},
+        "resource_samples": {"cpu_percent": 99}, "query_stats": {"calls": 1, "total_ms": 500}, "web_vitals": {"lcp_ms": 9999},
+        "integration_calls": {"succeeded": False}, "security_events": {"kind": "breach", "severity": "critical"},
+        "ai_responses": {"user_satisfied": False}, "creator_earnings": {"amount": 1234567}, "code_quality": {"test_coverage_percent": 11},
+        "community_snapshots": {"value": 7}, "package_downloads": {"downloads": 5}, "reviews": {"rating": 1},
+        "package_purchases": {"account_id": "acc_0000001"},
+    }.items():  # fmt: skip
+        for row in changed[name]:
+            row.update(values)
     return changed
 
 
@@ -84,6 +109,12 @@ def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(
     for number, (rows, as_of) in enumerate(zip(arrivals, as_ofs, strict=True)):
         write_rows(source, rows, f"batch{number}")
         run(settings, source, as_of, "hourly")
+    with db.connect(settings, "owner") as connection:
+        rejected = connection.execute("select entity, count(*) as rows from quarantine.rows group by 1").fetchall()
+    # what the simulator plants, and no whole entity
+    assert {r["entity"] for r in rejected} <= {"events", "subscriptions"} and all(r["rows"] < 20 for r in rejected), (
+        rejected
+    )
     grown = published(settings)
     run(settings, source, as_ofs[-1], "nightly")
     rebuilt = published(settings)

@@ -6,6 +6,7 @@ reader's statement sees one version; only rows are written, so no reader ever wa
 """
 
 import time
+from functools import partial
 
 import psycopg
 from psycopg import sql
@@ -13,6 +14,7 @@ from psycopg import sql
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.publish.catalogue import Mart, marts
+from northstar.publish.restatements import ensure_restatements, record_restatements
 from northstar.settings import Settings
 
 PUBLISHER_LOCK = 7_041_776
@@ -39,6 +41,7 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         connection.execute("set local maintenance_work_mem = '1GB'")
         connection.execute("set local work_mem = '256MB'")
         connection.execute(PUBLICATIONS)
+        ensure_restatements(connection)
         last = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
         version = (last or 0) + 1
         compare_all = run["is_full"] or _was_restored(connection, last)
@@ -46,7 +49,11 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         for mart in published:
             started = time.monotonic()
             _ensure_tables(connection, mart)
-            rows = _merge(connection, mart, version, compare_all or not mart.is_logged)
+            note = None
+            if mart.name == "metric_values" and last:
+                is_redefined = _code_of(connection, last) != run["code_version"]
+                note = partial(record_restatements, connection, settings, mart, version, is_redefined)
+            rows = _merge(connection, mart, version, compare_all or not mart.is_logged, note)
             counts[mart.name] = connection.execute(
                 sql.SQL("select count(*) as n from marts.{}").format(sql.Identifier(mart.name))
             ).fetchone()["n"]
@@ -123,6 +130,12 @@ def _was_restored(connection, last: int | None) -> bool:
     return row is not None and row["restores_version"] is not None
 
 
+def _code_of(connection, version: int) -> str | None:
+    return connection.execute(
+        "select code_version from marts.publications where published_version = %s", [version]
+    ).fetchone()["code_version"]
+
+
 def _columns(connection, schema: str, name: str) -> dict:
     """Column name -> type, the publisher's own columns left out."""
     rows = connection.execute(
@@ -179,8 +192,11 @@ def _describe(connection, mart: Mart, columns: dict) -> None:
         )
 
 
-def _merge(connection, mart: Mart, version: int, compare_all: bool) -> int:
-    """Replace what differs; returns how many rows were removed or added."""
+def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -> int:
+    """Replace what differs; returns how many rows were removed or added.
+
+    note: called when the temp tables removed and added tell what will differ, and before it does.
+    """
     names = {
         "mart": sql.Identifier(mart.name),
         "columns": sql.SQL(", ").join(map(sql.Identifier, _columns(connection, "marts", mart.name))),
@@ -223,6 +239,8 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool) -> int:
                 table=sql.Identifier(table), one=one, other=other
             )
         )
+    if note:
+        note()
     removed = connection.execute(
         sql.SQL(
             "with gone as (delete from marts.{mart} as m using removed as d where {same_key} returning m.*) "

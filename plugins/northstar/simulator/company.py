@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from northstar.simulator import operations
+from northstar.simulator.times import instants, moments_from
 from northstar.simulator.writing import write_entity
 
 END = datetime(2026, 7, 1, tzinfo=UTC)
@@ -50,8 +52,10 @@ class Company:
     start: datetime
     end: datetime
     applications: tuple
+    monitored_days: int = 60
     people: pd.DataFrame | None = None
     tables: dict = field(default_factory=dict)
+    extra_events: list = field(default_factory=list)
 
     def random(self, area: str) -> np.random.Generator:
         """A stream of its own for each area, so that a change in one leaves the others' rows as they are."""
@@ -68,29 +72,24 @@ def simulate(
 ) -> None:
     """Write the company's source files below `out`, one folder for each entity, and `_simulation.json` beside them.
 
-    accounts: people who register within `months` months before `end`, over all applications.
+    accounts: people who register within `months` months before `end`, over all applications. Machines are monitored in the
+    last 60 days.
     """
     first_month = (end.year * 12 + end.month - 1) - months
     start = datetime(first_month // 12, first_month % 12 + 1, 1, tzinfo=UTC)
     company = Company(seed, start, end, applications)
-    for generate in (_people, _rates, _subscriptions, _payments, _events, _conversations, _support, _market, _flaws):
-        generate(company, accounts) if generate is _people else generate(company)
+    _people(company, accounts)
+    for generate in (
+        _rates, _subscriptions, _payments, _conversations, operations.creators, operations.experiments, _events, _support,
+        _market, operations.marketplace, operations.surveys, operations.machines, operations.makers, _flaws,
+    ):  # fmt: skip
+        generate(company)
     out = Path(out)
     for entity, table in company.tables.items():
         write_entity(out / entity, entity, table)
     summary = {"seed": seed, "start": start.isoformat(), "end": end.isoformat(), "flaws": company.tables["events"].attrs["flaws"],
                "rows": {entity: len(table) for entity, table in company.tables.items()}}  # fmt: skip
     (out / "_simulation.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
-
-
-def _times(start, seconds) -> pd.Series:
-    return pd.Series(
-        pd.to_datetime(start, utc=True) + pd.to_timedelta(np.asarray(seconds).astype("int64"), unit="s")
-    ).dt.as_unit("us")
-
-
-def _instants(moments: pd.Series) -> np.ndarray:
-    return moments.dt.tz_localize(None).to_numpy()
 
 
 def _people(company: Company, count: int) -> None:
@@ -112,7 +111,7 @@ def _people(company: Company, count: int) -> None:
         "full_name": [f"Person {i}" for i in range(count)],
         "country": random.choice(COUNTRIES, count, p=COUNTRY_ODDS),
         "acquisition_channel": random.choice(CHANNELS, count, p=CHANNEL_ODDS),
-        "created_at": _times(company.start, registered),
+        "created_at": moments_from(company.start, registered),
     })  # fmt: skip
     referrer = np.where(
         (people.acquisition_channel == "referral") & (people.index > 10),
@@ -248,7 +247,7 @@ def _events(company: Company) -> None:
     sessions = random.poisson(np.maximum(stays, 0.1) / 7 * people.visits_per_week)
     owner = np.repeat(np.arange(len(people)), sessions)
     offset = random.random(len(owner)) * stays.to_numpy()[owner] * 86400
-    begins = _instants(people.created_at)[owner] + offset.astype("int64").astype("timedelta64[s]")
+    begins = instants(people.created_at)[owner] + offset.astype("int64").astype("timedelta64[s]")
     begins = begins.astype("datetime64[us]")
     weekend = (pd.DatetimeIndex(begins).dayofweek >= 5) & (random.random(len(owner)) < 0.45)
     owner, begins = owner[~weekend], begins[~weekend]
@@ -279,9 +278,10 @@ def _events(company: Company) -> None:
         "anonymous_id": None, "session_id": [f"s{i:08d}" for i in of], "application": people.application.to_numpy()[person],
         "channel": channel[of], "country": people.country.to_numpy()[person], "properties": properties,
     })  # fmt: skip
-    company.tables["events"] = _finish_events(
-        company, random, pd.concat([visits, _journeys(company)], ignore_index=True)
-    )
+    extra = pd.concat(company.extra_events, ignore_index=True).reindex(columns=visits.columns)
+    extra["channel"] = "web"
+    every = [visits, _journeys(company), extra.astype({c: object for c in ("anonymous_id", "session_id")})]
+    company.tables["events"] = _finish_events(company, random, pd.concat(every, ignore_index=True))
 
 
 def _journeys(company: Company) -> pd.DataFrame:
@@ -318,7 +318,7 @@ def _journeys(company: Company) -> pd.DataFrame:
         for event_name, when, account, anonymous_id, index in parts
     ]  # fmt: skip
     frames.append(pd.DataFrame({
-        "event_name": "page.landing", "occurred_at": _times(company.start, span * random.random(strangers) ** 0.6).to_numpy(),
+        "event_name": "page.landing", "occurred_at": moments_from(company.start, span * random.random(strangers) ** 0.6).to_numpy(),
         "account_id": None, "anonymous_id": anonymous[len(people) :],
         "application": random.choice(np.array(company.applications, dtype=object), strangers),
         "country": random.choice(COUNTRIES, strangers, p=COUNTRY_ODDS),
@@ -348,7 +348,7 @@ def _conversations(company: Company) -> None:
     count = len(people) * 2
     owner = random.integers(0, len(people), count)
     span = (pd.Timestamp(company.end) - people.created_at).dt.total_seconds().to_numpy()[owner]
-    started = _instants(people.created_at)[owner] + (random.random(count) * span).astype("int64").astype(
+    started = instants(people.created_at)[owner] + (random.random(count) * span).astype("int64").astype(
         "timedelta64[s]"
     )
     started = pd.Series(pd.to_datetime(started, utc=True))
@@ -362,7 +362,7 @@ def _conversations(company: Company) -> None:
         "ended_naturally": random.random(count) < 0.82, "updated_at": ended,
     })  # fmt: skip
     of = np.repeat(np.arange(count), size)
-    sent = _instants(started)[of] + (random.random(len(of)) * 900).astype("int64").astype("timedelta64[s]")
+    sent = instants(started)[of] + (random.random(len(of)) * 900).astype("int64").astype("timedelta64[s]")
     company.tables["messages"] = pd.DataFrame({
         "message_id": [f"me_{i:08d}" for i in range(len(of))], "conversation_id": [f"co_{i:07d}" for i in of],
         "sender_type": random.choice(np.array(["user", "assistant"], dtype=object), len(of)), "application": application[of],
@@ -437,7 +437,7 @@ def _support(company: Company) -> None:
     company.tables["help_center_visits"] = pd.DataFrame({
         "visit_id": [f"hv_{i:06d}" for i in range(visits)],
         "application": random.choice(np.array(company.applications, dtype=object), visits),
-        "occurred_at": _times(company.start, span * random.random(visits) ** 0.6), "led_to_ticket": random.random(visits) < 0.2,
+        "occurred_at": moments_from(company.start, span * random.random(visits) ** 0.6), "led_to_ticket": random.random(visits) < 0.2,
     })  # fmt: skip
 
 

@@ -45,6 +45,14 @@ VIOLATIONS = {
     "marts.sessions_hold_every_event_that_names_one": "update marts_candidate.fct_sessions set events = events + 1",
     "marts.every_landed_account_is_there": "delete from marts_candidate.dim_accounts where account_id = (select min(account_id) from marts_candidate.dim_accounts)",
     "marts.every_visible_subscription_row_is_there": "delete from marts_candidate.fct_subscription_periods where subscription_item_id = (select min(subscription_item_id) from marts_candidate.fct_subscription_periods)",
+    "marts.every_landed_booking_is_there": "delete from marts_candidate.fct_bookings where booking_id = (select min(booking_id) from marts_candidate.fct_bookings)",
+    "marts.bookings_have_a_reporting_price": "update marts_candidate.fct_bookings set price_reporting = null where booking_id = (select min(booking_id) from marts_candidate.fct_bookings)",
+    "marts.every_target_is_judged": "delete from marts_candidate.metric_status where target_id = (select min(target_id) from marts_candidate.metric_status)",
+    "marts.nobody_converts_who_was_not_exposed": "update marts_candidate.experiment_results set converted = exposed + 1",
+    "marts.intervals_hold_the_share": "update marts_candidate.experiment_results set conversion_percent = 101",
+    "marts.every_session_enters_once": "update marts_candidate.user_paths set sessions = sessions + 1 where from_event = '(entry)'",
+    "marts.a_target_has_one_open_alert": "insert into marts_candidate.alerts select a.* from marts_candidate.alerts as a cross join (values (1), (2)) as twice where alert_id = (select min(alert_id) from marts_candidate.alerts where closed_at is null)",
+    "marts.alerts_close_after_they_open": "update marts_candidate.alerts set closed_at = opened_at",
     "marts.mrr_is_never_negative": "update marts_candidate.fct_subscription_periods set mrr_in_currency = -1",
 }
 # columns that the tables themselves hold to: a violation cannot even be planted

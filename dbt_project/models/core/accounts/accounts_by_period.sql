@@ -4,7 +4,7 @@
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}
-{% set measures = ['registered_accounts', 'registered_creators'] %}
+{% set measures = ['registered_accounts', 'registered_creators', 'opted_in_accounts'] %}
 
 with accounts as (
     select * from {{ ref('accounts') }}
@@ -17,7 +17,8 @@ differences as (
         account_type,
         created_at as happened_at,
         1 as registered_accounts,
-        (account_type = 'creator')::int as registered_creators
+        (account_type = 'creator')::int as registered_creators,
+        (telemetry_opt_in is true)::int as opted_in_accounts
     from accounts
     union all
     select
@@ -27,7 +28,8 @@ differences as (
         -- an account is not deleted before it is created
         greatest(deleted_at, created_at),
         -1,
-        -(account_type = 'creator')::int
+        -(account_type = 'creator')::int,
+        -(telemetry_opt_in is true)::int
     from accounts
     where deleted_at is not null
 ),

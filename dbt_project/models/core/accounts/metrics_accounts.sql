@@ -17,6 +17,7 @@ wide as (
         registrations.*,
         standing.registered_accounts,
         standing.opening_registered_accounts,
+        standing.opted_in_accounts,
         earlier.creators as creators_before
     from registrations
     left join standing
@@ -43,6 +44,7 @@ wide as (
     'creator_acquisition_growth_rate': ['creators - coalesce(creators_before, 0)', 'creators_before'],
     'organic_share': ['organic', 'known_channel'],
     'referral_rate': ['referrers', 'registered_accounts'],
+    'telemetry_opt_in_rate': ['opted_in_accounts', 'registered_accounts'],
     'signup_to_paid_conversion_rate': ['paid_within_30_days', 'registrations', {'window_days': 30}],
     'activation_rate': ['activated_within_7_days', 'registrations', {'window_days': 7}],
     'retention_d1': ['active_on_day_1', 'registrations', {'window_days': 1}],

@@ -1,9 +1,16 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. Events by name, tools by their own.
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Events by name, tools by their own, log-ins.
 {{ config(
     materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['hour', 'day', 'week', 'month'] %}
+{% set measures = {
+    'events': 'sum(r.events)',
+    'tool_invocations': 'sum(r.tool_invocations)',
+    'failed_tools': 'sum(r.failed_tools)',
+    'logins': 'sum(r.logins)',
+    'failed_logins': 'sum(r.failed_logins)',
+} %}
 
 with hours as (
     select
@@ -11,6 +18,9 @@ with hours as (
         event_name,
         events,
         case when event_name = 'tool.invoked' then events else 0 end as tool_invocations,
+        failed_events as failed_tools,
+        case when event_name = 'user.login' then events else 0 end as logins,
+        case when event_name = 'user.login_failed' then events else 0 end as failed_logins,
         event_hour as happened_at
     from {{ ref('event_hours') }}
 ),
@@ -20,6 +30,7 @@ tools as (
         application,
         tool,
         events as tool_invocations,
+        failed_events as failed_tools,
         event_hour as happened_at
     from {{ ref('event_hours') }}
     where event_name = 'tool.invoked'
@@ -30,19 +41,25 @@ series as (
 ),
 
 measured as (
-    {{ cube('hours', {'events': 'sum(r.events)', 'tool_invocations': 'sum(r.tool_invocations)'}, ['event_name'], grains) }}
+    {{ cube('hours', measures, ['event_name'], grains) }}
     union all
     select * from (
-        {{ cube('tools', {'events': 'null::numeric', 'tool_invocations': 'sum(r.tool_invocations)'}, ['tool'], grains) }}
+        {{ cube('tools', {
+            'events': 'null::numeric', 'tool_invocations': 'sum(r.tool_invocations)', 'failed_tools': 'sum(r.failed_tools)',
+            'logins': 'null::numeric', 'failed_logins': 'null::numeric',
+        }, ['tool'], grains) }}
     ) as by_tool
     where segment = 'tool'
 ),
 
 complete as (
-    {{ filled('measured', 'series', ['events', 'tool_invocations'], grains) }}
+    {{ filled('measured', 'series', measures, grains) }}
 )
 
 {{ metric_rows('complete', {
     'tracked_events': ['events', none],
     'tool_invocations': ['tool_invocations', none],
+    'tool_error_rate': ['failed_tools', 'tool_invocations'],
+    'auth_success_rate': ['logins', 'logins + failed_logins'],
+    'failed_logins': ['failed_logins', none],
 }) }}

@@ -40,17 +40,52 @@ series as (
     select * from {{ ref('series_sessions') }}
 ),
 
+-- messages by clock hour: the busiest one is a period's peak
+message_loads as (
+    select
+        case when grouping(application) = 1 then 'all' else application end as application,
+        message_hour,
+        sum(messages) as messages
+    from {{ ref('message_hours') }}
+    where {{ at_or_after_affected('message_hour') }}
+    group by grouping sets ((message_hour, application), (message_hour))
+),
+
+peaks as (
+    select
+        g.grain,
+        g.period_start,
+        message_loads.application,
+        max(message_loads.messages) as peak_messages
+    from message_loads
+    cross join lateral {{ grain_starts('message_loads.message_hour', grains) }} as g (grain, period_start)
+    group by 1, 2, 3
+),
+
 measured as (
     {{ cube('happenings', measures, ['channel'], grains) }}
 ),
 
 complete as (
     {{ filled('measured', 'series', measures, grains) }}
+),
+
+wide as (
+    select
+        complete.*,
+        peaks.peak_messages
+    from complete
+    left join peaks
+        on complete.grain = peaks.grain
+        and complete.period_start = peaks.period_start
+        and complete.application = peaks.application
+        and complete.segment = ''
 )
 
-{{ metric_rows('complete', {
+{{ metric_rows('wide', {
     'sessions': ['sessions', none],
     'session_duration': ['seconds', 'sessions'],
     'messages_per_session': ['messages', 'sessions'],
     'tools_per_session': ['tool_invocations', 'tool_sessions'],
+    'peak_messages_per_hour': ['peak_messages', none],
 }) }}

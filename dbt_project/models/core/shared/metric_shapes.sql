@@ -26,7 +26,9 @@ select distinct
     metrics.domain,
     metrics.kind,
     metrics.unit,
-    metrics.kind in ('sum', 'count', 'distinct', 'snapshot', 'ratio', 'mean') as is_zero_filled
+    -- a share that nobody measured is not 0
+    metrics.kind in ('sum', 'count', 'distinct', 'ratio', 'mean')
+    or (metrics.kind = 'snapshot' and metrics.unit != 'percent') as is_zero_filled
 from metrics
 inner join grains on metrics.metric_id = grains.metric_id
 inner join segments on metrics.metric_id = segments.metric_id

@@ -17,6 +17,31 @@ with starts as (
     select min(sent_at) from {{ ref('stg_messages') }}
     union all
     select min(spend_date)::timestamptz from {{ ref('stg_marketing_spend') }}
+    union all
+    select min(request_hour) from {{ ref('request_hours') }}
+    union all
+    select min(checked_hour) from {{ ref('probe_hours') }}
+    union all
+    select min(error_hour) from {{ ref('error_hours') }}
+    union all
+    select min(sampled_hour) from {{ ref('resource_hours') }}
+    union all
+    select min(query_hour) from {{ ref('query_hours') }}
+    union all
+    select min(load_hour) from {{ ref('vital_hours') }}
+    union all
+    select min(call_hour) from {{ ref('integration_hours') }}
+    {% for view, column in {
+        'stg_bookings': 'requested_at', 'stg_package_purchases': 'purchased_at', 'stg_reviews': 'created_at',
+        'stg_tutor_applications': 'applied_at', 'stg_survey_responses': 'sent_at', 'stg_help_center_visits': 'occurred_at',
+        'stg_ai_responses': 'created_at', 'stg_content_items': 'created_at', 'stg_creator_earnings': 'earned_on::timestamptz',
+        'stg_security_events': 'occurred_at', 'stg_deployments': 'started_at', 'stg_incidents': 'started_at',
+        'stg_work_items': 'created_at', 'stg_pull_requests': 'opened_at', 'stg_code_quality': 'captured_on::timestamptz',
+        'stg_community_snapshots': 'captured_on::timestamptz', 'stg_package_downloads': 'downloaded_on::timestamptz',
+    }.items() %}
+    union all
+    select min({{ column }}) from {{ ref(view) }}
+    {% endfor %}
 ),
 
 history as (

@@ -1,17 +1,19 @@
--- Grain: metric_id. The catalogue of metrics as contract/metrics.csv has it.
+-- Grain: metric_id. The catalogue of metrics as contract/metrics.csv has it, with who answers for the metric.
 {{ config(meta={'key': ['metric_id']}, alias='metrics', schema='marts_candidate') }}
 
 select
-    metric_id,
-    domain,
-    level,
-    unit,
-    direction,
-    kind,
-    grains,
-    segments,
-    dashboards,
-    reports,
-    requirement_refs,
-    definition
-from {{ ref('metric_catalogue') }}
+    catalogue.metric_id,
+    catalogue.domain,
+    owners.owner,
+    catalogue.level,
+    catalogue.unit,
+    catalogue.direction,
+    catalogue.kind,
+    catalogue.grains,
+    catalogue.segments,
+    catalogue.dashboards,
+    catalogue.reports,
+    catalogue.requirement_refs,
+    catalogue.definition
+from {{ ref('metric_catalogue') }} as catalogue
+left join {{ ref('metric_owners') }} as owners on catalogue.domain = owners.domain

@@ -1,0 +1,293 @@
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Creators: first steps, activity, content, earnings.
+-- An account metric: application is the creator's own. The totals of two metrics whose definition knows only segments:
+-- creator_onboarding_step_rate is of creators who took all three steps, creators_earning_over of the lowest threshold.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+) }}
+{% set grains = ['week', 'month'] %}
+
+with creators as (
+    select
+        *,
+        created_at as happened_at
+    from {{ ref('creators') }}
+),
+
+steps as (
+    select
+        creators.application,
+        creators.happened_at,
+        taken.step,
+        taken.is_taken
+    from creators
+    cross join lateral (values
+        ('knowledge_base_uploaded', has_uploaded_knowledge),
+        ('program_created', has_created_program),
+        ('first_user_interaction', has_been_talked_to)
+    ) as taken (step, is_taken)
+),
+
+active as (
+    select
+        account_id,
+        coalesce(home_application, application) as application,
+        activity_on::timestamptz as happened_at
+    from {{ ref('active_accounts') }}
+    where account_type = 'creator' and {{ at_or_after_affected('activity_on') }}
+),
+
+updates as (
+    select
+        days.account_id,
+        creators.application,
+        days.happened_on::timestamptz as happened_at
+    from {{ ref('creator_event_days') }} as days
+    inner join creators on days.account_id = creators.account_id
+    where days.event_name in ('content.created', 'content.updated')
+        and (creators.deleted_at is null or days.first_at < creators.deleted_at)
+        and {{ at_or_after_affected('days.happened_on') }}
+),
+
+earned as (
+    select
+        months.*,
+        earlier.amount_reporting as amount_before,
+        months.month as happened_at
+    from {{ ref('creator_months') }} as months
+    left join {{ ref('creator_months') }} as earlier
+        on months.creator_id = earlier.creator_id
+        and months.application = earlier.application
+        and months.month - interval '1 month' = earlier.month
+    where {{ at_or_after_affected('months.month') }}
+    union all
+    -- who earned in the month before and nothing in this one
+    select
+        earlier.creator_id,
+        earlier.application,
+        earlier.month + interval '1 month',
+        0,
+        earlier.amount_reporting,
+        earlier.month + interval '1 month'
+    from {{ ref('creator_months') }} as earlier
+    where earlier.month + interval '1 month' < {{ as_of() }}
+        and {{ at_or_after_affected("earlier.month + interval '1 month'") }}
+        and not exists (
+            select 1 from {{ ref('creator_months') }} as months
+            where months.creator_id = earlier.creator_id
+                and months.application = earlier.application
+                and months.month = earlier.month + interval '1 month'
+        )
+),
+
+over_thresholds as (
+    select
+        earned.application,
+        earned.happened_at,
+        earned.creator_id,
+        limits.threshold::text as threshold
+    from earned
+    inner join (values (1000), (5000), (10000)) as limits (threshold) on earned.amount_reporting > limits.threshold
+),
+
+items as (
+    select
+        application,
+        created_at as happened_at,
+        (kind = 'document')::int as documents,
+        (kind = 'program')::int as programs
+    from {{ ref('stg_content_items') }}
+    union all
+    select
+        application,
+        -- nothing is archived before it is made
+        greatest(archived_at, created_at),
+        -(kind = 'document')::int,
+        -(kind = 'program')::int
+    from {{ ref('stg_content_items') }}
+    where archived_at is not null
+),
+
+adoptions as (
+    select
+        application,
+        feature,
+        counts_from as happened_at,
+        1 as adopters
+    from {{ ref('creator_features') }}
+    union all
+    select
+        application,
+        feature,
+        counts_until,
+        -1
+    from {{ ref('creator_features') }}
+    where counts_until is not null
+),
+
+any_adoptions as (
+    select * from adoptions
+    where feature = ''
+),
+
+named_adoptions as (
+    select * from adoptions
+    where feature != ''
+),
+
+series as (
+    select * from {{ ref('series_creators') }}
+),
+
+totals as (
+    select * from series
+    where segment = ''
+),
+
+feature_series as (
+    select * from series
+    where segment = 'feature'
+),
+
+standing as (
+    select * from {{ ref('accounts_by_period') }}
+    where segment = ''
+),
+
+-- each cube is about one thing; they meet by period and series
+by_start as (
+    {{ cube('creators', {
+        'new_creators': 'count(*)',
+        'onboarded': 'count(*) filter (where r.has_onboarded)',
+        'all_steps': 'count(*) filter (where r.has_uploaded_knowledge and r.has_created_program and r.has_been_talked_to)',
+    }, [], grains) }}
+),
+
+by_step as (
+    select * from (
+        {{ cube('steps', {'new_creators': 'count(*)', 'taken': 'count(*) filter (where r.is_taken)'}, ['step'], grains) }}
+    ) as stepped
+    where segment = 'step'
+),
+
+by_activity as (
+    {{ cube('active', {'active_creators': 'count(distinct r.account_id)'}, [], ['week']) }}
+),
+
+by_update as (
+    {{ cube('updates', {'updating_creators': 'count(distinct r.account_id)'}, [], ['week']) }}
+),
+
+by_earning as (
+    {{ cube('earned', {
+        'earning_creators': 'count(*) filter (where r.amount_reporting > 0)',
+        'grown_percent': 'sum(100 * (r.amount_reporting - r.amount_before) / r.amount_before) filter (where r.amount_before > 0)',
+        'earned_before': 'count(*) filter (where r.amount_before > 0)',
+    }, [], ['month']) }}
+),
+
+by_threshold as (
+    select
+        *,
+        segment as own_segment
+    from ({{ cube('over_thresholds', {'creators_over': 'count(distinct r.creator_id)'}, ['threshold'], ['month']) }}) as thresholds
+),
+
+complete as (
+    select
+        p.grain,
+        p.period_start,
+        p.period_end,
+        series.application,
+        series.segment,
+        series.segment_value,
+        standing.registered_creators,
+        coalesce(by_start.new_creators, by_step.new_creators) as new_creators,
+        by_start.onboarded,
+        coalesce(by_start.all_steps, by_step.taken) as steps_taken,
+        by_activity.active_creators,
+        by_update.updating_creators,
+        by_earning.earning_creators,
+        by_earning.grown_percent,
+        by_earning.earned_before,
+        by_threshold.creators_over
+    from series
+    inner join ({{ periods_to_build(grains) }}) as p on p.period_end > series.first_at
+    left join standing
+        on p.grain = standing.grain and p.period_start = standing.period_start and series.application = standing.application
+    left join by_start
+        on p.grain = by_start.grain and p.period_start = by_start.period_start and series.application = by_start.application
+        and series.segment = ''
+    left join by_step
+        on p.grain = by_step.grain and p.period_start = by_step.period_start and series.application = by_step.application
+        and series.segment = by_step.segment and series.segment_value = by_step.segment_value
+    left join by_activity
+        on p.grain = by_activity.grain and p.period_start = by_activity.period_start
+        and series.application = by_activity.application and series.segment = ''
+    left join by_update
+        on p.grain = by_update.grain and p.period_start = by_update.period_start and series.application = by_update.application
+        and series.segment = ''
+    left join by_earning
+        on p.grain = by_earning.grain and p.period_start = by_earning.period_start
+        and series.application = by_earning.application and series.segment = ''
+    left join by_threshold
+        on p.grain = by_threshold.grain and p.period_start = by_threshold.period_start
+        and series.application = by_threshold.application
+        and series.segment = by_threshold.segment and series.segment_value = by_threshold.segment_value
+    where series.segment != 'feature'
+),
+
+items_standing as (
+    {{ running_totals('items', 'totals', ['documents', 'programs'], [], ['month']) }}
+),
+
+any_standing as (
+    {{ running_totals('any_adoptions', 'totals', ['adopters'], [], ['month']) }}
+),
+
+named_standing as (
+    {{ running_totals('named_adoptions', 'feature_series', ['adopters'], ['feature'], ['month']) }}
+),
+
+adopted as (
+    select * from any_standing
+    union all
+    select * from named_standing
+),
+
+per_creator as (
+    select
+        adopted.grain,
+        adopted.period_start,
+        adopted.period_end,
+        adopted.application,
+        adopted.segment,
+        adopted.segment_value,
+        adopted.adopters,
+        items_standing.documents,
+        items_standing.programs,
+        standing.registered_creators
+    from adopted
+    left join items_standing
+        on adopted.grain = items_standing.grain and adopted.period_start = items_standing.period_start
+        and adopted.application = items_standing.application and adopted.segment = ''
+    left join standing
+        on adopted.grain = standing.grain and adopted.period_start = standing.period_start
+        and adopted.application = standing.application
+)
+
+{{ metric_rows('complete', {
+    'creator_onboarding_success_rate': ['onboarded', 'new_creators', {'window_days': 7}],
+    'creator_onboarding_step_rate': ['steps_taken', 'new_creators', {'window_days': 7}],
+    'creator_weekly_active_rate': ['active_creators', 'registered_creators'],
+    'content_update_rate': ['updating_creators', 'registered_creators'],
+    'creator_success_rate': ['earning_creators', 'registered_creators'],
+    'creator_revenue_growth_rate': ['grown_percent', 'earned_before'],
+    'creators_earning_over': ['creators_over', 'registered_creators'],
+}) }}
+union all
+select * from ({{ metric_rows('per_creator', {
+    'creator_feature_adoption_rate': ['adopters', 'registered_creators'],
+    'documents_per_creator': ['documents', 'registered_creators'],
+    'programs_per_creator': ['programs', 'registered_creators'],
+}) }}) as standing_rows

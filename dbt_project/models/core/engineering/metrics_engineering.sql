@@ -1,0 +1,255 @@
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Incidents, security, deployments, work, code.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+) }}
+{% set series = ref('series_engineering') %}
+
+with incidents as (
+    select * from {{ ref('stg_incidents') }}
+),
+
+resolved as (
+    select
+        *,
+        resolved_at as happened_at
+    from incidents
+    where resolved_at is not null
+),
+
+acknowledged as (
+    select
+        *,
+        acknowledged_at as happened_at
+    from incidents
+    where acknowledged_at is not null
+),
+
+security_events as (
+    select
+        *,
+        occurred_at as happened_at
+    from {{ ref('stg_security_events') }}
+    where {{ at_or_after_affected('occurred_at') }}
+),
+
+deployments as (
+    select
+        *,
+        started_at as happened_at
+    from {{ ref('stg_deployments') }}
+    where {{ at_or_after_affected('started_at') }}
+),
+
+work_items as (
+    select * from {{ ref('stg_work_items') }}
+),
+
+fixed_bugs as (
+    select
+        *,
+        completed_at as happened_at
+    from work_items
+    where kind = 'bug' and completed_at is not null
+),
+
+finished_features as (
+    select
+        *,
+        completed_at as happened_at
+    from work_items
+    where kind = 'feature' and due_at is not null and completed_at is not null
+),
+
+sprints as (
+    select
+        *,
+        ended_at as happened_at
+    from {{ ref('sprints') }}
+),
+
+grave_bugs as (
+    select * from work_items
+    where kind = 'bug' and priority in ('critical', 'high')
+),
+
+bug_differences as (
+    select
+        application,
+        created_at as happened_at,
+        1 as open_bugs
+    from grave_bugs
+    union all
+    select
+        application,
+        -- a bug is not fixed before it is found
+        greatest(completed_at, created_at),
+        -1
+    from grave_bugs
+    where completed_at is not null
+),
+
+bug_series as (
+    select * from {{ series }}
+    where fact = 'bugs' and segment = ''
+),
+
+standing_bugs as (
+    {{ running_totals('bug_differences', 'bug_series', ['open_bugs'], [], ['day', 'week']) }}
+),
+
+pull_requests as (
+    select * from {{ ref('stg_pull_requests') }}
+),
+
+opened as (
+    select
+        *,
+        opened_at as happened_at
+    from pull_requests
+),
+
+merged as (
+    select
+        *,
+        merged_at as happened_at
+    from pull_requests
+    where merged_at is not null
+),
+
+-- what the analysers said stands until they say something else
+component_figures as (
+    select
+        *,
+        captured_on::timestamptz as known_from,
+        lead(captured_on::timestamptz, 1, 'infinity') over (partition by application, component order by captured_on) as known_until
+    from {{ ref('stg_code_quality') }}
+),
+
+components_by_period as (
+    select
+        p.grain,
+        p.period_start,
+        p.period_end,
+        figures.*
+    from ({{ periods_to_build(['day', 'week', 'month']) }}) as p
+    inner join component_figures as figures on figures.known_from < p.period_end and figures.known_until >= p.period_end
+),
+
+-- an application's own figure is that of the component `all`; without one, its components' mean share and sum of findings
+application_figures as (
+    select
+        grain,
+        period_start,
+        period_end,
+        application,
+        coalesce(max(test_coverage_percent) filter (where component = 'all'), avg(test_coverage_percent)) as test_coverage,
+        coalesce(max(duplication_percent) filter (where component = 'all'), avg(duplication_percent)) as duplication,
+        coalesce(max(technical_debt_percent) filter (where component = 'all'), avg(technical_debt_percent)) as technical_debt,
+        coalesce(max(critical_vulnerabilities) filter (where component = 'all'), sum(critical_vulnerabilities)) as critical_vulnerabilities,
+        coalesce(max(high_vulnerabilities) filter (where component = 'all'), sum(high_vulnerabilities)) as high_vulnerabilities
+    from components_by_period
+    group by grain, period_start, period_end, application
+),
+
+-- the company's share is its applications' mean: nobody says how large they are
+code_figures as (
+    select
+        grain,
+        period_start,
+        period_end,
+        case when grouping(application) = 1 then 'all' else application end as application,
+        '' as segment,
+        '' as segment_value,
+        avg(test_coverage) as test_coverage,
+        avg(duplication) as duplication,
+        avg(technical_debt) as technical_debt,
+        sum(critical_vulnerabilities) as critical_vulnerabilities,
+        sum(high_vulnerabilities) as high_vulnerabilities
+    from application_figures
+    group by grouping sets ((grain, period_start, period_end, application), (grain, period_start, period_end))
+    union all
+    select
+        grain,
+        period_start,
+        period_end,
+        case when grouping(application) = 1 then 'all' else application end,
+        'component',
+        component,
+        avg(test_coverage_percent),
+        avg(duplication_percent),
+        avg(technical_debt_percent),
+        sum(critical_vulnerabilities),
+        sum(high_vulnerabilities)
+    from components_by_period
+    group by grouping sets ((grain, period_start, period_end, component, application), (grain, period_start, period_end, component))
+)
+
+{{ metrics_of('resolved', series, 'incidents', {
+    'hours': 'sum(extract(epoch from r.resolved_at - r.started_at)) / 3600', 'incidents': 'count(*)',
+}, ['severity'], ['week', 'month'], {
+    'mttr': ['hours', 'incidents'],
+}) }}
+union all
+{{ metrics_of('acknowledged', series, 'incidents', {
+    'minutes': 'sum(extract(epoch from r.acknowledged_at - r.started_at)) / 60', 'incidents': 'count(*)',
+}, ['severity'], ['week', 'month'], {
+    'time_to_acknowledge': ['minutes', 'incidents'],
+}) }}
+union all
+{{ metrics_of('security_events', series, 'security_events', {
+    'grave': "count(*) filter (where r.severity in ('high', 'critical'))",
+    'breaches': "count(*) filter (where r.kind = 'breach')",
+}, ['kind', 'severity'], ['hour', 'day', 'week', 'month'], {
+    'security_incidents': ['grave', none],
+    'security_breaches': ['breaches', none],
+}) }}
+union all
+{{ metrics_of('deployments', series, 'deployments', {
+    'ended': "count(*) filter (where r.status in ('succeeded', 'failed', 'rolled_back'))",
+    'succeeded': "count(*) filter (where r.status = 'succeeded')",
+    'recovered': "count(r.recovered_at) filter (where r.status in ('failed', 'rolled_back'))",
+    'recovery_minutes': "sum(extract(epoch from r.recovered_at - r.started_at)) filter (where r.status in ('failed', 'rolled_back')) / 60",
+}, [], ['week', 'month'], {
+    'deployment_success_rate': ['succeeded', 'ended'],
+    'deployment_recovery_time': ['recovery_minutes', 'recovered'],
+}) }}
+union all
+{{ metrics_of('fixed_bugs', series, 'bugs', {
+    'bugs': 'count(*)',
+    'median_hours': 'percentile_cont(0.5) within group (order by extract(epoch from r.completed_at - r.created_at) / 3600)',
+}, ['priority'], ['week', 'month'], {
+    'bug_resolution_time': ['median_hours', 'bugs'],
+}) }}
+union all
+{{ metrics_of('finished_features', series, 'features', {
+    'features': 'count(*)', 'on_time': 'count(*) filter (where r.completed_at <= r.due_at)',
+}, [], ['month', 'quarter'], {
+    'on_time_delivery_rate': ['on_time', 'features'],
+}) }}
+union all
+{{ metrics_of('sprints', series, 'sprints', {'points': 'sum(r.completed_points)', 'sprints': 'count(*)'}, [], ['month'], {
+    'development_velocity': ['points', 'sprints'],
+}) }}
+union all
+select * from ({{ metric_rows('standing_bugs', {'open_critical_bugs': ['open_bugs', none]}) }}) as standing_rows
+union all
+{{ metrics_of('opened', series, 'pull_requests', {
+    'opened': 'count(*)', 'reviewed': "count(*) filter (where r.first_review_at <= r.opened_at + interval '24 hours')",
+}, [], ['week', 'month'], {
+    'code_review_within_24h_rate': ['reviewed', 'opened', {'window_days': 1}],
+}) }}
+union all
+{{ metrics_of('merged', series, 'pull_requests', {
+    'cycles': 'sum(r.review_cycles)', 'merged': 'count(r.review_cycles)',
+}, [], ['week', 'month'], {
+    'review_cycles_per_pr': ['cycles', 'merged'],
+}) }}
+union all
+select * from ({{ metric_rows('code_figures', {
+    'test_coverage': ['test_coverage', none, {'null_reason': "'source_missing'"}],
+    'code_duplication': ['duplication', none, {'null_reason': "'source_missing'"}],
+    'technical_debt_ratio': ['technical_debt', none, {'null_reason': "'source_missing'"}],
+    'critical_vulnerabilities': ['critical_vulnerabilities', none, {'null_reason': "'source_missing'"}],
+    'high_vulnerabilities': ['high_vulnerabilities', none, {'null_reason': "'source_missing'"}],
+}) }}) as code_rows

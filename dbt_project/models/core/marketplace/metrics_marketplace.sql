@@ -1,0 +1,137 @@
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Bookings, what they bring, tutors, reviews, packages.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+) }}
+{% set grains = ['day', 'week', 'month', 'quarter'] %}
+{% set series = ref('series_marketplace') %}
+
+with bookings as (
+    select * from {{ ref('fct_bookings') }}
+),
+
+requested as (
+    select
+        *,
+        requested_at as happened_at
+    from bookings
+),
+
+confirmed as (
+    select
+        *,
+        confirmed_at as happened_at
+    from bookings
+    where confirmed_at is not null
+),
+
+completed as (
+    select
+        *,
+        completed_at as happened_at
+    from bookings
+    where completed_at is not null
+),
+
+reviews as (
+    select
+        *,
+        created_at as happened_at
+    from {{ ref('stg_reviews') }}
+    where {{ at_or_after_affected('created_at') }}
+),
+
+applicants as (
+    select
+        *,
+        applied_at as happened_at
+    from {{ ref('stg_tutor_applications') }}
+    where {{ at_or_after_affected('applied_at') }}
+),
+
+purchases as (
+    select
+        *,
+        purchased_at as happened_at
+    from {{ ref('stg_package_purchases') }}
+    where {{ at_or_after_affected('purchased_at') }}
+),
+
+bought as (
+    {{ cube('purchases', {'buyers': 'count(distinct r.account_id)'}, [], ['month']) }}
+),
+
+buying as (
+    select
+        p.grain,
+        p.period_start,
+        p.period_end,
+        begun.application,
+        begun.segment,
+        begun.segment_value,
+        bought.buyers,
+        active.active_accounts
+    from {{ series }} as begun
+    inner join ({{ periods_to_build(['month']) }}) as p on p.period_end > begun.first_at
+    left join bought
+        on p.grain = bought.grain
+        and p.period_start = bought.period_start
+        and begun.application = bought.application
+    left join {{ ref('active_by_period') }} as active
+        on p.grain = active.grain
+        and p.period_start = active.period_start
+        and begun.application = active.application
+        and active.segment = ''
+    where begun.fact = 'purchases'
+)
+
+{{ metrics_of('requested', series, 'bookings', {
+    'requests': 'count(*)',
+    'confirmed': 'count(r.confirmed_at)',
+    'messages': 'sum(r.messages)',
+}, ['country'], grains, {
+    'bookings': ['requests', none],
+    'booking_conversion_rate': ['confirmed', 'requests'],
+    'messages_per_booking': ['messages', 'requests'],
+}) }}
+union all
+{{ metrics_of('confirmed', series, 'bookings', {
+    'confirmations': 'count(*)',
+    'completed': 'count(r.completed_at)',
+    'cancelled': 'count(r.cancelled_at)',
+    'gmv': 'sum(case when r.cancelled_at is null then r.price_reporting else 0 end)',
+    'commission': 'sum(case when r.cancelled_at is null then r.commission_reporting else 0 end)',
+}, ['country'], grains, {
+    'session_completion_rate': ['completed', 'confirmations'],
+    'booking_cancellation_rate': ['cancelled', 'confirmations'],
+    'gmv': ['gmv', none],
+    'marketplace_net_revenue': ['commission', none],
+}) }}
+union all
+{{ metrics_of('completed', series, 'bookings', {
+    'completions': 'count(*)',
+    'tutors': 'count(distinct r.tutor_id)',
+    'learners': 'count(distinct r.student_id)',
+    'reviewed': 'count(r.first_reviewed_at)',
+    'captured_price': "sum(r.price_reporting) filter (where r.payment_state = 'captured')",
+    'captured': "count(*) filter (where r.payment_state = 'captured')",
+}, [], ['week', 'month'], {
+    'weekly_active_learners': ['learners', none],
+    'weekly_active_tutors': ['tutors', none],
+    'completed_sessions_per_tutor': ['completions', 'tutors'],
+    'review_rate': ['reviewed', 'completions'],
+    'average_session_value': ['captured_price', 'captured'],
+}) }}
+union all
+{{ metrics_of('reviews', series, 'reviews', {'rating': 'sum(r.rating)', 'reviews': 'count(*)'}, [], ['week', 'month'], {
+    'average_rating': ['rating', 'reviews'],
+}) }}
+union all
+{{ metrics_of('applicants', series, 'applicants', {
+    'applications': 'count(*)',
+    'approved': 'count(r.approved_at)',
+}, [], ['week', 'month'], {
+    'tutor_approval_rate': ['approved', 'applications'],
+}) }}
+union all
+select * from ({{ metric_rows('buying', {'package_purchase_rate': ['buyers', 'coalesce(active_accounts, 0)']}) }}) as buying_rows

@@ -1,0 +1,29 @@
+-- Grain: fact, application, segment, segment_value. When each series of the marketplace metrics begins.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['fact', 'application', 'segment', 'segment_value'], touches=['first_at']
+) }}
+
+with bookings as (
+    select * from {{ ref('fct_bookings') }}
+),
+
+reviews as (
+    select * from {{ ref('stg_reviews') }}
+),
+
+purchases as (
+    select * from {{ ref('stg_package_purchases') }}
+),
+
+applicants as (
+    select * from {{ ref('stg_tutor_applications') }}
+)
+
+{{ series_of('bookings', 'bookings', ['country'], 'requested_at') }}
+union all
+{{ series_of('reviews', 'reviews', [], 'created_at') }}
+union all
+{{ series_of('purchases', 'purchases', [], 'purchased_at') }}
+union all
+{{ series_of('applicants', 'applicants', [], 'applied_at') }}

@@ -1,0 +1,83 @@
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. What people say when they are asked.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+) }}
+{% set series = ref('series_satisfaction') %}
+
+with surveys as (
+    select * from {{ ref('surveys') }}
+),
+
+answers as (
+    select
+        *,
+        responded_at as happened_at
+    from surveys
+    where score is not null
+),
+
+nps as (
+    select * from answers
+    where survey = 'nps' and question is null
+),
+
+csat as (
+    select * from answers
+    where survey = 'csat' and question is null
+),
+
+csat_sent as (
+    select
+        *,
+        sent_at as happened_at
+    from surveys
+    where survey = 'csat' and question is null
+),
+
+-- the overall score is the total's, a question's its own
+creator_answers as (
+    select * from answers
+    where survey = 'creator_satisfaction'
+),
+
+begun as (
+    select * from {{ series }}
+    where fact = 'creator_satisfaction'
+),
+
+creator_scores as (
+    {{ cube('creator_answers', {
+        'overall_score': 'sum(r.score) filter (where r.question is null)',
+        'overall_answers': 'count(*) filter (where r.question is null)',
+        'score': 'sum(r.score)',
+        'answers': 'count(*)',
+    }, ['question'], ['month', 'quarter']) }}
+),
+
+creator_complete as (
+    {{ filled('creator_scores', 'begun', ['overall_score', 'overall_answers', 'score', 'answers'], ['month', 'quarter']) }}
+)
+
+{{ metrics_of('nps', series, 'nps', {
+    'net_promoters': 'count(*) filter (where r.score >= 9) - count(*) filter (where r.score <= 6)',
+    'score': 'sum(r.score)',
+    'answers': 'count(*)',
+}, [], ['month', 'quarter'], {
+    'nps': ['100 * net_promoters', 'answers'],
+    'nps_mean_score': ['score', 'answers'],
+}) }}
+union all
+{{ metrics_of('csat', series, 'csat', {'score': 'sum(r.score)', 'answers': 'count(*)'}, ['channel'], ['day', 'week', 'month'], {
+    'csat': ['score', 'answers'],
+}) }}
+union all
+{{ metrics_of('csat_sent', series, 'csat', {'sent': 'count(*)', 'answered': 'count(r.score)'}, [], ['week', 'month'], {
+    'csat_response_rate': ['answered', 'sent'],
+}) }}
+union all
+select * from ({{ metric_rows('creator_complete', {
+    'creator_satisfaction': [
+        "case when segment = '' then overall_score else score end", "case when segment = '' then overall_answers else answers end"
+    ],
+}) }}) as creator_rows

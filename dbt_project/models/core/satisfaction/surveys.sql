@@ -1,0 +1,27 @@
+-- Grain: response_id. Surveys sent and answered, with the channel of the ticket they are about; drivers' scores have a question.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key='response_id', affected_by=['response_id'],
+    touches=['sent_at', 'responded_at'], indexes=[{'columns': ['response_id'], 'unique': true}]
+) }}
+
+with responses as (
+    select * from {{ ref('stg_survey_responses') }}
+    where {{ only_affected('response_id') }}
+),
+
+tickets as (
+    select * from {{ ref('stg_tickets') }}
+)
+
+select
+    responses.response_id,
+    responses.survey,
+    responses.application,
+    responses.question,
+    tickets.channel,
+    responses.sent_at,
+    responses.responded_at,
+    -- a score is known when it is given
+    case when responses.responded_at is not null then responses.score end as score
+from responses
+left join tickets on responses.ticket_id = tickets.ticket_id

@@ -1,0 +1,19 @@
+-- Grain: application, service, level, error_hour. Errors as the error tracker tells of them.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['application', 'service', 'level', 'error_hour'], affected_by=['error_hour'], touches=['error_hour'],
+    indexes=[{'columns': ['error_hour']}]
+) }}
+
+with errors as (
+    {{ rows_in_windows('stg_error_events', 'occurred_at', 'error_hour') }}
+)
+
+select
+    application,
+    coalesce(service, '(unknown)') as service,
+    level,
+    date_trunc('hour', occurred_at) as error_hour,
+    count(*) as errors
+from errors
+group by 1, 2, 3, 4

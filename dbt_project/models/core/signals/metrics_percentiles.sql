@@ -1,0 +1,92 @@
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Percentiles of durations, over raw rows.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+) }}
+{% set grains = ['hour', 'day', 'week', 'month'] %}
+{% set series = ref('series_signals') %}
+
+with requests as (
+    select
+        application,
+        duration_ms,
+        occurred_at as happened_at
+    from {{ ref('stg_api_requests') }}
+    where service = 'api' and {{ at_or_after_affected('occurred_at') }}
+),
+
+loads as (
+    select
+        application,
+        device,
+        page,
+        page_load_ms,
+        lcp_ms,
+        tti_ms,
+        occurred_at as happened_at
+    from {{ ref('stg_web_vitals') }}
+    where {{ at_or_after_affected('occurred_at') }}
+),
+
+-- the clock hour of the period that had the most requests, the earliest on a tie
+busiest as (
+    select distinct on (g.grain, g.period_start, peaks.application)
+        g.grain,
+        g.period_start,
+        peaks.application,
+        peaks.requests,
+        peaks.p95_ms
+    from {{ ref('request_peaks') }} as peaks
+    cross join lateral {{ grain_starts('peaks.request_hour', ['day', 'week', 'month']) }} as g (grain, period_start)
+    where {{ at_or_after_affected('peaks.request_hour') }} and {{ only_affected('g.grain, g.period_start') }}
+    order by g.grain, g.period_start, peaks.application, peaks.requests desc, peaks.request_hour
+),
+
+begun as (
+    select * from {{ series }}
+    where fact = 'api' and segment = ''
+),
+
+peak_hours as (
+    select
+        p.grain,
+        p.period_start,
+        p.period_end,
+        begun.application,
+        begun.segment,
+        begun.segment_value,
+        busiest.requests,
+        busiest.p95_ms
+    from begun
+    inner join ({{ periods_to_build(['day', 'week', 'month']) }}) as p on p.period_end > begun.first_at
+    left join busiest
+        on p.grain = busiest.grain
+        and p.period_start = busiest.period_start
+        and begun.application = busiest.application
+)
+
+{{ metrics_of('requests', series, 'api', {
+    'requests': 'count(*)',
+    'p50_ms': 'percentile_cont(0.5) within group (order by r.duration_ms)',
+    'p95_ms': 'percentile_cont(0.95) within group (order by r.duration_ms)',
+    'p99_ms': 'percentile_cont(0.99) within group (order by r.duration_ms)',
+}, [], grains, {
+    'api_response_time_p50': ['p50_ms', 'requests'],
+    'api_response_time_p95': ['p95_ms', 'requests'],
+    'api_response_time_p99': ['p99_ms', 'requests'],
+}) }}
+union all
+{{ metrics_of('loads', series, 'vitals', {
+    'page_loads': 'count(r.page_load_ms)',
+    'page_load_ms': 'percentile_cont(0.75) within group (order by r.page_load_ms)',
+    'lcp_loads': 'count(r.lcp_ms)',
+    'lcp_ms': 'percentile_cont(0.75) within group (order by r.lcp_ms)',
+    'tti_loads': 'count(r.tti_ms)',
+    'tti_ms': 'percentile_cont(0.75) within group (order by r.tti_ms)',
+}, ['device', 'page'], ['day', 'week', 'month'], {
+    'page_load_time': ['page_load_ms', 'page_loads'],
+    'lcp': ['lcp_ms', 'lcp_loads'],
+    'tti': ['tti_ms', 'tti_loads'],
+}) }}
+union all
+select * from ({{ metric_rows('peak_hours', {'peak_hour_response_time_p95': ['p95_ms', 'requests']}) }}) as peak_rows

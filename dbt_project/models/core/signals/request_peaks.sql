@@ -1,0 +1,20 @@
+-- Grain: application, request_hour. How many requests the service api had in a clock hour and their 95th percentile duration;
+-- application 'all' is the company.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['application', 'request_hour'], affected_by=['request_hour'], touches=['request_hour'],
+    indexes=[{'columns': ['request_hour']}]
+) }}
+
+with requests as (
+    {{ rows_in_windows('stg_api_requests', 'occurred_at', 'request_hour') }}
+)
+
+select
+    case when grouping(application) = 1 then 'all' else application end as application,
+    date_trunc('hour', occurred_at) as request_hour,
+    count(*) as requests,
+    percentile_cont(0.95) within group (order by duration_ms) as p95_ms
+from requests
+where service = 'api'
+group by grouping sets ((date_trunc('hour', occurred_at), application), (date_trunc('hour', occurred_at)))

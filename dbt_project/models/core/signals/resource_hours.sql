@@ -1,0 +1,24 @@
+-- Grain: application, resource, sampled_hour. How busy servers and databases were.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['application', 'resource', 'sampled_hour'], affected_by=['sampled_hour'], touches=['sampled_hour'],
+    indexes=[{'columns': ['sampled_hour']}]
+) }}
+
+with samples as (
+    {{ rows_in_windows('stg_resource_samples', 'sampled_at', 'sampled_hour') }}
+)
+
+select
+    application,
+    resource,
+    date_trunc('hour', sampled_at) as sampled_hour,
+    sum(cpu_percent) as cpu_percent,
+    count(cpu_percent) as cpu_samples,
+    sum(memory_percent) as memory_percent,
+    count(memory_percent) as memory_samples,
+    sum(network_latency_ms) as network_latency_ms,
+    count(network_latency_ms) as latency_samples,
+    max(concurrent_users) as concurrent_users
+from samples
+group by 1, 2, 3

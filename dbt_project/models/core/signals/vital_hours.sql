@@ -1,0 +1,22 @@
+-- Grain: application, device, page, load_hour. Page loads as browsers scored them.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected',
+    unique_key=['application', 'device', 'page', 'load_hour'], affected_by=['load_hour'], touches=['load_hour'],
+    indexes=[{'columns': ['load_hour']}]
+) }}
+
+with loads as (
+    {{ rows_in_windows('stg_web_vitals', 'occurred_at', 'load_hour') }}
+)
+
+select
+    application,
+    coalesce(device, '(unknown)') as device,
+    coalesce(page, '(unknown)') as page,
+    date_trunc('hour', occurred_at) as load_hour,
+    sum(lighthouse_score) as lighthouse_score,
+    count(lighthouse_score) as lighthouse_loads,
+    sum(accessibility_score) as accessibility_score,
+    count(accessibility_score) as accessibility_loads
+from loads
+group by 1, 2, 3, 4

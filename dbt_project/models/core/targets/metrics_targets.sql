@@ -1,0 +1,40 @@
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. The share of targets that were met.
+{{ config(
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+) }}
+
+-- due and judged; a target without a number is met while its zone is green
+with judged as (
+    select
+        periods.grain as own_grain,
+        periods.period_start,
+        periods.application,
+        periods.period_start as happened_at,
+        coalesce(periods.is_target_met, periods.zone = 'green') as is_met
+    from {{ ref('target_periods') }} as periods
+    inner join {{ ref('judged_targets') }} as targets on periods.target_id = targets.target_id
+    where periods.zone != 'unknown' and targets.due_at < periods.period_end
+),
+
+begun as (
+    {{ first_appearances('judged') }}
+),
+
+measured as (
+    select
+        r.own_grain as grain,
+        r.period_start,
+        {{ segment_columns([]) }},
+        count(*) filter (where r.is_met) as met,
+        count(*) as due
+    from judged as r
+    where {{ only_affected('r.own_grain, r.period_start') }}
+    group by {{ segment_sets([], 'r.own_grain, r.period_start') }}
+),
+
+complete as (
+    {{ filled('measured', 'begun', ['met', 'due'], ['week', 'month', 'quarter']) }}
+)
+
+{{ metric_rows('complete', {'targets_met_rate': ['met', 'due']}) }}

@@ -1,0 +1,99 @@
+-- Grain: experiment, variant, application. Visitors exposed to each variant (their first exposure decides), those that reached the
+-- goal afterwards, and how sure the difference from the control is: Wilson intervals of 95 % and a two-proportion z-test. The
+-- control is the variant of that name, else the first by name. Application 'all' is the company.
+{{ config(meta={'key': ['experiment', 'variant', 'application']}) }}
+
+with events as (
+    select
+        events.*,
+        coalesce(events.account_id, later.account_id, events.anonymous_id) as visitor_id
+    from {{ ref('experiment_events') }} as events
+    left join lateral (
+        select links.account_id
+        from {{ ref('identity_links') }} as links
+        where links.anonymous_id = events.anonymous_id
+            and links.last_at >= events.occurred_at
+            and events.account_id is null
+        order by greatest(links.first_at, events.occurred_at), links.account_id
+        limit 1
+    ) as later on true
+),
+
+exposures as (
+    select
+        scopes.application,
+        events.experiment,
+        events.visitor_id,
+        (array_agg(events.variant order by events.occurred_at, events.event_id))[1] as variant,
+        (array_agg(events.goal order by events.occurred_at, events.event_id))[1] as goal,
+        min(events.occurred_at) as exposed_at
+    from events
+    cross join lateral (values (events.application), ('all')) as scopes (application)
+    where events.event_name = 'experiment.exposed'
+    group by 1, 2, 3
+),
+
+goals as (
+    select
+        visitor_id,
+        event_name,
+        max(occurred_at) as last_at
+    from events
+    group by visitor_id, event_name
+),
+
+counted as (
+    select
+        exposures.experiment,
+        exposures.variant,
+        exposures.application,
+        count(*) as exposed,
+        count(*) filter (where goals.last_at > exposures.exposed_at) as converted
+    from exposures
+    left join goals on exposures.visitor_id = goals.visitor_id and exposures.goal = goals.event_name
+    group by 1, 2, 3
+),
+
+controls as (
+    select distinct on (experiment, application)
+        experiment,
+        application,
+        variant,
+        exposed,
+        converted
+    from counted
+    order by experiment, application, variant != 'control', variant
+),
+
+compared as (
+    select
+        counted.*,
+        controls.variant as control,
+        counted.converted::double precision / counted.exposed as share,
+        controls.converted::double precision / controls.exposed as control_share,
+        (counted.converted + controls.converted)::double precision / (counted.exposed + controls.exposed) as pooled,
+        controls.exposed as control_exposed,
+        1.959963984540054::double precision as z
+    from counted
+    inner join controls on counted.experiment = controls.experiment and counted.application = controls.application
+)
+
+select
+    experiment,
+    variant,
+    application,
+    control,
+    exposed,
+    converted,
+    round((100 * share)::numeric, 6) as conversion_percent,
+    case when variant != control and control_share > 0 then round((100 * (share / control_share - 1))::numeric, 6) end as uplift_percent,
+    case
+        when variant != control and pooled > 0 and pooled < 1 then round(erfc(
+            abs(share - control_share) / sqrt(pooled * (1 - pooled) * (1.0 / exposed + 1.0 / control_exposed)) / sqrt(2::double precision)
+        )::numeric, 9)
+    end as p_value,
+    round((100 * (share + z * z / (2 * exposed) - z * sqrt(share * (1 - share) / exposed + z * z / (4 * exposed::double precision * exposed)))
+        / (1 + z * z / exposed))::numeric, 6) as conversion_percent_low,
+    round((100 * (share + z * z / (2 * exposed) + z * sqrt(share * (1 - share) / exposed + z * z / (4 * exposed::double precision * exposed)))
+        / (1 + z * z / exposed))::numeric, 6) as conversion_percent_high
+from compared

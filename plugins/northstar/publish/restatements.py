@@ -1,0 +1,108 @@
+"""`marts.metric_restatements`: every published value of a complete period that a later run changed, and why.
+
+It is a record of publications, so it only grows: a rollback takes nothing out of it.
+"""
+
+import json
+
+from psycopg import sql
+
+from northstar.publish.catalogue import Mart
+from northstar.settings import Settings
+
+COLUMNS = {
+    "metric_id": ("text not null", "the metric"),
+    "grain": ("text not null", "hour, day, week, month or quarter"),
+    "period_start": ("timestamptz not null", "the complete period whose value changed"),
+    "application": ("text not null", "the company's product; 'all' is the company"),
+    "segment": ("text not null", "the segment; '' is the whole"),
+    "segment_value": ("text not null", "the segment's value"),
+    "old_value": ("numeric", "as published before; null where it had none"),
+    "new_value": ("numeric", "as published now; null where it has none any more"),
+    "old_version": ("bigint not null", "the version that wrote the row with the old value"),
+    "new_version": ("bigint not null", "the version that changed it"),
+    "reason": ("text not null", "late_rows, correction (a row was replaced) or definition (models or rules changed)"),
+}
+KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
+
+
+def ensure_restatements(connection) -> None:
+    """Make the table, described, where it is missing."""
+    if connection.execute("select to_regclass('marts.metric_restatements') as t").fetchone()["t"] is not None:
+        return
+    columns = ", ".join(f"{name} {kind}" for name, (kind, _) in COLUMNS.items())
+    connection.execute(
+        f"create table marts.metric_restatements ({columns}, primary key ({', '.join(KEY)}, new_version))"
+    )
+    connection.execute(
+        "comment on table marts.metric_restatements is 'Published values of complete periods that a later run changed.'"
+    )
+    for name, (_, about) in COLUMNS.items():
+        connection.execute(
+            sql.SQL("comment on column marts.metric_restatements.{} is {}").format(
+                sql.Identifier(name), sql.Literal(about)
+            )
+        )
+
+
+def record_restatements(connection, settings: Settings, mart: Mart, version: int, is_redefined: bool) -> int:
+    """Compare the rows that the merge of metric_values is about to take away with those it brings (temp tables removed, added).
+
+    is_redefined: the models or rules are not those of the last version. Returns how many values were restated.
+    """
+    key = ", ".join(KEY)
+    connection.execute("drop table if exists pg_temp.restated")
+    found = connection.execute(
+        f"create temp table restated on commit drop as select {key}, removed.value as old_value, added.value as new_value, "
+        "published._version as old_version, removed.period_start + case removed.grain when 'quarter' then interval '3 months' "
+        "else ('1 ' || removed.grain)::interval end as period_end "
+        f"from removed join marts.metric_values as published using ({key}) left join added using ({key}) "
+        "where removed.is_complete and removed.value is distinct from added.value"
+    ).rowcount
+    if not found:
+        return 0
+    _lineage(connection, settings, mart)
+    hits = (
+        "exists (select 1 from lineage join core.changed_hours as h using (entity) where lineage.metric_id = r.metric_id "
+        "and h.kind = '{kind}' and h.changed_hour < r.period_end{within})"
+    )
+    within = " and h.changed_hour >= r.period_start"
+    connection.execute(
+        f"insert into marts.metric_restatements select {key}, old_value, new_value, old_version, %s, "
+        f"case when %s then 'definition' when {hits.format(kind='correction', within=within)} then 'correction' "
+        f"when {hits.format(kind='late_rows', within=within)} then 'late_rows' "
+        f"when {hits.format(kind='correction', within='')} then 'correction' else 'late_rows' end from restated as r",
+        [version, is_redefined],
+    )
+    return found
+
+
+def _lineage(connection, settings: Settings, mart: Mart) -> None:
+    """Temp table lineage (metric_id, entity): the landed entities that each restated metric is made of."""
+    from northstar.job import dbt_target
+
+    manifest = json.loads((dbt_target(settings) / "manifest.json").read_text())
+    relations = {
+        (n["schema"], n["alias"]): name for name, n in manifest["nodes"].items() if n["resource_type"] == "model"
+    }
+    connection.execute("create temp table lineage (metric_id text, entity text) on commit drop")
+    for part in mart.parts:
+        entities = sorted(_sources(manifest["parent_map"], relations[part]))
+        connection.execute(
+            sql.SQL("insert into lineage select m.metric_id, e.entity from (select distinct metric_id from {} "
+                    "where metric_id in (select metric_id from restated)) as m cross join unnest(%s::text[]) as e (entity)"
+                    ).format(sql.Identifier(*part)),
+            [entities],
+        )  # fmt: skip
+
+
+def _sources(parents: dict, node: str) -> set:
+    found, seen, queue = set(), set(), [node]
+    while queue:
+        for parent in parents.get(queue.pop(), []):
+            if parent.startswith("source."):
+                found.add(parent.rsplit(".", 1)[1])
+            elif parent not in seen:
+                seen.add(parent)
+                queue.append(parent)
+    return found
