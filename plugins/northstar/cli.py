@@ -164,7 +164,14 @@ def _simulate(arguments) -> None:
     from northstar.simulator import simulate
 
     options = {"applications": tuple(arguments.applications)} if arguments.applications else {}
-    simulate(arguments.out, seed=arguments.seed, months=arguments.months, accounts=arguments.accounts, **options)
+    simulate(
+        arguments.out,
+        with_truth=True,
+        seed=arguments.seed,
+        months=arguments.months,
+        accounts=arguments.accounts,
+        **options,
+    )
     print(f"the company's source files are in {arguments.out}")
 
 

@@ -44,14 +44,16 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         ensure_restatements(connection)
         last = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
         version = (last or 0) + 1
-        compare_all = run["is_full"] or _was_restored(connection, last)
+        before = connection.execute("select * from marts.publications where published_version = %s", [last]).fetchone()
+        compare_all = run["is_full"] or (before is not None and before["restores_version"] is not None)
         changed, counts = 0, {}
         for mart in published:
             started = time.monotonic()
             _ensure_tables(connection, mart)
             note = None
-            if mart.name == "metric_values" and last:
-                is_redefined = _code_of(connection, last) != run["code_version"]
+            if mart.name == "metric_values" and last and run["as_of"] >= before["as_of"]:
+                # a run for an earlier time shows another time, it restates nothing
+                is_redefined = before["code_version"] != run["code_version"]
                 note = partial(record_restatements, connection, settings, mart, version, is_redefined)
             rows = _merge(connection, mart, version, compare_all or not mart.is_logged, note)
             counts[mart.name] = connection.execute(
@@ -121,19 +123,6 @@ def _passed_checks(connection, run_id: int) -> dict:
     if not checks["run"]:
         raise NorthstarError(f"run {run_id} was not audited; only an audited candidate is published")
     return checks
-
-
-def _was_restored(connection, last: int | None) -> bool:
-    row = connection.execute(
-        "select restores_version from marts.publications where published_version = %s", [last]
-    ).fetchone()
-    return row is not None and row["restores_version"] is not None
-
-
-def _code_of(connection, version: int) -> str | None:
-    return connection.execute(
-        "select code_version from marts.publications where published_version = %s", [version]
-    ).fetchone()["code_version"]
 
 
 def _columns(connection, schema: str, name: str) -> dict:
@@ -239,6 +228,8 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -
                 table=sql.Identifier(table), one=one, other=other
             )
         )
+        # without statistics the joins on the key are planned as if it were empty
+        connection.execute(sql.SQL("analyze {}").format(sql.Identifier(table)))
     if note:
         note()
     removed = connection.execute(

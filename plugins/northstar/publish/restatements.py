@@ -61,39 +61,43 @@ def record_restatements(connection, settings: Settings, mart: Mart, version: int
     ).rowcount
     if not found:
         return 0
-    _lineage(connection, settings, mart)
-    hits = (
-        "exists (select 1 from lineage join core.changed_hours as h using (entity) where lineage.metric_id = r.metric_id "
-        "and h.kind = '{kind}' and h.changed_hour < r.period_end{within})"
+    _causes(connection, settings, mart)
+    cause = (
+        "exists (select 1 from causes as c where c.metric_id = r.metric_id and c.kind = '{kind}' "
+        "and c.changed_hour < r.period_end{within})"
     )
-    within = " and h.changed_hour >= r.period_start"
+    within = " and c.changed_hour >= r.period_start"
     connection.execute(
         f"insert into marts.metric_restatements select {key}, old_value, new_value, old_version, %s, "
-        f"case when %s then 'definition' when {hits.format(kind='correction', within=within)} then 'correction' "
-        f"when {hits.format(kind='late_rows', within=within)} then 'late_rows' "
-        f"when {hits.format(kind='correction', within='')} then 'correction' else 'late_rows' end from restated as r",
+        f"case when %s then 'definition' when {cause.format(kind='correction', within=within)} then 'correction' "
+        f"when {cause.format(kind='late_rows', within=within)} then 'late_rows' "
+        f"when {cause.format(kind='correction', within='')} then 'correction' else 'late_rows' end from restated as r",
         [version, is_redefined],
     )
     return found
 
 
-def _lineage(connection, settings: Settings, mart: Mart) -> None:
-    """Temp table lineage (metric_id, entity): the landed entities that each restated metric is made of."""
+def _causes(connection, settings: Settings, mart: Mart) -> None:
+    """Temp table causes (metric_id, kind, changed_hour): what changed in the landed entities that restated metrics are made of."""
     from northstar.job import dbt_target
 
     manifest = json.loads((dbt_target(settings) / "manifest.json").read_text())
     relations = {
         (n["schema"], n["alias"]): name for name, n in manifest["nodes"].items() if n["resource_type"] == "model"
     }
-    connection.execute("create temp table lineage (metric_id text, entity text) on commit drop")
+    connection.execute("drop table if exists pg_temp.causes")
+    connection.execute("create temp table causes (metric_id text, kind text, changed_hour timestamptz) on commit drop")
     for part in mart.parts:
         entities = sorted(_sources(manifest["parent_map"], relations[part]))
         connection.execute(
-            sql.SQL("insert into lineage select m.metric_id, e.entity from (select distinct metric_id from {} "
-                    "where metric_id in (select metric_id from restated)) as m cross join unnest(%s::text[]) as e (entity)"
+            sql.SQL("insert into causes select m.metric_id, h.kind, h.changed_hour from (select distinct metric_id from {} "
+                    "where metric_id in (select metric_id from restated)) as m cross join "
+                    "(select distinct kind, changed_hour from core.changed_hours where entity = any(%s)) as h"
                     ).format(sql.Identifier(*part)),
             [entities],
         )  # fmt: skip
+    connection.execute("create index on causes (metric_id, kind, changed_hour)")
+    connection.execute("analyze causes")
 
 
 def _sources(parents: dict, node: str) -> set:

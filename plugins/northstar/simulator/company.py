@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from northstar.simulator import operations
+from northstar.simulator.books import truth
 from northstar.simulator.times import instants, moments_from
 from northstar.simulator.writing import write_entity
 
@@ -62,34 +63,47 @@ class Company:
         return np.random.default_rng([self.seed, *area.encode()])
 
 
-def simulate(
-    out: Path,
+def live(
     seed: int = 1,
     months: int = 12,
     accounts: int = 2000,
     applications: tuple = tuple(ACCOUNT_TYPES),
     end: datetime = END,
-) -> None:
-    """Write the company's source files below `out`, one folder for each entity, and `_simulation.json` beside them.
+    monitored_days: int = 60,
+) -> Company:
+    """A company with its source tables, none of their rows flawed yet.
 
-    accounts: people who register within `months` months before `end`, over all applications. Machines are monitored in the
-    last 60 days.
+    accounts: people who register within `months` months before `end`, over all applications. monitored_days: how far back
+    machines were watched.
     """
     first_month = (end.year * 12 + end.month - 1) - months
     start = datetime(first_month // 12, first_month % 12 + 1, 1, tzinfo=UTC)
-    company = Company(seed, start, end, applications)
+    company = Company(seed, start, end, applications, monitored_days)
     _people(company, accounts)
     for generate in (
         _rates, _subscriptions, _payments, _conversations, operations.creators, operations.experiments, _events, _support,
-        _market, operations.marketplace, operations.surveys, operations.machines, operations.makers, _flaws,
+        _market, operations.marketplace, operations.surveys, operations.machines, operations.makers,
     ):  # fmt: skip
         generate(company)
-    out = Path(out)
+    return company
+
+
+def simulate(out: Path, with_truth: bool = False, **life) -> None:
+    """Write a company's source files below `out`, one folder for each entity, with flaws, and `_simulation.json` beside them.
+
+    with_truth: also `truth.parquet`, what its own books say of its metrics at `end` (northstar.simulator.books). life: as for `live`.
+    """
+    company, out = live(**life), Path(out)
+    lines = truth(company.tables, company.end) if with_truth else None
+    _flaws(company)
     for entity, table in company.tables.items():
         write_entity(out / entity, entity, table)
-    summary = {"seed": seed, "start": start.isoformat(), "end": end.isoformat(), "flaws": company.tables["events"].attrs["flaws"],
+    summary = {"seed": company.seed, "start": company.start.isoformat(), "end": company.end.isoformat(),
+               "flaws": company.tables["events"].attrs["flaws"],
                "rows": {entity: len(table) for entity, table in company.tables.items()}}  # fmt: skip
     (out / "_simulation.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    if lines is not None:
+        lines.to_parquet(out / "truth.parquet", index=False)
 
 
 def _people(company: Company, count: int) -> None:
@@ -193,10 +207,13 @@ def _subscriptions(company: Company) -> None:
                 "is_metered": False, "status": status, "cancel_reason": reason, "valid_from": since, "valid_to": until,
                 "updated_at": until or since,
             })  # fmt: skip
-    company.tables["subscriptions"] = pd.DataFrame(rows)
+    if rows:
+        company.tables["subscriptions"] = pd.DataFrame(rows)
 
 
 def _payments(company: Company) -> None:
+    if "subscriptions" not in company.tables:
+        return
     random, charges = company.random("payments"), []
     end, countries = (
         pd.Timestamp(company.end),
@@ -223,6 +240,8 @@ def _payments(company: Company) -> None:
                 if not failed or when >= end:
                     break
             due += timedelta(days=365 if row.billing_interval == "year" else 30)
+    if not charges:
+        return
     charges = pd.DataFrame(charges)
     paid = charges[charges.status == "succeeded"]
     back = paid[random.random(len(paid)) < 0.025].copy()
@@ -403,6 +422,9 @@ def _support(company: Company) -> None:
                     now += timedelta(seconds=int(random.exponential(speed * 36000)) + 60)
                     story.append(("solved", "agent", now))
         story = [s for s in story if s[2] < end]
+        if status == "solved":
+            ends = [s for s in story if s[0] in ("solved", "reopened")]
+            status = "solved" if ends and max(ends, key=lambda s: s[2])[0] == "solved" else "open"
         tickets.append({
             "ticket_id": ticket, "account_id": person.account_id, "application": person.application,
             "channel": str(random.choice(["email", "chat", "web"])), "category": str(random.choice(["billing", "bug", "how_to", "account"])),
@@ -413,6 +435,14 @@ def _support(company: Company) -> None:
             {"ticket_id": ticket, "event_type": kind, "actor_type": actor, "occurred_at": at}
             for kind, actor, at in story
         ]
+    visits, span = len(people) * 2, (company.end - company.start).total_seconds()
+    company.tables["help_center_visits"] = pd.DataFrame({
+        "visit_id": [f"hv_{i:06d}" for i in range(visits)],
+        "application": random.choice(np.array(company.applications, dtype=object), visits),
+        "occurred_at": moments_from(company.start, span * random.random(visits) ** 0.6), "led_to_ticket": random.random(visits) < 0.2,
+    })  # fmt: skip
+    if not tickets:
+        return
     company.tables["tickets"] = pd.DataFrame(tickets)
     events = pd.DataFrame(events)
     events.insert(0, "ticket_event_id", [f"te_{i:07d}" for i in range(len(events))])
@@ -433,12 +463,6 @@ def _support(company: Company) -> None:
     table[["sent_at", "responded_at", "updated_at"]] = table[["sent_at", "responded_at", "updated_at"]].apply(
         lambda c: pd.to_datetime(c, utc=True)
     )
-    visits, span = len(people) * 2, (company.end - company.start).total_seconds()
-    company.tables["help_center_visits"] = pd.DataFrame({
-        "visit_id": [f"hv_{i:06d}" for i in range(visits)],
-        "application": random.choice(np.array(company.applications, dtype=object), visits),
-        "occurred_at": moments_from(company.start, span * random.random(visits) ** 0.6), "led_to_ticket": random.random(visits) < 0.2,
-    })  # fmt: skip
 
 
 def _market(company: Company) -> None:

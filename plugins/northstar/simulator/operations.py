@@ -195,8 +195,9 @@ def experiments(company) -> None:
 def surveys(company) -> None:
     """NPS, CSAT and creator surveys: sent to many, answered by some."""
     random, people = company.random("surveys"), company.people
-    tickets = company.tables["tickets"]
-    parts = []
+    tickets = company.tables["tickets"].ticket_id.to_numpy() if "tickets" in company.tables else np.array([None])
+    parts = [company.tables["survey_responses"]] if "survey_responses" in company.tables else []
+    count = len(parts)
     for survey, scores, odds, share, answer in (
         ("nps", range(11), [0.02, 0.01, 0.02, 0.02, 0.03, 0.05, 0.07, 0.13, 0.2, 0.25, 0.2], 0.5, 0.4),
         ("csat", range(1, 6), [0.02, 0.04, 0.1, 0.34, 0.5], 0.7, 0.3),
@@ -212,7 +213,7 @@ def surveys(company) -> None:
         responded = sent + (random.exponential(40000, len(who))).astype("timedelta64[s]")
         answered = random.random(len(who)) < answer
         questions = np.array([None, "earnings", "tools"], dtype=object)
-        about = tickets.ticket_id.to_numpy()[random.integers(0, len(tickets), len(who))]
+        about = tickets[random.integers(0, len(tickets), len(who))]
         parts.append(pd.DataFrame({
             "survey": survey, "account_id": asked.account_id.to_numpy()[who], "application": asked.application.to_numpy()[who],
             "ticket_id": np.where((survey == "csat") & (random.random(len(who)) < 0.6), about, None),
@@ -221,9 +222,9 @@ def surveys(company) -> None:
             "comment": None, "sent_at": moments(sent), "responded_at": moments(responded).where(answered),
             "updated_at": moments(responded).where(answered, moments(sent)),
         }))  # fmt: skip
-    new = pd.concat(parts, ignore_index=True)
+    new = pd.concat(parts[count:], ignore_index=True)
     new.insert(0, "response_id", [f"sv_{i:06d}" for i in range(len(new))])
-    company.tables["survey_responses"] = pd.concat([company.tables["survey_responses"], new], ignore_index=True)
+    company.tables["survey_responses"] = pd.concat([*parts[:count], new], ignore_index=True)
 
 
 def machines(company) -> None:

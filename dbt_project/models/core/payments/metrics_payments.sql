@@ -27,13 +27,27 @@ measured as (
 
 complete as (
     {{ filled('measured', 'series', measures) }}
+),
+
+-- a failure code's rate is its share of all attempts: among its own every one failed
+wide as (
+    select
+        complete.*,
+        case when complete.segment = 'failure_code' then totals.succeeded + totals.failed else complete.succeeded + complete.failed end
+            as attempts
+    from complete
+    left join measured as totals
+        on complete.grain = totals.grain
+        and complete.period_start = totals.period_start
+        and complete.application = totals.application
+        and totals.segment = ''
 )
 
-{{ metric_rows('complete', {
+{{ metric_rows('wide', {
     'cash_collected': ['coalesce(charged, 0) - coalesce(refunded, 0)', none],
     'refund_rate': ['refunded', 'charged'],
     'payment_success_rate': ['succeeded', 'succeeded + failed'],
-    'payment_failure_rate': ['failed', 'succeeded + failed'],
+    'payment_failure_rate': ['failed', 'attempts'],
     'payment_recovery_rate': ['recovered', 'failed_first'],
     'payment_retries': ['retries', none],
 }) }}

@@ -1,0 +1,123 @@
+"""The marts against the companies' own books: every line of the truth, to the cent, and no mart row that the books do not have."""
+
+import random
+from decimal import Decimal
+from fractions import Fraction
+from math import floor
+
+import pandas as pd
+import pytest
+
+from northstar.simulator.books import truth
+from northstar.simulator.company import ACCOUNT_TYPES, live
+from northstar.simulator.writing import write_entity
+from tests.support import empty, run, select, utc
+
+END = utc("2026-03-01T00:00:00")
+KEY = ["metric_id", "period_start", "application", "segment", "segment_value"]
+
+
+def differences(lines: pd.DataFrame, settings, scopes: str = "true") -> list[str]:
+    """What the books and metric_values do not agree on, as text."""
+    metrics = {r["metric_id"]: r for r in select(settings, "select metric_id, unit, kind from metrics")}
+    told = {tuple(row[c] for c in KEY): row for row in lines.to_dict("records")}
+    published = {
+        tuple(row[c] for c in KEY): row
+        for row in select(settings, f"select * from metric_values where grain = 'month' and metric_id = any(%s) and {scopes}",
+                          sorted(set(lines.metric_id)))
+    }  # fmt: skip
+    found = []
+    for key, line in told.items():
+        row = published.get(key)
+        if row is None:
+            found.append(f"{key}: the books have {line['numerator']} / {line['denominator']}, the mart has no row")
+            continue
+        exact = {name: None if line[name] is None else Fraction(line[name]) for name in ("numerator", "denominator")}
+        if not agree(metrics[key[0]], exact["numerator"], exact["denominator"], row):
+            found.append(
+                f"{key}: {exact} in the books, {row['numerator']} / {row['denominator']} = {row['value']} in the mart"
+            )
+    for key, row in published.items():
+        if key not in told and row["value"]:
+            found.append(f"{key}: the mart has {row['numerator']} / {row['denominator']}, the books have no line")
+    return found
+
+
+def agree(metric: dict, numerator: Fraction, denominator: Fraction | None, row: dict) -> bool:
+    """Counts are equal, money is equal to the cent, everything else to 1e-9."""
+    if row["numerator"] is None or (denominator is not None and not close(denominator, row["denominator"])):
+        return False
+    if metric["unit"] == "count":
+        return numerator == row["numerator"] == row["value"]
+    if not close(numerator, row["numerator"]):
+        return False
+    is_divided = metric["kind"] in ("ratio", "mean")
+    if is_divided and denominator == 0:
+        return row["value"] is None
+    value = numerator / denominator if is_divided else numerator
+    if metric["kind"] == "ratio" and metric["unit"] == "percent":
+        value *= 100
+    if metric["unit"] == "money":
+        cents = floor(abs(value) * 100 + Fraction(1, 2)) * (1 if value >= 0 else -1)
+        return cents == row["value"] * 100
+    return close(value, row["value"])
+
+
+def close(exact: Fraction, published: Decimal) -> bool:
+    return abs(exact - Fraction(published)) <= Fraction(1, 10**9) * max(1, abs(exact))
+
+
+def test_the_small_company_is_as_its_books_say(built):
+    company = live(seed=7, months=3, accounts=120, applications=("web", "coaching", "tutoring"), end=END)
+    lines = truth(company.tables, END)
+    assert lines.metric_id.nunique() > 100
+    found = differences(lines, built)
+    assert not found, f"{len(found)} differences:\n" + "\n".join(found[:30])
+
+
+COMPANIES = 25
+SHARED = {"plan_id", "sprint"}
+
+
+def random_companies(seed: int) -> dict:
+    """The tables of 25 small companies of all kinds, side by side: their ids and applications carry the company's number."""
+    chance, parts, rates = random.Random(seed), {}, None
+    for number in range(COMPANIES):
+        applications = tuple(sorted(chance.sample(sorted(ACCOUNT_TYPES), chance.randint(1, 2))))
+        company = live(seed=seed * 1000 + number, months=2 if number == 0 else 1, accounts=chance.randint(12, 45),
+                       applications=applications, end=END, monitored_days=chance.randint(2, 6))  # fmt: skip
+        rates = company.tables["fx_rates"] if rates is None else rates
+        for entity, table in company.tables.items():
+            if entity != "fx_rates":
+                parts.setdefault(entity, []).append(numbered(table, f"c{number:02d}_"))
+    return {entity: pd.concat(tables, ignore_index=True) for entity, tables in parts.items()} | {"fx_rates": rates}
+
+
+def numbered(table: pd.DataFrame, prefix: str) -> pd.DataFrame:
+    table = table.copy()
+    for column in table.columns:
+        named = column in ("service", "resource") and table[column].astype(str).str.contains("_").any()
+        if column in ("application", "package") or named or (column.endswith("_id") and column not in SHARED):
+            table[column] = [prefix + v if isinstance(v, str) else None for v in table[column]]
+    return table
+
+
+PAST = utc("2026-02-17T13:30:00")
+
+
+@pytest.mark.timeout(600)
+def test_25_random_companies_are_as_their_books_say(warehouse, tmp_path):
+    tables = random_companies(seed=3)
+    lines = truth(tables, END)
+    empty(warehouse)
+    for entity, table in tables.items():
+        write_entity(tmp_path / entity, entity, table)
+    run(warehouse, tmp_path, END)
+    found = differences(lines, warehouse)
+    assert len(lines) > 10_000
+    assert not found, f"{len(found)} differences:\n" + "\n".join(found[:30])
+    # the same rows at an earlier time: what was not known then is not in either
+    lines = truth(tables, PAST)
+    run(warehouse, tmp_path, PAST)
+    found = differences(lines, warehouse)
+    assert not found, f"{len(found)} differences at {PAST}:\n" + "\n".join(found[:30])
