@@ -1,0 +1,130 @@
+"""Breaks each rule of the semantics in a copy of the models, one at a time, and looks which test notices.
+
+`python -m benchmarks.mutations [FROM [TO]]` writes docs/mutations.md when all were tried. A mutation is noticed by, in this order: dbt's unit
+tests; a run on 25 random companies, which fails or differs from their own books, now or at an earlier time; the ledgers and
+rules of tests/models.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from contextlib import redirect_stdout
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import yaml
+
+from northstar import embedded, job
+from northstar.errors import NorthstarError
+from northstar.quality import start_worker
+from northstar.settings import ROOT, load_settings
+from northstar.simulator.books import truth
+from northstar.simulator.writing import write_entity
+from northstar.warehouse import bootstrap
+from tests.properties.test_books import END, PAST, differences, random_companies
+
+MUTATIONS = Path(__file__).with_suffix(".yml")
+PARTS = ("dbt_project", "expectations", "plugins", "tests", "pyproject.toml")
+
+
+def unit_tests(settings) -> str | None:
+    """The name of the first unit test that fails."""
+    os.environ.update(job.dbt_env(settings))
+    from dbt.cli.main import dbtRunner
+
+    with redirect_stdout(StringIO()):
+        result = dbtRunner().invoke(["test", "--select", "test_type:unit", "--quiet"])
+    if result.exception:
+        return "dbt refuses the project"
+    failed = [r.node.name for r in result.result.results if r.status != "pass"]
+    return f"unit test {failed[0]}" if failed else None
+
+
+def companies(settings, source: Path, books: dict, worker) -> str | None:
+    """What goes wrong with the random companies: the run, or a metric that differs from their books."""
+    for as_of, lines in books.items():
+        try:
+            job.run(settings, "nightly", as_of, str(source), lambda _: None, worker=worker)
+        except NorthstarError as exc:
+            return "the run: " + str(exc)[:100].replace("|", "/")
+        found = differences(lines, settings)
+        if found:
+            return f"the books: {found[0].split(',')[0].strip('(')[1:-1]} and {len(found) - 1} more lines"
+    return None
+
+
+def ledgers(copy: Path) -> str | None:
+    """The first test of tests/models that fails on the copy."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-x",
+        "-q",
+        "tests/models/test_rules.py",
+        "tests/models/test_mrr_ledgers.py",
+    ]
+    done = subprocess.run(
+        command, cwd=copy, env=os.environ | {"PYTHONPATH": f"{copy}/plugins:{copy}"}, capture_output=True, text=True
+    )
+    failed = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    return failed[0].split(" - ")[0].split("::")[-1] if failed else None
+
+
+def main() -> int:
+    """Try the mutations from number FROM to TO (all without); returns how many nobody noticed."""
+    mutations = list(enumerate(yaml.safe_load(MUTATIONS.read_text()), start=1))
+    first, last = int((sys.argv[1:2] or [1])[0]), int((sys.argv[2:3] or [len(mutations)])[0])
+    work = Path(tempfile.mkdtemp(prefix="northstar-mutations-"))
+    work.chmod(0o755)
+    copy, source = work / "copy", work / "source"
+    for part in PARTS:
+        place = ROOT / part
+        shutil.copytree(place, copy / part) if place.is_dir() else shutil.copy(place, copy / part)
+    home = load_settings(work / "home")
+    settings = replace(home, root=copy)
+    rows, worker = [], None
+    try:
+        bootstrap(home)
+        tables = random_companies(seed=3)
+        for entity, table in tables.items():
+            write_entity(source / entity, entity, table)
+        books = {as_of: truth(tables, as_of) for as_of in (END, PAST)}
+        worker = start_worker(home)
+        noticed = companies(settings, source, books, worker) or unit_tests(settings)
+        if noticed:
+            raise SystemExit(f"the models fail before anything is broken: {noticed}")
+        for number, mutation in mutations[first - 1 : last]:
+            path = copy / "dbt_project" / "models" / mutation["file"]
+            text = path.read_text()
+            assert mutation["was"] in text, mutation
+            path.write_text(text.replace(mutation["was"], mutation["now"]))
+            noticed = unit_tests(settings) or companies(settings, source, books, worker) or ledgers(copy)
+            path.write_text(text)
+            rows.append((number, mutation, noticed))
+            print(f"{number:3} {mutation['rule']}: {noticed or 'NOBODY NOTICED'}", flush=True)
+    finally:
+        if worker:
+            worker.stop()
+        embedded.stop(home)
+        shutil.rmtree(work, ignore_errors=True)
+    if len(rows) == len(mutations):
+        write_table(rows)
+    return sum(not noticed for _, _, noticed in rows)
+
+
+def write_table(rows: list) -> None:
+    """docs/mutations.md."""
+    lines = ["# Every rule, broken", "",
+             "Written by `python -m benchmarks.mutations`: each rule of the semantics broken in the models in one place, and the first test that noticed.",
+             "", "| rule | model | noticed by |", "|---|---|---|"]  # fmt: skip
+    for _, mutation, noticed in rows:
+        lines.append(f"| {mutation['rule']} | {Path(mutation['file']).stem} | {noticed or '**nobody**'} |")
+    (ROOT / "docs" / "mutations.md").write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
