@@ -30,17 +30,27 @@ complete as (
 ),
 
 -- a failure code's rate is its share of all attempts: among its own every one failed
-wide as (
+attempted as (
+    {{ cube('flows', {'attempts': 'sum(r.succeeded + r.failed)'}) }}
+),
+
+by_code as (
     select
         complete.*,
-        case when complete.segment = 'failure_code' then totals.succeeded + totals.failed else complete.succeeded + complete.failed end
-            as attempts
+        attempted.attempts
     from complete
-    left join measured as totals
-        on complete.grain = totals.grain
-        and complete.period_start = totals.period_start
-        and complete.application = totals.application
-        and totals.segment = ''
+    left join attempted using (grain, period_start, application)
+    where complete.segment = 'failure_code'
+),
+
+wide as (
+    select
+        *,
+        succeeded + failed as attempts
+    from complete
+    where segment != 'failure_code'
+    union all
+    select * from by_code
 )
 
 {{ metric_rows('wide', {
