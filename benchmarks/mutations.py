@@ -1,6 +1,6 @@
 """Breaks each rule of the semantics in a copy of the models, one at a time, and looks which test notices.
 
-`python -m benchmarks.mutations [FROM [TO]]` writes docs/mutations.md when all were tried. A mutation is noticed by, in this order: dbt's unit
+`python -m benchmarks.mutations [FROM [TO]]` writes what it saw into docs/mutations.md, all or the mutations of those numbers. A mutation is noticed by, in this order: dbt's unit
 tests; a run on 25 random companies, which fails or differs from their own books, now or at an earlier time; the ledgers and
 rules of tests/models.
 """
@@ -30,13 +30,15 @@ MUTATIONS = Path(__file__).with_suffix(".yml")
 PARTS = ("dbt_project", "expectations", "plugins", "tests", "pyproject.toml")
 
 
-def unit_tests(settings) -> str | None:
-    """The name of the first unit test that fails."""
+def unit_tests(settings, model: str | None = None) -> str | None:
+    """The name of the first unit test that fails, of one model's or of all."""
     os.environ.update(job.dbt_env(settings))
     from dbt.cli.main import dbtRunner
 
     with redirect_stdout(StringIO()):
-        result = dbtRunner().invoke(["test", "--select", "test_type:unit", "--quiet"])
+        result = dbtRunner().invoke(
+            ["test", "--select", f"{model},test_type:unit" if model else "test_type:unit", "--quiet"]
+        )
     if result.exception:
         return "dbt refuses the project"
     failed = [r.node.name for r in result.result.results if r.status != "pass"]
@@ -77,6 +79,9 @@ def ledgers(copy: Path) -> str | None:
 def main() -> int:
     """Try the mutations from number FROM to TO (all without); returns how many nobody noticed."""
     mutations = list(enumerate(yaml.safe_load(MUTATIONS.read_text()), start=1))
+    for _, mutation in mutations:
+        if mutation["was"] not in (ROOT / "dbt_project" / "models" / mutation["file"]).read_text():
+            raise SystemExit(f"{mutation['file']} does not have what is to be broken any more: {mutation['was']}")
     first, last = int((sys.argv[1:2] or [1])[0]), int((sys.argv[2:3] or [len(mutations)])[0])
     work = Path(tempfile.mkdtemp(prefix="northstar-mutations-"))
     work.chmod(0o755)
@@ -86,7 +91,7 @@ def main() -> int:
         shutil.copytree(place, copy / part) if place.is_dir() else shutil.copy(place, copy / part)
     home = load_settings(work / "home")
     settings = replace(home, root=copy)
-    rows, worker = [], None
+    seen, worker = {}, None
     try:
         bootstrap(home)
         tables = random_companies(seed=3)
@@ -98,32 +103,35 @@ def main() -> int:
         if noticed:
             raise SystemExit(f"the models fail before anything is broken: {noticed}")
         for number, mutation in mutations[first - 1 : last]:
-            path = copy / "dbt_project" / "models" / mutation["file"]
+            path = (copy / "dbt_project" / "models" / mutation["file"]).resolve()
             text = path.read_text()
-            assert mutation["was"] in text, mutation
             path.write_text(text.replace(mutation["was"], mutation["now"]))
-            noticed = unit_tests(settings) or companies(settings, source, books, worker) or ledgers(copy)
+            model = path.stem if path.is_relative_to(copy / "dbt_project" / "models") else None
+            noticed = unit_tests(settings, model) or companies(settings, source, books, worker) or ledgers(copy)
             path.write_text(text)
-            rows.append((number, mutation, noticed))
+            seen[mutation["rule"]] = noticed
             print(f"{number:3} {mutation['rule']}: {noticed or 'NOBODY NOTICED'}", flush=True)
     finally:
         if worker:
             worker.stop()
         embedded.stop(home)
         shutil.rmtree(work, ignore_errors=True)
-    if len(rows) == len(mutations):
-        write_table(rows)
-    return sum(not noticed for _, _, noticed in rows)
+        write_table([mutation for _, mutation in mutations], seen)
+    return sum(not noticed for noticed in seen.values())
 
 
-def write_table(rows: list) -> None:
-    """docs/mutations.md."""
+def write_table(mutations: list, seen: dict) -> None:
+    """Write docs/mutations.md; what was not tried in this run keeps what it said."""
+    page = ROOT / "docs" / "mutations.md"
+    rows = [line.strip("| ").split(" | ") for line in page.read_text().splitlines()] if page.exists() else []
+    known = {row[0]: row[2] for row in rows if len(row) == 3}
+    known |= {rule: noticed or "**nobody**" for rule, noticed in seen.items()}
     lines = ["# Every rule, broken", "",
              "Written by `python -m benchmarks.mutations`: each rule of the semantics broken in the models in one place, and the first test that noticed.",
              "", "| rule | model | noticed by |", "|---|---|---|"]  # fmt: skip
-    for _, mutation, noticed in rows:
-        lines.append(f"| {mutation['rule']} | {Path(mutation['file']).stem} | {noticed or '**nobody**'} |")
-    (ROOT / "docs" / "mutations.md").write_text("\n".join(lines) + "\n")
+    for mutation in mutations:
+        lines.append(f"| {mutation['rule']} | {Path(mutation['file']).stem} | {known.get(mutation['rule'], 'not tried yet')} |")
+    page.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,27 @@ From facts to rows of metric_values, in three steps that every metric model shar
 
 A model names its facts, its measures and which metrics they make; grains, segments, kind and unit come from the catalogue
 (seed `metrics`, through `metric_shapes`).
+
+`cube`, `running_totals` and `metric_rows` leave a comment in the compiled SQL that says what they made of what (`measured`):
+from it `northstar explain` finds the rows behind a number.
 #}
+
+{#
+A note for `northstar explain`: the measures of a relation (a CTE of this model, aliased r in the aggregates). kind: `happened` (rows that happened within the period, by the column `at`), `standing` (differences of a standing total, all until
+the period's end, netted by `key`) or `by_period` (rows that have a grain and a period_start of their own). has_totals: the
+relation has rows for application 'all' already.
+A model that aggregates by hand calls it beside its own SQL.
+#}
+{% macro measured(relation, measures, segments=[], grains=none, at='happened_at', kind='happened', key=none, has_totals=false) -%}
+    {{ explain_note('measures', {
+        'relation': relation, 'measures': measures, 'segments': segments, 'grains': grains or all_grains(), 'at': at, 'kind': kind,
+        'key': key, 'has_totals': has_totals,
+    }) }}
+{%- endmacro %}
+
+{% macro explain_note(kind, content) -%}
+    /* northstar.{{ kind }} {{ tojson(content) | replace('*/', '* /') }} */
+{%- endmacro %}
 
 {% macro all_grains() %}{{ return(['hour', 'day', 'week', 'month', 'quarter']) }}{% endmacro %}
 
@@ -44,6 +64,7 @@ A model names its facts, its measures and which metrics they make; grains, segme
 {# relation: a CTE with `application`, the time column `at` and the segment columns; measures: {name: aggregate over r}. #}
 {% macro cube(relation, measures, segments=[], grains=none, at='happened_at') -%}
     {%- set grains = grains or all_grains() -%}
+    {{ measured(relation, measures, segments, grains, at) }}
     select
         g.grain,
         g.period_start,
@@ -86,7 +107,7 @@ A model names its facts, its measures and which metrics they make; grains, segme
             {{ filled('measured', 'begun', measures, grains) }}
         )
 
-        {{ metric_rows('complete', metrics) }}
+        {{ metric_rows('complete', metrics, of=relation) }}
     ) as {{ relation }}_rows
 {%- endmacro %}
 
@@ -146,11 +167,15 @@ A model names its facts, its measures and which metrics they make; grains, segme
 
 {#
 relation: columns grain, period_start, period_end, application, segment, segment_value and measures.
+of: the relation whose measures are meant where several have one of the same name.
 metrics: {metric_id: [numerator, denominator or none, options]}; options: window_days (the cohort's window: complete when
-the period's last member has had it), null_reason (a SQL expression for nulls other than an empty base).
+the period's last member has had it), null_reason (a SQL expression for nulls other than an empty base), explained (for columns
+that are no measures: {column: an expression over measures, or [expression, period]}, where period is `month_before`,
+`year_before`, `last_month` or `last_month_of_year_before`, or `whole`: without the segment).
 Money is rounded to the minor unit here and only here (SEMANTICS, Values).
 #}
-{% macro metric_rows(relation, metrics) -%}
+{% macro metric_rows(relation, metrics, of=none) -%}
+    {{ explain_note('metrics', {'of': of, 'metrics': metrics}) }}
     select
         m.metric_id,
         w.grain,
@@ -209,8 +234,12 @@ Money is rounded to the minor unit here and only here (SEMANTICS, Values).
 Standing totals at each period's end from dated differences: `relation` has happened_at, application, the segments and a
 column of differences for each measure. Gives each measure as it stood at the end, and `opening_<measure>`.
 What happened before the first period that is built opens it, so an incremental build needs no earlier period.
+key: the column of `relation` that names what stands (an account, a ticket), for `northstar explain`.
 #}
-{% macro running_totals(relation, series, measures, segments, grains) -%}
+{% macro running_totals(relation, series, measures, segments, grains, key) -%}
+    {%- set differences = {} -%}
+    {%- for name in measures -%}{%- do differences.update({name: 'sum(r.' ~ name ~ ')'}) -%}{%- endfor -%}
+    {{ measured(relation, differences, segments, grains, kind='standing', key=key) }}
     select
         grain,
         period_start,

@@ -1,6 +1,7 @@
 """The command line. Errors are one line; `--debug` shows their chain."""
 
 import argparse
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -14,12 +15,18 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = _parser().parse_args(argv)
     try:
-        return arguments.command(arguments) or 0
+        status = arguments.command(arguments) or 0
+        sys.stdout.flush()
+        return status
     except NorthstarError as exc:
         if arguments.debug:
             raise
         print(f"northstar: {exc}", file=sys.stderr)
         return 1
+    except BrokenPipeError:
+        # the reader had enough (`| head`); what is left to write goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("northstar: interrupted; the next run starts where this one was published", file=sys.stderr)
         return 130
@@ -55,6 +62,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--version", type=int, metavar="N", help="read the marts (by their bare names) as they were at version N"
     )
+    sub = command("explain", _explain, "a published value: its definition, its SQL, and the rows that add up to it")
+    sub.add_argument("metric")
+    sub.add_argument("--period", help="the period's start, such as 2025-03-01 (default: the newest complete one)")
+    sub.add_argument(
+        "--grain", choices=("hour", "day", "week", "month", "quarter"), help="default: month, or what there is"
+    )
+    sub.add_argument("--application", default="all")
+    sub.add_argument("--segment", metavar="NAME=VALUE", help="such as plan_tier=pro")
+    sub.add_argument("--rows", type=int, default=8, help="how many of the rows to show (default: 8)")
+    sub.add_argument("--format", choices=("text", "json"), default="text")
     command("status", _status, "the published version, what runs now, what is in quarantine, what is late")
     sub = command("rollback", _rollback, "put an earlier published version back")
     sub.add_argument("--to", type=int, metavar="VERSION", help="the version to put back (default: the one before)")
@@ -128,6 +145,23 @@ def _sql(arguments) -> None:
     from northstar.reading import query, render
 
     print(render(query(load_settings(arguments.home), arguments.query, arguments.version), arguments.format), end="")
+
+
+def _explain(arguments) -> int:
+    from northstar.explain import explain
+    from northstar.explain.text import as_json, as_text
+
+    name, equals, value = (arguments.segment or "").partition("=")
+    if arguments.segment and not (name and equals):
+        raise NorthstarError(f"{arguments.segment!r} is not a segment; write it like plan_tier=pro")
+    if arguments.rows < 1:
+        raise NorthstarError("--rows wants a number of 1 or more")
+    explanation = explain(
+        load_settings(arguments.home), arguments.metric, parse_time(arguments.period) if arguments.period else None,
+        arguments.grain, arguments.application, name, value, arguments.rows,
+    )  # fmt: skip
+    print(as_json(explanation) if arguments.format == "json" else as_text(explanation))
+    return 0 if explanation.adds_up else 1
 
 
 def _status(arguments) -> None:

@@ -173,6 +173,8 @@ def record_build(settings: Settings, run_id: int, target_dir: Path, progress=pri
     Raises NorthstarError naming the first failed node, or the nodes of the manifest that were not built.
     """
     results_file = target_dir / "run_results.json"
+    from northstar.explain import keep_definitions
+
     if not results_file.exists():
         raise NorthstarError(
             f"dbt left no results in {target_dir}: nothing was built (its log: {settings.logs / 'dbt.log'})"
@@ -180,8 +182,10 @@ def record_build(settings: Settings, run_id: int, target_dir: Path, progress=pri
     manifest = json.loads((target_dir / "manifest.json").read_text())
     results = json.loads(results_file.read_text())["results"]
     with db.connect(settings, "transformer") as connection:
-        is_full = connection.execute("select is_full from audit.runs where run_id = %s", [run_id]).fetchone()["is_full"]
-    wanted = _wanted(manifest, is_full)
+        run = connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]).fetchone()
+        if run["is_full"]:
+            keep_definitions(connection, run["code_version"], results)
+    wanted = _wanted(manifest, run["is_full"])
     rows = []
     for result in results:
         node = wanted.get(result["unique_id"], {})

@@ -65,6 +65,9 @@ create table if not exists audit.model_runs (
     run_id bigint not null, unique_id text not null, name text not null, resource_type text not null,
     status text not null, seconds numeric, rows bigint, message text, primary key (run_id, unique_id)
 );
+create table if not exists audit.definitions (
+    code_version text not null, model text not null, sql text not null, primary key (code_version, model)
+);
 create table if not exists audit.reconciliations (
     run_id bigint not null, entity text not null, measure text not null, source_total numeric, landed_total numeric,
     difference numeric, checked_at timestamptz not null default clock_timestamp()

@@ -12,6 +12,7 @@ with accounts as (
 
 differences as (
     select
+        account_id,
         application,
         country,
         account_type,
@@ -22,6 +23,7 @@ differences as (
     from accounts
     union all
     select
+        account_id,
         application,
         country,
         account_type,
@@ -39,4 +41,4 @@ series as (
     where segment != 'acquisition_channel'
 )
 
-{{ running_totals('differences', 'series', measures, ['country', 'account_type'], ['day', 'week', 'month', 'quarter']) }}
+{{ running_totals('differences', 'series', measures, ['country', 'account_type'], ['day', 'week', 'month', 'quarter'], 'account_id') }}

@@ -41,7 +41,9 @@ wide as (
     'registered_accounts': ['registered_accounts', none],
     'registration_growth_rate': ['registered_accounts - opening_registered_accounts', 'opening_registered_accounts'],
     'new_creators': ['creators', none],
-    'creator_acquisition_growth_rate': ['creators - coalesce(creators_before, 0)', 'creators_before'],
+    'creator_acquisition_growth_rate': ['creators - coalesce(creators_before, 0)', 'creators_before', {
+        'explained': {'creators_before': ['creators', 'month_before']},
+    }],
     'organic_share': ['organic', 'known_channel'],
     'referral_rate': ['referrers', 'registered_accounts'],
     'telemetry_opt_in_rate': ['opted_in_accounts', 'registered_accounts'],

@@ -3,6 +3,9 @@
     materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
 ) }}
+{% set cac = 'round(spend / nullif(new_accounts, 0), 2)' %}
+{% set margin = ['margin_mrr / nullif(paying_accounts, 0)', 'last_month'] %}
+{% set ltv = ['round(' ~ margin[0] ~ ' / nullif(accounts_lost / nullif(accounts_at_start, 0), 0), 2)', 'last_month'] %}
 
 with spend as (
     select
@@ -34,7 +37,9 @@ sizes as (
     select * from {{ ref('market_sizes') }}
 ),
 
+-- of all periods: a change rate looks a year back
 spent as (
+    {{ measured('spend', {'spend': 'sum(r.amount_reporting)'}, [], ['month', 'quarter']) }}
     select
         g.grain,
         g.period_start,
@@ -91,6 +96,9 @@ market_totals as (
 ),
 
 market as (
+    {{ measured('market_totals', {'addressable_accounts': 'sum(r.addressable_accounts)'}, [], ['quarter'], kind='by_period') }}
+    {{ measured('newest_sizes', {'addressable_accounts': "sum(r.addressable_accounts) filter (where r.country != '')"},
+                ['country'], ['quarter'], kind='by_period') }}
     select
         grain,
         period_start,
@@ -155,8 +163,16 @@ wide as (
 
 {{ metric_rows('wide', {
     'cac': ['spend', 'new_accounts', {'null_reason': "case when spend is null then 'source_missing' else 'empty_base' end"}],
-    'cac_change_rate': ['cac - cac_before', 'cac_before', {'null_reason': "case when cac_before is null then 'no_earlier_value' else 'empty_base' end"}],
-    'ltv_cac_ratio': ['ltv', 'case when ltv is not null then cac end', {'null_reason': "case when ltv is null then 'no_ltv' else 'empty_base' end"}],
-    'cac_payback_months': ['cac', 'case when cac is not null then margin_per_account end'],
+    'cac_change_rate': ['cac - cac_before', 'cac_before', {
+        'null_reason': "case when cac_before is null then 'no_earlier_value' else 'empty_base' end",
+        'explained': {'cac': cac, 'cac_before': [cac, 'year_before']},
+    }],
+    'ltv_cac_ratio': ['ltv', 'case when ltv is not null then cac end', {
+        'null_reason': "case when ltv is null then 'no_ltv' else 'empty_base' end",
+        'explained': {'ltv': ltv, 'cac': cac},
+    }],
+    'cac_payback_months': ['cac', 'case when cac is not null then margin_per_account end', {
+        'explained': {'cac': cac, 'margin_per_account': margin},
+    }],
     'market_share': ['registered_creators', 'addressable_accounts', {'null_reason': "case when addressable_accounts is null then 'source_missing' else 'empty_base' end"}],
 }) }}

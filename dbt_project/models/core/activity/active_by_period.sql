@@ -39,6 +39,7 @@ counted as (
 ),
 
 daily as (
+    {{ measured('activity', {'active_account_days': 'count(distinct (r.account_id, r.activity_on))'}, ['channel', 'account_type'], grains) }}
     select
         r.activity_on,
         {{ segment_columns(['channel', 'account_type']) }},

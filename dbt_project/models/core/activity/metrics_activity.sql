@@ -3,6 +3,7 @@
     materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
 ) }}
+{% set begun_days = 'ceil(extract(epoch from least(period_end, ' ~ as_of() ~ ') - period_start) / 86400)' %}
 
 with active as (
     select * from {{ ref('active_by_period') }}
@@ -25,7 +26,7 @@ wide as (
         earlier.active_accounts as active_before,
         totals.active_accounts as all_active_accounts,
         -- the days of the period that have begun
-        ceil(extract(epoch from least(active.period_end, {{ as_of() }}) - active.period_start) / 86400) as days
+        {{ begun_days | replace('period_', 'active.period_') }} as days
     from active
     left join standing
         on active.grain = standing.grain
@@ -53,9 +54,13 @@ wide as (
     'mau': ['active_accounts', none],
     'dau_rate': ['active_accounts', 'registered_accounts'],
     'mau_rate': ['active_accounts', 'registered_accounts'],
-    'mau_growth_rate': ['active_accounts - coalesce(active_before, 0)', 'active_before'],
-    'stickiness': ['active_account_days / days', 'active_accounts'],
-    'feature_adoption_rate': ['feature_users', 'all_active_accounts'],
+    'mau_growth_rate': ['active_accounts - coalesce(active_before, 0)', 'active_before', {
+        'explained': {'active_before': ['active_accounts', 'month_before']},
+    }],
+    'stickiness': ['active_account_days / days', 'active_accounts', {'explained': {'days': begun_days}}],
+    'feature_adoption_rate': ['feature_users', 'all_active_accounts', {
+        'explained': {'all_active_accounts': ['active_accounts', 'whole']},
+    }],
 }) }}
 union all
 select * from ({{ metric_rows('retained', {

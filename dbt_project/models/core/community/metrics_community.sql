@@ -29,22 +29,28 @@ standing as (
     from {{ ref('stg_community_snapshots') }}
 ),
 
-by_period as (
+standing_by_period as (
     select
         p.grain,
         p.period_start,
         p.period_end,
-        standing.measure,
-        case when grouping(standing.application) = 1 then 'all' else standing.application end as application,
-        '' as segment,
-        '' as segment_value,
-        sum(standing.value) as value
+        standing.*
     from ({{ periods_to_build(grains) }}) as p
     inner join standing on standing.known_from < p.period_end and standing.known_until >= p.period_end
-    group by grouping sets (
-        (p.grain, p.period_start, p.period_end, standing.measure, standing.application),
-        (p.grain, p.period_start, p.period_end, standing.measure)
-    )
+),
+
+by_period as (
+    select
+        grain,
+        period_start,
+        period_end,
+        measure,
+        case when grouping(application) = 1 then 'all' else application end as application,
+        '' as segment,
+        '' as segment_value,
+        sum(value) as value
+    from standing_by_period
+    group by grouping sets ((grain, period_start, period_end, measure, application), (grain, period_start, period_end, measure))
 )
 
 {{ metrics_of('downloads', series, 'downloads', {'downloads': 'sum(r.downloads)'}, ['package'], grains, {
@@ -54,10 +60,14 @@ by_period as (
 union all
 select * from (
     with one_measure as (
-        select * from by_period
+        {{ measured('standing_by_period', {measure: "sum(r.value) filter (where r.measure = '" ~ measure ~ "')"}, [], grains, kind='by_period') }}
+        select
+            *,
+            value as {{ measure }}
+        from by_period
         where measure = '{{ measure }}'
     )
 
-    {{ metric_rows('one_measure', {measure: ['value', none]}) }}
+    {{ metric_rows('one_measure', {measure: [measure, none]}) }}
 ) as {{ measure }}_rows
 {% endfor %}

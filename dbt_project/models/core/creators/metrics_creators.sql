@@ -16,6 +16,7 @@ with creators as (
 
 steps as (
     select
+        creators.account_id,
         creators.application,
         creators.happened_at,
         taken.step,
@@ -92,6 +93,7 @@ over_thresholds as (
 
 items as (
     select
+        content_item_id,
         application,
         created_at as happened_at,
         (kind = 'document')::int as documents,
@@ -99,6 +101,7 @@ items as (
     from {{ ref('stg_content_items') }}
     union all
     select
+        content_item_id,
         application,
         -- nothing is archived before it is made
         greatest(archived_at, created_at),
@@ -110,6 +113,7 @@ items as (
 
 adoptions as (
     select
+        account_id,
         application,
         feature,
         counts_from as happened_at,
@@ -117,6 +121,7 @@ adoptions as (
     from {{ ref('creator_features') }}
     union all
     select
+        account_id,
         application,
         feature,
         counts_until,
@@ -159,13 +164,13 @@ by_start as (
     {{ cube('creators', {
         'new_creators': 'count(*)',
         'onboarded': 'count(*) filter (where r.has_onboarded)',
-        'all_steps': 'count(*) filter (where r.has_uploaded_knowledge and r.has_created_program and r.has_been_talked_to)',
+        'steps_taken': 'count(*) filter (where r.has_uploaded_knowledge and r.has_created_program and r.has_been_talked_to)',
     }, [], grains) }}
 ),
 
 by_step as (
     select * from (
-        {{ cube('steps', {'new_creators': 'count(*)', 'taken': 'count(*) filter (where r.is_taken)'}, ['step'], grains) }}
+        {{ cube('steps', {'new_creators': 'count(*)', 'steps_taken': 'count(*) filter (where r.is_taken)'}, ['step'], grains) }}
     ) as stepped
     where segment = 'step'
 ),
@@ -204,7 +209,7 @@ complete as (
         standing.registered_creators,
         coalesce(by_start.new_creators, by_step.new_creators) as new_creators,
         by_start.onboarded,
-        coalesce(by_start.all_steps, by_step.taken) as steps_taken,
+        coalesce(by_start.steps_taken, by_step.steps_taken) as steps_taken,
         by_activity.active_creators,
         by_update.updating_creators,
         by_earning.earning_creators,
@@ -238,15 +243,15 @@ complete as (
 ),
 
 items_standing as (
-    {{ running_totals('items', 'totals', ['documents', 'programs'], [], ['month']) }}
+    {{ running_totals('items', 'totals', ['documents', 'programs'], [], ['month'], 'content_item_id') }}
 ),
 
 any_standing as (
-    {{ running_totals('any_adoptions', 'totals', ['adopters'], [], ['month']) }}
+    {{ running_totals('any_adoptions', 'totals', ['adopters'], [], ['month'], 'account_id') }}
 ),
 
 named_standing as (
-    {{ running_totals('named_adoptions', 'feature_series', ['adopters'], ['feature'], ['month']) }}
+    {{ running_totals('named_adoptions', 'feature_series', ['adopters'], ['feature'], ['month'], 'account_id') }}
 ),
 
 adopted as (

@@ -75,12 +75,14 @@ grave_bugs as (
 
 bug_differences as (
     select
+        work_item_id,
         application,
         created_at as happened_at,
         1 as open_bugs
     from grave_bugs
     union all
     select
+        work_item_id,
         application,
         -- a bug is not fixed before it is found
         greatest(completed_at, created_at),
@@ -95,7 +97,7 @@ bug_series as (
 ),
 
 standing_bugs as (
-    {{ running_totals('bug_differences', 'bug_series', ['open_bugs'], [], ['day', 'week']) }}
+    {{ running_totals('bug_differences', 'bug_series', ['open_bugs'], [], ['day', 'week'], 'work_item_id') }}
 ),
 
 pull_requests as (
@@ -154,6 +156,15 @@ application_figures as (
 
 -- the company's share is its applications' mean: nobody says how large they are
 code_figures as (
+    {{ measured('application_figures', {
+        'test_coverage': 'avg(r.test_coverage)', 'duplication': 'avg(r.duplication)', 'technical_debt': 'avg(r.technical_debt)',
+        'critical_vulnerabilities': 'sum(r.critical_vulnerabilities)', 'high_vulnerabilities': 'sum(r.high_vulnerabilities)',
+    }, [], ['day', 'week', 'month'], kind='by_period') }}
+    {{ measured('components_by_period', {
+        'test_coverage': 'avg(r.test_coverage_percent)', 'duplication': 'avg(r.duplication_percent)',
+        'technical_debt': 'avg(r.technical_debt_percent)', 'critical_vulnerabilities': 'sum(r.critical_vulnerabilities)',
+        'high_vulnerabilities': 'sum(r.high_vulnerabilities)',
+    }, ['component'], ['day', 'week', 'month'], kind='by_period') }}
     select
         grain,
         period_start,

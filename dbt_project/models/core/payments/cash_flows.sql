@@ -2,6 +2,8 @@
 {{ config(materialized='view') }}
 
 select
+    charge_id,
+    null as refund_id,
     application,
     country,
     failure_code,
@@ -16,6 +18,8 @@ select
 from {{ ref('fct_payments') }}
 union all
 select
+    null as charge_id,
+    refund_id,
     application,
     country,
     null as failure_code,

@@ -31,33 +31,22 @@ complete as (
 
 -- a failure code's rate is its share of all attempts: among its own every one failed
 attempted as (
-    {{ cube('flows', {'attempts': 'sum(r.succeeded + r.failed)'}) }}
-),
-
-by_code as (
-    select
-        complete.*,
-        attempted.attempts
-    from complete
-    left join attempted using (grain, period_start, application)
-    where complete.segment = 'failure_code'
+    {{ cube('flows', {'all_attempts': 'sum(r.succeeded + r.failed)'}) }}
 ),
 
 wide as (
     select
-        *,
-        succeeded + failed as attempts
+        complete.*,
+        attempted.all_attempts
     from complete
-    where segment != 'failure_code'
-    union all
-    select * from by_code
+    left join attempted using (grain, period_start, application)
 )
 
 {{ metric_rows('wide', {
     'cash_collected': ['coalesce(charged, 0) - coalesce(refunded, 0)', none],
     'refund_rate': ['refunded', 'charged'],
     'payment_success_rate': ['succeeded', 'succeeded + failed'],
-    'payment_failure_rate': ['failed', 'attempts'],
+    'payment_failure_rate': ['failed', "case when segment = 'failure_code' then all_attempts else succeeded + failed end"],
     'payment_recovery_rate': ['recovered', 'failed_first'],
     'payment_retries': ['retries', none],
 }) }}

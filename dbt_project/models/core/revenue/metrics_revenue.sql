@@ -3,6 +3,9 @@
     materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
 ) }}
+{% set margin = ['margin_mrr / nullif(paying_accounts, 0)', 'last_month'] %}
+{% set churn = ['accounts_lost / nullif(accounts_at_start, 0)', 'last_month'] %}
+{% set ltv = 'round(' ~ margin[0] ~ ' / nullif(' ~ churn[0] ~ ', 0), 2)' %}
 
 with snapshots as (
     select * from {{ ref('mrr_by_period') }}
@@ -121,8 +124,14 @@ wide as (
     'net_revenue_retention': ['mrr_at_end', 'mrr_at_start'],
     'gross_revenue_retention': ['mrr_kept', 'mrr_at_start'],
     'quick_ratio': ['new_amount + expansion_amount + reactivation_amount', '-(contraction_amount + churn_amount)'],
-    'ltv': ['margin_per_account', 'churn_rate', {'null_reason': "case when churn_rate = 0 then 'nobody_churned' else 'empty_base' end"}],
-    'ltv_growth_rate': ['ltv - ltv_before', 'ltv_before', {'null_reason': "case when ltv_before is null then 'no_earlier_value' else 'empty_base' end"}],
+    'ltv': ['margin_per_account', 'churn_rate', {
+        'null_reason': "case when churn_rate = 0 then 'nobody_churned' else 'empty_base' end",
+        'explained': {'margin_per_account': margin, 'churn_rate': churn},
+    }],
+    'ltv_growth_rate': ['ltv - ltv_before', 'ltv_before', {
+        'null_reason': "case when ltv_before is null then 'no_earlier_value' else 'empty_base' end",
+        'explained': {'ltv': [ltv, 'last_month'], 'ltv_before': [ltv, 'last_month_of_year_before']},
+    }],
     'international_revenue_share': ['international_mrr', 'known_country_mrr'],
     'active_markets': ['active_markets', none],
 }) }}

@@ -12,6 +12,7 @@
 
 with states as (
     select
+        account_id,
         application,
         changed_on,
         plan_tier_after as plan_tier,
@@ -24,6 +25,7 @@ with states as (
     where mrr_after > 0
     union all
     select
+        account_id,
         application,
         changed_on,
         plan_tier_before,
@@ -38,6 +40,7 @@ with states as (
 
 differences as (
     select
+        account_id,
         application,
         changed_on::timestamptz as happened_at,
         plan_tier,
@@ -60,10 +63,12 @@ series as (
 ),
 
 running as (
-    {{ running_totals('differences', 'series', measures, ['plan_tier', 'country', 'account_type'], grains) }}
+    {{ running_totals('differences', 'series', measures, ['plan_tier', 'country', 'account_type'], grains, 'account_id') }}
 ),
 
 markets as (
+    {{ measured('running', {'active_markets': "count(*) filter (where r.segment = 'country' and r.paying_accounts > 0 and r.segment_value != '(unknown)')"},
+                [], grains, kind='by_period', has_totals=true) }}
     select
         grain,
         period_start,

@@ -12,6 +12,7 @@
 
 with movements as (
     select
+        account_id,
         application,
         plan_tier,
         country,

@@ -21,6 +21,7 @@ with months as (
 
 month_bases as (
     select
+        account_id,
         application,
         plan_tier_at_start as plan_tier,
         country,
@@ -38,6 +39,7 @@ last_month as (
 
 quarter_bases as (
     select
+        opening.account_id,
         opening.application,
         opening.plan_tier_at_start as plan_tier,
         opening.country,

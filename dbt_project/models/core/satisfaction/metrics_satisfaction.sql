@@ -80,4 +80,4 @@ select * from ({{ metric_rows('creator_complete', {
     'creator_satisfaction': [
         "case when segment = '' then overall_score else score end", "case when segment = '' then overall_answers else answers end"
     ],
-}) }}) as creator_rows
+}, of='creator_answers') }}) as creator_rows

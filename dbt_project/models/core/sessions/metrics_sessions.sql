@@ -14,6 +14,7 @@
 
 with happenings as (
     select
+        session_id,
         application,
         coalesce(channel, '(unknown)') as channel,
         started_at as happened_at,
@@ -25,6 +26,7 @@ with happenings as (
     from {{ ref('fct_sessions') }}
     union all
     select
+        null,
         application,
         channel,
         message_hour,
@@ -52,6 +54,7 @@ message_loads as (
 ),
 
 peaks as (
+    {{ measured('message_loads', {'peak_messages': 'max(r.messages)'}, [], grains, at='message_hour', has_totals=true) }}
     select
         g.grain,
         g.period_start,

@@ -30,12 +30,14 @@ loads as (
 
 -- the clock hour of the period that had the most requests, the earliest on a tie
 busiest as (
+    {{ measured('busiest', {'peak_requests': 'sum(r.peak_requests)', 'peak_p95_ms': 'max(r.peak_p95_ms)'}, [], ['day', 'week', 'month'],
+                kind='by_period', has_totals=true) }}
     select distinct on (g.grain, g.period_start, peaks.application)
         g.grain,
         g.period_start,
         peaks.application,
-        peaks.requests,
-        peaks.p95_ms
+        peaks.requests as peak_requests,
+        peaks.p95_ms as peak_p95_ms
     from {{ ref('request_peaks') }} as peaks
     cross join lateral {{ grain_starts('peaks.request_hour', ['day', 'week', 'month']) }} as g (grain, period_start)
     where {{ at_or_after_affected('peaks.request_hour') }} and {{ only_affected('g.grain, g.period_start') }}
@@ -55,8 +57,8 @@ peak_hours as (
         begun.application,
         begun.segment,
         begun.segment_value,
-        busiest.requests,
-        busiest.p95_ms
+        busiest.peak_requests,
+        busiest.peak_p95_ms
     from begun
     inner join ({{ periods_to_build(['day', 'week', 'month']) }}) as p on p.period_end > begun.first_at
     left join busiest
@@ -89,4 +91,4 @@ union all
     'tti': ['tti_ms', 'tti_loads'],
 }) }}
 union all
-select * from ({{ metric_rows('peak_hours', {'peak_hour_response_time_p95': ['p95_ms', 'requests']}) }}) as peak_rows
+select * from ({{ metric_rows('peak_hours', {'peak_hour_response_time_p95': ['peak_p95_ms', 'peak_requests']}) }}) as peak_rows

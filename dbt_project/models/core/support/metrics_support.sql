@@ -47,6 +47,7 @@ scores as (
 
 differences as (
     select
+        tickets.ticket_id,
         tickets.application,
         tickets.priority,
         transitions.happened_at,
@@ -129,7 +130,7 @@ wide as (
 ),
 
 standing as (
-    {{ running_totals('differences', 'priority_series', ['open_tickets'], ['priority'], ['day', 'week']) }}
+    {{ running_totals('differences', 'priority_series', ['open_tickets'], ['priority'], ['day', 'week'], 'ticket_id') }}
 )
 
 {{ metric_rows('wide', {

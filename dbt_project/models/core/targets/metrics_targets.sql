@@ -7,10 +7,9 @@
 -- due and judged; a target without a number is met while its zone is green
 with judged as (
     select
-        periods.grain as own_grain,
+        periods.grain,
         periods.period_start,
         periods.application,
-        periods.period_start as happened_at,
         coalesce(periods.is_target_met, periods.zone = 'green') as is_met
     from {{ ref('target_periods') }} as periods
     inner join {{ ref('judged_targets') }} as targets on periods.target_id = targets.target_id
@@ -18,19 +17,20 @@ with judged as (
 ),
 
 begun as (
-    {{ first_appearances('judged') }}
+    {{ first_appearances('judged', at='period_start') }}
 ),
 
 measured as (
+    {{ measured('judged', {'met': 'count(*) filter (where r.is_met)', 'due': 'count(*)'}, [], ['week', 'month', 'quarter'], kind='by_period') }}
     select
-        r.own_grain as grain,
+        r.grain,
         r.period_start,
         {{ segment_columns([]) }},
         count(*) filter (where r.is_met) as met,
         count(*) as due
     from judged as r
-    where {{ only_affected('r.own_grain, r.period_start') }}
-    group by {{ segment_sets([], 'r.own_grain, r.period_start') }}
+    where {{ only_affected('r.grain, r.period_start') }}
+    group by {{ segment_sets([], 'r.grain, r.period_start') }}
 ),
 
 complete as (
