@@ -75,6 +75,10 @@ def _parser() -> argparse.ArgumentParser:
     command("status", _status, "the published version, what runs now, what is in quarantine, what is late")
     sub = command("rollback", _rollback, "put an earlier published version back")
     sub.add_argument("--to", type=int, metavar="VERSION", help="the version to put back (default: the one before)")
+    sub = command(
+        "verify", _verify, "make a published version again from the landed rows and compare it with its certificate"
+    )
+    sub.add_argument("--version", type=int, metavar="N", help="default: the newest")
     sub = command("quarantine", _quarantine, "rejected rows: list them, show one, try them again after a fix")
     sub.add_argument("action", choices=("list", "show", "replay"))
     sub.add_argument("id", nargs="?", type=int, help="a row's number, for show")
@@ -176,6 +180,21 @@ def _rollback(arguments) -> None:
     settings = load_settings(arguments.home)
     version, restored = rollback(settings, arguments.to)
     print(f"version {version} is published: the marts are as they were at version {restored}")
+
+
+def _verify(arguments) -> int:
+    from northstar.publish import verify
+    from northstar.reading import table
+
+    found = verify(load_settings(arguments.home), arguments.version, progress)
+    differing = [c for c in found if not c.is_same]
+    print(table([
+        {"": c.kind, "name": c.name, "rows": c.certified.get("rows"), "hash": c.certified.get("hash"), "made again": "the same"
+         if c.is_same else f"DIFFERS: {c.made.get('rows')} rows, {c.made.get('hash')}"}
+        for c in found if differing or c.kind == "outputs"
+    ]))  # fmt: skip
+    print(f"{len(found) - len(differing)} of {len(found)} entities and marts are the same to the byte")
+    return 1 if differing else 0
 
 
 def _quarantine(arguments) -> None:

@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from northstar import cli, db
 from northstar.errors import NorthstarError
+from northstar.publish import verify
+from northstar.publish.certificates import inputs
 from northstar.reading import query
-from tests.support import empty, run, select, utc, write_rows
+from tests.support import empty, run, select, silent, utc, write_rows
 
 MARCH = utc("2025-03-01T00:00:00")
 
@@ -104,6 +107,58 @@ def test_the_marts_can_be_read_as_they_were(story):
     assert values == [50.0, 50.0, 70.0, 70.0] and float(query(story, text)[1][0][0]) == 70.0
     assert query(story, "select count(*) from metric_restatements", 1)[1] == [(0,)]
     assert query(story, "select max(published_version) from publications", 2)[1] == [(2,)]
+
+
+def test_a_past_version_is_made_again_to_the_same_bytes_from_what_was_landed_then(story):
+    found = verify(story, 2, silent)
+    assert [c.name for c in found if not c.is_same] == []
+    told = {c.name: c.certified["rows"] for c in found}
+    # the subscription was replaced since: its first form is what version 2 was made of
+    assert told["charges"] == 3 and told["subscriptions"] == 1 and told["metric_values"] > 1000
+    with db.connect(story, "owner") as connection:
+        kept = inputs(connection, None, 10**6)["subscriptions"]
+        assert kept != next(c.certified for c in found if c.name == "subscriptions")
+
+
+def test_a_certificate_says_what_a_version_stands_on(story):
+    first, late = select(story, "select * from certificates where published_version <= 2 order by 1")
+    assert first["inputs"]["charges"]["rows"] == 2 and late["inputs"]["charges"]["rows"] == 3
+    assert first["inputs"]["accounts"] == late["inputs"]["accounts"]
+    assert first["outputs"]["fct_payments"]["rows"] == 2 and late["outputs"]["fct_payments"]["rows"] == 3
+    assert first["checks"]["metric_values.additive_metrics_add_up_over_segments"]["success"] is True
+    assert first["model_tests"] > 0 and first["rules"]["home_country"] == {"default": "US"}
+    assert first["coverage"]["mrr"] == {
+        "grain": "month",
+        "first": "2025-01-01",
+        "last_complete": "2025-02-01",
+        "nulls": {},
+    }
+    # two months of the company and of web: nobody failed to pay
+    assert first["coverage"]["payment_recovery_rate"]["nulls"] == {"empty_base": 4}
+    assert first["left_out"] == {"quarantined": {}, "not yet": {}, "by rule": {}}
+
+
+def test_a_change_behind_the_landings_back_shows_in_the_hash(story):
+    batch = select(story, "select built_batch_id as b from certificates order by published_version desc limit 1")[0][
+        "b"
+    ]
+    certified = select(story, "select inputs from certificates order by published_version desc limit 1")[0]["inputs"]
+    with db.connect(story, "owner") as connection:
+        assert inputs(connection, None, batch) == certified
+        connection.execute("update staging.charges set amount = amount + 1 where charge_id = 'c1'")
+        changed = inputs(connection, None, batch)
+        connection.rollback()
+    assert {name for name in changed if changed[name] != certified[name]} == {"charges"}
+
+
+def test_what_cannot_be_verified_is_one_line(story, capsys):
+    for arguments, message in (
+        (["--version", "99"], "version 99 has no certificate"),
+        (["--version", "4"], "version 4 was made by other models or rules"),
+    ):
+        assert cli.main(["verify", "--home", str(story.home), *arguments]) == 1
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
 
 
 def test_the_past_is_read_only_and_has_its_limits(story):

@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from northstar import db
+from northstar.publish.certificates import inputs
 from northstar.simulator.company import simulate
-from tests.support import empty, published, run, utc, write_rows
+from tests.support import empty, published, run, select, utc, write_rows
 
 END = utc("2026-03-01T00:00:00")
 
@@ -118,6 +119,14 @@ def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(
     grown = published(settings)
     run(settings, source, as_ofs[-1], "nightly")
     rebuilt = published(settings)
+    # the hashes that grew by what came and went are those of the whole
+    grown_certificate, whole = select(settings, "select * from certificates order by published_version desc limit 2")[
+        ::-1
+    ]
+    assert grown_certificate["outputs"] == whole["outputs"]
+    assert grown_certificate["published_version"] == 4
+    with db.connect(settings, "transformer") as connection:
+        assert grown_certificate["inputs"] == inputs(connection, None, grown_certificate["built_batch_id"])
     for table in rebuilt:
         missing, surplus = set(rebuilt[table]) - set(grown[table]), set(grown[table]) - set(rebuilt[table])
         assert not missing and not surplus, (

@@ -14,6 +14,14 @@ from psycopg import sql
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.publish.catalogue import Mart, marts
+from northstar.publish.certificates import (
+    ensure_certificates,
+    inputs,
+    left_out,
+    output,
+    record_certificate,
+    repeat_certificate,
+)
 from northstar.publish.restatements import ensure_restatements, record_restatements
 from northstar.settings import Settings
 
@@ -34,6 +42,7 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
     Raises NorthstarError when an error-level check of the run failed, none ran, or another publisher is at work.
     """
     published = marts(settings)
+    landed = _landed(settings, run_id)
     with db.connect(settings, "publisher") as connection:
         _lock(connection)
         run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
@@ -42,11 +51,13 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         connection.execute("set local work_mem = '256MB'")
         connection.execute(PUBLICATIONS)
         ensure_restatements(connection)
+        ensure_certificates(connection)
         last = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
         version = (last or 0) + 1
         before = connection.execute("select * from marts.publications where published_version = %s", [last]).fetchone()
         compare_all = run["is_full"] or (before is not None and before["restores_version"] is not None)
-        changed, counts = 0, {}
+        standing = _standing_outputs(connection, last)
+        changed, counts, outputs = 0, {}, {}
         for mart in published:
             started = time.monotonic()
             _ensure_tables(connection, mart)
@@ -56,6 +67,7 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
                 is_redefined = before["code_version"] != run["code_version"]
                 note = partial(record_restatements, connection, settings, mart, version, is_redefined)
             rows = _merge(connection, mart, version, compare_all or not mart.is_logged, note)
+            outputs[mart.name] = _output(connection, mart, None if compare_all else standing.get(mart.name))
             counts[mart.name] = connection.execute(
                 sql.SQL("select count(*) as n from marts.{}").format(sql.Identifier(mart.name))
             ).fetchone()["n"]
@@ -63,6 +75,7 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
             if time.monotonic() - started > 2:
                 progress(f"    {time.monotonic() - started:7.2f} s  {rows} rows of {mart.name}")
         _record(connection, run, version, changed, checks, counts)
+        record_certificate(connection, settings, run, version, landed, outputs)
     _forget_changes(settings, published)
     return version
 
@@ -104,7 +117,40 @@ def rollback(settings: Settings, to_version: int | None = None) -> tuple[int, in
             "source_totals, published_version, code_version from marts.publications where published_version = %s",
             [version, changed, to_version],
         )
+        ensure_certificates(connection)
+        repeat_certificate(connection, version, to_version)
     return version, to_version
+
+
+def _landed(settings: Settings, run_id: int) -> dict:
+    """The certificate's words on the landed rows: their hashes, and those that no number is made of."""
+    with db.connect(settings, "transformer") as connection:
+        run = connection.execute("select as_of, built_batch_id from audit.runs where run_id = %s", [run_id]).fetchone()
+        before = None
+        if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is not None:
+            before = connection.execute(
+                "select built_batch_id, inputs from marts.certificates order by published_version desc limit 1"
+            ).fetchone()
+        return {
+            "inputs": inputs(connection, before, run["built_batch_id"] or 0),
+            "left_out": left_out(connection, run["as_of"]),
+        }
+
+
+def _standing_outputs(connection, version: int | None) -> dict:
+    found = connection.execute(
+        "select outputs from marts.certificates where published_version = %s", [version]
+    ).fetchone()
+    return found["outputs"] if found else {}
+
+
+def _output(connection, mart: Mart, standing: dict | None) -> dict:
+    """The mart's rows and hash: from what stood there and what the merge moved, or from all of it."""
+    columns = _columns(connection, "marts", mart.name)
+    if standing is None or connection.execute("select to_regclass('pg_temp.removed') as t").fetchone()["t"] is None:
+        return output(connection, sql.Identifier("marts", mart.name), columns, None)
+    standing = output(connection, sql.SQL("pg_temp.removed"), columns, standing, -1)
+    return output(connection, sql.SQL("pg_temp.added"), columns, standing)
 
 
 def _lock(connection) -> None:

@@ -17,12 +17,12 @@ FORMATS = {
 ROWS_PER_FILE = 500_000
 
 
-def write_entity(folder: Path, entity: str, table: pd.DataFrame) -> None:
-    """Write `table` below `folder` (made if need be); the same table gives the same bytes."""
+def write_entity(folder: Path, entity: str, table: pd.DataFrame, name: str | None = None) -> None:
+    """Write `table` below `folder` (made if need be), in files named after the entity or `name`; the same table gives the same bytes."""
     folder.mkdir(parents=True, exist_ok=True)
     form = FORMATS.get(entity, "csv")
     for number, start in enumerate(range(0, max(len(table), 1), ROWS_PER_FILE)):
-        part, path = table.iloc[start : start + ROWS_PER_FILE], folder / f"{entity}_{number:03d}.{form}"
+        part, path = table.iloc[start : start + ROWS_PER_FILE], folder / f"{name or entity}_{number:03d}.{form}"
         if form == "parquet":
             frame = pa.Table.from_pandas(part.reset_index(drop=True), preserve_index=False).replace_schema_metadata(
                 None

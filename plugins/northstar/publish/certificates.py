@@ -1,0 +1,215 @@
+"""`marts.certificates`: what each published version stands on, so that it can be made again to the same bytes.
+
+Inputs and outputs are told by a sum of their rows' hashes (64 bits of md5 each, modulo 2^64): it does not depend on order, and a
+run that changes little costs little, for what came is added and what went is subtracted. `northstar verify` makes a version
+again from the landed rows and compares.
+"""
+
+import subprocess
+
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from northstar.contract import entities
+from northstar.settings import Settings
+
+MODULUS = 2**64
+COLUMNS = {
+    "published_version": ("bigint primary key", "the version that this is the evidence of"),
+    "run_id": ("bigint not null", "the run that made it"),
+    "as_of": ("timestamptz not null", "the run's logical time, exclusive"),
+    "code_version": ("text not null", "a digest of models, macros, seeds and rules"),
+    "code_commit": ("text", "the git commit of the checkout, null outside one; '+' behind it: with changes"),
+    "rules": ("jsonb not null", "the business rules of the home"),
+    "built_batch_id": ("bigint not null", "the newest landed batch that is in it"),
+    "inputs": ("jsonb not null", "each landed entity's rows and the hash of their content"),
+    "outputs": ("jsonb not null", "each mart's rows and the hash of their content"),
+    "checks": ("jsonb not null", "every check and identity of the audit: boundary, severity, whether it held, what was seen"),
+    "model_tests": ("bigint not null", "dbt data tests that passed in the build"),
+    "coverage": ("jsonb not null", "by metric, in months (else quarters or weeks): first and last complete period, nulls by reason"),
+    "left_out": ("jsonb not null", "landed rows that no number is made of, by rule"),
+}  # fmt: skip
+LEFT_OUT = {
+    "tickets that are spam, deleted or merged": "tickets where status in ('spam', 'deleted', 'merged')",
+    "subscription rows in a status without MRR": "subscriptions where status not in ('active', 'past_due')",
+    "metered subscription rows": "subscriptions where is_metered",
+    "subscription rows that overlap": "subscriptions where _is_overlapping",
+    "charges that failed": "charges where status = 'failed'",
+    "refunds that did not succeed": "refunds where status != 'succeeded'",
+}
+
+
+def ensure_certificates(connection) -> None:
+    """Make the table, described, where it is missing."""
+    if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is not None:
+        return
+    columns = ", ".join(f"{name} {kind}" for name, (kind, _) in COLUMNS.items())
+    connection.execute(f"create table marts.certificates ({columns})")
+    connection.execute("comment on table marts.certificates is 'What each published version stands on.'")
+    for name, (_, about) in COLUMNS.items():
+        connection.execute(
+            sql.SQL("comment on column marts.certificates.{} is {}").format(sql.Identifier(name), sql.Literal(about))
+        )
+
+
+def inputs(connection, before: dict | None, batch_id: int) -> dict:
+    """Each entity's rows and content hash as of a batch, from those of the certificate `before` and what changed since."""
+    found = {}
+    for name in entities():
+        relation, row = sql.Identifier("staging", name), _content(name)
+        since = before["built_batch_id"] if before else None
+        standing = before["inputs"].get(name, {"rows": 0, "hash": "0"}) if before else {"rows": 0, "hash": "0"}
+        come = sql.SQL("select {row} as h from {relation} as r where _batch_id <= {batch}").format(
+            row=row, relation=relation, batch=sql.Literal(batch_id)
+        )
+        if since is None:
+            found[name] = _sum(connection, come, standing, 1)
+            continue
+        found[name] = _sum(connection, come + sql.SQL(" and _batch_id > {}").format(sql.Literal(since)), standing, 1)
+        gone = sql.SQL(
+            "select {row} as h from staging._replaced as o, jsonb_populate_record(null::{relation}, o.row) as r "
+            "where o.entity = {name} and o.batch_id > {since} and r._batch_id <= {since}"
+        ).format(row=row, relation=relation, name=sql.Literal(name), since=sql.Literal(since))
+        found[name] = _sum(connection, gone, found[name], -1)
+    return found
+
+
+def landed_as_of(name: str, batch_id: int) -> sql.Composable:
+    """The rows of a landed entity as they stood after a batch, in the table's own columns."""
+    return sql.SQL(
+        "select * from {relation} where _batch_id <= {batch} union all "
+        "select r.* from staging._replaced as o, jsonb_populate_record(null::{relation}, o.row) as r "
+        "where o.entity = {name} and o.batch_id > {batch} and r._batch_id <= {batch}"
+    ).format(relation=sql.Identifier("staging", name), name=sql.Literal(name), batch=sql.Literal(batch_id))
+
+
+def left_out(connection, as_of) -> dict:
+    """How many landed rows no number is made of: quarantined, not yet by as_of, or left out by a rule."""
+    quarantined = connection.execute(
+        "select entity, count(*) as rows from quarantine.rows where resolved_at is null group by entity"
+    ).fetchall()
+    parts = " union all ".join(
+        f"select '{e.name}' as entity, count(*) as rows from staging.{e.name} where {e.own_time} >= %(as_of)s"
+        for e in entities().values()
+    )
+    later = connection.execute(f"select * from ({parts}) as p where rows > 0", {"as_of": as_of}).fetchall()
+    rules = {
+        rule: connection.execute(f"select count(*) as rows from staging.{where}").fetchone()["rows"]
+        for rule, where in LEFT_OUT.items()
+    }
+    return {
+        "quarantined": {r["entity"]: r["rows"] for r in quarantined},
+        "not yet": {r["entity"]: r["rows"] for r in later},
+        "by rule": {rule: rows for rule, rows in rules.items() if rows},
+    }
+
+
+def output(connection, relation: sql.Composable, columns: dict, before: dict | None, sign: int = 1) -> dict:
+    """Rows and hash of a mart's rows, added to (sign 1) or taken from (-1) what `before` says."""
+    query = sql.SQL("select {row} as h from {relation} as r").format(row=_hashed(columns), relation=relation)
+    return _sum(connection, query, before or {"rows": 0, "hash": "0"}, sign)
+
+
+def record_certificate(connection, settings: Settings, run: dict, version: int, landed: dict, outputs: dict) -> None:
+    """Write the certificate of a version, in the transaction that publishes it.
+
+    landed: {'inputs': ..., 'left_out': ...}, read before by one who may.
+    """
+    checks = connection.execute(
+        "select suite || '.' || check_name as name, boundary, severity, success, observed from audit.checks where run_id = %s "
+        "order by 1", [run["run_id"]],
+    ).fetchall()  # fmt: skip
+    tests = connection.execute(
+        "select count(*) as n from audit.model_runs where run_id = %s and resource_type = 'test' and status = 'pass'",
+        [run["run_id"]],
+    ).fetchone()["n"]
+    values = {
+        "published_version": version, "run_id": run["run_id"], "as_of": run["as_of"], "code_version": run["code_version"],
+        "code_commit": code_commit(settings), "rules": Jsonb(settings.rules), "built_batch_id": run["built_batch_id"] or 0,
+        "inputs": Jsonb(landed["inputs"]), "outputs": Jsonb(outputs),
+        "checks": Jsonb({c.pop("name"): c for c in checks}), "model_tests": tests, "coverage": Jsonb(_coverage(connection)),
+        "left_out": Jsonb(landed["left_out"]),
+    }  # fmt: skip
+    names = ", ".join(values)
+    places = ", ".join(f"%({name})s" for name in values)
+    connection.execute(f"insert into marts.certificates ({names}) values ({places})", values)
+
+
+def repeat_certificate(connection, version: int, restored: int) -> None:
+    """A version that puts another back stands on what that one stood on."""
+    others = ", ".join(name for name in COLUMNS if name != "published_version")
+    connection.execute(
+        f"insert into marts.certificates (published_version, {others}) select %s, {others} from marts.certificates "
+        "where published_version = %s",
+        [version, restored],
+    )
+
+
+def code_commit(settings: Settings) -> str | None:
+    """The checkout's git commit, '+' behind it where files differ from it; None outside a checkout."""
+
+    def git(*words) -> subprocess.CompletedProcess:
+        return subprocess.run(["git", "-C", str(settings.root), *words], capture_output=True, text=True)
+
+    try:
+        head = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+    except FileNotFoundError:
+        return None
+    if head.returncode:
+        return None
+    return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
+
+
+def _coverage(connection) -> dict:
+    rows = connection.execute(
+        "select metric_id, grain, min(period_start) as first, max(period_start) filter (where is_complete) as last, "
+        "count(*) filter (where value is null) as nulls, null_reason "
+        "from marts.metric_values join (select metric_id, case when 'month' = any(g) then 'month' when 'quarter' = any(g) "
+        "then 'quarter' when 'week' = any(g) then 'week' else 'day' end as grain "
+        "from (select metric_id, string_to_array(replace(grains, ' ', ''), ',') as g from marts.metrics) as m) as shapes "
+        "using (metric_id, grain) group by metric_id, grain, null_reason order by metric_id"
+    ).fetchall()
+    found = {}
+    for row in rows:
+        told = found.setdefault(
+            row["metric_id"], {"grain": row["grain"], "first": None, "last_complete": None, "nulls": {}}
+        )
+        told["first"] = min(filter(None, (told["first"], f"{row['first']:%Y-%m-%d}")))
+        if row["last"]:
+            told["last_complete"] = max(filter(None, (told["last_complete"], f"{row['last']:%Y-%m-%d}")))
+        if row["nulls"]:
+            told["nulls"][row["null_reason"]] = row["nulls"]
+    return found
+
+
+def _sum(connection, query: sql.Composable, standing: dict, sign: int) -> dict:
+    found = connection.execute(
+        sql.SQL("select count(*) as rows, coalesce(sum(h), 0) as total from ({}) as hashed").format(query)
+    ).fetchone()
+    return {
+        "rows": standing["rows"] + sign * found["rows"],
+        "hash": str((int(standing["hash"]) + sign * int(found["total"])) % MODULUS),
+    }
+
+
+def _content(name: str) -> sql.Composable:
+    """The hash of a landed row's content: what the source said, not when and how it landed."""
+    entity = entities()[name]
+    columns = {c.name: c.postgres_type for c in entity.stored_columns.values()} | {"_extra": "json"}
+    if name == "subscriptions":
+        columns["_is_overlapping"] = "boolean"
+    return _hashed(columns)
+
+
+def _hashed(columns: dict) -> sql.Composable:
+    """A row's hash. Equal values have equal texts: numbers without zeros that say nothing, json in one order."""
+    parts = []
+    for name, kind in columns.items():
+        form = "r.{}"
+        if kind.startswith("numeric"):
+            form = "trim_scale(r.{})"
+        elif kind == "json":
+            form = "r.{}::jsonb"
+        parts.append(sql.SQL(form).format(sql.Identifier(name)))
+    return sql.SQL("('x' || left(md5(row({})::text), 16))::bit(64)::bigint").format(sql.SQL(", ").join(parts))
