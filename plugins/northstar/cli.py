@@ -55,6 +55,10 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--mode", choices=("nightly", "hourly"), default="nightly")
     sub = command("airflow", _airflow, "Airflow's own command line in this home's environment")
     sub.add_argument("words", nargs=argparse.REMAINDER, help="such as: backfill create --dag-id nightly_rebuild ...")
+    sub = command("mf", _mf, "MetricFlow's own command line on the published marts, as bi_reader")
+    sub.add_argument(
+        "words", nargs=argparse.REMAINDER, help="such as: query --metrics mrr --group-by metric_time__month"
+    )
     command("stop", _stop, "stop this home's Postgres and services")
     sub = command("sql", _sql, "read the published marts as the read-only BI role")
     sub.add_argument("query")
@@ -132,6 +136,12 @@ def _airflow(arguments) -> int:
 
     executable = Path(sys.executable).parent / "airflow"
     return subprocess.run([executable, *arguments.words], env=airflow_env(load_settings(arguments.home))).returncode
+
+
+def _mf(arguments) -> int:
+    from northstar.semantic import metricflow
+
+    return metricflow(load_settings(arguments.home), arguments.words).returncode
 
 
 def _stop(arguments) -> None:

@@ -26,6 +26,8 @@ MODES = ("nightly", "hourly")
 # in Airflow nobody renews the lease between two tasks, nor while Cosmos builds: there it is long, and close_run gives it back
 LEASE_SECONDS = {"cli": 120, "airflow": 3 * 3600}
 HEARTBEAT_SECONDS = 15
+# dbt's results name exposures too, which it does nothing for
+BUILT_TYPES = ("model", "seed", "test")
 
 
 def open_run(
@@ -137,11 +139,11 @@ def dbt_target(settings: Settings) -> Path:
     return settings.home / "dbt" / "target"
 
 
-def dbt_env(settings: Settings) -> dict:
+def dbt_env(settings: Settings, role: str = "transformer") -> dict:
     """The environment that dbt_project/profiles.yml reads."""
     from urllib.parse import unquote, urlsplit
 
-    parts = urlsplit(db.uri(settings, "transformer"))
+    parts = urlsplit(db.uri(settings, role))
     return {
         "NORTHSTAR_PG_HOST": parts.hostname,
         "NORTHSTAR_PG_PORT": str(parts.port),
@@ -180,7 +182,10 @@ def record_build(settings: Settings, run_id: int, target_dir: Path, progress=pri
             f"dbt left no results in {target_dir}: nothing was built (its log: {settings.logs / 'dbt.log'})"
         )
     manifest = json.loads((target_dir / "manifest.json").read_text())
-    results = json.loads(results_file.read_text())["results"]
+    results = [
+        result for result in json.loads(results_file.read_text())["results"]
+        if result["unique_id"].split(".")[0] in BUILT_TYPES
+    ]  # fmt: skip
     with db.connect(settings, "transformer") as connection:
         run = connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]).fetchone()
         if run["is_full"]:
@@ -220,7 +225,7 @@ def _wanted(manifest: dict, is_full: bool) -> dict:
     """The nodes that a run has to build: all, or in an incremental run those that hold rows, and their tests."""
     nodes = {
         unique_id: node for unique_id, node in manifest["nodes"].items()
-        if node["resource_type"] in ("model", "seed", "test") and node["config"].get("materialized") != "ephemeral"
+        if node["resource_type"] in BUILT_TYPES and node["config"].get("materialized") != "ephemeral"
     }  # fmt: skip
     if is_full:
         return nodes
@@ -320,7 +325,8 @@ def code_version(settings: Settings) -> str:
     project = settings.root / "dbt_project"
     for folder in ("models", "macros", "seeds"):
         for path in sorted((project / folder).rglob("*")):
-            if path.is_file():
+            # what describes and what tests decides no number
+            if path.is_file() and path.suffix != ".md" and path.name != "_unit_tests.yml":
                 digest.update(str(path.relative_to(project)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

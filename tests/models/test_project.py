@@ -8,7 +8,8 @@ import re
 import pytest
 import yaml
 
-from northstar import job
+from northstar import db, job
+from northstar.semantic import metricflow
 from tests.support import select
 
 
@@ -66,6 +67,83 @@ def test_every_model_is_described_and_every_mart_column_typed(built):
             assert all(
                 c["description"] and c["description"] != "TODO" and c["data_type"] for c in node["columns"].values()
             ), node["name"]
+
+
+def test_every_column_that_is_built_is_described(built):
+    manifest = json.loads((job.dbt_target(built) / "manifest.json").read_text())
+    told = {
+        (node["schema"], node["alias"], name)
+        for node in manifest["nodes"].values()
+        for name, column in node.get("columns", {}).items()
+        if column["description"]
+    }
+    with db.connect(built, "owner") as connection:
+        columns = connection.execute(
+            "select relnamespace::regnamespace::text as schema, relname as relation, attname as name from pg_attribute "
+            "join pg_class on pg_class.oid = attrelid where relnamespace::regnamespace::text in ('core', 'marts_candidate', "
+            "'staging') and relkind in ('r', 'v') and attnum > 0 and not attisdropped"
+        ).fetchall()
+    relations = {
+        (node["schema"], node["alias"]) for node in manifest["nodes"].values() if node["resource_type"] != "test"
+    }
+    bare = [
+        tuple(c.values())
+        for c in columns
+        if (c["schema"], c["relation"]) in relations and tuple(c.values()) not in told
+    ]
+    assert len(columns) > 1000
+    assert bare == []
+
+
+def test_every_page_and_report_that_the_catalogue_names_is_an_exposure_of_marts(built, catalogue):
+    manifest = json.loads((job.dbt_target(built) / "manifest.json").read_text())
+    exposures = {e["name"]: e for e in manifest["exposures"].values()}
+    named = {n for m in catalogue.values() for n in [*m["dashboards"].split(";"), *m["reports"].split(";")] if n}
+    assert named == set(exposures)
+    for exposure in exposures.values():
+        schemas = {manifest["nodes"][n]["schema"] for n in exposure["depends_on"]["nodes"]}
+        assert schemas == {"marts_candidate"}, exposure["name"]
+
+
+def test_metricflow_offers_every_metric_of_level_1_and_2(built, catalogue):
+    manifest = json.loads((job.dbt_target(built) / "manifest.json").read_text())
+    offered = {m["name"] for m in manifest["metrics"].values()}
+    assert {name for name, m in catalogue.items() if m["level"] in "12"} <= offered
+    models = {n for m in manifest["semantic_models"].values() for n in m["depends_on"]["nodes"]}
+    assert {manifest["nodes"][n]["schema"] for n in models} == {"marts_candidate"}
+
+
+COMPARED = [
+    "mrr", "arpu", "net_new_mrr", "customer_churn_rate", "net_revenue_retention", "new_registrations", "retention_d7",
+    "payment_success_rate", "session_duration", "resolution_time", "booking_conversion_rate", "mau",
+]  # fmt: skip
+
+
+def test_metricflow_answers_as_the_marts_do(built, tmp_path):
+    answer = tmp_path / "answer.csv"
+    words = ["query", "--metrics", ",".join(COMPARED), "--group-by", "metric_time__month", "--csv", str(answer)]
+    done = metricflow(built, words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    with answer.open() as handle:
+        told = {
+            (metric, row["metric_time__month"][:10]): row[metric]
+            for row in csv.DictReader(handle)
+            for metric in COMPARED
+            if row["metric_time__month"]
+        }
+    rows = select(
+        built,
+        "select metric_id, period_start::date::text as month, numerator, denominator, value from metric_values where grain = 'month' "
+        "and application = 'all' and segment = '' and metric_id = any(%s)",
+        COMPARED,
+    )
+    assert len(rows) == 3 * len(COMPARED)
+    for row in rows:
+        found = told.get((row["metric_id"], row["month"])) or None
+        if row["value"] is None:
+            assert found is None, row
+        else:
+            assert float(found or 0) == pytest.approx(float(row["value"]), rel=1e-9, abs=0.005), row
 
 
 def test_every_model_says_its_grain_and_reads_no_clock(built):

@@ -47,6 +47,8 @@ def staging_docs() -> dict:
         columns = [
             {"name": c.name, "description": _describe(c), "data_type": c.postgres_type}
             for c in entity.stored_columns.values()
+        ] + [
+            {"name": name, "description": f'{{{{ doc("{name}") }}}}'} for name in ("_extra", "_batch_id", "_loaded_at")
         ]
         tables.append({"name": entity.name, "description": entity.about, "columns": columns})
         about = f"{entity.about}; the rows that exist at as_of"
