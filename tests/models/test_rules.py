@@ -38,13 +38,42 @@ def ticket_event(number, ticket_id, kind, at, actor="agent"):
     }
 
 
+def charge(number, payment, status, day, amount=1000):
+    return {"charge_id": f"c{number}", "payment_id": payment, "account_id": "p1", "application": "ledger", "amount": amount,
+            "currency": "USD", "status": status, "created_at": f"{day}T10:00:00Z", "updated_at": f"{day}T10:00:00Z"}  # fmt: skip
+
+
+def refund(number, status, amount):
+    return {"refund_id": f"r{number}", "charge_id": "c2", "amount": amount, "currency": "USD", "status": status,
+            "created_at": "2025-03-20T10:00:00Z", "updated_at": "2025-03-20T10:00:00Z"}  # fmt: skip
+
+
+def subscription(account_id, interval, amount, start):
+    return {"subscription_item_id": account_id, "subscription_id": account_id, "account_id": account_id, "application": "ledger",
+            "plan_id": "p", "billing_interval": interval, "interval_count": 1, "quantity": 1, "unit_amount": amount, "currency": "USD",
+            "status": "active", "valid_from": start, "updated_at": start}  # fmt: skip
+
+
 ROWS = {
     "accounts": [
+        account("p1", created="2025-03-01T10:00:00Z", application="ledger"),
+        account("p2", created="2025-03-01T10:00:00Z", application="ledger"),
+        account("student", created="2025-03-01T10:00:00Z", application="ledger", account_type="student"),
+        account("guest", created="2025-03-01T10:00:00Z", application="home"),
         account("a1"),
         account("a2", created="2025-01-01T23:59:59Z"),
         account("gone", deleted_at="2025-01-05T00:00:00Z"),
     ],
+    "subscriptions": [
+        subscription("p1", "day", 100, "2025-03-20T00:00:00Z"), subscription("p2", "month", 5000, "2025-04-15T00:00:00Z"),
+    ],
+    "charges": [charge(1, "a", "failed", "2025-03-10"), charge(2, "a", "succeeded", "2025-03-12"), charge(3, "b", "failed", "2025-03-14")],
+    "refunds": [refund(1, "succeeded", 300), refund(2, "pending", 200)],
     "events": [
+        event(50, "message.sent", "2025-03-31T00:00:00Z", "student", application="ledger"),
+        # at home in one application, seen in another
+        event(51, "message.sent", "2025-03-05T10:00:00Z", "guest", application="away"),
+        event(52, "message.sent", "2025-04-05T10:00:00Z", "guest", application="away"),
         # retention counts calendar days, not 24 hours
         event(1, "user.login", "2025-01-02T00:00:00Z", "a2"),
         event(2, "user.login_failed", "2025-01-02T10:00:00Z", "a1"),
@@ -104,6 +133,35 @@ def value(settings, metric, grain, period, application="web"):
         metric, grain, period, application,
     )  # fmt: skip
     return tuple(None if v is None else float(v) for v in rows[0].values()) if rows else None
+
+
+def test_a_day_is_a_twelfth_of_365_days_a_month(marts):
+    assert value(marts, "mrr", "month", "2025-03-01", "ledger")[2] == 30.42
+
+
+def test_who_pays_after_30_days_did_not_convert(marts):
+    assert value(marts, "signup_to_paid_conversion_rate", "month", "2025-03-01", "ledger") == (
+        1,
+        3,
+        pytest.approx(100 / 3),
+    )
+
+
+def test_a_pending_refund_is_no_cash(marts):
+    assert value(marts, "cash_collected", "month", "2025-03-01", "ledger") == (7, None, 7)
+
+
+def test_a_payment_that_is_never_collected_is_not_recovered(marts):
+    assert value(marts, "payment_recovery_rate", "month", "2025-03-01", "ledger") == (1, 2, 50)
+
+
+def test_the_thirtieth_day_itself_is_30_days_later(marts):
+    assert value(marts, "student_retention_30d", "month", "2025-03-01", "ledger") == (1, 1, 100)
+
+
+def test_an_account_is_retained_in_its_own_application_wherever_it_was_seen(marts):
+    assert value(marts, "user_retention_rate", "month", "2025-04-01", "home") == (1, 1, 100)
+    assert value(marts, "user_retention_rate", "month", "2025-04-01", "away") is None
 
 
 def test_retention_counts_calendar_days_and_failed_logins_are_no_activity(marts):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from northstar.simulator import operations
 from northstar.simulator.books import truth
-from northstar.simulator.times import instants, moments_from
+from northstar.simulator.times import instants, moments_from, season
 from northstar.simulator.writing import write_entity
 
 END = datetime(2026, 7, 1, tzinfo=UTC)
@@ -42,6 +42,14 @@ ACTIVITY = (
     "booking.requested",
 )
 ACTIVITY_ODDS = [0.2, 0.3, 0.24, 0.1, 0.08, 0.05, 0.03]
+# how often is paid: interval, count, days, the price of a period by that of a month, share of subscriptions
+BILLINGS = {
+    "m": ("month", 1, 30, 1, 0.74), "y": ("year", 1, 365, 10, 0.14), "q": ("month", 3, 90, 2.8, 0.05),
+    "w": ("week", 1, 7, 0.28, 0.04), "d": ("day", 1, 1, 0.05, 0.03),
+}  # fmt: skip
+# percent or amount off a period, and for how many days (None: for ever)
+COUPONS = [(None, None), ((20, None), 90), ((50, None), 30), ((100, None), 30), ((15, None), None), ((None, 1000), 60)]
+COUPON_ODDS = [0.76, 0.08, 0.05, 0.02, 0.05, 0.04]
 REASONS = np.array(["too_expensive", "missing_features", "switched", "not_needed", None], dtype=object)
 
 
@@ -109,8 +117,10 @@ def simulate(out: Path, with_truth: bool = False, **life) -> None:
 def _people(company: Company, count: int) -> None:
     random = company.random("people")
     span = (company.end - company.start).total_seconds()
-    # registrations grow: the density rises over the company's life
-    registered = np.sort(span * random.random(count) ** 0.6)
+    # registrations grow: the density rises over the company's life; and they follow the year
+    drawn = span * random.random(4 * count) ** 0.6
+    kept = drawn[random.random(4 * count) < season(instants(moments_from(company.start, drawn)))]
+    registered = np.sort(kept[:count])
     application = random.choice(np.array(company.applications), count)
     kinds = np.empty(count, dtype=object)
     for name in company.applications:
@@ -163,50 +173,70 @@ def _subscriptions(company: Company) -> None:
     random, people, rows = company.random("subscriptions"), company.people, []
     end = pd.Timestamp(company.end)
     tiers, prices = list(PLANS), list(PLANS.values())
+    billings, billing_odds = list(BILLINGS), [odds for *_, odds in BILLINGS.values()]
     for person in people[random.random(len(people)) < 0.3].itertuples():
         currency, tier = CURRENCY_OF.get(person.country, "USD"), int(random.choice(3, p=[0.6, 0.3, 0.1]))
-        yearly = random.random() < 0.15
-        percent = int(random.choice([0, 0, 0, 0, 20, 50, 100], p=[0.3, 0.2, 0.2, 0.15, 0.09, 0.04, 0.02]))
+        billing = billings[int(random.choice(len(billings), p=billing_odds))]
+        interval, interval_count, days, factor, _ = BILLINGS[billing]
+        coupon, lasts = COUPONS[int(random.choice(len(COUPONS), p=COUPON_ODDS))]
+        seats = int(random.choice([1, 2, 3, 8], p=[0.86, 0.07, 0.05, 0.02]))
         begins = person.created_at + timedelta(seconds=int(random.exponential(9 * 86400)))
         steps = []
         if random.random() < 0.35:
-            steps.append((begins, "trialing", tier, 0, None))
+            steps.append((begins, "trialing", tier, None, None))
             begins += timedelta(days=14)
-        steps.append((begins, "active", tier, percent, None))
+        steps.append((begins, "active", tier, coupon, None))
         now = begins
+        if coupon and lasts:
+            now += timedelta(days=lasts)
+            steps.append((now, "active", tier, None, None))
         while True:
-            now += timedelta(seconds=int(random.exponential((420 if yearly else 150) * 86400)) + 86400)
+            # who stayed long stays longer
+            tenure = (now - begins).total_seconds() / 86400
+            pace = (420 if interval == "year" else 100 + min(tenure, 200)) * 86400
+            now += timedelta(seconds=int(random.exponential(pace)) + 86400)
             if now >= end:
                 break
             what = random.choice(["up", "down", "cancel", "pause", "late"], p=[0.3, 0.1, 0.4, 0.08, 0.12])
             if what in ("up", "down"):
                 tier = min(2, tier + 1) if what == "up" else max(0, tier - 1)
-                steps.append((now, "active", tier, 0, None))
+                steps.append((now, "active", tier, None, None))
             elif what == "pause":
-                steps += [(now, "paused", tier, 0, None), (now + timedelta(days=30), "active", tier, 0, None)]
+                steps += [(now, "paused", tier, None, None), (now + timedelta(days=30), "active", tier, None, None)]
                 now += timedelta(days=30)
             elif what == "late":
-                steps.append((now, "past_due", tier, 0, None))
+                steps.append((now, "past_due", tier, None, None))
                 now += timedelta(days=9)
-                steps.append((now, "active" if random.random() < 0.7 else "unpaid", tier, 0, None))
+                steps.append((now, "active" if random.random() < 0.7 else "unpaid", tier, None, None))
             else:
-                steps.append((now, "canceled", tier, 0, random.choice(REASONS)))
+                steps.append((now, "canceled", tier, None, random.choice(REASONS)))
                 if random.random() < 0.75:
                     break
                 now += timedelta(seconds=int(random.exponential(60 * 86400)) + 2 * 86400)
-                steps.append((now, "active", tier, 0, None))
+                steps.append((now, "active", tier, None, None))
         steps = [s for s in steps if s[0] < end]
+        addon = random.random()
         for number, (since, status, level, discount, reason) in enumerate(steps):
             until = steps[number + 1][0] if number + 1 < len(steps) else None
-            price = prices[level] * SCALE[currency] * (10 if yearly else 1)
-            rows.append({
+            price = prices[level] * SCALE[currency] * factor
+            percent, amount = discount or (None, None)
+            row = {
                 "subscription_item_id": f"si_{person.account_id[4:]}", "subscription_id": f"sub_{person.account_id[4:]}",
-                "account_id": person.account_id, "application": person.application, "plan_id": f"{tiers[level]}_{'y' if yearly else 'm'}",
-                "plan_tier": tiers[level], "billing_interval": "year" if yearly else "month", "interval_count": 1, "quantity": 1,
-                "unit_amount": round(price), "currency": currency, "discount_percent": discount, "discount_amount": None,
-                "is_metered": False, "status": status, "cancel_reason": reason, "valid_from": since, "valid_to": until,
-                "updated_at": until or since,
-            })  # fmt: skip
+                "account_id": person.account_id, "application": person.application, "plan_id": f"{tiers[level]}_{billing}",
+                "plan_tier": tiers[level], "billing_interval": interval, "interval_count": interval_count, "quantity": seats,
+                "unit_amount": max(1, round(price)), "currency": currency, "discount_percent": percent,
+                "discount_amount": amount and round(amount * SCALE[currency]), "is_metered": False, "status": status,
+                "cancel_reason": reason, "valid_from": since, "valid_to": until, "updated_at": until or since,
+            }  # fmt: skip
+            rows.append(row)
+            if addon < 0.12:
+                # what is used is metered and no MRR; extra storage is a second item of the subscription
+                kind = "usage" if addon < 0.05 else "storage"
+                rows.append(row | {
+                    "subscription_item_id": f"{row['subscription_item_id']}_{kind}", "plan_id": f"{kind}_{billing}", "plan_tier": kind,
+                    "unit_amount": max(1, round(price / 6)), "quantity": 1, "discount_percent": None, "discount_amount": None,
+                    "is_metered": kind == "usage",
+                })  # fmt: skip
     if rows:
         company.tables["subscriptions"] = pd.DataFrame(rows)
 
@@ -221,9 +251,12 @@ def _payments(company: Company) -> None:
     )
     codes = np.array(["card_declined", "insufficient_funds", "expired_card"])
     for row in company.tables["subscriptions"].itertuples():
-        amount = int(row.unit_amount * (100 - row.discount_percent) // 100)
+        percent = 0 if pd.isna(row.discount_percent) else int(row.discount_percent)
+        off = 0 if pd.isna(row.discount_amount) else int(row.discount_amount)
+        amount = max(0, row.quantity * row.unit_amount * (100 - percent) // 100 - off)
         if row.status != "active" or amount == 0:
             continue
+        days = next(d for interval, count, d, *_ in BILLINGS.values() if (interval, count) == (row.billing_interval, row.interval_count))
         due, stop = row.valid_from, min(row.valid_to if pd.notna(row.valid_to) else end, end)
         while due < stop:
             payment, when = f"pay_{len(charges):07d}", due
@@ -239,7 +272,7 @@ def _payments(company: Company) -> None:
                 when += timedelta(days=2)
                 if not failed or when >= end:
                     break
-            due += timedelta(days=365 if row.billing_interval == "year" else 30)
+            due += timedelta(days=days)
     if not charges:
         return
     charges = pd.DataFrame(charges)
@@ -250,7 +283,8 @@ def _payments(company: Company) -> None:
         "refund_id": [f"re_{i:06d}" for i in range(len(back))], "charge_id": back.charge_id.to_numpy(),
         "amount": np.where(random.random(len(back)) < 0.7, back.amount, back.amount // 2), "currency": back.currency.to_numpy(),
         "reason": random.choice(np.array(["requested_by_customer", "duplicate", "dispute"]), len(back)),
-        "status": "succeeded", "created_at": when.to_numpy(), "updated_at": when.to_numpy(),
+        "status": random.choice(np.array(["succeeded", "pending", "failed"], dtype=object), len(back), p=[0.88, 0.07, 0.05]),
+        "created_at": when.to_numpy(), "updated_at": when.to_numpy(),
     })  # fmt: skip
     refunds[["created_at", "updated_at"]] = refunds[["created_at", "updated_at"]].apply(
         lambda c: pd.to_datetime(c, utc=True)
@@ -269,7 +303,12 @@ def _events(company: Company) -> None:
     begins = instants(people.created_at)[owner] + offset.astype("int64").astype("timedelta64[s]")
     begins = begins.astype("datetime64[us]")
     weekend = (pd.DatetimeIndex(begins).dayofweek >= 5) & (random.random(len(owner)) < 0.45)
-    owner, begins = owner[~weekend], begins[~weekend]
+    away = random.random(len(owner)) > season(begins)
+    owner, begins = owner[~(weekend | away)], begins[~(weekend | away)]
+    # a few visit another of the company's applications
+    application = people.application.to_numpy()[owner]
+    elsewhere = random.random(len(owner)) < 0.04
+    application[elsewhere] = random.choice(np.array(company.applications, dtype=object), elsewhere.sum())
     channel = random.choice(
         np.array(["web", "web_widget", "mobile_app", "messaging"], dtype=object), len(owner), p=[0.5, 0.15, 0.28, 0.07]
     )
@@ -294,7 +333,7 @@ def _events(company: Company) -> None:
     ]
     visits = pd.DataFrame({
         "event_name": name, "occurred_at": pd.to_datetime(when, utc=True), "account_id": people.account_id.to_numpy()[person],
-        "anonymous_id": None, "session_id": [f"s{i:08d}" for i in of], "application": people.application.to_numpy()[person],
+        "anonymous_id": None, "session_id": [f"s{i:08d}" for i in of], "application": application[of],
         "channel": channel[of], "country": people.country.to_numpy()[person], "properties": properties,
     })  # fmt: skip
     extra = pd.concat(company.extra_events, ignore_index=True).reindex(columns=visits.columns)
@@ -393,10 +432,17 @@ def _support(company: Company) -> None:
     random, people = company.random("support"), company.people
     end = pd.Timestamp(company.end)
     tickets, events = [], []
+    # when something is broken for everybody, many ask within hours
+    span = (company.end - company.start).total_seconds()
+    storms = moments_from(company.start, np.sort(span * random.random(1 + int(span / 86400 / 60))))
     for person in people[random.random(len(people)) < 0.5].itertuples():
         created = person.created_at + timedelta(
             seconds=int(random.random() * (end - person.created_at).total_seconds())
         )
+        category = str(random.choice(["billing", "bug", "how_to", "account"]))
+        storm = storms[int(random.integers(len(storms)))]
+        if random.random() < 0.2 and storm > person.created_at:
+            created, category = min(storm + timedelta(seconds=int(random.exponential(3 * 3600))), end - timedelta(seconds=1)), "bug"
         ticket, priority = (
             f"ti_{len(tickets):06d}",
             str(random.choice(["low", "normal", "high", "urgent"], p=[0.2, 0.55, 0.2, 0.05])),
@@ -427,7 +473,7 @@ def _support(company: Company) -> None:
             status = "solved" if ends and max(ends, key=lambda s: s[2])[0] == "solved" else "open"
         tickets.append({
             "ticket_id": ticket, "account_id": person.account_id, "application": person.application,
-            "channel": str(random.choice(["email", "chat", "web"])), "category": str(random.choice(["billing", "bug", "how_to", "account"])),
+            "channel": str(random.choice(["email", "chat", "web"])), "category": category,
             "priority": priority, "status": status, "merged_into_ticket_id": None, "requester_email": person.email,
             "subject": "Help", "created_at": created, "updated_at": max(s[2] for s in story),
         })  # fmt: skip
@@ -435,7 +481,7 @@ def _support(company: Company) -> None:
             {"ticket_id": ticket, "event_type": kind, "actor_type": actor, "occurred_at": at}
             for kind, actor, at in story
         ]
-    visits, span = len(people) * 2, (company.end - company.start).total_seconds()
+    visits = len(people) * 2
     company.tables["help_center_visits"] = pd.DataFrame({
         "visit_id": [f"hv_{i:06d}" for i in range(visits)],
         "application": random.choice(np.array(company.applications, dtype=object), visits),
@@ -480,7 +526,7 @@ def _market(company: Company) -> None:
 
 
 def _flaws(company: Company) -> None:
-    """A little of what real sources deliver: repeated rows, rows that are wrong, items whose intervals overlap."""
+    """A little of what real sources deliver: repeated rows, rows that are wrong, old forms of rows, items whose intervals overlap."""
     random, events = company.random("flaws"), company.tables["events"]
     repeated = events.iloc[np.sort(random.choice(len(events), len(events) // 500, replace=False))]
     wrong = events.iloc[:3].copy()
@@ -494,6 +540,12 @@ def _flaws(company: Company) -> None:
         "events rejected": 3,
         "subscriptions overlapping": 2,
     }
+    for entity, then in (("tickets", {"status": "new"}), ("accounts", {"country": None})):
+        table = company.tables[entity]
+        old = table.iloc[np.sort(random.choice(len(table), len(table) // 50, replace=False))].assign(**then)
+        old["updated_at"] -= timedelta(seconds=30)
+        company.tables[entity] = pd.concat([old, table], ignore_index=True)
+        company.tables["events"].attrs["flaws"][f"{entity} corrected"] = len(old)
     subscriptions = company.tables["subscriptions"]
     twin = subscriptions.iloc[[0, 0]].copy()
     twin["subscription_item_id"] = twin["subscription_id"] = "si_twin"

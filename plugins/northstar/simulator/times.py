@@ -18,3 +18,11 @@ def moments(values: np.ndarray) -> pd.Series:
 def instants(column: pd.Series) -> np.ndarray:
     """numpy's datetime64 from UTC instants."""
     return column.dt.tz_localize(None).to_numpy()
+
+
+def season(moments) -> np.ndarray:
+    """How much of the usual goes on at each moment (datetime64), 0.6 to 1: less in summer and around the turn of the year."""
+    day = pd.DatetimeIndex(moments).dayofyear.to_numpy()
+    summer = np.exp(-(((day - 212) / 24.0) ** 2))
+    turn = np.exp(-((np.minimum(np.abs(day - 360), day + 5) / 6.0) ** 2))
+    return 1 - 0.25 * summer - 0.4 * turn
