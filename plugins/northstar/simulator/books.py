@@ -4,6 +4,8 @@ Nothing here is shared with the warehouse's SQL. Both follow docs/semantics as i
 companies, it is the rules that they agree on. Exact: sums are fractions, money is never floating point.
 """
 
+import json
+import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from datetime import UTC, date, datetime, timedelta
@@ -12,10 +14,18 @@ from fractions import Fraction
 import pandas as pd
 
 from northstar.contract import entities
+from northstar.settings import ROOT
 
 EXPONENTS = {"JPY": 0, "KWD": 3}
 DAY, WEEK_SEVEN, MONTH_THIRTY = timedelta(days=1), timedelta(days=7), timedelta(days=30)
 ACTIVATING = {"feature.used", "tool.invoked", "booking.requested"}
+# of the default rules; how many days a cohort is given before its period is complete
+GROSS_MARGIN = Fraction(8, 10)
+WINDOWS = {
+    "signup_to_paid_conversion_rate": 30, "activation_rate": 7, "retention_d1": 1, "retention_d7": 7, "retention_d30": 30,
+    "retention_d90": 90, "student_retention_30d": 30, "tutor_retention_30d": 30, "creator_onboarding_success_rate": 7,
+    "creator_onboarding_step_rate": 7, "code_review_within_24h_rate": 1,
+}  # fmt: skip
 LEFT_OUT_TICKETS = {"spam", "deleted", "merged"}
 
 
@@ -44,6 +54,9 @@ class Books:
         ):  # fmt: skip
             reckon()
         self._close()
+        self._growth()
+        self._unit_economics()
+        self._targets()
         rows = [(*key, *value) for key, value in sorted(self.found.items())]
         return pd.DataFrame(
             rows,
@@ -209,6 +222,8 @@ class Books:
             )
             tier = self._tier(before, day - DAY) if kind == "churned" else self._tier(after, day)
             had_any = True
+            if kind == "new":
+                self.add("new_accounts", _midnight(day), application, 1)
             if amount:
                 self.add(
                     f"{kind}_mrr", _midnight(day), application, amount, None, {"plan_tier": tier, "country": country}
@@ -233,6 +248,10 @@ class Books:
             if closing:
                 tier = {"plan_tier": self._tier(after, closing_day), "country": country, "account_type": kind}
                 self.add("mrr", start, application, closing, None, tier)
+                listed = sum((_listed(row) * self._rate(row["currency"], closing_day) for _, row in after), Fraction(0))
+                self.add("price_realisation", start, application, closing, listed, {"plan_tier": tier["plan_tier"]})
+                if kind == "creator":
+                    self.add("revenue_per_creator", start, application, closing, 1, {"plan_tier": tier["plan_tier"]})
                 self.add("paying_accounts", start, application, 1, None, tier)
                 self.add("international_revenue_share", start, application, closing if country and country != self.home_country else 0,
                          closing if country else 0)  # fmt: skip
@@ -859,11 +878,95 @@ class Books:
         for key, values in standing.items():
             self.found[key] = (sum(values) / len(values) if key[0] in shares else sum(values), None)
 
+    # metrics of metrics
+
+    def _growth(self):
+        """What grew since the month before, by what it was then."""
+        grown = {"mrr": "mrr_growth_rate", "registered_accounts": "registration_growth_rate", "mau": "mau_growth_rate",
+                 "new_creators": "creator_acquisition_growth_rate"}  # fmt: skip
+        for (metric, month, application, segment, _), (value, _) in list(self.found.items()):
+            if metric in grown and segment == "" and _next_month(month) < self.as_of:
+                later = self.found.get((metric, _next_month(month), application, "", ""), (Fraction(0),))[0]
+                self.found[grown[metric], _next_month(month), application, "", ""] = (later - value, value)
+
+    def _unit_economics(self):
+        ltv, cac = {}, {}
+        for (metric, *scope), (lost, base) in list(self.found.items()):
+            if metric == "customer_churn_rate" and scope[2] in ("", "plan_tier") and base:
+                mrr, paying = self.found.get(("mrr", *scope)), self.found.get(("paying_accounts", *scope))
+                margin = mrr[0] * GROSS_MARGIN / paying[0] if mrr else Fraction(0)
+                self.found["ltv", *scope] = (margin, lost / base)
+                if lost and mrr:
+                    ltv[tuple(scope)] = _cents(margin / (lost / base))
+        for row in self.rows["marketing_spend"]:
+            self.add(
+                "spend",
+                _midnight(row["spend_date"]),
+                row["application"],
+                self._money(row["amount"], row["currency"], row["spend_date"]),
+            )
+        for (metric, *scope), (spend, _) in list(self.sums.items()):
+            if metric == "spend":
+                came = self.found.get(("new_accounts", *scope), (Fraction(0),))[0]
+                self.found["cac", *scope] = (spend, came)
+                if came:
+                    cac[tuple(scope)] = _cents(spend / came)
+        for scope in set(ltv) & set(cac):
+            self.found["ltv_cac_ratio", *scope] = (ltv[scope], cac[scope])
+        for metric, known in (("ltv_growth_rate", ltv), ("cac_change_rate", cac)):
+            for (month, application, segment, value), now in known.items():
+                before = known.get((month.replace(year=month.year - 1), application, segment, value))
+                if segment == "" and before:
+                    self.found[metric, month, application, "", ""] = (now - before, before)
+
+    def _targets(self):
+        """The share of the due monthly targets that were met, by the month of the value."""
+        catalogue = {m["metric_id"]: m for m in _seed("metric_catalogue")}
+        first_days = {}
+        for account in self.rows["accounts"]:
+            born, name = account["created_at"], account["application"]
+            first_days[name] = min(first_days.get(name, born), born)
+        for target in _seed("targets"):
+            name, metric = target["application"], catalogue[target["metric_id"]]
+            if target["grain"] != "month" or name not in {key[2] for key in self.found}:
+                continue
+            due, window, history = (
+                _due(target["due"], first_days.get(name)),
+                timedelta(days=WINDOWS.get(metric["metric_id"], 0)),
+                [],
+            )
+            for start, end in self.months:
+                place = (start, name, target["segment"] or "", target["segment_value"] or "")
+                value = self._value(metric, place)
+                if value is None or end + window > self.as_of:
+                    continue
+                is_met = _is_met(target, value, history)
+                history.append(value)
+                if is_met is not None and due is not None and due < end:
+                    for scope in (name, "all"):
+                        line = self.found.get(("targets_met_rate", start, scope, "", ""), (Fraction(0), Fraction(0)))
+                        self.found["targets_met_rate", start, scope, "", ""] = (line[0] + is_met, line[1] + 1)
+
+    def _value(self, metric: dict, place: tuple) -> Fraction | None:
+        """A metric's published value; a sum of nothing is 0 once its series has begun."""
+        name = metric["metric_id"]
+        line = self.found.get((name, *place))
+        if line is None:
+            begun = any(key[0] == name and key[2:] == place[1:] and key[1] <= place[0] for key in self.found)
+            return Fraction(0) if begun and metric["kind"] in ("sum", "count", "distinct", "snapshot") else None
+        if metric["kind"] in ("ratio", "mean"):
+            if not line[1]:
+                return None
+            value = line[0] / line[1] * (100 if metric["unit"] == "percent" and metric["kind"] == "ratio" else 1)
+        else:
+            value = line[0]
+        return _cents(value) if metric["unit"] == "money" else value
+
 
 def truth(tables: dict, as_of: datetime) -> pd.DataFrame:
     """The books' lines with exact numbers as text (fractions as n/d) and the metrics' plain values beside them."""
     lines = Books(tables, as_of).lines()
-    known = lines.metric_id.isin(_catalogue())
+    known = lines.metric_id.isin({m["metric_id"] for m in _seed("metric_catalogue")})
     lines = lines[known].reset_index(drop=True)
     for column in ("numerator", "denominator"):
         exact = [None if v is None or v != v else str(v) for v in lines[column]]
@@ -871,10 +974,50 @@ def truth(tables: dict, as_of: datetime) -> pd.DataFrame:
     return lines
 
 
-def _catalogue() -> set:
-    from northstar.settings import ROOT
+def _seed(name: str) -> list[dict]:
+    """The rows of a contract file, empty fields as None."""
+    table = pd.read_csv(ROOT / "dbt_project" / "seeds" / f"{name}.csv", dtype=str)
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
-    return set(pd.read_csv(ROOT / "dbt_project" / "seeds" / "metric_catalogue.csv").metric_id)
+
+def _due(text: str | None, first_day: datetime | None) -> datetime | None:
+    """From when on a target is due; None for never, as far as is known."""
+    if text is None:
+        return datetime.min.replace(tzinfo=UTC)
+    unit, _, amount = text.partition(" ")
+    if first_day is None or unit not in ("month", "week"):
+        return None
+    day = first_day.replace(hour=0, minute=0, second=0, microsecond=0)
+    if unit == "week":
+        return day + int(amount) * WEEK_SEVEN
+    number = day.year * 12 + day.month - 1 + int(amount)
+    month = datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
+    return month.replace(day=min(day.day, (_next_month(month) - DAY).day))
+
+
+def _is_met(target: dict, value: Fraction, history: list) -> bool | None:
+    """Whether a value meets its target; a trend is met while it does not leave mean +- 3 deviations of the 8 values before."""
+    if target["target"] is not None:
+        wanted = Fraction(target["target"])
+        return {">": value > wanted, ">=": value >= wanted, "<": value < wanted, "<=": value <= wanted}[
+            target["operator"]
+        ]
+    before = history[-8:]
+    if len(before) < 8:
+        return None
+    middle = sum(before) / 8
+    deviation = math.sqrt(sum((v - middle) ** 2 for v in before) / 7)
+    return value >= middle - 3 * deviation if target["trend"] == "drop" else value <= middle + 3 * deviation
+
+
+def _cents(value: Fraction) -> Fraction:
+    """Rounded half away from zero to the minor unit."""
+    return Fraction(math.floor(abs(value) * 100 + Fraction(1, 2)), 100) * (1 if value >= 0 else -1)
+
+
+def _listed(row) -> Fraction:
+    """A subscription row's MRR without its discounts."""
+    return _monthly(row | {"discount_percent": None, "discount_amount": None})
 
 
 def _clean(value):
@@ -903,8 +1046,6 @@ def _monthly(row) -> Fraction:
 
 
 def _properties(event) -> dict:
-    import json
-
     return json.loads(event["properties"]) if event["properties"] else {}
 
 

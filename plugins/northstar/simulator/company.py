@@ -177,7 +177,7 @@ def _subscriptions(company: Company) -> None:
     for person in people[random.random(len(people)) < 0.3].itertuples():
         currency, tier = CURRENCY_OF.get(person.country, "USD"), int(random.choice(3, p=[0.6, 0.3, 0.1]))
         billing = billings[int(random.choice(len(billings), p=billing_odds))]
-        interval, interval_count, days, factor, _ = BILLINGS[billing]
+        interval, interval_count, _, factor, _ = BILLINGS[billing]
         coupon, lasts = COUPONS[int(random.choice(len(COUPONS), p=COUPON_ODDS))]
         seats = int(random.choice([1, 2, 3, 8], p=[0.86, 0.07, 0.05, 0.02]))
         begins = person.created_at + timedelta(seconds=int(random.exponential(9 * 86400)))
@@ -256,7 +256,11 @@ def _payments(company: Company) -> None:
         amount = max(0, row.quantity * row.unit_amount * (100 - percent) // 100 - off)
         if row.status != "active" or amount == 0:
             continue
-        days = next(d for interval, count, d, *_ in BILLINGS.values() if (interval, count) == (row.billing_interval, row.interval_count))
+        days = next(
+            d
+            for interval, count, d, *_ in BILLINGS.values()
+            if (interval, count) == (row.billing_interval, row.interval_count)
+        )
         due, stop = row.valid_from, min(row.valid_to if pd.notna(row.valid_to) else end, end)
         while due < stop:
             payment, when = f"pay_{len(charges):07d}", due
@@ -442,7 +446,10 @@ def _support(company: Company) -> None:
         category = str(random.choice(["billing", "bug", "how_to", "account"]))
         storm = storms[int(random.integers(len(storms)))]
         if random.random() < 0.2 and storm > person.created_at:
-            created, category = min(storm + timedelta(seconds=int(random.exponential(3 * 3600))), end - timedelta(seconds=1)), "bug"
+            created, category = (
+                min(storm + timedelta(seconds=int(random.exponential(3 * 3600))), end - timedelta(seconds=1)),
+                "bug",
+            )
         ticket, priority = (
             f"ti_{len(tickets):06d}",
             str(random.choice(["low", "normal", "high", "urgent"], p=[0.2, 0.55, 0.2, 0.05])),

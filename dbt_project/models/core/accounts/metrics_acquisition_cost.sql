@@ -50,23 +50,25 @@ spent as (
     group by grouping sets ((g.grain, g.period_start, spend.application), (g.grain, g.period_start))
 ),
 
+-- spend without a customer is a cost too: a row for every period since the first spend
 cac as (
     select
-        movements.grain,
-        movements.period_start,
-        movements.application,
-        case when spenders.application is not null then coalesce(spent.amount, 0) end as spend,
-        case when spenders.application is not null then movements.new_accounts end as new_accounts,
+        periods.grain,
+        periods.period_start,
+        spenders.application,
+        coalesce(spent.amount, 0) as spend,
+        coalesce(movements.new_accounts, 0) as new_accounts,
         round(coalesce(spent.amount, 0) / nullif(movements.new_accounts, 0), 2) as cac
-    from movements
-    left join spenders
-        on movements.application = spenders.application
-        and spenders.first_at < movements.period_end
+    from spenders
+    inner join {{ ref('periods') }} as periods on periods.grain in ('month', 'quarter') and spenders.first_at < periods.period_end
     left join spent
-        on movements.grain = spent.grain
-        and movements.period_start = spent.period_start
-        and movements.application = spent.application
-    where movements.grain in ('month', 'quarter')
+        on periods.grain = spent.grain
+        and periods.period_start = spent.period_start
+        and spenders.application = spent.application
+    left join movements
+        on periods.grain = movements.grain
+        and periods.period_start = movements.period_start
+        and spenders.application = movements.application
 ),
 
 -- the newest estimate on or before the period's end
