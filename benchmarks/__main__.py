@@ -18,6 +18,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from benchmarks.data import END, events, write_events, write_rest
+from benchmarks.growth import growth
 from northstar import db, embedded, job
 from northstar.cli import parse_time
 from northstar.embedded.server import binaries
@@ -254,8 +255,8 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, builds, orchestration, readers), or all."""
-    wanted = sys.argv[1:] or ["landing", "builds", "orchestration", "readers"]
+    """Run what is named on the command line (landing, builds, growth, orchestration, readers), or all."""
+    wanted = sys.argv[1:] or ["landing", "builds", "growth", "orchestration", "readers"]
     work = Path(tempfile.mkdtemp(prefix="northstar-bench-"))
     work.chmod(0o755)
     try:
@@ -266,6 +267,8 @@ def main() -> int:
             embedded.stop(settings)
         if "builds" in wanted:
             builds(work)
+        if "growth" in wanted:
+            growth(work, SCALE, RESULTS)
         if "orchestration" in wanted:
             orchestration(work)
         if "readers" in wanted:

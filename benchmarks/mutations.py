@@ -130,7 +130,9 @@ def write_table(mutations: list, seen: dict) -> None:
              "Written by `python -m benchmarks.mutations`: each rule of the semantics broken in the models in one place, and the first test that noticed.",
              "", "| rule | model | noticed by |", "|---|---|---|"]  # fmt: skip
     for mutation in mutations:
-        lines.append(f"| {mutation['rule']} | {Path(mutation['file']).stem} | {known.get(mutation['rule'], 'not tried yet')} |")
+        lines.append(
+            f"| {mutation['rule']} | {Path(mutation['file']).stem} | {known.get(mutation['rule'], 'not tried yet')} |"
+        )
     page.write_text("\n".join(lines) + "\n")
 
 
