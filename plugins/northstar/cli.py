@@ -14,6 +14,7 @@ from northstar.settings import load_settings
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = _parser().parse_args(argv)
+    _own_options(arguments)
     try:
         status = arguments.command(arguments) or 0
         sys.stdout.flush()
@@ -94,6 +95,15 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--accounts", type=int, default=2000)
     sub.add_argument("--applications", nargs="+")
     return parser
+
+
+def _own_options(arguments) -> None:
+    """Take --home from among the words that another program's command line is handed."""
+    words = getattr(arguments, "words", [])
+    if "--home" in words[:-1]:
+        place = words.index("--home")
+        arguments.home = words[place + 1]
+        del words[place : place + 2]
 
 
 def progress(text: str) -> None:

@@ -14,6 +14,10 @@ from northstar.settings import Settings
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
 DATABASE = "northstar"
 RECOVERY_SECONDS = 60
+# what an embedded server says of roles and databases that no run has made
+NEVER_SET_UP = [f'password authentication failed for user "{role}"' for role in ROLES] + [
+    f'database "{DATABASE}" does not exist'
+]
 NOT_YET = ("in recovery mode", "is starting up", "not yet accepting connections")
 
 
@@ -66,4 +70,8 @@ def connect(settings: Settings, role: str = "loader", autocommit: bool = False, 
         )
     except psycopg.OperationalError as exc:
         reason = str(exc).strip().splitlines()[-1]
+        if role != "owner" and not settings.warehouse_url and reason.endswith(tuple(NEVER_SET_UP)):
+            raise NorthstarError(
+                f"{settings.home} has no warehouse yet; `make run` or `northstar run` makes one"
+            ) from exc
         raise NorthstarError(f"cannot reach the warehouse as {role}: {reason}") from exc

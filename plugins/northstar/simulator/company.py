@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from northstar.errors import NorthstarError
 from northstar.simulator import operations
 from northstar.simulator.books import truth
 from northstar.simulator.times import instants, moments_from, season
@@ -82,8 +83,12 @@ def live(
     """A company with its source tables, none of their rows flawed yet.
 
     accounts: people who register within `months` months before `end`, over all applications. monitored_days: how far back
-    machines were watched.
+    machines were watched. Raises NorthstarError for fewer than 10 accounts, no months, or an application that it does not know.
     """
+    if accounts < 10 or months < 1:
+        raise NorthstarError(f"a company wants 10 accounts and 1 month or more, not {accounts} and {months}")
+    if unknown := sorted(set(applications) - set(ACCOUNT_TYPES)):
+        raise NorthstarError(f"no application {unknown[0]!r}; there are {', '.join(ACCOUNT_TYPES)}")
     first_month = (end.year * 12 + end.month - 1) - months
     start = datetime(first_month // 12, first_month % 12 + 1, 1, tzinfo=UTC)
     company = Company(seed, start, end, applications, monitored_days)
@@ -102,6 +107,10 @@ def simulate(out: Path, with_truth: bool = False, **life) -> None:
     with_truth: also `truth.parquet`, what its own books say of its metrics at `end` (northstar.simulator.books). life: as for `live`.
     """
     company, out = live(**life), Path(out)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise NorthstarError(f"cannot write to {out}: {exc.strerror}; give another --out") from exc
     lines = truth(company.tables, company.end) if with_truth else None
     _flaws(company)
     for entity, table in company.tables.items():
@@ -545,17 +554,20 @@ def _flaws(company: Company) -> None:
     company.tables["events"].attrs["flaws"] = {
         "events repeated": len(repeated),
         "events rejected": 3,
-        "subscriptions overlapping": 2,
     }
     for entity, then in (("tickets", {"status": "new"}), ("accounts", {"country": None})):
-        table = company.tables[entity]
+        if (table := company.tables.get(entity)) is None:
+            continue
         old = table.iloc[np.sort(random.choice(len(table), len(table) // 50, replace=False))].assign(**then)
         old["updated_at"] -= timedelta(seconds=30)
         company.tables[entity] = pd.concat([old, table], ignore_index=True)
         company.tables["events"].attrs["flaws"][f"{entity} corrected"] = len(old)
+    if "subscriptions" not in company.tables:
+        return
     subscriptions = company.tables["subscriptions"]
     twin = subscriptions.iloc[[0, 0]].copy()
     twin["subscription_item_id"] = twin["subscription_id"] = "si_twin"
     twin["valid_from"] = [company.start, company.start + timedelta(days=1)]
     twin["valid_to"] = pd.NaT
     company.tables["subscriptions"] = pd.concat([subscriptions, twin], ignore_index=True)
+    company.tables["events"].attrs["flaws"]["subscriptions overlapping"] = 2
