@@ -1,5 +1,6 @@
 """Whatever a user gets wrong at the command line is one line that says what to do."""
 
+import os
 import subprocess
 import sys
 
@@ -64,8 +65,10 @@ def test_a_home_that_no_run_has_set_up(new_home, capsys, arguments):
 
 def test_a_reader_who_has_enough_is_no_error(built):
     command = [sys.executable, "-m", "northstar.cli", "sql", "select generate_series(1, 300000)", "--format", "csv"]
+    # unbuffered, Python takes a write that was cut short for a whole one
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     with subprocess.Popen(
-        [*command, "--home", str(built.home)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--home", str(built.home)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env
     ) as process:
         assert process.stdout.readline() == "generate_series\n"
         process.stdout.close()
