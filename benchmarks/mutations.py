@@ -1,6 +1,6 @@
 """Breaks each rule of the semantics in a copy of the models, one at a time, and looks which test notices.
 
-`python -m benchmarks.mutations [FROM [TO]]` writes what it saw into docs/mutations.md, all or the mutations of those numbers. A mutation is noticed by, in this order: dbt's unit
+`python -m benchmarks.mutations [NUMBER ...]` tries all mutations or those, and writes what it saw into docs/mutations.md. A mutation is noticed by, in this order: dbt's unit
 tests; a run on 25 random companies, which fails or differs from their own books, now or at an earlier time; the ledgers and
 rules of tests/models.
 """
@@ -77,12 +77,12 @@ def ledgers(copy: Path) -> str | None:
 
 
 def main() -> int:
-    """Try the mutations from number FROM to TO (all without); returns how many nobody noticed."""
+    """Try the mutations that the command line numbers (all without); returns how many nobody noticed."""
     mutations = list(enumerate(yaml.safe_load(MUTATIONS.read_text()), start=1))
     for _, mutation in mutations:
         if mutation["was"] not in (ROOT / "dbt_project" / "models" / mutation["file"]).read_text():
             raise SystemExit(f"{mutation['file']} does not have what is to be broken any more: {mutation['was']}")
-    first, last = int((sys.argv[1:2] or [1])[0]), int((sys.argv[2:3] or [len(mutations)])[0])
+    wanted = set(map(int, sys.argv[1:])) or {number for number, _ in mutations}
     work = Path(tempfile.mkdtemp(prefix="northstar-mutations-"))
     work.chmod(0o755)
     copy, source = work / "copy", work / "source"
@@ -102,7 +102,7 @@ def main() -> int:
         noticed = companies(settings, source, books, worker) or unit_tests(settings)
         if noticed:
             raise SystemExit(f"the models fail before anything is broken: {noticed}")
-        for number, mutation in mutations[first - 1 : last]:
+        for number, mutation in ((n, m) for n, m in mutations if n in wanted):
             path = (copy / "dbt_project" / "models" / mutation["file"]).resolve()
             text = path.read_text()
             path.write_text(text.replace(mutation["was"], mutation["now"]))

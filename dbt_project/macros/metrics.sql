@@ -93,10 +93,10 @@ A model that aggregates by hand calls it beside its own SQL.
 {%- endmacro %}
 
 {# The three steps at once, for a fact whose series are those of `fact` in a `series_<domain>` model. #}
-{% macro metrics_of(relation, series, fact, measures, segments, grains, metrics) -%}
+{% macro metrics_of(relation, series, fact, measures, segments, grains, metrics, at='happened_at') -%}
     select * from (
         with measured as (
-            {{ cube(relation, measures, segments, grains) }}
+            {{ cube(relation, measures, segments, grains, at) }}
         ),
 
         begun as (

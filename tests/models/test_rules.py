@@ -54,6 +54,12 @@ def subscription(account_id, interval, amount, start):
             "status": "active", "valid_from": start, "updated_at": start}  # fmt: skip
 
 
+def answer(number, score, question=None):
+    return {"response_id": f"s{number}", "survey": "support_csat", "question": question, "ticket_id": "twice", "application": "web",
+            "score": score, "sent_at": "2025-02-03T14:00:00Z", "responded_at": "2025-02-03T15:00:00Z",
+            "updated_at": "2025-02-03T15:00:00Z"}  # fmt: skip
+
+
 ROWS = {
     "accounts": [
         account("p1", created="2025-03-01T10:00:00Z", application="ledger"),
@@ -101,8 +107,15 @@ ROWS = {
     "tickets": [
         ticket("answered"), ticket("silent"), ticket("reopened"), ticket("closed"), ticket("spam", status="spam"),
         ticket("merged", status="merged"), ticket("waiting"),
+        ticket("twice", created_at="2025-02-03T10:00:00Z", priority="urgent"),
+        ticket("calm", created_at="2025-02-03T10:00:00Z", priority="high"),
     ],
+    "survey_responses": [answer(1, 5), answer(2, 1, "speed")],
     "ticket_events": [
+        ticket_event(20, "twice", "escalated", "2025-02-03T10:30:00Z"),
+        ticket_event(21, "calm", "escalated", "2025-02-03T11:30:00Z"),
+        ticket_event(22, "twice", "solved", "2025-02-03T11:00:00Z"),
+        ticket_event(23, "twice", "solved", "2025-02-03T13:00:00Z"),
         ticket_event(1, "answered", "public_reply", "2025-01-06T10:05:00Z", "bot"),
         ticket_event(2, "answered", "internal_note", "2025-01-06T10:06:00Z"),
         ticket_event(3, "answered", "public_reply", "2025-01-06T10:30:00Z"),
@@ -180,6 +193,18 @@ def test_a_reopened_ticket_is_resolved_at_its_last_solve_and_a_closed_one_when_c
     assert value(marts, "resolution_time", "day", "2025-01-08") == (48, 1, 48)
     assert value(marts, "resolution_time", "day", "2025-01-06") == (6, 2, 6)
     assert value(marts, "ticket_reopen_rate", "week", "2025-01-06") == (1, 3, pytest.approx(100 / 3))
+
+
+def test_a_ticket_that_is_solved_twice_is_resolved_at_the_last_solve(marts):
+    assert value(marts, "resolution_time", "day", "2025-02-03") == (3, 1, 3)
+
+
+def test_only_urgent_tickets_have_an_escalation_time(marts):
+    assert value(marts, "escalation_time", "week", "2025-02-03") == (30, 1, 30)
+
+
+def test_a_drivers_score_is_not_the_overall_one(marts):
+    assert value(marts, "support_csat", "week", "2025-02-03") == (5, 1, 5)
 
 
 def test_spam_and_merged_tickets_are_left_out_and_unanswered_ones_are_open(marts):

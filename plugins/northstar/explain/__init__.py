@@ -12,7 +12,7 @@ from northstar import db
 from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.explain.definitions import Definition, parents, read
-from northstar.explain.rows import Cell, Expression, Term
+from northstar.explain.rows import Cell, Expression, Term, literal
 from northstar.settings import Settings
 
 __all__ = ["Cell", "Explanation", "explain", "keep_definitions"]
@@ -114,7 +114,7 @@ def explain(
     version (a later build was not published, or the version was put back).
     """
     with db.connect(settings, "transformer") as connection:
-        connection.execute("set transaction read only")
+        connection.execute("set transaction isolation level repeatable read, read only")
         metric, row = _published(connection, metric_id, period, grain, application, segment, segment_value)
         version = _current(connection)
         models = {
@@ -214,8 +214,8 @@ class _Lookup:
 
 def _side(connection, library, definition, spec, text, cell, published, sample) -> Side:
     constants = {
-        "grain": f"'{cell.grain}'", "period_start": cell.start, "period_end": cell.end,
-        "application": f"'{cell.application}'", "segment": f"'{cell.segment}'",
+        "grain": literal(cell.grain), "period_start": cell.start, "period_end": cell.end,
+        "application": literal(cell.application), "segment": literal(cell.segment),
     }  # fmt: skip
     expression = Expression(text, spec.explained, cell, _Lookup(library, definition, spec.of), constants)
     values = [connection.execute(term.value_sql).fetchone()["value"] for term in expression.terms]

@@ -72,9 +72,9 @@ class Term:
         else:
             conditions = [f"r.{measure.at} >= {cell.start}", f"r.{measure.at} < {cell.end}"]
         if measure.has_totals or cell.application != "all":
-            conditions.append(f"r.application = {_text(cell.application)}")
+            conditions.append(f"r.application = {literal(cell.application)}")
         if cell.segment in measure.segments:
-            conditions.append(f"coalesce(r.{cell.segment}::text, '(unknown)') = {_text(cell.segment_value)}")
+            conditions.append(f"coalesce(r.{cell.segment}::text, '(unknown)') = {literal(cell.segment_value)}")
         return " and ".join(conditions)
 
     @property
@@ -233,7 +233,8 @@ def _number(value) -> exp.Expression:
     return exp.Paren(this=exp.cast(exp.Literal.string(str(value)), "numeric"))
 
 
-def _text(value: str) -> str:
+def literal(value: str) -> str:
+    """A text as SQL."""
     return exp.Literal.string(value).sql(dialect="postgres")
 
 

@@ -24,10 +24,7 @@
 } %}
 
 with accounts as (
-    select
-        *,
-        created_at as happened_at
-    from {{ ref('dim_accounts') }}
+    select * from {{ ref('dim_accounts') }}
 ),
 
 referred as (
@@ -44,7 +41,7 @@ series as (
 ),
 
 measured as (
-    {{ cube('accounts', measures, segments, grains) }}
+    {{ cube('accounts', measures, segments, grains, 'created_at') }}
 ),
 
 referring as (

@@ -5,10 +5,7 @@
 ) }}
 
 with responses as (
-    select
-        *,
-        created_at as happened_at
-    from {{ ref('stg_ai_responses') }}
+    select * from {{ ref('stg_ai_responses') }}
     where {{ at_or_after_affected('created_at') }}
 )
 
@@ -24,4 +21,4 @@ with responses as (
     'ai_relevance_rate': ['relevant', 'judged_relevance'],
     'ai_accuracy_rate': ['accurate', 'judged_accuracy'],
     'ai_helpfulness_rate': ['helpful', 'judged_helpfulness'],
-}) }}
+}, at='created_at') }}

@@ -10,10 +10,7 @@
 } %}
 
 with conversations as (
-    select
-        *,
-        started_at as happened_at
-    from {{ ref('conversations') }}
+    select * from {{ ref('conversations') }}
 ),
 
 series as (
@@ -21,7 +18,7 @@ series as (
 ),
 
 measured as (
-    {{ cube('conversations', measures, ['channel'], grains) }}
+    {{ cube('conversations', measures, ['channel'], grains, 'started_at') }}
 ),
 
 complete as (

@@ -8,17 +8,14 @@
 {% set grains = ['week', 'month'] %}
 
 with creators as (
-    select
-        *,
-        created_at as happened_at
-    from {{ ref('creators') }}
+    select * from {{ ref('creators') }}
 ),
 
 steps as (
     select
         creators.account_id,
         creators.application,
-        creators.happened_at,
+        creators.created_at as happened_at,
         taken.step,
         taken.is_taken
     from creators
@@ -165,7 +162,7 @@ by_start as (
         'new_creators': 'count(*)',
         'onboarded': 'count(*) filter (where r.has_onboarded)',
         'steps_taken': 'count(*) filter (where r.has_uploaded_knowledge and r.has_created_program and r.has_been_talked_to)',
-    }, [], grains) }}
+    }, [], grains, 'created_at') }}
 ),
 
 by_step as (

@@ -10,34 +10,22 @@ with incidents as (
 ),
 
 resolved as (
-    select
-        *,
-        resolved_at as happened_at
-    from incidents
+    select * from incidents
     where resolved_at is not null
 ),
 
 acknowledged as (
-    select
-        *,
-        acknowledged_at as happened_at
-    from incidents
+    select * from incidents
     where acknowledged_at is not null
 ),
 
 security_events as (
-    select
-        *,
-        occurred_at as happened_at
-    from {{ ref('stg_security_events') }}
+    select * from {{ ref('stg_security_events') }}
     where {{ at_or_after_affected('occurred_at') }}
 ),
 
 deployments as (
-    select
-        *,
-        started_at as happened_at
-    from {{ ref('stg_deployments') }}
+    select * from {{ ref('stg_deployments') }}
     where {{ at_or_after_affected('started_at') }}
 ),
 
@@ -46,26 +34,17 @@ work_items as (
 ),
 
 fixed_bugs as (
-    select
-        *,
-        completed_at as happened_at
-    from work_items
+    select * from work_items
     where kind = 'bug' and completed_at is not null
 ),
 
 finished_features as (
-    select
-        *,
-        completed_at as happened_at
-    from work_items
+    select * from work_items
     where kind = 'feature' and due_at is not null and completed_at is not null
 ),
 
 sprints as (
-    select
-        *,
-        ended_at as happened_at
-    from {{ ref('sprints') }}
+    select * from {{ ref('sprints') }}
 ),
 
 grave_bugs as (
@@ -105,17 +84,11 @@ pull_requests as (
 ),
 
 opened as (
-    select
-        *,
-        opened_at as happened_at
-    from pull_requests
+    select * from pull_requests
 ),
 
 merged as (
-    select
-        *,
-        merged_at as happened_at
-    from pull_requests
+    select * from pull_requests
     where merged_at is not null
 ),
 
@@ -200,13 +173,13 @@ code_figures as (
     'hours': 'sum(extract(epoch from r.resolved_at - r.started_at)) / 3600', 'incidents': 'count(*)',
 }, ['severity'], ['week', 'month'], {
     'mttr': ['hours', 'incidents'],
-}) }}
+}, at='resolved_at') }}
 union all
 {{ metrics_of('acknowledged', series, 'incidents', {
     'minutes': 'sum(extract(epoch from r.acknowledged_at - r.started_at)) / 60', 'incidents': 'count(*)',
 }, ['severity'], ['week', 'month'], {
     'time_to_acknowledge': ['minutes', 'incidents'],
-}) }}
+}, at='acknowledged_at') }}
 union all
 {{ metrics_of('security_events', series, 'security_events', {
     'grave': "count(*) filter (where r.severity in ('high', 'critical'))",
@@ -214,7 +187,7 @@ union all
 }, ['kind', 'severity'], ['hour', 'day', 'week', 'month'], {
     'security_incidents': ['grave', none],
     'security_breaches': ['breaches', none],
-}) }}
+}, at='occurred_at') }}
 union all
 {{ metrics_of('deployments', series, 'deployments', {
     'ended': "count(*) filter (where r.status in ('succeeded', 'failed', 'rolled_back'))",
@@ -224,24 +197,24 @@ union all
 }, [], ['week', 'month'], {
     'deployment_success_rate': ['succeeded', 'ended'],
     'deployment_recovery_time': ['recovery_minutes', 'recovered'],
-}) }}
+}, at='started_at') }}
 union all
 {{ metrics_of('fixed_bugs', series, 'bugs', {
     'bugs': 'count(*)',
     'median_hours': 'percentile_cont(0.5) within group (order by extract(epoch from r.completed_at - r.created_at) / 3600)',
 }, ['priority'], ['week', 'month'], {
     'bug_resolution_time': ['median_hours', 'bugs'],
-}) }}
+}, at='completed_at') }}
 union all
 {{ metrics_of('finished_features', series, 'features', {
     'features': 'count(*)', 'on_time': 'count(*) filter (where r.completed_at <= r.due_at)',
 }, [], ['month', 'quarter'], {
     'on_time_delivery_rate': ['on_time', 'features'],
-}) }}
+}, at='completed_at') }}
 union all
 {{ metrics_of('sprints', series, 'sprints', {'points': 'sum(r.completed_points)', 'sprints': 'count(*)'}, [], ['month'], {
     'development_velocity': ['points', 'sprints'],
-}) }}
+}, at='ended_at') }}
 union all
 select * from ({{ metric_rows('standing_bugs', {'open_critical_bugs': ['open_bugs', none]}) }}) as standing_rows
 union all
@@ -249,13 +222,13 @@ union all
     'opened': 'count(*)', 'reviewed': "count(*) filter (where r.first_review_at <= r.opened_at + interval '24 hours')",
 }, [], ['week', 'month'], {
     'code_review_within_24h_rate': ['reviewed', 'opened', {'window_days': 1}],
-}) }}
+}, at='opened_at') }}
 union all
 {{ metrics_of('merged', series, 'pull_requests', {
     'cycles': 'sum(r.review_cycles)', 'merged': 'count(r.review_cycles)',
 }, [], ['week', 'month'], {
     'review_cycles_per_pr': ['cycles', 'merged'],
-}) }}
+}, at='merged_at') }}
 union all
 select * from ({{ metric_rows('code_figures', {
     'test_coverage': ['test_coverage', none, {'null_reason': "'source_missing'"}],

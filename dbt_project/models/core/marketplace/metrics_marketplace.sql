@@ -11,54 +11,36 @@ with bookings as (
 ),
 
 requested as (
-    select
-        *,
-        requested_at as happened_at
-    from bookings
+    select * from bookings
 ),
 
 confirmed as (
-    select
-        *,
-        confirmed_at as happened_at
-    from bookings
+    select * from bookings
     where confirmed_at is not null
 ),
 
 completed as (
-    select
-        *,
-        completed_at as happened_at
-    from bookings
+    select * from bookings
     where completed_at is not null
 ),
 
 reviews as (
-    select
-        *,
-        created_at as happened_at
-    from {{ ref('stg_reviews') }}
+    select * from {{ ref('stg_reviews') }}
     where {{ at_or_after_affected('created_at') }}
 ),
 
 applicants as (
-    select
-        *,
-        applied_at as happened_at
-    from {{ ref('stg_tutor_applications') }}
+    select * from {{ ref('stg_tutor_applications') }}
     where {{ at_or_after_affected('applied_at') }}
 ),
 
 purchases as (
-    select
-        *,
-        purchased_at as happened_at
-    from {{ ref('stg_package_purchases') }}
+    select * from {{ ref('stg_package_purchases') }}
     where {{ at_or_after_affected('purchased_at') }}
 ),
 
 bought as (
-    {{ cube('purchases', {'buyers': 'count(distinct r.account_id)'}, [], ['month']) }}
+    {{ cube('purchases', {'buyers': 'count(distinct r.account_id)'}, [], ['month'], 'purchased_at') }}
 ),
 
 buying as (
@@ -93,7 +75,7 @@ buying as (
     'bookings': ['requests', none],
     'booking_conversion_rate': ['confirmed', 'requests'],
     'messages_per_booking': ['messages', 'requests'],
-}) }}
+}, at='requested_at') }}
 union all
 {{ metrics_of('confirmed', series, 'bookings', {
     'confirmations': 'count(*)',
@@ -106,7 +88,7 @@ union all
     'booking_cancellation_rate': ['cancelled', 'confirmations'],
     'gmv': ['gmv', none],
     'marketplace_net_revenue': ['commission', none],
-}) }}
+}, at='confirmed_at') }}
 union all
 {{ metrics_of('completed', series, 'bookings', {
     'completions': 'count(*)',
@@ -121,17 +103,17 @@ union all
     'completed_sessions_per_tutor': ['completions', 'tutors'],
     'review_rate': ['reviewed', 'completions'],
     'average_session_value': ['captured_price', 'captured'],
-}) }}
+}, at='completed_at') }}
 union all
 {{ metrics_of('reviews', series, 'reviews', {'rating': 'sum(r.rating)', 'reviews': 'count(*)'}, [], ['week', 'month'], {
     'average_rating': ['rating', 'reviews'],
-}) }}
+}, at='created_at') }}
 union all
 {{ metrics_of('applicants', series, 'applicants', {
     'applications': 'count(*)',
     'approved': 'count(r.approved_at)',
 }, [], ['week', 'month'], {
     'tutor_approval_rate': ['approved', 'applications'],
-}) }}
+}, at='applied_at') }}
 union all
 select * from ({{ metric_rows('buying', {'package_purchase_rate': ['buyers', 'coalesce(active_accounts, 0)']}) }}) as buying_rows

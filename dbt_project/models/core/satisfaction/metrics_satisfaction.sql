@@ -10,10 +10,7 @@ with surveys as (
 ),
 
 answers as (
-    select
-        *,
-        responded_at as happened_at
-    from surveys
+    select * from surveys
     where score is not null
 ),
 
@@ -28,10 +25,7 @@ csat as (
 ),
 
 csat_sent as (
-    select
-        *,
-        sent_at as happened_at
-    from surveys
+    select * from surveys
     where survey = 'csat' and question is null
 ),
 
@@ -52,7 +46,7 @@ creator_scores as (
         'overall_answers': 'count(*) filter (where r.question is null)',
         'score': 'sum(r.score)',
         'answers': 'count(*)',
-    }, ['question'], ['month', 'quarter']) }}
+    }, ['question'], ['month', 'quarter'], 'responded_at') }}
 ),
 
 creator_complete as (
@@ -66,15 +60,15 @@ creator_complete as (
 }, [], ['month', 'quarter'], {
     'nps': ['100 * net_promoters', 'answers'],
     'nps_mean_score': ['score', 'answers'],
-}) }}
+}, at='responded_at') }}
 union all
 {{ metrics_of('csat', series, 'csat', {'score': 'sum(r.score)', 'answers': 'count(*)'}, ['channel'], ['day', 'week', 'month'], {
     'csat': ['score', 'answers'],
-}) }}
+}, at='responded_at') }}
 union all
 {{ metrics_of('csat_sent', series, 'csat', {'sent': 'count(*)', 'answered': 'count(r.score)'}, [], ['week', 'month'], {
     'csat_response_rate': ['answered', 'sent'],
-}) }}
+}, at='sent_at') }}
 union all
 select * from ({{ metric_rows('creator_complete', {
     'creator_satisfaction': [

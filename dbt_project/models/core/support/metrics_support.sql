@@ -11,33 +11,21 @@ with tickets as (
 ),
 
 created as (
-    select
-        *,
-        created_at as happened_at
-    from tickets
+    select * from tickets
 ),
 
 responded as (
-    select
-        *,
-        first_response_at as happened_at
-    from tickets
+    select * from tickets
     where first_response_at is not null
 ),
 
 escalated as (
-    select
-        *,
-        first_escalated_at as happened_at
-    from tickets
+    select * from tickets
     where first_escalated_at is not null and priority = 'urgent'
 ),
 
 resolved as (
-    select
-        *,
-        resolved_at as happened_at
-    from tickets
+    select * from tickets
     where resolved_at is not null
 ),
 
@@ -66,21 +54,21 @@ priority_series as (
 ),
 
 by_creation as (
-    {{ cube('created', {'tickets': 'count(*)'}, segments, grains) }}
+    {{ cube('created', {'tickets': 'count(*)'}, segments, grains, 'created_at') }}
 ),
 
 by_response as (
     {{ cube('responded', {
         'responded': 'count(*)',
         'median_response_minutes': 'percentile_cont(0.5) within group (order by r.first_response_minutes)',
-    }, segments, grains) }}
+    }, segments, grains, 'first_response_at') }}
 ),
 
 by_escalation as (
     {{ cube('escalated', {
         'escalated': 'count(*)',
         'median_escalation_minutes': 'percentile_cont(0.5) within group (order by r.first_escalation_minutes)',
-    }, segments, grains) }}
+    }, segments, grains, 'first_escalated_at') }}
 ),
 
 by_resolution as (
@@ -89,7 +77,7 @@ by_resolution as (
         'resolved_at_once': 'count(*) filter (where r.public_agent_replies = 1 and r.reopenings = 0)',
         'reopened': 'count(*) filter (where r.reopenings > 0)',
         'median_resolution_hours': 'percentile_cont(0.5) within group (order by r.resolution_hours)',
-    }, segments, grains) }}
+    }, segments, grains, 'resolved_at') }}
 ),
 
 by_score as (

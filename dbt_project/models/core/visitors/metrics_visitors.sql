@@ -6,10 +6,7 @@
 {% set grains = ['day', 'week', 'month'] %}
 
 with landings as (
-    select
-        *,
-        occurred_at as happened_at
-    from {{ ref('visitor_events') }}
+    select * from {{ ref('visitor_events') }}
     where event_name = 'page.landing'
 ),
 
@@ -18,7 +15,7 @@ series as (
 ),
 
 measured as (
-    {{ cube('landings', {'visitors': 'count(distinct r.visitor_id)'}, ['country'], grains) }}
+    {{ cube('landings', {'visitors': 'count(distinct r.visitor_id)'}, ['country'], grains, 'occurred_at') }}
 ),
 
 complete as (

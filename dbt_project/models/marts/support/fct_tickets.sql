@@ -1,4 +1,5 @@
--- Grain: ticket_id. Support tickets that count (no spam, deleted or merged ones) with their response and resolution.
+-- Grain: ticket_id. Support tickets that count (those with transitions: no spam, deleted or merged ones) with their response
+-- and resolution.
 {{ config(
     materialized='incremental', incremental_strategy='replace_affected', unique_key='ticket_id', affected_by=['ticket_id'],
     touches=['created_at', 'first_response_at', 'first_escalated_at', 'resolved_at'],
@@ -7,7 +8,7 @@
 
 with tickets as (
     select * from {{ ref('stg_tickets') }}
-    where status not in ('spam', 'deleted', 'merged') and {{ only_affected('ticket_id') }}
+    where {{ only_affected('ticket_id') }}
 ),
 
 events as (
