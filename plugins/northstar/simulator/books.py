@@ -40,7 +40,8 @@ class Books:
         self.as_of, self.home_country = as_of, home_country
         self.rows = {name: self._known(name, tables.get(name)) for name in entities()}
         self.accounts = {a["account_id"]: a for a in self.rows["accounts"]}
-        self.sums: dict = defaultdict(lambda: [Fraction(0), Fraction(0)])
+        # whole numbers stay ints until the books are closed: most entries are ones
+        self.sums: dict = defaultdict(lambda: [0, 0])
         self.sets: dict = defaultdict(set)
         self.lists: dict = defaultdict(list)
         self.found: dict = {}
@@ -77,18 +78,20 @@ class Books:
         if table is None or table.empty:
             return []
         entity, rows = entities()[name], []
-        for row in table.to_dict("records"):
-            row = {k: _clean(v) for k, v in row.items()}
-            own = row[entity.own_time]
+        own_time, later_times = entity.own_time, entity.later_times
+        names, columns = list(table.columns), [_cells(table[c]) for c in table.columns]
+        for cells in zip(*columns, strict=True):
+            row = dict(zip(names, cells, strict=True))
+            own = row[own_time]
             if isinstance(own, date) and not isinstance(own, datetime):
                 own = _midnight(own)
             if own >= self.as_of or row.get("consent") is False:
                 continue
-            for later in entity.later_times:
+            for later in later_times:
                 if row.get(later) is not None and row[later] >= self.as_of:
                     row[later], row[f"{later}_is_to_come"] = None, True
             row.setdefault("application", "default")
-            rows.append(defaultdict(lambda: None, row))
+            rows.append(defaultdict(_nothing, row))
         return rows
 
     def _months(self) -> list[tuple[datetime, datetime]]:
@@ -106,7 +109,7 @@ class Books:
     # ledgers: sums and shares, distinct members, measurements
 
     def _scopes(self, when, application, segments):
-        month = when if isinstance(when, datetime) and when.day == 1 and when == _month(when) else _month(when)
+        month = _month(when)
         for name in (application, "all"):
             yield month, name, "", ""
             for segment, value in (segments or {}).items():
@@ -114,10 +117,12 @@ class Books:
 
     def add(self, metric, when, application, numerator, denominator=None, segments=None):
         """Add to a metric's month; denominator None: the metric has none."""
+        if isinstance(numerator, float):
+            numerator = Fraction(numerator)
         for scope in self._scopes(when, application, segments):
             line = self.sums[metric, *scope]
-            line[0] += Fraction(numerator)
-            line[1] = None if denominator is None else line[1] + Fraction(denominator)
+            line[0] += numerator
+            line[1] = None if denominator is None else line[1] + denominator
 
     def member(self, ledger, when, application, who, segments=None):
         for scope in self._scopes(when, application, segments):
@@ -128,7 +133,10 @@ class Books:
             self.lists[metric, *scope].append(value)
 
     def _close(self):
-        self.found |= {key: tuple(value) for key, value in self.sums.items()}
+        self.found |= self.sums
+        self.found = {
+            key: tuple(None if v is None else Fraction(v) for v in value) for key, value in self.found.items()
+        }
 
     def count(self, ledger, scope) -> int:
         return len(self.sets.get((ledger, *scope), ()))
@@ -1020,12 +1028,18 @@ def _listed(row) -> Fraction:
     return _monthly(row | {"discount_percent": None, "discount_amount": None})
 
 
-def _clean(value):
-    if value is None or value is pd.NaT or (isinstance(value, float) and value != value):
-        return None
-    if isinstance(value, pd.Timestamp):
-        return value.to_pydatetime()
-    return value.item() if hasattr(value, "item") else value
+def _nothing() -> None:
+    """What a row has in a column that it lacks."""
+
+
+def _cells(column: pd.Series) -> list:
+    """A column as plain Python values, None for what is missing."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        column = pd.Series(column.dt.to_pydatetime(), dtype=object)
+    values, missing = column.tolist(), column.isna().to_numpy()
+    if not missing.any():
+        return values
+    return [None if is_missing else value for value, is_missing in zip(values, missing, strict=True)]
 
 
 def _first_time(name: str, rows: list) -> datetime:
@@ -1050,7 +1064,7 @@ def _properties(event) -> dict:
 
 
 def _percentile(values: list, share: Fraction) -> Fraction:
-    ranked = sorted(values)
+    ranked = sorted(values, key=float)
     place = share * (len(ranked) - 1)
     low = int(place)
     high = min(low + 1, len(ranked) - 1)
