@@ -51,6 +51,17 @@ BILLINGS = {
 # percent or amount off a period, and for how many days (None: for ever)
 COUPONS = [(None, None), ((20, None), 90), ((50, None), 30), ((100, None), 30), ((15, None), None), ((None, 1000), 60)]
 COUPON_ODDS = [0.76, 0.08, 0.05, 0.02, 0.05, 0.04]
+# a delivery gone wrong, one row for each way
+BROKEN_CHARGES = """charge_id,account_id,application,amount,currency,status,created_at,updated_at
+bad_time,acc_0000001,web,900,USD,succeeded,yesterday,2025-01-01T00:00:00Z
+bad_year,acc_0000001,web,900,USD,succeeded,0001-01-01T00:00:00Z,2025-01-01T00:00:00Z
+bad_amount,acc_0000001,web,nine,USD,succeeded,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z
+below_zero,acc_0000001,web,-900,USD,succeeded,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z
+bad_status,acc_0000001,web,900,USD,maybe,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z
+no_currency,acc_0000001,web,900,,succeeded,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z
+,acc_0000001,web,900,USD,succeeded,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z
+too_few_fields,acc_0000001
+"""
 REASONS = np.array(["too_expensive", "missing_features", "switched", "not_needed", None], dtype=object)
 
 
@@ -115,6 +126,8 @@ def simulate(out: Path, with_truth: bool = False, **life) -> None:
     _flaws(company)
     for entity, table in company.tables.items():
         write_entity(out / entity, entity, table)
+    (out / "charges").mkdir(exist_ok=True)
+    (out / "charges" / "charges_broken.csv").write_text(BROKEN_CHARGES)
     summary = {"seed": company.seed, "start": company.start.isoformat(), "end": company.end.isoformat(),
                "flaws": company.tables["events"].attrs["flaws"],
                "rows": {entity: len(table) for entity, table in company.tables.items()}}  # fmt: skip
@@ -554,6 +567,7 @@ def _flaws(company: Company) -> None:
     company.tables["events"].attrs["flaws"] = {
         "events repeated": len(repeated),
         "events rejected": 3,
+        "charges rejected": 8,
     }
     for entity, then in (("tickets", {"status": "new"}), ("accounts", {"country": None})):
         if (table := company.tables.get(entity)) is None:
