@@ -47,6 +47,7 @@ def company(tmp_path_factory):
         accounts=120,
         applications=("web", "coaching", "tutoring"),
         end=utc("2026-03-01T00:00:00"),
+        monitored_days=14,
     )
     return directory
 

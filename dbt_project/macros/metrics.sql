@@ -233,7 +233,7 @@ Money is rounded to the minor unit here and only here (SEMANTICS, Values).
 {#
 Standing totals at each period's end from dated differences: `relation` has happened_at, application, the segments and a
 column of differences for each measure. Gives each measure as it stood at the end, and `opening_<measure>`.
-What happened before the first period that is built opens it, so an incremental build needs no earlier period.
+What happened in periods that are not built opens the next one that is, so an incremental build needs no others.
 key: the column of `relation` that names what stands (an account, a ticket), for `northstar explain`.
 #}
 {% macro running_totals(relation, series, measures, segments, grains, key) -%}
@@ -261,14 +261,28 @@ key: the column of `relation` that names what stands (an account, a ticket), for
             select grain, min(period_start) as first_start from built_periods group by grain
         ),
 
+        -- each period's next one that is built, itself or a later one: an incremental build has gaps
+        next_built as (
+            select
+                p.grain,
+                p.period_start,
+                min(b.period_start) over (partition by p.grain order by p.period_start desc) as built_start
+            from {{ ref('periods') }} as p
+            left join built_periods as b on p.grain = b.grain and p.period_start = b.period_start
+            where p.grain in ({{ quoted(grains) }})
+        ),
+
         clamped as (
             select
-                f.grain,
-                greatest(date_trunc(f.grain, d.happened_at), f.first_start) as period_start,
-                d.happened_at < f.first_start as is_before,
+                n.grain,
+                n.built_start as period_start,
+                d.happened_at < n.built_start as is_before,
                 d.*
             from {{ relation }} as d
             cross join first_periods as f
+            inner join next_built as n
+                on f.grain = n.grain and greatest(date_trunc(f.grain, d.happened_at), f.first_start) = n.period_start
+            where n.built_start is not null
         ),
 
         differences as (

@@ -16,7 +16,15 @@ END = utc("2026-03-01T00:00:00")
 
 def company_rows(directory, seed: int) -> dict:
     """A small simulated company as lists of rows by entity."""
-    simulate(directory, seed=seed, months=3, accounts=60, applications=("web", "coaching", "tutoring"), end=END)
+    simulate(
+        directory,
+        seed=seed,
+        months=2,
+        accounts=60,
+        applications=("web", "coaching", "tutoring"),
+        end=END,
+        monitored_days=45,
+    )
     tables = {}
     for folder in sorted(p for p in directory.iterdir() if p.is_dir()):
         frames = []
@@ -113,12 +121,18 @@ def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(
     with db.connect(settings, "owner") as connection:
         rejected = connection.execute("select entity, count(*) as rows from quarantine.rows group by 1").fetchall()
     # what the simulator plants, and no whole entity
-    assert {r["entity"] for r in rejected} <= {"events", "subscriptions", "charges"} and all(r["rows"] < 20 for r in rejected), (
-        rejected
-    )
+    assert {r["entity"] for r in rejected} <= {"events", "subscriptions", "charges"} and all(
+        r["rows"] < 20 for r in rejected
+    ), rejected
     grown = published(settings)
     run(settings, source, as_ofs[-1], "nightly")
     rebuilt = published(settings)
+    for table in rebuilt:
+        missing, surplus = set(rebuilt[table]) - set(grown[table]), set(grown[table]) - set(rebuilt[table])
+        assert not missing and not surplus, (
+            f"{table}: {len(missing)} rows missing, {len(surplus)} too many:\n"
+            + "\n".join([*sorted(missing)[:4], "--", *sorted(surplus)[:4]])
+        )
     # the hashes that grew by what came and went are those of the whole
     grown_certificate, whole = select(settings, "select * from certificates order by published_version desc limit 2")[
         ::-1
@@ -127,9 +141,40 @@ def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(
     assert grown_certificate["published_version"] == 4
     with db.connect(settings, "transformer") as connection:
         assert grown_certificate["inputs"] == inputs(connection, None, grown_certificate["built_batch_id"])
-    for table in rebuilt:
-        missing, surplus = set(rebuilt[table]) - set(grown[table]), set(grown[table]) - set(rebuilt[table])
-        assert not missing and not surplus, (
-            f"{table}: {len(missing)} rows missing, {len(surplus)} too many:\n"
-            + "\n".join([*sorted(missing)[:4], "--", *sorted(surplus)[:4]])
-        )
+
+
+def test_what_changed_in_a_period_that_is_not_built_again_still_counts_in_later_ones(warehouse, tmp_path):
+    def ticket(name, day):
+        at = f"2026-02-{day}T10:00:00Z"
+        return {
+            "ticket_id": name,
+            "application": "web",
+            "status": "open",
+            "priority": "high",
+            "created_at": at,
+            "updated_at": at,
+        }
+
+    empty(warehouse)
+    write_rows(tmp_path, {"tickets": [ticket("first", "02"), ticket("stays", "04"), ticket("solved", "10")]}, "early")
+    run(warehouse, tmp_path, utc("2026-02-20T00:00:00"))
+    # the 2nd is built again for its response, the 11th and all days after it for what was solved; the 4th is not
+    late = [("first", "public_reply", "02T11"), ("solved", "solved", "11T10")]
+    events = [
+        {
+            "ticket_event_id": name,
+            "ticket_id": name,
+            "event_type": kind,
+            "actor_type": "agent",
+            "occurred_at": f"2026-02-{at}:00:00Z",
+        }
+        for name, kind, at in late
+    ]
+    write_rows(tmp_path, {"ticket_events": events}, "late")
+    run(warehouse, tmp_path, utc("2026-02-20T01:00:00"), "hourly")
+    found = select(
+        warehouse,
+        "select value::int as value from metric_values where metric_id = 'open_tickets' and grain = 'day' and application = 'web' "
+        "and segment = '' and period_start in ('2026-02-03', '2026-02-05', '2026-02-10', '2026-02-11', '2026-02-19') order by period_start",
+    )
+    assert [row["value"] for row in found] == [1, 2, 3, 2, 2]
