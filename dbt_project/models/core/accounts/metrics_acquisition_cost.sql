@@ -55,6 +55,7 @@ cac as (
     select
         periods.grain,
         periods.period_start,
+        periods.period_end,
         spenders.application,
         coalesce(spent.amount, 0) as spend,
         coalesce(movements.new_accounts, 0) as new_accounts,
@@ -121,14 +122,36 @@ market as (
     group by grouping sets ((grain, period_start, application, country), (grain, period_start, country))
 ),
 
+-- an application may spend before anybody registers
+places as (
+    select
+        grain,
+        period_start,
+        period_end,
+        application,
+        segment,
+        segment_value
+    from standing
+    where grain in ('month', 'quarter')
+    union
+    select
+        grain,
+        period_start,
+        period_end,
+        application,
+        '',
+        ''
+    from cac
+),
+
 wide as (
     select
-        standing.grain,
-        standing.period_start,
-        standing.period_end,
-        standing.application,
-        standing.segment,
-        standing.segment_value,
+        places.grain,
+        places.period_start,
+        places.period_end,
+        places.application,
+        places.segment,
+        places.segment_value,
         standing.registered_creators,
         cac.spend,
         cac.new_accounts,
@@ -137,30 +160,35 @@ wide as (
         revenue.value as ltv,
         revenue.numerator as margin_per_account,
         market.addressable_accounts
-    from standing
+    from places
+    left join standing
+        on places.grain = standing.grain
+        and places.period_start = standing.period_start
+        and places.application = standing.application
+        and places.segment = standing.segment
+        and places.segment_value = standing.segment_value
     left join cac
-        on standing.grain = cac.grain
-        and standing.period_start = cac.period_start
-        and standing.application = cac.application
-        and standing.segment = ''
+        on places.grain = cac.grain
+        and places.period_start = cac.period_start
+        and places.application = cac.application
+        and places.segment = ''
     left join cac as earlier
-        on standing.grain = earlier.grain
-        and standing.period_start - interval '12 months' = earlier.period_start
-        and standing.application = earlier.application
-        and standing.segment = ''
+        on places.grain = earlier.grain
+        and places.period_start - interval '12 months' = earlier.period_start
+        and places.application = earlier.application
+        and places.segment = ''
     left join revenue
-        on standing.grain = revenue.grain
-        and standing.period_start = revenue.period_start
-        and standing.application = revenue.application
-        and standing.segment = ''
+        on places.grain = revenue.grain
+        and places.period_start = revenue.period_start
+        and places.application = revenue.application
+        and places.segment = ''
     left join market
-        on standing.grain = market.grain
-        and standing.period_start = market.period_start
-        and standing.application = market.application
-        and standing.segment_value = market.country
-        and standing.segment in ('', 'country')
-    where standing.grain in ('month', 'quarter')
-        and {{ only_affected('standing.grain, standing.period_start') }}
+        on places.grain = market.grain
+        and places.period_start = market.period_start
+        and places.application = market.application
+        and places.segment_value = market.country
+        and places.segment in ('', 'country')
+    where {{ only_affected('places.grain, places.period_start') }}
 )
 
 {{ metric_rows('wide', {

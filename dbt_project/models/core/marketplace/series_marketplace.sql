@@ -5,7 +5,11 @@
 ) }}
 
 with bookings as (
-    select * from {{ ref('fct_bookings') }}
+    select
+        *,
+        -- some are confirmed before they are requested
+        least(requested_at, confirmed_at, completed_at) as first_at
+    from {{ ref('fct_bookings') }}
 ),
 
 reviews as (
@@ -20,7 +24,7 @@ applicants as (
     select * from {{ ref('stg_tutor_applications') }}
 )
 
-{{ series_of('bookings', 'bookings', ['country'], 'requested_at') }}
+{{ series_of('bookings', 'bookings', ['country'], 'first_at') }}
 union all
 {{ series_of('reviews', 'reviews', [], 'created_at') }}
 union all
