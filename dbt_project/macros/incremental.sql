@@ -103,6 +103,8 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
     {% endif %}
     create table if not exists {{ target.schema }}._changed__{{ name }} as select {{ key }} from {{ target }} where false;
     insert into {{ target.schema }}._changed__{{ name }} select distinct {{ key }} from differing_{{ name }};
+    -- publishing joins on it, and without statistics looks up every key on its own
+    analyze {{ target.schema }}._changed__{{ name }};
 
     delete from {{ target }} as standing using differing_{{ name }} as differing
     where not differing._is_new

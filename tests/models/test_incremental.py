@@ -23,7 +23,7 @@ def company_rows(directory, seed: int) -> dict:
         accounts=60,
         applications=("web", "coaching", "tutoring"),
         end=END,
-        monitored_days=45,
+        monitored_days=20,
     )
     tables = {}
     for folder in sorted(p for p in directory.iterdir() if p.is_dir()):

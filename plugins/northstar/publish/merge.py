@@ -247,12 +247,12 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -
         )
         published = sql.SQL("select {columns} from marts.{mart}").format(**names)
     else:
+        logs = {part: log for part in mart.parts if (log := _log(connection, part)) is not None}
         candidate = sql.SQL(" union all ").join(
-            _logged(connection, part, sql.Identifier(*part), names) for part in mart.parts
+            _logged(sql.Identifier(*part), [log] if (log := logs.get(part)) else [], names) for part in mart.parts
         )
-        published = sql.SQL(" union all ").join(
-            _logged(connection, part, sql.Identifier("marts", mart.name), names) for part in mart.parts
-        )
+        # one look through the mart for the keys of all its parts
+        published = _logged(sql.Identifier("marts", mart.name), list(logs.values()), names)
     is_first = not connection.execute(
         sql.SQL("select exists (select 1 from marts.{mart}) as any").format(**names)
     ).fetchone()["any"]
@@ -293,14 +293,21 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -
     return removed + added
 
 
-def _logged(connection, part: tuple, relation, names: dict):
-    """The rows of `relation` whose keys the build logged as changed for `part`."""
+def _log(connection, part: tuple) -> sql.Identifier | None:
+    """The relation in which the build logged the keys that changed in `part`; None where it logged nothing."""
     schema, table = part
     log = f"_changed__{table}"
-    if connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]).fetchone()["t"] is None:
+    there = connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]).fetchone()["t"]
+    return None if there is None else sql.Identifier(schema, log)
+
+
+def _logged(relation: sql.Identifier, logs: list[sql.Identifier], names: dict) -> sql.Composed:
+    """The rows of `relation` whose keys are in the logs."""
+    if not logs:
         return sql.SQL("select {columns} from {relation} where false").format(relation=relation, **names)
-    return sql.SQL("select {columns} from {relation} where ({key}) in (select {key} from {log})").format(
-        relation=relation, log=sql.Identifier(schema, log), **names
+    keys = sql.SQL(" union all ").join(sql.SQL("select {key} from {log}").format(log=log, **names) for log in logs)
+    return sql.SQL("select {columns} from {relation} where ({key}) in ({keys})").format(
+        relation=relation, keys=keys, **names
     )
 
 
