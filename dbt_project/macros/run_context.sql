@@ -12,6 +12,11 @@
                'since_batch_id': row['since_batch_id'], 'is_full': row['is_full'], 'rules': fromjson(row['rules'])}) }}
 {% endmacro %}
 
+{# Whether the run that decided is still going: afterwards somebody builds or tests by hand. #}
+{% macro is_run_under_way() -%}
+    {{ return(run_query("select exists (select 1 from audit.runs join core.run_context using (run_id) where state = 'running') as yes").rows[0]['yes']) }}
+{%- endmacro %}
+
 {# The run's logical time, exclusive: a function that open_run makes anew, so that views keep their text from run to run
    and the planner still sees a literal. #}
 {% macro as_of() -%}

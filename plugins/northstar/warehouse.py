@@ -25,6 +25,14 @@ SCHEMAS = {
     "audit": "northstar_owner",
 }
 
+# what a model gathers by the key of another entity
+LOOKED_UP = {
+    "messages": ("booking_id",),
+    "reviews": ("booking_id",),
+    "refunds": ("charge_id",),
+    "ticket_events": ("ticket_id",),
+}
+
 AUDIT_TABLES = """
 create sequence if not exists audit.run_ids;
 create table if not exists audit.runs (
@@ -213,12 +221,11 @@ def landed_table(entity: Entity) -> str:
     if entity.name == "subscriptions":
         columns.append("_is_overlapping boolean not null default false")
     indexes = [f"create index if not exists {entity.name}_batch on staging.{entity.name} using brin (_batch_id);"]
-    # what comes into existence as as_of moves on is found by its times
-    times = ", ".join(
-        f"{name} {entity.columns[name].postgres_type}_minmax_multi_ops"
-        for name in (entity.own_time, *entity.later_times)
-    )
-    indexes.append(f"create index if not exists {entity.name}_times on staging.{entity.name} using brin ({times});")
+    # a block range would do for rows that came in order; a history that comes as it likes is searched through to find one hour
+    indexes += [
+        f"create index if not exists {name} on staging.{entity.name} ({column});"
+        for name, column in side_indexes(entity).items()
+    ]
     return "\n".join(
         [
             f"create table if not exists staging.{entity.name} ({', '.join(columns)});",
@@ -228,6 +235,13 @@ def landed_table(entity: Entity) -> str:
             f"alter table staging.{entity.name} owner to loader;",
         ]
     )
+
+
+def side_indexes(entity: Entity) -> dict[str, str]:
+    """{name: column} of the indexes beside the key's: they find the rows of an hour, what comes into existence as as_of moves on,
+    and what belongs to a changed row of another entity."""
+    columns = (entity.own_time, *entity.later_times, *LOOKED_UP.get(entity.name, ()))
+    return {f"{entity.name}_{column}": column for column in columns}
 
 
 def key_index(entity: Entity) -> str:

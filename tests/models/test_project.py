@@ -19,6 +19,11 @@ def catalogue(built):
         return {m["metric_id"]: m for m in csv.DictReader(handle)}
 
 
+@pytest.fixture(scope="module")
+def manifest(built):
+    return json.loads((job.dbt_target(built) / "manifest.json").read_text())
+
+
 def test_the_metrics_worked_by_hand_come_out(built):
     os.environ.update(job.dbt_env(built))
     from dbt.cli.main import dbtRunner
@@ -56,8 +61,7 @@ def test_every_metric_is_described_and_has_an_owner(built, catalogue):
     assert {r["metric_id"] for r in told} == set(catalogue)
 
 
-def test_every_model_is_described_and_every_mart_column_typed(built):
-    manifest = json.loads((job.dbt_target(built) / "manifest.json").read_text())
+def test_every_model_is_described_and_every_mart_column_typed(manifest):
     for node in manifest["nodes"].values():
         if node["resource_type"] != "model":
             continue
@@ -69,8 +73,7 @@ def test_every_model_is_described_and_every_mart_column_typed(built):
             ), node["name"]
 
 
-def test_every_column_that_is_built_is_described(built):
-    manifest = json.loads((job.dbt_target(built) / "manifest.json").read_text())
+def test_every_column_that_is_built_is_described(built, manifest):
     told = {
         (node["schema"], node["alias"], name)
         for node in manifest["nodes"].values()
@@ -95,8 +98,7 @@ def test_every_column_that_is_built_is_described(built):
     assert bare == []
 
 
-def test_every_page_and_report_that_the_catalogue_names_is_an_exposure_of_marts(built, catalogue):
-    manifest = json.loads((job.dbt_target(built) / "manifest.json").read_text())
+def test_every_page_and_report_that_the_catalogue_names_is_an_exposure_of_marts(manifest, catalogue):
     exposures = {e["name"]: e for e in manifest["exposures"].values()}
     named = {n for m in catalogue.values() for n in [*m["dashboards"].split(";"), *m["reports"].split(";")] if n}
     assert named == set(exposures)
@@ -105,8 +107,7 @@ def test_every_page_and_report_that_the_catalogue_names_is_an_exposure_of_marts(
         assert schemas == {"marts_candidate"}, exposure["name"]
 
 
-def test_metricflow_offers_every_metric_of_level_1_and_2(built, catalogue):
-    manifest = json.loads((job.dbt_target(built) / "manifest.json").read_text())
+def test_metricflow_offers_every_metric_of_level_1_and_2(manifest, catalogue):
     offered = {m["name"] for m in manifest["metrics"].values()}
     assert {name for name, m in catalogue.items() if m["level"] in "12"} <= offered
     models = {n for m in manifest["semantic_models"].values() for n in m["depends_on"]["nodes"]}
@@ -160,6 +161,15 @@ def test_every_incremental_model_says_what_a_changed_row_touches(built):
     for path in (built.root / "dbt_project" / "models").rglob("*.sql"):
         if "affected_by=" in path.read_text():
             assert f"macro affected__{path.stem}()" in macros, path
+
+
+def test_every_incremental_model_finds_its_scope_through_an_index(manifest):
+    # replace_affected looks each key of the scope up: without an index each of them reads the whole table
+    for node in manifest["nodes"].values():
+        scope = node["config"].get("affected_by") if node["resource_type"] == "model" else None
+        if scope:
+            starts = [set(index["columns"][: len(scope)]) for index in node["config"].get("indexes") or []]
+            assert set(scope) in starts, f"{node['name']} has no index that begins with {scope}"
 
 
 def test_published_tables_carry_their_descriptions(built):

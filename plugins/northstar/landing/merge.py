@@ -22,7 +22,7 @@ from northstar.contract import Entity
 from northstar.errors import NorthstarError
 from northstar.landing.normalise import landed_schema
 from northstar.settings import Settings
-from northstar.warehouse import key_index, landed_table
+from northstar.warehouse import key_index, landed_table, side_indexes
 
 REJECTED = pa.schema([("path", pa.string()), ("line", pa.int64()), ("reasons", pa.string()), ("row", pa.string())])
 SEPARATOR = "\x1f"
@@ -188,7 +188,7 @@ class _Merge:
         """Straight into the table; the indexes come after the rows."""
         # a table that is new in its own transaction needs no write-ahead log
         self.execute("truncate {}", self.table)
-        for index in (key_index(self.entity), f"{self.entity.name}_times"):
+        for index in (key_index(self.entity), *side_indexes(self.entity)):
             self.execute("drop index if exists staging.{}", sql.Identifier(index))
         self.execute("alter table {} alter column _batch_id set default {}", self.table, self.batch_id)
         self.execute("alter table {} alter column _loaded_at set default current_timestamp", self.table)
@@ -205,7 +205,8 @@ class _Merge:
             "perform set_config('northstar.repeated', repeated::text, true); end $do$",
             _index_ddl(self.entity, key_index(self.entity)), self.table, self.names(self.entity.key), self.order,
         )  # fmt: skip
-        self.execute("{}", _index_ddl(self.entity, f"{self.entity.name}_times"))
+        for index in side_indexes(self.entity):
+            self.execute("{}", _index_ddl(self.entity, index))
         repeated = self.value("select current_setting('northstar.repeated')::bigint")
         rows = producer.rows - repeated
         self.execute("analyze {}", self.table)
@@ -399,7 +400,7 @@ class _Producer:
 
 
 def _index_ddl(entity: Entity, name: str) -> sql.SQL:
-    return sql.SQL(next(line for line in landed_table(entity).splitlines() if f"{name} on" in line).rstrip(";"))
+    return sql.SQL(next(line for line in landed_table(entity).splitlines() if f" {name} on " in line).rstrip(";"))
 
 
 def _refusal(exc: Exception, settings: Settings) -> str:

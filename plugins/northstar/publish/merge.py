@@ -68,9 +68,7 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
                 note = partial(record_restatements, connection, settings, mart, version, is_redefined)
             rows = _merge(connection, mart, version, compare_all or not mart.is_logged, note)
             outputs[mart.name] = _output(connection, mart, None if compare_all else standing.get(mart.name))
-            counts[mart.name] = connection.execute(
-                sql.SQL("select count(*) as n from marts.{}").format(sql.Identifier(mart.name))
-            ).fetchone()["n"]
+            counts[mart.name] = outputs[mart.name]["rows"]
             changed += rows
             if time.monotonic() - started > 2:
                 progress(f"    {time.monotonic() - started:7.2f} s  {rows} rows of {mart.name}")

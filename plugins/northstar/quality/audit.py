@@ -36,11 +36,16 @@ def run_audit(settings: Settings, run_id: int, boundaries: tuple = BOUNDARIES, p
 def _values(settings: Settings, run_id: int) -> dict:
     with db.connect(settings, "transformer") as connection:
         run = connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]).fetchone()
-    rebuilt = "(grain, period_start) in (select grain, period_start from core.touched_periods)"
+        since = connection.execute(
+            "select since_batch_id, previous_as_of from core.run_context where run_id = %s", [run_id]
+        ).fetchone()
+    is_full = run["is_full"] or since is None
     return {
         "as_of": f"timestamptz '{run['as_of'].isoformat()}'",
         "run_id": str(run_id),
-        "in_scope": "true" if run["is_full"] else rebuilt,
+        "is_full": str(is_full).lower(),
+        "since_batch": "-1" if is_full else str(since["since_batch_id"]),
+        "previous_as_of": f"timestamptz '{'-infinity' if is_full else since['previous_as_of'].isoformat()}'",
     }
 
 
@@ -64,11 +69,10 @@ def _validate(settings: Settings, suites: list[Suite], values: dict):
 
     warehouse = context(settings)
     for suite in suites:
-        asset = warehouse.add_table_asset(
-            f"{suite.boundary}.{suite.name}", table_name=suite.table, schema_name=suite.schema
-        )
-        batch = asset.add_batch_definition_whole_table("whole").get_batch()
-        named = {**values, "batch": f"{suite.schema}.{suite.table}"}
+        named = {**values, "batch": f"{suite.schema}.{suite.table}", "in_scope": "true"}
+        if suite.changes and values["is_full"] == "false":
+            named["in_scope"] = f"({string.Template(suite.changes).substitute(named)})"
+        batch = _batch(warehouse, suite, named["in_scope"])
         started = time.monotonic()
         # Great Expectations prints that our queries name their tables themselves, each time it copies one
         with contextlib.redirect_stdout(io.StringIO()):
@@ -79,6 +83,16 @@ def _validate(settings: Settings, suites: list[Suite], values: dict):
         seconds = (time.monotonic() - started) / len(expectations)
         by_name = {result.expectation_config.meta["name"]: result for result in outcome.results}
         yield [_row(suite, check, by_name[check.name], seconds) for check in suite.checks]
+
+
+def _batch(warehouse, suite: Suite, scope: str):
+    """The suite's table, or those of its rows that the run may have changed."""
+    name = f"{suite.boundary}.{suite.name}"
+    if scope == "true" or not any(check.expect for check in suite.checks):
+        asset = warehouse.add_table_asset(name, table_name=suite.table, schema_name=suite.schema)
+        return asset.add_batch_definition_whole_table("whole").get_batch()
+    query = f"select * from {suite.schema}.{suite.table} where {scope}"
+    return warehouse.add_query_asset(name, query=query).add_batch_definition_whole_table("whole").get_batch()
 
 
 def _expectation(gx, check, values: dict):

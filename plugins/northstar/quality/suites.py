@@ -1,6 +1,7 @@
 """The suites: reviewed YAML files in expectations/<boundary>/<table>.yml, read and checked here.
 
     table: marts_candidate.fct_payments
+    changes: charge_id in (select charge_id from marts_candidate._changed__fct_payments)     # optional
     checks:
       - name: charge_ids_are_unique
         expect: ExpectColumnValuesToBeUnique        # a Great Expectations class, with its arguments
@@ -11,8 +12,12 @@
         rows: select charge_id from $batch where amount_minor < 0      # or SQL for the rows that should not exist
         ...
 
-In SQL, $batch is the table; $as_of (a timestamptz literal), $run_id and $in_scope stand for the run's own. $in_scope
-limits a check on a table by period to the periods that the run rebuilt. A column `message` of the rows is shown to the user.
+A full run checks every row. In an hourly run `changes` says which of the table's rows the run may have changed: classes look at
+those alone, SQL where it says $in_scope (true in a full run).
+
+In SQL, $batch is the table, $as_of (a timestamptz literal) and $run_id are the run's, $is_full says which kind it is; landed
+rows that are new to it have _batch_id > $since_batch or their own time >= $previous_as_of (in a full run all have).
+A column `message` of the rows is shown to the user.
 """
 
 from dataclasses import dataclass, field
@@ -48,6 +53,7 @@ class Suite:
     schema: str
     table: str
     checks: list
+    changes: str | None = None
 
 
 def read_suites(root: Path, boundary: str) -> list[Suite]:
@@ -57,8 +63,8 @@ def read_suites(root: Path, boundary: str) -> list[Suite]:
 
 def _suite(path: Path, boundary: str) -> Suite:
     raw = yaml.safe_load(path.read_text())
-    if set(raw) != {"table", "checks"}:
-        raise NorthstarError(f"{path}: a suite has `table` and `checks` and nothing else")
+    if not {"table", "checks"} <= set(raw) <= {"table", "checks", "changes"}:
+        raise NorthstarError(f"{path}: a suite has `table`, `checks`, perhaps `changes`, and nothing else")
     schema, _, table = raw["table"].partition(".")
     checks = []
     for given in raw["checks"]:
@@ -69,4 +75,4 @@ def _suite(path: Path, boundary: str) -> Suite:
         if check.severity not in SEVERITIES or not check.reason or bool(check.expect) == bool(check.rows):
             raise NorthstarError(f"{path}, {check.name}: needs a severity, a reason, and either `expect` or `rows`")
         checks.append(check)
-    return Suite(boundary, path.stem, schema, table, checks)
+    return Suite(boundary, path.stem, schema, table, checks, raw.get("changes"))

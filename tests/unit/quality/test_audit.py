@@ -59,6 +59,20 @@ VIOLATIONS = {
 HELD_BY_THE_TABLE = {"staging.account_ids_are_present", "staging.charge_ids_are_present"}
 
 
+# what the marts' suites call changed: the build's logs, by the key of the model
+CHANGED = {
+    "dim_accounts": "account_id",
+    "fct_bookings": "booking_id",
+    "fct_payments": "charge_id",
+    "fct_sessions": "application, session_id",
+    "fct_subscription_periods": "subscription_item_id",
+    "fct_tickets": "ticket_id",
+    "mrr_by_account": "account_id, application, month",
+    "mrr_movements": "application, account_id",
+    "user_paths": "month",
+}
+
+
 def tables_of(statement: str) -> list[str]:
     words = statement.replace("(", " ").split()
     return [words[words.index(verb) + 1] for verb in ("update", "into", "from") if verb in words][:1]
@@ -71,38 +85,129 @@ def run_id(settings) -> int:
         ).fetchone()["id"]
 
 
+def groups() -> list[tuple]:
+    """The violations of a boundary, in groups that can be planted together: no table twice in one."""
+    found = []
+    for name, statement in VIOLATIONS.items():
+        boundary, table = name.split(".")[0], tables_of(statement)[0]
+        fitting = next((g for g in found if g[0] == boundary and table not in g[1]), None)
+        if fitting is None:
+            fitting = (boundary, {})
+            found.append(fitting)
+        fitting[1][table] = name
+    return [(boundary, tuple(names.values())) for boundary, names in found]
+
+
+def count_everything_as_changed(connection, run: int) -> None:
+    """What the warehouse would hold in an hourly run that had changed every row of every table."""
+    connection.execute("update audit.runs set is_full = false where run_id = %s", [run])
+    connection.execute(
+        "update core.run_context set is_full = false, since_batch_id = 0, previous_as_of = '1970-01-01', run_id = %s",
+        [run],
+    )
+    connection.execute(
+        "insert into core.touched_periods (model, grain, period_start) select m, grain, period_start "
+        "from core.periods cross join unnest(array['mrr_by_period', 'mrr_movements_by_period']) as m"
+    )
+    for table, columns in CHANGED.items():
+        connection.execute(
+            f"create table {CANDIDATE}._changed__{table} as select distinct {columns} from {CANDIDATE}.{table}"
+        )
+        connection.execute(f"alter table {CANDIDATE}._changed__{table} owner to transformer")
+
+
+@pytest.fixture(params=["nightly", "hourly"])
+def audited(built, request):
+    """The built warehouse with the run whose audit is looked at, as the one mode or the other."""
+    run = run_id(built)
+    with db.connect(built, "owner") as connection:
+        kept = connection.execute("select * from core.run_context").fetchone()
+        if request.param == "hourly":
+            count_everything_as_changed(connection, run)
+    yield built, run
+    with db.connect(built, "owner") as connection:
+        connection.execute("update audit.runs set is_full = true where run_id = %s", [run])
+        connection.execute(
+            "update core.run_context set is_full = %(is_full)s, since_batch_id = %(since_batch_id)s, "
+            "previous_as_of = %(previous_as_of)s, run_id = %(run_id)s", kept
+        )  # fmt: skip
+        connection.execute("truncate core.touched, core.touched_periods")
+        for table in CHANGED:
+            connection.execute(f"drop table if exists {CANDIDATE}._changed__{table}")
+
+
 @pytest.fixture
-def planted(built, request):
-    """The built warehouse with one violation; what was there is put back afterwards."""
-    statement = VIOLATIONS[request.param]
-    table = tables_of(statement)[0]
-    with db.connect(built, "owner") as connection:
-        connection.execute(f"create table public.kept as select * from {table}")
-        assert connection.execute(statement).rowcount > 0, "the violation changes nothing"
-    yield built, request.param
-    with db.connect(built, "owner") as connection:
-        identity = "overriding system value" if table == "audit.landing_batches" else ""
-        connection.execute(f"delete from {table}")
-        connection.execute(f"insert into {table} {identity} select * from public.kept")
-        connection.execute("drop table public.kept")
-
-
-@pytest.mark.parametrize("planted", VIOLATIONS, indirect=True)
-def test_a_violation_fails_its_check(planted):
-    settings, name = planted
-    boundary, check = name.split(".")
-    with pytest.raises(NorthstarError, match="the audit stopped the publish"):
-        run_audit(settings, run_id(settings), boundaries=(boundary,), progress=silent)
+def planted(audited, request):
+    """A group of violations; what was there is put back afterwards."""
+    settings, run = audited
+    boundary, names = request.param
+    statements = [VIOLATIONS[name] for name in names]
     with db.connect(settings, "owner") as connection:
-        row = connection.execute(
-            "select success, severity from audit.checks where check_name = %s order by checked_at desc limit 1", [check]
-        ).fetchone()
-    assert row == {"success": False, "severity": "error"}
+        for number, statement in enumerate(statements):
+            connection.execute(f"create table public.kept_{number} as select * from {tables_of(statement)[0]}")
+        for statement in statements:
+            assert connection.execute(statement).rowcount > 0, f"the violation changes nothing: {statement}"
+        # what a build writes it logs, wrong periods too
+        connection.execute(
+            "insert into core.touched_periods (model, grain, period_start) "
+            "select distinct 'metrics_visitors', grain, period_start from core.metrics_visitors"
+        )
+    yield settings, run, boundary, names
+    with db.connect(settings, "owner") as connection:
+        for number, statement in enumerate(statements):
+            table = tables_of(statement)[0]
+            identity = "overriding system value" if table == "audit.landing_batches" else ""
+            connection.execute(f"delete from {table}")
+            connection.execute(f"insert into {table} {identity} select * from public.kept_{number}")
+            connection.execute(f"drop table public.kept_{number}")
 
 
-def test_the_company_as_published_passes(built):
-    result = run_audit(built, run_id(built), progress=silent)
+@pytest.mark.parametrize(
+    "planted", groups(), indirect=True, ids=lambda g: f"{g[0]}, {g[1][0].split('.')[1]} and others"
+)
+def test_violations_fail_their_checks(planted):
+    settings, run, boundary, names = planted
+    with pytest.raises(NorthstarError, match="the audit stopped the publish"):
+        run_audit(settings, run, boundaries=(boundary,), progress=silent)
+    with db.connect(settings, "owner") as connection:
+        newest = connection.execute(
+            "select distinct on (check_name) check_name, success, severity, observed from audit.checks where run_id = %s and boundary = %s "
+            "order by check_name, checked_at desc", [run, boundary]
+        ).fetchall()  # fmt: skip
+    failed = {f"{boundary}.{c['check_name']}" for c in newest if not c["success"] and c["severity"] == "error"}
+    assert set(names) <= failed
+    assert not [c for c in newest if (c["observed"] or "").startswith("could not be run")]
+
+
+def test_the_company_as_published_passes(audited):
+    settings, run = audited
+    result = run_audit(settings, run, progress=silent)
     assert result["run"] - result["passed"] == result["warned"]
+
+
+def test_an_hourly_run_looks_at_what_changed_alone(audited):
+    settings, run = audited
+    with db.connect(settings, "owner") as connection:
+        is_full = connection.execute("select is_full from audit.runs where run_id = %s", [run]).fetchone()["is_full"]
+        if not is_full:
+            connection.execute(f"truncate {CANDIDATE}._changed__fct_payments")
+        connection.execute(
+            f"create table public.kept as select charge_id, amount_reporting from {CANDIDATE}.fct_payments"
+        )
+        connection.execute(f"update {CANDIDATE}.fct_payments set amount_reporting = null")
+    try:
+        if is_full:
+            with pytest.raises(NorthstarError, match="payments_have_a_reporting_amount"):
+                run_audit(settings, run, boundaries=("marts",), progress=silent)
+        else:
+            run_audit(settings, run, boundaries=("marts",), progress=silent)
+    finally:
+        with db.connect(settings, "owner") as connection:
+            connection.execute(
+                f"update {CANDIDATE}.fct_payments as p set amount_reporting = kept.amount_reporting "
+                "from public.kept where kept.charge_id = p.charge_id"
+            )
+            connection.execute("drop table public.kept")
 
 
 def test_every_error_check_has_been_seen_to_fail(built):

@@ -11,7 +11,7 @@ select
     date_trunc('month', accounts.created_at)::date as cohort_month,
     accounts.application
 from {{ ref('accounts') }} as accounts
-inner join {{ ref('activity_days') }} as days
+inner join {{ rows_of_affected(ref('activity_days'), ['account_id']) }} as days
     on accounts.account_id = days.account_id
     and (accounts.deleted_at is null or days.first_at < accounts.deleted_at)
 where {{ only_affected("days.account_id, date_trunc('month', days.activity_on::timestamp)::date") }}

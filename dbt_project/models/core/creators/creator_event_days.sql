@@ -1,7 +1,7 @@
 -- Grain: account_id, event_name, happened_on. The first and last event of the day by which creators are judged.
 {{ config(
     materialized='incremental', incremental_strategy='replace_affected', unique_key=['account_id', 'event_name', 'happened_on'],
-    affected_by=['account_id', 'happened_on'], touches=['happened_on'], indexes=[{'columns': ['account_id']}]
+    affected_by=['account_id', 'happened_on'], touches=['happened_on'], indexes=[{'columns': ['account_id', 'happened_on']}]
 ) }}
 
 with events as (

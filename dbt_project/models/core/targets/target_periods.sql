@@ -8,6 +8,17 @@ with targets as (
     select * from {{ ref('judged_targets') }}
 ),
 
+{% if is_incremental() %}
+-- a trend looks eight periods back
+scope as (
+    select
+        grain,
+        min(period_start) - 8 * case grain when 'quarter' then interval '3 months' else ('1 ' || grain)::interval end as begins_at
+    from affected_target_periods
+    group by grain
+),
+{% endif %}
+
 measured as (
     {% for part in metric_parts() %}
     select
@@ -22,14 +33,10 @@ measured as (
         and part.application = targets.application
         and part.segment = targets.segment
         and part.segment_value = targets.segment_value
+    {% if is_incremental() %}
+    inner join scope on part.grain = scope.grain and part.period_start >= scope.begins_at
+    {% endif %}
     where part.is_complete
-        {% if is_incremental() %}
-        -- a trend looks eight periods back
-        and part.period_start >= (
-            select min(a.period_start) from affected_target_periods as a
-            where a.grain = part.grain
-        ) - case when targets.trend is null then interval '0' else 8 * ('1 ' || part.grain)::interval end
-        {% endif %}
     {{ 'union all' if not loop.last }}
     {% endfor %}
 ),

@@ -27,11 +27,10 @@ events as (
         visitor_events.visitor_id,
         visitor_events.event_id,
         visitor_events.occurred_at
-    from {{ ref('visitor_events') }} as visitor_events
+    from {{ rows_of_affected(ref('visitor_events'), ['visitor_id']) }} as visitor_events
     inner join stages
         on visitor_events.event_name = stages.event_name
         and visitor_events.application = stages.application
-    where {{ only_affected('visitor_events.visitor_id') }}
 ),
 
 entries as (

@@ -2,7 +2,7 @@
 {{ config(
     materialized='incremental', incremental_strategy='replace_affected',
     unique_key=['anonymous_id', 'account_id', 'linked_on'], affected_by=['linked_on', 'anonymous_id'],
-    indexes=[{'columns': ['anonymous_id']}]
+    indexes=[{'columns': ['anonymous_id', 'linked_on']}]
 ) }}
 
 with events as (

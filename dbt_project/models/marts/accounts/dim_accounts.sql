@@ -14,10 +14,8 @@ referrers as (
 ),
 
 subscription_periods as (
-    select * from {{ ref('fct_subscription_periods') }}
-    where mrr_in_currency > 0
-        and (counts_until_on > counts_from_on or counts_until_on is null)
-        and {{ only_affected('account_id') }}
+    select * from {{ rows_of_affected(ref('fct_subscription_periods'), ['account_id']) }} as periods
+    where mrr_in_currency > 0 and (counts_until_on > counts_from_on or counts_until_on is null)
 ),
 
 first_mrr as (
@@ -40,7 +38,7 @@ activity as (
         min(days.first_at) as first_active_at,
         max(days.last_at) as last_active_at
     from accounts
-    inner join {{ ref('activity_days') }} as days
+    inner join {{ rows_of_affected(ref('activity_days'), ['account_id']) }} as days
         on accounts.account_id = days.account_id
         and (accounts.deleted_at is null or days.first_at < accounts.deleted_at)
     group by accounts.account_id
@@ -49,7 +47,7 @@ activity as (
 activation as (
     select distinct accounts.account_id
     from accounts
-    inner join {{ ref('activation_days') }} as days
+    inner join {{ rows_of_affected(ref('activation_days'), ['account_id']) }} as days
         on accounts.account_id = days.account_id
         and days.last_at >= accounts.created_at
         and days.first_at <= accounts.created_at + interval '7 days'

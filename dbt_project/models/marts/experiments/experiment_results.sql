@@ -3,54 +3,14 @@
 -- control is the variant of that name, else the first by name. Application 'all' is the company.
 {{ config(meta={'key': ['experiment', 'variant', 'application']}) }}
 
-with events as (
+with counted as (
     select
-        events.*,
-        coalesce(events.account_id, later.account_id, events.anonymous_id) as visitor_id
-    from {{ ref('experiment_events') }} as events
-    left join lateral (
-        select links.account_id
-        from {{ ref('identity_links') }} as links
-        where links.anonymous_id = events.anonymous_id
-            and links.last_at >= events.occurred_at
-            and events.account_id is null
-        order by greatest(links.first_at, events.occurred_at), links.account_id
-        limit 1
-    ) as later on true
-),
-
-exposures as (
-    select
-        scopes.application,
-        events.experiment,
-        events.visitor_id,
-        (array_agg(events.variant order by events.occurred_at, events.event_id))[1] as variant,
-        (array_agg(events.goal order by events.occurred_at, events.event_id))[1] as goal,
-        min(events.occurred_at) as exposed_at
-    from events
-    cross join lateral (values (events.application), ('all')) as scopes (application)
-    where events.event_name = 'experiment.exposed'
-    group by 1, 2, 3
-),
-
-goals as (
-    select
-        visitor_id,
-        event_name,
-        max(occurred_at) as last_at
-    from events
-    group by visitor_id, event_name
-),
-
-counted as (
-    select
-        exposures.experiment,
-        exposures.variant,
-        exposures.application,
+        experiment,
+        variant,
+        application,
         count(*) as exposed,
-        count(*) filter (where goals.last_at > exposures.exposed_at) as converted
-    from exposures
-    left join goals on exposures.visitor_id = goals.visitor_id and exposures.goal = goals.event_name
+        count(*) filter (where is_converted) as converted
+    from {{ ref('experiment_visitors') }}
     group by 1, 2, 3
 ),
 
