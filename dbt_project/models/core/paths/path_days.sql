@@ -26,27 +26,31 @@ session_events as (
         events.event_id,
         events.event_name,
         events.occurred_at
-    {% if is_incremental() %}
-    from (
+    from {% if is_incremental() %}
+    (
         select
-            day,
-            max(ended_at) as ends_at
-        from sessions
-        group by day
-    ) as spans
-    cross join lateral (
-        select * from {{ ref('stg_events') }} as s
-        where s.occurred_at >= spans.day and s.occurred_at <= spans.ends_at
-        offset 0
-    ) as events
+            spans.day,
+            found.*
+        from (
+            select
+                day,
+                max(ended_at) as ends_at
+            from sessions
+            group by day
+        ) as spans
+        cross join lateral (
+            select * from {{ ref('stg_events') }} as s
+            where s.occurred_at >= spans.day and s.occurred_at <= spans.ends_at
+            offset 0
+        ) as found
+    )
+    {% else %}
+    {{ ref('stg_events') }}
+    {% endif %} as events
     inner join sessions
         on events.application = sessions.application
         and events.session_id = sessions.session_id
-        and spans.day = sessions.day
-    {% else %}
-    from {{ ref('stg_events') }} as events
-    inner join sessions on events.application = sessions.application and events.session_id = sessions.session_id
-    {% endif %}
+        {% if is_incremental() %}and events.day = sessions.day{% endif %}
 ),
 
 ordered as (
