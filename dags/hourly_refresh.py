@@ -13,10 +13,12 @@ DOC = """
 Land what arrived since the last hour, rebuild the periods it touches with dbt in one process, audit, publish.
 ### Kind
 Interval DAG: `as_of` is the end of the data interval; by hand it is the current hour, or conf `{"as_of": "2025-04-01T00:00:00Z"}`.
-conf `{"source_dir": "/data/source"}` reads another directory than NORTHSTAR_SOURCE_DIR or the demonstration company.
+conf `{"source_dir": "/data/source"}` reads another directory than NORTHSTAR_SOURCE_DIR; without either and without declared
+sources (`sources.yml`) it is the demonstration company.
 ### Rerun
 Clear the run or trigger it again: landing skips what it has read, the build starts from the last published version.
 ### Expected failures
+A source that is down is red, the others are published without it; one that is required stops the run in `settle_sources`.
 A failed check or model stops the publish and keeps the last version up; read the failed task's last line, mend the source, trigger again.
 A run waits in `open_run` while another one writes.
 """
@@ -34,10 +36,14 @@ with DAG(
 ):
     with TaskGroup("extract") as extract:
         opened = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "hourly"})
-        landed = PythonOperator(
-            task_id="land_sources", python_callable=tasks.land_sources, retries=2, retry_delay=timedelta(seconds=30)
+        landed = PythonOperator.partial(
+            task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=timedelta(seconds=30),
+            map_index_template="{{ task.op_kwargs['name'] }}",
+        ).expand(op_kwargs=opened.output["sources"])  # fmt: skip
+        settled = PythonOperator(
+            task_id="settle_sources", python_callable=tasks.settle_sources, trigger_rule="all_done"
         )
-        opened >> landed
+        opened >> landed >> settled
     with TaskGroup("build") as build:
         PythonOperator(task_id="build_models", python_callable=tasks.build_models)
     with TaskGroup("audit") as audit:

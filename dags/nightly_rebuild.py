@@ -38,8 +38,14 @@ with DAG(
 ):
     with TaskGroup("extract") as extract:
         opened = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "nightly"})
-        landed = PythonOperator(task_id="land_sources", python_callable=tasks.land_sources, retries=2)
-        opened >> landed
+        landed = PythonOperator.partial(
+            task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=timedelta(minutes=2),
+            map_index_template="{{ task.op_kwargs['name'] }}",
+        ).expand(op_kwargs=opened.output["sources"])  # fmt: skip
+        settled = PythonOperator(
+            task_id="settle_sources", python_callable=tasks.settle_sources, trigger_rule="all_done"
+        )
+        opened >> landed >> settled
     build = DbtTaskGroup(
         group_id="build",
         project_config=ProjectConfig(dbt_project_path=PROJECT, manifest_path=HOME / "dbt" / "dag" / "manifest.json"),

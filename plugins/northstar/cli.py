@@ -48,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     sub = command("run", _run, "one run of the job in this process; exit status 0 only when a version was published")
-    sub.add_argument("--source-dir", required=True, help="directory or fsspec URL with one folder for each entity")
+    sub.add_argument(
+        "--source-dir", help="directory or fsspec URL with one folder for each entity (beside the declared sources)"
+    )
     sub.add_argument(
         "--mapping", help="how a foreign layout becomes contract entities (default: _mapping.yml in the directory)"
     )
@@ -77,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--segment", metavar="NAME=VALUE", help="such as plan_tier=pro")
     sub.add_argument("--rows", type=int, default=8, help="how many of the rows to show (default: 8)")
     sub.add_argument("--format", choices=("text", "json"), default="text")
+    sub = command("sources", _sources, "the declared sources: list them, check their connections, look at their rows")
+    sub.add_argument("action", choices=("list", "check", "preview"))
+    sub.add_argument("name", nargs="?", help="a source; for check the default is all")
+    sub.add_argument("entity", nargs="?", help="for preview")
+    sub.add_argument("--rows", type=int, default=5, help="how many rows to preview (default: 5)")
     command("status", _status, "the published version, what runs now, what is in quarantine, what is late")
     sub = command("rollback", _rollback, "put an earlier published version back")
     sub.add_argument("--to", type=int, metavar="VERSION", help="the version to put back (default: the one before)")
@@ -186,6 +193,37 @@ def _explain(arguments) -> int:
     )  # fmt: skip
     print(as_json(explanation) if arguments.format == "json" else as_text(explanation))
     return 0 if explanation.adds_up else 1
+
+
+def _sources(arguments) -> int:
+    from northstar.landing.sources import preview, source_report
+    from northstar.reading import table
+    from northstar.sources.declared import open_source, read_sources
+
+    settings = load_settings(arguments.home)
+    declared = read_sources(settings)
+    if not declared:
+        raise NorthstarError(
+            f"no source is declared; docs/add_a_source.md shows how, in {settings.home / 'sources.yml'}"
+        )
+    if arguments.name and arguments.name not in declared:
+        raise NorthstarError(f"no source {arguments.name!r}; declared are {', '.join(declared)}")
+    if arguments.action == "list":
+        print(table(source_report(settings, declared)))
+        return 0
+    if arguments.action == "preview":
+        if not arguments.name or not arguments.entity:
+            raise NorthstarError("preview what? give a source and an entity: northstar sources preview billing charges")
+        print(preview(settings, declared[arguments.name], arguments.entity, arguments.rows))
+        return 0
+    failed = 0
+    for name in [arguments.name] if arguments.name else declared:
+        try:
+            print(f"{name}: {open_source(settings, declared[name]).check()}")
+        except NorthstarError as exc:
+            failed += 1
+            print(f"{name}: FAILED, {exc}")
+    return 1 if failed else 0
 
 
 def _status(arguments) -> None:

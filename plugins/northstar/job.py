@@ -28,6 +28,8 @@ LEASE_SECONDS = {"cli": 120, "airflow": 3 * 3600}
 HEARTBEAT_SECONDS = 15
 # dbt's results name exposures too, which it does nothing for
 BUILT_TYPES = ("model", "seed", "test")
+# the name of the source that is a run's directory
+FILES = "files"
 
 
 def open_run(
@@ -78,22 +80,41 @@ def open_run(
     return run_id
 
 
-def extract(settings: Settings, run_id: int, progress=print) -> list:
-    """Land what is new in the run's sources; returns the landing's results, one for each entity."""
-    from northstar.landing import land_directory
-
+def extract(settings: Settings, run_id: int, progress=print) -> None:
+    """Land what is new in all of the run's sources. Raises NorthstarError when one that is required failed."""
     with _stage(settings, run_id, "extract") as run:
-        if not run["source_dir"]:
-            raise NorthstarError("no source directory: give one with --source-dir")
-        results = land_directory(settings, run_id, run["source_dir"], mapping=run["mapping"], progress=progress)
-        _demand_rows(settings, run["as_of"])
-        with db.connect(settings, "transformer") as connection:
-            connection.execute(
-                "update audit.runs set built_batch_id = (select coalesce(max(batch_id), 0) from audit.landing_batches) "
-                "where run_id = %s",
-                [run_id],
-            )
-    return results
+        for name in _due(settings, run):
+            if name == FILES:
+                _land_files(settings, run, progress)
+            else:
+                _land_declared(settings, run, name, progress)
+        _settle(settings, run)
+
+
+def due_sources(settings: Settings, run_id: int) -> list[str]:
+    """The names of the sources that a run asks: `files` for its source directory, and the declared ones that are due.
+
+    Raises NorthstarError when there is none.
+    """
+    with db.connect(settings, "transformer") as connection:
+        return _due(settings, connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone())
+
+
+def land_source(settings: Settings, run_id: int, name: str, progress=print) -> None:
+    """Land one of a run's sources, as a task of its own. Raises NorthstarError when it failed, required or not."""
+    with _stage(settings, run_id, "extract") as run:
+        if name == FILES:
+            _land_files(settings, run, progress)
+            return
+        error = _land_declared(settings, run, name, progress).error
+    if error:
+        raise NorthstarError(error)
+
+
+def settle_extract(settings: Settings, run_id: int) -> None:
+    """After all sources: raises NorthstarError when a required one failed or nothing is there to build from."""
+    with _stage(settings, run_id, "extract") as run:
+        _settle(settings, run)
 
 
 def build(settings: Settings, run_id: int, progress=print) -> dict:
@@ -448,6 +469,69 @@ def _beat(settings: Settings, run_id: int, ended: threading.Event) -> None:
                 )
         except NorthstarError:
             return
+
+
+def _due(settings: Settings, run: dict) -> list[str]:
+    from northstar.sources.declared import read_sources
+
+    declared = [source.name for source in read_sources(settings).values() if source.is_due(run["mode"])]
+    due = declared + ([FILES] if run["source_dir"] else [])
+    if not due:
+        raise NorthstarError(
+            f"no source: give a directory with --source-dir, or declare sources in {settings.home}/sources.yml"
+        )
+    return due
+
+
+def _land_files(settings: Settings, run: dict, progress) -> None:
+    from northstar.landing import land_directory
+
+    error = None
+    started = time.monotonic()
+    try:
+        land_directory(settings, run["run_id"], run["source_dir"], mapping=run["mapping"], progress=progress)
+    except NorthstarError as exc:
+        error = str(exc)
+        raise
+    finally:
+        with db.connect(settings, "loader") as connection:
+            connection.execute(
+                "insert into audit.source_runs select %(run)s, %(files)s, %(files)s, true, %(error)s::text is null, %(error)s, "
+                "coalesce(sum(rows_read), 0), coalesce(sum(rows_inserted + rows_updated), 0), coalesce(sum(rows_quarantined), 0), "
+                "%(seconds)s from audit.landing_batches where run_id = %(run)s and source = %(files)s on conflict (run_id, source) "
+                "do update set succeeded = excluded.succeeded, message = excluded.message, rows_read = excluded.rows_read, "
+                "rows_landed = excluded.rows_landed, rows_quarantined = excluded.rows_quarantined, seconds = excluded.seconds",
+                {"run": run["run_id"], "files": FILES, "error": error, "seconds": round(time.monotonic() - started, 2)},
+            )
+
+
+def _land_declared(settings: Settings, run: dict, name: str, progress):
+    from northstar import landing
+    from northstar.sources.declared import read_sources
+
+    return landing.land_source(settings, run["run_id"], read_sources(settings)[name], progress)
+
+
+def _settle(settings: Settings, run: dict) -> None:
+    from northstar.sources.declared import read_sources
+
+    declared = read_sources(settings)
+    with db.connect(settings, "loader") as connection:
+        told = {
+            row["source"]: row
+            for row in connection.execute("select * from audit.source_runs where run_id = %s", [run["run_id"]])
+        }
+    for name in _due(settings, run):
+        is_required = name == FILES or declared[name].required
+        if is_required and not (name in told and told[name]["succeeded"]):
+            reason = told[name]["message"] if name in told else "it was never asked"
+            raise NorthstarError(f"source {name}, which is required: {reason}")
+    _demand_rows(settings, run["as_of"])
+    with db.connect(settings, "transformer") as connection:
+        connection.execute(
+            "update audit.runs set built_batch_id = (select coalesce(max(batch_id), 0) from audit.landing_batches) where run_id = %s",
+            [run["run_id"]],
+        )
 
 
 def _demand_rows(settings: Settings, as_of: datetime) -> None:

@@ -80,6 +80,16 @@ create table if not exists audit.reconciliations (
     run_id bigint not null, entity text not null, measure text not null, source_total numeric, landed_total numeric,
     difference numeric, checked_at timestamptz not null default clock_timestamp()
 );
+alter table audit.reconciliations add column if not exists source text not null default 'files';
+create table if not exists audit.source_states (
+    source text not null, entity text not null, state jsonb not null, batch_id bigint not null,
+    changed_at timestamptz not null default clock_timestamp(), primary key (source, entity)
+);
+create table if not exists audit.source_runs (
+    run_id bigint not null, source text not null, system text not null, is_required boolean not null, succeeded boolean not null,
+    message text, rows_read bigint not null, rows_landed bigint not null, rows_quarantined bigint not null,
+    seconds numeric not null, finished_at timestamptz not null default clock_timestamp(), primary key (run_id, source)
+);
 create table if not exists quarantine.rows (
     quarantine_id bigint generated always as identity primary key, source text not null, entity text not null, path text,
     line bigint, reasons text[] not null, row jsonb, batch_id bigint,

@@ -61,7 +61,7 @@ def test_the_nightly_dag_shows_every_model_by_name(bag):
 def test_models_and_checks_are_not_retried(bag):
     for dag in bag.dags.values():
         for task in dag.tasks:
-            assert task.retries == 0 or task.task_id == "extract.land_sources", task.task_id
+            assert task.retries == 0 or task.task_id == "extract.land_source", task.task_id
 
 
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda p: p.stem)

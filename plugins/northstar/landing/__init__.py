@@ -1,5 +1,6 @@
-"""Landing: source files become typed, keyed, deduplicated rows in `staging`; what cannot becomes a row in quarantine."""
+"""Landing: source rows become typed, keyed, deduplicated rows in `staging`; what cannot becomes a row in quarantine."""
 
 from northstar.landing.directory import EntityResult, land_directory
+from northstar.landing.sources import SourceResult, land_source
 
-__all__ = ["EntityResult", "land_directory"]
+__all__ = ["EntityResult", "SourceResult", "land_directory", "land_source"]

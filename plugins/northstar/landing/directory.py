@@ -149,7 +149,7 @@ def _produce(entity: Entity, group: list, key: str, delivery: Delivery, reading:
             done = normalise(entity, raw, key)
             delivery.read += raw.num_rows
             delivery.refused += done.refused
-            _note_drift(entity, raw, path, delivery)
+            delivery.note_drift(entity, raw, path)
             pending += done.bad
             if len(pending) > 50_000:
                 _reject(path, pending, {}, delivery)
@@ -178,14 +178,6 @@ def _check_columns(entity: Entity, raw: pa.RecordBatch, file: SourceFile) -> Non
     for column in entity.columns.values():
         if column.required and column.name not in raw.schema.names:
             raise NorthstarError(f"{file.path}: the required column {column.name} is missing; add it to the file")
-
-
-def _note_drift(entity: Entity, raw: pa.RecordBatch, path: str, delivery: Delivery) -> None:
-    for name in raw.schema.names:
-        if name not in entity.columns and name != "_line":
-            rows = raw.num_rows - raw.column(name).null_count
-            seen = delivery.drift.get(name, (path, 0))
-            delivery.drift[name] = (path, seen[1] + rows)
 
 
 def _line(r: EntityResult) -> str:

@@ -92,6 +92,16 @@ class Delivery:
     refused: int = 0
     files: list = field(default_factory=list)
     drift: dict = field(default_factory=dict)
+    # where a connector goes on from once this batch is stored
+    state: dict | None = None
+
+    def note_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
+        """Remember the columns of a raw batch that the contract does not know, with where and how often they came."""
+        for name in raw.schema.names:
+            if name not in entity.columns and name != "_line":
+                rows = raw.num_rows - raw.column(name).null_count
+                seen = self.drift.get(name, (path, 0))
+                self.drift[name] = (path, seen[1] + rows)
 
 
 def land_batch(
@@ -321,7 +331,10 @@ class _Merge:
         self.cursor.adbc_ingest("rejected", rejects.reader(), mode="create", temporary=True)
         self.execute(
             "insert into quarantine.rows (source, entity, path, line, reasons, row, batch_id) "
-            "select {}, {}, path, line, string_to_array(reasons, {}), row::jsonb, {} from rejected",
+            "select {0}, {1}, path, line, string_to_array(reasons, {2}), row::jsonb, {3} from rejected as r "
+            # a connector reads some rows again and again
+            "where not exists (select 1 from quarantine.rows as q where q.source = {0} and q.entity = {1} "
+            "and q.path = r.path and q.row = r.row::jsonb and q.resolved_at is null)",
             self.source, self.entity.name, SEPARATOR, self.batch_id,
         )  # fmt: skip
 
@@ -343,6 +356,13 @@ class _Merge:
                 "rows_read = excluded.rows_read, rows_quarantined = excluded.rows_quarantined, landed_at = clock_timestamp()",
                 self.source, self.entity.name, file["path"], file["fingerprint"], file["size"], self.batch_id,
                 file["read"], file["quarantined"],
+            )  # fmt: skip
+        if delivery.state is not None:
+            self.execute(
+                "insert into audit.source_states (source, entity, state, batch_id) values ({}, {}, {}::jsonb, {}) "
+                "on conflict (source, entity) do update set state = excluded.state, batch_id = excluded.batch_id, "
+                "changed_at = clock_timestamp()",
+                self.source, self.entity.name, orjson.dumps(delivery.state).decode(), self.batch_id,
             )  # fmt: skip
         for column, (path, rows) in delivery.drift.items():
             self.execute(

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from northstar import job
 from northstar.cli import parse_time
 from northstar.settings import load_settings
+from northstar.sources.declared import read_sources
 
 
 def window_end(context: dict) -> datetime:
@@ -19,15 +20,19 @@ def window_end(context: dict) -> datetime:
 
 
 def open_run(mode: str, **context) -> int:
-    """Open a run, waiting for one that is under way; its number goes to the other tasks."""
+    """Open a run, waiting for one that is under way; its number goes to the other tasks, its sources to one task each."""
     settings = load_settings()
     conf = context["dag_run"].conf or {}
-    source = conf.get("source_dir") or os.environ.get("NORTHSTAR_SOURCE_DIR") or str(settings.home / "demo")
+    source = conf.get("source_dir") or os.environ.get("NORTHSTAR_SOURCE_DIR")
+    if not source and not read_sources(settings):
+        source = str(settings.home / "demo")
     as_of = window_end(context)
     if context["dag_run"].run_type == "scheduled":
         # a run that the schedule owes must not take readers back in time
         as_of = max(as_of, job.last_as_of(settings) or as_of)
-    return job.open_run(settings, mode, as_of, source, _trigger(context), wait=True)
+    run_id = job.open_run(settings, mode, as_of, source, _trigger(context), wait=True)
+    context["ti"].xcom_push(key="sources", value=[{"name": name} for name in job.due_sources(settings, run_id)])
+    return run_id
 
 
 def _trigger(context: dict) -> str:
@@ -38,9 +43,14 @@ def _run_id(context: dict) -> int:
     return context["ti"].xcom_pull(task_ids="extract.open_run")
 
 
-def land_sources(**context) -> None:
-    """Land what is new."""
-    job.extract(load_settings(), _run_id(context), _say)
+def land_source(name: str, **context) -> None:
+    """Land what is new of one source."""
+    job.land_source(load_settings(), _run_id(context), name, _say)
+
+
+def settle_sources(**context) -> None:
+    """Go on when every required source landed; one that is down and not required is published without, marked late."""
+    job.settle_extract(load_settings(), _run_id(context))
 
 
 def build_models(**context) -> None:

@@ -1,0 +1,214 @@
+"""Land what the declared sources have: page by page, each batch with the state to go on from, in one transaction.
+
+A source that fails keeps what its finished batches brought and goes on from there in the next run; it does not keep the
+others from landing. `audit.source_runs` says of each run and source how it went.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import orjson
+import pyarrow as pa
+
+from northstar import db
+from northstar.contract import Entity, entities
+from northstar.errors import NorthstarError
+from northstar.landing.merge import Delivery, Landed, land_batch
+from northstar.landing.normalise import normalise
+from northstar.settings import Settings
+from northstar.sources.declared import Connector, Page, Source, open_source
+
+BATCH_ROWS = 50_000
+
+
+@dataclass
+class SourceResult:
+    """What landing one source did; `error` is the one-line message of what failed, if anything."""
+
+    source: str
+    landed: Landed = field(default_factory=Landed)
+    seconds: float = 0.0
+    error: str | None = None
+
+
+def land_source(settings: Settings, run_id: int | None, source: Source, progress=print) -> SourceResult:
+    """Land everything new of one source, entity by entity; never raises for what the source does wrong."""
+    started, result = time.monotonic(), SourceResult(source.name)
+    try:
+        connector = open_source(settings, source)
+        for entity in entities().values():
+            if entity.name in source.entities:
+                found = _land_entity(settings, run_id, source, connector, entity, result)
+                progress(f"  {source.name}, {entity.name}: {found.inserted:,} new, {found.updated:,} replaced, "
+                         f"{found.unchanged:,} repeated, {found.quarantined:,} quarantined")  # fmt: skip
+                _reconcile(settings, run_id, source, connector, entity)
+    except NorthstarError as exc:
+        result.error = str(exc)
+        progress(f"  {source.name}: FAILED, {result.error}")
+    result.seconds = time.monotonic() - started
+    _record(settings, run_id, source, result)
+    return result
+
+
+def source_states(settings: Settings, source: str) -> dict:
+    """{entity: state} of a source: where its next reading starts."""
+    with db.connect(settings, "loader") as connection:
+        rows = connection.execute(
+            "select entity, state from audit.source_states where source = %s", [source]
+        ).fetchall()
+    return {row["entity"]: row["state"] for row in rows}
+
+
+def source_report(settings: Settings, declared: dict[str, Source]) -> list[dict]:
+    """A row for each declared source: what it is, how its last run went, where its next one starts."""
+    with db.connect(settings, "loader") as connection:
+        last = {
+            row["source"]: row
+            for row in connection.execute(
+                "select distinct on (source) * from audit.source_runs order by source, run_id desc"
+            )
+        }
+    rows = []
+    for source in declared.values():
+        ran = last.get(source.name)
+        rows.append({
+            "source": source.name, "system": source.system, "entities": ", ".join(source.entities), "schedule": source.schedule,
+            "required": "yes" if source.required else "no", "last run": f"{ran['finished_at']:%Y-%m-%d %H:%M}" if ran else "never",
+            "": "" if ran is None else f"{ran['rows_landed']:,} rows" if ran["succeeded"] else f"FAILED, {ran['message']}",
+        })  # fmt: skip
+    return rows
+
+
+def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> str:
+    """The first rows of an entity as they would land, and why the others would not; nothing is stored."""
+    from northstar.reading import table
+
+    if entity_name not in source.entities:
+        raise NorthstarError(f"source {source.name} gives {', '.join(source.entities)}, not {entity_name!r}")
+    entity, key = entities()[entity_name], settings.secret("pii_key")
+    good, bad = [], []
+    for page in open_source(settings, source).read(entity_name, None):
+        done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), key)
+        good += [
+            {k: v for k, v in row.items() if v is not None} for row in done.rows.slice(0, rows - len(good)).to_pylist()
+        ]
+        bad += done.bad[: rows - len(bad)]
+        if len(good) >= rows:
+            break
+    names = list(dict.fromkeys(name for row in good for name in row))
+    shown = table([{n: row.get(n) for n in names} for row in good]) if good else "no rows"
+    return "\n".join([shown, *(f"to quarantine: {'; '.join(reasons)}" for _, reasons, _ in bad)])
+
+
+def raw_batch(
+    entity: Entity, rows: list[dict] | pa.RecordBatch, application: str | None, first_line: int
+) -> pa.RecordBatch:
+    """A page's rows as landing reads them: a column for each name, and `_line`, the row's ordinal in this reading."""
+    if isinstance(rows, list):
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        rows = pa.RecordBatch.from_arrays(
+            [pa.array([_text(r.get(n)) for r in rows], pa.string()) for n in names], names=names
+        )
+    if application and "application" in entity.columns and "application" not in rows.schema.names:
+        rows = rows.append_column("application", pa.array([application] * rows.num_rows, pa.string()))
+    return rows.append_column("_line", pa.array(range(first_line, first_line + rows.num_rows), pa.int64()))
+
+
+def _land_entity(
+    settings: Settings, run_id: int | None, source: Source, connector: Connector, entity: Entity, result: SourceResult
+) -> Landed:
+    state = source_states(settings, source.name).get(entity.name)
+    pages = _Pages(connector.read(entity.name, state))
+    key, total, line = settings.secret("pii_key"), Landed(), 0
+    while not pages.is_done:
+
+        def produce(delivery: Delivery, start: int = line) -> Iterator[pa.RecordBatch]:
+            for page in pages.until(BATCH_ROWS):
+                if page.state is not None:
+                    delivery.state = page.state
+                batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
+                done = normalise(entity, batch, key)
+                delivery.read += batch.num_rows
+                delivery.refused += done.refused
+                delivery.note_drift(entity, batch, source.name)
+                for number, reasons, row in done.bad:
+                    delivery.rejects.add(source.name, number, reasons, row)
+                if done.rows.num_rows:
+                    yield done.rows
+
+        landed = land_batch(settings, entity, source.name, run_id, produce)
+        total += landed
+        result.landed += landed
+        line += landed.read
+    return total
+
+
+class _Pages:
+    """The pages of one reading, handed out in lots that end where reading can go on from."""
+
+    def __init__(self, pages: Iterator[Page]):
+        self._pages, self.is_done = pages, False
+
+    def until(self, rows: int) -> Iterator[Page]:
+        count = 0
+        for page in self._pages:
+            count += page.rows.num_rows if isinstance(page.rows, pa.RecordBatch) else len(page.rows)
+            if count or page.state is not None:
+                yield page
+            if count >= rows and page.state is not None:
+                return
+        self.is_done = True
+
+
+def _text(value) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return str(value) if isinstance(value, int) else orjson.dumps(value, default=str).decode()
+
+
+def _reconcile(settings: Settings, run_id: int | None, source: Source, connector: Connector, entity: Entity) -> None:
+    """What the source says it has against what of it stands in the warehouse."""
+    if run_id is None:
+        return
+    totals = connector.totals(entity.name, source_states(settings, source.name).get(entity.name))
+    with db.connect(settings, "loader") as connection:
+        for measure, (told, expression) in totals.items():
+            landed = connection.execute(
+                f"select {expression} as total from staging.{entity.name} where _batch_id in "
+                "(select batch_id from audit.landing_batches where source = %s and entity = %s)",
+                [source.name, entity.name],
+            ).fetchone()["total"]
+            connection.execute(
+                "insert into audit.reconciliations (run_id, source, entity, measure, source_total, landed_total, difference) "
+                "values (%(run)s, %(source)s, %(entity)s, %(measure)s, %(told)s, %(landed)s, "
+                "coalesce(%(told)s::numeric, 0) - coalesce(%(landed)s::numeric, 0))",
+                {
+                    "run": run_id,
+                    "source": source.name,
+                    "entity": entity.name,
+                    "measure": measure,
+                    "told": told,
+                    "landed": landed,
+                },
+            )
+
+
+def _record(settings: Settings, run_id: int | None, source: Source, result: SourceResult) -> None:
+    if run_id is None:
+        return
+    landed = result.landed
+    with db.connect(settings, "loader") as connection:
+        connection.execute(
+            "insert into audit.source_runs (run_id, source, system, is_required, succeeded, message, rows_read, rows_landed, "
+            "rows_quarantined, seconds) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (run_id, source) do update set "
+            "succeeded = excluded.succeeded, message = excluded.message, rows_read = source_runs.rows_read + excluded.rows_read, "
+            "rows_landed = source_runs.rows_landed + excluded.rows_landed, seconds = source_runs.seconds + excluded.seconds, "
+            "rows_quarantined = source_runs.rows_quarantined + excluded.rows_quarantined, finished_at = clock_timestamp()",
+            [run_id, source.name, source.system, source.required, result.error is None, result.error, landed.read,
+             landed.inserted + landed.updated, landed.quarantined, round(result.seconds, 2)],
+        )  # fmt: skip

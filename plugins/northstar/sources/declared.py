@@ -1,0 +1,129 @@
+"""The sources that a home declares, in its `sources.yml` or the file that NORTHSTAR_SOURCES names.
+
+sources:
+  billing:
+    system: stripe              # a module of northstar.sources
+    connection: stripe_main     # an Airflow connection: address and secret
+    entities: [accounts, charges]   # default: all that the system gives
+    schedule: hourly            # hourly (default) or nightly: in which runs it is asked
+    required: true              # default false: while it is down the others are published without it, marked late
+    application: suite          # the application of rows whose system knows none
+    options: {...}              # the system's own, see its module
+"""
+
+import importlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+import yaml
+
+from northstar.contract import entities
+from northstar.errors import NorthstarError
+from northstar.settings import Settings
+from northstar.sources.connections import Connection, find_connection
+
+SYSTEMS = ("sql", "stripe")
+SCHEDULES = ("hourly", "nightly")
+KEYS = {"system", "connection", "entities", "schedule", "required", "application", "options"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One declared source."""
+
+    name: str
+    system: str
+    connection: str | None = None
+    entities: tuple = ()
+    schedule: str = "hourly"
+    required: bool = False
+    application: str | None = None
+    options: dict = field(default_factory=dict)
+
+    def is_due(self, mode: str) -> bool:
+        """Whether a run of this mode asks it: a nightly run asks all."""
+        return mode == "nightly" or self.schedule == "hourly"
+
+
+@dataclass
+class Page:
+    """Some rows of one entity, and from where to go on once they are stored.
+
+    rows: dicts by contract column, or a record batch of such columns. state: json that `read` gets next time, or None
+    where reading cannot go on from here (then the page before that has one is where it does).
+    """
+
+    rows: list[dict] | pa.RecordBatch
+    state: dict | None = None
+
+
+class Connector(Protocol):
+    """What a module of northstar.sources gives: `connect(source, connection) -> Connector`, and ENTITIES, the entities it knows."""
+
+    def check(self) -> str:
+        """In one line what the connection may read. Raises NorthstarError when it does not work."""
+
+    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+        """The entity's rows that are new since `state` (None: all of them), oldest first where the system can."""
+
+    def totals(self, entity: str, state: dict | None) -> dict:
+        """{measure: (the system's own figure for what was read up to `state`, SQL over the landed rows)}; {} where it tells none."""
+
+
+def read_sources(settings: Settings) -> dict[str, Source]:
+    """The declared sources by name; {} where the home declares none.
+
+    Raises NorthstarError naming the file, the source and what is wrong.
+    """
+    path = Path(os.environ.get("NORTHSTAR_SOURCES") or settings.home / "sources.yml")
+    if not path.exists():
+        return {}
+    try:
+        given = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as exc:
+        raise NorthstarError(f"{path} is not valid YAML ({str(exc).splitlines()[0]}); correct it") from exc
+    if not isinstance(given, dict) or not isinstance(given.get("sources"), dict):
+        raise NorthstarError(f"{path}: it has to hold `sources:` with one entry for each source")
+    return {name: _source(path, str(name), spec) for name, spec in given["sources"].items()}
+
+
+def open_source(settings: Settings, source: Source) -> Connector:
+    """The connector of a source. Raises NorthstarError when its connection is unknown or its options are wrong."""
+    connection = find_connection(settings, source.connection) if source.connection else Connection(source.name)
+    return _module(source.system).connect(source, connection)
+
+
+def _module(system: str):
+    return importlib.import_module(f"northstar.sources.{system}")
+
+
+def _source(path: Path, name: str, spec) -> Source:
+    def wrong(what: str) -> NorthstarError:
+        return NorthstarError(f"{path}, source {name}: {what}")
+
+    if name == "files" or not name.replace("_", "").replace("-", "").isalnum():
+        raise wrong("a name is letters, digits, - and _, and not `files`")
+    if not isinstance(spec, dict) or "system" not in spec:
+        raise wrong("it needs a `system`")
+    unknown = set(spec) - KEYS
+    if unknown:
+        raise wrong(f"unknown key {sorted(unknown)[0]!r}; known are {', '.join(sorted(KEYS))}")
+    if spec["system"] not in SYSTEMS:
+        raise wrong(f"unknown system {spec['system']!r}; known are {', '.join(SYSTEMS)}")
+    if spec.get("schedule", "hourly") not in SCHEDULES:
+        raise wrong(f"schedule is {' or '.join(SCHEDULES)}")
+    known = _module(spec["system"]).ENTITIES
+    wanted = tuple(spec.get("entities") or known)
+    for entity in wanted:
+        if entity not in entities() or (known and entity not in known):
+            raise wrong(
+                f"{spec['system']} gives no entity {entity!r}; it gives {', '.join(known) or 'those of the contract'}"
+            )
+    return Source(
+        name, spec["system"], spec.get("connection"), wanted, spec.get("schedule", "hourly"), bool(spec.get("required")),
+        spec.get("application"), dict(spec.get("options") or {}),
+    )  # fmt: skip

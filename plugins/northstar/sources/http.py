@@ -1,0 +1,169 @@
+"""One way to talk to an HTTP API: time-outs, retries, Retry-After, a rate limit, a circuit that opens when the system is down.
+
+A request is tried again after a time-out, a lost connection, half an answer, an answer that is not JSON, 429 and 5xx: after
+0.5, 1, 2, ... seconds with jitter, or when Retry-After says. A system that failed `attempts` times in a row is taken to be down: the
+source fails at once for the rest of the run instead of waiting again for each request. Addresses in messages carry no query and no secret.
+"""
+
+import email.utils
+import logging
+import random
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import httpx
+
+from northstar.errors import NorthstarError
+
+TIMEOUT_SECONDS = httpx.Timeout(60, connect=10)
+ATTEMPTS = 6
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 300
+RETRIED = (408, 425, 429, 500, 502, 503, 504)
+# it logs addresses, queries and all
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class SourceDown(NorthstarError):
+    """The system did not answer, or not with sense, as often as it was asked."""
+
+
+class Refused(NorthstarError):
+    """The system answered that this request is not allowed or not right (4xx): asking again does not help."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
+class HttpClient:
+    """A client for one API.
+
+    headers: sent with each request, or a function that gives them, called anew after a 401 (a token that expired).
+    per_second: the most requests in a second. wait: how to sleep (a test counts instead).
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: dict | Callable[[], dict] | None = None,
+        per_second: float | None = None,
+        attempts: int = ATTEMPTS,
+        timeout: httpx.Timeout | float = TIMEOUT_SECONDS,
+        wait: Callable[[float], None] = time.sleep,
+    ):
+        self.base_url = base_url.rstrip("/")
+        self._give_headers = headers if callable(headers) else lambda: dict(headers or {})
+        self._headers: dict | None = None
+        self._interval = 1 / per_second if per_second else 0
+        self._next_at = 0.0
+        self._attempts, self._wait = attempts, wait
+        self._down: str | None = None
+        self._client = httpx.Client(timeout=timeout)  # a redirect could carry the secret elsewhere
+        self.requests = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._client.close()
+
+    def get(self, path: str, params=None) -> dict | list:
+        """The JSON answer of a GET; `path` is below the base address, or a whole address on the same host (a next page's).
+
+        Raises SourceDown, or Refused for a 4xx that asking again does not mend.
+        """
+        return self._json("GET", path, params=params)
+
+    def post(self, path: str, json=None) -> dict | list:
+        """The JSON answer of a POST, which must be safe to repeat (a query)."""
+        return self._json("POST", path, json=json)
+
+    def _json(self, method: str, path: str, **options) -> dict | list:
+        if self._down:
+            raise SourceDown(self._down)
+        url = self._url(path)
+        reason, is_renewed = "", False
+        attempt = 0
+        while attempt < self._attempts:
+            self._keep_pace()
+            delay = None
+            try:
+                response = self._client.request(method, url, headers=self._known_headers(), **options)
+                if response.status_code == 401 and not is_renewed:
+                    # perhaps a token that ran out: once with a new one, without counting as a failure
+                    is_renewed, self._headers = True, None
+                    continue
+                if response.status_code < 300:
+                    return response.json()
+                reason = f"it answered {response.status_code}"
+                if response.status_code not in RETRIED:
+                    raise Refused(f"{_named(url)}: {reason}{_told(response)}", response.status_code)
+                delay = _retry_after(response)
+            except httpx.TimeoutException:
+                reason = "it did not answer in time"
+            except httpx.TransportError as exc:
+                reason = f"the connection failed ({type(exc).__name__})"
+            except ValueError:
+                reason = "its answer is not JSON"
+            attempt += 1
+            if attempt < self._attempts:
+                self._wait(min(delay if delay is not None else _pause(attempt), LONGEST_WAIT_SECONDS))
+        self._down = f"{_named(url)}: {reason}, {self._attempts} times; the next run goes on where this one stopped"
+        raise SourceDown(self._down)
+
+    def _url(self, path: str) -> str:
+        if "://" not in path:
+            return f"{self.base_url}/{path.lstrip('/')}"
+        ours, theirs = urlsplit(self.base_url), urlsplit(path)
+        if (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
+            # the secret in the headers is for this host alone
+            raise NorthstarError(
+                f"{ours.netloc} names a next page on another host, {theirs.netloc}; it was not followed"
+            )
+        return path
+
+    def _known_headers(self) -> dict:
+        if self._headers is None:
+            self._headers = self._give_headers()
+        return self._headers
+
+    def _keep_pace(self) -> None:
+        now = time.monotonic()
+        if self._interval and now < self._next_at:
+            self._wait(self._next_at - now)
+        self._next_at = max(now, self._next_at) + self._interval
+        self.requests += 1
+
+
+def _pause(attempt: int) -> float:
+    return FIRST_WAIT_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    told = response.headers.get("retry-after", "").strip()
+    if told.isdigit():
+        return float(told)
+    try:
+        return max(0.0, (email.utils.parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _named(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}{parts.path}"
+
+
+def _told(response: httpx.Response) -> str:
+    """What the system says of a refusal, shortened; its error objects differ, their messages do not."""
+    try:
+        body = response.json()
+    except ValueError:
+        return ""
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    message = (
+        error if isinstance(error, str) else error.get("message") or error.get("description") or error.get("detail")
+    )
+    return f": {' '.join(str(message).split())[:200]}" if message else ""

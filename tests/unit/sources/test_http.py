@@ -1,0 +1,130 @@
+"""The HTTP client against a server that does what real ones do on a bad day."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from northstar.errors import NorthstarError
+from northstar.sources.http import HttpClient, Refused, SourceDown
+
+SECRET = "sk_canary_4242"
+
+
+@pytest.fixture
+def server():
+    """A server on loopback that answers each request with the next of `answers`: (status, headers, body, cut to bytes)."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.seen.append((self.path, self.headers.get("Authorization")))
+            status, headers, body, cut = self.answers.pop(0) if self.answers else (200, {}, b'{"ok": true}', None)
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[:cut])
+            self.close_connection = True
+
+        def log_message(self, *_):
+            pass
+
+    Handler.answers, Handler.seen = [], []
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    Handler.address = f"http://127.0.0.1:{running.server_port}"
+    yield Handler
+    running.shutdown()
+
+
+@pytest.fixture
+def waited():
+    return []
+
+
+@pytest.fixture
+def client(server, waited):
+    return HttpClient(server.address, {"Authorization": f"Bearer {SECRET}"}, attempts=4, timeout=2, wait=waited.append)
+
+
+def answer(status=200, body=b'{"ok": true}', cut=None, **headers):
+    return status, {k.replace("_", "-"): v for k, v in headers.items()}, body, cut
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [answer(500), answer(503), answer(429), answer(200, b"<html>maintenance</html>"), answer(200, b'{"ok": tr', None),
+     answer(200, b'{"ok": true}', 5)],
+    ids=["500", "503", "429", "html", "malformed", "half"],
+)  # fmt: skip
+def test_what_may_pass_is_tried_again(server, client, waited, bad):
+    server.answers[:] = [bad, bad]
+    assert client.get("things") == {"ok": True}
+    assert len(waited) == 2 and 0 < waited[0] <= 0.5 < waited[1] <= 1
+
+
+def test_retry_after_is_heeded_in_seconds_and_as_a_date(server, client, waited):
+    server.answers[:] = [answer(429, Retry_After="7"), answer(503, Retry_After="Fri, 01 Jan 2100 00:00:00 GMT")]
+    assert client.get("things") == {"ok": True}
+    assert waited == [7, 300]
+
+
+def test_a_refusal_is_not_tried_again_and_says_what_the_system_says(server, client, waited):
+    server.answers[:] = [answer(404, json.dumps({"error": {"message": "No such customer: cus_1"}}).encode())]
+    with pytest.raises(Refused, match=r"127.0.0.1/things: it answered 404: No such customer: cus_1"):
+        client.get("things", params={"api_key": SECRET})
+    assert waited == []
+
+
+def test_a_system_that_is_down_opens_the_circuit(server, client, waited):
+    server.answers[:] = [answer(500)] * 10
+    with pytest.raises(SourceDown, match="it answered 500, 4 times"):
+        client.get("things")
+    asked = len(server.seen)
+    with pytest.raises(SourceDown):
+        client.get("others")
+    assert len(server.seen) == asked == 4
+
+
+def test_a_system_that_never_answers_is_down(waited):
+    client = HttpClient("http://127.0.0.1:9", attempts=3, timeout=0.2, wait=waited.append)
+    with pytest.raises(SourceDown, match="connection failed"):
+        client.get("things")
+    assert len(waited) == 2
+
+
+def test_a_token_that_expires_in_the_middle_is_renewed_once(server, waited):
+    tokens = iter(["old", "new", "newer"])
+    client = HttpClient(server.address, lambda: {"Authorization": next(tokens)}, attempts=3, wait=waited.append)
+    assert client.get("things") == {"ok": True}
+    server.answers[:] = [answer(401)]
+    assert client.get("things") == {"ok": True}
+    assert [token for _, token in server.seen] == ["old", "old", "new"]
+    server.answers[:] = [answer(401), answer(401)]
+    with pytest.raises(Refused, match="401"):
+        client.get("things")
+
+
+def test_the_pace_is_kept(server, waited):
+    client = HttpClient(server.address, per_second=4, wait=waited.append)
+    for _ in range(3):
+        client.get("things")
+    assert len(waited) == 2 and all(0 < w <= 0.5 for w in waited)
+
+
+def test_the_secret_goes_to_no_other_host(server, client):
+    with pytest.raises(NorthstarError, match="next page on another host"):
+        client.get("http://example.org/next?page=2")
+    server.answers[:] = [answer(302, Location="http://example.org/")]
+    with pytest.raises(Refused, match="302"):
+        client.get("things")
+
+
+def test_the_secret_is_in_no_message_and_no_log(server, client, caplog):
+    caplog.set_level("DEBUG")
+    server.answers[:] = [answer(500)] * 4
+    with pytest.raises(SourceDown) as failure:
+        client.get("things", params={"token": SECRET})
+    assert SECRET not in str(failure.value) + repr(failure.value) + "".join(r.getMessage() for r in caplog.records)
