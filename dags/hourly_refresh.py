@@ -36,14 +36,15 @@ with DAG(
 ):
     with TaskGroup("extract") as extract:
         opened = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "hourly"})
+        listed = PythonOperator(task_id="list_sources", python_callable=tasks.list_sources)
         landed = PythonOperator.partial(
             task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=timedelta(seconds=30),
             map_index_template="{{ task.op_kwargs['name'] }}",
-        ).expand(op_kwargs=opened.output["sources"])  # fmt: skip
+        ).expand(op_kwargs=listed.output)  # fmt: skip
         settled = PythonOperator(
             task_id="settle_sources", python_callable=tasks.settle_sources, trigger_rule="all_done"
         )
-        opened >> landed >> settled
+        opened >> listed >> landed >> settled
     with TaskGroup("build") as build:
         PythonOperator(task_id="build_models", python_callable=tasks.build_models)
     with TaskGroup("audit") as audit:

@@ -38,14 +38,15 @@ with DAG(
 ):
     with TaskGroup("extract") as extract:
         opened = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "nightly"})
+        listed = PythonOperator(task_id="list_sources", python_callable=tasks.list_sources)
         landed = PythonOperator.partial(
             task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=timedelta(minutes=2),
             map_index_template="{{ task.op_kwargs['name'] }}",
-        ).expand(op_kwargs=opened.output["sources"])  # fmt: skip
+        ).expand(op_kwargs=listed.output)  # fmt: skip
         settled = PythonOperator(
             task_id="settle_sources", python_callable=tasks.settle_sources, trigger_rule="all_done"
         )
-        opened >> landed >> settled
+        opened >> listed >> landed >> settled
     build = DbtTaskGroup(
         group_id="build",
         project_config=ProjectConfig(dbt_project_path=PROJECT, manifest_path=HOME / "dbt" / "dag" / "manifest.json"),

@@ -1,12 +1,47 @@
 """What several tests need: source files from rows, runs of the job, the published marts as data."""
 
 import json
+import threading
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 from northstar import db, job
 from northstar.quality import start_worker
 from northstar.settings import Settings
+
+
+@contextmanager
+def serving(respond):
+    """A JSON server on loopback for as long as the context lasts; gives its address.
+
+    respond(path, query) returns the answer, or (status, answer).
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            parts = urlsplit(self.path)
+            answer = respond(
+                parts.path, {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+            )
+            status, answer = answer if isinstance(answer, tuple) else (200, answer)
+            body = json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
 
 
 def utc(text: str) -> datetime:

@@ -199,6 +199,7 @@ def _sources(arguments) -> int:
     from northstar.landing.sources import preview, source_report
     from northstar.reading import table
     from northstar.sources.declared import open_source, read_sources
+    from northstar.warehouse import bootstrap
 
     settings = load_settings(arguments.home)
     declared = read_sources(settings)
@@ -209,6 +210,7 @@ def _sources(arguments) -> int:
     if arguments.name and arguments.name not in declared:
         raise NorthstarError(f"no source {arguments.name!r}; declared are {', '.join(declared)}")
     if arguments.action == "list":
+        bootstrap(settings)
         print(table(source_report(settings, declared)))
         return 0
     if arguments.action == "preview":

@@ -142,6 +142,11 @@ def status(settings: Settings) -> str:
                          + (f", {run['message']}" if run["message"] else f", stage {run['stage']}"))  # fmt: skip
         lease = connection.execute("select * from audit.writer_lease where lease_until > clock_timestamp()").fetchone()
         lines.append(f"writing     run {lease['run_id']} ({lease['holder']})" if lease else "writing     nobody")
+        late = connection.execute(
+            "select source, message from (select distinct on (source) * from audit.source_runs order by source, run_id desc) as last "
+            "where not succeeded order by 1"
+        ).fetchall()
+        lines += [f"late        {r['source']}: {r['message']}" for r in late]
         rejected = connection.execute(
             "select entity, count(*) as rows from quarantine.rows where resolved_at is null group by entity order by 2 desc"
         ).fetchall()

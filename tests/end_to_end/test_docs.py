@@ -1,16 +1,19 @@
 """The pages for developers, followed to the letter."""
 
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+from northstar import sources
 from northstar.settings import ROOT
 
 
 def commands(page: str) -> str:
     """The indented blocks of a page, as one shell script."""
-    lines = (ROOT / "docs" / page).read_text().splitlines()
+    text = re.sub(r"^```.*?^```$", "", (ROOT / "docs" / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = text.splitlines()
     return "\n".join(line[4:] for line in lines if line.startswith("    ") or not line.strip())
 
 
@@ -25,3 +28,15 @@ def test_add_a_source_does_what_it_says():
     answer = [line.split() for line in done.stdout.splitlines()]
     assert ["T-1", "urgent", "1.5"] in [row[:3] for row in answer], done.stdout
     assert any(row[:2] == ["T-2", "normal"] for row in answer), done.stdout
+
+
+def test_the_connector_that_the_page_adds_works_and_is_short(warehouse, tmp_path, monkeypatch):
+    module, test = re.findall(
+        r"^```python\n(.*?)^```$", (ROOT / "docs" / "add_a_source.md").read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert len([line for line in (module + test).splitlines() if line.strip()]) < 60
+    (tmp_path / "acme_desk.py").write_text(module)
+    monkeypatch.setattr(sources, "__path__", [*sources.__path__, str(tmp_path)])
+    names: dict = {}
+    exec(compile(test, "test_acme_desk.py", "exec"), names)
+    names["test_tickets_land_and_only_changes_come_after"](warehouse, monkeypatch)

@@ -14,7 +14,7 @@ from northstar.landing.mapping import MAPPING_FILE, Input, contract_inputs, read
 from northstar.landing.merge import Delivery, Landed, land_batch
 from northstar.landing.normalise import normalise, without_personal_data
 from northstar.settings import Settings
-from northstar.sources.files import Reading, SourceFile, check_directory, list_files
+from northstar.sources.files import Reading, SourceFile, check_directory, list_files, with_content
 
 GROUP_BYTES = 512 << 20
 GROUP_FILES = 500
@@ -44,21 +44,24 @@ def land_directory(
     mapping: Path | None = None,
     source: str = "files",
     progress=print,
+    storage: dict | None = None,
 ) -> list[EntityResult]:
     """Land every new or changed file below `source_dir`; returns a result for each entity that has any files.
 
-    `mapping` (default: `_mapping.yml` in the directory, when there) tells how a foreign layout becomes contract entities.
+    `mapping` (default: `_mapping.yml` in the directory, when there) tells how a foreign layout becomes contract entities;
+    `storage` is what fsspec needs beside the address (northstar.sources.files.storage_options).
     One failing file or entity does not keep the others from landing; a NorthstarError names the failed ones afterwards.
     """
-    check_directory(source_dir)
-    inputs = read_mapping(source_dir, mapping) if mapping or _has_mapping(source_dir) else contract_inputs()
+    check_directory(source_dir, storage)
+    has_mapping = mapping or _has_mapping(source_dir, storage)
+    inputs = read_mapping(source_dir, mapping, storage) if has_mapping else contract_inputs()
     key, results, found = settings.secret("pii_key"), [], False
     for entity in entities().values():
         mine = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
         result = EntityResult(source, entity.name)
         try:
-            work = [(i, f) for i in mine for pattern in i.patterns for f in list_files(source_dir, pattern)]
+            work = [(i, f) for i in mine for pattern in i.patterns for f in list_files(source_dir, pattern, storage)]
             found = found or bool(work)
             if not work:
                 continue
@@ -86,10 +89,10 @@ def land_directory(
     return results
 
 
-def _has_mapping(source_dir: str) -> bool:
+def _has_mapping(source_dir: str, storage: dict | None) -> bool:
     import fsspec
 
-    system, root = fsspec.core.url_to_fs(source_dir)
+    system, root = fsspec.core.url_to_fs(source_dir, **(storage or {}))
     return system.exists(f"{root.rstrip('/')}/{MAPPING_FILE}")
 
 
@@ -138,8 +141,8 @@ def _land_group(settings, run_id, source, entity, group: list, key: str, result:
 
 
 def _produce(entity: Entity, group: list, key: str, delivery: Delivery, reading: list) -> Iterator[pa.RecordBatch]:
-    for item in group:
-        given, file = item
+    for item, file in zip(group, with_content([f for _, f in group]), strict=True):
+        given = item[0]
         reading.append(item)
         path, read_before, bad_before = _state_path(given, file), delivery.read, delivery.rejects.count
         source = Reading(file, given.csv)

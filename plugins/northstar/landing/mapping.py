@@ -123,11 +123,11 @@ def contract_inputs() -> list[Input]:
     return [Input(name, [f"{name}/**"]) for name in entities()]
 
 
-def read_mapping(source_dir: str, path: Path | None = None) -> list[Input]:
+def read_mapping(source_dir: str, path: Path | None = None, storage: dict | None = None) -> list[Input]:
     """The inputs of a mapping file. Raises NorthstarError naming the first thing in it that is not understood."""
     where = str(path) if path else f"{source_dir.rstrip('/')}/{MAPPING_FILE}"
     try:
-        with fsspec.open(where, "r", encoding="utf-8") as handle:
+        with fsspec.open(where, "r", encoding="utf-8", **({} if path else storage or {})) as handle:
             raw = yaml.safe_load(handle)
     except OSError as exc:
         raise NorthstarError(f"cannot read the mapping {where}: {exc.strerror or exc}") from exc

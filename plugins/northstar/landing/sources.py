@@ -14,10 +14,12 @@ import pyarrow as pa
 from northstar import db
 from northstar.contract import Entity, entities
 from northstar.errors import NorthstarError
+from northstar.landing.directory import land_directory
 from northstar.landing.merge import Delivery, Landed, land_batch
 from northstar.landing.normalise import normalise
 from northstar.settings import Settings
 from northstar.sources.declared import Connector, Page, Source, open_source
+from northstar.sources.files import FileStore
 
 BATCH_ROWS = 50_000
 
@@ -37,7 +39,9 @@ def land_source(settings: Settings, run_id: int | None, source: Source, progress
     started, result = time.monotonic(), SourceResult(source.name)
     try:
         connector = open_source(settings, source)
-        for entity in entities().values():
+        if isinstance(connector, FileStore):
+            _land_files(settings, run_id, source, connector, result, progress)
+        for entity in entities().values() if not isinstance(connector, FileStore) else ():
             if entity.name in source.entities:
                 found = _land_entity(settings, run_id, source, connector, entity, result)
                 progress(f"  {source.name}, {entity.name}: {found.inserted:,} new, {found.updated:,} replaced, "
@@ -87,8 +91,13 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
     if entity_name not in source.entities:
         raise NorthstarError(f"source {source.name} gives {', '.join(source.entities)}, not {entity_name!r}")
     entity, key = entities()[entity_name], settings.secret("pii_key")
+    connector = open_source(settings, source)
+    if isinstance(connector, FileStore):
+        raise NorthstarError(
+            "files need no preview: look at them where they are, and at `northstar quarantine list` after a run"
+        )
     good, bad = [], []
-    for page in open_source(settings, source).read(entity_name, None):
+    for page in connector.read(entity_name, None):
         done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), key)
         good += [
             {k: v for k, v in row.items() if v is not None} for row in done.rows.slice(0, rows - len(good)).to_pylist()
@@ -142,6 +151,16 @@ def _land_entity(
         result.landed += landed
         line += landed.read
     return total
+
+
+def _land_files(
+    settings: Settings, run_id: int | None, source: Source, store: FileStore, result: SourceResult, progress
+) -> None:
+    """A store keeps no state of ours: which of its files were read stands in audit.landed_files."""
+    found = land_directory(settings, run_id, store.path, store.mapping, source.name, progress, store.storage)
+    for entity in found:
+        result.landed += Landed(entity.files, entity.rows_read, entity.inserted, entity.updated, entity.unchanged,
+                                entity.quarantined, entity.refused)  # fmt: skip
 
 
 class _Pages:

@@ -20,7 +20,7 @@ def window_end(context: dict) -> datetime:
 
 
 def open_run(mode: str, **context) -> int:
-    """Open a run, waiting for one that is under way; its number goes to the other tasks, its sources to one task each."""
+    """Open a run, waiting for one that is under way; its number goes to the other tasks."""
     settings = load_settings()
     conf = context["dag_run"].conf or {}
     source = conf.get("source_dir") or os.environ.get("NORTHSTAR_SOURCE_DIR")
@@ -30,9 +30,7 @@ def open_run(mode: str, **context) -> int:
     if context["dag_run"].run_type == "scheduled":
         # a run that the schedule owes must not take readers back in time
         as_of = max(as_of, job.last_as_of(settings) or as_of)
-    run_id = job.open_run(settings, mode, as_of, source, _trigger(context), wait=True)
-    context["ti"].xcom_push(key="sources", value=[{"name": name} for name in job.due_sources(settings, run_id)])
-    return run_id
+    return job.open_run(settings, mode, as_of, source, _trigger(context), wait=True)
 
 
 def _trigger(context: dict) -> str:
@@ -41,6 +39,11 @@ def _trigger(context: dict) -> str:
 
 def _run_id(context: dict) -> int:
     return context["ti"].xcom_pull(task_ids="extract.open_run")
+
+
+def list_sources(**context) -> list[dict]:
+    """The arguments of `land_source`, for each source that this run asks."""
+    return [{"name": name} for name in job.due_sources(load_settings(), _run_id(context))]
 
 
 def land_source(name: str, **context) -> None:

@@ -13,6 +13,7 @@ sources:
 
 import importlib
 import os
+import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +27,7 @@ from northstar.errors import NorthstarError
 from northstar.settings import Settings
 from northstar.sources.connections import Connection, find_connection
 
-SYSTEMS = ("sql", "stripe")
+HELPERS = ("connections", "declared", "http")
 SCHEDULES = ("hourly", "nightly")
 KEYS = {"system", "connection", "entities", "schedule", "required", "application", "options"}
 
@@ -97,6 +98,14 @@ def open_source(settings: Settings, source: Source) -> Connector:
     return _module(source.system).connect(source, connection)
 
 
+def systems() -> list[str]:
+    """The systems there is a connector for: the modules of this package but the helpers."""
+    from northstar import sources
+
+    names = [module.name for module in pkgutil.iter_modules(sources.__path__)]
+    return sorted(name for name in names if name not in HELPERS)
+
+
 def _module(system: str):
     return importlib.import_module(f"northstar.sources.{system}")
 
@@ -112,8 +121,8 @@ def _source(path: Path, name: str, spec) -> Source:
     unknown = set(spec) - KEYS
     if unknown:
         raise wrong(f"unknown key {sorted(unknown)[0]!r}; known are {', '.join(sorted(KEYS))}")
-    if spec["system"] not in SYSTEMS:
-        raise wrong(f"unknown system {spec['system']!r}; known are {', '.join(SYSTEMS)}")
+    if spec["system"] not in systems():
+        raise wrong(f"unknown system {spec['system']!r}; known are {', '.join(systems())}")
     if spec.get("schedule", "hourly") not in SCHEDULES:
         raise wrong(f"schedule is {' or '.join(SCHEDULES)}")
     known = _module(spec["system"]).ENTITIES

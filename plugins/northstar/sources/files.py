@@ -1,14 +1,21 @@
 """The `files` connector: csv, csv.gz, jsonl, jsonl.gz and parquet files below a local directory or an fsspec URL.
 
+    system: files
+    connection: lake            # where the store needs credentials: an Airflow connection of type aws, google_cloud_platform or wasb
+    options: {path: s3://lake/export, mapping: /etc/northstar/lake.yml}   # mapping: default `_mapping.yml` in the directory
+
 A file is read as a stream of raw record batches: the file's own columns (text for csv and jsonl, typed for parquet) and
 `_line`, the record's ordinal among the well-formed ones. Memory is bounded by the block size, whatever the file's size.
 """
 
 import csv
+import gzip
 import io
+import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import fsspec
 import numpy as np
@@ -17,11 +24,17 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
+from northstar.contract import entities
 from northstar.errors import NorthstarError
+from northstar.sources.connections import Connection
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 BLOCK_BYTES = 4 << 20
 ROWS = 65_536
+# objects that are fetched many at a time: on a store each open costs a round trip or two
+SMALL_BYTES, FETCHED_BYTES, FETCHED_FILES = 1 << 20, 64 << 20, 200
+ENTITIES = tuple(entities())
+OPTIONS = {"path", "mapping"}
 
 
 @dataclass(frozen=True)
@@ -32,6 +45,9 @@ class SourceFile:
     url: str
     size: int
     fingerprint: str
+    # what fsspec needs beside the address (credentials), and the content where it was fetched already
+    storage: dict = field(default_factory=dict, repr=False)
+    content: bytes | None = field(default=None, repr=False)
 
 
 @dataclass
@@ -224,7 +240,10 @@ def _text(value) -> str | None:
 
 def _open(file: SourceFile):
     compression = "gzip" if file.path.lower().endswith(".gz") else None
-    return fsspec.open(file.url, "rb", compression=compression).open()
+    if file.content is not None:
+        raw = io.BytesIO(file.content)
+        return gzip.GzipFile(fileobj=raw) if compression else raw
+    return fsspec.open(file.url, "rb", compression=compression, **file.storage).open()
 
 
 def _explain(exc: Exception, options: CsvOptions) -> str:
@@ -240,13 +259,63 @@ def _explain(exc: Exception, options: CsvOptions) -> str:
     return " ".join(text.split())[:200] or type(exc).__name__
 
 
-def list_files(directory: str, pattern: str = "*") -> list[SourceFile]:
+def with_content(files: list[SourceFile]) -> Iterator[SourceFile]:
+    """The files in their order, small ones of a store with their content: fetched many at once, a bounded number ahead."""
+    lot: list[SourceFile] = []
+    for file in files:
+        if file.url.startswith(("file://", "/", "local://")) or file.size > SMALL_BYTES:
+            yield from _fetched(lot)
+            lot = []
+            yield file
+            continue
+        lot.append(file)
+        if len(lot) >= FETCHED_FILES or sum(f.size for f in lot) > FETCHED_BYTES:
+            yield from _fetched(lot)
+            lot = []
+    yield from _fetched(lot)
+
+
+def _fetched(lot: list[SourceFile]) -> Iterator[SourceFile]:
+    if not lot:
+        return
+    system, _ = fsspec.core.url_to_fs(lot[0].url, **lot[0].storage)
+    paths = [system._strip_protocol(f.url) for f in lot]
+    found = system.cat(paths, on_error="return")
+    for file, path in zip(lot, paths, strict=True):
+        content = found.get(path)
+        # one that failed is opened on its own, and says why
+        yield replace(file, content=content) if isinstance(content, bytes) else file
+
+
+def storage_options(connection: Connection) -> dict:
+    """What fsspec needs to reach a store with an Airflow connection (of type aws, google_cloud_platform or wasb)."""
+    extra = connection.extra
+    if connection.kind == "aws":
+        client = {k: extra[k] for k in ("endpoint_url", "region_name") if extra.get(k)}
+        return {
+            "key": connection.login,
+            "secret": connection.password,
+            "token": extra.get("aws_session_token"),
+            "client_kwargs": client,
+        }
+    if connection.kind == "google_cloud_platform":
+        key = extra.get("keyfile_dict")
+        return {"token": json.loads(key) if isinstance(key, str) else key or extra.get("key_path") or "google_default",
+                **({"endpoint_url": extra["endpoint_url"]} if extra.get("endpoint_url") else {})}  # fmt: skip
+    if connection.kind in ("wasb", "adls"):
+        return {"account_name": connection.login, "account_key": connection.password, **extra}
+    raise NorthstarError(
+        f"the connection {connection.name} is of type {connection.kind!r}; for files it is aws, google_cloud_platform or wasb"
+    )
+
+
+def list_files(directory: str, pattern: str = "*", storage: dict | None = None) -> list[SourceFile]:
     """The readable files of `directory` (local path or fsspec URL) that match `pattern`, by path.
 
     Raises NorthstarError when the directory cannot be listed, or for a directory that is named like a file.
     """
     try:
-        system, root = fsspec.core.url_to_fs(directory)
+        system, root = fsspec.core.url_to_fs(directory, **(storage or {}))
         system.invalidate_cache()
         entries = system.glob(f"{root.rstrip('/')}/{pattern}", detail=True)
     except (OSError, ValueError, ImportError) as exc:
@@ -263,14 +332,41 @@ def list_files(directory: str, pattern: str = "*") -> list[SourceFile]:
         mark = (
             info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime") or info.get("LastModified")
         )
-        files.append(SourceFile(relative, system.unstrip_protocol(path), info["size"], f"{info['size']}-{mark}"))
+        url = system.unstrip_protocol(path)
+        files.append(SourceFile(relative, url, info["size"], f"{info['size']}-{mark}", storage or {}))
     return files
 
 
-def check_directory(directory: str) -> None:
+def connect(source, connection: Connection) -> "FileStore":
+    """The store of a declared source of files. Raises NorthstarError for options that are wrong."""
+    unknown = set(source.options) - OPTIONS
+    if unknown or not source.options.get("path"):
+        raise NorthstarError(
+            f"source {source.name}, options: give `path` (a directory or s3://, gs://, az:// address), perhaps `mapping`"
+        )
+    mapping = source.options.get("mapping")
+    storage = storage_options(connection) if source.connection else {}
+    return FileStore(source.options["path"].rstrip("/"), Path(mapping) if mapping else None, storage)
+
+
+@dataclass(frozen=True)
+class FileStore:
+    """A directory of files, here or in an object store. What landing reads of it is what is new or changed."""
+
+    path: str
+    mapping: Path | None = None
+    storage: dict = field(default_factory=dict, repr=False)
+
+    def check(self) -> str:
+        """Lists the directory."""
+        check_directory(self.path, self.storage)
+        return f"{self.path}: may list it"
+
+
+def check_directory(directory: str, storage: dict | None = None) -> None:
     """Raise NorthstarError unless `directory` exists and can be listed."""
     try:
-        system, root = fsspec.core.url_to_fs(directory)
+        system, root = fsspec.core.url_to_fs(directory, **(storage or {}))
         system.invalidate_cache()
         if not system.exists(root):
             raise NorthstarError(f"no source directory {directory}; give the one that holds a folder for each entity")

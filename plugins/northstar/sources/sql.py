@@ -106,7 +106,10 @@ class SqlDatabase:
                     place = columns.index(cursor)
                     found = [r[place] for r in part if r[place] is not None]
                     newest = _state(max([*found, *([_revive(newest)] if newest else [])], default=None)) or newest
-                yield Page(_batch(entities()[entity], columns, part, self.zone), newest)
+                rows = _batch(entities()[entity], columns, part, self.zone)
+                if cursor and cursor not in entities()[entity].columns:
+                    rows = rows.drop_columns([cursor])
+                yield Page(rows, newest)
 
     def totals(self, entity: str, state: dict | None) -> dict:
         """The number of rows and what the options name under `totals`, of the rows whose cursor is not beyond the state's."""
