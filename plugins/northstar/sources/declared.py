@@ -16,12 +16,15 @@ import os
 import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
 import yaml
+from psycopg import sql
 
+from northstar import db
 from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
@@ -63,7 +66,11 @@ class Page:
 
 
 class Connector(Protocol):
-    """What a module of northstar.sources gives: `connect(source, connection) -> Connector`, and ENTITIES, the entities it knows."""
+    """What a module of northstar.sources gives: `connect(source, connection) -> Connector`, and ENTITIES, the entities it knows.
+
+    A connector that tells changes only may have an attribute `landed`: it is given a function (entity, column, values) that returns
+    the rows of this source that stand in the warehouse.
+    """
 
     def check(self) -> str:
         """In one line what the connection may read. Raises NorthstarError when it does not work."""
@@ -95,7 +102,21 @@ def read_sources(settings: Settings) -> dict[str, Source]:
 def open_source(settings: Settings, source: Source) -> Connector:
     """The connector of a source. Raises NorthstarError when its connection is unknown or its options are wrong."""
     connection = find_connection(settings, source.connection) if source.connection else Connection(source.name)
-    return _module(source.system).connect(source, connection)
+    connector = _module(source.system).connect(source, connection)
+    if hasattr(connector, "landed"):
+        connector.landed = partial(_landed, settings, source.name)
+    return connector
+
+
+def _landed(settings: Settings, source: str, entity: str, column: str, values: list) -> list[dict]:
+    with db.connect(settings, "loader") as connection:
+        return connection.execute(
+            sql.SQL(
+                "select * from {} where {} = any(%s) and _batch_id in "
+                "(select batch_id from audit.landing_batches where source = %s and entity = %s)"
+            ).format(sql.Identifier("staging", entity), sql.Identifier(column)),
+            [values, source, entity],
+        ).fetchall()
 
 
 def systems() -> list[str]:

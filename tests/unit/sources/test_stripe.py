@@ -1,0 +1,410 @@
+"""Stripe as a source: against localstripe, a stateful server, driven by the official client; and what it lacks against answers in
+the shape that Stripe's API reference describes."""
+
+import contextlib
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from decimal import Decimal
+
+import pytest
+import stripe as client
+
+from northstar import db
+from northstar.errors import NorthstarError
+from northstar.landing import land_source
+from northstar.sources.connections import Connection
+from northstar.sources.declared import Source, open_source
+from northstar.sources.stripe import connect
+from tests.support import empty, serving, silent
+
+KEY = "sk_test_12345"
+# localstripe knows neither `status` nor expanded lists, and has no disputes
+PLAIN = {
+    "test_mode": True,
+    "disputes": False,
+    "lists": {"subscriptions": {"status": None}, "charges": {"expand[]": None}},
+}
+
+
+def source(*entities, **options) -> Source:
+    return Source("billing", "stripe", "stripe_main", entities, options={"test_mode": True, **options})
+
+
+def rows(settings, entity: str, columns: str, order: str) -> list:
+    with db.connect(settings, "loader") as connection:
+        return [
+            tuple(r.values()) for r in connection.execute(f"select {columns} from staging.{entity} order by {order}")
+        ]
+
+
+@pytest.fixture(scope="module")
+def localstripe():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "localstripe", "--port", str(port), "--from-scratch"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/js.stripe.com/v3/")
+            break
+        time.sleep(0.1)
+    yield f"http://127.0.0.1:{port}"
+    server.kill()
+    server.wait()
+
+
+@pytest.fixture
+def shop(localstripe, warehouse, monkeypatch):
+    """The official client on an empty localstripe, and the warehouse, empty."""
+    empty(warehouse)
+    urllib.request.urlopen(urllib.request.Request(f"{localstripe}/_config/data", method="DELETE"))
+    monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", localstripe.replace("http://", f"http://:{KEY}@") + "/http")
+    monkeypatch.setattr(client, "api_key", KEY)
+    monkeypatch.setattr(client, "api_base", localstripe)
+    return warehouse
+
+
+def paying(email: str) -> str:
+    customer = client.Customer.create(email=email, name="Ada Lovelace")
+    card = client.PaymentMethod.create(
+        type="card", card={"number": "4242424242424242", "exp_month": 12, "exp_year": 2030, "cvc": "123"}
+    )
+    client.PaymentMethod.attach(card.id, customer=customer.id)
+    client.Customer.modify(customer.id, invoice_settings={"default_payment_method": card.id})
+    return customer.id
+
+
+def test_a_shop_lands_with_what_happened_to_it_since(shop):
+    client.Plan.create(id="pro", amount=2900, currency="eur", interval="month", product={"name": "Pro"})
+    ada = paying("ada@example.org")
+    subscription = client.Subscription.create(customer=ada, items=[{"plan": "pro", "quantity": 2}])
+    stripe = source("accounts", "subscriptions", "charges", "refunds", **PLAIN)
+    assert open_source(shop, stripe).check() == "Stripe: may read customers, subscriptions, charges, refunds"
+    first = land_source(shop, None, stripe, silent)
+    assert first.error is None
+    assert rows(shop, "accounts", "account_id, deleted_at", "1") == [(ada, None)]
+    assert rows(shop, "subscriptions", "plan_id, quantity, unit_amount, currency, status, valid_to", "1") == [
+        ("pro", 2, 2900, "EUR", "active", None)
+    ]
+    assert rows(shop, "charges", "account_id, amount, currency, status", "1") == [(ada, 5800, "EUR", "succeeded")]
+    assert land_source(shop, None, stripe, silent).landed.updated == 0
+
+    charge = rows(shop, "charges", "charge_id", "1")[0][0]
+    client.Refund.create(charge=charge, amount=1000)
+    bob = paying("bob@example.org")
+    time.sleep(1.1)  # a cancellation in the second of the beginning would leave nothing
+    client.Subscription.cancel(subscription.id)
+    second = land_source(shop, None, stripe, silent)
+    assert second.error is None
+    assert [r[0] for r in rows(shop, "accounts", "account_id", "created_at")] == [ada, bob]
+    assert rows(shop, "refunds", "charge_id, amount, status", "1") == [(charge, 1000, "succeeded")]
+    states = rows(shop, "subscriptions", "status, valid_from, valid_to", "valid_from")
+    assert [s[0] for s in states] == ["active", "canceled"] and states[0][2] == states[1][1] and states[1][2] is None
+    client.Customer.delete(bob)
+    land_source(shop, None, stripe, silent)
+    assert [r[0] is None for r in rows(shop, "accounts", "deleted_at", "created_at")] == [True, False]
+    with db.connect(shop, "loader") as connection:
+        assert "ada@" not in str(connection.execute("select email from staging.accounts").fetchall())
+
+
+def test_a_shop_of_many_pages_lands_whole(shop):
+    for number in range(230):
+        client.Customer.create(email=f"c{number}@example.org")
+    result = land_source(shop, None, source("accounts", **PLAIN), silent)
+    # localstripe's own events come as well: the same customers again
+    assert result.landed.inserted == 230 and len(rows(shop, "accounts", "account_id", "1")) == 230
+
+
+def test_a_test_key_is_refused_unless_it_is_asked_for():
+    with pytest.raises(NorthstarError, match="one of Stripe's test mode"):
+        connect(source("accounts", test_mode=False), Connection("x", password=KEY))
+    connect(source("accounts", test_mode=False), Connection("x", password="rk_live_1"))
+
+
+# what localstripe lacks, in the shape of Stripe's API reference
+
+MARCH, DAY = 1740787200, 86_400  # 2025-03-01
+
+
+def price(name="price_pro", **given) -> dict:
+    return {"id": name, "object": "price", "currency": "eur", "unit_amount": 1000, "billing_scheme": "per_unit",
+            "recurring": {"interval": "month", "interval_count": 1, "usage_type": "licensed"}, "metadata": {"plan_tier": "pro"}, **given}  # fmt: skip
+
+
+def item(name="si_1", quantity=1, **given) -> dict:
+    return {
+        "id": name,
+        "object": "subscription_item",
+        "quantity": quantity,
+        "price": given.pop("price", price()),
+        **given,
+    }
+
+
+def subscription(*items, status="active", **given) -> dict:
+    return {"id": "sub_1", "object": "subscription", "customer": "cus_1", "status": status, "created": MARCH, "start_date": MARCH,
+            "current_period_start": MARCH, "ended_at": None, "items": {"data": list(items or [item()]), "has_more": False}, **given}  # fmt: skip
+
+
+def event(kind: str, thing: dict, at: int, name: str = "") -> dict:
+    return {"id": f"evt_{name or at}_{kind}", "object": "event", "type": kind, "created": at, "data": {"object": thing}}
+
+
+class Api:
+    """A server of Stripe's lists and objects, with what each holds."""
+
+    def __init__(self, **lists):
+        self.lists, self.asked, self.now = lists, [], MARCH + 30 * DAY
+
+    def __call__(self, path, query):
+        name = path.removeprefix("/v1/")
+        self.asked.append((name, query))
+        if name == "events":
+            start, end = int(query["created[gte]"]), int(query["created[lt]"])
+            found = [
+                e for e in self.lists.get("events", []) if e["type"] == query["type"] and start <= e["created"] < end
+            ]
+            return {"data": found[::-1], "has_more": False}
+        collection, _, wanted = name.partition("/")
+        if wanted:
+            found = next((t for t in self.lists.get(collection, []) if t["id"] == wanted), None)
+            return found or (404, {"error": {"message": f"No such {collection}: {wanted}"}})
+        found = [
+            t
+            for t in self.lists.get(collection, [])
+            if not query.get("subscription") or t.get("subscription") == query["subscription"]
+        ]
+        if query.get("starting_after"):
+            found = found[[t["id"] for t in found].index(query["starting_after"]) + 1 :]
+        size = int(query["limit"])
+        return {"data": found[:size], "has_more": len(found) > size}
+
+
+@pytest.fixture
+def land(warehouse, monkeypatch):
+    """A function that lands from an Api at its moment, and returns the result."""
+    empty(warehouse)
+
+    def landing(api: Api, *entities, **options):
+        monkeypatch.setattr("northstar.sources.stripe.time.time", lambda: api.now)
+        monkeypatch.setattr("northstar.sources.stripe.Stripe.__init__.__defaults__", (lambda: api.now,), raising=False)
+        with serving(api) as address:
+            monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
+            result = land_source(
+                warehouse, None, Source("billing", "stripe", "stripe_main", entities, options=options), silent
+            )
+        assert result.error is None, result.error
+        return result
+
+    return landing
+
+
+def history(
+    settings, columns="subscription_item_id, status, quantity, unit_amount, discount_percent, discount_amount"
+) -> list:
+    return [
+        (f"{r[-2]:%m-%d}", r[-1] and f"{r[-1]:%m-%d}", *(float(v) if isinstance(v, Decimal) else v for v in r[:-2]))
+        for r in rows(settings, "subscriptions", f"{columns}, valid_from, valid_to", "subscription_item_id, valid_from")
+    ]
+
+
+def test_each_change_of_terms_or_status_is_a_row(warehouse, land):
+    api = Api(subscriptions=[subscription(item(quantity=1))])
+    api.now = MARCH + DAY
+    land(api, "subscriptions")
+    api.lists["events"] = [
+        event("customer.subscription.updated", subscription(item(quantity=3)), MARCH + 3 * DAY),
+        event("customer.subscription.updated", subscription(item(quantity=3), metadata={"note": "no terms"}), MARCH + 4 * DAY),
+        event("customer.subscription.updated", subscription(item(quantity=3), status="past_due"), MARCH + 5 * DAY),
+        event("customer.subscription.paused", subscription(item(quantity=3), pause_collection={"behavior": "void"}), MARCH + 8 * DAY),
+        event("customer.subscription.updated", subscription(item(quantity=3), item("si_2")), MARCH + 9 * DAY),
+        event("customer.subscription.updated", subscription(item(quantity=3)), MARCH + 12 * DAY),
+        event("customer.subscription.deleted", subscription(item(quantity=3), status="canceled", ended_at=MARCH + 20 * DAY,
+              cancellation_details={"reason": "cancellation_requested", "feedback": "too_expensive"}), MARCH + 20 * DAY),
+    ]  # fmt: skip
+    expected = [
+        ("03-01", "03-04", "si_1", "active", 1, 1000, None),
+        ("03-04", "03-06", "si_1", "active", 3, 1000, None),
+        ("03-06", "03-09", "si_1", "past_due", 3, 1000, None),
+        ("03-09", "03-10", "si_1", "paused", 3, 1000, None),
+        ("03-10", "03-21", "si_1", "active", 3, 1000, None),
+        ("03-21", None, "si_1", "canceled", 3, 1000, "too_expensive"),
+        ("03-10", "03-13", "si_2", "active", 1, 1000, None),
+    ]
+    # the same in one go, and in three, where each goes on from what stands in the warehouse
+    for stops in ([30], [4, 10, 30]):
+        empty(warehouse)
+        api.now = MARCH + DAY
+        land(api, "subscriptions")
+        for stop in stops:
+            api.now = MARCH + stop * DAY
+            land(api, "subscriptions")
+        assert history(warehouse, "subscription_item_id, status, quantity, unit_amount, cancel_reason") == expected, (
+            stops
+        )
+    assert land(api, "subscriptions").landed.updated == 0
+
+
+def test_the_history_before_the_first_reading_is_rebuilt_from_invoices(warehouse, land):
+    def invoice(number, start, *lines, **given):
+        lines = [
+            {"type": "subscription", "proration": False, "subscription_item": "si_1", "amount": 1000, "quantity": 1, "price": price(),
+             "period": {"start": start, "end": start + 31 * DAY}, "discount_amounts": [], **line} for line in lines
+        ]  # fmt: skip
+        return {"id": f"in_{number}", "subscription": "sub_1", "customer": "cus_1", "status": "paid", "created": start,
+                "lines": {"data": lines}, **given}  # fmt: skip
+
+    api = Api(
+        subscriptions=[subscription(item(quantity=4), current_period_start=MARCH + 93 * DAY, trial_end=MARCH + 31 * DAY)],
+        invoices=[
+            invoice(5, MARCH + 93 * DAY, {"quantity": 4}),
+            invoice(4, MARCH + 62 * DAY, {"quantity": 2}, {"quantity": 9, "proration": True, "type": "invoiceitem"},
+                    {"subscription_item": "si_old", "amount": 500}),
+            invoice(3, MARCH + 40 * DAY, {"quantity": 77}, status="draft"),
+            invoice(2, MARCH + 31 * DAY, {"quantity": 2, "discount_amounts": [{"amount": 300, "discount": "di_1"}]}),
+            invoice(1, MARCH, {"amount": 0}),
+        ],
+    )  # fmt: skip
+    api.now = MARCH + 100 * DAY
+    land(api, "subscriptions")
+    assert history(warehouse, "subscription_item_id, status, quantity, discount_amount") == [
+        ("03-01", "04-01", "si_1", "trialing", 1, None),
+        ("04-01", "05-02", "si_1", "active", 2, 300),
+        ("05-02", "06-02", "si_1", "active", 2, None),
+        ("06-02", None, "si_1", "active", 4, None),
+        ("05-02", "06-02", "si_old", "active", 1, None),
+    ]
+
+
+def coupon(duration="forever", **given) -> dict:
+    return {"id": "di_1", "coupon": {"duration": duration, **given}}
+
+
+@pytest.mark.parametrize(
+    ("given", "unit_amount", "quantity", "percent", "amount"),
+    [
+        (subscription(item(quantity=2), discounts=[coupon(percent_off=20), coupon(percent_off=50)]), 1000, 2, 60, None),
+        (subscription(item(quantity=2), discounts=[coupon("once", percent_off=20), coupon("repeating", amount_off=150)]), 1000, 2, None, 150),
+        (subscription(discount=coupon(percent_off=12.5)), 1000, 1, 12.5, None),
+        (subscription(customer={"id": "cus_1", "discount": coupon(percent_off=10)}), 1000, 1, 10, None),
+        (subscription(item(price=price(unit_amount=None, unit_amount_decimal="0.5"), quantity=1000)), 0.5, 1000, None, None),
+        (subscription(item(price=price(currency="jpy", unit_amount=500))), 500, 1, None, None),
+        (subscription(item(price=price(currency="isk", unit_amount=50_000))), 500, 1, None, None),
+        (subscription(item(price=price(recurring={"interval": "month", "usage_type": "metered"}), quantity=None)), 1000, 0, None, None),
+        (subscription(item(price=price(transform_quantity={"divide_by": 10, "round": "up"}), quantity=25)), 120, 25, None, None),
+        (subscription(item(price=price(billing_scheme="tiered", tiers_mode="volume", unit_amount=None,
+            tiers=[{"up_to": 5, "unit_amount": 1000}, {"up_to": None, "unit_amount": 800}]), quantity=10)), 800, 10, None, None),
+        (subscription(item(price=price(billing_scheme="tiered", tiers_mode="graduated", unit_amount=None,
+            tiers=[{"up_to": 5, "unit_amount": 1000, "flat_amount": 500}, {"up_to": None, "unit_amount": 800}]), quantity=10)), 950, 10, None, None),
+    ],
+    ids=["stacked", "once left out", "legacy discount", "of the customer", "fractions", "zero-decimal", "isk", "metered", "packages",
+         "volume tiers", "graduated tiers"],
+)  # fmt: skip
+def test_prices_and_discounts(warehouse, land, given, unit_amount, quantity, percent, amount):
+    land(Api(subscriptions=[given]), "subscriptions")
+    ((_, _, *told),) = history(warehouse, "unit_amount, quantity, discount_percent, discount_amount")
+    assert told == [unit_amount, quantity, percent, amount]
+
+
+def test_an_amount_off_is_spread_over_the_items(warehouse, land):
+    land(
+        Api(subscriptions=[subscription(item("si_1", 3), item("si_2", 1), discounts=[coupon(amount_off=400)])]),
+        "subscriptions",
+    )
+    assert [told[2:] for told in history(warehouse, "subscription_item_id, discount_amount")] == [
+        ("si_1", 300),
+        ("si_2", 100),
+    ]
+
+
+def test_tiers_that_a_list_does_not_show_are_asked_for(warehouse, land):
+    tiered = price(billing_scheme="tiered", tiers_mode="volume", unit_amount=None)
+    api = Api(
+        subscriptions=[subscription(item(price=tiered, quantity=2))],
+        prices=[{**tiered, "tiers": [{"up_to": None, "unit_amount": 700}]}],
+    )
+    land(api, "subscriptions")
+    assert history(warehouse, "unit_amount")[0][2:] == (700,)
+    assert ("prices/price_pro", {"expand[]": "tiers"}) in api.asked
+
+
+def charge(name: str, at: int, **given) -> dict:
+    return {"id": name, "object": "charge", "customer": "cus_1", "amount": 1000, "amount_captured": 1000, "captured": True, "currency": "eur",
+            "status": "succeeded", "created": at, **given}  # fmt: skip
+
+
+def test_charges_refunds_and_lost_disputes(warehouse, land):
+    api = Api(
+        charges=[
+            charge("ch_4", MARCH + 3, captured=False, amount_captured=0),
+            charge("ch_3", MARCH + 2, customer=None, status="failed", failure_code="card_declined", captured=False),
+            charge("ch_2", MARCH + 1, amount_captured=400, payment_method_details={"card": {"country": "DE"}}),
+            charge("ch_1", MARCH, payment_intent={"id": "pi_1"}, invoice={"id": "in_1", "subscription": "sub_1"}),
+        ],
+        refunds=[{"id": "re_1", "object": "refund", "charge": "ch_1", "amount": 100, "currency": "eur", "status": "requires_action",
+                  "reason": "requested_by_customer", "created": MARCH + 9}],
+        disputes=[{"id": f"dp_{s}", "object": "dispute", "charge": "ch_2", "amount": 400, "currency": "eur", "status": s,
+                   "created": MARCH + 9} for s in ("lost", "won")],
+    )  # fmt: skip
+    land(api, "charges", "refunds")
+    columns = "charge_id, payment_id, account_id, subscription_id, amount, status, failure_code, country"
+    assert rows(warehouse, "charges", columns, "1") == [
+        ("ch_1", "pi_1", "cus_1", "sub_1", 1000, "succeeded", None, None),
+        ("ch_2", None, "cus_1", None, 400, "succeeded", None, "DE"),
+        ("ch_3", None, "guest_ch_3", None, 1000, "failed", "card_declined", None),
+        ("ch_4", None, "cus_1", None, 1000, "pending", None, None),
+    ]
+    assert rows(warehouse, "refunds", "refund_id, amount, status, reason", "1") == [
+        ("dp_lost", 400, "succeeded", "dispute"), ("re_1", 100, "pending", "requested_by_customer"),
+    ]  # fmt: skip
+    api.lists["events"] = [
+        event("charge.dispute.closed", {**api.lists["disputes"][1], "status": "lost"}, api.now + 60),
+        event("charge.captured", charge("ch_4", MARCH + 3), api.now + 60),
+        event("refund.updated", {**api.lists["refunds"][0], "status": "succeeded"}, api.now + 60),
+    ]
+    api.now += 120
+    land(api, "charges", "refunds")
+    assert rows(warehouse, "charges", "status", "charge_id")[3] == ("succeeded",)
+    assert rows(warehouse, "refunds", "refund_id, status", "1") == [
+        ("dp_lost", "succeeded"),
+        ("dp_won", "succeeded"),
+        ("re_1", "succeeded"),
+    ]
+
+
+def test_a_source_that_slept_longer_than_events_are_kept_lists_everything_again(warehouse, land):
+    api = Api(charges=[charge("ch_1", MARCH, status="pending")])
+    land(api, "charges")
+    api.now += 60 * DAY
+    api.lists["charges"] = [charge("ch_1", MARCH, status="failed")]
+    land(api, "charges")
+    assert rows(warehouse, "charges", "status", "1") == [("failed",)]
+
+
+def test_young_objects_are_seen_though_their_event_never_came(warehouse, land):
+    api = Api(charges=[])
+    land(api, "charges", "subscriptions")
+    api.now += 3600
+    api.lists |= {
+        "charges": [charge("ch_1", api.now - 60)],
+        "subscriptions": [subscription(created=api.now - 60, start_date=api.now - 60)],
+    }
+    land(api, "charges", "subscriptions")
+    assert len(rows(warehouse, "charges", "1", "1")) == len(rows(warehouse, "subscriptions", "1", "1")) == 1
+
+
+def test_a_list_that_repeats_itself_ends_in_a_message(warehouse, monkeypatch):
+    empty(warehouse)
+    same = {"data": [{"id": "cus_1", "created": MARCH}], "has_more": True}
+    with serving(lambda path, query: same) as address:
+        monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
+        result = land_source(warehouse, None, Source("billing", "stripe", "stripe_main", ("accounts",)), silent)
+    assert "repeats itself after cus_1" in result.error
+    assert len(rows(warehouse, "accounts", "1", "1")) == 1
