@@ -1,0 +1,216 @@
+"""Zendesk as a source, against answers in the shape that its API reference describes."""
+
+import base64
+
+import pytest
+
+from northstar import db
+from northstar.errors import NorthstarError
+from northstar.landing import land_source
+from northstar.landing.sources import source_states
+from northstar.sources.connections import Connection
+from northstar.sources.declared import Source, open_source
+from northstar.sources.zendesk import connect
+from tests.support import empty, serving, silent
+
+AGENT = {"id": 1, "role": "agent", "email": "agent@desk.org"}
+ADA = {"id": 2, "role": "end-user", "email": "ada@example.org", "external_id": "acc_ada"}
+
+
+def ticket(number: int, changed: str, **given) -> dict:
+    return {"id": number, "created_at": "2025-03-01T09:00:00Z", "updated_at": changed, "status": "open", "priority": "high", "type": "problem",
+            "requester_id": 2, "subject": "My name is Ada", "tags": [], "via": {"channel": "email"}, **given}  # fmt: skip
+
+
+def audit(number: int, at: str, author: int, *events, **given) -> dict:
+    return {
+        "id": number,
+        "created_at": f"2025-03-0{at}:00Z",
+        "author_id": author,
+        "events": list(events),
+        "via": {"channel": "web"},
+        **given,
+    }
+
+
+def change(name: str, value, before=None) -> dict:
+    return {"type": "Change", "field_name": name, "value": value, "previous_value": before}
+
+
+def comment(public: bool) -> dict:
+    return {"type": "Comment", "public": public, "body": "secret words"}
+
+
+class Desk:
+    """A server with the export's pages, the audits and the ratings."""
+
+    def __init__(self, *pages, audits=None, ratings=(), count=0):
+        self.pages, self.audits, self.ratings, self.count, self.asked = (
+            list(pages),
+            audits or {},
+            list(ratings),
+            count,
+            [],
+        )
+
+    def __call__(self, path, query):
+        path = path.removeprefix("/api/v2/").removesuffix(".json")
+        self.asked.append((path, query))
+        if path == "users/me":
+            return {"user": AGENT}
+        if path == "tickets/count":
+            return {"count": {"value": self.count}}
+        if path == "incremental/tickets/cursor":
+            place = int(query.get("cursor", 0))
+            tickets = self.pages[place] if place < len(self.pages) else []
+            after = min(place + 1, len(self.pages))
+            return {
+                "tickets": tickets,
+                "users": [AGENT, ADA],
+                "after_cursor": str(after),
+                "end_of_stream": after >= len(self.pages),
+            }
+        if path.endswith("/audits"):
+            found = self.audits.get(int(path.split("/")[1]))
+            return (
+                {"audits": found, "users": [AGENT, ADA], "meta": {"has_more": False}}
+                if found
+                else (404, {"error": "RecordNotFound"})
+            )
+        if path == "satisfaction_ratings":
+            since = int(query["start_time"])
+            found = [r for r in self.ratings if r["_at"] >= since]
+            return {
+                "satisfaction_ratings": [{k: v for k, v in r.items() if k != "_at"} for r in found],
+                "meta": {"has_more": False},
+            }
+        return {"tickets": []}
+
+
+@pytest.fixture
+def land(warehouse, monkeypatch):
+    """A function that lands from a Desk, and returns the result."""
+    empty(warehouse)
+    monkeypatch.setattr("northstar.sources.zendesk.EXPORTS_PER_SECOND", None)
+
+    def landing(desk, *entities, run=None, **options):
+        with serving(desk) as address:
+            monkeypatch.setenv(
+                "AIRFLOW_CONN_ZENDESK", address.replace("http://", "http://me%40desk.org:token@") + "/http"
+            )
+            source = Source("desk", "zendesk", "zendesk", entities, options=options)
+            assert open_source(warehouse, source).check() == f"Zendesk: may read {', '.join(entities)} as agent"
+            result = land_source(warehouse, run, source, silent)
+        assert result.error is None, result.error
+        return result
+
+    return landing
+
+
+def rows(settings, entity: str, columns: str, order: str = "1") -> list:
+    with db.connect(settings, "loader") as connection:
+        return [
+            tuple(r.values()) for r in connection.execute(f"select {columns} from staging.{entity} order by {order}")
+        ]
+
+
+def test_tickets_land_page_by_page_and_go_on_from_the_cursor(warehouse, land):
+    desk = Desk(
+        [
+            ticket(1, "2025-03-02T09:00:00Z"),
+            ticket(2, "2025-03-02T10:00:00Z", status="hold", requester_id=9, priority=None),
+        ],
+        [ticket(3, "2025-03-02T11:00:00Z", status="deleted", generated_timestamp=1741046400)],
+    )
+    assert land(desk, "tickets").landed.inserted == 3
+    assert rows(warehouse, "tickets", "ticket_id, account_id, channel, category, priority, status") == [
+        ("1", "acc_ada", "email", "problem", "high", "open"),
+        ("2", None, "email", "problem", None, "on_hold"),
+        ("3", "acc_ada", "email", "problem", "high", "deleted"),
+    ]
+    assert f"{rows(warehouse, 'tickets', 'updated_at', 'ticket_id')[2][0]:%m-%d}" == "03-04"
+    assert source_states(warehouse, "desk") == {"tickets": {"cursor": "2"}}
+    desk.pages.append([ticket(1, "2025-03-05T09:00:00Z", status="solved")])
+    result = land(desk, "tickets")
+    assert (result.landed.read, result.landed.updated) == (1, 1)
+    with db.connect(warehouse, "loader") as connection:
+        everything = str(connection.execute("select * from staging.tickets").fetchall())
+    assert "Ada" not in everything and "ada@" not in everything
+
+
+def test_the_audits_tell_what_happened(warehouse, land):
+    story = [
+        audit(11, "1T09:00", 2, {"type": "Create", "field_name": "status", "value": "new"}, comment(True)),
+        audit(12, "1T10:00", 1, comment(True), change("assignee_id", "1"), change("status", "open", "new")),
+        audit(13, "1T11:00", 1, comment(False), change("tags", ["vip", "escalated"], ["vip"])),
+        audit(14, "1T12:00", -1, change("priority", "urgent", "high")),
+        audit(15, "1T13:00", 1, change("tags", ["vip"], ["vip", "escalated"]), change("status", "solved", "open")),
+        audit(16, "1T14:00", 2, comment(True), change("status", "open", "solved")),
+        audit(17, "2T14:00", 1, change("status", "closed", "open"), via={"channel": "rule"}),
+    ]
+    land(Desk([ticket(1, "2025-03-02T14:00:00Z")], audits={1: story}), "ticket_events")
+    assert rows(warehouse, "ticket_events", "ticket_event_id, event_type, actor_type") == [
+        ("11-0", "created", "customer"), ("12-0", "public_reply", "agent"), ("12-1", "assigned", "agent"), ("13-0", "internal_note", "agent"),
+        ("13-1", "escalated", "agent"), ("15-0", "escalation_resolved", "agent"), ("15-1", "solved", "agent"),
+        ("16-0", "public_reply", "customer"), ("16-1", "reopened", "customer"), ("17-0", "closed", "system"),
+    ]  # fmt: skip
+
+
+def test_a_merged_ticket_says_into_which_one(warehouse, land):
+    merge = {"channel": "web", "source": {"rel": "merge", "from": {}, "to": {"ticket_id": 7}}}
+    story = [
+        audit(1, "1T09:00", 2, comment(True)),
+        audit(2, "1T10:00", 1, comment(True), change("status", "closed", "open"), via=merge),
+    ]
+    desk = Desk([ticket(5, "2025-03-01T10:00:00Z", status="closed", tags=["closed_by_merge"])], audits={5: story})
+    land(desk, "tickets", "ticket_events")
+    assert rows(warehouse, "tickets", "status, merged_into_ticket_id") == [("merged", "7")]
+    assert [r[0] for r in rows(warehouse, "ticket_events", "event_type", "ticket_event_id")] == [
+        "created",
+        "public_reply",
+        "merged",
+    ]
+
+
+def test_a_ticket_whose_audits_are_gone_has_none(warehouse, land):
+    assert land(Desk([ticket(1, "2025-03-02T09:00:00Z", status="deleted")]), "ticket_events").landed.read == 0
+
+
+def test_ratings_are_surveys(warehouse, land):
+    def rating(number, score, at):
+        return {"id": number, "ticket_id": 1, "requester_id": 2, "score": score, "comment": "thanks, Ada", "_at": at,
+                "created_at": "2025-03-01T09:00:00Z", "updated_at": f"2025-03-0{at}T09:00:00Z"}  # fmt: skip
+
+    desk = Desk(ratings=[rating(1, "good", 2), rating(2, "bad", 3), rating(3, "offered", 3)])
+    land(desk, "survey_responses")
+    assert rows(warehouse, "survey_responses", "response_id, survey, ticket_id, score, responded_at is null") == [
+        ("1", "support_csat", "1", 5, False), ("2", "support_csat", "1", 1, False), ("3", "support_csat", "1", None, True),
+    ]  # fmt: skip
+    assert desk.asked[-1][1]["start_time"] == "0"
+    desk.ratings = []
+    land(desk, "survey_responses")
+    assert int(desk.asked[-1][1]["start_time"]) == 1740992400
+
+
+def test_the_count_is_reconciled(warehouse, land):
+    with db.connect(warehouse, "transformer") as c:
+        run = c.execute("insert into audit.runs (mode, as_of, trigger) values ('hourly', '2025-04-01', 'test') returning run_id").fetchone()["run_id"]  # fmt: skip
+    land(Desk([ticket(1, "2025-03-02T09:00:00Z")], count=3), "tickets", run=run)
+    with db.connect(warehouse, "loader") as c:
+        told = c.execute(
+            "select measure, source_total::int as told, difference::int as off from audit.reconciliations"
+        ).fetchall()
+    assert told == [{"measure": "tickets", "told": 3, "off": 2}]
+
+
+def test_the_token_is_sent_as_zendesk_wants_it():
+    desk = connect(Source("desk", "zendesk"), Connection("z", host="x.zendesk.com", login="me@x.org", password="t0ken"))
+    assert desk.http.base_url == "https://x.zendesk.com/api/v2"
+    sent = desk.http._known_headers()["Authorization"].removeprefix("Basic ")
+    assert base64.b64decode(sent).decode() == "me@x.org/token:t0ken"
+
+
+@pytest.mark.parametrize("options", [{"surprise": 1}, {"account_field": "shoe_size"}])
+def test_wrong_options_are_said(options):
+    with pytest.raises(NorthstarError, match="source desk: "):
+        connect(Source("desk", "zendesk", options=options), Connection("z", host="x", password="t"))
