@@ -111,17 +111,19 @@ def land_batch(
     run_id: int | None,
     produce: Callable[[Delivery], Iterator[pa.RecordBatch]],
     keeps_first: bool = False,
+    is_read_meanwhile: bool = False,
 ) -> Landed:
     """Land the batches that `produce` yields (landed schema); it fills the Delivery it is given.
 
-    keeps_first: a key that is there already is left as it is, whatever its cursor.
+    keeps_first: a key that is there already is left as it is, whatever its cursor. is_read_meanwhile: `produce` reads the entity's
+    landed rows, so the table must not be locked before it has ended.
 
     Raises what `produce` raises, and NorthstarError when the warehouse refuses; then nothing was landed.
     """
     delivery = Delivery(Rejects())
     try:
         with contextlib.closing(_connect(settings)) as connection:
-            return _Merge(connection, entity, source, run_id, delivery, keeps_first).run(produce)
+            return _Merge(connection, entity, source, run_id, delivery, keeps_first, is_read_meanwhile).run(produce)
     except adbc.Error as exc:
         raise NorthstarError(_refusal(exc, settings)) from exc
     finally:
@@ -137,7 +139,14 @@ def _connect(settings: Settings):
 
 class _Merge:
     def __init__(
-        self, connection, entity: Entity, source: str, run_id: int | None, delivery: Delivery, keeps_first: bool
+        self,
+        connection,
+        entity: Entity,
+        source: str,
+        run_id: int | None,
+        delivery: Delivery,
+        keeps_first: bool,
+        is_read_meanwhile: bool,
     ):
         self.connection, self.entity, self.source, self.run_id, self.delivery = (
             connection,
@@ -149,7 +158,7 @@ class _Merge:
         cursor = sql.Identifier(entity.cursor)
         # which of several rows with one key is the one
         self.order = sql.SQL("ctid") if keeps_first else sql.SQL("{} desc nulls last, ctid desc").format(cursor)
-        self.keeps_first = keeps_first
+        self.keeps_first, self.is_read_meanwhile = keeps_first, is_read_meanwhile
         self.cursor = connection.cursor()
         self.table = sql.Identifier("staging", entity.name)
         self.columns = [*entity.stored_columns, "_extra"]
@@ -164,7 +173,7 @@ class _Merge:
                 "insert into audit.landing_batches (run_id, source, entity) values ({}, {}, {}) returning batch_id",
                 self.run_id, self.source, self.entity.name,
             )  # fmt: skip
-            is_empty = self.value("select not exists (select 1 from {})", self.table)
+            is_empty = not self.is_read_meanwhile and self.value("select not exists (select 1 from {})", self.table)
             landed = self._into_empty(producer) if is_empty else self._into_standing(producer)
             if self.entity.name == "subscriptions":
                 self._flag_overlaps()

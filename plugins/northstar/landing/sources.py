@@ -146,7 +146,9 @@ def _land_entity(
                 if done.rows.num_rows:
                     yield done.rows
 
-        landed = land_batch(settings, entity, source.name, run_id, produce)
+        landed = land_batch(
+            settings, entity, source.name, run_id, produce, is_read_meanwhile=hasattr(connector, "landed")
+        )
         total += landed
         result.landed += landed
         line += landed.read
