@@ -4,6 +4,8 @@ A source that fails keeps what its finished batches brought and goes on from the
 others from landing. `audit.source_runs` says of each run and source how it went.
 """
 
+import contextlib
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from northstar.landing.normalise import normalise
 from northstar.settings import Settings
 from northstar.sources.declared import Connector, Page, Source, open_source
 from northstar.sources.files import FileStore
+from northstar.sources.http import Refused
 
 BATCH_ROWS = 50_000
 
@@ -35,24 +38,40 @@ class SourceResult:
 
 
 def land_source(settings: Settings, run_id: int | None, source: Source, progress=print) -> SourceResult:
-    """Land everything new of one source, entity by entity; never raises for what the source does wrong."""
+    """Land everything new of one source, entity by entity; never raises for what the source does wrong.
+
+    An entity that fails does not keep the source's others from landing; the result has the first failure.
+    """
     started, result = time.monotonic(), SourceResult(source.name)
-    try:
+    with _noting(result, progress):
         connector = open_source(settings, source)
         if isinstance(connector, FileStore):
             _land_files(settings, run_id, source, connector, result, progress)
-        for entity in entities().values() if not isinstance(connector, FileStore) else ():
-            if entity.name in source.entities:
-                found = _land_entity(settings, run_id, source, connector, entity, result)
-                progress(f"  {source.name}, {entity.name}: {found.inserted:,} new, {found.updated:,} replaced, "
-                         f"{found.unchanged:,} repeated, {found.quarantined:,} quarantined")  # fmt: skip
-                _reconcile(settings, run_id, source, connector, entity)
-    except NorthstarError as exc:
-        result.error = str(exc)
-        progress(f"  {source.name}: FAILED, {result.error}")
+        else:
+            for entity in entities().values():
+                if entity.name in source.entities:
+                    with _noting(result, progress):
+                        found = _land_entity(settings, run_id, source, connector, entity, result)
+                        progress(f"  {source.name}, {entity.name}: {found.inserted:,} new, {found.updated:,} replaced, "
+                                 f"{found.unchanged:,} repeated, {found.quarantined:,} quarantined")  # fmt: skip
+                        _reconcile(settings, run_id, source, connector, entity, progress)
     result.seconds = time.monotonic() - started
     _record(settings, run_id, source, result)
     return result
+
+
+@contextlib.contextmanager
+def _noting(result: SourceResult, progress):
+    """Write down what fails inside, whatever it is: a system may answer in a shape that its connector trips over."""
+    try:
+        yield
+    except Exception as exc:
+        error = str(exc)
+        if not isinstance(exc, NorthstarError):
+            logging.getLogger(__name__).exception("the connector of %s failed", result.source)
+            error = f"its connector failed, {type(exc).__name__}: {' '.join(str(exc).split())[:200]}; an answer that it does not know?"
+        result.error = result.error or error
+        progress(f"  {result.source}: FAILED, {error}")
 
 
 def source_states(settings: Settings, source: str) -> dict:
@@ -192,11 +211,18 @@ def _text(value) -> str | None:
     return str(value) if isinstance(value, int) else orjson.dumps(value, default=str).decode()
 
 
-def _reconcile(settings: Settings, run_id: int | None, source: Source, connector: Connector, entity: Entity) -> None:
+def _reconcile(
+    settings: Settings, run_id: int | None, source: Source, connector: Connector, entity: Entity, progress
+) -> None:
     """What the source says it has against what of it stands in the warehouse."""
     if run_id is None:
         return
-    totals = connector.totals(entity.name, source_states(settings, source.name).get(entity.name))
+    try:
+        totals = connector.totals(entity.name, source_states(settings, source.name).get(entity.name))
+    except Refused as exc:
+        # a key that may read the rows and not the totals is no failure
+        progress(f"  {source.name}, {entity.name}: not reconciled, {exc}")
+        return
     with db.connect(settings, "loader") as connection:
         for measure, (told, expression) in totals.items():
             landed = connection.execute(

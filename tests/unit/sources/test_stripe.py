@@ -193,13 +193,13 @@ def land(warehouse, monkeypatch):
     empty(warehouse)
     monkeypatch.setattr("northstar.sources.stripe.PER_SECOND", None)
 
-    def landing(api: Api, *entities, **options):
+    def landing(api: Api, *entities, run=None, **options):
         monkeypatch.setattr("northstar.sources.stripe.time.time", lambda: api.now)
         monkeypatch.setattr("northstar.sources.stripe.Stripe.__init__.__defaults__", (lambda: api.now,), raising=False)
         with serving(api) as address:
             monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
             result = land_source(
-                warehouse, None, Source("billing", "stripe", "stripe_main", entities, options=options), silent
+                warehouse, run, Source("billing", "stripe", "stripe_main", entities, options=options), silent
             )
         assert result.error is None, result.error
         return result
@@ -409,3 +409,46 @@ def test_a_list_that_repeats_itself_ends_in_a_message(warehouse, monkeypatch):
         result = land_source(warehouse, None, Source("billing", "stripe", "stripe_main", ("accounts",)), silent)
     assert "repeats itself after cus_1" in result.error
     assert rows(warehouse, "accounts", "1", "1") == []
+
+
+def test_one_list_that_is_refused_or_not_understood_leaves_the_others(warehouse, monkeypatch):
+    empty(warehouse)
+    good = Api(charges=[charge("ch_1", MARCH)], balance_transactions=[])
+
+    def answer(path, query):
+        if path == "/v1/customers":
+            return {"surprise": True}
+        if path == "/v1/balance_transactions":
+            return 403, {"error": {"message": "This key may not read balances"}}
+        return good(path, query)
+
+    told: list = []
+    with serving(answer) as address:
+        monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
+        monkeypatch.setattr("northstar.sources.stripe.PER_SECOND", None)
+        monkeypatch.setattr("northstar.sources.stripe.Stripe.__init__.__defaults__", (lambda: good.now,))
+        result = land_source(
+            warehouse, 1, Source("billing", "stripe", "stripe_main", ("accounts", "charges")), told.append
+        )
+    assert result.error == "its connector failed, KeyError: 'data'; an answer that it does not know?"
+    assert len(rows(warehouse, "charges", "1", "1")) == 1
+    assert any(
+        "charges: not reconciled, 127.0.0.1/v1/balance_transactions: it answered 403: This key may not" in line
+        for line in told
+    )
+
+
+def test_the_balance_is_reconciled(warehouse, land):
+    day = MARCH + 29 * DAY
+    api = Api(
+        charges=[charge("ch_2", day + 7200), charge("ch_1", day + 3600)],
+        balance_transactions=[{"id": f"txn_{n}", "type": kind, "created": day + n}
+                              for n, kind in ((9, "charge"), (8, "charge"), (7, "payout"), (6, "payment"), (-5, "charge"))],
+    )  # fmt: skip
+    api.now = day + DAY + 60
+    land(api, "charges", run=1)
+    with db.connect(warehouse, "loader") as connection:
+        told = connection.execute(
+            "select measure, source_total::int as told, landed_total::int as landed from audit.reconciliations"
+        ).fetchall()
+    assert told == [{"measure": "succeeded on 2025-03-30", "told": 3, "landed": 2}]
