@@ -75,7 +75,7 @@ class SqlDatabase:
 
     def check(self) -> str:
         """Connects, and asks each entity's query for no row."""
-        with self._reading() as connection:
+        with self.reading() as connection:
             for entity in self.source.entities:
                 self._columns(connection, entity)
         return f"{self.engine.dialect.name} {self.where}: may read {', '.join(self.source.entities)}"
@@ -84,7 +84,7 @@ class SqlDatabase:
         """Pages in the order of the cursor; each can be gone on from. Without a cursor: everything, once."""
         options = self.queries[entity]
         cursor = options.get("cursor")
-        with self._reading() as connection:
+        with self.reading() as connection:
             columns = self._columns(connection, entity)
             if cursor is not None and cursor not in columns:
                 raise NorthstarError(
@@ -115,7 +115,7 @@ class SqlDatabase:
         """The number of rows and what the options name under `totals`, of the rows whose cursor is not beyond the state's."""
         options = self.queries[entity]
         measures = {"rows": "count(*)", **(options.get("totals") or {})}
-        with self._reading() as connection:
+        with self.reading() as connection:
             query = sa.select(*map(sa.literal_column, measures.values())).select_from(
                 sa.text(f"({self._query(entity)}) as source_rows")
             )
@@ -141,7 +141,8 @@ class SqlDatabase:
         found = connection.execute(sa.text(f"select * from ({self._query(entity)}) as source_rows where 1 = 0"))
         return list(found.keys())
 
-    def _reading(self):
+    def reading(self):
+        """A read-only transaction as a context; what goes wrong in it is a NorthstarError."""
         return _ReadOnly(self.engine, self.where)
 
 

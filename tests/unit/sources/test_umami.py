@@ -1,0 +1,121 @@
+"""Umami as a source: the columns of its own schema (v2 and v3) on the test's Postgres."""
+
+import psycopg
+import pytest
+
+from northstar import db
+from northstar.landing import land_source
+from northstar.landing.sources import source_states
+from northstar.sources.declared import Source, open_source
+from tests.support import empty, silent
+
+WEB, BLOG = "11111111-0000-0000-0000-000000000001", "11111111-0000-0000-0000-000000000002"
+TABLES = """
+create table website (website_id uuid primary key, name varchar(100), domain varchar(500));
+create table session (session_id uuid primary key, website_id uuid, browser varchar(20), country char(2), created_at timestamptz {session});
+create table website_event (event_id uuid primary key, website_id uuid, session_id uuid, visit_id uuid, created_at timestamptz,
+    url_path varchar(500), url_query varchar(500), referrer_domain varchar(500), page_title varchar(500), event_type int default 1,
+    event_name varchar(50), tag varchar(50));
+create table event_data (event_data_id uuid primary key default gen_random_uuid(), website_id uuid, website_event_id uuid,
+    data_key varchar(500), string_value varchar(500), number_value decimal(19, 4), date_value timestamptz, data_type int);
+create table session_data (session_data_id uuid primary key default gen_random_uuid(), website_id uuid, session_id uuid,
+    data_key varchar(500), string_value varchar(500), number_value decimal(19, 4), date_value timestamptz, data_type int);
+"""
+
+
+def uuid(kind: int, number: int) -> str:
+    return f"{kind:08d}-0000-0000-0000-{number:012d}"
+
+
+@pytest.fixture(params=["v2", "v3"])
+def umami(request, warehouse, monkeypatch):
+    """An Umami's database, as of a version; a function that stores an event; and the warehouse, empty."""
+    empty(warehouse)
+    with db.connect(warehouse, "owner", autocommit=True) as connection:
+        connection.execute("drop database if exists umami")
+        connection.execute("create database umami")
+    address = db.uri(warehouse, "owner", "umami")
+    monkeypatch.setenv("AIRFLOW_CONN_UMAMI_DB", address.replace("postgresql://", "postgres://"))
+    is_new = request.param == "v3"
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(TABLES.format(session=", distinct_id varchar(50)" if is_new else ", hostname varchar(100)"))
+        connection.execute(
+            "insert into website values (%s, 'web', 'example.org'), (%s, 'blog', 'blog.example.org')", [WEB, BLOG]
+        )
+        for number, account in ((1, "acc_ada"), (2, None)):
+            columns = ("session_id", "website_id", "country", *(["distinct_id"] if is_new else []))
+            values = [uuid(5, number), WEB, "DE", *([account] if is_new else [])]
+            connection.execute(
+                f"insert into session ({', '.join(columns)}) values ({', '.join(['%s'] * len(values))})", values
+            )
+        connection.execute(
+            "insert into session_data (website_id, session_id, data_key, string_value, data_type) values (%s, %s, 'account', 'acc_ada', 1)",
+            [WEB, uuid(5, 1)],
+        )
+
+        def store(number, at, session=1, visit=1, website=WEB, name=None, **data):
+            connection.execute(
+                "insert into website_event values (%s, %s, %s, %s, %s, '/pricing', 'email=ada@example.org', 'search.example', 'Prices', %s, %s, null)",
+                [uuid(9, number), website, uuid(5, session), uuid(7, visit), f"2025-03-01 {at}+00", 2 if name else 1, name],
+            )  # fmt: skip
+            for key, value in data.items():
+                kind = "string_value" if isinstance(value, str) else "number_value"
+                connection.execute(
+                    f"insert into event_data (website_id, website_event_id, data_key, {kind}, data_type) values (%s, %s, %s, %s, 1)",
+                    [website, uuid(9, number), key, value],
+                )
+
+        yield warehouse, store, is_new
+    with db.connect(warehouse, "owner", autocommit=True) as connection:
+        connection.execute("drop database umami with (force)")
+
+
+def events(settings, columns: str) -> list:
+    with db.connect(settings, "loader") as connection:
+        return [
+            tuple(r.values()) for r in connection.execute(f"select {columns} from staging.events order by event_id")
+        ]
+
+
+def test_page_views_and_custom_events_land_with_their_visitor_and_properties(umami):
+    settings, store, is_new = umami
+    store(1, "10:00")
+    store(2, "10:01")
+    store(3, "10:02", name="signup", plan="pro", seats=3, price=9.5)
+    store(4, "10:03", session=2, visit=2)
+    store(5, "10:04", website=BLOG)
+    options = {"websites": {WEB: "web"}, "events": {"signup": "user.signup"}, "account_key": "account"}
+    source = Source("site", "umami", "umami_db", ("events",), options=options)
+    told = "accounts by distinct_id" if is_new else "sessions without distinct_id"
+    assert open_source(settings, source).check() == f"Umami: may read the events of 2 websites ({told})"
+    result = land_source(settings, None, source, silent)
+    assert result.error is None
+    ada, nobody = uuid(5, 1), uuid(5, 2)
+    assert events(settings, "event_name, account_id, anonymous_id, session_id, application, country") == [
+        ("page.landing", "acc_ada", ada, uuid(7, 1), "web", "DE"),
+        ("page.view", "acc_ada", ada, uuid(7, 1), "web", "DE"),
+        ("user.signup", "acc_ada", ada, uuid(7, 1), "web", "DE"),
+        ("page.landing", None, nobody, uuid(7, 2), "web", "DE"),
+    ]
+    properties = events(settings, "properties")[2][0]
+    assert properties == {"url_path": "/pricing", "page_title": "Prices", "referrer_domain": "search.example", "plan": "pro", "seats": 3,
+                          "price": 9.5}  # fmt: skip
+    assert "ada@" not in str(events(settings, "*"))
+
+
+def test_only_what_is_new_comes_after_and_late_events_are_found(umami):
+    settings, store, _ = umami
+    source = Source("site", "umami", "umami_db", ("events",), application="web", options={"lookback": 600})
+    store(1, "10:00")
+    store(2, "10:30")
+    assert land_source(settings, 1, source, silent).landed.inserted == 2
+    store(3, "10:25")  # stored late
+    store(4, "10:40")
+    result = land_source(settings, 1, source, silent)
+    assert (result.landed.read, result.landed.inserted, result.landed.unchanged) == (3, 2, 1)
+    assert source_states(settings, "site")["events"] == {"created_at": "2025-03-01T10:40:00+00:00"}
+    with db.connect(settings, "loader") as connection:
+        told = connection.execute(
+            "select source_total::int as told, difference::int as off from audit.reconciliations order by 1"
+        ).fetchall()
+    assert told == [{"told": 2, "off": 0}, {"told": 4, "off": 0}]
