@@ -1,5 +1,6 @@
 """Hourly: land what is new, rebuild the periods it touches, audit, publish."""
 
+import os
 from datetime import datetime, timedelta
 
 from airflow.providers.standard.operators.python import PythonOperator
@@ -8,6 +9,8 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 
 from northstar.orchestration import tasks
 
+# how long a source that is down has to come back, twice, before its task is red
+RETRY_DELAY = timedelta(seconds=int(os.environ.get("NORTHSTAR_RETRY_SECONDS", "30")))
 DOC = """
 ### Purpose
 Land what arrived since the last hour, rebuild the periods it touches with dbt in one process, audit, publish.
@@ -38,7 +41,7 @@ with DAG(
         opened = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "hourly"})
         listed = PythonOperator(task_id="list_sources", python_callable=tasks.list_sources)
         landed = PythonOperator.partial(
-            task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=timedelta(seconds=30),
+            task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=RETRY_DELAY,
             map_index_template="{{ task.op_kwargs['name'] }}",
         ).expand(op_kwargs=listed.output)  # fmt: skip
         settled = PythonOperator(

@@ -20,6 +20,7 @@ from tests.support import select, silent
 def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monkeypatch):
     simulate(tmp_path, months=1, accounts=40, applications=("web",), end=parse_time(None))
     monkeypatch.setenv("NORTHSTAR_SOURCE_DIR", str(tmp_path))
+    monkeypatch.setenv("NORTHSTAR_RETRY_SECONDS", "1")
     with home() as settings:
         start_services(settings, silent)
         try:

@@ -40,6 +40,7 @@ def home(warehouse, tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_APP_DB", json.dumps({"conn_type": "sqlite", "schema": str(tmp_path / "app.db")}))
     monkeypatch.setenv("AIRFLOW_CONN_DESK", "http://me:canary-token@127.0.0.1:9/http")
     monkeypatch.setattr("northstar.sources.http.FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("northstar.sources.zendesk.EXPORTS_PER_SECOND", None)
     declared = tmp_path / "sources.yml"
     declared.write_text(SOURCES.format(required="false"))
     monkeypatch.setenv("NORTHSTAR_SOURCES", str(declared))
