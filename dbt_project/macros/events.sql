@@ -41,3 +41,21 @@
     where session_id is not null
     {%- endif -%}
 {%- endmacro %}
+
+{# The events of a relation with their visitor: the account, else the account that next carries the same anonymous_id (at or after the
+   event; told apart by day), else the anonymous_id. #}
+{% macro with_visitors(relation) -%}
+    select
+        found.*,
+        coalesce(found.account_id, later.account_id, found.anonymous_id) as visitor_id
+    from {{ relation }} as found
+    left join lateral (
+        select links.account_id
+        from {{ ref('identity_links') }} as links
+        where links.anonymous_id = found.anonymous_id
+            and links.last_at >= found.occurred_at
+            and found.account_id is null
+        order by greatest(links.first_at, found.occurred_at), links.account_id
+        limit 1
+    ) as later on true
+{%- endmacro %}

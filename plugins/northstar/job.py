@@ -84,10 +84,7 @@ def extract(settings: Settings, run_id: int, progress=print) -> None:
     """Land what is new in all of the run's sources. Raises NorthstarError when one that is required failed."""
     with _stage(settings, run_id, "extract") as run:
         for name in _due(settings, run):
-            if name == FILES:
-                _land_files(settings, run, progress)
-            else:
-                _land_declared(settings, run, name, progress)
+            _land(settings, run, name, progress)
         _settle(settings, run)
 
 
@@ -103,10 +100,7 @@ def due_sources(settings: Settings, run_id: int) -> list[str]:
 def land_source(settings: Settings, run_id: int, name: str, progress=print) -> None:
     """Land one of a run's sources, as a task of its own. Raises NorthstarError when it failed, required or not."""
     with _stage(settings, run_id, "extract") as run:
-        if name == FILES:
-            _land_files(settings, run, progress)
-            return
-        error = _land_declared(settings, run, name, progress).error
+        error = _land(settings, run, name, progress)
     if error:
         raise NorthstarError(error)
 
@@ -483,33 +477,16 @@ def _due(settings: Settings, run: dict) -> list[str]:
     return due
 
 
-def _land_files(settings: Settings, run: dict, progress) -> None:
-    from northstar.landing import land_directory
-
-    error = None
-    started = time.monotonic()
-    try:
-        land_directory(settings, run["run_id"], run["source_dir"], mapping=run["mapping"], progress=progress)
-    except NorthstarError as exc:
-        error = str(exc)
-        raise
-    finally:
-        with db.connect(settings, "loader") as connection:
-            connection.execute(
-                "insert into audit.source_runs select %(run)s, %(files)s, %(files)s, true, %(error)s::text is null, %(error)s, "
-                "coalesce(sum(rows_read), 0), coalesce(sum(rows_inserted + rows_updated), 0), coalesce(sum(rows_quarantined), 0), "
-                "%(seconds)s from audit.landing_batches where run_id = %(run)s and source = %(files)s on conflict (run_id, source) "
-                "do update set succeeded = excluded.succeeded, message = excluded.message, rows_read = excluded.rows_read, "
-                "rows_landed = excluded.rows_landed, rows_quarantined = excluded.rows_quarantined, seconds = excluded.seconds",
-                {"run": run["run_id"], "files": FILES, "error": error, "seconds": round(time.monotonic() - started, 2)},
-            )
-
-
-def _land_declared(settings: Settings, run: dict, name: str, progress):
+def _land(settings: Settings, run: dict, name: str, progress) -> str | None:
+    """Land one source of a run; returns what failed. The run's directory is a source as any other."""
     from northstar import landing
-    from northstar.sources.declared import read_sources
+    from northstar.sources.declared import Source, read_sources
 
-    return landing.land_source(settings, run["run_id"], read_sources(settings)[name], progress)
+    if name == FILES:
+        source = Source(FILES, FILES, required=True, options={"path": run["source_dir"], "mapping": run["mapping"]})
+    else:
+        source = read_sources(settings)[name]
+    return landing.land_source(settings, run["run_id"], source, progress).error
 
 
 def _settle(settings: Settings, run: dict) -> None:
@@ -525,7 +502,7 @@ def _settle(settings: Settings, run: dict) -> None:
         is_required = name == FILES or declared[name].required
         if is_required and not (name in told and told[name]["succeeded"]):
             reason = told[name]["message"] if name in told else "it was never asked"
-            raise NorthstarError(f"source {name}, which is required: {reason}")
+            raise NorthstarError(reason if name == FILES else f"source {name}, which is required: {reason}")
     _demand_rows(settings, run["as_of"])
     with db.connect(settings, "transformer") as connection:
         connection.execute(

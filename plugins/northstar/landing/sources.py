@@ -5,8 +5,8 @@ others from landing. `audit.source_runs` says of each run and source how it went
 """
 
 import contextlib
-import logging
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -43,14 +43,14 @@ def land_source(settings: Settings, run_id: int | None, source: Source, progress
     An entity that fails does not keep the source's others from landing; the result has the first failure.
     """
     started, result = time.monotonic(), SourceResult(source.name)
-    with _noting(result, progress):
+    with _noting(settings, result, progress):
         connector = open_source(settings, source)
         if isinstance(connector, FileStore):
             _land_files(settings, run_id, source, connector, result, progress)
         else:
             for entity in entities().values():
                 if entity.name in source.entities:
-                    with _noting(result, progress):
+                    with _noting(settings, result, progress):
                         found = _land_entity(settings, run_id, source, connector, entity, result)
                         progress(f"  {source.name}, {entity.name}: {found.inserted:,} new, {found.updated:,} replaced, "
                                  f"{found.unchanged:,} repeated, {found.quarantined:,} quarantined")  # fmt: skip
@@ -61,15 +61,18 @@ def land_source(settings: Settings, run_id: int | None, source: Source, progress
 
 
 @contextlib.contextmanager
-def _noting(result: SourceResult, progress):
+def _noting(settings: Settings, result: SourceResult, progress):
     """Write down what fails inside, whatever it is: a system may answer in a shape that its connector trips over."""
     try:
         yield
     except Exception as exc:
         error = str(exc)
         if not isinstance(exc, NorthstarError):
-            logging.getLogger(__name__).exception("the connector of %s failed", result.source)
-            error = f"its connector failed, {type(exc).__name__}: {' '.join(str(exc).split())[:200]}; an answer that it does not know?"
+            (settings.logs / f"{result.source}.log").write_text(traceback.format_exc())
+            error = (
+                f"its connector failed, {type(exc).__name__}: {' '.join(str(exc).split())[:200]}; an answer that it does not know? "
+                f"(its log: {settings.logs / result.source}.log)"
+            )
         result.error = result.error or error
         progress(f"  {result.source}: FAILED, {error}")
 

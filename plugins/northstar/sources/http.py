@@ -74,13 +74,6 @@ class HttpClient:
 
         Raises SourceDown, or Refused for a 4xx that asking again does not mend.
         """
-        return self._json("GET", path, params=params)
-
-    def post(self, path: str, json=None) -> dict | list:
-        """The JSON answer of a POST, which must be safe to repeat (a query)."""
-        return self._json("POST", path, json=json)
-
-    def _json(self, method: str, path: str, **options) -> dict | list:
         if self._down:
             raise SourceDown(self._down)
         url = self._url(path)
@@ -90,7 +83,7 @@ class HttpClient:
             self._keep_pace()
             delay = None
             try:
-                response = self._client.request(method, url, headers=self._known_headers(), **options)
+                response = self._client.get(url, params=params, headers=self._known_headers())
                 if response.status_code == 401 and not is_renewed:
                     # perhaps a token that ran out: once with a new one, without counting as a failure
                     is_renewed, self._headers = True, None

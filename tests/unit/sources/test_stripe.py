@@ -430,7 +430,9 @@ def test_one_list_that_is_refused_or_not_understood_leaves_the_others(warehouse,
         result = land_source(
             warehouse, 1, Source("billing", "stripe", "stripe_main", ("accounts", "charges")), told.append
         )
-    assert result.error == "its connector failed, KeyError: 'data'; an answer that it does not know?"
+    log = warehouse.logs / "billing.log"
+    assert result.error == f"its connector failed, KeyError: 'data'; an answer that it does not know? (its log: {log})"
+    assert "Traceback" in log.read_text()
     assert len(rows(warehouse, "charges", "1", "1")) == 1
     assert any(
         "charges: not reconciled, 127.0.0.1/v1/balance_transactions: it answered 403: This key may not" in line

@@ -9,18 +9,9 @@ with events as (
     {{ events_in_hours("date_trunc('hour', occurred_at)") }}
 ),
 
-exposures as (
-    select
-        *,
-        properties ->> 'experiment' as experiment,
-        coalesce(properties ->> 'variant', '(unknown)') as variant,
-        properties ->> 'goal' as goal
-    from events
-    where event_name = 'experiment.exposed' and properties ->> 'experiment' is not null
-),
-
 goals as (
-    select goal from exposures
+    select properties ->> 'goal' as goal from events
+    where event_name = 'experiment.exposed' and properties ->> 'experiment' is not null
     {% if is_incremental() %}
     union
     select goal from {{ this }}
@@ -36,39 +27,14 @@ chosen as (
         application,
         account_id,
         anonymous_id,
-        experiment,
-        variant,
-        goal
-    from exposures
-    where coalesce(account_id, anonymous_id) is not null and {{ only_affected('event_id') }}
-    union all
-    select
-        event_id,
-        event_name,
-        occurred_at,
-        application,
-        account_id,
-        anonymous_id,
-        null,
-        null,
-        null
+        case when event_name = 'experiment.exposed' then properties ->> 'experiment' end as experiment,
+        case when event_name = 'experiment.exposed' then coalesce(properties ->> 'variant', '(unknown)') end as variant,
+        case when event_name = 'experiment.exposed' then properties ->> 'goal' end as goal
     from events
     where coalesce(account_id, anonymous_id) is not null
-        and event_name in (select goal from goals)
-        and event_name != 'experiment.exposed'
         and {{ only_affected('event_id') }}
+        and case when event_name = 'experiment.exposed' then properties ->> 'experiment' is not null
+            else event_name in (select goal from goals) end
 )
 
-select
-    chosen.*,
-    coalesce(chosen.account_id, later.account_id, chosen.anonymous_id) as visitor_id
-from chosen
-left join lateral (
-    select links.account_id
-    from {{ ref('identity_links') }} as links
-    where links.anonymous_id = chosen.anonymous_id
-        and links.last_at >= chosen.occurred_at
-        and chosen.account_id is null
-    order by greatest(links.first_at, chosen.occurred_at), links.account_id
-    limit 1
-) as later on true
+{{ with_visitors('chosen') }}

@@ -9,22 +9,17 @@
 with events as (
     select * from {{ ref('funnel_events') }}
     where {{ only_affected('event_id') }}
+),
+
+visited as (
+    {{ with_visitors('events') }}
 )
 
 select
-    events.event_id,
-    coalesce(events.account_id, later.account_id, events.anonymous_id) as visitor_id,
-    events.event_name,
-    events.occurred_at,
-    events.application,
-    events.country
-from events
-left join lateral (
-    select links.account_id
-    from {{ ref('identity_links') }} as links
-    where links.anonymous_id = events.anonymous_id
-        and links.last_at >= events.occurred_at
-        and events.account_id is null
-    order by greatest(links.first_at, events.occurred_at), links.account_id
-    limit 1
-) as later on true
+    event_id,
+    visitor_id,
+    event_name,
+    occurred_at,
+    application,
+    country
+from visited
