@@ -17,18 +17,24 @@ from northstar.settings import Settings
 def serving(respond):
     """A JSON server on loopback for as long as the context lasts; gives its address.
 
-    respond(path, query) returns the answer, or (status, answer).
+    respond(path, query) returns the answer, (status, answer), or (status, answer, headers); a POST's body is its query.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             parts = urlsplit(self.path)
-            answer = respond(
-                parts.path, {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-            )
-            status, answer = answer if isinstance(answer, tuple) else (200, answer)
+            query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
+            self.tell(respond(parts.path, query))
+
+        def do_POST(self):
+            self.tell(respond(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+
+        def tell(self, answer):
+            status, answer, headers = (*answer, {})[:3] if isinstance(answer, tuple) else (200, answer, {})
             body = json.dumps(answer).encode()
             self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -119,6 +119,15 @@ def _landed(settings: Settings, source: str, entity: str, column: str, values: l
         ).fetchall()
 
 
+def check_options(source: Source, known: set[str]) -> None:
+    """Raise NorthstarError when the source's declaration has an option that its system does not know."""
+    unknown = set(source.options) - known
+    if unknown:
+        raise NorthstarError(
+            f"source {source.name}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}"
+        )
+
+
 def systems() -> list[str]:
     """The systems there is a connector for: the modules of this package but the helpers."""
     from northstar import sources

@@ -1,15 +1,15 @@
 """One way to talk to an HTTP API: time-outs, retries, Retry-After, a rate limit, a circuit that opens when the system is down.
 
 A request is tried again after a time-out, a lost connection, half an answer, an answer that is not JSON, 429 and 5xx: after
-0.5, 1, 2, ... seconds with jitter, or when Retry-After says. A system that failed `attempts` times in a row is taken to be down: the
-source fails at once for the rest of the run instead of waiting again for each request. Addresses in messages carry no query and no secret.
+0.5, 1, 2, ... seconds with jitter, or when Retry-After says. A system that failed `attempts` times in a row, or asks for more patience
+than a run has, is taken to be down: the source fails at once for the rest of the run instead of waiting again for each request. Addresses in messages carry no query and no secret.
 """
 
 import email.utils
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -74,6 +74,29 @@ class HttpClient:
 
         Raises SourceDown, or Refused for a 4xx that asking again does not mend.
         """
+        return self._answer("GET", path, params=params).json()
+
+    def post(self, path: str, body: dict) -> dict | list:
+        """The JSON answer of a POST that only asks (a log-in, a query). Raises as `get` does."""
+        return self._answer("POST", path, json=body).json()
+
+    def pages(self, path: str, params=None) -> Iterator[dict | list]:
+        """The JSON answers of a listing whose `Link` header names the next page.
+
+        Raises as `get` does, and SourceDown when a page names itself as the next one.
+        """
+        seen = set()
+        while path:
+            response = self._answer("GET", path, params=params)
+            yield response.json()
+            following = response.links.get("next") or {}
+            # Sentry names a next page where there is none, and says so beside it
+            path, params = (following.get("url") if following.get("results") != "false" else None), None
+            if path in seen:
+                raise SourceDown(f"{_named(path)}: its pages repeat themselves; the next run asks again")
+            seen.add(path)
+
+    def _answer(self, method: str, path: str, **given) -> httpx.Response:
         if self._down:
             raise SourceDown(self._down)
         url = self._url(path)
@@ -83,17 +106,22 @@ class HttpClient:
             self._keep_pace()
             delay = None
             try:
-                response = self._client.get(url, params=params, headers=self._known_headers())
+                response = self._client.request(method, url, headers=self._known_headers(), **given)
                 if response.status_code == 401 and not is_renewed:
                     # perhaps a token that ran out: once with a new one, without counting as a failure
                     is_renewed, self._headers = True, None
                     continue
                 if response.status_code < 300:
-                    return response.json()
+                    response.json()
+                    return response
                 reason = f"it answered {response.status_code}"
-                if response.status_code not in RETRIED:
-                    raise Refused(f"{_named(url)}: {reason}{_told(response)}", response.status_code)
                 delay = _retry_after(response)
+                is_limit = response.status_code == 403 and delay is not None
+                if response.status_code not in RETRIED and not is_limit:
+                    raise Refused(f"{_named(url)}: {reason}{_told(response)}", response.status_code)
+                if delay is not None and delay > LONGEST_WAIT_SECONDS:
+                    reason += f" and asks to wait for {delay:,.0f} s"
+                    break
             except httpx.TimeoutException:
                 reason = "it did not answer in time"
             except httpx.TransportError as exc:
@@ -102,8 +130,9 @@ class HttpClient:
                 reason = "its answer is not JSON"
             attempt += 1
             if attempt < self._attempts:
-                self._wait(min(delay if delay is not None else _pause(attempt), LONGEST_WAIT_SECONDS))
-        self._down = f"{_named(url)}: {reason}, {self._attempts} times; the next run goes on where this one stopped"
+                self._wait(delay if delay is not None else _pause(attempt))
+        times = f", {attempt} times" if attempt else ""
+        self._down = f"{_named(url)}: {reason}{times}; the next run goes on where this one stopped"
         raise SourceDown(self._down)
 
     def _url(self, path: str) -> str:
@@ -135,9 +164,12 @@ def _pause(attempt: int) -> float:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the system asks to wait: Retry-After, or GitHub's moment when a used-up limit begins anew."""
     told = response.headers.get("retry-after", "").strip()
     if told.isdigit():
         return float(told)
+    if response.headers.get("x-ratelimit-remaining") == "0" and response.headers.get("x-ratelimit-reset", "").isdigit():
+        return max(1.0, float(response.headers["x-ratelimit-reset"]) - time.time())
     try:
         return max(0.0, (email.utils.parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):

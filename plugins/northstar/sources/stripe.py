@@ -24,7 +24,7 @@ from decimal import Decimal
 
 from northstar.errors import NorthstarError
 from northstar.sources.connections import Connection
-from northstar.sources.declared import Page, Source
+from northstar.sources.declared import Page, Source, check_options
 from northstar.sources.http import HttpClient, Refused
 
 ENTITIES = ("accounts", "subscriptions", "charges", "refunds")
@@ -64,11 +64,7 @@ INVOICED = ("paid", "open", "uncollectible")
 
 def connect(source: Source, connection: Connection) -> "Stripe":
     """A Stripe account. Raises NorthstarError for unknown options, and for a test key that the source does not ask for."""
-    unknown = set(source.options) - OPTIONS
-    if unknown:
-        raise NorthstarError(
-            f"source {source.name}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(OPTIONS))}"
-        )
+    check_options(source, OPTIONS)
     key = connection.secret()
     if "_test_" in key and not source.options.get("test_mode"):
         raise NorthstarError(

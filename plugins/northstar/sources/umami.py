@@ -18,9 +18,8 @@ from datetime import UTC, datetime, timedelta
 import orjson
 import sqlalchemy as sa
 
-from northstar.errors import NorthstarError
 from northstar.sources.connections import Connection
-from northstar.sources.declared import Page, Source
+from northstar.sources.declared import Page, Source, check_options
 from northstar.sources.sql import LOOKBACK, ROWS, SqlDatabase
 
 ENTITIES = ("events",)
@@ -30,11 +29,7 @@ CUSTOM = 2  # event_type of an event that the site itself names
 
 def connect(source: Source, connection: Connection) -> "Umami":
     """The database of an Umami. Raises NorthstarError for options that are wrong."""
-    unknown = set(source.options) - OPTIONS
-    if unknown:
-        raise NorthstarError(
-            f"source {source.name}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(OPTIONS))}"
-        )
+    check_options(source, OPTIONS)
     bare = Source(source.name, "sql", source.connection)
     return Umami(source, SqlDatabase(bare, connection))
 

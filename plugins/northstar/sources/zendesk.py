@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 
 from northstar.errors import NorthstarError
 from northstar.sources.connections import Connection
-from northstar.sources.declared import Page, Source
+from northstar.sources.declared import Page, Source, check_options
 from northstar.sources.http import HttpClient, Refused
 
 ENTITIES = ("tickets", "ticket_events", "survey_responses")
@@ -33,11 +33,7 @@ DONE = ("solved", "closed")
 
 def connect(source: Source, connection: Connection) -> "Zendesk":
     """A Zendesk account. Raises NorthstarError for options that are wrong."""
-    unknown = set(source.options) - OPTIONS
-    if unknown:
-        raise NorthstarError(
-            f"source {source.name}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(OPTIONS))}"
-        )
+    check_options(source, OPTIONS)
     if source.options.get("account_field", "external_id") not in ACCOUNT_FIELDS:
         raise NorthstarError(f"source {source.name}: account_field is {', '.join(ACCOUNT_FIELDS)}")
     auth = _basic(f"{connection.login}/token", connection.secret())

@@ -1,7 +1,10 @@
 """The HTTP client against a server that does what real ones do on a bad day."""
 
+import email.utils
 import json
 import threading
+import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -66,9 +69,41 @@ def test_what_may_pass_is_tried_again(server, client, waited, bad):
 
 
 def test_retry_after_is_heeded_in_seconds_and_as_a_date(server, client, waited):
-    server.answers[:] = [answer(429, Retry_After="7"), answer(503, Retry_After="Fri, 01 Jan 2100 00:00:00 GMT")]
+    soon = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
+    server.answers[:] = [answer(429, Retry_After="7"), answer(503, Retry_After=soon)]
     assert client.get("things") == {"ok": True}
-    assert waited == [7, 300]
+    assert waited[0] == 7 and 80 < waited[1] <= 90
+
+
+def test_a_system_that_asks_for_more_patience_than_a_run_has_is_down_at_once(server, client, waited):
+    server.answers[:] = [answer(503, Retry_After="Fri, 01 Jan 2100 00:00:00 GMT")]
+    with pytest.raises(SourceDown, match=r"503 and asks to wait for [\d,]+ s; the next run"):
+        client.get("things")
+    assert waited == []
+
+
+def test_a_refusal_that_is_a_rate_limit_is_waited_for(server, client, waited):
+    soon = str(int(time.time()) + 30)
+    server.answers[:] = [answer(403, x_ratelimit_remaining="0", x_ratelimit_reset=soon), answer(403, Retry_After="3")]
+    assert client.get("things") == {"ok": True}
+    assert 25 < waited[0] <= 30 and waited[1] == 3
+    server.answers[:] = [answer(403, x_ratelimit_remaining="41", x_ratelimit_reset=soon)]
+    with pytest.raises(Refused):
+        client.get("things")
+
+
+def test_pages_follow_the_link_header_and_do_not_run_in_circles(server, client):
+    def page(number, rel="next", more=""):
+        return answer(
+            200, f"[{number}]".encode(), Link=f'<{server.address}/things?page={number + 1}>; rel="{rel}"{more}'
+        )
+
+    server.answers[:] = [page(1), page(2), page(3, more='; results="false"')]
+    assert list(client.pages("things", {"size": 1})) == [[1], [2], [3]]
+    assert [path for path, _ in server.seen] == ["/things?size=1", "/things?page=2", "/things?page=3"]
+    server.answers[:] = [page(1), page(1), page(1)]
+    with pytest.raises(SourceDown, match="repeat"):
+        list(client.pages("things"))
 
 
 def test_a_refusal_is_not_tried_again_and_says_what_the_system_says(server, client, waited):
