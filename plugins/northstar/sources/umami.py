@@ -1,18 +1,22 @@
-"""Umami: its events with their sessions and properties, from its own tables (v2 and v3, on Postgres or MySQL).
+"""Umami: events with their sessions and properties, from its own tables (v2, v3; Postgres or MySQL) or its REST API.
 
     system: umami
-    connection: umami_db        # conn_type postgres or mysql: a user that may read
+    connection: umami_db        # conn_type postgres or mysql: a user that may read; conn_type http: the REST API as that login
+                                # (a password without a login is an API key of Umami's cloud)
     options:
       websites: {3f2c...: web}  # by website_id: its application; others are left out (default: all, with the source's application)
       events: {signup: user.signup}   # Umami's event names by the contract's; a name that is not here stays
       account_key: account_id   # where the session has no distinct_id: the session's or event's data of this name is the account
       lookback: 900             # seconds read again: events are stored a little after their time
+      start: 2025-01-01         # REST API: the first day asked for (default: a year ago)
 
 A page view is the event `page.view`, the first of a visit `page.landing`; a custom event has its own name. Umami's session is the
-visitor (anonymous_id), its visit the session. Queries of addresses are left out: people write names into them.
+visitor (anonymous_id), its visit the session. Queries of addresses are left out: people write names into them. Links, pixels and
+performance measurements are no events here. The tables are the better way where both are open: the API asks anew for each visitor
+and for each event with properties.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import orjson
@@ -20,22 +24,72 @@ import sqlalchemy as sa
 
 from northstar.sources.connections import Connection
 from northstar.sources.declared import Page, Source, check_options
+from northstar.sources.http import HttpClient
 from northstar.sources.sql import LOOKBACK, ROWS, SqlDatabase
 
 ENTITIES = ("events",)
-OPTIONS = {"websites", "events", "account_key", "lookback"}
-CUSTOM = 2  # event_type of an event that the site itself names
+OPTIONS = {"websites", "events", "account_key", "lookback", "start"}
+PER_SECOND = 20
+VIEW, CUSTOM = 1, 2  # event_type: a page view, and an event that the site itself names
+HISTORY_DAYS = 366
+# more events than this are asked for in halves of their time: pages by number could skip or repeat events of one moment
+EVENTS_ASKED = 5_000
+# the activity of a session is told up to this number; a visit may have begun this long before it is looked at
+ACTIVITY_TOLD, VISIT = 500, timedelta(hours=24)
 
 
-def connect(source: Source, connection: Connection) -> "Umami":
-    """The database of an Umami. Raises NorthstarError for options that are wrong."""
+def connect(source: Source, connection: Connection) -> "Umami | UmamiApi":
+    """The database or the API of an Umami. Raises NorthstarError for options that are wrong."""
     check_options(source, OPTIONS)
-    bare = Source(source.name, "sql", source.connection)
-    return Umami(source, SqlDatabase(bare, connection))
+    if connection.kind not in ("http", "https"):
+        return Umami(source, SqlDatabase(Source(source.name, "sql", source.connection), connection))
+    if not connection.login:
+        return UmamiApi(
+            source, HttpClient(connection.url() + "/api", {"x-umami-api-key": connection.secret()}, PER_SECOND)
+        )
+
+    def log_in() -> dict:
+        # its own client: the token of this one is what is asked for
+        with HttpClient(connection.url() + "/api") as http:
+            token = http.post("auth/login", {"username": connection.login, "password": connection.secret()})["token"]
+        return {"Authorization": f"Bearer {token}"}
+
+    return UmamiApi(source, HttpClient(connection.url() + "/api", log_in, PER_SECOND))
 
 
-class Umami:
-    """A connector of northstar.sources.declared.Connector's shape."""
+class _Events:
+    """What Umami's events mean, however they were read."""
+
+    source: Source
+
+    def row(self, event: dict, own: dict, of_session: dict) -> dict | None:
+        """A row of events; None for what is none, or is not wanted.
+
+        event: by the column names of website_event, with country, account_id (distinct_id) and is_first. own, of_session: the data
+        that the site told of the event, and of its session.
+        """
+        websites = self.source.options.get("websites")
+        if event["event_type"] not in (VIEW, CUSTOM) or (websites and str(event["website_id"]) not in websites):
+            return None
+        key = self.source.options.get("account_key")
+        account = event["account_id"] or (own.get(key) or of_session.get(key) if key else None)
+        if event["event_type"] == CUSTOM:
+            name = (self.source.options.get("events") or {}).get(event["event_name"], event["event_name"])
+        else:
+            name = "page.landing" if event["is_first"] else "page.view"
+        told = {name: event[name] for name in ("url_path", "page_title", "referrer_domain")} | own
+        moment = _utc(event["created_at"]).isoformat()
+        row = {
+            "event_id": str(event["event_id"]), "event_name": name, "occurred_at": moment, "received_at": moment,
+            "account_id": account and str(account), "anonymous_id": str(event["session_id"]), "session_id": str(event["visit_id"]),
+            "channel": "web", "country": event["country"],
+            "properties": orjson.dumps({k: v for k, v in told.items() if v is not None}, default=str).decode(),
+        }  # fmt: skip
+        return row | ({"application": websites[str(event["website_id"])]} if websites else {})
+
+
+class Umami(_Events):
+    """The tables: a connector of northstar.sources.declared.Connector's shape."""
 
     def __init__(self, source: Source, database: SqlDatabase):
         self.source, self.database = source, database
@@ -74,7 +128,7 @@ class Umami:
                     moments = [_utc(r["created_at"]) for r in part]
                     newest = max([*moments, *([newest] if newest else [])])
                     data = self._data(beside, [r["event_id"] for r in part], [r["session_id"] for r in part])
-                    found = [self._row(r, data) for r in part]
+                    found = [self.row(r, data.get(r["event_id"], {}), data.get(r["session_id"], {})) for r in part]
                     yield Page([row for row in found if row], {"created_at": newest.isoformat()})
 
     def totals(self, entity: str, state: dict | None) -> dict:
@@ -83,34 +137,12 @@ class Umami:
             return {}
         with self.database.reading() as connection:
             count = connection.execute(
-                sa.text("select count(*) from website_event where created_at <= :newest"),
+                sa.text(
+                    f"select count(*) from website_event where created_at <= :newest and event_type in ({VIEW}, {CUSTOM})"
+                ),
                 {"newest": self._plain(datetime.fromisoformat(state["created_at"]))},
             ).scalar()
         return {"rows": (count, "count(*)")}
-
-    def _row(self, event, data: dict) -> dict | None:
-        websites = self.source.options.get("websites")
-        if websites and str(event["website_id"]) not in websites:
-            return None
-        own, key = data.get(event["event_id"], {}), self.source.options.get("account_key")
-        account = event["account_id"] or (own.get(key) or data.get(event["session_id"], {}).get(key) if key else None)
-        if event["event_type"] == CUSTOM:
-            name = (self.source.options.get("events") or {}).get(event["event_name"], event["event_name"])
-        else:
-            name = "page.landing" if event["is_first"] else "page.view"
-        properties = {
-            "url_path": event["url_path"],
-            "page_title": event["page_title"],
-            "referrer_domain": event["referrer_domain"],
-        }
-        moment = _utc(event["created_at"]).isoformat()
-        row = {
-            "event_id": str(event["event_id"]), "event_name": name, "occurred_at": moment, "received_at": moment,
-            "account_id": account and str(account), "anonymous_id": str(event["session_id"]), "session_id": str(event["visit_id"]),
-            "channel": "web", "country": event["country"],
-            "properties": orjson.dumps({k: v for k, v in {**properties, **own}.items() if v is not None}, default=str).decode(),
-        }  # fmt: skip
-        return row | ({"application": websites[str(event["website_id"])]} if websites else {})
 
     def _data(self, connection, events: list, sessions: list) -> dict:
         """{event or session: {key: value}} of what the site told of them."""
@@ -125,18 +157,9 @@ class Umami:
                 f"select {column} as owner, data_key, string_value, number_value, date_value from {table} where {column} in :wanted"
             ).bindparams(sa.bindparam("wanted", expanding=True))
             for row in connection.execute(query, {"wanted": wanted}).mappings():
-                number = row["number_value"]
-                if number is not None:
-                    number = int(number) if number == int(number) else float(number)
-                moment = row["date_value"]
-                value = (
-                    number
-                    if number is not None
-                    else row["string_value"]
-                    if row["string_value"] is not None
-                    else moment and moment.isoformat()
+                found.setdefault(row["owner"], {})[row["data_key"]] = _value(
+                    row["number_value"], row["string_value"], row["date_value"]
                 )
-                found.setdefault(row["owner"], {})[row["data_key"]] = value
         return found
 
     def _has_distinct_id(self, connection) -> bool:
@@ -146,6 +169,150 @@ class Umami:
     def _plain(self, moment: datetime) -> datetime:
         """A moment as the database compares it: MySQL keeps UTC without saying so."""
         return moment if self.database.engine.dialect.name == "postgresql" else moment.replace(tzinfo=None)
+
+
+class UmamiApi(_Events):
+    """The REST API: a connector of northstar.sources.declared.Connector's shape."""
+
+    def __init__(self, source: Source, http: HttpClient, clock: Callable[[], datetime] = lambda: datetime.now(UTC)):
+        self.source, self.http, self.clock = source, http, clock
+        self._sessions: dict[str, tuple[dict, dict]] = {}
+
+    def check(self) -> str:
+        """Asks for the websites."""
+        return f"Umami: may read the events of {len(self._websites())} websites (REST API)"
+
+    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+        """A day of all websites at a time, oldest first; each is a place to go on from."""
+        now = self.clock()
+        if state:
+            start = datetime.fromisoformat(state["created_at"]) - timedelta(
+                seconds=self.source.options.get("lookback", LOOKBACK)
+            )
+        else:
+            start = _utc(
+                datetime.fromisoformat(str(self.source.options.get("start", (now - timedelta(HISTORY_DAYS)).date())))
+            )
+        websites = self._websites()
+        while start < now:
+            end = min(start + timedelta(1), now)
+            for website in websites:
+                for events in self._between(website, start, end):
+                    yield Page(self._rows(website, events), None)
+            yield Page([], {"created_at": end.isoformat()})
+            start = end
+
+    def totals(self, entity: str, state: dict | None) -> dict:
+        """The number of events that Umami tells of the last complete day."""
+        end = self.clock().replace(hour=0, minute=0, second=0, microsecond=0)
+        day = (end - timedelta(1)).date()
+        found = {
+            event["id"]
+            for website in self._websites()
+            # its bounds are both inclusive
+            for events in self._between(website, end - timedelta(1), end - timedelta(milliseconds=1))
+            for event in events
+            if event["eventType"] in (VIEW, CUSTOM)
+        }
+        return {
+            f"events on {day}": (
+                len(found),
+                f"count(*) filter (where occurred_at >= '{day} 00:00Z' and occurred_at < '{end:%Y-%m-%d} 00:00Z')",
+            )
+        }
+
+    def _websites(self) -> list[str]:
+        wanted = self.source.options.get("websites")
+        if wanted:
+            return list(wanted)
+        found, number = [], 1
+        while True:
+            told = self.http.get("websites", {"page": number, "pageSize": 100, "includeTeams": "true"})
+            found += [website["id"] for website in told["data"]]
+            if not told["data"] or len(found) >= int(told["count"]):
+                return sorted(set(found))
+            number += 1
+
+    def _between(self, website: str, start: datetime, end: datetime) -> Iterator[list[dict]]:
+        told = self._asked(website, start, end, EVENTS_ASKED)
+        if int(told["count"]) <= len(told["data"]) or end - start <= timedelta(milliseconds=2):
+            yield told["data"]
+            return
+        middle = start + (end - start) / 2
+        yield from self._between(website, start, middle)
+        yield from self._between(website, middle, end)
+
+    def _asked(self, website: str, start: datetime, end: datetime, size: int) -> dict:
+        asked = {"startAt": _milliseconds(start), "endAt": _milliseconds(end), "page": 1, "pageSize": size}
+        return self.http.get(f"websites/{website}/events", asked)
+
+    def _rows(self, website: str, events: list[dict]) -> list[dict]:
+        visits = self._visits(website, events)
+        rows = []
+        for event in sorted(events, key=lambda e: (e["createdAt"], e["id"])):
+            session, of_session = self._session(website, event["sessionId"])
+            visit, is_first = visits.get(event["id"], (None, False))
+            # older versions do not say whether there is any
+            own = self._told(website, event["id"]) if event.get("hasData", event["eventType"] == CUSTOM) else {}
+            rows.append(self.row({
+                "event_id": event["id"], "website_id": website, "session_id": event["sessionId"], "visit_id": visit,
+                "created_at": datetime.fromisoformat(event["createdAt"]), "url_path": event["urlPath"], "page_title": event["pageTitle"],
+                "referrer_domain": event["referrerDomain"], "event_type": event["eventType"], "event_name": event["eventName"],
+                "country": event.get("country") or session.get("country"), "account_id": session.get("distinctId"), "is_first": is_first,
+            }, own, of_session))  # fmt: skip
+        return [row for row in rows if row]
+
+    def _visits(self, website: str, events: list[dict]) -> dict[str, tuple[str, bool]]:
+        """{event: (its visit, whether it is the visit's first page view)}, from the activity of the sessions."""
+        spans: dict[str, list[datetime]] = {}
+        for event in events:
+            spans.setdefault(event["sessionId"], []).append(datetime.fromisoformat(event["createdAt"]))
+        found = {}
+        for session, moments in spans.items():
+            told, last = {}, max(moments)
+            while True:
+                asked = {"startAt": _milliseconds(min(moments) - VISIT), "endAt": _milliseconds(last) + 1}
+                part = self.http.get(f"websites/{website}/sessions/{session}/activity", asked)
+                is_new = not told.keys() >= {e["eventId"] for e in part}
+                told.update({e["eventId"]: e for e in part})
+                if len(part) < ACTIVITY_TOLD or not is_new:
+                    break
+                last = min(datetime.fromisoformat(e["createdAt"]) for e in part)
+            seen = set()
+            for event in sorted(told.values(), key=lambda e: (e["createdAt"], e["eventId"])):
+                is_view = event["eventType"] == VIEW
+                found[event["eventId"]] = event["visitId"], is_view and event["visitId"] not in seen
+                if is_view:
+                    seen.add(event["visitId"])
+        return found
+
+    def _session(self, website: str, session: str) -> tuple[dict, dict]:
+        if session not in self._sessions:
+            told = self.http.get(f"websites/{website}/sessions/{session}") or {}
+            data = {}
+            if self.source.options.get("account_key"):
+                data = _data(self.http.get(f"websites/{website}/sessions/{session}/properties"))
+            self._sessions[session] = told, data
+        return self._sessions[session]
+
+    def _told(self, website: str, event: str) -> dict:
+        return _data(self.http.get(f"websites/{website}/event-data/{event}"))
+
+
+def _data(told: list[dict]) -> dict:
+    return {d["dataKey"]: _value(d.get("numberValue"), d.get("stringValue"), d.get("dateValue")) for d in told}
+
+
+def _value(number, text: str | None, moment):
+    """What a row of event_data or session_data holds; numbers are told as text too."""
+    if number is not None:
+        number = float(number)
+        return int(number) if number.is_integer() else number
+    return text if text is not None or not hasattr(moment, "isoformat") else moment.isoformat()
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 def _utc(moment: datetime) -> datetime:

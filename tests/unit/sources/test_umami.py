@@ -1,4 +1,6 @@
-"""Umami as a source: the columns of its own schema (v2 and v3) on the test's Postgres."""
+"""Umami as a source: the columns of its own schema (v2 and v3) on the test's Postgres, and answers as version 3.1.0 gave them."""
+
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
@@ -7,7 +9,8 @@ from northstar import db
 from northstar.landing import land_source
 from northstar.landing.sources import source_states
 from northstar.sources.declared import Source, open_source
-from tests.support import empty, silent
+from northstar.sources.umami import UmamiApi
+from tests.support import empty, serving, silent
 
 WEB, BLOG = "11111111-0000-0000-0000-000000000001", "11111111-0000-0000-0000-000000000002"
 TABLES = """
@@ -119,3 +122,106 @@ def test_only_what_is_new_comes_after_and_late_events_are_found(umami):
             "select source_total::int as told, difference::int as off from audit.reconciliations order by 1"
         ).fetchall()
     assert told == [{"told": 2, "off": 0}, {"told": 4, "off": 0}]
+
+
+NOW = datetime(2025, 3, 2, 12, tzinfo=UTC)
+
+
+class Site:
+    """The REST API of a website: events newest first, and a token that runs out after some answers."""
+
+    def __init__(self, *events, lasts=1000):
+        self.events, self.lasts, self.asked, self.answered = list(events), lasts, [], 0
+
+    def __call__(self, path, query):
+        path = path.removeprefix("/http").removeprefix("/api/")
+        self.asked.append((path, query))
+        if path == "auth/login":
+            assert query == {"username": "reader", "password": "secret"}
+            self.answered = 0
+            return {"token": "t", "user": {}}
+        self.answered += 1
+        if self.answered > self.lasts:
+            return 401, {"error": {"message": "Unauthorized"}}
+        if path == "websites":
+            return {"data": [{"id": WEB}], "count": 1}
+        place = path.split("/")[2:]
+        found = [e for e in self.events if int(query.get("startAt", 0)) <= stamp(e) <= int(query.get("endAt", 1e15))]
+        found.sort(key=stamp, reverse=True)
+        if place == ["events"]:
+            data = [{k: v for k, v in e.items() if k not in ("visitId", "data")} for e in found]
+            return {"data": data[: int(query["pageSize"])], "count": len(found)}
+        if place[0] == "event-data":
+            return next(e["data"] for e in self.events if e["id"] == place[1])
+        if place[2:] == ["activity"]:
+            return [{**e, "eventId": e["id"]} for e in found if e["sessionId"] == place[1]][:3]
+        if place[2:] == ["properties"]:
+            return [{"dataKey": "account", "stringValue": "acc_bob", "numberValue": None, "dateValue": None}]
+        return {"id": place[1], "distinctId": "acc_ada" if place[1] == "s1" else None, "country": "DE"}
+
+
+def stamp(event: dict) -> int:
+    return int(datetime.fromisoformat(event["createdAt"]).timestamp() * 1000)
+
+
+def told(number: int, at: str, kind=1, session="s1", visit="v1", **data) -> dict:
+    return {
+        "id": f"e{number}", "websiteId": WEB, "sessionId": session, "visitId": visit, "createdAt": f"2025-03-{at}.000Z", "urlPath": "/pricing",
+        "urlQuery": "email=ada@example.org", "referrerDomain": "search.example", "pageTitle": "Prices", "eventType": kind,
+        "eventName": "signup" if kind == 2 else "", "hasData": bool(data),
+        "data": [{"dataKey": k, "numberValue": v, "stringValue": str(v)} for k, v in data.items()],
+    }  # fmt: skip
+
+
+@pytest.fixture
+def land_api(warehouse, monkeypatch):
+    """A function that lands from a Site and returns the rows and what it did."""
+    empty(warehouse)
+    monkeypatch.setattr("northstar.sources.umami.EVENTS_ASKED", 4)
+    monkeypatch.setattr("northstar.sources.umami.ACTIVITY_TOLD", 3)
+
+    def landing(site, now=NOW):
+        monkeypatch.setattr(UmamiApi.__init__, "__defaults__", (lambda: now,))
+        with serving(site) as address:
+            monkeypatch.setenv("AIRFLOW_CONN_UMAMI_API", address.replace("http://", "http://reader:secret@") + "/http")
+            options = {"account_key": "account", "events": {"signup": "user.signup"}, "start": "2025-03-01"}
+            source = Source("site", "umami", "umami_api", ("events",), options=options)
+            assert open_source(warehouse, source).check() == "Umami: may read the events of 1 websites (REST API)"
+            result = land_source(warehouse, None, source, silent)
+            totals = open_source(warehouse, source).totals("events", None)
+        assert result.error is None, result.error
+        with db.connect(warehouse, "loader") as connection:
+            rows = connection.execute(
+                "select event_id, event_name, account_id, session_id, country, properties from staging.events order by event_id"
+            ).fetchall()
+            for count, expression in totals.values():
+                assert connection.execute(f"select {expression} as n from staging.events").fetchone()["n"] == count
+        return [tuple(r.values()) for r in rows], result.landed
+
+    return landing
+
+
+def test_the_api_tells_the_same_as_the_tables(warehouse, land_api):
+    site = Site(told(1, "01T10:00:00"), told(2, "01T10:00:30"), told(3, "01T10:01:00", kind=2, plan=2.5), told(4, "02T11:59:00", visit="v2"),
+                told(5, "01T10:00:10", kind=5), told(6, "01T11:00:00", session="s2", visit="v3"))  # fmt: skip
+    rows, _ = land_api(site)
+    assert [r[:5] for r in rows] == [
+        ("e1", "page.landing", "acc_ada", "v1", "DE"), ("e2", "page.view", "acc_ada", "v1", "DE"),
+        ("e3", "user.signup", "acc_ada", "v1", "DE"), ("e4", "page.landing", "acc_ada", "v2", "DE"), ("e6", "page.landing", "acc_bob", "v3", "DE"),
+    ]  # fmt: skip
+    assert rows[2][5] == {
+        "url_path": "/pricing",
+        "page_title": "Prices",
+        "referrer_domain": "search.example",
+        "plan": 2.5,
+    }
+    # the visit goes on when the next reading has begun: its next page is no landing
+    site.events.append(told(7, "02T12:05:00", visit="v2"))
+    rows, landed = land_api(site, NOW.replace(hour=13))
+    assert landed.inserted == 1 and rows[-1][:2] == ("e7", "page.view")
+
+
+def test_a_token_that_runs_out_in_the_middle_is_asked_for_anew(warehouse, land_api):
+    site = Site(*[told(n, f"01T10:00:0{n}") for n in range(1, 8)], lasts=5)
+    rows, _ = land_api(site)
+    assert len(rows) == 7 and sum(path == "auth/login" for path, _ in site.asked) > 3
