@@ -23,4 +23,4 @@ select
     _batch_id,
     _loaded_at
 from {{ source('staging', 'subscriptions') }}
-where valid_from < {{ as_of() }} and not _is_overlapping
+where valid_from < {{ as_of() }} and not _is_overlapping and (valid_to is null or valid_to > valid_from)

@@ -27,7 +27,7 @@ def staging_view(entity: Entity) -> str:
     lines += ["    _extra,", "    _batch_id,", "    _loaded_at"]
     conditions = [f"{entity.own_time} < {{{{ as_of() }}}}"]
     if entity.name == "subscriptions":
-        conditions.append("not _is_overlapping")
+        conditions += ["not _is_overlapping", "(valid_to is null or valid_to > valid_from)"]
     return "\n".join(
         [
             f"-- Grain: {', '.join(entity.key)}. Written by northstar.contract.sync from the source contract.",

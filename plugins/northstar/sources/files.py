@@ -172,7 +172,7 @@ class Reading:
 
     def _jsonl(self) -> Iterator[pa.RecordBatch]:
         ordinal, records, lines = 0, [], []
-        for ordinal, line in enumerate(self._lines(), start=1):
+        for ordinal, line in enumerate(read_lines(self.file), start=1):
             if not line.strip():
                 continue
             try:
@@ -189,19 +189,6 @@ class Reading:
                 records, lines = [], []
         if records:
             yield self._record_batch(records, lines)
-
-    def _lines(self) -> Iterator[bytes]:
-        with _open(self.file) as raw:
-            stream = io.BufferedReader(raw, 1 << 20) if isinstance(raw, io.RawIOBase) else raw
-            while True:
-                line = stream.readline(BLOCK_BYTES + 1)
-                if not line:
-                    return
-                if len(line) > BLOCK_BYTES:
-                    raise NorthstarError(
-                        f"{self.file.path}: a line is longer than {BLOCK_BYTES >> 20} MB; split or drop it"
-                    )
-                yield line
 
     def _record_batch(self, records: list[dict], lines: list[int]) -> pa.RecordBatch:
         names = list(dict.fromkeys(name for record in records for name in record))
@@ -244,6 +231,19 @@ def _open(file: SourceFile):
         raw = io.BytesIO(file.content)
         return gzip.GzipFile(fileobj=raw) if compression else raw
     return fsspec.open(file.url, "rb", compression=compression, **file.storage).open()
+
+
+def read_lines(file: SourceFile) -> Iterator[bytes]:
+    """The lines of a jsonl file. Raises NorthstarError, naming the file, for a line of many MB, and for a damaged file."""
+    try:
+        with _open(file) as raw:
+            stream = io.BufferedReader(raw, 1 << 20) if isinstance(raw, io.RawIOBase) else raw
+            while line := stream.readline(BLOCK_BYTES + 1):
+                if len(line) > BLOCK_BYTES:
+                    raise NorthstarError(f"{file.path}: a line is longer than {BLOCK_BYTES >> 20} MB; split or drop it")
+                yield line
+    except (EOFError, zlib.error) as exc:
+        raise NorthstarError(f"{file.path}: the compressed file is cut short or damaged; deliver it again") from exc
 
 
 def _explain(exc: Exception, options: CsvOptions) -> str:

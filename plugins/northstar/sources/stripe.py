@@ -165,16 +165,15 @@ class Stripe:
                 for page in self._pages("events", {"type": kind, "created[gte]": start, "created[lt]": end}):
                     # pages may repeat an event while new ones come
                     found.update({event["id"]: event for event in page})
-            events = sorted(
-                found.values(), key=lambda e: (e["created"], e["type"] != "customer.subscription.created", e["id"])
-            )
+            events = sorted(found.values(), key=event_order)
             if entity == "subscriptions":
                 self._recall([e["data"]["object"] for e in events])
-            rows = [row for event in events for row in self._event_rows(entity, event)]
+            rows = [row for event in events for row in self.event_rows(entity, event)]
             yield Page(rows, {"phase": "events", "since": min(end, now)})
             start = end
 
-    def _event_rows(self, entity: str, event: dict) -> list[dict]:
+    def event_rows(self, entity: str, event: dict) -> list[dict]:
+        """What one event changes; of subscriptions each event must come after those before it (`event_order`)."""
         thing, at = event["data"]["object"], event["created"]
         if entity == "subscriptions":
             if event["type"].startswith("customer.discount"):
@@ -329,7 +328,7 @@ class Stripe:
         wanted = {_id(t.get("subscription")) if t.get("object") == "discount" else t["id"] for t in things} - {None}
         unknown = sorted(wanted - {r["subscription_id"] for r in self._newest.values()})
         if unknown:
-            self._remember([_from_landed(row) for row in self.landed("subscriptions", "subscription_id", unknown)])
+            self._remember([from_landed(row) for row in self.landed("subscriptions", "subscription_id", unknown)])
 
     def _items(self, subscription: dict) -> list[dict]:
         items = subscription["items"]
@@ -375,11 +374,14 @@ class Stripe:
             "discount_amount": _plain(_hundredths(amount, price["currency"])), "is_metered": "true" if is_metered else "false",
         }  # fmt: skip
 
-    def _unit_amount(self, price: dict, units: Decimal) -> Decimal:
+    def _unit_amount(self, price: dict, units: Decimal) -> Decimal | None:
         """What one unit costs in a period; of tiers and packages the price of all units, over their number."""
         if price.get("billing_scheme") == "tiered":
             if not price.get("tiers"):
                 price = self._kept(self._prices, "prices", price["id"], {"expand[]": "tiers"})
+            if not price.get("tiers"):
+                # nobody tells them: the row goes to quarantine
+                return None
             return _tiered(price["tiers"], price.get("tiers_mode"), units) / (units or 1)
         single = Decimal(str(price.get("unit_amount_decimal") or price.get("unit_amount") or price.get("amount") or 0))
         package = price.get("transform_quantity")
@@ -415,7 +417,7 @@ class Stripe:
         def cost(i: dict) -> Decimal:
             price = i.get("price") or i["plan"]
             units = Decimal(i.get("quantity") or 0)
-            return self._unit_amount(price, units) * units
+            return (self._unit_amount(price, units) or 0) * units
 
         total = sum(cost(i) for i in self._items(subscription))
         return cost(item) / total if total else Decimal(1) / len(self._items(subscription))
@@ -446,6 +448,11 @@ class Stripe:
                     raise
                 kept[name] = {}
         return kept[name]
+
+
+def event_order(event: dict) -> tuple:
+    """By time; within a second a subscription is created before anything else happens to it."""
+    return event["created"], event["type"] != "customer.subscription.created", event["id"]
 
 
 def _account(customer: dict) -> dict:
@@ -505,7 +512,7 @@ def _terms_of(row: dict) -> dict:
     return {name: row.get(name) for name in TERMS}
 
 
-def _from_landed(row: dict) -> dict:
+def from_landed(row: dict) -> dict:
     """A landed row in this module's own forms, so that terms compare."""
 
     def form(value):

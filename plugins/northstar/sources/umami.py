@@ -57,7 +57,7 @@ def connect(source: Source, connection: Connection) -> "Umami | UmamiApi":
     return UmamiApi(source, HttpClient(connection.url() + "/api", log_in, PER_SECOND))
 
 
-class _Events:
+class Events:
     """What Umami's events mean, however they were read."""
 
     source: Source
@@ -88,7 +88,7 @@ class _Events:
         return row | ({"application": websites[str(event["website_id"])]} if websites else {})
 
 
-class Umami(_Events):
+class Umami(Events):
     """The tables: a connector of northstar.sources.declared.Connector's shape."""
 
     def __init__(self, source: Source, database: SqlDatabase):
@@ -171,7 +171,7 @@ class Umami(_Events):
         return moment if self.database.engine.dialect.name == "postgresql" else moment.replace(tzinfo=None)
 
 
-class UmamiApi(_Events):
+class UmamiApi(Events):
     """The REST API: a connector of northstar.sources.declared.Connector's shape."""
 
     def __init__(self, source: Source, http: HttpClient, clock: Callable[[], datetime] = lambda: datetime.now(UTC)):
@@ -254,12 +254,7 @@ class UmamiApi(_Events):
             visit, is_first = visits.get(event["id"], (None, False))
             # older versions do not say whether there is any
             own = self._told(website, event["id"]) if event.get("hasData", event["eventType"] == CUSTOM) else {}
-            rows.append(self.row({
-                "event_id": event["id"], "website_id": website, "session_id": event["sessionId"], "visit_id": visit,
-                "created_at": datetime.fromisoformat(event["createdAt"]), "url_path": event["urlPath"], "page_title": event["pageTitle"],
-                "referrer_domain": event["referrerDomain"], "event_type": event["eventType"], "event_name": event["eventName"],
-                "country": event.get("country") or session.get("country"), "account_id": session.get("distinctId"), "is_first": is_first,
-            }, own, of_session))  # fmt: skip
+            rows.append(self.row(event_of_api(event, session, visit, is_first), own, of_session))
         return [row for row in rows if row]
 
     def _visits(self, website: str, events: list[dict]) -> dict[str, tuple[str, bool]]:
@@ -297,6 +292,16 @@ class UmamiApi(_Events):
 
     def _told(self, website: str, event: str) -> dict:
         return _data(self.http.get(f"websites/{website}/event-data/{event}"))
+
+
+def event_of_api(event: dict, session: dict, visit: str | None, is_first: bool) -> dict:
+    """An event as the API tells it, by the names of the tables."""
+    return {
+        "event_id": event["id"], "website_id": event["websiteId"], "session_id": event["sessionId"], "visit_id": visit,
+        "created_at": datetime.fromisoformat(event["createdAt"]), "url_path": event.get("urlPath"), "page_title": event.get("pageTitle"),
+        "referrer_domain": event.get("referrerDomain"), "event_type": event["eventType"], "event_name": event.get("eventName"),
+        "country": event.get("country") or session.get("country"), "account_id": session.get("distinctId"), "is_first": is_first,
+    }  # fmt: skip
 
 
 def _data(told: list[dict]) -> dict:
