@@ -12,6 +12,8 @@ import csv
 import gzip
 import io
 import json
+import logging
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -299,10 +301,14 @@ def storage_options(connection: Connection) -> dict:
             "client_kwargs": client,
         }
     if connection.kind == "google_cloud_platform":
+        # gcsfs' experiment asks each bucket for its kind over gRPC, and waits a minute where only REST answers
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         key = extra.get("keyfile_dict")
         return {"token": json.loads(key) if isinstance(key, str) else key or extra.get("key_path") or "google_default",
                 **({"endpoint_url": extra["endpoint_url"]} if extra.get("endpoint_url") else {})}  # fmt: skip
     if connection.kind in ("wasb", "adls"):
+        # it logs each request
+        logging.getLogger("azure").setLevel(logging.WARNING)
         return {"account_name": connection.login, "account_key": connection.password, **extra}
     raise NorthstarError(
         f"the connection {connection.name} is of type {connection.kind!r}; for files it is aws, google_cloud_platform or wasb"

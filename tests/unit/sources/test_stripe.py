@@ -454,3 +454,41 @@ def test_the_balance_is_reconciled(warehouse, land):
             "select measure, source_total::int as told, landed_total::int as landed from audit.reconciliations"
         ).fetchall()
     assert told == [{"measure": "succeeded on 2025-03-30", "told": 3, "landed": 2}]
+
+
+@pytest.mark.parametrize("skew", [-3600, 300], ids=["ours is an hour behind", "ours is five minutes ahead"])
+def test_clocks_that_differ_lose_nothing(warehouse, land, skew):
+    api = Api(subscriptions=[subscription()])
+    # by Stripe's clock it is a day later
+    api.now = MARCH + DAY + skew
+    land(api, "subscriptions")
+    api.lists["events"] = [
+        event("customer.subscription.updated", subscription(item(quantity=2)), MARCH + DAY + 5, "1"),
+        event("customer.subscription.updated", subscription(item(quantity=3)), MARCH + 2 * DAY + 5, "2"),
+    ]
+    for day in (2, 3):
+        api.now = MARCH + day * DAY + skew
+        land(api, "subscriptions")
+    assert [h[3] for h in history(warehouse, "subscription_item_id, quantity")] == [1, 2, 3]
+
+
+def test_promotion_codes_are_discounts_and_schedules_are_changes(warehouse, land):
+    code = {
+        "id": "di_1",
+        "object": "discount",
+        "promotion_code": "promo_1",
+        "coupon": {"id": "c", "percent_off": 20, "duration": "repeating"},
+    }
+    api = Api(subscriptions=[subscription(schedule="sub_sched_1", discount=code)])
+    api.now = MARCH + DAY
+    land(api, "subscriptions")
+    # the schedule's next phase begins: another price, the promotion over
+    api.lists["events"] = [
+        event("subscription_schedule.updated", {"id": "sub_sched_1", "object": "subscription_schedule"}, MARCH + 9 * DAY, "1"),
+        event("customer.subscription.updated", subscription(item(price=price("price_next", unit_amount=1500)), schedule="sub_sched_1"), MARCH + 9 * DAY, "2"),
+    ]  # fmt: skip
+    api.now = MARCH + 10 * DAY
+    land(api, "subscriptions")
+    assert history(warehouse, "plan_id, unit_amount, discount_percent") == [
+        ("03-01", "03-10", "price_pro", 1000, 20), ("03-10", None, "price_next", 1500, None),
+    ]  # fmt: skip
