@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--as-of", help="logical time, exclusive, such as 2025-04-01T00:00:00Z (default: this hour)")
     sub.add_argument("--mode", choices=("nightly", "hourly"), default="nightly")
+    command("dashboard", _dashboard, "serve the pages in the foreground (`make run` starts them as well)")
     sub = command("airflow", _airflow, "Airflow's own command line in this home's environment")
     sub.add_argument("words", nargs=argparse.REMAINDER, help="such as: backfill create --dag-id nightly_rebuild ...")
     sub = command("mf", _mf, "MetricFlow's own command line on the published marts, as bi_reader")
@@ -146,6 +147,21 @@ def _run(arguments) -> None:
     )
     progress(f"published version {version}")
     print_headline(settings)
+
+
+def _dashboard(arguments) -> None:
+    from northstar import embedded
+    from northstar.dashboards import serve
+
+    settings = load_settings(arguments.home)
+    if serve.answers(settings):
+        print(f"the pages are there already: {serve.url(settings)}")
+        return
+    if not settings.warehouse_url:
+        embedded.ensure_running(settings)
+    print(f"the pages: {serve.url(settings)}   (Ctrl-C ends them)", flush=True)
+    command = serve.command(settings)
+    os.execve(command[0], command, serve.environment(settings))
 
 
 def _airflow(arguments) -> int:

@@ -1,4 +1,4 @@
-"""The container's entry: `init` once, then one of Airflow's services, with the environment that `make run` gives them too."""
+"""The container's entry: `init` once, then the pages or one of Airflow's services, with the environment that `make run` gives them too."""
 
 import os
 import subprocess
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from northstar import db
 from northstar.cli import progress
+from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
 from northstar.orchestration.services import SERVICES, airflow_env, migrate, prepare_manifest
 from northstar.settings import load_settings
@@ -16,7 +17,7 @@ AIRFLOW = str(Path(sys.executable).parent / "airflow")
 
 
 def main(arguments: list[str]) -> int:
-    """`init`, `alive JOB`, or a service's name; returns the exit status (a service replaces this process)."""
+    """`init`, `alive JOB`, `pages`, or a service's name; returns the exit status (a service replaces this process)."""
     try:
         settings = load_settings()
         if arguments == ["init"]:
@@ -27,12 +28,15 @@ def main(arguments: list[str]) -> int:
             prepare_manifest(settings, progress)
             migrate(settings, airflow_env(settings), progress)
             return 0
+        if arguments == ["pages"]:
+            command = pages.command(settings)
+            os.execve(command[0], command, pages.environment(settings))
         env = airflow_env(settings)
         if len(arguments) == 2 and arguments[0] == "alive":
             return subprocess.run([AIRFLOW, "jobs", "check", "--job-type", arguments[1], "--local"], env=env).returncode
         if len(arguments) == 1 and arguments[0] in SERVICES:
             os.execve(AIRFLOW, [AIRFLOW, arguments[0]], env)
-        raise NorthstarError(f"say init, alive JOB, or one of {', '.join(SERVICES)}")
+        raise NorthstarError(f"say init, alive JOB, pages, or one of {', '.join(SERVICES)}")
     except NorthstarError as exc:
         print(f"northstar: {exc}", file=sys.stderr)
         return 1

@@ -1,10 +1,9 @@
-"""Airflow's services of a home: scheduler, api-server, dag-processor and triggerer, started and stopped by process id."""
+"""The services of a home: Airflow's scheduler, api-server, dag-processor and triggerer, and the pages; started and stopped by process id."""
 
 import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,9 @@ from pathlib import Path
 import psutil
 
 from northstar import db, job
+from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
+from northstar.ports import remembered_port
 from northstar.settings import Settings
 
 SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
@@ -94,25 +95,44 @@ def start_services(settings: Settings, progress=print) -> bool:
 
     Raises NorthstarError when a service does not come up, naming its log.
     """
-    running = _running(settings)
-    if len(running) == len(SERVICES):
+    if _running(settings).keys() >= set(SERVICES):
         return False
     stop_services(settings)
     prepare_manifest(settings, progress)
     env = airflow_env(settings)
     migrate(settings, env, progress)
-    started = {}
     for service in SERVICES:
-        with open(settings.logs / f"{service}.log", "ab") as log:
-            process = subprocess.Popen(
-                [str(Path(sys.executable).parent / "airflow"), service],
-                env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
-                cwd=settings.home,
-            )  # fmt: skip
-        started[service] = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
-        _state_file(settings).write_text(json.dumps(started))
+        _start(settings, service, [str(Path(sys.executable).parent / "airflow"), service], env)
     _await_health(settings, progress)
     return True
+
+
+def start_pages(settings: Settings) -> str:
+    """Start the pages unless they run; returns their address. Raises NorthstarError when they do not come up, naming their log."""
+    if "pages" not in _running(settings):
+        # their own kind of stray: what is stopped by its home is found by Airflow's
+        _start(
+            settings,
+            "pages",
+            pages.command(settings),
+            pages.environment(settings) | {"AIRFLOW_HOME": str(airflow_home(settings))},
+        )
+        deadline = time.monotonic() + START_SECONDS
+        while not pages.answers(settings):
+            if "pages" not in _running(settings) or time.monotonic() > deadline:
+                raise NorthstarError(f"the pages did not come up; see {settings.logs / 'pages.log'}")
+            time.sleep(0.2)
+    return pages.url(settings)
+
+
+def _start(settings: Settings, service: str, command: list[str], env: dict) -> None:
+    with open(settings.logs / f"{service}.log", "ab") as log:
+        process = subprocess.Popen(
+            command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=settings.home
+        )  # fmt: skip
+    known = json.loads(_state_file(settings).read_text()) if _state_file(settings).exists() else {}
+    known[service] = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+    _state_file(settings).write_text(json.dumps(known))
 
 
 def stop_services(settings: Settings) -> list[str]:
@@ -224,26 +244,8 @@ def _state_file(settings: Settings) -> Path:
 
 
 def _port(settings: Settings) -> int:
-    if "NORTHSTAR_API_PORT" in os.environ:
-        return int(os.environ["NORTHSTAR_API_PORT"])
-    remembered = airflow_home(settings) / "port"
-    if remembered.exists() and (_running(settings) or _is_free(int(remembered.read_text()))):
-        return int(remembered.read_text())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    remembered.write_text(str(port))
-    return port
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
+    is_ours = bool(_running(settings).keys() & set(SERVICES))
+    return remembered_port(airflow_home(settings) / "port", "NORTHSTAR_API_PORT", is_ours)
 
 
 def _fernet_key(settings: Settings) -> str:

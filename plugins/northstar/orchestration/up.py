@@ -10,7 +10,7 @@ from northstar import db, embedded
 from northstar.cli import parse_time, progress
 from northstar.errors import NorthstarError
 from northstar.headline import print_headline
-from northstar.orchestration.services import api_url, start_services
+from northstar.orchestration.services import api_url, start_pages, start_services
 from northstar.settings import Settings, load_settings
 from northstar.warehouse import bootstrap
 
@@ -148,8 +148,10 @@ def up(settings: Settings) -> None:
     api.unpause("hourly_refresh")
     progress(f"the nightly run took {time.monotonic() - began:.0f} s")
     print_headline(settings)
+    address = start_pages(settings)
     place = db.uri(settings, "bi_reader").split("@")[1]
-    print(f"\nAirflow    {api.base}   (user admin, password {settings.secret('airflow_password')})")
+    print(f"\nthe pages  {address}")
+    print(f"Airflow    {api.base}   (user admin, password {settings.secret('airflow_password')})")
     print(f"the marts  postgresql://bi_reader:{db.password(settings, 'bi_reader')}@{place}")
     print('ask them   .venv/bin/northstar sql "select * from mrr_movements limit 5"')
 

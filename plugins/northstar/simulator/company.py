@@ -382,10 +382,16 @@ def _journeys(company: Company) -> pd.DataFrame:
         ("page.landing", landed, None, own, people.index),
         ("user.signup", people.created_at, people.account_id, own, people.index),
     ]
-    steps = {"tutoring": (("search.performed", 0.6), ("booking.requested", 0.5), ("booking.completed", 0.75), ("booking.requested", 0.5)),
-             "web": (("feature.used", 0.6), ("payment.completed", 0.35))}  # fmt: skip
-    for application, stages in steps.items():
-        members = people[people.application == application]
+    is_tutor = people.account_type == "tutor"
+    of = {name: people.application == name for name in ("tutoring", "web")}
+    ways = [
+        (of["tutoring"], (("search.performed", 0.6), ("booking.requested", 0.5), ("booking.completed", 0.75), ("booking.requested", 0.5))),
+        (of["web"], (("feature.used", 0.6), ("payment.completed", 0.35))),
+        (is_tutor & of["tutoring"], (("tutor.application", 0.97), ("tutor.approved", 0.62), ("tutor.profile_completed", 0.78), ("tutor.availability_set", 0.74),
+                                     ("tutor.booking_received", 0.55), ("tutor.session_completed", 0.88))),
+    ]  # fmt: skip
+    for members, stages in ways:
+        members = people[members]
         when = members.created_at
         for event_name, odds in stages:
             members = members[random.random(len(members)) < odds]

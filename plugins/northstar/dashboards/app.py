@@ -1,0 +1,320 @@
+"""The pages as a Vizro application: `server` is what gunicorn serves, built from `pages.yml` for the home of the environment.
+
+Every panel is drawn from the marts when it is looked at, as `bi_reader`; what was read is kept until the next version is published.
+"""
+
+import os
+import signal
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+import vizro.models as vm
+import yaml
+from dash import html
+from vizro import Vizro
+from vizro.managers import data_manager
+from vizro.models.types import capture
+
+from northstar.dashboards import serve
+from northstar.dashboards.data import GRAINS, Marts
+from northstar.dashboards.figures import WORST, Painter, banner, description, period, title_of
+from northstar.formats import shown
+from northstar.settings import load_settings
+
+PAGES = Path(__file__).with_name("pages.yml")
+ASSETS = Path(__file__).with_name("assets")
+PERIODS = {"3 months": 3, "6 months": 6, "12 months": 12, "24 months": 24, "36 months": 36, "everything": 0}
+NO_SEGMENT = "in total"
+ROOT = "Executive"
+# Vizro wants a frame for each figure, and asks for one by name when it draws; ours come from the marts
+NO_FRAME = "none"
+data_manager[NO_FRAME] = pd.DataFrame
+
+
+@cache
+def painter() -> Painter:
+    """The painter of this process, on the home that the environment names."""
+    return Painter(Marts(load_settings()))
+
+
+@cache
+def read_pages() -> list[dict]:
+    """The pages of pages.yml."""
+    return yaml.safe_load(PAGES.read_text())
+
+
+@capture("graph")
+def chart(
+    data_frame: pd.DataFrame,
+    panel: dict,
+    application: str = "all",
+    grain: str = "month",
+    months: int = 12,
+    segment: str = NO_SEGMENT,
+) -> go.Figure:
+    """A panel's chart; see Painter.draw."""
+    return painter().draw(panel, application, grain, months, "" if segment == NO_SEGMENT else segment)
+
+
+@capture("figure")
+def cards(data_frame: pd.DataFrame, panel: dict, application: str = "all", grain: str = "month"):
+    """A panel's cards."""
+    return painter().cards(panel, application, grain)
+
+
+@capture("figure")
+def version(data_frame: pd.DataFrame):
+    """The banner at the head of each page. A new application among the marts has the pages built anew."""
+    marts = painter().marts
+    if (
+        marts.published()
+        and marts.applications() != built_applications()
+        and "gunicorn" in os.environ.get("SERVER_SOFTWARE", "")
+    ):
+        os.kill(os.getppid(), signal.SIGHUP)
+    return banner(marts)
+
+
+@capture("figure")
+def about(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all"):
+    """What the chosen metric is."""
+    marts = painter().marts
+    entry = marts.catalogue().get(metric)
+    return description(entry, marts.targets(application), painter().currency) if entry else banner(marts)
+
+
+@capture("graph")
+def history(
+    data_frame: pd.DataFrame,
+    metric: str = "mrr",
+    application: str = "all",
+    grain: str = "month",
+    months: int = 12,
+    segment: str = NO_SEGMENT,
+) -> go.Figure:
+    """The chosen metric over time."""
+    return painter().draw(
+        {"kind": "line", "metrics": [metric]}, application, grain, months, "" if segment == NO_SEGMENT else segment
+    )
+
+
+@capture("figure")
+def restatements(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all"):
+    """What was published of the chosen metric and changed later."""
+    frame = painter().marts.frame(
+        "select r.*, m.unit from metric_restatements as r join metrics as m using (metric_id) where r.metric_id = %(metric)s "
+        "and r.application = %(application)s order by new_version desc, period_start desc, segment, segment_value limit 500",
+        metric=metric, application=application,
+    )  # fmt: skip
+    rows = [
+        {"period": period(r["period_start"], r["grain"]), "grain": r["grain"], "segment": r["segment_value"] or "total",
+         "was": shown(r["old_value"], r["unit"]), "is": shown(r["new_value"], r["unit"]), "from version": r["old_version"],
+         "to version": r["new_version"], "why": r["reason"].replace("_", " ")}
+        for r in frame.to_dict("records")
+    ]  # fmt: skip
+    names = ["period", "grain", "segment", "was", "is", "from version", "to version", "why"]
+    return _table(rows, names, "Restatements", "Nothing of this metric was restated.")
+
+
+@capture("figure")
+def catalogue(data_frame: pd.DataFrame, application: str = "all"):
+    """Every metric with its newest value and what its targets say."""
+    marts = painter().marts
+    known, targets = marts.catalogue(), marts.targets(application)
+    frame = marts.frame(
+        "select distinct on (metric_id) metric_id, grain, period_start, value, null_reason from metric_values where application = %(application)s "
+        "and segment = '' and is_complete and grain in ('month', 'week', 'quarter', 'day') "
+        "and (metric_id, grain) in (select * from unnest(%(metrics)s::text[], %(grains)s::text[])) order by metric_id, period_start desc",
+        application=application, metrics=list(known), grains=[_shown_grain(entry["grains"]) for entry in known.values()],
+    )  # fmt: skip
+    newest = {r["metric_id"]: r for r in frame.to_dict("records")} if len(frame) else {}
+    rows = []
+    for metric, entry in known.items():
+        value = newest.get(metric)
+        own = targets[(targets["metric_id"] == metric)] if len(targets) else targets
+        worst: dict[str, str] = {}
+        for row in own.to_dict("records"):
+            worst[row["application"]] = min(worst.get(row["application"], "green"), row["zone"], key=WORST.index)
+        zones = (
+            ", ".join(f"{name}: {zone}" for name, zone in worst.items())
+            if application == "all"
+            else worst.get(application, "")
+        )
+        rows.append({
+            "metric": metric, "definition": entry["definition"], "domain": entry["domain"], "level": entry["level"],
+            "newest": shown(value["value"], entry["unit"], painter().currency) if value else "-",
+            "period": period(value["period_start"], value["grain"]) if value else "", "zone": zones,
+            "null because": (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
+        })  # fmt: skip
+    names = ["metric", "newest", "period", "zone", "definition", "domain", "level", "null because", "owner"]
+    return _table(rows, names, "All metrics", "There are no metrics yet.")
+
+
+@capture("figure")
+def judged(data_frame: pd.DataFrame, application: str = "all"):
+    """The targets with their values, zones and thresholds."""
+    rows = [
+        {"metric": r["metric_id"], "application": r["application"], "segment": r["segment_value"] or "", "value": shown(r["value"], r["unit"], painter().currency),
+         "target": f"{r['operator']} {shown(r['target'], r['unit'], painter().currency)}", "zone": r["zone"], "trend": r["trend"] or "",
+         "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "", "alert": r["alert_latency"] or "", "action": r["action"] or ""}
+        for r in painter().marts.targets(application).to_dict("records")
+    ]  # fmt: skip
+    names = ["metric", "application", "segment", "value", "target", "zone", "trend", "due", "alert", "action"]
+    return _table(rows, names, "Targets", "This application has no targets.")
+
+
+def _shown_grain(grains: list[str]) -> str:
+    return next(g for g in ("month", "week", "quarter", "day", "hour") if g in grains)
+
+
+def _table(rows: list[dict], names: list[str], caption: str, empty: str) -> html.Div:
+    """A table that can be scrolled by keyboard; the first column heads its row."""
+    if not rows:
+        return html.Div(empty, className="northstar-empty")
+    body = [
+        html.Tr(
+            [
+                html.Th(row[names[0]], scope="row"),
+                *(
+                    html.Td(row[name], className=f"northstar-is-{row[name]}" if name == "zone" else None)
+                    for name in names[1:]
+                ),
+            ]
+        )
+        for row in rows
+    ]
+    head = html.Thead(html.Tr([html.Th(name.capitalize(), scope="col") for name in names]))
+    return html.Div(
+        html.Table([head, html.Tbody(body)], className="northstar-table"),
+        className="northstar-scroll",
+        tabIndex="0",
+        role="region",
+        **{"aria-label": caption},
+    )
+
+
+def _page(page: dict) -> vm.Page:
+    """A page of pages.yml with its banner, panels and controls."""
+    components, drawn, headed = (
+        [vm.Figure(id=f"{_slug(page['title'])}-version", figure=version(data_frame=NO_FRAME))],
+        [],
+        [],
+    )
+    for number, panel in enumerate(page["panels"]):
+        name = f"{_slug(page['title'])}-{number}"
+        if panel["kind"] == "cards":
+            components.append(
+                vm.Container(
+                    title=panel["title"],
+                    components=[vm.Figure(id=name, figure=cards(data_frame=NO_FRAME, panel=panel))],
+                )
+            )
+            headed.append(name)
+        elif panel["kind"] == "targets":
+            components.append(
+                vm.Container(title=panel["title"], components=[vm.Figure(id=name, figure=judged(data_frame=NO_FRAME))])
+            )
+            headed.append(name)
+        else:
+            graph = vm.Graph(
+                id=name,
+                title="" if panel.get("width") == 12 else panel["title"],
+                figure=chart(data_frame=NO_FRAME, panel=panel),
+            )
+            # a container takes the whole width
+            components.append(
+                vm.Container(title=panel["title"], components=[graph]) if panel.get("width") == 12 else graph
+            )
+            drawn.append(name)
+    segments = sorted({s for panel in page["panels"] if panel["kind"] == "line" and "segment" not in panel and len(panel["metrics"]) == 1
+                       for s in painter().marts.catalogue().get(panel["metrics"][0], {}).get("segments", [])})  # fmt: skip
+    lines = [
+        f"{_slug(page['title'])}-{n}"
+        for n, panel in enumerate(page["panels"])
+        if panel["kind"] == "line" and "segment" not in panel
+    ]
+    grained = [*drawn, *(n for n in headed if page["panels"][int(n.rsplit("-", 1)[1])]["kind"] == "cards")]
+    return vm.Page(
+        id=_slug(page["title"]), title=page["title"], path="/" if page["title"] == ROOT else f"/{_slug(page['title'])}", components=components,
+        layout=vm.Flex(direction="row", wrap=True, gap="16px"),
+        controls=_controls(page["title"], [*drawn, *headed], grained, drawn, lines if segments else [], segments),
+    )  # fmt: skip
+
+
+def _controls(
+    page: str, applications: list[str], grains: list[str], months: list[str], segmented: list[str], segments: list[str]
+) -> list:
+    """The controls of a page: each one sets an argument of the panels named."""
+    slug = _slug(page)
+    found = [
+        vm.Parameter(id=f"{slug}-application", targets=[f"{n}.application" for n in applications], show_in_url=True,
+                     selector=vm.Dropdown(title="Application", options=built_applications(), value="all", multi=False)),
+        vm.Parameter(id=f"{slug}-period", targets=[f"{n}.months" for n in months], show_in_url=True, selector=vm.Dropdown(
+            title="Period", options=[{"label": name, "value": count} for name, count in PERIODS.items()], value=12, multi=False)),
+        vm.Parameter(id=f"{slug}-grain", targets=[f"{n}.grain" for n in grains], show_in_url=True,
+                     selector=vm.Dropdown(title="Grain", options=list(GRAINS), value="month", multi=False)),
+    ]  # fmt: skip
+    if segmented:
+        found.append(vm.Parameter(id=f"{slug}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=vm.Dropdown(
+            title="Segment", options=[NO_SEGMENT, *segments], value=NO_SEGMENT, multi=False)))  # fmt: skip
+    return found
+
+
+def _metrics_page() -> vm.Page:
+    """Every metric: its definition, history, targets, restatements."""
+    known = painter().marts.catalogue()
+    segments = sorted({s for entry in known.values() for s in entry["segments"]})
+    metrics = [{"label": title_of(m), "value": m} for m in sorted(known)] or [{"label": "MRR", "value": "mrr"}]
+    chosen = ("metrics-about", "metrics-history", "metrics-restatements")
+    return vm.Page(
+        id="metrics", title="Metrics", path="/metrics", layout=vm.Flex(direction="row", wrap=True, gap="16px"),
+        components=[
+            vm.Figure(id="metrics-version", figure=version(data_frame=NO_FRAME)),
+            vm.Container(title="The metric", components=[vm.Figure(id="metrics-about", figure=about(data_frame=NO_FRAME))]),
+            vm.Container(title="History", components=[vm.Graph(id="metrics-history", figure=history(data_frame=NO_FRAME))]),
+            vm.Container(title="Restatements", components=[vm.Figure(id="metrics-restatements", figure=restatements(data_frame=NO_FRAME))]),
+            vm.Container(title="All metrics", components=[vm.Figure(id="metrics-catalogue", figure=catalogue(data_frame=NO_FRAME))]),
+        ],
+        controls=[
+            vm.Parameter(id="metrics-metric", targets=[f"{n}.metric" for n in chosen], show_in_url=True,
+                         selector=vm.Dropdown(title="Metric", options=metrics, value="mrr", multi=False)),
+            *_controls("Metrics", [*chosen, "metrics-catalogue"], ["metrics-history"], ["metrics-history"], ["metrics-history"], segments),
+        ],
+    )  # fmt: skip
+
+
+@cache
+def built_applications() -> list[str]:
+    """The applications that the pages were built with."""
+    return painter().marts.applications()
+
+
+def _slug(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def build() -> Vizro:
+    """The application. Raises NorthstarError when the warehouse cannot be reached."""
+    groups: dict[str, list[str]] = {}
+    pages = [_page(page) for page in read_pages()]
+    for page in read_pages():
+        groups.setdefault(page["group"], []).append(_slug(page["title"]))
+    groups["Metrics"] = ["metrics"]
+    dashboard = vm.Dashboard(
+        title="Northstar", pages=[*pages, _metrics_page()], theme="vizro_light", navigation=vm.Navigation(pages=groups)
+    )
+    return Vizro(assets_folder=str(ASSETS)).build(dashboard)
+
+
+def __getattr__(name: str):
+    # gunicorn asks for `server`; nobody else builds the pages by importing this module
+    if name == "server":
+        settings, server = load_settings(), build().dash.server
+        serve.add_health(server, settings)
+        serve.guard(server, settings)
+        # Dash knows its own files once it has made the page that names them: each worker must have done so before it serves one
+        server.test_client().get("/", headers=serve.credentials(settings))
+        return server
+    raise AttributeError(name)

@@ -1,0 +1,193 @@
+"""What the pages read: the published marts as `bi_reader`, kept in memory until the next version is published."""
+
+import re
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import psycopg
+
+from northstar import db
+from northstar.settings import Settings
+
+GRAINS = ("hour", "day", "week", "month", "quarter")
+# a new version is looked for this often
+VERSION_SECONDS = 2.0
+KEPT = 2_000
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+LATE = timedelta(hours=2, minutes=30)
+
+
+@dataclass(frozen=True)
+class Published:
+    """The version that is shown, and what a reader should know of it."""
+
+    version: int
+    as_of: datetime
+    published_at: datetime
+    warnings: tuple[str, ...]
+
+    def lateness(self, now: datetime) -> str | None:
+        """What to say where the data is older than the hourly run leaves it."""
+        age = now - self.as_of
+        if age <= LATE:
+            return None
+        hours = age.total_seconds() / 3600
+        return f"{hours / 24:,.0f} days" if hours >= 48 else f"{hours:,.0f} hours"
+
+
+class Marts:
+    """Reads the marts. Thread-safe: a connection for each thread, one memory for all."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._local, self._lock = threading.local(), threading.Lock()
+        self._frames: OrderedDict[tuple, pd.DataFrame] = OrderedDict()
+        self._published: Published | None = None
+        self._looked_at = 0.0
+
+    def published(self) -> Published | None:
+        """The newest published version, or None before the first."""
+        if time.monotonic() - self._looked_at > VERSION_SECONDS:
+            rows = self._rows("select to_regclass('marts.publications') is not null as is_there", {})
+            found = self._rows(
+                "select p.published_version, p.as_of, p.published_at, coalesce((select array_agg(c.key order by c.key) "
+                "from jsonb_each(t.checks) as c where not (c.value ->> 'success')::boolean), '{}') as failed "
+                "from publications as p left join certificates as t using (published_version) "
+                "order by p.published_version desc limit 1", {},
+            ) if rows[0]["is_there"] else []  # fmt: skip
+            newest = (
+                Published(r["published_version"], r["as_of"], r["published_at"], tuple(r["failed"])) if (r := next(iter(found), None)) else None
+            )  # fmt: skip
+            with self._lock:
+                if newest != self._published:
+                    self._frames.clear()
+                self._published, self._looked_at = newest, time.monotonic()
+        return self._published
+
+    def frame(self, text: str, **parameters) -> pd.DataFrame:
+        """The rows of one statement on the newest version."""
+        version = self.published()
+        key = (version and version.version, text, repr(sorted(parameters.items())))
+        with self._lock:
+            if key in self._frames:
+                self._frames.move_to_end(key)
+                return self._frames[key]
+        rows = self._rows(text, parameters) if version else []
+        frame = pd.DataFrame(rows)
+        with self._lock:
+            self._frames[key] = frame
+            while len(self._frames) > KEPT:
+                self._frames.popitem(last=False)
+        return frame
+
+    def catalogue(self) -> dict[str, dict]:
+        """The metrics by id: the rows of `metrics`, grains and segments as lists."""
+        found = {}
+        for row in self.frame("select * from metrics order by level, metric_id").to_dict("records"):
+            found[row["metric_id"]] = {
+                **row,
+                "grains": [g for g in GRAINS if g in re.split("[,;]", row["grains"])],
+                "segments": re.split("[,;]", row["segments"]) if isinstance(row["segments"], str) else [],
+            }
+        return found
+
+    def applications(self) -> list[str]:
+        """The applications that have values, 'all' first."""
+        frame = self.frame(
+            "select distinct application from metric_status union select distinct application from dim_accounts"
+        )
+        return ["all", *sorted(set(frame["application"]) - {"all"})] if len(frame) else ["all"]
+
+    def as_of(self) -> datetime:
+        """The logical time of the version that is shown; the beginning of time before the first."""
+        published = self.published()
+        return published.as_of if published else BEGINNING
+
+    def since(self, months: int) -> datetime:
+        """The moment that many months before the version's own; the beginning of time for 0."""
+        if not months or self.as_of() == BEGINNING:
+            return BEGINNING
+        return (pd.Timestamp(self.as_of()) - pd.DateOffset(months=months)).to_pydatetime()
+
+    def series(self, metrics: list[str], application: str, grain: str, months: int, segment: str = "") -> pd.DataFrame:
+        """Values over time: metric_id, grain, period_start, segment_value, numerator, denominator, value, is_complete, null_reason.
+
+        Each metric in `grain`, or in the next one that it has; by the values of `segment` where it has that, else in total.
+        """
+        known, asked = self.catalogue(), []
+        for metric in metrics:
+            if metric in known:
+                asked.append(
+                    (
+                        metric,
+                        nearest(grain, known[metric]["grains"]),
+                        segment if segment in known[metric]["segments"] else "",
+                    )
+                )
+        return self.frame(
+            "select v.metric_id, v.grain, v.period_start, v.segment_value, v.numerator, v.denominator, v.value, v.is_complete, v.null_reason "
+            "from unnest(%(metrics)s::text[], %(grains)s::text[], %(segments)s::text[]) with ordinality as a (metric_id, grain, segment, place) "
+            "join metric_values as v on v.metric_id = a.metric_id and v.grain = a.grain and v.segment = a.segment "
+            "where v.application = %(application)s and v.period_start >= %(since)s "
+            "order by a.place, v.segment_value, v.period_start",
+            metrics=[a[0] for a in asked], grains=[a[1] for a in asked], segments=[a[2] for a in asked], application=application,
+            since=self.since(months),
+        )  # fmt: skip
+
+    def newest(self, metrics: list[str], application: str, grain: str) -> pd.DataFrame:
+        """The two newest complete values of each metric: metric_id, grain, place (1 newest), period_start, value, null_reason."""
+        known = self.catalogue()
+        asked = [(metric, nearest(grain, known[metric]["grains"])) for metric in metrics if metric in known]
+        return self.frame(
+            "select a.metric_id, a.grain, row_number() over (partition by a.metric_id order by v.period_start desc) as place, "
+            "v.period_start, v.value, v.null_reason "
+            "from unnest(%(metrics)s::text[], %(grains)s::text[]) as a (metric_id, grain) cross join lateral ("
+            "select period_start, value, null_reason from metric_values where metric_id = a.metric_id and grain = a.grain "
+            "and application = %(application)s and segment = '' and is_complete order by period_start desc limit 2) as v",
+            metrics=[a[0] for a in asked], grains=[a[1] for a in asked], application=application,
+        )  # fmt: skip
+
+    def by_segment(self, metric: str, application: str, grain: str, segment: str) -> pd.DataFrame:
+        """The values of the newest complete period by the values of a segment, largest first."""
+        known = self.catalogue()
+        if metric not in known or segment not in known[metric]["segments"]:
+            return pd.DataFrame()
+        return self.frame(
+            "select segment_value, period_start, value from metric_values where metric_id = %(metric)s and grain = %(grain)s "
+            "and application = %(application)s and segment = %(segment)s and value is not null and period_start = ("
+            "select max(period_start) from metric_values where metric_id = %(metric)s and grain = %(grain)s "
+            "and application = %(application)s and segment = '' and is_complete) order by value desc, segment_value",
+            metric=metric, grain=nearest(grain, known[metric]["grains"]), application=application, segment=segment,
+        )  # fmt: skip
+
+    def targets(self, application: str) -> pd.DataFrame:
+        """The judged targets of an application, or of all."""
+        return self.frame(
+            "select s.*, m.unit, m.direction, m.definition from metric_status as s join metrics as m using (metric_id) "
+            "where %(application)s = 'all' or s.application = %(application)s order by s.metric_id, s.application, s.target_id",
+            application=application,
+        )
+
+    def _rows(self, text: str, parameters: dict) -> list[dict]:
+        for attempt in (1, 2):
+            connection = getattr(self._local, "connection", None)
+            try:
+                if connection is None or connection.closed:
+                    connection = self._local.connection = db.connect(self.settings, "bi_reader", autocommit=True)
+                return connection.execute(text, parameters or None).fetchall()
+            except psycopg.OperationalError:
+                # the server was restarted since
+                self._local.connection = None
+                if attempt == 2:
+                    raise
+        return []
+
+
+def nearest(grain: str, grains: list[str]) -> str:
+    """The grain itself, the next coarser one there is, else the coarsest there is."""
+    place = GRAINS.index(grain)
+    return next((g for g in GRAINS[place:] if g in grains), grains[-1])

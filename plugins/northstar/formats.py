@@ -1,0 +1,29 @@
+"""Numbers as their unit says, for people: on the pages, in reports, alerts and on the command line."""
+
+SUFFIXES = {"percent": " %", "ms": " ms", "seconds": " s", "minutes": " min", "hours": " h", "months": " months"}
+DIGITS = {"money": 2, "percent": 1, "count": 0, "ms": 0, "seconds": 0, "minutes": 1, "hours": 1, "months": 1}
+
+
+def shown(value, unit: str, currency: str = "") -> str:
+    """A value with its unit; '-' for none. currency: the code that money is followed by."""
+    if value is None or value != value:
+        return "-"
+    suffix = f" {currency}" if unit == "money" and currency else SUFFIXES.get(unit, "")
+    return f"{value:,.{DIGITS.get(unit, 2)}f}{suffix}"
+
+
+def change(value, before, unit: str) -> float | None:
+    """The change from `before`: in percent of it, or in points where the unit is percent; None where there is none."""
+    if value is None or before is None:
+        return None
+    if unit == "percent":
+        return float(value - before)
+    return float((value - before) / abs(before) * 100) if before else None
+
+
+def shown_change(value, before, unit: str) -> str:
+    """The change as words: '+4.2 %', '-0.3 points'; '' where there is none."""
+    told = change(value, before, unit)
+    if told is None:
+        return ""
+    return f"{told:+,.1f} {'points' if unit == 'percent' else '%'}"
