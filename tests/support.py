@@ -1,6 +1,8 @@
 """What several tests need: source files from rows, runs of the job, the published marts as data."""
 
 import json
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -48,6 +50,12 @@ def serving(respond):
         yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
+
+
+def northstar(settings: Settings, *arguments: str) -> subprocess.CompletedProcess:
+    """What the command line answers, on a home."""
+    command = [sys.executable, "-m", "northstar.cli", *arguments, "--home", str(settings.home)]
+    return subprocess.run(command, capture_output=True, text=True)
 
 
 def utc(text: str) -> datetime:

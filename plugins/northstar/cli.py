@@ -57,6 +57,24 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--as-of", help="logical time, exclusive, such as 2025-04-01T00:00:00Z (default: this hour)")
     sub.add_argument("--mode", choices=("nightly", "hourly"), default="nightly")
     command("dashboard", _dashboard, "serve the pages in the foreground (`make run` starts them as well)")
+    sub = command(
+        "report", _report, "make a report of what is published, keep it, and say it; --send sends it on its route"
+    )
+    sub.add_argument(
+        "report", help="daily, weekly, monthly or quarterly; list: the kept ones; or the number of a kept one"
+    )
+    sub.add_argument(
+        "--as-of", help="the report of the last period that was over then (default: that of the newest version)"
+    )
+    sub.add_argument("--application", default="all", help="of one application (default: all)")
+    sub.add_argument("--html", metavar="FILE", help="write the report as a page that holds everything")
+    sub.add_argument("--send", action="store_true", help="send it as the home's notify.yml says")
+    sub = command("alerts", _alerts, "what is wrong now: list, ack, mute, evaluate")
+    sub.add_argument("what", choices=("list", "ack", "mute", "evaluate"))
+    sub.add_argument("id", nargs="?", help="of the alert, as list names it")
+    sub.add_argument("--all", action="store_true", help="list: the closed ones too")
+    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="ack: who is at it (default: you)")
+    sub.add_argument("--hours", type=float, default=8, help="mute: for how long (default: 8)")
     sub = command("airflow", _airflow, "Airflow's own command line in this home's environment")
     sub.add_argument("words", nargs=argparse.REMAINDER, help="such as: backfill create --dag-id nightly_rebuild ...")
     sub = command("mf", _mf, "MetricFlow's own command line on the published marts, as bi_reader")
@@ -162,6 +180,57 @@ def _dashboard(arguments) -> None:
     print(f"the pages: {serve.url(settings)}   (Ctrl-C ends them)", flush=True)
     command = serve.command(settings)
     os.execve(command[0], command, serve.environment(settings))
+
+
+def _report(arguments) -> None:
+    from northstar.reports import kept
+    from northstar.reports.send import make_and_keep, send
+    from northstar.reports.store import body
+
+    settings = load_settings(arguments.home)
+    if arguments.report == "list":
+        from northstar.reading import table
+
+        rows = kept(settings)
+        print(table(rows) if rows else "no report was made yet")
+        return
+    if arguments.report.isdigit():
+        html, text = body(settings, int(arguments.report))
+    else:
+        report_id, report = make_and_keep(
+            settings, arguments.report, parse_time(arguments.as_of) if arguments.as_of else None, arguments.application
+        )
+        html, text = report.standalone(), report.text
+    if arguments.html:
+        Path(arguments.html).write_text(html)
+        progress(f"written to {arguments.html}")
+    else:
+        print(text)
+    if arguments.send and not arguments.report.isdigit():
+        told = send(settings, report_id, report)
+        progress(
+            f"sent: {', '.join(told)}"
+            if told
+            else f"notify.yml names no route for the report {report.name}: it was kept only"
+        )
+
+
+def _alerts(arguments) -> None:
+    from northstar.alerts import acknowledge, evaluate, listed, mute
+    from northstar.reading import table
+
+    settings = load_settings(arguments.home)
+    if arguments.what in ("ack", "mute") and not arguments.id:
+        raise NorthstarError(f"say which: northstar alerts {arguments.what} ID; `northstar alerts list` names them")
+    if arguments.what == "list":
+        rows = listed(settings, arguments.all)
+        print(table(rows) if rows else "nothing is wrong")
+    elif arguments.what == "ack":
+        acknowledge(settings, arguments.id, arguments.by)
+    elif arguments.what == "mute":
+        mute(settings, arguments.id, arguments.hours)
+    else:
+        evaluate(settings, progress=progress)
 
 
 def _airflow(arguments) -> int:

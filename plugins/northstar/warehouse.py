@@ -90,6 +90,20 @@ create table if not exists audit.source_runs (
     message text, rows_read bigint not null, rows_landed bigint not null, rows_quarantined bigint not null,
     seconds numeric not null, finished_at timestamptz not null default clock_timestamp(), primary key (run_id, source)
 );
+create table if not exists audit.notices (
+    key text primary key, rule text not null, source text not null, metric_id text not null, application text not null, segment text not null,
+    segment_value text not null, severity text not null, action text not null, value numeric, threshold numeric, says text not null,
+    page text not null, since timestamptz not null, opened_at timestamptz not null, last_seen_at timestamptz not null,
+    quiet interval not null, closed_at timestamptz, told_at timestamptz, reminded_at timestamptz, told_closed_at timestamptz,
+    acknowledged_at timestamptz, acknowledged_by text, muted_until timestamptz
+);
+create table if not exists audit.alert_evaluations (evaluated_at timestamptz not null, findings int not null);
+create table if not exists audit.reports (
+    report_id bigint generated always as identity primary key, report text not null, application text not null,
+    period_start timestamptz not null, as_of timestamptz not null, published_version bigint not null, subject text not null,
+    html text not null, text text not null, made_at timestamptz not null default clock_timestamp(), sent_at timestamptz,
+    sent_to text[] not null default '{}', unique (report, application, period_start, published_version)
+);
 create table if not exists quarantine.rows (
     quarantine_id bigint generated always as identity primary key, source text not null, entity text not null, path text,
     line bigint, reasons text[] not null, row jsonb, batch_id bigint,

@@ -99,7 +99,7 @@ def test_each_source_is_a_task_and_only_those_that_are_due(home):
     ("text", "message"),
     [
         ("sources: [a]", "it has to hold `sources:`"),
-        ("sources: {a: {system: sap}}", "source a: unknown system 'sap'; known are files, sql, stripe, umami, zendesk"),
+        ("sources: {a: {system: sap}}", "source a: unknown system 'sap'; known are files, github, packages"),
         ("sources: {a: {system: zendesk, sleep: 1}}", "source a: unknown key 'sleep'"),
         ("sources: {a: {system: zendesk, schedule: weekly}}", "source a: schedule is hourly or nightly"),
         ("sources: {a: {system: zendesk, entities: [charges]}}", "zendesk gives no entity 'charges'"),

@@ -8,12 +8,13 @@ from northstar.orchestration.services import SERVICES
 from northstar.settings import ROOT
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
+SERVED = (*SERVICES, "pages")
 STACK = yaml.safe_load(COMPOSE)
 
 
 def test_it_runs_postgres_and_every_service_of_airflow():
-    assert set(STACK["services"]) == {"warehouse", "init", *SERVICES}
-    for name in SERVICES:
+    assert set(STACK["services"]) == {"warehouse", "init", *SERVED}
+    for name in SERVED:
         assert STACK["services"][name]["command"] == [name]
 
 
@@ -25,7 +26,7 @@ def test_every_secret_comes_from_the_environment_and_is_documented():
 
 
 def test_services_run_unprivileged_on_a_read_only_file_system_with_health_checks():
-    for name in SERVICES:
+    for name in SERVED:
         service = STACK["services"][name]
         assert service["read_only"] and service["cap_drop"] == ["ALL"] and "healthcheck" in service
     assert re.search(r"^USER northstar$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)

@@ -3,6 +3,7 @@
 Every panel is drawn from the marts when it is looked at, as `bi_reader`; what was read is kept until the next version is published.
 """
 
+import logging
 import os
 import signal
 from functools import cache
@@ -19,7 +20,7 @@ from vizro.models.types import capture
 
 from northstar.dashboards import serve
 from northstar.dashboards.data import GRAINS, Marts
-from northstar.dashboards.figures import WORST, Painter, banner, description, period, title_of
+from northstar.dashboards.figures import WORST, Painter, banner, description, nothing, period, title_of
 from northstar.formats import shown
 from northstar.settings import load_settings
 
@@ -27,6 +28,8 @@ PAGES = Path(__file__).with_name("pages.yml")
 ASSETS = Path(__file__).with_name("assets")
 PERIODS = {"3 months": 3, "6 months": 6, "12 months": 12, "24 months": 24, "36 months": 36, "everything": 0}
 NO_SEGMENT = "in total"
+BROKEN = "this panel could not be drawn; the log of the pages says why"
+LOG = logging.getLogger(__name__)
 ROOT = "Executive"
 # Vizro wants a frame for each figure, and asks for one by name when it draws; ours come from the marts
 NO_FRAME = "none"
@@ -55,13 +58,17 @@ def chart(
     segment: str = NO_SEGMENT,
 ) -> go.Figure:
     """A panel's chart; see Painter.draw."""
-    return painter().draw(panel, application, grain, months, "" if segment == NO_SEGMENT else segment)
+    return _drawn(panel, application, grain, months, segment)
 
 
 @capture("figure")
 def cards(data_frame: pd.DataFrame, panel: dict, application: str = "all", grain: str = "month"):
     """A panel's cards."""
-    return painter().cards(panel, application, grain)
+    try:
+        return painter().cards(panel, application, grain)
+    except Exception:
+        LOG.exception("the cards %s", panel["title"])
+        return html.Div(BROKEN, role="alert")
 
 
 @capture("figure")
@@ -95,9 +102,7 @@ def history(
     segment: str = NO_SEGMENT,
 ) -> go.Figure:
     """The chosen metric over time."""
-    return painter().draw(
-        {"kind": "line", "metrics": [metric]}, application, grain, months, "" if segment == NO_SEGMENT else segment
-    )
+    return _drawn({"kind": "line", "metrics": [metric], "title": metric}, application, grain, months, segment)
 
 
 @capture("figure")
@@ -167,6 +172,15 @@ def judged(data_frame: pd.DataFrame, application: str = "all"):
 
 def _shown_grain(grains: list[str]) -> str:
     return next(g for g in ("month", "week", "quarter", "day", "hour") if g in grains)
+
+
+def _drawn(panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    """The panel's figure; one that cannot be drawn says so, and leaves the page's others alone."""
+    try:
+        return painter().draw(panel, application, grain, months, "" if segment == NO_SEGMENT else segment)
+    except Exception:
+        LOG.exception("the panel %s", panel["title"])
+        return nothing(BROKEN)
 
 
 def _table(rows: list[dict], names: list[str], caption: str, empty: str) -> html.Div:

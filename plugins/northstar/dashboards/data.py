@@ -77,7 +77,8 @@ class Marts:
                 self._frames.move_to_end(key)
                 return self._frames[key]
         rows = self._rows(text, parameters) if version else []
-        frame = pd.DataFrame(rows)
+        # as they came: numbers stay exact, and none is None
+        frame = pd.DataFrame(rows, dtype=object)
         with self._lock:
             self._frames[key] = frame
             while len(self._frames) > KEPT:

@@ -136,11 +136,12 @@ class Painter:
             frame = _share(frame, metrics[0], panel["share_of"])
         frame = frame[frame["value"].notna()] if len(frame) else frame
         if not len(frame):
-            return _nothing(f"no values for {application} in this period")
+            return nothing(f"no values for {application} in this period")
         unit = "percent" if "share_of" in panel else known[metrics[0]]["unit"]
         figure, told = go.Figure(), []
         for colour, (name, points) in zip(COLOURS, self._lines(frame, metrics), strict=False):
-            complete, open_ = points[points["is_complete"]], points[~points["is_complete"]]
+            is_over = points["is_complete"].astype(bool)
+            complete, open_ = points[is_over], points[~is_over]
             mode = "lines+markers" if len(complete) < 40 else "lines"
             figure.add_scatter(
                 x=complete["period_start"], y=complete["value"].astype(float), name=name, mode=mode, hovertemplate=self._hover(unit), legendgroup=name,
@@ -201,7 +202,7 @@ class Painter:
         metric = panel["metrics"][0]
         frame = self.marts.by_segment(metric, application, grain, panel["segment"])
         if not len(frame):
-            return _nothing(f"no values for {application}")
+            return nothing(f"no values for {application}")
         unit = self.marts.catalogue()[metric]["unit"]
         if "headroom" in panel:
             frame = frame.assign(value=panel["headroom"] - frame["value"]).sort_values("value")
@@ -224,7 +225,7 @@ class Painter:
         """MRR from the beginning of the newest complete period to its end."""
         ends = self.marts.newest(["mrr"], application, nearest(grain, ["month", "quarter"]))
         if len(ends) < 1:
-            return _nothing(f"no MRR for {application}")
+            return nothing(f"no MRR for {application}")
         ends = ends.sort_values("place").to_dict("records")
         start, kind = ends[0]["period_start"], ends[0]["grain"]
         moved = self.marts.frame(
@@ -261,7 +262,7 @@ class Painter:
             kind=panel["cohort_kind"], application=application, since=self.marts.since(months),
         )  # fmt: skip
         if not len(frame):
-            return _nothing(f"no cohorts of {application}")
+            return nothing(f"no cohorts of {application}")
         table = frame.assign(retention_percent=frame["retention_percent"].astype(float)).pivot(
             index="cohort_month", columns="months_since", values="retention_percent"
         )
@@ -296,7 +297,7 @@ class Painter:
             funnel=panel["funnel"], grain=grain, application=application,
         )  # fmt: skip
         if not len(frame) or not frame["visitors"].max():
-            return _nothing(f"nobody of {application} in this funnel")
+            return nothing(f"nobody of {application} in this funnel")
         texts = []
         for row in frame.to_dict("records"):
             parts = [f"{row['visitors']:,}"]
@@ -328,7 +329,7 @@ class Painter:
             application=application, as_of=self.marts.as_of(),
         )  # fmt: skip
         if not len(frame):
-            return _nothing(f"no journeys of {application}")
+            return nothing(f"no journeys of {application}")
         frame = frame.head(FLOWS)
         # left and right are different nodes: a session may come back to where it was
         left, right = list(dict.fromkeys(frame["from_event"])), list(dict.fromkeys(frame["to_event"]))
@@ -350,7 +351,7 @@ class Painter:
             application=application,
         )
         if not len(frame):
-            return _nothing(f"no experiments of {application}")
+            return nothing(f"no experiments of {application}")
         figure, told = go.Figure(), []
         for row in frame.to_dict("records"):
             name = f"{row['experiment']}: {row['variant']}"
@@ -379,7 +380,7 @@ class Painter:
             "and month >= %(since)s::date group by 1 order by accounts desc, 1", application=application, since=self.marts.since(months),
         )  # fmt: skip
         if not len(frame):
-            return _nothing(f"nobody left {application} in this period")
+            return nothing(f"nobody left {application} in this period")
         texts = [
             f"{a:,} · {shown(m, 'money', self.currency)} MRR"
             for a, m in zip(frame["accounts"], frame["mrr"], strict=True)
@@ -403,7 +404,7 @@ class Painter:
             else targets
         )
         if not len(own):
-            return _nothing(f"no objectives of {application}")
+            return nothing(f"no objectives of {application}")
         sums = self.marts.frame(
             "select metric_id, application, sum(numerator) as numerator, sum(denominator) as denominator from metric_values "
             "where metric_id = any(%(metrics)s) and grain = 'day' and segment = '' and is_complete and period_start >= %(since)s group by 1, 2",
@@ -426,7 +427,7 @@ class Painter:
             left.append(max(share, -100))
             texts.append(f"{share:,.0f} % left, objective {objective:g} %")
         if not names:
-            return _nothing("nothing was measured in the last 30 days")
+            return nothing("nothing was measured in the last 30 days")
         colours = [BAD if share < 0 else SCARCE if share < 25 else GOOD for share in left]
         figure = go.Figure(go.Bar(
             x=left, y=[f"{n}: {t.partition(' left')[0]}" for n, t in zip(names, texts, strict=True)], orientation="h", text=texts, textposition="none", marker={"color": colours}, hovertemplate="%{text}<extra></extra>"
@@ -497,7 +498,7 @@ def _corner(figure: go.Figure, text: str) -> None:
     figure.add_annotation(text=text, showarrow=False, font={"size": 11}, **place)
 
 
-def _nothing(why: str) -> go.Figure:
+def nothing(why: str) -> go.Figure:
     figure = go.Figure()
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)

@@ -54,6 +54,8 @@ def land_source(name: str, **context) -> None:
 def settle_sources(**context) -> None:
     """Go on when every required source landed; one that is down and not required is published without, marked late."""
     job.settle_extract(load_settings(), _run_id(context))
+    # what just landed may be what somebody has to be woken for
+    _evaluate_quietly()
 
 
 def build_models(**context) -> None:
@@ -86,5 +88,45 @@ def close_run(**context) -> None:
     job.demand_published(load_settings(), run_id)
 
 
+def evaluate_alerts(**context) -> None:
+    """Find what is wrong and tell those whom it concerns."""
+    from northstar.alerts import evaluate
+
+    evaluate(load_settings(), progress=_say)
+
+
+def _evaluate_quietly() -> None:
+    """An evaluation beside a run: a mail server that is down is the alert DAG's trouble, not the run's."""
+    from northstar.errors import NorthstarError
+
+    try:
+        evaluate_alerts()
+    except NorthstarError as exc:
+        _say(f"alerts: {exc}")
+
+
 def _say(text: str) -> None:
     print(text, flush=True)
+
+
+def list_reports(**context) -> list[dict]:
+    """The arguments of `send_report` for each report that is due, or that conf names."""
+    from northstar.reports.send import due
+
+    conf = context["dag_run"].conf or {}
+    at = (
+        parse_time(conf["as_of"])
+        if conf.get("as_of")
+        else (context["dag_run"].run_after or datetime.now(UTC)).astimezone(UTC)
+    )
+    return [{"name": name, "as_of": at.isoformat()} for name in conf.get("reports") or due(at)]
+
+
+def send_report(name: str, as_of: str, **context) -> str:
+    """Make, keep and send one report; says where it went."""
+    from northstar.reports.send import make_and_keep, send
+
+    settings = load_settings()
+    report_id, report = make_and_keep(settings, name, parse_time(as_of))
+    told = send(settings, report_id, report)
+    return f"{report.subject}: {', '.join(told) or 'kept, no route is named for it'}"

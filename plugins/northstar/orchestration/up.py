@@ -145,7 +145,8 @@ def up(settings: Settings) -> None:
         follow(api, "nightly_rebuild", run_id)
     except NorthstarError as exc:
         raise NorthstarError(f"{_cause(settings) or exc}; see {api.base}/dags/nightly_rebuild") from exc
-    api.unpause("hourly_refresh")
+    for dag_id in ("hourly_refresh", "evaluate_alerts", "send_reports"):
+        api.unpause(dag_id)
     progress(f"the nightly run took {time.monotonic() - began:.0f} s")
     print_headline(settings)
     address = start_pages(settings)

@@ -1,0 +1,34 @@
+"""Evaluate alerts every five minutes: what landed, what was published, and the job itself."""
+
+from datetime import datetime, timedelta
+
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG
+from airflow.timetables.trigger import CronTriggerTimetable
+
+from northstar.orchestration import tasks
+
+DOC = """
+### Purpose
+Find what is wrong (targets off in `marts.alerts`, the rules of `alerts/rules.yml` on rows that have just landed, failed runs, late sources, quarantine)
+and tell those whom it concerns, on the routes of the home's `notify.yml`. The same is done right after each landing.
+### Kind
+Moment DAG: it looks at now. An alert is told once, reminded of, and told closed; `northstar alerts list|ack|mute`.
+### Rerun
+Any time: who was told is written down.
+### Expected failures
+An address that does not answer: the task is red, the others were told, the next evaluation tells the rest.
+"""
+
+with DAG(
+    dag_id="evaluate_alerts",
+    description="Find what is wrong, tell those whom it concerns",
+    schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
+    start_date=datetime(2024, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    doc_md=DOC,
+    tags=["owner:data-platform", "tier:1"],
+    default_args={"owner": "data-platform", "retries": 0, "execution_timeout": timedelta(minutes=4)},
+):
+    PythonOperator(task_id="evaluate_alerts", python_callable=tasks.evaluate_alerts)

@@ -1,0 +1,38 @@
+"""Send reports: each morning the daily one, on Mondays the weekly one, on the first of a month or quarter theirs."""
+
+from datetime import datetime, timedelta
+
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG
+from airflow.timetables.trigger import CronTriggerTimetable
+
+from northstar.orchestration import tasks
+
+DOC = """
+### Purpose
+Make the reports whose period ended yesterday from what is published, keep each in `audit.reports` with the version it was made from, and send
+it on the route that the home's `notify.yml` names for it (mail with a plain-text part, Slack). One without a route is kept only.
+### Kind
+Moment DAG, after the nightly run: as_of is the moment of the run; conf `{"as_of": "2026-04-01T00:00:00Z", "reports": ["monthly"]}` by hand.
+### Rerun
+Clear the task: the report of the same version replaces itself, and is sent again.
+### Expected failures
+A mail server or Slack that does not answer: the task is tried three times, the others are sent. Nothing was published yet.
+"""
+
+with DAG(
+    dag_id="send_reports",
+    description="Make, keep and send the reports that are due",
+    schedule=CronTriggerTimetable("30 6 * * *", timezone="UTC"),
+    start_date=datetime(2024, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    doc_md=DOC,
+    tags=["owner:data-platform", "tier:2"],
+    default_args={"owner": "data-platform", "retries": 0, "execution_timeout": timedelta(minutes=30)},
+):
+    due = PythonOperator(task_id="list_reports", python_callable=tasks.list_reports)
+    PythonOperator.partial(
+        task_id="send_report", python_callable=tasks.send_report, retries=3, retry_delay=timedelta(minutes=5),
+        map_index_template="{{ task.op_kwargs['name'] }}",
+    ).expand(op_kwargs=due.output)  # fmt: skip

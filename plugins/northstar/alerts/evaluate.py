@@ -1,0 +1,190 @@
+"""Find what is wrong, and tell those whom it concerns.
+
+Three sources: `signals` (rules.yml on rows that have landed, not audited yet), `targets` (marts.alerts, after each publication), and the job
+itself (failed runs, late sources, quarantine, late data). One evaluation at a time; an address that fails is told again by the next.
+"""
+
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import yaml
+
+from northstar import db
+from northstar.alerts.notices import Finding, note, note_told, to_tell
+from northstar.changes import explain_change
+from northstar.dashboards import serve
+from northstar.dashboards.data import Marts
+from northstar.dashboards.figures import title_of
+from northstar.errors import NorthstarError
+from northstar.formats import shown
+from northstar.notify import Channels, Message, deliver, read_channels
+from northstar.settings import Settings
+
+RULES = Path(__file__).with_name("rules.yml")
+LOCK = 0x6E735F616C657274  # "ns_alert"
+FIRST_LOOK = timedelta(hours=1)
+# rows commit a little after the moment that they carry
+OVERLAP = timedelta(minutes=2)
+SEVERITIES = {"critical": "critical", "warning": "warning"}
+PAGES = {"executive": "", "operations": "operations", "product": "product", "owner": "owner"}
+JOB = {"run_failed", "source_late", "quarantine_grows", "data_late"}
+
+
+@cache
+def rules() -> list[dict]:
+    """The rules of rules.yml."""
+    return yaml.safe_load(RULES.read_text())
+
+
+def evaluate(settings: Settings, now: datetime | None = None, progress=print) -> list[dict]:
+    """One evaluation: notices opened, gone on with and closed, and everybody told; returns what was told of.
+
+    Raises NorthstarError when somebody could not be told; the next evaluation tells them.
+    """
+    now, channels = now or datetime.now(UTC), read_channels(settings)
+    with db.connect(settings, "publisher") as connection:
+        if not connection.execute("select pg_try_advisory_xact_lock(%s) as got", [LOCK]).fetchone()["got"]:
+            progress("another evaluation is under way; it tells")
+            return []
+        last = connection.execute("select max(evaluated_at) as at from audit.alert_evaluations").fetchone()["at"]
+        findings, broken = _signals(settings, (last or now - FIRST_LOOK) - OVERLAP, now)
+        findings += _targets(settings)
+        sources = {"targets", *(rule["rule"] for rule in rules() if rule["rule"] not in broken)}
+        note(connection, findings, sources, now)
+        connection.execute(
+            "insert into audit.alert_evaluations (evaluated_at, findings) values (%s, %s)", [now, len(findings)]
+        )
+    with db.connect(settings, "publisher") as connection:
+        connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
+        told, failures = [], [f"the rule {rule} failed: {why}" for rule, why in broken.items()]
+        waiting = [
+            n for n in to_tell(connection, now, channels.remind_hours) if not channels.is_quiet(n["application"], now)
+        ]
+        for route, notices in _by_route(channels, waiting).items():
+            try:
+                where = deliver(settings, channels, route, _message(settings, channels, notices))
+            except NorthstarError as exc:
+                failures.append(str(exc))
+                continue
+            if where:
+                note_told(connection, notices, now)
+                told += notices
+                progress(f"{len(notices)} told: {', '.join(where)}")
+    if waiting and not told and not failures:
+        progress(f"{len(waiting)} alerts, and notify.yml names no route for them: `northstar alerts list`")
+    if failures:
+        raise NorthstarError("; ".join(failures))
+    return told
+
+
+def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[Finding], dict[str, str]]:
+    """What the rules find, and the rules that could not be asked with why; one that fails leaves the others alone."""
+    findings, broken = [], {}
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        connection.execute("set default_transaction_read_only = on")
+        connection.execute("set statement_timeout = '60s'")
+        if not connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"]:
+            return [], {}
+        for rule in rules():
+            try:
+                rows = connection.execute(rule["sql"], {"since": since, "now": now}).fetchall()
+            except Exception as exc:
+                broken[rule["rule"]] = str(exc).splitlines()[0]
+                continue
+            for row in rows:
+                findings.append(Finding(
+                    f"{rule['rule']}|{row['application']}|{row['segment_value'] if rule['rule'] != 'run_failed' else row['segment']}", rule["rule"], rule["metric"],
+                    row["application"], row["segment"], row["segment_value"], rule["severity"], rule["action"], row["value"], row["threshold"],
+                    row["since"], rule["says"], rule["page"], rule["rule"], timedelta(minutes=rule["quiet"]),
+                ))  # fmt: skip
+    return findings, broken
+
+
+def _targets(settings: Settings) -> list[Finding]:
+    """The alerts that the published marts hold open."""
+    marts = Marts(settings)
+    frame = marts.frame(
+        "select a.*, m.dashboards from alerts as a join metrics as m using (metric_id) where a.closed_at is null and a.opened_at <= %(as_of)s",
+        as_of=marts.as_of(),
+    )
+    return [
+        Finding(f"target|{r['alert_id']}", "target", r["metric_id"], r["application"], r["segment"], r["segment_value"], r["severity"], r["action"], r["value"],
+                r["threshold"], r["opened_at"], "off its target", PAGES.get((r["dashboards"] or "").replace(",", ";").split(";")[0], "metrics"), "targets")
+        for r in frame.to_dict("records")
+    ]  # fmt: skip
+
+
+def _by_route(channels: Channels, notices: list[dict]) -> dict[str, list[dict]]:
+    found: dict[str, list[dict]] = {}
+    for notice in notices:
+        route = notice["action"] if notice["action"] in channels.routes else "default"
+        found.setdefault(route, []).append(notice)
+    return found
+
+
+def _message(settings: Settings, channels: Channels, notices: list[dict]) -> Message:
+    marts, address = Marts(settings), channels.pages or serve.url(settings)
+    counts = [
+        f"{sum(n['event'] == event for n in notices)} {event}"
+        for event in ("opened", "still open", "closed")
+        if any(n["event"] == event for n in notices)
+    ]
+    names = list(dict.fromkeys(_name(n) for n in notices))
+    subject = f"[Northstar] {', '.join(counts)}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+    texts = [_told(settings, marts, address, n) for n in notices]
+    return Message(
+        subject, "\n\n".join(texts), events=[_event(n, text, address) for n, text in zip(notices, texts, strict=True)]
+    )
+
+
+def _name(notice: dict) -> str:
+    what = title_of(notice["metric_id"]) if notice["metric_id"] else notice["rule"].replace("_", " ").capitalize()
+    return f"{what} ({notice['application']}{', ' + notice['segment_value'] if notice['segment_value'] else ''})"
+
+
+def _told(settings: Settings, marts: Marts, address: str, notice: dict) -> str:
+    """An alert in words: what, how much, since when, what contributes most, where to look."""
+    entry = marts.catalogue().get(notice["metric_id"])
+    unit = (
+        entry["unit"]
+        if entry
+        and notice["rule"] in ("target", "slow_requests", "failing_requests", "busy_machine", "satisfaction_falls")
+        else "count"
+    )
+    if notice["rule"].endswith("_burns") or notice["rule"] == "data_late":
+        unit = "ratio"
+    currency = settings.rules["reporting_currency"]
+    lines = [f"{notice['event'].upper()}, {notice['severity']}: {_name(notice)}", f"  {notice['says']}"]
+    if notice["value"] is not None and notice["threshold"] is not None:
+        lines.append(
+            f"  value {shown(notice['value'], unit, currency)}, threshold {shown(notice['threshold'], unit, currency)}"
+        )
+    lines.append(
+        f"  since {notice['since']:%Y-%m-%d %H:%M} UTC"
+        + (f", closed {notice['closed_at']:%Y-%m-%d %H:%M} UTC" if notice["closed_at"] else "")
+    )
+    if notice["rule"] == "target" and not notice["segment"] and notice["event"] != "closed":
+        lines += [
+            f"  contributes: {part}"
+            for part in explain_change(marts, notice["metric_id"], notice["application"], currency)[:1]
+        ]
+    if notice["rule"] != "target" and notice["rule"] not in JOB:
+        lines.append("  from rows as they landed, before they were audited")
+    lines.append(f"  action: {notice['action']} · {address}/{notice['page']}".rstrip("/"))
+    return "\n".join(lines)
+
+
+def _event(notice: dict, text: str, address: str) -> dict:
+    """The alert in PagerDuty's format (Events API, version 2), without the key."""
+    if notice["event"] == "closed":
+        return {"event_action": "resolve", "dedup_key": notice["key"]}
+    return {
+        "event_action": "trigger", "dedup_key": notice["key"], "client": "Northstar", "client_url": address,
+        "links": [{"href": f"{address}/{notice['page']}", "text": "the page"}],
+        "payload": {
+            "summary": text.splitlines()[0][:1000], "source": f"northstar/{notice['application']}", "severity": SEVERITIES[notice["severity"]],
+            "timestamp": notice["since"].isoformat(), "component": notice["metric_id"] or notice["rule"], "group": notice["application"],
+            "custom_details": {"text": text, "value": str(notice["value"]), "threshold": str(notice["threshold"])},
+        },
+    }  # fmt: skip

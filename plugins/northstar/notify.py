@@ -1,0 +1,208 @@
+"""Telling people: mail, Slack, and webhooks in PagerDuty's event format, by the routes of the home's `notify.yml`.
+
+mail: {connection: smtp_main, from: northstar@example.org}   # an Airflow connection of type smtp
+pages: https://northstar.example.org      # where links point to (default: the home's own pages)
+routes:
+  everyone: [{mail: [team@example.org]}, {slack: slack_team}]    # slack: a connection whose password is the incoming webhook's address
+  page on-call: [{webhook: pagerduty}]    # webhook: a connection; password: the routing key, host: only where it is not PagerDuty's
+  default: [{mail: [data@example.org]}]   # what no other route is named for
+reports: {daily: everyone, weekly: everyone}     # which report goes where; one that is not named is made and kept only
+remind_hours: 24                          # an alert that stays open and that nobody has acknowledged is told of again
+maintenance:                              # nothing is told of an application while it is being worked on
+  - {from: 2026-04-01T22:00:00Z, until: 2026-04-02T02:00:00Z, applications: [web]}
+"""
+
+import smtplib
+import ssl
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+
+import httpx
+import yaml
+from airflow.sdk import BaseNotifier
+
+from northstar.errors import NorthstarError
+from northstar.settings import Settings
+from northstar.sources.connections import find_connection
+
+KEYS = {"mail", "pages", "routes", "reports", "remind_hours", "maintenance"}
+KINDS = ("mail", "slack", "webhook")
+PAGERDUTY = "https://events.pagerduty.com/v2/enqueue"
+ATTEMPTS, TIMEOUT_SECONDS = 3, 15
+
+
+@dataclass
+class Message:
+    """What is told. events: the bodies of webhooks but for their key, in PagerDuty's format; images: png by content id."""
+
+    subject: str
+    text: str
+    html: str | None = None
+    images: dict[str, bytes] = field(default_factory=dict, repr=False)
+    events: list[dict] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The home's notify.yml; empty where there is none."""
+
+    mail: dict = field(default_factory=dict)
+    pages: str | None = None
+    routes: dict[str, list[dict]] = field(default_factory=dict)
+    reports: dict[str, str] = field(default_factory=dict)
+    remind_hours: float = 24
+    maintenance: tuple[dict, ...] = ()
+
+    def route(self, name: str | None) -> list[dict]:
+        """The addresses of a route, else those of `default`, else none."""
+        return self.routes.get(name or "default") or self.routes.get("default") or []
+
+    def is_quiet(self, application: str, now: datetime) -> bool:
+        """Whether the application is being worked on."""
+        return any(
+            window["from"] <= now < window["until"]
+            and ("applications" not in window or application in window["applications"])
+            for window in self.maintenance
+        )
+
+
+def read_channels(settings: Settings) -> Channels:
+    """The home's notify.yml. Raises NorthstarError naming the file and what is wrong."""
+    path = settings.home / "notify.yml"
+    if not path.exists():
+        return Channels()
+    try:
+        given = yaml.safe_load(path.read_text()) or {}
+    except (OSError, yaml.YAMLError) as exc:
+        raise NorthstarError(f"{path} is not valid YAML ({str(exc).splitlines()[0]}); correct it") from exc
+    if not isinstance(given, dict) or set(given) - KEYS:
+        unknown = sorted(set(given) - KEYS)[0] if isinstance(given, dict) else given
+        raise NorthstarError(f"{path}: unknown key {unknown!r}; known are {', '.join(sorted(KEYS))}")
+    for name, route in (given.get("routes") or {}).items():
+        for address in route if isinstance(route, list) else [None]:
+            if not isinstance(address, dict) or len(address) != 1 or next(iter(address)) not in KINDS:
+                raise NorthstarError(
+                    f"{path}, route {name}: each address is one of {', '.join(KINDS)}, such as {{mail: [team@example.org]}}"
+                )
+            if "mail" in address and not {"connection", "from"} <= set(given.get("mail") or {}):
+                raise NorthstarError(f"{path}: a route sends mail; say mail: {{connection: ..., from: ...}}")
+    for report, route in (given.get("reports") or {}).items():
+        if route not in (given.get("routes") or {}):
+            raise NorthstarError(f"{path}: the report {report} goes to {route!r}, and there is no such route")
+    windows = []
+    for window in given.get("maintenance") or []:
+        try:
+            windows.append({**window, "from": _moment(window["from"]), "until": _moment(window["until"])})
+        except (KeyError, TypeError, ValueError) as exc:
+            raise NorthstarError(
+                f"{path}: a maintenance window has from and until, such as 2026-04-01T22:00:00Z"
+            ) from exc
+    return Channels(
+        given.get("mail") or {},
+        given.get("pages"),
+        given.get("routes") or {},
+        given.get("reports") or {},
+        float(given.get("remind_hours", 24)),
+        tuple(windows),
+    )
+
+
+def deliver(settings: Settings, channels: Channels, route: str | None, message: Message) -> list[str]:
+    """Tell everybody on a route; returns where it went. Raises NorthstarError when an address failed, after the others were told."""
+    told, failed = [], []
+    for address in channels.route(route):
+        kind, where = next(iter(address.items()))
+        try:
+            told.append({"mail": _mail, "slack": _slack, "webhook": _webhook}[kind](settings, channels, where, message))
+        except (OSError, smtplib.SMTPException, httpx.HTTPError, NorthstarError) as exc:
+            # the text of an httpx error holds the address, and Slack's address is its secret
+            failed.append(
+                f"{kind} {where if kind != 'mail' else ', '.join(where)}: {type(exc).__name__ if isinstance(exc, httpx.HTTPError) else exc}"
+            )
+    if failed:
+        raise NorthstarError("could not tell " + "; ".join(failed))
+    return [t for t in told if t]
+
+
+class RouteNotifier(BaseNotifier):
+    """A route of notify.yml as an Airflow notifier: `on_failure_callback=RouteNotifier("data", "{{ dag.dag_id }} failed", "...")`."""
+
+    template_fields = ("route", "subject", "text")
+
+    def __init__(
+        self, route: str, subject: str, text: str, html: str | None = None, images: dict | None = None, **given
+    ):
+        super().__init__(**given)
+        self.route, self.subject, self.text, self.html, self.images = route, subject, text, html, images or {}
+
+    def notify(self, context) -> list[str]:
+        """Tell the route. Raises as `deliver` does."""
+        from northstar.settings import load_settings
+
+        settings = load_settings()
+        return deliver(
+            settings, read_channels(settings), self.route, Message(self.subject, self.text, self.html, self.images)
+        )
+
+
+def _mail(settings: Settings, channels: Channels, to: list[str], message: Message) -> str:
+    connection = find_connection(settings, channels.mail["connection"])
+    mail = EmailMessage()
+    mail["Subject"], mail["From"], mail["To"] = " ".join(message.subject.split()), channels.mail["from"], ", ".join(to)
+    mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain="northstar")
+    mail.set_content(message.text)
+    if message.html:
+        mail.add_alternative(message.html, subtype="html")
+        for name, image in message.images.items():
+            mail.get_payload()[1].add_related(image, "image", "png", cid=f"<{name}>")
+    with smtplib.SMTP(connection.host or "localhost", connection.port or 25, timeout=TIMEOUT_SECONDS) as server:
+        server.ehlo()
+        if server.has_extn("starttls"):
+            server.starttls(context=ssl.create_default_context())
+        elif connection.password and not connection.extra.get("disable_tls"):
+            raise NorthstarError(
+                f'the mail server of {connection.name} offers no TLS and the password would go in clear; extra {{"disable_tls": true}} allows it'
+            )
+        if connection.login:
+            server.login(connection.login, connection.password or "")
+        server.send_message(mail)
+    return f"mail to {', '.join(to)}"
+
+
+def _slack(settings: Settings, channels: Channels, name: str, message: Message) -> str:
+    _post(find_connection(settings, name).secret(), {"text": f"*{message.subject}*\n{message.text}"[:39_000]})
+    return f"slack {name}"
+
+
+def _webhook(settings: Settings, channels: Channels, name: str, message: Message) -> str | None:
+    if not message.events:
+        return None
+    connection = find_connection(settings, name)
+    address = connection.url() + "/v2/enqueue" if connection.host else PAGERDUTY
+    for event in message.events:
+        _post(address, {"routing_key": connection.secret(), **event})
+    return f"webhook {name}"
+
+
+def _post(address: str, body: dict) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            response = httpx.post(address, json=body, timeout=TIMEOUT_SECONDS)
+            if response.status_code < 400:
+                return
+            if response.status_code < 500 and response.status_code != 429:
+                raise NorthstarError(f"it answered {response.status_code}")
+            problem = NorthstarError(f"it answered {response.status_code}, {attempt} times")
+        except httpx.TransportError as exc:
+            problem = exc
+        if attempt < ATTEMPTS:
+            time.sleep(2 ** (attempt - 1))
+    raise problem
+
+
+def _moment(text) -> datetime:
+    moment = text if isinstance(text, datetime) else datetime.fromisoformat(str(text))
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -1,0 +1,335 @@
+"""Alerts: each rule finds what it is for and nothing else, and each trouble is told once, reminded of, and told over."""
+
+import time
+from datetime import timedelta
+
+import pytest
+
+from northstar import db
+from northstar.alerts import evaluate, listed
+from northstar.alerts.evaluate import _signals, rules
+from northstar.errors import NorthstarError
+from northstar.landing import land_directory
+from tests.support import northstar, silent, utc, write_rows
+from tests.unit.reports.test_reports import inbox
+
+__all__ = ["inbox"]
+NOW = utc("2026-03-01T00:00:00")
+NOTIFY = """
+mail: {connection: smtp_test, from: northstar@example.org}
+pages: https://northstar.example
+routes:
+  default: [{mail: [data@example.org]}]
+  security on-call: [{webhook: pager_test}, {slack: slack_test}]
+remind_hours: 2
+"""
+
+
+def at(minutes: float) -> str:
+    """ISO text so many minutes before NOW."""
+    return f"{NOW - timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}"
+
+
+@pytest.fixture
+def landed(built, tmp_path):
+    """A function that lands rows; the warehouse is as it was afterwards."""
+    tables = ["notices", "alert_evaluations"]
+    with db.connect(built, "owner", autocommit=True) as connection:
+        first = connection.execute("select coalesce(max(batch_id), 0) as b from audit.landing_batches").fetchone()["b"]
+        for table in tables:
+            connection.execute(f"delete from audit.{table}")
+    count = 0
+
+    def landing(loaded: float | None = None, **entities):
+        """loaded: as if it had landed so many minutes after NOW."""
+        nonlocal count
+        count += 1
+        land_directory(built, None, str(write_rows(tmp_path / str(count), entities)), progress=silent)
+        if loaded is not None:
+            with db.connect(built, "owner", autocommit=True) as connection:
+                for entity in entities:
+                    connection.execute(
+                        f"update staging.{entity} set _loaded_at = %s where _batch_id > %s",
+                        [NOW + timedelta(minutes=loaded), first],
+                    )
+
+    yield landing
+    with db.connect(built, "owner", autocommit=True) as connection:
+        for table in tables:
+            connection.execute(f"delete from audit.{table}")
+        for row in connection.execute(
+            "select tablename from pg_tables where schemaname = 'staging' and tablename not like '\\_%'"
+        ).fetchall():
+            connection.execute(f"delete from staging.{row['tablename']} where _batch_id > %s", [first])
+        for table in ("landing_batches", "landed_files"):
+            connection.execute(f"delete from audit.{table} where batch_id > %s", [first])
+
+
+def found(settings, rule: str, since=None) -> list[tuple]:
+    """What a rule finds among the rows that landed in the last minute."""
+    with db.connect(settings, "owner") as connection:
+        moment = since or connection.execute("select clock_timestamp() - interval '20 seconds' as t").fetchone()["t"]
+    findings, broken = _signals(settings, moment, NOW)
+    assert not broken
+    return [(f.application, f.segment_value, f.value) for f in findings if f.rule == rule]
+
+
+def login(number: int, minutes: float, account="acc_x") -> dict:
+    return {"event_id": f"al_{account}_{number}", "event_name": "user.login_failed", "occurred_at": at(minutes), "received_at": at(minutes),
+            "account_id": account, "application": "web"}  # fmt: skip
+
+
+def security(number: int, kind: str, severity: str, minutes=30.0) -> dict:
+    return {
+        "security_event_id": f"al_{number}",
+        "application": "shop",
+        "kind": kind,
+        "severity": severity,
+        "occurred_at": at(minutes),
+    }
+
+
+def error(number: int, level: str, minutes=5.0) -> dict:
+    return {
+        "error_id": f"al_{number}",
+        "application": "web",
+        "service": "checkout",
+        "level": level,
+        "occurred_at": at(minutes),
+    }
+
+
+def check(minutes: float, is_up: bool, service="al_service", third=False) -> dict:
+    return {
+        "service": service,
+        "application": "web",
+        "checked_at": at(minutes),
+        "is_up": is_up,
+        "is_third_party": third,
+    }
+
+
+def charge(number: int, minutes: float, status: str, application="wizard") -> dict:
+    return {"charge_id": f"al_{application}_{number}", "account_id": "acc_x", "application": application, "amount": 100, "currency": "USD", "status": status,
+            "created_at": at(minutes), "updated_at": at(minutes)}  # fmt: skip
+
+
+def request(number: int, minutes: float, status=200, duration=100, application="tutoring") -> dict:
+    return {
+        "request_id": f"al_{number}_{minutes}",
+        "application": application,
+        "service": "api",
+        "status_code": status,
+        "duration_ms": duration,
+        "occurred_at": at(minutes),
+    }
+
+
+def sample(minutes: float, cpu: float, resource="al_server") -> dict:
+    return {
+        "resource": resource,
+        "application": "web",
+        "sampled_at": at(minutes),
+        "cpu_percent": cpu,
+        "memory_percent": 40,
+    }
+
+
+def ticket(number: int, minutes: float, application="wizard") -> dict:
+    return {
+        "ticket_id": f"al_{number}",
+        "application": application,
+        "status": "open",
+        "created_at": at(minutes),
+        "updated_at": at(minutes),
+    }
+
+
+CASES = [
+    ("failed_logins_of_an_account", {"events": [login(n, 20 + n / 3) for n in range(10)]}, [("web", "acc_x", 10)]),
+    ("failed_logins_of_an_account", {"events": [login(n, 20 + n) for n in range(12)] + [login(n, 2000 + n / 9, "acc_old") for n in range(20)]}, []),
+    ("breach", {"security_events": [security(1, "breach", "low"), security(2, "breach", "low", 2000)]}, [("shop", "", 1)]),
+    ("breach", {"security_events": [security(3, "intrusion_attempt", "critical")]}, []),
+    ("fatal_error", {"error_events": [error(1, "fatal"), error(2, "error")]}, [("web", "checkout", 1)]),
+    ("critical_security_incident", {"security_events": [security(4, "threat_detected", "high"), security(5, "other", "critical"), security(6, "other", "high")]},
+     [("shop", "other", 1), ("shop", "threat_detected", 1)]),
+    ("service_down", {"uptime_checks": [check(3, True), check(2, False), check(1, False)]}, [("web", "al_service", 2)]),
+    ("service_down", {"uptime_checks": [check(3, False), check(2, False), check(1, True), check(2, False, "al_other", True), check(1, False, "al_other", True)]}, []),
+    ("slow_requests", {"api_requests": [request(n, 7.01, duration=6000) for n in range(40)]}, [("tutoring", "", 6000)]),
+    ("slow_requests", {"api_requests": [request(n, 8, duration=6000) for n in range(10)]}, []),
+    ("failing_requests", {"api_requests": [request(n, 7, 500 if n % 20 == 0 else 200) for n in range(1000)]}, [("tutoring", "")]),
+    ("busy_machine", {"resource_samples": [sample(6 + n / 10, 95) for n in range(5)] + [sample(6, 50, "al_idle")]}, [("web", "al_server", 95)]),
+    ("payments_fail", {"charges": [charge(n, 5 - n, "failed") for n in range(5)]}, [("wizard", "", 5)]),
+    ("payments_fail", {"charges": [charge(n, 5 - n, "failed") for n in range(4)] + [charge(9, 2.5, "succeeded")]}, []),
+    ("ticket_storm", {"tickets": [ticket(n, 40 + n) for n in range(8)]}, [("wizard", "", 8)]),
+    ("ticket_storm", {"tickets": [ticket(100 * week + n, 40 + n + week * 7 * 1440) for week in range(5) for n in range(8)]}, []),
+    ("uptime_budget_burns", {"uptime_checks": [check(n + 0.5, n > 20, "al_burning") for n in range(60)]}, [("web", "")]),
+    ("error_budget_burns", {"api_requests": [request(n, 50 - n / 8, 500) for n in range(400)]}, [("tutoring", "")]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "expected"), CASES, ids=[f"{c[0]} {'found' if c[2] else 'silent'}" for c in CASES]
+)
+def test_a_rule_finds_what_it_is_for(built, landed, rule, rows, expected):
+    landed(**rows)
+    told = found(built, rule)
+    assert [t[: len(e)] for t, e in zip(sorted(told), sorted(expected), strict=True)] == sorted(expected)
+    # the next evaluation looks at newer rows only, but for what is a state
+    if rule not in ("service_down", "uptime_budget_burns", "error_budget_burns"):
+        with db.connect(built, "owner") as connection:
+            assert found(built, rule, connection.execute("select clock_timestamp() as t").fetchone()["t"]) == []
+
+
+def test_the_job_itself_is_watched(built, landed):
+    with db.connect(built, "owner", autocommit=True) as connection:
+        run = connection.execute("select max(run_id) as r from audit.runs").fetchone()["r"]
+        connection.execute("insert into audit.source_runs (run_id, source, system, is_required, succeeded, message, rows_read, rows_landed, rows_quarantined, seconds) "
+                           "values (%s, 'al_crm', 'sql', false, false, 'down', 0, 0, 0, 1)", [run])  # fmt: skip
+        connection.execute(
+            "update audit.runs set state = 'failed', message = 'a check failed' where run_id = %s", [run]
+        )
+        try:
+            assert [f[1] for f in found(built, "source_late")] == ["al_crm"]
+            assert [f[1] for f in found(built, "run_failed")] == ["a check failed"]
+            assert [f[1] for f in found(built, "quarantine_grows")] == ["quarantine_is_quiet"]
+        finally:
+            connection.execute("update audit.runs set state = 'published', message = null where run_id = %s", [run])
+            connection.execute("delete from audit.source_runs where source = 'al_crm'")
+    assert found(built, "run_failed") == found(built, "source_late") == []
+
+
+def test_every_required_rule_is_one_of_ours_or_a_target():
+    ours = {ref for rule in rules() for ref in rule.get("refs", [])}
+    ours |= {f"AL{n:02}" for n in (1, 4, 5, 6, *range(21, 31))}
+    assert {f"AL{n:02}" for n in range(1, 31)} - ours == {"AL13", "AL17", "AL18"}
+
+
+@pytest.fixture
+def watching(built, landed, inbox):
+    """A function that evaluates so many minutes after NOW and returns the subjects of mails and Slack's texts since."""
+    (built.home / "notify.yml").write_text(NOTIFY)
+    # what the marts hold open is told first, once
+    evaluate(built, NOW, silent)
+    inbox.mails.clear()
+    inbox.posted.clear()
+
+    def watch(minutes: float) -> list[str]:
+        inbox.mails.clear()
+        inbox.posted.clear()
+        evaluate(built, NOW + timedelta(minutes=minutes), silent)
+        posted = [body.get("text", body.get("event_action")) for _, body in inbox.posted]
+        return [mail["Subject"] for _, mail in inbox.mails if "breach" in mail["Subject"].lower()] + posted
+
+    return watch
+
+
+def test_a_trouble_is_told_once_reminded_of_and_told_over(built, landed, inbox, watching):
+    assert watching(1) == []
+    landed(loaded=1.5, security_events=[security(7, "breach", "critical", 1)])
+    trigger, slack = watching(2)
+    assert trigger == "trigger" and "OPENED, critical: Security breaches (shop)" in slack
+    assert (
+        "from rows as they landed, before they were audited" in slack
+        and "https://northstar.example/operations" in slack
+        and "since 2026-02-28 23:59 UTC" in slack
+    )
+    event = inbox.posted[0][1]
+    assert (
+        event["payload"]["severity"] == "critical"
+        and event["dedup_key"] == "breach|shop|"
+        and event["routing_key"] == "key"
+    )
+    assert watching(3) == [] == watching(8), "told twice"
+    # nothing new for an hour: over, and told so when it has stayed over for half an hour
+    assert watching(70) == []
+    assert [n["state"] for n in listed(built, True) if n["application"] == "shop"] == ["closed"]
+    resolve, slack = watching(101)
+    assert resolve == "resolve" and "CLOSED" in slack
+    assert watching(130) == []
+
+
+def test_what_stays_is_reminded_of_unless_somebody_is_at_it(built, landed, watching):
+    landed(uptime_checks=[check(1, False), check(0.5, False)])
+    evaluate(built, NOW + timedelta(minutes=1), silent)
+    [number] = [n["id"] for n in listed(built) if n["of_which"] == "al_service"]
+    with db.connect(built, "publisher") as connection:
+        told = connection.execute(
+            "select told_at, reminded_at from audit.notices where left(md5(key), 8) = %s", [number]
+        ).fetchone()
+    assert told["told_at"] and told["reminded_at"] is None
+    evaluate(built, NOW + timedelta(hours=2, minutes=2), silent)
+    acked = northstar(built, "alerts", "ack", number, "--by", "ada")
+    assert acked.returncode == 0, acked.stderr
+    evaluate(built, NOW + timedelta(hours=6), silent)
+    with db.connect(built, "publisher") as connection:
+        told = connection.execute(
+            "select reminded_at, acknowledged_by from audit.notices where left(md5(key), 8) = %s", [number]
+        ).fetchone()
+    assert told["reminded_at"] == NOW + timedelta(hours=2, minutes=2) and told["acknowledged_by"] == "ada"
+    assert "acknowledged by ada" in northstar(built, "alerts", "list").stdout
+
+
+def test_what_flaps_is_told_once(built, landed, watching):
+    landed(uptime_checks=[check(1, False), check(0.5, False)])
+    keys = []
+    for minute, is_up in ((1, None), (2, True), (3, False), (4, True), (5, False)):
+        if is_up is not None:
+            landed(uptime_checks=[check(0.4 - minute / 20, is_up), check(0.39 - minute / 20, is_up)])
+        keys += [
+            n["key"]
+            for n in evaluate(built, NOW + timedelta(minutes=minute), silent)
+            if n["segment_value"] == "al_service"
+        ]
+    assert keys == ["service_down|web|al_service"]
+
+
+def test_nobody_is_told_while_an_application_is_worked_on_or_of_what_is_muted(built, landed, watching, inbox):
+    window = "maintenance: [{from: 2026-03-01T00:00:00Z, until: 2026-03-01T01:00:00Z, applications: [shop]}]\n"
+    (built.home / "notify.yml").write_text(NOTIFY + window)
+    landed(security_events=[security(8, "breach", "critical", 1)])
+    assert watching(2) == []
+    # still open when the window is over
+    assert watching(61)[0] == "trigger"
+    landed(error_events=[error(9, "fatal")])
+    number = None
+    (built.home / "notify.yml").write_text(
+        NOTIFY.replace("default: [{mail: [data@example.org]}]", "nobody: [{mail: [data@example.org]}]")
+    )
+    evaluate(built, NOW + timedelta(minutes=62), silent)
+    number = next(n["id"] for n in listed(built) if n["of_which"] == "checkout")
+    assert northstar(built, "alerts", "mute", number, "--hours", "1").returncode == 0
+    (built.home / "notify.yml").write_text(NOTIFY)
+    with db.connect(built, "publisher") as connection:
+        connection.execute(
+            "update audit.notices set muted_until = %s where left(md5(key), 8) = %s", [NOW + timedelta(hours=3), number]
+        )
+    assert not [n for n in evaluate(built, NOW + timedelta(minutes=63), silent) if n["segment_value"] == "checkout"]
+    assert northstar(built, "alerts", "ack", "nothing1").stderr.startswith("northstar: no open alert nothing1")
+
+
+def test_an_address_that_fails_is_told_by_the_next_evaluation(built, landed, watching, monkeypatch):
+    landed(security_events=[security(10, "breach", "critical", 1)])
+    working = (built.home / "notify.yml").read_text()
+    (built.home / "notify.yml").write_text(working.replace("slack_test", "slack_gone"))
+    with pytest.raises(NorthstarError, match="could not tell slack slack_gone"):
+        evaluate(built, NOW + timedelta(minutes=2), silent)
+    (built.home / "notify.yml").write_text(working)
+    assert watching(3)[0] == "trigger"
+
+
+def test_a_target_that_is_missed_names_value_threshold_and_what_contributes(built, landed, inbox):
+    (built.home / "notify.yml").write_text(NOTIFY)
+    with db.connect(built, "bi_reader") as connection:
+        opened = connection.execute("select count(*) as n from alerts where closed_at is null").fetchone()["n"]
+    told = evaluate(built, NOW, silent)
+    assert sum(n["rule"] == "target" for n in told) == opened > 0
+    text = inbox.mails[0][1].get_body(("plain",)).get_content()
+    assert "threshold" in text and "contributes: " in text and "https://northstar.example/" in text
+    assert evaluate(built, NOW + timedelta(minutes=5), silent) == []
+
+
+def test_from_landing_to_telling_takes_seconds(built, landed, watching):
+    began = time.monotonic()
+    landed(security_events=[security(11, "breach", "critical", 1)])
+    assert watching(2)[0] == "trigger" and time.monotonic() - began < 60

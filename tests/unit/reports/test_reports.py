@@ -1,0 +1,230 @@
+"""Reports: their numbers are the marts', what explains a change adds up to it, they are kept with their version, and they arrive."""
+
+import email
+import email.policy
+import json
+import re
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+
+import pytest
+from aiosmtpd.controller import Controller
+
+from northstar import db
+from northstar.changes import contributions
+from northstar.errors import NorthstarError
+from northstar.formats import shown
+from northstar.notify import Message, deliver, read_channels
+from northstar.ports import free_port
+from northstar.reports import kept, make_report
+from northstar.reports.make import contents
+from northstar.reports.send import due, make_and_keep, send
+from tests.support import northstar, utc
+
+NOTIFY = """
+mail: {connection: smtp_test, from: northstar@example.org}
+routes:
+  everyone: [{mail: [team@example.org, boss@example.org]}, {slack: slack_test}]
+  on-call: [{webhook: pager_test}]
+  broken: [{slack: slack_gone}, {mail: [team@example.org]}]
+reports: {monthly: everyone}
+"""
+
+
+class Inbox:
+    """What an SMTP server on loopback was given."""
+
+    def __init__(self):
+        self.mails = []
+
+    async def handle_DATA(self, server, session, envelope):
+        self.mails.append((envelope.rcpt_tos, email.message_from_bytes(envelope.content, policy=email.policy.default)))
+        return "250 OK"
+
+
+@pytest.fixture
+def inbox(built, monkeypatch):
+    """A mail server, an HTTP receiver (inbox.posted), and a home whose notify.yml names them."""
+    inbox, posted = Inbox(), []
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self):
+            posted.append((self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.send_response(202 if "gone" not in self.path else 404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    Thread(target=receiver.serve_forever, daemon=True).start()
+    controller = Controller(inbox, hostname="127.0.0.1", port=free_port())
+    controller.start()
+    address = f"http://127.0.0.1:{receiver.server_port}"
+    port = controller.server.sockets[0].getsockname()[1]
+    monkeypatch.setenv("AIRFLOW_CONN_SMTP_TEST", f"smtp://127.0.0.1:{port}")
+    for name, path in (("SLACK_TEST", "/services/T0/canary"), ("SLACK_GONE", "/gone/canary")):
+        monkeypatch.setenv(
+            f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "slackwebhook", "password": address + path})
+        )
+    monkeypatch.setenv("AIRFLOW_CONN_PAGER_TEST", json.dumps({"conn_type": "http", "host": address, "password": "key"}))
+    monkeypatch.setenv("NORTHSTAR_HOME", str(built.home))
+    (built.home / "notify.yml").write_text(NOTIFY)
+    inbox.posted = posted
+    yield inbox
+    controller.stop()
+    receiver.shutdown()
+    (built.home / "notify.yml").unlink(missing_ok=True)
+
+
+@pytest.fixture(autouse=True)
+def forgotten(built):
+    """No report was kept."""
+    with db.connect(built, "publisher") as connection:
+        connection.execute("delete from audit.reports")
+
+
+def value(settings, metric: str, grain: str, application: str = "all") -> dict:
+    with db.connect(settings, "bi_reader") as connection:
+        return connection.execute(
+            "select v.*, m.unit from metric_values as v join metrics as m using (metric_id) where metric_id = %s and v.grain = %s and application = %s "
+            "and segment = '' and is_complete order by period_start desc limit 1", [metric, grain, application],
+        ).fetchone()  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(contents()))
+def test_every_report_tells_the_marts_numbers_and_stands_alone(built, name):
+    report = make_report(built, name)
+    page = report.standalone()
+    assert not re.findall(r'(?:src|href)="(?!data:)', page), "something outside is asked for"
+    assert "<script" not in page and (report.images or name == "quarterly")
+    for section in contents()[name]["sections"]:
+        assert section["title"].upper() in report.text
+    grain = contents()[name]["grain"]
+    for metric, title in (("mrr", "MRR"), ("cash_collected", "Cash collected")):
+        if title + ":" in report.text and grain != "week":
+            newest = value(built, metric, grain)
+            assert f"{title}: {shown(newest['value'], newest['unit'], 'USD')}" in report.text
+    assert f"From version {report.version}" in report.text
+
+
+def test_a_report_of_an_earlier_day_is_about_the_period_that_was_over_then(built):
+    report = make_report(built, "monthly", utc("2026-02-10T00:00:00"))
+    assert (
+        report.period_start == utc("2026-01-01T00:00:00")
+        and "Jan 2026" in report.subject
+        and "[Feb 2026]" not in report.text
+    )
+
+
+def test_what_explains_a_change_adds_up_to_it(built):
+    with db.connect(built, "bi_reader") as connection:
+        for metric, kind in (
+            ("cash_collected", "sum"),
+            ("mrr", "snapshot"),
+            ("customer_churn_rate", "ratio"),
+            ("retention_d7", "ratio"),
+            ("csat", "mean"),
+        ):
+            rows = connection.execute("select * from metric_values where metric_id = %s and grain = 'month' and application = 'all' and is_complete "
+                                      "order by period_start desc", [metric]).fetchall()  # fmt: skip
+            months = sorted({r["period_start"] for r in rows}, reverse=True)[:2]
+            totals = [next(r for r in rows if r["period_start"] == m and r["segment"] == "") for m in months]
+            if any(t["value"] is None for t in totals) or totals[0]["value"] == totals[1]["value"]:
+                continue
+            parts = [{**r, "name": r["segment_value"]} for r in rows if r["segment"] and r["period_start"] in months]
+            segment, found = contributions(parts, totals[0], totals[1], kind)
+            assert sum(amount for _, amount in found) == pytest.approx(
+                float(totals[0]["value"] - totals[1]["value"]), rel=0.01, abs=0.02
+            ), (metric, segment)
+
+
+def test_nothing_is_told_of_distinct_counts_and_of_parts_that_overlap():
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    newest, before = (
+        {"value": v, "numerator": v, "denominator": None, "period_start": t}
+        for v, t in ((10, moment), (5, moment - timedelta(31)))
+    )
+    rows = [
+        {"segment": "s", "name": n, "period_start": moment, "numerator": v, "denominator": None}
+        for n, v in (("a", 9), ("b", 9))
+    ]
+    assert contributions(rows, newest, before, "distinct") is None
+    assert contributions(rows, newest, before, "sum") is None
+
+
+def test_a_report_is_kept_with_its_version_and_tells_what_was_restated_since_the_one_before(built):
+    first_id, first = make_and_keep(built, "monthly", utc("2026-02-10T00:00:00"))
+    assert "This is the first report of its kind." in first.text
+    with db.connect(built, "owner", autocommit=True) as connection:
+        connection.execute("insert into marts.metric_restatements (metric_id, grain, period_start, application, segment, segment_value, old_value, "
+                           "new_value, old_version, new_version, reason) values ('mrr', 'month', '2026-01-01', 'all', '', '', 100, 120, 1, 2, 'late_rows')")  # fmt: skip
+        try:
+            _, second = make_and_keep(built, "monthly")
+        finally:
+            connection.execute("delete from marts.metric_restatements where new_version = 2 and old_value = 100")
+    assert "MRR, Jan 2026: 100.00 USD became 120.00 USD (late rows, version 2)" in second.text
+    again, _ = make_and_keep(built, "monthly", utc("2026-02-10T00:00:00"))
+    assert again == first_id and [r["published_version"] for r in kept(built, "monthly")] == [1, 1]
+
+
+def test_a_report_arrives_by_mail_and_slack(built, inbox):
+    report_id, report = make_and_keep(built, "monthly")
+    assert send(built, report_id, report) == ["mail to team@example.org, boss@example.org", "slack slack_test"]
+    to, mail = inbox.mails[0]
+    assert to == ["team@example.org", "boss@example.org"] and mail["Subject"] == report.subject
+    assert mail.get_body(("plain",)).get_content().replace("\r\n", "\n").strip() == report.text.strip()
+    html = mail.get_body(("html",)).get_content()
+    images = {part["Content-ID"].strip("<>") for part in mail.walk() if part.get_content_type() == "image/png"}
+    assert set(re.findall(r'src="cid:([^"]+)"', html)) == images != set()
+    path, posted = inbox.posted[0]
+    assert path == "/services/T0/canary" and posted["text"].startswith(f"*{report.subject}*")
+    assert kept(built)[0]["sent_to"] == ["mail to team@example.org, boss@example.org", "slack slack_test"]
+
+
+def test_one_address_that_fails_is_told_without_its_secret_and_the_others_hear(built, inbox):
+    with pytest.raises(NorthstarError, match="could not tell slack slack_gone: it answered 404") as failure:
+        deliver(built, read_channels(built), "broken", Message("a", "b"))
+    assert "canary" not in str(failure.value) and len(inbox.mails) == 1
+
+
+def test_a_webhook_is_given_events_only(built, inbox):
+    channels = read_channels(built)
+    assert deliver(built, channels, "on-call", Message("a", "b")) == []
+    assert deliver(
+        built, channels, "on-call", Message("a", "b", events=[{"event_action": "trigger", "dedup_key": "k"}])
+    ) == ["webhook pager_test"]
+    assert inbox.posted == [("/v2/enqueue", {"routing_key": "key", "event_action": "trigger", "dedup_key": "k"})]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("routs: {}", "unknown key 'routs'"), ("routes: {a: [{fax: 1}]}", "route a: each address is one of"), ("reports: {daily: all}", "goes to 'all'"),
+     ("routes: {a: [{mail: [x]}]}", "say mail:"), ("maintenance: [{from: now}]", "maintenance window"), ("a: [", "not valid YAML")],
+)  # fmt: skip
+def test_a_mistake_in_notify_yml_is_one_line(built, text, message):
+    (built.home / "notify.yml").write_text(text)
+    try:
+        with pytest.raises(NorthstarError, match=message):
+            read_channels(built)
+    finally:
+        (built.home / "notify.yml").unlink(missing_ok=True)
+
+
+def test_reports_are_due_when_their_period_is_over():
+    assert due(datetime(2026, 4, 1, 6, 30)) == ["daily", "monthly", "quarterly"]
+    assert due(datetime(2026, 5, 1, 6, 30)) == ["daily", "monthly"]
+    assert due(datetime(2026, 4, 6, 6, 30)) == ["daily", "weekly"]
+
+
+def test_the_command_line_makes_lists_and_shows_reports(built, tmp_path):
+    made = northstar(built, "report", "daily", "--html", str(tmp_path / "r.html"))
+    assert made.returncode == 0, made.stderr
+    assert "Daily report" in (tmp_path / "r.html").read_text()
+    listed = northstar(built, "report", "list")
+    number = kept(built)[0]["report_id"]
+    assert str(number) in listed.stdout and "daily" in listed.stdout
+    assert "Daily report" in northstar(built, "report", str(number)).stdout
+    wrong = northstar(built, "report", "hourly")
+    assert wrong.returncode == 1 and "no report 'hourly'; there are daily, weekly, monthly, quarterly" in wrong.stderr
