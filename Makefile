@@ -31,8 +31,8 @@ run: setup  ## start Postgres and Airflow, run the nightly job on the demonstrat
 stop:  ## stop what `make run` started
 	@if [ -x $(VENV)/bin/northstar ]; then $(VENV)/bin/northstar stop; else echo "nothing was set up"; fi
 
-test: setup  ## all the tests
-	$(VENV)/bin/python -m pytest
+test: setup  ## all the tests, on two processes with a warehouse each
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 lint: setup  ## ruff and sqlfluff
 	$(VENV)/bin/ruff check .
