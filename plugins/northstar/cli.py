@@ -75,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--all", action="store_true", help="list: the closed ones too")
     sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="ack: who is at it (default: you)")
     sub.add_argument("--hours", type=float, default=8, help="mute: for how long (default: 8)")
+    command("forecast", _forecast, "forecast the level 1 and 2 metrics anew, where their values have changed")
     sub = command("airflow", _airflow, "Airflow's own command line in this home's environment")
     sub.add_argument("words", nargs=argparse.REMAINDER, help="such as: backfill create --dag-id nightly_rebuild ...")
     sub = command("mf", _mf, "MetricFlow's own command line on the published marts, as bi_reader")
@@ -177,8 +178,8 @@ def _dashboard(arguments) -> None:
         return
     if not settings.warehouse_url:
         embedded.ensure_running(settings)
-    print(f"the pages: {serve.url(settings)}   (Ctrl-C ends them)", flush=True)
     command = serve.command(settings)
+    print(f"the pages: {serve.url(settings)}   (Ctrl-C ends them)", flush=True)
     os.execve(command[0], command, serve.environment(settings))
 
 
@@ -231,6 +232,12 @@ def _alerts(arguments) -> None:
         mute(settings, arguments.id, arguments.hours)
     else:
         evaluate(settings, progress=progress)
+
+
+def _forecast(arguments) -> None:
+    from northstar.forecasts import forecast_metrics
+
+    forecast_metrics(load_settings(arguments.home), progress)
 
 
 def _airflow(arguments) -> int:

@@ -89,7 +89,11 @@ def about(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all
     """What the chosen metric is."""
     marts = painter().marts
     entry = marts.catalogue().get(metric)
-    return description(entry, marts.targets(application), painter().currency) if entry else banner(marts)
+    if entry is None:
+        return banner(marts)
+    grain = "month" if "month" in entry["grains"] else entry["grains"][-1]
+    expected = marts.forecasts(metric, application, grain)
+    return description(entry, marts.targets(application), painter().currency, expected, marts.expectations(metric))
 
 
 @capture("graph")

@@ -173,6 +173,26 @@ class Marts:
             application=application,
         )
 
+    def forecasts(self, metric: str, application: str, grain: str) -> pd.DataFrame:
+        """What is expected of a metric, by that grain: period_start, value, low_80, high_80, method and its errors; empty where nothing is."""
+        if not self._has("metric_forecasts"):
+            return pd.DataFrame()
+        return self.frame(
+            "select * from metric_forecasts where metric_id = %(metric)s and application = %(application)s and grain = %(grain)s order by period_start",
+            metric=metric, application=application, grain=grain,
+        )  # fmt: skip
+
+    def expectations(self, metric: str) -> dict[str, dict]:
+        """{target_id: its row of target_forecasts} of a metric's targets that are due later."""
+        if not self._has("target_forecasts"):
+            return {}
+        frame = self.frame("select * from target_forecasts where metric_id = %(metric)s", metric=metric)
+        return {row["target_id"]: row for row in frame.to_dict("records")}
+
+    def _has(self, table: str) -> bool:
+        # made after a publication, so that its coming is no new version
+        return self._rows("select to_regclass(%(name)s) is not null as there", {"name": f"marts.{table}"})[0]["there"]
+
     def _rows(self, text: str, parameters: dict) -> list[dict]:
         for attempt in (1, 2):
             connection = getattr(self._local, "connection", None)

@@ -158,14 +158,55 @@ class Painter:
                 told.append(
                     f"{name} {shown(last['value'], unit, self.currency)} ({period(last['period_start'], last['grain'])})"
                 )
+        if len(metrics) == 1 and not segment and "share_of" not in panel:
+            told += self._draw_forecast(figure, metrics[0], application, frame, unit)
         self._draw_targets(figure, panel, application, metrics, segment)
         figure.update_yaxes(
             ticksuffix=SUFFIXES.get(unit, ""),
             tickformat=_ticks(unit),
             rangemode="tozero" if unit in ("count", "money") else "normal",
         )
-        figure.update_layout(hovermode="x unified", showlegend=len(told) > 1, meta="; ".join(told))
+        figure.update_layout(
+            hovermode="x unified",
+            showlegend=len({t.name for t in figure.data if t.showlegend is not False}) > 1,
+            meta="; ".join(told),
+        )
         return figure
+
+    def _draw_forecast(
+        self, figure: go.Figure, metric: str, application: str, frame: pd.DataFrame, unit: str
+    ) -> list[str]:
+        """What is expected, as a band that held 80 % of the trials; said in words."""
+        expected = self.marts.forecasts(metric, application, frame["grain"].iloc[0])
+        last = frame[frame["is_complete"].astype(bool)].tail(1)
+        expected = (
+            expected[expected["period_start"] > last["period_start"].iloc[0]].head(12)
+            if len(expected) and len(last)
+            else expected.head(0)
+        )
+        if not len(expected):
+            return []
+        x = [last["period_start"].iloc[0], *expected["period_start"]]
+        now = float(last["value"].iloc[0])
+        low, high, middle = ([now, *map(float, expected[column])] for column in ("low_80", "high_80", "value"))
+        common = {"x": x, "mode": "lines", "legendgroup": "forecast", "hoverinfo": "skip"}
+        figure.add_scatter(**common, y=high, line={"width": 0}, showlegend=False, name="forecast, high")
+        figure.add_scatter(
+            **common,
+            y=low,
+            line={"width": 0},
+            fill="tonexty",
+            fillcolor="rgba(120, 120, 140, 0.22)",
+            showlegend=False,
+            name="forecast, low",
+        )
+        figure.add_scatter(
+            x=x, y=middle, mode="lines", line={"dash": "dot", "width": 1.5, "color": COLOURS[6]}, legendgroup="forecast", name="forecast (80 %)",
+            hovertemplate=self._hover(unit, "expected"),
+        )  # fmt: skip
+        end = expected.iloc[-1]
+        return [f"forecast {shown(end['value'], unit, self.currency)} ({period(end['period_start'], end['grain'])}), "
+                f"80 %: {shown(end['low_80'], unit, self.currency)} to {shown(end['high_80'], unit, self.currency)}"]  # fmt: skip
 
     def _lines(self, frame: pd.DataFrame, metrics: list[str]):
         """(name, points) of each line: of one metric its segment's largest values, of several each one's total."""
@@ -460,17 +501,28 @@ def banner(marts: Marts, now: datetime | None = None) -> html.Div:
     return html.Div(banner)
 
 
-def description(entry: dict, targets: pd.DataFrame, currency: str) -> dcc.Markdown:
-    """What a metric is: definition, unit, owner, targets."""
+def description(
+    entry: dict, targets: pd.DataFrame, currency: str, expected: pd.DataFrame, verdicts: dict[str, dict]
+) -> dcc.Markdown:
+    """What a metric is: definition, unit, owner, how well it is forecast, targets and whether those that are due later will be met."""
     own = targets[targets["metric_id"] == entry["metric_id"]] if len(targets) else targets
     lines = [f"**{title_of(entry['metric_id'])}** (`{entry['metric_id']}`): {entry['definition']}", "",
              f"Level {entry['level']} · unit {entry['unit']} · better {entry['direction']} · owner {entry.get('owner') or '-'} · "
              f"requirements {entry.get('requirement_refs') or '-'}"]  # fmt: skip
+    if len(expected):
+        told = expected.iloc[0]
+        errors = "too few periods to try it" if told["naive_error"] is None else (
+            f"its mean error in trials {shown(told['smoothing_error' if told['method'] == 'smoothing' else 'naive_error'], entry['unit'], currency)}, "
+            f"that of {'the naive way' if told['method'] == 'smoothing' else 'smoothing'} {shown(told['naive_error' if told['method'] == 'smoothing' else 'smoothing_error'], entry['unit'], currency)}"
+        )  # fmt: skip
+        lines += ["", f"Forecast by {told['method']} from {told['periods']} periods: {errors}.", ""]
     for row in own.to_dict("records"):
+        verdict = verdicts.get(row["target_id"])
         due = f", due {row['due_at']:%Y-%m-%d}" if pd.notna(row["due_at"]) else ""
         where = f" ({row['segment']} {row['segment_value']})" if row["segment"] else ""
         lines.append(f"- {row['application']}{where}: target {row['operator']} {shown(row['target'], row['unit'], currency)} by {row['grain']}{due}: "
-                     f"{shown(row['value'], row['unit'], currency)}, {ZONES[row['zone']]}")  # fmt: skip
+                     f"{shown(row['value'], row['unit'], currency)}, {ZONES[row['zone']]}"
+                     + (f"; {verdict['verdict']} to be met ({100 * float(verdict['probability']):.0f} %)" if verdict else ""))  # fmt: skip
     return dcc.Markdown("\n".join(lines), className="northstar-definition")
 
 

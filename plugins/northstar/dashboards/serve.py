@@ -26,10 +26,15 @@ def host() -> str:
 
 
 def port(settings: Settings) -> int:
-    """The port of the pages: NORTHSTAR_PAGES_PORT, or a free one that is chosen once."""
+    """The port of the pages: NORTHSTAR_PAGES_PORT, or the one that was chosen when they were first started."""
     remembered = settings.home / "pages_port"
-    is_ours = remembered.exists() and _is_ours(settings, int(remembered.read_text()))
-    return remembered_port(remembered, "NORTHSTAR_PAGES_PORT", is_ours)
+    # only who starts them chooses anew: pages that are starting, or busy, do not answer, and are there
+    return remembered_port(remembered, "NORTHSTAR_PAGES_PORT", is_ours=True)
+
+
+def _choose_port(settings: Settings) -> int:
+    remembered = settings.home / "pages_port"
+    return remembered_port(remembered, "NORTHSTAR_PAGES_PORT", is_ours=remembered.exists() and answers(settings))
 
 
 def url(settings: Settings) -> str:
@@ -38,10 +43,10 @@ def url(settings: Settings) -> str:
 
 
 def command(settings: Settings) -> list[str]:
-    """The gunicorn that serves the pages of a home."""
+    """The gunicorn that serves the pages of a home; chooses their port where the one they had is taken by somebody else."""
     gunicorn = Path(sys.executable).parent / "gunicorn"
     return [
-        str(gunicorn), "--bind", f"{host()}:{port(settings)}", "--workers", str(WORKERS), "--threads", str(THREADS),
+        str(gunicorn), "--bind", f"{host()}:{_choose_port(settings)}", "--workers", str(WORKERS), "--threads", str(THREADS),
         "--no-control-socket", "--name", "northstar pages", "northstar.dashboards.app:server",
     ]  # fmt: skip
 

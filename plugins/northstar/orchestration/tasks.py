@@ -95,6 +95,13 @@ def evaluate_alerts(**context) -> None:
     evaluate(load_settings(), progress=_say)
 
 
+def forecast_metrics(**context) -> int:
+    """Forecast what has changed; returns how many series that were."""
+    from northstar.forecasts import forecast_metrics as forecast
+
+    return forecast(load_settings(), _say)
+
+
 def _evaluate_quietly() -> None:
     """An evaluation beside a run: a mail server that is down is the alert DAG's trouble, not the run's."""
     from northstar.errors import NorthstarError

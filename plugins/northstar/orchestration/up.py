@@ -147,6 +147,9 @@ def up(settings: Settings) -> None:
         raise NorthstarError(f"{_cause(settings) or exc}; see {api.base}/dags/nightly_rebuild") from exc
     for dag_id in ("hourly_refresh", "evaluate_alerts", "send_reports"):
         api.unpause(dag_id)
+    if api.unpause("forecast_metrics"):
+        # the first forecasts need not wait for tomorrow, nor anybody for them
+        api.trigger("forecast_metrics", {})
     progress(f"the nightly run took {time.monotonic() - began:.0f} s")
     print_headline(settings)
     address = start_pages(settings)

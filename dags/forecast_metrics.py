@@ -1,0 +1,34 @@
+"""Forecast the level 1 and 2 metrics each morning, from what is published."""
+
+from datetime import datetime, timedelta
+
+from airflow.providers.standard.operators.python import PythonOperator
+from airflow.sdk import DAG
+from airflow.timetables.trigger import CronTriggerTimetable
+
+from northstar.orchestration import tasks
+
+DOC = """
+### Purpose
+Forecast each level 1 and 2 metric whose complete values have changed, with intervals and with what the method was worth in trials on the past
+(`marts.metric_forecasts`), and say of each target that is due later whether it will be met (`marts.target_forecasts`).
+### Kind
+Moment DAG, after the nightly run: it looks at what is published now.
+### Rerun
+Any time: a series whose values have not changed is left as it is.
+### Expected failures
+Nothing was published yet.
+"""
+
+with DAG(
+    dag_id="forecast_metrics",
+    description="Forecast the level 1 and 2 metrics",
+    schedule=CronTriggerTimetable("30 5 * * *", timezone="UTC"),
+    start_date=datetime(2024, 1, 1),
+    catchup=False,
+    max_active_runs=1,
+    doc_md=DOC,
+    tags=["owner:data-platform", "tier:2"],
+    default_args={"owner": "data-platform", "retries": 0, "execution_timeout": timedelta(hours=1)},
+):
+    PythonOperator(task_id="forecast_metrics", python_callable=tasks.forecast_metrics)

@@ -1,0 +1,88 @@
+"""Forecasts: no better than they say, by the better of two methods, and made anew only where something changed."""
+
+import numpy as np
+import pytest
+
+from northstar import db
+from northstar.dashboards.data import Marts
+from northstar.dashboards.figures import Painter
+from northstar.forecasts import AHEAD, FEWEST, forecast, forecast_metrics
+from tests.support import northstar, silent
+
+RANDOM = np.random.default_rng(7)
+TREND = 100 + 5.0 * np.arange(24) + RANDOM.normal(0, 2, 24)
+SEASON = 100 + 30 * np.sin(np.arange(30) * np.pi / 6) + RANDOM.normal(0, 1, 30)
+WALK = 100 + np.cumsum(RANDOM.normal(0, 5, 30))
+
+
+def test_a_trend_is_followed_and_smoothing_chosen():
+    found = forecast(TREND, 6, 12)
+    assert found.method == "smoothing" and found.smoothing_error < found.naive_error
+    # what truly came lies within the 95 % interval
+    truth = 100 + 5.0 * np.arange(24, 30)
+    assert (np.abs(found.values - truth) < 1.96 * found.spreads + 4).all()
+
+
+def test_a_season_is_best_told_by_the_year_before():
+    found = forecast(SEASON, 6, 12)
+    assert found.method == "naive" and found.naive_error < found.smoothing_error
+    assert found.values == pytest.approx(SEASON[18:24])
+
+
+def test_what_cannot_be_told_is_not_claimed():
+    found = forecast(WALK, 12, 52)
+    assert (np.diff(found.spreads) >= 0).all() and found.spreads[-1] > 2 * found.spreads[0]
+    assert found.spreads[0] == pytest.approx(5, rel=0.6)
+
+
+def test_errors_are_those_of_trials_that_did_not_see_what_came():
+    values = np.array([10.0] * 10 + [20.0])
+    found = forecast(values, 3, 12)
+    # from each origin up to three periods ahead: 10 was expected wherever 20 came
+    origins = range(max(FEWEST - 1, len(values) - 13), len(values))
+    errors = [abs(10 - v) for o in origins for v in values[o : o + AHEAD]]
+    assert found.naive_error == pytest.approx(np.mean(errors))
+
+
+@pytest.mark.parametrize("values", [[5.0] * 8, [0.0] * 7, list(range(6))])
+def test_a_flat_or_short_series_breaks_nothing(values):
+    found = forecast(np.array(values, dtype=float), 6, 12)
+    assert np.isfinite(found.values).all() and np.isfinite(found.spreads).all()
+
+
+@pytest.fixture
+def forecasts(built):
+    """The built company with a longer history of a few metrics; as it was afterwards."""
+    with db.connect(built, "owner", autocommit=True) as connection:
+        connection.execute(
+            "insert into marts.metric_values (metric_id, grain, period_start, application, segment, segment_value, numerator, denominator, value, is_complete, _version) "
+            "select 'mrr', 'month', '2025-12-01'::timestamptz - n * interval '1 month', 'all', '', '', 5000 - 200 * n, null, 5000 - 200 * n, true, -1 "
+            "from generate_series(1, 14) as n on conflict do nothing"
+        )
+        yield built
+        connection.execute("delete from marts.metric_values where _version = -1")
+        connection.execute("drop table if exists marts.metric_forecasts, marts.target_forecasts")
+
+
+def test_forecasts_are_published_with_their_errors_shown_as_a_band_and_made_once(forecasts):
+    assert forecast_metrics(forecasts, silent) >= 1
+    assert forecast_metrics(forecasts, silent) == 0
+    with db.connect(forecasts, "bi_reader") as connection:
+        rows = connection.execute(
+            "select * from metric_forecasts where metric_id = 'mrr' and application = 'all' order by period_start"
+        ).fetchall()
+        assert len(rows) >= 6 and f"{rows[0]['period_start']:%Y-%m}" == "2026-03"
+        assert all(
+            r["low_95"] <= r["low_80"] <= r["value"] <= r["high_80"] <= r["high_95"] and r["low_95"] >= 0 for r in rows
+        )
+        assert rows[0]["naive_error"] is not None and rows[0]["published_version"] == 1
+        verdicts = connection.execute("select distinct verdict from target_forecasts").fetchall()
+    assert {v["verdict"] for v in verdicts} <= {"likely", "unlikely", "open"}
+    figure = Painter(Marts(forecasts)).draw({"kind": "line", "metrics": ["mrr"]}, "all", "month", 12, "")
+    assert "forecast (80 %)" in [t.name for t in figure.data] and "forecast " in figure.layout.meta
+    with db.connect(forecasts, "owner", autocommit=True) as connection:
+        connection.execute(
+            "update marts.metric_values set value = 4901 where _version = -1 and period_start = '2025-11-01'"
+        )
+    assert forecast_metrics(forecasts, silent) == 1
+    assert northstar(forecasts, "forecast").returncode == 0
