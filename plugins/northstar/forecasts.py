@@ -15,10 +15,10 @@ from statistics import NormalDist
 
 import numpy as np
 import pandas as pd
-from psycopg import sql
 
 from northstar import db
 from northstar.errors import NorthstarError
+from northstar.publish.described import DescribedTable
 from northstar.settings import Settings
 
 FEWEST, ORIGINS, AHEAD = 6, 12, 3
@@ -57,10 +57,15 @@ TARGETS = {
     "verdict": ("text not null", "likely (80 % and more), unlikely (20 % and less), open"),
     "published_version": ("bigint not null", "the version whose values it was made from"),
 }  # fmt: skip
-TABLES = {
-    "metric_forecasts": (FORECASTS, ("metric_id", "application", "grain", "period_start"), "Forecasts of the level 1 and 2 metrics, with their errors in trials."),
-    "target_forecasts": (TARGETS, ("target_id",), "Whether targets that are due later will be met."),
-}  # fmt: skip
+TABLES = (
+    DescribedTable(
+        "metric_forecasts",
+        "Forecasts of the level 1 and 2 metrics, with their errors in trials.",
+        FORECASTS,
+        ("metric_id", "application", "grain", "period_start"),
+    ),
+    DescribedTable("target_forecasts", "Whether targets that are due later will be met.", TARGETS, ("target_id",)),
+)
 
 
 @dataclass
@@ -80,8 +85,8 @@ def forecast_metrics(settings: Settings, progress=print) -> int:
     with db.connect(settings, "publisher") as connection:
         if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] is None:
             raise NorthstarError("nothing is published yet; `northstar run` publishes the first version")
-        for name in TABLES:
-            _ensure(connection, name)
+        for table in TABLES:
+            table.ensure(connection)
         version = connection.execute(
             "select published_version as v, as_of from marts.publications order by 1 desc limit 1"
         ).fetchone()
@@ -113,13 +118,13 @@ def forecast_metrics(settings: Settings, progress=print) -> int:
             values = np.array([float(v) for v in series["values"]])
             found = forecast(values, ahead, YEAR[series["grain"]])
             connection.execute("delete from marts.metric_forecasts where metric_id = %s and application = %s", key)
-            _insert(connection, "metric_forecasts", _rows(series, values, found, version["v"], fingerprint))
+            _insert(connection, TABLES[0], _rows(series, values, found, version["v"], fingerprint))
             made += 1
         connection.execute(
             "delete from marts.metric_forecasts where not metric_id || '|' || application = any(%s)", [alive]
         )
         connection.execute("delete from marts.target_forecasts")
-        _insert(connection, "target_forecasts", _judged(connection, due, version["v"]))
+        _insert(connection, TABLES[1], _judged(connection, due, version["v"]))
     progress(f"{made} series forecast, {len(alive) - made} had not changed")
     return made
 
@@ -267,22 +272,7 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
-def _insert(connection, name: str, rows: list[tuple]) -> None:
-    places = ", ".join(["%s"] * len(TABLES[name][0]))
+def _insert(connection, table: DescribedTable, rows: list[tuple]) -> None:
+    places = ", ".join(["%s"] * len(table.columns))
     with connection.cursor() as cursor:
-        cursor.executemany(f"insert into marts.{name} values ({places})", rows)
-
-
-def _ensure(connection, name: str) -> None:
-    columns, key, about = TABLES[name]
-    if connection.execute("select to_regclass(%s) as t", [f"marts.{name}"]).fetchone()["t"] is not None:
-        return
-    kinds = ", ".join(f"{column} {kind}" for column, (kind, _) in columns.items())
-    connection.execute(f"create table marts.{name} ({kinds}, primary key ({', '.join(key)}))")
-    connection.execute(sql.SQL("comment on table marts.{} is {}").format(sql.Identifier(name), sql.Literal(about)))
-    for column, (_, text) in columns.items():
-        connection.execute(
-            sql.SQL("comment on column marts.{}.{} is {}").format(
-                sql.Identifier(name), sql.Identifier(column), sql.Literal(text)
-            )
-        )
+        cursor.executemany(f"insert into marts.{table.name} values ({places})", rows)

@@ -27,4 +27,4 @@ def test_the_data_dictionary_is_what_the_tables_say(built):
     if os.environ.get("NORTHSTAR_UPDATE_DOCS"):
         path.write_text(page)
     assert path.read_text() == page, "NORTHSTAR_UPDATE_DOCS=1 writes it anew"
-    assert "| |\n" not in page.replace("| column | type | |\n", ""), "a column without a description"
+    assert "|  |" not in page, "a column without a description"

@@ -23,24 +23,27 @@ def data_dictionary(settings: Settings) -> str:
         "",
     ]
     # made after a publication, and so not always there
-    for table, (columns, _, about) in TABLES.items():
-        rows = [r for r in rows if r["table_name"] != table]
+    for table in TABLES:
+        rows = [r for r in rows if r["table_name"] != table.name]
         rows += [
             {
-                "table_name": table,
-                "about": about,
+                "table_name": table.name,
+                "about": table.about,
                 "column_name": name,
                 "type": kind.removesuffix(" not null"),
                 "description": text,
             }
-            for name, (kind, text) in columns.items()
+            for name, (kind, text) in table.columns.items()
         ]
     rows.sort(key=itemgetter("table_name"))
     for table, columns in groupby(rows, key=itemgetter("table_name")):
         columns = list(columns)
         lines += [f"## {table}", "", columns[0]["about"] or "", "", "| column | type | |", "|---|---|---|"]
         for column in columns:
-            description = " ".join((column["description"] or "").split()).replace("|", "\\|")
+            text = column["description"] or (
+                "the version in which the row was published" if column["column_name"] == "_version" else ""
+            )
+            description = " ".join(text.split()).replace("|", "\\|")
             lines.append(f"| `{column['column_name']}` | {column['type']} | {description} |")
         lines.append("")
     return "\n".join(lines)

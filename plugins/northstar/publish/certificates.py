@@ -11,6 +11,7 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from northstar.contract import entities
+from northstar.publish.described import DescribedTable
 from northstar.settings import Settings
 
 MODULUS = 2**64
@@ -39,17 +40,7 @@ LEFT_OUT = {
 }
 
 
-def ensure_certificates(connection) -> None:
-    """Make the table, described, where it is missing."""
-    if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is not None:
-        return
-    columns = ", ".join(f"{name} {kind}" for name, (kind, _) in COLUMNS.items())
-    connection.execute(f"create table marts.certificates ({columns})")
-    connection.execute("comment on table marts.certificates is 'What each published version stands on.'")
-    for name, (_, about) in COLUMNS.items():
-        connection.execute(
-            sql.SQL("comment on column marts.certificates.{} is {}").format(sql.Identifier(name), sql.Literal(about))
-        )
+CERTIFICATES = DescribedTable("certificates", "What each published version stands on.", COLUMNS)
 
 
 def inputs(connection, before: dict | None, batch_id: int) -> dict:

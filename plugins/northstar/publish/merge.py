@@ -15,25 +15,37 @@ from northstar import db
 from northstar.errors import NorthstarError
 from northstar.publish.catalogue import Mart, marts
 from northstar.publish.certificates import (
-    ensure_certificates,
+    CERTIFICATES,
     inputs,
     left_out,
     output,
     record_certificate,
     repeat_certificate,
 )
-from northstar.publish.restatements import ensure_restatements, record_restatements
+from northstar.publish.described import DescribedTable
+from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.settings import Settings
 
 PUBLISHER_LOCK = 7_041_776
-PUBLICATIONS = """
-create table if not exists marts.publications (
-    published_version bigint primary key, run_id bigint, as_of timestamptz not null, mode text not null,
-    started_at timestamptz not null, published_at timestamptz not null default clock_timestamp(),
-    rows_changed bigint not null, checks_run integer not null, checks_passed integer not null,
-    row_counts jsonb not null, source_totals jsonb not null, restores_version bigint, code_version text
-)
-"""
+PUBLICATIONS = DescribedTable(
+    "publications", "Each version that was published: when, from what, how much changed, what was checked.",
+    {
+        "published_version": ("bigint", "the version"),
+        "run_id": ("bigint", "the run that published it; null for a rollback"),
+        "as_of": ("timestamptz not null", "the logical time of its numbers, exclusive: what happened later is not in them"),
+        "mode": ("text not null", "nightly (everything built anew), hourly (what changed), or rollback"),
+        "started_at": ("timestamptz not null", "when its run began"),
+        "published_at": ("timestamptz not null default clock_timestamp()", "when readers saw it"),
+        "rows_changed": ("bigint not null", "rows of all marts that it brought or took away"),
+        "checks_run": ("integer not null", "checks of the audit"),
+        "checks_passed": ("integer not null", "those that held; one that did not was a warning"),
+        "row_counts": ("jsonb not null", "rows by mart"),
+        "source_totals": ("jsonb not null", "by entity: rows read, landed, replaced, in quarantine, refused"),
+        "restores_version": ("bigint", "the version that a rollback put back; null otherwise"),
+        "code_version": ("text", "a digest of models, macros, seeds and rules"),
+    },
+    ("published_version",),
+)  # fmt: skip
 
 
 def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
@@ -49,9 +61,9 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         checks = _passed_checks(connection, run_id)
         connection.execute("set local maintenance_work_mem = '1GB'")
         connection.execute("set local work_mem = '256MB'")
-        connection.execute(PUBLICATIONS)
-        ensure_restatements(connection)
-        ensure_certificates(connection)
+        PUBLICATIONS.ensure(connection)
+        RESTATEMENTS.ensure(connection)
+        CERTIFICATES.ensure(connection)
         last = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
         version = (last or 0) + 1
         before = connection.execute("select * from marts.publications where published_version = %s", [last]).fetchone()
@@ -115,7 +127,7 @@ def rollback(settings: Settings, to_version: int | None = None) -> tuple[int, in
             "source_totals, published_version, code_version from marts.publications where published_version = %s",
             [version, changed, to_version],
         )
-        ensure_certificates(connection)
+        CERTIFICATES.ensure(connection)
         repeat_certificate(connection, version, to_version)
     return version, to_version
 

@@ -8,6 +8,7 @@ import json
 from psycopg import sql
 
 from northstar.publish.catalogue import Mart
+from northstar.publish.described import DescribedTable
 from northstar.settings import Settings
 
 COLUMNS = {
@@ -26,23 +27,12 @@ COLUMNS = {
 KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
 
 
-def ensure_restatements(connection) -> None:
-    """Make the table, described, where it is missing."""
-    if connection.execute("select to_regclass('marts.metric_restatements') as t").fetchone()["t"] is not None:
-        return
-    columns = ", ".join(f"{name} {kind}" for name, (kind, _) in COLUMNS.items())
-    connection.execute(
-        f"create table marts.metric_restatements ({columns}, primary key ({', '.join(KEY)}, new_version))"
-    )
-    connection.execute(
-        "comment on table marts.metric_restatements is 'Published values of complete periods that a later run changed.'"
-    )
-    for name, (_, about) in COLUMNS.items():
-        connection.execute(
-            sql.SQL("comment on column marts.metric_restatements.{} is {}").format(
-                sql.Identifier(name), sql.Literal(about)
-            )
-        )
+RESTATEMENTS = DescribedTable(
+    "metric_restatements",
+    "Published values of complete periods that a later run changed.",
+    COLUMNS,
+    (*KEY, "new_version"),
+)
 
 
 def record_restatements(connection, settings: Settings, mart: Mart, version: int, is_redefined: bool) -> int:

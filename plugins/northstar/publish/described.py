@@ -1,0 +1,35 @@
+"""Tables of `marts` that no model writes: made where they are missing, with the descriptions that every table there carries."""
+
+from dataclasses import dataclass
+
+from psycopg import sql
+
+
+@dataclass(frozen=True)
+class DescribedTable:
+    """A table of the schema `marts`. columns: {name: (type with constraints, description)}; key: the primary key's columns."""
+
+    name: str
+    about: str
+    columns: dict[str, tuple[str, str]]
+    key: tuple[str, ...] = ()
+
+    def ensure(self, connection) -> None:
+        """Make and describe the table where it is missing, and describe one that an older version left without words."""
+        table = sql.Identifier("marts", self.name)
+        found = connection.execute(
+            "select obj_description(to_regclass(%s)) as about, to_regclass(%s) as t", [f"marts.{self.name}"] * 2
+        ).fetchone()
+        if found["t"] is None:
+            kinds = [
+                sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, (kind, _) in self.columns.items()
+            ]
+            if self.key:
+                kinds.append(sql.SQL("primary key ({})").format(sql.SQL(", ").join(map(sql.Identifier, self.key))))
+            connection.execute(sql.SQL("create table {} ({})").format(table, sql.SQL(", ").join(kinds)))
+        if found["about"] is None:
+            connection.execute(sql.SQL("comment on table {} is {}").format(table, sql.Literal(self.about)))
+            for name, (_, text) in self.columns.items():
+                connection.execute(
+                    sql.SQL("comment on column {}.{} is {}").format(table, sql.Identifier(name), sql.Literal(text))
+                )
