@@ -89,7 +89,7 @@ def listed(settings: Settings, with_closed: bool = False) -> list[dict]:
         return connection.execute(
             "select left(md5(key), 8) as id, severity, case when closed_at is not null then 'closed' when muted_until > clock_timestamp() then 'muted' "
             "when acknowledged_at is not null then 'acknowledged by ' || acknowledged_by else 'open' end as state, coalesce(nullif(metric_id, ''), rule) as what, "
-            "application, segment_value as of_which, value, threshold, since, told_at, action from audit.notices where %s or closed_at is null "
+            "application, segment_value as of_which, round(value, 2) as value, round(threshold, 2) as threshold, since, told_at, action from audit.notices where %s or closed_at is null "
             "order by closed_at desc nulls first, severity, opened_at desc", [with_closed],
         ).fetchall()  # fmt: skip
 

@@ -283,17 +283,19 @@ class Painter:
         values = [opening, *(amount for _, amount in steps), closing]
         texts = [shown(value, "money") for value in values]
         figure = go.Figure(go.Waterfall(
-            x=_second_line(names, texts), y=values, measure=["absolute", *["relative"] * len(steps), "total"], text=texts, textposition="none",
-            hovertemplate="%{x}: %{text}<extra></extra>", increasing={"marker": {"color": GOOD}}, decreasing={"marker": {"color": BAD}},
+            x=[f"{n} {t}" for n, t in zip(names, texts, strict=True)], y=values, measure=["absolute", *["relative"] * len(steps), "total"], text=texts, textposition="none",
+            hovertemplate="%{x}<extra></extra>", increasing={"marker": {"color": GOOD}}, decreasing={"marker": {"color": BAD}},
             totals={"marker": {"color": TOTAL}},
         ))  # fmt: skip
         figure.update_yaxes(tickformat=",.0f")
-        figure.update_xaxes(tickangle=0, tickfont={"size": 11})
+        figure.update_xaxes(tickangle=-35, tickfont={"size": 11})
         figure.update_layout(
             showlegend=False,
             meta=f"{period(start, kind)}: " + ", ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True)),
         )
-        _corner(figure, f"{period(start, kind)}, {self.currency}")
+        figure.add_annotation(
+            text=f"{period(start, kind)}, {self.currency}", x=0, y=1, xref="paper", yref="paper", xanchor="left", yanchor="top", showarrow=False, font={"size": 11}
+        )  # fmt: skip
         return figure
 
     def _cohorts(self, panel, application, grain, months, segment) -> go.Figure:
