@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -38,10 +39,10 @@ def pages(built):
     with open(built.logs / "pages.log", "wb") as log:
         server = subprocess.Popen(command, env=serve.environment(built), stdout=log, stderr=log, cwd=built.home)
     try:
-        for _ in range(300):
-            if serve.answers(built):
-                break
-            assert server.poll() is None, (built.logs / "pages.log").read_text()
+        deadline = time.monotonic() + 90
+        while not serve.answers(built):
+            assert server.poll() is None and time.monotonic() < deadline, (built.logs / "pages.log").read_text()
+            time.sleep(0.2)
         yield serve.url(built)
     finally:
         server.terminate()
@@ -59,9 +60,9 @@ def chromium():
 
 
 @contextmanager
-def opened(chromium, address: str, width: int, scheme: str = "light"):
+def opened(chromium, address: str, width: int):
     """A page of a new context, drawn to the end; fails for any error in its console."""
-    context = chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    context = chromium.new_context(viewport={"width": width, "height": 900})
     page, errors = context.new_page(), []
     page.on("pageerror", lambda error: errors.append(str(error)))
     page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
@@ -77,6 +78,15 @@ def opened(chromium, address: str, width: int, scheme: str = "light"):
     yield page
     assert not errors
     context.close()
+
+
+def darken(page) -> None:
+    """Switch to the dark theme, as a reader does."""
+    is_dark = "() => document.documentElement.getAttribute('data-bs-theme') === 'dark'"
+    if not page.evaluate(is_dark):
+        page.locator("#theme-toggle").click()
+    page.wait_for_function(is_dark)
+    page.wait_for_timeout(500)
 
 
 def go(page, address: str) -> None:
@@ -159,9 +169,11 @@ def test_charts_hold_the_values_of_the_marts_and_controls_change_them(chromium, 
 def test_no_serious_obstacle_for_those_who_use_a_keyboard_or_a_screen_reader(chromium, pages, width):
     from axe_playwright_python.sync_playwright import Axe
 
-    with opened(chromium, pages, width, "dark" if width == 390 else "light") as page:
+    with opened(chromium, pages, width) as page:
         for path in ("/", "/journeys", "/owner", "/metrics"):
             go(page, pages + path)
+            if width == 390:
+                darken(page)
             page.wait_for_timeout(300)
             found = [
                 (v["impact"], v["id"], v["nodes"][0]["html"][:200]) for v in Axe().run(page).response["violations"]
@@ -199,8 +211,7 @@ def test_each_page_names_its_version_and_that_its_data_is_old(chromium, pages):
 def test_pictures_for_the_docs(chromium, pages):
     for name, path, width, scheme in (("executive", "/", 1400, "light"), ("executive_phone", "/", 390, "light"), ("operations_dark", "/operations", 1400, "dark"),
                                       ("metrics", "/metrics", 1400, "light")):  # fmt: skip
-        with opened(chromium, pages + path, width, scheme) as page:
+        with opened(chromium, pages + path, width) as page:
             if scheme == "dark":
-                page.evaluate("() => document.documentElement.setAttribute('data-bs-theme', 'dark')")
-                page.wait_for_timeout(500)
+                darken(page)
             page.screenshot(path=ROOT / "docs" / "images" / f"{name}.png")

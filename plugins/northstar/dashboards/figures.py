@@ -161,6 +161,10 @@ class Painter:
         if len(metrics) == 1 and not segment and "share_of" not in panel:
             told += self._draw_forecast(figure, metrics[0], application, frame, unit)
         self._draw_targets(figure, panel, application, metrics, segment)
+        moments = [pd.Timestamp(x) for trace in figure.data for x in trace.x]
+        if len(set(moments)) == 1:
+            # Plotly would draw a lone point on an axis of milliseconds
+            figure.update_xaxes(range=[moments[0] - pd.Timedelta(days=20), moments[0] + pd.Timedelta(days=20)])
         figure.update_yaxes(
             ticksuffix=SUFFIXES.get(unit, ""),
             tickformat=_ticks(unit),
