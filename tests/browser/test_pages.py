@@ -143,7 +143,7 @@ def test_the_numbers_on_the_pages_are_those_of_the_marts(chromium, pages, built,
 
 def test_charts_hold_the_values_of_the_marts_and_controls_change_them(chromium, pages, built):
     def line(page) -> list[float]:
-        return page.evaluate("() => Array.from(document.querySelector('#executive-3 .js-plotly-plot').data[0].y)")
+        return page.evaluate("() => Array.from(document.querySelector('#executive-3 .js-plotly-plot')._fullData[0].y)")
 
     def expected(application: str, grain: str) -> list[float]:
         with db.connect(built, "bi_reader") as connection:

@@ -162,13 +162,13 @@ def catalogue(data_frame: pd.DataFrame, application: str = "all"):
 
 
 @capture("figure")
-def judged(data_frame: pd.DataFrame, application: str = "all"):
-    """The targets with their values, zones and thresholds."""
+def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all"):
+    """The targets of a dashboard's metrics with their values, zones and thresholds."""
     rows = [
         {"metric": r["metric_id"], "application": r["application"], "segment": r["segment_value"] or "", "value": shown(r["value"], r["unit"], painter().currency),
          "target": f"{r['operator']} {shown(r['target'], r['unit'], painter().currency)}", "zone": r["zone"], "trend": r["trend"] or "",
          "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "", "alert": r["alert_latency"] or "", "action": r["action"] or ""}
-        for r in painter().marts.targets(application).to_dict("records")
+        for r in painter().marts.targets(application).to_dict("records") if dashboard in (r["dashboards"] or "")
     ]  # fmt: skip
     names = ["metric", "application", "segment", "value", "target", "zone", "trend", "due", "alert", "action"]
     return _table(rows, names, "Targets", "This application has no targets.")
@@ -232,7 +232,10 @@ def _page(page: dict) -> vm.Page:
             headed.append(name)
         elif panel["kind"] == "targets":
             components.append(
-                vm.Container(title=panel["title"], components=[vm.Figure(id=name, figure=judged(data_frame=NO_FRAME))])
+                vm.Container(
+                    title=panel["title"],
+                    components=[vm.Figure(id=name, figure=judged(data_frame=NO_FRAME, dashboard=_slug(page["title"])))],
+                )
             )
             headed.append(name)
         else:

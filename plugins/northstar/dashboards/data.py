@@ -168,7 +168,7 @@ class Marts:
     def targets(self, application: str) -> pd.DataFrame:
         """The judged targets of an application, or of all."""
         return self.frame(
-            "select s.*, m.unit, m.direction, m.definition from metric_status as s join metrics as m using (metric_id) "
+            "select s.*, m.unit, m.direction, m.definition, m.dashboards from metric_status as s join metrics as m using (metric_id) "
             "where %(application)s = 'all' or s.application = %(application)s order by s.metric_id, s.application, s.target_id",
             application=application,
         )
