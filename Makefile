@@ -32,7 +32,7 @@ stop:  ## stop what `make run` started
 	@if [ -x $(VENV)/bin/northstar ]; then $(VENV)/bin/northstar stop; else echo "nothing was set up"; fi
 
 test: setup  ## all the tests, on two processes with a warehouse each
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup  ## ruff and sqlfluff
 	$(VENV)/bin/ruff check .
