@@ -37,7 +37,8 @@ class Settings:
 
     home: Path
     root: Path = ROOT
-    warehouse_url: str | None = None
+    # it holds the administrator's password
+    warehouse_url: str | None = field(default=None, repr=False)
     rules: dict = field(default_factory=lambda: dict(DEFAULT_BUSINESS_RULES))
 
     @property

@@ -159,10 +159,8 @@ def bootstrap(settings: Settings) -> None:
 
     Raises NorthstarError when the warehouse cannot be reached or the administrator may not make what is needed.
     """
-    database = db.DATABASE
-    if settings.warehouse_url:
-        database = settings.warehouse_url.rpartition("/")[2].partition("?")[0] or db.DATABASE
-    else:
+    database = db.database_of(settings)
+    if not settings.warehouse_url:
         _create_databases(settings)
     fingerprint = _fingerprint(settings)
     with db.connect(settings, "owner", database=database) as connection:
