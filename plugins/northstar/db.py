@@ -14,11 +14,16 @@ from northstar.settings import Settings
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
 DATABASE = "northstar"
+# Airflow's own database and the one role beside the administrator that reaches it
+AIRFLOW_DATABASE, AIRFLOW_ROLE = "airflow", "airflow_db"
 RECOVERY_SECONDS = 60
 # what an embedded server says of roles and databases that no run has made
 NEVER_SET_UP = [f'password authentication failed for user "{role}"' for role in ROLES] + [
     f'database "{DATABASE}" does not exist'
 ]
+OPTIONS = "-c timezone=UTC"
+# the role's own settings, which whoever has its password may change
+READER_OPTIONS = " -c search_path=marts -c default_transaction_read_only=on"
 NOT_YET = ("in recovery mode", "is starting up", "not yet accepting connections")
 # what an address over a network may say of TLS: allow and prefer, libpq's default, fall back to clear text without a word
 SSL_MODES = ("verify-full", "verify-ca", "require", "disable")
@@ -103,7 +108,7 @@ def connect(settings: Settings, role: str = "loader", autocommit: bool = False, 
                 uri(settings, role, database),
                 autocommit=autocommit,
                 row_factory=dict_row,
-                options="-c timezone=UTC",
+                options=OPTIONS + (READER_OPTIONS if role == "bi_reader" else ""),
                 application_name=f"northstar {role}",
                 connect_timeout=10,
             )
