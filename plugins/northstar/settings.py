@@ -3,15 +3,18 @@
 import json
 import os
 import secrets as token
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fasteners
 import yaml
 
 from northstar.errors import NorthstarError
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME_VERSION = 1
+NEW_SECRET = threading.Lock()
 
 DEFAULT_BUSINESS_RULES = {
     "reporting_currency": "USD",
@@ -57,14 +60,27 @@ class Settings:
         from_environment = os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}")
         if from_environment:
             return from_environment
-        known = json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
+        known = self._known_secrets()
         if name not in known:
-            known[name] = token.token_urlsafe(24)
-            descriptor = os.open(self.secrets_file.with_suffix(".tmp"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as handle:
-                json.dump(known, handle, indent=1)
-            os.replace(self.secrets_file.with_suffix(".tmp"), self.secrets_file)
+            # whoever wants a new one at the same time gets the same; a lock on a file does not part threads
+            with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
+                known = self._known_secrets()
+                if name not in known:
+                    known[name] = token.token_urlsafe(24)
+                    write_private(self.secrets_file, json.dumps(known, indent=1))
         return known[name]
+
+    def _known_secrets(self) -> dict:
+        return json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else may read at any moment, whole or not at all."""
+    beside = path.with_suffix(".tmp")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(text)
+    os.replace(beside, path)
 
 
 def load_settings(home: str | Path | None = None) -> Settings:

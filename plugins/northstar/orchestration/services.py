@@ -17,7 +17,7 @@ from northstar import db, job
 from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
 from northstar.ports import remembered_port
-from northstar.settings import Settings
+from northstar.settings import Settings, write_private
 
 SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
 START_SECONDS = 90
@@ -41,8 +41,7 @@ def airflow_env(settings: Settings) -> dict:
     address = db.uri(settings, db.AIRFLOW_ROLE, db.AIRFLOW_DATABASE)
     users = home / "passwords.json"
     if not users.exists():
-        users.write_text(json.dumps({"admin": settings.secret("airflow_password")}))
-        users.chmod(0o600)
+        write_private(users, json.dumps({"admin": settings.secret("airflow_password")}))
     port = _port(settings)
     base_url = os.environ.get("NORTHSTAR_API_URL", f"http://127.0.0.1:{port}")
     options = {
