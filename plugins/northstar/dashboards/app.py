@@ -344,7 +344,7 @@ def __getattr__(name: str):
         server = dash.server
         serve.add_health(server, settings)
         serve.guard(server, settings, _proxy_names(settings))
-        serve.add_headers(server, dash.csp_hashes())
+        serve.add_headers(server, dash.csp_hashes)
         # Dash knows its own files once it has made the page that names them: each worker must have done so before it serves one
         server.test_client().get("/", headers=serve.credentials(settings))
         return server

@@ -9,6 +9,7 @@ import ssl
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 from flask import Flask, Response, request
@@ -114,14 +115,14 @@ def guard(server: Flask, settings: Settings, names: tuple[str, ...] = ()) -> Non
         return Response("a password is needed", 401, {"WWW-Authenticate": 'Basic realm="Northstar"'})
 
 
-def add_headers(server: Flask, scripts: list[str]) -> None:
-    """Have the browser run nothing that is not ours, in nobody's frame; scripts: the hashes of what stands in the pages themselves."""
-    policy = POLICY.format(scripts=" ".join(scripts))
+def add_headers(server: Flask, scripts: Callable[[], list[str]]) -> None:
+    """Have the browser run nothing that is not ours, in nobody's frame; scripts: gives the hashes of what stands in the pages themselves."""
 
     @server.after_request
     def _add(response):
         response.headers.update(HEADERS)
-        response.headers["Content-Security-Policy"] = policy
+        # asked each time: Dash adds scripts of its own when the first page is drawn
+        response.headers["Content-Security-Policy"] = POLICY.format(scripts=" ".join(scripts()))
         return response
 
 

@@ -41,7 +41,7 @@ def ask(warehouse):
         server.add_url_rule("/", "root", lambda: "numbers")
         serve.add_health(server, warehouse)
         serve.guard(server, warehouse, ("metrics.example.org",))
-        serve.add_headers(server, ["'sha256-abc'"])
+        serve.add_headers(server, lambda: ["'sha256-abc'"])
         return server.test_client().get(
             path, headers=headers, base_url=f"http://{name}", environ_overrides={"REMOTE_ADDR": sender}
         )
