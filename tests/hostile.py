@@ -13,13 +13,15 @@ import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from northstar import db
 from northstar.contract import Column, Entity, entities
 from northstar.errors import NorthstarError
-from northstar.landing.directory import _check_columns, _reject
+from northstar.landing.directory import _check_columns, _reject, land_directory
 from northstar.landing.merge import Delivery, Rejects
 from northstar.landing.normalise import EARLIEST, Normalised, landed_schema, normalise
 from northstar.sources.files import CsvOptions, Reading, SourceFile
@@ -120,7 +122,7 @@ def a_file(
     path = f"{entity.name}/{name or 'hostile'}.{kind}"
     options = CsvOptions()
     if kind == "parquet":
-        content, count = _parquet(random_, columns, records), len(records)
+        content, count = _parquet(random_, columns, records), len(records) if columns else 0
     elif kind.startswith("jsonl"):
         content, count = _jsonl(random_, records, damaged)
     else:
@@ -406,3 +408,54 @@ def is_stored_as_jsonb(text: str) -> None:
 
 def _no_constant(name: str):
     raise AssertionError(f"{name} is no json")
+
+
+def landed_exactly_once(settings, source_dir, files: list[HostileFile]) -> dict:
+    """Land files that stand below `source_dir` into an empty warehouse; every record of each is in one place. Returns sums over all.
+
+    Raises AssertionError for a record that is lost or double, and whatever landing raises but the one line that names a file.
+    """
+    outcomes = {file.name: read(file) for file in files}
+    refused_files = {name for name, outcome in outcomes.items() if outcome.error}
+    try:
+        land_directory(settings, None, str(source_dir), progress=lambda _: None)
+    except NorthstarError as exc:
+        assert refused_files and "\n" not in str(exc), exc
+    with db.connect(settings, "loader") as connection:
+        told = connection.execute("select path, rows_read, rows_quarantined from audit.landed_files").fetchall()
+        known = {row["path"]: row for row in told}
+        assert set(known) == set(outcomes) - refused_files
+        for name, row in known.items():
+            assert (row["rows_read"], row["rows_quarantined"]) == (outcomes[name].read, outcomes[name].quarantined), (
+                name
+            )
+        sums = connection.execute(
+            "select coalesce(sum(rows_read), 0)::int as read, coalesce(sum(rows_inserted), 0)::int as inserted, coalesce(sum(rows_updated), 0)::int as updated, "
+            "coalesce(sum(rows_unchanged), 0)::int as unchanged, coalesce(sum(rows_quarantined), 0)::int as quarantined, "
+            "coalesce(sum(rows_refused), 0)::int as refused from audit.landing_batches"
+        ).fetchone()
+        assert sums["read"] == sum(sums.values()) - sums["read"], sums
+        assert sums["refused"] == sum(outcome.refused for outcome in outcomes.values())
+        stored = sum(
+            connection.execute(f"select count(*) as n from staging.{name}").fetchone()["n"] for name in entities()
+        )
+        assert stored == sums["inserted"], f"{stored} rows stand in staging, {sums['inserted']} were told"
+        held = connection.execute(
+            "select count(*) as n, count(*) filter (where cardinality(reasons) > 0) as with_reason from quarantine.rows where path is not null"
+        ).fetchone()
+        assert held["n"] == held["with_reason"] == sums["quarantined"]
+    return {"files": len(files), "refused files": len(refused_files), **sums}
+
+
+def write(source_dir: Path, files: list[HostileFile]) -> None:
+    """Write files where landing finds them."""
+    for file in files:
+        place = source_dir / file.name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(file.content)
+
+
+def instant(text: str) -> datetime:
+    """The moment that a text of TIMES means, to the microsecond."""
+    text = re.sub(r"(\.\d{6})\d+", r"\1", text.replace(".Z", "Z"))
+    return datetime.fromisoformat(text).astimezone(UTC)

@@ -7,6 +7,7 @@ columns; Python loops only over distinct values (json, hashes) and over rows tha
 import hashlib
 import hmac
 import json
+import math
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -234,7 +235,11 @@ def _bad_rows(batch: pa.RecordBatch, masks: list, bad_mask: pa.Array, pii_key: s
     if not masks or not pc.any(bad_mask).as_py():
         return []
     filtered = batch.filter(bad_mask)
-    columns = [_values(column) for column in filtered.columns]
+    # json has no word for nan, and a null would pass on the next try
+    columns = [
+        [str(v) if isinstance(v, float) and not math.isfinite(v) else v for v in _values(column)]
+        for column in filtered.columns
+    ]
     raw = [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
     flags = [(mask.filter(bad_mask).to_pylist(), reason) for mask, reason in masks]
     personal, found = personal_columns(), []

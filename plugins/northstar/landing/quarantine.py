@@ -1,6 +1,7 @@
 """Rejected rows: what they are, why, and another try after a fix."""
 
-import orjson
+import json
+
 import pyarrow as pa
 
 from northstar import db
@@ -70,4 +71,5 @@ def replay(settings: Settings, entity: str | None = None) -> str:
 
 
 def _text(value) -> str | None:
-    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+    # whole numbers beyond 64 bits too
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -36,8 +36,8 @@ BLOCK_BYTES = 4 << 20
 # Python's own reader gives up at 128 KB; no field is longer than a block
 csv.field_size_limit(BLOCK_BYTES)
 ROWS = 65_536
-# of a batch of json records: their number times that of their keys
-CELLS = 4_000_000
+# keys that are values (an id, a day) make a column for each record: then a batch ends at so many keys times records
+MANY_KEYS, CELLS = 500, 500_000
 # objects that are fetched many at a time: on a store each open costs a round trip or two
 SMALL_BYTES, FETCHED_BYTES, FETCHED_FILES = 1 << 20, 64 << 20, 200
 ENTITIES = tuple(entities())
@@ -207,8 +207,7 @@ class Reading:
             records.append(record)
             lines.append(ordinal)
             names.update(record)
-            # a key that is a value (an id, a day) makes a column for each record
-            if len(records) >= ROWS or len(records) * len(names) > CELLS:
+            if len(records) >= ROWS or (len(names) > MANY_KEYS and len(records) * len(names) > CELLS):
                 yield self._record_batch(records, lines)
                 records, lines, names = [], [], set()
         if records:
@@ -220,10 +219,8 @@ class Reading:
             found.setdefault(_clean(name), []).append(name)
         names = list(found)
         self.columns = list(dict.fromkeys([*self.columns, *names]))
-        arrays = [
-            pa.array([next((r[s] for s in spellings if r.get(s) is not None), None) for r in records], pa.string())
-            for spellings in found.values()
-        ]
+        arrays = [pa.array([_first(r, spellings) for r in records] if len(spellings) > 1 else [r.get(spellings[0]) for r in records], pa.string())
+                  for spellings in found.values()]  # fmt: skip
         return pa.RecordBatch.from_arrays([*arrays, pa.array(lines, pa.int64())], names=[*names, "_line"])
 
     def _parquet(self) -> Iterator[pa.RecordBatch]:
@@ -244,6 +241,10 @@ def _numbered(batches, names: list[str]) -> Iterator[pa.RecordBatch]:
             numbers = pa.array(np.arange(ordinal, ordinal + count))
             yield pa.RecordBatch.from_arrays([*batch.columns, numbers], names=[*names, "_line"])
         ordinal += count
+
+
+def _first(record: dict, names: list[str]) -> str | None:
+    return next((record[name] for name in names if record.get(name) is not None), None)
 
 
 def _clean(name: str) -> str:
@@ -381,7 +382,8 @@ def storage_options(connection: Connection) -> dict:
 def list_files(directory: str, pattern: str = "*", storage: dict | None = None) -> list[SourceFile]:
     """The readable files of `directory` (local path or fsspec URL) that match `pattern`, by path.
 
-    Raises NorthstarError when the directory cannot be listed, or for a directory that is named like a file.
+    Raises NorthstarError when the directory cannot be listed, for a directory that is named like a file, and for a name with
+    characters that cannot be written in a message or a table.
     """
     try:
         system, root = fsspec.core.url_to_fs(directory, **(storage or {}))
@@ -396,6 +398,10 @@ def list_files(directory: str, pattern: str = "*", storage: dict | None = None) 
         if not path.lower().endswith(SUFFIXES):
             continue
         relative = path[len(root.rstrip("/")) + 1 :]
+        if not relative.isprintable():
+            raise NorthstarError(
+                f"{directory}/{ascii(relative)[1:-1]}: a name with characters that nobody sees; rename it"
+            )
         if info["type"] == "directory":
             raise NorthstarError(f"{directory}/{relative}: a directory where a file should be; remove or rename it")
         mark = (
