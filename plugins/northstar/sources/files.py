@@ -35,7 +35,8 @@ SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 BLOCK_BYTES = 4 << 20
 # Python's own reader gives up at 128 KB; no field is longer than a block
 csv.field_size_limit(BLOCK_BYTES)
-ROWS = 65_536
+# a batch ends at so many rows, or bytes
+ROWS, BATCH_BYTES = 65_536, 16 << 20
 # keys that are values (an id, a day) make a column for each record: then a batch ends at so many keys times records
 MANY_KEYS, CELLS = 500, 500_000
 # objects that are fetched many at a time: on a store each open costs a round trip or two
@@ -189,7 +190,7 @@ class Reading:
         return cleaned
 
     def _jsonl(self) -> Iterator[pa.RecordBatch]:
-        ordinal, records, lines, names = 0, [], [], set()
+        ordinal, records, lines, names, size = 0, [], [], set(), 0
         for ordinal, line in enumerate(read_lines(self.file), start=1):
             if not line.strip():
                 continue
@@ -207,9 +208,14 @@ class Reading:
             records.append(record)
             lines.append(ordinal)
             names.update(record)
-            if len(records) >= ROWS or (len(names) > MANY_KEYS and len(records) * len(names) > CELLS):
+            size += len(line)
+            if (
+                len(records) >= ROWS
+                or size >= BATCH_BYTES
+                or (len(names) > MANY_KEYS and len(records) * len(names) > CELLS)
+            ):
                 yield self._record_batch(records, lines)
-                records, lines, names = [], [], set()
+                records, lines, names, size = [], [], set(), 0
         if records:
             yield self._record_batch(records, lines)
 
@@ -228,8 +234,8 @@ class Reading:
             # read ahead, the whole file's column chunks would be held
             file = pq.ParquetFile(raw, pre_buffer=False, buffer_size=BLOCK_BYTES)
             self.columns = self._named(file.schema_arrow.names)
-            groups = range(file.num_row_groups)
-            batches = (batch for g in groups for batch in file.iter_batches(ROWS, row_groups=[g]))
+            groups = ((g, file.metadata.row_group(g)) for g in range(file.num_row_groups))
+            batches = (batch for g, group in groups for batch in file.iter_batches(_batch_rows(group), row_groups=[g]))
             yield from _numbered(map(_validated, batches), self.columns)
 
 
@@ -251,6 +257,10 @@ def _clean(name: str) -> str:
     """A column's name without what nobody sees, and not the one that is ours."""
     name = name.replace("\x00", "").strip().lstrip("\ufeff").strip()
     return "_line_" if name == "_line" else name
+
+
+def _batch_rows(group) -> int:
+    return max(1, min(ROWS, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
 
 
 def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:

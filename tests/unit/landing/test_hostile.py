@@ -237,6 +237,15 @@ def test_keys_that_are_values_cost_neither_memory_nor_a_table_of_drift():
     assert read == 3_000 and len(delivery.drift) <= 1_000
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
+def test_long_texts_come_in_small_batches(kind):
+    """65,536 rows were a batch, however long: a file of texts of a megabyte each would have been held whole."""
+    rows = [{**EVENT, "event_id": f"e{n}", "session_id": random.Random(n).randbytes(1 << 19).hex()} for n in range(40)]
+    reading = Reading(SourceFile(f"events/a.{kind}", "memory", 1, "1", content=_content(rows, kind)))
+    sizes = [(raw.num_rows, raw.nbytes) for raw in reading.batches()]
+    assert sum(rows for rows, _ in sizes) == 40 and max(size for _, size in sizes) < 24 << 20
+
+
 def test_a_bomb_is_refused_before_it_unfolds():
     for name, start in (("events/a.csv.gz", HEADER + '"'), ("events/a.jsonl.gz", '{"a": "')):
         bomb = gzip.compress(start.encode() + b"x" * (3 * BLOCK_BYTES), 9)
