@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from northstar.errors import NorthstarError
+from northstar.errors import NorthstarError, lacking
 from northstar.settings import load_settings
 
 
@@ -28,6 +28,11 @@ def main(argv: list[str] | None = None) -> int:
         # the reader had enough (`| head`); what is left to write goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (MemoryError, OSError) as exc:
+        if arguments.debug or not lacking(exc):
+            raise
+        print(f"northstar: {lacking(exc)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("northstar: interrupted; the next run starts where this one was published", file=sys.stderr)
         return 130

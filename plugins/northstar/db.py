@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from urllib.parse import quote, urlsplit, urlunsplit
 
 import psycopg
 from psycopg.rows import dict_row
 
 from northstar import embedded
-from northstar.errors import NorthstarError
+from northstar.errors import NorthstarError, lacking
 from northstar.settings import Settings
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
@@ -45,6 +46,16 @@ def once_recovered(connect: Callable):
             if time.monotonic() > deadline or not any(words in str(exc) for words in NOT_YET):
                 raise
             time.sleep(0.2)
+
+
+@contextmanager
+def telling_of_loss():
+    """What loses its connection inside ends with a NorthstarError of one line."""
+    try:
+        yield
+    except (psycopg.OperationalError, psycopg.InterfaceError) as exc:
+        said = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+        raise NorthstarError(lacking(exc) or f"the connection to the warehouse was lost: {said}; run again") from exc
 
 
 def password(settings: Settings, role: str) -> str:

@@ -18,7 +18,7 @@ from psycopg import sql
 
 from northstar import db
 from northstar.contract import entities
-from northstar.errors import NorthstarError
+from northstar.errors import NorthstarError, lacking
 from northstar.settings import Settings
 from northstar.warehouse import bootstrap
 
@@ -180,6 +180,8 @@ def _dbt(settings: Settings, arguments: list) -> None:
     (dbt_target(settings) / "run_results.json").unlink(missing_ok=True)
     result = dbtRunner().invoke([*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"])
     if result.exception is not None:
+        if lacking(result.exception):
+            raise NorthstarError(lacking(result.exception)) from result.exception
         reason = " ".join(str(result.exception).split())
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
 
@@ -226,6 +228,10 @@ def record_build(settings: Settings, run_id: int, target_dir: Path, progress=pri
     failed = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped")]
     if failed:
         message = " ".join(failed[0][7].split())
+        if "No space left" in message or "could not extend file" in message:
+            raise NorthstarError(
+                f"the disk is full: {failed[0][3]} {failed[0][2]} could not be built; make room and run again"
+            )
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
         raise NorthstarError(f"{failed[0][3]} {failed[0][2]} failed{more}: {message[:600]}")
     missing = sorted(set(wanted) - {r[1] for r in rows if r[4] in ("success", "pass", "warn")})
@@ -318,7 +324,8 @@ def run(
         for title, stage in stages.items():
             started = time.monotonic()
             progress(f"{title} ...")
-            result = stage(settings, run_id, progress)
+            with db.telling_of_loss():
+                result = stage(settings, run_id, progress)
             progress(f"{title} done in {time.monotonic() - started:.1f} s")
         return result
     except BaseException as exc:
@@ -430,7 +437,8 @@ def _stage(settings: Settings, run_id: int, stage: str):
     started = time.monotonic()
     heart.start()
     try:
-        yield run
+        with db.telling_of_loss():
+            yield run
     except Exception as exc:
         _note(settings, run_id, stage, started, f"{stage}: {exc}")
         raise

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,7 @@ def ensure_running(settings: Settings) -> Server:
             _initialise(settings, data)
         port = _running_port(data)
         if port is None:
+            _clear_dead_server(data)
             port = _start(settings, data)
     return Server(port)
 
@@ -109,6 +110,29 @@ def _initialise(settings: Settings, data: Path) -> None:
     lines = [f"{name} = '{value}'" for name, value in SERVER_OPTIONS.items()]
     with (data / "postgresql.conf").open("a") as handle:
         handle.write("\n# Northstar\n" + "\n".join(lines) + "\n")
+
+
+def _clear_dead_server(data: Path) -> None:
+    """Take away what a server that was killed left: backends that have not noticed yet, and the lock of a process that nobody reaped.
+
+    Postgres starts beside neither; a backend without its server can only be ended.
+    """
+    orphans = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "postgres" and _works_in(p, data)]
+    for orphan in orphans:
+        with suppress(psutil.Error):
+            orphan.kill()
+    psutil.wait_procs(orphans, timeout=30)
+    lock = data / "postmaster.pid"
+    with suppress(FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
+        if psutil.Process(int(lock.read_text().splitlines()[0])).status() == psutil.STATUS_ZOMBIE:
+            lock.unlink()
+
+
+def _works_in(process: psutil.Process, data: Path) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(data)
+    except psutil.Error:
+        return False
 
 
 def _start(settings: Settings, data: Path) -> int:

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from northstar import db
 from northstar.contract import Entity, entities
-from northstar.errors import NorthstarError
+from northstar.errors import NorthstarError, lacking
 from northstar.landing.directory import land_directory
 from northstar.landing.merge import Delivery, Landed, land_batch
 from northstar.landing.normalise import normalise
@@ -69,7 +69,7 @@ def _noting(settings: Settings, result: SourceResult, progress):
         error = str(exc)
         if not isinstance(exc, NorthstarError):
             (settings.logs / f"{result.source}.log").write_text(traceback.format_exc())
-            error = (
+            error = lacking(exc) or (
                 f"its connector failed, {type(exc).__name__}: {' '.join(str(exc).split())[:200]}; an answer that it does not know? "
                 f"(its log: {settings.logs / result.source}.log)"
             )
