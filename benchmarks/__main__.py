@@ -18,6 +18,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from benchmarks.data import END, events, write_events, write_rest
+from benchmarks.faults import faults
 from benchmarks.growth import growth
 from benchmarks.load import load
 from northstar import db, embedded, job
@@ -256,8 +257,8 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, builds, growth, orchestration, readers, load), or all."""
-    wanted = sys.argv[1:] or ["landing", "builds", "growth", "orchestration", "readers", "load"]
+    """Run what is named on the command line (landing, builds, growth, orchestration, readers, load, faults), or all."""
+    wanted = sys.argv[1:] or ["landing", "builds", "growth", "orchestration", "readers", "load", "faults"]
     work = Path(tempfile.mkdtemp(prefix="northstar-bench-"))
     work.chmod(0o755)
     try:
@@ -276,6 +277,8 @@ def main() -> int:
             readers(work)
         if "load" in wanted:
             load(work, SCALE, RESULTS)
+        if "faults" in wanted:
+            faults(work, SCALE, RESULTS)
     finally:
         for home in work.iterdir():
             if (home / "postgres").exists():
