@@ -388,7 +388,7 @@ def _take_lease(connection, run_id: int, holder: str, wait: bool) -> None:
         if other is None:
             continue
         # the same DAG run again is a later try of a task that died
-        if _is_dead(other) or other["holder"] == holder != "cli":
+        if is_dead(other) or other["holder"] == holder != "cli":
             connection.execute("delete from audit.writer_lease where run_id = %s", [other["run_id"]])
         elif wait:
             time.sleep(2)
@@ -407,7 +407,8 @@ def _holding_process(holder: str) -> int | None:
     return next((p.pid for p, title in titles if "airflow" in title and " scheduler" in title), None)
 
 
-def _is_dead(lease: dict) -> bool:
+def is_dead(lease: dict) -> bool:
+    """Whether the process that a row of audit.writer_lease stands for is gone; False where nobody can tell from here."""
     if lease["process_id"] is None or lease["host"] != socket.gethostname():
         return False
     try:

@@ -205,7 +205,7 @@ class _Merge:
 
     def _into_empty(self, producer) -> Landed:
         """Straight into the table; the indexes come after the rows."""
-        # a table that is new in its own transaction needs no write-ahead log
+        # rows that a failed first batch left behind are gone, and the indexes are built once
         self.execute("truncate {}", self.table)
         for index in (key_index(self.entity), *side_indexes(self.entity)):
             self.execute("drop index if exists staging.{}", sql.Identifier(index))

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -105,6 +104,27 @@ def start_services(settings: Settings, progress=print) -> bool:
         _start(settings, service, [str(Path(sys.executable).parent / "airflow"), service], env)
     _await_health(settings, progress)
     return True
+
+
+def service_states(settings: Settings) -> dict[str, bool]:
+    """{service that was started: whether it lives}; {} where none was, or all were stopped."""
+    if not _state_file(settings).exists():
+        return {}
+    running = _running(settings)
+    return {service: service in running for service in json.loads(_state_file(settings).read_text())}
+
+
+def api_health(settings: Settings) -> dict[str, str]:
+    """{part of Airflow: "healthy" or not}, as its api-server tells."""
+    try:
+        with urllib.request.urlopen(f"{api_url(settings)}/api/v2/monitor/health", timeout=5) as answer:
+            told = json.load(answer)
+    except (OSError, json.JSONDecodeError):
+        return {"api-server": "does not answer"}
+    return {
+        part: (told.get(part) or {}).get("status") or "unknown"
+        for part in ("metadatabase", "scheduler", "dag_processor")
+    }
 
 
 def start_pages(settings: Settings) -> str:
@@ -209,16 +229,8 @@ def _await_health(settings: Settings, progress) -> None:
         if ended:
             stop_services(settings)
             raise NorthstarError(f"Airflow's {ended[0]} ended at once; see {settings.logs / (ended[0] + '.log')}")
-        try:
-            with urllib.request.urlopen(f"{api_url(settings)}/api/v2/monitor/health", timeout=5) as answer:
-                health = json.load(answer)
-            if all(
-                (health.get(part) or {}).get("status") == "healthy"
-                for part in ("metadatabase", "scheduler", "dag_processor")
-            ):
-                return
-        except (OSError, urllib.error.URLError, json.JSONDecodeError):
-            pass
+        if set(api_health(settings).values()) == {"healthy"}:
+            return
         if time.monotonic() - told > 5:
             progress("Airflow is starting ...")
             told = time.monotonic()
