@@ -16,7 +16,6 @@ from northstar.simulator import simulate
 from northstar.warehouse import bootstrap
 from tests.support import WORKERS, run, utc
 
-
 # what pg_dump said of a home in which f3e08e4, the last version without migrations, had published twice (core and candidate: no rows)
 RELEASE_BEFORE = Path(__file__).parent / "end_to_end" / "homes" / "f3e08e4.sql.gz"
 

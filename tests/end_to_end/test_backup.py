@@ -12,12 +12,10 @@ import pytest
 
 from northstar import db, embedded
 from northstar.cli import main
-from northstar.embedded.backup import restore
-from northstar.errors import NorthstarError
 from northstar.publish import rollback
 from northstar.settings import ROOT, load_settings
 from tests.conftest import home, release_before
-from tests.support import northstar, published, silent
+from tests.support import published
 
 
 def blocks(chapter: str) -> list[str]:

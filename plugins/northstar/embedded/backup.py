@@ -53,7 +53,6 @@ def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progres
         postgres = connection.info.parameter_status("server_version")
     try:
         to.mkdir(mode=0o700, parents=True, exist_ok=True)
-        port = server.ensure_running(settings).port
         started = datetime.now(UTC)
         _copy(settings, to / "postgres")
         ended = datetime.now(UTC)

@@ -7,6 +7,7 @@ columns; Python loops only over distinct values (json, hashes) and over rows tha
 import hashlib
 import hmac
 from dataclasses import dataclass
+from datetime import datetime
 
 import orjson
 import pyarrow as pa
@@ -194,6 +195,17 @@ def _bad_rows(batch: pa.RecordBatch, masks: list, bad_mask: pa.Array, pii_key: s
         line = row.pop("_line")
         found.append((line, reasons, without_personal_data(row, pii_key)))
     return found
+
+
+def in_range(entity: Entity, rows: pa.RecordBatch, within: tuple[datetime, datetime] | None) -> pa.RecordBatch:
+    """The rows whose own time lies in the half-open range; all of them where there is none."""
+    if within is None or not rows.num_rows:
+        return rows
+    at = rows.column(entity.own_time)
+    if pa.types.is_date(at.type):
+        at = pc.assume_timezone(at.cast(pa.timestamp("us")), "UTC")
+    start, end = (pa.scalar(moment, at.type) for moment in within)
+    return rows.filter(pc.and_(pc.greater_equal(at, start), pc.less(at, end)))
 
 
 def _hashed(array: pa.Array, key: str) -> pa.Array:

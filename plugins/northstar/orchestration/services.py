@@ -74,6 +74,7 @@ def airflow_env(settings: Settings) -> dict:
         "USAGE_DATA_COLLECTION__ENABLED": False,
         "COSMOS__ENABLE_TELEMETRY": False,
         "COSMOS__ENABLE_CACHE": False,
+        **_telling(settings),
     }
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
     env |= {f"AIRFLOW__{name}": str(value) for name, value in options.items()}
@@ -87,6 +88,31 @@ def airflow_env(settings: Settings) -> dict:
         "no_proxy": "127.0.0.1,localhost",
     }
     return env
+
+
+def _telling(settings: Settings) -> dict:
+    """Options for what Airflow tells of itself; nothing unless operations.yml says to whom."""
+    options, statsd, lineage = {}, settings.operations["statsd"], settings.operations["openlineage"]
+    if statsd:
+        host, _, port = str(statsd).rpartition(":")
+        if not host or not port.isdigit():
+            raise NorthstarError(f"operations.yml: statsd is host:port, such as 127.0.0.1:8125, not {statsd!r}")
+        options |= {
+            "METRICS__STATSD_ON": True,
+            "METRICS__STATSD_HOST": host,
+            "METRICS__STATSD_PORT": port,
+            "METRICS__STATSD_PREFIX": "northstar",
+        }
+    if lineage:
+        if not str(lineage).startswith(("http://", "https://")):
+            raise NorthstarError(
+                f"operations.yml: openlineage is an address such as http://127.0.0.1:5000, not {lineage!r}"
+            )
+        options |= {
+            "OPENLINEAGE__TRANSPORT": json.dumps({"type": "http", "url": lineage, "endpoint": "api/v1/lineage"}),
+            "OPENLINEAGE__NAMESPACE": "northstar", "OPENLINEAGE__DISABLE_SOURCE_CODE": True,
+        }  # fmt: skip
+    return options
 
 
 def start_services(settings: Settings, progress=print) -> bool:
