@@ -98,6 +98,11 @@ def _parser() -> argparse.ArgumentParser:
         _maintain,
         "prune what is kept long enough and clean up, as the nightly run does after its publication",
     )
+    command(
+        "setup",
+        _setup,
+        "make the warehouse's roles, grants, tables and indexes what they should be (a run does so when a version has changed)",
+    )
     command("doctor", _doctor, "look this home over: what is wrong, and what to do; exit status 1 when something is")
     sub = command("backup", _backup, "copy this home, while it works, into a new directory")
     sub.add_argument("--to", required=True, type=Path, metavar="DIR", help="a directory that is new or empty")
@@ -299,6 +304,12 @@ def _maintain(arguments) -> None:
     from northstar.maintenance import maintain
 
     maintain(load_settings(arguments.home), progress=progress)
+
+
+def _setup(arguments) -> None:
+    from northstar.warehouse import bootstrap
+
+    bootstrap(load_settings(arguments.home), is_forced=True)
 
 
 def _doctor(arguments) -> int:

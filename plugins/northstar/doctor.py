@@ -23,7 +23,7 @@ SKEW = timedelta(seconds=2)
 LATE, LATE_BY_HAND = timedelta(minutes=150), timedelta(hours=26)
 BLOATED_ROWS = 100_000
 OLDEST_POSTGRES = 16
-SET_UP = "forget the fingerprint (`delete from audit.bootstrapped` as the administrator); the next run makes roles, grants and tables anew"
+SET_UP = "`northstar setup` makes roles, grants, tables and indexes what they should be"
 # who needs what: (role, schema, privilege on all of its tables)
 GRANTS = (
     ("loader", "staging", "insert"),

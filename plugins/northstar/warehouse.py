@@ -51,6 +51,7 @@ grant usage on schema marts to bi_reader;
 grant usage on schema marts, marts_history to transformer;
 grant select, insert, update, delete on all tables in schema audit to loader, transformer, publisher;
 grant usage on all sequences in schema audit to loader, transformer, publisher;
+revoke insert, update, delete on audit.migrations from loader, transformer, publisher;
 alter default privileges for role loader in schema staging grant select on tables to transformer;
 alter default privileges for role transformer in schema core grant select on tables to publisher;
 alter default privileges for role transformer in schema marts_candidate grant select on tables to publisher;
@@ -65,9 +66,10 @@ revoke create on schema public from public;
 """
 
 
-def bootstrap(settings: Settings) -> None:
+def bootstrap(settings: Settings, is_forced: bool = False) -> None:
     """Bring the warehouse of `settings` to this version's shape: databases, roles, schemas, tables; in one transaction, one at a time.
 
+    is_forced: also when nothing of this version has changed since, as after somebody's hand in it.
     Raises NorthstarError when the warehouse cannot be reached, the administrator may not make what is needed, a newer version
     has been at work on it, or a migration fails: then everything is as it was.
     """
@@ -79,13 +81,13 @@ def bootstrap(settings: Settings) -> None:
     fingerprint = _fingerprint(settings)
     try:
         with db.connect(settings, "owner", database=database) as connection:
-            if _is_current(connection, fingerprint):
+            if not is_forced and _is_current(connection, fingerprint):
                 return
             # what was read is locked until the transaction ends: two who wait for each other's look would wait for ever
             connection.commit()
             connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
             connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
-            if _is_current(connection, fingerprint):
+            if not is_forced and _is_current(connection, fingerprint):
                 return
             _create(connection, settings, database)
             connection.execute("create table if not exists audit.bootstrapped (fingerprint text primary key)")

@@ -154,17 +154,17 @@ def _produce(
         pending: list = []
         for raw in given.apply(source):
             _check_columns(entity, raw, file)
-            done = normalise(entity, raw, key)
+            done, beside = in_range(entity, normalise(entity, raw, key), within)
             delivery.read += raw.num_rows
+            delivery.beside += beside
             delivery.refused += done.refused
             delivery.note_drift(entity, raw, path)
             pending += done.bad
             if len(pending) > 50_000:
                 _reject(path, pending, {}, delivery)
                 pending = []
-            rows = in_range(entity, done.rows, within)
-            if rows.num_rows:
-                yield rows
+            if done.rows.num_rows:
+                yield done.rows
         lines = source.lines_of({line for line, _, _ in pending})
         _reject(path, pending, lines, delivery)
         for rejected in source.rejected:

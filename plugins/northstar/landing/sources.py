@@ -174,15 +174,15 @@ def _land_entity(
                 if page.state is not None and not within:
                     delivery.state = page.state
                 batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
-                done = normalise(entity, batch, key)
+                done, beside = in_range(entity, normalise(entity, batch, key), within)
                 delivery.read += batch.num_rows
+                delivery.beside += beside
                 delivery.refused += done.refused
                 delivery.note_drift(entity, batch, source.name)
                 for number, reasons, row in done.bad:
                     delivery.rejects.add(source.name, number, reasons, row)
-                rows = in_range(entity, done.rows, within)
-                if rows.num_rows:
-                    yield rows
+                if done.rows.num_rows:
+                    yield done.rows
 
         landed = land_batch(
             settings, entity, source.name, run_id, produce, is_read_meanwhile=hasattr(connector, "landed")
