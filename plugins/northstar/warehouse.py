@@ -1,19 +1,24 @@
 """The warehouse's fixed parts: databases, roles, schemas, landed tables, the audit's own tables.
 
-Everything here is idempotent; a fingerprint of this file and of the contract makes a repeated call cost one query.
+Roles, schemas, landed tables and grants are compared with what they should be and brought there; the audit's own tables change by
+numbered migrations (northstar.migrations). A fingerprint of all that makes a repeated call cost one query.
 What dbt builds (core, marts_candidate, the staging views) and what publishing makes (marts, marts_history) is not here.
 """
 
+import contextlib
 import hashlib
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from northstar import db
-from northstar.contract import Entity, entities
+from northstar import db, migrations
+from northstar.contract import Column, Entity, entities
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
+
+LOCK = 0x6E735F6D69677261  # "ns_migra"
+LOCK_SECONDS = 120
 
 SCHEMAS = {
     "staging": "loader",
@@ -25,6 +30,9 @@ SCHEMAS = {
     "audit": "northstar_owner",
 }
 
+# how Postgres calls the contract's types that have a short name
+FULL_NAMES = {"timestamptz": "timestamp with time zone"}
+
 # what a model gathers by the key of another entity
 LOOKED_UP = {
     "messages": ("booking_id",),
@@ -32,103 +40,6 @@ LOOKED_UP = {
     "refunds": ("charge_id",),
     "ticket_events": ("ticket_id",),
 }
-
-AUDIT_TABLES = """
-create sequence if not exists audit.run_ids;
-create table if not exists audit.runs (
-    run_id bigint primary key default nextval('audit.run_ids'),
-    mode text not null, as_of timestamptz not null, is_full boolean, trigger text not null, source_dir text, mapping text,
-    started_at timestamptz not null default clock_timestamp(), finished_at timestamptz,
-    state text not null default 'running', stage text, message text, published_version bigint,
-    code_version text, built_batch_id bigint, stage_seconds jsonb not null default '{}'
-);
-create table if not exists audit.writer_lease (
-    only_one boolean primary key default true check (only_one), run_id bigint not null, holder text not null,
-    host text not null, process_id bigint, taken_at timestamptz not null, lease_until timestamptz not null
-);
-create table if not exists audit.landing_batches (
-    batch_id bigint generated always as identity primary key, run_id bigint, source text not null, entity text not null,
-    started_at timestamptz not null default clock_timestamp(), finished_at timestamptz, files int not null default 0,
-    rows_read bigint not null default 0, rows_inserted bigint not null default 0, rows_updated bigint not null default 0,
-    rows_unchanged bigint not null default 0, rows_quarantined bigint not null default 0,
-    rows_refused bigint not null default 0
-);
-create table if not exists audit.landed_files (
-    source text, entity text, path text, fingerprint text not null, size bigint, batch_id bigint not null,
-    rows_read bigint not null, rows_quarantined bigint not null, landed_at timestamptz not null default clock_timestamp(),
-    primary key (source, entity, path)
-);
-create table if not exists audit.schema_drift (
-    source text, entity text, column_name text, path text, rows bigint,
-    first_seen_at timestamptz not null default clock_timestamp(),
-    last_seen_at timestamptz not null default clock_timestamp(), primary key (source, entity, column_name)
-);
-create table if not exists audit.checks (
-    run_id bigint not null, boundary text not null, suite text not null, check_name text not null, severity text not null,
-    success boolean not null, observed text, expected text, failing_rows bigint, sample jsonb, seconds numeric,
-    checked_at timestamptz not null default clock_timestamp()
-);
-create index if not exists checks_run on audit.checks (run_id);
-create table if not exists audit.model_runs (
-    run_id bigint not null, unique_id text not null, name text not null, resource_type text not null,
-    status text not null, seconds numeric, rows bigint, message text, primary key (run_id, unique_id)
-);
-create table if not exists audit.definitions (
-    code_version text not null, model text not null, sql text not null, primary key (code_version, model)
-);
-create table if not exists audit.reconciliations (
-    run_id bigint not null, entity text not null, measure text not null, source_total numeric, landed_total numeric,
-    difference numeric, checked_at timestamptz not null default clock_timestamp()
-);
-alter table audit.reconciliations add column if not exists source text not null default 'files';
-create table if not exists audit.source_states (
-    source text not null, entity text not null, state jsonb not null, batch_id bigint not null,
-    changed_at timestamptz not null default clock_timestamp(), primary key (source, entity)
-);
-create table if not exists audit.source_runs (
-    run_id bigint not null, source text not null, system text not null, is_required boolean not null, succeeded boolean not null,
-    message text, rows_read bigint not null, rows_landed bigint not null, rows_quarantined bigint not null,
-    seconds numeric not null, finished_at timestamptz not null default clock_timestamp(), primary key (run_id, source)
-);
-create table if not exists audit.notices (
-    key text primary key, rule text not null, source text not null, metric_id text not null, application text not null, segment text not null,
-    segment_value text not null, severity text not null, action text not null, value numeric, threshold numeric, says text not null,
-    page text not null, since timestamptz not null, opened_at timestamptz not null, last_seen_at timestamptz not null,
-    quiet interval not null, closed_at timestamptz, told_at timestamptz, reminded_at timestamptz, told_closed_at timestamptz,
-    acknowledged_at timestamptz, acknowledged_by text, muted_until timestamptz
-);
-create table if not exists audit.alert_evaluations (evaluated_at timestamptz not null, findings int not null);
-create table if not exists audit.reports (
-    report_id bigint generated always as identity primary key, report text not null, application text not null,
-    period_start timestamptz not null, as_of timestamptz not null, published_version bigint not null, subject text not null,
-    html text not null, text text not null, made_at timestamptz not null default clock_timestamp(), sent_at timestamptz,
-    sent_to text[] not null default '{}', unique (report, application, period_start, published_version)
-);
-create table if not exists quarantine.rows (
-    quarantine_id bigint generated always as identity primary key, source text not null, entity text not null, path text,
-    line bigint, reasons text[] not null, row jsonb, batch_id bigint,
-    quarantined_at timestamptz not null default clock_timestamp(), resolved_at timestamptz, resolution text
-);
-create index if not exists rows_file on quarantine.rows (source, entity, path) where resolved_at is null;
-create table if not exists staging._replaced (
-    entity text not null, batch_id bigint not null, replaced_at timestamptz not null default clock_timestamp(),
-    row jsonb not null
-);
-create index if not exists _replaced_batch on staging._replaced (entity, batch_id);
-create table if not exists core.run_context (
-    only_one boolean primary key default true check (only_one), run_id bigint not null, mode text not null,
-    as_of timestamptz not null, previous_as_of timestamptz, since_batch_id bigint not null, is_full boolean not null,
-    rules jsonb not null
-);
-create table if not exists core.touched (fact text not null, touched_at timestamptz not null);
-create index if not exists touched_fact on core.touched (fact);
-create table if not exists core.touched_periods (model text not null, grain text not null, period_start timestamptz not null);
-alter table quarantine.rows owner to loader;
-alter table staging._replaced owner to loader;
-alter table core.run_context owner to transformer;
-alter table core.touched owner to transformer;
-alter table core.touched_periods owner to transformer;
-"""
 
 GRANTS = """
 grant usage on schema staging, quarantine, audit to loader, transformer, publisher;
@@ -140,6 +51,7 @@ grant usage on schema marts to bi_reader;
 grant usage on schema marts, marts_history to transformer;
 grant select, insert, update, delete on all tables in schema audit to loader, transformer, publisher;
 grant usage on all sequences in schema audit to loader, transformer, publisher;
+revoke insert, update, delete on audit.migrations from loader, transformer, publisher;
 alter default privileges for role loader in schema staging grant select on tables to transformer;
 alter default privileges for role transformer in schema core grant select on tables to publisher;
 alter default privileges for role transformer in schema marts_candidate grant select on tables to publisher;
@@ -154,10 +66,12 @@ revoke create on schema public from public;
 """
 
 
-def bootstrap(settings: Settings) -> None:
-    """Bring the warehouse of `settings` to this version's shape: databases, roles, schemas, tables.
+def bootstrap(settings: Settings, is_forced: bool = False) -> None:
+    """Bring the warehouse of `settings` to this version's shape: databases, roles, schemas, tables; in one transaction, one at a time.
 
-    Raises NorthstarError when the warehouse cannot be reached or the administrator may not make what is needed.
+    is_forced: also when nothing of this version has changed since, as after somebody's hand in it.
+    Raises NorthstarError when the warehouse cannot be reached, the administrator may not make what is needed, a newer version
+    has been at work on it, or a migration fails: then everything is as it was.
     """
     database = db.DATABASE
     if settings.warehouse_url:
@@ -165,18 +79,32 @@ def bootstrap(settings: Settings) -> None:
     else:
         _create_databases(settings)
     fingerprint = _fingerprint(settings)
-    with db.connect(settings, "owner", database=database) as connection:
-        if _is_current(connection, fingerprint):
-            return
-        try:
+    try:
+        with db.connect(settings, "owner", database=database) as connection:
+            if not is_forced and _is_current(connection, fingerprint):
+                return
+            # what was read is locked until the transaction ends: two who wait for each other's look would wait for ever
+            connection.commit()
+            connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
+            connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
+            if not is_forced and _is_current(connection, fingerprint):
+                return
             _create(connection, settings, database)
-        except psycopg.errors.InsufficientPrivilege as exc:
-            raise NorthstarError(
-                f"the administrator role may not set up the warehouse: {exc.diag.message_primary}"
-            ) from exc
-        connection.execute("create table if not exists audit.bootstrapped (fingerprint text primary key)")
-        connection.execute("truncate audit.bootstrapped")
-        connection.execute("insert into audit.bootstrapped values (%s)", [fingerprint])
+            connection.execute("create table if not exists audit.bootstrapped (fingerprint text primary key)")
+            connection.execute("delete from audit.bootstrapped")
+            connection.execute("insert into audit.bootstrapped values (%s)", [fingerprint])
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise NorthstarError(
+            f"the administrator role may not set up the warehouse: {exc.diag.message_primary}"
+        ) from exc
+    except psycopg.errors.LockNotAvailable as exc:
+        raise NorthstarError(
+            f"somebody holds what this version has to change for more than {LOCK_SECONDS} s; let the run that is under way end, and run again"
+        ) from exc
+    except migrations.MigrationFailed as exc:
+        with contextlib.suppress(psycopg.Error), db.connect(settings, "owner", database=database) as connection:
+            exc.note(connection)
+        raise
 
 
 def _create_databases(settings: Settings) -> None:
@@ -196,6 +124,8 @@ def _is_current(connection, fingerprint: str) -> bool:
 def _fingerprint(settings: Settings) -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
     digest.update((Path(__file__).parent / "contract" / "entities.yml").read_bytes())
+    for migration in migrations.migrations():
+        digest.update(migration.text.encode())
     for role in db.ROLES:
         digest.update(db.password(settings, role).encode())
     return digest.hexdigest()
@@ -224,23 +154,62 @@ def _create(connection, settings: Settings, database: str) -> None:
         )
     )
     connection.execute(sql.SQL("revoke temporary on database {} from public").format(sql.Identifier(database)))
-    connection.execute(AUDIT_TABLES)
+    migrations.apply(connection)
+    standing = landed_columns(connection)
     for entity in entities().values():
+        if entity.name in standing:
+            _follow_contract(connection, entity, standing[entity.name])
         connection.execute(landed_table(entity))
     connection.execute(GRANTS)
     connection.execute("alter role bi_reader set search_path = marts")
     connection.execute("alter role bi_reader set default_transaction_read_only = on")
 
 
+def landed_columns(connection) -> dict[str, dict]:
+    """{landed table: {column: {'type', 'not_null'}}} as the warehouse has them."""
+    rows = connection.execute(
+        "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as not_null from pg_attribute as a "
+        "join pg_class as c on c.oid = a.attrelid where c.relnamespace = 'staging'::regnamespace and c.relkind = 'r' "
+        "and c.relname = any(%s) and a.attnum > 0 and not a.attisdropped",
+        [list(entities())],
+    ).fetchall()
+    found: dict[str, dict] = {}
+    for row in rows:
+        found.setdefault(row["relname"], {})[row["attname"]] = row
+    return found
+
+
+def _follow_contract(connection, entity: Entity, standing: dict) -> None:
+    """Add to a landed table what the contract has come to know, and demand no more what it demands no longer; its rows stay.
+
+    Raises NorthstarError for a column of another type: only a migration knows how its values become the new ones.
+    """
+    table = sql.Identifier("staging", entity.name)
+    for column in entity.stored_columns.values():
+        name, there = sql.Identifier(column.name), standing.get(column.name)
+        if there is None:
+            # required or not: the rows that are there have none
+            connection.execute(sql.SQL("alter table {} add column {} {}").format(table, name, sql.SQL(_kind(column))))
+        elif there["type"] != FULL_NAMES.get(column.postgres_type, column.postgres_type):
+            raise NorthstarError(
+                f"staging.{entity.name}.{column.name} is {there['type']} and the contract says {column.postgres_type}: "
+                "a column's type changes by a migration (plugins/northstar/migrations)"
+            )
+        elif there["not_null"] and not column.required and column.name != "application":
+            connection.execute(sql.SQL("alter table {} alter column {} drop not null").format(table, name))
+    for name in standing.keys() - set(entity.stored_columns):
+        if not name.startswith("_") and standing[name]["not_null"]:
+            # the contract forgot it, the rows did not
+            connection.execute(
+                sql.SQL("alter table {} alter column {} drop not null").format(table, sql.Identifier(name))
+            )
+
+
 def landed_table(entity: Entity) -> str:
     """DDL of `staging.<entity>`: the contract's columns, typed, with the landing's own ones."""
     columns = []
     for column in entity.stored_columns.values():
-        if column.name == "application":
-            columns.append("application text not null default 'default'")
-            continue
-        not_null = " not null" if column.required else ""
-        columns.append(f'"{column.name}" {column.postgres_type}{not_null}')
+        columns.append(f'"{column.name}" {_kind(column)}{" not null" if column.required else ""}')
     columns += ["_extra json", "_batch_id bigint not null", "_loaded_at timestamptz not null"]
     if entity.name == "subscriptions":
         columns.append("_is_overlapping boolean not null default false")
@@ -260,6 +229,10 @@ def landed_table(entity: Entity) -> str:
             f"alter table staging.{entity.name} owner to loader;",
         ]
     )
+
+
+def _kind(column: Column) -> str:
+    return "text not null default 'default'" if column.name == "application" else column.postgres_type
 
 
 def side_indexes(entity: Entity) -> dict[str, str]:
