@@ -18,7 +18,9 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from benchmarks.data import END, events, write_events, write_rest
+from benchmarks.faults import faults
 from benchmarks.growth import growth
+from benchmarks.load import load
 from northstar import db, embedded, job
 from northstar.cli import parse_time
 from northstar.embedded.server import binaries
@@ -255,8 +257,8 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, builds, growth, orchestration, readers), or all."""
-    wanted = sys.argv[1:] or ["landing", "builds", "growth", "orchestration", "readers"]
+    """Run what is named on the command line (landing, builds, growth, orchestration, readers, load, faults), or all."""
+    wanted = sys.argv[1:] or ["landing", "builds", "growth", "orchestration", "readers", "load", "faults"]
     work = Path(tempfile.mkdtemp(prefix="northstar-bench-"))
     work.chmod(0o755)
     try:
@@ -273,6 +275,10 @@ def main() -> int:
             orchestration(work)
         if "readers" in wanted:
             readers(work)
+        if "load" in wanted:
+            load(work, SCALE, RESULTS)
+        if "faults" in wanted:
+            faults(work, SCALE, RESULTS)
     finally:
         for home in work.iterdir():
             if (home / "postgres").exists():

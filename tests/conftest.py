@@ -1,32 +1,55 @@
 """Two warehouses for the whole session: an empty one that tests fill and empty, and one with a published small company."""
 
+import gzip
+import os
+import subprocess
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from northstar import embedded
+from northstar import db, embedded
+from northstar.embedded.server import binaries
 from northstar.settings import load_settings
 from northstar.simulator import simulate
 from northstar.warehouse import bootstrap
 from tests.support import WORKERS, run, utc
 
+# what pg_dump said of a home in which f3e08e4, the last version without migrations, had published twice (core and candidate: no rows)
+RELEASE_BEFORE = Path(__file__).parent / "end_to_end" / "homes" / "f3e08e4.sql.gz"
+
 
 @contextmanager
-def home():
-    """Settings of a new, bootstrapped home; stopped and removed at the end."""
+def home(prepare=bootstrap):
+    """Settings of a new home that `prepare` has set up; stopped and removed at the end."""
     # a short path outside pytest's own private directory: the server may run as another user
     with tempfile.TemporaryDirectory(prefix="northstar-test-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)
         settings = load_settings(Path(directory) / "home")
         try:
-            bootstrap(settings)
+            prepare(settings)
             yield settings
         finally:
             if settings.home in WORKERS:
                 WORKERS.pop(settings.home).stop()
             embedded.stop(settings)
+
+
+def release_before(settings) -> None:
+    """Make a home as the release before left it."""
+    with db.connect(settings, "owner", autocommit=True, database="postgres") as connection:
+        connection.execute("create database northstar")
+        connection.execute("create database airflow")
+        for role in db.ROLES:
+            connection.execute(f"create role {role} login password '{db.password(settings, role)}'")
+    subprocess.run(
+        [binaries() / "psql", "-q", "-v", "ON_ERROR_STOP=1", db.uri(settings, "owner")], input=gzip.decompress(RELEASE_BEFORE.read_bytes()),
+        check=True, capture_output=True, env={**os.environ, "PGOPTIONS": "-c client_min_messages=error"},
+    )  # fmt: skip
+    with db.connect(settings, "owner") as connection:
+        # roles' own settings are no part of a database's dump
+        connection.execute("alter role bi_reader set search_path = marts")
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """What several tests need: source files from rows, runs of the job, the published marts as data."""
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -13,6 +15,25 @@ from urllib.parse import parse_qs, urlsplit
 from northstar import db, job
 from northstar.quality import start_worker
 from northstar.settings import Settings
+
+
+@contextmanager
+def hearing():
+    """A UDP receiver on loopback; gives (its port, the list of the lines that have come)."""
+    lines: list[str] = []
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.bind(("127.0.0.1", 0))
+
+    def listen():
+        with contextlib.suppress(OSError):
+            while True:
+                lines.extend(receiver.recv(65536).decode().splitlines())
+
+    threading.Thread(target=listen, daemon=True).start()
+    try:
+        yield receiver.getsockname()[1], lines
+    finally:
+        receiver.close()
 
 
 @contextmanager

@@ -25,7 +25,7 @@
 {% endmacro %}
 
 {% macro affected__retained_users_by_period() %}
-    {{ affected_periods(facts=['active_accounts'], series=['series_retained_users'], lags=['1 month'], open_changes=false) }}
+    {{ affected_periods(facts=['active_months'], series=['series_retained_users'], lags=['1 month'], open_changes=false) }}
 {% endmacro %}
 
 {% macro affected__metrics_activity() %}

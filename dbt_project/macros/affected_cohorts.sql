@@ -1,11 +1,43 @@
 {# What a changed row touches in the cohort models (see incremental.sql). #}
 
 {% macro affected__active_months() %}
-    {{ changed_keys('activity_days', "account_id, date_trunc('month', activity_on::timestamp)::date as month") }}
+    {{ changed_keys('active_accounts', "account_id, date_trunc('month', activity_on::timestamp)::date as month") }}
     union
     select account_id, date_trunc('month', activity_on::timestamp)::date
-    from {{ ref('activity_days') }}
+    from {{ ref('active_accounts') }}
     where account_id in (select account_id from ({{ changed_rows('accounts') }}) as changed)
+{% endmacro %}
+
+{# The paying cohorts whose members changed: where a first MRR comes or goes, and where the account's other ones are, since it belongs
+   to the company's cohort of the first of them. #}
+{% macro touched_paying_cohorts() -%}
+    select date_trunc('month', touched_at)::date as cohort_month from core.touched where fact = 'mrr_movements'
+    union
+    select date_trunc('month', movement_date::timestamp)::date
+    from {{ ref('mrr_movements') }}
+    where movement_type = 'new' and account_id in ({{ changed_keys('mrr_movements', 'account_id') }})
+{%- endmacro %}
+
+{# Cash of a touched month, whoever paid it, and all cash of a cohort whose members changed. #}
+{% macro affected__cohort_cash() %}
+    with cohorts as (
+        select distinct date_trunc('month', movement_date::timestamp)::date as cohort_month from {{ ref('mrr_movements') }}
+        where movement_type = 'new'
+    ),
+
+    touched_cohorts as (
+        {{ touched_paying_cohorts() }}
+    )
+
+    select distinct cohorts.cohort_month, date_trunc('month', touched.touched_at)::date as paid_month
+    from cohorts
+    cross join core.touched as touched
+    where touched.fact in ('fct_payments', 'fct_refunds')
+    union
+    select touched_cohorts.cohort_month, periods.period_start::date
+    from touched_cohorts
+    cross join {{ ref('periods') }} as periods
+    where periods.grain = 'month'
 {% endmacro %}
 
 {# Cells of a touched month, cells of a cohort whose members changed, and, for cash that accumulates, all cells since. #}
@@ -28,7 +60,9 @@
     ),
 
     touched_cohorts as (
-        select date_trunc('month', touched_at) as month from core.touched where fact in ('accounts', 'mrr_movements')
+        select date_trunc('month', touched_at)::date as month from core.touched where fact = 'accounts'
+        union
+        {{ touched_paying_cohorts() }}
     )
 
     select distinct cohorts.month::date as cohort_month, months.month::date as month
@@ -36,3 +70,8 @@
     inner join months on cohorts.month <= months.month
     where months.month in (select month from touched_months) or cohorts.month in (select month from touched_cohorts)
 {% endmacro %}
+
+{# Keeps what was paid in an affected month or later, read through the index on its time. #}
+{% macro since_paid(column) -%}
+    {%- if is_incremental() -%}{{ column }} >= (select min(paid_month) from affected_cohort_cash){%- else -%}true{%- endif -%}
+{%- endmacro %}

@@ -145,7 +145,8 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 {% endmacro %}
 
 {# Rows of a landed entity that changed since the last publication, in their old and their new form:
-   landed since, replaced since, or come into existence (or come to know a later time) as as_of moved on. #}
+   landed since, replaced since, or come into existence (or come to know a later time) as as_of moved on; in a backfill also those
+   with a time in the range that is built again. #}
 {% macro changed_rows(entity) -%}
     {%- set context = run_context() -%}
     {%- set times = entity_times()[entity] -%}
@@ -156,6 +157,9 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
     where _batch_id <= {{ context.since_batch_id }} and (
         {% for column in [times.own] + times.later %}
         {{ 'or ' if not loop.first }}({{ column }} >= timestamptz '{{ context.previous_as_of }}' and {{ column }} < timestamptz '{{ context.as_of }}')
+        {% if context.restate_from %}
+        or ({{ column }} >= timestamptz '{{ context.restate_from }}' and {{ column }} < timestamptz '{{ context.restate_to }}')
+        {% endif %}
         {% endfor %}
     )
     union all
@@ -228,6 +232,12 @@ New periods and those that ended since the last publication are always among the
     where p.period_end > timestamptz '{{ context.previous_as_of }}'
     {% if not open_changes %}
         and (p.period_end <= timestamptz '{{ context.as_of }}' or p.period_start >= timestamptz '{{ context.previous_as_of }}')
+    {% endif %}
+    {% if context.restate_from %}
+    union
+    select p.grain, p.period_start
+    from {{ ref('periods') }} as p
+    where p.period_end > timestamptz '{{ context.restate_from }}' and p.period_start < timestamptz '{{ context.restate_to }}'
     {% endif %}
     {% for window in windows %}
     union

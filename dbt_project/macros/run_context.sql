@@ -1,15 +1,17 @@
 {# What the run decided (northstar.job.open_run): the models' only clock. #}
 {% macro run_context() %}
     {%- if not execute -%}
-        {{ return({'run_id': 0, 'mode': 'nightly', 'as_of': '1970-01-01', 'previous_as_of': none, 'since_batch_id': 0, 'is_full': true, 'rules': {}}) }}
+        {{ return({'run_id': 0, 'mode': 'nightly', 'as_of': '1970-01-01', 'previous_as_of': none, 'since_batch_id': 0, 'is_full': true, 'rules': {},
+                   'restate_from': none, 'restate_to': none}) }}
     {%- endif -%}
-    {%- set rows = run_query('select run_id, mode, as_of::text as as_of, previous_as_of::text as previous_as_of, since_batch_id, is_full, rules::text as rules from core.run_context').rows -%}
+    {%- set rows = run_query('select run_id, mode, as_of::text as as_of, previous_as_of::text as previous_as_of, since_batch_id, is_full, rules::text as rules, restate_from::text as restate_from, restate_to::text as restate_to from core.run_context').rows -%}
     {%- if rows | length == 0 -%}
         {{ exceptions.raise_compiler_error('no run is open: start it with `northstar run`, which sets as_of') }}
     {%- endif -%}
     {%- set row = rows[0] -%}
     {{ return({'run_id': row['run_id'], 'mode': row['mode'], 'as_of': row['as_of'], 'previous_as_of': row['previous_as_of'],
-               'since_batch_id': row['since_batch_id'], 'is_full': row['is_full'], 'rules': fromjson(row['rules'])}) }}
+               'since_batch_id': row['since_batch_id'], 'is_full': row['is_full'], 'rules': fromjson(row['rules']),
+               'restate_from': row['restate_from'], 'restate_to': row['restate_to']}) }}
 {% endmacro %}
 
 {# Whether the run that decided is still going: afterwards somebody builds or tests by hand. #}

@@ -7,7 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from northstar.errors import NorthstarError
+from northstar.errors import NorthstarError, lacking
 from northstar.settings import load_settings
 
 
@@ -28,6 +28,11 @@ def main(argv: list[str] | None = None) -> int:
         # the reader had enough (`| head`); what is left to write goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except (MemoryError, OSError) as exc:
+        if arguments.debug or not lacking(exc):
+            raise
+        print(f"northstar: {lacking(exc)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("northstar: interrupted; the next run starts where this one was published", file=sys.stderr)
         return 130
@@ -81,6 +86,42 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("mf", _mf, "MetricFlow's own command line on the published marts, as bi_reader")
     sub.add_argument(
         "words", nargs=argparse.REMAINDER, help="such as: query --metrics mrr --group-by metric_time__month"
+    )
+    sub = command("backfill", _backfill, "read a range of a source's past again, rebuild exactly its periods, publish")
+    sub.add_argument(
+        "--from", dest="start", required=True, metavar="TIME", help="the range's start, such as 2025-01-01"
+    )
+    sub.add_argument("--to", dest="end", required=True, metavar="TIME", help="the range's end, exclusive")
+    sub.add_argument("--reason", required=True, help="why: it is kept in the journal, audit.backfills")
+    sub.add_argument("--source", action="append", metavar="NAME", help="only this declared source (may be repeated)")
+    sub.add_argument("--source-dir", help="read this directory again as well")
+    sub.add_argument("--mapping", help="as for run")
+    sub.add_argument("--no-reading", action="store_true", help="read nothing: rebuild from what has landed")
+    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asks (default: you)")
+    command(
+        "maintain",
+        _maintain,
+        "prune what is kept long enough and clean up, as the nightly run does after its publication",
+    )
+    command(
+        "setup",
+        _setup,
+        "make the warehouse's roles, grants, tables and indexes what they should be (a run does so when a version has changed)",
+    )
+    command("doctor", _doctor, "look this home over: what is wrong, and what to do; exit status 1 when something is")
+    sub = command("backup", _backup, "copy this home, while it works, into a new directory")
+    sub.add_argument("--to", required=True, type=Path, metavar="DIR", help="a directory that is new or empty")
+    sub.add_argument(
+        "--secrets", type=Path, metavar="FILE", help="write the secrets to this file, to be kept elsewhere"
+    )
+    sub = command("restore", _restore, "make a new home (--home) from a backup")
+    sub.add_argument("--from", dest="source", required=True, type=Path, metavar="DIR", help="the backup")
+    sub.add_argument(
+        "--to-time", metavar="TIME", help="a moment after the backup, or `latest` (default: the backup's own)"
+    )
+    sub.add_argument("--secrets", type=Path, metavar="FILE", help="the secrets of the home that was backed up")
+    sub.add_argument(
+        "--archive", type=Path, metavar="DIR", help="where its write-ahead log is archived, if not where it was"
     )
     command("stop", _stop, "stop this home's Postgres and services")
     sub = command("sql", _sql, "read the published marts as the read-only BI role")
@@ -251,6 +292,64 @@ def _mf(arguments) -> int:
     from northstar.semantic import metricflow
 
     return metricflow(load_settings(arguments.home), arguments.words).returncode
+
+
+def _backfill(arguments) -> None:
+    from northstar.backfill import backfill
+
+    version = backfill(
+        load_settings(arguments.home), parse_time(arguments.start), parse_time(arguments.end), arguments.reason, arguments.by,
+        sources=arguments.source, source_dir=arguments.source_dir, mapping=arguments.mapping,
+        with_reading=not arguments.no_reading, progress=progress,
+    )  # fmt: skip
+    progress(f"published version {version}")
+
+
+def _maintain(arguments) -> None:
+    from northstar.maintenance import maintain
+
+    maintain(load_settings(arguments.home), progress=progress)
+
+
+def _setup(arguments) -> None:
+    from northstar.warehouse import bootstrap
+
+    bootstrap(load_settings(arguments.home), is_forced=True)
+
+
+def _doctor(arguments) -> int:
+    from northstar.doctor import examine
+
+    wrong = 0
+    for finding in examine(load_settings(arguments.home)):
+        wrong += finding.is_wrong
+        print(finding, flush=True)
+    print(
+        f"{wrong} things are wrong" if wrong else "nothing is wrong",
+        "(`northstar status` says what is published and what runs)",
+    )
+    return 1 if wrong else 0
+
+
+def _backup(arguments) -> None:
+    from northstar.embedded.backup import backup
+
+    about = backup(load_settings(arguments.home), arguments.to.resolve(), arguments.secrets, progress)
+    place = f"in {arguments.secrets}" if arguments.secrets else "not in it: keep the home's secrets.json elsewhere"
+    print(
+        f"version {about['published_version'] or 'none'} and all before it are in {arguments.to} ({about['bytes'] / 2**20:,.0f} MB, verified); "
+        f"the secrets are {place}"
+    )
+
+
+def _restore(arguments) -> None:
+    from northstar.embedded.backup import LATEST, restore
+
+    settings = load_settings(arguments.home)
+    at = arguments.to_time if arguments.to_time in (None, LATEST) else parse_time(arguments.to_time)
+    archive = arguments.archive and arguments.archive.resolve()
+    version = restore(arguments.source.resolve(), settings, at, arguments.secrets, archive, progress)
+    print(f"{settings.home} is restored, published version {version or 'none'}; `northstar doctor` looks it over")
 
 
 def _stop(arguments) -> None:

@@ -3,13 +3,14 @@
 import ipaddress
 import time
 from collections.abc import Callable
+from contextlib import contextmanager
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit, urlunsplit
 
 import psycopg
 from psycopg.rows import dict_row
 
 from northstar import embedded
-from northstar.errors import NorthstarError
+from northstar.errors import NorthstarError, lacking
 from northstar.settings import Settings
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
@@ -90,6 +91,34 @@ def once_recovered(connect: Callable):
             if time.monotonic() > deadline or not any(words in str(exc) for words in NOT_YET):
                 raise
             time.sleep(0.2)
+
+
+@contextmanager
+def telling_of_loss():
+    """What loses its connection inside, through whichever driver, ends with a NorthstarError of one line."""
+    try:
+        yield
+    except NorthstarError:
+        raise
+    except Exception as exc:
+        lost = _loss(exc)
+        if lost is None:
+            raise
+        said = (str(lost).strip() or type(lost).__name__).splitlines()[0]
+        raise NorthstarError(lacking(exc) or f"the connection to the warehouse was lost: {said}; run again") from exc
+
+
+def _loss(exc: BaseException | None) -> BaseException | None:
+    """The driver's error behind `exc` that says that the connection is gone."""
+    # psycopg, and psycopg2 below Great Expectations' SQLAlchemy
+    while exc is not None:
+        kind = type(exc)
+        if kind.__module__.startswith("psycopg") and any(
+            c.__name__ in ("OperationalError", "InterfaceError") for c in kind.__mro__
+        ):
+            return exc
+        exc = exc.__cause__ or exc.__context__
+    return None
 
 
 def password(settings: Settings, role: str) -> str:

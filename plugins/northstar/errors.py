@@ -1,4 +1,7 @@
-"""The one error a user sees."""
+"""The one error a user sees, and what the machine has too little of."""
+
+import errno
+import tempfile
 
 
 class NorthstarError(Exception):
@@ -6,3 +9,16 @@ class NorthstarError(Exception):
 
     The command line prints it without a traceback (``--debug`` shows the chain); Airflow fails the task with it.
     """
+
+
+def lacking(exc: BaseException) -> str | None:
+    """What the machine lacks, where an error (or what caused it) says that it is out of memory or of disk; else None."""
+    while exc is not None:
+        if isinstance(exc, MemoryError):
+            return "out of memory: nothing of this step was kept; give the process more memory and run again"
+        text = str(exc)
+        if getattr(exc, "errno", None) == errno.ENOSPC or "No space left" in text or "could not extend file" in text:
+            place = f" (the home's, or the temp directory {tempfile.gettempdir()})" if isinstance(exc, OSError) else ""
+            return f"the disk is full{place}: nothing of this step was kept; make room and run again"
+        exc = exc.__cause__ or exc.__context__
+    return None

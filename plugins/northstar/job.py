@@ -18,7 +18,7 @@ from psycopg import sql
 
 from northstar import db
 from northstar.contract import entities
-from northstar.errors import NorthstarError
+from northstar.errors import NorthstarError, lacking
 from northstar.settings import Settings
 from northstar.warehouse import bootstrap
 
@@ -40,10 +40,12 @@ def open_run(
     trigger: str = "cli",
     wait: bool = False,
     mapping: str | None = None,
+    restate: tuple[datetime, datetime] | None = None,
 ) -> int:
     """Start a run and take the writer's lease; returns the run_id.
 
-    as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing.
+    as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing. restate: a half-open
+    range whose periods are built again whether or not a row in it has changed.
     Raises NorthstarError for a bad mode or time, or when another run holds the lease.
     """
     if mode not in MODES:
@@ -66,10 +68,19 @@ def open_run(
         )
         connection.execute(
             "insert into core.run_context values (true, %(run_id)s, %(mode)s, %(as_of)s, %(previous_as_of)s, "
-            "%(since_batch_id)s, %(is_full)s, %(rules)s) on conflict (only_one) do update set run_id = excluded.run_id, "
+            "%(since_batch_id)s, %(is_full)s, %(rules)s, %(restate_from)s, %(restate_to)s) on conflict (only_one) do update set run_id = excluded.run_id, "
             "mode = excluded.mode, as_of = excluded.as_of, previous_as_of = excluded.previous_as_of, "
-            "since_batch_id = excluded.since_batch_id, is_full = excluded.is_full, rules = excluded.rules",
-            {"run_id": run_id, "mode": mode, "as_of": as_of, "rules": json.dumps(settings.rules), **context},
+            "since_batch_id = excluded.since_batch_id, is_full = excluded.is_full, rules = excluded.rules, "
+            "restate_from = excluded.restate_from, restate_to = excluded.restate_to",
+            {
+                "run_id": run_id,
+                "mode": mode,
+                "as_of": as_of,
+                "rules": json.dumps(settings.rules),
+                **context,
+                "restate_from": restate[0] if restate else None,
+                "restate_to": restate[1] if restate else None,
+            },
         )
         connection.execute(
             sql.SQL(
@@ -88,6 +99,26 @@ def extract(settings: Settings, run_id: int, progress=print) -> None:
         _settle(settings, run)
 
 
+def extract_again(
+    settings: Settings, run_id: int, names: list[str], within: tuple[datetime, datetime], progress=print
+) -> dict:
+    """Read sources from their beginning and land what lies in the range; returns {'read': rows, 'changed': rows}.
+
+    Where their next reading starts stays as it is. Raises NorthstarError when one of them failed.
+    """
+    told = {"read": 0, "changed": 0}
+    with _stage(settings, run_id, "extract") as run:
+        for name in names:
+            result = _land(settings, run, name, progress, within)
+            if result.error:
+                raise NorthstarError(f"source {name}: {result.error}")
+            told["read"] += result.landed.read
+            told["changed"] += result.landed.inserted + result.landed.updated
+        _demand_rows(settings, run["as_of"])
+        _note_batch(settings, run_id)
+    return told
+
+
 def due_sources(settings: Settings, run_id: int) -> list[str]:
     """The names of the sources that a run asks: `files` for its source directory, and the declared ones that are due.
 
@@ -100,7 +131,7 @@ def due_sources(settings: Settings, run_id: int) -> list[str]:
 def land_source(settings: Settings, run_id: int, name: str, progress=print) -> None:
     """Land one of a run's sources, as a task of its own. Raises NorthstarError when it failed, required or not."""
     with _stage(settings, run_id, "extract") as run:
-        error = _land(settings, run, name, progress)
+        error = _land(settings, run, name, progress).error
     if error:
         raise NorthstarError(error)
 
@@ -186,6 +217,8 @@ def _dbt(settings: Settings, arguments: list) -> None:
     (dbt_target(settings) / "run_results.json").unlink(missing_ok=True)
     result = dbtRunner().invoke([*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"])
     if result.exception is not None:
+        if lacking(result.exception):
+            raise NorthstarError(lacking(result.exception)) from result.exception
         reason = " ".join(str(result.exception).split())
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
 
@@ -232,6 +265,10 @@ def record_build(settings: Settings, run_id: int, target_dir: Path, progress=pri
     failed = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped")]
     if failed:
         message = " ".join(failed[0][7].split())
+        if "No space left" in message or "could not extend file" in message:
+            raise NorthstarError(
+                f"the disk is full: {failed[0][3]} {failed[0][2]} could not be built; make room and run again"
+            )
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
         raise NorthstarError(f"{failed[0][3]} {failed[0][2]} failed{more}: {message[:600]}")
     missing = sorted(set(wanted) - {r[1] for r in rows if r[4] in ("success", "pass", "warn")})
@@ -279,6 +316,14 @@ def publish(settings: Settings, run_id: int, progress=print) -> int:
         return publish_candidate(settings, run_id, progress=progress)
 
 
+def maintain(settings: Settings, run_id: int, progress=print) -> None:
+    """The upkeep after a nightly publication. Raises NorthstarError naming what failed; the publication stands."""
+    from northstar import maintenance
+
+    with _stage(settings, run_id, "maintain"):
+        maintenance.maintain(settings, run_id, progress)
+
+
 def close_trigger(settings: Settings, trigger: str) -> None:
     """End what a trigger left behind when its task died between taking the lease and telling of the run."""
     with db.connect(settings, "transformer", autocommit=True) as connection:
@@ -304,14 +349,17 @@ def run(
     progress=print,
     mapping: str | None = None,
     worker=None,
+    extract=extract,
+    restate: tuple[datetime, datetime] | None = None,
 ) -> int:
     """One whole run in this process, as the DAGs do it; returns the published version.
 
-    worker: an auditor to use again; without one, one is started, which loads while dbt builds.
+    worker: an auditor to use again; without one, one is started, which loads while dbt builds. extract, restate: a backfill's own
+    way to land, and its range.
     """
     from northstar.quality import start_worker
 
-    run_id = open_run(settings, mode, as_of, sources_dir, mapping=mapping)
+    run_id = open_run(settings, mode, as_of, sources_dir, mapping=mapping, restate=restate)
     error, own_worker = None, None if worker else start_worker(settings)
     worker = worker or own_worker
     stages = {
@@ -324,8 +372,15 @@ def run(
         for title, stage in stages.items():
             started = time.monotonic()
             progress(f"{title} ...")
-            result = stage(settings, run_id, progress)
+            with db.telling_of_loss():
+                result = stage(settings, run_id, progress)
             progress(f"{title} done in {time.monotonic() - started:.1f} s")
+        if mode == "nightly":
+            try:
+                maintain(settings, run_id, progress)
+            except NorthstarError as exc:
+                # it is written down, and readers have their version
+                progress(f"published, but {exc}")
         return result
     except BaseException as exc:
         error = str(exc) or type(exc).__name__
@@ -394,7 +449,7 @@ def _take_lease(connection, run_id: int, holder: str, wait: bool) -> None:
         if other is None:
             continue
         # the same DAG run again is a later try of a task that died
-        if _is_dead(other) or other["holder"] == holder != "cli":
+        if is_dead(other) or other["holder"] == holder != "cli":
             connection.execute("delete from audit.writer_lease where run_id = %s", [other["run_id"]])
         elif wait:
             time.sleep(2)
@@ -413,7 +468,8 @@ def _holding_process(holder: str) -> int | None:
     return next((p.pid for p, title in titles if "airflow" in title and " scheduler" in title), None)
 
 
-def _is_dead(lease: dict) -> bool:
+def is_dead(lease: dict) -> bool:
+    """Whether the process that a row of audit.writer_lease stands for is gone; False where nobody can tell from here."""
     if lease["process_id"] is None or lease["host"] != socket.gethostname():
         return False
     try:
@@ -436,7 +492,8 @@ def _stage(settings: Settings, run_id: int, stage: str):
     started = time.monotonic()
     heart.start()
     try:
-        yield run
+        with db.telling_of_loss():
+            yield run
     except Exception as exc:
         _note(settings, run_id, stage, started, f"{stage}: {exc}")
         raise
@@ -483,8 +540,8 @@ def _due(settings: Settings, run: dict) -> list[str]:
     return due
 
 
-def _land(settings: Settings, run: dict, name: str, progress) -> str | None:
-    """Land one source of a run; returns what failed. The run's directory is a source as any other."""
+def _land(settings: Settings, run: dict, name: str, progress, within: tuple[datetime, datetime] | None = None):
+    """Land one source of a run; returns its northstar.landing.SourceResult. The run's directory is a source as any other."""
     from northstar import landing
     from northstar.sources.declared import Source, read_sources
 
@@ -492,7 +549,7 @@ def _land(settings: Settings, run: dict, name: str, progress) -> str | None:
         source = Source(FILES, FILES, required=True, options={"path": run["source_dir"], "mapping": run["mapping"]})
     else:
         source = read_sources(settings)[name]
-    return landing.land_source(settings, run["run_id"], source, progress).error
+    return landing.land_source(settings, run["run_id"], source, progress, within)
 
 
 def _settle(settings: Settings, run: dict) -> None:
@@ -510,10 +567,14 @@ def _settle(settings: Settings, run: dict) -> None:
             reason = told[name]["message"] if name in told else "it was never asked"
             raise NorthstarError(reason if name == FILES else f"source {name}, which is required: {reason}")
     _demand_rows(settings, run["as_of"])
+    _note_batch(settings, run["run_id"])
+
+
+def _note_batch(settings: Settings, run_id: int) -> None:
     with db.connect(settings, "transformer") as connection:
         connection.execute(
             "update audit.runs set built_batch_id = (select coalesce(max(batch_id), 0) from audit.landing_batches) where run_id = %s",
-            [run["run_id"]],
+            [run_id],
         )
 
 

@@ -2,6 +2,7 @@
 
 mail: {connection: smtp_main, from: northstar@example.org}   # an Airflow connection of type smtp
 pages: https://northstar.example.org      # where links point to (default: the home's own pages)
+runbooks: https://git.example.org/northstar/docs/runbooks.md   # where alerts of the job itself link to (default: the file in the checkout)
 routes:
   everyone: [{mail: [team@example.org]}, {slack: slack_team}]    # slack: a connection whose password is the incoming webhook's address
   page on-call: [{webhook: pagerduty}]    # webhook: a connection; password: the routing key, host: only where it is not PagerDuty's
@@ -28,7 +29,7 @@ from northstar.errors import NorthstarError
 from northstar.settings import Settings
 from northstar.sources.connections import find_connection
 
-KEYS = {"mail", "pages", "routes", "reports", "remind_hours", "maintenance"}
+KEYS = {"mail", "pages", "runbooks", "routes", "reports", "remind_hours", "maintenance"}
 KINDS = ("mail", "slack", "webhook")
 PAGERDUTY = "https://events.pagerduty.com/v2/enqueue"
 ATTEMPTS, TIMEOUT_SECONDS = 3, 15
@@ -51,6 +52,7 @@ class Channels:
 
     mail: dict = field(default_factory=dict)
     pages: str | None = None
+    runbooks: str | None = None
     routes: dict[str, list[dict]] = field(default_factory=dict)
     reports: dict[str, str] = field(default_factory=dict)
     remind_hours: float = 24
@@ -103,6 +105,7 @@ def read_channels(settings: Settings) -> Channels:
     return Channels(
         given.get("mail") or {},
         given.get("pages"),
+        given.get("runbooks"),
         given.get("routes") or {},
         given.get("reports") or {},
         float(given.get("remind_hours", 24)),

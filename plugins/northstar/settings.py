@@ -27,6 +27,20 @@ DEFAULT_BUSINESS_RULES = {
     "phases": {},
 }
 
+DEFAULT_OPERATIONS = {
+    # a directory for the write-ahead log's segments: restores to any moment need them, and they cost disk
+    "wal_archive": None,
+    "keep_wal_days": 14,
+    # None: every published version can be read, verified and put back
+    "keep_versions_days": None,
+    "keep_audit_days": 400,
+    "keep_log_days": 30,
+    "maintenance_minutes": 15,
+    # host:port of a StatsD server, address of an OpenLineage server: what Airflow tells of itself
+    "statsd": None,
+    "openlineage": None,
+}
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -36,6 +50,7 @@ class Settings:
     root: the checkout (dags/, dbt_project/, expectations/).
     warehouse_url: a Postgres to use instead of the embedded one, or None.
     rules: business rules (reporting currency, renewal gap, margins, home countries); `home/northstar.yml` overrides.
+    operations: what is kept and where it is told of; `home/operations.yml` overrides. It decides no number.
     """
 
     home: Path
@@ -43,6 +58,7 @@ class Settings:
     # it holds the administrator's password
     warehouse_url: str | None = field(default=None, repr=False)
     rules: dict = field(default_factory=lambda: dict(DEFAULT_BUSINESS_RULES))
+    operations: dict = field(default_factory=lambda: dict(DEFAULT_OPERATIONS))
 
     @property
     def logs(self) -> Path:
@@ -94,7 +110,12 @@ def load_settings(home: str | Path | None = None) -> Settings:
     except OSError as exc:
         raise NorthstarError(f"cannot make the home {path}: {exc.strerror}; choose another with --home") from exc
     _check_version(path)
-    return Settings(home=path, warehouse_url=os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None, rules=_rules(path))
+    return Settings(
+        home=path,
+        warehouse_url=os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None,
+        rules=_given(path / "northstar.yml", DEFAULT_BUSINESS_RULES),
+        operations=_given(path / "operations.yml", DEFAULT_OPERATIONS),
+    )
 
 
 def _check_version(home: Path) -> None:
@@ -115,9 +136,9 @@ def _check_version(home: Path) -> None:
         )
 
 
-def _rules(home: Path) -> dict:
-    rules = dict(DEFAULT_BUSINESS_RULES)
-    path = home / "northstar.yml"
+def _given(path: Path, defaults: dict) -> dict:
+    """The defaults with what the file at `path`, if there is one, says of them."""
+    found = dict(defaults)
     if path.exists():
         try:
             given = yaml.safe_load(path.read_text()) or {}
@@ -125,10 +146,10 @@ def _rules(home: Path) -> dict:
             raise NorthstarError(
                 f"{path} is not valid YAML ({str(exc).splitlines()[0]}); correct or remove it"
             ) from exc
-        unknown = set(given) - set(rules)
+        unknown = set(given) - set(found)
         if unknown:
             raise NorthstarError(
-                f"{path}: unknown setting {sorted(unknown)[0]!r}; known are {', '.join(sorted(rules))}"
+                f"{path}: unknown setting {sorted(unknown)[0]!r}; known are {', '.join(sorted(found))}"
             )
-        rules.update(given)
-    return rules
+        found.update(given)
+    return found

@@ -1,19 +1,24 @@
 """The warehouse's fixed parts: databases, roles, schemas, landed tables, the audit's own tables.
 
-Everything here is idempotent; a fingerprint of this file and of the contract makes a repeated call cost one query.
+Roles, schemas, landed tables and grants are compared with what they should be and brought there; the audit's own tables change by
+numbered migrations (northstar.migrations). A fingerprint of all that makes a repeated call cost one query.
 What dbt builds (core, marts_candidate, the staging views) and what publishing makes (marts, marts_history) is not here.
 """
 
+import contextlib
 import hashlib
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from northstar import db
-from northstar.contract import Entity, entities
+from northstar import db, migrations
+from northstar.contract import Column, Entity, entities
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
+
+LOCK = 0x6E735F6D69677261  # "ns_migra"
+LOCK_SECONDS = 120
 
 SCHEMAS = {
     "staging": "loader",
@@ -24,6 +29,9 @@ SCHEMAS = {
     "marts_history": "publisher",
     "audit": "northstar_owner",
 }
+
+# how Postgres calls the contract's types that have a short name
+FULL_NAMES = {"timestamptz": "timestamp with time zone"}
 
 # what a model gathers by the key of another entity
 LOOKED_UP = {
@@ -49,8 +57,13 @@ WRITERS = {
     "notices": ("publisher",),
     "alert_evaluations": ("publisher",),
     "reports": ("publisher",),
+    "backfills": ("transformer",),
+    "maintenance": ("transformer",),
     "bootstrapped": (),
+    "migrations": (),
 }
+# what the upkeep, which is transformer, may forget of others' journals (northstar.maintenance)
+FORGOTTEN = ("source_runs", "alert_evaluations", "notices")
 # what Postgres lets everybody do: hold a lock that the publisher waits for, fill the disk past all tables, end the sessions of one's own role
 UNSAFE_FUNCTIONS = r"^(pg_(try_)?advisory_(xact_)?lock(_shared)?|lo_creat|lo_create|lo_from_bytea|pg_logical_emit_message|pg_(terminate|cancel)_backend)$"
 READER_SETTINGS = {
@@ -61,104 +74,6 @@ READER_SETTINGS = {
     "idle_in_transaction_session_timeout": "'10min'",
 }
 READER_TEMP_FILES = "20GB"
-
-AUDIT_TABLES = """
-create table if not exists audit.bootstrapped (fingerprint text primary key);
-create sequence if not exists audit.run_ids;
-create table if not exists audit.runs (
-    run_id bigint primary key default nextval('audit.run_ids'),
-    mode text not null, as_of timestamptz not null, is_full boolean, trigger text not null, source_dir text, mapping text,
-    started_at timestamptz not null default clock_timestamp(), finished_at timestamptz,
-    state text not null default 'running', stage text, message text, published_version bigint,
-    code_version text, built_batch_id bigint, stage_seconds jsonb not null default '{}'
-);
-create table if not exists audit.writer_lease (
-    only_one boolean primary key default true check (only_one), run_id bigint not null, holder text not null,
-    host text not null, process_id bigint, taken_at timestamptz not null, lease_until timestamptz not null
-);
-create table if not exists audit.landing_batches (
-    batch_id bigint generated always as identity primary key, run_id bigint, source text not null, entity text not null,
-    started_at timestamptz not null default clock_timestamp(), finished_at timestamptz, files int not null default 0,
-    rows_read bigint not null default 0, rows_inserted bigint not null default 0, rows_updated bigint not null default 0,
-    rows_unchanged bigint not null default 0, rows_quarantined bigint not null default 0,
-    rows_refused bigint not null default 0
-);
-create table if not exists audit.landed_files (
-    source text, entity text, path text, fingerprint text not null, size bigint, batch_id bigint not null,
-    rows_read bigint not null, rows_quarantined bigint not null, landed_at timestamptz not null default clock_timestamp(),
-    primary key (source, entity, path)
-);
-create table if not exists audit.schema_drift (
-    source text, entity text, column_name text, path text, rows bigint,
-    first_seen_at timestamptz not null default clock_timestamp(),
-    last_seen_at timestamptz not null default clock_timestamp(), primary key (source, entity, column_name)
-);
-create table if not exists audit.checks (
-    run_id bigint not null, boundary text not null, suite text not null, check_name text not null, severity text not null,
-    success boolean not null, observed text, expected text, failing_rows bigint, sample jsonb, seconds numeric,
-    checked_at timestamptz not null default clock_timestamp()
-);
-create index if not exists checks_run on audit.checks (run_id);
-create table if not exists audit.model_runs (
-    run_id bigint not null, unique_id text not null, name text not null, resource_type text not null,
-    status text not null, seconds numeric, rows bigint, message text, primary key (run_id, unique_id)
-);
-create table if not exists audit.definitions (
-    code_version text not null, model text not null, sql text not null, primary key (code_version, model)
-);
-create table if not exists audit.reconciliations (
-    run_id bigint not null, entity text not null, measure text not null, source_total numeric, landed_total numeric,
-    difference numeric, checked_at timestamptz not null default clock_timestamp()
-);
-alter table audit.reconciliations add column if not exists source text not null default 'files';
-create table if not exists audit.source_states (
-    source text not null, entity text not null, state jsonb not null, batch_id bigint not null,
-    changed_at timestamptz not null default clock_timestamp(), primary key (source, entity)
-);
-create table if not exists audit.source_runs (
-    run_id bigint not null, source text not null, system text not null, is_required boolean not null, succeeded boolean not null,
-    message text, rows_read bigint not null, rows_landed bigint not null, rows_quarantined bigint not null,
-    seconds numeric not null, finished_at timestamptz not null default clock_timestamp(), primary key (run_id, source)
-);
-create table if not exists audit.notices (
-    key text primary key, rule text not null, source text not null, metric_id text not null, application text not null, segment text not null,
-    segment_value text not null, severity text not null, action text not null, value numeric, threshold numeric, says text not null,
-    page text not null, since timestamptz not null, opened_at timestamptz not null, last_seen_at timestamptz not null,
-    quiet interval not null, closed_at timestamptz, told_at timestamptz, reminded_at timestamptz, told_closed_at timestamptz,
-    acknowledged_at timestamptz, acknowledged_by text, muted_until timestamptz
-);
-create table if not exists audit.alert_evaluations (evaluated_at timestamptz not null, findings int not null);
-create table if not exists audit.reports (
-    report_id bigint generated always as identity primary key, report text not null, application text not null,
-    period_start timestamptz not null, as_of timestamptz not null, published_version bigint not null, subject text not null,
-    html text not null, text text not null, made_at timestamptz not null default clock_timestamp(), sent_at timestamptz,
-    sent_to text[] not null default '{}', unique (report, application, period_start, published_version)
-);
-create table if not exists quarantine.rows (
-    quarantine_id bigint generated always as identity primary key, source text not null, entity text not null, path text,
-    line bigint, reasons text[] not null, row jsonb, batch_id bigint,
-    quarantined_at timestamptz not null default clock_timestamp(), resolved_at timestamptz, resolution text
-);
-create index if not exists rows_file on quarantine.rows (source, entity, path) where resolved_at is null;
-create table if not exists staging._replaced (
-    entity text not null, batch_id bigint not null, replaced_at timestamptz not null default clock_timestamp(),
-    row jsonb not null
-);
-create index if not exists _replaced_batch on staging._replaced (entity, batch_id);
-create table if not exists core.run_context (
-    only_one boolean primary key default true check (only_one), run_id bigint not null, mode text not null,
-    as_of timestamptz not null, previous_as_of timestamptz, since_batch_id bigint not null, is_full boolean not null,
-    rules jsonb not null
-);
-create table if not exists core.touched (fact text not null, touched_at timestamptz not null);
-create index if not exists touched_fact on core.touched (fact);
-create table if not exists core.touched_periods (model text not null, grain text not null, period_start timestamptz not null);
-alter table quarantine.rows owner to loader;
-alter table staging._replaced owner to loader;
-alter table core.run_context owner to transformer;
-alter table core.touched owner to transformer;
-alter table core.touched_periods owner to transformer;
-"""
 
 GRANTS = """
 grant usage on schema staging, quarantine to loader, transformer;
@@ -188,37 +103,55 @@ revoke all on all sequences in schema audit from loader, publisher;
 """
 
 
-def bootstrap(settings: Settings) -> None:
-    """Bring the warehouse of `settings` to this version's shape: databases, roles, schemas, tables.
+def bootstrap(settings: Settings, is_forced: bool = False) -> None:
+    """Bring the warehouse of `settings` to this version's shape: databases, roles, schemas, tables; in one transaction, one at a time.
 
-    Raises NorthstarError when the warehouse cannot be reached or the administrator may not make what is needed.
+    is_forced: also when nothing of this version has changed since, as after somebody's hand in it.
+    Raises NorthstarError when the warehouse cannot be reached, the administrator may not make what is needed, a newer version
+    has been at work on it, or a migration fails: then everything is as it was.
     """
     database = db.database_of(settings)
     if not settings.warehouse_url:
         _create_databases(settings)
-    with db.connect(settings, "owner", database=database) as connection:
-        has_airflow = bool(
-            connection.execute("select 1 from pg_database where datname = %s", [db.AIRFLOW_DATABASE]).fetchone()
-        )
-        fingerprint = _fingerprint(settings, has_airflow)
-        if _is_current(connection, fingerprint):
-            return
-        try:
+    try:
+        with db.connect(settings, "owner", database=database) as connection:
+            has_airflow = bool(
+                connection.execute("select 1 from pg_database where datname = %s", [db.AIRFLOW_DATABASE]).fetchone()
+            )
+            fingerprint = _fingerprint(settings, has_airflow)
+            if not is_forced and _is_current(connection, fingerprint):
+                return
+            # what was read is locked until the transaction ends: two who wait for each other's look would wait for ever
+            connection.commit()
+            connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
+            connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
+            if not is_forced and _is_current(connection, fingerprint):
+                return
+            if has_airflow:
+                _hand_over_airflow(settings)
+            connection.execute("create schema if not exists audit")
+            connection.execute("create table if not exists audit.bootstrapped (fingerprint text primary key)")
             _create(connection, settings, database)
-        except psycopg.errors.InsufficientPrivilege as exc:
-            raise NorthstarError(
-                f"the administrator role may not set up the warehouse: {exc.diag.message_primary}"
-            ) from exc
-    if has_airflow:
-        _hand_over_airflow(settings)
-    with db.connect(settings, "owner", database=database) as connection:
-        connection.execute("truncate audit.bootstrapped")
-        connection.execute("insert into audit.bootstrapped values (%s)", [fingerprint])
+            connection.execute("delete from audit.bootstrapped")
+            connection.execute("insert into audit.bootstrapped values (%s)", [fingerprint])
+    except psycopg.errors.InsufficientPrivilege as exc:
+        raise NorthstarError(
+            f"the administrator role may not set up the warehouse: {exc.diag.message_primary}"
+        ) from exc
+    except psycopg.errors.LockNotAvailable as exc:
+        raise NorthstarError(
+            f"somebody holds what this version has to change for more than {LOCK_SECONDS} s; let the run that is under way end, and run again"
+        ) from exc
+    except migrations.MigrationFailed as exc:
+        with contextlib.suppress(psycopg.Error), db.connect(settings, "owner", database=database) as connection:
+            exc.note(connection)
+        raise
 
 
 def _hand_over_airflow(settings: Settings) -> None:
     """Airflow's database belongs to a role of its own, also one that an earlier version filled as the administrator."""
     with db.connect(settings, "owner", database=db.AIRFLOW_DATABASE) as connection:
+        _make_role(connection, settings, db.AIRFLOW_ROLE)
         role = sql.Identifier(db.AIRFLOW_ROLE)
         connection.execute(
             sql.SQL("grant connect, temporary on database {} to {}").format(sql.Identifier(db.AIRFLOW_DATABASE), role)
@@ -256,24 +189,16 @@ def _is_current(connection, fingerprint: str) -> bool:
 def _fingerprint(settings: Settings, has_airflow: bool) -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
     digest.update((Path(__file__).parent / "contract" / "entities.yml").read_bytes())
+    for migration in migrations.migrations():
+        digest.update(migration.text.encode())
     for role in (*db.ROLES, db.AIRFLOW_ROLE):
         digest.update(db.password(settings, role).encode())
     return f"{digest.hexdigest()} {'with' if has_airflow else 'without'} Airflow"
 
 
 def _create(connection, settings: Settings, database: str) -> None:
-    for role in (*db.ROLES, db.AIRFLOW_ROLE):
-        exists = connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
-        verb = "alter" if exists else "create"
-        # hashed here: a server that logs its DDL, or a statement that fails, must not write the password down
-        hashed = connection.pgconn.encrypt_password(
-            db.password(settings, role).encode(), role.encode(), b"scram-sha-256"
-        )
-        connection.execute(
-            sql.SQL(verb + " role {} login nosuperuser nocreatedb nocreaterole password {}").format(
-                sql.Identifier(role), sql.Literal(hashed.decode())
-            )
-        )
+    for role in db.ROLES:
+        _make_role(connection, settings, role)
     owner = connection.execute("select current_user as name").fetchone()["name"]
     for schema, schema_owner in SCHEMAS.items():
         role = owner if schema_owner == "northstar_owner" else schema_owner
@@ -282,14 +207,29 @@ def _create(connection, settings: Settings, database: str) -> None:
                 sql.Identifier(schema), sql.Identifier(role)
             )
         )
-    connection.execute(AUDIT_TABLES)
+    migrations.apply(connection)
+    standing = landed_columns(connection)
     for entity in entities().values():
+        if entity.name in standing:
+            _follow_contract(connection, entity, standing[entity.name])
         connection.execute(landed_table(entity))
     connection.execute(GRANTS)
     _grant_audit(connection)
     _close_databases(connection, settings, database)
     _restrict_readers(connection)
     _revoke_unsafe_functions(connection)
+
+
+def _make_role(connection, settings: Settings, role: str) -> None:
+    exists = connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
+    verb = "alter" if exists else "create"
+    # hashed here: a server that logs its DDL, or a statement that fails, must not write the password down
+    hashed = connection.pgconn.encrypt_password(db.password(settings, role).encode(), role.encode(), b"scram-sha-256")
+    connection.execute(
+        sql.SQL(verb + " role {} login nosuperuser nocreatedb nocreaterole password {}").format(
+            sql.Identifier(role), sql.Literal(hashed.decode())
+        )
+    )
 
 
 def _grant_audit(connection) -> None:
@@ -299,6 +239,8 @@ def _grant_audit(connection) -> None:
             connection.execute(sql.SQL("grant select on {} to loader, transformer, publisher").format(table))
         for role in WRITERS.get(row["name"], ("loader", "transformer", "publisher")):
             connection.execute(sql.SQL("grant insert, update, delete on {} to {}").format(table, sql.Identifier(role)))
+        if row["name"] in FORGOTTEN:
+            connection.execute(sql.SQL("grant delete on {} to transformer").format(table))
 
 
 def _close_databases(connection, settings: Settings, database: str) -> None:
@@ -345,19 +287,56 @@ def _revoke_unsafe_functions(connection) -> None:
             connection.execute(f"grant execute on function {function['name']} to loader, transformer, publisher")
 
 
+def landed_columns(connection) -> dict[str, dict]:
+    """{landed table: {column: {'type', 'not_null'}}} as the warehouse has them."""
+    rows = connection.execute(
+        "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as not_null from pg_attribute as a "
+        "join pg_class as c on c.oid = a.attrelid where c.relnamespace = 'staging'::regnamespace and c.relkind = 'r' "
+        "and c.relname = any(%s) and a.attnum > 0 and not a.attisdropped",
+        [list(entities())],
+    ).fetchall()
+    found: dict[str, dict] = {}
+    for row in rows:
+        found.setdefault(row["relname"], {})[row["attname"]] = row
+    return found
+
+
+def _follow_contract(connection, entity: Entity, standing: dict) -> None:
+    """Add to a landed table what the contract has come to know, and demand no more what it demands no longer; its rows stay.
+
+    Raises NorthstarError for a column of another type: only a migration knows how its values become the new ones.
+    """
+    table = sql.Identifier("staging", entity.name)
+    for column in entity.stored_columns.values():
+        name, there = sql.Identifier(column.name), standing.get(column.name)
+        if there is None:
+            # required or not: the rows that are there have none
+            connection.execute(sql.SQL("alter table {} add column {} {}").format(table, name, sql.SQL(_kind(column))))
+        elif there["type"] != FULL_NAMES.get(column.postgres_type, column.postgres_type):
+            raise NorthstarError(
+                f"staging.{entity.name}.{column.name} is {there['type']} and the contract says {column.postgres_type}: "
+                "a column's type changes by a migration (plugins/northstar/migrations)"
+            )
+        elif there["not_null"] and not column.required and column.name != "application":
+            connection.execute(sql.SQL("alter table {} alter column {} drop not null").format(table, name))
+    for name in standing.keys() - set(entity.stored_columns):
+        if not name.startswith("_") and standing[name]["not_null"]:
+            # the contract forgot it, the rows did not
+            connection.execute(
+                sql.SQL("alter table {} alter column {} drop not null").format(table, sql.Identifier(name))
+            )
+
+
 def landed_table(entity: Entity) -> str:
     """DDL of `staging.<entity>`: the contract's columns, typed, with the landing's own ones."""
     columns = []
     for column in entity.stored_columns.values():
-        if column.name == "application":
-            columns.append("application text not null default 'default'")
-            continue
-        not_null = " not null" if column.required else ""
-        columns.append(f'"{column.name}" {column.postgres_type}{not_null}')
+        columns.append(f'"{column.name}" {_kind(column)}{" not null" if column.required else ""}')
     columns += ["_extra json", "_batch_id bigint not null", "_loaded_at timestamptz not null"]
     if entity.name == "subscriptions":
         columns.append("_is_overlapping boolean not null default false")
-    indexes = [f"create index if not exists {entity.name}_batch on staging.{entity.name} using brin (_batch_id);"]
+    # an older home's block ranges: later rows fill the gaps that a first load left in its pages, so each range had every batch
+    indexes = [f"drop index if exists staging.{entity.name}_batch;"]
     # a block range would do for rows that came in order; a history that comes as it likes is searched through to find one hour
     indexes += [
         f"create index if not exists {name} on staging.{entity.name} ({column});"
@@ -374,10 +353,14 @@ def landed_table(entity: Entity) -> str:
     )
 
 
+def _kind(column: Column) -> str:
+    return "text not null default 'default'" if column.name == "application" else column.postgres_type
+
+
 def side_indexes(entity: Entity) -> dict[str, str]:
-    """{name: column} of the indexes beside the key's: they find the rows of an hour, what comes into existence as as_of moves on,
-    and what belongs to a changed row of another entity."""
-    columns = (entity.own_time, *entity.later_times, *LOOKED_UP.get(entity.name, ()))
+    """{name: column} of the indexes beside the key's: they find the rows of a batch and of an hour, what comes into existence as
+    as_of moves on, and what belongs to a changed row of another entity."""
+    columns = ("_batch_id", entity.own_time, *entity.later_times, *LOOKED_UP.get(entity.name, ()))
     return {f"{entity.name}_{column}": column for column in columns}
 
 

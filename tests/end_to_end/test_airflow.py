@@ -1,5 +1,6 @@
 """Airflow for real: the services start, the schedule runs both DAGs, everything stops without a trace."""
 
+import time
 from datetime import timedelta
 
 import psutil
@@ -10,10 +11,10 @@ from northstar.cli import main, parse_time
 from northstar.errors import NorthstarError
 from northstar.orchestration.services import start_services, stop_services
 from northstar.orchestration.up import Api, follow, owed_run
-from northstar.settings import ROOT
+from northstar.settings import ROOT, load_settings
 from northstar.simulator import simulate
 from tests.conftest import home
-from tests.support import select, silent
+from tests.support import hearing, select, serving, silent
 
 
 @pytest.mark.timeout(600)
@@ -21,7 +22,14 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
     simulate(tmp_path, months=1, accounts=40, applications=("web",), end=parse_time(None))
     monkeypatch.setenv("NORTHSTAR_SOURCE_DIR", str(tmp_path))
     monkeypatch.setenv("NORTHSTAR_RETRY_SECONDS", "1")
-    with home() as settings:
+    events = []
+    with (
+        home() as settings,
+        hearing() as (port, metrics),
+        serving(lambda path, event: events.append((path, event)) or {}) as lineage,
+    ):
+        (settings.home / "operations.yml").write_text(f"statsd: 127.0.0.1:{port}\nopenlineage: {lineage}\n")
+        settings = load_settings(settings.home)
         start_services(settings, silent)
         try:
             api = Api(settings)
@@ -31,6 +39,8 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             models = {p.stem for p in (ROOT / "dbt_project" / "models").rglob("*.sql")}
             assert {f"build.{m}_run" for m in models} <= set(tasks)
             assert set(tasks.values()) == {"success"}
+            assert "publish.maintain_warehouse" in tasks
+            _demand_told(metrics, events)
 
             run_id = owed_run(api, "hourly_refresh")
             follow(api, "hourly_refresh", run_id, silent)
@@ -61,6 +71,27 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
         assert stop_services(settings) == []
         left = [p for p in psutil.process_iter() if _belongs_to(p, str(settings.home))]
         assert left == []
+
+
+def _demand_told(metrics: list[str], events: list[tuple]) -> None:
+    """The StatsD server and the OpenLineage server that operations.yml names have heard of the nightly run and of its tasks."""
+    wanted = {
+        "northstar.dagrun.duration.success.nightly_rebuild",
+        "northstar.ti.finish.nightly_rebuild.publish.publish_marts.success",
+    }
+    completed = {
+        "nightly_rebuild",
+        "nightly_rebuild.publish.publish_marts",
+        "nightly_rebuild.build.dbt_producer_watcher",
+    }
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        told = {line.split(":")[0] for line in metrics}
+        done = {e["job"]["name"] for path, e in events if path == "/api/v1/lineage" and e["eventType"] == "COMPLETE"}
+        if wanted <= told and completed <= done:
+            return
+        time.sleep(0.2)
+    raise AssertionError((wanted - told, completed - done, sorted(told)[:50], sorted(done)))
 
 
 def _belongs_to(process: psutil.Process, place: str) -> bool:

@@ -31,9 +31,10 @@ def mount(place: Path, *options: str) -> bool:
 
 
 @contextmanager
-def small_disk(place: Path):
+def small_disk(place: Path, megabytes: int = SMALL_MB):
+    """A file system of its own size at `place`, which it makes."""
     place.mkdir()
-    if not mount(place, f"size={SMALL_MB}m", "mode=755"):
+    if not mount(place, f"size={megabytes}m", "mode=777"):
         pytest.skip("a disk of a fixed size needs the right to mount")
     try:
         yield place

@@ -85,7 +85,7 @@ OF_ANOTHER_ROLE = {
         "insert into marts.publications (published_version) values (99)",
         "delete from marts_history.metric_values",
         "update audit.landing_batches set rows_read = 0",
-        "delete from audit.reports",
+        "update audit.reports set subject = 'x'",
         "set role publisher",
         "alter default privileges for role publisher in schema marts grant all on tables to transformer",
     ),
@@ -258,7 +258,7 @@ def test_every_table_of_the_audit_says_who_writes_it(built):
             assert row["name"] in WRITERS, f"say in northstar.warehouse.WRITERS who writes audit.{row['name']}"
             writers = connection.execute(
                 sql.SQL(
-                    "select r from unnest(%s::text[]) as r where has_table_privilege(r, {}, 'insert, update, delete')"
+                    "select r from unnest(%s::text[]) as r where has_table_privilege(r, {}, 'insert')"
                 ).format(sql.Literal(f"audit.{row['name']}")),
                 [list(db.ROLES)],
             ).fetchall()

@@ -3,90 +3,15 @@
 import random
 from datetime import timedelta
 
-import pandas as pd
 import pytest
 
 from northstar import db
 from northstar.publish.certificates import inputs
 from northstar.reading import query
-from northstar.simulator.company import simulate
+from tests.deliveries import company_rows, corrections
 from tests.support import empty, run, select, utc, write_rows
 
 END = utc("2026-03-01T00:00:00")
-
-
-def company_rows(directory, seed: int) -> dict:
-    """A small simulated company as lists of rows by entity."""
-    simulate(
-        directory,
-        seed=seed,
-        months=2,
-        accounts=50,
-        applications=("web", "coaching", "tutoring"),
-        end=END,
-        monitored_days=7,
-    )
-    tables = {}
-    for folder in sorted(p for p in directory.iterdir() if p.is_dir()):
-        frames = []
-        for path in sorted(folder.iterdir()):
-            if path.suffix == ".parquet":
-                frames.append(pd.read_parquet(path))
-            elif ".jsonl" in path.name:
-                frames.append(pd.read_json(path, lines=True, dtype=False, convert_dates=False))
-            else:
-                frames.append(pd.read_csv(path, dtype=str))
-        table = pd.concat(frames).astype(object)
-        table = table.where(table.notna(), None)
-        tables[folder.name] = table.to_dict("records")
-    return tables
-
-
-def corrections(tables: dict, chance: random.Random) -> dict:
-    """Newer versions of some rows: other times, other amounts, other owners, other states."""
-    later = "2026-02-27T00:00:00Z"
-    changed = {name: [dict(r) for r in chance.sample(rows, min(4, len(rows)))] for name, rows in tables.items()}
-    for row in changed["accounts"]:
-        row.update(country="JP", account_type="creator", deleted_at="2026-02-10T00:00:00Z", updated_at=later)
-    for row in changed["events"]:
-        row.update(
-            occurred_at="2026-01-15T10:00:00Z", session_id="s_moved", event_name="page.landing", received_at=later
-        )
-    for row in changed["subscriptions"]:
-        row.update(unit_amount=4242, cancel_reason="corrected", updated_at=later)
-    for row in changed["charges"]:
-        row.update(status="failed", failure_code="corrected", created_at="2026-01-20T00:00:00Z", updated_at=later)
-    for row in changed["tickets"]:
-        row.update(priority="urgent", status="merged", updated_at=later)
-    for row in changed["conversations"]:
-        row.update(ended_naturally=False, started_at="2026-01-11T00:00:00Z", updated_at=later)
-    for row in changed["fx_rates"]:
-        row.update(rate_to_reporting="1.5")
-    moved = "2026-01-18T09:30:00Z"
-    for name, values in {
-        "bookings": {"confirmed_at": moved, "cancelled_at": None, "price_amount": 7777, "country": "FR"},
-        "survey_responses": {"score": 1, "responded_at": moved, "question": None},
-        "content_items": {"kind": "program", "archived_at": later},
-        "work_items": {"kind": "bug", "priority": "critical", "completed_at": None},
-        "pull_requests": {"merged_at": moved, "review_cycles": 9},
-        "deployments": {"status": "failed", "recovered_at": later},
-        "incidents": {"severity": "sev1", "resolved_at": moved},
-        "tutor_applications": {"approved_at": None, "rejected_at": moved},
-    }.items():
-        for row in changed[name]:
-            row.update(values, updated_at=later)
-    for name, values in {
-        "api_requests": {"status_code": 500, "duration_ms": 9999.5, "service": "api", "route": "/corrected"},
-        "uptime_checks": {"is_up": False}, "error_events": {"level": "fatal", "service": "corrected"},
-        "resource_samples": {"cpu_percent": 99}, "query_stats": {"calls": 1, "total_ms": 500}, "web_vitals": {"lcp_ms": 9999},
-        "integration_calls": {"succeeded": False}, "security_events": {"kind": "breach", "severity": "critical"},
-        "ai_responses": {"user_satisfied": False}, "creator_earnings": {"amount": 1234567}, "code_quality": {"test_coverage_percent": 11},
-        "community_snapshots": {"value": 7}, "package_downloads": {"downloads": 5}, "reviews": {"rating": 1},
-        "package_purchases": {"account_id": "acc_0000001"},
-    }.items():  # fmt: skip
-        for row in changed[name]:
-            row.update(values)
-    return changed
 
 
 @pytest.mark.timeout(600)
@@ -95,7 +20,15 @@ def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(
     tmp_path_factory, tmp_path, warehouse, seed
 ):
     settings, chance = warehouse, random.Random(seed)
-    tables = company_rows(tmp_path / "company", seed)
+    tables = company_rows(
+        tmp_path / "company",
+        seed=seed,
+        months=2,
+        accounts=50,
+        applications=("web", "coaching", "tutoring"),
+        end=END,
+        monitored_days=7,
+    )
     changed = corrections(tables, chance)
     # the rates come first: without them the audit rightly stops the publish
     arrivals: list[dict] = [{"fx_rates": tables["fx_rates"]}, {}, {}]
@@ -187,3 +120,25 @@ def test_what_changed_in_a_period_that_is_not_built_again_still_counts_in_later_
         "and segment = '' and period_start in ('2026-02-03', '2026-02-05', '2026-02-10', '2026-02-11', '2026-02-19') order by period_start",
     )
     assert [row["value"] for row in found] == [1, 2, 3, 2, 2]
+
+
+def test_a_late_first_mrr_in_another_application_moves_the_company_wide_cohort(warehouse, tmp_path):
+    def item(application, since, until=None):
+        return {"subscription_item_id": application, "subscription_id": application, "account_id": "a", "application": application,
+                "plan_id": "p", "billing_interval": "month", "interval_count": 1, "quantity": 1, "unit_amount": 5000, "currency": "USD",
+                "status": "active", "valid_from": since, "valid_to": until, "updated_at": since}  # fmt: skip
+
+    def cohorts():
+        rows = select(
+            warehouse,
+            "select distinct application, cohort_month::text as month from cohort_retention where cohort_kind = 'paying'",
+        )
+        return {(row["application"], row["month"]) for row in rows}
+
+    empty(warehouse)
+    write_rows(tmp_path, {"subscriptions": [item("web", "2025-03-05T00:00:00Z")]}, "early")
+    run(warehouse, tmp_path, utc("2025-05-01T00:00:00"))
+    assert cohorts() == {("web", "2025-03-01"), ("all", "2025-03-01")}
+    write_rows(tmp_path, {"subscriptions": [item("coaching", "2025-01-05T00:00:00Z", "2025-02-05T00:00:00Z")]}, "late")
+    run(warehouse, tmp_path, utc("2025-05-01T01:00:00"), "hourly")
+    assert cohorts() == {("web", "2025-03-01"), ("coaching", "2025-01-01"), ("all", "2025-01-01")}

@@ -28,7 +28,7 @@ FIRST_LOOK = timedelta(hours=1)
 OVERLAP = timedelta(minutes=2)
 SEVERITIES = {"critical": "critical", "warning": "warning"}
 PAGES = {"executive": "", "operations": "operations", "product": "product", "owner": "owner"}
-JOB = {"run_failed", "source_late", "quarantine_grows", "data_late"}
+JOB = {"run_failed", "source_late", "quarantine_grows", "data_late", "maintenance_failed"}
 
 
 @cache
@@ -132,7 +132,7 @@ def _message(settings: Settings, channels: Channels, notices: list[dict]) -> Mes
     ]
     names = list(dict.fromkeys(_name(n) for n in notices))
     subject = f"[Northstar] {', '.join(counts)}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
-    texts = [_told(settings, marts, address, n) for n in notices]
+    texts = [_told(settings, channels, marts, address, n) for n in notices]
     return Message(
         subject, "\n\n".join(texts), events=[_event(n, text, address) for n, text in zip(notices, texts, strict=True)]
     )
@@ -143,7 +143,12 @@ def _name(notice: dict) -> str:
     return f"{what} ({notice['application']}{', ' + notice['segment_value'] if notice['segment_value'] else ''})"
 
 
-def _told(settings: Settings, marts: Marts, address: str, notice: dict) -> str:
+def runbook(settings: Settings, channels: Channels, rule: str) -> str:
+    """Where it stands what to do about an alert of the job itself."""
+    return f"{channels.runbooks or settings.root / 'docs' / 'runbooks.md'}#{rule}"
+
+
+def _told(settings: Settings, channels: Channels, marts: Marts, address: str, notice: dict) -> str:
     """An alert in words: what, how much, since when, what contributes most, where to look."""
     entry = marts.catalogue().get(notice["metric_id"])
     unit = (
@@ -171,6 +176,8 @@ def _told(settings: Settings, marts: Marts, address: str, notice: dict) -> str:
         ]
     if notice["rule"] != "target" and notice["rule"] not in JOB:
         lines.append("  from rows as they landed, before they were audited")
+    if notice["rule"] in JOB:
+        lines.append(f"  runbook: {runbook(settings, channels, notice['rule'])}")
     lines.append(f"  action: {notice['action']} · {address}/{notice['page']}".rstrip("/"))
     return "\n".join(lines)
 

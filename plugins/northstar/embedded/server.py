@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 import warnings
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,8 +31,9 @@ SERVER_OPTIONS = {
     "maintenance_work_mem": "512MB",
     "effective_cache_size": "4GB",
     "max_wal_size": "4GB",
-    "wal_level": "minimal",
-    "max_wal_senders": "0",
+    # an online backup needs it (docs/decisions.md has what it costs)
+    "wal_level": "replica",
+    "max_wal_senders": "4",
     "checkpoint_timeout": "15min",
     "random_page_cost": "1.1",
     "effective_io_concurrency": "16",
@@ -40,6 +41,9 @@ SERVER_OPTIONS = {
     "timezone": "UTC",
     "log_timezone": "UTC",
 }
+CONFIGURATION = "northstar.conf"
+# a segment is archived after this time even if it is not full: what a restore to the newest moment may lack
+ARCHIVE_SECONDS = 300
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,20 @@ def ensure_running(settings: Settings) -> Server:
             _initialise(settings, data)
         port = _running_port(data)
         if port is None:
+            _clear_dead_server(data)
             port = _start(settings, data)
     return Server(port)
+
+
+def recover(settings: Settings, recovery: dict) -> Server:
+    """Start a data directory that was copied from a backup, with what Postgres has to know to recover it.
+
+    Raises NorthstarError with the server's own words when it cannot.
+    """
+    with _lock(settings):
+        data = settings.home / "postgres"
+        _hand_over(data, *data.rglob("*"))
+        return Server(_start(settings, data, recovery))
 
 
 def is_running(settings: Settings) -> bool:
@@ -105,12 +121,86 @@ def _initialise(settings: Settings, data: Path) -> None:
         )  # fmt: skip
     finally:
         password_file.unlink(missing_ok=True)
-    lines = [f"{name} = '{value}'" for name, value in SERVER_OPTIONS.items()]
-    with (data / "postgresql.conf").open("a") as handle:
-        handle.write("\n# Northstar\n" + "\n".join(lines) + "\n")
 
 
-def _start(settings: Settings, data: Path) -> int:
+def _clear_dead_server(data: Path) -> None:
+    """Take away what a server that was killed left: backends that have not noticed yet, and the lock of a process that nobody reaped.
+
+    Postgres starts beside neither; a backend without its server can only be ended.
+    """
+    orphans = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "postgres" and _works_in(p, data)]
+    for orphan in orphans:
+        with suppress(psutil.Error):
+            orphan.kill()
+    psutil.wait_procs(orphans, timeout=30)
+    lock = data / "postmaster.pid"
+    with suppress(FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
+        if psutil.Process(int(lock.read_text().splitlines()[0])).status() == psutil.STATUS_ZOMBIE:
+            lock.unlink()
+
+
+def _works_in(process: psutil.Process, data: Path) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(data)
+    except psutil.Error:
+        return False
+
+
+def archive_command(directory: Path) -> str:
+    """The shell command that puts a finished segment of the write-ahead log into the archive, whole or not at all, compressed.
+
+    One that is there already is success if it is the same, as after a crash between the two, and a failure if it is not.
+    """
+    file, part = f'"{directory}/%f.gz"', f'"{directory}/.%f.part"'
+    return (
+        f'if test -e {file}; then gzip -1nc < "%p" | cmp -s - {file}; '
+        f'else gzip -1nc < "%p" > {part} && sync {part} && mv {part} {file}; fi'
+    )
+
+
+def restore_command(directory: Path) -> str:
+    """The shell command that fetches a segment from the archive."""
+    return f'gunzip -c "{directory}/%f.gz" > "%p"'
+
+
+def check_archive(directory: str) -> Path:
+    """The archive's directory. Raises NorthstarError for one that the commands above could not name."""
+    path = Path(directory)
+    if not path.is_absolute() or set(str(path)) & set("\"'%$`\\\n"):
+        raise NorthstarError(f"wal_archive: {directory!r} has to be an absolute path without quotes, $ and %")
+    return path
+
+
+def _configure(settings: Settings, data: Path, recovery: dict | None) -> None:
+    """Write the server's options anew, so that a home follows this version and its operations.yml; they come last and win."""
+    options = dict(SERVER_OPTIONS)
+    if settings.operations["wal_archive"]:
+        archive = check_archive(settings.operations["wal_archive"])
+        try:
+            archive.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise NorthstarError(
+                f"cannot make the archive {archive}: {exc.strerror}; change wal_archive in operations.yml"
+            ) from exc
+        _hand_over(archive)
+        options |= {
+            "archive_mode": "on",
+            "archive_command": archive_command(archive),
+            "archive_timeout": str(ARCHIVE_SECONDS),
+        }
+    lines = [
+        f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in (options | (recovery or {})).items()
+    ]
+    (data / CONFIGURATION).write_text("# written at each start\n" + "\n".join(lines) + "\n")
+    include = f"include_if_exists = '{CONFIGURATION}'\n"
+    if not (data / "postgresql.conf").read_text().endswith(include):
+        with (data / "postgresql.conf").open("a") as handle:
+            handle.write("\n" + include)
+    _hand_over(data, data / CONFIGURATION)
+
+
+def _start(settings: Settings, data: Path, recovery: dict | None = None) -> int:
+    _configure(settings, data, recovery)
     port_file = settings.home / "postgres.port"
     remembered = int(port_file.read_text()) if port_file.exists() else None
     log = settings.logs / "postgres.log"
@@ -173,8 +263,10 @@ def _hand_over(*paths: Path) -> None:
 
     ensure_user_exists(SYSTEM_USER)
     owner = pwd.getpwnam(SYSTEM_USER)
+    given = set(paths)
     for path in paths:
-        ensure_prefix_permissions(path)
+        if path.parent not in given:
+            ensure_prefix_permissions(path)
         os.chown(path, owner.pw_uid, owner.pw_gid)
         if path.is_dir():
             path.chmod(0o700)
@@ -191,6 +283,12 @@ def binaries() -> Path:
         ensure_folder_permissions(path, 0o55)
         ensure_folder_permissions(path.parent / "lib", 0o44)
     return path
+
+
+def major_version() -> str:
+    """The major version of the Postgres that is carried along."""
+    done = subprocess.run([binaries() / "postgres", "--version"], capture_output=True, text=True)
+    return done.stdout.split()[-1].partition(".")[0]
 
 
 def _binary(name: str) -> str:

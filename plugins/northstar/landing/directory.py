@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +13,7 @@ from northstar.contract import Entity, entities
 from northstar.errors import NorthstarError
 from northstar.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.landing.merge import Delivery, Landed, land_batch
-from northstar.landing.normalise import normalise, without_personal_data
+from northstar.landing.normalise import in_range, normalise, without_personal_data
 from northstar.settings import Settings
 from northstar.sources.files import Reading, SourceFile, check_directory, list_files, with_content
 
@@ -45,11 +46,13 @@ def land_directory(
     source: str = "files",
     progress=print,
     storage: dict | None = None,
+    within: tuple[datetime, datetime] | None = None,
 ) -> list[EntityResult]:
     """Land every new or changed file below `source_dir`; returns a result for each entity that has any files.
 
     `mapping` (default: `_mapping.yml` in the directory, when there) tells how a foreign layout becomes contract entities;
-    `storage` is what fsspec needs beside the address (northstar.sources.files.storage_options).
+    `storage` is what fsspec needs beside the address (northstar.sources.files.storage_options); `within` reads all files again, lands
+    the rows in that half-open range, and leaves alone which files count as read.
     One failing file or entity does not keep the others from landing; a NorthstarError names the failed ones afterwards.
     """
     check_directory(source_dir, storage)
@@ -65,10 +68,10 @@ def land_directory(
             found = found or bool(work)
             if not work:
                 continue
-            new = _unread(settings, source, entity, work)
+            new = work if within else _unread(settings, source, entity, work)
             total = Landed()
             for group in _groups(new):
-                total += _land_group(settings, run_id, source, entity, group, key, result)
+                total += _land_group(settings, run_id, source, entity, group, key, result, within)
             result.files, result.rows_read = total.files, total.read
             for name in ("inserted", "updated", "unchanged", "quarantined", "refused"):
                 setattr(result, name, getattr(total, name))
@@ -124,12 +127,12 @@ def _groups(work: list) -> Iterator[list]:
         yield group
 
 
-def _land_group(settings, run_id, source, entity, group: list, key: str, result: EntityResult) -> Landed:
+def _land_group(settings, run_id, source, entity, group: list, key: str, result: EntityResult, within) -> Landed:
     """Land a group of files in one transaction; a file that fails is reported and the others land without it."""
     while group:
         reading: list = []
         try:
-            return land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, key, d, r),
+            return land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, key, d, r, within),
                               any(i.keeps_first for i, _ in group))  # fmt: skip
         except NorthstarError as exc:
             failing = reading[-1] if reading else None
@@ -140,7 +143,9 @@ def _land_group(settings, run_id, source, entity, group: list, key: str, result:
     return Landed()
 
 
-def _produce(entity: Entity, group: list, key: str, delivery: Delivery, reading: list) -> Iterator[pa.RecordBatch]:
+def _produce(
+    entity: Entity, group: list, key: str, delivery: Delivery, reading: list, within
+) -> Iterator[pa.RecordBatch]:
     for item, file in zip(group, with_content([f for _, f in group]), strict=True):
         given = item[0]
         reading.append(item)
@@ -149,8 +154,9 @@ def _produce(entity: Entity, group: list, key: str, delivery: Delivery, reading:
         pending: list = []
         for raw in given.apply(source):
             _check_columns(entity, raw, file)
-            done = normalise(entity, raw, key)
+            done, beside = in_range(entity, normalise(entity, raw, key), within)
             delivery.read += raw.num_rows
+            delivery.beside += beside
             delivery.refused += done.refused
             delivery.note_drift(entity, raw, path)
             pending += done.bad
@@ -164,6 +170,9 @@ def _produce(entity: Entity, group: list, key: str, delivery: Delivery, reading:
         for rejected in source.rejected:
             delivery.read += 1
             delivery.rejects.add(path, rejected.line, [rejected.reason], without_personal_data(rejected.row, key))
+        if within:
+            # the rows beside the range were not landed: the file does not count as read by this
+            continue
         delivery.files.append(
             {"path": path, "fingerprint": file.fingerprint, "size": file.size, "read": delivery.read - read_before,
              "quarantined": delivery.rejects.count - bad_before}

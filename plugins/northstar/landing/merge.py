@@ -91,6 +91,8 @@ class Delivery:
 
     rejects: Rejects
     read: int = 0
+    # rows that were read and lie beside the range that was asked for
+    beside: int = 0
     refused: int = 0
     files: list = field(default_factory=list)
     drift: dict = field(default_factory=dict)
@@ -211,7 +213,7 @@ class _Merge:
 
     def _into_empty(self, producer) -> Landed:
         """Straight into the table; the indexes come after the rows."""
-        # a table that is new in its own transaction needs no write-ahead log
+        # rows that a failed first batch left behind are gone, and the indexes are built once
         self.execute("truncate {}", self.table)
         for index in (key_index(self.entity), *side_indexes(self.entity)):
             self.execute("drop index if exists staging.{}", sql.Identifier(index))
@@ -355,7 +357,11 @@ class _Merge:
 
     def _remember(self, landed: Landed) -> None:
         delivery = self.delivery
-        landed.files, landed.read, landed.refused = len(delivery.files), delivery.read, delivery.refused
+        landed.files, landed.read, landed.refused = (
+            len(delivery.files),
+            delivery.read - delivery.beside,
+            delivery.refused,
+        )
         landed.quarantined = delivery.rejects.count
         self.execute(
             "update audit.landing_batches set finished_at = clock_timestamp(), files = {}, rows_read = {}, rows_inserted = {}, "

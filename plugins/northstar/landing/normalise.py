@@ -10,7 +10,7 @@ import json
 import math
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache
 
@@ -257,6 +257,28 @@ def _bad_rows(batch: pa.RecordBatch, masks: list, bad_mask: pa.Array, pii_key: s
         line = row.pop("_line")
         found.append((line, reasons, without_personal_data(row, pii_key)))
     return found
+
+
+def in_range(entity: Entity, done: Normalised, within: tuple[datetime, datetime] | None) -> tuple[Normalised, int]:
+    """What of it lies, by its own time, in the half-open range, and how many rows do not; a bad row without a time stays."""
+    if within is None:
+        return done, 0
+    at = done.rows.column(entity.own_time)
+    if pa.types.is_date(at.type):
+        at = pc.assume_timezone(at.cast(pa.timestamp("us")), "UTC")
+    start, end = (pa.scalar(moment, at.type) for moment in within)
+    rows = done.rows.filter(pc.and_(pc.greater_equal(at, start), pc.less(at, end)))
+    bad = [rejected for rejected in done.bad if _may_lie_in(rejected[2].get(entity.own_time), within)]
+    beside = done.rows.num_rows - rows.num_rows + len(done.bad) - len(bad)
+    return replace(done, rows=rows, bad=bad), beside
+
+
+def _may_lie_in(text, within: tuple[datetime, datetime]) -> bool:
+    try:
+        at = datetime.fromisoformat(str(text))
+    except ValueError:
+        return True
+    return within[0] <= (at if at.tzinfo else at.replace(tzinfo=UTC)) < within[1]
 
 
 def _hashed(array: pa.Array, key: str) -> pa.Array:

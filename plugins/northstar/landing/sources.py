@@ -9,16 +9,17 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 
 import orjson
 import pyarrow as pa
 
 from northstar import db
 from northstar.contract import Entity, entities
-from northstar.errors import NorthstarError
+from northstar.errors import NorthstarError, lacking
 from northstar.landing.directory import land_directory
 from northstar.landing.merge import Delivery, Landed, land_batch
-from northstar.landing.normalise import normalise
+from northstar.landing.normalise import in_range, normalise
 from northstar.settings import Settings
 from northstar.sources.connections import find_connection
 from northstar.sources.declared import Connector, Page, Source, open_source
@@ -38,8 +39,16 @@ class SourceResult:
     error: str | None = None
 
 
-def land_source(settings: Settings, run_id: int | None, source: Source, progress=print) -> SourceResult:
+def land_source(
+    settings: Settings,
+    run_id: int | None,
+    source: Source,
+    progress=print,
+    within: tuple[datetime, datetime] | None = None,
+) -> SourceResult:
     """Land everything new of one source, entity by entity; never raises for what the source does wrong.
+
+    within: read it from its beginning instead, land what lies in this half-open range, and leave alone where its next reading starts.
 
     An entity that fails does not keep the source's others from landing; the result has the first failure.
     """
@@ -47,12 +56,12 @@ def land_source(settings: Settings, run_id: int | None, source: Source, progress
     with _noting(settings, source, result, progress):
         connector = open_source(settings, source)
         if isinstance(connector, FileStore):
-            _land_files(settings, run_id, source, connector, result, progress)
+            _land_files(settings, run_id, source, connector, result, progress, within)
         else:
             for entity in entities().values():
                 if entity.name in source.entities:
                     with _noting(settings, source, result, progress):
-                        found = _land_entity(settings, run_id, source, connector, entity, result)
+                        found = _land_entity(settings, run_id, source, connector, entity, result, within)
                         progress(f"  {source.name}, {entity.name}: {found.inserted:,} new, {found.updated:,} replaced, "
                                  f"{found.unchanged:,} repeated, {found.quarantined:,} quarantined")  # fmt: skip
                         _reconcile(settings, run_id, source, connector, entity, progress)
@@ -74,7 +83,7 @@ def _noting(settings: Settings, source: Source, result: SourceResult, progress):
         error = masked(str(exc))
         if not isinstance(exc, NorthstarError):
             (settings.logs / f"{result.source}.log").write_text(masked(traceback.format_exc()))
-            error = (
+            error = lacking(exc) or (
                 f"its connector failed, {type(exc).__name__}: {' '.join(error.split())[:200]}; an answer that it does not know? "
                 f"(its log: {settings.logs / result.source}.log)"
             )
@@ -159,20 +168,27 @@ def raw_batch(
 
 
 def _land_entity(
-    settings: Settings, run_id: int | None, source: Source, connector: Connector, entity: Entity, result: SourceResult
+    settings: Settings,
+    run_id: int | None,
+    source: Source,
+    connector: Connector,
+    entity: Entity,
+    result: SourceResult,
+    within,
 ) -> Landed:
-    state = source_states(settings, source.name).get(entity.name)
+    state = None if within else source_states(settings, source.name).get(entity.name)
     pages = _Pages(connector.read(entity.name, state))
     key, total, line = settings.secret("pii_key"), Landed(), 0
     while not pages.is_done:
 
         def produce(delivery: Delivery, start: int = line) -> Iterator[pa.RecordBatch]:
             for page in pages.until(BATCH_ROWS):
-                if page.state is not None:
+                if page.state is not None and not within:
                     delivery.state = page.state
                 batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
-                done = normalise(entity, batch, key)
+                done, beside = in_range(entity, normalise(entity, batch, key), within)
                 delivery.read += batch.num_rows
+                delivery.beside += beside
                 delivery.refused += done.refused
                 delivery.note_drift(entity, batch, source.name)
                 for number, reasons, row in done.bad:
@@ -190,10 +206,10 @@ def _land_entity(
 
 
 def _land_files(
-    settings: Settings, run_id: int | None, source: Source, store: FileStore, result: SourceResult, progress
+    settings: Settings, run_id: int | None, source: Source, store: FileStore, result: SourceResult, progress, within
 ) -> None:
     """A store keeps no state of ours: which of its files were read stands in audit.landed_files."""
-    found = land_directory(settings, run_id, store.path, store.mapping, source.name, progress, store.storage)
+    found = land_directory(settings, run_id, store.path, store.mapping, source.name, progress, store.storage, within)
     for entity in found:
         result.landed += Landed(entity.files, entity.rows_read, entity.inserted, entity.updated, entity.unchanged,
                                 entity.quarantined, entity.refused)  # fmt: skip

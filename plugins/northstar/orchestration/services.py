@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -76,6 +75,7 @@ def airflow_env(settings: Settings) -> dict:
         "USAGE_DATA_COLLECTION__ENABLED": False,
         "COSMOS__ENABLE_TELEMETRY": False,
         "COSMOS__ENABLE_CACHE": False,
+        **_telling(settings),
     }
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
     env |= {f"AIRFLOW__{name}": str(value) for name, value in options.items()}
@@ -89,6 +89,31 @@ def airflow_env(settings: Settings) -> dict:
         "no_proxy": "127.0.0.1,localhost",
     }
     return env
+
+
+def _telling(settings: Settings) -> dict:
+    """Options for what Airflow tells of itself; nothing unless operations.yml says to whom."""
+    options, statsd, lineage = {}, settings.operations["statsd"], settings.operations["openlineage"]
+    if statsd:
+        host, _, port = str(statsd).rpartition(":")
+        if not host or not port.isdigit():
+            raise NorthstarError(f"operations.yml: statsd is host:port, such as 127.0.0.1:8125, not {statsd!r}")
+        options |= {
+            "METRICS__STATSD_ON": True,
+            "METRICS__STATSD_HOST": host,
+            "METRICS__STATSD_PORT": port,
+            "METRICS__STATSD_PREFIX": "northstar",
+        }
+    if lineage:
+        if not str(lineage).startswith(("http://", "https://")):
+            raise NorthstarError(
+                f"operations.yml: openlineage is an address such as http://127.0.0.1:5000, not {lineage!r}"
+            )
+        options |= {
+            "OPENLINEAGE__TRANSPORT": json.dumps({"type": "http", "url": lineage, "endpoint": "api/v1/lineage"}),
+            "OPENLINEAGE__NAMESPACE": "northstar", "OPENLINEAGE__DISABLE_SOURCE_CODE": True,
+        }  # fmt: skip
+    return options
 
 
 def start_services(settings: Settings, progress=print) -> bool:
@@ -106,6 +131,27 @@ def start_services(settings: Settings, progress=print) -> bool:
         _start(settings, service, [str(Path(sys.executable).parent / "airflow"), service], env)
     _await_health(settings, progress)
     return True
+
+
+def service_states(settings: Settings) -> dict[str, bool]:
+    """{service that was started: whether it lives}; {} where none was, or all were stopped."""
+    if not _state_file(settings).exists():
+        return {}
+    running = _running(settings)
+    return {service: service in running for service in json.loads(_state_file(settings).read_text())}
+
+
+def api_health(settings: Settings) -> dict[str, str]:
+    """{part of Airflow: "healthy" or not}, as its api-server tells."""
+    try:
+        with urllib.request.urlopen(f"{api_url(settings)}/api/v2/monitor/health", timeout=5) as answer:
+            told = json.load(answer)
+    except (OSError, json.JSONDecodeError):
+        return {"api-server": "does not answer"}
+    return {
+        part: (told.get(part) or {}).get("status") or "unknown"
+        for part in ("metadatabase", "scheduler", "dag_processor")
+    }
 
 
 def start_pages(settings: Settings) -> str:
@@ -210,16 +256,8 @@ def _await_health(settings: Settings, progress) -> None:
         if ended:
             stop_services(settings)
             raise NorthstarError(f"Airflow's {ended[0]} ended at once; see {settings.logs / (ended[0] + '.log')}")
-        try:
-            with urllib.request.urlopen(f"{api_url(settings)}/api/v2/monitor/health", timeout=5) as answer:
-                health = json.load(answer)
-            if all(
-                (health.get(part) or {}).get("status") == "healthy"
-                for part in ("metadatabase", "scheduler", "dag_processor")
-            ):
-                return
-        except (OSError, urllib.error.URLError, json.JSONDecodeError):
-            pass
+        if set(api_health(settings).values()) == {"healthy"}:
+            return
         if time.monotonic() - told > 5:
             progress("Airflow is starting ...")
             told = time.monotonic()

@@ -78,6 +78,11 @@ def publish_marts(**context) -> int:
     return job.publish(load_settings(), _run_id(context), _say)
 
 
+def maintain_warehouse(**context) -> None:
+    """Prune and clean up behind the publication; red on its own, for close_run decides about the run."""
+    job.maintain(load_settings(), _run_id(context), _say)
+
+
 def close_run(**context) -> None:
     """Give the lease back; fails when the run did not publish, so that the DAG run is red."""
     run_id = _run_id(context)

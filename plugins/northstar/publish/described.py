@@ -15,7 +15,8 @@ class DescribedTable:
     key: tuple[str, ...] = ()
 
     def ensure(self, connection) -> None:
-        """Make and describe the table where it is missing, and describe one that an older version left without words."""
+        """Make and describe the table where it is missing; give one of an older version the columns (nullable, or with a default) and
+        the words that it lacks."""
         table = sql.Identifier("marts", self.name)
         found = connection.execute(
             "select obj_description(to_regclass(%s)) as about, to_regclass(%s) as t", [f"marts.{self.name}"] * 2
@@ -27,6 +28,16 @@ class DescribedTable:
             if self.key:
                 kinds.append(sql.SQL("primary key ({})").format(sql.SQL(", ").join(map(sql.Identifier, self.key))))
             connection.execute(sql.SQL("create table {} ({})").format(table, sql.SQL(", ").join(kinds)))
+        else:
+            there = connection.execute(
+                "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",
+                [f"marts.{self.name}"],
+            ).fetchall()
+            missing = self.columns.keys() - {r["attname"] for r in there}
+            for name in [name for name in self.columns if name in missing]:
+                kind = sql.SQL(self.columns[name][0])
+                connection.execute(sql.SQL("alter table {} add column {} {}").format(table, sql.Identifier(name), kind))
+                found["about"] = None
         if found["about"] is None:
             connection.execute(sql.SQL("comment on table {} is {}").format(table, sql.Literal(self.about)))
             for name, (_, text) in self.columns.items():

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from northstar import db
 from northstar.errors import NorthstarError
+from northstar.maintenance import demand_kept
 from northstar.publish.catalogue import Mart, marts
 from northstar.publish.certificates import (
     CERTIFICATES,
@@ -77,7 +78,15 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
             if mart.name == "metric_values" and last and run["as_of"] >= before["as_of"]:
                 # a run for an earlier time shows another time, it restates nothing
                 is_redefined = before["code_version"] != run["code_version"]
-                note = partial(record_restatements, connection, settings, mart, version, is_redefined)
+                note = partial(
+                    record_restatements,
+                    connection,
+                    settings,
+                    mart,
+                    version,
+                    is_redefined,
+                    _is_backfill(connection, run_id),
+                )
             rows = _merge(connection, mart, version, compare_all or not mart.is_logged, note)
             outputs[mart.name] = _output(connection, mart, None if compare_all else standing.get(mart.name))
             counts[mart.name] = outputs[mart.name]["rows"]
@@ -112,6 +121,7 @@ def rollback(settings: Settings, to_version: int | None = None) -> tuple[int, in
             to_version = versions[-2]
         if to_version not in versions:
             raise NorthstarError(f"version {to_version} was never published; there are {versions[0]} to {versions[-1]}")
+        demand_kept(connection, to_version)
         version = versions[-1] + 1
         names = [
             r["table_name"]
@@ -145,6 +155,12 @@ def _landed(settings: Settings, run_id: int) -> dict:
             "inputs": inputs(connection, before, run["built_batch_id"] or 0),
             "left_out": left_out(connection, run["as_of"]),
         }
+
+
+def _is_backfill(connection, run_id: int) -> bool:
+    return connection.execute(
+        "select exists (select 1 from audit.backfills where run_id = %s) as it_is", [run_id]
+    ).fetchone()["it_is"]
 
 
 def _standing_outputs(connection, version: int | None) -> dict:

@@ -9,6 +9,7 @@ from psycopg import sql
 from northstar import db, embedded
 from northstar.contract import entities
 from northstar.errors import NorthstarError
+from northstar.maintenance import demand_kept
 from northstar.publish.certificates import landed_as_of
 from northstar.settings import Settings, load_settings
 
@@ -74,6 +75,9 @@ def _certificate(settings: Settings, version: int | None) -> dict:
             "order by published_version desc limit 1",
             {"version": version},
         ).fetchone()
+    if found is not None:
+        with db.connect(settings, "transformer") as connection:
+            demand_kept(connection, found["published_version"])
     if found is None:
         raise NorthstarError(
             f"version {version} has no certificate; `northstar sql 'select published_version from certificates'` lists those that do"

@@ -22,7 +22,10 @@ COLUMNS = {
     "new_value": ("numeric", "as published now; null where it has none any more"),
     "old_version": ("bigint not null", "the version that wrote the row with the old value"),
     "new_version": ("bigint not null", "the version that changed it"),
-    "reason": ("text not null", "late_rows, correction (a row was replaced) or definition (models or rules changed)"),
+    "reason": (
+        "text not null",
+        "late_rows, correction (a row was replaced), definition (models or rules changed) or backfill (built again from the same rows)",
+    ),
 }
 KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
 
@@ -35,10 +38,12 @@ RESTATEMENTS = DescribedTable(
 )
 
 
-def record_restatements(connection, settings: Settings, mart: Mart, version: int, is_redefined: bool) -> int:
+def record_restatements(
+    connection, settings: Settings, mart: Mart, version: int, is_redefined: bool, is_backfill: bool = False
+) -> int:
     """Compare the rows that the merge of metric_values is about to take away with those it brings (temp tables removed, added).
 
-    is_redefined: the models or rules are not those of the last version. Returns how many values were restated.
+    is_redefined: the models or rules are not those of the last version. is_backfill: what no changed row explains was wrong before. Returns how many values were restated.
     """
     key = ", ".join(KEY)
     connection.execute("drop table if exists pg_temp.restated")
@@ -61,8 +66,9 @@ def record_restatements(connection, settings: Settings, mart: Mart, version: int
         f"insert into marts.metric_restatements select {key}, old_value, new_value, old_version, %s, "
         f"case when %s then 'definition' when {cause.format(kind='correction', within=within)} then 'correction' "
         f"when {cause.format(kind='late_rows', within=within)} then 'late_rows' "
-        f"when {cause.format(kind='correction', within='')} then 'correction' else 'late_rows' end from restated as r",
-        [version, is_redefined],
+        f"when {cause.format(kind='correction', within='')} then 'correction' "
+        f"when %s and not {cause.format(kind='late_rows', within='')} then 'backfill' else 'late_rows' end from restated as r",
+        [version, is_redefined, is_backfill],
     )
     return found
 

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 
+from northstar import db
 from northstar.errors import NorthstarError
 from northstar.settings import Settings, load_settings
 
@@ -67,7 +68,8 @@ def _serve(home: str) -> None:
 
     for line in sys.stdin:
         try:
-            say(run_audit(settings, int(line), progress=lambda text: say({"progress": text})))
+            with db.telling_of_loss():
+                say(run_audit(settings, int(line), progress=lambda text: say({"progress": text})))
         except NorthstarError as exc:
             say({"error": str(exc)})
 

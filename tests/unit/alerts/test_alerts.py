@@ -1,5 +1,6 @@
 """Alerts: each rule finds what it is for and nothing else, and each trouble is told once, reminded of, and told over."""
 
+import re
 import time
 from datetime import timedelta
 
@@ -7,9 +8,12 @@ import pytest
 
 from northstar import db
 from northstar.alerts import evaluate, listed
-from northstar.alerts.evaluate import _signals, rules
+from northstar.alerts.evaluate import JOB, _signals, _told, rules
+from northstar.dashboards.data import Marts
 from northstar.errors import NorthstarError
 from northstar.landing import land_directory
+from northstar.notify import Channels
+from northstar.settings import ROOT
 from tests.support import northstar, silent, utc, write_rows
 from tests.unit.reports.test_reports import inbox
 
@@ -208,7 +212,13 @@ def test_the_job_itself_is_watched(built, landed):
             assert [f[1] for f in found(built, "source_late", NOW)] == ["al_crm"]
             assert [f[1] for f in found(built, "run_failed", NOW)] == ["a check failed"]
             assert [f[1] for f in found(built, "quarantine_grows", NOW)] == ["quarantine_is_quiet"]
+            assert found(built, "maintenance_failed", NOW) == []
+            connection.execute(
+                "insert into audit.maintenance (run_id, finished_at, succeeded, message) values (-1, clock_timestamp(), false, 'no room')"
+            )
+            assert [f[1] for f in found(built, "maintenance_failed", NOW)] == ["no room"]
         finally:
+            connection.execute("delete from audit.maintenance where run_id = -1")
             connection.execute("update audit.runs set state = 'published', message = null where run_id = %s", [run])
             connection.execute("delete from audit.source_runs where source = 'al_crm'")
     assert found(built, "run_failed", NOW) == found(built, "source_late", NOW) == []
@@ -236,6 +246,24 @@ def test_more_customers_who_leave_and_ratings_that_fall_are_seen_in_the_marts(bu
         finally:
             connection.execute("delete from marts.metric_values where _version = -1")
             connection.execute("delete from marts.mrr_movements where _version = -1")
+
+
+def test_every_alert_of_the_job_itself_has_a_runbook_and_links_to_it(built):
+    of_the_job = {rule["rule"]: rule for rule in rules() if not rule["metric"]}
+    sections = re.split(r"(?m)^## ", (ROOT / "docs" / "runbooks.md").read_text())[1:]
+    assert set(of_the_job) == JOB == {section.split("\n")[0] for section in sections}
+    assert all(re.search(r"(?m)^1\. ", section) and re.search(r"(?m)^3\. ", section) for section in sections), (
+        "steps, in order"
+    )
+    notice = {"event": "opened", "metric_id": "", "application": "northstar", "segment": "", "segment_value": "", "value": None,
+              "threshold": None, "since": NOW, "closed_at": None}  # fmt: skip
+    for name, rule in of_the_job.items():
+        for base, place in (
+            (None, f"{ROOT}/docs/runbooks.md"),
+            ("https://git.example/runbooks.md", "https://git.example/runbooks.md"),
+        ):
+            text = _told(built, Channels(runbooks=base), Marts(built), "http://pages", rule | notice)
+            assert f"  runbook: {place}#{name}" in text
 
 
 def test_every_required_rule_is_one_of_ours_or_a_target():

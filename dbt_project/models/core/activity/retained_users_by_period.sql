@@ -7,13 +7,13 @@
 ) }}
 
 with months as (
-    select distinct
+    select
         account_id,
-        coalesce(home_application, application) as application,
+        application,
         account_type,
-        date_trunc('month', activity_on::timestamptz) as month
-    from {{ ref('active_accounts') }}
-    where {{ at_or_after_affected('activity_on', before='1 month') }}
+        month::timestamptz as month
+    from {{ ref('active_months') }}
+    where {{ at_or_after_affected('month', before='1 month') }}
 ),
 
 pairs as (

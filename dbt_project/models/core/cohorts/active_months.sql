@@ -1,18 +1,18 @@
--- Grain: account_id, month. The calendar months in which an account was active, with its activity cohort.
+-- Grain: account_id, application, month. The calendar months in which an account was active, with its activity cohort. The
+-- application is the account's own; the events' where nothing is known of the account, which then has no cohort.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key=['account_id', 'month'],
+    materialized='incremental', incremental_strategy='replace_affected', unique_key=['account_id', 'application', 'month'],
     affected_by=['account_id', 'month'], touches=['month'],
     indexes=[{'columns': ['account_id', 'month']}, {'columns': ['month']}]
 ) }}
 
 select
-    accounts.account_id,
-    date_trunc('month', days.activity_on::timestamp)::date as month,
-    date_trunc('month', accounts.created_at)::date as cohort_month,
-    accounts.application
-from {{ ref('accounts') }} as accounts
-inner join {{ rows_of_affected(ref('activity_days'), ['account_id']) }} as days
-    on accounts.account_id = days.account_id
-    and (accounts.deleted_at is null or days.first_at < accounts.deleted_at)
-where {{ only_affected("days.account_id, date_trunc('month', days.activity_on::timestamp)::date") }}
-group by 1, 2, 3, 4
+    active.account_id,
+    coalesce(active.home_application, active.application) as application,
+    date_trunc('month', active.activity_on::timestamp)::date as month,
+    active.account_type,
+    date_trunc('month', accounts.created_at)::date as cohort_month
+from {{ rows_of_affected(ref('active_accounts'), ['account_id']) }} as active
+left join {{ ref('accounts') }} as accounts on active.account_id = accounts.account_id
+where {{ only_affected("active.account_id, date_trunc('month', active.activity_on::timestamp)::date") }}
+group by 1, 2, 3, 4, 5

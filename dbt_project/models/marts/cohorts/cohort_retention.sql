@@ -35,34 +35,12 @@ activity_retained as (
         month,
         count(*) as retained_accounts
     from {{ ref('active_months') }}
-    where {{ only_affected('cohort_month, month') }}
+    where cohort_month is not null and {{ only_affected('cohort_month, month') }}
     group by grouping sets ((application, cohort_month, month), (cohort_month, month))
 ),
 
-first_payments as (
-    select
-        application,
-        account_id,
-        date_trunc('month', movement_date::timestamp)::date as cohort_month
-    from {{ ref('mrr_movements') }}
-    where movement_type = 'new'
-),
-
--- company-wide, an account belongs to the cohort of its first MRR in any application
 payers as (
-    select
-        application,
-        application as source_application,
-        account_id,
-        cohort_month
-    from first_payments
-    union all
-    select
-        'all',
-        first_payments.application,
-        first_payments.account_id,
-        min(first_payments.cohort_month) over (partition by first_payments.account_id)
-    from first_payments
+    select * from {{ ref('payers') }}
 ),
 
 paying_sizes as (
@@ -90,32 +68,14 @@ paying_retained as (
     group by payers.application, payers.cohort_month, mrr.month
 ),
 
-cash as (
-    select
-        account_id,
-        application,
-        created_at,
-        amount_reporting as amount
-    from {{ ref('fct_payments') }}
-    where status = 'succeeded'
-    union all
-    select
-        account_id,
-        application,
-        created_at,
-        -amount_reporting
-    from {{ ref('fct_refunds') }}
-    where status = 'succeeded'
-),
-
+-- what was paid before the first MRR counts from the cohort's month on
 cohort_cash as (
     select
-        payers.application,
-        payers.cohort_month,
-        greatest(date_trunc('month', cash.created_at)::date, payers.cohort_month) as month,
-        sum(cash.amount * {{ rule_by_application('gross_margin', 'cash.application', 0.8) }}) as margin
-    from payers
-    inner join cash on payers.account_id = cash.account_id and payers.source_application = cash.application
+        application,
+        cohort_month,
+        greatest(paid_month, cohort_month) as month,
+        sum(margin) as margin
+    from {{ ref('cohort_cash') }}
     group by 1, 2, 3
 ),
 

@@ -1,0 +1,116 @@
+"""Backup and restore: the chapter of docs/operations.md, followed to the letter, and what it refuses."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from northstar import db, embedded
+from northstar.cli import main
+from northstar.publish import rollback
+from northstar.settings import ROOT, load_settings
+from tests.conftest import home, release_before
+from tests.support import published
+
+
+def blocks(chapter: str) -> list[str]:
+    """The indented blocks of a chapter of docs/operations.md."""
+    text = (ROOT / "docs" / "operations.md").read_text().split(f"## {chapter}\n")[1].split("\n## ")[0]
+    return [re.sub(r"(?m)^    ", "", block) for block in re.findall(r"(?:^    .*\n)+", text, re.MULTILINE)]
+
+
+@pytest.fixture(scope="module")
+def story():
+    """(place, settings, marts before the accident, what the last block printed): the chapter, with an accident before its last block."""
+    with home(release_before) as settings:
+        place = settings.home.parent
+        settings.home.rename(place / ".northstar") if embedded.stop(settings) else None
+        settings = load_settings(place / ".northstar")
+
+        def follow(block: str) -> str:
+            script = block.replace("/backups/", f"{place}/backups/").replace("/safe/", f"{place}/safe/")
+            script = script.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
+            env = {**os.environ, "NORTHSTAR_HOME": str(settings.home)}
+            done = subprocess.run(["bash", "-euc", script], cwd=place, env=env, capture_output=True, text=True)
+            assert done.returncode == 0, done.stdout + done.stderr
+            return done.stdout
+
+        archive, back_up, put_back = blocks("Backup and restore")
+        try:
+            follow(archive)
+            follow(back_up)
+            before, moment = published(settings), datetime.now(UTC)
+            assert rollback(settings) == (3, 1)
+            told = follow(put_back.replace("2026-04-01T14:00:00Z", moment.isoformat()))
+            yield place, settings, before, told
+        finally:
+            embedded.stop(load_settings(place / ".northstar"))
+
+
+def test_the_chapter_restores_the_moment_before_the_accident(story):
+    _, settings, before, told = story
+    assert re.findall(r"^\d+$", told, re.MULTILINE) == ["2", "2"], told
+    assert published(settings) == before
+    with db.connect(settings, "owner") as connection:
+        assert connection.execute("select count(*) as n from staging.charges").fetchone()["n"] == 3
+
+
+def test_the_secrets_are_kept_apart_from_the_data(story):
+    place, settings, _, _ = story
+    key = settings.secret("pii_key")
+    assert (place / "safe" / "secrets.json").stat().st_mode & 0o077 == 0
+    assert key in (place / "safe" / "secrets.json").read_text()
+    for file in (place / "backups" / "monday").rglob("*"):
+        assert not file.is_file() or key.encode() not in file.read_bytes(), file
+
+
+def test_the_archive_is_compressed_and_belongs_to_one_home(story):
+    place, settings, _, _ = story
+    segments = list((place / "backups" / "wal").glob("*.gz"))
+    assert len(segments) > 2
+    assert sum(s.stat().st_size for s in segments) < 0.25 * len(segments) * (16 << 20)
+    assert settings.operations["wal_archive"] != str(place / "backups" / "wal2")
+    assert load_settings(settings.home).operations["wal_archive"] == f"{place}/backups/wal2"
+    assert "# of the home that was backed up" in (settings.home / "operations.yml").read_text()
+
+
+def test_what_cannot_be_restored_is_one_line_and_leaves_nothing_behind(story, tmp_path, capsys):
+    place, _, _, _ = story
+    backup, safe = str(place / "backups" / "monday"), str(place / "safe" / "secrets.json")
+    other = tmp_path / "other.json"
+    other.write_text('{"pii_key": "x", "owner_password": "y"}')
+    damaged = place / "damaged"
+    shutil.copytree(backup, damaged)
+    with next((damaged / "postgres" / "base" / "1").glob("1*")).open("r+b") as handle:
+        handle.write(b"damage")
+    late, early = datetime.now(UTC), datetime.now(UTC) - timedelta(days=1)
+    for arguments, message in (
+        ([], "the secrets are not in a backup"),
+        (["--secrets", str(other)], "these are the secrets of another home"),
+        (["--secrets", safe, "--to-time", early.isoformat()], "is before the end of this backup"),
+        (["--secrets", safe, "--to-time", late.isoformat()], "the archive ends before"),
+        (["--secrets", safe, "--to-time", "latest", "--archive", str(tmp_path / "no")], "there is no archive in"),
+        (["--from", str(damaged), "--secrets", safe], "is damaged"),
+        (["--from", str(tmp_path)], "is no backup"),
+        (["--secrets", safe, "--home", str(place / ".northstar")], "has a warehouse already"),
+    ):
+        new = place / "new"
+        assert main(["restore", "--from", backup, "--home", str(new), *arguments]) == 1, arguments
+        error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("northstar:")]
+        assert len(error) == 1 and message in error[0], (arguments, error)
+        assert not (new / "postgres").exists() and not (new / "secrets.json").exists()
+
+
+def test_a_backup_wants_a_directory_of_its_own_and_a_warehouse(story, tmp_path, capsys):
+    place, settings, _, _ = story
+    for arguments, message in (
+        (["--to", str(place), "--home", str(settings.home)], "is not empty"),
+        (["--to", str(tmp_path / "b"), "--home", str(tmp_path / "nothing")], "has no warehouse yet"),
+    ):
+        assert main(["backup", *arguments]) == 1
+        assert message in capsys.readouterr().err
