@@ -257,9 +257,9 @@ def test_every_table_of_the_audit_says_who_writes_it(built):
         for row in connection.execute("select tablename as name from pg_tables where schemaname = 'audit'").fetchall():
             assert row["name"] in WRITERS, f"say in northstar.warehouse.WRITERS who writes audit.{row['name']}"
             writers = connection.execute(
-                sql.SQL(
-                    "select r from unnest(%s::text[]) as r where has_table_privilege(r, {}, 'insert')"
-                ).format(sql.Literal(f"audit.{row['name']}")),
+                sql.SQL("select r from unnest(%s::text[]) as r where has_table_privilege(r, {}, 'insert')").format(
+                    sql.Literal(f"audit.{row['name']}")
+                ),
                 [list(db.ROLES)],
             ).fetchall()
             assert {w["r"] for w in writers} == set(WRITERS[row["name"]])
