@@ -120,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("action", choices=("list", "show", "replay"))
     sub.add_argument("id", nargs="?", type=int, help="a row's number, for show")
     sub.add_argument("--entity", help="only this entity")
+    sub.add_argument("--unseal", action="store_true", help="show: personal values as they were delivered, with this home's key")
     sub = command("simulate", _simulate, "write the demonstration company's source files")
     sub.add_argument("--out", required=True, type=Path)
     sub.add_argument("--seed", type=int, default=1)
@@ -364,7 +365,7 @@ def _quarantine(arguments) -> None:
     elif arguments.action == "show":
         if arguments.id is None:
             raise NorthstarError("which row? give its number: northstar quarantine show 17")
-        for name, value in quarantine.show(settings, arguments.id).items():
+        for name, value in quarantine.show(settings, arguments.id, arguments.unseal).items():
             print(f"{name}: {value}")
     else:
         print(quarantine.replay(settings, entity=arguments.entity))

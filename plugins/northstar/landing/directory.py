@@ -12,7 +12,8 @@ from northstar.contract import Entity, entities
 from northstar.errors import NorthstarError
 from northstar.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.landing.merge import Delivery, Landed, land_batch
-from northstar.landing.normalise import normalise, without_personal_data
+from northstar.landing.normalise import normalise, sealed_row
+from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.sources.files import Reading, SourceFile, check_directory, list_files, with_content
 
@@ -73,7 +74,7 @@ def land_directory(
             for name in ("inserted", "updated", "unchanged", "quarantined", "refused"):
                 setattr(result, name, getattr(total, name))
         except NorthstarError as exc:
-            result.error = str(exc)
+            result.error = redacted(str(exc))
         result.seconds = time.monotonic() - started
         results.append(result)
         if result.files or result.error:
@@ -135,7 +136,7 @@ def _land_group(settings, run_id, source, entity, group: list, key: str, result:
             failing = reading[-1] if reading else None
             if failing is None or not str(exc).startswith(failing[1].path):
                 raise
-            result.error = result.error or str(exc)
+            result.error = result.error or redacted(str(exc))
             group = [item for item in group if item is not failing]
     return Landed()
 
@@ -163,7 +164,7 @@ def _produce(entity: Entity, group: list, key: str, delivery: Delivery, reading:
         _reject(path, pending, lines, delivery)
         for rejected in source.rejected:
             delivery.read += 1
-            delivery.rejects.add(path, rejected.line, [rejected.reason], without_personal_data(rejected.row, key))
+            delivery.rejects.add(path, rejected.line, [rejected.reason], sealed_row(rejected.row, key))
         delivery.files.append(
             {"path": path, "fingerprint": file.fingerprint, "size": file.size, "read": delivery.read - read_before,
              "quarantined": delivery.rejects.count - bad_before}

@@ -21,6 +21,7 @@ from northstar import db
 from northstar.contract import Entity
 from northstar.errors import NorthstarError
 from northstar.landing.normalise import landed_schema
+from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.warehouse import key_index, landed_table, side_indexes
 
@@ -100,8 +101,10 @@ class Delivery:
         for name in raw.schema.names:
             if name not in entity.columns and name != "_line":
                 rows = raw.num_rows - raw.column(name).null_count
-                seen = self.drift.get(name, (path, 0))
-                self.drift[name] = (path, seen[1] + rows)
+                # a file without a header has its first row for names
+                told = redacted(name)
+                seen = self.drift.get(told, (path, 0))
+                self.drift[told] = (path, seen[1] + rows)
 
 
 def land_batch(
@@ -440,4 +443,4 @@ def _refusal(exc: Exception, settings: Settings) -> str:
         return "the disk is full: nothing of this batch was landed; make room and run again"
     if "connection" in text.lower() and ("closed" in text or "lost" in text or "terminat" in text):
         return "the connection to Postgres was lost: nothing of this batch was landed; run again"
-    return f"Postgres refused the batch: {text[:300]}"
+    return f"Postgres refused the batch: {redacted(text[:300])}"

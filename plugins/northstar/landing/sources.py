@@ -19,6 +19,7 @@ from northstar.errors import NorthstarError, lacking
 from northstar.landing.directory import land_directory
 from northstar.landing.merge import Delivery, Landed, land_batch
 from northstar.landing.normalise import normalise
+from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.sources.declared import Connector, Page, Source, open_source
 from northstar.sources.files import FileStore
@@ -66,11 +67,12 @@ def _noting(settings: Settings, result: SourceResult, progress):
     try:
         yield
     except Exception as exc:
-        error = str(exc)
+        # what a system answers may be about people; its own address has to stay readable
+        error = redacted(str(exc), addresses=False)
         if not isinstance(exc, NorthstarError):
-            (settings.logs / f"{result.source}.log").write_text(traceback.format_exc())
+            (settings.logs / f"{result.source}.log").write_text(redacted(traceback.format_exc(), addresses=False))
             error = lacking(exc) or (
-                f"its connector failed, {type(exc).__name__}: {' '.join(str(exc).split())[:200]}; an answer that it does not know? "
+                f"its connector failed, {type(exc).__name__}: {' '.join(error.split())[:200]}; an answer that it does not know? "
                 f"(its log: {settings.logs / result.source}.log)"
             )
         result.error = result.error or error
