@@ -121,6 +121,13 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("id", nargs="?", type=int, help="a row's number, for show")
     sub.add_argument("--entity", help="only this entity")
     sub.add_argument("--unseal", action="store_true", help="show: personal values as they were delivered, with this home's key")
+    sub = command("erase", _erase, "erase one subject from every schema, history and quarantine included; prints the certificate")
+    sub.add_argument("--account-id", help="the account; - reads it from standard input")
+    sub.add_argument("--email", help="the address in the clear, hashed here and kept nowhere; - reads it from standard input")
+    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asks (default: you)")
+    sub.add_argument("--later", action="store_true", help="only note it: the DAG erase_subject carries it out")
+    sub.add_argument("--pending", action="store_true", help="carry out what was noted or left half done")
+    command("rotate-key", _rotate_key, "give the identifiers' hashes a new key: old and new rows still join")
     sub = command("simulate", _simulate, "write the demonstration company's source files")
     sub.add_argument("--out", required=True, type=Path)
     sub.add_argument("--seed", type=int, default=1)
@@ -369,6 +376,31 @@ def _quarantine(arguments) -> None:
             print(f"{name}: {value}")
     else:
         print(quarantine.replay(settings, entity=arguments.entity))
+
+
+def _erase(arguments) -> None:
+    from northstar.privacy.erase import erase, erase_pending
+
+    settings = load_settings(arguments.home)
+    if arguments.pending:
+        done = erase_pending(settings, progress)
+    else:
+        whom = [sys.stdin.readline().strip() if given == "-" else given for given in (arguments.account_id, arguments.email)]
+        done = [erase(settings, *whom, arguments.by, progress, is_later=arguments.later)]
+    for erasure in done:
+        version = f", published as version {erasure.published_version}" if erasure.published_version else ""
+        print(f"erasure {erasure.erasure_id}: {erasure.state}, asked for by {erasure.requested_by}{version}")
+        for table, rows in sorted(erasure.rows.items()):
+            print(f"  {table}: {rows} rows")
+    if not done:
+        print("nothing is waiting to be erased")
+
+
+def _rotate_key(arguments) -> None:
+    from northstar.privacy.rotate import rotate_key
+
+    rotated = rotate_key(load_settings(arguments.home), progress)
+    print(f"key {rotated.generation} is in use; {rotated.hashes:,} hashes and {rotated.seals:,} sealed values were brought to it")
 
 
 def _simulate(arguments) -> None:

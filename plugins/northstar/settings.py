@@ -53,17 +53,22 @@ class Settings:
 
     def secret(self, name: str) -> str:
         """The secret called `name`: NORTHSTAR_SECRET_<NAME> from the environment, else generated once and kept 0600."""
-        from_environment = os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}")
-        if from_environment:
-            return from_environment
+        return self.known_secret(name) or self.keep_secret(name, token.token_urlsafe(24))
+
+    def known_secret(self, name: str) -> str | None:
+        """The secret called `name` where there is one."""
         known = json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
-        if name not in known:
-            known[name] = token.token_urlsafe(24)
-            descriptor = os.open(self.secrets_file.with_suffix(".tmp"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            with os.fdopen(descriptor, "w") as handle:
-                json.dump(known, handle, indent=1)
-            os.replace(self.secrets_file.with_suffix(".tmp"), self.secrets_file)
-        return known[name]
+        return os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or known.get(name)
+
+    def keep_secret(self, name: str, value: str | None) -> str | None:
+        """Keep a secret (None: forget it) in the home's file; returns the value."""
+        known = json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
+        known = {**known, name: value} if value else {n: v for n, v in known.items() if n != name}
+        descriptor = os.open(self.secrets_file.with_suffix(".tmp"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as handle:
+            json.dump(known, handle, indent=1)
+        os.replace(self.secrets_file.with_suffix(".tmp"), self.secrets_file)
+        return value
 
 
 def load_settings(home: str | Path | None = None) -> Settings:

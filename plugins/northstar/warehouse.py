@@ -53,6 +53,7 @@ create table if not exists audit.landing_batches (
     rows_unchanged bigint not null default 0, rows_quarantined bigint not null default 0,
     rows_refused bigint not null default 0
 );
+alter table audit.landing_batches add column if not exists rows_erased bigint not null default 0;
 create table if not exists audit.landed_files (
     source text, entity text, path text, fingerprint text not null, size bigint, batch_id bigint not null,
     rows_read bigint not null, rows_quarantined bigint not null, landed_at timestamptz not null default clock_timestamp(),
@@ -103,6 +104,20 @@ create table if not exists audit.reports (
     period_start timestamptz not null, as_of timestamptz not null, published_version bigint not null, subject text not null,
     html text not null, text text not null, made_at timestamptz not null default clock_timestamp(), sent_at timestamptz,
     sent_to text[] not null default '{}', unique (report, application, period_start, published_version)
+);
+create table if not exists audit.erasures (
+    erasure_id bigint generated always as identity primary key, requested_at timestamptz not null default clock_timestamp(),
+    requested_by text not null, subjects text[] not null, state text not null default 'requested', published_version bigint,
+    rows jsonb not null default '{}', finished_at timestamptz
+);
+create table if not exists audit.erasure_ids (
+    erasure_id bigint not null, kind text not null, value text not null, replacement text not null, primary key (erasure_id, kind, value)
+);
+create table if not exists audit.tombstones (
+    kind text not null, hash text not null, erasure_id bigint not null, primary key (kind, hash)
+);
+create table if not exists audit.pii_keys (
+    generation int primary key, fingerprint text not null, since timestamptz not null default clock_timestamp(), published_version bigint
 );
 create table if not exists quarantine.rows (
     quarantine_id bigint generated always as identity primary key, source text not null, entity text not null, path text,

@@ -13,6 +13,7 @@ from northstar.errors import NorthstarError
 from northstar.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.landing.merge import Delivery, Landed, land_batch
 from northstar.landing.normalise import normalise, sealed_row
+from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.sources.files import Reading, SourceFile, check_directory, list_files, with_content
@@ -56,7 +57,7 @@ def land_directory(
     check_directory(source_dir, storage)
     has_mapping = mapping or _has_mapping(source_dir, storage)
     inputs = read_mapping(source_dir, mapping, storage) if has_mapping else contract_inputs()
-    key, results, found = settings.secret("pii_key"), [], False
+    guard, results, found = landing_guard(settings), [], False
     for entity in entities().values():
         mine = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
@@ -69,7 +70,7 @@ def land_directory(
             new = _unread(settings, source, entity, work)
             total = Landed()
             for group in _groups(new):
-                total += _land_group(settings, run_id, source, entity, group, key, result)
+                total += _land_group(settings, run_id, source, entity, group, guard, result)
             result.files, result.rows_read = total.files, total.read
             for name in ("inserted", "updated", "unchanged", "quarantined", "refused"):
                 setattr(result, name, getattr(total, name))
@@ -125,12 +126,12 @@ def _groups(work: list) -> Iterator[list]:
         yield group
 
 
-def _land_group(settings, run_id, source, entity, group: list, key: str, result: EntityResult) -> Landed:
+def _land_group(settings, run_id, source, entity, group: list, guard: Guard, result: EntityResult) -> Landed:
     """Land a group of files in one transaction; a file that fails is reported and the others land without it."""
     while group:
         reading: list = []
         try:
-            return land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, key, d, r),
+            return land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, guard, d, r),
                               any(i.keeps_first for i, _ in group))  # fmt: skip
         except NorthstarError as exc:
             failing = reading[-1] if reading else None
@@ -141,7 +142,7 @@ def _land_group(settings, run_id, source, entity, group: list, key: str, result:
     return Landed()
 
 
-def _produce(entity: Entity, group: list, key: str, delivery: Delivery, reading: list) -> Iterator[pa.RecordBatch]:
+def _produce(entity: Entity, group: list, guard: Guard, delivery: Delivery, reading: list) -> Iterator[pa.RecordBatch]:
     for item, file in zip(group, with_content([f for _, f in group]), strict=True):
         given = item[0]
         reading.append(item)
@@ -150,9 +151,10 @@ def _produce(entity: Entity, group: list, key: str, delivery: Delivery, reading:
         pending: list = []
         for raw in given.apply(source):
             _check_columns(entity, raw, file)
-            done = normalise(entity, raw, key)
+            done = normalise(entity, raw, guard)
             delivery.read += raw.num_rows
             delivery.refused += done.refused
+            delivery.erased += done.erased
             delivery.note_drift(entity, raw, path)
             pending += done.bad
             if len(pending) > 50_000:
@@ -164,7 +166,7 @@ def _produce(entity: Entity, group: list, key: str, delivery: Delivery, reading:
         _reject(path, pending, lines, delivery)
         for rejected in source.rejected:
             delivery.read += 1
-            delivery.rejects.add(path, rejected.line, [rejected.reason], sealed_row(rejected.row, key))
+            delivery.rejects.add(path, rejected.line, [rejected.reason], sealed_row(rejected.row, guard.key))
         delivery.files.append(
             {"path": path, "fingerprint": file.fingerprint, "size": file.size, "read": delivery.read - read_before,
              "quarantined": delivery.rejects.count - bad_before}

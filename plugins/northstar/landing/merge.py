@@ -91,6 +91,8 @@ class Delivery:
     rejects: Rejects
     read: int = 0
     refused: int = 0
+    # of the refused: those that name an erased subject
+    erased: int = 0
     files: list = field(default_factory=list)
     drift: dict = field(default_factory=dict)
     # where a connector goes on from once this batch is stored
@@ -356,9 +358,9 @@ class _Merge:
         landed.quarantined = delivery.rejects.count
         self.execute(
             "update audit.landing_batches set finished_at = clock_timestamp(), files = {}, rows_read = {}, rows_inserted = {}, "
-            "rows_updated = {}, rows_unchanged = {}, rows_quarantined = {}, rows_refused = {} where batch_id = {}",
+            "rows_updated = {}, rows_unchanged = {}, rows_quarantined = {}, rows_refused = {}, rows_erased = {} where batch_id = {}",
             landed.files, landed.read, landed.inserted, landed.updated, landed.unchanged, landed.quarantined,
-            landed.refused, self.batch_id,
+            landed.refused, delivery.erased, self.batch_id,
         )  # fmt: skip
         for file in delivery.files:
             self.execute(

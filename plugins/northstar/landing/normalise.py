@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from northstar.contract import Column, Entity, entities
+from northstar.privacy.guard import Guard
 from northstar.privacy.keys import HASHED, is_sealed, keyed_hash, seal
 from northstar.privacy.personal import (
     EMAIL,
@@ -48,11 +49,15 @@ EARLIEST = 1990
 
 @dataclass
 class Normalised:
-    """`rows`: the good rows in the landed table's columns and `_extra`; `bad`: (line, reasons, raw row) of the others."""
+    """`rows`: the good rows in the landed table's columns and `_extra`; `bad`: (line, reasons, raw row) of the others.
+
+    refused: rows that are kept nowhere, for lack of consent or because they name an erased subject (`erased` of them).
+    """
 
     rows: pa.RecordBatch
     bad: list
     refused: int
+    erased: int = 0
 
 
 def landed_schema(entity: Entity) -> pa.Schema:
@@ -132,8 +137,9 @@ def _scrubbed(document, key: str):
     return seal(document, key) if isinstance(document, str) and is_personal(document) else document
 
 
-def normalise(entity: Entity, batch: pa.RecordBatch, pii_key: str) -> Normalised:
+def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard) -> Normalised:
     """Type and check a raw batch (columns by name, `_line`) against `entity`."""
+    pii_key = guard.key
     count, masks, typed = batch.num_rows, [], {}
     names = set(batch.schema.names)
     for column in entity.columns.values():
@@ -146,12 +152,17 @@ def normalise(entity: Entity, batch: pa.RecordBatch, pii_key: str) -> Normalised
     bad_mask = _any([mask for mask, _ in masks], count)
     good = pc.invert(bad_mask)
     refused = 0
+    gone = guard.erased(entity, typed)
+    erased = 0 if gone is None else pc.sum(gone).as_py() or 0
+    unwanted = [] if gone is None else [gone]
     if "consent" in typed:
-        withheld = pc.fill_null(pc.equal(typed["consent"], False), False)
+        unwanted.append(pc.fill_null(pc.equal(typed["consent"], False), False))
+    if unwanted:
         # a refused row is not kept anywhere, not even when it is bad
-        refused = pc.sum(withheld).as_py() or 0
-        good = pc.and_(good, pc.invert(withheld))
-        bad_mask = pc.and_(bad_mask, pc.invert(withheld))
+        unwanted = _any(unwanted, count)
+        refused = pc.sum(unwanted).as_py() or 0
+        good = pc.and_(good, pc.invert(unwanted))
+        bad_mask = pc.and_(bad_mask, pc.invert(unwanted))
     bad = _bad_rows(entity, batch, masks, bad_mask, pii_key)
     unknown = [n for n in batch.schema.names if n not in entity.columns and n != "_line"]
     arrays = []
@@ -161,7 +172,7 @@ def normalise(entity: Entity, batch: pa.RecordBatch, pii_key: str) -> Normalised
     rows = pa.RecordBatch.from_arrays(arrays, schema=landed_schema(entity))
     if refused or bad:
         rows = rows.filter(good)
-    return Normalised(rows, bad, refused)
+    return Normalised(rows, bad, refused, erased)
 
 
 def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list]:

@@ -8,6 +8,7 @@ from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.landing.merge import land_batch
 from northstar.landing.normalise import normalise
+from northstar.privacy.guard import landing_guard
 from northstar.privacy.keys import SEALED, unseal
 from northstar.settings import Settings
 
@@ -48,15 +49,15 @@ def replay(settings: Settings, entity: str | None = None) -> str:
             "and (%(entity)s::text is null or entity = %(entity)s) order by 1",
             {"entity": entity},
         ).fetchall()
-    key = settings.secret("pii_key")
+    guard = landing_guard(settings)
     for name in dict.fromkeys(r["entity"] for r in rows):
         mine = [r for r in rows if r["entity"] == name]
         tried += len(mine)
         columns = list(dict.fromkeys(c for r in mine for c in r["row"]))
-        arrays = [pa.array([_text(opened(r["row"].get(c), key)) for r in mine], pa.string()) for c in columns]
+        arrays = [pa.array([_text(opened(r["row"].get(c), guard.key)) for r in mine], pa.string()) for c in columns]
         ids = pa.array([r["quarantine_id"] for r in mine], pa.int64())
         batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])
-        done = normalise(entities()[name], batch, key)
+        done = normalise(entities()[name], batch, guard)
         if not done.rows.num_rows:
             continue
 

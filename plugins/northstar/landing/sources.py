@@ -19,6 +19,7 @@ from northstar.errors import NorthstarError, lacking
 from northstar.landing.directory import land_directory
 from northstar.landing.merge import Delivery, Landed, land_batch
 from northstar.landing.normalise import normalise
+from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.sources.declared import Connector, Page, Source, open_source
@@ -114,7 +115,7 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
 
     if entity_name not in source.entities:
         raise NorthstarError(f"source {source.name} gives {', '.join(source.entities)}, not {entity_name!r}")
-    entity, key = entities()[entity_name], settings.secret("pii_key")
+    entity, guard = entities()[entity_name], Guard(settings.secret("pii_key"))
     connector = open_source(settings, source)
     if isinstance(connector, FileStore):
         raise NorthstarError(
@@ -122,7 +123,7 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
         )
     good, bad = [], []
     for page in connector.read(entity_name, None):
-        done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), key)
+        done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), guard)
         good += [
             {k: v for k, v in row.items() if v is not None} for row in done.rows.slice(0, rows - len(good)).to_pylist()
         ]
@@ -153,7 +154,7 @@ def _land_entity(
 ) -> Landed:
     state = source_states(settings, source.name).get(entity.name)
     pages = _Pages(connector.read(entity.name, state))
-    key, total, line = settings.secret("pii_key"), Landed(), 0
+    guard, total, line = landing_guard(settings), Landed(), 0
     while not pages.is_done:
 
         def produce(delivery: Delivery, start: int = line) -> Iterator[pa.RecordBatch]:
@@ -161,9 +162,10 @@ def _land_entity(
                 if page.state is not None:
                     delivery.state = page.state
                 batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
-                done = normalise(entity, batch, key)
+                done = normalise(entity, batch, guard)
                 delivery.read += batch.num_rows
                 delivery.refused += done.refused
+                delivery.erased += done.erased
                 delivery.note_drift(entity, batch, source.name)
                 for number, reasons, row in done.bad:
                     delivery.rejects.add(source.name, number, reasons, row)
