@@ -120,10 +120,16 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("action", choices=("list", "show", "replay"))
     sub.add_argument("id", nargs="?", type=int, help="a row's number, for show")
     sub.add_argument("--entity", help="only this entity")
-    sub.add_argument("--unseal", action="store_true", help="show: personal values as they were delivered, with this home's key")
-    sub = command("erase", _erase, "erase one subject from every schema, history and quarantine included; prints the certificate")
+    sub.add_argument(
+        "--unseal", action="store_true", help="show: personal values as they were delivered, with this home's key"
+    )
+    sub = command(
+        "erase", _erase, "erase one subject from every schema, history and quarantine included; prints the certificate"
+    )
     sub.add_argument("--account-id", help="the account; - reads it from standard input")
-    sub.add_argument("--email", help="the address in the clear, hashed here and kept nowhere; - reads it from standard input")
+    sub.add_argument(
+        "--email", help="the address in the clear, hashed here and kept nowhere; - reads it from standard input"
+    )
     sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asks (default: you)")
     sub.add_argument("--later", action="store_true", help="only note it: the DAG erase_subject carries it out")
     sub.add_argument("--pending", action="store_true", help="carry out what was noted or left half done")
@@ -348,10 +354,14 @@ def _rollback(arguments) -> None:
 
 
 def _verify(arguments) -> int:
-    from northstar.publish import verify
+    from northstar.publish import erased_since, verify
     from northstar.reading import table
 
-    found = verify(load_settings(arguments.home), arguments.version, progress)
+    settings = load_settings(arguments.home)
+    why = erased_since(settings, arguments.version) if arguments.version else None
+    if why:
+        print(why)
+    found = verify(settings, arguments.version, progress)
     differing = [c for c in found if not c.is_same]
     print(table([
         {"": c.kind, "name": c.name, "rows": c.certified.get("rows"), "hash": c.certified.get("hash"), "made again": "the same"
@@ -385,7 +395,9 @@ def _erase(arguments) -> None:
     if arguments.pending:
         done = erase_pending(settings, progress)
     else:
-        whom = [sys.stdin.readline().strip() if given == "-" else given for given in (arguments.account_id, arguments.email)]
+        whom = [
+            sys.stdin.readline().strip() if given == "-" else given for given in (arguments.account_id, arguments.email)
+        ]
         done = [erase(settings, *whom, arguments.by, progress, is_later=arguments.later)]
     for erasure in done:
         version = f", published as version {erasure.published_version}" if erasure.published_version else ""
@@ -400,7 +412,9 @@ def _rotate_key(arguments) -> None:
     from northstar.privacy.rotate import rotate_key
 
     rotated = rotate_key(load_settings(arguments.home), progress)
-    print(f"key {rotated.generation} is in use; {rotated.hashes:,} hashes and {rotated.seals:,} sealed values were brought to it")
+    print(
+        f"key {rotated.generation} is in use; {rotated.hashes:,} hashes and {rotated.seals:,} sealed values were brought to it"
+    )
 
 
 def _simulate(arguments) -> None:

@@ -343,7 +343,13 @@ def run(
 
 
 def run_change(
-    settings: Settings, trigger: str, change: Callable[[int], None], mode: str = "hourly", progress=print, worker=None, wait: bool = False
+    settings: Settings,
+    trigger: str,
+    change: Callable[[int], None],
+    mode: str = "hourly",
+    progress=print,
+    worker=None,
+    wait: bool = False,
 ) -> int | None:
     """A run that asks no source: `change(run_id)` changes what was landed, then build, audit and publish as ever, at the published as_of.
 

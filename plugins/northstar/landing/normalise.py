@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from northstar.contract import Column, Entity, entities
-from northstar.privacy.guard import Guard
+from northstar.privacy.guard import MENTIONS, Guard
 from northstar.privacy.keys import HASHED, is_sealed, keyed_hash, seal
 from northstar.privacy.personal import (
     EMAIL,
@@ -155,6 +155,12 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard) -> Normalised
     gone = guard.erased(entity, typed)
     erased = 0 if gone is None else pc.sum(gone).as_py() or 0
     unwanted = [] if gone is None else [gone]
+    mentioned = guard.mentioning(typed)
+    if mentioned is not None:
+        for name in (n for n in MENTIONS if n in typed):
+            typed[name] = pc.if_else(mentioned, pa.scalar("erased"), typed[name])
+        # a bad row would be kept as it came
+        unwanted.append(pc.and_(bad_mask, mentioned))
     if "consent" in typed:
         unwanted.append(pc.fill_null(pc.equal(typed["consent"], False), False))
     if unwanted:

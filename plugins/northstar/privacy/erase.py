@@ -42,9 +42,29 @@ EMAIL, TICKET = "email", "ticket"
 PREFIX = "erased-"
 TEXTS = ("text", "json", "jsonb", "text[]")
 # columns of tables of marts and audit that hold no names, and are long
-PLAIN = {"metric_id", "grain", "application", "segment", "null_reason", "currency", "unique_id", "resource_type", "sql", "code_version"}
+PLAIN = {
+    "metric_id",
+    "grain",
+    "application",
+    "segment",
+    "null_reason",
+    "currency",
+    "unique_id",
+    "resource_type",
+    "sql",
+    "code_version",
+}
 # where the sources' own state lies: it names files and cursors, and has to stay what the source knows
-KEPT_TABLES = {"erasures", "erasure_ids", "tombstones", "landed_files", "source_states", "bootstrapped", "definitions", "pii_keys"}
+KEPT_TABLES = {
+    "erasures",
+    "erasure_ids",
+    "tombstones",
+    "landed_files",
+    "source_states",
+    "bootstrapped",
+    "definitions",
+    "pii_keys",
+}
 REWRITE_PATIENCE = "20s"
 
 
@@ -87,7 +107,9 @@ def erase_pending(settings: Settings, progress=print) -> list[Erasure]:
     """Carry out every request that is not done."""
     bootstrap(settings)
     with db.connect(settings, "loader") as connection:
-        pending = connection.execute("select erasure_id from audit.erasures where state != 'done' order by 1").fetchall()
+        pending = connection.execute(
+            "select erasure_id from audit.erasures where state != 'done' order by 1"
+        ).fetchall()
     return [carry_out(settings, row["erasure_id"], progress, wait=True) for row in pending]
 
 
@@ -110,7 +132,7 @@ def carry_out(settings: Settings, erasure_id: int, progress=print, worker=None, 
         progress(f"erasure {erasure_id}: history, audit, logs ...")
         _purge(settings, erasure_id, version)
     if state != "done":
-        _rewrite(settings, progress)
+        rewrite(settings, certificate(settings, erasure_id).rows, progress)
         with db.connect(settings, "loader") as connection:
             connection.execute(
                 "update audit.erasures set state = 'done', finished_at = coalesce(finished_at, clock_timestamp()) where erasure_id = %s",
@@ -181,9 +203,13 @@ def _identifiers(connection, accounts: list[str], hashed: str | None) -> dict[st
         "where entity = 'accounts' and row ->> 'account_id' = any(%(accounts)s) union select %(hashed)s::text union "
         "select requester_email from staging.tickets where account_id = any(%(accounts)s)"
     )
-    shared = column("select email from staging.accounts where email = any(%(emails)s) and account_id != all(%(accounts)s)")
+    shared = column(
+        "select email from staging.accounts where email = any(%(emails)s) and account_id != all(%(accounts)s)"
+    )
     emails = values["emails"] = sorted(set(values["emails"]) - set(shared))
-    tickets = column("select ticket_id from staging.tickets where account_id is null and requester_email = any(%(emails)s)")
+    tickets = column(
+        "select ticket_id from staging.tickets where account_id is null and requester_email = any(%(emails)s)"
+    )
     found = {ACCOUNT: accounts, ANONYMOUS: devices, SESSION: sessions, EMAIL: emails, TICKET: tickets}
     parts = [
         f"exists (select 1 from staging.{name} where {' or '.join(f'{c} = any(%(accounts)s)' for c in columns if ACCOUNT in NAMED[c])})"
@@ -229,7 +255,9 @@ class _Names:
         """SQL: the text with the names replaced, where they stand as words."""
         for value, replacement in self.told:
             pattern = rf"(^|[^A-Za-z0-9_-]){re.escape(value)}(?![A-Za-z0-9_-])"
-            expression = f"regexp_replace({expression}, {_literal(pattern)}, {_literal(chr(92) + '1' + replacement)}, 'g')"
+            expression = (
+                f"regexp_replace({expression}, {_literal(pattern)}, {_literal(chr(92) + '1' + replacement)}, 'g')"
+            )
         return expression
 
 
@@ -267,7 +295,9 @@ def _restage(settings: Settings, key: str, erasure_id: int, run_id: int) -> None
             (kind, subject_hash(kind, value, key), erasure_id)
             for kind in (ACCOUNT, ANONYMOUS, SESSION, TICKET) for value in names.values[kind]
         ]  # fmt: skip
-        connection.cursor().executemany("insert into audit.tombstones values (%s, %s, %s) on conflict do nothing", stones)
+        connection.cursor().executemany(
+            "insert into audit.tombstones values (%s, %s, %s) on conflict do nothing", stones
+        )
         connection.execute(
             "update audit.erasures set state = 'staged', rows = %s where erasure_id = %s", [Jsonb(counts), erasure_id]
         )
@@ -299,7 +329,8 @@ def _restage_entity(connection, entity: Entity, names: _Names, run_id: int) -> i
             f"where t._batch_id = any(%(batches)s) and ({condition})", values,
         ).rowcount  # fmt: skip
         connection.execute(
-            "update audit.landing_batches set rows_read = %s, rows_updated = %s where batch_id = %s", [rows, rows, batch]
+            "update audit.landing_batches set rows_read = %s, rows_updated = %s where batch_id = %s",
+            [rows, rows, batch],
         )
         total += rows
     return total
@@ -360,7 +391,9 @@ def _empty_quarantine(connection, names: _Names) -> int:
     """Remove quarantined rows that name the subject anywhere; what is sealed in one that names nobody cannot be told from others."""
     exact = [*names.values[ACCOUNT], *names.values[ANONYMOUS], *names.values[SESSION], *names.values[EMAIL]]
     exact += [f"hashed:{v}" for v in names.values[EMAIL]]
-    conditions = ["exists (select 1 from jsonb_path_query(q.row, '$.**') as v where v in (select to_jsonb(x) from unnest(%(exact)s::text[]) as x))"]
+    conditions = [
+        "exists (select 1 from jsonb_path_query(q.row, '$.**') as v where v in (select to_jsonb(x) from unnest(%(exact)s::text[]) as x))"
+    ]
     if names.told:
         conditions.append(names.in_text("q.row::text"))
         conditions.append(names.in_text("array_to_string(q.reasons, ' ')"))
@@ -411,7 +444,11 @@ def _tables(connection) -> dict[str, dict[str, dict[str, str]]]:
     ).fetchall()
     found: dict = {}
     for row in rows:
-        if row["type"] in TEXTS and row["column"] not in PLAIN and not (row["schema"] == "audit" and row["table"] in KEPT_TABLES):
+        if (
+            row["type"] in TEXTS
+            and row["column"] not in PLAIN
+            and not (row["schema"] == "audit" and row["table"] in KEPT_TABLES)
+        ):
             found.setdefault(row["schema"], {}).setdefault(row["table"], {})[row["column"]] = row["type"]
     return found
 
@@ -489,10 +526,10 @@ def _clean_logs(settings: Settings, told: list[str]) -> None:
                 place = content.find(value.encode(), place + 1)
 
 
-def _rewrite(settings: Settings, progress) -> None:
+def rewrite(settings: Settings, touched: dict, progress) -> None:
     """Write anew the tables that held names, and begin the write-ahead log anew: what was deleted is then on no page either.
 
-    Readers of a mart wait while it is written. Raises NorthstarError when one of them does not let go of it.
+    touched: `schema.table` of those beside the ones that have columns for names. Readers of a mart wait while it is written. Raises NorthstarError when one of them does not let go of it.
     """
     database = None if settings.warehouse_url else db.DATABASE
     with db.connect(settings, "owner", autocommit=True, database=database) as connection:
@@ -500,12 +537,25 @@ def _rewrite(settings: Settings, progress) -> None:
             "select n.nspname as schema, c.relname as table from pg_class as c join pg_namespace as n on n.oid = c.relnamespace "
             "where c.relkind = 'r' and n.nspname = any(%(schemas)s) and (exists (select 1 from pg_attribute as a where a.attrelid = c.oid "
             "and a.attname = any(%(columns)s)) or (n.nspname, c.relname) in (('staging', '_replaced'), ('quarantine', 'rows')) "
-            "or (n.nspname = 'audit' and c.relname != all(%(kept)s)) or (n.nspname, c.relname) = ('audit', 'erasure_ids')) order by 1, 2",
-            {"schemas": list(SCHEMAS), "columns": [*NAMED, *HASHES], "kept": [t for t in KEPT_TABLES if t != "erasures"]},
+            "or (n.nspname = 'audit' and c.relname != all(%(kept)s)) or n.nspname || '.' || c.relname = any(%(touched)s)) order by 1, 2",
+            {
+                "schemas": list(SCHEMAS),
+                "touched": ["audit.erasure_ids", *touched],
+                "columns": [*NAMED, *HASHES],
+                "kept": [t for t in KEPT_TABLES if t != "erasures"],
+            },
         ).fetchall()
+        if not settings.warehouse_url:
+            # an empty table keeps the sample that was taken when it was none
+            connection.execute(
+                "select pg_clear_attribute_stats(schemaname, tablename, attname, inherited) from pg_stats "
+                "where schemaname || '.' || tablename = any(%s)", [[f"{t['schema']}.{t['table']}" for t in tables]],
+            )  # fmt: skip
     _each(settings, tables, lambda c, t: c.execute(f'vacuum (full, analyze) {t["schema"]}."{t["table"]}"'))
     if settings.warehouse_url:
-        progress("statistics and write-ahead log of an external warehouse are its administrator's: docs/privacy.md says what to do")
+        progress(
+            "statistics and write-ahead log of an external warehouse are its administrator's: docs/privacy.md says what to do"
+        )
         return
     with db.connect(settings, "owner", autocommit=True, database=database) as connection:
         # samples of the columns' values

@@ -12,6 +12,9 @@ from northstar.privacy.ring import home_key
 from northstar.privacy.subjects import NAMED
 from northstar.settings import Settings
 
+# columns of somebody's row that name somebody else
+MENTIONS = ("referred_by_account_id",)
+
 
 @dataclass(frozen=True)
 class Guard:
@@ -21,9 +24,16 @@ class Guard:
     tombstones: dict[str, frozenset] = field(default_factory=dict)
 
     def erased(self, entity: Entity, columns: dict[str, pa.Array]) -> pa.Array | None:
-        """Which rows name an erased subject; None when none does."""
+        """Which rows are an erased subject's; None when none is."""
+        return self._naming(columns, {n: k for n, k in _watched(entity).items() if n not in MENTIONS})
+
+    def mentioning(self, columns: dict[str, pa.Array]) -> pa.Array | None:
+        """Which rows are somebody else's and only mention an erased subject; None when none does."""
+        return self._naming(columns, {n: NAMED[n] for n in MENTIONS if n in columns})
+
+    def _naming(self, columns: dict[str, pa.Array], watched: dict[str, tuple]) -> pa.Array | None:
         found = None
-        for name, kinds in _watched(entity).items():
+        for name, kinds in watched.items():
             for kind in kinds:
                 stones = self.tombstones.get(kind)
                 if not stones:
@@ -40,7 +50,9 @@ def landing_guard(settings: Settings) -> Guard:
     """The guard of a home. Raises NorthstarError when its key is not the warehouse's."""
     key = home_key(settings)
     with db.connect(settings, "loader") as connection:
-        rows = connection.execute("select kind, array_agg(hash) as hashes from audit.tombstones group by kind").fetchall()
+        rows = connection.execute(
+            "select kind, array_agg(hash) as hashes from audit.tombstones group by kind"
+        ).fetchall()
     return Guard(key, {row["kind"]: frozenset(row["hashes"]) for row in rows})
 
 

@@ -17,7 +17,10 @@ def home_key(settings: Settings) -> str:
     with db.connect(settings, "loader") as connection:
         bound = connection.execute("select fingerprint from audit.pii_keys order by generation desc limit 1").fetchone()
         if bound is None:
-            connection.execute("insert into audit.pii_keys (generation, fingerprint) values (1, %s) on conflict do nothing", [fingerprint(key)])
+            connection.execute(
+                "insert into audit.pii_keys (generation, fingerprint) values (1, %s) on conflict do nothing",
+                [fingerprint(key)],
+            )
             return key
     if bound["fingerprint"] == fingerprint(key):
         return key
