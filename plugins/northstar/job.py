@@ -20,7 +20,7 @@ from psycopg import sql
 from northstar import db
 from northstar.contract import entities
 from northstar.errors import NorthstarError, lacking
-from northstar.settings import Settings
+from northstar.settings import HOUSEKEEPING, Settings
 from northstar.warehouse import bootstrap
 
 MODES = ("nightly", "hourly")
@@ -170,7 +170,6 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict:
         "DBT_PROFILES_DIR": str(settings.root / "dbt_project"),
         "DBT_TARGET_PATH": str(dbt_target(settings)),
         "DBT_LOG_PATH": str(settings.logs),
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }
 
 
@@ -386,7 +385,8 @@ def run_change(
 
 def code_version(settings: Settings) -> str:
     """A digest of what decides the numbers: the dbt project and the business rules."""
-    digest = hashlib.sha256(json.dumps(settings.rules, sort_keys=True).encode())
+    rules = {name: value for name, value in settings.rules.items() if name not in HOUSEKEEPING}
+    digest = hashlib.sha256(json.dumps(rules, sort_keys=True).encode())
     project = settings.root / "dbt_project"
     for folder in ("models", "macros", "seeds"):
         for path in sorted((project / folder).rglob("*")):

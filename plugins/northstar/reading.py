@@ -10,6 +10,7 @@ from psycopg import sql
 
 from northstar import db, embedded
 from northstar.errors import NorthstarError
+from northstar.privacy.retention import forgotten
 from northstar.settings import Settings
 
 
@@ -41,6 +42,9 @@ def _look_back(connection, version: int) -> None:
     ).fetchone()  # fmt: skip
     if not known:
         raise NorthstarError(f"version {version} was never published; `northstar status` names the newest")
+    why = forgotten(connection, version)
+    if why:
+        raise NorthstarError(why)
     marts = connection.execute(
         "select h.table_name as name, string_agg(quote_ident(h.column_name), ', ' order by h.ordinal_position) as columns "
         "from information_schema.columns as h join information_schema.columns as m on m.table_schema = 'marts' "

@@ -22,7 +22,13 @@ DEFAULT_BUSINESS_RULES = {
     "first_days": {},
     # {application: {phase: date}}: when the phases of a product that sets targets by phase begin
     "phases": {},
+    # values of segments with fewer accounts are not published; 0: all are
+    "suppress_below": 0,
+    # {what: days} that a home keeps what no number stands on (northstar.privacy.retention)
+    "retention_days": {},
 }
+# settings that decide no number
+HOUSEKEEPING = ("retention_days",)
 
 
 @dataclass(frozen=True)
@@ -119,4 +125,13 @@ def _rules(home: Path) -> dict:
                 f"{path}: unknown setting {sorted(unknown)[0]!r}; known are {', '.join(sorted(rules))}"
             )
         rules.update(given)
+        _check(path, rules)
     return rules
+
+
+def _check(path: Path, rules: dict) -> None:
+    from northstar.privacy.retention import check_periods
+
+    check_periods(rules["retention_days"], path)
+    if not isinstance(rules["suppress_below"], int) or rules["suppress_below"] < 0:
+        raise NorthstarError(f"{path}, suppress_below: give the smallest number of accounts that a segment may show, such as 5; 0 shows all")

@@ -119,6 +119,9 @@ create table if not exists audit.tombstones (
 create table if not exists audit.pii_keys (
     generation int primary key, fingerprint text not null, since timestamptz not null default clock_timestamp(), published_version bigint
 );
+create table if not exists audit.kept_since (
+    what text primary key, version bigint not null, changed_at timestamptz not null default clock_timestamp()
+);
 create table if not exists quarantine.rows (
     quarantine_id bigint generated always as identity primary key, source text not null, entity text not null, path text,
     line bigint, reasons text[] not null, row jsonb, batch_id bigint,

@@ -12,6 +12,7 @@ from northstar.orchestration.services import start_services, stop_services
 from northstar.orchestration.up import Api, follow, owed_run
 from northstar.settings import ROOT
 from northstar.simulator import simulate
+from northstar.telemetry import OFF
 from tests.conftest import home
 from tests.support import select, silent
 
@@ -24,6 +25,8 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
     with home() as settings:
         start_services(settings, silent)
         try:
+            ours = [p for p in psutil.process_iter() if _belongs_to(p, str(settings.home)) and "postgres" not in p.name()]
+            assert len(ours) > 4 and all(OFF.items() <= p.environ().items() for p in ours if p.is_running())
             api = Api(settings)
             run_id = owed_run(api, "nightly_rebuild")
             follow(api, "nightly_rebuild", run_id, silent)

@@ -8,13 +8,13 @@ import pytest
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.landing import land_directory, quarantine
-from northstar.privacy.erase import certificate, erase, erase_pending
+from northstar.privacy.erase import erase, erase_pending
 from northstar.privacy.keys import keyed_hash
 from northstar.privacy.rotate import rotate_key
 from northstar.reading import query
 from northstar.reports.send import make_and_keep
 from northstar.simulator import simulate
-from tests.support import WORKERS, empty, northstar, run, select, silent, utc, write_rows
+from tests.support import WORKERS, empty, run, select, silent, utc, write_rows
 
 END = utc("2026-03-01T00:00:00")
 AT, LATER = "2026-02-03T10:00:00Z", "2026-02-20T10:00:00Z"

@@ -25,7 +25,7 @@ OF_THINGS = {
     "ai_response_id", "application_id", "booking_id", "charge_id", "content_item_id", "conversation_id", "deployment_id", "error_id",
     "event_id", "incident_id", "message_id", "package_purchase_id", "payment_id", "plan_id", "pull_request_id", "refund_id", "request_id",
     "response_id", "review_id", "security_event_id", "subscription_id", "subscription_item_id", "ticket_event_id", "ticket_id",
-    "merged_into_ticket_id", "visit_id", "work_item_id", "call_id", "query_id", "vital_id", "measurement_id",
+    "merged_into_ticket_id", "visit_id", "work_item_id", "call_id", "query_id", "vital_id",
 }  # fmt: skip
 # rows that name nobody and belong to a row that does: {entity: ((column, entity of that row), ...)}
 BELONGING = {

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from northstar import db
 from northstar.errors import NorthstarError
+from northstar.privacy.retention import forgotten
 from northstar.publish.catalogue import Mart, marts
 from northstar.publish.certificates import (
     CERTIFICATES,
@@ -112,6 +113,9 @@ def rollback(settings: Settings, to_version: int | None = None) -> tuple[int, in
             to_version = versions[-2]
         if to_version not in versions:
             raise NorthstarError(f"version {to_version} was never published; there are {versions[0]} to {versions[-1]}")
+        why = forgotten(connection, to_version)
+        if why:
+            raise NorthstarError(why)
         version = versions[-1] + 1
         names = [
             r["table_name"]

@@ -9,6 +9,7 @@ from psycopg import sql
 from northstar import db, embedded
 from northstar.contract import entities
 from northstar.errors import NorthstarError
+from northstar.privacy.retention import forgotten
 from northstar.publish.certificates import landed_as_of
 from northstar.settings import Settings, load_settings
 
@@ -97,6 +98,10 @@ def _certificate(settings: Settings, version: int | None) -> dict:
         raise NorthstarError(
             f"version {version} has no certificate; `northstar sql 'select published_version from certificates'` lists those that do"
         )
+    with db.connect(settings, "transformer") as connection:
+        why = forgotten(connection, found["published_version"])
+    if why:
+        raise NorthstarError(why)
     return found
 
 
