@@ -134,4 +134,6 @@ def _check(path: Path, rules: dict) -> None:
 
     check_periods(rules["retention_days"], path)
     if not isinstance(rules["suppress_below"], int) or rules["suppress_below"] < 0:
-        raise NorthstarError(f"{path}, suppress_below: give the smallest number of accounts that a segment may show, such as 5; 0 shows all")
+        raise NorthstarError(
+            f"{path}, suppress_below: give the smallest number of accounts that a segment may show, such as 5; 0 shows all"
+        )

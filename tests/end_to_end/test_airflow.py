@@ -25,7 +25,9 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
     with home() as settings:
         start_services(settings, silent)
         try:
-            ours = [p for p in psutil.process_iter() if _belongs_to(p, str(settings.home)) and "postgres" not in p.name()]
+            ours = [
+                p for p in psutil.process_iter() if _belongs_to(p, str(settings.home)) and "postgres" not in p.name()
+            ]
             assert len(ours) > 4 and all(OFF.items() <= p.environ().items() for p in ours if p.is_running())
             api = Api(settings)
             run_id = owed_run(api, "nightly_rebuild")

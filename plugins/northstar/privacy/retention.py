@@ -59,17 +59,26 @@ def _delete(settings: Settings, role: str, query: str, days: int) -> int:
 
 def _quarantine(settings: Settings, days: int) -> int:
     return _delete(
-        settings, "loader", "delete from quarantine.rows where quarantined_at < now() - make_interval(days => %(days)s)", days
+        settings,
+        "loader",
+        "delete from quarantine.rows where quarantined_at < now() - make_interval(days => %(days)s)",
+        days,
     )
 
 
 def _replaced(settings: Settings, days: int) -> int:
-    # what the next build has not seen yet stays, however old
-    removed = _delete(
-        settings, "loader", "delete from staging._replaced where replaced_at < now() - make_interval(days => %(days)s) and batch_id <= "
-        "(select coalesce(min(built_batch_id), 0) from (select built_batch_id from audit.runs where published_version is not null "
-        "order by published_version desc limit 1) as last)", days,
-    )  # fmt: skip
+    kept = _version_at(settings, days)
+    if kept is None:
+        return 0
+    with db.connect(settings, "publisher") as connection:
+        # what that version and the later ones were made from stays
+        batch = connection.execute(
+            "select built_batch_id as id from marts.certificates where published_version = %s", [kept]
+        ).fetchone()
+    with db.connect(settings, "loader") as connection:
+        removed = connection.execute(
+            "delete from staging._replaced where batch_id <= %s", [batch["id"] if batch else 0]
+        ).rowcount
     if removed:
         _keep_since(settings, "replaced", days)
     return removed
@@ -98,7 +107,8 @@ def _version_at(settings: Settings, days: int) -> int | None:
         if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] is None:
             return None
         return connection.execute(
-            "select max(published_version) as v from marts.publications where published_at < now() - make_interval(days => %s)", [days]
+            "select max(published_version) as v from marts.publications where published_at < now() - make_interval(days => %s)",
+            [days],
         ).fetchone()["v"]
 
 
@@ -123,11 +133,18 @@ def _runs(settings: Settings, days: int) -> int:
 
 
 def _reports(settings: Settings, days: int) -> int:
-    return _delete(settings, "publisher", "delete from audit.reports where made_at < now() - make_interval(days => %(days)s)", days)
+    return _delete(
+        settings, "publisher", "delete from audit.reports where made_at < now() - make_interval(days => %(days)s)", days
+    )
 
 
 def _notices(settings: Settings, days: int) -> int:
-    return _delete(settings, "publisher", "delete from audit.notices where closed_at < now() - make_interval(days => %(days)s)", days)
+    return _delete(
+        settings,
+        "publisher",
+        "delete from audit.notices where closed_at < now() - make_interval(days => %(days)s)",
+        days,
+    )
 
 
 STEPS: dict[str, Callable[[Settings, int], int]] = {

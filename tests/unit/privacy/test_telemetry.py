@@ -21,7 +21,9 @@ def imported(**environment) -> dict:
     import json
 
     bare = {name: value for name, value in os.environ.items() if name not in OFF}
-    done = subprocess.run([sys.executable, "-c", SHOWS], env=bare | environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", SHOWS], env=bare | environment, capture_output=True, text=True, check=True
+    )
     return json.loads(done.stdout)
 
 
@@ -34,7 +36,11 @@ def test_telemetry_is_there_for_who_asks_for_it():
 
 
 def test_the_environment_of_every_child_is_silent(warehouse):
-    for environment in (airflow_env(warehouse), serve.environment(warehouse), os.environ | _environment(warehouse, warehouse.home)):
+    for environment in (
+        airflow_env(warehouse),
+        serve.environment(warehouse),
+        os.environ | _environment(warehouse, warehouse.home),
+    ):
         assert OFF.items() <= environment.items()
     worker = start_worker(warehouse)
     try:
