@@ -14,7 +14,7 @@ from northstar.settings import ROOT
 from northstar.simulator import simulate
 from northstar.telemetry import OFF
 from tests.conftest import home
-from tests.support import select, silent
+from tests.support import found_in, select, silent
 
 
 @pytest.mark.timeout(600)
@@ -61,6 +61,8 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
                 ).fetchone()
                 assert last["state"] == "failed" and "no source directory /nowhere" in last["message"]
                 assert connection.execute("select * from audit.writer_lease").fetchone() is None
+            # nor is anybody of the source files in Airflow's database, its tasks' logs, or anywhere else
+            assert found_in(settings, ["person1@example.com", "203.0.113.7"]) == set()
         finally:
             assert main(["stop", "--home", str(settings.home)]) == 0
         assert stop_services(settings) == []

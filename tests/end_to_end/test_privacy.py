@@ -2,20 +2,23 @@
 
 import gzip
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.landing import land_directory, quarantine
+from northstar.orchestration import tasks
+from northstar.privacy import erase as erasing
 from northstar.privacy.erase import erase, erase_pending
 from northstar.privacy.keys import keyed_hash
 from northstar.privacy.rotate import rotate_key
 from northstar.reading import query
 from northstar.reports.send import make_and_keep
 from northstar.simulator import simulate
-from tests.support import WORKERS, empty, run, select, silent, utc, write_rows
+from tests.support import WORKERS, empty, found_in, run, select, silent, utc, write_rows
+
+pytestmark = pytest.mark.timeout(600)
 
 END = utc("2026-03-01T00:00:00")
 AT, LATER = "2026-02-03T10:00:00Z", "2026-02-20T10:00:00Z"
@@ -89,33 +92,6 @@ def planted() -> dict:
     }  # fmt: skip
 
 
-def found_in(settings, needles: list[str]) -> set[tuple[str, str]]:
-    """(needle, file or relation) for what of the home holds it, in any case: data files, write-ahead log, logs, dbt's output."""
-    with db.connect(settings, "owner", autocommit=True) as connection:
-        connection.execute("checkpoint")
-    found = set()
-    for path in settings.home.rglob("*"):
-        if path.is_file() and path.name != "secrets.json":
-            try:
-                content = path.read_bytes().lower()
-            except FileNotFoundError:
-                continue
-            found |= {(needle, path) for needle in needles if needle.lower().encode() in content}
-    return {(needle, _relation(settings, path)) for needle, path in found}
-
-
-def _relation(settings, path: Path) -> str:
-    number = path.name.split(".")[0]
-    if "base" in path.parts and number.isdigit():
-        with db.connect(settings, "owner") as connection:
-            return str(
-                connection.execute("select pg_filenode_relation(0, %s)::regclass::text as r", [int(number)]).fetchone()[
-                    "r"
-                ]
-            )
-    return str(path.relative_to(settings.home))
-
-
 def totals(settings) -> list[dict]:
     return select(
         settings, "select metric_id, grain, period_start, application, segment, segment_value, numerator, denominator, value, null_reason "
@@ -177,7 +153,11 @@ def query_as(settings, role: str, text: str, *values) -> list[dict]:
         return connection.execute(text, values).fetchall()
 
 
-def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path):
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path, monkeypatch):
     settings, source = peopled
     before, hashed = totals(settings), keyed_hash(EMAIL, settings.secret("pii_key"))
     names = [ACCOUNT, DEVICE, SESSION, hashed]
@@ -188,7 +168,15 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
     write_rows(source, {"accounts": [account(email=EMAIL, updated_at="2026-02-21T10:00:00Z")]}, "again")
     land_directory(settings, None, str(source), progress=silent)
 
-    done = erase(settings, email=EMAIL.lower(), by="the test", progress=silent, worker=WORKERS[settings.home])
+    noted = erase(settings, email=EMAIL.lower(), by="the test", progress=silent, is_later=True)
+    assert noted.state == "requested" and found_in(settings, [EMAIL]) == set()
+    # killed before its last step, it goes on there when the DAG's task runs
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(erasing, "rewrite", interrupted)
+        erasing.carry_out(settings, noted.erasure_id, silent, WORKERS[settings.home])
+    monkeypatch.setenv("NORTHSTAR_HOME", str(settings.home))
+    assert tasks.erase_subjects() == 1
+    done = erasing.certificate(settings, noted.erasure_id)
     assert (done.state, done.requested_by, done.published_version) == ("done", "the test", 2)
     assert found_in(settings, names) == set()
     assert (
