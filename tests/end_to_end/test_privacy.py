@@ -12,7 +12,9 @@ from northstar.orchestration import tasks
 from northstar.privacy import erase as erasing
 from northstar.privacy.erase import erase, erase_pending
 from northstar.privacy.keys import keyed_hash
+from northstar.privacy.retention import apply_retention
 from northstar.privacy.rotate import rotate_key
+from northstar.publish import rollback, verify
 from northstar.reading import query
 from northstar.reports.send import make_and_keep
 from northstar.simulator import simulate
@@ -293,3 +295,30 @@ def test_a_rotated_key_leaves_every_join_and_number_as_it_was_and_small_groups_a
 
 def keyed(rows: list[dict]) -> dict[tuple, dict]:
     return {tuple(list(row.values())[:6]): row for row in rows}
+
+
+def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
+    settings, _ = peopled
+    before, second = totals(settings), sorted(query(settings, "select * from dim_accounts", 2)[1])
+    with db.connect(settings, "owner") as connection:
+        connection.execute(
+            "update marts.publications set published_at = published_at - interval '500 days' where published_version <= 2"
+        )
+        connection.execute(
+            "update quarantine.rows set quarantined_at = now() - interval '91 days' where quarantine_id = (select min(quarantine_id) from quarantine.rows)"
+        )
+    keeping = replace(
+        settings,
+        rules={**settings.rules, "retention_days": {"quarantine": 90, "history": 400, "replaced": 400, "runs": 400}},
+    )
+    removed = apply_retention(keeping, silent)
+    assert (removed["quarantine"], removed["runs"]) == (1, 0) and removed["history"] > 0 and removed["replaced"] > 0
+    assert totals(settings) == before and sorted(query(settings, "select * from dim_accounts", 2)[1]) == second
+    for refused in (
+        lambda: query(settings, "select 1", 1),
+        lambda: rollback(settings, 1),
+        lambda: verify(settings, 1, silent),
+    ):
+        with pytest.raises(NorthstarError, match="version 1 is older than the retention periods"):
+            refused()
+    assert set(apply_retention(keeping, silent).values()) == {0}

@@ -11,6 +11,7 @@ from northstar.landing.normalise import normalise
 from northstar.privacy.guard import landing_guard
 from northstar.privacy.keys import SEALED, unseal
 from northstar.settings import Settings
+from northstar.warehouse import bootstrap
 
 
 def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) -> list[dict]:
@@ -49,6 +50,8 @@ def replay(settings: Settings, entity: str | None = None) -> str:
             "and (%(entity)s::text is null or entity = %(entity)s) order by 1",
             {"entity": entity},
         ).fetchall()
+    # rows may have been left by an older release, whose warehouse knows no keys
+    bootstrap(settings)
     guard = landing_guard(settings)
     for name in dict.fromkeys(r["entity"] for r in rows):
         mine = [r for r in rows if r["entity"] == name]

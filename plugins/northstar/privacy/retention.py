@@ -46,6 +46,9 @@ def check_periods(given: object, where: object) -> None:
 
 def forgotten(connection, version: int) -> str | None:
     """Why a version can be read no more; None where nothing of it was removed."""
+    # a warehouse that an older release left has no such table until its next run
+    if connection.execute("select to_regclass('audit.kept_since') as t").fetchone()["t"] is None:
+        return None
     kept = connection.execute("select max(version) as version from audit.kept_since").fetchone()["version"]
     if kept is None or version >= kept:
         return None

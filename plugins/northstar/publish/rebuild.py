@@ -69,6 +69,9 @@ def verify(settings: Settings, version: int | None = None, progress=print) -> li
 def erased_since(settings: Settings, version: int) -> str | None:
     """Why a version from before an erasure or a rotation of the key cannot be the same to the byte; None where there was none."""
     with db.connect(settings, "transformer") as connection:
+        # a warehouse that an older release left has no such table until its next run
+        if connection.execute("select to_regclass('audit.erasures') as t").fetchone()["t"] is None:
+            return None
         erasures = connection.execute(
             "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1", [version]
         ).fetchall()
