@@ -92,7 +92,25 @@ withheld cannot be reckoned from what is shown and the total.
     {%- elif k > 0 -%}
     update {{ this }} as m set value = null, numerator = null, denominator = null, null_reason = 'small_group'
     from core.small_groups as s
-    where m.segment = s.segment and m.segment_value = s.segment_value and m.null_reason is distinct from 'small_group'
+    where m.segment = s.segment and m.segment_value = s.segment_value and m.null_reason is distinct from 'small_group';
+    -- a metric may know fewer values in a period than there are groups: where one alone is withheld the smallest other one goes with it
+    with lone as (
+        select metric_id, grain, period_start, application, segment from {{ this }}
+        where segment in (select segment from core.small_groups)
+        group by 1, 2, 3, 4, 5 having count(*) filter (where null_reason = 'small_group') = 1 and count(*) > 1
+    ),
+
+    partners as (
+        select distinct on (metric_id, grain, period_start, application, segment) metric_id, grain, period_start, segment, segment_value
+        from {{ this }} inner join lone using (metric_id, grain, period_start, application, segment)
+        where null_reason is distinct from 'small_group'
+        order by metric_id, grain, period_start, application, segment, coalesce(numerator, 0) = 0, abs(numerator), segment_value
+    )
+
+    update {{ this }} as m set value = null, numerator = null, denominator = null, null_reason = 'small_group'
+    from (select distinct * from partners) as p
+    where m.metric_id = p.metric_id and m.grain = p.grain and m.period_start = p.period_start and m.segment = p.segment
+        and m.segment_value = p.segment_value and m.null_reason is distinct from 'small_group'
     {%- endif -%}
     {%- endif -%}
 {% endmacro %}
