@@ -20,7 +20,7 @@ from northstar.reports.send import make_and_keep
 from northstar.simulator import simulate
 from tests.support import WORKERS, empty, found_in, run, select, silent, utc, write_rows
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1500)
 
 END = utc("2026-03-01T00:00:00")
 AT, LATER = "2026-02-03T10:00:00Z", "2026-02-20T10:00:00Z"
