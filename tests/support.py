@@ -133,6 +133,33 @@ def published(settings: Settings) -> dict:
     return content
 
 
+def found_in(settings: Settings, needles: list[str]) -> set[tuple[str, str]]:
+    """(needle, file or relation) for what of the home holds it, in any case: data files, write-ahead log, logs, dbt's output."""
+    with db.connect(settings, "owner", autocommit=True) as connection:
+        connection.execute("checkpoint")
+    found = set()
+    for path in settings.home.rglob("*"):
+        if path.is_file() and path.name != "secrets.json":
+            try:
+                content = path.read_bytes().lower()
+            except FileNotFoundError:
+                continue
+            found |= {(needle, path) for needle in needles if needle.lower().encode() in content}
+    return {(needle, _relation(settings, path)) for needle, path in found}
+
+
+def _relation(settings: Settings, path: Path) -> str:
+    number = path.name.split(".")[0]
+    if "base" in path.parts and number.isdigit():
+        with db.connect(settings, "owner") as connection:
+            return str(
+                connection.execute("select pg_filenode_relation(0, %s)::regclass::text as r", [int(number)]).fetchone()[
+                    "r"
+                ]
+            )
+    return str(path.relative_to(settings.home))
+
+
 def empty(settings: Settings) -> None:
     """Forget everything that was landed, built and published in a home, as if it were new."""
     with db.connect(settings, "owner") as connection:

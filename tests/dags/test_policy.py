@@ -31,7 +31,14 @@ def bag(warehouse):
 
 def test_the_dags_are_exactly_these_and_all_import(bag):
     assert bag.import_errors == {}
-    assert set(bag.dags) == {"hourly_refresh", "nightly_rebuild", "evaluate_alerts", "send_reports", "forecast_metrics"}
+    assert set(bag.dags) == {
+        "hourly_refresh",
+        "nightly_rebuild",
+        "evaluate_alerts",
+        "send_reports",
+        "forecast_metrics",
+        "erase_subject",
+    }
 
 
 def test_a_dag_is_documented_owned_tiered_and_never_catches_up(bag):

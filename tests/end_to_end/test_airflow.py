@@ -13,8 +13,9 @@ from northstar.orchestration.services import start_services, stop_services
 from northstar.orchestration.up import Api, follow, owed_run
 from northstar.settings import ROOT, load_settings
 from northstar.simulator import simulate
+from northstar.telemetry import OFF
 from tests.conftest import home
-from tests.support import hearing, select, serving, silent
+from tests.support import found_in, hearing, select, serving, silent
 
 
 @pytest.mark.timeout(600)
@@ -32,6 +33,10 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
         settings = load_settings(settings.home)
         start_services(settings, silent)
         try:
+            ours = [
+                p for p in psutil.process_iter() if _belongs_to(p, str(settings.home)) and "postgres" not in p.name()
+            ]
+            assert len(ours) > 4 and all(OFF.items() <= p.environ().items() for p in ours if p.is_running())
             api = Api(settings)
             run_id = owed_run(api, "nightly_rebuild")
             follow(api, "nightly_rebuild", run_id, silent)
@@ -66,6 +71,8 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
                 ).fetchone()
                 assert last["state"] == "failed" and "no source directory /nowhere" in last["message"]
                 assert connection.execute("select * from audit.writer_lease").fetchone() is None
+            # nor is anybody of the source files in Airflow's database, its tasks' logs, or anywhere else
+            assert found_in(settings, ["person1@example.com", "203.0.113.7"]) == set()
         finally:
             assert main(["stop", "--home", str(settings.home)]) == 0
         assert stop_services(settings) == []

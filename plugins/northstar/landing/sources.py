@@ -20,6 +20,8 @@ from northstar.errors import NorthstarError, lacking
 from northstar.landing.directory import land_directory
 from northstar.landing.merge import Delivery, Landed, land_batch
 from northstar.landing.normalise import in_range, normalise
+from northstar.privacy.guard import Guard, landing_guard
+from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.sources.declared import Connector, Page, Source, open_source
 from northstar.sources.files import FileStore
@@ -75,11 +77,12 @@ def _noting(settings: Settings, result: SourceResult, progress):
     try:
         yield
     except Exception as exc:
-        error = str(exc)
+        # what a system answers may be about people; its own address has to stay readable
+        error = redacted(str(exc), addresses=False)
         if not isinstance(exc, NorthstarError):
-            (settings.logs / f"{result.source}.log").write_text(traceback.format_exc())
+            (settings.logs / f"{result.source}.log").write_text(redacted(traceback.format_exc(), addresses=False))
             error = lacking(exc) or (
-                f"its connector failed, {type(exc).__name__}: {' '.join(str(exc).split())[:200]}; an answer that it does not know? "
+                f"its connector failed, {type(exc).__name__}: {' '.join(error.split())[:200]}; an answer that it does not know? "
                 f"(its log: {settings.logs / result.source}.log)"
             )
         result.error = result.error or error
@@ -121,7 +124,7 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
 
     if entity_name not in source.entities:
         raise NorthstarError(f"source {source.name} gives {', '.join(source.entities)}, not {entity_name!r}")
-    entity, key = entities()[entity_name], settings.secret("pii_key")
+    entity, guard = entities()[entity_name], Guard(settings.secret("pii_key"))
     connector = open_source(settings, source)
     if isinstance(connector, FileStore):
         raise NorthstarError(
@@ -129,7 +132,7 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
         )
     good, bad = [], []
     for page in connector.read(entity_name, None):
-        done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), key)
+        done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), guard)
         good += [
             {k: v for k, v in row.items() if v is not None} for row in done.rows.slice(0, rows - len(good)).to_pylist()
         ]
@@ -166,7 +169,7 @@ def _land_entity(
 ) -> Landed:
     state = None if within else source_states(settings, source.name).get(entity.name)
     pages = _Pages(connector.read(entity.name, state))
-    key, total, line = settings.secret("pii_key"), Landed(), 0
+    guard, total, line = landing_guard(settings), Landed(), 0
     while not pages.is_done:
 
         def produce(delivery: Delivery, start: int = line) -> Iterator[pa.RecordBatch]:
@@ -174,10 +177,11 @@ def _land_entity(
                 if page.state is not None and not within:
                     delivery.state = page.state
                 batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
-                done, beside = in_range(entity, normalise(entity, batch, key), within)
+                done, beside = in_range(entity, normalise(entity, batch, guard), within)
                 delivery.read += batch.num_rows
                 delivery.beside += beside
                 delivery.refused += done.refused
+                delivery.erased += done.erased
                 delivery.note_drift(entity, batch, source.name)
                 for number, reasons, row in done.bad:
                     delivery.rejects.add(source.name, number, reasons, row)

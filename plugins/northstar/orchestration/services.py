@@ -17,6 +17,7 @@ from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
 from northstar.ports import remembered_port
 from northstar.settings import Settings
+from northstar.telemetry import silence
 
 SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
 START_SECONDS = 90
@@ -71,8 +72,6 @@ def airflow_env(settings: Settings) -> dict:
         "SCHEDULER__ENABLE_HEALTH_CHECK": False,
         "TRIGGERER__ENABLE_HEALTH_CHECK": False,
         "LOGGING__BASE_LOG_FOLDER": settings.logs / "airflow",
-        "USAGE_DATA_COLLECTION__ENABLED": False,
-        "COSMOS__ENABLE_TELEMETRY": False,
         "COSMOS__ENABLE_CACHE": False,
         **_telling(settings),
     }
@@ -83,10 +82,10 @@ def airflow_env(settings: Settings) -> dict:
         "AIRFLOW_HOME": str(home),
         "NORTHSTAR_HOME": str(settings.home),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "DO_NOT_TRACK": "1",
         "PYTHONWARNINGS": "ignore",
         "no_proxy": "127.0.0.1,localhost",
     }
+    silence(env)
     return env
 
 

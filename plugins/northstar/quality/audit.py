@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import string
 import time
 
@@ -51,7 +50,6 @@ def _values(settings: Settings, run_id: int) -> dict:
 
 def context(settings: Settings):
     """An ephemeral context and its data source on the warehouse, as the transformer."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 

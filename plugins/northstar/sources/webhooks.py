@@ -71,7 +71,7 @@ class Webhooks:
                     continue
                 delivery = _parsed(line)
                 if delivery is None or not self.deliveries.is_one(delivery):
-                    bad.append({"delivery": f"{file.path}, line {number}"})
+                    bad.append({"delivery": f"{file.path}:{number}"})
                 elif (root := self.deliveries.root(delivery)) is not None:
                     roots.add(root)
             # told once, with the first of the entities

@@ -115,7 +115,7 @@ def test_what_is_no_delivery_goes_to_quarantine_without_its_content(warehouse, d
     assert landed.quarantined == 3
     with db.connect(warehouse, "loader") as connection:
         told = str(connection.execute("select * from quarantine.rows").fetchall())
-    assert "a.jsonl, line 16" in told and "ada@" not in told
+    assert "a.jsonl:16" in told and "ada@" not in told
     assert deliver("b.jsonl", []).quarantined == 0
 
 
