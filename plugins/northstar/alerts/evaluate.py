@@ -28,7 +28,7 @@ FIRST_LOOK = timedelta(hours=1)
 OVERLAP = timedelta(minutes=2)
 SEVERITIES = {"critical": "critical", "warning": "warning"}
 PAGES = {"executive": "", "operations": "operations", "product": "product", "owner": "owner"}
-JOB = {"run_failed", "source_late", "quarantine_grows", "data_late", "maintenance_failed"}
+JOB = {"run_failed", "source_late", "source_differs", "quarantine_grows", "data_late", "maintenance_failed"}
 
 
 @cache

@@ -1,7 +1,6 @@
 """Land what the declared sources have: page by page, each batch with the state to go on from, in one transaction.
 
-A source that fails keeps what its finished batches brought and goes on from there in the next run; it does not keep the
-others from landing. `audit.source_runs` says of each run and source how it went.
+A source that fails keeps what came before and goes on from there in the next run; it does not keep the others from landing. `audit.source_runs` says of each run and source how it went.
 """
 
 import contextlib
@@ -27,7 +26,8 @@ from northstar.sources.declared import Connector, Page, Source, open_source
 from northstar.sources.files import FileStore
 from northstar.sources.http import Refused
 
-BATCH_ROWS = 50_000
+# a batch ends with the first page after so many rows, or so long a reading: what a kill costs
+BATCH_ROWS, BATCH_SECONDS = 50_000, 60
 
 
 @dataclass
@@ -173,7 +173,7 @@ def _land_entity(
     while not pages.is_done:
 
         def produce(delivery: Delivery, start: int = line) -> Iterator[pa.RecordBatch]:
-            for page in pages.until(BATCH_ROWS):
+            for page in pages.until(BATCH_ROWS, BATCH_SECONDS):
                 if page.state is not None and not within:
                     delivery.state = page.state
                 batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
@@ -194,6 +194,8 @@ def _land_entity(
         total += landed
         result.landed += landed
         line += landed.read
+    if pages.error:
+        raise pages.error
     return total
 
 
@@ -208,20 +210,30 @@ def _land_files(
 
 
 class _Pages:
-    """The pages of one reading, handed out in lots that end where reading can go on from."""
+    """The pages of one reading, handed out in lots that end where reading can go on from.
+
+    `error` is what ended the reading before its end: the pages before it are good, and a system that fails each hour gets on.
+    """
 
     def __init__(self, pages: Iterator[Page]):
-        self._pages, self.is_done = pages, False
+        self._pages, self.is_done, self.error = pages, False, None
 
-    def until(self, rows: int) -> Iterator[Page]:
-        count = 0
-        for page in self._pages:
+    def until(self, rows: int, seconds: float) -> Iterator[Page]:
+        count, end = 0, time.monotonic() + seconds
+        while (page := self._next()) is not None:
             count += page.rows.num_rows if isinstance(page.rows, pa.RecordBatch) else len(page.rows)
             if count or page.state is not None:
                 yield page
-            if count >= rows and page.state is not None:
+            if page.state is not None and (count >= rows or time.monotonic() >= end):
                 return
         self.is_done = True
+
+    def _next(self) -> Page | None:
+        try:
+            return next(self._pages, None)
+        except Exception as exc:
+            self.error = exc
+            return None
 
 
 def _text(value) -> str | None:

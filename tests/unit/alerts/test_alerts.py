@@ -205,6 +205,16 @@ def test_the_job_itself_is_watched(built, landed):
         run = connection.execute("select max(run_id) as r from audit.runs").fetchone()["r"]
         connection.execute("insert into audit.source_runs (run_id, source, system, is_required, succeeded, message, rows_read, rows_landed, rows_quarantined, seconds) "
                            "values (%s, 'al_crm', 'sql', false, false, 'down', 0, 0, 0, 1)", [run])  # fmt: skip
+        totals = [
+            (run - 1, "crm", 9, 9),
+            (run, "crm", 9, 7),
+            (run, "crm2", 9, 7),
+            (run, "crm2", 9, 9),
+            (run - 1, "al_nights", 3, 1),
+        ]
+        for number, source, told, have in totals:
+            connection.execute("insert into audit.reconciliations (run_id, source, entity, measure, source_total, landed_total, difference) "
+                               "values (%s, %s, 'accounts', 'rows', %s, %s, %s)", [number, source, told, have, told - have])  # fmt: skip
         connection.execute(
             "update audit.runs set state = 'failed', message = 'a check failed' where run_id = %s", [run]
         )
@@ -217,10 +227,16 @@ def test_the_job_itself_is_watched(built, landed):
                 "insert into audit.maintenance (run_id, finished_at, succeeded, message) values (-1, clock_timestamp(), false, 'no room')"
             )
             assert [f[1] for f in found(built, "maintenance_failed", NOW)] == ["no room"]
+            # of each source the newest run's newest word
+            assert [f[1] for f in found(built, "source_differs", NOW)] == [
+                "al_nights, accounts, rows",
+                "crm, accounts, rows",
+            ]
         finally:
             connection.execute("delete from audit.maintenance where run_id = -1")
             connection.execute("update audit.runs set state = 'published', message = null where run_id = %s", [run])
             connection.execute("delete from audit.source_runs where source = 'al_crm'")
+            connection.execute("delete from audit.reconciliations where source in ('crm', 'crm2', 'al_nights')")
     assert found(built, "run_failed", NOW) == found(built, "source_late", NOW) == []
 
 
