@@ -5,7 +5,7 @@ VENV := .venv
 STAMP := $(VENV)/.setup-$(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test lint bench lock
+.PHONY: help setup run stop test lint bench lock audit
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -44,3 +44,6 @@ bench: setup  ## benchmarks beside their peers; writes bench.json
 
 lock: setup  ## lock requirements.in with hashes
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip compile requirements.in -o requirements.txt --generate-hashes -q --no-annotate --no-header --python-version 3.11
+
+audit: setup  ## look the locked packages up among known vulnerabilities
+	@.ci/audit

@@ -1,9 +1,10 @@
 """The one place that opens connections to the warehouse."""
 
+import ipaddress
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qs, quote, urlsplit, urlunsplit
 
 import psycopg
 from psycopg.rows import dict_row
@@ -14,26 +15,70 @@ from northstar.settings import Settings
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
 DATABASE = "northstar"
+# Airflow's own database and the one role beside the administrator that reaches it
+AIRFLOW_DATABASE, AIRFLOW_ROLE = "airflow", "airflow_db"
 RECOVERY_SECONDS = 60
 # what an embedded server says of roles and databases that no run has made
 NEVER_SET_UP = [f'password authentication failed for user "{role}"' for role in ROLES] + [
     f'database "{DATABASE}" does not exist'
 ]
+OPTIONS = "-c timezone=UTC"
+# the role's own settings, which whoever has its password may change
+READER_OPTIONS = " -c search_path=marts -c default_transaction_read_only=on"
 NOT_YET = ("in recovery mode", "is starting up", "not yet accepting connections")
+# what an address over a network may say of TLS: allow and prefer, libpq's default, fall back to clear text without a word
+SSL_MODES = ("verify-full", "verify-ca", "require", "disable")
 
 
 def uri(settings: Settings, role: str = "loader", database: str | None = None) -> str:
-    """The postgresql:// address of the warehouse as `role` ('owner' is the administrator); starts the embedded server."""
+    """The postgresql:// address of the warehouse as `role` ('owner' is the administrator); starts the embedded server.
+
+    What the warehouse's own address says beside host and database (sslmode, sslrootcert, ...) every role's says too.
+    Raises NorthstarError for an address that names no host, or that goes over a network and says nothing of TLS.
+    """
     if settings.warehouse_url:
-        parts = urlsplit(settings.warehouse_url)
+        parts = _checked(settings.warehouse_url)
         if role == "owner":
             return urlunsplit(parts._replace(path=f"/{database}")) if database else settings.warehouse_url
-        place = f"{parts.hostname}:{parts.port or 5432}"
-        database, query = database or parts.path.lstrip("/") or DATABASE, f"?{parts.query}" if parts.query else ""
+        place = f"{_bracketed(parts.hostname)}:{parts.port or 5432}"
+        database, query = database or database_of(settings), f"?{parts.query}" if parts.query else ""
     else:
         place, query = f"127.0.0.1:{embedded.ensure_running(settings).port}", ""
     user = "northstar_owner" if role == "owner" else role
-    return f"postgresql://{user}:{quote(password(settings, role))}@{place}/{database or DATABASE}{query}"
+    return f"postgresql://{user}:{quote(password(settings, role), safe='')}@{place}/{database or DATABASE}{query}"
+
+
+def database_of(settings: Settings) -> str:
+    """The name of the warehouse's database."""
+    return (urlsplit(settings.warehouse_url).path.lstrip("/") if settings.warehouse_url else "") or DATABASE
+
+
+def tls_options(address: str) -> dict[str, str]:
+    """What an address says of TLS: sslmode, sslrootcert, sslcert, sslkey, as far as it does."""
+    return {name: values[-1] for name, values in parse_qs(urlsplit(address).query).items() if name.startswith("ssl")}
+
+
+def _checked(address: str) -> SplitResult:
+    parts = urlsplit(address)
+    if not parts.hostname:
+        raise NorthstarError("NORTHSTAR_WAREHOUSE_URL names no host; write postgresql://USER:PASSWORD@HOST/DATABASE")
+    if not _is_loopback(parts.hostname) and tls_options(address).get("sslmode") not in SSL_MODES:
+        raise NorthstarError(
+            f"the warehouse {parts.hostname} is another machine and its address does not ask for TLS: add "
+            "?sslmode=verify-full&sslrootcert=FILE to NORTHSTAR_WAREHOUSE_URL (or sslmode=disable, on a network that you trust)"
+        )
+    return parts
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def once_recovered(connect: Callable):
@@ -92,7 +137,7 @@ def connect(settings: Settings, role: str = "loader", autocommit: bool = False, 
                 uri(settings, role, database),
                 autocommit=autocommit,
                 row_factory=dict_row,
-                options="-c timezone=UTC",
+                options=OPTIONS + (READER_OPTIONS if role == "bi_reader" else ""),
                 application_name=f"northstar {role}",
                 connect_timeout=10,
             )

@@ -190,13 +190,19 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict:
     """The environment that dbt_project/profiles.yml reads."""
     from urllib.parse import unquote, urlsplit
 
-    parts = urlsplit(db.uri(settings, role))
+    address = db.uri(settings, role)
+    parts, tls = urlsplit(address), db.tls_options(address)
     return {
         "NORTHSTAR_PG_HOST": parts.hostname,
         "NORTHSTAR_PG_PORT": str(parts.port),
         "NORTHSTAR_PG_USER": parts.username,
         "DBT_ENV_SECRET_PG_PASSWORD": unquote(parts.password),
         "NORTHSTAR_PG_DBNAME": parts.path.lstrip("/"),
+        # empty is libpq's default, and takes back what an earlier home of this process said
+        **{
+            f"NORTHSTAR_PG_{name.upper()}": tls.get(name, "")
+            for name in ("sslmode", "sslrootcert", "sslcert", "sslkey")
+        },
         "DBT_PROJECT_DIR": str(settings.root / "dbt_project"),
         "DBT_PROFILES_DIR": str(settings.root / "dbt_project"),
         "DBT_TARGET_PATH": str(dbt_target(settings)),

@@ -3,15 +3,18 @@
 import json
 import os
 import secrets as token
+import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import fasteners
 import yaml
 
 from northstar.errors import NorthstarError
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME_VERSION = 1
+NEW_SECRET = threading.Lock()
 
 DEFAULT_BUSINESS_RULES = {
     "reporting_currency": "USD",
@@ -57,7 +60,8 @@ class Settings:
 
     home: Path
     root: Path = ROOT
-    warehouse_url: str | None = None
+    # it holds the administrator's password
+    warehouse_url: str | None = field(default=None, repr=False)
     rules: dict = field(default_factory=lambda: dict(DEFAULT_BUSINESS_RULES))
     operations: dict = field(default_factory=lambda: dict(DEFAULT_OPERATIONS))
 
@@ -74,22 +78,39 @@ class Settings:
 
     def secret(self, name: str) -> str:
         """The secret called `name`: NORTHSTAR_SECRET_<NAME> from the environment, else generated once and kept 0600."""
-        return self.known_secret(name) or self.keep_secret(name, token.token_urlsafe(24))
+        known = self.known_secret(name)
+        if known is None:
+            # whoever wants a new one at the same time gets the same; a lock on a file does not part threads
+            with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
+                known = self.known_secret(name) or self._keep(name, token.token_urlsafe(24))
+        return known
 
     def known_secret(self, name: str) -> str | None:
         """The secret called `name` where there is one."""
-        known = json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
-        return os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or known.get(name)
+        return os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or self._known_secrets().get(name)
 
     def keep_secret(self, name: str, value: str | None) -> str | None:
         """Keep a secret (None: forget it) in the home's file; returns the value."""
-        known = json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
+        with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
+            return self._keep(name, value)
+
+    def _keep(self, name: str, value: str | None) -> str | None:
+        known = self._known_secrets()
         known = {**known, name: value} if value else {n: v for n, v in known.items() if n != name}
-        descriptor = os.open(self.secrets_file.with_suffix(".tmp"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as handle:
-            json.dump(known, handle, indent=1)
-        os.replace(self.secrets_file.with_suffix(".tmp"), self.secrets_file)
+        write_private(self.secrets_file, json.dumps(known, indent=1))
         return value
+
+    def _known_secrets(self) -> dict:
+        return json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else may read at any moment, whole or not at all."""
+    beside = path.with_suffix(".tmp")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(text)
+    os.replace(beside, path)
 
 
 def load_settings(home: str | Path | None = None) -> Settings:

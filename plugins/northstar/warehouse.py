@@ -41,17 +41,50 @@ LOOKED_UP = {
     "ticket_events": ("ticket_id",),
 }
 
+# who may write an audit table, all three if it is not named here: nobody's evidence is in another's hands
+WRITERS = {
+    "runs": ("transformer", "publisher"),
+    "writer_lease": ("transformer",),
+    "model_runs": ("transformer",),
+    "definitions": ("transformer",),
+    "checks": ("transformer",),
+    "reconciliations": ("loader", "transformer"),
+    "landing_batches": ("loader",),
+    "landed_files": ("loader",),
+    "schema_drift": ("loader",),
+    "source_states": ("loader",),
+    "source_runs": ("loader",),
+    "notices": ("publisher",),
+    "alert_evaluations": ("publisher",),
+    "reports": ("publisher",),
+    "backfills": ("transformer",),
+    "maintenance": ("transformer",),
+    "bootstrapped": (),
+    "migrations": (),
+}
+# what the upkeep, which is transformer, may forget of others' journals (northstar.maintenance)
+FORGOTTEN = ("source_runs", "alert_evaluations", "notices")
+# what Postgres lets everybody do: hold a lock that the publisher waits for, fill the disk past all tables, end the sessions of one's own role
+UNSAFE_FUNCTIONS = r"^(pg_(try_)?advisory_(xact_)?lock(_shared)?|lo_creat|lo_create|lo_from_bytea|pg_logical_emit_message|pg_(terminate|cancel)_backend)$"
+READER_SETTINGS = {
+    "search_path": "marts",
+    "default_transaction_read_only": "on",
+    # what nobody waits for any more must not hold back the publisher's changes to a mart, nor vacuum
+    "statement_timeout": "'10min'",
+    "idle_in_transaction_session_timeout": "'10min'",
+}
+READER_TEMP_FILES = "20GB"
+
 GRANTS = """
-grant usage on schema staging, quarantine, audit to loader, transformer, publisher;
+grant usage on schema staging, quarantine to loader, transformer;
+grant usage on schema audit to loader, transformer, publisher;
 grant create on schema staging to transformer;
 grant select on all tables in schema staging to transformer;
-grant select on all tables in schema quarantine to transformer, publisher;
+grant select on all tables in schema quarantine to transformer;
 grant usage on schema core, marts_candidate to publisher;
 grant usage on schema marts to bi_reader;
 grant usage on schema marts, marts_history to transformer;
-grant select, insert, update, delete on all tables in schema audit to loader, transformer, publisher;
-grant usage on all sequences in schema audit to loader, transformer, publisher;
-revoke insert, update, delete on audit.migrations from loader, transformer, publisher;
+grant usage on sequence audit.run_ids to transformer;
 alter default privileges for role loader in schema staging grant select on tables to transformer;
 alter default privileges for role transformer in schema core grant select on tables to publisher;
 alter default privileges for role transformer in schema marts_candidate grant select on tables to publisher;
@@ -63,6 +96,10 @@ alter role loader set timezone = 'UTC';
 alter role publisher set timezone = 'UTC';
 alter role bi_reader set timezone = 'UTC';
 revoke create on schema public from public;
+revoke all on all tables in schema quarantine from publisher;
+revoke usage on schema staging, quarantine from publisher;
+revoke all on all tables in schema audit from loader, transformer, publisher;
+revoke all on all sequences in schema audit from loader, publisher;
 """
 
 
@@ -73,14 +110,15 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
     Raises NorthstarError when the warehouse cannot be reached, the administrator may not make what is needed, a newer version
     has been at work on it, or a migration fails: then everything is as it was.
     """
-    database = db.DATABASE
-    if settings.warehouse_url:
-        database = settings.warehouse_url.rpartition("/")[2].partition("?")[0] or db.DATABASE
-    else:
+    database = db.database_of(settings)
+    if not settings.warehouse_url:
         _create_databases(settings)
-    fingerprint = _fingerprint(settings)
     try:
         with db.connect(settings, "owner", database=database) as connection:
+            has_airflow = bool(
+                connection.execute("select 1 from pg_database where datname = %s", [db.AIRFLOW_DATABASE]).fetchone()
+            )
+            fingerprint = _fingerprint(settings, has_airflow)
             if not is_forced and _is_current(connection, fingerprint):
                 return
             # what was read is locked until the transaction ends: two who wait for each other's look would wait for ever
@@ -89,8 +127,11 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
             connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
             if not is_forced and _is_current(connection, fingerprint):
                 return
-            _create(connection, settings, database)
+            if has_airflow:
+                _hand_over_airflow(settings)
+            connection.execute("create schema if not exists audit")
             connection.execute("create table if not exists audit.bootstrapped (fingerprint text primary key)")
+            _create(connection, settings, database)
             connection.execute("delete from audit.bootstrapped")
             connection.execute("insert into audit.bootstrapped values (%s)", [fingerprint])
     except psycopg.errors.InsufficientPrivilege as exc:
@@ -107,10 +148,34 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
         raise
 
 
+def _hand_over_airflow(settings: Settings) -> None:
+    """Airflow's database belongs to a role of its own, also one that an earlier version filled as the administrator."""
+    with db.connect(settings, "owner", database=db.AIRFLOW_DATABASE) as connection:
+        _make_role(connection, settings, db.AIRFLOW_ROLE)
+        role = sql.Identifier(db.AIRFLOW_ROLE)
+        connection.execute(
+            sql.SQL("grant connect, temporary on database {} to {}").format(sql.Identifier(db.AIRFLOW_DATABASE), role)
+        )
+        connection.execute(sql.SQL("grant usage, create on schema public to {}").format(role))
+        # sequences go with their tables
+        theirs = connection.execute(
+            "select 'table' as kind, relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') "
+            "and relowner <> %(role)s::regrole union all select 'type', typname from pg_type "
+            "where typnamespace = 'public'::regnamespace and typtype = 'e' and typowner <> %(role)s::regrole",
+            {"role": db.AIRFLOW_ROLE},
+        ).fetchall()
+        for thing in theirs:
+            connection.execute(
+                sql.SQL("alter {} public.{} owner to {}").format(
+                    sql.SQL(thing["kind"]), sql.Identifier(thing["name"]), role
+                )
+            )
+
+
 def _create_databases(settings: Settings) -> None:
     with db.connect(settings, "owner", autocommit=True, database="postgres") as connection:
         known = {r["datname"] for r in connection.execute("select datname from pg_database").fetchall()}
-        for name in {db.DATABASE, "airflow"} - known:
+        for name in {db.DATABASE, db.AIRFLOW_DATABASE} - known:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
 
@@ -121,25 +186,19 @@ def _is_current(connection, fingerprint: str) -> bool:
     return row is not None and row["fingerprint"] == fingerprint
 
 
-def _fingerprint(settings: Settings) -> str:
+def _fingerprint(settings: Settings, has_airflow: bool) -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
     digest.update((Path(__file__).parent / "contract" / "entities.yml").read_bytes())
     for migration in migrations.migrations():
         digest.update(migration.text.encode())
-    for role in db.ROLES:
+    for role in (*db.ROLES, db.AIRFLOW_ROLE):
         digest.update(db.password(settings, role).encode())
-    return digest.hexdigest()
+    return f"{digest.hexdigest()} {'with' if has_airflow else 'without'} Airflow"
 
 
 def _create(connection, settings: Settings, database: str) -> None:
     for role in db.ROLES:
-        exists = connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
-        verb = "alter" if exists else "create"
-        connection.execute(
-            sql.SQL(verb + " role {} login nosuperuser nocreatedb nocreaterole password {}").format(
-                sql.Identifier(role), sql.Literal(db.password(settings, role))
-            )
-        )
+        _make_role(connection, settings, role)
     owner = connection.execute("select current_user as name").fetchone()["name"]
     for schema, schema_owner in SCHEMAS.items():
         role = owner if schema_owner == "northstar_owner" else schema_owner
@@ -148,12 +207,6 @@ def _create(connection, settings: Settings, database: str) -> None:
                 sql.Identifier(schema), sql.Identifier(role)
             )
         )
-    connection.execute(
-        sql.SQL("grant connect, temporary on database {} to loader, transformer, publisher").format(
-            sql.Identifier(database)
-        )
-    )
-    connection.execute(sql.SQL("revoke temporary on database {} from public").format(sql.Identifier(database)))
     migrations.apply(connection)
     standing = landed_columns(connection)
     for entity in entities().values():
@@ -161,8 +214,77 @@ def _create(connection, settings: Settings, database: str) -> None:
             _follow_contract(connection, entity, standing[entity.name])
         connection.execute(landed_table(entity))
     connection.execute(GRANTS)
-    connection.execute("alter role bi_reader set search_path = marts")
-    connection.execute("alter role bi_reader set default_transaction_read_only = on")
+    _grant_audit(connection)
+    _close_databases(connection, settings, database)
+    _restrict_readers(connection)
+    _revoke_unsafe_functions(connection)
+
+
+def _make_role(connection, settings: Settings, role: str) -> None:
+    exists = connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
+    verb = "alter" if exists else "create"
+    # hashed here: a server that logs its DDL, or a statement that fails, must not write the password down
+    hashed = connection.pgconn.encrypt_password(db.password(settings, role).encode(), role.encode(), b"scram-sha-256")
+    connection.execute(
+        sql.SQL(verb + " role {} login nosuperuser nocreatedb nocreaterole password {}").format(
+            sql.Identifier(role), sql.Literal(hashed.decode())
+        )
+    )
+
+
+def _grant_audit(connection) -> None:
+    for row in connection.execute("select tablename as name from pg_tables where schemaname = 'audit'").fetchall():
+        table = sql.Identifier("audit", row["name"])
+        if row["name"] != "bootstrapped":
+            connection.execute(sql.SQL("grant select on {} to loader, transformer, publisher").format(table))
+        for role in WRITERS.get(row["name"], ("loader", "transformer", "publisher")):
+            connection.execute(sql.SQL("grant insert, update, delete on {} to {}").format(table, sql.Identifier(role)))
+        if row["name"] in FORGOTTEN:
+            connection.execute(sql.SQL("grant delete on {} to transformer").format(table))
+
+
+def _close_databases(connection, settings: Settings, database: str) -> None:
+    """The roles reach the warehouse and no other database of this server, in so far as it is ours to say."""
+    name = sql.Identifier(database)
+    connection.execute(sql.SQL("revoke connect, temporary on database {} from public").format(name))
+    connection.execute(sql.SQL("grant connect on database {} to bi_reader").format(name))
+    connection.execute(
+        sql.SQL("grant connect, temporary on database {} to loader, transformer, publisher").format(name)
+    )
+    ours = [db.AIRFLOW_DATABASE, *([] if settings.warehouse_url else ["postgres", "template1"])]
+    others = connection.execute(
+        "select datname as name from pg_database where datname = any(%s) and datname <> %s "
+        "and pg_has_role(datdba, 'member')",
+        [ours, database],
+    ).fetchall()
+    for other in others:
+        connection.execute(
+            sql.SQL("revoke connect, temporary on database {} from public").format(sql.Identifier(other["name"]))
+        )
+
+
+def _restrict_readers(connection) -> None:
+    for name, value in READER_SETTINGS.items():
+        connection.execute(f"alter role bi_reader set {name} = {value}")
+    most = connection.execute("select current_setting('max_connections')::int as most").fetchone()["most"]
+    # whatever readers do, the job finds a connection
+    connection.execute(sql.SQL("alter role bi_reader connection limit {}").format(sql.Literal(max(10, most // 2))))
+
+
+def _revoke_unsafe_functions(connection) -> None:
+    """What only a superuser may take from everybody; where the administrator is none (managed services), it stays as it is."""
+    if not connection.execute("select rolsuper from pg_roles where rolname = current_user").fetchone()["rolsuper"]:
+        return
+    connection.execute(f"alter role bi_reader set temp_file_limit = '{READER_TEMP_FILES}'")
+    found = connection.execute(
+        "select oid::regprocedure::text as name, proname like '%%advisory%%' as is_lock from pg_proc "
+        "where pronamespace = 'pg_catalog'::regnamespace and proname ~ %s",
+        [UNSAFE_FUNCTIONS],
+    ).fetchall()
+    for function in found:
+        connection.execute(f"revoke execute on function {function['name']} from public")
+        if function["is_lock"]:
+            connection.execute(f"grant execute on function {function['name']} to loader, transformer, publisher")
 
 
 def landed_columns(connection) -> dict[str, dict]:

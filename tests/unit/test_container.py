@@ -32,6 +32,30 @@ def test_services_run_unprivileged_on_a_read_only_file_system_with_health_checks
     assert re.search(r"^USER northstar$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
 
 
+def test_no_service_can_gain_rights_or_reach_the_host():
+    for name in (*SERVED, "init"):
+        service = STACK["services"][name]
+        assert service["read_only"] and "no-new-privileges:true" in service["security_opt"]
+    for service in STACK["services"].values():
+        assert not service.get("privileged") and "network_mode" not in service and "pid" not in service
+        assert not any("docker.sock" in str(v) or str(v).startswith("/:") for v in service.get("volumes", []))
+        assert "healthcheck" in service or service.get("restart") == "no"
+    # what the image runs belongs to root, and its last user is not root
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    assert "--chown=root:root /opt/northstar" in dockerfile
+    assert re.findall(r"^USER (\w+)$", dockerfile, re.MULTILINE)[-1] == "northstar"
+
+
+def test_every_package_is_locked_with_hashes_and_installed_by_them():
+    locked = re.split(r"\n(?=[A-Za-z0-9])", (ROOT / "requirements.txt").read_text().strip())
+    packages = [entry for entry in locked if not entry.startswith("#")]
+    assert len(packages) > 100
+    assert all(re.match(r"[\w.\[\],-]+==\S+", entry) and "--hash=sha256:" in entry for entry in packages)
+    for file in ("Dockerfile", "Makefile"):
+        installs = [line for line in (ROOT / file).read_text().splitlines() if "-r requirements.txt" in line]
+        assert installs and all("--require-hashes" in line for line in installs), file
+
+
 def test_nothing_listens_beyond_loopback_on_the_host():
     for service in STACK["services"].values():
         assert all(p.startswith("127.0.0.1:") for p in service.get("ports", []))

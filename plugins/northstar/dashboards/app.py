@@ -8,6 +8,7 @@ import os
 import signal
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -22,7 +23,8 @@ from northstar.dashboards import serve
 from northstar.dashboards.data import GRAINS, Marts
 from northstar.dashboards.figures import WORST, Painter, banner, description, nothing, period, title_of
 from northstar.formats import shown
-from northstar.settings import load_settings
+from northstar.notify import read_channels
+from northstar.settings import Settings, load_settings
 
 PAGES = Path(__file__).with_name("pages.yml")
 ASSETS = Path(__file__).with_name("assets")
@@ -329,12 +331,20 @@ def build() -> Vizro:
     return Vizro(assets_folder=str(ASSETS)).build(dashboard)
 
 
+def _proxy_names(settings: Settings) -> tuple[str, ...]:
+    """The name under which a proxy on this machine serves the pages: that of the links in mails and alerts."""
+    address = read_channels(settings).pages
+    return (urlsplit(address).hostname,) if address else ()
+
+
 def __getattr__(name: str):
     # gunicorn asks for `server`; nobody else builds the pages by importing this module
     if name == "server":
-        settings, server = load_settings(), build().dash.server
+        settings, dash = load_settings(), build().dash
+        server = dash.server
         serve.add_health(server, settings)
-        serve.guard(server, settings)
+        serve.guard(server, settings, _proxy_names(settings))
+        serve.add_headers(server, dash.csp_hashes)
         # Dash knows its own files once it has made the page that names them: each worker must have done so before it serves one
         server.test_client().get("/", headers=serve.credentials(settings))
         return server

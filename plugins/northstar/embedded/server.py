@@ -18,7 +18,7 @@ import fasteners
 import psutil
 
 from northstar.errors import NorthstarError
-from northstar.settings import Settings
+from northstar.settings import Settings, write_private
 
 warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
 SYSTEM_USER = "pgserver"
@@ -117,8 +117,7 @@ def _initialise(settings: Settings, data: Path) -> None:
     if any(data.iterdir()):
         raise NorthstarError(f"{data} is neither empty nor a Postgres data directory; move it away and run again")
     password_file = settings.home / ".initial_password"
-    password_file.write_text(settings.secret("owner_password"))
-    password_file.chmod(0o600)
+    write_private(password_file, settings.secret("owner_password"))
     _hand_over(data, password_file)
     try:
         _run(

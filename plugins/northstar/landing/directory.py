@@ -83,7 +83,7 @@ def land_directory(
         results.append(result)
         if result.files or result.error:
             progress(_line(result))
-    if not found:
+    if not found and not any(r.error for r in results):
         raise NorthstarError(
             f"{source_dir} holds no files to land: it needs a folder for each entity, such as {source_dir}/accounts/*.csv"
         )

@@ -28,6 +28,7 @@ the file is ever executed. csv and jsonl columns are text until decimal(), int()
 """
 
 import ast
+import codecs
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -44,8 +45,20 @@ from northstar.sources.files import CsvOptions, Reading
 
 MAPPING_FILE = "_mapping.yml"
 INPUT_KEYS = {"files", "csv", "where", "derive", "group_by", "aggregate", "having", "columns", "name", "keep"}
+SHAPES = {"csv": dict, "columns": dict, "derive": dict, "aggregate": dict, "group_by": list}
 COLUMN_KEYS = {"column", "constant", "map", "default", "parse", "timezone", "template", "expression"}
 AGGREGATES = {"sum": "sum", "min": "min", "max": "max", "count": "count", "first": "first", "last": "last"}
+# what an expression may come to: types that do not go together, arguments that a function does not take, numbers beyond all size
+UNFIT = (
+    pa.ArrowException,
+    ArithmeticError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RecursionError,
+    MemoryError,
+)
 DECIMAL = pa.decimal128(30, 9)
 # products and quotients of the above fit into 76 digits
 WIDE = pa.decimal256(30, 9)
@@ -80,13 +93,13 @@ class Input:
         for batch in batches:
             try:
                 mapped = self._map(pa.table(batch) if isinstance(batch, pa.RecordBatch) else batch)
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as exc:
-                message = " ".join(str(exc).split())[:200]
+            except NorthstarError as exc:
+                raise NorthstarError(f"{source.file.path}: {exc}") from exc
+            except UNFIT as exc:
+                message = " ".join(str(exc).split())[:200] or type(exc).__name__
                 raise NorthstarError(
                     f"{source.file.path}: the mapping of {self.entity} does not fit: {message}"
                 ) from exc
-            except NorthstarError as exc:
-                raise NorthstarError(f"{source.file.path}: {exc}") from exc
             yield from mapped.combine_chunks().to_batches()
 
     def _map(self, table: pa.Table) -> pa.Table:
@@ -131,7 +144,7 @@ def read_mapping(source_dir: str, path: Path | None = None, storage: dict | None
             raw = yaml.safe_load(handle)
     except OSError as exc:
         raise NorthstarError(f"cannot read the mapping {where}: {exc.strerror or exc}") from exc
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise NorthstarError(f"{where} is not valid YAML: {' '.join(str(exc).split())[:160]}") from exc
     if not isinstance(raw, dict) or not isinstance(raw.get("entities"), dict):
         raise NorthstarError(f"{where}: it needs `entities:` with an entry for each entity")
@@ -149,14 +162,20 @@ def read_mapping(source_dir: str, path: Path | None = None, storage: dict | None
 
 def _input(entity: str, spec: dict, application: str | None, label: str, where: str) -> Input:
     place = f"{where}, {entity}"
+    _shaped(spec, dict, place)
     _known(spec, INPUT_KEYS, place)
     for needed in ("files", "columns"):
         if needed not in spec:
             raise NorthstarError(f"{place}: `{needed}` is missing")
+    for name, kind in SHAPES.items():
+        if spec.get(name) is not None:
+            _shaped(spec[name], kind, f"{place}, {name}")
     options = spec.get("csv") or {}
     _known(options, {"delimiter", "encoding", "null_values"}, f"{place}, csv")
     if "null_values" in options:
-        options = {**options, "null_values": tuple(options["null_values"])}
+        _shaped(options["null_values"], list, f"{place}, csv, null_values")
+        options = {**options, "null_values": tuple(map(str, options["null_values"]))}
+    _check_csv(options, f"{place}, csv")
     for name, how in spec["columns"].items():
         if name not in entities()[entity].columns:
             raise NorthstarError(f"{place}: {entity} has no column {name!r}")
@@ -167,12 +186,27 @@ def _input(entity: str, spec: dict, application: str | None, label: str, where: 
             raise NorthstarError(f"{place}, {name}: unknown aggregate {text!r}; use one of {', '.join(AGGREGATES)}")
     if spec.get("keep", "first") != "first":
         raise NorthstarError(f"{place}: `keep` can only be first")
-    patterns = spec["files"] if isinstance(spec["files"], list) else [spec["files"]]
+    patterns = [str(p) for p in (spec["files"] if isinstance(spec["files"], list) else [spec["files"]])]
     return Input(entity, patterns, CsvOptions(**options), spec, application, label)
 
 
+def _shaped(given, kind: type, place: str) -> None:
+    if not isinstance(given, kind):
+        raise NorthstarError(f"{place}: it has to be {'names with values' if kind is dict else 'a list'}")
+
+
+def _check_csv(options: dict, place: str) -> None:
+    delimiter, encoding = options.get("delimiter", ","), options.get("encoding", "utf-8")
+    if not isinstance(delimiter, str) or len(delimiter) != 1 or not delimiter.isascii() or delimiter in '\r\n"\0':
+        raise NorthstarError(f"{place}: a delimiter is one character, such as ';'")
+    try:
+        codecs.lookup(encoding)
+    except (LookupError, TypeError, ValueError) as exc:
+        raise NorthstarError(f"{place}: unknown encoding {str(encoding)[:40]!r}") from exc
+
+
 def _known(given: dict, known: set, place: str) -> None:
-    unknown = sorted(set(given) - known)
+    unknown = sorted(map(str, set(given) - known))
     if unknown:
         raise NorthstarError(f"{place}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
 
@@ -273,9 +307,14 @@ def evaluate(expression, table: pa.Table):
     """
     try:
         tree = ast.parse(str(expression), mode="eval").body
-    except SyntaxError as exc:
-        raise NorthstarError(f"the expression {expression!r} is not understood: {exc.msg}") from exc
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
+        why = getattr(exc, "msg", None) or "nested too deep, or with a null byte"
+        raise NorthstarError(f"the expression {_shown(expression)} is not understood: {why}") from exc
     return _Evaluator(table, str(expression)).visit(tree)
+
+
+def _shown(expression) -> str:
+    return repr(str(expression)[:200])
 
 
 class _Evaluator(ast.NodeVisitor):
@@ -284,7 +323,7 @@ class _Evaluator(ast.NodeVisitor):
 
     def generic_visit(self, node):
         raise NorthstarError(
-            f"the expression {self.text!r} uses {type(node).__name__}, which is not part of the language"
+            f"the expression {_shown(self.text)} uses {type(node).__name__}, which is not part of the language"
         )
 
     def visit_Constant(self, node):
@@ -325,11 +364,11 @@ class _Evaluator(ast.NodeVisitor):
 
     def visit_Compare(self, node):
         if len(node.ops) != 1:
-            raise NorthstarError(f"the expression {self.text!r} chains comparisons; join them with `and`")
+            raise NorthstarError(f"the expression {_shown(self.text)} chains comparisons; join them with `and`")
         operator, left, other = node.ops[0], self.visit(node.left), node.comparators[0]
         if isinstance(operator, ast.In | ast.NotIn):
             if not isinstance(other, ast.List | ast.Tuple):
-                raise NorthstarError(f"the expression {self.text!r}: `in` wants a list of constants")
+                raise NorthstarError(f"the expression {_shown(self.text)}: `in` wants a list of constants")
             found = pc.is_in(left, pa.array([ast.literal_eval(e) for e in other.elts]).cast(left.type))
             return found if isinstance(operator, ast.In) else pc.invert(found)
         if isinstance(operator, ast.Is | ast.IsNot):
@@ -342,7 +381,7 @@ class _Evaluator(ast.NodeVisitor):
         name = getattr(node.func, "id", None)
         if name not in FUNCTIONS or node.keywords:
             raise NorthstarError(
-                f"the expression {self.text!r}: no function {name}; there are {', '.join(sorted(FUNCTIONS))}"
+                f"the expression {_shown(self.text)}: no function {name}; there are {', '.join(sorted(FUNCTIONS))}"
             )
         return FUNCTIONS[name](*[self.visit(a) for a in node.args])
 

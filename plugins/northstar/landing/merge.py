@@ -20,7 +20,7 @@ from psycopg import sql
 from northstar import db
 from northstar.contract import Entity
 from northstar.errors import NorthstarError
-from northstar.landing.normalise import landed_schema
+from northstar.landing.normalise import landed_schema, without_nulls
 from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.warehouse import key_index, landed_table, side_indexes
@@ -28,6 +28,8 @@ from northstar.warehouse import key_index, landed_table, side_indexes
 REJECTED = pa.schema([("path", pa.string()), ("line", pa.int64()), ("reasons", pa.string()), ("row", pa.string())])
 SEPARATOR = "\x1f"
 PREFETCHED_BATCHES = 4
+# whose keys are values has no end of columns
+DRIFTED_COLUMNS = 1_000
 FULL_DISK_BYTES = 32 << 20  # two of Postgres' log segments
 
 
@@ -59,7 +61,7 @@ class Rejects:
         self.count = 0
 
     def add(self, path: str, line: int | None, reasons: list, row: dict) -> None:
-        text = orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS).decode().replace("\\u0000", "")
+        text = without_nulls(orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
         self._rows.append((path, line, SEPARATOR.join(r.replace("\x00", "") for r in reasons), text))
         self.count += 1
         if len(self._rows) >= 10_000:
@@ -103,7 +105,11 @@ class Delivery:
     def note_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
         """Remember the columns of a raw batch that the contract does not know, with where and how often they came."""
         for name in raw.schema.names:
-            if name not in entity.columns and name != "_line":
+            if (
+                name not in entity.columns
+                and name != "_line"
+                and (name in self.drift or len(self.drift) < DRIFTED_COLUMNS)
+            ):
                 rows = raw.num_rows - raw.column(name).null_count
                 # a file without a header has its first row for names
                 told = redacted(name)

@@ -7,9 +7,13 @@ What the contract marks as personal is hashed or left out. What it does not know
 looks like nothing personal; else it is sealed (northstar.privacy.keys), so that it is not lost.
 """
 
+import json
+import math
+import re
+import unicodedata
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import orjson
 import pyarrow as pa
@@ -45,7 +49,11 @@ TIMESTAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\
 ZONELESS = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]00:00:00(\.0+)?(Z|\+00:00)?)?$"
 TRUE, FALSE = ["true", "t", "yes", "y", "1", "1.0"], ["false", "f", "no", "n", "0", "0.0"]
-EARLIEST = 1990
+# one time of year 1 would make 17 million hourly periods; no reader's datetime goes beyond year 9999
+EARLIEST, LATEST = 1990, 9999
+NULL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+# numbers that are json, and that Postgres' jsonb cannot hold
+TINY = re.compile(r"[eE]-\d{4}|\.\d{10000}")
 
 
 @dataclass
@@ -69,13 +77,25 @@ def landed_schema(entity: Entity) -> pa.Schema:
 
 @cache
 def personal_columns() -> dict:
-    """Lower-case names that stand for personal data in any entity, with what to do ('hash' or 'drop')."""
+    """Names (see plain_name) that stand for personal data in any entity, with what to do ('hash' or 'drop')."""
     found = {}
     for entity in entities().values():
         for column in entity.columns.values():
-            if column.pii and found.get(column.name) != "drop":
-                found[column.name] = column.pii
+            name = plain_name(column.name)
+            if column.pii and found.get(name) != "drop":
+                found[name] = column.pii
     return found
+
+
+@lru_cache(10_000)
+def plain_name(name: str) -> str:
+    """A column's name as people say it: `E-Mail`, ` email` and `e_mail` are one."""
+    return "".join(c for c in unicodedata.normalize("NFKC", str(name)).casefold() if c.isalnum())
+
+
+def without_nulls(text: str) -> str:
+    """Json text without escaped null bytes, which Postgres does not keep."""
+    return NULL_ESCAPE.sub(r"\1", text) if "\\u0000" in text else text
 
 
 def storable(row: dict, key: str, entity: Entity | None = None) -> dict:
@@ -85,7 +105,7 @@ def storable(row: dict, key: str, entity: Entity | None = None) -> dict:
     """
     personal, kept = personal_columns(), {}
     for name, value in row.items():
-        treatment = personal.get(str(name).lower())
+        treatment = personal.get(plain_name(name))
         if treatment is None:
             kept[redacted(str(name))] = _storable(str(name), value, key, entity)
         elif treatment == "hash" and value is not None:
@@ -187,7 +207,11 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list]:
         raw = raw.dictionary_decode()
     if pa.types.is_null(raw.type):
         raw = pa.nulls(len(raw), pa.string())
-    array, invalid = CASTS[column.type](raw)
+    try:
+        array, invalid = CASTS[column.type](raw)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        # a value that its type can hold and ours cannot: by its text, one by one
+        array, invalid = CASTS[column.type](pa.array(map(_written, _values(raw)), pa.string()))
     problems = []
     if invalid is not None and pc.any(invalid).as_py():
         problems.append((invalid, lambda v: _reason(column, v)))
@@ -208,14 +232,44 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list]:
 
 
 def _row_checks(entity: Entity, typed: dict) -> list:
-    own = typed[entity.own_time]
-    early = pc.fill_null(pc.less(pc.year(own), EARLIEST), False)
-    checks = [(early, f"{entity.own_time}: before {EARLIEST}")] if pc.any(early).as_py() else []
+    checks = []
+    for column in entity.columns.values():
+        if column.type in ("timestamp", "date"):
+            year = pc.year(typed[column.name])
+            for mask, words in (
+                (pc.less(year, EARLIEST), f"before {EARLIEST}"),
+                (pc.greater(year, LATEST), f"after {LATEST}"),
+            ):
+                if pc.any(mask).as_py():
+                    checks.append((pc.fill_null(mask, False), f"{column.name}: {words}"))
     if "valid_to" in typed:
         backwards = pc.fill_null(pc.less(typed["valid_to"], typed["valid_from"]), False)
         if pc.any(backwards).as_py():
             checks.append((backwards, "valid_to: before valid_from"))
     return checks
+
+
+def _values(array: pa.Array) -> list:
+    """The values as Python's own, those that Python has none for (a day in year 300,000) as their number."""
+    try:
+        return array.to_pylist()
+    except (OverflowError, ValueError):
+        return [_value(scalar) for scalar in array]
+
+
+def _value(scalar: pa.Scalar):
+    try:
+        return scalar.as_py()
+    except (OverflowError, ValueError):
+        return str(getattr(scalar, "value", scalar.type))
+
+
+def _written(value) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).isoformat()
+    return str(value)
 
 
 def _reason(column: Column, value) -> str:
@@ -249,7 +303,13 @@ def _any(masks: list, count: int) -> pa.Array:
 def _bad_rows(entity: Entity, batch: pa.RecordBatch, masks: list, bad_mask: pa.Array, pii_key: str) -> list:
     if not masks or not pc.any(bad_mask).as_py():
         return []
-    raw = batch.filter(bad_mask).to_pylist()
+    filtered = batch.filter(bad_mask)
+    # json has no word for nan, and a null would pass on the next try
+    columns = [
+        [str(v) if isinstance(v, float) and not math.isfinite(v) else v for v in _values(column)]
+        for column in filtered.columns
+    ]
+    raw = [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
     flags = [(mask.filter(bad_mask).to_pylist(), reason) for mask, reason in masks]
     personal, found = personal_columns(), []
     for index, row in enumerate(raw):
@@ -262,7 +322,7 @@ def _bad_rows(entity: Entity, batch: pa.RecordBatch, masks: list, bad_mask: pa.A
             else:
                 name, describe = reason
                 # the value of a personal column must not show up in the reason
-                reasons.append(f"{name}: not acceptable" if name in personal else describe(row.get(name)))
+                reasons.append(f"{name}: not acceptable" if plain_name(name) in personal else describe(row.get(name)))
         line = row.pop("_line")
         found.append((line, reasons, storable(row, pii_key, entity)))
     return found
@@ -332,10 +392,11 @@ def _extra(batch: pa.RecordBatch, unknown: list, key: str) -> pa.Array:
     if not unknown:
         return pa.nulls(batch.num_rows, pa.string())
     values = []
-    for row in batch.select(unknown).to_pylist():
-        kept = storable({k: v for k, v in row.items() if v is not None}, key)
+    for row in zip(*(_values(batch.column(name)) for name in unknown), strict=True):
+        given = {k: v for k, v in zip(unknown, row, strict=True) if v is not None}
+        kept = storable(given, key)
         kept = {k: v[len(HASHED) :] if isinstance(v, str) and v.startswith(HASHED) else v for k, v in kept.items()}
-        values.append(orjson.dumps(kept, default=str).decode().replace("\\u0000", "") if kept else None)
+        values.append(without_nulls(orjson.dumps(kept, default=str).decode()) if kept else None)
     return pa.array(values, pa.string())
 
 
@@ -461,13 +522,22 @@ def _to_json(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
 
 
 def _is_json(text: str) -> bool:
-    if "\\u0000" in text or "\x00" in text:
+    if "\x00" in text or ("\\u0000" in text and NULL_ESCAPE.search(text)):
         return False
     try:
         orjson.loads(text)
-    except ValueError:
+        if TINY.search(text):
+            json.loads(text, parse_float=_stored_number)
+    except (ValueError, RecursionError):
         return False
     return True
+
+
+def _stored_number(number: str) -> float:
+    mantissa, _, exponent = number.lower().partition("e")
+    if len(mantissa) + abs(int(exponent or 0)) > 16_000:
+        raise ValueError("more digits than Postgres keeps")
+    return float(number)
 
 
 CASTS = {

@@ -1,6 +1,7 @@
 """Rejected rows: what they are, why, and another try after a fix."""
 
-import orjson
+import json
+
 import pyarrow as pa
 
 from northstar import db
@@ -86,4 +87,5 @@ def opened(value, key: str):
 
 
 def _text(value) -> str | None:
-    return value if value is None or isinstance(value, str) else orjson.dumps(value).decode()
+    # whole numbers beyond 64 bits too
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

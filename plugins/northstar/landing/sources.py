@@ -6,7 +6,7 @@ A source that fails keeps what came before and goes on from there in the next ru
 import contextlib
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -22,6 +22,7 @@ from northstar.landing.normalise import in_range, normalise
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redacted
 from northstar.settings import Settings
+from northstar.sources.connections import find_connection
 from northstar.sources.declared import Connector, Page, Source, open_source
 from northstar.sources.files import FileStore
 from northstar.sources.http import Refused
@@ -54,14 +55,14 @@ def land_source(
     An entity that fails does not keep the source's others from landing; the result has the first failure.
     """
     started, result = time.monotonic(), SourceResult(source.name)
-    with _noting(settings, result, progress):
+    with _noting(settings, source, result, progress):
         connector = open_source(settings, source)
         if isinstance(connector, FileStore):
             _land_files(settings, run_id, source, connector, result, progress, within)
         else:
             for entity in entities().values():
                 if entity.name in source.entities:
-                    with _noting(settings, result, progress):
+                    with _noting(settings, source, result, progress):
                         found = _land_entity(settings, run_id, source, connector, entity, result, within)
                         progress(f"  {source.name}, {entity.name}: {found.inserted:,} new, {found.updated:,} replaced, "
                                  f"{found.unchanged:,} repeated, {found.quarantined:,} quarantined")  # fmt: skip
@@ -72,21 +73,34 @@ def land_source(
 
 
 @contextlib.contextmanager
-def _noting(settings: Settings, result: SourceResult, progress):
-    """Write down what fails inside, whatever it is: a system may answer in a shape that its connector trips over."""
+def _noting(settings: Settings, source: Source, result: SourceResult, progress):
+    """Write down what fails inside, whatever it is: a system may answer in a shape that its connector trips over.
+
+    A system, or the library that speaks to it, may repeat a secret in what it says; it is masked.
+    """
     try:
         yield
     except Exception as exc:
+        masked = _masking(settings, source)
         # what a system answers may be about people; its own address has to stay readable
-        error = redacted(str(exc), addresses=False)
+        error = redacted(masked(str(exc)), addresses=False)
         if not isinstance(exc, NorthstarError):
-            (settings.logs / f"{result.source}.log").write_text(redacted(traceback.format_exc(), addresses=False))
+            (settings.logs / f"{result.source}.log").write_text(
+                redacted(masked(traceback.format_exc()), addresses=False)
+            )
             error = lacking(exc) or (
                 f"its connector failed, {type(exc).__name__}: {' '.join(error.split())[:200]}; an answer that it does not know? "
                 f"(its log: {settings.logs / result.source}.log)"
             )
         result.error = result.error or error
         progress(f"  {result.source}: FAILED, {error}")
+
+
+def _masking(settings: Settings, source: Source) -> Callable[[str], str]:
+    try:
+        return find_connection(settings, source.connection).masked if source.connection else str
+    except NorthstarError:
+        return str
 
 
 def source_states(settings: Settings, source: str) -> dict:

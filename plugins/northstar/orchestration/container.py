@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from psycopg import sql
+
 from northstar import db
 from northstar.cli import progress
 from northstar.dashboards import serve as pages
@@ -22,8 +24,10 @@ def main(arguments: list[str]) -> int:
         settings = load_settings()
         if arguments == ["init"]:
             with db.connect(settings, "owner", autocommit=True) as connection:
-                if not connection.execute("select 1 from pg_database where datname = 'airflow'").fetchone():
-                    connection.execute("create database airflow")
+                if not connection.execute(
+                    "select 1 from pg_database where datname = %s", [db.AIRFLOW_DATABASE]
+                ).fetchone():
+                    connection.execute(sql.SQL("create database {}").format(sql.Identifier(db.AIRFLOW_DATABASE)))
             bootstrap(settings)
             prepare_manifest(settings, progress)
             migrate(settings, airflow_env(settings), progress)

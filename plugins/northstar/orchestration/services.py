@@ -16,7 +16,7 @@ from northstar import db, job
 from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
 from northstar.ports import remembered_port
-from northstar.settings import Settings
+from northstar.settings import Settings, write_private
 from northstar.telemetry import silence
 
 SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
@@ -38,11 +38,10 @@ def api_url(settings: Settings) -> str:
 def airflow_env(settings: Settings) -> dict:
     """The whole environment of Airflow's processes; configuration lives here and nowhere else."""
     home = airflow_home(settings)
-    address = db.uri(settings, "owner", "airflow").replace("postgresql://", "postgresql+psycopg2://", 1)
+    address = db.uri(settings, db.AIRFLOW_ROLE, db.AIRFLOW_DATABASE)
     users = home / "passwords.json"
     if not users.exists():
-        users.write_text(json.dumps({"admin": settings.secret("airflow_password")}))
-        users.chmod(0o600)
+        write_private(users, json.dumps({"admin": settings.secret("airflow_password")}))
     port = _port(settings)
     base_url = os.environ.get("NORTHSTAR_API_URL", f"http://127.0.0.1:{port}")
     options = {
@@ -57,7 +56,9 @@ def airflow_env(settings: Settings) -> dict:
         "CORE__EXECUTION_API_SERVER_URL": f"{base_url}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": users,
-        "DATABASE__SQL_ALCHEMY_CONN": address,
+        "DATABASE__SQL_ALCHEMY_CONN": address.replace("postgresql://", "postgresql+psycopg2://", 1),
+        # asyncpg, which Airflow would take, does not know libpq's options, such as those of TLS
+        "DATABASE__SQL_ALCHEMY_CONN_ASYNC": address.replace("postgresql://", "postgresql+psycopg://", 1),
         "API__HOST": os.environ.get("NORTHSTAR_API_HOST", "127.0.0.1"),
         "API__PORT": port,
         "API__WORKERS": 1,

@@ -48,18 +48,27 @@ def _values(settings: Settings, run_id: int) -> dict:
     }
 
 
+def address(settings: Settings) -> str:
+    """The warehouse as SQLAlchemy reads it, as the transformer."""
+    found = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
+    # the checks aggregate millions of rows: in memory that is seconds, on disk a minute
+    options = "options=-c%20work_mem%3D256MB%20-c%20hash_mem_multiplier%3D4"
+    return found + ("&" if "?" in found else "?") + options
+
+
 def context(settings: Settings):
-    """An ephemeral context and its data source on the warehouse, as the transformer."""
+    """An ephemeral context and its data source on the warehouse. Raises NorthstarError when it cannot be reached."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.datasource.fluent.interfaces import TestConnectionError
 
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
-    address = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
-    # the checks aggregate millions of rows: in memory that is seconds, on disk a minute
-    options = "options=-c%20work_mem%3D256MB%20-c%20hash_mem_multiplier%3D4"
-    address += ("&" if "?" in address else "?") + options
-    return context.data_sources.add_postgres("warehouse", connection_string=address)
+    try:
+        return context.data_sources.add_postgres("warehouse", connection_string=address(settings))
+    except TestConnectionError as exc:
+        reason = str(getattr(exc.__cause__, "orig", exc)).strip().splitlines()[-1]
+        raise NorthstarError(f"cannot reach the warehouse as transformer: {reason}") from exc
 
 
 def _validate(settings: Settings, suites: list[Suite], values: dict):

@@ -6,13 +6,18 @@ the metadata database of the home's Airflow. Nothing is kept, and nothing is log
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote
 
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
+
+SECRET_NAME = re.compile("pass|secret|token|key|credential|signature", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,15 @@ class Connection:
         scheme = self.schema if self.schema in ("http", "https") else "https"
         host = self.host if "://" in self.host else f"{scheme}://{self.host}"
         return host.rstrip("/") + (f":{self.port}" if self.port else "")
+
+    def masked(self, text: str) -> str:
+        """A text without this connection's secrets, however they are spelled in it."""
+        secrets = {self.password} | {value for name, value in _texts(self.extra) if SECRET_NAME.search(name)}
+        for secret in sorted((s for s in secrets if s and len(s) > 3), key=len, reverse=True):
+            written = json.dumps(secret)[1:-1]
+            for spelling in (secret, quote(secret), quote(secret, safe=""), written, written.replace("/", "\\/")):
+                text = text.replace(spelling, "***")
+        return text
 
     def secret(self) -> str:
         """The password. Raises NorthstarError where there is none."""
@@ -98,6 +112,14 @@ def _from_home(settings: Settings, name: str):
 
     told = json.loads(done.stdout[done.stdout.index("[") :])[0]
     return AirflowConnection.from_uri(told["get_uri"], name)
+
+
+def _texts(extra, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(extra, dict):
+        for key, value in extra.items():
+            yield from _texts(value, f"{name}.{key}")
+    elif isinstance(extra, str):
+        yield name, extra
 
 
 def _connection(name: str, found) -> Connection:

@@ -8,6 +8,7 @@ A file is read as a stream of raw record batches: the file's own columns (text f
 `_line`, the record's ordinal among the well-formed ones. Memory is bounded by the block size, whatever the file's size.
 """
 
+import codecs
 import csv
 import gzip
 import io
@@ -33,7 +34,12 @@ from northstar.sources.connections import Connection
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 BLOCK_BYTES = 4 << 20
-ROWS = 65_536
+# Python's own reader gives up at 128 KB; no field is longer than a block
+csv.field_size_limit(BLOCK_BYTES)
+# a batch ends at so many rows, or bytes
+ROWS, BATCH_BYTES = 65_536, 16 << 20
+# keys that are values (an id, a day) make a column for each record: then a batch ends at so many keys times records
+MANY_KEYS, CELLS = 500, 500_000
 # objects that are fetched many at a time: on a store each open costs a round trip or two
 SMALL_BYTES, FETCHED_BYTES, FETCHED_FILES = 1 << 20, 64 << 20, 200
 ENTITIES = tuple(entities())
@@ -120,7 +126,8 @@ class Reading:
                 if not record:
                     continue
                 if header is None:
-                    header = record
+                    # as it was read: a name behind a byte order mark would not be known for personal data
+                    header = self.columns
                 elif len(record) != len(header):
                     ragged.append((line, record))
                 else:
@@ -135,13 +142,14 @@ class Reading:
         return found
 
     def _csv(self) -> Iterator[pa.RecordBatch]:
-        self.columns = self._header()
+        names = self._header()
+        self.columns = self._named(names)
         if not self.columns:
             return
         utf8 = self.options.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
         with _open(self.file) as raw:
             reader = pa_csv.open_csv(
-                pa.PythonFile(raw, mode="r"),
+                pa.PythonFile(_Utf8(raw) if utf8 else raw, mode="r"),
                 read_options=pa_csv.ReadOptions(
                     block_size=BLOCK_BYTES, use_threads=False, encoding="utf8" if utf8 else self.options.encoding
                 ),
@@ -149,73 +157,139 @@ class Reading:
                     delimiter=self.options.delimiter, newlines_in_values=True, invalid_row_handler=self._skip
                 ),
                 convert_options=pa_csv.ConvertOptions(
-                    column_types={name: pa.string() for name in self.columns},
+                    column_types={name: pa.string() for name in names},
                     null_values=list(self.options.null_values),
                     strings_can_be_null=True,
                     quoted_strings_can_be_null=True,
                 ),
             )
-            yield from _numbered(reader)
+            if len(reader.schema.names) != len(names):
+                raise NorthstarError(f"{self.file.path}: its header is not understood; write the names in one line")
+            yield from _numbered(reader, self.columns)
 
     def _skip(self, row) -> str:
         self.ragged += 1
         return "skip"
 
     def _header(self) -> list[str]:
+        """The names in the header, as they stand there."""
         with _open(self.file) as raw:
             start = raw.read(BLOCK_BYTES).decode(self.options.encoding, errors="replace").lstrip("\ufeff")
-        header = next((r for r in csv.reader(io.StringIO(start), delimiter=self.options.delimiter) if r), [])
-        header = [name.strip() for name in header]
-        repeated = sorted({name for name in header if header.count(name) > 1})
+        reader = csv.reader(io.StringIO(start, newline=""), delimiter=self.options.delimiter)
+        return next((record for record in reader if record), [])
+
+    def _named(self, names: list[str]) -> list[str]:
+        """The columns' names, cleaned. Raises NorthstarError when two are the same."""
+        cleaned = [_clean(name) for name in names]
+        repeated = (
+            sorted({name for name in cleaned if cleaned.count(name) > 1}) if len(set(cleaned)) < len(cleaned) else []
+        )
         if repeated:
             raise NorthstarError(
-                f"{self.file.path}: the header names column {withheld(repeated[0])!r} twice; give each its own name"
+                f"{self.file.path}: the header names column {withheld(repeated[0][:100])!r} twice; give each its own name"
             )
-        return header
+        return cleaned
 
     def _jsonl(self) -> Iterator[pa.RecordBatch]:
-        ordinal, records, lines = 0, [], []
+        ordinal, records, lines, names, size = 0, [], [], set(), 0
         for ordinal, line in enumerate(read_lines(self.file), start=1):
             if not line.strip():
                 continue
             try:
-                record = orjson.loads(line)
+                record = orjson.loads(line.removeprefix(codecs.BOM_UTF8) if ordinal == 1 else line)
                 if not isinstance(record, dict):
                     raise ValueError("not an object")
+                record = {name: _text(value) for name, value in record.items()}
             except ValueError as exc:
                 self.rejected.append(Rejected(f"not a JSON object: {str(exc).split(':')[0]}", {}, ordinal))
                 continue
+            except TypeError:
+                self.rejected.append(Rejected("not a JSON object: nested too deep", {}, ordinal))
+                continue
             records.append(record)
             lines.append(ordinal)
-            if len(records) >= ROWS:
+            names.update(record)
+            size += len(line)
+            if (
+                len(records) >= ROWS
+                or size >= BATCH_BYTES
+                or (len(names) > MANY_KEYS and len(records) * len(names) > CELLS)
+            ):
                 yield self._record_batch(records, lines)
-                records, lines = [], []
+                records, lines, names, size = [], [], set(), 0
         if records:
             yield self._record_batch(records, lines)
 
     def _record_batch(self, records: list[dict], lines: list[int]) -> pa.RecordBatch:
-        names = list(dict.fromkeys(name for record in records for name in record))
-        self.columns += [n for n in names if n not in self.columns]
-        arrays = [pa.array([_text(r.get(name)) for r in records], pa.string()) for name in names]
+        found: dict[str, list] = {}
+        for name in dict.fromkeys(name for record in records for name in record):
+            found.setdefault(_clean(name), []).append(name)
+        names = list(found)
+        self.columns = list(dict.fromkeys([*self.columns, *names]))
+        arrays = [pa.array([_first(r, spellings) for r in records] if len(spellings) > 1 else [r.get(spellings[0]) for r in records], pa.string())
+                  for spellings in found.values()]  # fmt: skip
         return pa.RecordBatch.from_arrays([*arrays, pa.array(lines, pa.int64())], names=[*names, "_line"])
 
     def _parquet(self) -> Iterator[pa.RecordBatch]:
         with _open(self.file) as raw:
             # read ahead, the whole file's column chunks would be held
             file = pq.ParquetFile(raw, pre_buffer=False, buffer_size=BLOCK_BYTES)
-            self.columns = file.schema_arrow.names
-            groups = range(file.num_row_groups)
-            yield from _numbered(batch for g in groups for batch in file.iter_batches(ROWS, row_groups=[g]))
+            self.columns = self._named(file.schema_arrow.names)
+            groups = ((g, file.metadata.row_group(g)) for g in range(file.num_row_groups))
+            batches = (batch for g, group in groups for batch in file.iter_batches(_batch_rows(group), row_groups=[g]))
+            yield from _numbered(map(_validated, batches), self.columns)
 
 
-def _numbered(batches) -> Iterator[pa.RecordBatch]:
+def _numbered(batches, names: list[str]) -> Iterator[pa.RecordBatch]:
     ordinal = 0
     for batch in batches:
         count = batch.num_rows
         if count:
             numbers = pa.array(np.arange(ordinal, ordinal + count))
-            yield pa.RecordBatch.from_arrays([*batch.columns, numbers], names=[*batch.schema.names, "_line"])
+            yield pa.RecordBatch.from_arrays([*batch.columns, numbers], names=[*names, "_line"])
         ordinal += count
+
+
+def _first(record: dict, names: list[str]) -> str | None:
+    return next((record[name] for name in names if record.get(name) is not None), None)
+
+
+def _clean(name: str) -> str:
+    """A column's name without what nobody sees, and not the one that is ours."""
+    name = name.replace("\x00", "").strip().lstrip("\ufeff").strip()
+    return "_line_" if name == "_line" else name
+
+
+def _batch_rows(group) -> int:
+    return max(1, min(ROWS, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
+
+
+def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch. Raises ArrowInvalid for one whose text is not UTF-8, which Arrow's own functions take on trust."""
+    batch.validate(full=True)
+    return batch
+
+
+class _Utf8(io.RawIOBase):
+    """Bytes as they come, and UnicodeDecodeError for those that are not UTF-8, before a parser makes something of them."""
+
+    def __init__(self, raw):
+        self._raw, self._decoder, self._place = raw, codecs.getincrementaldecoder("utf-8")(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; b"" at the end."""
+        data = self._raw.read(size)
+        pending = len(self._decoder.getstate()[0])
+        try:
+            self._decoder.decode(data, final=not data)
+        except UnicodeDecodeError as exc:
+            place = self._place - pending + exc.start
+            raise UnicodeDecodeError("utf-8", b"", place, place + 1, exc.reason) from None
+        self._place += len(data)
+        return data
 
 
 def _text(value) -> str | None:
@@ -259,7 +333,7 @@ def _explain(exc: Exception, options: CsvOptions) -> str:
         return "a directory where a file should be; remove or rename it"
     if "Parquet magic bytes" in text or "not a parquet" in text.lower():
         return "not a parquet file, or cut short; deliver it again"
-    return " ".join(text.split())[:200] or type(exc).__name__
+    return " ".join(text.replace("\x00", " ").split())[:200] or type(exc).__name__
 
 
 def with_content(files: list[SourceFile]) -> Iterator[SourceFile]:
@@ -319,7 +393,8 @@ def storage_options(connection: Connection) -> dict:
 def list_files(directory: str, pattern: str = "*", storage: dict | None = None) -> list[SourceFile]:
     """The readable files of `directory` (local path or fsspec URL) that match `pattern`, by path.
 
-    Raises NorthstarError when the directory cannot be listed, or for a directory that is named like a file.
+    Raises NorthstarError when the directory cannot be listed, for a directory that is named like a file, and for a name with
+    characters that cannot be written in a message or a table.
     """
     try:
         system, root = fsspec.core.url_to_fs(directory, **(storage or {}))
@@ -334,6 +409,10 @@ def list_files(directory: str, pattern: str = "*", storage: dict | None = None) 
         if not path.lower().endswith(SUFFIXES):
             continue
         relative = path[len(root.rstrip("/")) + 1 :]
+        if not relative.isprintable():
+            raise NorthstarError(
+                f"{directory}/{ascii(relative)[1:-1]}: a name with characters that nobody sees; rename it"
+            )
         if info["type"] == "directory":
             raise NorthstarError(f"{directory}/{relative}: a directory where a file should be; remove or rename it")
         mark = (

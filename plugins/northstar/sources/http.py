@@ -7,7 +7,9 @@ than a run has, is taken to be down: the source fails at once for the rest of th
 
 import base64
 import binascii
+import contextlib
 import email.utils
+import json
 import logging
 import random
 import time
@@ -223,13 +225,34 @@ def _named(url: str) -> str:
 
 
 def _told(response: httpx.Response) -> str:
-    """What the system says of a refusal, shortened; its error objects differ, their messages do not."""
+    """What the system says of a refusal, shortened; its error objects differ, their messages do not.
+
+    One that repeats what it was asked with repeats the key: whatever was sent in a header or a log-in is masked.
+    """
     try:
         body = response.json()
     except ValueError:
         return ""
     error = body.get("error", body) if isinstance(body, dict) else {}
-    message = (
-        error if isinstance(error, str) else error.get("message") or error.get("description") or error.get("detail")
-    )
-    return f": {' '.join(str(message).split())[:200]}" if message else ""
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("description") or error.get("detail")
+    message = " ".join(str(error or "").split())
+    for sent in _sent(response.request):
+        message = message.replace(sent, "***")
+    return f": {message[:200]}" if message else ""
+
+
+def _sent(request: httpx.Request) -> list[str]:
+    """What may be secret in a request, longest first: the words of its credentials, also as they were before base64, and a log-in's texts."""
+    words = []
+    for name, value in request.headers.items():
+        if name in ("authorization", "cookie") or "key" in name or "token" in name:
+            words += [value, *value.split()]
+    for word in list(words):
+        with contextlib.suppress(ValueError):
+            plain = base64.b64decode(word, validate=True).decode()
+            words += [plain, plain.partition(":")[2]]
+    with contextlib.suppress(ValueError, httpx.RequestNotRead):
+        body = json.loads(request.content or b"{}")
+        words += [v for v in body.values() if isinstance(v, str)] if isinstance(body, dict) else []
+    return sorted({word for word in words if len(word) > 5}, key=len, reverse=True)
