@@ -65,6 +65,8 @@ def _look_back(connection, version: int) -> None:
         )
     connection.execute("set local search_path = pg_temp, marts")
     connection.execute("set transaction read only")
+    # also what a statement begins after a commit of its own
+    connection.execute("set default_transaction_read_only = on")
 
 
 def render(result: tuple[list[str], list[tuple]], form: str) -> str:

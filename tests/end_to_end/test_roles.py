@@ -6,6 +6,8 @@ from psycopg import sql
 
 from northstar import db
 from northstar.embedded import ensure_running
+from northstar.errors import NorthstarError
+from northstar.reading import query
 from northstar.warehouse import WRITERS, bootstrap
 
 # a lock that the publisher waits for; see northstar.publish.merge and northstar.alerts.evaluate
@@ -270,6 +272,14 @@ def test_a_reader_cannot_turn_its_read_only_default_into_rights(built):
         connection.execute("set default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("delete from marts.metric_values")
+
+
+@pytest.mark.parametrize(
+    "statement", ["commit; delete from core.touched", "set transaction read write; delete from core.touched"]
+)
+def test_looking_back_writes_nothing(built, statement):
+    with pytest.raises(NorthstarError, match=r"read-only transaction|read-write mode"):
+        query(built, statement, version=1)
 
 
 def test_a_reader_does_not_hold_up_others_for_ever(built):
