@@ -59,6 +59,15 @@ def test_the_stages_are_task_groups_in_order(bag):
                 assert STAGES.index(stage_of[task.task_id]) <= STAGES.index(stage_of[later])
 
 
+def test_the_last_task_decides_about_a_run_so_upkeep_that_fails_leaves_a_published_one_green(bag):
+    for dag in (bag.dags["hourly_refresh"], bag.dags["nightly_rebuild"]):
+        (last,) = [task for task in dag.tasks if not task.downstream_task_ids]
+        assert (last.task_id, str(last.trigger_rule)) == ("publish.close_run", "all_done")
+    assert bag.dags["nightly_rebuild"].get_task("publish.maintain_warehouse").downstream_task_ids == {
+        "publish.close_run"
+    }
+
+
 def test_the_nightly_dag_shows_every_model_by_name(bag):
     models = {p.stem for p in (DAGS.parent / "dbt_project" / "models").rglob("*.sql")}
     shown = {t.task_id.removeprefix("build.").removesuffix("_run") for t in bag.dags["nightly_rebuild"].tasks}

@@ -111,6 +111,8 @@ def _telling(settings: Settings) -> dict:
         options |= {
             "OPENLINEAGE__TRANSPORT": json.dumps({"type": "http", "url": lineage, "endpoint": "api/v1/lineage"}),
             "OPENLINEAGE__NAMESPACE": "northstar", "OPENLINEAGE__DISABLE_SOURCE_CODE": True,
+            # a hundred tasks that watch dbt build their model do nothing that the one which runs dbt does not tell
+            "OPENLINEAGE__DISABLED_FOR_OPERATORS": ";".join(f"cosmos.operators.watcher.Dbt{kind}WatcherOperator" for kind in ("Run", "Seed")),
         }  # fmt: skip
     return options
 
