@@ -20,6 +20,7 @@ import pyarrow.parquet as pq
 from benchmarks.data import END, events, write_events, write_rest
 from benchmarks.growth import growth
 from benchmarks.load import load
+from benchmarks.pages import pages
 from northstar import db, embedded, job
 from northstar.cli import parse_time
 from northstar.embedded.server import binaries
@@ -256,8 +257,8 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, builds, growth, orchestration, readers, load), or all."""
-    wanted = sys.argv[1:] or ["landing", "builds", "growth", "orchestration", "readers", "load"]
+    """Run what is named on the command line (landing, builds, growth, orchestration, readers, load, pages), or all."""
+    wanted = sys.argv[1:] or ["landing", "builds", "growth", "orchestration", "readers", "load", "pages"]
     work = Path(tempfile.mkdtemp(prefix="northstar-bench-"))
     work.chmod(0o755)
     try:

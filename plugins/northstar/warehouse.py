@@ -97,6 +97,7 @@ create table if not exists audit.notices (
     quiet interval not null, closed_at timestamptz, told_at timestamptz, reminded_at timestamptz, told_closed_at timestamptz,
     acknowledged_at timestamptz, acknowledged_by text, muted_until timestamptz
 );
+alter table audit.notices add column if not exists contributes text not null default '';
 create table if not exists audit.alert_evaluations (evaluated_at timestamptz not null, findings int not null);
 create table if not exists audit.reports (
     report_id bigint generated always as identity primary key, report text not null, application text not null,
