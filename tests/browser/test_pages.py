@@ -39,6 +39,7 @@ LINES = """() => Object.fromEntries([...document.querySelectorAll('.dash-graph')
 # what does not fit its box is cut off, or lies on its neighbour; tables and the page scroll, and say so
 CUT = """() => [...document.querySelectorAll('.northstar-card *, .northstar-banner, .figure-title, #page-title')]
   .filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline').map(e => e.className + ': ' + e.textContent)"""
+TICKS = "() => [...document.querySelectorAll('.xtick text, .ytick text')].map(t => t.textContent)"
 BESIDE = """() => { const right = document.documentElement.clientWidth;
   return [...document.querySelectorAll('.dash-graph .js-plotly-plot, .northstar-card')].filter(e => e.getBoundingClientRect().right > right + 1).length }"""
 
@@ -159,7 +160,7 @@ def visited(request, chromium, pages):
             go(page, pages + path)
             seen[title] = {
                 "cards": cards(page), "lines": page.evaluate(LINES), "cut": page.evaluate(CUT), "beside": page.evaluate(BESIDE),
-                "wide": page.evaluate("() => document.documentElement.scrollWidth"), "banner": page.locator(".northstar-banner").all_inner_texts(),
+                "ticks": page.evaluate(TICKS), "wide": page.evaluate("() => document.documentElement.scrollWidth"), "banner": page.locator(".northstar-banner").all_inner_texts(),
                 "labels": page.evaluate("() => [...document.querySelectorAll('.js-plotly-plot')].map(p => p.getAttribute('aria-label'))"),
                 "empty": page.evaluate("() => [...document.querySelectorAll('.js-plotly-plot')].filter(p => !p._fullData.length).map(p => p.layout.meta)"),
             }  # fmt: skip
@@ -223,6 +224,7 @@ def test_on_every_screen_everything_fits(visited):
         assert seen["wide"] <= width and not seen["beside"], f"{title} is wider than the screen"
         assert not seen["cut"], title
         assert all(seen["labels"]), f"{title}: a chart without words"
+        assert not [t for t in seen["ticks"] if re.search(r"\de[+−-]?\d", t)], f"{title}: an exponent on an axis"
 
 
 def test_every_page_names_its_version_and_says_that_the_data_is_old_and_which_check_failed(visited):

@@ -188,22 +188,9 @@ def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all"):
             "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
             "will be met": told_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
         })  # fmt: skip
-    names = [
-        "metric",
-        "application",
-        "of",
-        "by",
-        "value",
-        "target",
-        "warning",
-        "critical",
-        "zone",
-        "trend",
-        "due",
-        "will be met",
-        "alert",
-        "action",
-    ]
+    # what is off its target first, and on a phone the zone before what has to be scrolled to
+    rows.sort(key=lambda row: (WORST.index(row["zone"]), row["metric"]))
+    names = ["metric", "application", "zone", "value", "target", "warning", "critical", "of", "by", "trend", "due", "will be met", "alert", "action"]  # fmt: skip
     return _table(rows, names, "Targets", "This application has no such targets.")
 
 

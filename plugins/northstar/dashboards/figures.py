@@ -44,7 +44,7 @@ UPPER = (
     "ai",
 )
 MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn", "fx")
-PERIOD = {"hour": "%-d %b %H:00", "day": "%-d %b %Y", "week": "week of %-d %b %Y", "month": "%b %Y"}
+PERIOD = {"hour": "%-d %b %H:00", "day": "%-d %b %Y", "week": "week of %-d %b %Y", "month": "%b %Y", "year": "%Y"}
 
 
 def period(moment, grain: str) -> str:
@@ -277,6 +277,8 @@ class Painter:
         ))  # fmt: skip
         figure.update_yaxes(autorange="reversed", type="category", title=None)
         figure.update_xaxes(ticksuffix=SUFFIXES.get(unit, ""), tickformat=TICKS)
+        # the theme hides all texts where one of them has to be smaller than usual
+        figure.update_layout(uniformtext={"mode": False, "minsize": 0}, bargap=0.2)
         when = period(frame["period_start"].iloc[0], nearest(grain, self.marts.catalogue()[metric]["grains"]))
         told = ", ".join(f"{v} {t}" for v, t in zip(frame["segment_value"], texts, strict=True))
         figure.update_layout(meta=f"{when}: {told}" + (f" and {rest} more" if rest > 0 else ""))
@@ -497,7 +499,7 @@ class Painter:
             x=left, y=[f"{n}: {t.partition(' left')[0]}" for n, t in zip(names, texts, strict=True)], orientation="h", text=texts, textposition="none", marker={"color": colours}, hovertemplate="%{text}<extra></extra>"
         ))  # fmt: skip
         figure.update_yaxes(autorange="reversed", type="category", title=None)
-        figure.update_xaxes(ticksuffix=" %", range=[-105, 105])
+        figure.update_xaxes(ticksuffix=" %", range=[-105, 105], dtick=100)
         _caption(figure, f"left of the errors that {BUDGET_DAYS} days allow")
         figure.update_layout(
             meta=f"last {BUDGET_DAYS} days: " + "; ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True))
