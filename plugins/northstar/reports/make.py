@@ -135,7 +135,7 @@ class _Maker:
         application = section.get("application", self.application)
         known = self.marts.catalogue()
         metrics = section.get("metrics") or [
-            m for m, entry in known.items() if entry["level"] in [str(level) for level in section.get("levels", [])]
+            m for m, entry in known.items() if int(entry["level"]) in section.get("levels", [])
         ]
         is_long = "metrics" not in section
         rows = [self._row(metric, application, not is_long) for metric in metrics if metric in known]

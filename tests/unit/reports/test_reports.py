@@ -120,6 +120,13 @@ def test_the_daily_report_tells_what_of_its_own_is_off_target_and_what_a_percent
     assert f"({uptime['numerator']:,.0f} of {uptime['denominator']:,.0f})" in report.text
 
 
+@pytest.mark.parametrize(("name", "section"), [("weekly", "Operational metrics"), ("monthly", "Strategic metrics and goals"), ("monthly", "Tutoring in depth")])  # fmt: skip
+def test_a_section_of_levels_tells_every_metric_of_them_that_has_a_value(built, name, section):
+    text = make_report(built, name).text.partition(f"\n{section.upper()} (")[2].partition("\n\n")[0]
+    told = len(re.findall(r"^  \S.*: .*\[", text, re.MULTILINE))
+    assert told > 20, "nothing of those levels"
+
+
 def test_the_annual_report_reviews_the_metrics_themselves(built):
     told = make_report(built, "annual").text
     assert "Annual report\n2025." in told and re.search(r"\d+ of 168 metrics have values", told)
