@@ -14,9 +14,10 @@ import pytest
 from dateutil.relativedelta import relativedelta
 
 from northstar import db
+from northstar.alerts.evaluate import _link
 from northstar.dashboards import serve
 from northstar.dashboards.app import read_pages
-from northstar.dashboards.data import GRAINS, nearest
+from northstar.dashboards.data import GRAINS, Marts, nearest
 from northstar.dashboards.figures import title_of
 from northstar.formats import shown
 from northstar.settings import ROOT
@@ -295,6 +296,14 @@ def test_the_metrics_page_tells_of_every_metric(chromium, pages, built):
             assert sorted(listed) == sorted(r["metric_id"] for r in connection.execute("select metric_id from metrics"))
         choose(page, "metrics-metric", "Customer churn rate")
         assert "accounts" in page.locator("#metrics-about").inner_text()
+
+
+def test_the_link_of_an_alert_opens_the_page_of_its_metric_with_its_application(chromium, pages, built):
+    notice = {"page": "metrics", "metric_id": "uptime", "application": "web"}
+    with opened(chromium, _link(pages, Marts(built), notice), DESK) as page:
+        page.wait_for_function("() => document.querySelector('#metrics-about').textContent.includes('Uptime')")
+        for control, chosen in (("metric", "Uptime"), ("application", "web")):
+            assert page.locator(f"#metrics-{control} .dash-dropdown-value").first.inner_text() == chosen
 
 
 @pytest.mark.skipif(

@@ -1,6 +1,7 @@
 """Alerts: each rule finds what it is for and nothing else, and each trouble is told once, reminded of, and told over."""
 
 import csv
+import re
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -9,7 +10,8 @@ import pytest
 
 from northstar import db
 from northstar.alerts import evaluate, listed
-from northstar.alerts.evaluate import _largest_part, _signals, rules
+from northstar.alerts.evaluate import _largest_part, _signals, _told, rules
+from northstar.dashboards.data import Marts
 from northstar.errors import NorthstarError
 from northstar.landing import land_directory
 from northstar.settings import ROOT
@@ -290,6 +292,8 @@ def test_more_customers_who_leave_and_ratings_that_fall_are_seen_in_the_marts(bu
             assert found(built, "churn_rises", NOW) == [("shop", "", 2.5)]
             [rise] = [f for f in _signals(built, NOW, NOW)[0] if f.rule == "churn_rises"]
             assert rise.contributes == "plan (unknown): 5 of 5"
+            words = _told(built, Marts(built), "", {**vars(rise), "event": "opened", "closed_at": None})
+            assert "value 2.5 %, threshold 2.5 %" in words and "before they were audited" not in words
             assert ("shop", "", 3) in found(built, "satisfaction_falls", NOW)
             connection.execute("delete from marts.mrr_movements where _version = -1 and account_id = 'al_0'")
             assert found(built, "churn_rises", NOW) == [], "half a point is not enough"
@@ -396,6 +400,55 @@ def test_a_trouble_is_told_once_reminded_of_and_told_over(built, landed, inbox, 
     assert watching(130) == []
 
 
+def test_a_warning_that_becomes_critical_is_told_again_once_and_stays_critical(built, landed, watching):
+    def told(minute: float, duration: int, id_from: int) -> list[str]:
+        rows = [request(id_from + n, 7.01, duration=duration) for n in range(40)]
+        landed(loaded=minute - 0.5, api_requests=rows)
+        notices = evaluate(built, NOW + timedelta(minutes=minute), silent)
+        return [f"{n['event']}, {n['severity']}" for n in notices if n["rule"] == "slow_requests"]
+
+    assert told(2, 700, 0) == ["opened, warning"]
+    assert told(7, 5000, 100) == ["opened, critical"]
+    assert told(12, 5000, 200) == [] and told(17, 700, 300) == []
+    assert [
+        n["severity"] for n in listed(built) if n["what"] == "api_response_time_p95" and n["application"] == "tutoring"
+    ] == ["critical"]
+
+
+def test_an_hour_below_its_uptime_target_wakes_nobody_before_two_checks_in_a_row_failed(built, landed, inbox):
+    (built.home / "notify.yml").write_text(NOTIFY)
+    opened = (
+        "insert into marts.alerts (alert_id, target_id, metric_id, application, segment, segment_value, grain, severity, opened_at, value, threshold, action, _version) "
+        "values ('al_hour', 'al', 'uptime', 'shop', '', '', 'hour', 'critical', %s, 98.3, 99, 'page on-call', -1)"
+    )
+
+    def told(minute: float) -> list[str]:
+        return [
+            n["key"] for n in evaluate(built, NOW + timedelta(minutes=minute), silent) if n["application"] == "shop"
+        ]
+
+    def of_shop(minutes: float, is_up: bool) -> dict:
+        return check(minutes, is_up) | {"application": "shop"}
+
+    with db.connect(built, "owner", autocommit=True) as connection:
+        connection.execute(opened, [NOW])
+        try:
+            landed(
+                uptime_checks=[
+                    of_shop(40, True),
+                    of_shop(39, False),
+                    of_shop(38, True),
+                    of_shop(37, False),
+                    of_shop(36, True),
+                ]
+            )
+            assert told(1) == []
+            landed(uptime_checks=[of_shop(38, False)])
+            assert told(6) == ["target|al_hour"]
+        finally:
+            connection.execute("delete from marts.alerts where _version = -1")
+
+
 def test_what_stays_is_reminded_of_unless_somebody_is_at_it(built, landed, watching):
     landed(uptime_checks=[check(1, False), check(0.5, False)])
     evaluate(built, NOW + timedelta(minutes=1), silent)
@@ -472,7 +525,9 @@ def test_a_target_that_is_missed_names_value_threshold_and_what_contributes(buil
     told = evaluate(built, NOW, silent)
     assert sum(n["rule"] == "target" for n in told) == opened > 0
     text = inbox.mails[0][1].get_body(("plain",)).get_content()
-    assert "threshold" in text and "contributes: " in text and "https://northstar.example/" in text
+    assert "threshold" in text and "contributes most: " in text
+    # the page of the metric, of the application
+    assert re.search(r"https://northstar\.example/metrics\?metrics-metric=b64_\w+&metrics-application=b64_\w+", text)
     assert evaluate(built, NOW + timedelta(minutes=5), silent) == []
 
 
