@@ -20,7 +20,6 @@ import pyarrow.parquet as pq
 from benchmarks.data import END, events, write_events, write_rest
 from benchmarks.growth import growth
 from benchmarks.load import load
-from benchmarks.pages import pages
 from northstar import db, embedded, job
 from northstar.cli import parse_time
 from northstar.embedded.server import binaries
