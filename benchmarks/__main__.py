@@ -257,8 +257,8 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, builds, growth, orchestration, readers, load, faults), or all."""
-    wanted = sys.argv[1:] or ["landing", "builds", "growth", "orchestration", "readers", "load", "faults"]
+    """Run what is named on the command line (landing, builds, growth, orchestration, readers, load, pages, faults), or all."""
+    wanted = sys.argv[1:] or ["landing", "builds", "growth", "orchestration", "readers", "load", "pages", "faults"]
     work = Path(tempfile.mkdtemp(prefix="northstar-bench-"))
     work.chmod(0o755)
     try:

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "report", _report, "make a report of what is published, keep it, and say it; --send sends it on its route"
     )
     sub.add_argument(
-        "report", help="daily, weekly, monthly or quarterly; list: the kept ones; or the number of a kept one"
+        "report", help="daily, weekly, monthly, quarterly or annual; list: the kept ones; or the number of a kept one"
     )
     sub.add_argument(
         "--as-of", help="the report of the last period that was over then (default: that of the newest version)"

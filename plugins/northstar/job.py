@@ -434,7 +434,8 @@ def run_change(
     finally:
         if own_worker:
             own_worker.stop()
-        close_run(settings, run_id, error)
+        with db.telling_of_loss():
+            close_run(settings, run_id, error)
 
 
 def code_version(settings: Settings) -> str:
