@@ -206,9 +206,8 @@ def test_every_line_and_bar_is_drawn_from_the_values_of_the_marts(visited, built
                         newest_of = {r["segment_value"]: r["y"][-1] for r in rows}
                         drawn = traces[0][1]
                         whole = panel.get("headroom")
-                        assert set(drawn) <= {pytest.approx(whole - v if whole else v) for v in newest_of.values()}, (
-                            panel
-                        )
+                        known_values = [pytest.approx(whole - v if whole else v) for v in newest_of.values()]
+                        assert all(any(bar == value for value in known_values) for bar in drawn), panel
                         compared += len(drawn)
                         continue
                     by_name = {(r["segment_value"] or title_of(metric)): r["y"] for r in rows}
