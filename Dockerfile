@@ -16,7 +16,9 @@ FROM python:3.11-slim-bookworm
 RUN groupadd --gid 10001 northstar && useradd --uid 10001 --gid northstar --home-dir /var/lib/northstar --create-home northstar
 COPY --from=build --chown=root:root /opt/northstar /opt/northstar
 ENV PATH=/opt/northstar/.venv/bin:$PATH NORTHSTAR_HOME=/var/lib/northstar AIRFLOW_HOME=/var/lib/northstar/airflow \
-    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+    PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
+    DO_NOT_TRACK=1 SCARF_NO_ANALYTICS=true SCARF_ANALYTICS=false DBT_SEND_ANONYMOUS_USAGE_STATS=false GX_ANALYTICS_ENABLED=false \
+    AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False AIRFLOW__COSMOS__ENABLE_TELEMETRY=False VIZRO_TELEMETRY=false
 WORKDIR /opt/northstar
 USER northstar
 VOLUME /var/lib/northstar

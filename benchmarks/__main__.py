@@ -21,6 +21,7 @@ from benchmarks.data import END, events, write_events, write_rest
 from benchmarks.faults import faults
 from benchmarks.growth import growth
 from benchmarks.load import load
+from benchmarks.pages import pages
 from northstar import db, embedded, job
 from northstar.cli import parse_time
 from northstar.embedded.server import binaries
@@ -257,8 +258,8 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, builds, growth, orchestration, readers, load, faults), or all."""
-    wanted = sys.argv[1:] or ["landing", "builds", "growth", "orchestration", "readers", "load", "faults"]
+    """Run what is named on the command line (landing, builds, growth, orchestration, readers, load, pages, faults), or all."""
+    wanted = sys.argv[1:] or ["landing", "builds", "growth", "orchestration", "readers", "load", "pages", "faults"]
     work = Path(tempfile.mkdtemp(prefix="northstar-bench-"))
     work.chmod(0o755)
     try:
@@ -277,6 +278,8 @@ def main() -> int:
             readers(work)
         if "load" in wanted:
             load(work, SCALE, RESULTS)
+        if "pages" in wanted:
+            pages(work, SCALE, RESULTS)
         if "faults" in wanted:
             faults(work, SCALE, RESULTS)
     finally:

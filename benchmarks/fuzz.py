@@ -150,7 +150,7 @@ def bombs() -> dict[str, float]:
         count = 0
         try:
             for raw in hostile.Reading(file).batches():
-                count += hostile.normalise(hostile.entities()["events"], raw, hostile.KEY).rows.num_rows
+                count += hostile.normalise(hostile.entities()["events"], raw, hostile.Guard(hostile.KEY)).rows.num_rows
         except NorthstarError as exc:
             assert "longer than 4 MB" in str(exc)
         grown[name] = peak_mb() - before
@@ -192,7 +192,7 @@ def map_a_file(data: bytes) -> None:
                     hostile.check_batch(
                         hostile.entities()[given.entity],
                         raw,
-                        hostile.normalise(hostile.entities()[given.entity], raw, hostile.KEY),
+                        hostile.normalise(hostile.entities()[given.entity], raw, hostile.Guard(hostile.KEY)),
                     )
         except NorthstarError as exc:
             assert "\n" not in str(exc) and str(exc).strip()

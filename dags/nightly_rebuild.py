@@ -64,9 +64,6 @@ with DAG(
     with TaskGroup("publish") as publish:
         published = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts)
         kept = PythonOperator(task_id="maintain_warehouse", python_callable=tasks.maintain_warehouse)
-        (
-            published
-            >> kept
-            >> PythonOperator(task_id="close_run", python_callable=tasks.close_run, trigger_rule="all_done")
-        )
+        closed = PythonOperator(task_id="close_run", python_callable=tasks.close_run, trigger_rule="all_done")
+        published >> kept >> closed
     extract >> build >> audit >> published

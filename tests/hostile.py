@@ -24,6 +24,7 @@ from northstar.errors import NorthstarError
 from northstar.landing.directory import _check_columns, _reject, land_directory
 from northstar.landing.merge import Delivery, Rejects
 from northstar.landing.normalise import EARLIEST, Normalised, landed_schema, normalise
+from northstar.privacy.guard import Guard
 from northstar.sources.files import CsvOptions, Reading, SourceFile
 
 KEY = "a key of the tests"
@@ -318,7 +319,7 @@ def read(file: HostileFile) -> Outcome:
         pending, places = [], set()
         for raw in source.batches():
             _check_columns(file.entity, raw, source.file)
-            done = normalise(file.entity, raw, KEY)
+            done = normalise(file.entity, raw, Guard(KEY))
             delivery.note_drift(file.entity, raw, file.name)
             check_batch(file.entity, raw, done)
             outcome.read += raw.num_rows

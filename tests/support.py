@@ -6,7 +6,8 @@ import socket
 import subprocess
 import sys
 import threading
-from contextlib import contextmanager
+import time
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -37,10 +38,11 @@ def hearing():
 
 
 @contextmanager
-def serving(respond):
+def serving(respond, spoil=lambda path: None):
     """A JSON server on loopback for as long as the context lasts; gives its address.
 
     respond(path, query) returns the answer, (status, answer), or (status, answer, headers); a POST's body is its query.
+    spoil(path) says what goes wrong with an answer: a status, `half`, `malformed`, `silence` (half a second of it), or None.
     """
 
     class Handler(BaseHTTPRequestHandler):
@@ -54,13 +56,24 @@ def serving(respond):
 
         def tell(self, answer):
             status, answer, headers = (*answer, {})[:3] if isinstance(answer, tuple) else (200, answer, {})
-            body = json.dumps(answer).encode()
-            self.send_response(status)
+            body, size = json.dumps(answer).encode(), None
+            match spoil(self.path):
+                case int(failure):
+                    status, headers, body = failure, {"Retry-After": "0"} if failure == 429 else {}, b"<h1>Sorry</h1>"
+                case "half":
+                    body, size = body[: len(body) // 2], len(body)
+                case "malformed":
+                    body = body[:-1] + b","
+                case "silence":
+                    time.sleep(0.5)
+            # a Date of its own says what the server takes for the present
+            (self.send_response_only if "Date" in headers else self.send_response)(status)
             for name, value in headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(body)))
+            self.send_header("Content-Length", str(size or len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                self.wfile.write(body)
 
         def log_message(self, *_):
             pass
@@ -131,6 +144,33 @@ def published(settings: Settings) -> dict:
             for r in rows
         )
     return content
+
+
+def found_in(settings: Settings, needles: list[str]) -> set[tuple[str, str]]:
+    """(needle, file or relation) for what of the home holds it, in any case: data files, write-ahead log, logs, dbt's output."""
+    with db.connect(settings, "owner", autocommit=True) as connection:
+        connection.execute("checkpoint")
+    found = set()
+    for path in settings.home.rglob("*"):
+        if path.is_file() and path.name != "secrets.json":
+            try:
+                content = path.read_bytes().lower()
+            except FileNotFoundError:
+                continue
+            found |= {(needle, path) for needle in needles if needle.lower().encode() in content}
+    return {(needle, _relation(settings, path)) for needle, path in found}
+
+
+def _relation(settings: Settings, path: Path) -> str:
+    number = path.name.split(".")[0]
+    if "base" in path.parts and number.isdigit():
+        with db.connect(settings, "owner") as connection:
+            return str(
+                connection.execute("select pg_filenode_relation(0, %s)::regclass::text as r", [int(number)]).fetchone()[
+                    "r"
+                ]
+            )
+    return str(path.relative_to(settings.home))
 
 
 def empty(settings: Settings) -> None:

@@ -1,5 +1,7 @@
 """Why a value changed: the parts of the change by the values of a segment."""
 
+import re
+
 from northstar.dashboards.data import Marts
 from northstar.formats import shown
 
@@ -39,7 +41,9 @@ def told_change(
             if entry["unit"] == "percent"
             else f"{'+' if amount > 0 else ''}{shown(amount, entry['unit'], currency)}"
         )
-        told.append(f"{found[0].replace('_', ' ')} {name}: {text}")
+        # what rounds to nothing explains nothing
+        if re.search("[1-9]", text):
+            told.append(f"{found[0].replace('_', ' ')} {name}: {text}")
     return told
 
 

@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
         "report", _report, "make a report of what is published, keep it, and say it; --send sends it on its route"
     )
     sub.add_argument(
-        "report", help="daily, weekly, monthly or quarterly; list: the kept ones; or the number of a kept one"
+        "report", help="daily, weekly, monthly, quarterly or annual; list: the kept ones; or the number of a kept one"
     )
     sub.add_argument(
         "--as-of", help="the report of the last period that was over then (default: that of the newest version)"
@@ -156,6 +156,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("action", choices=("list", "show", "replay"))
     sub.add_argument("id", nargs="?", type=int, help="a row's number, for show")
     sub.add_argument("--entity", help="only this entity")
+    sub.add_argument(
+        "--unseal", action="store_true", help="show: personal values as they were delivered, with this home's key"
+    )
+    sub = command(
+        "erase", _erase, "erase one subject from every schema, history and quarantine included; prints the certificate"
+    )
+    sub.add_argument("--account-id", help="the account; - reads it from standard input")
+    sub.add_argument(
+        "--email", help="the address in the clear, hashed here and kept nowhere; - reads it from standard input"
+    )
+    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asks (default: you)")
+    sub.add_argument("--later", action="store_true", help="only note it: the DAG erase_subject carries it out")
+    sub.add_argument("--pending", action="store_true", help="carry out what was noted or left half done")
+    command("rotate-key", _rotate_key, "give the identifiers' hashes a new key: old and new rows still join")
     sub = command("simulate", _simulate, "write the demonstration company's source files")
     sub.add_argument("--out", required=True, type=Path)
     sub.add_argument("--seed", type=int, default=1)
@@ -434,10 +448,14 @@ def _rollback(arguments) -> None:
 
 
 def _verify(arguments) -> int:
-    from northstar.publish import verify
+    from northstar.publish import erased_since, verify
     from northstar.reading import table
 
-    found = verify(load_settings(arguments.home), arguments.version, progress)
+    settings = load_settings(arguments.home)
+    why = erased_since(settings, arguments.version) if arguments.version else None
+    if why:
+        print(why)
+    found = verify(settings, arguments.version, progress)
     differing = [c for c in found if not c.is_same]
     print(table([
         {"": c.kind, "name": c.name, "rows": c.certified.get("rows"), "hash": c.certified.get("hash"), "made again": "the same"
@@ -458,10 +476,39 @@ def _quarantine(arguments) -> None:
     elif arguments.action == "show":
         if arguments.id is None:
             raise NorthstarError("which row? give its number: northstar quarantine show 17")
-        for name, value in quarantine.show(settings, arguments.id).items():
+        for name, value in quarantine.show(settings, arguments.id, arguments.unseal).items():
             print(f"{name}: {value}")
     else:
         print(quarantine.replay(settings, entity=arguments.entity))
+
+
+def _erase(arguments) -> None:
+    from northstar.privacy.erase import erase, erase_pending
+
+    settings = load_settings(arguments.home)
+    if arguments.pending:
+        done = erase_pending(settings, progress)
+    else:
+        whom = [
+            sys.stdin.readline().strip() if given == "-" else given for given in (arguments.account_id, arguments.email)
+        ]
+        done = [erase(settings, *whom, arguments.by, progress, is_later=arguments.later)]
+    for erasure in done:
+        version = f", published as version {erasure.published_version}" if erasure.published_version else ""
+        print(f"erasure {erasure.erasure_id}: {erasure.state}, asked for by {erasure.requested_by}{version}")
+        for table, rows in sorted(erasure.rows.items()):
+            print(f"  {table}: {rows} rows")
+    if not done:
+        print("nothing is waiting to be erased")
+
+
+def _rotate_key(arguments) -> None:
+    from northstar.privacy.rotate import rotate_key
+
+    rotated = rotate_key(load_settings(arguments.home), progress)
+    print(
+        f"key {rotated.generation} is in use; {rotated.hashes:,} hashes and {rotated.seals:,} sealed values were brought to it"
+    )
 
 
 def _simulate(arguments) -> None:

@@ -100,33 +100,30 @@ def forecast_metrics(settings: Settings, progress=print) -> int:
                 "select distinct metric_id, application, fingerprint from marts.metric_forecasts"
             )
         }
-        made, alive = 0, []
-        for series in _series(connection):
-            key, last_due = (
-                (series["metric_id"], series["application"]),
-                [
-                    t["due_at"]
-                    for t in due
-                    if (t["metric_id"], t["application"]) == (series["metric_id"], series["application"])
-                ],
-            )
-            ahead = _ahead(series["starts"][-1], max(last_due, default=None), series["grain"])
-            fingerprint = hashlib.sha256(repr((series["starts"][0], series["values"], ahead)).encode()).hexdigest()[:16]
-            alive.append("|".join(key))
-            if known.get(key) == fingerprint:
-                continue
+        series_of_all = _series(connection)
+    # no transaction stays open while the methods are tried, minutes over years of history: a publication may change the tables meanwhile
+    made, alive = {}, []
+    for series in series_of_all:
+        key = (series["metric_id"], series["application"])
+        last_due = max((t["due_at"] for t in due if (t["metric_id"], t["application"]) == key), default=None)
+        ahead = _ahead(series["starts"][-1], last_due, series["grain"])
+        fingerprint = hashlib.sha256(repr((series["starts"][0], series["values"], ahead)).encode()).hexdigest()[:16]
+        alive.append("|".join(key))
+        if known.get(key) != fingerprint:
             values = np.array([float(v) for v in series["values"]])
             found = forecast(values, ahead, YEAR[series["grain"]])
+            made[key] = _rows(series, values, found, version["v"], fingerprint)
+    with db.connect(settings, "publisher") as connection:
+        for key, rows in made.items():
             connection.execute("delete from marts.metric_forecasts where metric_id = %s and application = %s", key)
-            _insert(connection, TABLES[0], _rows(series, values, found, version["v"], fingerprint))
-            made += 1
+            _insert(connection, TABLES[0], rows)
         connection.execute(
             "delete from marts.metric_forecasts where not metric_id || '|' || application = any(%s)", [alive]
         )
         connection.execute("delete from marts.target_forecasts")
         _insert(connection, TABLES[1], _judged(connection, due, version["v"]))
-    progress(f"{made} series forecast, {len(alive) - made} had not changed")
-    return made
+    progress(f"{len(made)} series forecast, {len(alive) - len(made)} had not changed")
+    return len(made)
 
 
 def forecast(values: np.ndarray, ahead: int, year: int) -> Forecast:

@@ -1,7 +1,25 @@
 """Numbers as their unit says, for people: on the pages, in reports, alerts and on the command line."""
 
-SUFFIXES = {"percent": " %", "ms": " ms", "seconds": " s", "minutes": " min", "hours": " h", "months": " months"}
-DIGITS = {"money": 2, "percent": 1, "count": 0, "ms": 0, "seconds": 0, "minutes": 1, "hours": 1, "months": 1}
+SUFFIXES = {
+    "percent": " %",
+    "ms": " ms",
+    "seconds": " s",
+    "minutes": " min",
+    "hours": " h",
+    "months": " months",
+    "times": " times",
+}
+DIGITS = {
+    "money": 2,
+    "percent": 1,
+    "count": 0,
+    "ms": 0,
+    "seconds": 0,
+    "minutes": 1,
+    "hours": 1,
+    "months": 1,
+    "times": 1,
+}
 
 
 def shown(value, unit: str, currency: str = "") -> str:

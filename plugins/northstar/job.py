@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -206,7 +207,6 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict:
         "DBT_PROFILES_DIR": str(settings.root / "dbt_project"),
         "DBT_TARGET_PATH": str(dbt_target(settings)),
         "DBT_LOG_PATH": str(settings.logs),
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     }
 
 
@@ -395,6 +395,49 @@ def run(
                 raise
 
 
+def run_change(
+    settings: Settings,
+    trigger: str,
+    change: Callable[[int], None],
+    mode: str = "hourly",
+    progress=print,
+    worker=None,
+    wait: bool = False,
+) -> int | None:
+    """A run that asks no source: `change(run_id)` changes what was landed, then build, audit and publish as ever, at the published as_of.
+
+    Returns the published version; None where nothing was ever published, which `change` alone brings up to date.
+    """
+    from northstar.quality import start_worker
+
+    bootstrap(settings)
+    with db.connect(settings, "transformer") as connection:
+        last = connection.execute(
+            "select as_of from audit.runs where published_version is not null order by published_version desc limit 1"
+        ).fetchone()
+    as_of = last["as_of"] if last else datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    run_id = open_run(settings, mode, as_of, trigger=trigger, wait=wait)
+    error, own_worker = None, None
+    try:
+        with _stage(settings, run_id, "extract"):
+            change(run_id)
+            _note_batch(settings, run_id)
+        if last is None:
+            return None
+        own_worker = None if worker else start_worker(settings)
+        build(settings, run_id, progress)
+        audit(settings, run_id, progress, worker or own_worker)
+        return publish(settings, run_id, progress)
+    except BaseException as exc:
+        error = str(exc) or type(exc).__name__
+        raise
+    finally:
+        if own_worker:
+            own_worker.stop()
+        with db.telling_of_loss():
+            close_run(settings, run_id, error)
+
+
 def code_version(settings: Settings) -> str:
     """A digest of what decides the numbers: the dbt project and the business rules."""
     digest = hashlib.sha256(json.dumps(settings.rules, sort_keys=True).encode())
@@ -571,6 +614,7 @@ def _settle(settings: Settings, run: dict) -> None:
 
 
 def _note_batch(settings: Settings, run_id: int) -> None:
+    """Write down the newest landed batch: what the run builds from."""
     with db.connect(settings, "transformer") as connection:
         connection.execute(
             "update audit.runs set built_batch_id = (select coalesce(max(batch_id), 0) from audit.landing_batches) where run_id = %s",

@@ -143,6 +143,22 @@ def _journals(settings: Settings, *_) -> dict:
     return {table: rows for table, rows in gone.items() if rows}
 
 
+def _people(settings: Settings, *_) -> dict:
+    """Forget rejected rows after `keep_quarantine_days` and kept reports after `keep_report_days`: no number stands on either."""
+    gone = {}
+    for name, role, table, column in (
+        ("quarantine", "loader", "quarantine.rows", "quarantined_at"),
+        ("report", "publisher", "audit.reports", "made_at"),
+    ):
+        days = settings.operations[f"keep_{name}_days"]
+        if days is not None:
+            with db.connect(settings, role) as connection:
+                gone[name] = connection.execute(
+                    f"delete from {table} where {column} < clock_timestamp() - make_interval(days => %s)", [days]
+                ).rowcount
+    return {name: rows for name, rows in gone.items() if rows}
+
+
 def _traces(settings: Settings, *_) -> dict:
     """Drop what a build left that was killed, and the traces of models that are no more."""
     with db.connect(settings, "transformer") as connection:
@@ -237,5 +253,5 @@ def _words(done) -> str:
 
 
 STEPS = {
-    "versions": _versions, "journals": _journals, "traces": _traces, "vacuum": _vacuum, "logs": _logs, "airflow": _airflow,
+    "versions": _versions, "journals": _journals, "people": _people, "traces": _traces, "vacuum": _vacuum, "logs": _logs, "airflow": _airflow,
 }  # fmt: skip

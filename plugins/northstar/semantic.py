@@ -13,6 +13,11 @@ from northstar import db, job
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
 
+# its command line asks the package index for a newer version each time
+MF = (
+    "import update_checker; update_checker.UpdateChecker.check = lambda *_, **__: None; "
+    "from dbt_metricflow.cli.main import cli; cli(prog_name='mf')"
+)
 LINKED = ("dbt_project.yml", "profiles.yml", "models", "macros", "seeds", "tests")
 
 
@@ -34,7 +39,7 @@ def metricflow(settings: Settings, words: list[str], **options) -> subprocess.Co
         raise NorthstarError(
             f"dbt could not parse the project: {' '.join((parsed.stdout + parsed.stderr).split())[:400]}"
         )
-    return subprocess.run([programs / "mf", *words], cwd=directory, env=environment, **options)
+    return subprocess.run([sys.executable, "-c", MF, *words], cwd=directory, env=environment, **options)
 
 
 def _directory(settings: Settings) -> Path:

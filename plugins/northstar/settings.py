@@ -25,6 +25,8 @@ DEFAULT_BUSINESS_RULES = {
     "first_days": {},
     # {application: {phase: date}}: when the phases of a product that sets targets by phase begin
     "phases": {},
+    # values of segments with fewer accounts are not published; 0: all are
+    "suppress_below": 0,
 }
 
 DEFAULT_OPERATIONS = {
@@ -34,6 +36,9 @@ DEFAULT_OPERATIONS = {
     # None: every published version can be read, verified and put back
     "keep_versions_days": None,
     "keep_audit_days": 400,
+    # rejected rows, and the reports that were made; None: until they are replayed, or for ever
+    "keep_quarantine_days": None,
+    "keep_report_days": None,
     "keep_log_days": 30,
     "maintenance_minutes": 15,
     # host:port of a StatsD server, address of an OpenLineage server: what Airflow tells of itself
@@ -73,18 +78,27 @@ class Settings:
 
     def secret(self, name: str) -> str:
         """The secret called `name`: NORTHSTAR_SECRET_<NAME> from the environment, else generated once and kept 0600."""
-        from_environment = os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}")
-        if from_environment:
-            return from_environment
-        known = self._known_secrets()
-        if name not in known:
+        known = self.known_secret(name)
+        if known is None:
             # whoever wants a new one at the same time gets the same; a lock on a file does not part threads
             with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
-                known = self._known_secrets()
-                if name not in known:
-                    known[name] = token.token_urlsafe(24)
-                    write_private(self.secrets_file, json.dumps(known, indent=1))
-        return known[name]
+                known = self.known_secret(name) or self._keep(name, token.token_urlsafe(24))
+        return known
+
+    def known_secret(self, name: str) -> str | None:
+        """The secret called `name` where there is one."""
+        return os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or self._known_secrets().get(name)
+
+    def keep_secret(self, name: str, value: str | None) -> str | None:
+        """Keep a secret (None: forget it) in the home's file; returns the value."""
+        with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
+            return self._keep(name, value)
+
+    def _keep(self, name: str, value: str | None) -> str | None:
+        known = self._known_secrets()
+        known = {**known, name: value} if value else {n: v for n, v in known.items() if n != name}
+        write_private(self.secrets_file, json.dumps(known, indent=1))
+        return value
 
     def _known_secrets(self) -> dict:
         return json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
@@ -152,4 +166,20 @@ def _given(path: Path, defaults: dict) -> dict:
                 f"{path}: unknown setting {sorted(unknown)[0]!r}; known are {', '.join(sorted(found))}"
             )
         found.update(given)
+        _check(path, found)
     return found
+
+
+def _check(path: Path, found: dict) -> None:
+    """Raise NorthstarError for a setting that is no whole number where it has to be one."""
+    if not _is_count(found.get("suppress_below", 0)):
+        raise NorthstarError(
+            f"{path}, suppress_below: give the smallest number of accounts that a segment may show, such as 5; 0 shows all"
+        )
+    for name, days in found.items():
+        if name.startswith("keep_") and days is not None and not (_is_count(days) and days):
+            raise NorthstarError(f"{path}, {name}: give whole days, 1 or more")
+
+
+def _is_count(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

@@ -335,10 +335,9 @@ def landed_table(entity: Entity) -> str:
     columns += ["_extra json", "_batch_id bigint not null", "_loaded_at timestamptz not null"]
     if entity.name == "subscriptions":
         columns.append("_is_overlapping boolean not null default false")
-    # an older home's block ranges: later rows fill the gaps that a first load left in its pages, so each range had every batch
-    indexes = [f"drop index if exists staging.{entity.name}_batch;"]
-    # a block range would do for rows that came in order; a history that comes as it likes is searched through to find one hour
-    indexes += [
+    # a block range would do for rows that came in order; a history that comes as it likes is searched through to find one hour,
+    # and later batches fill the gaps that a first load left in the pages
+    indexes = [
         f"create index if not exists {name} on staging.{entity.name} ({column});"
         for name, column in side_indexes(entity).items()
     ]

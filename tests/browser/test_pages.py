@@ -11,10 +11,14 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from dateutil.relativedelta import relativedelta
 
 from northstar import db
+from northstar.alerts.evaluate import _link
 from northstar.dashboards import serve
 from northstar.dashboards.app import read_pages
+from northstar.dashboards.data import GRAINS, Marts, nearest
+from northstar.dashboards.figures import title_of
 from northstar.formats import shown
 from northstar.settings import ROOT
 
@@ -29,7 +33,16 @@ READY = """() => {
   return document.querySelector('[data-version]') && graphs.length && graphs.every(g => ((g.querySelector('.js-plotly-plot') || {}).layout || {}).meta)
     && !document.querySelector('.dash-spinner-container')
 }"""
-WIDTHS = (1400, 390)
+PAGES["Metrics"] = "/metrics"
+DESK, TABLET, PHONE = WIDTHS = (1400, 820, 390)
+LINES = """() => Object.fromEntries([...document.querySelectorAll('.dash-graph')].map(g => [g.id, g.querySelector('.js-plotly-plot')._fullData
+  .filter(t => t.type === 'scatter' || t.type === 'bar').map(t => [t.name, t.orientation === 'h' ? Array.from(t.x) : Array.from(t.y)])]))"""
+# what does not fit its box is cut off, or lies on its neighbour; tables and the page scroll, and say so
+CUT = """() => [...document.querySelectorAll('.northstar-card *, .northstar-banner, .figure-title, #page-title')]
+  .filter(e => e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).display !== 'inline').map(e => e.className + ': ' + e.textContent)"""
+TICKS = "() => [...document.querySelectorAll('.xtick text, .ytick text')].map(t => t.textContent)"
+BESIDE = """() => { const right = document.documentElement.clientWidth;
+  return [...document.querySelectorAll('.dash-graph .js-plotly-plot, .northstar-card')].filter(e => e.getBoundingClientRect().right > right + 1).length }"""
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +102,20 @@ def darken(page) -> None:
     page.wait_for_timeout(500)
 
 
+def lighten(page) -> None:
+    """Back to the light theme."""
+    page.locator("#theme-toggle").click()
+    page.wait_for_function("() => document.documentElement.getAttribute('data-bs-theme') === 'light'")
+
+
+def obstacles(page) -> list[tuple]:
+    """What axe finds that is serious or worse."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [(v["id"], v["nodes"][0]["html"][:200]) for v in found if v["impact"] in ("serious", "critical")]
+
+
 def go(page, address: str) -> None:
     page.goto(address)
     page.wait_for_function(READY, timeout=30_000)
@@ -125,20 +152,114 @@ def cards(page) -> dict[str, str]:
     return dict(found)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_the_numbers_on_the_pages_are_those_of_the_marts(chromium, pages, built, width):
-    expected, compared = newest(built), 0
-    with opened(chromium, pages, width) as page:
-        for path in PAGES.values():
+@pytest.fixture(scope="module", params=WIDTHS)
+def visited(request, chromium, pages):
+    """(width, {title: what was seen}) of every page on a desk, a tablet and a phone, each in both themes."""
+    seen = {}
+    with opened(chromium, pages, request.param) as page:
+        for title, path in PAGES.items():
             go(page, pages + path)
-            for metric, value in cards(page).items():
-                if metric in expected:
-                    assert value == expected[metric], (path, metric)
-                    compared += 1
-            assert page.evaluate("() => document.documentElement.scrollWidth") <= width, (
-                f"{path} is wider than the screen"
-            )
+            seen[title] = {
+                "cards": cards(page), "lines": page.evaluate(LINES), "cut": page.evaluate(CUT), "beside": page.evaluate(BESIDE),
+                "ticks": page.evaluate(TICKS), "wide": page.evaluate("() => document.documentElement.scrollWidth"), "banner": page.locator(".northstar-banner").all_inner_texts(),
+                "labels": page.evaluate("() => [...document.querySelectorAll('.js-plotly-plot')].map(p => p.getAttribute('aria-label'))"),
+                "empty": page.evaluate("() => [...document.querySelectorAll('.js-plotly-plot')].filter(p => !p._fullData.length).map(p => p.layout.meta)"),
+            }  # fmt: skip
+            # a tablet's page is a desk's with one column: once is enough there
+            if request.param != TABLET:
+                seen[title]["light"] = obstacles(page)
+                darken(page)
+                seen[title]["dark"] = obstacles(page)
+                lighten(page)
+    return request.param, seen
+
+
+def test_the_numbers_on_the_pages_are_those_of_the_marts(visited, built):
+    expected, compared = newest(built), 0
+    for title, seen in visited[1].items():
+        for metric, value in seen["cards"].items():
+            if metric in expected:
+                assert value == expected[metric], (title, metric)
+                compared += 1
     assert compared > 30
+
+
+def test_every_line_and_bar_is_drawn_from_the_values_of_the_marts(visited, built):
+    """Each against a statement of its own: of the newest complete periods of a year, of one metric or of a segment of it."""
+    compared = 0
+    with db.connect(built, "bi_reader") as connection:
+        known = {r["metric_id"]: r for r in connection.execute("select metric_id, grains from metrics")}
+        as_of = connection.execute("select max(as_of) as t from publications").fetchone()["t"]
+        for page in read_pages():
+            for number, panel in enumerate(page["panels"]):
+                traces = visited[1][page["title"]]["lines"].get(f"{page['title'].lower().replace(' ', '-')}-{number}")
+                if panel["kind"] not in ("line", "bars") or "share_of" in panel or not traces:
+                    continue
+                for metric in panel["metrics"]:
+                    grain = nearest("month", [g for g in GRAINS if g in re.split("[,;]", known[metric]["grains"])])
+                    rows = connection.execute(
+                        "select segment_value, array_agg(value::float order by period_start) as y from metric_values where metric_id = %s and grain = %s "
+                        "and application = 'all' and segment = %s and is_complete and value is not null and period_start >= %s group by 1",
+                        [metric, grain, panel.get("segment", ""), as_of - relativedelta(months=12)],
+                    ).fetchall()  # fmt: skip
+                    if panel["kind"] == "bars":
+                        newest_of = {r["segment_value"]: r["y"][-1] for r in rows}
+                        drawn = traces[0][1]
+                        whole = panel.get("headroom")
+                        known_values = [pytest.approx(whole - v if whole else v) for v in newest_of.values()]
+                        assert all(any(bar == value for value in known_values) for bar in drawn), panel
+                        compared += len(drawn)
+                        continue
+                    by_name = {(r["segment_value"] or title_of(metric)): r["y"] for r in rows}
+                    for name, y in traces:
+                        if name in by_name:
+                            assert y == by_name[name], (page["title"], panel["title"], name)
+                            compared += len(y)
+    assert compared > 300
+
+
+def test_on_every_screen_everything_fits(visited):
+    width, pages = visited
+    for title, seen in pages.items():
+        assert seen["wide"] <= width and not seen["beside"], f"{title} is wider than the screen"
+        assert not seen["cut"], title
+        assert all(seen["labels"]), f"{title}: a chart without words"
+        assert not [t for t in seen["ticks"] if re.search(r"\de[+−-]?\d", t)], f"{title}: an exponent on an axis"
+
+
+def test_every_page_names_its_version_and_says_that_the_data_is_old_and_which_check_failed(visited):
+    for title, seen in visited[1].items():
+        told = " ".join(seen["banner"])
+        assert re.search(
+            r"Version 1, published \d{4}-\d\d-\d\d \d\d:\d\d UTC, data up to 2026-03-01 00:00 UTC", told
+        ), title
+        assert "no run has published since" in told and "Checks that failed: " in told, title
+
+
+def test_no_serious_obstacle_for_those_who_use_a_keyboard_or_a_screen_reader(visited):
+    for title, seen in visited[1].items():
+        for theme in ("light", "dark"):
+            assert not seen.get(theme), (title, theme)
+
+
+def test_a_page_is_read_and_changed_by_keyboard_alone(chromium, pages, built):
+    with opened(chromium, pages + "/revenue", DESK) as page:
+        focused = "() => { const e = document.activeElement.closest('[id$=-application]'); return e && e.id; }"
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate(focused) == "revenue-application":
+                break
+        assert page.evaluate(focused) == "revenue-application"
+        page.keyboard.press("Enter")
+        page.locator("div.dash-dropdown-content").wait_for()
+        page.keyboard.type("web")
+        page.keyboard.press("ArrowDown")
+        with page.expect_response(lambda r: "_dash-update-component" in r.url):
+            page.keyboard.press("Enter")
+        page.wait_for_function(
+            "v => document.querySelector('[data-metric=mrr] .northstar-card-value').textContent === v",
+            arg=newest(built, "web")["mrr"],
+        )
 
 
 def test_charts_hold_the_values_of_the_marts_and_controls_change_them(chromium, pages, built):
@@ -165,26 +286,6 @@ def test_charts_hold_the_values_of_the_marts_and_controls_change_them(chromium, 
         assert len(names) > 2 and "US" in names
 
 
-@pytest.mark.parametrize("width", WIDTHS)
-def test_no_serious_obstacle_for_those_who_use_a_keyboard_or_a_screen_reader(chromium, pages, width):
-    from axe_playwright_python.sync_playwright import Axe
-
-    with opened(chromium, pages, width) as page:
-        for path in ("/", "/journeys", "/owner", "/metrics"):
-            go(page, pages + path)
-            if width == 390:
-                darken(page)
-            page.wait_for_timeout(300)
-            found = [
-                (v["impact"], v["id"], v["nodes"][0]["html"][:200]) for v in Axe().run(page).response["violations"]
-            ]
-            assert not [v for v in found if v[0] in ("serious", "critical")], path
-        labels = page.evaluate(
-            "() => [...document.querySelectorAll('.js-plotly-plot')].map(p => p.getAttribute('aria-label'))"
-        )
-        assert all(labels)
-
-
 def test_the_metrics_page_tells_of_every_metric(chromium, pages, built):
     with opened(chromium, pages + "/metrics", 1400) as page:
         listed = page.evaluate(
@@ -196,13 +297,12 @@ def test_the_metrics_page_tells_of_every_metric(chromium, pages, built):
         assert "accounts" in page.locator("#metrics-about").inner_text()
 
 
-def test_each_page_names_its_version_and_that_its_data_is_old(chromium, pages):
-    with opened(chromium, pages + "/support", 1400) as page:
-        assert re.search(
-            r"Version 1, published \d{4}-\d\d-\d\d \d\d:\d\d UTC, data up to 2026-03-01 00:00 UTC",
-            page.locator("#support-version").inner_text(),
-        )
-        assert "no run has published since" in page.locator("[role=alert]").inner_text()
+def test_the_link_of_an_alert_opens_the_page_of_its_metric_with_its_application(chromium, pages, built):
+    notice = {"page": "metrics", "metric_id": "uptime", "application": "web"}
+    with opened(chromium, _link(pages, Marts(built), notice), DESK) as page:
+        page.wait_for_function("() => document.querySelector('#metrics-about').textContent.includes('Uptime')")
+        for control, chosen in (("metric", "Uptime"), ("application", "web")):
+            assert page.locator(f"#metrics-{control} .dash-dropdown-value").first.inner_text() == chosen
 
 
 @pytest.mark.skipif(

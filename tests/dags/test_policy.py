@@ -31,7 +31,14 @@ def bag(warehouse):
 
 def test_the_dags_are_exactly_these_and_all_import(bag):
     assert bag.import_errors == {}
-    assert set(bag.dags) == {"hourly_refresh", "nightly_rebuild", "evaluate_alerts", "send_reports", "forecast_metrics"}
+    assert set(bag.dags) == {
+        "hourly_refresh",
+        "nightly_rebuild",
+        "evaluate_alerts",
+        "send_reports",
+        "forecast_metrics",
+        "erase_subject",
+    }
 
 
 def test_a_dag_is_documented_owned_tiered_and_never_catches_up(bag):
@@ -50,6 +57,15 @@ def test_the_stages_are_task_groups_in_order(bag):
         for task in dag.tasks:
             for later in task.downstream_task_ids:
                 assert STAGES.index(stage_of[task.task_id]) <= STAGES.index(stage_of[later])
+
+
+def test_the_last_task_decides_about_a_run_so_upkeep_that_fails_leaves_a_published_one_green(bag):
+    for dag in (bag.dags["hourly_refresh"], bag.dags["nightly_rebuild"]):
+        (last,) = [task for task in dag.tasks if not task.downstream_task_ids]
+        assert (last.task_id, last.trigger_rule) == ("publish.close_run", "all_done")
+    assert bag.dags["nightly_rebuild"].get_task("publish.maintain_warehouse").downstream_task_ids == {
+        "publish.close_run"
+    }
 
 
 def test_the_nightly_dag_shows_every_model_by_name(bag):

@@ -1,5 +1,7 @@
 """Airflow for real: the services start, the schedule runs both DAGs, everything stops without a trace."""
 
+import json
+import sqlite3
 import time
 from datetime import timedelta
 
@@ -13,16 +15,28 @@ from northstar.orchestration.services import start_services, stop_services
 from northstar.orchestration.up import Api, follow, owed_run
 from northstar.settings import ROOT, load_settings
 from northstar.simulator import simulate
+from northstar.telemetry import OFF
 from tests.conftest import home
-from tests.support import hearing, select, serving, silent
+from tests.support import found_in, hearing, select, serving, silent
+
+SOURCES = """
+sources:
+  crm: {system: sql, connection: crm, entities: [accounts], application: web, options: {timezone: UTC, entities: {accounts: {query:
+    "select id as account_id, 'customer' as account_type, at as created_at, at as updated_at from users", cursor: updated_at}}}}
+  gone: {system: sql, connection: gone, entities: [accounts], options: {entities: {accounts: {table: users}}}}
+"""
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monkeypatch):
     simulate(tmp_path, months=1, accounts=40, applications=("web",), end=parse_time(None))
     monkeypatch.setenv("NORTHSTAR_SOURCE_DIR", str(tmp_path))
     monkeypatch.setenv("NORTHSTAR_RETRY_SECONDS", "1")
     events = []
+    with sqlite3.connect(tmp_path / "crm.db") as crm:
+        crm.execute("create table users as select 'crm_1' as id, '2025-01-01 10:00:00' as at")
+    for name, path in (("CRM", tmp_path / "crm.db"), ("GONE", "/nowhere/gone.db")):
+        monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "sqlite", "schema": str(path)}))
     with (
         home() as settings,
         hearing() as (port, metrics),
@@ -32,6 +46,10 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
         settings = load_settings(settings.home)
         start_services(settings, silent)
         try:
+            ours = [
+                p for p in psutil.process_iter() if _belongs_to(p, str(settings.home)) and "postgres" not in p.name()
+            ]
+            assert len(ours) >= 4 and all(OFF.items() <= p.environ().items() for p in ours if p.is_running())
             api = Api(settings)
             run_id = owed_run(api, "nightly_rebuild")
             follow(api, "nightly_rebuild", run_id, silent)
@@ -42,8 +60,19 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             assert "publish.maintain_warehouse" in tasks
             _demand_told(metrics, events)
 
+            # a task for each source: the one that is down is red, and the others are published
+            (settings.home / "sources.yml").write_text(SOURCES)
             run_id = owed_run(api, "hourly_refresh")
             follow(api, "hourly_refresh", run_id, silent)
+            (settings.home / "sources.yml").unlink()
+            with db.connect(settings, "loader") as connection:
+                told = connection.execute(
+                    "select source, succeeded from audit.source_runs where system = 'sql' order by 1"
+                ).fetchall()
+            assert [tuple(t.values()) for t in told] == [("crm", True), ("gone", False)]
+            assert select(settings, "select application from dim_accounts where account_id = 'crm_1'") == [
+                {"application": "web"}
+            ]
             published = select(settings, "select mode, as_of from publications order by published_version")
             assert [p["mode"] for p in published] == ["nightly", "hourly"]
             assert published[0]["as_of"] <= published[1]["as_of"]
@@ -66,6 +95,8 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
                 ).fetchone()
                 assert last["state"] == "failed" and "no source directory /nowhere" in last["message"]
                 assert connection.execute("select * from audit.writer_lease").fetchone() is None
+            # nor is anybody of the source files in Airflow's database, its tasks' logs, or anywhere else
+            assert found_in(settings, ["person1@example.com", "203.0.113.7"]) == set()
         finally:
             assert main(["stop", "--home", str(settings.home)]) == 0
         assert stop_services(settings) == []
@@ -89,6 +120,7 @@ def _demand_told(metrics: list[str], events: list[tuple]) -> None:
         told = {line.split(":")[0] for line in metrics}
         done = {e["job"]["name"] for path, e in events if path == "/api/v1/lineage" and e["eventType"] == "COMPLETE"}
         if wanted <= told and completed <= done:
+            assert not any(name.endswith("_run") for name in done), "who only watches tells nothing"
             return
         time.sleep(0.2)
     raise AssertionError((wanted - told, completed - done, sorted(told)[:50], sorted(done)))

@@ -1,13 +1,20 @@
 """Runs with declared sources: one that is down does not keep the others from being published, unless it is required."""
 
 import json
+import os
 import sqlite3
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
+import stripe as client
 
 from northstar import cli, db, job
 from northstar.errors import NorthstarError
-from tests.support import empty, run, select, silent, utc, write_rows
+from tests.support import run, select, silent, write_rows
+from tests.unit.sources.test_stripe import localstripe, paying, shop
+
+__all__ = ["localstripe", "shop"]
 
 SOURCES = """
 sources:
@@ -23,21 +30,34 @@ sources:
           query: select id as account_id, 'customer' as account_type, changed_at as created_at, changed_at as updated_at from users
           cursor: updated_at
   desk: {{system: zendesk, connection: desk, required: {required}, entities: [tickets]}}
+  billing:
+    system: stripe
+    connection: billing
+    entities: [accounts, subscriptions, charges]
+    application: shop
+    options: {{test_mode: true, lists: {{subscriptions: {{status: null, "expand[]": null}}, charges: {{"expand[]": null}}, invoices: {{"expand[]": null}}}}}}
   nights: {{system: sql, connection: app_db, schedule: nightly, entities: [reviews], options: {{entities: {{reviews: {{table: reviews}}}}}}}}
 """
-AS_OF = utc("2025-03-10T00:00:00")
+# localstripe lives in the present
+NOW = datetime.now(UTC).replace(microsecond=0)
+
+
+def at(days: int) -> str:
+    """So many days ago."""
+    return f"{NOW - timedelta(days=days):%Y-%m-%d %H:%M:%S}"
 
 
 @pytest.fixture
-def home(warehouse, tmp_path, monkeypatch):
-    """An empty warehouse with three declared sources, one of them down; and the database behind the others."""
-    empty(warehouse)
+def home(shop, tmp_path, monkeypatch):
+    """An empty warehouse with four declared sources, one of them down; and the database behind two of them."""
+    warehouse = shop
     database = sqlite3.connect(tmp_path / "app.db")
     database.execute("create table users (id text, changed_at text)")
     database.execute("create table reviews (review_id text)")
-    database.execute("insert into users values ('a1', '2025-03-01 10:00:00')")
+    database.execute("insert into users values ('a1', ?)", [at(9)])
     database.commit()
     monkeypatch.setenv("AIRFLOW_CONN_APP_DB", json.dumps({"conn_type": "sqlite", "schema": str(tmp_path / "app.db")}))
+    monkeypatch.setenv("AIRFLOW_CONN_BILLING", os.environ["AIRFLOW_CONN_STRIPE_MAIN"])
     monkeypatch.setenv("AIRFLOW_CONN_DESK", "http://me:canary-token@127.0.0.1:9/http")
     monkeypatch.setattr("northstar.sources.http.FIRST_WAIT_SECONDS", 0.01)
     monkeypatch.setattr("northstar.sources.zendesk.EXPORTS_PER_SECOND", None)
@@ -50,22 +70,34 @@ def home(warehouse, tmp_path, monkeypatch):
 
 def test_a_source_that_is_down_is_late_and_the_others_are_published(home, tmp_path, capsys):
     settings, declared = home
+    client.Plan.create(id="pro", amount=2900, currency="usd", interval="month", product={"name": "Pro"})
+    ada = paying("ada@example.org")
+    client.Subscription.create(customer=ada, items=[{"plan": "pro", "quantity": 2}])
     write_rows(tmp_path / "files", {"charges": [{
         "charge_id": "c1", "account_id": "a1", "amount": 100, "currency": "USD", "status": "succeeded",
-        "created_at": "2025-03-02T00:00:00Z", "updated_at": "2025-03-02T00:00:00Z"}]})  # fmt: skip
-    assert run(settings, tmp_path / "files", AS_OF, "hourly") == 1
-    assert select(settings, "select account_id, application from dim_accounts") == [
-        {"account_id": "a1", "application": "shop"}
-    ]
-    assert select(settings, "select charge_id from fct_payments") == [{"charge_id": "c1"}]
+        "created_at": f"{at(8)}Z", "updated_at": f"{at(8)}Z"}]})  # fmt: skip
+    time.sleep(1)
+    assert run(settings, tmp_path / "files", datetime.now(UTC), "hourly") == 1
+    accounts = select(settings, "select account_id, application from dim_accounts order by created_at")
+    assert [tuple(a.values()) for a in accounts] == [("a1", "shop"), (ada, "shop")]
+    payments = select(settings, "select account_id, amount_reporting::float as amount from fct_payments order by 1")
+    assert [tuple(p.values()) for p in payments] == [("a1", 1), (ada, 58)]
+    # from Stripe's official client through a Stripe server, landing, dbt and the audit to the published number
+    mrr = select(settings, "select distinct account_id, mrr_at_end::float as mrr from mrr_by_account")
+    assert [tuple(m.values()) for m in mrr] == [(ada, 58)]
     with db.connect(settings, "loader") as connection:
         told = connection.execute("select source, succeeded, message from audit.source_runs order by 1").fetchall()
         check = connection.execute(
             "select success, severity, sample from audit.checks where check_name = 'every_source_answered'"
         ).fetchone()
     # the nightly one was not asked
-    assert [(t["source"], t["succeeded"]) for t in told] == [("app", True), ("desk", False), ("files", True)]
-    assert "127.0.0.1/api/v2/incremental/tickets/cursor.json: the connection failed" in told[1]["message"]
+    assert [(t["source"], t["succeeded"]) for t in told] == [
+        ("app", True),
+        ("billing", True),
+        ("desk", False),
+        ("files", True),
+    ]
+    assert "127.0.0.1/api/v2/incremental/tickets/cursor.json: the connection failed" in told[2]["message"]
     assert "canary-token" not in str(told)
     assert (check["success"], check["severity"]) == (False, "warn") and check["sample"][0]["message"].startswith(
         "desk: "
@@ -76,17 +108,21 @@ def test_a_source_that_is_down_is_late_and_the_others_are_published(home, tmp_pa
     assert cli.main(["sources", "check", "--home", str(settings.home)]) == 1
     shown = capsys.readouterr().out
     assert "app: sqlite app_db: may read accounts" in shown and "desk: FAILED, 127.0.0.1" in shown
+    assert "billing: Stripe: may read customers, subscriptions, charges" in shown
+
+    assert cli.main(["sources", "preview", "app", "accounts", "--home", str(settings.home)]) == 0
+    assert "a1" in capsys.readouterr().out
 
     declared.write_text(SOURCES.format(required="true"))
     with pytest.raises(NorthstarError, match=r"source desk, which is required: 127\.0\.0\.1"):
-        run(settings, tmp_path / "files", AS_OF, "hourly")
+        run(settings, tmp_path / "files", datetime.now(UTC), "hourly")
     assert select(settings, "select max(published_version) as v from publications") == [{"v": 1}]
 
 
 def test_each_source_is_a_task_and_only_those_that_are_due(home):
     settings, _ = home
-    for mode, due in (("hourly", ["app", "desk"]), ("nightly", ["app", "desk", "nights"])):
-        number = job.open_run(settings, mode, AS_OF, None)
+    for mode, due in (("hourly", ["app", "desk", "billing"]), ("nightly", ["app", "desk", "billing", "nights"])):
+        number = job.open_run(settings, mode, datetime.now(UTC), None)
         assert job.due_sources(settings, number) == due
         job.land_source(settings, number, "app", silent)
         with pytest.raises(NorthstarError, match=r"127\.0\.0\.1"):
@@ -102,6 +138,8 @@ def test_each_source_is_a_task_and_only_those_that_are_due(home):
         ("sources: {a: {system: sap}}", "source a: unknown system 'sap'; known are files, github, packages"),
         ("sources: {a: {system: zendesk, sleep: 1}}", "source a: unknown key 'sleep'"),
         ("sources: {a: {system: zendesk, schedule: weekly}}", "source a: schedule is hourly or nightly"),
+        ("sources: {a: {system: zendesk, per_second: fast}}", "source a: per_second is a number above 0"),
+        ("{production: maybe, sources: {}}", "it may hold `production: true` or false, and nothing else"),
         ("sources: {a: {system: zendesk, entities: [charges]}}", "zendesk gives no entity 'charges'"),
         ("sources: {files: {system: zendesk}}", "source files: a name is letters"),
         ("sources: {a: {system: zendesk, connection: nobody}}", "no connection nobody: add it in Airflow"),

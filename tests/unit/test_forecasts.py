@@ -86,3 +86,17 @@ def test_forecasts_are_published_with_their_errors_shown_as_a_band_and_made_once
         )
     assert forecast_metrics(forecasts, silent) == 1
     assert northstar(forecasts, "forecast").returncode == 0
+
+
+def test_nothing_waits_for_the_methods_to_be_tried(forecasts, monkeypatch):
+    tried = []
+
+    def trying(values, ahead, year):
+        # what a publication needs that adds a column
+        with db.connect(forecasts, "owner") as connection:
+            connection.execute("lock table marts.metric_values, marts.metric_status in access exclusive mode nowait")
+        tried.append(ahead)
+        return forecast(values, ahead, year)
+
+    monkeypatch.setattr("northstar.forecasts.forecast", trying)
+    assert forecast_metrics(forecasts, silent) == len(tried) >= 1

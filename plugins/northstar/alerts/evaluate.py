@@ -4,9 +4,12 @@ Three sources: `signals` (rules.yml on rows that have landed, not audited yet), 
 itself (failed runs, late sources, quarantine, late data). One evaluation at a time; an address that fails is told again by the next.
 """
 
+import json
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlencode
 
 import yaml
 
@@ -27,8 +30,12 @@ FIRST_LOOK = timedelta(hours=1)
 # rows commit a little after the moment that they carry
 OVERLAP = timedelta(minutes=2)
 SEVERITIES = {"critical": "critical", "warning": "warning"}
-PAGES = {"executive": "", "operations": "operations", "product": "product", "owner": "owner"}
-JOB = {"run_failed", "source_late", "quarantine_grows", "data_late", "maintenance_failed"}
+JOB = {"run_failed", "source_late", "source_differs", "quarantine_grows", "data_late", "maintenance_failed"}
+# hours in which one check failed are no downtime where a check is made each minute (SEMANTICS): two in a row are
+TWO_IN_A_ROW = (
+    "select exists (select from (select is_up, lag(is_up) over (partition by service order by checked_at) as was_up from staging.uptime_checks "
+    "where application = %s and checked_at >= %s and checked_at < %s and not coalesce(is_third_party, false)) as c where not is_up and not was_up) as found"
+)
 
 
 @cache
@@ -88,30 +95,54 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
             return [], {}
         for rule in rules():
             try:
-                rows = connection.execute(rule["sql"], {"since": since, "now": now}).fetchall()
+                asked = {"since": since, "now": now, "metric": rule["metric"]}
+                rows = connection.execute(rule["sql"], asked).fetchall()
+                parts = [_largest_part(connection, rule, row) for row in rows]
             except Exception as exc:
                 broken[rule["rule"]] = str(exc).splitlines()[0]
                 continue
-            for row in rows:
+            for row, part in zip(rows, parts, strict=True):
                 findings.append(Finding(
                     f"{rule['rule']}|{row['application']}|{row['segment_value'] if rule['rule'] != 'run_failed' else row['segment']}", rule["rule"], rule["metric"],
-                    row["application"], row["segment"], row["segment_value"], rule["severity"], rule["action"], row["value"], row["threshold"],
-                    row["since"], rule["says"], rule["page"], rule["rule"], timedelta(minutes=rule["quiet"]),
+                    row["application"], row["segment"], row["segment_value"], row.get("severity", rule["severity"]), rule["action"], row["value"], row["threshold"],
+                    row["since"], rule["says"], rule["page"], rule["rule"], timedelta(minutes=rule["quiet"]), part,
                 ))  # fmt: skip
     return findings, broken
+
+
+def _largest_part(connection, rule: dict, row: dict) -> str:
+    """What contributes most to a finding, in words: 'route /search: 31 of 40'; '' where nothing is split."""
+    if "parts" not in rule:
+        return ""
+    given = {"application": row["application"], "segment_value": row["segment_value"], "begin": row["since"], "threshold": row["threshold"]}  # fmt: skip
+    largest = connection.execute(
+        f"select part, amount, sum(amount) over () as total from ({rule['parts']}) as p order by amount desc, part limit 1",
+        given,
+    ).fetchone()
+    if largest is None:
+        return ""
+    return f"{largest['part']}: {largest['amount']:,.0f} of {largest['total']:,.0f}"
 
 
 def _targets(settings: Settings) -> list[Finding]:
     """The alerts that the published marts hold open."""
     marts = Marts(settings)
-    frame = marts.frame(
-        "select a.*, m.dashboards from alerts as a join metrics as m using (metric_id) where a.closed_at is null and a.opened_at <= %(as_of)s",
-        as_of=marts.as_of(),
-    )
+    frame = marts.frame("select * from alerts where closed_at is null and opened_at <= %(as_of)s", as_of=marts.as_of())
+    rows = frame.to_dict("records")
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        connection.execute("set default_transaction_read_only = on")
+        hourly = [r for r in rows if r["metric_id"] == "uptime" and r["grain"] == "hour"]
+        lone = {
+            r["alert_id"]
+            for r in hourly
+            if not connection.execute(
+                TWO_IN_A_ROW, [r["application"], r["opened_at"] - timedelta(hours=1), marts.as_of()]
+            ).fetchone()["found"]
+        }
     return [
         Finding(f"target|{r['alert_id']}", "target", r["metric_id"], r["application"], r["segment"], r["segment_value"], r["severity"], r["action"], r["value"],
-                r["threshold"], r["opened_at"], "off its target", PAGES.get((r["dashboards"] or "").replace(",", ";").split(";")[0], "metrics"), "targets")
-        for r in frame.to_dict("records")
+                r["threshold"], r["opened_at"], "off its target", "metrics", "targets")
+        for r in rows if r["alert_id"] not in lone
     ]  # fmt: skip
 
 
@@ -134,7 +165,9 @@ def _message(settings: Settings, channels: Channels, notices: list[dict]) -> Mes
     subject = f"[Northstar] {', '.join(counts)}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
     texts = [_told(settings, channels, marts, address, n) for n in notices]
     return Message(
-        subject, "\n\n".join(texts), events=[_event(n, text, address) for n, text in zip(notices, texts, strict=True)]
+        subject,
+        "\n\n".join(texts),
+        events=[_event(n, text, _link(address, marts, n), address) for n, text in zip(notices, texts, strict=True)],
     )
 
 
@@ -150,15 +183,8 @@ def runbook(settings: Settings, channels: Channels, rule: str) -> str:
 
 def _told(settings: Settings, channels: Channels, marts: Marts, address: str, notice: dict) -> str:
     """An alert in words: what, how much, since when, what contributes most, where to look."""
-    entry = marts.catalogue().get(notice["metric_id"])
-    unit = (
-        entry["unit"]
-        if entry
-        and notice["rule"] in ("target", "slow_requests", "failing_requests", "busy_machine", "satisfaction_falls")
-        else "count"
-    )
-    if notice["rule"].endswith("_burns") or notice["rule"] == "data_late":
-        unit = "ratio"
+    entry, rule = marts.catalogue().get(notice["metric_id"]), _rule(notice)
+    unit = rule.get("unit") or (entry["unit"] if entry else "count")
     currency = settings.rules["reporting_currency"]
     lines = [f"{notice['event'].upper()}, {notice['severity']}: {_name(notice)}", f"  {notice['says']}"]
     if notice["value"] is not None and notice["threshold"] is not None:
@@ -169,26 +195,47 @@ def _told(settings: Settings, channels: Channels, marts: Marts, address: str, no
         f"  since {notice['since']:%Y-%m-%d %H:%M} UTC"
         + (f", closed {notice['closed_at']:%Y-%m-%d %H:%M} UTC" if notice["closed_at"] else "")
     )
-    if notice["rule"] == "target" and not notice["segment"] and notice["event"] != "closed":
-        lines += [
-            f"  contributes: {part}"
-            for part in explain_change(marts, notice["metric_id"], notice["application"], currency)[:1]
-        ]
-    if notice["rule"] != "target" and notice["rule"] not in JOB:
+    part = notice["contributes"]
+    if notice["rule"] in ("target", "satisfaction_falls") and not notice["segment"] and notice["event"] != "closed":
+        part = next(iter(explain_change(marts, notice["metric_id"], notice["application"], currency)), part)
+    if part:
+        lines.append(f"  contributes most: {part}")
+    if notice["rule"] != "target" and notice["rule"] not in JOB and "reads" not in rule:
         lines.append("  from rows as they landed, before they were audited")
     if notice["rule"] in JOB:
         lines.append(f"  runbook: {runbook(settings, channels, notice['rule'])}")
-    lines.append(f"  action: {notice['action']} · {address}/{notice['page']}".rstrip("/"))
+    lines.append(f"  action: {notice['action']} · {_link(address, marts, notice)}")
     return "\n".join(lines)
 
 
-def _event(notice: dict, text: str, address: str) -> dict:
+def _rule(notice: dict) -> dict:
+    """The rule that a notice came from; {} for a target."""
+    return next((rule for rule in rules() if rule["rule"] == notice["rule"]), {})
+
+
+def _link(address: str, marts: Marts, notice: dict) -> str:
+    """The page that shows an alert's metric, with the application (and on the page of all metrics the metric) chosen."""
+    page, chosen = notice["page"], {}
+    if page == "metrics":
+        chosen["metric"] = notice["metric_id"]
+    if notice["application"] in marts.applications():
+        chosen["application"] = notice["application"]
+    # as Vizro writes a choice into the address
+    encoded = {
+        f"{page or 'executive'}-{name}": "b64_" + urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+        for name, value in chosen.items()
+        if notice["metric_id"]
+    }
+    return f"{address}/{page}".rstrip("/") + ("?" + urlencode(encoded) if encoded else "")
+
+
+def _event(notice: dict, text: str, link: str, address: str) -> dict:
     """The alert in PagerDuty's format (Events API, version 2), without the key."""
     if notice["event"] == "closed":
         return {"event_action": "resolve", "dedup_key": notice["key"]}
     return {
         "event_action": "trigger", "dedup_key": notice["key"], "client": "Northstar", "client_url": address,
-        "links": [{"href": f"{address}/{notice['page']}", "text": "the page"}],
+        "links": [{"href": link, "text": "the page"}],
         "payload": {
             "summary": text.splitlines()[0][:1000], "source": f"northstar/{notice['application']}", "severity": SEVERITIES[notice["severity"]],
             "timestamp": notice["since"].isoformat(), "component": notice["metric_id"] or notice["rule"], "group": notice["application"],

@@ -13,7 +13,7 @@ FLAPPING = timedelta(minutes=30)
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong now. key: the same for the same trouble; quiet: how long it must be gone before it is over."""
+    """Something that is wrong now. key: the same for the same trouble; quiet: how long it must be gone before it is over; contributes: the part that is largest."""
 
     key: str
     rule: str
@@ -30,33 +30,40 @@ class Finding:
     page: str
     source: str
     quiet: timedelta = timedelta(0)
+    contributes: str = ""
 
 
 def note(connection, findings: list[Finding], sources: set[str], now: datetime) -> None:
     """Open what is new, go on with what is known, close what is over; only notices of `sources` are looked at."""
     for finding in findings:
         known = connection.execute("select * from audit.notices where key = %s for update", [finding.key]).fetchone()
-        values = [finding.severity, finding.value, finding.threshold, now, finding.quiet, finding.key]
+        found = {**vars(finding), "now": now}
         if known is None:
             connection.execute(
                 "insert into audit.notices (key, rule, source, metric_id, application, segment, segment_value, severity, action, value, threshold, says, page, "
-                "since, opened_at, last_seen_at, quiet) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-                [finding.key, finding.rule, finding.source, finding.metric_id, finding.application, finding.segment, finding.segment_value,
-                 finding.severity, finding.action, finding.value, finding.threshold, finding.says, finding.page, finding.since, now, now, finding.quiet],
+                "since, opened_at, last_seen_at, quiet, contributes) values (%(key)s, %(rule)s, %(source)s, %(metric_id)s, %(application)s, %(segment)s, "
+                "%(segment_value)s, %(severity)s, %(action)s, %(value)s, %(threshold)s, %(says)s, %(page)s, %(since)s, %(now)s, %(now)s, %(quiet)s, %(contributes)s)",
+                found,
             )  # fmt: skip
-        elif known["closed_at"] is None or now - known["closed_at"] < FLAPPING:
-            connection.execute(
-                "update audit.notices set severity = %s, value = %s, threshold = %s, last_seen_at = %s, quiet = %s, closed_at = null where key = %s",
-                values,
+            continue
+        if known["closed_at"] is None or now - known["closed_at"] < FLAPPING:
+            # what has become critical stays so until it is over, and is told, also to those who knew of a warning
+            is_worse = (known["severity"], finding.severity) == ("warning", "critical")
+            found["severity"] = "critical" if known["severity"] == "critical" else finding.severity
+            anew = (
+                ", told_at = null, reminded_at = null, acknowledged_at = null, acknowledged_by = null"
+                if is_worse
+                else ""
             )
         else:
-            connection.execute(
-                "update audit.notices set severity = %s, value = %s, threshold = %s, last_seen_at = %s, quiet = %s, closed_at = null, opened_at = last_seen_at, "
-                "told_at = null, reminded_at = null, told_closed_at = null, acknowledged_at = null, acknowledged_by = null where key = %s", values,
-            )  # fmt: skip
-            connection.execute(
-                "update audit.notices set since = %s, opened_at = %s where key = %s", [finding.since, now, finding.key]
+            anew = (
+                ", since = %(since)s, opened_at = %(now)s, told_at = null, reminded_at = null, told_closed_at = null, "
+                "acknowledged_at = null, acknowledged_by = null"
             )
+        connection.execute(
+            "update audit.notices set severity = %(severity)s, value = %(value)s, threshold = %(threshold)s, last_seen_at = %(now)s, quiet = %(quiet)s, "
+            f"contributes = %(contributes)s, closed_at = null{anew} where key = %(key)s", found,
+        )  # fmt: skip
     connection.execute(
         "update audit.notices set closed_at = %(now)s where closed_at is null and source = any(%(sources)s) and not key = any(%(keys)s) "
         "and last_seen_at + quiet < %(now)s", {"now": now, "sources": list(sources), "keys": [f.key for f in findings]},

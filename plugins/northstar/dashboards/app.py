@@ -5,6 +5,7 @@ Every panel is drawn from the marts when it is looked at, as `bi_reader`; what w
 
 import logging
 import os
+import re
 import signal
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from vizro.models.types import capture
 
 from northstar.dashboards import serve
 from northstar.dashboards.data import GRAINS, Marts
-from northstar.dashboards.figures import WORST, Painter, banner, description, nothing, period, title_of
+from northstar.dashboards.figures import WORST, Painter, banner, description, nothing, period, title_of, told_chance
 from northstar.formats import shown
 from northstar.notify import read_channels
 from northstar.settings import Settings, load_settings
@@ -95,7 +96,14 @@ def about(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all
         return banner(marts)
     grain = "month" if "month" in entry["grains"] else entry["grains"][-1]
     expected = marts.forecasts(metric, application, grain)
-    return description(entry, marts.targets(application), painter().currency, expected, marts.expectations(metric))
+    return description(
+        entry,
+        marts.targets(application),
+        painter().currency,
+        marts.coverage(metric),
+        expected,
+        marts.expectations(metric),
+    )
 
 
 @capture("graph")
@@ -165,15 +173,27 @@ def catalogue(data_frame: pd.DataFrame, application: str = "all"):
 
 @capture("figure")
 def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all"):
-    """The targets of a dashboard's metrics with their values, zones and thresholds."""
-    rows = [
-        {"metric": r["metric_id"], "application": r["application"], "segment": r["segment_value"] or "", "value": shown(r["value"], r["unit"], painter().currency),
-         "target": f"{r['operator']} {shown(r['target'], r['unit'], painter().currency)}", "zone": r["zone"], "trend": r["trend"] or "",
-         "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "", "alert": r["alert_latency"] or "", "action": r["action"] or ""}
-        for r in painter().marts.targets(application).to_dict("records") if dashboard in (r["dashboards"] or "")
-    ]  # fmt: skip
-    names = ["metric", "application", "segment", "value", "target", "zone", "trend", "due", "alert", "action"]
-    return _table(rows, names, "Targets", "This application has no targets.")
+    """The targets of a dashboard's metrics with their values, zones, thresholds, and whether those that are due later will be met."""
+    marts, currency = painter().marts, painter().currency
+    expected: dict[str, dict] = {}
+    rows = []
+    for r in marts.targets(application).to_dict("records"):
+        if dashboard not in re.split("[,;]", r["dashboards"] or ""):
+            continue
+        expected |= marts.expectations(r["metric_id"]) if pd.notna(r["due_at"]) else {}
+        warning, critical, target = (
+            "" if r[name] is None else shown(r[name], r["unit"], currency) for name in ("warning", "critical", "target")
+        )
+        rows.append({
+            "metric": title_of(r["metric_id"]), "application": r["application"], "of": r["segment_value"] or "", "by": r["grain"],
+            "value": shown(r["value"], r["unit"], currency), "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
+            "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
+            "will be met": told_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
+        })  # fmt: skip
+    # what is off its target first, and on a phone the zone before what has to be scrolled to
+    rows.sort(key=lambda row: (WORST.index(row["zone"]), row["metric"]))
+    names = ["metric", "application", "zone", "value", "target", "warning", "critical", "of", "by", "trend", "due", "will be met", "alert", "action"]  # fmt: skip
+    return _table(rows, names, "Targets", "This application has no such targets.")
 
 
 def _shown_grain(grains: list[str]) -> str:
@@ -198,7 +218,7 @@ def _table(rows: list[dict], names: list[str], caption: str, empty: str) -> html
             [
                 html.Th(row[names[0]], scope="row"),
                 *(
-                    html.Td(row[name], className=f"northstar-is-{row[name]}" if name == "zone" else None)
+                    html.Td(row[name], className=f"northstar-is-{row[name] if name == 'zone' else name}")
                     for name in names[1:]
                 ),
             ]

@@ -173,6 +173,14 @@ class Marts:
             application=application,
         )
 
+    def coverage(self, metric: str) -> dict | None:
+        """How fresh a metric is, from the version's certificate: first and last_complete period, grain, nulls by reason; None for none."""
+        frame = self.frame(
+            "select coverage -> %(metric)s::text as told from certificates order by published_version desc limit 1",
+            metric=metric,
+        )
+        return frame["told"].iloc[0] if len(frame) else None
+
     def forecasts(self, metric: str, application: str, grain: str) -> pd.DataFrame:
         """What is expected of a metric, by that grain: period_start, value, low_80, high_80, method and its errors; empty where nothing is."""
         if not self._has("metric_forecasts"):

@@ -1,5 +1,6 @@
 """How a panel looks: from the frames of `data` to Plotly figures and cards. One function for each kind of panel."""
 
+import math
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -11,10 +12,16 @@ from northstar.formats import SUFFIXES, change, shown, shown_change
 
 # lines of more values are a tangle; the others stand in the marts
 LINES, BARS, FLOWS = 8, 15, 24
+BUDGET_DAYS = 30
+# as many digits as tell ticks apart, and never an exponent
+TICKS = ",.6~r"
+# a period that has hardly begun tells nothing: three tickets in the month's first hours are no fall
+BEGUN = 0.1
+LENGTHS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "quarter": 91}
 # apart from each other, and 3:1 against both themes
 COLOURS = ("#2878d0", "#c2571a", "#0f8a6c", "#a04bb5", "#8f7a12", "#c8385a", "#4b7d8c", "#7a6ae0")
 GOOD, BAD, SCARCE, TOTAL = "#16866a", "#c9382f", "#a97b00", "#4a6cb3"
-HEIGHT = 320
+HEIGHT, MARGIN, CAPTION = 320, 8, 26
 ZONES = {"green": "on target", "yellow": "near its target", "red": "off its target", "unknown": "not judged"}
 WORST = ("red", "yellow", "unknown", "green")
 UPPER = (
@@ -37,7 +44,7 @@ UPPER = (
     "ai",
 )
 MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn", "fx")
-PERIOD = {"hour": "%-d %b %H:00", "day": "%-d %b %Y", "week": "week of %-d %b %Y", "month": "%b %Y"}
+PERIOD = {"hour": "%-d %b %H:00", "day": "%-d %b %Y", "week": "week of %-d %b %Y", "month": "%b %Y", "year": "%Y"}
 
 
 def period(moment, grain: str) -> str:
@@ -68,7 +75,7 @@ class Painter:
         """The figure of a panel. What there is to say without seeing it stands in `layout.meta`."""
         figure = getattr(self, f"_{panel['kind']}")(panel, application, grain, months, segment)
         figure.update_layout(
-            height=panel.get("height", HEIGHT), margin={"l": 8, "r": 8, "t": 8, "b": 8, "autoexpand": True}, hovermode=figure.layout.hovermode or "closest",
+            height=panel.get("height", HEIGHT), margin={"l": MARGIN, "r": MARGIN, "t": figure.layout.margin.t or MARGIN, "b": MARGIN, "autoexpand": True}, hovermode=figure.layout.hovermode or "closest",
             legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None}, showlegend=bool(figure.layout.showlegend), font={"size": 13},
         )  # fmt: skip
         return figure
@@ -83,7 +90,7 @@ class Painter:
         for metric in panel["metrics"]:
             if metric in known:
                 rows = frame[frame["metric_id"] == metric].sort_values("place").to_dict("records") if len(frame) else []
-                zone = self._zone(targets, metric, application)
+                zone = self._zone(targets, metric, application, rows[0]["grain"] if rows else grain)
                 cards.append(self._card(metric, known[metric], rows, zone))
         return html.Div(cards, className="northstar-cards", role="list", **{"aria-label": panel["title"]})
 
@@ -111,13 +118,15 @@ class Painter:
         parts.append(html.Div(foot, className="northstar-card-foot"))
         return html.Div(parts, className="northstar-card", role="listitem", **{"data-metric": metric})
 
-    def _zone(self, targets: pd.DataFrame, metric: str, application: str) -> tuple[str, str] | None:
+    def _zone(self, targets: pd.DataFrame, metric: str, application: str, grain: str) -> tuple[str, str] | None:
+        """The worst zone of a metric's targets, and in words: whose it is, and by which grain it is judged where the card shows another."""
         own = targets[(targets["metric_id"] == metric) & (targets["segment"] == "")] if len(targets) else targets
         if not len(own):
             return None
         worst = min(own.to_dict("records"), key=lambda t: WORST.index(t["zone"]))
         where = f": {worst['application']}" if application == "all" and worst["zone"] in ("red", "yellow") else ""
-        return worst["zone"], f"{ZONES[worst['zone']]}{where}"
+        by = f" by {worst['grain']}" if worst["grain"] != grain and worst["zone"] != "unknown" else ""
+        return worst["zone"], f"{ZONES[worst['zone']]}{by}{where}"
 
     def _hover(self, unit: str, more: str = "") -> str:
         number = {"money": ",.2f", "count": ",.0f", "percent": ",.1f"}.get(unit, ",.2f")
@@ -142,6 +151,7 @@ class Painter:
         for colour, (name, points) in zip(COLOURS, self._lines(frame, metrics), strict=False):
             is_over = points["is_complete"].astype(bool)
             complete, open_ = points[is_over], points[~is_over]
+            open_ = open_[[self._has_begun(p, known) for p in open_.to_dict("records")]] if len(open_) else open_
             mode = "lines+markers" if len(complete) < 40 else "lines"
             figure.add_scatter(
                 x=complete["period_start"], y=complete["value"].astype(float), name=name, mode=mode, hovertemplate=self._hover(unit), legendgroup=name,
@@ -167,7 +177,7 @@ class Painter:
             figure.update_xaxes(range=[moments[0] - pd.Timedelta(days=20), moments[0] + pd.Timedelta(days=20)])
         figure.update_yaxes(
             ticksuffix=SUFFIXES.get(unit, ""),
-            tickformat=_ticks(unit),
+            tickformat=TICKS,
             rangemode="tozero" if unit in ("count", "money") else "normal",
         )
         figure.update_layout(
@@ -176,6 +186,13 @@ class Painter:
             meta="; ".join(told),
         )
         return figure
+
+    def _has_begun(self, point: dict, known: dict[str, dict]) -> bool:
+        """Whether a period that is not over is worth a mark: what stands at its end may be looked at any time, what happens in it later."""
+        elapsed = self.marts.as_of() - point["period_start"]
+        return known[point["metric_id"]]["kind"] == "snapshot" or elapsed >= BEGUN * timedelta(
+            days=LENGTHS[point["grain"]]
+        )
 
     def _draw_forecast(
         self, figure: go.Figure, metric: str, application: str, frame: pd.DataFrame, unit: str
@@ -259,11 +276,13 @@ class Painter:
             marker={"color": COLOURS[0]},
         ))  # fmt: skip
         figure.update_yaxes(autorange="reversed", type="category", title=None)
-        figure.update_xaxes(ticksuffix=SUFFIXES.get(unit, ""), tickformat=_ticks(unit))
+        figure.update_xaxes(ticksuffix=SUFFIXES.get(unit, ""), tickformat=TICKS)
+        # the theme hides all texts where one of them has to be smaller than usual
+        figure.update_layout(uniformtext={"mode": False, "minsize": 0}, bargap=0.2)
         when = period(frame["period_start"].iloc[0], nearest(grain, self.marts.catalogue()[metric]["grains"]))
         told = ", ".join(f"{v} {t}" for v, t in zip(frame["segment_value"], texts, strict=True))
         figure.update_layout(meta=f"{when}: {told}" + (f" and {rest} more" if rest > 0 else ""))
-        _corner(figure, when)
+        _caption(figure, when)
         return figure
 
     def _bridge(self, panel, application, grain, months, segment) -> go.Figure:
@@ -291,15 +310,15 @@ class Painter:
             hovertemplate="%{x}<extra></extra>", increasing={"marker": {"color": GOOD}}, decreasing={"marker": {"color": BAD}},
             totals={"marker": {"color": TOTAL}},
         ))  # fmt: skip
-        figure.update_yaxes(tickformat=",.0f")
+        levels = [opening + sum(values[1:n]) for n in range(1, len(values))]
+        base = _axis_from(min(levels), max(levels))
+        figure.update_yaxes(tickformat=",.0f", range=[base, max(levels) + 0.05 * (max(levels) - base)])
         figure.update_xaxes(tickangle=-35, tickfont={"size": 11})
         figure.update_layout(
             showlegend=False,
             meta=f"{period(start, kind)}: " + ", ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True)),
         )
-        figure.add_annotation(
-            text=f"{period(start, kind)}, {self.currency}", x=0, y=1, xref="paper", yref="paper", xanchor="left", yanchor="top", showarrow=False, font={"size": 11}
-        )  # fmt: skip
+        _caption(figure, f"{period(start, kind)}, {self.currency}" + (f", axis from {base:,.0f}" if base else ""))
         return figure
 
     def _cohorts(self, panel, application, grain, months, segment) -> go.Figure:
@@ -347,12 +366,12 @@ class Painter:
             return nothing(f"nobody of {application} in this funnel")
         texts = []
         for row in frame.to_dict("records"):
-            parts = [f"{row['visitors']:,}"]
+            text = f"{row['visitors']:,}"
             if pd.notna(row["from_previous_percent"]):
-                parts.append(f"{row['from_previous_percent']:.1f} % of the stage before")
-            if pd.notna(row["target_percent"]):
-                parts.append(f"target {row['target_percent']:.0f} %")
-            texts.append(" · ".join(parts))
+                target = f" (target {row['target_percent']:.0f} %)" if pd.notna(row["target_percent"]) else ""
+                on = row["from_previous_percent"]
+                text += f" · {on:.1f} % came here{target}, {100 - on:.1f} % dropped off"
+            texts.append(text)
         stages = [stage.replace("_", " ") for stage in frame["stage"]]
         labels = _second_line(stages, [t.partition(" · ")[2] for t in texts])
         figure = go.Figure(go.Bar(
@@ -363,7 +382,7 @@ class Painter:
         figure.update_xaxes(visible=False)
         when = period(frame["period_start"].iloc[0], grain)
         figure.update_layout(meta=f"{when}: " + "; ".join(f"{s} {t}" for s, t in zip(stages, texts, strict=True)))
-        _corner(figure, when)
+        _caption(figure, when)
         return figure
 
     def _journey(self, panel, application, grain, months, segment) -> go.Figure:
@@ -441,7 +460,7 @@ class Painter:
         return figure
 
     def _budgets(self, panel, application, grain, months, segment) -> go.Figure:
-        """What is left of the errors that a target allows over the last 30 complete days."""
+        """What is left of the errors that a target allows over the last complete days."""
         targets = self.marts.targets(application)
         own = (
             targets[
@@ -455,7 +474,7 @@ class Painter:
         sums = self.marts.frame(
             "select metric_id, application, sum(numerator) as numerator, sum(denominator) as denominator from metric_values "
             "where metric_id = any(%(metrics)s) and grain = 'day' and segment = '' and is_complete and period_start >= %(since)s group by 1, 2",
-            metrics=list(panel["metrics"]), since=self.marts.as_of() - timedelta(days=31),
+            metrics=list(panel["metrics"]), since=self.marts.as_of().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=BUDGET_DAYS),
         )  # fmt: skip
         totals = {(r["metric_id"], r["application"]): r for r in sums.to_dict("records")} if len(sums) else {}
         names, left, texts = [], [], []
@@ -474,14 +493,17 @@ class Painter:
             left.append(max(share, -100))
             texts.append(f"{share:,.0f} % left, objective {objective:g} %")
         if not names:
-            return nothing("nothing was measured in the last 30 days")
+            return nothing(f"nothing was measured in the last {BUDGET_DAYS} days")
         colours = [BAD if share < 0 else SCARCE if share < 25 else GOOD for share in left]
         figure = go.Figure(go.Bar(
             x=left, y=[f"{n}: {t.partition(' left')[0]}" for n, t in zip(names, texts, strict=True)], orientation="h", text=texts, textposition="none", marker={"color": colours}, hovertemplate="%{text}<extra></extra>"
         ))  # fmt: skip
         figure.update_yaxes(autorange="reversed", type="category", title=None)
-        figure.update_xaxes(ticksuffix=" %", range=[-105, 105])
-        figure.update_layout(meta="last 30 days: " + "; ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True)))
+        figure.update_xaxes(ticksuffix=" %", range=[-105, 105], dtick=100)
+        _caption(figure, f"left of the errors that {BUDGET_DAYS} days allow")
+        figure.update_layout(
+            meta=f"last {BUDGET_DAYS} days: " + "; ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True))
+        )
         return figure
 
 
@@ -508,13 +530,33 @@ def banner(marts: Marts, now: datetime | None = None) -> html.Div:
 
 
 def description(
-    entry: dict, targets: pd.DataFrame, currency: str, expected: pd.DataFrame, verdicts: dict[str, dict]
+    entry: dict,
+    targets: pd.DataFrame,
+    currency: str,
+    coverage: dict | None,
+    expected: pd.DataFrame,
+    verdicts: dict[str, dict],
 ) -> dcc.Markdown:
-    """What a metric is: definition, unit, owner, how well it is forecast, targets and whether those that are due later will be met."""
-    own = targets[targets["metric_id"] == entry["metric_id"]] if len(targets) else targets
+    """What a metric is: definition, unit, owner, how fresh it is, how well it is forecast, targets and whether those that are due later will be met."""
+    own = (
+        targets[targets["metric_id"] == entry["metric_id"]].sort_values(["application", "due_at", "target_id"])
+        if len(targets)
+        else targets
+    )
     lines = [f"**{title_of(entry['metric_id'])}** (`{entry['metric_id']}`): {entry['definition']}", "",
              f"Level {entry['level']} · unit {entry['unit']} · better {entry['direction']} · owner {entry.get('owner') or '-'} · "
              f"requirements {entry.get('requirement_refs') or '-'}"]  # fmt: skip
+    if coverage and coverage["last_complete"]:
+        first, last = (
+            period(datetime.fromisoformat(coverage[c]), coverage["grain"]) for c in ("first", "last_complete")
+        )
+        nulls = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in coverage["nulls"].items())
+        lines += [
+            "",
+            f"Data from {first}, complete up to {last}."
+            + (f" Values that are missing, and why: {nulls}." if nulls else ""),
+            "",
+        ]
     if len(expected):
         told = expected.iloc[0]
         errors = "too few periods to try it" if told["naive_error"] is None else (
@@ -528,8 +570,13 @@ def description(
         where = f" ({row['segment']} {row['segment_value']})" if row["segment"] else ""
         lines.append(f"- {row['application']}{where}: target {row['operator']} {shown(row['target'], row['unit'], currency)} by {row['grain']}{due}: "
                      f"{shown(row['value'], row['unit'], currency)}, {ZONES[row['zone']]}"
-                     + (f"; {verdict['verdict']} to be met ({100 * float(verdict['probability']):.0f} %)" if verdict else ""))  # fmt: skip
+                     + (f"; {told_chance(verdict)} to be met" if verdict else ""))  # fmt: skip
     return dcc.Markdown("\n".join(lines), className="northstar-definition")
+
+
+def told_chance(verdict: dict | None) -> str:
+    """What the forecast says of a target that is due later: 'unlikely (7 %)'; '' for no forecast."""
+    return f"{verdict['verdict']} ({100 * float(verdict['probability']):.0f} %)" if verdict else ""
 
 
 def _share(frame: pd.DataFrame, part: str, whole: str) -> pd.DataFrame:
@@ -538,6 +585,15 @@ def _share(frame: pd.DataFrame, part: str, whole: str) -> pd.DataFrame:
     base = [totals.get(key) for key in zip(own["grain"], own["period_start"], own["segment_value"], strict=True)]
     own["value"] = [100 * v / b if v is not None and b else None for v, b in zip(own["value"], base, strict=True)]
     return own
+
+
+def _axis_from(low: float, high: float) -> float:
+    """Where a bridge's axis begins: at 0, or where that would leave the steps too small to see, at a round number below them."""
+    spread = high - low
+    if low <= 0 or spread <= 0 or spread > 0.3 * high:
+        return 0.0
+    unit = 10 ** math.floor(math.log10(spread))
+    return max(0.0, math.floor((low - 0.5 * spread) / unit) * unit)
 
 
 def _small_unit(text: str) -> list:
@@ -550,10 +606,11 @@ def _second_line(texts: list[str], words: list[str]) -> list[str]:
     return [f"{text}<br><sub>{more or ' '}</sub>" for text, more in zip(texts, words, strict=True)]
 
 
-def _corner(figure: go.Figure, text: str) -> None:
-    """A few words at the lower right: of which period the figure is."""
-    place = {"x": 1, "y": 0, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom"}
+def _caption(figure: go.Figure, text: str) -> None:
+    """A few words above a figure, at its right: of which period it is. Inside they would lie on the bars."""
+    place = {"x": 1, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom"}
     figure.add_annotation(text=text, showarrow=False, font={"size": 11}, **place)
+    figure.update_layout(margin_t=CAPTION)
 
 
 def nothing(why: str) -> go.Figure:
@@ -563,7 +620,3 @@ def nothing(why: str) -> go.Figure:
     figure.add_annotation(text=why, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 15})
     figure.update_layout(meta=why)
     return figure
-
-
-def _ticks(unit: str) -> str:
-    return {"money": ",.0f", "count": ",.0f", "percent": ",.3~g"}.get(unit, ",.3~g")

@@ -40,6 +40,11 @@ SERVER_OPTIONS = {
     "jit": "off",
     "timezone": "UTC",
     "log_timezone": "UTC",
+    # the log is read by more people than the rows: no statements, no values of rows that failed
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    # a recycled log segment keeps what it held until it is written over
+    "wal_recycle": "off",
 }
 CONFIGURATION = "northstar.conf"
 # a segment is archived after this time even if it is not full: what a restore to the newest moment may lack

@@ -13,7 +13,9 @@ from northstar.contract import Entity, entities
 from northstar.errors import NorthstarError
 from northstar.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.landing.merge import Delivery, Landed, land_batch
-from northstar.landing.normalise import in_range, normalise, without_personal_data
+from northstar.landing.normalise import in_range, normalise, sealed_row
+from northstar.privacy.guard import Guard, landing_guard
+from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.sources.files import Reading, SourceFile, check_directory, list_files, with_content
 
@@ -58,7 +60,7 @@ def land_directory(
     check_directory(source_dir, storage)
     has_mapping = mapping or _has_mapping(source_dir, storage)
     inputs = read_mapping(source_dir, mapping, storage) if has_mapping else contract_inputs()
-    key, results, found = settings.secret("pii_key"), [], False
+    guard, results, found = landing_guard(settings), [], False
     for entity in entities().values():
         mine = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
@@ -71,12 +73,12 @@ def land_directory(
             new = work if within else _unread(settings, source, entity, work)
             total = Landed()
             for group in _groups(new):
-                total += _land_group(settings, run_id, source, entity, group, key, result, within)
+                total += _land_group(settings, run_id, source, entity, group, guard, result, within)
             result.files, result.rows_read = total.files, total.read
             for name in ("inserted", "updated", "unchanged", "quarantined", "refused"):
                 setattr(result, name, getattr(total, name))
         except NorthstarError as exc:
-            result.error = str(exc)
+            result.error = redacted(str(exc))
         result.seconds = time.monotonic() - started
         results.append(result)
         if result.files or result.error:
@@ -127,24 +129,24 @@ def _groups(work: list) -> Iterator[list]:
         yield group
 
 
-def _land_group(settings, run_id, source, entity, group: list, key: str, result: EntityResult, within) -> Landed:
+def _land_group(settings, run_id, source, entity, group: list, guard: Guard, result: EntityResult, within) -> Landed:
     """Land a group of files in one transaction; a file that fails is reported and the others land without it."""
     while group:
         reading: list = []
         try:
-            return land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, key, d, r, within),
+            return land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, guard, d, r, within),
                               any(i.keeps_first for i, _ in group))  # fmt: skip
         except NorthstarError as exc:
             failing = reading[-1] if reading else None
             if failing is None or not str(exc).startswith(failing[1].path):
                 raise
-            result.error = result.error or str(exc)
+            result.error = result.error or redacted(str(exc))
             group = [item for item in group if item is not failing]
     return Landed()
 
 
 def _produce(
-    entity: Entity, group: list, key: str, delivery: Delivery, reading: list, within
+    entity: Entity, group: list, guard: Guard, delivery: Delivery, reading: list, within
 ) -> Iterator[pa.RecordBatch]:
     for item, file in zip(group, with_content([f for _, f in group]), strict=True):
         given = item[0]
@@ -154,10 +156,11 @@ def _produce(
         pending: list = []
         for raw in given.apply(source):
             _check_columns(entity, raw, file)
-            done, beside = in_range(entity, normalise(entity, raw, key), within)
+            done, beside = in_range(entity, normalise(entity, raw, guard), within)
             delivery.read += raw.num_rows
             delivery.beside += beside
             delivery.refused += done.refused
+            delivery.erased += done.erased
             delivery.note_drift(entity, raw, path)
             pending += done.bad
             if len(pending) > 50_000:
@@ -169,7 +172,7 @@ def _produce(
         _reject(path, pending, lines, delivery)
         for rejected in source.rejected:
             delivery.read += 1
-            delivery.rejects.add(path, rejected.line, [rejected.reason], without_personal_data(rejected.row, key))
+            delivery.rejects.add(path, rejected.line, [rejected.reason], sealed_row(rejected.row, guard.key))
         if within:
             # the rows beside the range were not landed: the file does not count as read by this
             continue

@@ -21,6 +21,7 @@ from northstar import db
 from northstar.contract import Entity
 from northstar.errors import NorthstarError
 from northstar.landing.normalise import landed_schema, without_nulls
+from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.warehouse import key_index, landed_table, side_indexes
 
@@ -94,6 +95,8 @@ class Delivery:
     # rows that were read and lie beside the range that was asked for
     beside: int = 0
     refused: int = 0
+    # of the refused: those that name an erased subject
+    erased: int = 0
     files: list = field(default_factory=list)
     drift: dict = field(default_factory=dict)
     # where a connector goes on from once this batch is stored
@@ -108,8 +111,10 @@ class Delivery:
                 and (name in self.drift or len(self.drift) < DRIFTED_COLUMNS)
             ):
                 rows = raw.num_rows - raw.column(name).null_count
-                seen = self.drift.get(name, (path, 0))
-                self.drift[name] = (path, seen[1] + rows)
+                # a file without a header has its first row for names
+                told = redacted(name)
+                seen = self.drift.get(told, (path, 0))
+                self.drift[told] = (path, seen[1] + rows)
 
 
 def land_batch(
@@ -365,9 +370,9 @@ class _Merge:
         landed.quarantined = delivery.rejects.count
         self.execute(
             "update audit.landing_batches set finished_at = clock_timestamp(), files = {}, rows_read = {}, rows_inserted = {}, "
-            "rows_updated = {}, rows_unchanged = {}, rows_quarantined = {}, rows_refused = {} where batch_id = {}",
+            "rows_updated = {}, rows_unchanged = {}, rows_quarantined = {}, rows_refused = {}, rows_erased = {} where batch_id = {}",
             landed.files, landed.read, landed.inserted, landed.updated, landed.unchanged, landed.quarantined,
-            landed.refused, self.batch_id,
+            landed.refused, delivery.erased, self.batch_id,
         )  # fmt: skip
         for file in delivery.files:
             self.execute(
@@ -452,4 +457,4 @@ def _refusal(exc: Exception, settings: Settings) -> str:
         return "the disk is full: nothing of this batch was landed; make room and run again"
     if "connection" in text.lower() and ("closed" in text or "lost" in text or "terminat" in text):
         return "the connection to Postgres was lost: nothing of this batch was landed; run again"
-    return f"Postgres refused the batch: {text[:300]}"
+    return f"Postgres refused the batch: {redacted(text[:300])}"

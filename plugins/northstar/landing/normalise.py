@@ -2,23 +2,37 @@
 
 `normalise` gives the good rows, typed, and for every other row all the reasons why it is none. Work is done on whole
 columns; Python loops only over distinct values (json, hashes) and over rows that are already known to be bad.
+
+What the contract marks as personal is hashed or left out. What it does not know, and what a bad row holds, is kept as it is only when it
+looks like nothing personal; else it is sealed (northstar.privacy.keys), so that it is not lost.
 """
 
-import hashlib
-import hmac
 import json
 import math
 import re
 import unicodedata
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from northstar.contract import Column, Entity, entities
+from northstar.privacy.guard import MENTIONS, Guard
+from northstar.privacy.keys import HASHED, is_sealed, keyed_hash, seal
+from northstar.privacy.personal import (
+    EMAIL,
+    FIRST_LOOK,
+    LETTERS,
+    is_personal,
+    is_personal_name,
+    is_prose,
+    parsed,
+    redacted,
+    withheld,
+)
 
 ARROW_TYPES = {
     "text": pa.string(),
@@ -40,16 +54,19 @@ EARLIEST, LATEST = 1990, 9999
 NULL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
 # numbers that are json, and that Postgres' jsonb cannot hold
 TINY = re.compile(r"[eE]-\d{4}|\.\d{10000}")
-HASHED = "hashed:"
 
 
 @dataclass
 class Normalised:
-    """`rows`: the good rows in the landed table's columns and `_extra`; `bad`: (line, reasons, raw row) of the others."""
+    """`rows`: the good rows in the landed table's columns and `_extra`; `bad`: (line, reasons, raw row) of the others.
+
+    refused: rows that are kept nowhere, for lack of consent or because they name an erased subject (`erased` of them).
+    """
 
     rows: pa.RecordBatch
     bad: list
     refused: int
+    erased: int = 0
 
 
 def landed_schema(entity: Entity) -> pa.Schema:
@@ -81,27 +98,69 @@ def without_nulls(text: str) -> str:
     return NULL_ESCAPE.sub(r"\1", text) if "\\u0000" in text else text
 
 
-def keyed_hash(value: str, key: str) -> str:
-    """HMAC-SHA256 of an identifier, trimmed and in lower case, as hex."""
-    if value.startswith(HASHED):
-        return value[len(HASHED) :]
-    return hmac.new(key.encode(), value.strip().lower().encode(), hashlib.sha256).hexdigest()
+def storable(row: dict, key: str, entity: Entity | None = None) -> dict:
+    """A raw row as it may be stored: identifiers hashed, other personal data left out, what looks personal sealed.
 
-
-def without_personal_data(row: dict, key: str) -> dict:
-    """A raw row that may be stored: identifiers hashed, other personal data left out."""
+    entity: what the row is of; without one nothing is known of its columns, nor whether a value stands in its own.
+    """
     personal, kept = personal_columns(), {}
     for name, value in row.items():
         treatment = personal.get(plain_name(name))
         if treatment is None:
-            kept[name] = value
+            kept[redacted(str(name))] = _storable(str(name), value, key, entity)
         elif treatment == "hash" and value is not None:
             kept[name] = HASHED + keyed_hash(str(value), key)
     return kept
 
 
-def normalise(entity: Entity, batch: pa.RecordBatch, pii_key: str) -> Normalised:
+def _storable(name: str, value, key: str, entity: Entity | None):
+    if value is None or isinstance(value, bool):
+        return value
+    column = entity.columns.get(name) if entity else None
+    if column is None and is_personal_name(name):
+        return seal(_told(value), key)
+    if not isinstance(value, str) or is_sealed(value, key):
+        return value
+    document = parsed(value)
+    if document is not None:
+        scrubbed = _scrubbed(document, key)
+        return value if scrubbed == document else orjson.dumps(scrubbed).decode()
+    # free text belongs into a column of text alone
+    is_text = column is not None and column.type == "text" and not column.values
+    if is_personal(value) or (is_prose(value) and not is_text):
+        return seal(value, key)
+    return value
+
+
+def sealed_row(row: dict, key: str) -> dict:
+    """A raw row whose values may stand in the wrong columns: all that is more than a number or a time is sealed."""
+    return {
+        redacted(str(name)): seal(value, key) if isinstance(value, str) and LETTERS.search(value) else value
+        for name, value in row.items()
+    }
+
+
+def _told(value) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+
+
+def _scrubbed(document, key: str):
+    """A JSON document with what its keys call personal, and what looks so, sealed."""
+    if isinstance(document, dict):
+        return {
+            redacted(k): seal(_told(v), key)
+            if is_personal_name(k) and v is not None and not isinstance(v, bool)
+            else _scrubbed(v, key)
+            for k, v in document.items()
+        }
+    if isinstance(document, list):
+        return [_scrubbed(v, key) for v in document]
+    return seal(document, key) if isinstance(document, str) and is_personal(document) else document
+
+
+def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard) -> Normalised:
     """Type and check a raw batch (columns by name, `_line`) against `entity`."""
+    pii_key = guard.key
     count, masks, typed = batch.num_rows, [], {}
     names = set(batch.schema.names)
     for column in entity.columns.values():
@@ -114,23 +173,33 @@ def normalise(entity: Entity, batch: pa.RecordBatch, pii_key: str) -> Normalised
     bad_mask = _any([mask for mask, _ in masks], count)
     good = pc.invert(bad_mask)
     refused = 0
+    gone = guard.erased(entity, typed)
+    erased = 0 if gone is None else pc.sum(gone).as_py() or 0
+    unwanted = [] if gone is None else [gone]
+    mentioned = guard.mentioning(typed)
+    if mentioned is not None:
+        for name in (n for n in MENTIONS if n in typed):
+            typed[name] = pc.if_else(mentioned, pa.scalar("erased"), typed[name])
+        # a bad row would be kept as it came
+        unwanted.append(pc.and_(bad_mask, mentioned))
     if "consent" in typed:
-        withheld = pc.fill_null(pc.equal(typed["consent"], False), False)
+        unwanted.append(pc.fill_null(pc.equal(typed["consent"], False), False))
+    if unwanted:
         # a refused row is not kept anywhere, not even when it is bad
-        refused = pc.sum(withheld).as_py() or 0
-        good = pc.and_(good, pc.invert(withheld))
-        bad_mask = pc.and_(bad_mask, pc.invert(withheld))
-    bad = _bad_rows(batch, masks, bad_mask, pii_key)
+        unwanted = _any(unwanted, count)
+        refused = pc.sum(unwanted).as_py() or 0
+        good = pc.and_(good, pc.invert(unwanted))
+        bad_mask = pc.and_(bad_mask, pc.invert(unwanted))
+    bad = _bad_rows(entity, batch, masks, bad_mask, pii_key)
     unknown = [n for n in batch.schema.names if n not in entity.columns and n != "_line"]
     arrays = []
     for column in entity.stored_columns.values():
-        array = typed[column.name]
-        arrays.append(_hashed(array, pii_key) if column.pii == "hash" else array)
+        arrays.append(_without_personal_data(column, typed[column.name], pii_key))
     arrays.append(_extra(batch, unknown, pii_key))
     rows = pa.RecordBatch.from_arrays(arrays, schema=landed_schema(entity))
     if refused or bad:
         rows = rows.filter(good)
-    return Normalised(rows, bad, refused)
+    return Normalised(rows, bad, refused, erased)
 
 
 def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list]:
@@ -218,7 +287,7 @@ def _reason(column: Column, value) -> str:
 
 
 def _short(value) -> str:
-    text = str(value).replace("\x00", "\\0")
+    text = withheld(str(value)).replace("\x00", "\\0")
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
@@ -231,7 +300,7 @@ def _any(masks: list, count: int) -> pa.Array:
     return result
 
 
-def _bad_rows(batch: pa.RecordBatch, masks: list, bad_mask: pa.Array, pii_key: str) -> list:
+def _bad_rows(entity: Entity, batch: pa.RecordBatch, masks: list, bad_mask: pa.Array, pii_key: str) -> list:
     if not masks or not pc.any(bad_mask).as_py():
         return []
     filtered = batch.filter(bad_mask)
@@ -255,7 +324,7 @@ def _bad_rows(batch: pa.RecordBatch, masks: list, bad_mask: pa.Array, pii_key: s
                 # the value of a personal column must not show up in the reason
                 reasons.append(f"{name}: not acceptable" if plain_name(name) in personal else describe(row.get(name)))
         line = row.pop("_line")
-        found.append((line, reasons, without_personal_data(row, pii_key)))
+        found.append((line, reasons, storable(row, pii_key, entity)))
     return found
 
 
@@ -281,10 +350,42 @@ def _may_lie_in(text, within: tuple[datetime, datetime]) -> bool:
     return within[0] <= (at if at.tzinfo else at.replace(tzinfo=UTC)) < within[1]
 
 
+def _without_personal_data(column: Column, array: pa.Array, key: str) -> pa.Array:
+    if column.pii == "hash":
+        return _hashed(array, key)
+    if column.type == "json":
+        return _changed(array, FIRST_LOOK, partial(_scrubbed_text, key=key))
+    if column.type == "text" and not column.values:
+        # an identifier has to stay one: the same address is the same hash everywhere
+        is_id = column.name.endswith("_id")
+        return _changed(array, "@", partial(_hashed_address, key=key) if is_id else partial(EMAIL.sub, "[e-mail]"))
+    return array
+
+
 def _hashed(array: pa.Array, key: str) -> pa.Array:
     encoded = array.dictionary_encode()
     hashes = [None if v is None else keyed_hash(v, key) for v in encoded.dictionary.to_pylist()]
     return pa.array(hashes, pa.string()).take(encoded.indices)
+
+
+def _changed(array: pa.Array, pattern: str, change) -> pa.Array:
+    """The array with the values that hold a pattern changed."""
+    found = pc.fill_null(pc.match_substring_regex(array, pattern), False)
+    if not pc.any(found).as_py():
+        return array
+    encoded = array.filter(found).dictionary_encode()
+    changed = pa.array([change(v) for v in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+    return pc.replace_with_mask(array, found, changed)
+
+
+def _scrubbed_text(text: str, key: str) -> str:
+    document = orjson.loads(text)
+    scrubbed = _scrubbed(document, key)
+    return text if scrubbed == document else orjson.dumps(scrubbed).decode()
+
+
+def _hashed_address(value: str, key: str) -> str:
+    return HASHED + keyed_hash(value, key) if EMAIL.search(value) else value
 
 
 def _extra(batch: pa.RecordBatch, unknown: list, key: str) -> pa.Array:
@@ -293,7 +394,7 @@ def _extra(batch: pa.RecordBatch, unknown: list, key: str) -> pa.Array:
     values = []
     for row in zip(*(_values(batch.column(name)) for name in unknown), strict=True):
         given = {k: v for k, v in zip(unknown, row, strict=True) if v is not None}
-        kept = without_personal_data(given, key)
+        kept = storable(given, key)
         kept = {k: v[len(HASHED) :] if isinstance(v, str) and v.startswith(HASHED) else v for k, v in kept.items()}
         values.append(without_nulls(orjson.dumps(kept, default=str).decode()) if kept else None)
     return pa.array(values, pa.string())
@@ -426,13 +527,13 @@ def _is_json(text: str) -> bool:
     try:
         orjson.loads(text)
         if TINY.search(text):
-            json.loads(text, parse_float=_storable)
+            json.loads(text, parse_float=_stored_number)
     except (ValueError, RecursionError):
         return False
     return True
 
 
-def _storable(number: str) -> float:
+def _stored_number(number: str) -> float:
     mantissa, _, exponent = number.lower().partition("e")
     if len(mantissa) + abs(int(exponent or 0)) > 16_000:
         raise ValueError("more digits than Postgres keeps")

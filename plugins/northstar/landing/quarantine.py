@@ -9,7 +9,10 @@ from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.landing.merge import land_batch
 from northstar.landing.normalise import normalise
+from northstar.privacy.guard import landing_guard
+from northstar.privacy.keys import SEALED, unseal
 from northstar.settings import Settings
+from northstar.warehouse import bootstrap
 
 
 def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) -> list[dict]:
@@ -22,12 +25,18 @@ def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) ->
         ).fetchall()
 
 
-def show(settings: Settings, quarantine_id: int) -> dict:
-    """One row with all that is known of it. Raises NorthstarError for a number that is none."""
+def show(settings: Settings, quarantine_id: int, with_personal: bool = False) -> dict:
+    """One row with all that is known of it; with_personal: sealed values as they were delivered, for who has the key.
+
+    Raises NorthstarError for a number that is none.
+    """
     with db.connect(settings, "loader") as connection:
         row = connection.execute("select * from quarantine.rows where quarantine_id = %s", [quarantine_id]).fetchone()
     if row is None:
         raise NorthstarError(f"no row {quarantine_id} in quarantine; `northstar quarantine list` shows those there are")
+    if with_personal:
+        key = settings.secret("pii_key")
+        row["row"] = {name: opened(value, key) for name, value in row["row"].items()}
     return row
 
 
@@ -42,15 +51,17 @@ def replay(settings: Settings, entity: str | None = None) -> str:
             "and (%(entity)s::text is null or entity = %(entity)s) order by 1",
             {"entity": entity},
         ).fetchall()
-    key = settings.secret("pii_key")
+    # rows may have been left by an older release, whose warehouse knows no keys
+    bootstrap(settings)
+    guard = landing_guard(settings)
     for name in dict.fromkeys(r["entity"] for r in rows):
         mine = [r for r in rows if r["entity"] == name]
         tried += len(mine)
         columns = list(dict.fromkeys(c for r in mine for c in r["row"]))
-        arrays = [pa.array([_text(r["row"].get(c)) for r in mine], pa.string()) for c in columns]
+        arrays = [pa.array([_text(opened(r["row"].get(c), guard.key)) for r in mine], pa.string()) for c in columns]
         ids = pa.array([r["quarantine_id"] for r in mine], pa.int64())
         batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])
-        done = normalise(entities()[name], batch, key)
+        done = normalise(entities()[name], batch, guard)
         if not done.rows.num_rows:
             continue
 
@@ -68,6 +79,11 @@ def replay(settings: Settings, entity: str | None = None) -> str:
             )
         landed += len(passed)
     return f"{landed} of {tried} rows landed; the next run publishes them"
+
+
+def opened(value, key: str):
+    """A quarantined value as it was delivered, where it was sealed."""
+    return unseal(value, key) if isinstance(value, str) and value.startswith(SEALED) else value
 
 
 def _text(value) -> str | None:

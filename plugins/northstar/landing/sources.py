@@ -1,7 +1,6 @@
 """Land what the declared sources have: page by page, each batch with the state to go on from, in one transaction.
 
-A source that fails keeps what its finished batches brought and goes on from there in the next run; it does not keep the
-others from landing. `audit.source_runs` says of each run and source how it went.
+A source that fails keeps what came before and goes on from there in the next run; it does not keep the others from landing. `audit.source_runs` says of each run and source how it went.
 """
 
 import contextlib
@@ -20,13 +19,16 @@ from northstar.errors import NorthstarError, lacking
 from northstar.landing.directory import land_directory
 from northstar.landing.merge import Delivery, Landed, land_batch
 from northstar.landing.normalise import in_range, normalise
+from northstar.privacy.guard import Guard, landing_guard
+from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.sources.connections import find_connection
 from northstar.sources.declared import Connector, Page, Source, open_source
 from northstar.sources.files import FileStore
 from northstar.sources.http import Refused
 
-BATCH_ROWS = 50_000
+# a batch ends with the first page after so many rows, or so long a reading: what a kill costs
+BATCH_ROWS, BATCH_SECONDS = 50_000, 60
 
 
 @dataclass
@@ -80,9 +82,12 @@ def _noting(settings: Settings, source: Source, result: SourceResult, progress):
         yield
     except Exception as exc:
         masked = _masking(settings, source)
-        error = masked(str(exc))
+        # what a system answers may be about people; its own address has to stay readable
+        error = redacted(masked(str(exc)), addresses=False)
         if not isinstance(exc, NorthstarError):
-            (settings.logs / f"{result.source}.log").write_text(masked(traceback.format_exc()))
+            (settings.logs / f"{result.source}.log").write_text(
+                redacted(masked(traceback.format_exc()), addresses=False)
+            )
             error = lacking(exc) or (
                 f"its connector failed, {type(exc).__name__}: {' '.join(error.split())[:200]}; an answer that it does not know? "
                 f"(its log: {settings.logs / result.source}.log)"
@@ -133,7 +138,7 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
 
     if entity_name not in source.entities:
         raise NorthstarError(f"source {source.name} gives {', '.join(source.entities)}, not {entity_name!r}")
-    entity, key = entities()[entity_name], settings.secret("pii_key")
+    entity, guard = entities()[entity_name], Guard(settings.secret("pii_key"))
     connector = open_source(settings, source)
     if isinstance(connector, FileStore):
         raise NorthstarError(
@@ -141,7 +146,7 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
         )
     good, bad = [], []
     for page in connector.read(entity_name, None):
-        done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), key)
+        done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), guard)
         good += [
             {k: v for k, v in row.items() if v is not None} for row in done.rows.slice(0, rows - len(good)).to_pylist()
         ]
@@ -178,18 +183,19 @@ def _land_entity(
 ) -> Landed:
     state = None if within else source_states(settings, source.name).get(entity.name)
     pages = _Pages(connector.read(entity.name, state))
-    key, total, line = settings.secret("pii_key"), Landed(), 0
+    guard, total, line = landing_guard(settings), Landed(), 0
     while not pages.is_done:
 
         def produce(delivery: Delivery, start: int = line) -> Iterator[pa.RecordBatch]:
-            for page in pages.until(BATCH_ROWS):
+            for page in pages.until(BATCH_ROWS, BATCH_SECONDS):
                 if page.state is not None and not within:
                     delivery.state = page.state
                 batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
-                done, beside = in_range(entity, normalise(entity, batch, key), within)
+                done, beside = in_range(entity, normalise(entity, batch, guard), within)
                 delivery.read += batch.num_rows
                 delivery.beside += beside
                 delivery.refused += done.refused
+                delivery.erased += done.erased
                 delivery.note_drift(entity, batch, source.name)
                 for number, reasons, row in done.bad:
                     delivery.rejects.add(source.name, number, reasons, row)
@@ -202,6 +208,8 @@ def _land_entity(
         total += landed
         result.landed += landed
         line += landed.read
+    if pages.error:
+        raise pages.error
     return total
 
 
@@ -216,20 +224,30 @@ def _land_files(
 
 
 class _Pages:
-    """The pages of one reading, handed out in lots that end where reading can go on from."""
+    """The pages of one reading, handed out in lots that end where reading can go on from.
+
+    `error` is what ended the reading before its end: the pages before it are good, and a system that fails each hour gets on.
+    """
 
     def __init__(self, pages: Iterator[Page]):
-        self._pages, self.is_done = pages, False
+        self._pages, self.is_done, self.error = pages, False, None
 
-    def until(self, rows: int) -> Iterator[Page]:
-        count = 0
-        for page in self._pages:
+    def until(self, rows: int, seconds: float) -> Iterator[Page]:
+        count, end = 0, time.monotonic() + seconds
+        while (page := self._next()) is not None:
             count += page.rows.num_rows if isinstance(page.rows, pa.RecordBatch) else len(page.rows)
             if count or page.state is not None:
                 yield page
-            if count >= rows and page.state is not None:
+            if page.state is not None and (count >= rows or time.monotonic() >= end):
                 return
         self.is_done = True
+
+    def _next(self) -> Page | None:
+        try:
+            return next(self._pages, None)
+        except Exception as exc:
+            self.error = exc
+            return None
 
 
 def _text(value) -> str | None:

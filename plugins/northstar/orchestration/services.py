@@ -17,6 +17,7 @@ from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
 from northstar.ports import remembered_port
 from northstar.settings import Settings, write_private
+from northstar.telemetry import silence
 
 SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
 START_SECONDS = 90
@@ -72,8 +73,6 @@ def airflow_env(settings: Settings) -> dict:
         "SCHEDULER__ENABLE_HEALTH_CHECK": False,
         "TRIGGERER__ENABLE_HEALTH_CHECK": False,
         "LOGGING__BASE_LOG_FOLDER": settings.logs / "airflow",
-        "USAGE_DATA_COLLECTION__ENABLED": False,
-        "COSMOS__ENABLE_TELEMETRY": False,
         "COSMOS__ENABLE_CACHE": False,
         **_telling(settings),
     }
@@ -84,10 +83,10 @@ def airflow_env(settings: Settings) -> dict:
         "AIRFLOW_HOME": str(home),
         "NORTHSTAR_HOME": str(settings.home),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        "DO_NOT_TRACK": "1",
         "PYTHONWARNINGS": "ignore",
         "no_proxy": "127.0.0.1,localhost",
     }
+    silence(env)
     return env
 
 
@@ -112,6 +111,8 @@ def _telling(settings: Settings) -> dict:
         options |= {
             "OPENLINEAGE__TRANSPORT": json.dumps({"type": "http", "url": lineage, "endpoint": "api/v1/lineage"}),
             "OPENLINEAGE__NAMESPACE": "northstar", "OPENLINEAGE__DISABLE_SOURCE_CODE": True,
+            # a hundred tasks that watch dbt build their model do nothing that the one which runs dbt does not tell
+            "OPENLINEAGE__DISABLED_FOR_OPERATORS": ";".join(f"cosmos.operators.watcher.Dbt{kind}WatcherOperator" for kind in ("Run", "Seed")),
         }  # fmt: skip
     return options
 

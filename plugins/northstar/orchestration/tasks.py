@@ -107,6 +107,13 @@ def forecast_metrics(**context) -> int:
     return forecast(load_settings(), _say)
 
 
+def erase_subjects(**context) -> int:
+    """Carry out the erasures that are not done; returns how many that were."""
+    from northstar.privacy.erase import erase_pending
+
+    return len(erase_pending(load_settings(), _say))
+
+
 def _evaluate_quietly() -> None:
     """An evaluation beside a run: a mail server that is down is the alert DAG's trouble, not the run's."""
     from northstar.errors import NorthstarError

@@ -145,7 +145,7 @@ def up(settings: Settings) -> None:
         follow(api, "nightly_rebuild", run_id)
     except NorthstarError as exc:
         raise NorthstarError(f"{_cause(settings) or exc}; see {api.base}/dags/nightly_rebuild") from exc
-    for dag_id in ("hourly_refresh", "evaluate_alerts", "send_reports"):
+    for dag_id in ("hourly_refresh", "evaluate_alerts", "send_reports", "erase_subject"):
         api.unpause(dag_id)
     if api.unpause("forecast_metrics"):
         # the first forecasts need not wait for tomorrow, nor anybody for them

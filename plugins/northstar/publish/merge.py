@@ -145,12 +145,16 @@ def rollback(settings: Settings, to_version: int | None = None) -> tuple[int, in
 def _landed(settings: Settings, run_id: int) -> dict:
     """The certificate's words on the landed rows: their hashes, and those that no number is made of."""
     with db.connect(settings, "transformer") as connection:
-        run = connection.execute("select as_of, built_batch_id from audit.runs where run_id = %s", [run_id]).fetchone()
+        run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
         before = None
         if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is not None:
             before = connection.execute(
-                "select built_batch_id, inputs from marts.certificates order by published_version desc limit 1"
+                "select built_batch_id, inputs from marts.certificates where published_version >= (select coalesce(max(published_version), 0) "
+                "from audit.pii_keys where published_version is not null) order by published_version desc limit 1"
             ).fetchone()
+        if run["trigger"] == "rotation":
+            # the rows' hashes are other ones, and no trace says so
+            before = None
         return {
             "inputs": inputs(connection, before, run["built_batch_id"] or 0),
             "left_out": left_out(connection, run["as_of"]),

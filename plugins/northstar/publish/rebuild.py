@@ -66,6 +66,28 @@ def verify(settings: Settings, version: int | None = None, progress=print) -> li
     ]
 
 
+def erased_since(settings: Settings, version: int) -> str | None:
+    """Why a version from before an erasure or a rotation of the key cannot be the same to the byte; None where there was none."""
+    with db.connect(settings, "transformer") as connection:
+        # a warehouse that an older release left has no such table until its next run
+        if connection.execute("select to_regclass('audit.erasures') as t").fetchone()["t"] is None:
+            return None
+        erasures = connection.execute(
+            "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1", [version]
+        ).fetchall()
+        rotations = connection.execute(
+            "select generation, since from audit.pii_keys where published_version > %s order by 1", [version]
+        ).fetchall()
+    reasons = [f"erasure {e['erasure_id']} of {e['finished_at']:%Y-%m-%d} renamed its subject" for e in erasures]
+    reasons += [f"key {r['generation']} of {r['since']:%Y-%m-%d} hashed identifiers anew" for r in rotations]
+    if not reasons:
+        return None
+    return (
+        f"version {version} cannot be made again to the byte: {'; '.join(reasons)} in what was landed and in what was published; "
+        "marts that name nobody have to be the same"
+    )
+
+
 def _certificate(settings: Settings, version: int | None) -> dict:
     with db.connect(settings, "transformer") as connection:
         if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import string
 import time
 
@@ -59,7 +58,6 @@ def address(settings: Settings) -> str:
 
 def context(settings: Settings):
     """An ephemeral context and its data source on the warehouse. Raises NorthstarError when it cannot be reached."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "false"
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.datasource.fluent.interfaces import TestConnectionError

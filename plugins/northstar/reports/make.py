@@ -15,7 +15,7 @@ import yaml
 
 from northstar.changes import told_change
 from northstar.dashboards.data import GRAINS, Marts, nearest
-from northstar.dashboards.figures import ZONES, period, title_of
+from northstar.dashboards.figures import ZONES, period, title_of, told_chance
 from northstar.errors import NorthstarError
 from northstar.formats import change, shown, shown_change
 from northstar.settings import Settings
@@ -23,7 +23,14 @@ from northstar.settings import Settings
 HERE = Path(__file__).parent
 # points of a small chart, rows of what explains a change, and of a list of restatements
 POINTS, CONTRIBUTORS, RESTATEMENTS = 13, 3, 40
-LENGTH = {"hour": "1 hour", "day": "1 day", "week": "7 days", "month": "1 month", "quarter": "3 months"}
+LENGTH = {
+    "hour": "1 hour",
+    "day": "1 day",
+    "week": "7 days",
+    "month": "1 month",
+    "quarter": "3 months",
+    "year": "1 year",
+}
 
 
 @dataclass
@@ -128,7 +135,7 @@ class _Maker:
         application = section.get("application", self.application)
         known = self.marts.catalogue()
         metrics = section.get("metrics") or [
-            m for m, entry in known.items() if entry["level"] in [str(level) for level in section.get("levels", [])]
+            m for m, entry in known.items() if int(entry["level"]) in section.get("levels", [])
         ]
         is_long = "metrics" not in section
         rows = [self._row(metric, application, not is_long) for metric in metrics if metric in known]
@@ -138,14 +145,15 @@ class _Maker:
         return {
             "title": section["title"], "audience": section["audience"], "rows": rows, "note": self._note(section), "is_long": is_long,
             "funnels": [self._funnel(funnel, application) for funnel in section.get("funnels", [])],
-            "targets": self._targets(application) if section.get("targets") else None,
+            "targets": self._targets(application, section["targets"]) if "targets" in section else None,
+            "catalogue": self._catalogue(application) if "catalogue" in section else [],
             "milestones": self._milestones(section["milestones"], application) if "milestones" in section else [],
         }  # fmt: skip
 
     def _row(self, metric: str, application: str, is_drawn: bool) -> dict:
         entry = self.marts.catalogue()[metric]
         # a report of months on something that is counted by day tells the day
-        grain = nearest(self.content["grain"], entry["grains"])
+        grain = nearest(min(self.content["grain"], "quarter", key=list(LENGTH).index), entry["grains"])
         points = self._points(metric, grain, application)
         newest, before = (points[-1] if points else None), (points[-2] if len(points) > 1 else None)
         value = newest and newest["value"]
@@ -156,7 +164,7 @@ class _Maker:
             "before": shown(earlier, entry["unit"], self.currency), "change": shown_change(value, earlier, entry["unit"]),
             "is_better": None if not moved else (moved > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain) if newest else "",
             "reason": ((newest or {}).get("null_reason") or ("" if newest else "no values")).replace("_", " "), "why": [], "image": None,
-            "definition": entry["definition"],
+            "definition": entry["definition"], "of": _counted(entry, newest),
         }  # fmt: skip
         if is_drawn and len(points) > 2:
             row["image"] = f"{metric}-{application}"
@@ -177,7 +185,7 @@ class _Maker:
         return frame.to_dict("records")
 
     def _funnel(self, funnel: str, application: str) -> dict:
-        grain = nearest(self.content["grain"], ["day", "week", "month"])
+        grain = nearest(min(self.content["grain"], "month", key=list(LENGTH).index), ["day", "week", "month"])
         frame = self.marts.frame(
             "with newest as (select max(period_start) as period_start from funnel_stages where funnel = %(funnel)s and grain = %(grain)s and is_complete "
             "and period_start + %(length)s::interval <= %(as_of)s) select stage, sum(visitors)::bigint as visitors, min(target_percent) as target "
@@ -193,9 +201,13 @@ class _Maker:
             last = row["visitors"]
         return {"title": title_of(funnel), "stages": stages}
 
-    def _targets(self, application: str) -> list[dict]:
+    def _targets(self, application: str, whose: bool | str) -> list[dict]:
+        """What is off its target now, worst first; whose: True for all, 'report' for the report's own metrics."""
         frame = self.marts.targets(application)
         rows = [r for r in frame.to_dict("records") if r["zone"] in ("red", "yellow")] if len(frame) else []
+        if whose == "report":
+            own = {metric for section in self.content["sections"] for metric in section.get("metrics", [])}
+            rows = [r for r in rows if r["metric_id"] in own]
         rows.sort(key=lambda r: (r["zone"] != "red", r["metric_id"], r["application"]))
         return [
             {"title": title_of(r["metric_id"]) + (f" ({r['segment_value']})" if r["segment_value"] else ""), "application": r["application"],
@@ -212,10 +224,30 @@ class _Maker:
             else []
         )
         rows.sort(key=lambda r: (r["application"], r["due_at"]))
+        expected = self.marts.expectations(metric)
         return [
             f"{r['application']}, due {r['due_at']:%Y-%m-%d}: {r['operator']} {shown(r['target'], r['unit'], self.currency)}; "
             f"{shown(r['value'], r['unit'], self.currency)}, {ZONES[r['zone']]}"
+            + (f"; {chance} to be met" if (chance := told_chance(expected.get(r["target_id"]))) else "")
             for r in rows
+        ]  # fmt: skip
+
+    def _catalogue(self, application: str) -> list[str]:
+        """How the metrics themselves did in the period: how many have values, which have none, whose definition changed."""
+        known = self.marts.catalogue()
+        frame = self.marts.frame(
+            "select distinct metric_id from metric_values where application = %(application)s and segment = '' and value is not null",
+            application=application,
+        )
+        valued = set(frame["metric_id"]) if len(frame) else set()
+        changed = self.marts.frame(
+            "select metric_id, count(*) as values from metric_restatements where reason = 'definition' and application = %(application)s "
+            "group by 1 order by 1", application=application,
+        ).to_dict("records")  # fmt: skip
+        silent = sorted(set(known) - valued)
+        return [
+            f"{len(valued)} of {len(known)} metrics have values" + (f"; without any: {', '.join(map(title_of, silent))}" if silent else ""),
+            "definitions that changed: " + (", ".join(f"{title_of(r['metric_id'])} ({r['values']:,} values restated)" for r in changed) or "none"),
         ]  # fmt: skip
 
     def _note(self, section: dict) -> str | None:
@@ -247,6 +279,14 @@ class _Maker:
         if rows and rows[0]["total"] > len(rows):
             told.append(f"and {rows[0]['total'] - len(rows)} more; see metric_restatements")
         return told
+
+
+def _counted(entry: dict, point: dict | None) -> str:
+    """What a percentage was counted from: '23 of 25'; '' where that is no count."""
+    parts = (point["numerator"], point["denominator"]) if point else (None, None)
+    if entry["kind"] != "ratio" or entry["unit"] != "percent" or None in parts or any(p % 1 for p in parts):
+        return ""
+    return f"{parts[0]:,.0f} of {parts[1]:,.0f}"
 
 
 def _chart(values: list, title: str) -> bytes:

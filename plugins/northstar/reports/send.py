@@ -35,5 +35,6 @@ def due(at: datetime) -> list[str]:
         "weekly": at.weekday() == 0,
         "monthly": at.day == 1,
         "quarterly": at.day == 1 and at.month % 3 == 1,
+        "annual": at.day == 1 and at.month == 1,
     }
     return [name for name in contents() if found[name]]

@@ -1,5 +1,6 @@
 """The sources that a home declares, in its `sources.yml` or the file that NORTHSTAR_SOURCES names.
 
+production: true                # default false: a home whose numbers count; it takes no play money, whatever a source says
 sources:
   billing:
     system: stripe              # a module of northstar.sources
@@ -8,6 +9,7 @@ sources:
     schedule: hourly            # hourly (default) or nightly: in which runs it is asked
     required: true              # default false: while it is down the others are published without it, marked late
     application: suite          # the application of rows whose system knows none
+    per_second: 5               # most requests to an API in a second; default: what the system allows
     options: {...}              # the system's own, see its module
 """
 
@@ -32,7 +34,7 @@ from northstar.sources.connections import Connection, find_connection
 
 HELPERS = ("connections", "declared", "http")
 SCHEDULES = ("hourly", "nightly")
-KEYS = {"system", "connection", "entities", "schedule", "required", "application", "options"}
+KEYS = {"system", "connection", "entities", "schedule", "required", "application", "per_second", "options"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Source:
     required: bool = False
     application: str | None = None
     options: dict = field(default_factory=dict)
+    per_second: float | None = None
+    is_production: bool = False
 
     def is_due(self, mode: str) -> bool:
         """Whether a run of this mode asks it: a nightly run asks all."""
@@ -96,7 +100,11 @@ def read_sources(settings: Settings) -> dict[str, Source]:
         raise NorthstarError(f"{path} is not valid YAML ({str(exc).splitlines()[0]}); correct it") from exc
     if not isinstance(given, dict) or not isinstance(given.get("sources"), dict):
         raise NorthstarError(f"{path}: it has to hold `sources:` with one entry for each source")
-    return {name: _source(path, str(name), spec) for name, spec in given["sources"].items()}
+    unknown = set(given) - {"sources", "production"}
+    if unknown or not isinstance(given.get("production", False), bool):
+        raise NorthstarError(f"{path}: beside `sources` it may hold `production: true` or false, and nothing else")
+    is_production = given.get("production", False)
+    return {name: _source(path, str(name), spec, is_production) for name, spec in given["sources"].items()}
 
 
 def open_source(settings: Settings, source: Source) -> Connector:
@@ -140,7 +148,7 @@ def _module(system: str):
     return importlib.import_module(f"northstar.sources.{system}")
 
 
-def _source(path: Path, name: str, spec) -> Source:
+def _source(path: Path, name: str, spec, is_production: bool) -> Source:
     def wrong(what: str) -> NorthstarError:
         return NorthstarError(f"{path}, source {name}: {what}")
 
@@ -155,6 +163,9 @@ def _source(path: Path, name: str, spec) -> Source:
         raise wrong(f"unknown system {spec['system']!r}; known are {', '.join(systems())}")
     if spec.get("schedule", "hourly") not in SCHEDULES:
         raise wrong(f"schedule is {' or '.join(SCHEDULES)}")
+    pace = spec.get("per_second")
+    if pace is not None and (isinstance(pace, bool) or not isinstance(pace, int | float) or pace <= 0):
+        raise wrong("per_second is a number above 0")
     known = _module(spec["system"]).ENTITIES
     wanted = tuple(spec.get("entities") or known)
     for entity in wanted:
@@ -164,5 +175,5 @@ def _source(path: Path, name: str, spec) -> Source:
             )
     return Source(
         name, spec["system"], spec.get("connection"), wanted, spec.get("schedule", "hourly"), bool(spec.get("required")),
-        spec.get("application"), dict(spec.get("options") or {}),
+        spec.get("application"), dict(spec.get("options") or {}), pace, is_production,
     )  # fmt: skip

@@ -29,6 +29,7 @@ import pyarrow.parquet as pq
 
 from northstar.contract import entities
 from northstar.errors import NorthstarError
+from northstar.privacy.personal import withheld
 from northstar.sources.connections import Connection
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
@@ -185,7 +186,7 @@ class Reading:
         )
         if repeated:
             raise NorthstarError(
-                f"{self.file.path}: the header names column {repeated[0][:100]!r} twice; give each its own name"
+                f"{self.file.path}: the header names column {withheld(repeated[0][:100])!r} twice; give each its own name"
             )
         return cleaned
 

@@ -54,7 +54,11 @@ def connect(source: Source, connection: Connection) -> "GitHub":
         "X-GitHub-Api-Version": API_VERSION,
     }
     address = connection.url(ADDRESS)
-    return GitHub(source, HttpClient(address, headers, PER_SECOND), HttpClient(address, headers, SEARCHES_PER_SECOND))
+    return GitHub(
+        source,
+        HttpClient(address, headers, source.per_second or PER_SECOND),
+        HttpClient(address, headers, SEARCHES_PER_SECOND),
+    )
 
 
 class GitHub:

@@ -6,6 +6,7 @@ than a run has, is taken to be down: the source fails at once for the rest of th
 """
 
 import base64
+import binascii
 import contextlib
 import email.utils
 import json
@@ -23,6 +24,7 @@ from northstar.errors import NorthstarError
 TIMEOUT_SECONDS = httpx.Timeout(60, connect=10)
 ATTEMPTS = 6
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 300
+SHORTEST_SECRET = 6
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 # it logs addresses, queries and all
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -63,6 +65,7 @@ class HttpClient:
         self._next_at = 0.0
         self._attempts, self._wait = attempts, wait
         self._down: str | None = None
+        self._ahead: float | None = None
         self._client = httpx.Client(timeout=timeout)  # a redirect could carry the secret elsewhere
         self.requests = 0
 
@@ -82,6 +85,15 @@ class HttpClient:
     def post(self, path: str, body: dict) -> dict | list:
         """The JSON answer of a POST that only asks (a log-in, a query). Raises as `get` does."""
         return self._answer("POST", path, json=body).json()
+
+    def now(self, path: str, params=None) -> float:
+        """The present by the system's own clock (the Date of its answers), in seconds; ours where it tells none.
+
+        path: what to ask for when nothing was asked yet. Raises as `get` does.
+        """
+        if self._ahead is None:
+            self._answer("GET", path, params=params)
+        return time.time() + (self._ahead or 0)
 
     def pages(self, path: str, params=None) -> Iterator[dict | list]:
         """The JSON answers of a listing whose `Link` header names the next page.
@@ -110,6 +122,7 @@ class HttpClient:
             delay = None
             try:
                 response = self._client.request(method, url, headers=self._known_headers(), **given)
+                self._ahead = _ahead(response)
                 if response.status_code == 401 and not is_renewed:
                     # perhaps a token that ran out: once with a new one, without counting as a failure
                     is_renewed, self._headers = True, None
@@ -121,7 +134,9 @@ class HttpClient:
                 delay = _retry_after(response)
                 is_limit = response.status_code == 403 and delay is not None
                 if response.status_code not in RETRIED and not is_limit:
-                    raise Refused(f"{_named(url)}: {reason}{_told(response)}", response.status_code)
+                    raise Refused(
+                        f"{_named(url)}: {reason}{self._without_secrets(_told(response))}", response.status_code
+                    )
                 if delay is not None and delay > LONGEST_WAIT_SECONDS:
                     reason += f" and asks to wait for {delay:,.0f} s"
                     break
@@ -154,6 +169,15 @@ class HttpClient:
             self._headers = self._give_headers()
         return self._headers
 
+    def _without_secrets(self, text: str) -> str:
+        """What a system says, without what it repeats of the headers that it was sent."""
+        for value in (self._headers or {}).values():
+            for word in value.split():
+                for secret in (word, *_unpacked(word)):
+                    if len(secret) >= SHORTEST_SECRET:
+                        text = text.replace(secret, "***")
+        return text
+
     def _keep_pace(self) -> None:
         now = time.monotonic()
         if self._interval and now < self._next_at:
@@ -177,6 +201,22 @@ def _retry_after(response: httpx.Response) -> float | None:
         return max(0.0, (email.utils.parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return None
+
+
+def _ahead(response: httpx.Response) -> float:
+    """How far the system's clock is before ours, in seconds."""
+    try:
+        return email.utils.parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
+    except (KeyError, TypeError, ValueError):
+        return 0.0
+
+
+def _unpacked(word: str) -> list[str]:
+    """Login and password of HTTP's basic authentication."""
+    try:
+        return base64.b64decode(word, validate=True).decode().split(":", 1)
+    except (binascii.Error, UnicodeDecodeError):
+        return []
 
 
 def _named(url: str) -> str:

@@ -34,7 +34,7 @@ def connect(source: Source, connection: Connection) -> "Packages":
         raise NorthstarError(
             f"source {source.name}: say registry, {' or '.join(REGISTRIES)}, and packages with their application"
         )
-    return Packages(source, HttpClient(connection.url(), None, PER_SECOND))
+    return Packages(source, HttpClient(connection.url(), None, source.per_second or PER_SECOND))
 
 
 class Packages:

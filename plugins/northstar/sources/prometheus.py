@@ -59,7 +59,7 @@ def connect(source: Source, connection: Connection) -> "Prometheus":
     if connection.password:
         pair = base64.b64encode(f"{connection.login}:{connection.password}".encode()).decode()
         headers["Authorization"] = f"Basic {pair}" if connection.login else f"Bearer {connection.password}"
-    return Prometheus(source, HttpClient(connection.url() + "/api/v1", headers))
+    return Prometheus(source, HttpClient(connection.url() + "/api/v1", headers, source.per_second))
 
 
 class Prometheus:

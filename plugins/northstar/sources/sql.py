@@ -13,7 +13,8 @@
 
 A row that is committed after a later one was read has an older cursor than the state. Reading starts `lookback` before
 the state, so it comes with the next run as long as its transaction took no longer than that; what was read before is
-recognised as unchanged. Reads happen in one read-only transaction, in the order of the cursor, through a server-side cursor.
+recognised as unchanged. The state is never beyond the database's own present: a row with a cursor in the future (a writer whose clock
+is ahead) is read each time until then, and no other row is stepped over for it. Reads happen in one read-only transaction, in the order of the cursor, through a server-side cursor.
 """
 
 import datetime as dt
@@ -40,6 +41,11 @@ READ_ONLY = {
     "postgresql": "set transaction read only",
     "mysql": "set session transaction read only",
     "sqlite": "pragma query_only = on",
+}
+PRESENT = {
+    "postgresql": "select current_timestamp",
+    "mysql": "select utc_timestamp()",
+    "sqlite": "select datetime('now')",
 }
 ROWS = 20_000
 LOOKBACK = 900
@@ -98,14 +104,15 @@ class SqlDatabase:
                     # a row that has no cursor yet is read each time: nothing says when it changed
                     query = query.where((column >= start) | column.is_(None))
                 query = query.order_by(column)
-            newest = state
+            newest, present = state, self._present(connection)
             for part in (
                 connection.execution_options(stream_results=True, max_row_buffer=ROWS).execute(query).partitions(ROWS)
             ):
                 if cursor:
                     place = columns.index(cursor)
                     found = [r[place] for r in part if r[place] is not None]
-                    newest = _state(max([*found, *([_revive(newest)] if newest else [])], default=None)) or newest
+                    last = max([*found, *([_revive(newest)] if newest else [])], default=None)
+                    newest = _state(_not_after(last, present, self.zone)) or newest
                 rows = _batch(entities()[entity], columns, part, self.zone)
                 if cursor and cursor not in entities()[entity].columns:
                     rows = rows.drop_columns([cursor])
@@ -136,6 +143,11 @@ class SqlDatabase:
     def _query(self, entity: str) -> str:
         options = self.queries[entity]
         return options.get("query") or f"select * from {options['table']}"
+
+    def _present(self, connection) -> dt.datetime:
+        told = connection.execute(sa.text(PRESENT[self.engine.dialect.name])).scalar()
+        told = dt.datetime.fromisoformat(told) if isinstance(told, str) else told
+        return told if told.tzinfo else told.replace(tzinfo=dt.UTC)
 
     def _columns(self, connection, entity: str) -> list[str]:
         found = connection.execute(sa.text(f"select * from ({self._query(entity)}) as source_rows where 1 = 0"))
@@ -232,6 +244,25 @@ def _revive(state: dict):
     if kind == "date":
         return dt.date.fromisoformat(value)
     return decimal.Decimal(value) if kind == "decimal" else value
+
+
+def _not_after(value, present: dt.datetime, zone: ZoneInfo | None):
+    """A cursor's value, or the present in its form when it lies in the future."""
+    here = present.astimezone(zone or dt.UTC)
+    if isinstance(value, dt.datetime):
+        return min(value, present if value.tzinfo else here.replace(tzinfo=None))
+    if isinstance(value, dt.date):
+        return min(value, here.date())
+    if not isinstance(value, str):
+        return value
+    try:
+        moment = dt.datetime.fromisoformat(value)
+    except ValueError:
+        return value
+    if moment <= (present if moment.tzinfo else here.replace(tzinfo=None)):
+        return value
+    there = present.astimezone(moment.tzinfo) if moment.tzinfo else here
+    return there.isoformat(sep=" " if " " in value else "T")[:19]
 
 
 def _before(value, lookback):

@@ -43,10 +43,9 @@ def connect(source: Source, connection: Connection) -> "Umami | UmamiApi":
     check_options(source, OPTIONS)
     if connection.kind not in ("http", "https"):
         return Umami(source, SqlDatabase(Source(source.name, "sql", source.connection), connection))
+    pace = source.per_second or PER_SECOND
     if not connection.login:
-        return UmamiApi(
-            source, HttpClient(connection.url() + "/api", {"x-umami-api-key": connection.secret()}, PER_SECOND)
-        )
+        return UmamiApi(source, HttpClient(connection.url() + "/api", {"x-umami-api-key": connection.secret()}, pace))
 
     def log_in() -> dict:
         # its own client: the token of this one is what is asked for
@@ -54,7 +53,7 @@ def connect(source: Source, connection: Connection) -> "Umami | UmamiApi":
             token = http.post("auth/login", {"username": connection.login, "password": connection.secret()})["token"]
         return {"Authorization": f"Bearer {token}"}
 
-    return UmamiApi(source, HttpClient(connection.url() + "/api", log_in, PER_SECOND))
+    return UmamiApi(source, HttpClient(connection.url() + "/api", log_in, pace))
 
 
 class Events:
@@ -174,8 +173,10 @@ class Umami(Events):
 class UmamiApi(Events):
     """The REST API: a connector of northstar.sources.declared.Connector's shape."""
 
-    def __init__(self, source: Source, http: HttpClient, clock: Callable[[], datetime] = lambda: datetime.now(UTC)):
-        self.source, self.http, self.clock = source, http, clock
+    def __init__(self, source: Source, http: HttpClient, clock: Callable[[], datetime] | None = None):
+        self.source, self.http = source, http
+        # a clock of ours that is before Umami's would step over events
+        self.clock = clock or (lambda: datetime.fromtimestamp(http.now("websites", {"pageSize": 1}), UTC))
         self._sessions: dict[str, tuple[dict, dict]] = {}
 
     def check(self) -> str:

@@ -10,7 +10,8 @@
 
 Deliveries come twice, late and in any order. What a new one is about (Stripe: the customer, Umami: the visit) is worked out again
 from all its deliveries, in the order of their time, so that the end is the same whichever way they came: a new file costs a scan of
-the directory. A line that is no delivery goes to quarantine with its file and number, without its content.
+the directory. A line that is no delivery goes to quarantine with its file and number, without its content; so does one of Stripe's test
+mode, unless system_options say test_mode: true.
 """
 
 import sqlite3
@@ -38,8 +39,11 @@ def connect(source: Source, connection: Connection) -> "Webhooks":
     kinds = {"stripe": StripeDeliveries, "umami": UmamiDeliveries}
     if source.options.get("of") not in kinds or not source.options.get("path"):
         raise NorthstarError(f"source {source.name}: say path, and of: {' or '.join(kinds)}")
-    system = Source(source.name, source.options["of"], options=dict(source.options.get("system_options") or {}))
+    given = dict(source.options.get("system_options") or {})
+    system = Source(source.name, source.options["of"], options=given, is_production=source.is_production)
     check_options(system, {"stripe": stripe.OPTIONS, "umami": umami.OPTIONS}[system.system])
+    if given.get("test_mode"):
+        stripe.allow_play_money(system, "it asks for deliveries of Stripe's test mode")
     return Webhooks(source, kinds[system.system](system), storage_options(connection) if source.connection else None)
 
 
@@ -71,7 +75,7 @@ class Webhooks:
                     continue
                 delivery = _parsed(line)
                 if delivery is None or not self.deliveries.is_one(delivery):
-                    bad.append({"delivery": f"{file.path}, line {number}"})
+                    bad.append({"delivery": f"{file.path}:{number}"})
                 elif (root := self.deliveries.root(delivery)) is not None:
                     roots.add(root)
             # told once, with the first of the entities
@@ -137,9 +141,10 @@ class StripeDeliveries:
         self._prices: dict[str, tuple[int, dict]] = {}
 
     def is_one(self, delivery: dict) -> bool:
-        """Whether it is an event of Stripe's."""
+        """Whether it is an event of Stripe's, and of real money."""
         return (
-            isinstance(delivery.get("id"), str) and isinstance(delivery.get("created"), int) and isinstance(delivery.get("type"), str)
+            (delivery.get("livemode", True) is True or bool(self.source.options.get("test_mode")))
+            and isinstance(delivery.get("id"), str) and isinstance(delivery.get("created"), int) and isinstance(delivery.get("type"), str)
             and isinstance(delivery.get("data"), dict) and isinstance(delivery["data"].get("object"), dict)
         )  # fmt: skip
 
@@ -168,6 +173,7 @@ class StripeDeliveries:
             thing = event["data"]["object"]
             objects[f"{thing.get('object')}s/{thing.get('id')}"] = thing
         system = stripe.Stripe(self.source, _Delivered(objects))
+        system.learn(events)
         key, found = entities()[entity].key, {}
         for event in events:
             if event["type"] in stripe.EVENTS[entity]:

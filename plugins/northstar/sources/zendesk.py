@@ -29,6 +29,7 @@ STATUSES = {"hold": "on_hold"}
 SCORES = {"good": "5", "bad": "1", "good_with_comment": "5", "bad_with_comment": "1"}
 MERGED_TAG = "closed_by_merge"
 DONE = ("solved", "closed")
+USERS_ASKED = 100
 
 
 def connect(source: Source, connection: Connection) -> "Zendesk":
@@ -38,7 +39,11 @@ def connect(source: Source, connection: Connection) -> "Zendesk":
         raise NorthstarError(f"source {source.name}: account_field is {', '.join(ACCOUNT_FIELDS)}")
     auth = _basic(f"{connection.login}/token", connection.secret())
     address = connection.url() + "/api/v2"
-    return Zendesk(source, HttpClient(address, auth, PER_SECOND), HttpClient(address, auth, EXPORTS_PER_SECOND))
+    return Zendesk(
+        source,
+        HttpClient(address, auth, source.per_second or PER_SECOND),
+        HttpClient(address, auth, EXPORTS_PER_SECOND),
+    )
 
 
 class Zendesk:
@@ -87,7 +92,6 @@ class Zendesk:
 
     def _ticket(self, ticket: dict) -> dict:
         user = self._users.get(ticket.get("requester_id")) or {}
-        field = self.source.options.get("account_field", "external_id")
         status = STATUSES.get(ticket["status"], ticket["status"])
         is_merged = MERGED_TAG in (ticket.get("tags") or [])
         # of a deleted ticket the export tells the bare numbers; its last change is when it was exported
@@ -95,7 +99,7 @@ class Zendesk:
             _second(ticket["updated_at"]), ticket.get("generated_timestamp") or 0 if status == "deleted" else 0
         )
         return {
-            "ticket_id": str(ticket["id"]), "account_id": _text(user.get(field)), "channel": (ticket.get("via") or {}).get("channel"),
+            "ticket_id": str(ticket["id"]), "account_id": self._account(ticket.get("requester_id")), "channel": (ticket.get("via") or {}).get("channel"),
             "category": ticket.get("type"), "priority": ticket.get("priority"), "status": "merged" if is_merged else status,
             "merged_into_ticket_id": self._merged_into(ticket) if is_merged else None, "requester_email": user.get("email"),
             "subject": ticket.get("subject"), "created_at": ticket["created_at"], "updated_at": _time(changed),
@@ -109,8 +113,9 @@ class Zendesk:
         return None
 
     def _events(self, ticket: dict) -> list[dict]:
-        rows = []
-        for number, audit in enumerate(self._audits(ticket["id"])):
+        rows, audits = [], self._audits(ticket["id"])
+        self._know(audit.get("author_id") for audit in audits)
+        for number, audit in enumerate(audits):
             actor = self._actor(audit)
             found = ["created"] if number == 0 else []
             for event in audit["events"]:
@@ -151,7 +156,10 @@ class Zendesk:
             return "system"
         if channel in ("answer_bot_for_web_widget", "answer_bot", "chat_transcript_bot"):
             return "bot"
-        return "customer" if (self._users.get(audit["author_id"]) or {}).get("role") == "end-user" else "agent"
+        # somebody whom Zendesk has forgotten answers for nobody: no first response by guess
+        return (
+            "customer" if (self._users.get(audit["author_id"]) or {}).get("role", "end-user") == "end-user" else "agent"
+        )
 
     def _audits(self, ticket: int) -> list[dict]:
         audits, path = [], f"tickets/{ticket}/audits.json"
@@ -178,13 +186,14 @@ class Zendesk:
         while path:
             answer = self.http.get(path, parameters)
             rows = []
+            self._know(rating.get("requester_id") for rating in answer["satisfaction_ratings"])
             for rating in answer["satisfaction_ratings"]:
                 newest = max(newest, _second(rating["updated_at"]))
                 # offered, or taken back: sent and not answered
                 score = SCORES.get(rating["score"])
                 rows.append({
                     "response_id": str(rating["id"]), "survey": "support_csat", "ticket_id": _text(rating.get("ticket_id")),
-                    "account_id": _text((self._users.get(rating.get("requester_id")) or {}).get("external_id")), "score": score,
+                    "account_id": self._account(rating.get("requester_id")), "score": score,
                     "comment": rating.get("comment"), "sent_at": rating["created_at"],
                     "responded_at": rating["updated_at"] if score else None, "updated_at": rating["updated_at"],
                 })  # fmt: skip
@@ -192,6 +201,17 @@ class Zendesk:
             path, parameters = (answer.get("links") or {}).get("next") if more else None, None
             # a later page is asked for by its address: only the last one is a place to start from
             yield Page(rows, None if path else {"since": newest})
+
+    def _account(self, user: int | None) -> str | None:
+        return _text((self._users.get(user) or {}).get(self.source.options.get("account_field", "external_id")))
+
+    def _know(self, users) -> None:
+        """Ask for the users who came with no answer so far; who is not told then is forgotten by Zendesk too."""
+        unknown = sorted({user for user in users if user not in (None, -1)} - self._users.keys())
+        for start in range(0, len(unknown), USERS_ASKED):
+            asked = unknown[start : start + USERS_ASKED]
+            self._users.update({user: {} for user in asked})
+            self._learn(self.http.get("users/show_many.json", {"ids": ",".join(map(str, asked))}))
 
     def _learn(self, answer: dict) -> None:
         self._users.update({user["id"]: user for user in answer.get("users") or []})

@@ -1,14 +1,16 @@
 """Alerts: each rule finds what it is for and nothing else, and each trouble is told once, reminded of, and told over."""
 
+import csv
 import re
 import time
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from northstar import db
 from northstar.alerts import evaluate, listed
-from northstar.alerts.evaluate import JOB, _signals, _told, rules
+from northstar.alerts.evaluate import JOB, _largest_part, _signals, _told, rules
 from northstar.dashboards.data import Marts
 from northstar.errors import NorthstarError
 from northstar.landing import land_directory
@@ -118,14 +120,25 @@ def charge(number: int, minutes: float, status: str, application="wizard") -> di
             "created_at": at(minutes), "updated_at": at(minutes)}  # fmt: skip
 
 
-def request(number: int, minutes: float, status=200, duration=100, application="tutoring") -> dict:
+def request(number: int, minutes: float, status=200, duration=100, application="tutoring", route="/search") -> dict:
     return {
         "request_id": f"al_{number}_{minutes}",
         "application": application,
         "service": "api",
+        "route": route,
         "status_code": status,
         "duration_ms": duration,
         "occurred_at": at(minutes),
+    }
+
+
+def statement(query: str, minutes: float, mean_ms: float, calls=10) -> dict:
+    return {
+        "query_id": query,
+        "application": "web",
+        "window_start": at(minutes),
+        "calls": calls,
+        "total_ms": mean_ms * calls,
     }
 
 
@@ -176,6 +189,10 @@ CASES = [
     ("busy_machine", {"resource_samples": [sample(6 + n / 10, 95) for n in range(5)] + [sample(6, 50, "al_idle")]}, [("web", "al_server", 95)]),
     ("payments_fail", {"charges": [charge(n, 5 - n, "failed") for n in range(5)]}, [("wizard", "", 5)]),
     ("payments_fail", {"charges": [charge(n, 5 - n, "failed") for n in range(4)] + [charge(9, 2.5, "succeeded")]}, []),
+    ("payments_fail_often", {"charges": [charge(n, 25 - n, "failed" if n in (3, 9) else "succeeded") for n in range(25)]}, [("wizard", "", 8)]),
+    ("payments_fail_often", {"charges": [charge(n, 25 - n, "failed" if n == 3 else "succeeded") for n in range(25)]}, []),
+    ("slow_database", {"query_stats": [statement("al_1", 4, 400), statement("al_1", 3.5, 400), statement("al_2", 4, 10, 1)]}, [("web", "")]),
+    ("slow_database", {"query_stats": [statement("al_1", 4, 290), statement("al_2", 4, 310)]}, []),
     ("ticket_storm", {"tickets": [ticket(n, 40 + n) for n in range(8)]}, [("wizard", "", 8)]),
     ("ticket_storm", {"tickets": [ticket(100 * week + n, 40 + n + week * 7 * 1440) for week in range(5) for n in range(8)]}, []),
     ("funnel_breaks", {"events": [e for n in range(200) for e in visit(n, 30, n < 4)]
@@ -200,11 +217,61 @@ def test_a_rule_finds_what_it_is_for(built, landed, rule, rows, expected):
             assert found(built, rule, connection.execute("select clock_timestamp() as t").fetchone()["t"]) == []
 
 
+@pytest.mark.parametrize(
+    ("rule", "rows", "severity", "threshold"),
+    [("slow_requests", {"api_requests": [request(n, 7.01, duration=700) for n in range(40)]}, "warning", 500),
+     ("slow_requests", {"api_requests": [request(n, 7.01, duration=1100) for n in range(40)]}, "critical", 1000),
+     ("slow_requests", {"api_requests": [request(n, 7.01, duration=5001, application="coaching") for n in range(40)]}, "critical", 5000),
+     ("failing_requests", {"api_requests": [request(n, 7, 500 if n < 8 else 200) for n in range(1000)]}, "warning", 0.5),
+     ("failing_requests", {"api_requests": [request(n, 7, 500 if n < 12 else 200) for n in range(1000)]}, "critical", 1),
+     ("payments_fail_often", {"charges": [charge(n, 25 - n, "failed" if n in (3, 9) else "succeeded") for n in range(25)]}, "warning", 5),
+     ("payments_fail_often", {"charges": [charge(n, 25 - n, "failed" if n in (3, 9, 12) else "succeeded") for n in range(25)]}, "critical", 10)],
+    ids=lambda v: str(v) if not isinstance(v, dict) else "",
+)  # fmt: skip
+def test_beyond_the_documents_critical_threshold_a_rule_is_critical(built, landed, rule, rows, severity, threshold):
+    landed(**rows)
+    findings, _ = _signals(built, landed.since, NOW)
+    assert [(f.severity, f.threshold) for f in findings if f.rule == rule] == [(severity, threshold)]
+
+
+@pytest.mark.parametrize(
+    ("rule", "rows", "part"),
+    [("slow_requests", {"api_requests": [request(n, 7.01, duration=6000, route="/slow" if n < 30 else "/other") for n in range(40)]}, "route /slow: 30 of 40"),
+     ("error_budget_burns", {"api_requests": [request(n, 50 - n / 8, 500, route="/pay" if n % 4 else "/x") for n in range(400)]}, "route /pay: 300 of 400"),
+     ("payments_fail", {"charges": [charge(n, 5 - n, "failed") | {"failure_code": "no_funds" if n else "expired"} for n in range(5)]}, "failure code no_funds: 4 of 5"),
+     ("ticket_storm", {"tickets": [ticket(n, 40 + n) | {"category": "billing" if n < 6 else "bug"} for n in range(8)]}, "category billing: 6 of 8"),
+     ("uptime_budget_burns", {"uptime_checks": [check(n + 0.5, n > 20, "al_burning") for n in range(60)]}, "service al_burning: 21 of")],
+    ids=lambda v: v if isinstance(v, str) else "",
+)  # fmt: skip
+def test_an_alert_names_what_contributes_most(built, landed, rule, rows, part):
+    landed(**rows)
+    findings, _ = _signals(built, landed.since, NOW)
+    found = [f.contributes for f in findings if f.rule == rule]
+    assert len(found) == 1 and found[0].startswith(part)
+
+
+def test_what_any_rule_splits_can_be_asked(built):
+    row = {"application": "web", "segment_value": "x", "since": NOW, "threshold": 1}
+    with db.connect(built, "transformer") as connection:
+        for rule in rules():
+            assert _largest_part(connection, rule, row) is not None, rule["rule"]
+
+
 def test_the_job_itself_is_watched(built, landed):
     with db.connect(built, "owner", autocommit=True) as connection:
         run = connection.execute("select max(run_id) as r from audit.runs").fetchone()["r"]
         connection.execute("insert into audit.source_runs (run_id, source, system, is_required, succeeded, message, rows_read, rows_landed, rows_quarantined, seconds) "
                            "values (%s, 'al_crm', 'sql', false, false, 'down', 0, 0, 0, 1)", [run])  # fmt: skip
+        totals = [
+            (run - 1, "crm", 9, 9),
+            (run, "crm", 9, 7),
+            (run, "crm2", 9, 7),
+            (run, "crm2", 9, 9),
+            (run - 1, "al_nights", 3, 1),
+        ]
+        for number, source, told, have in totals:
+            connection.execute("insert into audit.reconciliations (run_id, source, entity, measure, source_total, landed_total, difference) "
+                               "values (%s, %s, 'accounts', 'rows', %s, %s, %s)", [number, source, told, have, told - have])  # fmt: skip
         connection.execute(
             "update audit.runs set state = 'failed', message = 'a check failed' where run_id = %s", [run]
         )
@@ -217,10 +284,16 @@ def test_the_job_itself_is_watched(built, landed):
                 "insert into audit.maintenance (run_id, finished_at, succeeded, message) values (-1, clock_timestamp(), false, 'no room')"
             )
             assert [f[1] for f in found(built, "maintenance_failed", NOW)] == ["no room"]
+            # of each source the newest run's newest word
+            assert [f[1] for f in found(built, "source_differs", NOW)] == [
+                "al_nights, accounts, rows",
+                "crm, accounts, rows",
+            ]
         finally:
             connection.execute("delete from audit.maintenance where run_id = -1")
             connection.execute("update audit.runs set state = 'published', message = null where run_id = %s", [run])
             connection.execute("delete from audit.source_runs where source = 'al_crm'")
+            connection.execute("delete from audit.reconciliations where source in ('crm', 'crm2', 'al_nights')")
     assert found(built, "run_failed", NOW) == found(built, "source_late", NOW) == []
 
 
@@ -240,6 +313,10 @@ def test_more_customers_who_leave_and_ratings_that_fall_are_seen_in_the_marts(bu
                 connection.execute("insert into marts.mrr_movements (movement_date, application, account_id, movement_type, _version) values (%s, 'shop', %s, 'churn', -1)",
                                    [NOW - timedelta(days=5 if n < 5 else 40), f"al_{n}"])  # fmt: skip
             assert found(built, "churn_rises", NOW) == [("shop", "", 2.5)]
+            [rise] = [f for f in _signals(built, NOW, NOW)[0] if f.rule == "churn_rises"]
+            assert rise.contributes == "plan (unknown): 5 of 5"
+            words = _told(built, Channels(), Marts(built), "", {**vars(rise), "event": "opened", "closed_at": None})
+            assert "value 2.5 %, threshold 2.5 %" in words and "before they were audited" not in words
             assert ("shop", "", 3) in found(built, "satisfaction_falls", NOW)
             connection.execute("delete from marts.mrr_movements where _version = -1 and account_id = 'al_0'")
             assert found(built, "churn_rises", NOW) == [], "half a point is not enough"
@@ -256,7 +333,7 @@ def test_every_alert_of_the_job_itself_has_a_runbook_and_links_to_it(built):
         "steps, in order"
     )
     notice = {"event": "opened", "metric_id": "", "application": "northstar", "segment": "", "segment_value": "", "value": None,
-              "threshold": None, "since": NOW, "closed_at": None}  # fmt: skip
+              "threshold": None, "contributes": "", "since": NOW, "closed_at": None}  # fmt: skip
     for name, rule in of_the_job.items():
         for base, place in (
             (None, f"{ROOT}/docs/runbooks.md"),
@@ -266,10 +343,57 @@ def test_every_alert_of_the_job_itself_has_a_runbook_and_links_to_it(built):
             assert f"  runbook: {place}#{name}" in text
 
 
-def test_every_required_rule_is_one_of_ours_or_a_target():
-    ours = {ref for rule in rules() for ref in rule.get("refs", [])}
-    ours |= {f"AL{n:02}" for n in (1, 4, 5, 6, *range(21, 31))}
-    assert {f"AL{n:02}" for n in range(1, 31)} - ours == set()
+def test_a_budget_that_burns_slowly_is_seen_over_three_days(built, landed):
+    def hours(bad: int, newest_bad: int) -> None:
+        for n in range(72):
+            failed = newest_bad if n < 6 else bad
+            connection.execute("insert into marts.metric_values (metric_id, grain, period_start, application, segment, segment_value, numerator, denominator, "
+                               "value, is_complete, _version) values ('error_rate', 'hour', %s, 'suite', '', '', %s, 1000, %s, true, -1)",
+                               [NOW - timedelta(hours=n + 1), failed, failed / 10])  # fmt: skip
+
+    with db.connect(built, "owner", autocommit=True) as connection:
+        try:
+            # the suite allows one request of a hundred
+            for bad, newest_bad, expected in ((15, 15, [("suite", "", 1.5)]), (15, 2, []), (5, 15, [])):
+                hours(bad, newest_bad)
+                assert [f for f in found(built, "error_budget_burns_slowly", NOW) if f[0] == "suite"] == expected, (
+                    bad,
+                    newest_bad,
+                )
+                connection.execute("delete from marts.metric_values where _version = -1")
+        finally:
+            connection.execute("delete from marts.metric_values where _version = -1")
+
+
+REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_alerts.csv").open()))
+TARGETS = [
+    {**t, "action": t["action"] or "notify owner"}
+    for t in csv.DictReader((ROOT / "dbt_project" / "seeds" / "targets.csv").open())
+]
+
+
+@pytest.mark.parametrize("required", REQUIRED, ids=lambda r: r["id"])
+def test_every_required_alert_is_raised_for_its_metric_and_told_to_whom_it_names(required):
+    """PAGES.md's rules: where the documents give a number it is a target, and what cannot wait for a build is a rule on landed rows."""
+    ours = [rule for rule in rules() if required["id"] in rule.get("refs", [])]
+    metrics = required["metrics"].split(";")
+    targets = [
+        t
+        for t in TARGETS
+        if t["application"] == required["application"] and (t["metric_id"] in metrics or metrics == [""])
+    ]
+    if (
+        required["latency"] in ("immediate", "real time", "2m", "5m", "15m", "30m")
+        or required["basis"] == "latency_only"
+    ):
+        assert ours or required["id"] == "AL01", "nothing looks for it before the next publication"
+    for number in filter(None, [required["threshold"]]):
+        assert [t for t in targets if number in (t["warning"], t["critical"])], "the documents' number is no threshold"
+    assert {rule["metric"] for rule in ours} <= set(metrics)
+    assert ours or targets
+    if required["action"]:
+        actions = {rule["action"] for rule in ours} | {t["action"].lower() for t in targets}
+        assert required["action"].lower() in actions
 
 
 @pytest.fixture
@@ -315,6 +439,55 @@ def test_a_trouble_is_told_once_reminded_of_and_told_over(built, landed, inbox, 
     resolve, slack = watching(101)
     assert resolve == "resolve" and "CLOSED" in slack
     assert watching(130) == []
+
+
+def test_a_warning_that_becomes_critical_is_told_again_once_and_stays_critical(built, landed, watching):
+    def told(minute: float, duration: int, id_from: int) -> list[str]:
+        rows = [request(id_from + n, 7.01, duration=duration) for n in range(40)]
+        landed(loaded=minute - 0.5, api_requests=rows)
+        notices = evaluate(built, NOW + timedelta(minutes=minute), silent)
+        return [f"{n['event']}, {n['severity']}" for n in notices if n["rule"] == "slow_requests"]
+
+    assert told(2, 700, 0) == ["opened, warning"]
+    assert told(7, 5000, 100) == ["opened, critical"]
+    assert told(12, 5000, 200) == [] and told(17, 700, 300) == []
+    assert [
+        n["severity"] for n in listed(built) if n["what"] == "api_response_time_p95" and n["application"] == "tutoring"
+    ] == ["critical"]
+
+
+def test_an_hour_below_its_uptime_target_wakes_nobody_before_two_checks_in_a_row_failed(built, landed, inbox):
+    (built.home / "notify.yml").write_text(NOTIFY)
+    opened = (
+        "insert into marts.alerts (alert_id, target_id, metric_id, application, segment, segment_value, grain, severity, opened_at, value, threshold, action, _version) "
+        "values ('al_hour', 'al', 'uptime', 'shop', '', '', 'hour', 'critical', %s, 98.3, 99, 'page on-call', -1)"
+    )
+
+    def told(minute: float) -> list[str]:
+        return [
+            n["key"] for n in evaluate(built, NOW + timedelta(minutes=minute), silent) if n["application"] == "shop"
+        ]
+
+    def of_shop(minutes: float, is_up: bool) -> dict:
+        return check(minutes, is_up) | {"application": "shop"}
+
+    with db.connect(built, "owner", autocommit=True) as connection:
+        connection.execute(opened, [NOW])
+        try:
+            landed(
+                uptime_checks=[
+                    of_shop(40, True),
+                    of_shop(39, False),
+                    of_shop(38, True),
+                    of_shop(37, False),
+                    of_shop(36, True),
+                ]
+            )
+            assert told(1) == []
+            landed(uptime_checks=[of_shop(38, False)])
+            assert told(6) == ["target|al_hour"]
+        finally:
+            connection.execute("delete from marts.alerts where _version = -1")
 
 
 def test_what_stays_is_reminded_of_unless_somebody_is_at_it(built, landed, watching):
@@ -393,7 +566,9 @@ def test_a_target_that_is_missed_names_value_threshold_and_what_contributes(buil
     told = evaluate(built, NOW, silent)
     assert sum(n["rule"] == "target" for n in told) == opened > 0
     text = inbox.mails[0][1].get_body(("plain",)).get_content()
-    assert "threshold" in text and "contributes: " in text and "https://northstar.example/" in text
+    assert "threshold" in text and "contributes most: " in text
+    # the page of the metric, of the application
+    assert re.search(r"https://northstar\.example/metrics\?metrics-metric=b64_\w+&metrics-application=b64_\w+", text)
     assert evaluate(built, NOW + timedelta(minutes=5), silent) == []
 
 

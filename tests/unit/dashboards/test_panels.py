@@ -12,7 +12,7 @@ from northstar import db
 from northstar.dashboards import app
 from northstar.dashboards.app import read_pages
 from northstar.dashboards.data import Marts, nearest
-from northstar.dashboards.figures import Painter, banner, period, title_of
+from northstar.dashboards.figures import Painter, _axis_from, banner, description, period, title_of
 from northstar.formats import shown, shown_change
 from northstar.settings import ROOT
 
@@ -92,12 +92,71 @@ def test_error_budgets_are_reckoned_from_the_daily_sums(painter, built):
     figure = painter.draw({"kind": "budgets", "metrics": ["uptime"]}, "tutoring", "month", 12, "")
     bar, as_of = figure.data[0], rows(built, "select max(as_of) as t from publications")[0]["t"]
     sums = rows(built, "select sum(numerator) as up, sum(denominator) as asked from metric_values where metric_id = 'uptime' and grain = 'day' "
-                       "and application = 'tutoring' and segment = '' and is_complete and period_start >= %s", as_of - timedelta(days=31))[0]  # fmt: skip
+                       "and application = 'tutoring' and segment = '' and is_complete and period_start >= %s", as_of - timedelta(days=30))[0]  # fmt: skip
+    # the version's own time is midnight: 30 days, not 31
+    assert as_of.hour == 0
     objective = rows(
         built, "select max(target) as target from metric_status where metric_id = 'uptime' and application = 'tutoring'"
     )[0]["target"]
     allowed = (100 - objective) / 100 * sums["asked"]
     assert bar.x[0] == pytest.approx(max(-100, float(100 * (1 - (sums["asked"] - sums["up"]) / allowed))))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "begins"),
+    [(32_900, 35_900, 31_000), (0, 500, 0), (-20, 80, 0), (100, 100, 0), (60, 100, 0), (95.5, 100, 93)],
+)
+def test_a_bridge_begins_where_its_steps_can_be_seen(low, high, begins):
+    assert _axis_from(low, high) == begins
+
+
+def test_a_funnel_tells_how_many_came_what_was_the_target_and_how_many_dropped_off(painter, built):
+    figure = painter.draw({"kind": "funnel", "funnel": "student_journey", "metrics": []}, "tutoring", "month", 12, "")
+    stages = rows(built, "select * from funnel_stages where funnel = 'student_journey' and grain = 'month' and application = 'tutoring' and is_complete "
+                         "order by period_start desc, stage_number limit 6")  # fmt: skip
+    second = stages[1]
+    on = 100 * second["visitors"] / stages[0]["visitors"]
+    assert (
+        f"sign up {second['visitors']:,} · {on:.1f} % came here (target 30 %), {100 - on:.1f} % dropped off"
+        in figure.layout.meta
+    )
+
+
+def test_the_table_of_targets_has_their_thresholds_and_zones_worst_first(built, monkeypatch):
+    monkeypatch.setattr(app, "painter", lambda: Painter(Marts(built)))
+    table = app.judged.__wrapped__(None, "operations", "tutoring").children
+    told = [[cell.children for cell in row.children] for row in table.children[1].children]
+    expected = rows(built, "select count(*) as n from metric_status join metrics using (metric_id) where application = 'tutoring' and dashboards like '%%operations%%'")  # fmt: skip
+    assert len(told) == expected[0]["n"] > 3
+    zones = [row[2] for row in told]
+    assert zones == sorted(zones, key=("red", "yellow", "unknown", "green").index)
+    by_hour = next(row for row in told if row[0] == "API response time p95")
+    assert by_hour[4:7] == ["< 500 ms", "500 ms", "1,000 ms"] and by_hour[-1] == "page on-call"
+
+
+def test_a_card_says_by_which_grain_its_target_is_judged_where_it_shows_another(painter):
+    targets = pd.DataFrame([{"metric_id": "error_rate", "segment": "", "zone": "green", "grain": "hour", "application": "web"}])  # fmt: skip
+    assert painter._zone(targets, "error_rate", "web", "month") == ("green", "on target by hour")
+    assert painter._zone(targets, "error_rate", "web", "hour") == ("green", "on target")
+
+
+def test_a_period_that_has_hardly_begun_is_not_drawn(painter):
+    known, as_of = painter.marts.catalogue(), painter.marts.as_of()
+
+    def drawn(metric, days):
+        return painter._has_begun(
+            {"metric_id": metric, "grain": "month", "period_start": as_of - timedelta(days=days)}, known
+        )
+
+    assert not drawn("ticket_volume", 2) and drawn("ticket_volume", 4) and drawn("mrr", 0)
+
+
+def test_what_is_told_of_a_metric_says_how_fresh_it_is(painter):
+    known, marts = painter.marts.catalogue(), painter.marts
+    told = description(known["mrr"], marts.targets("all"), "USD", marts.coverage("mrr"), pd.DataFrame(), {}).children
+    assert "complete up to Feb 2026." in told
+    missing = description(known["ltv"], marts.targets("all"), "USD", marts.coverage("ltv"), pd.DataFrame(), {}).children
+    assert "Values that are missing, and why: " in missing
 
 
 def test_what_is_not_there_is_said(painter):

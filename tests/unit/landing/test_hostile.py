@@ -21,6 +21,7 @@ from northstar.landing import directory as landing_directory
 from northstar.landing import land_directory, quarantine
 from northstar.landing.merge import Delivery, Rejects
 from northstar.landing.normalise import normalise, without_nulls
+from northstar.privacy.guard import Guard
 from northstar.publish.certificates import inputs
 from northstar.sources.files import BLOCK_BYTES, CsvOptions, Reading, SourceFile
 from tests import hostile
@@ -50,7 +51,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 def test_a_text_lands_as_it_was_given_or_not_at_all(texts, kind):
     rows = [{**EVENT, "event_id": f"e{n}", "session_id": text} for n, text in enumerate(texts)]
     file = Reading(SourceFile(f"events/a.{kind}", "memory", 1, "1", content=_content(rows, kind)))
-    landed = [row for raw in file.batches() for row in normalise(EVENTS, raw, "key").rows.to_pylist()]
+    landed = [row for raw in file.batches() for row in normalise(EVENTS, raw, Guard("key")).rows.to_pylist()]
     known = {row["event_id"]: row["session_id"] for row in landed}
     for n, text in enumerate(texts):
         if "\x00" in text:
@@ -140,9 +141,9 @@ def test_personal_data_is_known_by_any_spelling_of_its_name(name, kind):
     if kind == "csv":
         content += b"\nanna@example.org,a3\n"
     reading = Reading(SourceFile(f"accounts/a.{kind}", "memory", 1, "1", content=content))
-    done = [normalise(ACCOUNTS, raw, "key") for raw in reading.batches()]
+    done = [normalise(ACCOUNTS, raw, Guard("key")) for raw in reading.batches()]
     reading.lines_of({line for d in done for line, _, _ in d.bad})
-    kept = [landing_directory.without_personal_data(r.row, "key") for r in reading.rejected]
+    kept = [landing_directory.sealed_row(r.row, "key") for r in reading.rejected]
     assert sum(d.rows.num_rows for d in done) == 1 and sum(len(d.bad) for d in done) == 1
     assert "anna" not in str([d.rows.to_pylist() for d in done]) + str([d.bad for d in done]) + str(kept)
     assert len(kept) == (kind == "csv")
@@ -221,7 +222,7 @@ def test_a_later_time_that_nobody_means_is_quarantined_too(time):
         "updated_at": "2025-01-01T00:00:00Z",
     }
     raw = pa.RecordBatch.from_pylist([{**incident, "severity": "critical", "_line": 1}])
-    done = normalise(entities()["incidents"], raw, "key")
+    done = normalise(entities()["incidents"], raw, Guard("key"))
     assert "resolved_at: before 1990" in [reason for _, reasons, _ in done.bad for reason in reasons]
     assert done.rows.num_rows == 0
 
@@ -258,7 +259,7 @@ def test_times_mean_what_python_takes_them_for():
     raw = pa.RecordBatch.from_pylist(
         [{**EVENT, "event_id": f"e{n}", "occurred_at": t, "_line": n} for n, t in enumerate(hostile.TIMES)]
     )
-    done = normalise(EVENTS, raw, "key")
+    done = normalise(EVENTS, raw, Guard("key"))
     landed = {row["event_id"]: row["occurred_at"] for row in done.rows.to_pylist()}
     assert len(landed) + len(done.bad) == len(hostile.TIMES) and len(landed) >= 8
     for n, text in enumerate(hostile.TIMES):

@@ -1,11 +1,13 @@
 """Reports: their numbers are the marts', what explains a change adds up to it, they are kept with their version, and they arrive."""
 
+import csv
 import email
 import email.policy
 import json
 import re
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -22,6 +24,7 @@ from northstar.reports.make import contents
 from northstar.reports.send import due, make_and_keep, send
 from tests.support import northstar, utc
 
+REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_reports.csv").open()))
 NOTIFY = """
 mail: {connection: smtp_test, from: northstar@example.org}
 routes:
@@ -93,18 +96,55 @@ def value(settings, metric: str, grain: str, application: str = "all") -> dict:
         ).fetchone()  # fmt: skip
 
 
+@pytest.mark.parametrize("required", REQUIRED, ids=lambda r: f"{r['line']} {r['report']}")
+def test_every_required_line_is_in_its_report_for_its_audience(required):
+    sections = [s for s in contents()[required["report"]]["sections"] if required["line"] in s["refs"]]
+    found = {metric for s in sections for metric in [*s.get("metrics", []), *s.get("funnels", []), s.get("note")]}
+    found |= {f"level {level}" for s in sections for level in s.get("levels", [])}
+    found |= {f"application {s['application']}" for s in sections if "application" in s}
+    found |= {name for s in sections for name in ("milestones", "targets", "catalogue") if s.get(name)}
+    assert set(required["metrics"].split(";")) <= found
+    assert not required["audience"] or {s["audience"] for s in sections} == {required["audience"]}
+
+
+def test_the_daily_report_tells_what_of_its_own_is_off_target_and_what_a_percentage_was_counted_from(built):
+    report = make_report(built, "daily")
+    own = {m for section in contents()["daily"]["sections"] for m in section["metrics"]}
+    with db.connect(built, "bi_reader") as connection:
+        missed = connection.execute(
+            "select count(*) as n from metric_status where zone in ('red', 'yellow') and metric_id = any(%s)",
+            [list(own)],
+        ).fetchone()["n"]
+    assert f"Off target by what was known on 2026-03-01 00:00 UTC ({missed}):" in report.text and missed
+    uptime = value(built, "uptime", "day")
+    assert f"({uptime['numerator']:,.0f} of {uptime['denominator']:,.0f})" in report.text
+
+
+@pytest.mark.parametrize(("name", "section"), [("weekly", "Operational metrics"), ("monthly", "Strategic metrics and goals"), ("monthly", "Tutoring in depth")])  # fmt: skip
+def test_a_section_of_levels_tells_every_metric_of_them_that_has_a_value(built, name, section):
+    text = make_report(built, name).text.partition(f"\n{section.upper()} (")[2].partition("\n\n")[0]
+    told = len(re.findall(r"^  \S.*: .*\[", text, re.MULTILINE))
+    assert told > 20, "nothing of those levels"
+
+
+def test_the_annual_report_reviews_the_metrics_themselves(built):
+    told = make_report(built, "annual").text
+    assert "Annual report\n2025." in told and re.search(r"\d+ of 168 metrics have values", told)
+    assert "definitions that changed: none" in told and "notes/metric_evolution.md" in told
+
+
 @pytest.mark.parametrize("name", list(contents()))
 def test_every_report_tells_the_marts_numbers_and_stands_alone(built, name):
     report = make_report(built, name)
     page = report.standalone()
     assert not re.findall(r'(?:src|href)="(?!data:)', page), "something outside is asked for"
-    assert "<script" not in page and (report.images or name == "quarterly")
+    assert "<script" not in page and (report.images or name in ("quarterly", "annual"))
     for section in contents()[name]["sections"]:
         assert section["title"].upper() in report.text
     grain = contents()[name]["grain"]
     for metric, title in (("mrr", "MRR"), ("cash_collected", "Cash collected")):
         if title + ":" in report.text and grain != "week":
-            newest = value(built, metric, grain)
+            newest = value(built, metric, "quarter" if grain == "year" else grain)
             assert f"{title}: {shown(newest['value'], newest['unit'], 'USD')}" in report.text
     assert f"From version {report.version}" in report.text
 
@@ -216,6 +256,7 @@ def test_reports_are_due_when_their_period_is_over():
     assert due(datetime(2026, 4, 1, 6, 30)) == ["daily", "monthly", "quarterly"]
     assert due(datetime(2026, 5, 1, 6, 30)) == ["daily", "monthly"]
     assert due(datetime(2026, 4, 6, 6, 30)) == ["daily", "weekly"]
+    assert due(datetime(2026, 1, 1, 6, 30)) == ["daily", "monthly", "quarterly", "annual"]
 
 
 def test_the_command_line_makes_lists_and_shows_reports(built, tmp_path):
@@ -227,4 +268,7 @@ def test_the_command_line_makes_lists_and_shows_reports(built, tmp_path):
     assert str(number) in listed.stdout and "daily" in listed.stdout
     assert "Daily report" in northstar(built, "report", str(number)).stdout
     wrong = northstar(built, "report", "hourly")
-    assert wrong.returncode == 1 and "no report 'hourly'; there are daily, weekly, monthly, quarterly" in wrong.stderr
+    assert (
+        wrong.returncode == 1
+        and "no report 'hourly'; there are daily, weekly, monthly, quarterly, annual" in wrong.stderr
+    )

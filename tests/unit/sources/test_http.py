@@ -1,7 +1,9 @@
 """The HTTP client against a server that does what real ones do on a bad day."""
 
+import base64
 import email.utils
 import json
+import socket
 import threading
 import time
 from datetime import UTC, datetime, timedelta
@@ -23,7 +25,8 @@ def server():
         def do_GET(self):
             self.seen.append((self.path, self.headers.get("Authorization")))
             status, headers, body, cut = self.answers.pop(0) if self.answers else (200, {}, b'{"ok": true}', None)
-            self.send_response(status)
+            # a Date of its own says what the server takes for the present
+            (self.send_response_only if "Date" in headers else self.send_response)(status)
             for name, value in headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
@@ -130,6 +133,34 @@ def test_a_system_that_never_answers_is_down(waited):
     assert len(waited) == 2
 
 
+def test_a_system_that_takes_the_question_and_says_nothing_is_down(waited):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        client = HttpClient(f"http://127.0.0.1:{mute.getsockname()[1]}", attempts=2, timeout=0.1, wait=waited.append)
+        with pytest.raises(SourceDown, match="it did not answer in time, 2 times; the next run goes on"):
+            client.get("things")
+    assert len(waited) == 1
+
+
+def test_a_storm_of_429_is_waited_out_or_ends_the_run(server, client, waited):
+    storm = [answer(429, Retry_After="2")]
+    server.answers[:] = storm * 3
+    assert client.get("things") == {"ok": True} and waited == [2, 2, 2]
+    server.answers[:] = storm * 10
+    with pytest.raises(SourceDown, match="it answered 429, 4 times"):
+        client.get("things")
+
+
+def test_the_present_is_the_systems(server, client):
+    early = email.utils.format_datetime(datetime.now(UTC) - timedelta(hours=3), usegmt=True)
+    server.answers[:] = [answer(Date=early)]
+    assert 3 * 3600 - 5 < time.time() - client.now("clock") < 3 * 3600 + 5
+    # what was asked tells it too
+    assert time.time() - client.now("clock") > 3 * 3600 - 5 and len(server.seen) == 1
+    server.answers[:] = [answer(Date="yesterday")]
+    client.get("things")
+    assert abs(time.time() - client.now("clock")) < 5
+
+
 def test_a_token_that_expires_in_the_middle_is_renewed_once(server, waited):
     tokens = iter(["old", "new", "newer"])
     client = HttpClient(server.address, lambda: {"Authorization": next(tokens)}, attempts=3, wait=waited.append)
@@ -163,3 +194,16 @@ def test_the_secret_is_in_no_message_and_no_log(server, client, caplog):
     with pytest.raises(SourceDown) as failure:
         client.get("things", params={"token": SECRET})
     assert SECRET not in str(failure.value) + repr(failure.value) + "".join(r.getMessage() for r in caplog.records)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [f"Bearer {SECRET}", "Basic " + base64.b64encode(f"me@example.org:{SECRET}".encode()).decode()],
+    ids=["bearer", "basic"],
+)
+def test_a_system_that_repeats_the_secret_is_not_quoted_with_it(server, header):
+    client = HttpClient(server.address, {"Authorization": header})
+    server.answers[:] = [answer(401, json.dumps({"error": f"Invalid key {SECRET} ({header})"}).encode())] * 2
+    with pytest.raises(Refused, match=r"401: Invalid key \*\*\*") as failure:
+        client.get("things")
+    assert SECRET not in str(failure.value) and header.split()[1] not in str(failure.value)

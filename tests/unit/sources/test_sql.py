@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import psycopg
 import pytest
@@ -16,8 +17,11 @@ from northstar.errors import NorthstarError
 from northstar.landing.sources import land_source, preview, source_states
 from northstar.sources.connections import Connection
 from northstar.sources.declared import Source, open_source
-from northstar.sources.sql import SqlDatabase
+from northstar.sources.sql import SqlDatabase, _not_after
 from tests.support import empty, silent
+from tests.unit.sources.mariadb import mariadb, needs_mariadb
+
+__all__ = ["mariadb"]
 
 CHARGES = (
     "select id as charge_id, account as account_id, cents as amount, 'EUR' as currency, state as status, "
@@ -141,6 +145,21 @@ def test_what_is_wrong_is_said_in_a_line(sqlite, given, message):
     assert message in result.error and "\n" not in result.error
 
 
+def test_the_password_is_in_no_message_and_no_log(sqlite, monkeypatch):
+    settings, _, _ = sqlite
+    said: list = []
+    refused = '{"conn_type": "%s", "host": "127.0.0.1", "port": 9, "login": "me", "password": "canary-pass", "schema": "shop"}'
+    for kind in ("postgres", "mysql"):
+        monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", refused % kind)
+        result = land_source(settings, None, source(), said.append)
+        assert "cannot reach the database shop_db" in result.error
+        said.append(result.error)
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", '{"conn_type": "postgres", "password": "canary-pass"')
+    said.append(str(land_source(settings, None, source(), said.append).error))
+    assert "neither a connection's URI nor its json" in said[-1]
+    assert "canary-pass" not in "".join([*said, *(path.read_text() for path in settings.logs.glob("*.log"))])
+
+
 def test_an_unknown_kind_of_database_is_refused():
     with pytest.raises(NorthstarError, match="of type 'oracle'; use"):
         SqlDatabase(source(), Connection("x", "oracle"))
@@ -215,11 +234,124 @@ def test_a_reading_that_dies_goes_on_from_its_last_batch(postgres, monkeypatch):
     monkeypatch.setattr(SqlDatabase, "read", dying)
     result = land_source(settings, None, source(lookback=0), silent)
     assert result.error == "the connection was lost"
-    assert len(landed(settings)) == 1_200
+    # what came before it is there
+    assert len(landed(settings)) == 1_600
     monkeypatch.setattr(SqlDatabase, "read", reading)
     result = land_source(settings, None, source(lookback=0), silent)
     assert len(landed(settings)) == 3_000
-    assert result.landed.read == 1_801  # the newest of what was stored, and all after it
+    assert result.landed.read == 1_401  # the newest of what was stored, and all after it
+
+
+def test_a_writer_whose_clock_is_ahead_hides_nobody_elses_rows(sqlite):
+    settings, write, connection = sqlite
+    (now,) = connection.execute("select datetime('now')").fetchone()
+    (ahead,) = connection.execute("select datetime('now', '+3 hours')").fetchone()
+    write(("ahead", "succeeded", ahead))
+    assert land_source(settings, None, source(), silent).landed.inserted == 3
+    write(("ours", "succeeded", now))
+    assert land_source(settings, None, source(), silent).landed.inserted == 1
+    assert set(landed(settings)) == {"c1", "c2", "ahead", "ours"}
+
+
+@pytest.mark.parametrize(
+    ("value", "zone", "expected"),
+    [
+        (datetime(2030, 1, 1, tzinfo=UTC), None, datetime(2025, 3, 1, 12, tzinfo=UTC)),
+        (datetime(2025, 3, 1, 11, tzinfo=UTC), None, datetime(2025, 3, 1, 11, tzinfo=UTC)),
+        (datetime(2030, 1, 1), "Europe/Berlin", datetime(2025, 3, 1, 13)),
+        (date(2030, 1, 1), None, date(2025, 3, 1)),
+        ("2030-01-01T00:00:00+02:00", None, "2025-03-01T14:00:00"),
+        ("2025-03-01 11:59:00", None, "2025-03-01 11:59:00"),
+        (4_000_000_000, None, 4_000_000_000),
+        ("v-17", None, "v-17"),
+        (None, None, None),
+    ],
+)
+def test_the_state_is_never_beyond_the_present(value, zone, expected):
+    present = datetime(2025, 3, 1, 12, tzinfo=UTC)
+    assert _not_after(value, present, zone and ZoneInfo(zone)) == expected
+
+
+WIDE = """
+import resource, sys
+from northstar.settings import load_settings
+from northstar.landing.sources import land_source
+from northstar.sources.declared import Source
+settings, given = load_settings(sys.argv[1]), eval(sys.argv[2])
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+for rows in (40_000, 120_000):
+    options = {"entities": {"charges": {**given, "query": given["query"].format(rows=rows)}}}
+    result = land_source(settings, None, Source("shop", "sql", "shop_db", ("charges",), options=options), lambda _: None)
+    assert result.error is None, result.error
+    print(result.landed.read, peak())
+"""
+
+
+def test_a_table_of_any_size_is_read_in_bounded_memory(postgres):
+    """80,000 rows more of a kilobyte each: held at once they would be 80 MB more, at the least."""
+    settings, _ = postgres
+    wide = {
+        "query": "select 'c' || n as charge_id, 'a' as account_id, 100 as amount, 'EUR' as currency, 'succeeded' as status, "
+                 "timestamptz '2025-01-01' as created_at, timestamptz '2025-01-01' + n * interval '1 second' as updated_at, "
+                 "repeat(md5(n::text), 32) as note from generate_series(1, {rows}) as n",
+        "cursor": "updated_at",
+    }  # fmt: skip
+    told = subprocess.run(
+        [sys.executable, "-c", WIDE, str(settings.home), repr(wide)], cwd=settings.root, capture_output=True, text=True
+    )
+    assert told.returncode == 0, told.stderr
+    (few, before), (many, after) = (map(int, line.split()) for line in told.stdout.splitlines())
+    assert few == 40_000 and many > 80_000
+    assert after - before < 60, f"{before} MB, then {after} MB"
+
+
+def test_sqlite_is_read_in_several_batches(sqlite, monkeypatch):
+    settings, write, _ = sqlite
+    write(*((f"n{n}", "succeeded", f"2025-03-02 10:{n // 60:02d}:{n % 60:02d}") for n in range(1_000)))
+    monkeypatch.setattr("northstar.sources.sql.ROWS", 100)
+    monkeypatch.setattr("northstar.landing.sources.BATCH_ROWS", 300)
+    result = land_source(settings, None, source(), silent)
+    assert result.error is None and result.landed.inserted == 1_002
+
+
+@needs_mariadb
+def test_mysql_is_read_as_the_others_are_and_only_read(mariadb, warehouse, monkeypatch):
+    empty(warehouse)
+    admin = mariadb()
+    cursor = admin.cursor()
+    for statement in (
+        "drop database if exists shop", "create database shop", "use shop",
+        "create table payments (id varchar(20) primary key, account varchar(20), cents int, state varchar(20), created_at datetime(6), updated_at datetime(6))",
+        "insert into payments select concat('c', seq), 'a', 100, 'succeeded', '2025-03-01 10:00:00', '2025-03-01 10:00:00' + interval seq second from seq_1_to_500",
+        "create function wipe() returns int begin delete from payments; return 1; end",
+    ):  # fmt: skip
+        cursor.execute(statement)
+    monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", f"mysql://root:@127.0.0.1:{mariadb.port}/shop")
+    monkeypatch.setattr("northstar.sources.sql.ROWS", 100)
+    monkeypatch.setattr("northstar.landing.sources.BATCH_ROWS", 200)
+    assert open_source(warehouse, source()).check() == "mysql shop_db: may read charges"
+    first = land_source(warehouse, 1, source(lookback=0), silent)
+    assert (first.error, first.landed.inserted) == (None, 500)
+    # one that changed, one new, and one of a writer whose clock is ahead
+    cursor.execute("update payments set state = 'failed', updated_at = '2025-03-02 10:00:00' where id = 'c7'")
+    cursor.execute("insert into payments values ('new', 'a', 100, 'succeeded', utc_timestamp(), utc_timestamp(6)), "
+                   "('ahead', 'a', 100, 'succeeded', utc_timestamp(), utc_timestamp() + interval 3 hour)")  # fmt: skip
+    second = land_source(warehouse, 1, source(), silent)
+    assert (second.landed.inserted, second.landed.updated) == (2, 1)
+    cursor.execute("insert into payments values ('newer', 'a', 100, 'succeeded', utc_timestamp(), utc_timestamp(6))")
+    assert land_source(warehouse, 1, source(), silent).landed.inserted == 1
+    assert landed(warehouse)["c7"] == "failed" and len(landed(warehouse)) == 503
+    with db.connect(warehouse, "loader") as connection:
+        told = connection.execute(
+            "select measure, source_total::int as told, difference::int as off from audit.reconciliations order by 1, 2"
+        ).fetchall()
+        at = connection.execute("select updated_at from staging.charges where charge_id = 'c7'").fetchone()[
+            "updated_at"
+        ]
+    assert ("rows", 500, 0) in [tuple(t.values()) for t in told] and at == datetime(2025, 3, 2, 10, tzinfo=UTC)
+    result = land_source(warehouse, None, source(query=CHARGES + " where wipe() = 1", cursor=None), silent)
+    assert "read only transaction" in result.error.lower() or "read-only" in result.error.lower(), result.error
+    admin.close()
 
 
 KILLED = """

@@ -2,6 +2,7 @@
 the shape that Stripe's API reference describes."""
 
 import contextlib
+import email.utils
 import socket
 import subprocess
 import sys
@@ -15,8 +16,9 @@ import stripe as client
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.landing import land_source
+from northstar.settings import load_settings
 from northstar.sources.connections import Connection
-from northstar.sources.declared import Source, open_source
+from northstar.sources.declared import Source, open_source, read_sources
 from northstar.sources.stripe import connect
 from tests.support import empty, serving, silent
 
@@ -25,7 +27,11 @@ KEY = "sk_test_12345"
 PLAIN = {
     "test_mode": True,
     "disputes": False,
-    "lists": {"subscriptions": {"status": None}, "charges": {"expand[]": None}},
+    "lists": {
+        "subscriptions": {"status": None, "expand[]": None},
+        "charges": {"expand[]": None},
+        "invoices": {"expand[]": None},
+    },
 }
 
 
@@ -122,6 +128,18 @@ def test_a_shop_of_many_pages_lands_whole(shop):
     assert result.landed.inserted == 230 and len(rows(shop, "accounts", "account_id", "1")) == 230
 
 
+def test_a_home_of_production_takes_no_test_key_whatever_the_source_says(tmp_path, monkeypatch):
+    monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", f"http://:{KEY}@localhost/http")
+    declared = tmp_path / "sources.yml"
+    monkeypatch.setenv("NORTHSTAR_SOURCES", str(declared))
+    settings = load_settings(tmp_path / "home")
+    text = "sources: {billing: {system: stripe, connection: stripe_main, options: {test_mode: true}}}"
+    for line, is_refused in (("production: true", True), ("production: false", False), ("", False)):
+        declared.write_text(f"{line}\n{text}\n")
+        with pytest.raises(NorthstarError, match="is one of production") if is_refused else contextlib.nullcontext():
+            open_source(settings, read_sources(settings)["billing"])
+
+
 def test_a_test_key_is_refused_unless_it_is_asked_for():
     with pytest.raises(NorthstarError, match="one of Stripe's test mode"):
         connect(source("accounts", test_mode=False), Connection("x", password=KEY))
@@ -153,8 +171,9 @@ def subscription(*items, status="active", **given) -> dict:
             "current_period_start": MARCH, "ended_at": None, "items": {"data": list(items or [item()]), "has_more": False}, **given}  # fmt: skip
 
 
-def event(kind: str, thing: dict, at: int, name: str = "") -> dict:
-    return {"id": f"evt_{name or at}_{kind}", "object": "event", "type": kind, "created": at, "data": {"object": thing}}
+def event(kind: str, thing: dict, at: int, name: str = "", **before) -> dict:
+    told = {"object": thing, "previous_attributes": before} if before else {"object": thing}
+    return {"id": f"evt_{name or at}_{kind}", "object": "event", "type": kind, "created": at, "data": told}
 
 
 class Api:
@@ -167,6 +186,8 @@ class Api:
         name = path.removeprefix("/v1/")
         self.asked.append((name, query))
         if name == "events":
+            if "type" not in query:
+                return {"data": [], "has_more": False}
             start, end = int(query["created[gte]"]), int(query["created[lt]"])
             found = [
                 e for e in self.lists.get("events", []) if e["type"] == query["type"] and start <= e["created"] < end
@@ -181,6 +202,8 @@ class Api:
             for t in self.lists.get(collection, [])
             if not query.get("subscription") or t.get("subscription") == query["subscription"]
         ]
+        if query.get("created[gte]"):
+            found = [t for t in found if int(query["created[gte]"]) <= t["created"] < int(query["created[lt]"])]
         if query.get("starting_after"):
             found = found[[t["id"] for t in found].index(query["starting_after"]) + 1 :]
         size = int(query["limit"])
@@ -194,7 +217,6 @@ def land(warehouse, monkeypatch):
     monkeypatch.setattr("northstar.sources.stripe.PER_SECOND", None)
 
     def landing(api: Api, *entities, run=None, **options):
-        monkeypatch.setattr("northstar.sources.stripe.time.time", lambda: api.now)
         monkeypatch.setattr("northstar.sources.stripe.Stripe.__init__.__defaults__", (lambda: api.now,), raising=False)
         with serving(api) as address:
             monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
@@ -408,7 +430,7 @@ def test_a_list_that_repeats_itself_ends_in_a_message(warehouse, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
         result = land_source(warehouse, None, Source("billing", "stripe", "stripe_main", ("accounts",)), silent)
     assert "repeats itself after cus_1" in result.error
-    assert rows(warehouse, "accounts", "1", "1") == []
+    assert rows(warehouse, "accounts", "account_id", "1") == [("cus_1",)]
 
 
 def test_one_list_that_is_refused_or_not_understood_leaves_the_others(warehouse, monkeypatch):
@@ -440,20 +462,41 @@ def test_one_list_that_is_refused_or_not_understood_leaves_the_others(warehouse,
     )
 
 
-def test_the_balance_is_reconciled(warehouse, land):
+def test_the_balance_is_reconciled_in_number_and_by_currency(warehouse, land):
     day = MARCH + 29 * DAY
+
+    def moved(number: int, kind: str, amount: int, **given) -> dict:
+        return {"id": f"txn_{number}", "type": kind, "created": day + number, "amount": amount, "currency": "eur", "exchange_rate": None,
+                "source": f"ch_{number}", **given}  # fmt: skip
+
+    # the account keeps euros: dollars are there as what they were changed into, and as the charge itself
+    dollars = charge("ch_3", day + 3, currency="usd", amount=1000, amount_captured=900)
+    refund = {
+        "id": "re_1",
+        "object": "refund",
+        "charge": "ch_2",
+        "amount": 100,
+        "currency": "eur",
+        "status": "succeeded",
+        "created": day + 9,
+    }
     api = Api(
-        charges=[charge("ch_2", day + 7200), charge("ch_1", day + 3600)],
-        balance_transactions=[{"id": f"txn_{n}", "type": kind, "created": day + n}
-                              for n, kind in ((9, "charge"), (8, "charge"), (7, "payout"), (6, "payment"), (-5, "charge"))],
+        charges=[dollars, charge("ch_2", day + 7200), charge("ch_1", day + 3600)],
+        refunds=[refund],
+        balance_transactions=[
+            moved(9, "refund", -100, source=refund), moved(8, "charge", 1000), moved(7, "payout", 5000), moved(6, "payment", 1000),
+            moved(5, "charge", 1000), moved(3, "charge", 846, exchange_rate=0.94, source=dollars), moved(-5, "charge", 1000),
+        ],
     )  # fmt: skip
     api.now = day + DAY + 60
-    land(api, "charges", run=1)
+    land(api, "charges", "refunds", run=1, disputes=False)
     with db.connect(warehouse, "loader") as connection:
-        told = connection.execute(
-            "select measure, source_total::int as told, landed_total::int as landed from audit.reconciliations"
-        ).fetchall()
-    assert told == [{"measure": "succeeded on 2025-03-30", "told": 3, "landed": 2}]
+        told = connection.execute("select measure, source_total::int as told, landed_total::int as landed from audit.reconciliations "
+                                  "order by entity, measure").fetchall()  # fmt: skip
+    assert [tuple(t.values()) for t in told] == [
+        ("EUR succeeded on 2025-03-30", 3000, 2000), ("USD succeeded on 2025-03-30", 900, 900), ("succeeded on 2025-03-30", 4, 3),
+        ("EUR succeeded on 2025-03-30", 100, 100), ("succeeded on 2025-03-30", 1, 1),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("skew", [-3600, 300], ids=["ours is an hour behind", "ours is five minutes ahead"])
@@ -492,3 +535,164 @@ def test_promotion_codes_are_discounts_and_schedules_are_changes(warehouse, land
     assert history(warehouse, "plan_id, unit_amount, discount_percent") == [
         ("03-01", "03-10", "price_pro", 1000, 20), ("03-10", None, "price_next", 1500, None),
     ]  # fmt: skip
+
+
+def test_several_discounts_that_an_event_names_by_id_are_asked_for(warehouse, land):
+    given = [
+        {**coupon(percent_off=20), "id": "di_1"},
+        {**coupon(percent_off=50), "id": "di_2"},
+        {**coupon("once", percent_off=90), "id": "di_3"},
+    ]
+    api = Api(subscriptions=[subscription()])
+    api.now = MARCH + DAY
+    land(api, "subscriptions")
+    assert api.asked[-1][0] != "subscriptions/sub_1"
+    names = [d["id"] for d in given]
+    api.lists["subscriptions"] = [subscription(discounts=given)]
+    api.lists["events"] = [event("customer.subscription.updated", subscription(discounts=names), MARCH + 2 * DAY)]
+    api.now = MARCH + 3 * DAY
+    land(api, "subscriptions")
+    assert history(warehouse, "discount_percent") == [("03-01", "03-03", None), ("03-03", None, 60)]
+    # one that was taken away since, and that no event told of: the row is not landed as if it cost the full price
+    api.lists["events"] = [event("customer.subscription.updated", subscription(discounts=["di_gone"]), MARCH + 4 * DAY)]
+    api.now = MARCH + 5 * DAY
+    assert land(api, "subscriptions").landed.quarantined == 1
+    with db.connect(warehouse, "loader") as connection:
+        assert "discount di_gone, which nobody knows" in str(
+            connection.execute("select reasons from quarantine.rows").fetchall()
+        )
+
+
+def test_a_coupon_of_one_invoice_is_no_discount_of_its_history(warehouse, land):
+    line = {"type": "subscription", "proration": False, "subscription_item": "si_1", "amount": 700, "quantity": 1, "price": price(),
+            "period": {"start": MARCH, "end": MARCH + 31 * DAY}, "discount_amounts": [{"amount": 300, "discount": "di_once"}]}  # fmt: skip
+    invoice = {"id": "in_1", "subscription": "sub_1", "customer": "cus_1", "status": "paid", "created": MARCH, "lines": {"data": [line]},
+               "discounts": [{**coupon("once", amount_off=300), "id": "di_once"}]}  # fmt: skip
+    api = Api(subscriptions=[subscription(current_period_start=MARCH + 31 * DAY)], invoices=[invoice])
+    api.now = MARCH + 40 * DAY
+    land(api, "subscriptions")
+    assert history(warehouse, "discount_amount") == [("03-01", None, None)]
+    assert [q["expand[]"] for name, q in api.asked if name == "invoices"] == ["data.lines.data.discounts"]
+
+
+def test_the_history_before_the_first_reading_is_rebuilt_from_events_as_far_as_there_are_any(warehouse, land):
+    line = {"type": "subscription", "proration": False, "subscription_item": "si_1", "amount": 1000, "quantity": 1, "price": price(),
+            "period": {"start": MARCH, "end": MARCH + 31 * DAY}, "discount_amounts": []}  # fmt: skip
+    later = {**line, "quantity": 5, "period": {"start": MARCH + 62 * DAY, "end": MARCH + 92 * DAY}}
+    invoices = [{"id": f"in_{n}", "subscription": "sub_1", "customer": "cus_1", "status": "paid", "created": at, "lines": {"data": [told]}}
+                for n, at, told in ((2, MARCH + 62 * DAY, later), (1, MARCH, line))]  # fmt: skip
+    now = subscription(item(quantity=5), current_period_start=MARCH + 62 * DAY)
+    items = {"items": {"data": [item(quantity=1)]}}
+    paused = {"pause_collection": {"behavior": "void"}}
+    api = Api(
+        subscriptions=[now, subscription(item("si_9"), id="sub_9", status="canceled", ended_at=MARCH + 69 * DAY)],
+        invoices=invoices,
+        events=[
+            event("customer.subscription.updated", now | {"current_period_start": MARCH + 31 * DAY}, MARCH + 50 * DAY, **items),
+            event("customer.subscription.updated", now | paused | {"current_period_start": MARCH + 31 * DAY}, MARCH + 55 * DAY, pause_collection=None),
+            event("customer.subscription.updated", now, MARCH + 62 * DAY, current_period_start=MARCH + 31 * DAY, **paused),
+            event("customer.subscription.deleted", subscription(item("si_9"), id="sub_9", status="canceled", ended_at=MARCH + 69 * DAY), MARCH + 69 * DAY),
+        ],
+    )  # fmt: skip
+    api.now = MARCH + 70 * DAY
+    land(api, "subscriptions")
+    assert history(warehouse, "subscription_item_id, status, quantity") == [
+        ("03-01", "04-20", "si_1", "active", 1), ("04-20", "04-25", "si_1", "active", 5), ("04-25", "05-02", "si_1", "paused", 5),
+        ("05-02", None, "si_1", "active", 5), ("03-01", "05-09", "si_9", "active", 1), ("05-09", None, "si_9", "canceled", 1),
+    ]  # fmt: skip
+
+
+def test_a_history_that_stands_is_gone_on_with_after_a_long_sleep(warehouse, land):
+    api = Api(subscriptions=[subscription()])
+    api.now = MARCH + DAY
+    land(api, "subscriptions")
+    api.lists["events"] = [event("customer.subscription.updated", subscription(item(quantity=3)), MARCH + 3 * DAY)]
+    api.now = MARCH + 4 * DAY
+    land(api, "subscriptions")
+
+    def invoice(number: int, start: int, quantity: int) -> dict:
+        line = {"type": "subscription", "proration": False, "subscription_item": "si_1", "amount": 1000, "quantity": quantity, "price": price(),
+                "period": {"start": start, "end": start + 30 * DAY}, "discount_amounts": []}  # fmt: skip
+        return {
+            "id": f"in_{number}",
+            "subscription": "sub_1",
+            "customer": "cus_1",
+            "status": "paid",
+            "created": start,
+            "lines": {"data": [line]},
+        }
+
+    api.lists["invoices"] = [invoice(3, MARCH + 60 * DAY, 4), invoice(2, MARCH + 30 * DAY, 3), invoice(1, MARCH, 1)]
+    api.lists["subscriptions"] = [subscription(item(quantity=7), current_period_start=MARCH + 90 * DAY)]
+    api.now = MARCH + 100 * DAY
+    land(api, "subscriptions")
+    assert history(warehouse, "quantity") == [
+        ("03-01", "03-04", 1),
+        ("03-04", "04-30", 3),
+        ("04-30", "05-30", 4),
+        ("05-30", None, 7),
+    ]
+    with db.connect(warehouse, "loader") as connection:
+        assert connection.execute("select count(*) as n from quarantine.rows").fetchone()["n"] == 0
+
+
+def test_a_discount_of_the_customer_holds_for_all_of_its_subscriptions_that_have_none(warehouse, land):
+    own = {**coupon(percent_off=10), "id": "di_own"}
+    held = [subscription(item("si_1")), subscription(item("si_2"), id="sub_2", discount=own, discounts=["di_own"])]
+    given = {**coupon(percent_off=25), "id": "di_all", "object": "discount", "customer": "cus_1", "subscription": None}
+    more = subscription(item("si_1", quantity=4))
+    api = Api()
+    for stops in ([10], [4, 6, 10]):
+        empty(warehouse)
+        api.lists = {"subscriptions": held, "customers": [{"id": "cus_1", "discount": None}]}
+        api.now = MARCH + DAY
+        land(api, "subscriptions")
+        events = [
+            event("customer.discount.created", given, MARCH + 3 * DAY),
+            event("customer.subscription.updated", more, MARCH + 5 * DAY, items={"data": [item("si_1")]}),
+            event("customer.discount.deleted", given, MARCH + 8 * DAY),
+        ]
+        for stop in stops:
+            # what the lists show is the present, in which all of it has happened
+            api.lists["events"] = [e for e in events if e["created"] < MARCH + stop * DAY]
+            api.lists["subscriptions"] = [more if stop > 5 else held[0], held[1]]
+            api.lists["customers"] = [{"id": "cus_1", "discount": given if stop < 8 else None}]
+            api.now = MARCH + stop * DAY
+            land(api, "subscriptions")
+        assert history(warehouse, "subscription_item_id, quantity, discount_percent") == [
+            ("03-01", "03-04", "si_1", 1, None), ("03-04", "03-06", "si_1", 1, 25), ("03-06", "03-09", "si_1", 4, 25),
+            ("03-09", None, "si_1", 4, None), ("03-01", None, "si_2", 1, 10),
+        ], stops  # fmt: skip
+
+
+def test_time_is_stripes_own(warehouse, monkeypatch):
+    """Our clock is an hour before Stripe's: by our time what happens there within that hour had been read before it happened."""
+    empty(warehouse)
+    present = int(time.time()) - 3600
+    api = Api(subscriptions=[subscription(created=present - 9 * DAY)], customers=[{"id": "cus_1", "discount": None}])
+    monkeypatch.setattr("northstar.sources.stripe.PER_SECOND", None)
+
+    def answer(path, query):
+        return 200, api(path, query), {"Date": email.utils.formatdate(present, usegmt=True)}
+
+    with serving(answer) as address:
+        monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
+        billing = Source("billing", "stripe", "stripe_main", ("subscriptions",))
+        assert land_source(warehouse, None, billing, silent).error is None
+        api.lists["events"] = [event("customer.subscription.updated", subscription(item(quantity=2)), present + 60)]
+        present += 1200
+        assert land_source(warehouse, None, billing, silent).error is None
+    assert [h[2] for h in history(warehouse, "quantity")] == [1, 2]
+
+
+@pytest.mark.parametrize("missing", ["events", "invoices", "disputes"])
+def test_the_check_asks_for_all_that_a_reading_needs(warehouse, monkeypatch, missing):
+    def answer(path, query):
+        if path == f"/v1/{missing}":
+            return 403, {"error": {"message": "The provided key does not have the required permissions"}}
+        return {"data": [], "has_more": False}
+
+    with serving(answer) as address:
+        monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
+        with pytest.raises(NorthstarError, match=f"v1/{missing}: it answered 403: The provided key"):
+            open_source(warehouse, source("accounts", "subscriptions", "refunds")).check()

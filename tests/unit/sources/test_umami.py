@@ -11,6 +11,9 @@ from northstar.landing.sources import source_states
 from northstar.sources.declared import Source, open_source
 from northstar.sources.umami import UmamiApi
 from tests.support import empty, serving, silent
+from tests.unit.sources.mariadb import mariadb, needs_mariadb
+
+__all__ = ["mariadb"]
 
 WEB, BLOG = "11111111-0000-0000-0000-000000000001", "11111111-0000-0000-0000-000000000002"
 TABLES = """
@@ -122,6 +125,65 @@ def test_only_what_is_new_comes_after_and_late_events_are_found(umami):
             "select source_total::int as told, difference::int as off from audit.reconciliations order by 1"
         ).fetchall()
     assert told == [{"told": 2, "off": 0}, {"told": 4, "off": 0}]
+
+
+@needs_mariadb
+def test_the_tables_in_mysql_tell_the_same(mariadb, warehouse, monkeypatch):
+    """Version 2 keeps its tables in MySQL too: times without a zone, which are UTC, and ids as text."""
+    empty(warehouse)
+    admin = mariadb()
+    cursor = admin.cursor()
+    cursor.execute("drop database if exists umami")
+    cursor.execute("create database umami")
+    cursor.execute("use umami")
+    text = TABLES.format(session=", hostname varchar(100)").replace(
+        "uuid primary key default gen_random_uuid()", "varchar(36) primary key default (uuid())"
+    )
+    for statement in (
+        text.replace("uuid,", "varchar(36),")
+        .replace("uuid primary", "varchar(36) primary")
+        .replace("timestamptz", "timestamp null")
+        .split(";")
+    ):
+        if statement.strip():
+            cursor.execute(statement)
+    cursor.execute("insert into website values (%s, 'web', 'example.org')", [WEB])
+    cursor.execute("insert into session (session_id, website_id, country) values (%s, %s, 'DE')", [uuid(5, 1), WEB])
+    cursor.execute("insert into session_data (session_data_id, website_id, session_id, data_key, string_value, data_type) values ('1', %s, %s, 'account', 'acc_ada', 1)",
+                   [WEB, uuid(5, 1)])  # fmt: skip
+    cursor.execute("set time_zone = '+00:00'")
+
+    def store(number: int, at: str, name: str | None = None) -> None:
+        cursor.execute("insert into website_event values (%s, %s, %s, %s, %s, '/pricing', '', 'search.example', 'Prices', %s, %s, null)",
+                       [uuid(9, number), WEB, uuid(5, 1), uuid(7, 1), f"2025-03-01 {at}:00", 2 if name else 1, name])  # fmt: skip
+
+    store(1, "10:00")
+    store(2, "10:01")
+    store(3, "10:02", "signup")
+    cursor.execute("insert into event_data (event_data_id, website_id, website_event_id, data_key, number_value, data_type) values ('1', %s, %s, 'seats', 3, 2)",
+                   [WEB, uuid(9, 3)])  # fmt: skip
+    monkeypatch.setenv("AIRFLOW_CONN_UMAMI_DB", f"mysql://root:@127.0.0.1:{mariadb.port}/umami")
+    options = {"events": {"signup": "user.signup"}, "account_key": "account", "lookback": 600}
+    source = Source("site", "umami", "umami_db", ("events",), application="web", options=options)
+    assert (
+        open_source(warehouse, source).check()
+        == "Umami: may read the events of 1 websites (sessions without distinct_id)"
+    )
+    assert land_source(warehouse, 1, source, silent).error is None
+    assert events(warehouse, "event_name, account_id, session_id, country, occurred_at") == [
+        (name, "acc_ada", uuid(7, 1), "DE", datetime(2025, 3, 1, 10, minute, tzinfo=UTC))
+        for minute, name in enumerate(("page.landing", "page.view", "user.signup"))
+    ]
+    assert events(warehouse, "properties")[2][0]["seats"] == 3
+    store(4, "09:58")
+    store(5, "10:05")
+    assert land_source(warehouse, 1, source, silent).landed.inserted == 2
+    with db.connect(warehouse, "loader") as connection:
+        assert [r["off"] for r in connection.execute("select difference::int as off from audit.reconciliations")] == [
+            0,
+            0,
+        ]
+    admin.close()
 
 
 NOW = datetime(2025, 3, 2, 12, tzinfo=UTC)

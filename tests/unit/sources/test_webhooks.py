@@ -115,8 +115,21 @@ def test_what_is_no_delivery_goes_to_quarantine_without_its_content(warehouse, d
     assert landed.quarantined == 3
     with db.connect(warehouse, "loader") as connection:
         told = str(connection.execute("select * from quarantine.rows").fetchall())
-    assert "a.jsonl, line 16" in told and "ada@" not in told
+    assert "a.jsonl:16" in told and "ada@" not in told
     assert deliver("b.jsonl", []).quarantined == 0
+
+
+def test_deliveries_of_test_mode_are_no_money_unless_they_are_asked_for(warehouse, deliver):
+    empty(warehouse)
+    played = [e | {"livemode": False} for e in happened("cus_1")]
+    landed = deliver("a.jsonl", played)
+    assert (landed.inserted, landed.quarantined) == (0, len(played))
+    empty(warehouse)
+    assert deliver("b.jsonl", [e | {"livemode": True} for e in happened("cus_2")]).quarantined == len(played)
+    assert len(json.loads(state(warehouse, "accounts")["accounts"][0])["account_id"]) > 0
+    empty(warehouse)
+    assert deliver("c.jsonl", [], test_mode=True).quarantined == 0
+    assert len(state(warehouse, "accounts")["accounts"]) == 2
 
 
 def test_a_price_whose_tiers_nobody_tells_is_no_price_of_zero(warehouse, deliver):

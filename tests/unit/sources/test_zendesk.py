@@ -44,7 +44,9 @@ def comment(public: bool) -> dict:
 class Desk:
     """A server with the export's pages, the audits and the ratings."""
 
-    def __init__(self, *pages, audits=None, ratings=(), count=0):
+    def __init__(self, *pages, audits=None, ratings=(), count=0, side_loads=True):
+        self.people = [AGENT, ADA]
+        self.side_loaded = self.people if side_loads else []
         self.pages, self.audits, self.ratings, self.count, self.asked = (
             list(pages),
             audits or {},
@@ -66,17 +68,19 @@ class Desk:
             after = min(place + 1, len(self.pages))
             return {
                 "tickets": tickets,
-                "users": [AGENT, ADA],
+                "users": self.side_loaded,
                 "after_cursor": str(after),
                 "end_of_stream": after >= len(self.pages),
             }
         if path.endswith("/audits"):
             found = self.audits.get(int(path.split("/")[1]))
             return (
-                {"audits": found, "users": [AGENT, ADA], "meta": {"has_more": False}}
+                {"audits": found, "users": self.side_loaded, "meta": {"has_more": False}}
                 if found
                 else (404, {"error": "RecordNotFound"})
             )
+        if path == "users/show_many":
+            return {"users": [u for u in self.people if str(u["id"]) in query["ids"].split(",")]}
         if path == "satisfaction_ratings":
             since = int(query["start_time"])
             found = [r for r in self.ratings if r["_at"] >= since]
@@ -186,10 +190,47 @@ def test_ratings_are_surveys(warehouse, land):
     assert rows(warehouse, "survey_responses", "response_id, survey, ticket_id, score, responded_at is null") == [
         ("1", "support_csat", "1", 5, False), ("2", "support_csat", "1", 1, False), ("3", "support_csat", "1", None, True),
     ]  # fmt: skip
-    assert desk.asked[-1][1]["start_time"] == "0"
+    starts = [query["start_time"] for path, query in desk.asked if path == "satisfaction_ratings"]
+    assert starts == ["0"]
     desk.ratings = []
     land(desk, "survey_responses")
     assert int(desk.asked[-1][1]["start_time"]) == 1740992400
+
+
+@pytest.mark.parametrize(("field", "account"), [("external_id", "acc_ada"), ("email", "ada@example.org"), ("id", "2")])
+def test_a_rating_of_somebody_who_came_with_no_ticket_has_its_account(warehouse, land, field, account):
+    rating = {"id": 1, "ticket_id": 1, "requester_id": 2, "score": "good", "_at": 2, "created_at": "2025-03-01T09:00:00Z",
+              "updated_at": "2025-03-02T09:00:00Z"}  # fmt: skip
+    desk = Desk(ratings=[rating, {**rating, "id": 2, "requester_id": 404}, {**rating, "id": 3}])
+    land(desk, "survey_responses", account_field=field)
+    assert rows(warehouse, "survey_responses", "account_id", "response_id") == [(account,), (None,), (account,)]
+    assert [q["ids"] for path, q in desk.asked if path == "users/show_many"] == ["2,404"]
+
+
+def test_who_answered_is_asked_for_where_it_came_with_no_audit(warehouse, land):
+    story = [audit(1, "1T09:00", 2, comment(True)), audit(2, "1T10:00", 2, comment(True)), audit(3, "1T11:00", 1, comment(True)),
+             audit(4, "1T12:00", 404, comment(True))]  # fmt: skip
+    land(Desk([ticket(1, "2025-03-02T09:00:00Z")], audits={1: story}, side_loads=False), "ticket_events")
+    # nobody knows 404 any more: no reply of an agent is made up
+    assert rows(warehouse, "ticket_events", "actor_type", "ticket_event_id") == [
+        ("customer",),
+        ("customer",),
+        ("agent",),
+        ("customer",),
+    ]
+
+
+def test_an_export_that_repeats_itself_ends_in_a_message(warehouse, monkeypatch):
+    empty(warehouse)
+    monkeypatch.setattr("northstar.sources.zendesk.EXPORTS_PER_SECOND", None)
+    same = {"tickets": [ticket(1, "2025-03-02T09:00:00Z")], "users": [], "after_cursor": "7", "end_of_stream": False}
+    with serving(lambda path, query: same) as address:
+        monkeypatch.setenv("AIRFLOW_CONN_ZENDESK", address.replace("http://", "http://me:token@") + "/http")
+        result = land_source(warehouse, None, Source("desk", "zendesk", "zendesk", ("tickets",)), silent)
+    assert result.error == "Zendesk's export repeats itself; the next run asks again"
+    assert rows(warehouse, "tickets", "ticket_id") == [("1",)] and source_states(warehouse, "desk")["tickets"] == {
+        "cursor": "7"
+    }
 
 
 def test_the_count_is_reconciled(warehouse, land):

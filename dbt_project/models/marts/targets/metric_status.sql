@@ -41,6 +41,8 @@ select
     value,
     operator,
     target,
+    warning,
+    critical,
     case
         when judged_zone is null then 'unknown'
         when is_judged_due or coalesce(is_target_met, judged_zone = 'green') then judged_zone

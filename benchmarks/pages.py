@@ -1,0 +1,155 @@
+"""The pages over three years of history, in a real Chromium: how long a page and a filter take; and how soon somebody hears of what landed."""
+
+import os
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+from northstar import embedded, job
+from northstar.alerts import evaluate
+from northstar.dashboards import serve
+from northstar.dashboards.app import read_pages
+from northstar.landing import land_directory
+from northstar.settings import Settings, load_settings
+from northstar.simulator import simulate
+from northstar.simulator.company import END
+from northstar.warehouse import bootstrap
+
+MONTHS, ACCOUNTS = 36, 3_000
+OPEN_SECONDS, FILTER_SECONDS, TOLD_SECONDS = 1.5, 0.5, 60
+TRIALS = 5
+# every chart of the page is there, drawn from an answer (a figure says in layout.meta what it shows)
+DRAWN = """() => {
+  const plots = [...document.querySelectorAll('.dash-graph')].map(g => g.querySelector('.js-plotly-plot'));
+  return document.querySelector('[data-version]') && plots.length && plots.every(p => p && p.layout && p.layout.meta) && performance.now();
+}"""
+# from the click on a choice: when each chart was drawn anew
+WATCH = """() => {
+  window.drawn = [];
+  document.querySelectorAll('.dash-graph .js-plotly-plot').forEach(p => p.on('plotly_react', () => window.drawn.push(performance.now())));
+  document.addEventListener('click', () => { window.clicked = performance.now(); }, { capture: true });
+}"""
+
+
+def pages(work: Path, scale: float, results: list) -> None:
+    """A home with three years of history (or the one that BENCH_PAGES_HOME names); its pages opened and filtered, the slowest median counts."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    if chromium is None:
+        print("pages: no chromium on this machine (apt-get install chromium)", flush=True)
+        return
+    given = os.environ.get("BENCH_PAGES_HOME")
+    settings = load_settings(given or work / "pages")
+    if given:
+        embedded.ensure_running(settings)
+    else:
+        bootstrap(settings)
+        simulate(work / "pages-source", months=MONTHS, accounts=max(50, int(ACCOUNTS * scale)))
+        job.run(settings, "nightly", END, str(work / "pages-source"), _silent)
+    server = subprocess.Popen(serve.command(settings), env=serve.environment(settings), cwd=settings.home,
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    try:
+        while not serve.answers(settings):
+            time.sleep(0.2)
+        found = _measure(serve.url(settings), chromium)
+    finally:
+        server.terminate()
+        server.wait()
+    goals = (
+        ("a page opens", OPEN_SECONDS),
+        ("a filter answers", FILTER_SECONDS),
+        ("all charts are drawn anew after a filter", None),
+    )
+    for (what, goal), times in zip(goals, found, strict=True):
+        slowest = max(times, key=times.get)
+        row = {"name": f"{what}, slowest page's median of {TRIALS}", "seconds": round(times[slowest], 2),
+               "pages": {title: round(seconds, 2) for title, seconds in times.items()}}  # fmt: skip
+        results.append(row if goal is None else row | {"goal": goal, "reached": times[slowest] <= goal})
+        print(
+            f"{what}: {min(times.values()):.2f} to {times[slowest]:.2f} s, slowest {slowest}"
+            + (f"   goal {goal}" if goal else ""),
+            flush=True,
+        )
+    if not given:
+        results.append(telling(work, settings))
+        embedded.stop(settings)
+
+
+def _measure(address: str, chromium: str) -> tuple[dict[str, float], ...]:
+    """Median seconds by page: from navigating to the last chart, from choosing an application to the first chart drawn anew, and to the last."""
+    from playwright.sync_api import sync_playwright
+
+    paths = {p["title"]: "/" if p["title"] == "Executive" else f"/{p['title'].lower().replace(' ', '-')}" for p in read_pages()}  # fmt: skip
+    paths["Metrics"] = "/metrics"
+    opened, answered, redrawn = {}, {}, {}
+    with sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        # one context: the browser keeps the scripts, as a reader's does
+        page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+        for title, path in paths.items():
+            slug = path.strip("/") or "executive"
+            times = []
+            for _ in range(TRIALS + 1):
+                page.goto(address + path)
+                times.append(page.wait_for_function(DRAWN, polling="raf", timeout=60_000).json_value() / 1000)
+            # the first one warms the marts
+            opened[title] = statistics.median(times[1:])
+            answers = []
+            page.evaluate(WATCH)
+            for option in ("web", "tutoring", "coaching", "web", "tutoring", "coaching"):
+                page.locator(f"#{slug}-application .dash-dropdown").first.click()
+                choice = page.locator("div.dash-dropdown-content [role=option]").get_by_text(option, exact=True).first
+                choice.wait_for()
+                page.evaluate("() => { window.drawn = []; }")
+                choice.click()
+                page.wait_for_function(
+                    "() => window.drawn.length && performance.now() - window.drawn.at(-1) > 500", timeout=60_000
+                )
+                answers.append(
+                    page.evaluate("() => [window.drawn[0] - window.clicked, window.drawn.at(-1) - window.clicked]")
+                )
+            answered[title], redrawn[title] = (statistics.median(a[n] / 1000 for a in answers[1:]) for n in (0, 1))
+        browser.close()
+    return opened, answered, redrawn
+
+
+def telling(work: Path, settings: Settings) -> dict:
+    """Seconds from the moment a breach is landed to the moment that a webhook on loopback hears of it."""
+    heard = threading.Event()
+
+    class Receiver(BaseHTTPRequestHandler):
+        def do_POST(self):
+            if b"breach" in self.rfile.read(int(self.headers["Content-Length"])):
+                heard.set()
+            self.send_response(202)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
+    threading.Thread(target=receiver.serve_forever, daemon=True).start()
+    os.environ["AIRFLOW_CONN_BENCH_PAGER"] = f'{{"conn_type": "http", "host": "http://127.0.0.1:{receiver.server_port}", "password": "key"}}'  # fmt: skip
+    (settings.home / "notify.yml").write_text("routes: {default: [{webhook: bench_pager}]}\n")
+    rows = work / "breach" / "security_events"
+    rows.mkdir(parents=True)
+    now = datetime.now(UTC)
+    (rows / "one.jsonl").write_text(
+        f'{{"security_event_id": "bench", "application": "web", "kind": "breach", "severity": "critical", "occurred_at": "{now:%Y-%m-%dT%H:%M:%SZ}"}}\n'
+    )
+    started = time.monotonic()
+    land_directory(settings, None, str(rows.parent), progress=_silent)
+    evaluate(settings, progress=_silent)
+    assert heard.wait(TOLD_SECONDS), "nobody was told"
+    seconds = time.monotonic() - started
+    receiver.shutdown()
+    print(f"from landing a row to telling of it: {seconds:.1f} s   goal {TOLD_SECONDS}", flush=True)
+    return {"name": "from landing a row to telling of it", "seconds": round(seconds, 1), "goal": TOLD_SECONDS, "reached": seconds < TOLD_SECONDS}  # fmt: skip
+
+
+def _silent(_: str) -> None:
+    pass

@@ -1,0 +1,62 @@
+"""What landing knows to keep people private: the key, and who was erased."""
+
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from northstar import db
+from northstar.contract import Entity
+from northstar.privacy.keys import subject_hash
+from northstar.privacy.ring import home_key
+from northstar.privacy.subjects import NAMED
+from northstar.settings import Settings
+
+# columns of somebody's row that name somebody else
+MENTIONS = ("referred_by_account_id",)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """The key ring, and the hashes of erased identifiers by kind."""
+
+    key: str
+    tombstones: dict[str, frozenset] = field(default_factory=dict)
+
+    def erased(self, entity: Entity, columns: dict[str, pa.Array]) -> pa.Array | None:
+        """Which rows are an erased subject's; None when none is."""
+        return self._naming(columns, {n: k for n, k in _watched(entity).items() if n not in MENTIONS})
+
+    def mentioning(self, columns: dict[str, pa.Array]) -> pa.Array | None:
+        """Which rows are somebody else's and only mention an erased subject; None when none does."""
+        return self._naming(columns, {n: NAMED[n] for n in MENTIONS if n in columns})
+
+    def _naming(self, columns: dict[str, pa.Array], watched: dict[str, tuple]) -> pa.Array | None:
+        found = None
+        for name, kinds in watched.items():
+            for kind in kinds:
+                stones = self.tombstones.get(kind)
+                if not stones:
+                    continue
+                values = [v for v in pc.unique(columns[name]).to_pylist() if v is not None]
+                dead = [v for v in values if subject_hash(kind, v, self.key) in stones]
+                if dead:
+                    mask = pc.is_in(columns[name], pa.array(dead, pa.string()))
+                    found = mask if found is None else pc.or_(found, mask)
+        return found
+
+
+def landing_guard(settings: Settings) -> Guard:
+    """The guard of a home. Raises NorthstarError when its key is not the warehouse's."""
+    key = home_key(settings)
+    with db.connect(settings, "loader") as connection:
+        rows = connection.execute(
+            "select kind, array_agg(hash) as hashes from audit.tombstones group by kind"
+        ).fetchall()
+    return Guard(key, {row["kind"]: frozenset(row["hashes"]) for row in rows})
+
+
+def _watched(entity: Entity) -> dict[str, tuple]:
+    watched = {name: NAMED[name] for name in entity.columns if name in NAMED}
+    # a ticket that names its requester by address alone is known again by its own number
+    return watched | ({"ticket_id": ("ticket",)} if entity.name == "tickets" else {})

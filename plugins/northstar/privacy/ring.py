@@ -1,0 +1,35 @@
+"""The home's key and the warehouse's: they have to be the same, or new hashes would join with nothing."""
+
+from northstar import db
+from northstar.errors import NorthstarError
+from northstar.privacy.keys import fingerprint
+from northstar.settings import Settings
+
+SECRET, NEXT = "pii_key", "pii_key_next"
+
+
+def home_key(settings: Settings) -> str:
+    """The key ring that the warehouse's hashes were made with; the first use of a warehouse binds it to the home's.
+
+    A rotation that was killed after its commit is ended here. Raises NorthstarError when the home has another key.
+    """
+    key = settings.secret(SECRET)
+    with db.connect(settings, "loader") as connection:
+        bound = connection.execute("select fingerprint from audit.pii_keys order by generation desc limit 1").fetchone()
+        if bound is None:
+            connection.execute(
+                "insert into audit.pii_keys (generation, fingerprint) values (1, %s) on conflict do nothing",
+                [fingerprint(key)],
+            )
+            return key
+    if bound["fingerprint"] == fingerprint(key):
+        return key
+    following = settings.known_secret(NEXT)
+    if following and bound["fingerprint"] == fingerprint(following):
+        settings.keep_secret(SECRET, following)
+        settings.keep_secret(NEXT, None)
+        return following
+    raise NorthstarError(
+        "pii_key is not the key that this warehouse's identifiers were hashed with: nothing new would join with what is there; "
+        "give back the old one (home/secrets.json or NORTHSTAR_SECRET_PII_KEY), and change it with `northstar rotate-key`"
+    )

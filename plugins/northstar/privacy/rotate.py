@@ -1,0 +1,168 @@
+"""Rotating the key: a new one is put on the ring, and every hash that is stored is hashed with it once more (northstar.privacy.keys).
+
+All of it is one transaction over all schemas, so that no row is hashed twice or not at all, whatever is killed; the new ring waits in
+the secret `pii_key_next` until that has committed. A nightly run then proves that a full build of the landed rows gives what is published.
+"""
+
+import os
+import secrets
+from dataclasses import dataclass
+
+import orjson
+
+from northstar import db, job
+from northstar.errors import NorthstarError
+from northstar.landing.normalise import personal_columns
+from northstar.privacy.erase import rewrite
+from northstar.privacy.keys import HASH, HASHED, SEALED, SEPARATOR, chained, fingerprint, seal, unseal
+from northstar.privacy.ring import NEXT, SECRET, home_key
+from northstar.privacy.subjects import HASHES, NAMED
+from northstar.settings import Settings
+from northstar.warehouse import SCHEMAS, bootstrap
+
+STAMPED = ("core", "marts_candidate", "marts", "marts_history", "staging")
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """How many keys are on the ring, and how many distinct hashes and sealed values were brought to the newest."""
+
+    generation: int
+    hashes: int
+    seals: int
+
+
+def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
+    """Put a new key on the ring, bring everything stored to it, and publish what a full build makes of it.
+
+    Raises NorthstarError where the key comes from the environment and NORTHSTAR_SECRET_PII_KEY_NEXT does not hold the longer ring.
+    """
+    bootstrap(settings)
+    key = home_key(settings)
+    following = _following(settings, key)
+    rotated: list[Rotated] = []
+
+    def change(run_id: int) -> None:
+        progress("hashes and sealed values ...")
+        rotated.append(_bring(settings, key, following))
+        if not os.environ.get("NORTHSTAR_SECRET_PII_KEY"):
+            settings.keep_secret(SECRET, following)
+            settings.keep_secret(NEXT, None)
+
+    version = job.run_change(settings, "rotation", change, "nightly", progress, worker)
+    with db.connect(settings, "loader") as connection:
+        connection.execute(
+            "update audit.pii_keys set published_version = %s where generation = %s", [version, rotated[0].generation]
+        )
+    rewrite(settings, {}, progress)
+    return rotated[0]
+
+
+def _following(settings: Settings, key: str) -> str:
+    """The ring with one key more, written down before anything is hashed with it."""
+    given = settings.known_secret(NEXT)
+    if given:
+        if not given.startswith(key + SEPARATOR):
+            raise NorthstarError("pii_key_next has to be the ring that is in use, a comma, and the new key")
+        return given
+    if os.environ.get("NORTHSTAR_SECRET_PII_KEY"):
+        raise NorthstarError(
+            "this home's pii_key comes from the environment: set NORTHSTAR_SECRET_PII_KEY_NEXT to it, a comma, and a new key "
+            "(python3 -c 'import secrets; print(secrets.token_urlsafe(24))'), run this again, and then set NORTHSTAR_SECRET_PII_KEY to the same"
+        )
+    return settings.keep_secret(NEXT, f"{key}{SEPARATOR}{secrets.token_urlsafe(24)}")
+
+
+def _bring(settings: Settings, key: str, following: str) -> Rotated:
+    new = following.rsplit(SEPARATOR, 1)[1]
+    with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
+        generation = connection.execute("select max(generation) + 1 as n from audit.pii_keys").fetchone()["n"]
+        columns = connection.execute(
+            "select n.nspname as schema, c.relname as table, a.attname as column, format_type(a.atttypid, null) as type from pg_attribute as a "
+            "join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace where n.nspname = any(%s) "
+            "and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped order by 1, 2, 3", [list(STAMPED)],
+        ).fetchall()  # fmt: skip
+        hashes, seals = set(), 0
+        for schema in STAMPED:
+            for c in (c for c in columns if c["schema"] == schema):
+                place = f'{schema}."{c["table"]}"'
+                if c["type"] == "text" and c["column"] in HASHES:
+                    hashes |= _rehash(connection, schema, place, c["column"], new)
+                elif c["type"] == "text" and (c["column"] in NAMED or c["column"].endswith("_id")):
+                    hashes |= _rehash(connection, schema, place, c["column"], new, HASHED)
+                elif c["type"] in ("json", "jsonb"):
+                    seals += _reseal(connection, schema, place, c["column"], key, following, new)
+        seals += _reseal(connection, "quarantine", "quarantine.rows", "row", key, following, new)
+        _rehash(connection, "audit", "audit.tombstones", "hash", new)
+        for row in connection.execute("select erasure_id, subjects from audit.erasures").fetchall():
+            subjects = [chained(s, [new]) for s in row["subjects"]]
+            connection.execute(
+                "update audit.erasures set subjects = %s where erasure_id = %s", [subjects, row["erasure_id"]]
+            )
+        connection.execute(
+            "insert into audit.pii_keys (generation, fingerprint) values (%s, %s)", [generation, fingerprint(following)]
+        )
+    return Rotated(generation, len(hashes), seals)
+
+
+def _as(connection, schema: str) -> None:
+    connection.execute("reset role")
+    if SCHEMAS[schema] != "northstar_owner":
+        connection.execute(f"set local role {SCHEMAS[schema]}")
+
+
+def _rehash(connection, schema: str, place: str, column: str, new: str, mark: str = "") -> set:
+    """Hash a column's values with the new key too; mark: only values that begin with it are hashes."""
+    _as(connection, schema)
+    found = connection.execute(
+        f'select distinct "{column}" as v from {place} where "{column}" like %s', [f"{mark}%"]
+    ).fetchall()
+    old = [r["v"] for r in found if HASH.fullmatch(r["v"].removeprefix(mark))]
+    if not old:
+        return set()
+    connection.execute("create temp table rehashed (old text primary key, new text not null) on commit drop")
+    with connection.cursor().copy("copy rehashed from stdin") as copy:
+        for value in old:
+            copy.write_row((value, mark + chained(value.removeprefix(mark), [new])))
+    connection.execute("analyze rehashed")
+    connection.execute(f'update {place} as t set "{column}" = r.new from rehashed as r where t."{column}" = r.old')
+    connection.execute("drop table rehashed")
+    return set(old)
+
+
+def _reseal(connection, schema: str, place: str, column: str, key: str, following: str, new: str) -> int:
+    """Bring what a json column holds to the new key; returns how many documents that were."""
+    _as(connection, schema)
+    rows = connection.execute(
+        f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
+    ).fetchall()
+    changed = []
+    for row in rows:
+        document = orjson.loads(row["v"])
+        renewed = _renewed(document, None, key, following, new)
+        if renewed != document:
+            changed.append((orjson.dumps(renewed).decode(), row["place"]))
+    connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed)
+    return len(changed)
+
+
+def _renewed(value, name: str | None, key: str, following: str, new: str):
+    if isinstance(value, dict):
+        return {k: _renewed(v, k, key, following, new) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_renewed(v, None, key, following, new) for v in value]
+    if not isinstance(value, str):
+        return value
+    if value.startswith(SEALED):
+        return seal(unseal(value, key), following)
+    if value.startswith(HASHED) and HASH.fullmatch(value[len(HASHED) :]):
+        return HASHED + chained(value[len(HASHED) :], [new])
+    if HASH.fullmatch(value) and personal_columns().get(str(name).lower()) == "hash":
+        return chained(value, [new])
+    if value[:1] in ("{", "[") and SEALED in value:
+        # a document that was delivered as text
+        try:
+            return orjson.dumps(_renewed(orjson.loads(value), None, key, following, new)).decode()
+        except ValueError:
+            return value
+    return value

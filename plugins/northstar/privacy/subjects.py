@@ -1,0 +1,55 @@
+"""Where a person stands in the warehouse: the columns that name one, in the contract and in what is made of it.
+
+`tests/unit/privacy` demands that every identifier of the contract is either here or listed as that of a thing.
+"""
+
+from northstar.contract import Entity, entities
+
+ACCOUNT, ANONYMOUS, SESSION = "account", "anonymous", "session"
+# column: the kinds of identifiers that may stand in it
+NAMED = {
+    "account_id": (ACCOUNT,),
+    "referred_by_account_id": (ACCOUNT,),
+    "student_id": (ACCOUNT,),
+    "tutor_id": (ACCOUNT,),
+    "reviewer_id": (ACCOUNT,),
+    "creator_id": (ACCOUNT,),
+    "anonymous_id": (ANONYMOUS,),
+    "session_id": (SESSION,),
+    # of the models: the account, else the anonymous_id
+    "visitor_id": (ACCOUNT, ANONYMOUS),
+}
+# keyed hashes; `email_hash` is the mart's name for the account's
+HASHES = ("email", "requester_email", "author", "email_hash")
+OF_THINGS = {
+    "ai_response_id", "application_id", "booking_id", "charge_id", "content_item_id", "conversation_id", "deployment_id", "error_id",
+    "event_id", "incident_id", "message_id", "package_purchase_id", "payment_id", "plan_id", "pull_request_id", "refund_id", "request_id",
+    "response_id", "review_id", "security_event_id", "subscription_id", "subscription_item_id", "ticket_event_id", "ticket_id",
+    "merged_into_ticket_id", "visit_id", "work_item_id", "call_id", "query_id", "vital_id",
+}  # fmt: skip
+# rows that name nobody and belong to a row that does: {entity: ((column, entity of that row), ...)}
+BELONGING = {
+    "refunds": (("charge_id", "charges"),),
+    "ticket_events": (("ticket_id", "tickets"),),
+    "survey_responses": (("ticket_id", "tickets"),),
+    "messages": (("conversation_id", "conversations"), ("booking_id", "bookings")),
+    "reviews": (("booking_id", "bookings"),),
+    "ai_responses": (("conversation_id", "conversations"),),
+}
+# what the models read of an event's properties; the rest of them says what a person did
+READ_PROPERTIES = ("feature", "tool", "status", "experiment", "variant", "goal")
+
+
+def named_columns(entity: Entity) -> list[str]:
+    """The entity's columns that name a person or a device."""
+    return [name for name in entity.columns if name in NAMED]
+
+
+def hash_columns(entity: Entity) -> list[str]:
+    """The entity's columns with keyed hashes."""
+    return [c.name for c in entity.columns.values() if c.pii == "hash"]
+
+
+def kinds() -> dict[str, tuple]:
+    """{entity: its named columns} for the entities that have any."""
+    return {e.name: tuple(named_columns(e)) for e in entities().values() if named_columns(e)}

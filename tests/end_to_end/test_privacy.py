@@ -1,0 +1,332 @@
+"""Nobody is found who should not be: planted names are looked for in every byte of a home, before and after one of them is erased."""
+
+import gzip
+from dataclasses import replace
+
+import pytest
+
+from northstar import db
+from northstar.errors import NorthstarError
+from northstar.landing import land_directory, quarantine
+from northstar.maintenance import maintain
+from northstar.orchestration import tasks
+from northstar.privacy import erase as erasing
+from northstar.privacy.erase import erase, erase_pending
+from northstar.privacy.keys import keyed_hash
+from northstar.privacy.rotate import rotate_key
+from northstar.publish import rollback, verify
+from northstar.reading import query
+from northstar.reports.send import make_and_keep
+from northstar.simulator import simulate
+from tests.support import WORKERS, empty, found_in, run, select, silent, utc, write_rows
+
+pytestmark = pytest.mark.timeout(1500)
+
+END = utc("2026-03-01T00:00:00")
+AT, LATER = "2026-02-03T10:00:00Z", "2026-02-20T10:00:00Z"
+NAME, EMAIL, PHONE = "Zebulon Quixotestein", "Zebulon.Quix@planted-mail.example", "+49 151 5550 1234"
+ADDRESS, IP = "17 Hollowmere Crescent", "198.51.100.77"
+ACCOUNT, DEVICE, SESSION = "acc-zq-4711", "anon-zq-0815", "sess-zq-1234"
+# the parts too, in whatever case
+PERSONAL = ["zebulon", "quixotestein", "planted-mail", "5550 1234", "hollowmere", IP, "person1@example.com"]
+LOOSE = {
+    "userPhone": PHONE, "home_address": ADDRESS, "remarks": f"{NAME} called", "nested": {"first_name": "Zebulon"}, f"about {EMAIL}": 1,
+}  # fmt: skip
+
+
+def account(name: str = ACCOUNT, **values) -> dict:
+    return {
+        "account_id": name,
+        "account_type": "customer",
+        "application": "web",
+        "country": "DE",
+        "created_at": AT,
+        "updated_at": AT,
+        **values,
+    }
+
+
+def event(number: int, **values) -> dict:
+    return {
+        "event_id": f"planted{number}", "event_name": "feature.used", "occurred_at": AT, "received_at": AT, "application": "web",
+        "ip_address": IP, **values,
+    }  # fmt: skip
+
+
+def charge(name: str, **values) -> dict:
+    return {
+        "charge_id": name, "account_id": ACCOUNT, "application": "web", "amount": 1900, "currency": "USD", "status": "succeeded",
+        "created_at": AT, "updated_at": AT, **values,
+    }  # fmt: skip
+
+
+def planted() -> dict:
+    """Rows of one person, Zebulon, in every column that could tell of him, good rows and bad ones."""
+    told = {"full_name": NAME, "feature": "export", "q": f"mail to {EMAIL}", "user": ACCOUNT}
+    return {
+        "accounts": [
+            account(email=EMAIL, full_name=NAME, **LOOSE), account("acc-friend", referred_by_account_id=ACCOUNT),
+            account("acc-bad", account_type=NAME, email=EMAIL, full_name=NAME, **LOOSE),
+        ],
+        "events": [
+            event(1, anonymous_id=DEVICE, session_id=SESSION, event_name="page.landing"),
+            event(2, account_id=ACCOUNT, anonymous_id=DEVICE, session_id=SESSION, properties=told, **LOOSE),
+            event(3, account_id="acc-friend", properties={"feature": "share", "with": f"/users/{ACCOUNT}/"}),
+            event(4, account_id=ACCOUNT, properties=f"{{broken, {NAME}, {EMAIL}"),
+        ],
+        "subscriptions": [{
+            "subscription_item_id": "item-zq", "subscription_id": "sub-zq", "account_id": ACCOUNT, "application": "web", "plan_id": "pro",
+            "plan_tier": "pro", "billing_interval": "month", "interval_count": 1, "quantity": 1, "unit_amount": 1900, "currency": "USD",
+            "status": "active", "cancel_reason": f"ask {EMAIL}", "valid_from": AT, "updated_at": AT,
+        }],
+        "charges": [charge("ch-zq"), charge("ch-bad", amount=NAME)],
+        "refunds": [{"refund_id": "re-zq", "charge_id": "ch-zq", "amount": 500, "currency": "USD", "status": "succeeded", "created_at": LATER,
+                     "updated_at": LATER, "memo": ACCOUNT}],
+        "tickets": [
+            {"ticket_id": name, "application": "web", "status": "open", "requester_email": EMAIL.upper(), "subject": f"{NAME} waits",
+             "created_at": AT, "updated_at": AT, **owner} for name, owner in (("t-zq", {"account_id": ACCOUNT}), ("t-mail", {}))
+        ],
+        "survey_responses": [{"response_id": "r-zq", "survey": "nps", "account_id": ACCOUNT, "application": "web", "score": 9,
+                              "comment": f"{NAME}: fine", "sent_at": AT, "responded_at": LATER, "updated_at": LATER}],
+        "pull_requests": [{"pull_request_id": "pr-zq", "author": "ZebulonQuix", "opened_at": AT, "updated_at": AT}],
+        "api_requests": [{"request_id": "req-zq", "service": "api", "route": f"/by-mail/{EMAIL}", "status_code": 200, "duration_ms": 5,
+                          "occurred_at": AT}],
+    }  # fmt: skip
+
+
+def totals(settings) -> list[dict]:
+    return select(
+        settings, "select metric_id, grain, period_start, application, segment, segment_value, numerator, denominator, value, null_reason "
+        "from metric_values order by 1, 2, 3, 4, 5, 6",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def peopled(warehouse, tmp_path_factory):
+    """A warehouse with a small company in which Zebulon stands everywhere; what else is tried on him, in the order of the tests."""
+    empty(warehouse)
+    source = tmp_path_factory.mktemp("peopled")
+    simulate(source, seed=3, months=2, accounts=30, applications=("web",), end=END, monitored_days=3)
+    write_rows(source, planted(), "planted")
+    # an unquoted comma shifts a name into the next column
+    header = "account_id,account_type,email,full_name,country,created_at,updated_at"
+    (source / "accounts" / "shifted.csv").write_text(
+        f"{header}\nacc-shift,customer,{EMAIL},Zebulon, Quixotestein,DE,{AT},{AT}\n"
+    )
+    run(warehouse, source, END)
+    return warehouse, source
+
+
+def test_personal_data_is_in_no_file_of_the_home(peopled):
+    settings, _ = peopled
+    make_and_keep(settings, "monthly", END)
+    assert found_in(settings, PERSONAL) == set()
+    # and the search would find what is there
+    assert {"staging.events", "marts.fct_payments"} <= {place for _, place in found_in(settings, [ACCOUNT])}
+    bad = query_as(
+        settings, "loader", "select quarantine_id, row from quarantine.rows where row ->> 'account_id' = 'acc-bad'"
+    )[0]
+    assert quarantine.show(settings, bad["quarantine_id"], with_personal=True)["row"]["remarks"] == f"{NAME} called"
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("cut.csv.gz", gzip.compress(f"account_id,{NAME}\n{EMAIL},{ADDRESS}\n".encode() * 50)[:60]),
+        ("headless.csv", f"{ACCOUNT}-x,customer,{EMAIL},{NAME}\n".encode() * 2),
+        ("twice.csv", f"{NAME},{NAME},{EMAIL}\n1,2,3\n".encode()),
+        ("coded.csv", f"account_id\n{EMAIL} \xff {NAME}\n".encode("latin-1")),
+        ("no.parquet", f"PAR1{NAME}{EMAIL}".encode()),
+    ],
+    ids=["cut_short", "without_a_header", "a_column_twice", "not_utf8", "no_parquet"],
+)
+def test_a_file_that_cannot_be_read_is_told_of_without_its_content(peopled, tmp_path, capsys, name, content):
+    settings, _ = peopled
+    (tmp_path / "accounts").mkdir()
+    (tmp_path / "accounts" / name).write_bytes(content)
+    with pytest.raises(NorthstarError) as caught:
+        land_directory(settings, None, str(tmp_path))
+    told = (str(caught.value) + capsys.readouterr().out).lower()
+    assert name in told and not any(needle in told for needle in PERSONAL)
+
+
+def query_as(settings, role: str, text: str, *values) -> list[dict]:
+    with db.connect(settings, role) as connection:
+        return connection.execute(text, values).fetchall()
+
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
+def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path, monkeypatch):
+    settings, source = peopled
+    before, hashed = totals(settings), keyed_hash(EMAIL, settings.secret("pii_key"))
+    names = [ACCOUNT, DEVICE, SESSION, hashed]
+    assert {needle for needle, _ in found_in(settings, names)} == set(names)
+    # a corrected row, so that what was replaced knows him too
+    write_rows(tmp_path, {"accounts": [account(email=EMAIL, country="FR", updated_at=LATER)]})
+    land_directory(settings, None, str(tmp_path), progress=silent)
+    write_rows(source, {"accounts": [account(email=EMAIL, updated_at="2026-02-21T10:00:00Z")]}, "again")
+    land_directory(settings, None, str(source), progress=silent)
+
+    noted = erase(settings, email=EMAIL.lower(), by="the test", progress=silent, is_later=True)
+    assert noted.state == "requested" and found_in(settings, [EMAIL]) == set()
+    # killed before its last step, it goes on there when the DAG's task runs
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(erasing, "rewrite", interrupted)
+        erasing.carry_out(settings, noted.erasure_id, silent, WORKERS[settings.home])
+    monkeypatch.setenv("NORTHSTAR_HOME", str(settings.home))
+    assert tasks.erase_subjects() == 1
+    done = erasing.certificate(settings, noted.erasure_id)
+    assert (done.state, done.requested_by, done.published_version) == ("done", "the test", 2)
+    assert found_in(settings, names) == set()
+    assert (
+        done.rows["staging.accounts"] >= 1
+        and done.rows["staging._replaced"] >= 2
+        and done.rows["marts_history.fct_payments"] >= 1
+    )
+    assert totals(settings) == before and select(settings, "select * from metric_restatements") == []
+    # his money is there, under a name that nothing leads back from
+    paid = select(settings, "select account_id, amount_reporting from fct_payments where charge_id = 'ch-zq'")
+    assert paid[0]["account_id"].startswith("erased-") and paid[0]["amount_reporting"] == 19
+    friend = select(
+        settings, "select referred_by_account_id, email_hash from dim_accounts where account_id = 'acc-friend'"
+    )[0]
+    assert friend["referred_by_account_id"] == paid[0]["account_id"]
+    # and where the marts are read as they were before
+    then = query(settings, "select account_id, email_hash from dim_accounts where account_id like 'erased-%'", 1)[1]
+    assert then == [(paid[0]["account_id"], None)]
+
+
+def test_erasing_again_changes_nothing_and_says_so(peopled):
+    settings, _ = peopled
+    before = select(settings, "select max(published_version) as v from publications")
+    assert erase(settings, account_id=ACCOUNT, progress=silent).erasure_id == 1
+    with pytest.raises(NorthstarError, match="nothing here is about this subject"):
+        erase(settings, email=EMAIL, progress=silent)
+    assert erase_pending(settings, silent) == []
+    assert select(settings, "select max(published_version) as v from publications") == before
+
+
+def test_a_delivery_does_not_bring_an_erased_subject_back(peopled, tmp_path):
+    settings, _ = peopled
+    newer = {"updated_at": "2026-02-25T00:00:00Z", "received_at": "2026-02-25T00:00:00Z"}
+    rows = {
+        entity: [{**r, **{k: v for k, v in newer.items() if k in r}} for r in rows]
+        for entity, rows in planted().items()
+    }
+    # of what another person's free text says nothing is known any more (docs/privacy.md)
+    rows["events"] = [r for r in rows["events"] if r["event_id"] != "planted3"]
+    write_rows(
+        tmp_path, {entity: rows[entity] for entity in ("accounts", "events", "charges", "tickets")}, "redelivered"
+    )
+    results = {r.entity: r for r in land_directory(settings, None, str(tmp_path), progress=silent)}
+    assert {entity: r.refused for entity, r in results.items()} == {
+        "accounts": 1,
+        "events": 3,
+        "charges": 2,
+        "tickets": 2,
+    }
+    assert found_in(settings, [ACCOUNT, DEVICE, SESSION]) == set()
+    friend = query_as(
+        settings, "loader", "select referred_by_account_id as by from staging.accounts where account_id = 'acc-friend'"
+    )
+    assert friend == [{"by": "erased"}]
+    told = query_as(settings, "loader", "select sum(rows_erased) as n from audit.landing_batches")
+    assert told == [{"n": 8}]
+
+
+def test_verify_says_why_a_version_from_before_cannot_be_made_again(peopled):
+    settings, _ = peopled
+    from northstar.publish.rebuild import erased_since
+
+    assert erased_since(settings, 2) is None
+    assert "erasure 1" in erased_since(settings, 1) and "cannot be made again to the byte" in erased_since(settings, 1)
+
+
+def test_a_rotated_key_leaves_every_join_and_number_as_it_was_and_small_groups_are_withheld(peopled, tmp_path):
+    settings, _ = peopled
+    joins = "select t.ticket_id from staging.accounts as a join staging.tickets as t on t.requester_email = a.email order by 1"
+    joined, before, old_key = query_as(settings, "loader", joins), keyed(totals(settings)), settings.secret("pii_key")
+    hashes = {
+        r["email"] for r in query_as(settings, "loader", "select email from staging.accounts where email is not null")
+    }
+    facts = select(settings, "select * from fct_payments order by charge_id")
+    known = query_as(
+        settings,
+        "loader",
+        "select account_id from staging.accounts where email = %s",
+        keyed_hash("person1@example.com", old_key),
+    )
+
+    # the full build that ends the rotation is the proof of the erasure's incremental one as well, but for what is too small to be shown
+    suppressing = replace(settings, rules={**settings.rules, "suppress_below": 5})
+    rotated = rotate_key(suppressing, silent, WORKERS[settings.home])
+    new_key = settings.secret("pii_key")
+    assert (rotated.generation, new_key.split(",")[:-1]) == (2, [old_key]) and joined
+    assert query_as(settings, "loader", joins) == joined
+    assert found_in(settings, sorted(hashes)[:40]) == set()
+    assert select(settings, "select * from fct_payments order by charge_id") == facts
+
+    after = keyed(totals(settings))
+    withheld = {key for key, row in after.items() if row["null_reason"] == "small_group"}
+    assert withheld and {(after[k]["numerator"], after[k]["value"]) for k in withheld} == {(None, None)}
+    # his friend's row was delivered again, and knows no more who it was that referred
+    assert {k[0] for k in after if after[k] != before.get(k) and k not in withheld} <= {
+        "viral_coefficient",
+        "referral_rate",
+    }
+    assert {key[4] for key in withheld} <= {"country", "account_type", "acquisition_channel", "plan_tier"}
+    # from no group can what is withheld be reckoned by taking what is shown from the total
+    small = query_as(settings, "transformer", "select segment, segment_value from core.small_groups where is_too_small")
+    small = {(row["segment"], row["segment_value"]) for row in small}
+    parts: dict = {}
+    for key in after:
+        parts.setdefault(key[:5], []).append(key)
+    for group in parts.values():
+        hidden = [key for key in group if key in withheld]
+        assert len(hidden) != 1 or len(group) == 1 or hidden[0][4:] not in small, hidden
+    assert select(settings, "select 1 from cohort_retention where cohort_size < 5") == []
+    assert select(settings, "select 1 from user_paths where sessions < 5") == []
+
+    # what is delivered now joins with what was hashed before, and an erased subject stays erased
+    write_rows(tmp_path, {"accounts": [account()], "tickets": [
+        {"ticket_id": "t-new", "status": "open", "requester_email": " Person1@Example.com", "created_at": AT, "updated_at": AT}]})  # fmt: skip
+    results = {r.entity: r for r in land_directory(settings, None, str(tmp_path), progress=silent)}
+    assert results["accounts"].refused == 1
+    again = query_as(settings, "loader", "select a.account_id from staging.accounts as a join staging.tickets as t on t.requester_email = a.email "
+                     "where t.ticket_id = 't-new'")  # fmt: skip
+    assert again == known != []
+    assert found_in(settings, PERSONAL) == set()
+
+
+def keyed(rows: list[dict]) -> dict[tuple, dict]:
+    return {tuple(list(row.values())[:6]): row for row in rows}
+
+
+def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
+    settings, _ = peopled
+    before, second = totals(settings), sorted(query(settings, "select * from dim_accounts", 2)[1])
+    with db.connect(settings, "owner") as connection:
+        connection.execute(
+            "update marts.publications set published_at = published_at - interval '500 days' where published_version <= 2"
+        )
+        connection.execute(
+            "update quarantine.rows set quarantined_at = now() - interval '91 days' where quarantine_id = (select min(quarantine_id) from quarantine.rows)"
+        )
+    keeping = replace(
+        settings, operations={**settings.operations, "keep_quarantine_days": 90, "keep_versions_days": 400}
+    )
+    removed = maintain(keeping, progress=silent)
+    assert removed["people"] == {"quarantine": 1} and removed["versions"]["published"] and removed["versions"]["landed"]
+    assert totals(settings) == before and sorted(query(settings, "select * from dim_accounts", 2)[1]) == second
+    for refused in (
+        lambda: query(settings, "select 1", 1),
+        lambda: rollback(settings, 1),
+        lambda: verify(settings, 1, silent),
+    ):
+        with pytest.raises(NorthstarError, match="version 1 is not kept any more"):
+            refused()
+    again = maintain(keeping, progress=silent)
+    assert again["people"] == {} and not again["versions"]["published"] and not again["versions"]["landed"]

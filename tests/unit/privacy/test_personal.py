@@ -1,0 +1,71 @@
+"""What looks like personal data, and what does not."""
+
+import pytest
+
+from northstar.contract import entities
+from northstar.errors import NorthstarError
+from northstar.privacy.keys import chained, keyed_hash, seal, unseal
+from northstar.privacy.personal import is_personal, is_personal_name, is_prose, redacted
+from northstar.privacy.subjects import NAMED, OF_THINGS
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["ada@example.org", "to ada.l+x@mail.example.org!", "198.51.100.7", "at 2001:db8::8a2e:370:7334", "+49 151 555 1234", "(555) 123-4567", "fe80::1:2:3"],
+)  # fmt: skip
+def test_this_looks_personal(text):
+    assert is_personal(text) and is_personal(redacted(text)) is False
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2025-01-31 10:20:30", "2025-01-01T00:00:00+00:00", "12:30:45", "1.2.3", "std::vector", "@angular/core", "https://x.org/a?b=3",
+     "8f14e45f-ceea-467f-a8f6-12ab34cd56ef", "42", "19.99", "pro_yearly"],
+)  # fmt: skip
+def test_this_does_not(text):
+    assert not is_personal(text) and not is_prose(text) and redacted(text) == text
+
+
+@pytest.mark.parametrize(
+    "name", ["userEmail", "E-Mail", "ip_address", "Phone Number", "zip", "customerName", "dateOfBirth"]
+)
+def test_a_name_says_what_is_in_it(name):
+    assert is_personal_name(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["shoe_size", "filename", "template", "plan_name", "feature", "latency_ms", "shipment", "hotel"]
+)
+def test_a_name_that_says_nothing_of_the_kind(name):
+    assert not is_personal_name(name)
+
+
+def test_every_identifier_of_the_contract_is_known_as_a_persons_or_a_things():
+    ids = {c for e in entities().values() for c in e.columns if c.endswith("_id")}
+    assert ids <= NAMED.keys() | OF_THINGS, ids - NAMED.keys() - OF_THINGS
+    assert ids >= OF_THINGS and not OF_THINGS & NAMED.keys()
+
+
+def test_a_hash_that_is_stored_can_be_brought_to_a_longer_ring_without_its_value():
+    assert chained(keyed_hash(" Ada@Example.org", "first"), ["second"]) == keyed_hash("ada@example.org", "first,second")
+
+
+def test_hashes_are_hmac():
+    import hmac
+
+    for key in ("k", "long" * 40):
+        assert keyed_hash("Ada", key) == hmac.new(key.encode(), b"ada", "sha256").hexdigest()
+
+
+def test_who_writes_hashed_before_an_address_does_not_get_it_stored():
+    assert "ada" not in keyed_hash("hashed:ada@example.org", "k")
+
+
+def test_a_seal_opens_with_its_key_and_no_other():
+    token = seal("Ada \ud800 Lovelace", "old")
+    assert unseal(token, "old,new") == "Ada \ud800 Lovelace" and seal(token, "old") == token == seal(
+        "Ada \ud800 Lovelace", "old"
+    )
+    with pytest.raises(NorthstarError, match="another key"):
+        unseal(token, "new")
+    assert seal("sealed:ada@example.org", "k") != "sealed:ada@example.org"
