@@ -59,6 +59,10 @@ WRITERS = {
     "reports": ("publisher",),
     "backfills": ("transformer",),
     "maintenance": ("transformer",),
+    "erasures": ("loader",),
+    "erasure_ids": ("loader",),
+    "tombstones": ("loader",),
+    "pii_keys": ("loader",),
     "bootstrapped": (),
     "migrations": (),
 }

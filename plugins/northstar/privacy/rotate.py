@@ -12,7 +12,7 @@ import orjson
 
 from northstar import db, job
 from northstar.errors import NorthstarError
-from northstar.landing.normalise import personal_columns
+from northstar.landing.normalise import personal_columns, plain_name
 from northstar.privacy.erase import rewrite
 from northstar.privacy.keys import HASH, HASHED, SEALED, SEPARATOR, chained, fingerprint, seal, unseal
 from northstar.privacy.ring import NEXT, SECRET, home_key
@@ -157,7 +157,7 @@ def _renewed(value, name: str | None, key: str, following: str, new: str):
         return seal(unseal(value, key), following)
     if value.startswith(HASHED) and HASH.fullmatch(value[len(HASHED) :]):
         return HASHED + chained(value[len(HASHED) :], [new])
-    if HASH.fullmatch(value) and personal_columns().get(str(name).lower()) == "hash":
+    if HASH.fullmatch(value) and personal_columns().get(plain_name(str(name))) == "hash":
         return chained(value, [new])
     if value[:1] in ("{", "[") and SEALED in value:
         # a document that was delivered as text
