@@ -108,7 +108,7 @@ def _demand_told(metrics: list[str], events: list[tuple]) -> None:
     """The StatsD server and the OpenLineage server that operations.yml names have heard of the nightly run and of its tasks."""
     wanted = {
         "northstar.dagrun.duration.success.nightly_rebuild",
-        "northstar.ti.finish.nightly_rebuild.publish.publish_marts.success",
+        "northstar.dag.nightly_rebuild.publish__publish_marts.duration",
     }
     completed = {
         "nightly_rebuild",
