@@ -142,8 +142,10 @@ def test_every_report_tells_the_marts_numbers_and_stands_alone(built, name):
     for section in contents()[name]["sections"]:
         assert section["title"].upper() in report.text
     grain = contents()[name]["grain"]
+    # a section of one application has its own figures under the same names
+    of_the_company = {m for s in contents()[name]["sections"] if "application" not in s for m in s.get("metrics", [])}
     for metric, title in (("mrr", "MRR"), ("cash_collected", "Cash collected")):
-        if title + ":" in report.text and grain != "week":
+        if metric in of_the_company and grain != "week":
             newest = value(built, metric, "quarter" if grain == "year" else grain)
             assert f"{title}: {shown(newest['value'], newest['unit'], 'USD')}" in report.text
     assert f"From version {report.version}" in report.text

@@ -16,6 +16,7 @@ import stripe as client
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.landing import land_source
+from northstar.privacy.keys import unseal
 from northstar.settings import load_settings
 from northstar.sources.connections import Connection
 from northstar.sources.declared import Source, open_source, read_sources
@@ -558,9 +559,13 @@ def test_several_discounts_that_an_event_names_by_id_are_asked_for(warehouse, la
     api.now = MARCH + 5 * DAY
     assert land(api, "subscriptions").landed.quarantined == 1
     with db.connect(warehouse, "loader") as connection:
-        assert "discount di_gone, which nobody knows" in str(
-            connection.execute("select reasons from quarantine.rows").fetchall()
-        )
+        (rejected,) = connection.execute("select reasons, row from quarantine.rows").fetchall()
+    # what a system wrote is sealed where it is prose (docs/privacy.md)
+    assert rejected["reasons"][0].startswith("discount_percent: ")
+    assert (
+        unseal(rejected["row"]["discount_percent"], warehouse.secret("pii_key"))
+        == "discount di_gone, which nobody knows"
+    )
 
 
 def test_a_coupon_of_one_invoice_is_no_discount_of_its_history(warehouse, land):
