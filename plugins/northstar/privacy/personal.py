@@ -9,9 +9,10 @@ from functools import cache
 
 import orjson
 
-EMAIL = re.compile(r"[^\s@<>\"',;:()\[\]{}|\\]+@[^\s@<>\"',;:()\[\]{}|\\/]+\.[^\W\d_]{2,}")
+# bounded, as addresses are: without bounds a megabyte in one word takes hours
+EMAIL = re.compile(r"[^\s@<>\"',;:()\[\]{}|\\]{1,64}@[^\s@<>\"',;:()\[\]{}|\\/]{1,255}\.[^\W\d_]{2,63}")
 IP_V4 = re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])")
-IP_V6 = re.compile(r"(?<![\w:])(?=[0-9A-Fa-f:]*(?:::|[A-Fa-f]))(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}(?![\w:])")
+IP_V6 = re.compile(r"(?<![\w:])(?=[0-9A-Fa-f:]{0,45}(?:::|[A-Fa-f]))(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}(?![\w:])")
 PHONE = re.compile(r"(?<![\w.])\+\d[\d ().\-/]{6,}\d|(?<![\w-])\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])")
 PATTERNS = (("[e-mail]", EMAIL), ("[ip]", IP_V4), ("[ip]", IP_V6), ("[phone]", PHONE))
 # RE2, which Arrow has, for a first look at a whole column: what it does not find holds no personal value and no personal key
@@ -29,6 +30,7 @@ WORDS = (
 NAMES = re.compile(rf"(^|_)({'|'.join(WORDS)})(_|$)")
 TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)? ?(Z|UTC|[+-]\d{2}:?\d{2})?")
 PROSE = re.compile(r"\S\s+\S")
+LONG = 10_000
 LETTERS = re.compile(r"[^\W\d_]{2,}")
 
 
@@ -40,8 +42,8 @@ def is_personal_name(name: str) -> bool:
 
 
 def is_personal(text: str) -> bool:
-    """Whether a text holds an e-mail address, an IP address or a telephone number."""
-    return any(pattern.search(text) for _, pattern in PATTERNS)
+    """Whether a text holds an e-mail address, an IP address or a telephone number; of what is very long nobody looks."""
+    return len(text) > LONG or any(pattern.search(text) for _, pattern in PATTERNS)
 
 
 def is_prose(text: str) -> bool:
