@@ -12,9 +12,12 @@ import orjson
 # bounded, as addresses are: without bounds a megabyte in one word takes hours
 EMAIL = re.compile(r"[^\s@<>\"',;:()\[\]{}|\\]{1,64}@[^\s@<>\"',;:()\[\]{}|\\/]{1,255}\.[^\W\d_]{2,63}")
 IP_V4 = re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])")
-IP_V6 = re.compile(r"(?<![\w:])(?=[0-9A-Fa-f:]{0,45}(?:::|[A-Fa-f]))(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}(?![\w:])")
+IP_V6 = re.compile(
+    r"(?<![\w:])(?=[0-9A-Fa-f:]{0,45}(?:::|[A-Fa-f]))(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}(?![\w:])"
+)
 PHONE = re.compile(r"(?<![\w.])\+\d[\d ().\-/]{6,}\d|(?<![\w-])\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])")
-PATTERNS = (("[e-mail]", EMAIL), ("[ip]", IP_V4), ("[ip]", IP_V6), ("[phone]", PHONE))
+# what a text is replaced by, the pattern, and the characters of which one has to be there: most texts have none
+PATTERNS = (("[e-mail]", EMAIL, "@"), ("[ip]", IP_V4, "."), ("[ip]", IP_V6, ":"), ("[phone]", PHONE, "+ .-"))
 # RE2, which Arrow has, for a first look at a whole column: what it does not find holds no personal value and no personal key
 FIRST_LOOK = (
     r'@|\d\.\d+\.\d+\.\d|:[0-9A-Fa-f]*:|\+\d|\d{3}\)?[ .-]\d{3}|(?i:mail|phone|mobile|tel|fax|name|addr|street|post|zip|"ip|ip"|birth|dob|ssn|passport|'
@@ -43,7 +46,9 @@ def is_personal_name(name: str) -> bool:
 
 def is_personal(text: str) -> bool:
     """Whether a text holds an e-mail address, an IP address or a telephone number; of what is very long nobody looks."""
-    return len(text) > LONG or any(pattern.search(text) for _, pattern in PATTERNS)
+    return len(text) > LONG or any(
+        any(sign in text for sign in signs) and pattern.search(text) for _, pattern, signs in PATTERNS
+    )
 
 
 def is_prose(text: str) -> bool:
@@ -53,8 +58,8 @@ def is_prose(text: str) -> bool:
 
 def redacted(text: str, addresses: bool = True) -> str:
     """The text with what looks personal replaced by what it was. addresses: IP addresses too (not those of the machines we talk to)."""
-    for word, pattern in PATTERNS:
-        if addresses or word != "[ip]":
+    for word, pattern, signs in PATTERNS:
+        if (addresses or word != "[ip]") and any(sign in text for sign in signs):
             text = pattern.sub(word, text)
     return text
 
