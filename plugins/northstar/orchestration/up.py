@@ -89,12 +89,14 @@ class Api:
         return self._call(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, str | None]:
-        """State by task id."""
-        states, path = {}, f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit={PAGE}&offset="
+        """State by task id; of a mapped task's instances the last one's."""
+        states, read, path = {}, 0, f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit={PAGE}&offset="
         while True:
-            answer = self._call(f"{path}{len(states)}")
+            answer = self._call(f"{path}{read}")
             states |= {t["task_id"]: t["state"] for t in answer["task_instances"]}
-            if not answer["task_instances"] or len(states) >= answer["total_entries"]:
+            # a mapped task has several instances under one name
+            read += len(answer["task_instances"])
+            if not answer["task_instances"] or read >= answer["total_entries"]:
                 return states
 
 
