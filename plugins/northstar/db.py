@@ -10,7 +10,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from northstar import embedded
-from northstar.errors import NorthstarError, lacking
+from northstar.errors import NorthstarError, full_disk, lacking
 from northstar.settings import Settings
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
@@ -94,7 +94,7 @@ def once_recovered(connect: Callable):
 
 
 @contextmanager
-def telling_of_loss():
+def telling_of_loss(settings: Settings):
     """What loses its connection inside, through whichever driver, ends with a NorthstarError of one line."""
     try:
         yield
@@ -105,7 +105,10 @@ def telling_of_loss():
         if lost is None:
             raise
         said = (str(lost).strip() or type(lost).__name__).splitlines()[0]
-        raise NorthstarError(lacking(exc) or f"the connection to the warehouse was lost: {said}; run again") from exc
+        lacks = lacking(exc)
+        if not lacks and not settings.warehouse_url and embedded.ran_out_of_disk(settings):
+            lacks = full_disk()
+        raise NorthstarError(lacks or f"the connection to the warehouse was lost: {said}; run again") from exc
 
 
 def _loss(exc: BaseException | None) -> BaseException | None:

@@ -19,6 +19,11 @@ def lacking(exc: BaseException) -> str | None:
         text = str(exc)
         if getattr(exc, "errno", None) == errno.ENOSPC or "No space left" in text or "could not extend file" in text:
             place = f" (the home's, or the temp directory {tempfile.gettempdir()})" if isinstance(exc, OSError) else ""
-            return f"the disk is full{place}: nothing of this step was kept; make room and run again"
+            return full_disk(place)
         exc = exc.__cause__ or exc.__context__
     return None
+
+
+def full_disk(place: str = "") -> str:
+    """What a full disk is told as."""
+    return f"the disk is full{place}: nothing of this step was kept; make room and run again"

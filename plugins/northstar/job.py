@@ -372,7 +372,7 @@ def run(
         for title, stage in stages.items():
             started = time.monotonic()
             progress(f"{title} ...")
-            with db.telling_of_loss():
+            with db.telling_of_loss(settings):
                 result = stage(settings, run_id, progress)
             progress(f"{title} done in {time.monotonic() - started:.1f} s")
         if mode == "nightly":
@@ -434,7 +434,7 @@ def run_change(
     finally:
         if own_worker:
             own_worker.stop()
-        with db.telling_of_loss():
+        with db.telling_of_loss(settings):
             close_run(settings, run_id, error)
 
 
@@ -535,7 +535,7 @@ def _stage(settings: Settings, run_id: int, stage: str):
     started = time.monotonic()
     heart.start()
     try:
-        with db.telling_of_loss():
+        with db.telling_of_loss(settings):
             yield run
     except Exception as exc:
         _note(settings, run_id, stage, started, f"{stage}: {exc}")

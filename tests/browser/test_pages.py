@@ -253,9 +253,11 @@ def test_a_page_is_read_and_changed_by_keyboard_alone(chromium, pages, built):
                 break
         assert page.evaluate(focused) == "revenue-application"
         page.keyboard.press("Enter")
-        page.locator("div.dash-dropdown-content").wait_for()
+        page.wait_for_function("() => document.activeElement.type === 'search'")
         page.keyboard.type("web")
+        page.wait_for_function("() => document.querySelectorAll('.dash-dropdown-content [role=option]').length === 1")
         page.keyboard.press("ArrowDown")
+        page.wait_for_function("() => document.activeElement.closest('[role=option]')")
         with page.expect_response(lambda r: "_dash-update-component" in r.url):
             page.keyboard.press("Enter")
         page.wait_for_function(

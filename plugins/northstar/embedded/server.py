@@ -6,12 +6,14 @@ authentication, so initdb and pg_ctl are called here.
 
 import os
 import pwd
+import shutil
 import socket
 import subprocess
 import time
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import fasteners
@@ -49,6 +51,7 @@ SERVER_OPTIONS = {
 CONFIGURATION = "northstar.conf"
 # a segment is archived after this time even if it is not full: what a restore to the newest moment may lack
 ARCHIVE_SECONDS = 300
+FULL_DISK_BYTES = 32 << 20  # two segments of the log
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,23 @@ def stop(settings: Settings) -> bool:
             return False
         _run(_binary("pg_ctl"), "-w", "-t", "60", "-m", "fast", "-D", str(data), "stop", what="stop Postgres")
     return True
+
+
+def ran_out_of_disk(settings: Settings) -> bool:
+    """Whether the disk below the home is full, or the server said so within the last minute.
+
+    A disk that fills up under the write-ahead log takes the server down, its message to the client with it, and the
+    room comes back with the segment that could not be finished.
+    """
+    if shutil.disk_usage(settings.home).free < FULL_DISK_BYTES:
+        return True
+    log, since = settings.logs / "postgres.log", f"{datetime.now(UTC) - timedelta(minutes=1):%Y-%m-%d %H:%M:%S}"
+    if not log.exists():
+        return False
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - 20_000))
+        lines = file.read().decode(errors="replace").splitlines()
+    return any("No space left" in line and line[: len(since)] >= since for line in lines)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ go directly and the key's index is built afterwards. Whatever goes wrong, nothin
 
 import contextlib
 import queue
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ import orjson
 import pyarrow as pa
 from psycopg import sql
 
-from northstar import db
+from northstar import db, embedded
 from northstar.contract import Entity
 from northstar.errors import NorthstarError
 from northstar.landing.normalise import landed_schema, without_nulls
@@ -30,7 +29,6 @@ SEPARATOR = "\x1f"
 PREFETCHED_BATCHES = 4
 # whose keys are values has no end of columns
 DRIFTED_COLUMNS = 1_000
-FULL_DISK_BYTES = 32 << 20  # two of Postgres' log segments
 
 
 @dataclass
@@ -451,8 +449,7 @@ def _index_ddl(entity: Entity, name: str) -> sql.SQL:
 
 def _refusal(exc: Exception, settings: Settings) -> str:
     text = " ".join(str(exc).split())
-    # a disk that fills up under the write-ahead log takes Postgres down, and its message with it
-    is_full = not settings.warehouse_url and shutil.disk_usage(settings.home).free < FULL_DISK_BYTES
+    is_full = not settings.warehouse_url and embedded.ran_out_of_disk(settings)
     if is_full or "No space left" in text or "could not extend file" in text:
         return "the disk is full: nothing of this batch was landed; make room and run again"
     if "connection" in text.lower() and ("closed" in text or "lost" in text or "terminat" in text):

@@ -68,7 +68,7 @@ def _serve(home: str) -> None:
 
     for line in sys.stdin:
         try:
-            with db.telling_of_loss():
+            with db.telling_of_loss(settings):
                 say(run_audit(settings, int(line), progress=lambda text: say({"progress": text})))
         except NorthstarError as exc:
             say({"error": str(exc)})
