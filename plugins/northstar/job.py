@@ -19,6 +19,7 @@ from psycopg import sql
 
 from northstar import db
 from northstar.contract import entities
+from northstar.embedded.priority import standing_back
 from northstar.errors import NorthstarError, lacking
 from northstar.settings import Settings
 from northstar.warehouse import bootstrap
@@ -535,7 +536,7 @@ def _stage(settings: Settings, run_id: int, stage: str):
     started = time.monotonic()
     heart.start()
     try:
-        with db.telling_of_loss(settings):
+        with db.telling_of_loss(settings), _standing_back(settings):
             yield run
     except Exception as exc:
         _note(settings, run_id, stage, started, f"{stage}: {exc}")
@@ -544,6 +545,12 @@ def _stage(settings: Settings, run_id: int, stage: str):
         _note(settings, run_id, stage, started, None)
     finally:
         ended.set()
+
+
+def _standing_back(settings: Settings):
+    # another machine's processes are not ours to rank
+    niceness = 0 if settings.warehouse_url else settings.operations["job_niceness"]
+    return standing_back(lambda: db.connect(settings, "transformer", autocommit=True), niceness)
 
 
 def _note(settings: Settings, run_id: int, stage: str, started: float, message: str | None) -> None:

@@ -41,6 +41,8 @@ DEFAULT_OPERATIONS = {
     "keep_report_days": None,
     "keep_log_days": 30,
     "maintenance_minutes": 15,
+    # 0 to 19: how far a run stands back for readers of the embedded warehouse; 0: not at all
+    "job_niceness": 10,
     # host:port of a StatsD server, address of an OpenLineage server: what Airflow tells of itself
     "statsd": None,
     "openlineage": None,
@@ -176,6 +178,8 @@ def _check(path: Path, found: dict) -> None:
         raise NorthstarError(
             f"{path}, suppress_below: give the smallest number of accounts that a segment may show, such as 5; 0 shows all"
         )
+    if not (_is_count(found.get("job_niceness", 0)) and found.get("job_niceness", 0) <= 19):
+        raise NorthstarError(f"{path}, job_niceness: give 0 (the run does not stand back for readers) to 19")
     for name, days in found.items():
         if name.startswith("keep_") and days is not None and not (_is_count(days) and days):
             raise NorthstarError(f"{path}, {name}: give whole days, 1 or more")

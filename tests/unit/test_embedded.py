@@ -1,10 +1,13 @@
-"""What the embedded server's own log tells of its end."""
+"""What the embedded server's own log tells of its end, and which of its processes stand back."""
 
+import os
+import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from northstar import embedded
+from northstar import db, embedded
+from northstar.embedded.priority import standing_back
 from northstar.settings import load_settings
 
 
@@ -19,3 +22,21 @@ def test_a_server_that_fell_to_a_full_disk_a_moment_ago_is_told_of(tmp_path, ago
     at = datetime.now(UTC) - timedelta(seconds=ago)
     (settings.logs / "postgres.log").write_text(f"{at:%Y-%m-%d %H:%M:%S.123} UTC [7] {said}\n")
     assert embedded.ran_out_of_disk(settings) is told
+
+
+def nice(pid: int) -> int:
+    return os.getpriority(os.PRIO_PROCESS, pid)
+
+
+def test_the_job_and_its_processes_of_the_server_stand_back_for_readers(warehouse):
+    before, as_job = nice(0), lambda: db.connect(warehouse, "transformer", autocommit=True)
+    with (
+        standing_back(as_job, 10),
+        db.connect(warehouse, "loader") as job,
+        db.connect(warehouse, "bi_reader") as reader,
+    ):
+        deadline = time.monotonic() + 10
+        while nice(job.info.backend_pid) != 10 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert (nice(0), nice(job.info.backend_pid), nice(reader.info.backend_pid)) == (10, 10, 0)
+    assert nice(0) == (before if os.geteuid() == 0 else 10)
