@@ -6,7 +6,6 @@ than a run has, is taken to be down: the source fails at once for the rest of th
 """
 
 import base64
-import binascii
 import contextlib
 import email.utils
 import json
@@ -135,7 +134,7 @@ class HttpClient:
                 is_limit = response.status_code == 403 and delay is not None
                 if response.status_code not in RETRIED and not is_limit:
                     raise Refused(
-                        f"{_named(url)}: {reason}{self._without_secrets(_told(response))}", response.status_code
+                        f"{_named(url)}: {reason}{_told(response, self._known_headers())}", response.status_code
                     )
                 if delay is not None and delay > LONGEST_WAIT_SECONDS:
                     reason += f" and asks to wait for {delay:,.0f} s"
@@ -168,15 +167,6 @@ class HttpClient:
         if self._headers is None:
             self._headers = self._give_headers()
         return self._headers
-
-    def _without_secrets(self, text: str) -> str:
-        """What a system says, without what it repeats of the headers that it was sent."""
-        for value in (self._headers or {}).values():
-            for word in value.split():
-                for secret in (word, *_unpacked(word)):
-                    if len(secret) >= SHORTEST_SECRET:
-                        text = text.replace(secret, "***")
-        return text
 
     def _keep_pace(self) -> None:
         now = time.monotonic()
@@ -211,20 +201,12 @@ def _ahead(response: httpx.Response) -> float:
         return 0.0
 
 
-def _unpacked(word: str) -> list[str]:
-    """Login and password of HTTP's basic authentication."""
-    try:
-        return base64.b64decode(word, validate=True).decode().split(":", 1)
-    except (binascii.Error, UnicodeDecodeError):
-        return []
-
-
 def _named(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.hostname}{parts.path}"
 
 
-def _told(response: httpx.Response) -> str:
+def _told(response: httpx.Response, headers: dict) -> str:
     """What the system says of a refusal, shortened; its error objects differ, their messages do not.
 
     One that repeats what it was asked with repeats the key: whatever was sent in a header or a log-in is masked.
@@ -237,22 +219,20 @@ def _told(response: httpx.Response) -> str:
     if isinstance(error, dict):
         error = error.get("message") or error.get("description") or error.get("detail")
     message = " ".join(str(error or "").split())
-    for sent in _sent(response.request):
+    for sent in _sent(response.request, headers):
         message = message.replace(sent, "***")
     return f": {message[:200]}" if message else ""
 
 
-def _sent(request: httpx.Request) -> list[str]:
-    """What may be secret in a request, longest first: the words of its credentials, also as they were before base64, and a log-in's texts."""
-    words = []
-    for name, value in request.headers.items():
-        if name in ("authorization", "cookie") or "key" in name or "token" in name:
-            words += [value, *value.split()]
+def _sent(request: httpx.Request, headers: dict) -> list[str]:
+    """What may be secret in a request, longest first: the words of its own headers, also as they were before base64, and a log-in's texts."""
+    words = [word for value in headers.values() for word in (value, *value.split())]
     for word in list(words):
+        # login and password of HTTP's basic authentication
         with contextlib.suppress(ValueError):
             plain = base64.b64decode(word, validate=True).decode()
-            words += [plain, plain.partition(":")[2]]
+            words += [plain, *plain.split(":", 1)]
     with contextlib.suppress(ValueError, httpx.RequestNotRead):
         body = json.loads(request.content or b"{}")
         words += [v for v in body.values() if isinstance(v, str)] if isinstance(body, dict) else []
-    return sorted({word for word in words if len(word) > 5}, key=len, reverse=True)
+    return sorted({word for word in words if len(word) >= SHORTEST_SECRET}, key=len, reverse=True)
