@@ -358,18 +358,14 @@ def run(
     worker: an auditor to use again; without one, one is started, which loads while dbt builds. extract, restate: a backfill's own
     way to land, and its range.
     """
-    from northstar.quality import start_worker
-
     run_id = open_run(settings, mode, as_of, sources_dir, mapping=mapping, restate=restate)
-    error, own_worker = None, None if worker else start_worker(settings)
-    worker = worker or own_worker
-    stages = {
-        "extract": extract,
-        "build": build,
-        "audit": lambda *given: audit(*given, worker=worker),
-        "publish": publish,
-    }
-    try:
+    with _closing(settings, run_id), _auditor(settings, worker) as auditor:
+        stages = {
+            "extract": extract,
+            "build": build,
+            "audit": lambda *given: audit(*given, worker=auditor),
+            "publish": publish,
+        }
         for title, stage in stages.items():
             started = time.monotonic()
             progress(f"{title} ...")
@@ -383,17 +379,37 @@ def run(
                 # it is written down, and readers have their version
                 progress(f"published, but {exc}")
         return result
+
+
+@contextmanager
+def _closing(settings: Settings, run_id: int):
+    """Ends the run with what is done inside: published, or failed with its error."""
+    error = None
+    try:
+        yield
     except BaseException as exc:
         error = str(exc) or type(exc).__name__
         raise
     finally:
-        if own_worker:
-            own_worker.stop()
         try:
-            close_run(settings, run_id, error)
+            with db.telling_of_loss(settings):
+                close_run(settings, run_id, error)
         except NorthstarError:
             if error is None:
                 raise
+
+
+@contextmanager
+def _auditor(settings: Settings, worker=None):
+    """The given auditor, or one for as long as the context lasts."""
+    from northstar.quality import start_worker
+
+    own = None if worker else start_worker(settings)
+    try:
+        yield worker or own
+    finally:
+        if own:
+            own.stop()
 
 
 def run_change(
@@ -409,8 +425,6 @@ def run_change(
 
     Returns the published version; None where nothing was ever published, which `change` alone brings up to date.
     """
-    from northstar.quality import start_worker
-
     bootstrap(settings)
     with db.connect(settings, "transformer") as connection:
         last = connection.execute(
@@ -418,25 +432,16 @@ def run_change(
         ).fetchone()
     as_of = last["as_of"] if last else datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     run_id = open_run(settings, mode, as_of, trigger=trigger, wait=wait)
-    error, own_worker = None, None
-    try:
+    with _closing(settings, run_id):
         with _stage(settings, run_id, "extract"):
             change(run_id)
             _note_batch(settings, run_id)
         if last is None:
             return None
-        own_worker = None if worker else start_worker(settings)
-        build(settings, run_id, progress)
-        audit(settings, run_id, progress, worker or own_worker)
-        return publish(settings, run_id, progress)
-    except BaseException as exc:
-        error = str(exc) or type(exc).__name__
-        raise
-    finally:
-        if own_worker:
-            own_worker.stop()
-        with db.telling_of_loss(settings):
-            close_run(settings, run_id, error)
+        with _auditor(settings, worker) as auditor:
+            build(settings, run_id, progress)
+            audit(settings, run_id, progress, auditor)
+            return publish(settings, run_id, progress)
 
 
 def code_version(settings: Settings) -> str:

@@ -100,7 +100,7 @@ def stop(settings: Settings) -> bool:
     with _lock(settings):
         if _running_port(data) is None:
             return False
-        _run(_binary("pg_ctl"), "-w", "-t", "60", "-m", "fast", "-D", str(data), "stop", what="stop Postgres")
+        _run(_binary("pg_ctl"), "-w", "-t", "180", "-m", "fast", "-D", str(data), "stop", what="stop Postgres")
     return True
 
 
