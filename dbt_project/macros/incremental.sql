@@ -1,12 +1,12 @@
 {#
 How a build costs what changed.
 
-Every large model is `incremental` with the strategy `replace_affected`:
+Every large model is `incremental`:
 
 1. Before the model runs, `find_affected` makes the temp table `affected_<model>` from the macro `affected__<model>`:
    the scope (accounts, charges, hours, periods, ...) that rows changed since the last publication can touch.
 2. The model computes its rows for that scope alone (`only_affected`).
-3. The strategy compares them with what stands there for the scope. Only rows that differ are written, and they leave a trace:
+3. `replace_affected` compares them with what stands there for the scope. Only rows that differ are written, and they leave a trace:
    - `core.touched`: the hours of the model's `touches` columns, old and new, which decide the periods to recompute downstream
      (a row that differs in `quiet` columns alone touches no period: no model by period reads them);
    - `core.touched_periods`: for models by period, the periods in which a value changed;
@@ -51,7 +51,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 {% macro refresh_statistics() %}
     {%- if execute and model.config.materialized == 'incremental' and is_incremental() -%}
         do $$ begin
-            if (select count(*) * 10 from pg_temp.differing_{{ this.identifier }})
+            if ((select count(*) from pg_temp.gone_{{ this.identifier }}) + (select count(*) from pg_temp.come_{{ this.identifier }})) * 10
                 >= (select reltuples from pg_class where oid = '{{ this }}'::regclass)
             then analyze {{ this }}; end if;
         end $$
@@ -87,61 +87,51 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
     )
 {%- endmacro %}
 
-{% macro get_incremental_replace_affected_sql(arg_dict) %}
-    {%- set target = arg_dict['target_relation'] -%}
-    {%- set temp = arg_dict['temp_relation'] -%}
+{# Columns of a relation as it stands. #}
+{% macro columns_of(relation) -%}
+    {{ return(run_query("select attname as name from pg_attribute where attrelid = '" ~ relation ~ "'::regclass and attnum > 0 "
+                        ~ "and not attisdropped order by attnum").columns[0].values()) }}
+{%- endmacro %}
+
+{# The rows that a model has for its affected scope are compared with those that stand there; both have the columns of one definition. #}
+{% macro replace_affected(target, sql) %}
     {%- set name = target.identifier -%}
-    {%- set columns = arg_dict['dest_columns'] | map(attribute='quoted') | join(', ') -%}
     {%- set key = config.get('unique_key') -%}
-    {%- set key = ([key] if key is string else key) | join(', ') -%}
-    {%- set scope = config.get('affected_by', []) -%}
-
-    set local enable_nestloop = on;
-    drop table if exists pg_temp.differing_{{ name }};
-    create temp table differing_{{ name }} as
-    (
-        select {{ columns }}, false as _is_new from (
-            select {{ columns }} from {{ rows_in_scope(target, scope, 'affected_' ~ name) }} as standing
-            except
-            select {{ columns }} from {{ temp }}
-        ) as gone
-    )
-    union all
-    (
-        select {{ columns }}, true as _is_new from (
-            select {{ columns }} from {{ temp }}
-            except
-            select {{ columns }} from {{ rows_in_scope(target, scope, 'affected_' ~ name) }} as standing
-        ) as come
-    );
-
+    {%- set key = [key] if key is string else key -%}
+    {%- set standing = rows_in_scope(target, config.get('affected_by', []), 'affected_' ~ name) -%}
     {%- set quiet = config.get('quiet', []) -%}
-    {%- set telling = arg_dict['dest_columns'] | map(attribute='name') | reject('in', quiet) | join(', ') %}
+    {%- set differing = '(table pg_temp.gone_' ~ name ~ ' union all table pg_temp.come_' ~ name ~ ') as differing' -%}
+    drop table if exists pg_temp.new_{{ name }}, pg_temp.gone_{{ name }}, pg_temp.come_{{ name }};
+    create temp table new_{{ name }} as (
+        {{ sql }}
+    );
+    set local enable_nestloop = on;
+    create temp table gone_{{ name }} as select * from {{ standing }} as standing except table new_{{ name }};
+    create temp table come_{{ name }} as table new_{{ name }} except select * from {{ standing }} as standing;
+
+    {% if quiet and config.get('touches') %}
+        {%- set telling = columns_of(target) | reject('in', quiet) | join(', ') -%}
+        {# a row that differs in quiet columns alone is here twice, as it was and as it is #}
+        {%- set touching = '(select ' ~ telling ~ ' from ' ~ differing ~ ' group by ' ~ telling ~ ' having count(*) = 1) as touching' -%}
+    {%- else -%}
+        {%- set touching = differing -%}
+    {%- endif -%}
     {% for column in config.get('touches', []) %}
     insert into core.touched (fact, touched_at)
-    select distinct '{{ name }}', date_trunc('hour', {{ column }}::timestamptz)
-    {% if quiet %}
-    -- a row that differs in quiet columns alone is here twice, as it was and as it is
-    from (select {{ telling }} from differing_{{ name }} group by {{ telling }} having count(*) = 1) as differing
-    {% else %}
-    from differing_{{ name }}
-    {% endif %}
-    where {{ column }} is not null;
+    select distinct '{{ name }}', date_trunc('hour', {{ column }}::timestamptz) from {{ touching }} where {{ column }} is not null;
     {% endfor %}
     {% if 'period_start' in key %}
     insert into core.touched_periods (model, grain, period_start)
-    select distinct '{{ name }}', grain, period_start from differing_{{ name }};
+    select distinct '{{ name }}', grain, period_start from {{ differing }};
     {% endif %}
-    create table if not exists {{ target.schema }}._changed__{{ name }} as select {{ key }} from {{ target }} where false;
-    insert into {{ target.schema }}._changed__{{ name }} select distinct {{ key }} from differing_{{ name }};
+    create table if not exists {{ target.schema }}._changed__{{ name }} as select {{ key | join(', ') }} from {{ target }} where false;
+    insert into {{ target.schema }}._changed__{{ name }} select distinct {{ key | join(', ') }} from {{ differing }};
     -- publishing joins on it, and without statistics looks up every key on its own
     analyze {{ target.schema }}._changed__{{ name }};
 
-    delete from {{ target }} as standing using differing_{{ name }} as differing
-    where not differing._is_new
-        {% for column in key.split(', ') %} and standing.{{ column }} = differing.{{ column }}{% endfor %};
-    insert into {{ target }} ({{ columns }})
-    select {{ columns }} from differing_{{ name }} where _is_new
+    delete from {{ target }} as standing using pg_temp.gone_{{ name }} as gone
+    where {% for column in key %}standing.{{ column }} = gone.{{ column }}{{ ' and ' if not loop.last }}{% endfor %};
+    insert into {{ target }} table pg_temp.come_{{ name }}
 {% endmacro %}
 
 {# Rows of a landed entity that changed since the last publication, in their old and their new form:

@@ -253,11 +253,12 @@ def test_a_page_is_read_and_changed_by_keyboard_alone(chromium, pages, built):
                 break
         assert page.evaluate(focused) == "revenue-application"
         page.keyboard.press("Enter")
-        page.wait_for_function("() => document.activeElement.type === 'search'")
-        page.keyboard.type("web")
-        page.wait_for_function("() => document.querySelectorAll('.dash-dropdown-content [role=option]').length === 1")
-        page.keyboard.press("ArrowDown")
-        page.wait_for_function("() => document.activeElement.closest('[role=option]')")
+        # the list opens with the focus on what is chosen
+        at = "() => document.activeElement.closest('[role=option]') && document.activeElement.value"
+        page.wait_for_function(at)
+        while (before := page.evaluate(at)) != "web":
+            page.keyboard.press("ArrowDown")
+            page.wait_for_function(f"before => ({at})() !== before", arg=before)
         with page.expect_response(lambda r: "_dash-update-component" in r.url):
             page.keyboard.press("Enter")
         page.wait_for_function(

@@ -110,20 +110,20 @@ def test_an_earlier_as_of_gives_what_was_known_then(shop):
 def test_readers_see_whole_versions_and_never_wait(shop):
     settings, source = shop
     run(settings, source, AS_OF)
-    seen, errors, slowest, stop = set(), [], [0.0], threading.Event()
+    seen, errors, stop = set(), [], threading.Event()
 
     def read():
         try:
             with db.connect(settings, "bi_reader", autocommit=True) as connection:
+                # who waits for a publish waits for its locks; what a busy machine costs is no lock
+                connection.execute("set lock_timeout = '100ms'")
                 while not stop.is_set():
-                    started = time.monotonic()
                     row = connection.execute(
                         "select (select max(published_version) from publications) as version, "
                         "(select sum(amount_minor) from fct_payments) as payments, "
                         "(select numerator * 100 from metric_values where metric_id = 'cash_collected' and grain = 'month' "
                         "and application = 'shop' and segment = '' and period_start = '2025-03-01') as cash"
                     ).fetchone()
-                    slowest[0] = max(slowest[0], time.monotonic() - started)
                     seen.add((row["version"], int(row["payments"]), int(row["cash"])))
         except Exception as exc:
             errors.append(exc)
@@ -140,8 +140,6 @@ def test_readers_see_whole_versions_and_never_wait(shop):
     assert not errors
     assert all(payments == money for _, payments, money in seen), seen
     assert len({version for version, _, _ in seen}) > 5
-    # a lock would make a reader wait for a whole publish, seconds; this is far above any noise of the machine
-    assert slowest[0] < 1.0
 
 
 def test_two_runs_at_once_are_refused_and_a_dead_one_is_forgotten(shop):

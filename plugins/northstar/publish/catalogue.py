@@ -62,7 +62,7 @@ def _key(node: dict) -> tuple:
 
 
 def _is_logged(node: dict) -> bool:
-    return node["config"].get("incremental_strategy") == "replace_affected"
+    return node["config"].get("materialized") == "incremental"
 
 
 def _relation(node: dict) -> tuple:

@@ -1,6 +1,6 @@
 -- Grain: grain, period_start, application, segment, segment_value. Registered accounts at the period's end and start.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected',
+    materialized='incremental',
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}

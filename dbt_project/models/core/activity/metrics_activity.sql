@@ -1,6 +1,6 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Active accounts, stickiness, adoption, retention.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
 ) }}
 {% set begun_days = 'ceil(extract(epoch from least(period_end, ' ~ as_of() ~ ') - period_start) / 86400)' %}

@@ -1,7 +1,7 @@
 -- Grain: grain, period_start, application, segment, segment_value. Accounts active in the month before, and those of them
 -- active in this month too; by the account's own application (SEMANTICS, Activity).
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected',
+    materialized='incremental',
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}

@@ -2,7 +2,7 @@
 -- An account metric: application is the creator's own. The totals of two metrics whose definition knows only segments:
 -- creator_onboarding_step_rate is of creators who took all three steps, creators_earning_over of the lowest threshold.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['week', 'month'] %}

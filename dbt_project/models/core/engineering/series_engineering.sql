@@ -1,6 +1,6 @@
 -- Grain: fact, application, segment, segment_value. When each series of the engineering, incident and security metrics begins.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected',
+    materialized='incremental',
     unique_key=['fact', 'application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
 

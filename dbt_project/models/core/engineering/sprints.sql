@@ -1,6 +1,6 @@
 -- Grain: application, sprint. Sprints that have ended, with the story points completed by the end of their last day.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key=['application', 'sprint'], touches=['ended_at']
+    materialized='incremental', unique_key=['application', 'sprint'], touches=['ended_at']
 ) }}
 
 with items as (

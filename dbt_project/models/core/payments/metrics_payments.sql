@@ -1,6 +1,6 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Cash, payments and their failures.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
 ) }}
 {% set measures = {

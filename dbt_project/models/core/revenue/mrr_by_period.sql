@@ -1,7 +1,7 @@
 -- Grain: grain, period_start, application, segment, segment_value. MRR and paying accounts at the period's last instant,
 -- and the MRR it opened with.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected',
+    materialized='incremental',
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}

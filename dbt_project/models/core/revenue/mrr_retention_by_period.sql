@@ -1,7 +1,7 @@
 -- Grain: grain, period_start, application, segment, segment_value. The accounts that had MRR at the period's start,
 -- compared with its end. plan_tier is the tier at the start.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected',
+    materialized='incremental',
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}

@@ -1,6 +1,6 @@
 -- Grain: response_id. Surveys sent and answered, with the channel of the ticket they are about; drivers' scores have a question.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key='response_id', affected_by=['response_id'],
+    materialized='incremental', unique_key='response_id', affected_by=['response_id'],
     touches=['sent_at', 'responded_at'], indexes=[{'columns': ['response_id'], 'unique': true}]
 ) }}
 

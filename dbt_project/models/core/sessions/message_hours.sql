@@ -1,6 +1,6 @@
 -- Grain: application, channel, message_hour. How many messages were sent.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected',
+    materialized='incremental',
     unique_key=['application', 'channel', 'message_hour'], affected_by=['message_hour'], touches=['message_hour'],
     indexes=[{'columns': ['message_hour']}]
 ) }}

@@ -2,7 +2,7 @@
 -- Spam, deleted and merged tickets are left out. A ticket that is solved or closed without any such event is taken to have
 -- been solved at its last update.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key=['ticket_id', 'transition_number'],
+    materialized='incremental', unique_key=['ticket_id', 'transition_number'],
     affected_by=['ticket_id'], touches=['happened_at'],
     indexes=[{'columns': ['ticket_id']}, {'columns': ['happened_at']}]
 ) }}

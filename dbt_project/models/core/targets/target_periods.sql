@@ -1,6 +1,6 @@
 -- Grain: target_id, grain, period_start. Each complete period of a target's metric, judged.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key=['target_id', 'grain', 'period_start'],
+    materialized='incremental', unique_key=['target_id', 'grain', 'period_start'],
     affected_by=['grain', 'period_start'], indexes=[{'columns': ['target_id', 'period_start']}, {'columns': ['period_start', 'grain']}]
 ) }}
 

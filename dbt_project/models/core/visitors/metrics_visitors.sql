@@ -1,6 +1,6 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Visitors who landed.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key=metric_key(),
+    materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['day', 'week', 'month'] %}

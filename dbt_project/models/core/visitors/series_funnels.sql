@@ -1,6 +1,6 @@
 -- Grain: funnel. When the first visitor entered each funnel.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key=['funnel'], touches=['first_at']
+    materialized='incremental', unique_key=['funnel'], touches=['first_at']
 ) }}
 
 select

@@ -2,7 +2,7 @@
 -- activity: cohorts by registration month, retained with an activity event in the month.
 -- paying: cohorts by the month of the first MRR, retained with MRR at the month's end.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected',
+    materialized='incremental',
     unique_key=['cohort_kind', 'application', 'cohort_month', 'months_since'], affected_by=['cohort_month', 'month'],
     indexes=[{'columns': ['cohort_month', 'month']}]
 ) }}

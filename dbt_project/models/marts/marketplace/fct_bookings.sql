@@ -1,7 +1,7 @@
 -- Grain: booking_id. Marketplace bookings with their price in the reporting currency (at the rate of the day of request), the
 -- commission, and whether they were talked about and reviewed.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key='booking_id', affected_by=['booking_id'],
+    materialized='incremental', unique_key='booking_id', affected_by=['booking_id'],
     touches=['requested_at', 'confirmed_at', 'completed_at', 'cancelled_at'],
     indexes=[{'columns': ['booking_id'], 'unique': true}, {'columns': ['requested_at']}]
 ) }}

@@ -1,6 +1,6 @@
 -- Grain: subscription_item_id, valid_from. Each interval of a subscription item with its MRR in its own currency.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key=['subscription_item_id', 'valid_from'],
+    materialized='incremental', unique_key=['subscription_item_id', 'valid_from'],
     affected_by=['account_id'], touches=['valid_from'],
     indexes=[{'columns': ['subscription_item_id', 'valid_from'], 'unique': true}, {'columns': ['account_id']}]
 ) }}

@@ -1,6 +1,6 @@
 -- Grain: account_id, application, month. An account's MRR at each month's start and end, while it has any at one of them.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected', unique_key=['account_id', 'application', 'month'],
+    materialized='incremental', unique_key=['account_id', 'application', 'month'],
     affected_by=['account_id'], touches=['month'],
     indexes=[{'columns': ['account_id', 'application', 'month'], 'unique': true}, {'columns': ['month']}]
 ) }}

@@ -1,6 +1,6 @@
 -- Grain: funnel, application, grain, period_start, stage_number. How far the visitors who entered in the period came.
 {{ config(
-    materialized='incremental', incremental_strategy='replace_affected',
+    materialized='incremental',
     unique_key=['funnel', 'application', 'grain', 'period_start', 'stage_number'], affected_by=['grain', 'period_start'],
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}

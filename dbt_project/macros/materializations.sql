@@ -1,0 +1,48 @@
+{#
+How a table is built: dbt's own materializations ask the database for a table's columns three times for each model and build a context
+for each question, a quarter of an hourly run's processor time (docs/decisions.md). Both are one transaction: what stood there stands
+until the new rows do.
+#}
+{% materialization incremental, adapter='postgres' %}
+    {%- set target = this.incorporate(type='table') -%}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {% if is_incremental() %}
+        {% call statement('main') %}{{ replace_affected(target, sql) }}{% endcall %}
+    {% else %}
+        {{ build_anew(target, sql) }}
+    {% endif %}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% do adapter.commit() %}
+    {{ return({'relations': [target]}) }}
+{% endmaterialization %}
+
+{% materialization table, adapter='postgres' %}
+    {%- set target = this.incorporate(type='table') -%}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {{ build_anew(target, sql) }}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% do adapter.commit() %}
+    {{ return({'relations': [target]}) }}
+{% endmaterialization %}
+
+{# The rows first, under another name, because they may be made of what stands there. #}
+{% macro build_anew(target, sql) %}
+    {%- set new = make_intermediate_relation(target) -%}
+    {%- set standing = load_cached_relation(this) -%}
+    {% call statement('main') %}
+        drop table if exists {{ new }};
+        create table {{ new }} as (
+            {{ sql }}
+        )
+    {% endcall %}
+    {% if standing %}
+        {# the adapter's own way: it knows then that the views on it went as well #}
+        {% do adapter.drop_relation(standing) %}
+    {% endif %}
+    {% call statement() %}
+        {% for index in config.get('indexes', []) %}
+        {{ get_create_index_sql(new, index) }};
+        {% endfor %}
+        alter table {{ new }} rename to {{ target.identifier }}
+    {% endcall %}
+{% endmacro %}
