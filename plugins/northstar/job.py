@@ -21,6 +21,7 @@ from northstar import db
 from northstar.contract import entities
 from northstar.embedded.priority import standing_back
 from northstar.errors import NorthstarError, lacking
+from northstar.privacy.details import forget_details
 from northstar.settings import Settings
 from northstar.warehouse import bootstrap
 
@@ -622,6 +623,9 @@ def _settle(settings: Settings, run: dict) -> None:
             reason = told[name]["message"] if name in told else "it was never asked"
             raise NorthstarError(reason if name == FILES else f"source {name}, which is required: {reason}")
     _demand_rows(settings, run["as_of"])
+    if run["is_full"]:
+        # no trace tells an hourly run of what was emptied
+        forget_details(settings, run["run_id"], run["as_of"])
     _note_batch(settings, run["run_id"])
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import fasteners
 import yaml
 
+from northstar.contract import entities
 from northstar.errors import NorthstarError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,8 @@ DEFAULT_OPERATIONS = {
     "keep_audit_days": 400,
     # rejected rows, and the reports that were made; None: until they are replayed, or for ever
     "keep_quarantine_days": None,
+    # {entity: days}: how long its rows keep what no number is made of
+    "keep_details_days": {},
     "keep_report_days": None,
     "keep_log_days": 30,
     "maintenance_minutes": 15,
@@ -180,8 +183,12 @@ def _check(path: Path, found: dict) -> None:
         )
     if not (_is_count(found.get("job_niceness", 0)) and found.get("job_niceness", 0) <= 19):
         raise NorthstarError(f"{path}, job_niceness: give 0 (the run does not stand back for readers) to 19")
-    for name, days in found.items():
-        if name.startswith("keep_") and days is not None and not (_is_count(days) and days):
+    periods = {name: days for name, days in found.items() if name.startswith("keep_") and days is not None}
+    by_entity = periods.pop("keep_details_days", None) or {}
+    if not isinstance(by_entity, dict) or by_entity.keys() - entities().keys():
+        raise NorthstarError(f"{path}, keep_details_days: give days by entity of the contract, such as {{events: 400}}")
+    for name, days in (periods | {f"keep_details_days of {name}": days for name, days in by_entity.items()}).items():
+        if not (_is_count(days) and days):
             raise NorthstarError(f"{path}, {name}: give whole days, 1 or more")
 
 

@@ -62,6 +62,7 @@ WRITERS = {
     "erasures": ("loader",),
     "erasure_ids": ("loader",),
     "tombstones": ("loader",),
+    "details_forgotten": ("loader",),
     "pii_keys": ("loader",),
     "bootstrapped": (),
     "migrations": (),

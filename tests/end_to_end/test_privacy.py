@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from northstar import db
+from northstar import db, job
 from northstar.errors import NorthstarError
 from northstar.landing import land_directory, quarantine
 from northstar.maintenance import maintain
@@ -14,7 +14,7 @@ from northstar.privacy import erase as erasing
 from northstar.privacy.erase import erase, erase_pending
 from northstar.privacy.keys import keyed_hash
 from northstar.privacy.rotate import rotate_key
-from northstar.publish import rollback, verify
+from northstar.publish import erased_since, rollback, verify
 from northstar.reading import query
 from northstar.reports.send import make_and_keep
 from northstar.simulator import simulate
@@ -330,3 +330,46 @@ def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
             refused()
     again = maintain(keeping, progress=silent)
     assert again["people"] == {} and not again["versions"]["published"] and not again["versions"]["landed"]
+
+
+def test_an_entity_keeps_what_numbers_are_made_of_when_its_period_is_over(warehouse, tmp_path):
+    empty(warehouse)
+    said = {"feature": "export", "screen": "settings", "colour": "red"}
+    old, new = "2025-11-10T10:00:00Z", "2026-02-20T10:00:00Z"
+    events = [
+        event(n, account_id=ACCOUNT, occurred_at=at, received_at=at, properties=said, colour="blue")
+        for n, at in enumerate((old, new), 1)
+    ]
+    rows = {"accounts": [account(created_at=old, updated_at=old)], "events": events}
+    run(warehouse, write_rows(tmp_path, rows), END)
+    write_rows(tmp_path, {"events": [events[0] | {"received_at": "2025-11-11T10:00:00Z", "country": "FR"}]}, "again")
+    first = run(warehouse, tmp_path, END)
+    values = select(
+        warehouse,
+        "select * from metric_values order by metric_id, grain, period_start, application, segment, segment_value",
+    )
+
+    period = replace(warehouse, operations=warehouse.operations | {"keep_details_days": {"events": 60}})
+    second = job.run(period, "nightly", END, str(tmp_path), silent, worker=WORKERS[warehouse.home])
+    with db.connect(warehouse, "loader") as connection:
+        kept = connection.execute("select event_id, properties, _extra from staging.events order by 1").fetchall()
+        replaced = connection.execute(
+            "select row -> 'properties' as p from staging._replaced where entity = 'events'"
+        ).fetchall()
+        journal = connection.execute("select entity, rows from audit.details_forgotten").fetchall()
+    assert [row["properties"] for row in kept] == [{"feature": "export"}, said]
+    assert [row["_extra"] is None for row in kept] == [True, False]
+    assert all(row["p"] == {"feature": "export"} for row in replaced)
+    assert journal == [{"entity": "events", "rows": 1 + len(replaced)}]
+    again = select(
+        warehouse,
+        "select * from metric_values order by metric_id, grain, period_start, application, segment, segment_value",
+    )
+    assert again == values
+    assert "retention emptied" in erased_since(warehouse, first)
+    assert erased_since(warehouse, second) is None
+    differing = [c for c in verify(warehouse, second) if not c.is_same]
+    assert not differing
+    job.run(period, "nightly", END, str(tmp_path), silent, worker=WORKERS[warehouse.home])
+    with db.connect(warehouse, "loader") as connection:
+        assert connection.execute("select count(*) as n from audit.details_forgotten").fetchone()["n"] == 1

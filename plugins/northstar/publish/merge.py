@@ -149,11 +149,12 @@ def _landed(settings: Settings, run_id: int) -> dict:
         before = None
         if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is not None:
             before = connection.execute(
-                "select built_batch_id, inputs from marts.certificates where published_version >= (select coalesce(max(published_version), 0) "
+                "select run_id, built_batch_id, inputs from marts.certificates where published_version >= (select coalesce(max(published_version), 0) "
                 "from audit.pii_keys where published_version is not null) order by published_version desc limit 1"
             ).fetchone()
-        if run["trigger"] == "rotation":
-            # the rows' hashes are other ones, and no trace says so
+        emptied = connection.execute("select max(run_id) as newest from audit.details_forgotten").fetchone()["newest"]
+        if run["trigger"] == "rotation" or (before and emptied and emptied > before["run_id"]):
+            # the rows are other ones, and no trace says so
             before = None
         return {
             "inputs": inputs(connection, before, run["built_batch_id"] or 0),

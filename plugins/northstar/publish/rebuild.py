@@ -78,8 +78,13 @@ def erased_since(settings: Settings, version: int) -> str | None:
         rotations = connection.execute(
             "select generation, since from audit.pii_keys where published_version > %s order by 1", [version]
         ).fetchall()
+        emptied = connection.execute(
+            "select entity, sum(rows) as rows from audit.details_forgotten where run_id > (select run_id from marts.certificates "
+            "where published_version = %s) group by entity order by entity", [version],
+        ).fetchall()  # fmt: skip
     reasons = [f"erasure {e['erasure_id']} of {e['finished_at']:%Y-%m-%d} renamed its subject" for e in erasures]
     reasons += [f"key {r['generation']} of {r['since']:%Y-%m-%d} hashed identifiers anew" for r in rotations]
+    reasons += [f"retention emptied {r['rows']:,} rows of {r['entity']}" for r in emptied]
     if not reasons:
         return None
     return (

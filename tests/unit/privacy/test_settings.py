@@ -14,6 +14,10 @@ from tests.support import empty
     ("file", "text", "message"),
     [
         ("operations", "keep_quarantine_days: soon", "keep_quarantine_days: give whole days"),
+        ("operations", "keep_details_days: {event: 90}", "keep_details_days: give days by entity"),
+        ("operations", "keep_details_days: 90", "keep_details_days: give days by entity"),
+        ("operations", "keep_details_days: {events: 0}", "keep_details_days of events: give whole days"),
+        ("operations", "job_niceness: 20", "job_niceness: give 0"),
         ("operations", "keep_report_days: 0", "keep_report_days: give whole days"),
         ("northstar", "suppress_below: -1", "suppress_below: give the smallest number"),
     ],

@@ -1,0 +1,61 @@
+"""Retention of landed rows by entity: after `keep_details_days` a row keeps what numbers are made of, and nothing else.
+
+What goes: columns that the contract does not know (`_extra`), what no model reads of an event's properties, both also of what the row was
+before it was corrected, and the entity's rejected rows. What numbers are made of stays for as long as there are numbers; people leave it
+by `northstar erase`.
+"""
+
+from datetime import datetime, timedelta
+
+from psycopg import sql
+
+from northstar import db
+from northstar.contract import Entity, entities
+from northstar.privacy.subjects import READ_PROPERTIES
+from northstar.settings import Settings
+
+KEPT = ", ".join(f"'{name}'" for name in READ_PROPERTIES)
+# json of anything: as an object, with no members where it is none
+MEMBERS = "jsonb_each(case when jsonb_typeof({json}) = 'object' then {json} end) as p"
+PRUNED = f"(select jsonb_object_agg(p.key, p.value) from {MEMBERS} where p.key in ({KEPT}))"
+IS_LONG = f"({{json}} != 'null' and (jsonb_typeof({{json}}) != 'object' or exists (select 1 from {MEMBERS} where p.key not in ({KEPT}))))"
+
+
+def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str, int]:
+    """Empty what is older than its entity's period, before a full run; returns {entity: rows}. Written down in audit.details_forgotten."""
+    found = {}
+    for name, days in settings.operations["keep_details_days"].items():
+        before = as_of - timedelta(days=days)
+        with db.connect(settings, "loader") as connection:
+            rows = _forget(connection, entities()[name], before)
+            if rows:
+                connection.execute(
+                    "insert into audit.details_forgotten (run_id, entity, older_than, rows) values (%s, %s, %s, %s)",
+                    [run_id, name, before, rows],
+                )
+                found[name] = rows
+    return found
+
+
+def _forget(connection, entity: Entity, before: datetime) -> int:
+    landed, replaced = "_extra = null", "o.row || jsonb_build_object('_extra', null)"
+    is_long, was_long = "_extra is not null", "o.row -> '_extra' != 'null'"
+    if "properties" in entity.columns:
+        was = "(o.row -> 'properties')"
+        landed += f", properties = {PRUNED.format(json='properties::jsonb')}::json"
+        replaced += f" || jsonb_build_object('properties', {PRUNED.format(json=was)})"
+        is_long += f" or {IS_LONG.format(json='properties::jsonb')}"
+        was_long += f" or {IS_LONG.format(json=was)}"
+    statements = (
+        f"update {{table}} set {landed} where {{time}} < %(before)s and ({is_long})",
+        f"update staging._replaced as o set row = {replaced} where o.entity = {{name}} "
+        f"and (o.row ->> {{time_name}})::timestamptz < %(before)s and ({was_long})",
+        "delete from quarantine.rows where entity = {name} and quarantined_at < %(before)s",
+    )
+    names = {
+        "table": sql.Identifier("staging", entity.name), "name": sql.Literal(entity.name),
+        "time": sql.Identifier(entity.own_time), "time_name": sql.Literal(entity.own_time),
+    }  # fmt: skip
+    return sum(
+        connection.execute(sql.SQL(statement).format(**names), {"before": before}).rowcount for statement in statements
+    )
