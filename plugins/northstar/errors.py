@@ -14,9 +14,9 @@ class NorthstarError(Exception):
 def lacking(exc: BaseException) -> str | None:
     """What the machine lacks, where an error (or what caused it) says that it is out of memory or of disk; else None."""
     while exc is not None:
-        if isinstance(exc, MemoryError):
-            return "out of memory: nothing of this step was kept; give the process more memory and run again"
         text = str(exc)
+        if isinstance(exc, MemoryError) or (isinstance(exc, RuntimeError) and "can't start new thread" in text):
+            return "out of memory: nothing of this step was kept; give the process more memory and run again"
         if getattr(exc, "errno", None) == errno.ENOSPC or "No space left" in text or "could not extend file" in text:
             place = f" (the home's, or the temp directory {tempfile.gettempdir()})" if isinstance(exc, OSError) else ""
             return full_disk(place)

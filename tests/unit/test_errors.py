@@ -1,0 +1,25 @@
+"""What the machine lacks is told in a line."""
+
+import errno
+
+import pytest
+
+from northstar.errors import lacking
+
+
+def caused_by(cause: BaseException) -> RuntimeError:
+    error = RuntimeError("a library failed")
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(("error", "told"), [
+    (MemoryError(), "out of memory"),
+    (RuntimeError("can't start new thread"), "out of memory"),
+    (caused_by(MemoryError()), "out of memory"),
+    (OSError(errno.ENOSPC, "No space left on device"), "the disk is full (the home's, or the temp directory"),
+    (caused_by(RuntimeError('could not extend file "base/1": No space left on device')), "the disk is full:"),
+    (RuntimeError("something else"), None),
+])  # fmt: skip
+def test_what_the_machine_lacks_is_told(error, told):
+    assert (lacking(error) or "").startswith(told or "") and bool(lacking(error)) is bool(told)
