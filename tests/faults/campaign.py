@@ -18,6 +18,7 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
 import psutil
@@ -132,7 +133,10 @@ def tell_with_kills(
     Fails where a step ends with anything else than in peace, or a reader saw what was never a version.
     """
     runner, chance, done = Runner(settings), random.Random(seed), Counter()
-    share = [kills // len(story) + (number < kills % len(story)) for number in range(len(story))]
+    # a night takes longer, and there are fewer of them
+    weights = [1 if step.mode == "nightly" else 3 for step in story]
+    until = [round(kills * sum(weights[: number + 1]) / sum(weights)) for number in range(len(story))]
+    share = [last - first for first, last in pairwise([0, *until])]
     try:
         with Reader(settings) as reader:
             for number, step in enumerate(story):
