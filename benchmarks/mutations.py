@@ -76,12 +76,17 @@ def ledgers(copy: Path) -> str | None:
     return failed[0].split(" - ")[0].split("::")[-1] if failed else None
 
 
+def lost() -> list[dict]:
+    """Mutations whose file does not have any more what is to be broken."""
+    models = ROOT / "dbt_project" / "models"
+    return [m for m in yaml.safe_load(MUTATIONS.read_text()) if m["was"] not in (models / m["file"]).read_text()]
+
+
 def main() -> int:
     """Try the mutations that the command line numbers (all without); returns how many nobody noticed."""
     mutations = list(enumerate(yaml.safe_load(MUTATIONS.read_text()), start=1))
-    for _, mutation in mutations:
-        if mutation["was"] not in (ROOT / "dbt_project" / "models" / mutation["file"]).read_text():
-            raise SystemExit(f"{mutation['file']} does not have what is to be broken any more: {mutation['was']}")
+    if lost():
+        raise SystemExit(f"there is nothing to break any more: {lost()}")
     wanted = set(map(int, sys.argv[1:])) or {number for number, _ in mutations}
     work = Path(tempfile.mkdtemp(prefix="northstar-mutations-"))
     work.chmod(0o755)

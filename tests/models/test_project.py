@@ -8,6 +8,7 @@ import re
 import pytest
 import yaml
 
+from benchmarks.mutations import lost
 from northstar import db, job
 from northstar.semantic import metricflow
 from tests.support import select
@@ -30,6 +31,10 @@ def test_the_metrics_worked_by_hand_come_out(built):
 
     result = dbtRunner().invoke(["test", "--select", "test_type:unit", "--quiet"])
     assert result.success, [r.message for r in getattr(result.result, "results", []) if r.status != "pass"]
+
+
+def test_every_rule_that_the_mutations_break_is_still_where_they_look_for_it():
+    assert not lost()
 
 
 def test_every_metric_has_a_unit_test(built, catalogue):
