@@ -41,7 +41,7 @@ def unit_tests(settings, model: str | None = None) -> str | None:
         )
     if result.exception:
         return "dbt refuses the project"
-    failed = [r.node.name for r in result.result.results if r.status != "pass"]
+    failed = [r.node.name for r in result.result.results if r.status in ("fail", "error")]
     return f"unit test {failed[0]}" if failed else None
 
 
