@@ -359,7 +359,8 @@ def run(
     worker: an auditor to use again; without one, one is started, which loads while dbt builds. extract, restate: a backfill's own
     way to land, and its range.
     """
-    run_id = open_run(settings, mode, as_of, sources_dir, mapping=mapping, restate=restate)
+    with db.telling_of_loss(settings):
+        run_id = open_run(settings, mode, as_of, sources_dir, mapping=mapping, restate=restate)
     with _closing(settings, run_id), _auditor(settings, worker) as auditor:
         stages = {
             "extract": extract,
@@ -531,7 +532,7 @@ def is_dead(lease: dict) -> bool:
 @contextmanager
 def _stage(settings: Settings, run_id: int, stage: str):
     """Keeps the lease alive while a stage works, and writes down how it went."""
-    with db.connect(settings, "transformer", autocommit=True) as connection:
+    with db.telling_of_loss(settings), db.connect(settings, "transformer", autocommit=True) as connection:
         run = connection.execute(
             "update audit.runs set stage = %s where run_id = %s and state = 'running' returning *", [stage, run_id]
         ).fetchone()
