@@ -87,14 +87,18 @@ class Marts:
 
     def catalogue(self) -> dict[str, dict]:
         """The metrics by id: the rows of `metrics`, grains and segments as lists."""
-        found = {}
-        for row in self.frame("select * from metrics order by level, metric_id").to_dict("records"):
-            found[row["metric_id"]] = {
-                **row,
-                "grains": [g for g in GRAINS if g in re.split("[,;]", row["grains"])],
-                "segments": re.split("[,;]", row["segments"]) if isinstance(row["segments"], str) else [],
+        frame = self.frame("select * from metrics order by level, metric_id")
+        # every panel asks for it, some three times
+        if "catalogue" not in frame.attrs:
+            frame.attrs["catalogue"] = {
+                row["metric_id"]: {
+                    **row,
+                    "grains": [g for g in GRAINS if g in re.split("[,;]", row["grains"])],
+                    "segments": re.split("[,;]", row["segments"]) if isinstance(row["segments"], str) else [],
+                }
+                for row in frame.to_dict("records")
             }
-        return found
+        return frame.attrs["catalogue"]
 
     def applications(self) -> list[str]:
         """The applications that have values, 'all' first."""
