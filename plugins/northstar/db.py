@@ -105,9 +105,7 @@ def telling_of_loss(settings: Settings):
         if lost is None:
             raise
         said = (str(lost).strip() or type(lost).__name__).splitlines()[0]
-        lacks = lacking(exc)
-        if not lacks and not settings.warehouse_url and embedded.ran_out_of_disk(settings):
-            lacks = full_disk()
+        lacks = lacking(exc) or (full_disk() if embedded.ran_out_of_disk(settings) else None)
         raise NorthstarError(lacks or f"the connection to the warehouse was lost: {said}; run again") from exc
 
 

@@ -1,6 +1,7 @@
 """What the embedded server's own log tells of its end, and which of its processes stand back."""
 
 import os
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 
@@ -8,6 +9,7 @@ import pytest
 
 from northstar import db, embedded
 from northstar.embedded.priority import standing_back
+from northstar.errors import NorthstarError
 from northstar.settings import load_settings
 
 
@@ -40,3 +42,14 @@ def test_the_job_and_its_processes_of_the_server_stand_back_for_readers(warehous
             time.sleep(0.05)
         assert (nice(0), nice(job.info.backend_pid), nice(reader.info.backend_pid)) == (10, 10, 0)
     assert nice(0) == (before if os.geteuid() == 0 else 10)
+
+
+def test_a_server_that_is_gone_leaves_no_traceback_of_the_watcher(monkeypatch):
+    def gone():
+        raise NorthstarError("cannot reach the warehouse")
+
+    told = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    with standing_back(gone, 1):
+        pass
+    assert not told

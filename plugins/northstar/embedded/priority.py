@@ -7,6 +7,8 @@ from pathlib import Path
 
 import psycopg
 
+from northstar.errors import NorthstarError
+
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 SECONDS = 0.2
 # parallel workers carry the name of their leader's role
@@ -30,7 +32,8 @@ def standing_back(connect, niceness: int):
         yield
     finally:
         ended.set()
-        watcher.join()
+        # which may be waiting for a server that is recovering
+        watcher.join(timeout=1)
         # only an administrator may take it back
         with suppress(PermissionError):
             os.setpriority(os.PRIO_PROCESS, 0, before)
@@ -38,7 +41,8 @@ def standing_back(connect, niceness: int):
 
 def _watch(connect, niceness: int, ended: threading.Event) -> None:
     known: set[int] = set()
-    with suppress(psycopg.Error), connect() as connection:
+    # a server that is gone is told of by who works with it
+    with suppress(psycopg.Error, NorthstarError), connect() as connection:
         while not ended.wait(SECONDS):
             present = {row["pid"] for row in connection.execute(JOB_BACKENDS)}
             known = (known & present) | {pid for pid in present - known if _lower(pid, niceness)}

@@ -449,8 +449,7 @@ def _index_ddl(entity: Entity, name: str) -> sql.SQL:
 
 def _refusal(exc: Exception, settings: Settings) -> str:
     text = " ".join(str(exc).split())
-    is_full = not settings.warehouse_url and embedded.ran_out_of_disk(settings)
-    if is_full or "No space left" in text or "could not extend file" in text:
+    if embedded.ran_out_of_disk(settings) or "No space left" in text or "could not extend file" in text:
         return "the disk is full: nothing of this batch was landed; make room and run again"
     if "connection" in text.lower() and ("closed" in text or "lost" in text or "terminat" in text):
         return "the connection to Postgres was lost: nothing of this batch was landed; run again"
