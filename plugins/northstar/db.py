@@ -26,6 +26,8 @@ OPTIONS = "-c timezone=UTC"
 # the role's own settings, which whoever has its password may change
 READER_OPTIONS = " -c search_path=marts -c default_transaction_read_only=on"
 NOT_YET = ("in recovery mode", "is starting up", "not yet accepting connections")
+# and of an embedded one that just fell, its lock file not yet gone: asked again, it is recovered or started anew
+FALLING = ("server closed the connection unexpectedly", "Connection refused", "Connection reset")
 # what an address over a network may say of TLS: allow and prefer, libpq's default, fall back to clear text without a word
 SSL_MODES = ("verify-full", "verify-ca", "require", "disable")
 
@@ -81,14 +83,15 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def once_recovered(connect: Callable):
+def once_recovered(settings: Settings, connect: Callable):
     """What `connect` returns, tried again for a minute while a server that crashed is still recovering."""
+    passing = NOT_YET if settings.warehouse_url else NOT_YET + FALLING
     deadline = time.monotonic() + RECOVERY_SECONDS
     while True:
         try:
             return connect()
         except Exception as exc:
-            if time.monotonic() > deadline or not any(words in str(exc) for words in NOT_YET):
+            if time.monotonic() > deadline or not any(words in str(exc) for words in passing):
                 raise
             time.sleep(0.2)
 
@@ -134,6 +137,7 @@ def connect(settings: Settings, role: str = "loader", autocommit: bool = False, 
     """
     try:
         return once_recovered(
+            settings,
             lambda: psycopg.connect(
                 uri(settings, role, database),
                 autocommit=autocommit,
@@ -141,7 +145,7 @@ def connect(settings: Settings, role: str = "loader", autocommit: bool = False, 
                 options=OPTIONS + (READER_OPTIONS if role == "bi_reader" else ""),
                 application_name=f"northstar {role}",
                 connect_timeout=10,
-            )
+            ),
         )
     except psycopg.OperationalError as exc:
         reason = str(exc).strip().splitlines()[-1]

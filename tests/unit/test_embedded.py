@@ -3,8 +3,10 @@
 import os
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psycopg
 import pytest
 
 from northstar import db, embedded
@@ -24,6 +26,35 @@ def test_a_server_that_fell_to_a_full_disk_a_moment_ago_is_told_of(tmp_path, ago
     at = datetime.now(UTC) - timedelta(seconds=ago)
     (settings.logs / "postgres.log").write_text(f"{at:%Y-%m-%d %H:%M:%S.123} UTC [7] {said}\n")
     assert embedded.ran_out_of_disk(settings) is told
+
+
+FELL = "server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally\n"
+
+
+def falling_once(monkeypatch) -> None:
+    """The next connection meets a server on its way down, the ones after it what is there."""
+    asked, connect = [], psycopg.connect
+
+    def fall(*args, **options):
+        asked.append(args)
+        if len(asked) == 1:
+            raise psycopg.OperationalError(FELL)
+        return connect(*args, **options)
+
+    monkeypatch.setattr(psycopg, "connect", fall)
+
+
+def test_a_connection_to_an_embedded_server_that_is_just_falling_is_tried_again(warehouse, monkeypatch):
+    falling_once(monkeypatch)
+    with db.connect(warehouse, "loader") as connection:
+        assert connection.execute("select 1 as one").fetchone() == {"one": 1}
+
+
+def test_of_another_machines_server_that_falls_is_told_at_once(tmp_path, monkeypatch):
+    settings = replace(load_settings(tmp_path), warehouse_url="postgresql://owner:word@127.0.0.1:1/northstar")
+    falling_once(monkeypatch)
+    with pytest.raises(NorthstarError, match="cannot reach the warehouse as owner"):
+        db.connect(settings, "owner")
 
 
 def nice(pid: int) -> int:

@@ -143,7 +143,7 @@ def land_batch(
 
 def _connect(settings: Settings):
     try:
-        return db.once_recovered(lambda: adbc.connect(db.uri(settings, "loader"), autocommit=False))
+        return db.once_recovered(settings, lambda: adbc.connect(db.uri(settings, "loader"), autocommit=False))
     except adbc.Error as exc:
         raise NorthstarError(f"cannot reach the warehouse as loader: {str(exc).splitlines()[-1]}") from exc
 
