@@ -3,6 +3,9 @@
 import errno
 import tempfile
 
+# a thread that may not start has no memory for its stack: Python's words, and those of libraries in Rust
+NO_THREAD = ("can't start new thread", "ThreadPoolBuildError")
+
 
 class NorthstarError(Exception):
     """One line for the user: what is wrong, where, and what to do about it.
@@ -15,7 +18,7 @@ def lacking(exc: BaseException) -> str | None:
     """What the machine lacks, where an error (or what caused it) says that it is out of memory or of disk; else None."""
     while exc is not None:
         text = str(exc)
-        if isinstance(exc, MemoryError) or (isinstance(exc, RuntimeError) and "can't start new thread" in text):
+        if isinstance(exc, MemoryError) or any(words in text for words in NO_THREAD):
             return "out of memory: nothing of this step was kept; give the process more memory and run again"
         if getattr(exc, "errno", None) == errno.ENOSPC or "No space left" in text or "could not extend file" in text:
             place = f" (the home's, or the temp directory {tempfile.gettempdir()})" if isinstance(exc, OSError) else ""

@@ -16,6 +16,7 @@ def caused_by(cause: BaseException) -> RuntimeError:
 @pytest.mark.parametrize(("error", "told"), [
     (MemoryError(), "out of memory"),
     (RuntimeError("can't start new thread"), "out of memory"),
+    (BaseException('The global thread pool has not been initialized.: ThreadPoolBuildError { kind: IOError(..) }'), "out of memory"),
     (caused_by(MemoryError()), "out of memory"),
     (OSError(errno.ENOSPC, "No space left on device"), "the disk is full (the home's, or the temp directory"),
     (caused_by(RuntimeError('could not extend file "base/1": No space left on device')), "the disk is full:"),
