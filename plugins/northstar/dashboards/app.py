@@ -140,7 +140,10 @@ def restatements(data_frame: pd.DataFrame, metric: str = "mrr", application: str
 @capture("figure")
 def catalogue(data_frame: pd.DataFrame, application: str = "all"):
     """Every metric with its newest value and what its targets say."""
-    marts = painter().marts
+    return painter().marts.kept(("catalogue of", application), lambda: _catalogue(painter().marts, application))
+
+
+def _catalogue(marts: Marts, application: str) -> html.Div:
     known, targets = marts.catalogue(), marts.targets(application)
     frame = marts.frame(
         "select distinct on (metric_id) metric_id, grain, period_start, value, null_reason from metric_values where application = %(application)s "
@@ -174,7 +177,13 @@ def catalogue(data_frame: pd.DataFrame, application: str = "all"):
 @capture("figure")
 def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all"):
     """The targets of a dashboard's metrics with their values, zones, thresholds, and whether those that are due later will be met."""
-    marts, currency = painter().marts, painter().currency
+    return painter().marts.kept(
+        ("targets of", dashboard, application), lambda: _judged(painter().marts, dashboard, application)
+    )
+
+
+def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
+    currency = painter().currency
     expected: dict[str, dict] = {}
     rows = []
     for r in marts.targets(application).to_dict("records"):

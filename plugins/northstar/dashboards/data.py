@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -29,6 +30,8 @@ class Published:
     as_of: datetime
     published_at: datetime
     warnings: tuple[str, ...]
+    # the version whose values were forecast last; None for none
+    forecast_from: int | None
 
     def lateness(self, now: datetime) -> str | None:
         """What to say where the data is older than the hourly run leaves it."""
@@ -45,60 +48,77 @@ class Marts:
     def __init__(self, settings: Settings):
         self.settings = settings
         self._local, self._lock = threading.local(), threading.Lock()
-        self._frames: OrderedDict[tuple, pd.DataFrame] = OrderedDict()
+        self._memory: OrderedDict[tuple, object] = OrderedDict()
         self._published: Published | None = None
         self._looked_at = 0.0
 
     def published(self) -> Published | None:
         """The newest published version, or None before the first."""
         if time.monotonic() - self._looked_at > VERSION_SECONDS:
-            rows = self._rows("select to_regclass('marts.publications') is not null as is_there", {})
-            found = self._rows(
-                "select p.published_version, p.as_of, p.published_at, coalesce((select array_agg(c.key order by c.key) "
-                "from jsonb_each(t.checks) as c where not (c.value ->> 'success')::boolean), '{}') as failed "
-                "from publications as p left join certificates as t using (published_version) "
-                "order by p.published_version desc limit 1", {},
-            ) if rows[0]["is_there"] else []  # fmt: skip
-            newest = (
-                Published(r["published_version"], r["as_of"], r["published_at"], tuple(r["failed"])) if (r := next(iter(found), None)) else None
-            )  # fmt: skip
+            newest = self._newest()
             with self._lock:
                 if newest != self._published:
-                    self._frames.clear()
+                    self._memory.clear()
                 self._published, self._looked_at = newest, time.monotonic()
         return self._published
 
+    def _newest(self) -> Published | None:
+        there = self._rows(
+            "select to_regclass('marts.publications') is not null as published, to_regclass('marts.target_forecasts') is not null as forecast", {}
+        )[0]  # fmt: skip
+        if not there["published"]:
+            return None
+        rows = self._rows(
+            "select p.published_version, p.as_of, p.published_at, coalesce((select array_agg(c.key order by c.key) "
+            "from jsonb_each(t.checks) as c where not (c.value ->> 'success')::boolean), '{}') as failed "
+            "from publications as p left join certificates as t using (published_version) "
+            "order by p.published_version desc limit 1", {},
+        )  # fmt: skip
+        # made after a publication, so that their coming is no new version
+        forecast_from = self._rows(
+            "select greatest((select max(published_version) from metric_forecasts), (select max(published_version) from target_forecasts)) as version", {}
+        )[0]["version"] or 0 if there["forecast"] else None  # fmt: skip
+        return next(
+            (Published(r["published_version"], r["as_of"], r["published_at"], tuple(r["failed"]), forecast_from) for r in rows), None
+        )  # fmt: skip
+
+    def kept(self, key: tuple, make: Callable):
+        """What `make` returns, made once for a version. It is everybody's: nobody changes it."""
+        version = self.published()
+        key = (version and version.version, *key)
+        with self._lock:
+            if key in self._memory:
+                self._memory.move_to_end(key)
+                return self._memory[key]
+        made = make()
+        with self._lock:
+            if version == self._published:
+                self._memory[key] = made
+            while len(self._memory) > KEPT:
+                self._memory.popitem(last=False)
+        return made
+
     def frame(self, text: str, **parameters) -> pd.DataFrame:
         """The rows of one statement on the newest version."""
-        version = self.published()
-        key = (version and version.version, text, repr(sorted(parameters.items())))
-        with self._lock:
-            if key in self._frames:
-                self._frames.move_to_end(key)
-                return self._frames[key]
-        rows = self._rows(text, parameters) if version else []
         # as they came: numbers stay exact, and none is None
-        frame = pd.DataFrame(rows, dtype=object)
-        with self._lock:
-            self._frames[key] = frame
-            while len(self._frames) > KEPT:
-                self._frames.popitem(last=False)
-        return frame
+        return self.kept(
+            (text, repr(sorted(parameters.items()))),
+            lambda: pd.DataFrame(self._rows(text, parameters) if self.published() else [], dtype=object),
+        )
 
     def catalogue(self) -> dict[str, dict]:
         """The metrics by id: the rows of `metrics`, grains and segments as lists."""
-        frame = self.frame("select * from metrics order by level, metric_id")
-        # every panel asks for it, some three times
-        if "catalogue" not in frame.attrs:
-            frame.attrs["catalogue"] = {
-                row["metric_id"]: {
-                    **row,
-                    "grains": [g for g in GRAINS if g in re.split("[,;]", row["grains"])],
-                    "segments": re.split("[,;]", row["segments"]) if isinstance(row["segments"], str) else [],
-                }
-                for row in frame.to_dict("records")
+        return self.kept(("catalogue",), self._catalogue)
+
+    def _catalogue(self) -> dict[str, dict]:
+        return {
+            row["metric_id"]: {
+                **row,
+                "grains": [g for g in GRAINS if g in re.split("[,;]", row["grains"])],
+                "segments": re.split("[,;]", row["segments"]) if isinstance(row["segments"], str) else [],
             }
-        return frame.attrs["catalogue"]
+            for row in self.frame("select * from metrics order by level, metric_id").to_dict("records")
+        }
 
     def applications(self) -> list[str]:
         """The applications that have values, 'all' first."""
@@ -187,7 +207,7 @@ class Marts:
 
     def forecasts(self, metric: str, application: str, grain: str) -> pd.DataFrame:
         """What is expected of a metric, by that grain: period_start, value, low_80, high_80, method and its errors; empty where nothing is."""
-        if not self._has("metric_forecasts"):
+        if not self._is_forecast():
             return pd.DataFrame()
         return self.frame(
             "select * from metric_forecasts where metric_id = %(metric)s and application = %(application)s and grain = %(grain)s order by period_start",
@@ -196,14 +216,14 @@ class Marts:
 
     def expectations(self, metric: str) -> dict[str, dict]:
         """{target_id: its row of target_forecasts} of a metric's targets that are due later."""
-        if not self._has("target_forecasts"):
+        if not self._is_forecast():
             return {}
         frame = self.frame("select * from target_forecasts where metric_id = %(metric)s", metric=metric)
         return {row["target_id"]: row for row in frame.to_dict("records")}
 
-    def _has(self, table: str) -> bool:
-        # made after a publication, so that its coming is no new version
-        return self._rows("select to_regclass(%(name)s) is not null as there", {"name": f"marts.{table}"})[0]["there"]
+    def _is_forecast(self) -> bool:
+        published = self.published()
+        return published is not None and published.forecast_from is not None
 
     def _rows(self, text: str, parameters: dict) -> list[dict]:
         for attempt in (1, 2):

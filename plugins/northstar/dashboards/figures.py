@@ -72,7 +72,11 @@ class Painter:
         self.currency = marts.settings.rules["reporting_currency"]
 
     def draw(self, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
-        """The figure of a panel. What there is to say without seeing it stands in `layout.meta`."""
+        """The figure of a panel, drawn once for a version. What there is to say without seeing it stands in `layout.meta`."""
+        key = ("figure", repr(panel), application, grain, months, segment)
+        return self.marts.kept(key, lambda: self._figure(panel, application, grain, months, segment))
+
+    def _figure(self, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
         figure = getattr(self, f"_{panel['kind']}")(panel, application, grain, months, segment)
         figure.update_layout(
             height=panel.get("height", HEIGHT), margin={"l": MARGIN, "r": MARGIN, "t": figure.layout.margin.t or MARGIN, "b": MARGIN, "autoexpand": True}, hovermode=figure.layout.hovermode or "closest",
@@ -84,6 +88,10 @@ class Painter:
 
     def cards(self, panel: dict, application: str, grain: str) -> html.Div:
         """A card for each metric: the newest complete value, its change, and what its target says of it."""
+        key = ("cards", repr(panel), application, grain)
+        return self.marts.kept(key, lambda: self._cards(panel, application, grain))
+
+    def _cards(self, panel: dict, application: str, grain: str) -> html.Div:
         known, frame = self.marts.catalogue(), self.marts.newest(panel["metrics"], application, grain)
         targets = self.marts.targets(application)
         cards = []
