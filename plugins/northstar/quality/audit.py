@@ -82,7 +82,7 @@ def _validate(settings: Settings, suites: list[Suite], values: dict):
         batch = _batch(warehouse, suite, named["in_scope"])
         started = time.monotonic()
         # Great Expectations prints that our queries name their tables themselves, each time it copies one
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), _scoped(settings, suite, named) as named["scoped"]:
             expectations = [_expectation(gx, check, named) for check in suite.checks]
             outcome = batch.validate(
                 gx.ExpectationSuite(suite.name, expectations=expectations), result_format="SUMMARY"
@@ -100,6 +100,28 @@ def _batch(warehouse, suite: Suite, scope: str):
         return asset.add_batch_definition_whole_table("whole").get_batch()
     query = f"select * from {suite.schema}.{suite.table} where {scope}"
     return warehouse.add_query_asset(name, query=query).add_batch_definition_whole_table("whole").get_batch()
+
+
+@contextlib.contextmanager
+def _scoped(settings: Settings, suite: Suite, values: dict):
+    """A relation of the table's rows in scope; of a suite that says `read_once` a copy, which all its checks read."""
+    if values["in_scope"] == "true":
+        yield values["batch"]
+        return
+    query = f"select * from {values['batch']} where {values['in_scope']}"
+    if not suite.read_once:
+        yield f"({query})"
+        return
+    # the checks have connections of their own: a temporary table would be nobody's but this one's
+    copy = f"core._scoped__{suite.table}"
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        connection.execute(f"drop table if exists {copy}")
+        connection.execute(f"create unlogged table {copy} as {query}")
+        connection.execute(f"analyze {copy}")
+        try:
+            yield copy
+        finally:
+            connection.execute(f"drop table {copy}")
 
 
 def _expectation(gx, check, values: dict):

@@ -15,7 +15,8 @@
 A full run checks every row. In an hourly run `changes` says which of the table's rows the run may have changed: classes look at
 those alone, SQL where it says $in_scope (true in a full run).
 
-In SQL, $batch is the table, $as_of (a timestamptz literal) and $run_id are the run's, $is_full says which kind it is; landed
+In SQL, $batch is the table, $scoped are its rows for which $in_scope is true (`read_once: true` has them copied first, for a table
+that is expensive to read and has many checks), $as_of (a timestamptz literal) and $run_id are the run's, $is_full says which kind it is; landed
 rows that are new to it have _batch_id > $since_batch or their own time >= $previous_as_of (in a full run all have).
 A column `message` of the rows is shown to the user.
 """
@@ -54,6 +55,7 @@ class Suite:
     table: str
     checks: list
     changes: str | None = None
+    read_once: bool = False
 
 
 def read_suites(root: Path, boundary: str) -> list[Suite]:
@@ -63,8 +65,10 @@ def read_suites(root: Path, boundary: str) -> list[Suite]:
 
 def _suite(path: Path, boundary: str) -> Suite:
     raw = yaml.safe_load(path.read_text())
-    if not {"table", "checks"} <= set(raw) <= {"table", "checks", "changes"}:
-        raise NorthstarError(f"{path}: a suite has `table`, `checks`, perhaps `changes`, and nothing else")
+    if not {"table", "checks"} <= set(raw) <= {"table", "checks", "changes", "read_once"}:
+        raise NorthstarError(
+            f"{path}: a suite has `table`, `checks`, perhaps `changes` and `read_once`, and nothing else"
+        )
     schema, _, table = raw["table"].partition(".")
     checks = []
     for given in raw["checks"]:
@@ -75,4 +79,4 @@ def _suite(path: Path, boundary: str) -> Suite:
         if check.severity not in SEVERITIES or not check.reason or bool(check.expect) == bool(check.rows):
             raise NorthstarError(f"{path}, {check.name}: needs a severity, a reason, and either `expect` or `rows`")
         checks.append(check)
-    return Suite(boundary, path.stem, schema, table, checks, raw.get("changes"))
+    return Suite(boundary, path.stem, schema, table, checks, raw.get("changes"), raw.get("read_once", False))

@@ -3,7 +3,7 @@
 {{ config(
     materialized='incremental',
     unique_key=['account_id', 'activity_on', 'application', 'channel'], affected_by=['account_id', 'activity_on'], touches=['activity_on'],
-    indexes=[{'columns': ['account_id', 'activity_on']}, {'columns': ['activity_on']}]
+    ordered_by=['activity_on', 'account_id'], indexes=[{'columns': ['account_id', 'activity_on']}, {'columns': ['activity_on']}]
 ) }}
 
 with days as (

@@ -3,7 +3,8 @@
 {{ config(
     materialized='incremental',
     unique_key=['account_id', 'activity_on', 'application', 'channel'], affected_by=['account_id', 'activity_on'],
-    touches=['activity_on'], indexes=[{'columns': ['account_id', 'activity_on']}, {'columns': ['activity_on']}]
+    touches=['activity_on'],
+    ordered_by=['account_id', 'activity_on'], indexes=[{'columns': ['account_id', 'activity_on']}, {'columns': ['activity_on']}]
 ) }}
 
 with events as (

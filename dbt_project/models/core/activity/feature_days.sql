@@ -2,7 +2,8 @@
 {{ config(
     materialized='incremental',
     unique_key=['account_id', 'used_on', 'application', 'feature'], affected_by=['account_id', 'used_on'],
-    touches=['used_on'], indexes=[{'columns': ['account_id', 'used_on']}, {'columns': ['used_on']}]
+    touches=['used_on'],
+    ordered_by=['used_on', 'account_id'], indexes=[{'columns': ['account_id', 'used_on']}, {'columns': ['used_on']}]
 ) }}
 
 with events as (

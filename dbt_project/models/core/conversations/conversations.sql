@@ -2,7 +2,7 @@
 {{ config(
     materialized='incremental', unique_key='conversation_id',
     affected_by=['conversation_id'], touches=['started_at'],
-    indexes=[{'columns': ['conversation_id'], 'unique': true}, {'columns': ['started_at']}]
+    ordered_by=['started_at'], indexes=[{'columns': ['conversation_id'], 'unique': true}, {'columns': ['started_at']}]
 ) }}
 
 with visible as (

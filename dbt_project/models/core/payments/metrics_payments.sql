@@ -15,6 +15,7 @@
 
 with flows as (
     select * from {{ ref('cash_flows') }}
+    where {{ at_or_after_affected('happened_at') }}
 ),
 
 series as (

@@ -4,7 +4,7 @@
     materialized='incremental',
     unique_key=['application', 'account_id', 'changed_on'], affected_by=['account_id'], touches=['changed_on'],
     quiet=['next_changed_on'],
-    indexes=[{'columns': ['account_id']}]
+    ordered_by=['account_id'], indexes=[{'columns': ['account_id']}]
 ) }}
 
 with periods as (

@@ -1,7 +1,8 @@
 -- Grain: response_id. Surveys sent and answered, with the channel of the ticket they are about; drivers' scores have a question.
 {{ config(
     materialized='incremental', unique_key='response_id', affected_by=['response_id'],
-    touches=['sent_at', 'responded_at'], indexes=[{'columns': ['response_id'], 'unique': true}]
+    touches=['sent_at', 'responded_at'],
+    ordered_by=['responded_at'], indexes=[{'columns': ['response_id'], 'unique': true}]
 ) }}
 
 with responses as (

@@ -2,7 +2,7 @@
 {{ config(
     materialized='incremental',
     unique_key=['application', 'event_hour', 'event_name', 'tool'], affected_by=['event_hour'], touches=['event_hour'],
-    indexes=[{'columns': ['event_hour']}]
+    ordered_by=['event_hour'], indexes=[{'columns': ['event_hour']}]
 ) }}
 
 with events as (

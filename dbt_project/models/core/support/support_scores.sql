@@ -1,7 +1,8 @@
 -- Grain: kind, source_id. What customers say of support, and the help centre's visits.
 {{ config(
     materialized='incremental', unique_key=['kind', 'source_id'],
-    affected_by=['source_id'], touches=['happened_at'], indexes=[{'columns': ['happened_at']}, {'columns': ['source_id']}]
+    affected_by=['source_id'], touches=['happened_at'],
+    ordered_by=['happened_at'], indexes=[{'columns': ['happened_at']}, {'columns': ['source_id']}]
 ) }}
 
 select

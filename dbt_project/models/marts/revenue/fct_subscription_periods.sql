@@ -2,7 +2,7 @@
 {{ config(
     materialized='incremental', unique_key=['subscription_item_id', 'valid_from'],
     affected_by=['account_id'], touches=['valid_from'],
-    indexes=[{'columns': ['subscription_item_id', 'valid_from'], 'unique': true}, {'columns': ['account_id']}]
+    ordered_by=['account_id'], indexes=[{'columns': ['subscription_item_id', 'valid_from'], 'unique': true}, {'columns': ['account_id']}]
 ) }}
 
 with subscriptions as (

@@ -2,7 +2,7 @@
 {{ config(
     materialized='incremental', unique_key=['account_id', 'application', 'month'],
     affected_by=['account_id'], touches=['month'],
-    indexes=[{'columns': ['account_id', 'application', 'month'], 'unique': true}, {'columns': ['month']}]
+    ordered_by=['account_id', 'month'], indexes=[{'columns': ['account_id', 'application', 'month'], 'unique': true}, {'columns': ['month']}]
 ) }}
 
 with spells as (

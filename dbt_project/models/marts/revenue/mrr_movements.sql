@@ -2,7 +2,8 @@
 {{ config(
     materialized='incremental',
     unique_key=['application', 'account_id', 'movement_date', 'movement_type'], affected_by=['account_id'],
-    touches=['movement_date'], indexes=[{'columns': ['account_id']}]
+    touches=['movement_date'],
+    ordered_by=['account_id'], indexes=[{'columns': ['account_id']}]
 ) }}
 
 with changes as (

@@ -2,7 +2,7 @@
 {{ config(
     materialized='incremental', unique_key=['application', 'session_id'],
     affected_by=['application', 'session_id'], touches=['started_at'],
-    indexes=[{'columns': ['application', 'session_id'], 'unique': true}, {'columns': ['started_at']}]
+    ordered_by=['started_at'], indexes=[{'columns': ['application', 'session_id'], 'unique': true}, {'columns': ['started_at']}]
 ) }}
 
 with events as (
