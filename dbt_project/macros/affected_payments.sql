@@ -4,10 +4,7 @@
     select charge_id from ({{ changed_rows('charges') }}) as changed
     union
     -- the attempts of one payment are numbered together
-    select siblings.charge_id
-    from ({{ changed_rows('charges') }}) as changed
-    inner join {{ source('staging', 'charges') }} as siblings
-        on coalesce(siblings.payment_id, siblings.charge_id) = coalesce(changed.payment_id, changed.charge_id)
+    {{ attempts_of("select coalesce(payment_id, charge_id) as payment_id from (" ~ changed_rows('charges') ~ ") as changed", source('staging', 'charges')) }}
     union
     select charge_id from ({{ changed_rows('refunds') }}) as changed
     union
@@ -33,3 +30,10 @@
 {% macro affected__metrics_payments() %}
     {{ affected_periods(facts=['fct_payments', 'fct_refunds'], series=['series_payments']) }}
 {% endmacro %}
+
+{# The charges that are attempts of some payments, each way through an index: a payment without an id of its own has its first charge's. #}
+{% macro attempts_of(payments, charges) -%}
+    select charge_id from {{ charges }} where payment_id in ({{ payments }})
+    union
+    select charge_id from {{ charges }} where charge_id in ({{ payments }}) and payment_id is null
+{%- endmacro %}

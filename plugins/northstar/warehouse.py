@@ -35,6 +35,7 @@ FULL_NAMES = {"timestamptz": "timestamp with time zone"}
 
 # what a model gathers by the key of another entity
 LOOKED_UP = {
+    "charges": ("payment_id",),
     "messages": ("booking_id",),
     "reviews": ("booking_id",),
     "refunds": ("charge_id",),

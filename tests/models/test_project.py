@@ -177,6 +177,24 @@ def test_every_incremental_model_finds_its_scope_through_an_index(manifest):
             assert set(scope) in starts, f"{node['name']} has no index that begins with {scope}"
 
 
+def test_rows_that_are_looked_up_together_lie_together(built, manifest):
+    ordered = {
+        node["relation_name"]: node["config"]["ordered_by"]
+        for node in manifest["nodes"].values()
+        if node["config"].get("ordered_by")
+    }
+    assert len(ordered) > 10
+    for table, columns in ordered.items():
+        named = ", ".join(f"t.{c}" for c in columns)
+        with db.connect(built, "transformer") as connection:
+            rows = connection.execute(f"select count(*) as n from {table}").fetchone()["n"]
+            back = connection.execute(
+                f"select count(*) as n from (select row({named}) < lag(row({named})) over (order by t.ctid) as is_back from {table} as t) as x "
+                "where is_back"
+            ).fetchone()["n"]
+        assert rows and not back, table
+
+
 def test_published_tables_carry_their_descriptions(built):
     bare = select(
         built,

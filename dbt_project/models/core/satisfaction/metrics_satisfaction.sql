@@ -5,13 +5,9 @@
 ) }}
 {% set series = ref('series_satisfaction') %}
 
-with surveys as (
+with answers as (
     select * from {{ ref('surveys') }}
-),
-
-answers as (
-    select * from surveys
-    where score is not null
+    where score is not null and {{ at_or_after_affected('responded_at') }}
 ),
 
 nps as (
@@ -25,8 +21,8 @@ csat as (
 ),
 
 csat_sent as (
-    select * from surveys
-    where survey = 'csat' and question is null
+    select * from {{ ref('surveys') }}
+    where survey = 'csat' and question is null and {{ at_or_after_affected('sent_at') }}
 ),
 
 -- the overall score is the total's, a question's its own

@@ -2,7 +2,8 @@
 {{ config(
     materialized='incremental', unique_key='response_id', affected_by=['response_id'],
     touches=['sent_at', 'responded_at'],
-    ordered_by=['responded_at'], indexes=[{'columns': ['response_id'], 'unique': true}]
+    ordered_by=['sent_at'],
+    indexes=[{'columns': ['response_id'], 'unique': true}, {'columns': ['sent_at']}, {'columns': ['responded_at']}]
 ) }}
 
 with responses as (

@@ -3,28 +3,35 @@
     materialized='incremental',
     unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
+{% set facts = ['fct_tickets', 'support_scores'] %}
 
 with tickets as (
     select
         *,
         created_at as happened_at
     from {{ ref('fct_tickets') }}
+    where {{ since_touched(facts, 'created_at') }}
 ),
 
 scores as (
     select * from {{ ref('support_scores') }}
+    where {{ since_touched(facts, 'happened_at') }}
 ),
 
 both_series as (
     select * from ({{ first_appearances('tickets', ['channel', 'priority', 'category']) }}) as ticket_series
     union all
     select * from ({{ first_appearances('scores') }}) as score_series
+),
+
+found as (
+    select
+        application,
+        segment,
+        segment_value,
+        min(first_at) as first_at
+    from both_series
+    group by application, segment, segment_value
 )
 
-select
-    application,
-    segment,
-    segment_value,
-    min(first_at) as first_at
-from both_series
-group by application, segment, segment_value
+{{ with_standing('found', facts) }}

@@ -4,7 +4,7 @@
 {{ config(
     materialized='incremental', unique_key=['funnel', 'visitor_id', 'stage_number'],
     affected_by=['visitor_id'], touches=['entered_at'],
-    indexes=[{'columns': ['visitor_id']}, {'columns': ['funnel', 'entered_at']}]
+    indexes=[{'columns': ['visitor_id']}, {'columns': ['entered_at']}]
 ) }}
 
 with recursive stages as (

@@ -2,9 +2,15 @@
 {{ config(
     materialized='incremental', unique_key=['funnel'], touches=['first_at']
 ) }}
+{% set facts = ['funnel_entries'] %}
 
-select
-    funnel,
-    min(entered_at) as first_at
-from {{ ref('funnel_entries') }}
-group by funnel
+with found as (
+    select
+        funnel,
+        min(entered_at) as first_at
+    from {{ ref('funnel_entries') }}
+    where {{ since_touched(facts, 'entered_at') }}
+    group by funnel
+)
+
+{{ with_standing('found', facts, ['funnel']) }}

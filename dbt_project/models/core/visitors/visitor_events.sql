@@ -3,7 +3,7 @@
 {{ config(
     materialized='incremental', unique_key=['event_id', 'visitor_id'],
     affected_by=['event_id'], touches=['occurred_at'],
-    ordered_by=['visitor_id'], indexes=[{'columns': ['visitor_id']}, {'columns': ['event_id']}, {'columns': ['occurred_at']}]
+    ordered_by=['visitor_id'], indexes=[{'columns': ['visitor_id']}, {'columns': ['event_id']}, {'columns': ['event_name', 'occurred_at']}]
 ) }}
 
 with events as (

@@ -21,7 +21,7 @@ siblings as (
         bool_or(status = 'succeeded') over (partition by coalesce(payment_id, charge_id)) as is_payment_collected
     from {{ ref('stg_charges') }}
     {% if is_incremental() %}
-    where coalesce(payment_id, charge_id) in (select coalesce(payment_id, charge_id) from charges)
+    where charge_id in ({{ attempts_of('select coalesce(payment_id, charge_id) from charges', ref('stg_charges')) }})
     {% endif %}
     window attempts as (partition by coalesce(payment_id, charge_id) order by created_at, charge_id)
 ),
