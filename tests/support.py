@@ -146,6 +146,28 @@ def published(settings: Settings) -> dict:
     return content
 
 
+@contextmanager
+def longer_history(settings: Settings, months: int = 14, application: str = "all"):
+    """The published MRR of an application as if it had begun that many months before the company's; as it was afterwards."""
+
+    def change(statement: str, *values) -> None:
+        with db.connect(settings, "owner") as connection:
+            connection.execute(statement, values)
+            # who keeps what he read of a version looks again
+            connection.execute("update marts.publications set published_at = published_at + interval '1 second'")
+
+    change(
+        "insert into marts.metric_values (metric_id, grain, period_start, application, segment, segment_value, numerator, value, is_complete, _version) "
+        "select 'mrr', 'month', '2025-12-01'::timestamptz - n * interval '1 month', %s, '', '', 5000 - 200 * n, 5000 - 200 * n, true, -1 "
+        "from generate_series(1, %s) as n on conflict do nothing",
+        application, months,
+    )  # fmt: skip
+    try:
+        yield
+    finally:
+        change("delete from marts.metric_values where _version = -1")
+
+
 def found_in(settings: Settings, needles: list[str]) -> set[tuple[str, str]]:
     """(needle, file or relation) for what of the home holds it, in any case: data files, write-ahead log, logs, dbt's output."""
     with db.connect(settings, "owner", autocommit=True) as connection:

@@ -21,6 +21,7 @@ from northstar.dashboards.data import GRAINS, Marts, nearest
 from northstar.dashboards.figures import title_of
 from northstar.formats import shown
 from northstar.settings import ROOT
+from tests.support import longer_history
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine (apt-get install chromium)")
@@ -290,6 +291,28 @@ def test_charts_hold_the_values_of_the_marts_and_controls_change_them(chromium, 
         choose(page, "executive-segment", "country")
         names = page.evaluate("() => document.querySelector('#executive-3 .js-plotly-plot').data.map(t => t.name)")
         assert len(names) > 2 and "US" in names
+
+
+def test_the_period_says_how_far_back_a_chart_goes(chromium, pages, built):
+    with (
+        longer_history(built, months=40, application="web"),
+        db.connect(built, "bi_reader", autocommit=True) as connection,
+    ):
+        starts = [r["period_start"] for r in connection.execute(
+            "select period_start from metric_values where metric_id = 'mrr' and grain = 'month' and application = 'web' and segment = '' "
+            "and is_complete and value is not null").fetchall()]  # fmt: skip
+        as_of = connection.execute("select max(as_of) as t from publications").fetchone()["t"]
+        # a worker looks for a new version every other second
+        time.sleep(2.5)
+        with opened(chromium, pages + "/metrics", DESK) as page:
+            choose(page, "metrics-application", "web")
+            for words, months in (("3 months", 3), ("24 months", 24), ("36 months", 36), ("everything", 1200)):
+                choose(page, "metrics-period", words)
+                drawn = page.evaluate(
+                    "() => document.querySelector('#metrics-history .js-plotly-plot')._fullData[0].x.length"
+                )
+                assert drawn == sum(s >= as_of - relativedelta(months=months) for s in starts), words
+            assert drawn > 40
 
 
 def test_the_metrics_page_tells_of_every_metric(chromium, pages, built):

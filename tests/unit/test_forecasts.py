@@ -7,7 +7,7 @@ from northstar import db
 from northstar.dashboards.data import Marts
 from northstar.dashboards.figures import Painter
 from northstar.forecasts import AHEAD, FEWEST, forecast, forecast_metrics
-from tests.support import northstar, silent
+from tests.support import longer_history, northstar, silent
 
 RANDOM = np.random.default_rng(7)
 PANEL = {"kind": "line", "metrics": ["mrr"]}
@@ -54,15 +54,10 @@ def test_a_flat_or_short_series_breaks_nothing(values):
 @pytest.fixture
 def forecasts(built):
     """The built company with a longer history of a few metrics; as it was afterwards."""
-    with db.connect(built, "owner", autocommit=True) as connection:
-        connection.execute(
-            "insert into marts.metric_values (metric_id, grain, period_start, application, segment, segment_value, numerator, denominator, value, is_complete, _version) "
-            "select 'mrr', 'month', '2025-12-01'::timestamptz - n * interval '1 month', 'all', '', '', 5000 - 200 * n, null, 5000 - 200 * n, true, -1 "
-            "from generate_series(1, 14) as n on conflict do nothing"
-        )
+    with longer_history(built):
         yield built
-        connection.execute("delete from marts.metric_values where _version = -1")
-        connection.execute("drop table if exists marts.metric_forecasts, marts.target_forecasts")
+        with db.connect(built, "owner", autocommit=True) as connection:
+            connection.execute("drop table if exists marts.metric_forecasts, marts.target_forecasts")
 
 
 def test_forecasts_are_published_with_their_errors_shown_as_a_band_and_made_once(forecasts):
