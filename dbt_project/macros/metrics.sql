@@ -281,7 +281,8 @@ key: the column of `relation` that names what stands (an account, a ticket), for
             from {{ relation }} as d
             cross join first_periods as f
             inner join next_built as n
-                on f.grain = n.grain and greatest(date_trunc(f.grain, d.happened_at), f.first_start) = n.period_start
+                on f.grain = n.grain
+                and case when d.happened_at < f.first_start then f.first_start else date_trunc(f.grain, d.happened_at) end = n.period_start
             where n.built_start is not null
         ),
 

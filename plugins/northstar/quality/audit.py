@@ -117,6 +117,8 @@ def _scoped(settings: Settings, suite: Suite, values: dict):
     with db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute(f"drop table if exists {copy}")
         connection.execute(f"create unlogged table {copy} as {query}")
+        # a rough idea of its size and keys is enough, and a full one takes as long as the copy
+        connection.execute("set default_statistics_target = 10")
         connection.execute(f"analyze {copy}")
         try:
             yield copy

@@ -60,7 +60,7 @@ paying_retained as (
         count(distinct payers.account_id) as retained_accounts,
         sum(mrr.mrr_at_end_exact) as mrr
     from payers
-    inner join {{ ref('mrr_by_account') }} as mrr
+    inner join {{ rows_of_affected(ref('mrr_by_account'), ['month']) }} as mrr
         on payers.account_id = mrr.account_id
         and payers.source_application = mrr.application
         and mrr.mrr_at_end_exact > 0
