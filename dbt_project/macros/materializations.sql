@@ -31,15 +31,12 @@ until the new rows do.
     {%- set standing = load_cached_relation(this) -%}
     {% call statement('main') %}
         drop table if exists {{ new }};
-        create table {{ new }} as
+        create table {{ new }} as (
+            {{ sql }}
+        )
         {% if config.get('ordered_by') %}
         {# rows that are looked up together lie together: 57 days of an account were 57 pages, and are two #}
-        select * from (
-            {{ sql }}
-        ) as made
         order by {{ config.get('ordered_by') | join(', ') }}
-        {% else %}
-        {{ sql }}
         {% endif %}
     {% endcall %}
     {% if standing %}

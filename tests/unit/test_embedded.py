@@ -31,8 +31,8 @@ def test_a_server_that_fell_to_a_full_disk_a_moment_ago_is_told_of(tmp_path, ago
 FELL = "server closed the connection unexpectedly\n\tThis probably means the server terminated abnormally\n"
 
 
-def falling_once(monkeypatch) -> None:
-    """The next connection meets a server on its way down, the ones after it what is there."""
+def falling_once(monkeypatch) -> list:
+    """The next connection meets a server on its way down, the ones after it what is there; returns what was asked so far."""
     asked, connect = [], psycopg.connect
 
     def fall(*args, **options):
@@ -42,6 +42,7 @@ def falling_once(monkeypatch) -> None:
         return connect(*args, **options)
 
     monkeypatch.setattr(psycopg, "connect", fall)
+    return asked
 
 
 def test_a_connection_to_an_embedded_server_that_is_just_falling_is_tried_again(warehouse, monkeypatch):
@@ -52,9 +53,10 @@ def test_a_connection_to_an_embedded_server_that_is_just_falling_is_tried_again(
 
 def test_of_another_machines_server_that_falls_is_told_at_once(tmp_path, monkeypatch):
     settings = replace(load_settings(tmp_path), warehouse_url="postgresql://owner:word@127.0.0.1:1/northstar")
-    falling_once(monkeypatch)
+    asked = falling_once(monkeypatch)
     with pytest.raises(NorthstarError, match="cannot reach the warehouse as owner"):
         db.connect(settings, "owner")
+    assert len(asked) == 1
 
 
 def nice(pid: int) -> int:

@@ -83,7 +83,7 @@ class Marts:
         )  # fmt: skip
 
     def kept(self, key: tuple, make: Callable):
-        """What `make` returns, made once for a version. It is everybody's: nobody changes it."""
+        """What `make` returns, made once for a version. It is everybody's: whoever changes it changes it for all (Vizro takes buttons off)."""
         version = self.published()
         key = (version and version.version, *key)
         with self._lock:

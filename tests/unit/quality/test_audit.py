@@ -183,6 +183,9 @@ def test_the_company_as_published_passes(audited):
     settings, run = audited
     result = run_audit(settings, run, progress=silent)
     assert result["run"] - result["passed"] == result["warned"]
+    with db.connect(settings, "owner") as connection:
+        left = connection.execute("select relname from pg_class where relname like '\\_scoped%'").fetchall()
+    assert not left, "what was copied for the checks is taken away"
 
 
 def test_an_hourly_run_looks_at_what_changed_alone(audited):
