@@ -26,6 +26,7 @@ from northstar import db, embedded, job
 from northstar.cli import parse_time
 from northstar.embedded.server import binaries
 from northstar.landing import land_directory
+from northstar.manifest import dbt_target
 from northstar.publish import rollback
 from northstar.settings import load_settings
 from northstar.warehouse import bootstrap
@@ -116,7 +117,7 @@ def seconds_of_last(settings, stage: str) -> float:
 
 def psql_build(settings) -> float:
     """The SQL that dbt ran for each model, in its order, by psql; what it makes is dropped again."""
-    target = job.dbt_target(settings)
+    target = dbt_target(settings)
     results = json.loads((target / "run_results.json").read_text())["results"]
     manifest = json.loads((target / "manifest.json").read_text())["nodes"]
     script = ["set client_min_messages = warning;"]

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psutil
 from psycopg import sql
@@ -21,6 +20,7 @@ from northstar import db
 from northstar.contract import entities
 from northstar.embedded.priority import standing_back
 from northstar.errors import NorthstarError, lacking
+from northstar.manifest import dbt_target, is_current, note_version, read_manifest
 from northstar.privacy.details import forget_details
 from northstar.settings import Settings
 from northstar.warehouse import bootstrap
@@ -156,14 +156,14 @@ def build(settings: Settings, run_id: int, progress=print) -> dict:
         else:
             # the code is that of the published version, so what consists of nothing but code stands
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view"]
-        _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments])
-        return record_build(settings, run_id, dbt_target(settings), progress)
+        _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run)
+        return record_build(settings, run_id, progress)
 
 
 def verify_build(settings: Settings, run_id: int, progress=print) -> dict:
     """`record_build` for a build that somebody else ran (Cosmos), as the build's last step."""
     with _stage(settings, run_id, "build"):
-        return record_build(settings, run_id, dbt_target(settings), progress)
+        return record_build(settings, run_id, progress)
 
 
 def last_as_of(settings: Settings) -> datetime | None:
@@ -181,11 +181,6 @@ def demand_published(settings: Settings, run_id: int) -> None:
         run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
     if run["published_version"] is None:
         raise NorthstarError(run["message"] or f"run {run_id} published nothing")
-
-
-def dbt_target(settings: Settings) -> Path:
-    """Where dbt writes its manifest and results for this home."""
-    return settings.home / "dbt" / "target"
 
 
 def dbt_env(settings: Settings, role: str = "transformer") -> dict:
@@ -212,12 +207,22 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict:
     }
 
 
-def _dbt(settings: Settings, arguments: list) -> None:
+def _dbt(settings: Settings, arguments: list, run: dict) -> None:
     os.environ.update(dbt_env(settings))
     from dbt.cli.main import dbtRunner
 
-    (dbt_target(settings) / "run_results.json").unlink(missing_ok=True)
-    result = dbtRunner().invoke([*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"])
+    results_file = dbt_target(settings) / "run_results.json"
+    results_file.unlink(missing_ok=True)
+    arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
+    if not run["is_full"] and is_current(settings, run["code_version"]):
+        # dbt writes its manifest twice, before and after, which takes longer than most models
+        result = dbtRunner().invoke([*arguments, "--no-write-json"])
+        if result.result is not None:
+            result.result.write(str(results_file))
+    else:
+        result = dbtRunner().invoke(arguments)
+        if result.result is not None:
+            note_version(settings, run["code_version"])
     if result.exception is not None:
         if lacking(result.exception):
             raise NorthstarError(lacking(result.exception)) from result.exception
@@ -225,19 +230,19 @@ def _dbt(settings: Settings, arguments: list) -> None:
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
 
 
-def record_build(settings: Settings, run_id: int, target_dir: Path, progress=print) -> dict:
+def record_build(settings: Settings, run_id: int, progress=print) -> dict:
     """Write dbt's results to audit.model_runs and compare them with the manifest; returns {model name: seconds}.
 
     Raises NorthstarError naming the first failed node, or the nodes of the manifest that were not built.
     """
-    results_file = target_dir / "run_results.json"
     from northstar.explain import keep_definitions
 
+    results_file = dbt_target(settings) / "run_results.json"
     if not results_file.exists():
         raise NorthstarError(
-            f"dbt left no results in {target_dir}: nothing was built (its log: {settings.logs / 'dbt.log'})"
+            f"dbt left no results in {results_file.parent}: nothing was built (its log: {settings.logs / 'dbt.log'})"
         )
-    manifest = json.loads((target_dir / "manifest.json").read_text())
+    manifest = read_manifest(settings)
     results = [
         result for result in json.loads(results_file.read_text())["results"]
         if result["unique_id"].split(".")[0] in BUILT_TYPES

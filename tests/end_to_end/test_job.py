@@ -1,6 +1,7 @@
 """The job as a user runs it: what it publishes, what stops it, what readers see meanwhile."""
 
 import contextlib
+import json
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from northstar import db, job
 from northstar.cli import main
 from northstar.errors import NorthstarError
 from northstar.explain import explain
+from northstar.manifest import dbt_target
 from northstar.publish import rollback
 from tests.support import empty, published, run, select, silent, utc, write_rows
 
@@ -161,11 +163,25 @@ def test_a_build_that_built_nothing_is_a_failed_run(shop):
     run(settings, source, AS_OF)
     run_id = job.open_run(settings, "hourly", AS_OF, str(source))
     try:
-        (job.dbt_target(settings) / "run_results.json").write_text('{"results": []}')
+        (dbt_target(settings) / "run_results.json").write_text('{"results": []}')
         with pytest.raises(NorthstarError, match=r"the build is not complete: \d+ of \d+ nodes were not built"):
-            job.record_build(settings, run_id, job.dbt_target(settings), silent)
+            job.record_build(settings, run_id, silent)
     finally:
         job.close_run(settings, run_id)
+
+
+def test_hourly_runs_leave_the_manifest_of_their_code_and_replace_that_of_another(shop):
+    settings, source = shop
+    run(settings, source, AS_OF)
+    path = dbt_target(settings) / "manifest.json"
+    written, whole = path.stat().st_mtime_ns, json.loads(path.read_text())
+    run(settings, source, AS_OF, "hourly")
+    assert path.stat().st_mtime_ns == written
+    # as a home has it whose warehouse another home has filled since with newer code
+    path.write_text('{"nodes": {}}')
+    (path.parent / "code_version").write_text("another")
+    run(settings, source, AS_OF, "hourly")
+    assert json.loads(path.read_text())["nodes"].keys() == whole["nodes"].keys()
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,9 @@ def test_a_process_that_may_not_have_the_memory_says_so_and_the_next_one_publish
     done = command(warehouse, tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
     # compiled code that asks in vain may crash, as the kernel's own killer would end it; and a library's thread that
     # cannot even keep its error prints it itself, before our line
-    assert done.returncode < 0 or (done.returncode == 1 and "out of memory" in done.stderr.strip().splitlines()[-1]), done.stderr[-2000:]
+    assert done.returncode < 0 or (done.returncode == 1 and "out of memory" in done.stderr.strip().splitlines()[-1]), (
+        done.stderr[-2000:]
+    )
     with db.connect(warehouse, "loader") as connection:
         landed = connection.execute("select count(*) as n from staging.charges").fetchone()["n"]
         assert landed in (0, 10_000)

@@ -10,6 +10,7 @@ import yaml
 
 from benchmarks.mutations import lost
 from northstar import db, job
+from northstar.manifest import dbt_target
 from northstar.semantic import metricflow
 from tests.support import select
 
@@ -22,7 +23,7 @@ def catalogue(built):
 
 @pytest.fixture(scope="module")
 def manifest(built):
-    return json.loads((job.dbt_target(built) / "manifest.json").read_text())
+    return json.loads((dbt_target(built) / "manifest.json").read_text())
 
 
 def test_the_metrics_worked_by_hand_come_out(built):

@@ -1,9 +1,9 @@
 """Which marts there are, and what the candidate relations behind them are, read from dbt's manifest."""
 
-import json
 from dataclasses import dataclass, field
 
 from northstar.errors import NorthstarError
+from northstar.manifest import read_manifest
 from northstar.settings import Settings
 
 
@@ -27,12 +27,7 @@ def marts(settings: Settings) -> list[Mart]:
 
     Raises NorthstarError when nothing was built or a mart has no key.
     """
-    from northstar.job import dbt_target
-
-    path = dbt_target(settings) / "manifest.json"
-    if not path.exists():
-        raise NorthstarError(f"no manifest in {path.parent}: nothing was built; start a run")
-    nodes = json.loads(path.read_text())["nodes"].values()
+    nodes = read_manifest(settings)["nodes"].values()
     models = [n for n in nodes if n["resource_type"] == "model" and n["config"].get("enabled", True)]
     found = {}
     for node in models:

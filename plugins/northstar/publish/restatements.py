@@ -3,10 +3,9 @@
 It is a record of publications, so it only grows: a rollback takes nothing out of it.
 """
 
-import json
-
 from psycopg import sql
 
+from northstar.manifest import read_manifest
 from northstar.publish.catalogue import Mart
 from northstar.publish.described import DescribedTable
 from northstar.settings import Settings
@@ -75,9 +74,7 @@ def record_restatements(
 
 def _causes(connection, settings: Settings, mart: Mart) -> None:
     """Temp table causes (metric_id, kind, changed_hour): what changed in the landed entities that restated metrics are made of."""
-    from northstar.job import dbt_target
-
-    manifest = json.loads((dbt_target(settings) / "manifest.json").read_text())
+    manifest = read_manifest(settings)
     relations = {
         (n["schema"], n["alias"]): name for name, n in manifest["nodes"].items() if n["resource_type"] == "model"
     }
