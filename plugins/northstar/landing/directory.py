@@ -61,6 +61,7 @@ def land_directory(
     has_mapping = mapping or _has_mapping(source_dir, storage)
     inputs = read_mapping(source_dir, mapping, storage) if has_mapping else contract_inputs()
     guard, results, found = landing_guard(settings), [], False
+    known = {} if within else _known(settings, source)
     for entity in entities().values():
         mine = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
@@ -70,7 +71,7 @@ def land_directory(
             found = found or bool(work)
             if not work:
                 continue
-            new = work if within else _unread(settings, source, entity, work)
+            new = [(i, f) for i, f in work if known.get((entity.name, _state_path(i, f))) != f.fingerprint]
             total = Landed()
             for group in _groups(new):
                 total += _land_group(settings, run_id, source, entity, group, guard, result, within)
@@ -101,16 +102,13 @@ def _has_mapping(source_dir: str, storage: dict | None) -> bool:
     return system.exists(f"{root.rstrip('/')}/{MAPPING_FILE}")
 
 
-def _unread(settings: Settings, source: str, entity: Entity, work: list) -> list:
+def _known(settings: Settings, source: str) -> dict[tuple[str, str], str]:
+    """{(entity, path): fingerprint} of the files that were landed."""
     with db.connect(settings, "loader") as connection:
-        known = {
-            row["path"]: row["fingerprint"]
-            for row in connection.execute(
-                "select path, fingerprint from audit.landed_files where source = %s and entity = %s",
-                [source, entity.name],
-            )
-        }
-    return [(i, f) for i, f in work if known.get(_state_path(i, f)) != f.fingerprint]
+        rows = connection.execute(
+            "select entity, path, fingerprint from audit.landed_files where source = %s", [source]
+        ).fetchall()
+    return {(row["entity"], row["path"]): row["fingerprint"] for row in rows}
 
 
 def _state_path(given: Input, file: SourceFile) -> str:
