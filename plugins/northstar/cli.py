@@ -28,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         # the reader had enough (`| head`); what is left to write goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (MemoryError, OSError) as exc:
+    except Exception as exc:
         if arguments.debug or not lacking(exc):
             raise
         print(f"northstar: {lacking(exc)}", file=sys.stderr)

@@ -3,8 +3,8 @@
 import errno
 import tempfile
 
-# a thread that may not start has no memory for its stack: Python's words, and those of libraries in Rust
-NO_THREAD = ("can't start new thread", "ThreadPoolBuildError")
+# what has no memory for a thread's stack (in Python, in Rust), for the code of a library, for a buffer
+STARVED = ("can't start new thread", "ThreadPoolBuildError", "failed to map segment", "allocate memory")
 
 
 class NorthstarError(Exception):
@@ -18,7 +18,7 @@ def lacking(exc: BaseException) -> str | None:
     """What the machine lacks, where an error (or what caused it) says that it is out of memory or of disk; else None."""
     while exc is not None:
         text = str(exc)
-        if isinstance(exc, MemoryError) or any(words in text for words in NO_THREAD):
+        if isinstance(exc, MemoryError) or any(words in text for words in STARVED):
             return "out of memory: nothing of this step was kept; give the process more memory and run again"
         if getattr(exc, "errno", None) == errno.ENOSPC or "No space left" in text or "could not extend file" in text:
             place = f" (the home's, or the temp directory {tempfile.gettempdir()})" if isinstance(exc, OSError) else ""

@@ -46,13 +46,11 @@ def last_line(done: subprocess.CompletedProcess) -> str:
 def test_a_process_that_may_not_have_the_memory_says_so_and_the_next_one_publishes(warehouse, tmp_path):
     empty(warehouse)
     write_rows(tmp_path, {"charges": [charge(n, description="x" * 20_000) for n in range(10_000)]})
-    limit = 900 << 20
+    # enough to begin to land, which is where it is wanted
+    limit = 800 << 20
     done = command(warehouse, tmp_path, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit)))
-    # compiled code that asks in vain may crash, as the kernel's own killer would end it; and a library's thread that
-    # cannot even keep its error prints it itself, before our line
-    assert done.returncode < 0 or (done.returncode == 1 and "out of memory" in done.stderr.strip().splitlines()[-1]), (
-        done.stderr[-2000:]
-    )
+    # compiled code that asks in vain may crash, as the kernel's own killer would end it; libpq may not even have the memory to say why
+    assert done.returncode < 0 or "out of memory" in last_line(done) or "refused the batch: IO" in last_line(done)
     with db.connect(warehouse, "loader") as connection:
         landed = connection.execute("select count(*) as n from staging.charges").fetchone()["n"]
         assert landed in (0, 10_000)

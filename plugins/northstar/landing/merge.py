@@ -19,7 +19,7 @@ from psycopg import sql
 
 from northstar import db, embedded
 from northstar.contract import Entity
-from northstar.errors import NorthstarError
+from northstar.errors import NorthstarError, full_disk, lacking
 from northstar.landing.normalise import landed_schema, without_nulls
 from northstar.privacy.personal import redacted
 from northstar.settings import Settings
@@ -456,8 +456,9 @@ def _index_ddl(entity: Entity, name: str) -> sql.SQL:
 
 def _refusal(exc: Exception, settings: Settings) -> str:
     text = " ".join(str(exc).split())
-    if embedded.ran_out_of_disk(settings) or "No space left" in text or "could not extend file" in text:
-        return "the disk is full: nothing of this batch was landed; make room and run again"
+    lacks = lacking(exc) or (full_disk() if embedded.ran_out_of_disk(settings) else None)
+    if lacks:
+        return lacks
     if "connection" in text.lower() and ("closed" in text or "lost" in text or "terminat" in text):
         return "the connection to Postgres was lost: nothing of this batch was landed; run again"
     return f"Postgres refused the batch: {redacted(text[:300])}"
