@@ -156,7 +156,7 @@ def build(settings: Settings, run_id: int, progress=print) -> dict:
         else:
             # the code is that of the published version, so what consists of nothing but code stands
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view"]
-        _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run)
+        _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"])
         return record_build(settings, run_id, progress)
 
 
@@ -207,14 +207,14 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict:
     }
 
 
-def _dbt(settings: Settings, arguments: list, run: dict) -> None:
+def _dbt(settings: Settings, arguments: list, code_version: str) -> None:
     os.environ.update(dbt_env(settings))
     from dbt.cli.main import dbtRunner
 
     results_file = dbt_target(settings) / "run_results.json"
     results_file.unlink(missing_ok=True)
     arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
-    if not run["is_full"] and is_current(settings, run["code_version"]):
+    if is_current(settings, code_version):
         # dbt writes its manifest twice, before and after, which takes longer than most models
         result = dbtRunner().invoke([*arguments, "--no-write-json"])
         if result.result is not None:
@@ -222,7 +222,7 @@ def _dbt(settings: Settings, arguments: list, run: dict) -> None:
     else:
         result = dbtRunner().invoke(arguments)
         if result.result is not None:
-            note_version(settings, run["code_version"])
+            note_version(settings, code_version)
     if result.exception is not None:
         if lacking(result.exception):
             raise NorthstarError(lacking(result.exception)) from result.exception

@@ -28,15 +28,21 @@ def _read(path: Path, changed_at: int, size: int) -> dict:
 
 
 def is_current(settings: Settings, code_version: str) -> bool:
-    """Whether the manifest that lies there was written by this version of the code."""
+    """Whether the manifest that lies there is the one that `note_version` noted for this version of the code."""
     mark = _mark(settings)
-    return mark.exists() and mark.read_text() == code_version and (dbt_target(settings) / "manifest.json").exists()
+    return mark.exists() and mark.read_text() == _noted(settings, code_version)
 
 
 def note_version(settings: Settings, code_version: str) -> None:
-    """Note which version of the code the manifest is of."""
-    _mark(settings).write_text(code_version)
+    """Note which version of the code the manifest that was just written is of."""
+    _mark(settings).write_text(_noted(settings, code_version))
 
 
 def _mark(settings: Settings) -> Path:
     return dbt_target(settings) / "code_version"
+
+
+def _noted(settings: Settings, code_version: str) -> str:
+    # others write the manifest as well: Cosmos, and whoever calls dbt
+    path = dbt_target(settings) / "manifest.json"
+    return f"{code_version} {path.stat().st_mtime_ns if path.exists() else None}"
