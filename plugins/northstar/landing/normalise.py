@@ -52,6 +52,8 @@ TRUE, FALSE = ["true", "t", "yes", "y", "1", "1.0"], ["false", "f", "no", "n", "
 # one time of year 1 would make 17 million hourly periods; no reader's datetime goes beyond year 9999
 EARLIEST, LATEST = 1990, 9999
 NULL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+# levels of a document that anybody writes
+DEEPEST = 100
 # numbers that are json, and that Postgres' jsonb cannot hold
 TINY = re.compile(r"[eE]-\d{4}|\.\d{10000}")
 
@@ -123,6 +125,8 @@ def _storable(name: str, value, key: str, entity: Entity | None):
         return value
     document = parsed(value)
     if document is not None:
+        if _is_deep(value, document):
+            return seal(value, key)
         scrubbed = _scrubbed(document, key)
         return value if scrubbed == document else orjson.dumps(scrubbed).decode()
     # free text belongs into a column of text alone
@@ -273,7 +277,7 @@ def _written(value) -> str | None:
 
 
 def _reason(column: Column, value) -> str:
-    kind = {"int": "a whole number", "decimal": "a number", "bool": "true or false", "json": "valid JSON"}.get(
+    kind = {"int": "a whole number", "decimal": "a number", "bool": "true or false", "json": f"valid JSON of at most {DEEPEST} levels"}.get(
         column.type
     )
     if column.type == "timestamp":
@@ -525,12 +529,23 @@ def _is_json(text: str) -> bool:
     if "\x00" in text or ("\\u0000" in text and NULL_ESCAPE.search(text)):
         return False
     try:
-        orjson.loads(text)
+        if _is_deep(text, orjson.loads(text)):
+            return False
         if TINY.search(text):
             json.loads(text, parse_float=_stored_number)
     except (ValueError, RecursionError):
         return False
     return True
+
+
+def _is_deep(text: str, document) -> bool:
+    """Whether a document is nested deeper than it can be looked through; of the many that are not, a count of brackets says so."""
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return False
+    level = [document]
+    for _ in range(DEEPEST):
+        level = [v for d in level for v in (d.values() if isinstance(d, dict) else d if isinstance(d, list) else ())]
+    return bool(level)
 
 
 def _stored_number(number: str) -> float:

@@ -176,6 +176,24 @@ def test_json_that_is_nested_too_deep_is_quarantined_not_fatal():
     assert (outcome.landed, outcome.quarantined) == (1, 1)
 
 
+@pytest.mark.parametrize("depth", [101, 300, 900])
+def test_what_is_nested_too_deep_to_be_looked_through_is_sealed_where_it_is_kept(depth):
+    """It ended a landing in a traceback, wherever it stood beside the contract's own json columns."""
+    deep = "[" * depth + '{"first_name": "Zebulon"}' + "]" * depth
+    rows = [
+        {**EVENT, "remark": deep, "properties": "[" * 98 + "]" * 98},
+        {**EVENT, "event_id": "e2", "properties": deep, "remark": deep},
+    ]
+    for kind in ("jsonl", "csv", "parquet"):
+        done = [
+            normalise(EVENTS, raw, Guard("key"))
+            for raw in Reading(SourceFile(f"a.{kind}", "memory", 1, "1", content=_content(rows, kind))).batches()
+        ]
+        assert sum(d.rows.num_rows for d in done) == 1 and sum(len(d.bad) for d in done) == 1, kind
+        kept = str([d.rows.to_pylist() for d in done]) + str([d.bad for d in done])
+        assert "sealed:" in kept and "Zebulon" not in kept, kind
+
+
 def test_a_byte_order_mark_costs_no_record():
     line = json.dumps(EVENT).encode()
     assert hostile.read(HostileFile(EVENTS, "events/a.jsonl", b"\xef\xbb\xbf" + line)).landed == 1
