@@ -277,9 +277,12 @@ def _written(value) -> str | None:
 
 
 def _reason(column: Column, value) -> str:
-    kind = {"int": "a whole number", "decimal": "a number", "bool": "true or false", "json": f"valid JSON of at most {DEEPEST} levels"}.get(
-        column.type
-    )
+    kind = {
+        "int": "a whole number",
+        "decimal": "a number",
+        "bool": "true or false",
+        "json": f"valid JSON of at most {DEEPEST} levels",
+    }.get(column.type)
     if column.type == "timestamp":
         zoneless = pc.match_substring_regex(pa.array([str(value)]), ZONELESS)[0].as_py()
         kind = "a time with a zone" if zoneless else "an ISO 8601 time"
