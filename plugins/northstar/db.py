@@ -98,7 +98,7 @@ def once_recovered(settings: Settings, connect: Callable):
 
 @contextmanager
 def telling_of_loss(settings: Settings):
-    """What loses its connection inside, through whichever driver, ends with a NorthstarError of one line."""
+    """What loses its connection inside, or is refused by the server, through whichever driver, ends with a NorthstarError of one line."""
     try:
         yield
     except NorthstarError:
@@ -109,7 +109,10 @@ def telling_of_loss(settings: Settings):
             raise
         said = (str(lost).strip() or type(lost).__name__).splitlines()[0]
         lacks = lacking(exc) or (full_disk() if embedded.ran_out_of_disk(settings) else None)
-        raise NorthstarError(lacks or f"the connection to the warehouse was lost: {said}; run again") from exc
+        told = f"the connection to the warehouse was lost: {said}; run again"
+        if _is_answer(lost):
+            told = f"the warehouse refused what it was asked: {said}"
+        raise NorthstarError(lacks or told) from exc
 
 
 def _loss(exc: BaseException | None) -> BaseException | None:
@@ -123,6 +126,12 @@ def _loss(exc: BaseException | None) -> BaseException | None:
             return exc
         exc = exc.__cause__ or exc.__context__
     return None
+
+
+def _is_answer(exc: BaseException) -> bool:
+    """Whether the server lives and says what it will not do (a limit, a time-out, a lock), which drivers call operational as well."""
+    code = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None) or ""
+    return code.startswith(("54", "55", "57014"))
 
 
 def password(settings: Settings, role: str) -> str:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -268,3 +269,52 @@ def test_as_of_defaults_to_the_hour(shop):
     settings, source = shop
     run(settings, source, datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1))
     assert cash(settings) == 10
+
+
+def test_texts_of_any_length_are_published(warehouse, tmp_path):
+    """An index holds 2,704 bytes, and a segment's value is part of a key."""
+    empty(warehouse)
+    words = random.Random(1)
+
+    def text(length: int = 20_000) -> str:
+        return "".join(words.choices("abcdefghijklmnopqrstuvwxyz0123456789", k=length))
+
+    at, name = "2025-03-05T00:00:00Z", text(500)
+    event = {
+        "occurred_at": at,
+        "received_at": at,
+        "application": name,
+        "country": name,
+        "account_id": name,
+        "session_id": name,
+    }
+    given = {"experiment": text(), "variant": text(), "goal": text(), "feature": text(), "tool": text()}
+    kinds = ("experiment.exposed", "feature.used", "tool.invoked", text(500))
+    write_rows(tmp_path, {
+        "events": [{**event, "event_id": f"{number}", "event_name": kind, "properties": given} for number, kind in enumerate(kinds)],
+        "charges": [charge(1, application=name, country=name, failure_code=name)],
+        "refunds": [{"refund_id": "r1", "charge_id": "c1", "amount": 10, "currency": "USD", "status": "succeeded", "reason": text(),
+                     "created_at": at, "updated_at": at}],
+        "subscriptions": [{"subscription_item_id": name, "subscription_id": name, "account_id": name, "application": name, "plan_id": name,
+                           "plan_tier": name, "billing_interval": "month", "interval_count": 1, "quantity": 1, "unit_amount": 1900,
+                           "currency": "USD", "status": "active", "cancel_reason": text(), "valid_from": "2025-01-05T00:00:00Z", "valid_to": at,
+                           "updated_at": at}],
+        "survey_responses": [{"response_id": "s1", "survey": "csat", "account_id": name, "application": name, "question": text(), "score": 4,
+                              "sent_at": at, "responded_at": at, "updated_at": at}],
+        "api_requests": [{"request_id": "q1", "application": name, "service": name, "route": text(), "status_code": 200, "duration_ms": 5,
+                          "occurred_at": at}],
+        "web_vitals": [{"vital_id": "v1", "application": name, "page": text(), "device": "desktop", "page_load_ms": 900, "occurred_at": at}],
+    })  # fmt: skip
+    run(warehouse, tmp_path, AS_OF)
+    with db.connect(warehouse, "loader") as connection:
+        assert connection.execute("select reasons, entity from quarantine.rows").fetchall() == []
+    told = select(
+        warehouse,
+        "select segment, max(length(segment_value)) as n from metric_values where segment_value <> '' group by 1 order by 1",
+    )
+    assert {"country": 500, "feature": 100, "tool": 100, "page": 200}.items() <= {
+        row["segment"]: row["n"] for row in told
+    }.items(), told
+    assert [
+        len(row["cancel_reason"]) for row in select(warehouse, "select distinct cancel_reason from churn_reasons")
+    ] == [200]

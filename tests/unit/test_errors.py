@@ -4,7 +4,8 @@ import errno
 
 import pytest
 
-from northstar.errors import lacking
+from northstar import db
+from northstar.errors import NorthstarError, lacking
 
 
 def caused_by(cause: BaseException) -> RuntimeError:
@@ -27,3 +28,13 @@ def caused_by(cause: BaseException) -> RuntimeError:
 ])  # fmt: skip
 def test_what_the_machine_lacks_is_told(error, told):
     assert (lacking(error) or "").startswith(told or "") and bool(lacking(error)) is bool(told)
+
+
+def test_a_server_that_answers_is_not_told_of_as_lost(warehouse):
+    with (
+        pytest.raises(NorthstarError, match="refused what it was asked: canceling statement due to statement timeout"),
+        db.telling_of_loss(warehouse),
+        db.connect(warehouse, "loader") as connection,
+    ):
+        connection.execute("set statement_timeout = 1")
+        connection.execute("select pg_sleep(5)")

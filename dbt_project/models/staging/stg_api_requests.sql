@@ -3,7 +3,7 @@ select
     request_id,
     application,
     service,
-    route,
+    left(route, 200) as route,
     status_code,
     duration_ms,
     is_critical,

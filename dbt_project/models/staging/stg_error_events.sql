@@ -4,7 +4,7 @@ select
     application,
     service,
     level,
-    fingerprint,
+    left(fingerprint, 200) as fingerprint,
     is_user_facing,
     occurred_at,
     _extra,

@@ -4,7 +4,7 @@ select
     charge_id,
     amount,
     currency,
-    reason,
+    left(reason, 200) as reason,
     status,
     created_at,
     updated_at,

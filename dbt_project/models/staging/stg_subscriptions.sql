@@ -15,7 +15,7 @@ select
     discount_amount,
     is_metered,
     status,
-    cancel_reason,
+    left(cancel_reason, 200) as cancel_reason,
     valid_from,
     case when valid_to < {{ as_of() }} then valid_to end as valid_to,
     updated_at,

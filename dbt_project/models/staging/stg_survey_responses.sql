@@ -5,7 +5,7 @@ select
     account_id,
     ticket_id,
     application,
-    question,
+    left(question, 200) as question,
     score,
     sent_at,
     case when responded_at < {{ as_of() }} then responded_at end as responded_at,

@@ -2,7 +2,7 @@
 select
     vital_id,
     application,
-    page,
+    left(page, 200) as page,
     device,
     page_load_ms,
     lcp_ms,

@@ -26,6 +26,12 @@ OWN_TIMES = (
     "captured_on",
     "downloaded_on",
 )
+# texts that people and programs write at any length; every other text names something, and is looked up by its name
+WRITTEN = {"cancel_reason", "comment", "fingerprint", "page", "question", "reason", "route", "subject"}
+# an index entry of Postgres holds 2,704 bytes, and a key up to four names
+LONGEST_NAME = 500
+# characters of a written text by which rows are grouped
+LONGEST_GROUP = 200
 POSTGRES_TYPES = {
     "text": "text",
     "int": "bigint",
@@ -49,6 +55,11 @@ class Column:
     max: float | None = None
     pii: str | None = None
     note: str | None = None
+
+    @property
+    def is_name(self) -> bool:
+        """Whether its text names something, so that it has at most LONGEST_NAME bytes."""
+        return self.type == "text" and self.pii is None and self.name not in WRITTEN
 
     @property
     def postgres_type(self) -> str:

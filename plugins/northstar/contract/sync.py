@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from northstar.contract import Entity, entities
+from northstar.contract import LONGEST_GROUP, WRITTEN, Entity, entities
 from northstar.settings import ROOT
 
 STAGING = ROOT / "dbt_project" / "models" / "staging"
@@ -20,7 +20,9 @@ def staging_view(entity: Entity) -> str:
     later = set(entity.later_times)
     lines = []
     for column in entity.stored_columns.values():
-        if column.name in later:
+        if column.name in WRITTEN:
+            lines.append(f"    left({column.name}, {LONGEST_GROUP}) as {column.name},")
+        elif column.name in later:
             lines.append(f"    case when {column.name} < {{{{ as_of() }}}} then {column.name} end as {column.name},")
         else:
             lines.append(f"    {column.name},")
@@ -68,6 +70,8 @@ def _describe(column) -> str:
         parts.append("one of " + ", ".join(column.values))
     if column.pii == "hash":
         parts.append("keyed hash of personal data")
+    if column.name in WRITTEN:
+        parts.append(f"models have its first {LONGEST_GROUP} characters")
     return "; ".join(parts)
 
 

@@ -19,7 +19,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from northstar.contract import Column, Entity, entities
+from northstar.contract import LONGEST_NAME, Column, Entity, entities
 from northstar.privacy.guard import MENTIONS, Guard
 from northstar.privacy.keys import HASHED, is_sealed, keyed_hash, seal
 from northstar.privacy.personal import (
@@ -227,6 +227,10 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list]:
         strange = pc.invert(pc.is_in(array, pa.array([*column.values, None], pa.string())))
         if pc.any(strange).as_py():
             problems.append((strange, lambda v: f"{column.name}: {_short(v)} is not one of {', '.join(column.values)}"))
+    if column.is_name:
+        long = pc.fill_null(pc.greater(pc.binary_length(array), LONGEST_NAME), False)
+        if pc.any(long).as_py():
+            problems.append((long, f"{column.name}: longer than {LONGEST_NAME} bytes"))
     for bound, compare, word in ((column.min, pc.less, "less"), (column.max, pc.greater, "more")):
         if bound is not None:
             outside = pc.fill_null(compare(array, pa.scalar(bound).cast(array.type)), False)

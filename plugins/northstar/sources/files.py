@@ -234,6 +234,9 @@ class Reading:
         with _open(self.file) as raw:
             # read ahead, the whole file's column chunks would be held
             file = pq.ParquetFile(raw, pre_buffer=False, buffer_size=BLOCK_BYTES)
+            for kind in file.schema_arrow.types:
+                # Arrow takes the name of a time zone on trust, until somebody asks for it
+                getattr(getattr(kind, "value_type", kind), "tz", None)
             self.columns = self._named(file.schema_arrow.names)
             groups = ((g, file.metadata.row_group(g)) for g in range(file.num_row_groups))
             batches = (batch for g, group in groups for batch in file.iter_batches(_batch_rows(group), row_groups=[g]))

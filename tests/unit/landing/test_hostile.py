@@ -3,6 +3,7 @@
 `python -m benchmarks.fuzz` is the long campaign of the same; docs/security.md has its figures. What it found stands below by name.
 """
 
+import base64
 import gzip
 import io
 import json
@@ -194,6 +195,19 @@ def test_what_is_nested_too_deep_to_be_looked_through_is_sealed_where_it_is_kept
         assert "sealed:" in kept and "Zebulon" not in kept, kind
 
 
+@pytest.mark.parametrize("column", ["event_id", "event_name", "account_id", "country"])
+def test_a_name_that_no_index_holds_is_quarantined(warehouse, source, column):
+    """One such row kept its whole entity from landing, for ever: an entry of an index has 2,704 bytes."""
+    name = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=20_000))
+    (source / "events").mkdir()
+    for number, length in enumerate((500, 501, 20_000)):
+        (source / f"events/{number}.jsonl").write_text(
+            json.dumps({**EVENT, "event_id": f"e{number}", column: name[:length]}) + "\n"
+        )
+    told = land_directory(warehouse, None, str(source), progress=silent)
+    assert [(r.inserted, r.quarantined) for r in told] == [(1, 2)]
+
+
 def test_a_byte_order_mark_costs_no_record():
     line = json.dumps(EVENT).encode()
     assert hostile.read(HostileFile(EVENTS, "events/a.jsonl", b"\xef\xbb\xbf" + line)).landed == 1
@@ -206,6 +220,16 @@ def test_text_in_parquet_that_is_not_utf_8_is_one_line():
     out = io.BytesIO()
     pq.write_table(pa.table({"event_id": text}), out)
     assert "text that is not utf-8" in hostile.read(HostileFile(EVENTS, "events/a.parquet", out.getvalue())).error
+
+
+def test_a_time_zone_in_parquet_that_is_not_utf_8_is_one_line():
+    out = io.BytesIO()
+    pq.write_table(pa.table({"occurred_at": pa.array([1], pa.timestamp("us", "Europe/Paris"))}), out)
+    schema = pq.read_metadata(io.BytesIO(out.getvalue())).metadata[b"ARROW:schema"]
+    broken = base64.b64encode(base64.b64decode(schema).replace(b"Europe/Paris", b"Europe\x80Paris"))
+    content = out.getvalue().replace(schema, broken)
+    assert content != out.getvalue()
+    assert "not utf-8" in hostile.read(HostileFile(EVENTS, "events/a.parquet", content)).error
 
 
 def test_a_line_that_is_not_utf_8_is_one_line_and_says_where(capfd):

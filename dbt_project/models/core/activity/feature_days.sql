@@ -14,7 +14,7 @@ select
     account_id,
     occurred_at::date as used_on,
     application,
-    coalesce(properties ->> 'feature', '(unknown)') as feature,
+    left(coalesce(properties ->> 'feature', '(unknown)'), 100) as feature,
     min(occurred_at) as first_at
 from events
 where account_id is not null

@@ -13,7 +13,7 @@ select
     application,
     date_trunc('hour', occurred_at) as event_hour,
     event_name,
-    case when event_name = 'tool.invoked' then coalesce(properties ->> 'tool', '(unknown)') else '' end as tool,
+    case when event_name = 'tool.invoked' then left(coalesce(properties ->> 'tool', '(unknown)'), 100) else '' end as tool,
     count(*) as events,
     count(*) filter (where event_name = 'tool.invoked' and properties ->> 'status' = 'error') as failed_events
 from events

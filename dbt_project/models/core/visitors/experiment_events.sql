@@ -27,8 +27,8 @@ chosen as (
         application,
         account_id,
         anonymous_id,
-        case when event_name = 'experiment.exposed' then properties ->> 'experiment' end as experiment,
-        case when event_name = 'experiment.exposed' then coalesce(properties ->> 'variant', '(unknown)') end as variant,
+        case when event_name = 'experiment.exposed' then left(properties ->> 'experiment', 100) end as experiment,
+        case when event_name = 'experiment.exposed' then left(coalesce(properties ->> 'variant', '(unknown)'), 100) end as variant,
         case when event_name = 'experiment.exposed' then properties ->> 'goal' end as goal
     from events
     where coalesce(account_id, anonymous_id) is not null
