@@ -2,6 +2,8 @@
 
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,19 @@ def test_a_dag_file_wires_and_nothing_else(path):
 def test_the_hours_of_the_schedules(bag):
     assert bag.dags["hourly_refresh"].timetable.summary == "0 * * * *"
     assert bag.dags["nightly_rebuild"].timetable.summary == "30 2 * * *"
+
+
+def test_the_scheduler_has_read_what_the_nightly_dag_imports(bag):
+    """Each of its 160 tasks would import it again."""
+    code = """
+import sys
+sys.argv = ["airflow", "scheduler"]
+import airflow.settings
+airflow.settings.initialize()
+before = set(sys.modules)
+from airflow.dag_processing.dagbag import DagBag
+assert DagBag(dag_folder="DAG").dags
+print(sorted(name for name in set(sys.modules) - before if name.startswith(("cosmos", "fastapi", "northstar", "dbt"))))
+""".replace('DAG")', f'{DAGS}/nightly_rebuild.py")')
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout[-500:] + done.stderr[-2000:]
