@@ -20,8 +20,7 @@ def test_a_job_that_is_killed_anywhere_leads_to_the_same_marts(warehouse, tmp_pa
     with home() as disturbed:
         done = tell_with_kills(disturbed, steps, tmp_path / "disturbed", peace, KILLS, SEED, print)
     print(dict(done))
-    # some strike a run that has just ended
-    assert done.total() >= KILLS * 0.8
+    assert done.total() >= KILLS * 0.9
     assert {stage for _, stage, _ in done} == {"extract", "build", "audit", "publish"}
 
 

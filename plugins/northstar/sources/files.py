@@ -104,7 +104,9 @@ class Reading:
             raise NorthstarError(f"{name}: the compressed file is cut short or damaged; deliver it again") from exc
         except UnicodeDecodeError as exc:
             raise NorthstarError(f"{name}: not {exc.encoding} at byte {exc.start}; deliver it as UTF-8") from exc
-        except (pa.ArrowInvalid, pa.ArrowIOError, OSError) as exc:
+        except pa.ArrowMemoryError:
+            raise
+        except (pa.ArrowException, OSError) as exc:
             raise NorthstarError(f"{name}: {_explain(exc, self.options)}") from exc
 
     def lines_of(self, ordinals: set[int]) -> dict[int, int]:

@@ -222,14 +222,22 @@ def test_text_in_parquet_that_is_not_utf_8_is_one_line():
     assert "text that is not utf-8" in hostile.read(HostileFile(EVENTS, "events/a.parquet", out.getvalue())).error
 
 
-def test_a_time_zone_in_parquet_that_is_not_utf_8_is_one_line():
+@pytest.mark.parametrize(
+    ("kind", "was", "given", "told"),
+    [
+        (pa.timestamp("us", "Europe/Paris"), b"Europe/Paris", b"Europe\x80Paris", "not utf-8"),
+        (pa.int64(), b"\x40\x00\x00\x00", b"\x80\x00\x00\x00", "more than 64 bits"),
+    ],
+    ids=["a_time_zone_that_is_not_utf_8", "whole_numbers_of_128_bits"],
+)
+def test_what_a_parquet_file_says_of_itself_is_not_taken_on_trust(kind, was, given, told):
     out = io.BytesIO()
-    pq.write_table(pa.table({"occurred_at": pa.array([1], pa.timestamp("us", "Europe/Paris"))}), out)
+    pq.write_table(pa.table({"occurred_at": pa.array([1], kind)}), out)
     schema = pq.read_metadata(io.BytesIO(out.getvalue())).metadata[b"ARROW:schema"]
-    broken = base64.b64encode(base64.b64decode(schema).replace(b"Europe/Paris", b"Europe\x80Paris"))
-    content = out.getvalue().replace(schema, broken)
-    assert content != out.getvalue()
-    assert "not utf-8" in hostile.read(HostileFile(EVENTS, "events/a.parquet", content)).error
+    assert was in base64.b64decode(schema)
+    broken = base64.b64encode(base64.b64decode(schema).replace(was, given))
+    outcome = hostile.read(HostileFile(EVENTS, "events/a.parquet", out.getvalue().replace(schema, broken)))
+    assert told in outcome.error and "\n" not in outcome.error
 
 
 def test_a_line_that_is_not_utf_8_is_one_line_and_says_where(capfd):
