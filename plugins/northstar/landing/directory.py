@@ -21,6 +21,8 @@ from northstar.sources.files import Reading, SourceFile, check_directory, list_f
 
 GROUP_BYTES = 512 << 20
 GROUP_FILES = 500
+# the path is part of a key, and an index entry of Postgres holds 2,704 bytes
+LONGEST_PATH = 2_000
 
 
 @dataclass
@@ -149,6 +151,10 @@ def _produce(
     for item, file in zip(group, with_content([f for _, f in group]), strict=True):
         given = item[0]
         reading.append(item)
+        if len(_state_path(given, file).encode()) > LONGEST_PATH:
+            raise NorthstarError(
+                f"{file.path}: its path is longer than {LONGEST_PATH:,} bytes; deliver it under a shorter one"
+            )
         path, read_before, bad_before = _state_path(given, file), delivery.read, delivery.rejects.count
         source = Reading(file, given.csv)
         pending: list = []

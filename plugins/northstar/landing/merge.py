@@ -18,7 +18,7 @@ import pyarrow as pa
 from psycopg import sql
 
 from northstar import db, embedded
-from northstar.contract import Entity
+from northstar.contract import LONGEST_GROUP, Entity
 from northstar.errors import NorthstarError, full_disk, lacking
 from northstar.landing.normalise import landed_schema, without_nulls
 from northstar.privacy.personal import redacted
@@ -110,8 +110,8 @@ class Delivery:
                 and (name in self.drift or len(self.drift) < DRIFTED_COLUMNS)
             ):
                 rows = raw.num_rows - raw.column(name).null_count
-                # a file without a header has its first row for names
-                told = redacted(name)
+                # a file without a header has its first row for names, and a key of the drift's table has to fit into an index
+                told = redacted(name)[:LONGEST_GROUP]
                 seen = self.drift.get(told, (path, 0))
                 self.drift[told] = (path, seen[1] + rows)
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from northstar import db
 from northstar.contract import entities
+from northstar.errors import NorthstarError
 from northstar.landing import directory as landing_directory
 from northstar.landing import land_directory, quarantine
 from northstar.landing.merge import Delivery, Rejects
@@ -206,6 +207,25 @@ def test_a_name_that_no_index_holds_is_quarantined(warehouse, source, column):
         )
     told = land_directory(warehouse, None, str(source), progress=silent)
     assert [(r.inserted, r.quarantined) for r in told] == [(1, 2)]
+
+
+def test_a_column_or_a_file_whose_name_no_index_holds_keeps_nothing_from_landing(warehouse, source):
+    name = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=20_000))
+    (source / "events").mkdir()
+    (source / "events/a.jsonl").write_text(
+        json.dumps({**EVENT, name: "x"}) + "\n" + json.dumps({**EVENT, "event_id": "e2", "occurred_at": name})
+    )
+    deep = source.joinpath("events", *(name[start : start + 200] for start in range(0, 2800, 200)))
+    deep.mkdir(parents=True)
+    (deep / "b.jsonl").write_text(json.dumps({**EVENT, "event_id": "e3"}))
+    with pytest.raises(NorthstarError, match="its path is longer than 2,000 bytes"):
+        land_directory(warehouse, None, str(source), progress=silent)
+    with db.connect(warehouse, "loader") as connection:
+        assert connection.execute("select count(*) as n from staging.events").fetchone()["n"] == 1
+        assert connection.execute("select column_name, rows from audit.schema_drift").fetchall() == [
+            {"column_name": name[:200], "rows": 1}
+        ]
+        assert connection.execute("select count(*) as n from quarantine.rows").fetchone()["n"] == 1
 
 
 def test_a_byte_order_mark_costs_no_record():
