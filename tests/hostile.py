@@ -29,6 +29,8 @@ from northstar.sources.files import CsvOptions, Reading, SourceFile
 
 KEY = "a key of the tests"
 FORMATS = ("csv", "csv", "csv.gz", "jsonl", "jsonl", "jsonl.gz", "parquet")
+# what no compression makes short enough for an index
+LONG = "".join(random.Random(1).choices("abcdefghijklmnopqrstuvwxyz0123456789", k=20_000))
 TEXTS = (
     "", " ", "x", "a,b;c\td|e", 'say "so"', '"', '""', "'", "line\nbreak", "line\r\nbreak", "\r", "back\\slash", "\\", "\\u0000", "\\\\u0000",
     "=1+1", "=HYPERLINK(\"http://example.org\";\"x\")", "+1", "-1+2", "@SUM(A1)", "=cmd|' /C calc'!A0", "\t=1",
@@ -36,7 +38,7 @@ TEXTS = (
     "null\x00byte", "\x00", "\x01", "\x1f", "\x7f", "\u0085", "\u2028", "\ufeff", "\u202eevil\u202c", "\u2066x\u2069", "\u200b", "a\u0301", "\ufffd",
     "\U0001f600", "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0010ffff", "\ufffe", "i\u0307", "\u0130", "\u1e9e", "\u0661\u0662", "\uff11",
     "<script>alert(1)</script>", "<a href=\"javascript:alert(1)\">x</a>", "../../etc/passwd", "NULL", "null", "None", "NaN", "nan", "true", "[]", "{}",
-    "hashed:", "hashed:abc", "_line", "x" * 300,
+    "hashed:", "hashed:abc", "_line", "x" * 300, LONG, LONG[:500], LONG[:501],
 )  # fmt: skip
 TIMES = (
     "2025-01-01T00:00:00Z", "2025-01-01 00:00:00+00", "2025-03-30T02:30:00+01:00", "2025-03-30T02:30:00 Europe/Berlin", "2025-10-26T02:30:00+02:00",
@@ -56,7 +58,7 @@ JSONS = (
     '{"a": "\\\\u0000"}', '{"a": "\\ud800"}', '{"a": "\\udc00\\ud800"}', '{"a": "\\ud83d\\ude00"}', '{"a": "\x00"}', "[" * 2000 + "]" * 2000, "[" * 900 + "]" * 900, '{"a": "' + "x" * 5000 + '"}',
     '{"goal": "x", "amount": "1e400"}', '{"a": 1}x', "\ufeff{}", '{"a":\t1}', '{"amount": -0.0}', '{"a": 123456789012345678901234567890}',
 )  # fmt: skip
-HEADERS = ("_line", "_extra", "_batch_id", "ACCOUNT_ID", " email", "e-mail", "null\x00byte", "", " ", "\u202eevil", "x" * 500, "'; drop", "a\nb", '"', "Email", "application", "\ufeffx", "%s", "source")  # fmt: skip
+HEADERS = ("_line", "_extra", "_batch_id", "ACCOUNT_ID", " email", "e-mail", "null\x00byte", "", " ", "\u202eevil", "x" * 500, "'; drop", "a\nb", '"', "Email", "application", "\ufeffx", "%s", "source", LONG)  # fmt: skip
 PLAIN = {
     "text": "x1",
     "int": "3",
