@@ -108,11 +108,15 @@ def telling_of_loss(settings: Settings):
         if lost is None:
             raise
         said = (str(lost).strip() or type(lost).__name__).splitlines()[0]
-        lacks = lacking(exc) or (full_disk() if embedded.ran_out_of_disk(settings) else None)
         told = f"the connection to the warehouse was lost: {said}; run again"
         if _is_answer(lost):
             told = f"the warehouse refused what it was asked: {said}"
-        raise NorthstarError(lacks or told) from exc
+        raise NorthstarError(lacked(settings, exc) or told) from exc
+
+
+def lacked(settings: Settings, exc: BaseException) -> str | None:
+    """What the machine lacked, where an error says so, or its disk or the server's log of the last minute does; else None."""
+    return lacking(exc) or (full_disk() if embedded.ran_out_of_disk(settings) else None)
 
 
 def _loss(exc: BaseException | None) -> BaseException | None:

@@ -17,9 +17,9 @@ import orjson
 import pyarrow as pa
 from psycopg import sql
 
-from northstar import db, embedded
+from northstar import db
 from northstar.contract import LONGEST_GROUP, Entity
-from northstar.errors import NorthstarError, full_disk, lacking
+from northstar.errors import NorthstarError
 from northstar.landing.normalise import landed_schema, without_nulls
 from northstar.privacy.personal import redacted
 from northstar.settings import Settings
@@ -456,8 +456,7 @@ def _index_ddl(entity: Entity, name: str) -> sql.SQL:
 
 def _refusal(exc: Exception, settings: Settings) -> str:
     text = " ".join(str(exc).split())
-    lacks = lacking(exc) or (full_disk() if embedded.ran_out_of_disk(settings) else None)
-    if lacks:
+    if lacks := db.lacked(settings, exc):
         return lacks
     if "connection" in text.lower() and ("closed" in text or "lost" in text or "terminat" in text):
         return "the connection to Postgres was lost: nothing of this batch was landed; run again"
