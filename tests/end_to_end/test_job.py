@@ -171,6 +171,19 @@ def test_a_build_that_built_nothing_is_a_failed_run(shop):
         job.close_run(settings, run_id)
 
 
+def test_explain_says_whether_it_has_to_wait_for_a_run_or_needs_one(shop):
+    settings, source = shop
+    run(settings, source, AS_OF)
+    run_id = job.open_run(settings, "hourly", AS_OF, str(source))
+    with pytest.raises(
+        NorthstarError, match=f"run {run_id} is building what comes after version 1; ask again when it has ended"
+    ):
+        explain(settings, "cash_collected")
+    job.close_run(settings, run_id)
+    with pytest.raises(NorthstarError, match="a later run began and was not published"):
+        explain(settings, "cash_collected")
+
+
 def test_runs_leave_the_manifest_of_their_code_and_replace_any_other(shop):
     settings, source = shop
     run(settings, source, AS_OF)

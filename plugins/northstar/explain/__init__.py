@@ -295,6 +295,11 @@ def _current(connection) -> dict:
             "newer than it; a run brings them together again"
         )
     if built is None or built["run_id"] != version["run_id"]:
+        writing = connection.execute("select run_id from audit.runs where state = 'running'").fetchone()
+        if writing:
+            raise NorthstarError(
+                f"run {writing['run_id']} is building what comes after version {version['published_version']}; ask again when it has ended"
+            )
         raise NorthstarError(
             f"the rows in core are not those of the published version {version['published_version']}: a later run began and "
             "was not published; a run that publishes brings them together again"
