@@ -38,7 +38,7 @@
 {% macro affected__metrics_accounts() %}
     {{ affected_periods(
         upstream=['registrations_by_period', 'accounts_by_period'], series=['series_accounts'], lags=['1 month'],
-        windows=[1, 7, 30, 90], open_changes=false
+        open_changes=false
     ) }}
 {% endmacro %}
 

@@ -38,6 +38,6 @@
     {{ affected_periods(
         facts=['creators', 'creator_event_days', 'active_accounts', 'creator_months'], onward=['creator_features'],
         onward_changed={'content_items': ['created_at', 'archived_at']},
-        upstream=['accounts_by_period'], series=['series_creators'], lags=['1 month'], windows=[7], open_changes=false
+        upstream=['accounts_by_period'], series=['series_creators'], lags=['1 month'], open_changes=false
     ) }}
 {% endmacro %}

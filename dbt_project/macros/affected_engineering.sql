@@ -10,6 +10,6 @@
             'pull_requests': ['opened_at', 'merged_at'],
         },
         onward_changed={'work_items': ['created_at', 'completed_at'], 'code_quality': ['captured_on']},
-        series=['series_engineering'], windows=[1], open_changes=false
+        series=['series_engineering'], open_changes=false
     ) }}
 {% endmacro %}

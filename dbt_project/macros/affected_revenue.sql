@@ -51,4 +51,8 @@
     -- the last month of a quarter gives its ltv
     select 'quarter', date_trunc('quarter', period_start)
     from core.touched_periods where model = 'mrr_retention_by_period' and grain = 'month'
+    union
+    -- and another month is the last one when a month began
+    select 'quarter', date_trunc('quarter', period_start)
+    from {{ ref('periods') }} where grain = 'month' and period_end > timestamptz '{{ run_context().previous_as_of }}'
 {% endmacro %}

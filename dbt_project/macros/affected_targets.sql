@@ -1,6 +1,7 @@
 {# What a changed row touches in the models that judge (see incremental.sql). #}
 
-{# an application whose first registration moves has other due dates #}
+{# an application whose first registration moves has other due dates; a series that begins earlier or later has other zeros; and a period
+   is judged once it is complete, which it becomes by the passing of time alone #}
 {% macro affected__target_periods() %}
     {%- set lags = [] -%}
     {%- for unit in ['hour', 'day', 'week', 'month', 'quarter'] -%}
@@ -8,9 +9,26 @@
             {%- do lags.append((number * 3) ~ ' months' if unit == 'quarter' else number ~ ' ' ~ unit) -%}
         {%- endfor -%}
     {%- endfor -%}
-    {{ affected_periods(upstream=metric_parts(), series=['series_accounts'], lags=lags, open_changes=false) }}
+    {{ affected_periods(
+        upstream=metric_parts(), series=metric_series_models(), lags=lags, windows=metric_windows(), open_changes=false
+    ) }}
 {% endmacro %}
 
 {% macro affected__metrics_targets() %}
     {{ affected_periods(upstream=['target_periods'], series=['series_accounts'], open_changes=false) }}
 {% endmacro %}
+
+{# The windows, in days, that the catalogue's metrics have. #}
+{% macro metric_windows() -%}
+    {%- if not execute -%}{{ return([]) }}{%- endif -%}
+    {{ return(run_query('select distinct window_days from ' ~ ref('metric_catalogue') ~ ' where window_days > 0 order by 1').columns[0].values()) }}
+{%- endmacro %}
+
+{# The models that say when series begin. #}
+{% macro metric_series_models() -%}
+    {{ return([
+        'series_accounts', 'series_activity', 'series_ai', 'series_community', 'series_conversations', 'series_creators', 'series_engineering',
+        'series_events', 'series_marketplace', 'series_mrr', 'series_payments', 'series_retained_users', 'series_satisfaction',
+        'series_sessions', 'series_signals', 'series_support', 'series_visitors',
+    ]) }}
+{%- endmacro %}

@@ -19,11 +19,36 @@ until the new rows do.
 {% materialization table, adapter='postgres' %}
     {%- set target = this.incorporate(type='table') -%}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {{ build_anew(target, sql) }}
+    {% if load_cached_relation(this) and not should_full_refresh() %}
+        {{ replace_rows(target, sql) }}
+    {% else %}
+        {{ build_anew(target, sql) }}
+    {% endif %}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {% do adapter.commit() %}
     {{ return({'relations': [target]}) }}
 {% endmaterialization %}
+
+{# An hourly run builds no views: a table that views read (metric_values, say) keeps its place, for to drop it drops them. #}
+{% macro replace_rows(target, sql) %}
+    {%- set new = 'pg_temp.new_' ~ target.identifier -%}
+    {% call statement() %}
+        drop table if exists {{ new }};
+        create temp table new_{{ target.identifier }} as (
+            {{ sql }}
+        )
+    {% endcall %}
+    {% if columns_of(new) == columns_of(target) %}
+        {% call statement('main') %}
+            truncate {{ target }};
+            insert into {{ target }} table {{ new }}
+            {% if config.get('ordered_by') %}order by {{ config.get('ordered_by') | join(', ') }}{% endif %}
+        {% endcall %}
+    {% else %}
+        {# somebody changed the model and builds it by hand #}
+        {{ build_anew(target, 'table ' ~ new) }}
+    {% endif %}
+{% endmacro %}
 
 {# The rows first, under another name, because they may be made of what stands there. #}
 {% macro build_anew(target, sql) %}
@@ -45,7 +70,7 @@ until the new rows do.
     {% endif %}
     {% call statement() %}
         {% for index in config.get('indexes', []) %}
-        {{ get_create_index_sql(new, index) }};
+        create {{ 'unique ' if index.unique }}index on {{ new }} ({{ index.columns | join(', ') }}){{ ' where ' ~ index.where if index.where }};
         {% endfor %}
         alter table {{ new }} rename to {{ target.identifier }}
     {% endcall %}

@@ -1,12 +1,13 @@
 {#
-From facts to rows of metric_values, in three steps that every metric model shares:
+From facts to the points of metrics, in three steps that every metric model shares:
 
     cube(...)         measures of a fact by period, application and segment
-    filled(...)       the same with a row for every period since the series first appeared
-    metric_rows(...)  one row for each metric, with numerator, denominator, value, is_complete and null_reason
+    in_series(...)    the rows of cubes that belong to a series which has begun, and one for each series' first period
+    metric_rows(...)  one row for each metric, with numerator, denominator, value and null_reason, where they say something
 
-A model names its facts, its measures and which metrics they make; grains, segments, kind and unit come from the catalogue
-(seed `metrics`, through `metric_shapes`).
+A period in which nothing happened has no row: what readers see there (nothing, or 0) follows from the series and the metric's kind
+(metric_values_of). A model names its facts, its measures and which metrics they make; grains, segments, kind, unit and window come from
+the catalogue (seed `metric_catalogue`, through `metric_shapes`).
 
 `cube`, `running_totals` and `metric_rows` leave a comment in the compiled SQL that says what they made of what (`measured`):
 from it `northstar explain` finds the rows behind a number.
@@ -103,11 +104,11 @@ A model that aggregates by hand calls it beside its own SQL.
             select application, segment, segment_value, first_at from {{ series }} where fact = '{{ fact }}'
         ),
 
-        complete as (
-            {{ filled('measured', 'begun', measures, grains) }}
+        placed as (
+            {{ in_series({'measured': measures}, 'begun', grains) }}
         )
 
-        {{ metric_rows('complete', metrics, of=relation) }}
+        {{ metric_rows('placed', metrics, of=relation) }}
     ) as {{ relation }}_rows
 {%- endmacro %}
 
@@ -145,9 +146,18 @@ A model that aggregates by hand calls it beside its own SQL.
     {% endif %}
 {%- endmacro %}
 
-{# A row for each series and period from the series' first period on; measures are null where nothing happened. #}
-{% macro filled(cube_relation, series_relation, measures, grains=none) -%}
+{#
+The rows of cubes that belong to a series which has begun, side by side by period and series; measures are null where a cube has no row.
+
+cubes: {relation with grain, period_start, application, segment, segment_value: its measures}. series_relation: application, segment,
+segment_value, first_at. is_first marks a series' first period, which always has a row (with_first=false: only where a cube has one).
+#}
+{% macro in_series(cubes, series_relation, grains=none, with_first=true) -%}
     {%- set grains = grains or all_grains() -%}
+    {%- set names = cubes.keys() | list -%}
+    {%- set key = ['grain', 'period_start', 'application', 'segment', 'segment_value'] -%}
+    {%- set is_one = names | length == 1 -%}
+    {%- set row = names[0] if is_one else 'k' -%}
     select
         p.grain,
         p.period_start,
@@ -155,62 +165,124 @@ A model that aggregates by hand calls it beside its own SQL.
         s.application,
         s.segment,
         s.segment_value,
-        {% for name in measures %}
-        c.{{ name }}{{ ',' if not loop.last }}
+        {% for name in names -%}
+        {% for measure in cubes[name] %}
+        {{ name }}.{{ measure }},
+        {% endfor -%}
+        {%- endfor %}
+        p.period_start <= s.first_at or p.period_start = first_periods.first_start as is_first
+    from (
+        {% if is_one -%}
+        select {{ (key + (cubes[row] | list)) | join(', ') }} from {{ row }}
+        {% if with_first %}
+        union all
+        select first_rows.*{% for measure in cubes[row] %}, null{% endfor %}
+        from ({{ first_rows(series_relation, grains) }}) as first_rows
+        left join {{ row }} as there on {{ same_key('first_rows', 'there', key) }}
+        where there.grain is null
+        {% endif %}
+        {%- else -%}
+        {% for name in names %}
+        {{ 'union ' if not loop.first }}select {{ key | join(', ') }} from {{ name }}
         {% endfor %}
+        {% if with_first %}
+        union
+        {{ first_rows(series_relation, grains) }}
+        {% endif %}
+        {%- endif %}
+    ) as {{ row }}
+    inner join {{ series_relation }} as s on {{ same_key(row, 's', key[2:]) }}
+    inner join ({{ periods_to_build(grains) }}) as p on {{ same_key(row, 'p', key[:2]) }} and p.period_end > s.first_at
+    inner join ({{ first_periods(grains) }}) as first_periods on p.grain = first_periods.grain
+    {% for name in names if not is_one %}
+    left join {{ name }} on {{ same_key(row, name, key) }}
+    {% endfor %}
+{%- endmacro %}
+
+{% macro same_key(one, other, columns) -%}
+    {% for column in columns %}{{ one }}.{{ column }} = {{ other }}.{{ column }}{{ ' and ' if not loop.last }}{% endfor %}
+{%- endmacro %}
+
+{# The key of each series' first period. #}
+{% macro first_rows(series_relation, grains) -%}
+    select
+        f.grain,
+        greatest(date_trunc(f.grain, s.first_at), f.first_start) as period_start,
+        s.application,
+        s.segment,
+        s.segment_value
     from {{ series_relation }} as s
-    inner join ({{ periods_to_build(grains) }}) as p on p.period_end > s.first_at
-    left join {{ cube_relation }} as c
-        on c.grain = p.grain and c.period_start = p.period_start and c.application = s.application
-        and c.segment = s.segment and c.segment_value = s.segment_value
+    cross join ({{ first_periods(grains) }}) as f
+{%- endmacro %}
+
+{# Where the history of each grain begins. #}
+{% macro first_periods(grains) -%}
+    select grain, min(period_start) as first_start from {{ ref('periods') }} where grain in ({{ quoted(grains) }}) group by grain
 {%- endmacro %}
 
 {#
-relation: columns grain, period_start, period_end, application, segment, segment_value and measures.
+relation: columns grain, period_start, application, segment, segment_value, is_first and measures.
 of: the relation whose measures are meant where several have one of the same name.
-metrics: {metric_id: [numerator, denominator or none, options]}; options: window_days (the cohort's window: complete when
-the period's last member has had it), null_reason (a SQL expression for nulls other than an empty base), explained (for columns
+metrics: {metric_id: [numerator, denominator or none, options]}; options: null_reason (a SQL expression for nulls other than an empty
+base), idle_reason (why the value of a period in which nothing happened is null, where that is not an empty base), explained (for columns
 that are no measures: {column: an expression over measures, or [expression, period]}, where period is `month_before`,
 `year_before`, `last_month` or `last_month_of_year_before`, or `whole`: without the segment).
 Money is rounded to the minor unit here and only here (SEMANTICS, Values).
+
+is_point: the row says more than that nothing happened. Other rows are here for series_state alone, which stands in a series' first period
+(`measured`, or the metric's idle_reason).
 #}
 {% macro metric_rows(relation, metrics, of=none) -%}
     {{ explain_note('metrics', {'of': of, 'metrics': metrics}) }}
     select
-        m.metric_id,
-        w.grain,
-        w.period_start,
-        w.application,
-        w.segment,
-        w.segment_value,
-        m.numerator,
-        m.denominator,
-        v.value,
-        w.period_end + make_interval(days => m.window_days) <= {{ as_of() }} as is_complete,
-        case when v.value is null then coalesce(m.null_reason, 'empty_base') end as null_reason
-    from {{ relation }} as w
-    cross join lateral (values
-        {% for metric_id, spec in metrics.items() %}
-        {%- set options = spec[2] if spec | length > 2 else {} %}
-        ('{{ metric_id }}', ({{ spec[0] }})::numeric, ({{ spec[1] if spec[1] is not none else 'null' }})::numeric, {{ options.get('window_days', 0) }}, ({{ options.get('null_reason', 'null') }})::text){{ ',' if not loop.last }}
-        {% endfor %}
-    ) as given (metric_id, numerator, denominator, window_days, null_reason)
-    inner join {{ ref('metric_shapes') }} as s
-        on s.metric_id = given.metric_id and s.grain = w.grain and s.segment = w.segment
-    cross join lateral (
+        {{ series_id('told.metric_id', 'told.grain', 'told.application', 'told.segment', 'told.segment_value') }} as series_id,
+        told.*
+    from (
         select
-            given.metric_id,
-            trim_scale(case when s.is_zero_filled then coalesce(given.numerator, 0) else given.numerator end) as numerator,
-            case when s.kind in ('ratio', 'mean', 'median', 'percentile') then trim_scale(coalesce(given.denominator, 0)) end
-                as denominator,
-            given.window_days,
-            given.null_reason
-    ) as m
-    cross join lateral (
-        select case when s.unit = 'money' then exact.value else trim_scale(exact.value) end as value
-        from (select {{ metric_value('s.kind', 's.unit', 'm.numerator', 'm.denominator') }} as value) as exact
-        offset 0
-    ) as v
+            w.period_start,
+            m.metric_id,
+            w.grain,
+            w.application,
+            w.segment,
+            w.segment_value,
+            m.numerator,
+            m.denominator,
+            v.value,
+            case when v.value is null then m.null_reason end as null_reason,
+            m.numerator is distinct from case when s.is_zero_filled then 0 end
+            or m.denominator != 0
+            or (v.value is null and m.null_reason != m.idle_reason) as is_point,
+            case when w.is_first then case when m.idle_reason = 'empty_base' then 'measured' else m.idle_reason end end as series_state
+        from {{ relation }} as w
+        cross join lateral (values
+            {% for metric_id, spec in metrics.items() %}
+            {%- set options = spec[2] if spec | length > 2 else {} %}
+            ('{{ metric_id }}', ({{ spec[0] }})::numeric, ({{ spec[1] if spec[1] is not none else 'null' }})::numeric, ({{ options.get('null_reason', 'null') }})::text, '{{ options.get('idle_reason', 'empty_base') }}'){{ ',' if not loop.last }}
+            {% endfor %}
+        ) as given (metric_id, numerator, denominator, null_reason, idle_reason)
+        inner join {{ ref('metric_shapes') }} as s
+            on s.metric_id = given.metric_id and s.grain = w.grain and s.segment = w.segment
+        cross join lateral (
+            select
+                given.metric_id,
+                trim_scale(case when s.is_zero_filled then coalesce(given.numerator, 0) else given.numerator end) as numerator,
+                case when s.kind in ('ratio', 'mean', 'median', 'percentile') then trim_scale(coalesce(given.denominator, 0)) end
+                    as denominator,
+                coalesce(given.null_reason, 'empty_base') as null_reason,
+                given.idle_reason
+        ) as m
+        cross join lateral (
+            select case when s.unit = 'money' then exact.value else trim_scale(exact.value) end as value
+            from (select {{ metric_value('s.kind', 's.unit', 'm.numerator', 'm.denominator') }} as value) as exact
+            offset 0
+        ) as v
+    ) as told
+    where told.is_point or told.series_state is not null
+{%- endmacro %}
+
+{# A series' number: 64 bits of md5 over its key, the same in every warehouse and version. #}
+{% macro series_id(metric_id, grain, application, segment, segment_value) -%}
+    ('x' || left(md5(row({{ metric_id }}, {{ grain }}, {{ application }}, {{ segment }}, {{ segment_value }})::text), 16))::bit(64)::bigint
 {%- endmacro %}
 
 {# sum, count, distinct, snapshot, max: the numerator. median, percentile: the numerator where anything was measured.
@@ -225,40 +297,48 @@ Money is rounded to the minor unit here and only here (SEMANTICS, Values).
     end
 {%- endmacro %}
 
-{% macro metric_key() %}{{ return(['metric_id', 'grain', 'period_start', 'application', 'segment', 'segment_value']) }}{% endmacro %}
+{% macro metric_key() %}{{ return(['series_id', 'period_start']) }}{% endmacro %}
 
-{# Rows are found by period; that the whole key is unique is the audit's to check and the published table's to enforce. #}
-{% macro metric_indexes() %}{{ return([{'columns': ['period_start', 'grain']}]) }}{% endmacro %}
+{# Rows are found by period, and the few that begin a series apart; that the key is unique is the audit's to check and the published
+   table's to enforce. #}
+{% macro metric_indexes() %}
+    {{ return([{'columns': ['period_start', 'grain']}, {'columns': ['series_id'], 'where': 'series_state is not null'}]) }}
+{% endmacro %}
 
 {#
 Standing totals at each period's end from dated differences: `relation` has happened_at, application, the segments and a
-column of differences for each measure. Gives each measure as it stood at the end, and `opening_<measure>`.
+column of differences for each measure. Gives each measure as it stood at the end, and `opening_<measure>`; a period whose totals are
+all 0, before and after, has no row (with_first: but for a series' first one, marked is_first).
 What happened in periods that are not built opens the next one that is, so an incremental build needs no others.
 key: the column of `relation` that names what stands (an account, a ticket), for `northstar explain`.
 #}
-{% macro running_totals(relation, series, measures, segments, grains, key) -%}
+{% macro running_totals(relation, series, measures, segments, grains, key, with_first=false) -%}
     {%- set differences = {} -%}
     {%- for name in measures -%}{%- do differences.update({name: 'sum(r.' ~ name ~ ')'}) -%}{%- endfor -%}
     {{ measured(relation, differences, segments, grains, kind='standing', key=key) }}
     select
-        grain,
-        period_start,
-        period_end,
-        application,
-        segment,
-        segment_value,
+        built.grain,
+        built.period_start,
+        built.period_end,
+        stretches.application,
+        stretches.segment,
+        stretches.segment_value,
         {% for name in measures %}
-        sum(coalesce({{ name }}, 0)) over to_date as {{ name }},
-        sum(coalesce({{ name }}, 0)) over to_date - coalesce({{ name }}, 0) + coalesce(before_{{ name }}, 0)
-            as opening_{{ name }}{{ ',' if not loop.last }}
+        stretches.{{ name }},
+        case when stretches.place = stretches.from_place then stretches.opening_{{ name }} else stretches.{{ name }} end
+            as opening_{{ name }}{{ ',' if not loop.last or with_first }}
         {% endfor %}
+        {% if with_first %}
+        stretches.is_first and stretches.place = stretches.from_place as is_first
+        {% endif %}
     from (
         with built_periods as (
-            {{ periods_to_build(grains) }}
+            select *, row_number() over (partition by grain order by period_start) as place
+            from ({{ periods_to_build(grains) }}) as p
         ),
 
-        first_periods as (
-            select grain, min(period_start) as first_start from built_periods group by grain
+        first_built as (
+            select grain, min(period_start) as first_start, max(place) as last_place from built_periods group by grain
         ),
 
         -- each period's next one that is built, itself or a later one: an incremental build has gaps
@@ -279,7 +359,7 @@ key: the column of `relation` that names what stands (an account, a ticket), for
                 d.happened_at < n.built_start as is_before,
                 d.*
             from {{ relation }} as d
-            cross join first_periods as f
+            cross join first_built as f
             inner join next_built as n
                 on f.grain = n.grain
                 and case when d.happened_at < f.first_start then f.first_start else date_trunc(f.grain, d.happened_at) end = n.period_start
@@ -297,11 +377,50 @@ key: the column of `relation` that names what stands (an account, a ticket), for
                 {% endfor %}
             from clamped as r
             group by {{ segment_sets(segments, 'r.grain, r.period_start') }}
+        ),
+
+        placed as (
+            {{ in_series({'differences': running_columns(measures)}, series, grains, with_first=with_first) }}
+        ),
+
+        -- what stands from one change to the next
+        changes as (
+            select
+                placed.grain,
+                placed.application,
+                placed.segment,
+                placed.segment_value,
+                placed.is_first,
+                b.place as from_place,
+                coalesce(lead(b.place) over series_in_time, first_built.last_place + 1) as next_place,
+                {% for name in measures %}
+                sum(coalesce(placed.{{ name }}, 0)) over series_in_time as {{ name }},
+                sum(coalesce(placed.{{ name }}, 0)) over series_in_time - coalesce(placed.{{ name }}, 0) + coalesce(placed.before_{{ name }}, 0)
+                    as opening_{{ name }}{{ ',' if not loop.last }}
+                {% endfor %}
+            from placed
+            inner join built_periods as b on placed.grain = b.grain and placed.period_start = b.period_start
+            inner join first_built on placed.grain = first_built.grain
+            window series_in_time as (
+                partition by placed.grain, placed.application, placed.segment, placed.segment_value order by placed.period_start
+            )
         )
 
-        {{ filled('differences', series, running_columns(measures), grains) }}
-    ) as complete
-    window to_date as (partition by grain, application, segment, segment_value order by period_start)
+        select
+            changes.*,
+            generate_series(
+                from_place,
+                case when {% for name in measures %}{{ name }} = 0{{ ' and ' if not loop.last }}{% endfor %} then from_place else next_place - 1 end
+            ) as place
+        from changes
+    ) as stretches
+    inner join (
+        select *, row_number() over (partition by grain order by period_start) as place
+        from ({{ periods_to_build(grains) }}) as p
+    ) as built on stretches.grain = built.grain and stretches.place = built.place
+    where {% for name in measures %}stretches.{{ name }} != 0 or stretches.place = stretches.from_place and stretches.opening_{{ name }} != 0
+        {{ 'or ' if not loop.last }}{% endfor %}
+        {% if with_first %}or stretches.is_first and stretches.place = stretches.from_place{% endif %}
 {%- endmacro %}
 
 {% macro running_columns(measures) -%}

@@ -83,36 +83,177 @@ withheld cannot be reckoned from what is shown and the total.
     {%- endif -%}
 {% endmacro %}
 
-{# After a model: what is about few is taken out of it, before anything reads or audits it. #}
+{# After a model: rows about few are taken out of it, before anything reads or audits it. #}
 {% macro suppress_small_groups() %}
-    {%- if execute and (model.config.get('meta') or {}).get('mart') == 'metric_values' or model.name in small_rows() -%}
-    {%- set k = suppress_below() -%}
-    {%- if k > 0 and model.name in small_rows() -%}
-    delete from {{ this }} where {{ small_rows()[model.name] | replace('$k', k | string) | replace('$this', this | string) }}
-    {%- elif k > 0 -%}
-    update {{ this }} as m set value = null, numerator = null, denominator = null, null_reason = 'small_group'
-    from core.small_groups as s
-    where m.segment = s.segment and m.segment_value = s.segment_value and m.null_reason is distinct from 'small_group';
-    -- a metric may know fewer values in a period than there are groups: where one alone is withheld the smallest other one goes with it
-    with lone as (
-        select metric_id, grain, period_start, application, segment from {{ this }}
-        where segment in (select segment from core.small_groups)
-        group by 1, 2, 3, 4, 5 having count(*) filter (where null_reason = 'small_group') = 1 and count(*) > 1
-    ),
-
-    partners as (
-        select distinct on (metric_id, grain, period_start, application, segment) metric_id, grain, period_start, segment, segment_value
-        from {{ this }} inner join lone using (metric_id, grain, period_start, application, segment)
-        where null_reason is distinct from 'small_group'
-        order by metric_id, grain, period_start, application, segment, coalesce(numerator, 0) = 0, abs(numerator), segment_value
-    )
-
-    update {{ this }} as m set value = null, numerator = null, denominator = null, null_reason = 'small_group'
-    from (select distinct * from partners) as p
-    where m.metric_id = p.metric_id and m.grain = p.grain and m.period_start = p.period_start and m.segment = p.segment
-        and m.segment_value = p.segment_value and m.null_reason is distinct from 'small_group'
+    {%- if execute and model.name in small_rows() and suppress_below() > 0 -%}
+    delete from {{ this }} where {{ small_rows()[model.name] | replace('$k', suppress_below() | string) | replace('$this', this | string) }}
     {%- endif -%}
-    {%- endif -%}
+{% endmacro %}
+
+{#
+The end of `series_states` where small groups are withheld. In an application a metric may know fewer values in a period than there are
+groups: where one alone is withheld the smallest other one goes with it, in every application, and values that are 0 because nothing
+happened are among them. That is reckoned by stretches: in the periods without a point the first of the others goes, in each period with
+one the smallest.
+#}
+{% macro withheld_series() %}
+small as (
+    select * from core.small_groups
+),
+
+members as (
+    select
+        begun.*,
+        small.segment_value is not null as is_small
+    from begun
+    left join small on begun.segment = small.segment and begun.segment_value = small.segment_value
+    where begun.segment in (select segment from small)
+),
+
+spans as (
+    select
+        metric_id,
+        grain,
+        application,
+        segment,
+        period_start as span_from,
+        lead(period_start) over (partition by metric_id, grain, application, segment order by period_start) as span_until
+    from (select distinct metric_id, grain, application, segment, period_start from members) as beginnings
+),
+
+-- where one value alone is withheld: the first of the others stands for all that have no point
+lone as (
+    select
+        spans.metric_id,
+        spans.grain,
+        spans.application,
+        spans.segment,
+        spans.span_from,
+        spans.span_until,
+        min(members.segment_value) filter (where not members.is_small) as first_other
+    from spans
+    inner join members
+        on spans.metric_id = members.metric_id and spans.grain = members.grain and spans.application = members.application
+        and spans.segment = members.segment and members.period_start <= spans.span_from
+    group by 1, 2, 3, 4, 5, 6
+    having count(*) filter (where members.is_small) = 1 and count(*) > 1
+),
+
+points as (
+    {% for part in metric_parts() %}
+    select
+        metric_id,
+        grain,
+        application,
+        segment,
+        segment_value,
+        period_start,
+        numerator
+    from {{ ref(part) }}
+    where is_point and segment in (select segment from small)
+    {{ 'union all' if not loop.last }}
+    {% endfor %}
+),
+
+others as (
+    select
+        lone.*,
+        points.period_start,
+        points.segment_value,
+        points.numerator
+    from lone
+    inner join points
+        on lone.metric_id = points.metric_id and lone.grain = points.grain and lone.application = points.application
+        and lone.segment = points.segment and lone.span_from <= points.period_start
+        and (lone.span_until is null or points.period_start < lone.span_until)
+    left join small on points.segment = small.segment and points.segment_value = small.segment_value
+    where small.segment_value is null
+),
+
+competing as (
+    select
+        metric_id,
+        grain,
+        application,
+        segment,
+        period_start,
+        segment_value,
+        numerator
+    from others
+    union all
+    select distinct
+        others.metric_id,
+        others.grain,
+        others.application,
+        others.segment,
+        others.period_start,
+        others.first_other,
+        case when shapes.is_zero_filled then 0 end
+    from others
+    inner join {{ ref('metric_shapes') }} as shapes
+        on others.metric_id = shapes.metric_id and others.grain = shapes.grain and others.segment = shapes.segment
+),
+
+partners as (
+    select distinct on (metric_id, grain, application, segment, period_start)
+        competing.metric_id,
+        competing.grain,
+        competing.application,
+        competing.segment,
+        competing.segment_value,
+        tstzrange(periods.period_start, periods.period_end) as stretch
+    from competing
+    inner join {{ ref('periods') }} as periods on competing.grain = periods.grain and competing.period_start = periods.period_start
+    order by
+        competing.metric_id, competing.grain, competing.application, competing.segment, competing.period_start,
+        coalesce(competing.numerator, 0) = 0, abs(competing.numerator), competing.segment_value
+),
+
+active as (
+    select metric_id, grain, application, segment, range_agg(stretch) as stretches from partners group by 1, 2, 3, 4
+),
+
+withheld as (
+    select metric_id, grain, segment, segment_value, range_agg(stretch) as stretches
+    from (
+        select metric_id, grain, segment, segment_value, tstzrange(null, null) as stretch from members where is_small
+        union all
+        select metric_id, grain, segment, segment_value, stretch from partners
+        union all
+        select
+            lone.metric_id,
+            lone.grain,
+            lone.segment,
+            lone.first_other,
+            unnest(tstzmultirange(tstzrange(lone.span_from, lone.span_until)) - coalesce(active.stretches, '{}'))
+        from lone
+        left join active
+            on lone.metric_id = active.metric_id and lone.grain = active.grain and lone.application = active.application
+            and lone.segment = active.segment
+    ) as told
+    group by 1, 2, 3, 4
+)
+
+select
+    begun.series_id,
+    begun.metric_id,
+    begun.grain,
+    begun.application,
+    begun.segment,
+    begun.segment_value,
+    begun.period_start as begins_at,
+    parts.state,
+    lower(parts.stretch) as holds_from,
+    upper(parts.stretch) as holds_until
+from begun
+left join withheld
+    on begun.metric_id = withheld.metric_id and begun.grain = withheld.grain and begun.segment = withheld.segment
+    and begun.segment_value = withheld.segment_value
+cross join lateral (
+    select begun.series_state as state, unnest(tstzmultirange(tstzrange(begun.period_start, null)) - coalesce(withheld.stretches, '{}')) as stretch
+    union all
+    select 'small_group', unnest(tstzmultirange(tstzrange(begun.period_start, null)) * coalesce(withheld.stretches, '{}'))
+) as parts
 {% endmacro %}
 
 {# Marts whose rows are groups: which of them are not published. Where a group is a part of a published sum, the next larger goes with it. #}

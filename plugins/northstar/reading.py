@@ -11,6 +11,7 @@ from psycopg import sql
 from northstar import db, embedded
 from northstar.errors import NorthstarError
 from northstar.maintenance import demand_kept
+from northstar.publish.values import NAME, values_query
 from northstar.settings import Settings
 
 
@@ -23,7 +24,7 @@ def query(settings: Settings, text: str, version: int | None = None) -> tuple[li
     """
     with db.connect(settings, "bi_reader" if version is None else "transformer") as connection:
         if version is not None:
-            _look_back(connection, version)
+            _look_back(connection, settings, version)
         try:
             cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
             cursor.execute(text)
@@ -34,7 +35,7 @@ def query(settings: Settings, text: str, version: int | None = None) -> tuple[li
             raise NorthstarError(f"the query failed: {message}{hint}") from exc
 
 
-def _look_back(connection, version: int) -> None:
+def _look_back(connection, settings: Settings, version: int) -> None:
     """Put temporary views of the marts at `version` before the marts themselves."""
     known = connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] and connection.execute(
         "select max(published_version) as newest from marts.publications having count(*) filter "
@@ -63,6 +64,10 @@ def _look_back(connection, version: int) -> None:
                 sql.Identifier(name), sql.Identifier(column), sql.Literal(version)
             )
         )
+    # a view keeps what it was made over: the one of every value is made again, over the tables as they were
+    as_of = f"(select as_of from marts.publications where published_version = {int(version)})"
+    text = values_query(settings, "pg_temp", as_of)
+    connection.execute(sql.SQL("create temp view {} as {}").format(sql.Identifier(NAME), sql.SQL(text)))
     connection.execute("set local search_path = pg_temp, marts")
     connection.execute("set transaction read only")
     # also what a statement begins after a commit of its own

@@ -6,12 +6,16 @@ from northstar.errors import NorthstarError
 from northstar.manifest import read_manifest
 from northstar.settings import Settings
 
+CANDIDATE = "marts_candidate"
+
 
 @dataclass
 class Mart:
     """A published table: its key and the candidate relations whose union it is.
 
     Relations that are built incrementally log the keys that changed; the others (`is_logged` false) are compared whole.
+    columns: name to description. published: the columns that are published, where those are not all. condition: which rows of a part are.
+    whole: the relation to read instead of the parts.
     """
 
     name: str
@@ -20,6 +24,18 @@ class Mart:
     columns: dict = field(default_factory=dict)
     parts: list = field(default_factory=list)
     is_logged: bool = True
+    published: tuple = ()
+    condition: str = "true"
+    whole: tuple | None = None
+
+
+@dataclass
+class View:
+    """A published view: its description and those of its columns."""
+
+    name: str
+    description: str
+    columns: dict
 
 
 def marts(settings: Settings) -> list[Mart]:
@@ -27,22 +43,42 @@ def marts(settings: Settings) -> list[Mart]:
 
     Raises NorthstarError when nothing was built or a mart has no key.
     """
-    nodes = read_manifest(settings)["nodes"].values()
-    models = [n for n in nodes if n["resource_type"] == "model" and n["config"].get("enabled", True)]
+    models = _models(settings)
     found = {}
     for node in models:
-        if node["schema"] == "marts_candidate" and not _meta(node).get("is_union"):
+        if node["schema"] == CANDIDATE and not (_meta(node).get("is_union") or _meta(node).get("is_view")):
             found[node["name"]] = Mart(node["name"], _key(node), is_logged=_is_logged(node), parts=[_relation(node)])
     for node in models:
         union = _meta(node).get("mart")
         if union:
             mart = found.setdefault(union, Mart(union, _key(node)))
             mart.parts.append(_relation(node))
+            mart.is_logged = mart.is_logged and _is_logged(node)
+    if settings.rules["suppress_below"]:
+        # which points are withheld is known of all parts together
+        points = found["metric_points"]
+        points.whole, points.is_logged = (CANDIDATE, points.name), False
     for node in models:
         if node["name"] in found:
-            found[node["name"]].description = node["description"]
-            found[node["name"]].columns = {c["name"]: c["description"] for c in node["columns"].values()}
+            mart, meta = found[node["name"]], _meta(node)
+            mart.description, mart.columns = node["description"], _described(node)
+            mart.published, mart.condition = tuple(meta.get("columns", ())), meta.get("part_condition", "true")
     return [found[name] for name in sorted(found)]
+
+
+def views(settings: Settings) -> list[View]:
+    """The published views of the last build's manifest, by name."""
+    found = [n for n in _models(settings) if n["schema"] == CANDIDATE and _meta(n).get("is_view")]
+    return sorted((View(n["name"], n["description"], _described(n)) for n in found), key=lambda v: v.name)
+
+
+def _models(settings: Settings) -> list[dict]:
+    nodes = read_manifest(settings)["nodes"].values()
+    return [n for n in nodes if n["resource_type"] == "model" and n["config"].get("enabled", True)]
+
+
+def _described(node: dict) -> dict:
+    return {c["name"]: c["description"] for c in node["columns"].values()}
 
 
 def _meta(node: dict) -> dict:

@@ -12,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from northstar.contract import entities
 from northstar.publish.described import DescribedTable
+from northstar.publish.values import NEWEST_AS_OF, values_query
 from northstar.settings import Settings
 
 MODULUS = 2**64
@@ -118,7 +119,7 @@ def record_certificate(connection, settings: Settings, run: dict, version: int, 
         "published_version": version, "run_id": run["run_id"], "as_of": run["as_of"], "code_version": run["code_version"],
         "code_commit": code_commit(settings), "rules": Jsonb(settings.rules), "built_batch_id": run["built_batch_id"] or 0,
         "inputs": Jsonb(landed["inputs"]), "outputs": Jsonb(outputs),
-        "checks": Jsonb({c.pop("name"): c for c in checks}), "model_tests": tests, "coverage": Jsonb(_coverage(connection)),
+        "checks": Jsonb({c.pop("name"): c for c in checks}), "model_tests": tests, "coverage": Jsonb(_coverage(connection, settings)),
         "left_out": Jsonb(landed["left_out"]),
     }  # fmt: skip
     names = ", ".join(values)
@@ -152,11 +153,11 @@ def code_commit(settings: Settings) -> str | None:
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def _coverage(connection) -> dict:
+def _coverage(connection, settings: Settings) -> dict:
     rows = connection.execute(
         "select metric_id, grain, min(period_start) as first, max(period_start) filter (where is_complete) as last, "
         "count(*) filter (where value is null) as nulls, null_reason "
-        "from marts.metric_values join (select metric_id, case when 'month' = any(g) then 'month' when 'quarter' = any(g) "
+        f"from ({values_query(settings, 'marts', NEWEST_AS_OF)}) as v join (select metric_id, case when 'month' = any(g) then 'month' when 'quarter' = any(g) "
         "then 'quarter' when 'week' = any(g) then 'week' else 'day' end as grain "
         "from (select metric_id, string_to_array(replace(grains, ' ', ''), ',') as g from marts.metrics) as m) as shapes "
         "using (metric_id, grain) group by metric_id, grain, null_reason order by metric_id"

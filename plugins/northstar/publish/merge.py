@@ -14,7 +14,7 @@ from psycopg import sql
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.maintenance import demand_kept
-from northstar.publish.catalogue import Mart, marts
+from northstar.publish.catalogue import Mart, marts, views
 from northstar.publish.certificates import (
     CERTIFICATES,
     inputs,
@@ -25,9 +25,11 @@ from northstar.publish.certificates import (
 )
 from northstar.publish.described import DescribedTable
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
+from northstar.publish.values import PARTS, count_values, ensure_view, forget_view
 from northstar.settings import Settings
 
 PUBLISHER_LOCK = 7_041_776
+ALL = sql.SQL("true")
 PUBLICATIONS = DescribedTable(
     "publications", "Each version that was published: when, from what, how much changed, what was checked.",
     {
@@ -75,17 +77,12 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
             started = time.monotonic()
             _ensure_tables(connection, mart)
             note = None
-            if mart.name == "metric_values" and last and run["as_of"] >= before["as_of"]:
+            if mart.name == PARTS["points"] and last and run["as_of"] >= before["as_of"]:
                 # a run for an earlier time shows another time, it restates nothing
                 is_redefined = before["code_version"] != run["code_version"]
+                is_backfill = _is_backfill(connection, run_id)
                 note = partial(
-                    record_restatements,
-                    connection,
-                    settings,
-                    mart,
-                    version,
-                    is_redefined,
-                    _is_backfill(connection, run_id),
+                    record_restatements, connection, settings, mart, version, before, is_redefined, is_backfill
                 )
             rows = _merge(connection, mart, version, compare_all or not mart.is_logged, note)
             outputs[mart.name] = _output(connection, mart, None if compare_all else standing.get(mart.name))
@@ -93,8 +90,11 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
             changed += rows
             if time.monotonic() - started > 2:
                 progress(f"    {time.monotonic() - started:7.2f} s  {rows} rows of {mart.name}")
+        counts["metric_values"] = count_values(connection)
         _record(connection, run, version, changed, checks, counts)
         record_certificate(connection, settings, run, version, landed, outputs)
+        for view in views(settings):
+            ensure_view(connection, settings, view)
     _forget_changes(settings, published)
     return version
 
@@ -215,6 +215,7 @@ def _columns(connection, schema: str, name: str) -> dict:
 def _ensure_tables(connection, mart: Mart) -> None:
     """Make or adapt `marts.<mart>` and `marts_history.<mart>` to the candidate's columns and describe them."""
     wanted = _columns(connection, *mart.parts[0])
+    wanted = {c: kind for c, kind in wanted.items() if not mart.published or c in mart.published}
     there = _columns(connection, "marts", mart.name)
     name = sql.Identifier(mart.name)
     if not there:
@@ -225,6 +226,8 @@ def _ensure_tables(connection, mart: Mart) -> None:
                 "create table if not exists marts_history.{} ({}, _from_version bigint not null, _to_version bigint not null)"
             ).format(name, columns)
         )
+    if there and mart.name in PARTS.values() and any(wanted.get(column) != kind for column, kind in there.items()):
+        forget_view(connection)
     for column in wanted.keys() - there.keys() if there else ():
         for schema in ("marts", "marts_history"):
             connection.execute(
@@ -267,6 +270,7 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -
         "mart": sql.Identifier(mart.name),
         "columns": sql.SQL(", ").join(map(sql.Identifier, _columns(connection, "marts", mart.name))),
         "key": sql.SQL(", ").join(map(sql.Identifier, mart.key)),
+        "condition": sql.SQL(mart.condition),
         "same_key": sql.SQL(" and ").join(
             sql.SQL("m.{0} = d.{0}").format(sql.Identifier(column)) for column in mart.key
         ),
@@ -274,13 +278,17 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -
     connection.execute("drop table if exists pg_temp.removed, pg_temp.added")
     if compare_all:
         candidate = sql.SQL(" union all ").join(
-            sql.SQL("select {columns} from {part}").format(part=sql.Identifier(*part), **names) for part in mart.parts
+            sql.SQL("select {columns} from {part} where {condition}").format(part=sql.Identifier(*part), **names)
+            for part in mart.parts
         )
+        if mart.whole:
+            candidate = sql.SQL("select {columns} from {whole}").format(whole=sql.Identifier(*mart.whole), **names)
         published = sql.SQL("select {columns} from marts.{mart}").format(**names)
     else:
         logs = {part: log for part in mart.parts if (log := _log(connection, part)) is not None}
         candidate = sql.SQL(" union all ").join(
-            _logged(sql.Identifier(*part), [log] if (log := logs.get(part)) else [], names) for part in mart.parts
+            _logged(sql.Identifier(*part), [log] if (log := logs.get(part)) else [], names, names["condition"])
+            for part in mart.parts
         )
         # one look through the mart for the keys of all its parts
         published = _logged(sql.Identifier("marts", mart.name), list(logs.values()), names)
@@ -332,13 +340,15 @@ def _log(connection, part: tuple) -> sql.Identifier | None:
     return None if there is None else sql.Identifier(schema, log)
 
 
-def _logged(relation: sql.Identifier, logs: list[sql.Identifier], names: dict) -> sql.Composed:
+def _logged(
+    relation: sql.Identifier, logs: list[sql.Identifier], names: dict, condition: sql.Composable = ALL
+) -> sql.Composed:
     """The rows of `relation` whose keys are in the logs."""
     if not logs:
         return sql.SQL("select {columns} from {relation} where false").format(relation=relation, **names)
     keys = sql.SQL(" union all ").join(sql.SQL("select {key} from {log}").format(log=log, **names) for log in logs)
-    return sql.SQL("select {columns} from {relation} where ({key}) in ({keys})").format(
-        relation=relation, keys=keys, **names
+    return sql.SQL("select {columns} from {relation} where ({key}) in ({keys}) and {only}").format(
+        relation=relation, keys=keys, only=condition, **names
     )
 
 

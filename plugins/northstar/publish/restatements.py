@@ -13,20 +13,104 @@ from northstar.settings import Settings
 COLUMNS = {
     "metric_id": ("text not null", "the metric"),
     "grain": ("text not null", "hour, day, week, month or quarter"),
-    "period_start": ("timestamptz not null", "the complete period whose value changed"),
+    "period_start": ("timestamptz not null", "the complete period whose value changed, or the first of them"),
     "application": ("text not null", "the company's product; 'all' is the company"),
     "segment": ("text not null", "the segment; '' is the whole"),
     "segment_value": ("text not null", "the segment's value"),
     "old_value": ("numeric", "as published before; null where it had none"),
     "new_value": ("numeric", "as published now; null where it has none any more"),
-    "old_version": ("bigint not null", "the version that wrote the row with the old value"),
+    "old_version": ("bigint not null", "the first version that showed the old value as complete"),
     "new_version": ("bigint not null", "the version that changed it"),
     "reason": (
         "text not null",
         "late_rows, correction (a row was replaced), definition (models or rules changed) or backfill (built again from the same rows)",
     ),
+    "periods": (
+        "bigint not null default 1",
+        "how many complete periods: of a series that begins earlier or later, vanishes or changes its state all of them, period_start the first",
+    ),
 }
+IMPLIED = """
+    case when {s}.state = 'measured' and ({m}.kind in ('sum', 'count', 'distinct') or {m}.kind = 'snapshot' and {m}.unit != 'percent') then 0 end
+"""
 KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
+
+
+# a complete period of a series that stood and stands: its value came, went or is another
+POINTS = f"""
+    select k.series_id, o.metric_id, o.grain, k.period_start, o.application, o.segment, o.segment_value,
+        case when r.series_id is not null then r.value else {IMPLIED.format(s="o", m="om")} end as old_value,
+        case when a.series_id is not null then a.value else {IMPLIED.format(s="n", m="nm")} end as new_value,
+        published._version as written_version,
+        p.period_end, p.period_end + om.window_days * interval '24 hours' as complete_at, 1::bigint as periods
+    from (select series_id, period_start from removed union select series_id, period_start from added) as k
+    join marts.metric_series as o on o.series_id = k.series_id and o.holds_from <= k.period_start
+        and (o.holds_until is null or k.period_start < o.holds_until)
+    join marts_candidate.metric_series as n on n.series_id = k.series_id and n.state = o.state and n.holds_from <= k.period_start
+        and (n.holds_until is null or k.period_start < n.holds_until)
+    join marts.metrics as om on om.metric_id = o.metric_id
+    join marts_candidate.metrics as nm on nm.metric_id = o.metric_id
+    join marts.dim_periods as p on p.grain = o.grain and p.period_start = k.period_start
+    left join removed as r on r.series_id = k.series_id and r.period_start = k.period_start
+    left join added as a on a.series_id = k.series_id and a.period_start = k.period_start
+    left join marts.metric_points as published on r.series_id is not null
+        and published.series_id = k.series_id and published.period_start = k.period_start
+    where p.period_end + om.window_days * interval '24 hours' <= {{as_of}}
+        and case when r.series_id is not null then r.value else {IMPLIED.format(s="o", m="om")} end
+        is distinct from case when a.series_id is not null then a.value else {IMPLIED.format(s="n", m="nm")} end
+"""
+# a series that begins earlier or later, vanishes or changes its state: one row, with the values of the first period that shows it
+SERIES = f"""
+    with stretches as (
+        select series_id, state, holds_from, holds_until from marts.metric_series
+    ),
+    coming as (
+        select series_id, state, holds_from, holds_until from marts_candidate.metric_series
+    ),
+    changed as (
+        (select series_id from (table stretches except table coming) as gone) union (select series_id from (table coming except table stretches) as come)
+        union
+        select o.series_id from marts.metric_series as o join marts.metrics as om on om.metric_id = o.metric_id
+        join marts_candidate.metrics as nm on nm.metric_id = o.metric_id
+        where {IMPLIED.format(s="o", m="om")} is distinct from {IMPLIED.format(s="o", m="nm")}
+    ),
+    named as (
+        select distinct on (series_id) series_id, metric_id, grain, application, segment, segment_value, first_from
+        from (
+            select *, min(holds_from) over (partition by series_id) as first_from from (
+                select * from (select series_id, metric_id, grain, application, segment, segment_value, holds_from from marts.metric_series) as o
+                union all
+                select series_id, metric_id, grain, application, segment, segment_value, holds_from from marts_candidate.metric_series
+            ) as both_versions
+            where series_id in (select series_id from changed)
+        ) as known
+        order by series_id
+    ),
+    differing as (
+        select named.*, p.period_start, p.period_end, p.period_end + om.window_days * interval '24 hours' as complete_at,
+            case when v.series_id is not null then v.value else {IMPLIED.format(s="o", m="om")} end as old_value,
+            case when n.state is null or n.state = 'small_group' then null when a.series_id is not null then a.value
+                when v.series_id is not null and r.series_id is null then v.value else {IMPLIED.format(s="n", m="nm")} end as new_value,
+            v._version
+        from named
+        join marts.metrics as om on om.metric_id = named.metric_id
+        left join marts_candidate.metrics as nm on nm.metric_id = named.metric_id
+        join marts.dim_periods as p on p.grain = named.grain and p.period_start >= named.first_from
+        left join stretches as o on o.series_id = named.series_id and o.holds_from <= p.period_start
+            and (o.holds_until is null or p.period_start < o.holds_until)
+        left join coming as n on n.series_id = named.series_id and n.holds_from <= p.period_start
+            and (n.holds_until is null or p.period_start < n.holds_until)
+        left join marts.metric_points as v on v.series_id = named.series_id and v.period_start = p.period_start and o.state is not null
+        left join removed as r on r.series_id = named.series_id and r.period_start = p.period_start
+        left join added as a on a.series_id = named.series_id and a.period_start = p.period_start
+        where p.period_end + om.window_days * interval '24 hours' <= {{as_of}} and (o.state is distinct from n.state or v.series_id is null
+            and a.series_id is null and {IMPLIED.format(s="o", m="om")} is distinct from {IMPLIED.format(s="n", m="nm")})
+    )
+    select series_id, metric_id, grain, min(period_start), application, segment, segment_value,
+        (array_agg(old_value order by period_start))[1], (array_agg(new_value order by period_start))[1],
+        (array_agg(_version order by period_start))[1], max(period_end), min(complete_at), count(*)
+    from differing group by series_id, metric_id, grain, application, segment, segment_value
+"""
 
 
 RESTATEMENTS = DescribedTable(
@@ -38,23 +122,39 @@ RESTATEMENTS = DescribedTable(
 
 
 def record_restatements(
-    connection, settings: Settings, mart: Mart, version: int, is_redefined: bool, is_backfill: bool = False
+    connection,
+    settings: Settings,
+    mart: Mart,
+    version: int,
+    before: dict,
+    is_redefined: bool,
+    is_backfill: bool = False,
 ) -> int:
-    """Compare the rows that the merge of metric_values is about to take away with those it brings (temp tables removed, added).
+    """Compare what the merge is about to take away with what it brings: points (temp tables removed, added) and series.
 
-    is_redefined: the models or rules are not those of the last version. is_backfill: what no changed row explains was wrong before. Returns how many values were restated.
+    Called before either is merged. before: the publication so far. is_redefined: the models or rules are not those of it. is_backfill: what
+    no changed row explains was wrong before. Returns how many values were restated, a series as one.
     """
-    key = ", ".join(KEY)
-    connection.execute("drop table if exists pg_temp.restated")
-    found = connection.execute(
-        f"create temp table restated on commit drop as select {key}, removed.value as old_value, added.value as new_value, "
-        "published._version as old_version, removed.period_start + case removed.grain when 'quarter' then interval '3 months' "
-        "else ('1 ' || removed.grain)::interval end as period_end "
-        f"from removed join marts.metric_values as published using ({key}) left join added using ({key}) "
-        "where removed.is_complete and removed.value is distinct from added.value"
-    ).rowcount
+    connection.execute("drop table if exists pg_temp.restated, pg_temp.first_shown")
+    as_of = f"timestamptz '{before['as_of'].isoformat()}'"
+    connection.execute(f"create temp table restated on commit drop as {POINTS.format(as_of=as_of)}")
+    connection.execute(f"insert into restated {SERIES.format(as_of=as_of)}")
+    found = connection.execute("select count(*) as n from restated").fetchone()["n"]
     if not found:
         return 0
+    # the first version whose numbers reach up to a time or beyond it
+    connection.execute(
+        "create temp table first_shown on commit drop as select as_of, min(published_version) over (order by as_of desc) as version "
+        "from marts.publications"
+    )
+    connection.execute("create index on first_shown (as_of)")
+    # nothing is a value since the point before it went
+    connection.execute(
+        "update restated as r set written_version = h.version from (select series_id, period_start, max(_to_version) as version "
+        "from marts_history.metric_points where (series_id, period_start) in (select series_id, period_start from restated "
+        "where written_version is null) group by 1, 2) as h where r.series_id = h.series_id and r.period_start = h.period_start "
+        "and r.written_version is null"
+    )
     _causes(connection, settings, mart)
     cause = (
         "exists (select 1 from causes as c where c.metric_id = r.metric_id and c.kind = '{kind}' "
@@ -62,11 +162,13 @@ def record_restatements(
     )
     within = " and c.changed_hour >= r.period_start"
     connection.execute(
-        f"insert into marts.metric_restatements select {key}, old_value, new_value, old_version, %s, "
+        f"insert into marts.metric_restatements ({', '.join(COLUMNS)}) select {', '.join(KEY)}, old_value, new_value, "
+        "greatest(r.written_version, shown.version), %s, "
         f"case when %s then 'definition' when {cause.format(kind='correction', within=within)} then 'correction' "
         f"when {cause.format(kind='late_rows', within=within)} then 'late_rows' "
         f"when {cause.format(kind='correction', within='')} then 'correction' "
-        f"when %s and not {cause.format(kind='late_rows', within='')} then 'backfill' else 'late_rows' end from restated as r",
+        f"when %s and not {cause.format(kind='late_rows', within='')} then 'backfill' else 'late_rows' end, periods from restated as r "
+        "cross join lateral (select version from first_shown where as_of >= r.complete_at order by as_of limit 1) as shown",
         [version, is_redefined, is_backfill],
     )
     return found

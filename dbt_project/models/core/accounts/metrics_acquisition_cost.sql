@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. What a customer costs, and the market's share.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set cac = 'round(spend / nullif(new_accounts, 0), 2)' %}
 {% set margin = ['margin_mrr / nullif(paying_accounts, 0)', 'last_month'] %}
@@ -21,6 +21,7 @@ spenders as (
 
 standing as (
     select * from {{ ref('accounts_by_period') }}
+    where grain in ('month', 'quarter')
 ),
 
 movements as (
@@ -29,7 +30,15 @@ movements as (
 ),
 
 revenue as (
-    select * from {{ ref('metrics_revenue') }}
+    select
+        grain,
+        period_start,
+        application,
+        segment,
+        segment_value,
+        value as ltv,
+        numerator as margin_per_account
+    from {{ ref('metrics_revenue') }}
     where metric_id = 'ltv' and segment = ''
 ),
 
@@ -50,13 +59,15 @@ spent as (
     group by grouping sets ((g.grain, g.period_start, spend.application), (g.grain, g.period_start))
 ),
 
--- spend without a customer is a cost too: a row for every period since the first spend
+-- spend without a customer is a cost too: a row for every month and quarter since the first spend, which says that no spend is known as 0
 cac as (
     select
         periods.grain,
         periods.period_start,
         periods.period_end,
         spenders.application,
+        spenders.segment,
+        spenders.segment_value,
         coalesce(spent.amount, 0) as spend,
         coalesce(movements.new_accounts, 0) as new_accounts,
         round(coalesce(spent.amount, 0) / nullif(movements.new_accounts, 0), 2) as cac
@@ -106,7 +117,8 @@ market as (
         grain,
         period_start,
         case when grouping(application) = 1 then 'all' else application end as application,
-        '' as country,
+        '' as segment,
+        '' as segment_value,
         sum(addressable_accounts) as addressable_accounts
     from market_totals
     group by grouping sets ((grain, period_start, application), (grain, period_start))
@@ -115,6 +127,7 @@ market as (
         grain,
         period_start,
         case when grouping(application) = 1 then 'all' else application end,
+        'country',
         country,
         sum(addressable_accounts)
     from newest_sizes
@@ -123,86 +136,54 @@ market as (
 ),
 
 -- an application may spend before anybody registers
-places as (
+begun as (
     select
-        grain,
-        period_start,
-        period_end,
         application,
         segment,
-        segment_value
-    from standing
-    where grain in ('month', 'quarter')
-    union
+        segment_value,
+        min(first_at) as first_at
+    from (
+        select application, segment, segment_value, first_at from {{ ref('series_accounts') }}
+        where segment != 'acquisition_channel'
+        union all
+        select application, segment, segment_value, first_at from spenders
+    ) as both_series
+    group by application, segment, segment_value
+),
+
+earlier as (
     select
         grain,
-        period_start,
-        period_end,
+        period_start + interval '12 months' as period_start,
         application,
-        '',
-        ''
+        segment,
+        segment_value,
+        cac as cac_before
     from cac
 ),
 
-wide as (
-    select
-        places.grain,
-        places.period_start,
-        places.period_end,
-        places.application,
-        places.segment,
-        places.segment_value,
-        standing.registered_creators,
-        cac.spend,
-        cac.new_accounts,
-        cac.cac,
-        earlier.cac as cac_before,
-        revenue.value as ltv,
-        revenue.numerator as margin_per_account,
-        market.addressable_accounts
-    from places
-    left join standing
-        on places.grain = standing.grain
-        and places.period_start = standing.period_start
-        and places.application = standing.application
-        and places.segment = standing.segment
-        and places.segment_value = standing.segment_value
-    left join cac
-        on places.grain = cac.grain
-        and places.period_start = cac.period_start
-        and places.application = cac.application
-        and places.segment = ''
-    left join cac as earlier
-        on places.grain = earlier.grain
-        and places.period_start - interval '12 months' = earlier.period_start
-        and places.application = earlier.application
-        and places.segment = ''
-    left join revenue
-        on places.grain = revenue.grain
-        and places.period_start = revenue.period_start
-        and places.application = revenue.application
-        and places.segment = ''
-    left join market
-        on places.grain = market.grain
-        and places.period_start = market.period_start
-        and places.application = market.application
-        and places.segment_value = market.country
-        and places.segment in ('', 'country')
-    where {{ only_affected('places.grain, places.period_start') }}
+placed as (
+    {{ in_series({
+        'standing': ['registered_creators'],
+        'cac': ['spend', 'new_accounts', 'cac'],
+        'earlier': ['cac_before'],
+        'revenue': ['ltv', 'margin_per_account'],
+        'market': ['addressable_accounts'],
+    }, 'begun', ['month', 'quarter']) }}
 )
 
-{{ metric_rows('wide', {
-    'cac': ['spend', 'new_accounts', {'null_reason': "case when spend is null then 'source_missing' else 'empty_base' end"}],
+{{ metric_rows('placed', {
+    'cac': ['spend', 'new_accounts', {'null_reason': "case when spend is null then 'source_missing' else 'empty_base' end", 'idle_reason': 'source_missing'}],
     'cac_change_rate': ['cac - cac_before', 'cac_before', {
-        'null_reason': "case when cac_before is null then 'no_earlier_value' else 'empty_base' end",
+        'null_reason': "case when cac_before is null then 'no_earlier_value' else 'empty_base' end", 'idle_reason': 'no_earlier_value',
         'explained': {'cac': cac, 'cac_before': [cac, 'year_before']},
     }],
     'ltv_cac_ratio': ['ltv', 'case when ltv is not null then cac end', {
-        'null_reason': "case when ltv is null then 'no_ltv' else 'empty_base' end",
+        'null_reason': "case when ltv is null then 'no_ltv' else 'empty_base' end", 'idle_reason': 'no_ltv',
         'explained': {'ltv': ltv, 'cac': cac},
     }],
     'cac_payback_months': ['cac', 'case when cac is not null then margin_per_account end', {
         'explained': {'cac': cac, 'margin_per_account': margin},
     }],
-    'market_share': ['registered_creators', 'addressable_accounts', {'null_reason': "case when addressable_accounts is null then 'source_missing' else 'empty_base' end"}],
+    'market_share': ['registered_creators', 'addressable_accounts', {'null_reason': "case when addressable_accounts is null then 'source_missing' else 'empty_base' end", 'idle_reason': 'source_missing'}],
 }) }}

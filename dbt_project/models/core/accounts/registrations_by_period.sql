@@ -49,7 +49,7 @@ referring as (
 ),
 
 complete as (
-    {{ filled('measured', 'series', measures, grains) }}
+    {{ in_series({'measured': measures, 'referring': ['referrers']}, 'series', grains, with_first=false) }}
 )
 
 select
@@ -62,10 +62,5 @@ select
     {% for name in measures %}
     coalesce(complete.{{ name }}, 0) as {{ name }},
     {% endfor %}
-    case when complete.segment = '' then coalesce(referring.referrers, 0) end as referrers
+    case when complete.segment = '' then coalesce(complete.referrers, 0) end as referrers
 from complete
-left join referring
-    on complete.grain = referring.grain
-    and complete.period_start = referring.period_start
-    and complete.application = referring.application
-    and complete.segment = ''

@@ -75,7 +75,7 @@ using_features as (
 ),
 
 active as (
-    {{ filled('measured', 'series', ['active_accounts', 'active_account_days'], grains) }}
+    {{ in_series({'measured': ['active_accounts', 'active_account_days'], 'using_features': ['feature_users']}, 'series', grains, with_first=false) }}
 )
 
 select
@@ -87,11 +87,5 @@ select
     active.segment_value,
     coalesce(active.active_accounts, 0) as active_accounts,
     coalesce(active.active_account_days, 0) as active_account_days,
-    coalesce(using_features.feature_users, 0) as feature_users
+    coalesce(active.feature_users, 0) as feature_users
 from active
-left join using_features
-    on active.grain = using_features.grain
-    and active.period_start = using_features.period_start
-    and active.application = using_features.application
-    and active.segment = using_features.segment
-    and active.segment_value = using_features.segment_value

@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Active accounts, stickiness, adoption, retention.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set begun_days = 'ceil(extract(epoch from least(period_end, ' ~ as_of() ~ ') - period_start) / 86400)' %}
 
@@ -16,36 +16,59 @@ standing as (
 
 retained as (
     select * from {{ ref('retained_users_by_period') }}
-    where {{ only_affected('grain, period_start') }}
+),
+
+earlier as (
+    select
+        grain,
+        period_start + interval '1 month' as period_start,
+        application,
+        segment,
+        segment_value,
+        active_accounts as active_before
+    from active
+    where grain = 'month'
+),
+
+series as (
+    select * from {{ ref('series_activity') }}
+),
+
+retained_series as (
+    select * from {{ ref('series_retained_users') }}
+),
+
+-- a feature's adoption is a share of all who were active: it is 0 where nobody used it
+adopting as (
+    select
+        active.grain,
+        active.period_start,
+        active.application,
+        series.segment,
+        series.segment_value,
+        active.active_accounts as all_active_accounts
+    from active
+    inner join series on active.application = series.application and series.segment in ('', 'feature')
+    where active.segment = ''
+),
+
+placed as (
+    {{ in_series({
+        'active': ['active_accounts', 'active_account_days', 'feature_users'], 'standing': ['registered_accounts'],
+        'earlier': ['active_before'], 'adopting': ['all_active_accounts'],
+    }, 'series', ['day', 'week', 'month']) }}
 ),
 
 wide as (
     select
-        active.*,
-        case when active.segment = '' then coalesce(standing.registered_accounts, 0) end as registered_accounts,
-        earlier.active_accounts as active_before,
-        totals.active_accounts as all_active_accounts,
+        *,
         -- the days of the period that have begun
-        {{ begun_days | replace('period_', 'active.period_') }} as days
-    from active
-    left join standing
-        on active.grain = standing.grain
-        and active.period_start = standing.period_start
-        and active.application = standing.application
-        and active.segment = ''
-    left join active as earlier
-        on active.grain = 'month'
-        and earlier.grain = 'month'
-        and active.period_start - interval '1 month' = earlier.period_start
-        and active.application = earlier.application
-        and active.segment = earlier.segment
-        and active.segment_value = earlier.segment_value
-    left join active as totals
-        on active.grain = totals.grain
-        and active.period_start = totals.period_start
-        and active.application = totals.application
-        and totals.segment = ''
-    where {{ only_affected('active.grain, active.period_start') }}
+        {{ begun_days }} as days
+    from placed
+),
+
+retained_placed as (
+    {{ in_series({'retained': ['retained', 'active_before']}, 'retained_series', ['month']) }}
 )
 
 {{ metric_rows('wide', {
@@ -54,7 +77,7 @@ wide as (
     'mau': ['active_accounts', none],
     'dau_rate': ['active_accounts', 'registered_accounts'],
     'mau_rate': ['active_accounts', 'registered_accounts'],
-    'mau_growth_rate': ['active_accounts - coalesce(active_before, 0)', 'active_before', {
+    'mau_growth_rate': ['coalesce(active_accounts, 0) - coalesce(active_before, 0)', 'active_before', {
         'explained': {'active_before': ['active_accounts', 'month_before']},
     }],
     'stickiness': ['active_account_days / days', 'active_accounts', {'explained': {'days': begun_days}}],
@@ -63,7 +86,7 @@ wide as (
     }],
 }) }}
 union all
-select * from ({{ metric_rows('retained', {
+select * from ({{ metric_rows('retained_placed', {
     'user_retention_rate': ['retained', 'active_before'],
     'user_churn_rate': ['active_before - retained', 'active_before'],
 }) }}) as user_rows

@@ -42,7 +42,7 @@ measured as (
 ),
 
 complete as (
-    {{ filled('measured', 'series', ['active_before', 'retained'], ['month']) }}
+    {{ in_series({'measured': ['active_before', 'retained']}, 'series', ['month'], with_first=false) }}
 )
 
 select

@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Downloads and the community's size.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['day', 'week', 'month'] %}
 {% set measures = [
@@ -66,8 +66,17 @@ select * from (
             value as {{ measure }}
         from by_period
         where measure = '{{ measure }}'
+    ),
+
+    begun as (
+        select * from {{ series }}
+        where fact = '{{ measure }}'
+    ),
+
+    placed as (
+        {{ in_series({'one_measure': [measure]}, 'begun', grains) }}
     )
 
-    {{ metric_rows('one_measure', {measure: [measure, none]}) }}
+    {{ metric_rows('placed', {measure: [measure, none]}) }}
 ) as {{ measure }}_rows
 {% endfor %}

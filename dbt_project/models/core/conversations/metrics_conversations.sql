@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. How conversations end.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['day', 'week', 'month'] %}
 {% set measures = {
@@ -21,10 +21,10 @@ measured as (
     {{ cube('conversations', measures, ['channel'], grains, 'started_at') }}
 ),
 
-complete as (
-    {{ filled('measured', 'series', measures, grains) }}
+placed as (
+    {{ in_series({'measured': measures}, 'series', grains) }}
 )
 
-{{ metric_rows('complete', {
+{{ metric_rows('placed', {
     'conversation_completion_rate': ['ended_naturally', 'conversations'],
 }) }}

@@ -3,7 +3,7 @@
 -- creator_onboarding_step_rate is of creators who took all three steps, creators_earning_over of the lowest threshold.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['week', 'month'] %}
 
@@ -189,54 +189,43 @@ by_earning as (
 ),
 
 by_threshold as (
-    select
-        *,
-        segment as own_segment
-    from ({{ cube('over_thresholds', {'creators_over': 'count(distinct r.creator_id)'}, ['threshold'], ['month']) }}) as thresholds
+    {{ cube('over_thresholds', {'creators_over': 'count(distinct r.creator_id)'}, ['threshold'], ['month']) }}
 ),
 
-complete as (
+-- every share of an application's creators, in every period in which it has some
+having_creators as (
     select
-        p.grain,
-        p.period_start,
-        p.period_end,
-        series.application,
+        standing.grain,
+        standing.period_start,
+        standing.application,
         series.segment,
         series.segment_value,
-        standing.registered_creators,
-        coalesce(by_start.new_creators, by_step.new_creators) as new_creators,
-        by_start.onboarded,
-        coalesce(by_start.steps_taken, by_step.steps_taken) as steps_taken,
-        by_activity.active_creators,
-        by_update.updating_creators,
-        by_earning.earning_creators,
-        by_earning.grown_percent,
-        by_earning.earned_before,
-        by_threshold.creators_over
-    from series
-    inner join ({{ periods_to_build(grains) }}) as p on p.period_end > series.first_at
-    left join standing
-        on p.grain = standing.grain and p.period_start = standing.period_start and series.application = standing.application
-    left join by_start
-        on p.grain = by_start.grain and p.period_start = by_start.period_start and series.application = by_start.application
-        and series.segment = ''
-    left join by_step
-        on p.grain = by_step.grain and p.period_start = by_step.period_start and series.application = by_step.application
-        and series.segment = by_step.segment and series.segment_value = by_step.segment_value
-    left join by_activity
-        on p.grain = by_activity.grain and p.period_start = by_activity.period_start
-        and series.application = by_activity.application and series.segment = ''
-    left join by_update
-        on p.grain = by_update.grain and p.period_start = by_update.period_start and series.application = by_update.application
-        and series.segment = ''
-    left join by_earning
-        on p.grain = by_earning.grain and p.period_start = by_earning.period_start
-        and series.application = by_earning.application and series.segment = ''
-    left join by_threshold
-        on p.grain = by_threshold.grain and p.period_start = by_threshold.period_start
-        and series.application = by_threshold.application
-        and series.segment = by_threshold.segment and series.segment_value = by_threshold.segment_value
-    where series.segment != 'feature'
+        standing.registered_creators
+    from standing
+    inner join series on standing.application = series.application
+    where standing.registered_creators != 0 and standing.grain in ({{ quoted(grains) }})
+),
+
+by_beginning as (
+    select grain, period_start, application, segment, segment_value, new_creators, onboarded, steps_taken from by_start
+    union all
+    select grain, period_start, application, segment, segment_value, new_creators, null, steps_taken from by_step
+),
+
+without_features as (
+    select * from series
+    where segment != 'feature'
+),
+
+placed as (
+    {{ in_series({
+        'having_creators': ['registered_creators'],
+        'by_beginning': ['new_creators', 'onboarded', 'steps_taken'],
+        'by_activity': ['active_creators'],
+        'by_update': ['updating_creators'],
+        'by_earning': ['earning_creators', 'grown_percent', 'earned_before'],
+        'by_threshold': ['creators_over'],
+    }, 'without_features', grains) }}
 ),
 
 items_standing as (
@@ -257,30 +246,20 @@ adopted as (
     select * from named_standing
 ),
 
+with_features as (
+    select * from series
+    where segment in ('', 'feature')
+),
+
 per_creator as (
-    select
-        adopted.grain,
-        adopted.period_start,
-        adopted.period_end,
-        adopted.application,
-        adopted.segment,
-        adopted.segment_value,
-        adopted.adopters,
-        items_standing.documents,
-        items_standing.programs,
-        standing.registered_creators
-    from adopted
-    left join items_standing
-        on adopted.grain = items_standing.grain and adopted.period_start = items_standing.period_start
-        and adopted.application = items_standing.application and adopted.segment = ''
-    left join standing
-        on adopted.grain = standing.grain and adopted.period_start = standing.period_start
-        and adopted.application = standing.application
+    {{ in_series({
+        'having_creators': ['registered_creators'], 'adopted': ['adopters'], 'items_standing': ['documents', 'programs'],
+    }, 'with_features', ['month']) }}
 )
 
-{{ metric_rows('complete', {
-    'creator_onboarding_success_rate': ['onboarded', 'new_creators', {'window_days': 7}],
-    'creator_onboarding_step_rate': ['steps_taken', 'new_creators', {'window_days': 7}],
+{{ metric_rows('placed', {
+    'creator_onboarding_success_rate': ['onboarded', 'new_creators'],
+    'creator_onboarding_step_rate': ['steps_taken', 'new_creators'],
     'creator_weekly_active_rate': ['active_creators', 'registered_creators'],
     'content_update_rate': ['updating_creators', 'registered_creators'],
     'creator_success_rate': ['earning_creators', 'registered_creators'],

@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Incidents, security, deployments, work, code.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set series = ref('series_engineering') %}
 
@@ -76,7 +76,7 @@ bug_series as (
 ),
 
 standing_bugs as (
-    {{ running_totals('bug_differences', 'bug_series', ['open_bugs'], [], ['day', 'week'], 'work_item_id') }}
+    {{ running_totals('bug_differences', 'bug_series', ['open_bugs'], [], ['day', 'week'], 'work_item_id', with_first=true) }}
 ),
 
 pull_requests as (
@@ -167,6 +167,17 @@ code_figures as (
         sum(high_vulnerabilities)
     from components_by_period
     group by grouping sets ((grain, period_start, period_end, component, application), (grain, period_start, period_end, component))
+),
+
+component_series as (
+    select * from {{ series }}
+    where fact = 'components'
+),
+
+code_placed as (
+    {{ in_series({'code_figures': [
+        'test_coverage', 'duplication', 'technical_debt', 'critical_vulnerabilities', 'high_vulnerabilities',
+    ]}, 'component_series', ['day', 'week', 'month']) }}
 )
 
 {{ metrics_of('resolved', series, 'incidents', {
@@ -221,7 +232,7 @@ union all
 {{ metrics_of('opened', series, 'pull_requests', {
     'opened': 'count(*)', 'reviewed': "count(*) filter (where r.first_review_at <= r.opened_at + interval '24 hours')",
 }, [], ['week', 'month'], {
-    'code_review_within_24h_rate': ['reviewed', 'opened', {'window_days': 1}],
+    'code_review_within_24h_rate': ['reviewed', 'opened'],
 }, at='opened_at') }}
 union all
 {{ metrics_of('merged', series, 'pull_requests', {
@@ -230,10 +241,10 @@ union all
     'review_cycles_per_pr': ['cycles', 'merged'],
 }, at='merged_at') }}
 union all
-select * from ({{ metric_rows('code_figures', {
-    'test_coverage': ['test_coverage', none, {'null_reason': "'source_missing'"}],
-    'code_duplication': ['duplication', none, {'null_reason': "'source_missing'"}],
-    'technical_debt_ratio': ['technical_debt', none, {'null_reason': "'source_missing'"}],
-    'critical_vulnerabilities': ['critical_vulnerabilities', none, {'null_reason': "'source_missing'"}],
-    'high_vulnerabilities': ['high_vulnerabilities', none, {'null_reason': "'source_missing'"}],
+select * from ({{ metric_rows('code_placed', {
+    'test_coverage': ['test_coverage', none, {'null_reason': "'source_missing'", 'idle_reason': 'source_missing'}],
+    'code_duplication': ['duplication', none, {'null_reason': "'source_missing'", 'idle_reason': 'source_missing'}],
+    'technical_debt_ratio': ['technical_debt', none, {'null_reason': "'source_missing'", 'idle_reason': 'source_missing'}],
+    'critical_vulnerabilities': ['critical_vulnerabilities', none],
+    'high_vulnerabilities': ['high_vulnerabilities', none],
 }) }}) as code_rows

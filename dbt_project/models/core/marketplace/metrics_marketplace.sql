@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Bookings, what they bring, tutors, reviews, packages.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['day', 'week', 'month', 'quarter'] %}
 {% set series = ref('series_marketplace') %}
@@ -43,28 +43,18 @@ bought as (
     {{ cube('purchases', {'buyers': 'count(distinct r.account_id)'}, [], ['month'], 'purchased_at') }}
 ),
 
+active as (
+    select * from {{ ref('active_by_period') }}
+    where segment = ''
+),
+
+purchase_series as (
+    select * from {{ series }}
+    where fact = 'purchases'
+),
+
 buying as (
-    select
-        p.grain,
-        p.period_start,
-        p.period_end,
-        begun.application,
-        begun.segment,
-        begun.segment_value,
-        bought.buyers,
-        active.active_accounts
-    from {{ series }} as begun
-    inner join ({{ periods_to_build(['month']) }}) as p on p.period_end > begun.first_at
-    left join bought
-        on p.grain = bought.grain
-        and p.period_start = bought.period_start
-        and begun.application = bought.application
-    left join {{ ref('active_by_period') }} as active
-        on p.grain = active.grain
-        and p.period_start = active.period_start
-        and begun.application = active.application
-        and active.segment = ''
-    where begun.fact = 'purchases'
+    {{ in_series({'bought': ['buyers'], 'active': ['active_accounts']}, 'purchase_series', ['month']) }}
 )
 
 {{ metrics_of('requested', series, 'bookings', {

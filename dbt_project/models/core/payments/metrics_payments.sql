@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Cash, payments and their failures.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set measures = {
     'charged': 'sum(r.charged)',
@@ -26,24 +26,28 @@ measured as (
     {{ cube('flows', measures, ['country', 'failure_code']) }}
 ),
 
-complete as (
-    {{ filled('measured', 'series', measures) }}
-),
-
--- a failure code's rate is its share of all attempts: among its own every one failed
+-- a failure code's rate is its share of all attempts: among its own every one failed, and it is 0 where none had it
 attempted as (
     {{ cube('flows', {'all_attempts': 'sum(r.succeeded + r.failed)'}) }}
 ),
 
-wide as (
+attempted_by_code as (
     select
-        complete.*,
+        attempted.grain,
+        attempted.period_start,
+        attempted.application,
+        series.segment,
+        series.segment_value,
         attempted.all_attempts
-    from complete
-    left join attempted using (grain, period_start, application)
+    from attempted
+    inner join series on attempted.application = series.application and series.segment in ('', 'failure_code')
+),
+
+placed as (
+    {{ in_series({'measured': measures, 'attempted_by_code': ['all_attempts']}, 'series') }}
 )
 
-{{ metric_rows('wide', {
+{{ metric_rows('placed', {
     'cash_collected': ['coalesce(charged, 0) - coalesce(refunded, 0)', none],
     'refund_rate': ['refunded', 'charged'],
     'payment_success_rate': ['succeeded', 'succeeded + failed'],

@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. MRR, its movements, churn and what follows.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set margin = ['margin_mrr / nullif(paying_accounts, 0)', 'last_month'] %}
 {% set churn = ['accounts_lost / nullif(accounts_at_start, 0)', 'last_month'] %}
@@ -9,7 +9,6 @@
 
 with snapshots as (
     select * from {{ ref('mrr_by_period') }}
-    where {{ only_affected('grain, period_start') }}
 ),
 
 movements as (
@@ -20,93 +19,75 @@ retention as (
     select * from {{ ref('mrr_retention_by_period') }}
 ),
 
-all_snapshots as (
-    select * from {{ ref('mrr_by_period') }}
+series as (
+    select * from {{ ref('series_mrr') }}
 ),
 
 -- the ltv of a quarter is that of its last month: ARPU is a monthly figure and wants a monthly churn rate
-churn_months as (
+churn_rates as (
     select
-        *,
-        case when month_of_quarter then date_trunc('quarter', period_start) else period_start end as reported_start,
-        case when month_of_quarter then 'quarter' else 'month' end as reported_grain
+        reported.grain,
+        reported.period_start,
+        retention.application,
+        retention.segment,
+        retention.segment_value,
+        retention.accounts_lost::numeric / nullif(retention.accounts_at_start, 0) as churn_rate
     from retention
-    cross join (values (false), (true)) as both_grains (month_of_quarter)
-    where grain = 'month'
-),
-
-ltv_bases as (
-    select distinct on (reported_grain, reported_start, application, segment, segment_value)
-        reported_grain as grain,
-        reported_start as period_start,
-        application,
-        segment,
-        segment_value,
-        accounts_at_start,
-        accounts_lost
-    from churn_months
-    order by reported_grain, reported_start, application, segment, segment_value, churn_months.period_start desc
+    cross join lateral (values
+        ('month', retention.period_start),
+        ('quarter', case when retention.period_start = least(
+            date_trunc('quarter', retention.period_start) + interval '2 months', date_trunc('month', {{ as_of() }} - interval '1 microsecond')
+        ) then date_trunc('quarter', retention.period_start) end)
+    ) as reported (grain, period_start)
+    where retention.grain = 'month' and reported.period_start is not null
 ),
 
 ltv as (
     select
-        ltv_bases.*,
-        all_snapshots.margin_mrr / nullif(all_snapshots.paying_accounts, 0) as margin_per_account,
-        ltv_bases.accounts_lost::numeric / nullif(ltv_bases.accounts_at_start, 0) as churn_rate
-    from ltv_bases
-    inner join all_snapshots
-        on ltv_bases.grain = all_snapshots.grain
-        and ltv_bases.period_start = all_snapshots.period_start
-        and ltv_bases.application = all_snapshots.application
-        and ltv_bases.segment = all_snapshots.segment
-        and ltv_bases.segment_value = all_snapshots.segment_value
+        snapshots.grain,
+        snapshots.period_start,
+        snapshots.application,
+        snapshots.segment,
+        snapshots.segment_value,
+        snapshots.margin_mrr / nullif(snapshots.paying_accounts, 0) as margin_per_account,
+        churn_rates.churn_rate,
+        round(snapshots.margin_mrr / nullif(snapshots.paying_accounts, 0) / nullif(churn_rates.churn_rate, 0), 2) as ltv
+    from snapshots
+    left join churn_rates
+        on snapshots.grain = churn_rates.grain
+        and snapshots.period_start = churn_rates.period_start
+        and snapshots.application = churn_rates.application
+        and snapshots.segment = churn_rates.segment
+        and snapshots.segment_value = churn_rates.segment_value
+    where snapshots.grain in ('month', 'quarter')
 ),
 
-wide as (
+earlier as (
     select
-        snapshots.*,
-        movements.new_amount,
-        movements.expansion_amount,
-        movements.contraction_amount,
-        movements.churn_amount,
-        movements.reactivation_amount,
-        retention.accounts_at_start,
-        retention.accounts_lost,
-        retention.mrr_at_start,
-        retention.mrr_at_end,
-        retention.mrr_kept,
-        ltv.margin_per_account,
-        ltv.churn_rate,
-        round(ltv.margin_per_account / nullif(ltv.churn_rate, 0), 2) as ltv,
-        round(ltv_before.margin_per_account / nullif(ltv_before.churn_rate, 0), 2) as ltv_before
-    from snapshots
-    left join movements
-        on snapshots.grain = movements.grain
-        and snapshots.period_start = movements.period_start
-        and snapshots.application = movements.application
-        and snapshots.segment = movements.segment
-        and snapshots.segment_value = movements.segment_value
-    left join retention
-        on snapshots.grain = retention.grain
-        and snapshots.period_start = retention.period_start
-        and snapshots.application = retention.application
-        and snapshots.segment = retention.segment
-        and snapshots.segment_value = retention.segment_value
-    left join ltv
-        on snapshots.grain = ltv.grain
-        and snapshots.period_start = ltv.period_start
-        and snapshots.application = ltv.application
-        and snapshots.segment = ltv.segment
-        and snapshots.segment_value = ltv.segment_value
-    left join ltv as ltv_before
-        on snapshots.grain = ltv_before.grain
-        and snapshots.period_start - interval '12 months' = ltv_before.period_start
-        and snapshots.application = ltv_before.application
-        and snapshots.segment = ltv_before.segment
-        and snapshots.segment_value = ltv_before.segment_value
+        grain,
+        period_start + interval '12 months' as period_start,
+        application,
+        segment,
+        segment_value,
+        ltv as ltv_before
+    from ltv
+    where ltv is not null
+),
+
+placed as (
+    {{ in_series({
+        'snapshots': [
+            'opening_mrr', 'mrr', 'list_mrr', 'paying_accounts', 'creator_mrr', 'paying_creators', 'known_country_mrr',
+            'international_mrr', 'active_markets',
+        ],
+        'movements': ['new_amount', 'expansion_amount', 'contraction_amount', 'churn_amount', 'reactivation_amount'],
+        'retention': ['accounts_at_start', 'accounts_lost', 'mrr_at_start', 'mrr_at_end', 'mrr_kept'],
+        'ltv': ['margin_per_account', 'churn_rate', 'ltv'],
+        'earlier': ['ltv_before'],
+    }, 'series', ['day', 'week', 'month', 'quarter']) }}
 )
 
-{{ metric_rows('wide', {
+{{ metric_rows('placed', {
     'mrr': ['mrr', none],
     'arr': ['mrr * 12', none],
     'mrr_growth_rate': ['mrr - opening_mrr', 'opening_mrr'],
@@ -130,6 +111,7 @@ wide as (
     }],
     'ltv_growth_rate': ['ltv - ltv_before', 'ltv_before', {
         'null_reason': "case when ltv_before is null then 'no_earlier_value' else 'empty_base' end",
+        'idle_reason': 'no_earlier_value',
         'explained': {'ltv': [ltv, 'last_month'], 'ltv_before': [ltv, 'last_month_of_year_before']},
     }],
     'international_revenue_share': ['international_mrr', 'known_country_mrr'],

@@ -33,7 +33,7 @@ measured as (
 ),
 
 complete as (
-    {{ filled('measured', 'series', measures, grains) }}
+    {{ in_series({'measured': measures}, 'series', grains, with_first=false) }}
 )
 
 select

@@ -67,7 +67,7 @@ measured as (
 ),
 
 complete as (
-    {{ filled('measured', 'series', measures, ['month', 'quarter']) }}
+    {{ in_series({'measured': measures}, 'series', ['month', 'quarter'], with_first=false) }}
 )
 
 select

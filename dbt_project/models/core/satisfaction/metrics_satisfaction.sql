@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. What people say when they are asked.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set series = ref('series_satisfaction') %}
 
@@ -45,8 +45,8 @@ creator_scores as (
     }, ['question'], ['month', 'quarter'], 'responded_at') }}
 ),
 
-creator_complete as (
-    {{ filled('creator_scores', 'begun', ['overall_score', 'overall_answers', 'score', 'answers'], ['month', 'quarter']) }}
+creator_placed as (
+    {{ in_series({'creator_scores': ['overall_score', 'overall_answers', 'score', 'answers']}, 'begun', ['month', 'quarter']) }}
 )
 
 {{ metrics_of('nps', series, 'nps', {
@@ -66,7 +66,7 @@ union all
     'csat_response_rate': ['answered', 'sent'],
 }, at='sent_at') }}
 union all
-select * from ({{ metric_rows('creator_complete', {
+select * from ({{ metric_rows('creator_placed', {
     'creator_satisfaction': [
         "case when segment = '' then overall_score else score end", "case when segment = '' then overall_answers else answers end"
     ],

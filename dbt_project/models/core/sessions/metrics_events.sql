@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Events by name, tools by their own, log-ins.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['hour', 'day', 'week', 'month'] %}
 {% set measures = {
@@ -52,11 +52,11 @@ measured as (
     where segment = 'tool'
 ),
 
-complete as (
-    {{ filled('measured', 'series', measures, grains) }}
+placed as (
+    {{ in_series({'measured': measures}, 'series', grains) }}
 )
 
-{{ metric_rows('complete', {
+{{ metric_rows('placed', {
     'tracked_events': ['events', none],
     'tool_invocations': ['tool_invocations', none],
     'tool_error_rate': ['failed_tools', 'tool_invocations'],

@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Sessions, how long, and what happened in them.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['hour', 'day', 'week', 'month'] %}
 {% set measures = {
@@ -59,6 +59,8 @@ peaks as (
         g.grain,
         g.period_start,
         message_loads.application,
+        '' as segment,
+        '' as segment_value,
         max(message_loads.messages) as peak_messages
     from message_loads
     cross join lateral {{ grain_starts('message_loads.message_hour', grains) }} as g (grain, period_start)
@@ -69,23 +71,11 @@ measured as (
     {{ cube('happenings', measures, ['channel'], grains) }}
 ),
 
-complete as (
-    {{ filled('measured', 'series', measures, grains) }}
-),
-
-wide as (
-    select
-        complete.*,
-        peaks.peak_messages
-    from complete
-    left join peaks
-        on complete.grain = peaks.grain
-        and complete.period_start = peaks.period_start
-        and complete.application = peaks.application
-        and complete.segment = ''
+placed as (
+    {{ in_series({'measured': measures, 'peaks': ['peak_messages']}, 'series', grains) }}
 )
 
-{{ metric_rows('wide', {
+{{ metric_rows('placed', {
     'sessions': ['sessions', none],
     'session_duration': ['seconds', 'sessions'],
     'messages_per_session': ['messages', 'sessions'],

@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Percentiles of durations, over raw rows.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['hour', 'day', 'week', 'month'] %}
 {% set series = ref('series_signals') %}
@@ -36,6 +36,8 @@ busiest as (
         g.grain,
         g.period_start,
         peaks.application,
+        '' as segment,
+        '' as segment_value,
         peaks.requests as peak_requests,
         peaks.p95_ms as peak_p95_ms
     from {{ ref('request_peaks') }} as peaks
@@ -50,21 +52,7 @@ begun as (
 ),
 
 peak_hours as (
-    select
-        p.grain,
-        p.period_start,
-        p.period_end,
-        begun.application,
-        begun.segment,
-        begun.segment_value,
-        busiest.peak_requests,
-        busiest.peak_p95_ms
-    from begun
-    inner join ({{ periods_to_build(['day', 'week', 'month']) }}) as p on p.period_end > begun.first_at
-    left join busiest
-        on p.grain = busiest.grain
-        and p.period_start = busiest.period_start
-        and begun.application = busiest.application
+    {{ in_series({'busiest': ['peak_requests', 'peak_p95_ms']}, 'begun', ['day', 'week', 'month']) }}
 )
 
 {{ metrics_of('requests', series, 'api', {

@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Ticket load, response, resolution, satisfaction.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['hour', 'day', 'week', 'month'] %}
 {% set segments = ['channel', 'priority', 'category'] %}
@@ -90,38 +90,21 @@ by_score as (
     }, [], grains) }}
 ),
 
-complete as (
-    {{ filled('by_creation', 'series', ['tickets'], grains) }}
-),
-
-wide as (
-    select
-        complete.*,
-        by_response.responded,
-        by_response.median_response_minutes,
-        by_escalation.escalated,
-        by_escalation.median_escalation_minutes,
-        by_resolution.resolved,
-        by_resolution.resolved_at_once,
-        by_resolution.reopened,
-        by_resolution.median_resolution_hours,
-        by_score.csat_score,
-        by_score.csat_responses,
-        by_score.help_center_score,
-        by_score.help_center_responses,
-        by_score.served_itself
-    from complete
-    left join by_response using (grain, period_start, application, segment, segment_value)
-    left join by_escalation using (grain, period_start, application, segment, segment_value)
-    left join by_resolution using (grain, period_start, application, segment, segment_value)
-    left join by_score using (grain, period_start, application, segment, segment_value)
+placed as (
+    {{ in_series({
+        'by_creation': ['tickets'],
+        'by_response': ['responded', 'median_response_minutes'],
+        'by_escalation': ['escalated', 'median_escalation_minutes'],
+        'by_resolution': ['resolved', 'resolved_at_once', 'reopened', 'median_resolution_hours'],
+        'by_score': ['csat_score', 'csat_responses', 'help_center_score', 'help_center_responses', 'served_itself'],
+    }, 'series', grains) }}
 ),
 
 standing as (
-    {{ running_totals('differences', 'priority_series', ['open_tickets'], ['priority'], ['day', 'week'], 'ticket_id') }}
+    {{ running_totals('differences', 'priority_series', ['open_tickets'], ['priority'], ['day', 'week'], 'ticket_id', with_first=true) }}
 )
 
-{{ metric_rows('wide', {
+{{ metric_rows('placed', {
     'ticket_volume': ['tickets', none],
     'first_response_time': ['median_response_minutes', 'responded'],
     'resolution_time': ['median_resolution_hours', 'resolved'],

@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. The share of targets that were met.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 
 -- due and judged; a target without a number is met while its zone is green
@@ -33,8 +33,8 @@ measured as (
     group by {{ segment_sets([], 'r.grain, r.period_start') }}
 ),
 
-complete as (
-    {{ filled('measured', 'begun', ['met', 'due'], ['week', 'month', 'quarter']) }}
+placed as (
+    {{ in_series({'measured': ['met', 'due']}, 'begun', ['week', 'month', 'quarter']) }}
 )
 
-{{ metric_rows('complete', {'targets_met_rate': ['met', 'due']}) }}
+{{ metric_rows('placed', {'targets_met_rate': ['met', 'due']}) }}

@@ -19,26 +19,63 @@ scope as (
 ),
 {% endif %}
 
-measured as (
-    {% for part in metric_parts() %}
+target_series as (
     select
         targets.target_id,
-        part.grain,
-        part.period_start,
-        part.value
-    from {{ ref(part) }} as part
+        states.*
+    from {{ ref('series_states') }} as states
     inner join targets
-        on part.metric_id = targets.metric_id
-        and part.grain = targets.grain
-        and part.application = targets.application
-        and part.segment = targets.segment
-        and part.segment_value = targets.segment_value
+        on states.metric_id = targets.metric_id
+        and states.grain = targets.grain
+        and states.application = targets.application
+        and states.segment = targets.segment
+        and states.segment_value = targets.segment_value
+),
+
+periods as (
+    select periods.* from {{ ref('periods') }} as periods
+    {% if is_incremental() %}
+    inner join scope on periods.grain = scope.grain and periods.period_start >= scope.begins_at
+    {% endif %}
+),
+
+points as (
+    {% for part in metric_parts() %}
+    select
+        part.series_id,
+        part.period_start,
+        part.numerator,
+        part.denominator,
+        part.value,
+        part.null_reason
+    from {{ ref(part) }} as part
     {% if is_incremental() %}
     inner join scope on part.grain = scope.grain and part.period_start >= scope.begins_at
     {% endif %}
-    where part.is_complete
+    where part.is_point and part.series_id in (select series_id from target_series)
     {{ 'union all' if not loop.last }}
     {% endfor %}
+),
+
+every_value as (
+    {{ metric_values_of('points', "(select distinct series_id, metric_id, grain, application, segment, segment_value, state, holds_from, holds_until from target_series)",
+                        ref('metric_catalogue'), 'periods', as_of()) }}
+),
+
+measured as (
+    select
+        targets.target_id,
+        every_value.grain,
+        every_value.period_start,
+        every_value.value
+    from every_value
+    inner join targets
+        on every_value.metric_id = targets.metric_id
+        and every_value.grain = targets.grain
+        and every_value.application = targets.application
+        and every_value.segment = targets.segment
+        and every_value.segment_value = targets.segment_value
+    where every_value.is_complete
 ),
 
 compared as (

@@ -1,7 +1,7 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Visitors who landed.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_values'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['day', 'week', 'month'] %}
 
@@ -18,8 +18,8 @@ measured as (
     {{ cube('landings', {'visitors': 'count(distinct r.visitor_id)'}, ['country'], grains, 'occurred_at') }}
 ),
 
-complete as (
-    {{ filled('measured', 'series', ['visitors'], grains) }}
+placed as (
+    {{ in_series({'measured': ['visitors']}, 'series', grains) }}
 )
 
-{{ metric_rows('complete', {'landing_page_visitors': ['visitors', none]}) }}
+{{ metric_rows('placed', {'landing_page_visitors': ['visitors', none]}) }}

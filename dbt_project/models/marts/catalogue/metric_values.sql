@@ -1,8 +1,7 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. Every metric's every value: the union of the
--- metrics_<domain> models. Publishing reads the parts (their meta names this mart), readers of the candidate this view.
-{{ config(materialized='view', meta={'is_union': true}) }}
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Every metric's every value, also where nothing happened:
+-- a view, here over the candidate and in `marts` over what is published.
+{{ config(materialized='view', meta={'is_view': true}) }}
 
-{% for part in metric_parts() + ['metrics_targets'] %}
 select
     metric_id,
     grain,
@@ -15,6 +14,4 @@ select
     value,
     is_complete,
     null_reason
-from {{ ref(part) }}
-{{ 'union all' if not loop.last }}
-{% endfor %}
+from ({{ metric_values_of(ref('metric_points'), ref('metric_series'), ref('metrics'), ref('dim_periods'), as_of()) }}) as every_value

@@ -11,6 +11,7 @@ select
     catalogue.kind,
     catalogue.grains,
     catalogue.segments,
+    catalogue.window_days,
     catalogue.dashboards,
     catalogue.reports,
     catalogue.requirement_refs,

@@ -1,0 +1,47 @@
+-- Grain: series_id, period_start. What was measured: the rows of the metrics_<domain> models that say something. Publishing reads the
+-- parts (their meta names this mart), readers of the candidate this view.
+{{ config(
+    materialized='view', meta={'is_union': true, 'key': ['series_id', 'period_start'], 'part_condition': 'is_point', 'columns': [
+        'series_id', 'period_start', 'numerator', 'denominator', 'value', 'null_reason',
+    ]}
+) }}
+
+with points as (
+    {% for part in metric_parts() + ['metrics_targets'] %}
+    select
+        series_id,
+        metric_id,
+        grain,
+        period_start,
+        application,
+        segment,
+        segment_value,
+        numerator,
+        denominator,
+        value,
+        null_reason
+    from {{ ref(part) }}
+    where is_point
+    {{ 'union all' if not loop.last }}
+    {% endfor %}
+),
+
+-- nothing of a group that is too small to be shown
+withheld as (
+    select
+        series_id,
+        holds_from,
+        holds_until
+    from {{ ref('metric_series') }}
+    where state = 'small_group'
+)
+
+select * from points
+{% if suppress_below() > 0 %}
+where not exists (
+    select 1 from withheld
+    where withheld.series_id = points.series_id
+        and withheld.holds_from <= points.period_start
+        and (withheld.holds_until is null or points.period_start < withheld.holds_until)
+)
+{% endif %}
