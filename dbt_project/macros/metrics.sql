@@ -197,6 +197,7 @@ segment_value, first_at. is_first marks a series' first period, which always has
     {% for name in names if not is_one %}
     left join {{ name }} on {{ same_key(row, name, key) }}
     {% endfor %}
+    offset 0
 {%- endmacro %}
 
 {% macro same_key(one, other, columns) -%}
@@ -229,6 +230,8 @@ that are no measures: {column: an expression over measures, or [expression, peri
 `year_before`, `last_month` or `last_month_of_year_before`, or `whole`: without the segment).
 Money is rounded to the minor unit here and only here (SEMANTICS, Values).
 
+What is before an `offset 0` is planned on its own and reckoned once: the sizes of what is put together here are guesses.
+
 is_point: the row says more than that nothing happened. Other rows are here for series_state alone, which stands in a series' first period
 (`measured`, or the metric's idle_reason).
 #}
@@ -236,48 +239,75 @@ is_point: the row says more than that nothing happened. Other rows are here for 
     {{ explain_note('metrics', {'of': of, 'metrics': metrics}) }}
     select
         {{ series_id('told.metric_id', 'told.grain', 'told.application', 'told.segment', 'told.segment_value') }} as series_id,
-        told.*
+        told.period_start,
+        told.metric_id,
+        told.grain,
+        told.application,
+        told.segment,
+        told.segment_value,
+        told.numerator,
+        told.denominator,
+        told.value,
+        case when told.value is null then told.null_reason end as null_reason,
+        told.is_point,
+        case when told.is_first then case when told.idle_reason = 'empty_base' then 'measured' else told.idle_reason end end as series_state
     from (
         select
-            w.period_start,
-            m.metric_id,
-            w.grain,
-            w.application,
-            w.segment,
-            w.segment_value,
-            m.numerator,
-            m.denominator,
-            v.value,
-            case when v.value is null then m.null_reason end as null_reason,
-            m.numerator is distinct from case when s.is_zero_filled then 0 end
-            or m.denominator != 0
-            or (v.value is null and m.null_reason != m.idle_reason) as is_point,
-            case when w.is_first then case when m.idle_reason = 'empty_base' then 'measured' else m.idle_reason end end as series_state
-        from {{ relation }} as w
-        cross join lateral (values
-            {% for metric_id, spec in metrics.items() %}
-            {%- set options = spec[2] if spec | length > 2 else {} %}
-            ('{{ metric_id }}', ({{ spec[0] }})::numeric, ({{ spec[1] if spec[1] is not none else 'null' }})::numeric, ({{ options.get('null_reason', 'null') }})::text, '{{ options.get('idle_reason', 'empty_base') }}'){{ ',' if not loop.last }}
-            {% endfor %}
-        ) as given (metric_id, numerator, denominator, null_reason, idle_reason)
-        inner join {{ ref('metric_shapes') }} as s
-            on s.metric_id = given.metric_id and s.grain = w.grain and s.segment = w.segment
-        cross join lateral (
+            judged.*,
+            judged.numerator is distinct from case when judged.is_zero_filled then 0 end
+            or judged.denominator != 0
+            or (judged.value is null and judged.null_reason != judged.idle_reason) as is_point
+        from (
             select
-                given.metric_id,
-                trim_scale(case when s.is_zero_filled then coalesce(given.numerator, 0) else given.numerator end) as numerator,
-                case when s.kind in ('ratio', 'mean', 'median', 'percentile') then trim_scale(coalesce(given.denominator, 0)) end
-                    as denominator,
-                coalesce(given.null_reason, 'empty_base') as null_reason,
-                given.idle_reason
-        ) as m
-        cross join lateral (
-            select case when s.unit = 'money' then exact.value else trim_scale(exact.value) end as value
-            from (select {{ metric_value('s.kind', 's.unit', 'm.numerator', 'm.denominator') }} as value) as exact
+                sides.*,
+                case
+                    when sides.unit = 'money' then {{ metric_value('sides.kind', 'sides.unit', 'sides.numerator', 'sides.denominator') }}
+                    else trim_scale({{ metric_value('sides.kind', 'sides.unit', 'sides.numerator', 'sides.denominator') }})
+                end as value
+            from (
+                select
+                    given.period_start,
+                    given.metric_id,
+                    given.grain,
+                    given.application,
+                    given.segment,
+                    given.segment_value,
+                    given.is_first,
+                    trim_scale(case when s.is_zero_filled then coalesce(given.numerator, 0) else given.numerator end) as numerator,
+                    case when s.kind in ('ratio', 'mean', 'median', 'percentile') then trim_scale(coalesce(given.denominator, 0)) end
+                        as denominator,
+                    coalesce(given.null_reason, 'empty_base') as null_reason,
+                    given.idle_reason,
+                    s.kind,
+                    s.unit,
+                    s.is_zero_filled
+                from (
+                    select
+                        w.period_start,
+                        w.grain,
+                        w.application,
+                        w.segment,
+                        w.segment_value,
+                        w.is_first,
+                        spec.*
+                    from {{ relation }} as w
+                    cross join lateral (values
+                        {% for metric_id, spec in metrics.items() %}
+                        {%- set options = spec[2] if spec | length > 2 else {} %}
+                        ('{{ metric_id }}', ({{ spec[0] }})::numeric, ({{ spec[1] if spec[1] is not none else 'null' }})::numeric, ({{ options.get('null_reason', 'null') }})::text, '{{ options.get('idle_reason', 'empty_base') }}'){{ ',' if not loop.last }}
+                        {% endfor %}
+                    ) as spec (metric_id, numerator, denominator, null_reason, idle_reason)
+                    offset 0
+                ) as given
+                inner join {{ ref('metric_shapes') }} as s
+                    on s.metric_id = given.metric_id and s.grain = given.grain and s.segment = given.segment
+                offset 0
+            ) as sides
             offset 0
-        ) as v
+        ) as judged
+        offset 0
     ) as told
-    where told.is_point or told.series_state is not null
+    where told.is_point or told.is_first
 {%- endmacro %}
 
 {# A series' number: 64 bits of md5 over its key, the same in every warehouse and version. #}

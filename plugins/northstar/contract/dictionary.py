@@ -14,7 +14,7 @@ def data_dictionary(settings: Settings) -> str:
         rows = connection.execute(
             "select c.relname as table_name, obj_description(c.oid) as about, a.attname as column_name, format_type(a.atttypid, a.atttypmod) as type, "
             "col_description(c.oid, a.attnum) as description from pg_class as c join pg_attribute as a on a.attrelid = c.oid "
-            "where c.relnamespace = 'marts'::regnamespace and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped order by c.relname, a.attnum"
+            "where c.relnamespace = 'marts'::regnamespace and c.relkind in ('r', 'v') and a.attnum > 0 and not a.attisdropped order by c.relname, a.attnum"
         ).fetchall()
     lines = [
         "# Data dictionary",
