@@ -146,26 +146,58 @@ def published(settings: Settings) -> dict:
     return content
 
 
+SERIES_ID = "('x' || left(md5(row(%(metric)s::text, %(grain)s::text, %(application)s::text, ''::text, ''::text)::text), 16))::bit(64)::bigint"
+
+
+def add_values(connection, metric: str, grain: str, application: str, rows: list[tuple]) -> None:
+    """Publish values of a metric's total as if a run had: (period_start, numerator, denominator, value), the periods side by side.
+
+    A series that is there begins earlier with them. Everything is marked, for `forget_values`.
+    """
+    place = {"metric": metric, "grain": grain, "application": application, "first": min(r[0] for r in rows)}
+    place["id"] = connection.execute(f"select {SERIES_ID} as id", place).fetchone()["id"]
+    for start, numerator, denominator, value in rows:
+        connection.execute(
+            "insert into marts.dim_periods (grain, period_start, period_end, _version) "
+            "values (%s, %s, %s::timestamptz + case %s when 'quarter' then interval '3 months' else ('1 ' || %s)::interval end, -1) on conflict do nothing",
+            [grain, start, start, grain, grain],
+        )
+        connection.execute(
+            "insert into marts.metric_points (series_id, period_start, numerator, denominator, value, _version) values (%s, %s, %s, %s, %s, -1) "
+            "on conflict do nothing", [place["id"], start, numerator, denominator, value],
+        )  # fmt: skip
+    connection.execute(
+        "insert into marts.metric_series (series_id, metric_id, grain, application, segment, segment_value, begins_at, state, holds_from, holds_until, "
+        "_version) select %(id)s, %(metric)s, %(grain)s, %(application)s, '', '', %(first)s, 'measured', %(first)s, "
+        "(select min(holds_from) from marts.metric_series where series_id = %(id)s), -1 "
+        "where not exists (select 1 from marts.metric_series where series_id = %(id)s and holds_from <= %(first)s)",
+        place,
+    )
+
+
+def forget_values(connection) -> None:
+    """Take away what `add_values` added."""
+    for table in ("metric_points", "metric_series", "dim_periods"):
+        connection.execute(f"delete from marts.{table} where _version = -1")
+
+
 @contextmanager
 def longer_history(settings: Settings, months: int = 14, application: str = "all"):
     """The published MRR of an application as if it had begun that many months before the company's; as it was afterwards."""
 
-    def change(statement: str, *values) -> None:
+    def change(action, *values) -> None:
         with db.connect(settings, "owner") as connection:
-            connection.execute(statement, values)
+            action(connection, *values)
             # who keeps what he read of a version looks again
             connection.execute("update marts.publications set published_at = published_at + interval '1 second'")
 
-    change(
-        "insert into marts.metric_values (metric_id, grain, period_start, application, segment, segment_value, numerator, value, is_complete, _version) "
-        "select 'mrr', 'month', '2025-12-01'::timestamptz - n * interval '1 month', %s, '', '', 5000 - 200 * n, 5000 - 200 * n, true, -1 "
-        "from generate_series(1, %s) as n on conflict do nothing",
-        application, months,
-    )  # fmt: skip
+    starts = [utc(f"{2025 - n // 12}-{12 - n % 12:02}-01") for n in range(1, months + 1)]
+    rows = [(start, 5000 - 200 * n, None, 5000 - 200 * n) for n, start in enumerate(starts, 1)]
+    change(add_values, "mrr", "month", application, rows)
     try:
         yield
     finally:
-        change("delete from marts.metric_values where _version = -1")
+        change(forget_values)
 
 
 def found_in(settings: Settings, needles: list[str]) -> set[tuple[str, str]]:

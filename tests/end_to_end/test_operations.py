@@ -150,9 +150,10 @@ def test_a_backfill_reads_the_range_again_rebuilds_it_and_leaves_the_rest(old, c
     assert float(select(old, cash)[0]["value"]) == 18
     # the source changed two rows behind its cursor, and a wrong number was built and published
     crm.execute("update charges set amount = 3 * amount where charge_id in ('c20', 'c21')")
-    day = "metric_id = 'mrr' and period_start = '2025-01-06' and grain = 'day' and application = 'web' and segment = ''"
-    for table in ("core.metrics_revenue", "marts.metric_values"):
-        change(old, f"update {table} set value = 999, numerator = 999 where {day}")
+    day = "metric_id = 'mrr' and grain = 'day' and application = 'web' and segment = ''"
+    this = f"period_start = '2025-01-06' and series_id = (select series_id from marts.metric_series where {day})"
+    for table in ("core.metrics_revenue", "marts.metric_points"):
+        change(old, f"update {table} set value = 999, numerator = 999 where {this}")
     # and a row that was rejected fits by now
     fits = "row = jsonb_set(row, '{status}', '\"succeeded\"')"
     change(old, f"update quarantine.rows set {fits} where row ->> 'charge_id' = 'c23'")
@@ -167,8 +168,8 @@ def test_a_backfill_reads_the_range_again_rebuilds_it_and_leaves_the_rest(old, c
     # c21 is of February
     assert {r["charge_id"]: r["amount"] for r in ask(old, charges)} == amounts | {"c20": 900, "c23": 100}
     assert select(old, "select 1 as one from fct_payments where charge_id = 'c23'") == [{"one": 1}]
-    for table in ("core.metrics_revenue", "marts.metric_values"):
-        assert ask(old, f"select value::int as value from {table} where {day}") == [{"value": 70}]
+    for table in ("core.metrics_revenue", "marts.metric_points"):
+        assert ask(old, f"select value::int as value from {table} where {this}") == [{"value": 70}]
     reasons = select(
         old, "select metric_id, old_value::int as old, reason from metric_restatements where new_version = %s and application = 'web' and segment = '' "
         "and (metric_id, grain, period_start) in (('mrr', 'day', '2025-01-06'), ('cash_collected', 'month', '2025-01-01')) order by 1",

@@ -83,9 +83,9 @@ OF_ANOTHER_ROLE = {
         "create trigger t before insert on staging.charges execute function suppress_redundant_updates_trigger()",
         "create rule r as on insert to staging.charges do instead nothing",
         "insert into quarantine.rows (source, entity, reasons) values ('x', 'y', '{}')",
-        "delete from marts.metric_values",
+        "delete from marts.metric_points",
         "insert into marts.publications (published_version) values (99)",
-        "delete from marts_history.metric_values",
+        "delete from marts_history.metric_points",
         "update audit.landing_batches set rows_read = 0",
         "update audit.reports set subject = 'x'",
         "set role publisher",
@@ -108,14 +108,14 @@ OF_ANOTHER_ROLE = {
         "select * from core.run_context",
         "select core.as_of()",
         "select * from marts_candidate.metric_values",
-        "select * from marts_history.metric_values",
+        "select * from marts_history.metric_points",
         "select * from quarantine.rows",
         "select * from audit.runs",
         "select nextval('audit.run_ids')",
         "insert into marts.metrics (metric_id) values ('x')",
-        "delete from marts.metric_values",
-        "truncate marts.metric_values",
-        "lock table marts.metric_values in share mode",
+        "delete from marts.metric_points",
+        "truncate marts.metric_points",
+        "lock table marts.metric_points in share mode",
         "select * from marts.metrics for update",
         "create table marts.t (x int)",
         "create index on marts.metrics (metric_id)",
@@ -271,7 +271,7 @@ def test_a_reader_cannot_turn_its_read_only_default_into_rights(built):
     with db.connect(built, "bi_reader", autocommit=True) as connection:
         connection.execute("set default_transaction_read_only = off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
-            connection.execute("delete from marts.metric_values")
+            connection.execute("delete from marts.metric_points")
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_forecasts_are_published_with_their_errors_shown_as_a_band_and_made_once
     assert "forecast (80 %)" in [t.name for t in figure.data] and "forecast " in figure.layout.meta
     with db.connect(forecasts, "owner", autocommit=True) as connection:
         connection.execute(
-            "update marts.metric_values set value = 4901 where _version = -1 and period_start = '2025-11-01'"
+            "update marts.metric_points set value = 4901 where _version = -1 and period_start = '2025-11-01'"
         )
     assert forecast_metrics(forecasts, silent) == 1
     assert northstar(forecasts, "forecast").returncode == 0
@@ -95,7 +95,7 @@ def test_nothing_waits_for_the_methods_to_be_tried(forecasts, monkeypatch):
     def trying(values, ahead, year):
         # what a publication needs that adds a column
         with db.connect(forecasts, "owner") as connection:
-            connection.execute("lock table marts.metric_values, marts.metric_status in access exclusive mode nowait")
+            connection.execute("lock table marts.metric_points, marts.metric_status in access exclusive mode nowait")
         tried.append(ahead)
         return forecast(values, ahead, year)
 

@@ -16,7 +16,7 @@ from northstar.errors import NorthstarError
 from northstar.landing import land_directory
 from northstar.notify import Channels
 from northstar.settings import ROOT
-from tests.support import northstar, silent, utc, write_rows
+from tests.support import add_values, forget_values, northstar, silent, utc, write_rows
 from tests.unit.reports.test_reports import inbox
 
 __all__ = ["inbox"]
@@ -305,10 +305,7 @@ def test_more_customers_who_leave_and_ratings_that_fall_are_seen_in_the_marts(bu
                 ("paying_accounts", [(day, 200, None, 200) for day in days]),
                 ("csat", [(day, 30 if n < 7 else 45, 10, 3 if n < 7 else 4.5) for n, day in enumerate(days)]),
             ):
-                for day, numerator, denominator, value in rows:
-                    connection.execute("insert into marts.metric_values (metric_id, grain, period_start, application, segment, segment_value, numerator, denominator, "
-                                       "value, is_complete, _version) values (%s, 'day', %s, 'shop', '', '', %s, %s, %s, true, -1)",
-                                       [metric, day, numerator, denominator, value])  # fmt: skip
+                add_values(connection, metric, "day", "shop", rows)
             for n in range(8):
                 connection.execute("insert into marts.mrr_movements (movement_date, application, account_id, movement_type, _version) values (%s, 'shop', %s, 'churn', -1)",
                                    [NOW - timedelta(days=5 if n < 5 else 40), f"al_{n}"])  # fmt: skip
@@ -321,7 +318,7 @@ def test_more_customers_who_leave_and_ratings_that_fall_are_seen_in_the_marts(bu
             connection.execute("delete from marts.mrr_movements where _version = -1 and account_id = 'al_0'")
             assert found(built, "churn_rises", NOW) == [], "half a point is not enough"
         finally:
-            connection.execute("delete from marts.metric_values where _version = -1")
+            forget_values(connection)
             connection.execute("delete from marts.mrr_movements where _version = -1")
 
 
@@ -345,11 +342,9 @@ def test_every_alert_of_the_job_itself_has_a_runbook_and_links_to_it(built):
 
 def test_a_budget_that_burns_slowly_is_seen_over_three_days(built, landed):
     def hours(bad: int, newest_bad: int) -> None:
-        for n in range(72):
-            failed = newest_bad if n < 6 else bad
-            connection.execute("insert into marts.metric_values (metric_id, grain, period_start, application, segment, segment_value, numerator, denominator, "
-                               "value, is_complete, _version) values ('error_rate', 'hour', %s, 'suite', '', '', %s, 1000, %s, true, -1)",
-                               [NOW - timedelta(hours=n + 1), failed, failed / 10])  # fmt: skip
+        failed = [newest_bad if n < 6 else bad for n in range(72)]
+        rows = [(NOW - timedelta(hours=n + 1), f, 1000, f / 10) for n, f in enumerate(failed)]
+        add_values(connection, "error_rate", "hour", "suite", rows)
 
     with db.connect(built, "owner", autocommit=True) as connection:
         try:
@@ -360,9 +355,9 @@ def test_a_budget_that_burns_slowly_is_seen_over_three_days(built, landed):
                     bad,
                     newest_bad,
                 )
-                connection.execute("delete from marts.metric_values where _version = -1")
+                forget_values(connection)
         finally:
-            connection.execute("delete from marts.metric_values where _version = -1")
+            forget_values(connection)
 
 
 REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_alerts.csv").open()))
