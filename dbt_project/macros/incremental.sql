@@ -38,7 +38,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
             -- what is built anew has no changed rows, and perhaps another key than the log knows
             drop table if exists {{ this.schema }}._changed__{{ this.identifier }};
         {% endif -%}
-        {%- if model.name.startswith('metrics_') or model.name.endswith('_by_period') -%}
+        {%- if model.name.startswith('metrics_') or model.name.endswith('_by_period') or model.name == 'target_periods' -%}
             {# the sizes of grouped CTEs are guesses: one bad nested loop turned 5 s into 500 s #}
             set local enable_nestloop = off;
             {# nor a merge join on the grain alone, which is one in disguise: 1.5 s became more than 500 s on three years of history #}
