@@ -16,8 +16,9 @@ from northstar.simulator import simulate
 from northstar.warehouse import bootstrap
 from tests.support import WORKERS, run, utc
 
-# what pg_dump said of a home in which f3e08e4, the last version without migrations, had published twice (core and candidate: no rows)
-RELEASE_BEFORE = Path(__file__).parent / "end_to_end" / "homes" / "f3e08e4.sql.gz"
+# what pg_dump said of homes that earlier versions left (core and candidate: no rows): f3e08e4, the last without migrations, had published
+# twice; 5e1421c, the last that stored every period, five times, the fourth a rollback
+HOMES = Path(__file__).parent / "end_to_end" / "homes"
 
 
 @contextmanager
@@ -36,15 +37,15 @@ def home(prepare=bootstrap):
             embedded.stop(settings)
 
 
-def release_before(settings) -> None:
-    """Make a home as the release before left it."""
+def release_before(settings, release: str = "f3e08e4") -> None:
+    """Make a home as an earlier release left it."""
     with db.connect(settings, "owner", autocommit=True, database="postgres") as connection:
         connection.execute("create database northstar")
         connection.execute("create database airflow")
         for role in db.ROLES:
             connection.execute(f"create role {role} login password '{db.password(settings, role)}'")
     subprocess.run(
-        [binaries() / "psql", "-q", "-v", "ON_ERROR_STOP=1", db.uri(settings, "owner")], input=gzip.decompress(RELEASE_BEFORE.read_bytes()),
+        [binaries() / "psql", "-q", "-v", "ON_ERROR_STOP=1", db.uri(settings, "owner")], input=gzip.decompress((HOMES / f"{release}.sql.gz").read_bytes()),
         check=True, capture_output=True, env={**os.environ, "PGOPTIONS": "-c client_min_messages=error"},
     )  # fmt: skip
     with db.connect(settings, "owner") as connection:

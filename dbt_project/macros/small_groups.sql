@@ -195,7 +195,7 @@ competing as (
 ),
 
 partners as (
-    select distinct on (metric_id, grain, application, segment, period_start)
+    select distinct on (competing.metric_id, competing.grain, competing.application, competing.segment, competing.period_start)
         competing.metric_id,
         competing.grain,
         competing.application,

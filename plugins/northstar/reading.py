@@ -64,10 +64,11 @@ def _look_back(connection, settings: Settings, version: int) -> None:
                 sql.Identifier(name), sql.Identifier(column), sql.Literal(version)
             )
         )
-    # a view keeps what it was made over: the one of every value is made again, over the tables as they were
-    as_of = f"(select as_of from marts.publications where published_version = {int(version)})"
-    text = values_query(settings, "pg_temp", as_of)
-    connection.execute(sql.SQL("create temp view {} as {}").format(sql.Identifier(NAME), sql.SQL(text)))
+    if NAME not in {mart["name"] for mart in marts}:
+        # a view keeps what it was made over: the one of every value is made again, over the tables as they were
+        as_of = f"(select as_of from marts.publications where published_version = {int(version)})"
+        text = values_query(settings, "pg_temp", as_of)
+        connection.execute(sql.SQL("create temp view {} as {}").format(sql.Identifier(NAME), sql.SQL(text)))
     connection.execute("set local search_path = pg_temp, marts")
     connection.execute("set transaction read only")
     # also what a statement begins after a commit of its own

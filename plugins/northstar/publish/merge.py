@@ -14,6 +14,7 @@ from psycopg import sql
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.maintenance import demand_kept
+from northstar.publish.carrying import carry_over, is_of_every_period
 from northstar.publish.catalogue import Mart, marts, views
 from northstar.publish.certificates import (
     CERTIFICATES,
@@ -72,6 +73,8 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         before = connection.execute("select * from marts.publications where published_version = %s", [last]).fetchone()
         compare_all = run["is_full"] or (before is not None and before["restores_version"] is not None)
         standing = _standing_outputs(connection, last)
+        if is_of_every_period(connection):
+            _carry_over(connection, published)
         changed, counts, outputs = 0, {}, {}
         for mart in published:
             started = time.monotonic()
@@ -301,11 +304,7 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -
                 "insert into marts.{mart} ({columns}, _version) select {columns}, {version} from ({candidate}) as c"
             ).format(candidate=candidate, version=sql.Literal(version), **names)
         ).rowcount
-        connection.execute(sql.SQL("create unique index if not exists {index} on marts.{mart} ({key})").format(
-            index=sql.Identifier(f"{mart.name}_key"), **names))  # fmt: skip
-        connection.execute(sql.SQL("create index if not exists {index} on marts.{mart} using brin (_version)").format(
-            index=sql.Identifier(f"{mart.name}_version"), **names))  # fmt: skip
-        connection.execute(sql.SQL("analyze marts.{mart}").format(**names))
+        _make_indexes(connection, mart)
         return added
     for table, one, other in (("removed", published, candidate), ("added", candidate, published)):
         connection.execute(
@@ -330,6 +329,27 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -
         )
     ).rowcount
     return removed + added
+
+
+def _make_indexes(connection, mart: Mart) -> None:
+    names = {
+        "mart": sql.Identifier("marts", mart.name),
+        "key": sql.SQL(", ").join(map(sql.Identifier, mart.key)),
+        "unique": sql.Identifier(f"{mart.name}_key"),
+        "version": sql.Identifier(f"{mart.name}_version"),
+    }
+    connection.execute(sql.SQL("create unique index if not exists {unique} on {mart} ({key})").format(**names))
+    connection.execute(sql.SQL("create index if not exists {version} on {mart} using brin (_version)").format(**names))
+    connection.execute(sql.SQL("analyze {mart}").format(**names))
+
+
+def _carry_over(connection, published: list[Mart]) -> None:
+    parts = [mart for mart in published if mart.name in PARTS.values()]
+    for mart in parts:
+        _ensure_tables(connection, mart)
+    carry_over(connection)
+    for mart in parts:
+        _make_indexes(connection, mart)
 
 
 def _log(connection, part: tuple) -> sql.Identifier | None:

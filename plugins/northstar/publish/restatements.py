@@ -31,7 +31,8 @@ COLUMNS = {
     ),
 }
 IMPLIED = """
-    case when {s}.state = 'measured' and ({m}.kind in ('sum', 'count', 'distinct') or {m}.kind = 'snapshot' and {m}.unit != 'percent') then 0 end
+    case when {s}.state = 'measured' and ({m}.kind in ('sum', 'count', 'distinct') or {m}.kind = 'snapshot' and {m}.unit != 'percent')
+    then case when {m}.unit = 'money' then 0.00 else 0 end end
 """
 KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
 
