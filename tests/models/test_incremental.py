@@ -9,6 +9,7 @@ from northstar import db
 from northstar.publish.certificates import inputs
 from northstar.reading import query
 from tests.deliveries import company_rows, corrections
+from tests.models.every_period import differing
 from tests.support import empty, run, select, utc, write_rows
 
 END = utc("2026-03-01T00:00:00")
@@ -51,6 +52,7 @@ def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(
     for number, (rows, as_of) in enumerate(zip(arrivals, as_ofs, strict=True)):
         write_rows(source, rows, f"batch{number}")
         run(settings, source, as_of, "hourly")
+        assert differing(settings, f"hourly {number}") == []
     with db.connect(settings, "owner") as connection:
         rejected = connection.execute("select entity, count(*) as rows from quarantine.rows group by 1").fetchall()
     # what the simulator plants, and no whole entity

@@ -5,6 +5,7 @@ from collections import defaultdict
 import pytest
 
 from northstar.errors import NorthstarError
+from tests.models.every_period import differing
 from tests.models.ledgers import CASES, instant, rate_rows, subscription_rows
 from tests.support import empty, run, select, write_rows
 
@@ -33,6 +34,7 @@ def ledgers(request, warehouse, tmp_path_factory):
 
 def test_every_ledger_holds_to_the_cent(ledgers):
     cases, warehouse = ledgers
+    assert differing(warehouse, f"ledgers {instant(cases[0]['as_of']):%Y-%m-%d}") == []
     for case in cases:
         movements = select(
             warehouse,
