@@ -13,6 +13,7 @@ Every large model is `incremental`:
    - `_changed__<model>`: the keys, which decide affected keys downstream and what publishing has to merge.
    The traces are kept until a version is published, so that a failed run loses nothing.
 
+A small model with a `unique_key` may be a `table`: it is computed whole, and 3. holds for it as well.
 A full run (`--full-refresh`) takes none of these paths; a test shows that both end in the same rows.
 #}
 
@@ -21,7 +22,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
         {# while parsing: what the definition refers to is a dependency of the model #}
         {%- set definition = context.get('affected__' ~ model.name) -%}
         {%- if definition -%}{%- do definition() -%}{%- endif -%}
-    {%- elif model.config.materialized == 'incremental' -%}
+    {%- else -%}
         {%- if is_incremental() -%}
             -- what changed is little, and in memory
             set local random_page_cost = 0.2;
@@ -34,11 +35,13 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
                 create temp table affected_{{ model.name }} as {{ definition() }};
                 analyze affected_{{ model.name }};
             {%- endif -%}
-        {%- else -%}
+        {%- elif model.config.materialized == 'incremental' -%}
             -- what is built anew has no changed rows, and perhaps another key than the log knows
             drop table if exists {{ this.schema }}._changed__{{ this.identifier }};
         {% endif -%}
-        {%- if model.name.startswith('metrics_') or model.name.endswith('_by_period') or model.name == 'target_periods' -%}
+        {%- if model.config.materialized != 'view' and (
+            model.name.startswith('metrics_') or model.name.endswith('_by_period') or model.name == 'target_periods'
+        ) -%}
             {# the sizes of grouped CTEs are guesses: one bad nested loop turned 5 s into 500 s #}
             set local enable_nestloop = off;
             {# nor a merge join on the grain alone, which is one in disguise: 1.5 s became more than 500 s on three years of history #}

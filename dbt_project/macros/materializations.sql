@@ -19,10 +19,12 @@ until the new rows do.
 {% materialization table, adapter='postgres' %}
     {%- set target = this.incorporate(type='table') -%}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {% if load_cached_relation(this) and not should_full_refresh() %}
-        {{ replace_rows(target, sql) }}
-    {% else %}
+    {% if not load_cached_relation(this) or should_full_refresh() %}
         {{ build_anew(target, sql) }}
+    {% elif config.get('unique_key') %}
+        {% call statement('main') %}{{ replace_affected(target, sql) }}{% endcall %}
+    {% else %}
+        {{ replace_rows(target, sql) }}
     {% endif %}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {% do adapter.commit() %}

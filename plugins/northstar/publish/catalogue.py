@@ -13,7 +13,7 @@ CANDIDATE = "marts_candidate"
 class Mart:
     """A published table: its key and the candidate relations whose union it is.
 
-    Relations that are built incrementally log the keys that changed; the others (`is_logged` false) are compared whole.
+    Relations whose model names a unique_key log the keys that changed; the others (`is_logged` false) are compared whole.
     columns: name to description. published: the columns that are published, where those are not all. condition: which rows of a part are.
     whole: the relation to read instead of the parts.
     """
@@ -93,7 +93,7 @@ def _key(node: dict) -> tuple:
 
 
 def _is_logged(node: dict) -> bool:
-    return node["config"].get("materialized") == "incremental"
+    return bool(node["config"].get("unique_key"))
 
 
 def _relation(node: dict) -> tuple:
