@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from northstar import job
+from northstar import db, job
 from northstar.simulator import simulate
 from tests.models.every_period import differing
 from tests.support import WORKERS, empty, run, select, silent, utc
@@ -38,3 +38,29 @@ def test_what_is_withheld_reads_as_it_did(warehouse, company):
     withholding = replace(warehouse, rules={**warehouse.rules, "suppress_below": 5})
     job.run(withholding, "nightly", END, str(company), silent, worker=WORKERS.get(warehouse.home))
     assert differing(warehouse, "small company withheld") == []
+
+
+def test_what_a_reader_asks_for_reaches_the_stored_tables(built):
+    text = (
+        "explain (format json) select period_start, value from metric_values where metric_id = 'cash_collected' and grain = 'day' "
+        "and application = 'web' and segment = 'country' and segment_value = 'US' and period_start >= '2026-02-01' and period_start < '2026-02-15'"
+    )
+    with db.connect(built, "bi_reader") as connection:
+        # the company is so small that reading whole tables is the quickest
+        connection.execute("set local enable_seqscan = off")
+        plan = connection.execute(text).fetchone()["QUERY PLAN"][0]["Plan"]
+    conditions: dict = {}
+
+    def look(node: dict) -> None:
+        if "Relation Name" in node:
+            conditions[node["Relation Name"]] = node.get("Index Cond", "") + node.get("Recheck Cond", "")
+        for child in node.get("Plans", ()):
+            look(child)
+
+    look(plan)
+    for table, columns in {
+        "metric_series": ("metric_id", "grain", "application", "segment", "segment_value"),
+        "dim_periods": ("grain", "period_start"),
+        "metric_points": ("series_id", "period_start"),
+    }.items():
+        assert all(f"{column} " in conditions[table] for column in columns), (table, conditions)

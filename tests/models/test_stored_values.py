@@ -14,6 +14,7 @@ def event(number: int, at: str, received: str | None = None) -> dict:
 
 ACCOUNT = {"account_id": "a", "account_type": "customer", "application": "coaching", "created_at": "2025-01-08T10:00:00Z",
            "updated_at": "2025-01-08T10:00:00Z"}  # fmt: skip
+HOUR = """to_char({}, 'DD"T"HH24')"""
 HOURLY = "metric_id = 'tracked_events' and grain = 'hour' and application = 'coaching' and segment_value = 'user.login'"
 
 
@@ -58,25 +59,25 @@ def test_an_hour_that_passes_stores_no_value(story):
 def test_from_nothing_to_something_and_back_are_restatements(story):
     found = select(
         story,
-        f"select to_char(period_start, 'DDTHH24') as hour, old_value::int as old, new_value::int as new, old_version, new_version, reason "
+        f"select {HOUR.format('period_start')} as hour, old_value::int as old, new_value::int as new, old_version, new_version, reason "
         f"from metric_restatements where {HOURLY} and new_version in (3, 4) order by new_version, 1",
     )
     assert [tuple(r.values()) for r in found] == [
-        ("12T10", 0, 1, 1, 3, "late_rows"), ("12T10", 1, 0, 3, 4, "correction"), ("13T11", 0, 1, 1, 4, "correction"),
+        ("12T10", 0, 1, 1, 3, "late_rows"), ("12T10", 1, 0, 3, 4, "correction"), ("13T11", 0, 1, 1, 4, "late_rows"),
     ]  # fmt: skip
 
 
 def test_a_series_that_begins_earlier_or_later_is_one_restatement_with_the_count_of_its_periods(story):
     found = select(
         story,
-        f"select to_char(period_start, 'DDTHH24') as hour, old_value::int as old, new_value::int as new, old_version, new_version, periods "
+        f"select {HOUR.format('period_start')} as hour, old_value::int as old, new_value::int as new, old_version, new_version, periods "
         f"from metric_restatements where {HOURLY} and new_version in (5, 6) order by new_version, 1",
     )
     # 26 hours from the 9th, 8 o'clock, to the 10th, 10 o'clock
     assert [tuple(r.values()) for r in found] == [
         ("09T08", None, 1, 1, 5, 26), ("09T08", 1, None, 5, 6, 26), ("11T08", 0, 1, 1, 6, 1),
     ]  # fmt: skip
-    begins = f"select to_char(begins_at, 'DDTHH24') from metric_series where {HOURLY}"
+    begins = f"select {HOUR.format('begins_at')} from metric_series where {HOURLY}"
     assert [query(story, begins, version)[1] for version in (4, 5, 6)] == [[("10T10",)], [("09T08",)], [("10T10",)]]
     hours = "select count(*) from metric_values where " + HOURLY
     assert [query(story, hours, version)[1][0][0] for version in (4, 5, 6)] == [232, 259, 234]

@@ -15,7 +15,7 @@ class Mart:
 
     Relations whose model names a unique_key log the keys that changed; the others (`is_logged` false) are compared whole.
     columns: name to description. published: the columns that are published, where those are not all. condition: which rows of a part are.
-    whole: the relation to read instead of the parts.
+    whole: the relation to read instead of the parts. lookups: columns that readers look rows up by, beside the key.
     """
 
     name: str
@@ -27,6 +27,7 @@ class Mart:
     published: tuple = ()
     condition: str = "true"
     whole: tuple | None = None
+    lookups: tuple = ()
 
 
 @dataclass
@@ -62,6 +63,7 @@ def marts(settings: Settings) -> list[Mart]:
         if node["name"] in found:
             mart, meta = found[node["name"]], _meta(node)
             mart.description, mart.columns = node["description"], _described(node)
+            mart.lookups = tuple(map(tuple, meta.get("lookups", ())))
             mart.published, mart.condition = tuple(meta.get("columns", ())), meta.get("part_condition", "true")
     return [found[name] for name in sorted(found)]
 

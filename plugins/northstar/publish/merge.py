@@ -340,6 +340,10 @@ def _make_indexes(connection, mart: Mart) -> None:
     }
     connection.execute(sql.SQL("create unique index if not exists {unique} on {mart} ({key})").format(**names))
     connection.execute(sql.SQL("create index if not exists {version} on {mart} using brin (_version)").format(**names))
+    for columns in mart.lookups:
+        by = sql.SQL(", ").join(map(sql.Identifier, columns))
+        index = sql.Identifier(f"{mart.name}_by_{columns[0]}")
+        connection.execute(sql.SQL("create index if not exists {} on {} ({})").format(index, names["mart"], by))
     connection.execute(sql.SQL("analyze {mart}").format(**names))
 
 

@@ -1,5 +1,7 @@
 -- Grain: series_id, holds_from. Since when each series of a metric has values, and what holds where it has no point.
-{{ config(meta={'key': ['series_id', 'holds_from']}) }}
+{{ config(meta={
+    'key': ['series_id', 'holds_from'], 'lookups': [['metric_id', 'grain', 'application', 'segment', 'segment_value']],
+}) }}
 
 select * from {{ ref('series_states') }}
 union all
