@@ -117,9 +117,10 @@ def _telling(settings: Settings) -> dict:
     return options
 
 
-def start_services(settings: Settings, progress=print) -> bool:
+def start_services(settings: Settings, progress=print, with_pages: bool = False) -> bool:
     """Bring the metadata database to Airflow's version if need be and start what is not running; true when it had to.
 
+    with_pages: have the pages load meanwhile; `await_pages` tells when they are there.
     Raises NorthstarError when a service does not come up, naming its log.
     """
     if _running(settings).keys() >= set(SERVICES):
@@ -130,6 +131,8 @@ def start_services(settings: Settings, progress=print) -> bool:
     migrate(settings, env, progress)
     for service in SERVICES:
         _start(settings, service, [str(Path(sys.executable).parent / "airflow"), service], env)
+    if with_pages:
+        begin_pages(settings)
     _await_health(settings, progress)
     return True
 
@@ -155,8 +158,8 @@ def api_health(settings: Settings) -> dict[str, str]:
     }
 
 
-def start_pages(settings: Settings) -> str:
-    """Start the pages unless they run; returns their address. Raises NorthstarError when they do not come up, naming their log."""
+def begin_pages(settings: Settings) -> None:
+    """Start the pages unless they run, and wait for nothing."""
     if "pages" not in _running(settings):
         # their own kind of stray: what is stopped by its home is found by Airflow's
         _start(
@@ -165,11 +168,15 @@ def start_pages(settings: Settings) -> str:
             pages.command(settings),
             pages.environment(settings) | {"AIRFLOW_HOME": str(airflow_home(settings))},
         )
-        deadline = time.monotonic() + START_SECONDS
-        while not pages.answers(settings):
-            if "pages" not in _running(settings) or time.monotonic() > deadline:
-                raise NorthstarError(f"the pages did not come up; see {settings.logs / 'pages.log'}")
-            time.sleep(0.2)
+
+
+def await_pages(settings: Settings) -> str:
+    """The address of the pages that `begin_pages` started, once they answer. Raises NorthstarError when they do not come up, naming their log."""
+    deadline = time.monotonic() + START_SECONDS
+    while not pages.answers(settings):
+        if "pages" not in _running(settings) or time.monotonic() > deadline:
+            raise NorthstarError(f"the pages did not come up; see {settings.logs / 'pages.log'}")
+        time.sleep(0.2)
     return pages.url(settings)
 
 
