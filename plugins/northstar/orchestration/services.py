@@ -73,7 +73,6 @@ def airflow_env(settings: Settings) -> dict:
         "SCHEDULER__ENABLE_HEALTH_CHECK": False,
         "TRIGGERER__ENABLE_HEALTH_CHECK": False,
         "LOGGING__BASE_LOG_FOLDER": settings.logs / "airflow",
-        "COSMOS__ENABLE_CACHE": False,
         **_telling(settings),
     }
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
@@ -110,10 +109,9 @@ def _telling(settings: Settings) -> dict:
             )
         options |= {
             "OPENLINEAGE__TRANSPORT": json.dumps({"type": "http", "url": lineage, "endpoint": "api/v1/lineage"}),
-            "OPENLINEAGE__NAMESPACE": "northstar", "OPENLINEAGE__DISABLE_SOURCE_CODE": True,
-            # a hundred tasks that watch dbt build their model do nothing that the one which runs dbt does not tell
-            "OPENLINEAGE__DISABLED_FOR_OPERATORS": ";".join(f"cosmos.operators.watcher.Dbt{kind}WatcherOperator" for kind in ("Run", "Seed")),
-        }  # fmt: skip
+            "OPENLINEAGE__NAMESPACE": "northstar",
+            "OPENLINEAGE__DISABLE_SOURCE_CODE": True,
+        }
     return options
 
 
@@ -126,7 +124,6 @@ def start_services(settings: Settings, progress=print, with_pages: bool = False)
     if _running(settings).keys() >= set(SERVICES):
         return False
     stop_services(settings)
-    prepare_manifest(settings, progress)
     env = airflow_env(settings)
     migrate(settings, env, progress)
     for service in SERVICES:
@@ -220,24 +217,6 @@ def _strays(settings: Settings) -> list[psutil.Process]:
         if env.get("AIRFLOW_HOME") == str(settings.home / "airflow") and process.pid != os.getpid():
             found.append(process)
     return found
-
-
-def prepare_manifest(settings: Settings, progress=print) -> Path:
-    """Parse the dbt project into the manifest that the nightly DAG is drawn from, unless it is already up to date."""
-    target = settings.home / "dbt" / "dag"
-    manifest, mark = target / "manifest.json", target / "code_version"
-    version = job.code_version(settings)
-    if manifest.exists() and mark.exists() and mark.read_text() == version:
-        return manifest
-    progress("parsing the dbt project ...")
-    target.mkdir(parents=True, exist_ok=True)
-    env = {**os.environ, **job.dbt_env(settings), "DBT_TARGET_PATH": str(target)}
-    dbt = str(Path(sys.executable).parent / "dbt")
-    done = subprocess.run([dbt, "parse", "--quiet"], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        raise NorthstarError(f"the dbt project does not parse: {' '.join(done.stdout.split())[:300]}")
-    mark.write_text(version)
-    return manifest
 
 
 def migrate(settings: Settings, env: dict, progress) -> None:
