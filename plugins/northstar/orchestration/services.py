@@ -20,6 +20,8 @@ from northstar.settings import Settings, write_private
 from northstar.telemetry import silence
 
 SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
+# what nobody needs before the first task waits for something: it starts when the others are there
+LAST = "triggerer"
 START_SECONDS = 90
 
 
@@ -65,8 +67,9 @@ def airflow_env(settings: Settings) -> dict:
         "API__BASE_URL": base_url,
         "API__SECRET_KEY": settings.secret("airflow_api_key"),
         "API_AUTH__JWT_SECRET": settings.secret("airflow_jwt"),
+        # a DAG file that has changed is read at once; the interval is for what it imports, and the models that it names
         "DAG_PROCESSOR__REFRESH_INTERVAL": 60,
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 60,
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 300,
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.3,
         "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 2,
@@ -126,11 +129,14 @@ def start_services(settings: Settings, progress=print, with_pages: bool = False)
     stop_services(settings)
     env = airflow_env(settings)
     migrate(settings, env, progress)
+    airflow = str(Path(sys.executable).parent / "airflow")
     for service in SERVICES:
-        _start(settings, service, [str(Path(sys.executable).parent / "airflow"), service], env)
+        if service != LAST:
+            _start(settings, service, [airflow, service], env)
     if with_pages:
         begin_pages(settings)
     _await_health(settings, progress)
+    _start(settings, LAST, [airflow, LAST], env)
     return True
 
 
@@ -239,7 +245,7 @@ def _await_health(settings: Settings, progress) -> None:
     deadline, told = time.monotonic() + START_SECONDS, time.monotonic()
     while time.monotonic() < deadline:
         running = _running(settings)
-        ended = [service for service in SERVICES if service not in running]
+        ended = [service for service in SERVICES if service not in running and service != LAST]
         if ended:
             stop_services(settings)
             raise NorthstarError(f"Airflow's {ended[0]} ended at once; see {settings.logs / (ended[0] + '.log')}")
