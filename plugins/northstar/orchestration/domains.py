@@ -31,6 +31,8 @@ from northstar.job import BUILT_TYPES
 from northstar.settings import ROOT, Settings, load_settings
 
 POLL_SECONDS = 1.0
+# how long a task's table may take to its log
+LOG_SECONDS = 2.0
 # dbt's words for a node that was built
 BUILT = ("success", "pass", "warn")
 # a domain of its own: dbt's tests belong to no folder
@@ -91,9 +93,10 @@ class DomainTrigger(BaseTrigger):
         while not (verdict := judge(self.domain, self.models, build := await _shared_look(trigger))):
             await asyncio.sleep(POLL_SECONDS)
         ending, message = verdict
-        for line in describe(self.domain, self.models, build).splitlines():
-            self.log.info(line)
-        (self.log.error if ending is TaskFailedEvent else self.log.info)(message)
+        # one record: the triggerer writes nine or so a round, and closes a task's log when its trigger ends, whatever is still to come
+        say = self.log.error if ending is TaskFailedEvent else self.log.info
+        say(f"{message}\n{describe(self.domain, self.models, build)}")
+        await asyncio.sleep(LOG_SECONDS)
         yield ending()
 
 

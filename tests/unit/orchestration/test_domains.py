@@ -131,6 +131,7 @@ def test_the_trigger_waits_for_the_domain_tells_its_table_and_ends_its_task(open
     monkeypatch.setattr(module, "load_settings", lambda: opened)
     looks, said = [], []
     monkeypatch.setattr(DomainTrigger, "log", SimpleNamespace(info=said.append, error=said.append))
+    monkeypatch.setattr(module, "LOG_SECONDS", 0)
     monkeypatch.setattr(module, "look", lambda *given: looks.append(1) or look(*given))
     watching = [DomainTrigger("core/revenue", ["a"]), DomainTrigger("core/support", ["b"])]
     for trigger in watching:
@@ -147,5 +148,6 @@ def test_the_trigger_waits_for_the_domain_tells_its_table_and_ends_its_task(open
         return await asyncio.wait_for(ending, 10)
 
     assert [type(event) for event in asyncio.run(watch())] == [TaskSuccessEvent, TaskFailedEvent]
-    assert "1 built" in said and "model b failed: SELECT 7" in said
-    assert ["a", "success", "0.12", "7"] in [line.split() for line in said]
+    lines = "\n".join(said).splitlines()
+    assert "1 built" in lines and "model b failed: SELECT 7" in lines
+    assert ["a", "success", "0.12", "7"] in [line.split() for line in lines]
