@@ -111,7 +111,12 @@ def _telling(settings: Settings) -> dict:
                 f"operations.yml: openlineage is an address such as http://127.0.0.1:5000, not {lineage!r}"
             )
         options |= {
-            "OPENLINEAGE__TRANSPORT": json.dumps({"type": "http", "url": lineage, "endpoint": "api/v1/lineage"}),
+            # a server that does not answer holds each event, of which a task has two, up for 10 s
+            "OPENLINEAGE__TRANSPORT": json.dumps(
+                {"type": "http", "url": lineage, "endpoint": "api/v1/lineage", "timeout": 5, "retry": {"total": 1}}
+            ),
+            # a process of its own tells of a task; on a busy machine the 10 s that it has by default end it before it has told
+            "OPENLINEAGE__EXECUTION_TIMEOUT": 120,
             "OPENLINEAGE__NAMESPACE": "northstar",
             "OPENLINEAGE__DISABLE_SOURCE_CODE": True,
         }
