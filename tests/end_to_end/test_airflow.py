@@ -48,13 +48,13 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
         settings = load_settings(settings.home)
         start_services(settings, silent)
         try:
+            api = Api(settings)
+            run_id = owed_run(api, "nightly_rebuild")
+            follow(api, "nightly_rebuild", run_id, silent)
             ours = [
                 p for p in psutil.process_iter() if _belongs_to(p, str(settings.home)) and "postgres" not in p.name()
             ]
             assert len(ours) >= 4 and all(OFF.items() <= p.environ().items() for p in ours if p.is_running())
-            api = Api(settings)
-            run_id = owed_run(api, "nightly_rebuild")
-            follow(api, "nightly_rebuild", run_id, silent)
             tasks = api.tasks("nightly_rebuild", run_id)
             assert {f"build.{domain.replace('/', '_')}" for domain in domains()} < set(tasks)
             assert set(tasks.values()) == {"success"}
