@@ -22,6 +22,7 @@ from northstar.warehouse import bootstrap
 
 NIGHTLY = "nightly_rebuild"
 POLL_SECONDS = 1.0
+TRIES = 3
 RUN_SECONDS = 30 * 60
 # how long the scheduler may take to make a run that its schedule owes
 OWED_SECONDS = 30
@@ -42,8 +43,15 @@ class Api:
             headers["Authorization"] = f"Bearer {self.token}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.base + path, data=data, headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as exc:
+                # a busy api-server answered 500 to a question, once in thousands; whoever only asks asks again
+                if exc.code < 500 or data is not None or not tries_left:
+                    raise
+            time.sleep(POLL_SECONDS)
 
     def trigger(self, dag_id: str, conf: dict) -> str:
         """Trigger a DAG; returns the DAG run's id."""

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import urllib.error
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from northstar import db, job
 from northstar.orchestration import up
 from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
-from tests.support import empty, utc
+from tests.support import empty, serving, utc
 
 AS_OF = utc("2026-03-01T02:30:00")
 
@@ -57,6 +58,23 @@ def test_a_mapped_task_has_several_instances_under_one_name_and_the_pages_end(mo
 
     monkeypatch.setattr(Api, "_call", answer)
     assert Api.tasks(object.__new__(Api), "dag", "run") == {"land_source": "success", "settle": None}
+
+
+def test_a_question_that_airflow_fails_to_answer_is_asked_again_and_an_order_is_not(monkeypatch):
+    monkeypatch.setattr(up, "POLL_SECONDS", 0)
+    asked, api = [], object.__new__(Api)
+    with serving(
+        lambda *_: {"state": "running"}, lambda path: asked.append(path) or (500 if len(asked) % 3 else None)
+    ) as api.base:
+        assert api.state("dag", "run") == "running" and len(asked) == 3
+        with pytest.raises(urllib.error.HTTPError):
+            api._call("/order", {})
+        assert len(asked) == 4
+    asked.clear()
+    with serving(lambda *_: {}, lambda path: asked.append(path) or 500) as api.base:
+        with pytest.raises(urllib.error.HTTPError):
+            api.state("dag", "run")
+        assert len(asked) == 3
 
 
 def test_a_schedule_that_owes_nothing_is_let_loose_and_gives_no_run():
