@@ -27,6 +27,13 @@ sources:
     "select id as account_id, 'customer' as account_type, at as created_at, at as updated_at from users", cursor: updated_at}}}}
   gone: {system: sql, connection: gone, entities: [accounts], options: {entities: {accounts: {table: users}}}}
 """
+# a model that cannot be built
+REFUSE_COHORT_CASH = """
+create function public.refuse_cohort_cash() returns event_trigger language plpgsql as $$ begin
+    if exists (select 1 from pg_event_trigger_ddl_commands() where object_identity like '%cohort_cash%') then raise 'no cohorts today'; end if;
+end $$;
+create event trigger refuse_cohort_cash on ddl_command_end when tag in ('CREATE TABLE', 'CREATE TABLE AS') execute function public.refuse_cohort_cash();
+"""
 
 
 @pytest.mark.timeout(1800)
@@ -104,7 +111,7 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
 
             # a model that fails is red by its domain and named there, and what reads it is not said to have been built
             with db.connect(settings, "owner") as connection:
-                connection.execute("alter table core.payers owner to northstar_owner")
+                connection.execute(REFUSE_COHORT_CASH)
             run_id = api.trigger("nightly_rebuild", {"source_dir": str(tmp_path)})
             with pytest.raises(NorthstarError):
                 follow(api, "nightly_rebuild", run_id, silent)
@@ -112,7 +119,7 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             assert tasks["build.build_models"] == tasks["build.core_cohorts"] == "failed"
             assert tasks["build.marts_cohorts"] == "skipped" and tasks["build.core_signals"] == "success"
             assert tasks["audit.audit_marts"] == tasks["publish.publish_marts"] == "upstream_failed"
-            assert "model payers failed: " in _log(api, "nightly_rebuild", run_id, "build.core_cohorts")
+            assert "model cohort_cash failed" in _log(api, "nightly_rebuild", run_id, "build.core_cohorts")
             # nor is anybody of the source files in Airflow's database, its tasks' logs, or anywhere else
             assert found_in(settings, ["person1@example.com", "203.0.113.7"]) == set()
         finally:
