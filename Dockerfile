@@ -18,7 +18,7 @@ COPY --from=build --chown=root:root /opt/northstar /opt/northstar
 ENV PATH=/opt/northstar/.venv/bin:$PATH NORTHSTAR_HOME=/var/lib/northstar AIRFLOW_HOME=/var/lib/northstar/airflow \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     DO_NOT_TRACK=1 SCARF_NO_ANALYTICS=true SCARF_ANALYTICS=false DBT_SEND_ANONYMOUS_USAGE_STATS=false GX_ANALYTICS_ENABLED=false \
-    AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False AIRFLOW__COSMOS__ENABLE_TELEMETRY=False VIZRO_TELEMETRY=false
+    AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False VIZRO_TELEMETRY=false
 WORKDIR /opt/northstar
 USER northstar
 VOLUME /var/lib/northstar

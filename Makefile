@@ -25,8 +25,8 @@ $(STAMP): requirements.txt pyproject.toml
 	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps -e .
 	@rm -f $(VENV)/.setup-* && touch $@
 
-run: setup  ## start Postgres and Airflow, run the nightly job on the demonstration company, show the headlines
-	@$(VENV)/bin/python -m northstar.orchestration.up
+run: setup  ## start Postgres, Airflow and the pages, run the nightly job if one is owed (FRESH=1: in any case), show the headlines
+	@$(VENV)/bin/python -m northstar.orchestration.up $(if $(filter-out 0,$(FRESH)),--fresh)
 
 stop:  ## stop what `make run` started
 	@if [ -x $(VENV)/bin/northstar ]; then $(VENV)/bin/northstar stop; else echo "nothing was set up"; fi

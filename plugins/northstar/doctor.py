@@ -413,12 +413,6 @@ def _published(settings: Settings, connection) -> Iterator[tuple]:
             f"it was made by other models or rules ({last['code_version']}) than this checkout has ({job.code_version(settings)})",
             "the next run rebuilds everything; or check out the commit that its certificate names",
         )
-    drawn = settings.home / "dbt" / "dag" / "code_version"
-    if drawn.exists() and drawn.read_text() != job.code_version(settings):
-        yield (
-            "the nightly DAG is drawn from another dbt project than this checkout's",
-            "`make stop`, `make run` draws it anew",
-        )
 
 
 def _upkeep(settings: Settings, connection) -> Iterator[tuple]:

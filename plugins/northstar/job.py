@@ -26,7 +26,7 @@ from northstar.settings import Settings
 from northstar.warehouse import bootstrap
 
 MODES = ("nightly", "hourly")
-# in Airflow nobody renews the lease between two tasks, nor while Cosmos builds: there it is long, and close_run gives it back
+# in Airflow nobody renews the lease between two tasks: there it is long, and close_run gives it back
 LEASE_SECONDS = {"cli": 120, "airflow": 3 * 3600}
 HEARTBEAT_SECONDS = 15
 # dbt's results name exposures too, which it does nothing for
@@ -145,9 +145,10 @@ def settle_extract(settings: Settings, run_id: int) -> None:
         _settle(settings, run)
 
 
-def build(settings: Settings, run_id: int, progress=print) -> dict:
+def build(settings: Settings, run_id: int, progress=print, callback=None) -> dict:
     """Build core and candidate marts with dbt, in this process; returns {model name: seconds}.
 
+    callback: is given each of dbt's events as it comes.
     Raises NorthstarError when a node fails or when the manifest's nodes were not all built.
     """
     with _stage(settings, run_id, "build") as run:
@@ -156,13 +157,7 @@ def build(settings: Settings, run_id: int, progress=print) -> dict:
         else:
             # the code is that of the published version, so what consists of nothing but code stands
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view"]
-        _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"])
-        return record_build(settings, run_id, progress)
-
-
-def verify_build(settings: Settings, run_id: int, progress=print) -> dict:
-    """`record_build` for a build that somebody else ran (Cosmos), as the build's last step."""
-    with _stage(settings, run_id, "build"):
+        _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"], callback)
         return record_build(settings, run_id, progress)
 
 
@@ -207,20 +202,21 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict:
     }
 
 
-def _dbt(settings: Settings, arguments: list, code_version: str) -> None:
+def _dbt(settings: Settings, arguments: list, code_version: str, callback=None) -> None:
     os.environ.update(dbt_env(settings))
     from dbt.cli.main import dbtRunner
 
     results_file = dbt_target(settings) / "run_results.json"
     results_file.unlink(missing_ok=True)
+    runner = dbtRunner(callbacks=[callback] if callback else [])
     arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
     if is_current(settings, code_version):
         # dbt writes its manifest twice, before and after, which takes longer than most models
-        result = dbtRunner().invoke([*arguments, "--no-write-json"])
+        result = runner.invoke([*arguments, "--no-write-json"])
         if result.result is not None:
             result.result.write(str(results_file))
     else:
-        result = dbtRunner().invoke(arguments)
+        result = runner.invoke(arguments)
         if result.result is not None:
             note_version(settings, code_version)
     if result.exception is not None:

@@ -43,6 +43,6 @@ def _mark(settings: Settings) -> Path:
 
 
 def _noted(settings: Settings, code_version: str) -> str:
-    # others write the manifest as well: Cosmos, and whoever calls dbt
+    # others write the manifest as well: whoever calls dbt
     path = dbt_target(settings) / "manifest.json"
     return f"{code_version} {path.stat().st_mtime_ns if path.exists() else None}"

@@ -2,7 +2,7 @@
 
 import os
 
-# dbt, Great Expectations, Airflow, Cosmos, and what honours the common wishes (https://consoledonottrack.com, Scarf)
+# dbt, Great Expectations, Airflow, and what honours the common wishes (https://consoledonottrack.com, Scarf)
 OFF = {
     "DO_NOT_TRACK": "1",
     "SCARF_NO_ANALYTICS": "true",
@@ -10,7 +10,6 @@ OFF = {
     "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
     "GX_ANALYTICS_ENABLED": "false",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-    "AIRFLOW__COSMOS__ENABLE_TELEMETRY": "False",
     "VIZRO_TELEMETRY": "false",
 }
 

@@ -11,7 +11,7 @@ from northstar import db
 from northstar.cli import progress
 from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
-from northstar.orchestration.services import SERVICES, airflow_env, migrate, prepare_manifest
+from northstar.orchestration.services import SERVICES, airflow_env, migrate
 from northstar.settings import load_settings
 from northstar.warehouse import bootstrap
 
@@ -29,7 +29,6 @@ def main(arguments: list[str]) -> int:
                 ).fetchone():
                     connection.execute(sql.SQL("create database {}").format(sql.Identifier(db.AIRFLOW_DATABASE)))
             bootstrap(settings)
-            prepare_manifest(settings, progress)
             migrate(settings, airflow_env(settings), progress)
             return 0
         if arguments == ["pages"]:

@@ -20,6 +20,8 @@ from northstar.settings import Settings, write_private
 from northstar.telemetry import silence
 
 SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
+# what nobody needs before the first task waits for something: it starts when the others are there
+LAST = "triggerer"
 START_SECONDS = 90
 
 
@@ -65,15 +67,15 @@ def airflow_env(settings: Settings) -> dict:
         "API__BASE_URL": base_url,
         "API__SECRET_KEY": settings.secret("airflow_api_key"),
         "API_AUTH__JWT_SECRET": settings.secret("airflow_jwt"),
+        # a DAG file that has changed is read at once; the interval is for what it imports, and the models that it names
         "DAG_PROCESSOR__REFRESH_INTERVAL": 60,
-        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 60,
+        "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 300,
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": 0.3,
         "SCHEDULER__SCHEDULER_HEARTBEAT_SEC": 2,
         "SCHEDULER__ENABLE_HEALTH_CHECK": False,
         "TRIGGERER__ENABLE_HEALTH_CHECK": False,
         "LOGGING__BASE_LOG_FOLDER": settings.logs / "airflow",
-        "COSMOS__ENABLE_CACHE": False,
         **_telling(settings),
     }
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
@@ -109,28 +111,37 @@ def _telling(settings: Settings) -> dict:
                 f"operations.yml: openlineage is an address such as http://127.0.0.1:5000, not {lineage!r}"
             )
         options |= {
-            "OPENLINEAGE__TRANSPORT": json.dumps({"type": "http", "url": lineage, "endpoint": "api/v1/lineage"}),
-            "OPENLINEAGE__NAMESPACE": "northstar", "OPENLINEAGE__DISABLE_SOURCE_CODE": True,
-            # a hundred tasks that watch dbt build their model do nothing that the one which runs dbt does not tell
-            "OPENLINEAGE__DISABLED_FOR_OPERATORS": ";".join(f"cosmos.operators.watcher.Dbt{kind}WatcherOperator" for kind in ("Run", "Seed")),
-        }  # fmt: skip
+            # a server that does not answer holds each event, of which a task has two, up for 10 s
+            "OPENLINEAGE__TRANSPORT": json.dumps(
+                {"type": "http", "url": lineage, "endpoint": "api/v1/lineage", "timeout": 5, "retry": {"total": 1}}
+            ),
+            # a process of its own tells of a task; on a busy machine the 10 s that it has by default end it before it has told
+            "OPENLINEAGE__EXECUTION_TIMEOUT": 120,
+            "OPENLINEAGE__NAMESPACE": "northstar",
+            "OPENLINEAGE__DISABLE_SOURCE_CODE": True,
+        }
     return options
 
 
-def start_services(settings: Settings, progress=print) -> bool:
+def start_services(settings: Settings, progress=print, with_pages: bool = False) -> bool:
     """Bring the metadata database to Airflow's version if need be and start what is not running; true when it had to.
 
+    with_pages: have the pages load meanwhile; `await_pages` tells when they are there.
     Raises NorthstarError when a service does not come up, naming its log.
     """
     if _running(settings).keys() >= set(SERVICES):
         return False
     stop_services(settings)
-    prepare_manifest(settings, progress)
     env = airflow_env(settings)
     migrate(settings, env, progress)
+    airflow = str(Path(sys.executable).parent / "airflow")
     for service in SERVICES:
-        _start(settings, service, [str(Path(sys.executable).parent / "airflow"), service], env)
+        if service != LAST:
+            _start(settings, service, [airflow, service], env)
+    if with_pages:
+        begin_pages(settings)
     _await_health(settings, progress)
+    _start(settings, LAST, [airflow, LAST], env)
     return True
 
 
@@ -155,8 +166,8 @@ def api_health(settings: Settings) -> dict[str, str]:
     }
 
 
-def start_pages(settings: Settings) -> str:
-    """Start the pages unless they run; returns their address. Raises NorthstarError when they do not come up, naming their log."""
+def begin_pages(settings: Settings) -> None:
+    """Start the pages unless they run, and wait for nothing."""
     if "pages" not in _running(settings):
         # their own kind of stray: what is stopped by its home is found by Airflow's
         _start(
@@ -165,11 +176,15 @@ def start_pages(settings: Settings) -> str:
             pages.command(settings),
             pages.environment(settings) | {"AIRFLOW_HOME": str(airflow_home(settings))},
         )
-        deadline = time.monotonic() + START_SECONDS
-        while not pages.answers(settings):
-            if "pages" not in _running(settings) or time.monotonic() > deadline:
-                raise NorthstarError(f"the pages did not come up; see {settings.logs / 'pages.log'}")
-            time.sleep(0.2)
+
+
+def await_pages(settings: Settings) -> str:
+    """The address of the pages that `begin_pages` started, once they answer. Raises NorthstarError when they do not come up, naming their log."""
+    deadline = time.monotonic() + START_SECONDS
+    while not pages.answers(settings):
+        if "pages" not in _running(settings) or time.monotonic() > deadline:
+            raise NorthstarError(f"the pages did not come up; see {settings.logs / 'pages.log'}")
+        time.sleep(0.2)
     return pages.url(settings)
 
 
@@ -215,24 +230,6 @@ def _strays(settings: Settings) -> list[psutil.Process]:
     return found
 
 
-def prepare_manifest(settings: Settings, progress=print) -> Path:
-    """Parse the dbt project into the manifest that the nightly DAG is drawn from, unless it is already up to date."""
-    target = settings.home / "dbt" / "dag"
-    manifest, mark = target / "manifest.json", target / "code_version"
-    version = job.code_version(settings)
-    if manifest.exists() and mark.exists() and mark.read_text() == version:
-        return manifest
-    progress("parsing the dbt project ...")
-    target.mkdir(parents=True, exist_ok=True)
-    env = {**os.environ, **job.dbt_env(settings), "DBT_TARGET_PATH": str(target)}
-    dbt = str(Path(sys.executable).parent / "dbt")
-    done = subprocess.run([dbt, "parse", "--quiet"], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        raise NorthstarError(f"the dbt project does not parse: {' '.join(done.stdout.split())[:300]}")
-    mark.write_text(version)
-    return manifest
-
-
 def migrate(settings: Settings, env: dict, progress) -> None:
     """Bring the metadata database to the installed Airflow's version, unless this home has done so."""
     from importlib.metadata import version
@@ -253,7 +250,7 @@ def _await_health(settings: Settings, progress) -> None:
     deadline, told = time.monotonic() + START_SECONDS, time.monotonic()
     while time.monotonic() < deadline:
         running = _running(settings)
-        ended = [service for service in SERVICES if service not in running]
+        ended = [service for service in SERVICES if service not in running and service != LAST]
         if ended:
             stop_services(settings)
             raise NorthstarError(f"Airflow's {ended[0]} ended at once; see {settings.logs / (ended[0] + '.log')}")

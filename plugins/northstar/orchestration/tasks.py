@@ -59,13 +59,12 @@ def settle_sources(**context) -> None:
 
 
 def build_models(**context) -> None:
-    """Build every model in one dbt process."""
-    job.build(load_settings(), _run_id(context), _say)
+    """Build every model in one dbt process, which notes each as it ends."""
+    from northstar.orchestration.domains import noting
 
-
-def verify_build(**context) -> None:
-    """Write down dbt's results and compare them with the manifest."""
-    job.verify_build(load_settings(), _run_id(context), _say)
+    settings, run_id = load_settings(), _run_id(context)
+    with noting(settings, run_id) as note:
+        job.build(settings, run_id, _say, note)
 
 
 def audit_marts(**context) -> None:

@@ -1,21 +1,31 @@
-"""`make run`: from a set-up checkout to published marts, through the real scheduler."""
+"""`make run`: from a set-up checkout to published marts, through the real scheduler.
 
+Its steps: Postgres, Airflow's services and the pages are started; a nightly run follows when one is owed, or asked for; the headlines
+and the addresses are printed.
+"""
+
+import argparse
 import json
 import sys
 import time
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 
-from northstar import db, embedded
+from northstar import db, embedded, job
 from northstar.cli import parse_time, progress
 from northstar.errors import NorthstarError
 from northstar.headline import print_headline
-from northstar.orchestration.services import api_url, start_pages, start_services
+from northstar.orchestration.services import api_url, await_pages, begin_pages, start_services
 from northstar.settings import Settings, load_settings
 from northstar.warehouse import bootstrap
 
+NIGHTLY = "nightly_rebuild"
 POLL_SECONDS = 1.0
+TRIES = 3
 RUN_SECONDS = 30 * 60
+# how long the scheduler may take to make a run that its schedule owes
+OWED_SECONDS = 30
 PAGE = 100  # the most that Airflow gives at once
 
 
@@ -33,8 +43,15 @@ class Api:
             headers["Authorization"] = f"Bearer {self.token}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.base + path, data=data, headers=headers, method=method)
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.load(answer)
+        for tries_left in reversed(range(TRIES)):
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:
+                    return json.load(answer)
+            except urllib.error.HTTPError as exc:
+                # a busy api-server answered 500 to a question, once in thousands; whoever only asks asks again
+                if exc.code < 500 or data is not None or not tries_left:
+                    raise
+            time.sleep(POLL_SECONDS)
 
     def trigger(self, dag_id: str, conf: dict) -> str:
         """Trigger a DAG; returns the DAG run's id."""
@@ -53,16 +70,30 @@ class Api:
         runs = self._call(path)["dag_runs"]
         return runs[0]["dag_run_id"] if runs else None
 
-    def fail_unfinished(self) -> list[str]:
-        """End the runs that were under way when Airflow was stopped, backfills excepted; their names.
+    def under_way(self, dag_id: str) -> str | None:
+        """The id of the DAG run that is queued or running, backfills excepted; None when there is none."""
+        runs = self._call(f"/api/v2/dags/{dag_id}/dagRuns?state=running&state=queued&order_by=run_after&limit={PAGE}")
+        return next((r["dag_run_id"] for r in runs["dag_runs"] if r["run_type"] != "backfill"), None)
 
-        Without it the scheduler waits for minutes before it believes that their tasks are dead.
+    def is_due(self, dag_id: str) -> bool:
+        """Whether the schedule owes a run by now that the scheduler has not made yet."""
+        due_at = self._once_known(f"/api/v2/dags/{dag_id}")["next_dagrun_run_after"]
+        return due_at is not None and datetime.fromisoformat(due_at) <= datetime.now(UTC)
+
+    def fail_unfinished(self, before: datetime) -> list[tuple[str, str]]:
+        """End the runs that were under way when Airflow was stopped, backfills excepted: (DAG, run) of each.
+
+        Without it the scheduler waits for minutes before it believes that their tasks are dead. before: when Airflow was started; runs
+        that the scheduler has made since are left alone.
         """
-        runs = self._call("/api/v2/dags/~/dagRuns?state=running&state=queued&limit=100")["dag_runs"]
-        runs = [r for r in runs if r["run_type"] != "backfill"]
+        runs = self._call(f"/api/v2/dags/~/dagRuns?state=running&state=queued&limit={PAGE}")["dag_runs"]
+        runs = [
+            r for r in runs
+            if r["run_type"] != "backfill" and not (r["queued_at"] and datetime.fromisoformat(r["queued_at"]) >= before)
+        ]  # fmt: skip
         for r in runs:
             self._call(f"/api/v2/dags/{r['dag_id']}/dagRuns/{r['dag_run_id']}", {"state": "failed"}, "PATCH")
-        return [f"{r['dag_id']} {r['dag_run_id']}" for r in runs]
+        return [(r["dag_id"], r["dag_run_id"]) for r in runs]
 
     def await_run(self, dag_id: str, run_type: str) -> str | None:
         """`newest_run` as soon as the scheduler has made one; None when it makes none in half a minute."""
@@ -125,9 +156,12 @@ def follow(api: Api, dag_id: str, run_id: str, say=progress) -> None:
     raise NorthstarError(f"the run {run_id} did not end within {RUN_SECONDS // 60} minutes; look at {api.base}")
 
 
-def up(settings: Settings) -> None:
-    """Start everything, run the nightly job on the demonstration company, print what came of it."""
-    started = time.monotonic()
+def up(settings: Settings, is_fresh: bool = False) -> None:
+    """Start everything, run the nightly job on the demonstration company if a run is owed, print what is published.
+
+    is_fresh: run it in any case.
+    """
+    started, started_at = time.monotonic(), datetime.now(UTC)
     embedded.ensure_running(settings)
     bootstrap(settings)
     demo = settings.home / "demo"
@@ -136,25 +170,41 @@ def up(settings: Settings) -> None:
 
         progress("simulating the demonstration company ...")
         simulate(demo, end=parse_time(None))
-    has_started = start_services(settings, progress)
+    # where there is something to show, the pages load while Airflow does
+    has_started = start_services(settings, progress, with_pages=newest_version(settings) is not None)
     progress(f"Airflow is up after {time.monotonic() - started:.0f} s")
     api = Api(settings)
-    for interrupted in api.fail_unfinished() if has_started else []:
-        progress(f"{interrupted} was interrupted when Airflow was stopped; this run does its work")
+    interrupted = api.fail_unfinished(started_at) if has_started else []
+    for dag_id, run_id in interrupted:
+        progress(f"{dag_id} {run_id} was interrupted when Airflow was stopped")
     began = time.monotonic()
-    run_id = owed_run(api, "nightly_rebuild") or api.trigger("nightly_rebuild", {"source_dir": str(demo)})
-    try:
-        follow(api, "nightly_rebuild", run_id)
-    except NorthstarError as exc:
-        raise NorthstarError(f"{_cause(settings) or exc}; see {api.base}/dags/nightly_rebuild") from exc
+    run_id = owed_run(api, NIGHTLY)
+    if run_id:
+        progress(f"{NIGHTLY} {run_id} is owed by the schedule, or under way")
+    elif reason := "FRESH=1 asks for one" if is_fresh else debt(settings, [dag_id for dag_id, _ in interrupted]):
+        progress(f"a nightly run starts: {reason}")
+        run_id = api.trigger(NIGHTLY, {"source_dir": str(demo)})
+    if run_id:
+        try:
+            follow(api, NIGHTLY, run_id)
+        except NorthstarError as exc:
+            raise NorthstarError(f"{_cause(settings) or exc}; see {api.base}/dags/{NIGHTLY}") from exc
+        progress(f"the nightly run took {time.monotonic() - began:.0f} s")
+    else:
+        with db.connect(settings, "bi_reader") as connection:
+            shown = connection.execute("select * from publications order by published_version desc limit 1").fetchone()
+        progress(
+            f"version {shown['published_version']} of {shown['as_of']:%Y-%m-%d %H:%M} UTC is up; "
+            "no nightly run is owed (make run FRESH=1 runs one)"
+        )
     for dag_id in ("hourly_refresh", "evaluate_alerts", "send_reports", "erase_subject"):
         api.unpause(dag_id)
     if api.unpause("forecast_metrics"):
         # the first forecasts need not wait for tomorrow, nor anybody for them
         api.trigger("forecast_metrics", {})
-    progress(f"the nightly run took {time.monotonic() - began:.0f} s")
+    begin_pages(settings)
     print_headline(settings)
-    address = start_pages(settings)
+    address = await_pages(settings)
     place = db.uri(settings, "bi_reader").split("@")[1]
     print(f"\nthe pages  {address}")
     print(f"Airflow    {api.base}   (user admin, password {settings.secret('airflow_password')})")
@@ -163,8 +213,47 @@ def up(settings: Settings) -> None:
 
 
 def owed_run(api: Api, dag_id: str) -> str | None:
-    """Let the schedule loose; the first time it owes the run of the last interval: its id. None when it was loose already."""
-    return api.await_run(dag_id, "scheduled") if api.unpause(dag_id) else None
+    """Let the schedule loose; the id of the run that is under way, or that the schedule owes by now. None when it owes none."""
+    is_due = api.is_due(dag_id)
+    api.unpause(dag_id)
+    # asked in this order, a run that the scheduler makes in between is under way
+    deadline = time.monotonic() + (OWED_SECONDS if is_due else 0)
+    while not (run_id := api.under_way(dag_id)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return run_id
+
+
+def newest_version(settings: Settings) -> dict | None:
+    """published_version, as_of and code_version of the run that published last, or None."""
+    with db.connect(settings, "transformer") as connection:
+        return connection.execute(
+            "select published_version, as_of, code_version from audit.runs where published_version is not null "
+            "order by published_version desc limit 1"
+        ).fetchone()
+
+
+def debt(settings: Settings, interrupted: list[str]) -> str | None:
+    """Why a nightly run is owed whatever the schedule says, in words; None when the newest version stands.
+
+    interrupted: the DAGs of which a run was under way when Airflow was stopped.
+    """
+    version = newest_version(settings)
+    if version is None:
+        return "nothing was published yet"
+    if version["code_version"] != job.code_version(settings):
+        return f"version {version['published_version']} was made by other models or rules than these"
+    if NIGHTLY in interrupted:
+        return "the last one was interrupted"
+    with db.connect(settings, "transformer") as connection:
+        last = connection.execute(
+            "select r.run_id, r.state, l.holder, l.host, l.process_id, l.taken_at, l.lease_until < clock_timestamp() as is_over "
+            "from audit.runs as r left join audit.writer_lease as l using (run_id) order by run_id desc limit 1"
+        ).fetchone()
+    if last["state"] == "failed":
+        return f"run {last['run_id']} failed"
+    if last["state"] == "running" and (last["holder"] is None or last["is_over"] or job.is_dead(last)):
+        return f"run {last['run_id']} was interrupted"
+    return None
 
 
 def _cause(settings: Settings) -> str | None:
@@ -173,10 +262,12 @@ def _cause(settings: Settings) -> str | None:
     return row and row["message"]
 
 
-def main() -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Entry of `make run`; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="make run", description="Start everything, show the published headlines.")
+    parser.add_argument("--fresh", action="store_true", help="run the nightly job also when none is owed")
     try:
-        up(load_settings())
+        up(load_settings(), parser.parse_args(arguments).fresh)
     except NorthstarError as exc:
         print(f"northstar: {exc}", file=sys.stderr)
         return 1

@@ -1,6 +1,49 @@
-"""Following a DAG run: its tasks are read to the last page, whatever their names."""
+"""Following a DAG run, and when `make run` has one to follow: owed by the schedule, by the warehouse, or asked for."""
 
-from northstar.orchestration.up import PAGE, Api
+import os
+import socket
+import urllib.error
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from northstar import db, job
+from northstar.orchestration import up
+from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
+from tests.support import empty, serving, utc
+
+AS_OF = utc("2026-03-01T02:30:00")
+
+
+class FakeApi(Api):
+    """Airflow's API as far as `make run` asks it: DAG runs, pauses and due times are attributes."""
+
+    def __init__(self, runs=(), next_run_at=None):
+        self.base, self.runs, self.next_run_at = (
+            "http://airflow",
+            list(runs),
+            next_run_at or datetime.now(UTC) + timedelta(hours=5),
+        )
+        self.paused, self.changed = {NIGHTLY, "hourly_refresh"}, []
+
+    def _call(self, path, body=None, method=None):
+        words = path.split("?")[0].split("/")[4:]
+        if len(words) == 1 and method == "PATCH":
+            self.paused.discard(words[0])
+            return {}
+        if len(words) == 1:
+            return {"is_paused": words[0] in self.paused, "next_dagrun_run_after": self.next_run_at.isoformat()}
+        if method == "PATCH":
+            self.changed.append((words[2], body["state"]))
+            return {}
+        if body is not None:
+            self.changed.append((words[0], body["conf"]))
+            return {"dag_run_id": "by hand"}
+        return {"dag_runs": [r for r in self.runs if words[0] in ("~", r["dag_id"])]}
+
+
+def dag_run(run_id, dag_id=NIGHTLY, run_type="scheduled", queued_at="2026-03-01T02:30:00Z"):
+    return {"dag_id": dag_id, "dag_run_id": run_id, "run_type": run_type, "queued_at": queued_at}
 
 
 def test_a_mapped_task_has_several_instances_under_one_name_and_the_pages_end(monkeypatch):
@@ -15,3 +58,177 @@ def test_a_mapped_task_has_several_instances_under_one_name_and_the_pages_end(mo
 
     monkeypatch.setattr(Api, "_call", answer)
     assert Api.tasks(object.__new__(Api), "dag", "run") == {"land_source": "success", "settle": None}
+
+
+def test_a_question_that_airflow_fails_to_answer_is_asked_again_and_an_order_is_not(monkeypatch):
+    monkeypatch.setattr(up, "POLL_SECONDS", 0)
+    asked, api = [], object.__new__(Api)
+    with serving(
+        lambda *_: {"state": "running"}, lambda path: asked.append(path) or (500 if len(asked) % 3 else None)
+    ) as api.base:
+        assert api.state("dag", "run") == "running" and len(asked) == 3
+        with pytest.raises(urllib.error.HTTPError):
+            api._call("/order", {})
+        assert len(asked) == 4
+    asked.clear()
+    with serving(lambda *_: {}, lambda path: asked.append(path) or 500) as api.base:
+        with pytest.raises(urllib.error.HTTPError):
+            api.state("dag", "run")
+        assert len(asked) == 3
+
+
+def test_a_schedule_that_owes_nothing_is_let_loose_and_gives_no_run():
+    api = FakeApi()
+    assert owed_run(api, NIGHTLY) is None
+    assert NIGHTLY not in api.paused
+
+
+def test_a_run_that_is_under_way_is_followed_and_a_backfill_is_not():
+    assert owed_run(FakeApi([dag_run("past", run_type="backfill"), dag_run("tonight")]), NIGHTLY) == "tonight"
+    assert owed_run(FakeApi([dag_run("past", run_type="backfill")]), NIGHTLY) is None
+
+
+def test_a_run_that_the_schedule_owes_is_awaited(monkeypatch):
+    api = FakeApi(next_run_at=datetime.now(UTC) - timedelta(minutes=1))
+    monkeypatch.setattr(up.time, "sleep", lambda _: api.runs.append(dag_run("tonight")))
+    assert owed_run(api, NIGHTLY) == "tonight"
+
+
+def test_a_schedule_whose_run_does_not_come_is_given_up(monkeypatch):
+    monkeypatch.setattr(up, "OWED_SECONDS", 0.01)
+    monkeypatch.setattr(up.time, "sleep", lambda _: None)
+    assert owed_run(FakeApi(next_run_at=datetime.now(UTC) - timedelta(minutes=1)), NIGHTLY) is None
+
+
+def test_only_runs_from_before_the_start_are_ended_as_interrupted():
+    started = utc("2026-03-02T08:00:00")
+    api = FakeApi(
+        [
+            dag_run("old"),
+            dag_run("waiting", "hourly_refresh", queued_at=None),
+            dag_run("past", run_type="backfill"),
+            dag_run("new", queued_at="2026-03-02T08:00:09Z"),
+        ]
+    )
+    assert api.fail_unfinished(started) == [(NIGHTLY, "old"), ("hourly_refresh", "waiting")]
+    assert api.changed == [("old", "failed"), ("waiting", "failed")]
+
+
+@pytest.fixture()
+def home(warehouse):
+    empty(warehouse)
+    yield warehouse
+    empty(warehouse)
+
+
+def note_run(settings, run_id, version=None, state="published", code_version=None):
+    with db.connect(settings, "owner") as connection:
+        connection.execute(
+            "insert into audit.runs (run_id, mode, as_of, trigger, state, published_version, code_version) "
+            "values (%s, 'nightly', %s, 'cli', %s, %s, %s)",
+            [run_id, AS_OF, state, version, code_version or job.code_version(settings)],
+        )
+
+
+def hold_lease(settings, run_id, process_id, until="1 hour"):
+    with db.connect(settings, "owner") as connection:
+        connection.execute(
+            "insert into audit.writer_lease values (true, %s, 'cli', %s, %s, clock_timestamp(), clock_timestamp() + %s::interval)",
+            [run_id, socket.gethostname(), process_id, until],
+        )
+
+
+def test_a_version_that_stands_owes_nothing(home):
+    note_run(home, 1, state="failed")
+    note_run(home, 2, version=1)
+    assert debt(home, []) is None
+    # what only told of the present is told again at its next time
+    assert debt(home, ["evaluate_alerts", "hourly_refresh"]) is None
+
+
+def test_an_empty_warehouse_owes_its_first_version(home):
+    assert debt(home, []) == "nothing was published yet"
+    note_run(home, 1, state="failed")
+    assert debt(home, []) == "nothing was published yet"
+
+
+def test_other_code_or_rules_owe_a_version(home):
+    note_run(home, 1, version=1, code_version="of before")
+    assert "version 1 was made by other models or rules" in debt(home, [])
+
+
+def test_a_run_that_failed_after_the_newest_version_owes_one(home):
+    note_run(home, 1, version=1)
+    note_run(home, 2, state="failed")
+    assert debt(home, []) == "run 2 failed"
+
+
+def test_a_run_that_was_interrupted_owes_one_and_one_that_is_under_way_does_not(home):
+    note_run(home, 1, version=1)
+    assert debt(home, [NIGHTLY]) == "the last one was interrupted"
+    note_run(home, 2, state="running")
+    assert debt(home, []) == "run 2 was interrupted"
+    hold_lease(home, 2, os.getpid())
+    assert debt(home, []) is None
+
+
+@pytest.mark.parametrize(("process_id", "until"), [(2**22 + 1, "1 hour"), (None, "-1 second")])
+def test_a_lease_whose_holder_is_gone_or_whose_time_is_over_is_no_run_under_way(home, process_id, until):
+    note_run(home, 1, version=1)
+    note_run(home, 2, state="running")
+    hold_lease(home, 2, process_id, until)
+    assert debt(home, []) == "run 2 was interrupted"
+
+
+@pytest.fixture()
+def started(monkeypatch, home):
+    """`up` with everything faked but its decision; gives (api, lines): what was asked of Airflow, what was said."""
+    lines, api = [], FakeApi()
+    (home.home / "demo").mkdir(exist_ok=True)
+    (home.home / "demo" / "_simulation.json").write_text("{}")
+    for name in ("bootstrap", "print_headline", "begin_pages", "follow"):
+        monkeypatch.setattr(up, name, lambda *_, **__: None)
+    monkeypatch.setattr(up, "start_services", lambda *_, **__: True)
+    monkeypatch.setattr(up, "await_pages", lambda *_: "http://pages")
+    monkeypatch.setattr(up, "Api", lambda _: api)
+    monkeypatch.setattr(up, "progress", lines.append)
+    note_run(home, 1, version=3)
+    with db.connect(home, "owner") as connection:
+        connection.execute(
+            "create table if not exists marts.publications (published_version bigint, as_of timestamptz)"
+        )
+        connection.execute("grant select on marts.publications to bi_reader")
+        connection.execute("insert into marts.publications values (3, %s)", [AS_OF])
+    yield api, lines
+    with db.connect(home, "owner") as connection:
+        connection.execute("drop table marts.publications")
+
+
+def test_make_run_shows_what_is_published_in_one_line_when_no_run_is_owed(home, started):
+    api, lines = started
+    up.up(home)
+    assert "version 3 of 2026-03-01 02:30 UTC is up; no nightly run is owed (make run FRESH=1 runs one)" in lines
+    assert [dag for dag, _ in api.changed if dag == NIGHTLY] == []
+    assert api.paused == set(), "the schedules go on"
+
+
+def test_make_run_runs_the_nightly_job_when_it_is_owed_or_asked_for(home, started):
+    api, lines = started
+    up.up(home, is_fresh=True)
+    note_run(home, 2, state="failed")
+    up.up(home)
+    assert [line for line in lines if line.startswith("a nightly run starts")] == [
+        "a nightly run starts: FRESH=1 asks for one",
+        "a nightly run starts: run 2 failed",
+    ]
+    assert [dag for dag, _ in api.changed if dag == NIGHTLY] == [NIGHTLY, NIGHTLY]
+
+
+def test_a_nightly_run_that_was_interrupted_is_told_and_made_up_for(home, started):
+    api, lines = started
+    api.runs = [dag_run("tonight")]
+    fail = api.fail_unfinished
+    api.fail_unfinished = lambda before: [*fail(before), api.runs.clear()][:1]
+    up.up(home)
+    assert f"{NIGHTLY} tonight was interrupted when Airflow was stopped" in lines
+    assert "a nightly run starts: the last one was interrupted" in lines

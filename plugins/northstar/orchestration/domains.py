@@ -1,0 +1,210 @@
+"""The build as Airflow shows it: one dbt process builds, a task for each domain tells of its models.
+
+dbt's process notes each model as it ends (`noting`). A domain's task takes no process of its own: it starts in the triggerer, where all
+of them together ask the warehouse once a second, and it is red when a model of the domain failed, which it names.
+"""
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import psycopg
+from airflow.sdk import BaseOperator
+from airflow.triggers.base import (
+    BaseTrigger,
+    StartTriggerArgs,
+    TaskFailedEvent,
+    TaskSkippedEvent,
+    TaskSuccessEvent,
+    TriggerEvent,
+)
+
+from northstar import db
+from northstar.errors import NorthstarError
+from northstar.job import BUILT_TYPES
+from northstar.settings import ROOT, Settings, load_settings
+
+POLL_SECONDS = 1.0
+# how long a task's table may take to its log
+LOG_SECONDS = 2.0
+# dbt's words for a node that was built
+BUILT = ("success", "pass", "warn")
+# a domain of its own: dbt's tests belong to no folder
+TESTS = "tests"
+
+
+def domains(project: Path = ROOT / "dbt_project") -> dict[str, list[str]]:
+    """{domain: the names of its models} by the project's folders, such as `core/accounts`; `tests` names none beforehand."""
+    found: dict[str, list[str]] = {"seeds": sorted(path.stem for path in (project / "seeds").rglob("*.csv"))}
+    for path in sorted((project / "models").rglob("*.sql")):
+        found.setdefault(str(path.parent.relative_to(project / "models")), []).append(path.stem)
+    return found | {TESTS: []}
+
+
+class DomainOperator(BaseOperator):
+    """A domain's models in a run's build: red when one of them failed, skipped when what they read failed; a table in the log."""
+
+    def __init__(self, domain: str, models: list[str], **kwargs):
+        super().__init__(
+            doc_md=f"The models of {domain}: {', '.join(models)}." if models else "dbt's tests.",
+            **kwargs,
+        )
+        self.start_from_trigger = True
+        self.start_trigger_args = StartTriggerArgs(
+            trigger_cls=f"{__name__}.{DomainTrigger.__name__}",
+            trigger_kwargs={"domain": domain, "models": models},
+            next_method="execute",
+            timeout=self.execution_timeout or timedelta(hours=4),
+        )
+
+    def execute(self, context) -> None:
+        """Never called: the trigger ends the task."""
+        raise NotImplementedError
+
+
+@dataclass
+class Build:
+    """What the warehouse knows of a run's build: whether it has ended, and the nodes that have, as in audit.model_runs."""
+
+    has_ended: bool = False
+    nodes: list[dict] = field(default_factory=list)
+
+
+class DomainTrigger(BaseTrigger):
+    """Waits until a domain's models are built, or will not be, and ends its task."""
+
+    def __init__(self, domain: str, models: list[str]):
+        super().__init__()
+        self.domain, self.models = domain, models
+
+    def serialize(self) -> tuple[str, dict]:
+        """As BaseTrigger wants it."""
+        return f"{__name__}.{type(self).__name__}", {"domain": self.domain, "models": self.models}
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """One event, once the domain's state is certain."""
+        trigger = f"{self.task_instance.dag_id} {self.task_instance.run_id}"
+        while not (verdict := judge(self.domain, self.models, build := await _shared_look(trigger))):
+            await asyncio.sleep(POLL_SECONDS)
+        ending, message = verdict
+        # one record: the triggerer writes nine or so a round, and closes a task's log when its trigger ends, whatever is still to come
+        say = self.log.error if ending is TaskFailedEvent else self.log.info
+        say(f"{message}\n{describe(self.domain, self.models, build)}")
+        await asyncio.sleep(LOG_SECONDS)
+        yield ending()
+
+
+def judge(domain: str, models: list[str], build: Build) -> tuple[type[TriggerEvent], str] | None:
+    """How a domain's task ends, and why in words; None while that is not certain."""
+    nodes = _own(domain, models, build)
+    failed = [n for n in nodes if n["status"] not in (*BUILT, "skipped")]
+    if failed and (build.has_ended or len(nodes) == len(models)):
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        message = " ".join((failed[0]["message"] or "").split())
+        return TaskFailedEvent, f"{failed[0]['resource_type']} {failed[0]['name']} failed{more}: {message[:600]}"
+    missing = sorted(set(models) - {n["name"] for n in nodes})
+    if missing:
+        return (TaskFailedEvent, f"the build ended without {', '.join(missing)}") if build.has_ended else None
+    if domain == TESTS and not build.has_ended:
+        return None
+    skipped = [n["name"] for n in nodes if n["status"] == "skipped"]
+    if skipped:
+        return TaskSkippedEvent, f"not built, for what they read failed: {', '.join(skipped[:20])}"
+    return TaskSuccessEvent, f"{len(nodes)} built"
+
+
+def describe(domain: str, models: list[str], build: Build) -> str:
+    """The domain's nodes with their state, seconds and rows as a text table, slowest first."""
+    from northstar.reading import table
+
+    nodes = sorted(_own(domain, models, build), key=lambda n: -(n["seconds"] or 0))
+    if not nodes:
+        return "nothing was built"
+    return table(
+        [
+            {"model": n["name"], "status": n["status"], "seconds": f"{n['seconds'] or 0:.2f}", "rows": "-" if n["rows"] is None else n["rows"]}
+            for n in nodes
+        ]
+    )  # fmt: skip
+
+
+def _own(domain: str, models: list[str], build: Build) -> list[dict]:
+    if domain == TESTS:
+        return [n for n in build.nodes if n["resource_type"] == "test"]
+    return [n for n in build.nodes if n["resource_type"] != "test" and n["name"] in models]
+
+
+def look(settings: Settings, trigger: str) -> Build:
+    """What is known of the build of the run that `trigger` (`<dag_id> <run_id>`, as in audit.runs) opened last; nothing while nobody answers."""
+    with suppress(psycopg.Error, NorthstarError), db.connect(settings, "transformer") as connection:
+        run = connection.execute(
+            "select run_id, state <> 'running' or stage_seconds ? 'build' as has_ended from audit.runs where trigger = %s "
+            "order by run_id desc limit 1",
+            [trigger],
+        ).fetchone()
+        if run is not None:
+            nodes = connection.execute(
+                "select name, resource_type, status, seconds, rows, message from audit.model_runs where run_id = %s",
+                [run["run_id"]],
+            ).fetchall()
+            return Build(run["has_ended"], nodes)
+    return Build()
+
+
+_LOOKS: dict[str, tuple[float, asyncio.Task]] = {}
+
+
+async def _shared_look(trigger: str) -> Build:
+    """`look`, once in POLL_SECONDS for all domains of a run."""
+    now = time.monotonic()
+    at, looking = _LOOKS.get(trigger, (0.0, None))
+    if looking is None or now - at >= POLL_SECONDS:
+        for other in [t for t, (when, _) in _LOOKS.items() if now - when > 60 * POLL_SECONDS]:
+            del _LOOKS[other]
+        looking = asyncio.create_task(asyncio.to_thread(lambda: look(load_settings(), trigger)))
+        _LOOKS[trigger] = now, looking
+    return await asyncio.shield(looking)
+
+
+@contextmanager
+def noting(settings: Settings, run_id: int) -> Iterator:
+    """A callback for dbt that writes each node's state, seconds and rows to audit.model_runs as it ends.
+
+    It keeps dbt's threads waiting for nothing; who builds writes the whole result down afterwards (job.record_build), so what is lost
+    here, as with a server that is gone, is lost for the looks in between only.
+    """
+    ended: queue.SimpleQueue = queue.SimpleQueue()
+
+    def note(message) -> None:
+        if message.info.name != "NodeFinished" or message.data.node_info.resource_type not in BUILT_TYPES:
+            return
+        node, result = message.data.node_info, message.data.run_result
+        affected = dict(result.adapter_response).get("rows_affected")
+        ended.put(
+            (run_id, node.unique_id, node.node_name, node.resource_type, result.status, round(result.execution_time, 3),
+             int(affected) if affected not in (None, -1) else None, result.message[:2000])
+        )  # fmt: skip
+
+    writer = threading.Thread(target=_write, args=(settings, ended), daemon=True)
+    writer.start()
+    try:
+        yield note
+    finally:
+        ended.put(None)
+        writer.join(timeout=10)
+
+
+def _write(settings: Settings, ended: queue.SimpleQueue) -> None:
+    with suppress(psycopg.Error, NorthstarError), db.connect(settings, "transformer", autocommit=True) as connection:
+        while (row := ended.get()) is not None:
+            connection.execute(
+                "insert into audit.model_runs values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (run_id, unique_id) "
+                "do update set status = excluded.status, seconds = excluded.seconds, rows = excluded.rows, message = excluded.message",
+                row,
+            )

@@ -1,0 +1,29 @@
+"""What Airflow's processes are told by their environment."""
+
+import json
+from dataclasses import replace
+
+import pytest
+from openlineage.client.transport.http import HttpConfig
+
+from northstar.errors import NorthstarError
+from northstar.orchestration.services import airflow_env
+
+
+def telling(settings, **operations):
+    return replace(settings, operations={**settings.operations, **operations})
+
+
+def test_lineage_is_told_to_nobody_unless_operations_yml_says_to_whom(warehouse):
+    assert not [name for name in airflow_env(warehouse) if "OPENLINEAGE" in name]
+    with pytest.raises(NorthstarError, match="openlineage is an address such as"):
+        airflow_env(telling(warehouse, openlineage="somewhere"))
+
+
+def test_what_tells_lineage_outlives_a_busy_machine_and_every_try_to_reach_a_server_that_is_silent(warehouse):
+    env = airflow_env(telling(warehouse, openlineage="http://127.0.0.1:5000"))
+    transport = HttpConfig.from_dict(json.loads(env["AIRFLOW__OPENLINEAGE__TRANSPORT"]))
+    silence = transport.timeout * (1 + transport.retry["total"])
+    assert silence <= 10, "each event of a task waits that long"
+    # Airflow's default of 10 s ended it before its event was told
+    assert int(env["AIRFLOW__OPENLINEAGE__EXECUTION_TIMEOUT"]) >= 60 + silence
