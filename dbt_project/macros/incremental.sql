@@ -51,16 +51,16 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 {% endmacro %}
 
 {# Fresh tables have no statistics, and the next model plans with them; a tenth of new rows does not change the plans. #}
-{% macro refresh_statistics() %}
-    {%- if execute and model.config.materialized == 'incremental' and is_incremental() -%}
-        do $$ begin
-            if ((select count(*) from pg_temp.gone_{{ this.identifier }}) + (select count(*) from pg_temp.come_{{ this.identifier }})) * 10
-                >= (select reltuples from pg_class where oid = '{{ this }}'::regclass)
-            then analyze {{ this }}; end if;
-        end $$
-    {%- elif execute and model.config.materialized in ('incremental', 'table') -%}
-        analyze {{ this }}
-    {%- endif -%}
+{% macro refresh_statistics(target, has_traces) %}
+    {%- if has_traces %}
+    do $$ begin
+        if ((select count(*) from pg_temp.gone_{{ target.identifier }}) + (select count(*) from pg_temp.come_{{ target.identifier }})) * 10
+            >= (select reltuples from pg_class where oid = '{{ target }}'::regclass)
+        then analyze {{ target }}; end if;
+    end $$
+    {%- else %}
+    analyze {{ target }}
+    {%- endif %}
 {% endmacro %}
 
 {# A condition that keeps the affected scope in an incremental build and everything otherwise. #}

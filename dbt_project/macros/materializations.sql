@@ -4,32 +4,32 @@ for each question, a quarter of an hourly run's processor time (docs/decisions.m
 until the new rows do.
 #}
 {% materialization incremental, adapter='postgres' %}
-    {%- set target = this.incorporate(type='table') -%}
-    {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {% if is_incremental() %}
-        {% call statement('main') %}{{ replace_affected(target, sql) }}{% endcall %}
-    {% else %}
-        {{ build_anew(target, sql) }}
-    {% endif %}
-    {{ run_hooks(post_hooks, inside_transaction=True) }}
-    {% do adapter.commit() %}
-    {{ return({'relations': [target]}) }}
+    {{ return(build_table(is_incremental())) }}
 {% endmaterialization %}
 
 {% materialization table, adapter='postgres' %}
+    {{ return(build_table(load_cached_relation(this) and not should_full_refresh())) }}
+{% endmaterialization %}
+
+{# stands: what is there stays, and what differs is written into it. #}
+{% macro build_table(stands) %}
     {%- set target = this.incorporate(type='table') -%}
+    {%- set by_key = stands and config.get('unique_key') -%}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {% if not load_cached_relation(this) or should_full_refresh() %}
-        {{ build_anew(target, sql) }}
-    {% elif config.get('unique_key') %}
+    {% if by_key %}
         {% call statement('main') %}{{ replace_affected(target, sql) }}{% endcall %}
     {% else %}
-        {{ replace_rows(target, sql) }}
+        {{ replace_rows(target, sql) if stands else build_anew(target, sql) }}
     {% endif %}
+    {# apart, since what `main` says last is how many rows the model wrote #}
+    {% call statement() %}
+        {{ suppress_small_groups(target) }}
+        {{ refresh_statistics(target, by_key) }}
+    {% endcall %}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {% do adapter.commit() %}
     {{ return({'relations': [target]}) }}
-{% endmaterialization %}
+{% endmacro %}
 
 {# An hourly run builds no views: a table that views read (metric_values, say) keeps its place, for to drop it drops them. #}
 {% macro replace_rows(target, sql) %}

@@ -11,8 +11,7 @@ withheld cannot be reckoned from what is shown and the total.
 
 {% macro suppress_below() -%}
     {%- if not execute or target.name == 'marts' -%}{{ return(0) }}{%- endif -%}
-    {%- set rows = run_query("select coalesce((rules ->> 'suppress_below')::int, 0) as k from core.run_context").rows -%}
-    {{ return(rows[0]['k'] | int if rows | length else 0) }}
+    {{ return(run_context().rules.get('suppress_below', 0) | int) }}
 {%- endmacro %}
 
 {% macro find_small_groups() %}
@@ -84,9 +83,9 @@ withheld cannot be reckoned from what is shown and the total.
 {% endmacro %}
 
 {# After a model: rows about few are taken out of it, before anything reads or audits it. #}
-{% macro suppress_small_groups() %}
-    {%- if execute and model.name in small_rows() and suppress_below() > 0 -%}
-    delete from {{ this }} where {{ small_rows()[model.name] | replace('$k', suppress_below() | string) | replace('$this', this | string) }}
+{% macro suppress_small_groups(target) %}
+    {%- if model.name in small_rows() and suppress_below() > 0 -%}
+    delete from {{ target }} where {{ small_rows()[model.name] | replace('$k', suppress_below() | string) | replace('$this', target | string) }};
     {%- endif -%}
 {% endmacro %}
 

@@ -11,6 +11,6 @@
 {% macro rows_to_test(model, columns) -%}
     {%- if not execute or run_context().is_full or not has_change_log(model) or not is_run_under_way() -%}{{ return('true') }}{%- endif -%}
     {%- set log = api.Relation.create(schema=model.schema, identifier='_changed__' ~ model.identifier) -%}
-    {%- set known = adapter.get_columns_in_relation(log) | map(attribute='name') | select('in', columns) | join(', ') -%}
+    {%- set known = columns_of(log) | select('in', columns) | join(', ') -%}
     {{ return('(' ~ known ~ ') in (select ' ~ known ~ ' from ' ~ log ~ ')' if known else 'true') }}
 {%- endmacro %}

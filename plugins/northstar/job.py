@@ -157,7 +157,8 @@ def build(settings: Settings, run_id: int, progress=print, callback=None) -> dic
         else:
             # the code is that of the published version, so what consists of nothing but code stands
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view"]
-        _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"], callback)
+        with _told_context(settings):
+            _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"], callback)
         return record_build(settings, run_id, progress)
 
 
@@ -200,6 +201,21 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict:
         "DBT_TARGET_PATH": str(dbt_target(settings)),
         "DBT_LOG_PATH": str(settings.logs),
     }
+
+
+@contextmanager
+def _told_context(settings: Settings):
+    """The run's context in the environment, where the models read it, for as long as they are built."""
+    with db.connect(settings, "transformer") as connection:
+        context = connection.execute(
+            "select run_id, mode, as_of::text, previous_as_of::text, since_batch_id, is_full, rules, restate_from::text, restate_to::text "
+            "from core.run_context"
+        ).fetchone()
+    os.environ["NORTHSTAR_RUN_CONTEXT"] = json.dumps(context)
+    try:
+        yield
+    finally:
+        del os.environ["NORTHSTAR_RUN_CONTEXT"]
 
 
 def _dbt(settings: Settings, arguments: list, code_version: str, callback=None) -> None:
