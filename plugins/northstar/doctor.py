@@ -250,7 +250,7 @@ def _roles(settings: Settings, connection) -> Iterator[tuple]:
         if role in roles and schema in schemas:
             lacking = connection.execute(
                 "select c.relname from pg_class as c where c.relnamespace = %(schema)s::regnamespace and c.relkind in ('r', 'v') "
-                "and not (has_schema_privilege(%(role)s, c.relnamespace, 'usage') and (c.relkind = 'v' or "
+                "and not (has_schema_privilege(%(role)s, c.relnamespace, 'usage') and (c.relkind = 'v' and %(privilege)s != 'select' or "
                 "has_table_privilege(%(role)s, c.oid, %(privilege)s))) order by 1",
                 {"role": role, "schema": schema, "privilege": privilege},
             ).fetchall()

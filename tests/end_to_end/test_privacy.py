@@ -245,6 +245,26 @@ def test_verify_says_why_a_version_from_before_cannot_be_made_again(peopled):
     assert "erasure 1" in erased_since(settings, 1) and "cannot be made again to the byte" in erased_since(settings, 1)
 
 
+# where one value of a segment alone is withheld in an application, the smallest other one of the period goes with it everywhere
+WITHHELD = """
+with flagged as (
+    select v.*, s.segment_value is not null as is_small from metric_values as v
+    left join core.small_groups as s using (segment, segment_value) where v.segment in (select segment from core.small_groups)
+),
+lone as (
+    select metric_id, grain, period_start, application, segment from flagged group by 1, 2, 3, 4, 5
+    having count(*) filter (where is_small) = 1 and count(*) > 1
+),
+partners as (
+    select distinct on (metric_id, grain, period_start, application, segment) metric_id, grain, period_start, segment, segment_value
+    from flagged join lone using (metric_id, grain, period_start, application, segment) where not is_small
+    order by metric_id, grain, period_start, application, segment, coalesce(numerator, 0) = 0, abs(numerator), segment_value
+)
+select metric_id, grain, period_start, application, segment, segment_value from flagged
+where is_small or (metric_id, grain, period_start, segment, segment_value) in (select * from partners)
+"""
+
+
 def test_a_rotated_key_leaves_every_join_and_number_as_it_was_and_small_groups_are_withheld(peopled, tmp_path):
     settings, _ = peopled
     joins = "select t.ticket_id from staging.accounts as a join staging.tickets as t on t.requester_email = a.email order by 1"
@@ -262,6 +282,7 @@ def test_a_rotated_key_leaves_every_join_and_number_as_it_was_and_small_groups_a
 
     # the full build that ends the rotation is the proof of the erasure's incremental one as well, but for what is too small to be shown
     suppressing = replace(settings, rules={**settings.rules, "suppress_below": 5})
+    rotated_from = select(settings, "select max(published_version) as v from publications")[0]["v"]
     rotated = rotate_key(suppressing, silent, WORKERS[settings.home])
     new_key = settings.secret("pii_key")
     assert (rotated.generation, new_key.split(",")[:-1]) == (2, [old_key]) and joined
@@ -277,6 +298,13 @@ def test_a_rotated_key_leaves_every_join_and_number_as_it_was_and_small_groups_a
         "viral_coefficient",
         "referral_rate",
     }
+    # which those are, reckoned from every period as it was shown before
+    expected = query(settings, WITHHELD, rotated_from)[1]
+    assert withheld == set(expected)
+    small = query_as(settings, "transformer", "select segment, segment_value from core.small_groups")
+    assert any(tuple(key[4:]) not in {tuple(row.values()) for row in small} for key in withheld), (
+        "nobody went with one alone"
+    )
     assert {key[4] for key in withheld} <= {"country", "account_type", "acquisition_channel", "plan_tier"}
     # from no group can what is withheld be reckoned by taking what is shown from the total
     small = query_as(settings, "transformer", "select segment, segment_value from core.small_groups where is_too_small")
