@@ -57,7 +57,7 @@ def ensure_view(connection, settings: Settings, view: View) -> None:
         else [sql.SQL("drop {} {}").format(sql.SQL("view" if kind["relkind"] == "v" else "table"), name)]
     )
     statements += [
-        sql.SQL("create view {} as {}").format(name, sql.SQL(text)),
+        sql.SQL("create view {} with (security_invoker = true) as {}").format(name, sql.SQL(text)),
         _comment("view", name, view.description),
     ]
     columns = view.columns | {"_version": "the version in which the row was published"}

@@ -50,7 +50,6 @@ ltv as (
         snapshots.segment,
         snapshots.segment_value,
         snapshots.margin_mrr / nullif(snapshots.paying_accounts, 0) as margin_per_account,
-        churn_rates.churn_rate,
         round(snapshots.margin_mrr / nullif(snapshots.paying_accounts, 0) / nullif(churn_rates.churn_rate, 0), 2) as ltv
     from snapshots
     left join churn_rates
@@ -82,7 +81,8 @@ placed as (
         ],
         'movements': ['new_amount', 'expansion_amount', 'contraction_amount', 'churn_amount', 'reactivation_amount'],
         'retention': ['accounts_at_start', 'accounts_lost', 'mrr_at_start', 'mrr_at_end', 'mrr_kept'],
-        'ltv': ['margin_per_account', 'churn_rate', 'ltv'],
+        'ltv': ['margin_per_account', 'ltv'],
+        'churn_rates': ['churn_rate'],
         'earlier': ['ltv_before'],
     }, 'series', ['day', 'week', 'month', 'quarter']) }}
 )
