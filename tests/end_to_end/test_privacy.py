@@ -325,44 +325,6 @@ def test_a_rotated_key_leaves_every_join_and_number_as_it_was_and_small_groups_a
     assert found_in(settings, PERSONAL) == set()
 
 
-def test_where_one_group_alone_would_be_withheld_the_smallest_other_goes_with_it_period_by_period(warehouse, tmp_path):
-    """Two small countries are withheld; of one of them no payment is known before the tenth, so until then the other would be alone."""
-    countries = ["AA", "BB", *["CC"] * 5, *["DD"] * 5]
-    accounts = [account(account_id=f"acc-{n}", email=None, country=c) for n, c in enumerate(countries)]
-    paid = [
-        ("AA", 2, 5),
-        ("CC", 3, 9),
-        ("DD", 3, 4),
-        ("DD", 4, 7),
-        ("CC", 5, 1),
-        ("AA", 6, 3),
-        ("BB", 10, 2),
-        ("CC", 11, 6),
-    ]
-    charges = [
-        {"charge_id": f"c{n}", "account_id": f"acc-{countries.index(c)}", "application": "web", "country": c, "amount": 100 * amount, "currency": "USD",
-         "status": "succeeded", "created_at": f"2026-02-{day:02}T10:00:00Z", "updated_at": f"2026-02-{day:02}T10:00:00Z"}
-        for n, (c, day, amount) in enumerate(paid)
-    ]  # fmt: skip
-    empty(warehouse)
-    source = write_rows(tmp_path, {"accounts": accounts, "charges": charges})
-    shown = run(warehouse, source, END)
-    withholding = replace(warehouse, rules={**warehouse.rules, "suppress_below": 2})
-    job.run(withholding, "nightly", END, str(source), silent, worker=WORKERS[warehouse.home])
-    assert {tuple(r.values()) for r in query_as(warehouse, "transformer", "select segment_value from core.small_groups where segment = 'country'")} \
-        == {("AA",), ("BB",)}  # fmt: skip
-    hidden = "select metric_id, grain, period_start, application, segment, segment_value from metric_values where null_reason = 'small_group'"
-    assert set(query(warehouse, hidden)[1]) == set(query(warehouse, WITHHELD, shown)[1])
-    # the smaller of two, the first by name where neither had a payment, and nobody once the second small one pays too
-    days = (
-        "select to_char(period_start, 'DD'), segment_value from metric_values where metric_id = 'cash_collected' and grain = 'day' and application = 'web' "
-        "and segment = 'country' and null_reason = 'small_group' and segment_value in ('CC', 'DD') and period_start < '2026-02-12' order by 1, 2"
-    )
-    assert query(warehouse, days)[1] == [
-        ("03", "DD"), ("04", "DD"), ("05", "CC"), ("06", "CC"), ("07", "CC"), ("08", "CC"), ("09", "CC"),
-    ]  # fmt: skip
-
-
 def keyed(rows: list[dict]) -> dict[tuple, dict]:
     return {tuple(list(row.values())[:6]): row for row in rows}
 
@@ -435,3 +397,41 @@ def test_an_entity_keeps_what_numbers_are_made_of_when_its_period_is_over(wareho
     job.run(period, "nightly", END, str(tmp_path), silent, worker=WORKERS[warehouse.home])
     with db.connect(warehouse, "loader") as connection:
         assert connection.execute("select count(*) as n from audit.details_forgotten").fetchone()["n"] == 1
+
+
+def test_where_one_group_alone_would_be_withheld_the_smallest_other_goes_with_it_period_by_period(warehouse, tmp_path):
+    """Two small countries are withheld; of one of them no payment is known before the tenth, so until then the other would be alone."""
+    countries = ["AA", "BB", *["CC"] * 5, *["DD"] * 5]
+    accounts = [account(account_id=f"acc-{n}", email=None, country=c) for n, c in enumerate(countries)]
+    paid = [
+        ("AA", 2, 5),
+        ("CC", 3, 9),
+        ("DD", 3, 4),
+        ("DD", 4, 7),
+        ("CC", 5, 1),
+        ("AA", 6, 3),
+        ("BB", 10, 2),
+        ("CC", 11, 6),
+    ]
+    charges = [
+        {"charge_id": f"c{n}", "account_id": f"acc-{countries.index(c)}", "application": "web", "country": c, "amount": 100 * amount, "currency": "USD",
+         "status": "succeeded", "created_at": f"2026-02-{day:02}T10:00:00Z", "updated_at": f"2026-02-{day:02}T10:00:00Z"}
+        for n, (c, day, amount) in enumerate(paid)
+    ]  # fmt: skip
+    empty(warehouse)
+    source = write_rows(tmp_path, {"accounts": accounts, "charges": charges})
+    shown = run(warehouse, source, END)
+    withholding = replace(warehouse, rules={**warehouse.rules, "suppress_below": 2})
+    job.run(withholding, "nightly", END, str(source), silent, worker=WORKERS[warehouse.home])
+    assert {tuple(r.values()) for r in query_as(warehouse, "transformer", "select segment_value from core.small_groups where segment = 'country'")} \
+        == {("AA",), ("BB",)}  # fmt: skip
+    hidden = "select metric_id, grain, period_start, application, segment, segment_value from metric_values where null_reason = 'small_group'"
+    assert set(query(warehouse, hidden)[1]) == set(query(warehouse, WITHHELD, shown)[1])
+    # the smaller of two, the first by name where neither had a payment, and nobody once the second small one pays too
+    days = (
+        "select to_char(period_start, 'DD'), segment_value from metric_values where metric_id = 'cash_collected' and grain = 'day' and application = 'web' "
+        "and segment = 'country' and null_reason = 'small_group' and segment_value in ('CC', 'DD') and period_start < '2026-02-12' order by 1, 2"
+    )
+    assert query(warehouse, days)[1] == [
+        ("03", "DD"), ("04", "DD"), ("05", "CC"), ("06", "CC"), ("07", "CC"), ("08", "CC"), ("09", "CC"),
+    ]  # fmt: skip
