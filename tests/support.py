@@ -121,10 +121,15 @@ def run(settings: Settings, source: Path, as_of: datetime, mode: str = "nightly"
     return job.run(settings, mode, as_of, str(source), silent, worker=WORKERS[settings.home])
 
 
+def query_as(settings: Settings, role: str, query: str, *values) -> list[dict]:
+    """Rows of a query, as one of the roles."""
+    with db.connect(settings, role) as connection:
+        return connection.execute(query, values).fetchall()
+
+
 def select(settings: Settings, query: str, *values) -> list[dict]:
     """Rows of the published marts, as the BI role."""
-    with db.connect(settings, "bi_reader") as connection:
-        return connection.execute(query, values).fetchall()
+    return query_as(settings, "bi_reader", query, *values)
 
 
 def published(settings: Settings) -> dict:

@@ -9,9 +9,10 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import MappingProxyType
 
 import psutil
 from psycopg import sql
@@ -23,6 +24,7 @@ from northstar.errors import NorthstarError, lacking
 from northstar.manifest import dbt_target, is_current, note_version, read_manifest
 from northstar.privacy.details import forget_details
 from northstar.settings import Settings
+from northstar.unaffected import note_nothing, unaffected
 from northstar.warehouse import bootstrap
 
 MODES = ("nightly", "hourly")
@@ -152,14 +154,19 @@ def build(settings: Settings, run_id: int, progress=print, callback=None) -> dic
     Raises NorthstarError when a node fails or when the manifest's nodes were not all built.
     """
     with _stage(settings, run_id, "build") as run:
+        left = {}
         if run["is_full"]:
             arguments = ["--full-refresh"]
         else:
+            if is_current(settings, run["code_version"]):
+                left = unaffected(settings, run, read_manifest(settings))
+                note_nothing(settings, left)
             # the code is that of the published version, so what consists of nothing but code stands
-            arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view"]
+            names = [node["name"] for node in left.values() if node["resource_type"] == "model"]
+            arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
         with _told_context(settings):
             _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"], callback)
-        return record_build(settings, run_id, progress)
+        return record_build(settings, run_id, progress, left)
 
 
 def last_as_of(settings: Settings) -> datetime | None:
@@ -242,9 +249,10 @@ def _dbt(settings: Settings, arguments: list, code_version: str, callback=None) 
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
 
 
-def record_build(settings: Settings, run_id: int, progress=print) -> dict:
+def record_build(settings: Settings, run_id: int, progress=print, left: Mapping = MappingProxyType({})) -> dict:
     """Write dbt's results to audit.model_runs and compare them with the manifest; returns {model name: seconds}.
 
+    left: what need not be built (northstar.unaffected), by unique_id; written down as `unchanged`.
     Raises NorthstarError naming the first failed node, or the nodes of the manifest that were not built.
     """
     from northstar.explain import keep_definitions
@@ -263,8 +271,11 @@ def record_build(settings: Settings, run_id: int, progress=print) -> dict:
         run = connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]).fetchone()
         if run["is_full"]:
             keep_definitions(connection, run["code_version"], results)
-    wanted = _wanted(manifest, run["is_full"])
-    rows = []
+    wanted = {i: node for i, node in _wanted(manifest, run["is_full"]).items() if i not in left}
+    rows = [
+        (run_id, unique_id, node["name"], node["resource_type"], "unchanged", 0, None, "")
+        for unique_id, node in left.items()
+    ]
     for result in results:
         node = wanted.get(result["unique_id"], {})
         affected = result.get("adapter_response", {}).get("rows_affected")
@@ -281,7 +292,11 @@ def record_build(settings: Settings, run_id: int, progress=print) -> dict:
         )
     for row in sorted(rows, key=lambda r: -r[5])[:12]:
         progress(f"    {row[5]:7.2f} s  {row[4]:8} {row[2]}")
-    failed = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped")]
+    if left:
+        progress(
+            f"    {len(left)} of {len(rows)} models and tests are left as they stand: what they read has not changed"
+        )
+    failed = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped", "unchanged")]
     if failed:
         message = " ".join(failed[0][7].split())
         if "No space left" in message or "could not extend file" in message:

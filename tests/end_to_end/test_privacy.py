@@ -18,7 +18,7 @@ from northstar.publish import erased_since, rollback, verify
 from northstar.reading import query
 from northstar.reports.send import make_and_keep
 from northstar.simulator import simulate
-from tests.support import WORKERS, empty, found_in, run, select, silent, utc, write_rows
+from tests.support import WORKERS, empty, found_in, query_as, run, select, silent, utc, write_rows
 
 pytestmark = pytest.mark.timeout(1500)
 
@@ -148,11 +148,6 @@ def test_a_file_that_cannot_be_read_is_told_of_without_its_content(peopled, tmp_
         land_directory(settings, None, str(tmp_path))
     told = (str(caught.value) + capsys.readouterr().out).lower()
     assert name in told and not any(needle in told for needle in PERSONAL)
-
-
-def query_as(settings, role: str, text: str, *values) -> list[dict]:
-    with db.connect(settings, role) as connection:
-        return connection.execute(text, values).fetchall()
 
 
 def interrupted(*_):

@@ -6,11 +6,12 @@ from datetime import timedelta
 import pytest
 
 from northstar import db
+from northstar.manifest import read_manifest
 from northstar.publish.certificates import inputs
 from northstar.reading import query
 from tests.deliveries import company_rows, corrections
 from tests.models.every_period import differing
-from tests.support import empty, run, select, utc, write_rows
+from tests.support import empty, query_as, run, select, utc, write_rows
 
 END = utc("2026-03-01T00:00:00")
 
@@ -82,6 +83,54 @@ def differing_rows(settings, mart: str, version: int) -> str:
     then, now = rows(version), rows(version + 1)
     missing, surplus = sorted(now - then), sorted(then - now)
     return f"{len(missing)} rows missing, {len(surplus)} too many:\n" + "\n".join([*missing[:4], "--", *surplus[:4]])
+
+
+def resting(settings) -> dict[str, tuple]:
+    """{model: (rows, a digest of them)} of the models that say that they do not depend on time."""
+    found = {}
+    with db.connect(settings, "owner") as connection:
+        for node in read_manifest(settings)["nodes"].values():
+            if node["config"].get("time_dependent") is False:
+                rows = f"select count(*), sum(('x' || left(md5(t::text), 15))::bit(60)::bigint) from {node['schema']}.{node['alias']} as t"
+                found[node["name"]] = tuple(connection.execute(rows).fetchone().values())
+    return found
+
+
+def test_a_model_that_does_not_depend_on_time_is_left_until_what_it_reads_changes(warehouse, tmp_path):
+    # in the midst of every period, so that each is still open
+    end = utc("2026-02-18T14:00:00")
+    tables = company_rows(
+        tmp_path / "company", seed=11, months=2, accounts=50, applications=("web", "coaching"), end=end, monitored_days=7
+    )  # fmt: skip
+    late = {name: [tables[name].pop() for _ in range(20)] for name in ("api_requests", "charges")}
+    # history begins earlier with it
+    late["charges"][0] |= {"created_at": "2025-06-03T10:00:00Z"}
+    empty(warehouse)
+    source = write_rows(tmp_path / "source", tables)
+    run(warehouse, source, end)
+    whole = resting(warehouse)
+    write_rows(source, late, "late")
+    run(warehouse, source, end + timedelta(hours=1), "hourly")
+    built = {
+        row["name"]: row["status"]
+        for row in query_as(
+            warehouse,
+            "transformer",
+            "select name, status from audit.model_runs where run_id = (select max(run_id) from audit.model_runs)",
+        )
+    }
+    assert {built[name] for name in ("request_hours", "metrics_signals", "fct_payments", "cohort_cash", "periods")} == {
+        "success"
+    }
+    left = {name for name, status in built.items() if status == "unchanged"}
+    assert {"event_hours", "fct_sessions", "active_by_period", "account_mrr", "spend_days", "metrics_ai"} <= left
+    hourly = resting(warehouse)
+    assert {name for name in whole if hourly[name] != whole[name]}.isdisjoint(left)
+    # as one full build of the same rows has it, six weeks later
+    run(warehouse, source, end + timedelta(days=42))
+    later = resting(warehouse)
+    assert [name for name in later if later[name] != hourly[name]] == []
+    assert len(later) > 60 and sum(rows > 0 for rows, _ in later.values()) > 60
 
 
 def test_what_changed_in_a_period_that_is_not_built_again_still_counts_in_later_ones(warehouse, tmp_path):

@@ -38,6 +38,27 @@ def test_every_rule_that_the_mutations_break_is_still_where_they_look_for_it():
     assert not lost()
 
 
+def test_what_does_not_depend_on_time_reads_nothing_that_does(manifest):
+    """But for the periods and the days' rates: what they add as time passes is of no row that was there."""
+    nodes = manifest["nodes"]
+
+    def above(unique_id: str) -> set[str]:
+        parents = [i for i in nodes[unique_id]["depends_on"].get("nodes", []) if i in nodes]
+        return set(parents).union(*map(above, parents))
+
+    resting = [i for i, node in nodes.items() if node["config"].get("time_dependent") is False]
+    for unique_id in resting:
+        timed = {
+            nodes[i]["name"] for i in above(unique_id) if nodes[i]["config"]["materialized"] in ("table", "incremental")
+        }
+        timed -= {nodes[i]["name"] for i in resting}
+        assert timed <= {"periods", "fx_daily"}, unique_id
+        assert "as_of()" not in nodes[unique_id]["raw_code"] and "run_context" not in nodes[unique_id]["raw_code"], (
+            unique_id
+        )
+    assert len(resting) > 60
+
+
 def test_every_metric_has_a_unit_test(built, catalogue):
     tested = set()
     for path in (built.root / "dbt_project" / "models").rglob("*.yml"):

@@ -33,8 +33,8 @@ from northstar.settings import ROOT, Settings, load_settings
 POLL_SECONDS = 1.0
 # how long a task's table may take to its log
 LOG_SECONDS = 2.0
-# dbt's words for a node that was built
-BUILT = ("success", "pass", "warn")
+# dbt's words for a node that was built, and ours for one that need not be
+BUILT = ("success", "pass", "warn", "unchanged")
 # a domain of its own: dbt's tests belong to no folder
 TESTS = "tests"
 

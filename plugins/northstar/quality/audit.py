@@ -9,6 +9,7 @@ from psycopg.types.json import Jsonb
 
 from northstar import db
 from northstar.errors import NorthstarError
+from northstar.quality.engine import great_expectations
 from northstar.quality.suites import BOUNDARIES, Suite, read_suites
 from northstar.settings import Settings
 
@@ -58,7 +59,7 @@ def address(settings: Settings) -> str:
 
 def context(settings: Settings):
     """An ephemeral context and its data source on the warehouse. Raises NorthstarError when it cannot be reached."""
-    import great_expectations as gx
+    gx = great_expectations()
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.datasource.fluent.interfaces import TestConnectionError
 
@@ -72,8 +73,7 @@ def context(settings: Settings):
 
 
 def _validate(settings: Settings, suites: list[Suite], values: dict):
-    import great_expectations as gx
-
+    gx = great_expectations()
     warehouse = context(settings)
     for suite in suites:
         named = {**values, "batch": f"{suite.schema}.{suite.table}", "in_scope": "true"}

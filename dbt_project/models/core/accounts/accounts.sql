@@ -1,6 +1,6 @@
 -- Grain: account_id. What segments and cohorts need to know of an account.
 {{ config(
-    materialized='incremental', unique_key='account_id', affected_by=['account_id'],
+    time_dependent=false, materialized='incremental', unique_key='account_id', affected_by=['account_id'],
     touches=['created_at', 'deleted_at'], indexes=[{'columns': ['account_id'], 'unique': true}]
 ) }}
 

@@ -1,6 +1,6 @@
 -- Grain: account_id, activity_on. The first and last event of the day that shows the product in use.
 {{ config(
-    materialized='incremental', unique_key=['account_id', 'activity_on'],
+    time_dependent=false, materialized='incremental', unique_key=['account_id', 'activity_on'],
     affected_by=['account_id', 'activity_on'], touches=['activity_on'],
     ordered_by=['account_id'], indexes=[{'columns': ['account_id', 'activity_on']}]
 ) }}

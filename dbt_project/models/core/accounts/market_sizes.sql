@@ -1,6 +1,6 @@
 -- Grain: application, country, estimated_on. The addressable market; country '' is an estimate for all countries.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['application', 'country', 'estimated_on'], touches=['estimated_on']
 ) }}
 

@@ -1,6 +1,6 @@
 -- Grain: application, spend_on, channel, campaign. Acquisition spend in the reporting currency, at the day's rate.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['application', 'spend_on', 'channel', 'campaign'], touches=['spend_on']
 ) }}
 

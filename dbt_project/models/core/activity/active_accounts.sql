@@ -1,7 +1,7 @@
 -- Grain: account_id, activity_on, application, channel. Activity that counts, with what segments and cohorts need of the account.
 -- Deleted accounts count until they were deleted; home_application is the account's own, application the events'.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['account_id', 'activity_on', 'application', 'channel'], affected_by=['account_id', 'activity_on'], touches=['activity_on'],
     ordered_by=['activity_on', 'account_id'], indexes=[{'columns': ['account_id', 'activity_on']}, {'columns': ['activity_on']}]
 ) }}

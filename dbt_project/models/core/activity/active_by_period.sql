@@ -1,6 +1,6 @@
 -- Grain: grain, period_start, application, segment, segment_value. Distinct active accounts, and the sum of their days' counts.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}

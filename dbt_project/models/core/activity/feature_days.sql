@@ -1,6 +1,6 @@
 -- Grain: account_id, used_on, application, feature. The days on which an account used a feature.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['account_id', 'used_on', 'application', 'feature'], affected_by=['account_id', 'used_on'],
     touches=['used_on'],
     ordered_by=['used_on', 'account_id'], indexes=[{'columns': ['account_id', 'used_on']}, {'columns': ['used_on']}]

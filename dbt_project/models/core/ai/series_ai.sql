@@ -1,6 +1,6 @@
 -- Grain: fact, application, segment, segment_value. When each series of the assistant's metrics begins.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['fact', 'application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
 

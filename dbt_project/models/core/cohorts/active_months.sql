@@ -1,7 +1,7 @@
 -- Grain: account_id, application, month. The calendar months in which an account was active, with its activity cohort. The
 -- application is the account's own; the events' where nothing is known of the account, which then has no cohort.
 {{ config(
-    materialized='incremental', unique_key=['account_id', 'application', 'month'],
+    time_dependent=false, materialized='incremental', unique_key=['account_id', 'application', 'month'],
     affected_by=['account_id', 'month'], touches=['month'],
     indexes=[{'columns': ['account_id', 'month']}, {'columns': ['month']}]
 ) }}

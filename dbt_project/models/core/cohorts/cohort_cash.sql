@@ -1,6 +1,6 @@
 -- Grain: application, cohort_month, paid_month. Cash less refunds of a paying cohort in a month, times the gross margin.
 {{ config(
-    materialized='incremental', unique_key=['application', 'cohort_month', 'paid_month'],
+    time_dependent=false, materialized='incremental', unique_key=['application', 'cohort_month', 'paid_month'],
     affected_by=['cohort_month', 'paid_month'], indexes=[{'columns': ['cohort_month', 'paid_month']}]
 ) }}
 

@@ -1,6 +1,6 @@
 -- Grain: conversation_id. Conversations by their start.
 {{ config(
-    materialized='incremental', unique_key='conversation_id',
+    time_dependent=false, materialized='incremental', unique_key='conversation_id',
     affected_by=['conversation_id'], touches=['started_at'],
     ordered_by=['started_at'], indexes=[{'columns': ['conversation_id'], 'unique': true}, {'columns': ['started_at']}]
 ) }}

@@ -1,6 +1,6 @@
 -- Grain: account_id, event_name, happened_on. The first and last event of the day by which creators are judged.
 {{ config(
-    materialized='incremental', unique_key=['account_id', 'event_name', 'happened_on'],
+    time_dependent=false, materialized='incremental', unique_key=['account_id', 'event_name', 'happened_on'],
     affected_by=['account_id', 'happened_on'], touches=['happened_on'], indexes=[{'columns': ['account_id', 'happened_on']}]
 ) }}
 

@@ -1,6 +1,6 @@
 -- Grain: account_id, feature. When a creator first used a feature; feature '' is the first of any.
 {{ config(
-    materialized='incremental', unique_key=['account_id', 'feature'],
+    time_dependent=false, materialized='incremental', unique_key=['account_id', 'feature'],
     affected_by=['account_id'], touches=['counts_from'], indexes=[{'columns': ['account_id']}]
 ) }}
 

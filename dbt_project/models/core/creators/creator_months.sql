@@ -1,7 +1,7 @@
 -- Grain: creator_id, application, month. What creators earned, in the reporting currency at each day's rate; by the creator's
 -- own application where the account is known.
 {{ config(
-    materialized='incremental', unique_key=['creator_id', 'application', 'month'],
+    time_dependent=false, materialized='incremental', unique_key=['creator_id', 'application', 'month'],
     affected_by=['creator_id'], touches=['month'], indexes=[{'columns': ['creator_id']}]
 ) }}
 

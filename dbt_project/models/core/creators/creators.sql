@@ -1,6 +1,6 @@
 -- Grain: account_id. Creators and their first steps: within 7 days of registration.
 {{ config(
-    materialized='incremental', unique_key='account_id', affected_by=['account_id'],
+    time_dependent=false, materialized='incremental', unique_key='account_id', affected_by=['account_id'],
     touches=['created_at'], indexes=[{'columns': ['account_id'], 'unique': true}]
 ) }}
 

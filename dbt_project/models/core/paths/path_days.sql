@@ -1,7 +1,7 @@
 -- Grain: application, day, from_event, to_event. Sessions that went from one event straight to another, by the day on which they
 -- began, so that months add up from days. to_event '' counts the sessions with from_event, whatever came next.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['application', 'day', 'from_event', 'to_event'], affected_by=['day'], indexes=[{'columns': ['day']}]
 ) }}
 

@@ -1,7 +1,7 @@
 -- Grain: application, account_id, changed_on. An account's MRR at the end of each day on which it changed.
 -- The opening MRR is first brought to the day's rate (fx), then the rest of the difference is the day's movement.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['application', 'account_id', 'changed_on'], affected_by=['account_id'], touches=['changed_on'],
     quiet=['next_changed_on'],
     ordered_by=['account_id'], indexes=[{'columns': ['account_id']}]

@@ -1,6 +1,6 @@
 -- Grain: application, segment, segment_value. When each series of the MRR metrics begins: with its first counted row.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
 

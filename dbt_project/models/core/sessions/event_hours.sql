@@ -1,6 +1,6 @@
 -- Grain: application, event_hour, event_name, tool. How many events happened; `tool` is '' but for tool.invoked.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['application', 'event_hour', 'event_name', 'tool'], affected_by=['event_hour'], touches=['event_hour'],
     ordered_by=['event_hour'], indexes=[{'columns': ['event_hour']}]
 ) }}

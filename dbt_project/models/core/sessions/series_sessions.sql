@@ -1,6 +1,6 @@
 -- Grain: application, segment, segment_value. When each series of the session metrics begins.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
 {% set facts = ['fct_sessions', 'message_hours'] %}

@@ -1,4 +1,5 @@
 -- Grain: metric_id, grain, segment. The catalogue's rows, one for each grain and segment ('' is the total).
+{{ config(time_dependent=false) }}
 with metrics as (
     select * from {{ ref('metric_catalogue') }}
 ),

@@ -1,4 +1,6 @@
 -- Grain: grain, period_start. Every period from the first landed row up to as_of; the last of each grain is still open.
+-- An older row makes it begin earlier, and time makes it longer: neither changes what a model counts in a period that was there.
+{{ config(is_calendar=true) }}
 with starts as (
     select min(event_hour) as started_at from {{ ref('event_hours') }}
     union all

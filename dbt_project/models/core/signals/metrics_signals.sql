@@ -1,6 +1,6 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Availability, errors, times and load, from hourly sums.
 {{ config(
-    materialized='incremental', unique_key=metric_key(),
+    time_dependent=false, materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['hour', 'day', 'week', 'month'] %}

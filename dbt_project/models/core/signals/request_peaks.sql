@@ -1,7 +1,7 @@
 -- Grain: application, request_hour. How many requests the service api had in a clock hour and their 95th percentile duration;
 -- application 'all' is the company.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['application', 'request_hour'], affected_by=['request_hour'], touches=['request_hour'],
     indexes=[{'columns': ['request_hour']}]
 ) }}

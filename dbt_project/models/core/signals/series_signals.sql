@@ -1,6 +1,6 @@
 -- Grain: fact, application, segment, segment_value. When each series of the signal metrics begins.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['fact', 'application', 'segment', 'segment_value'], touches=['first_at']
 ) }}
 {% set facts = ['request_hours', 'probe_hours', 'error_hours', 'resource_hours', 'query_hours', 'vital_hours', 'integration_hours'] %}

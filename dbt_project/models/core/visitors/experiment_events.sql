@@ -1,7 +1,7 @@
 -- Grain: event_id. Exposures to experiments, and the events that are an experiment's goal, with their visitor: the account, else
 -- the account that next carries the same anonymous_id, else the anonymous_id.
 {{ config(
-    materialized='incremental', unique_key=['event_id', 'visitor_id'],
+    time_dependent=false, materialized='incremental', unique_key=['event_id', 'visitor_id'],
     affected_by=['event_id'], touches=['occurred_at'], indexes=[{'columns': ['event_id'], 'unique': true}, {'columns': ['visitor_id']}]
 ) }}
 

@@ -1,7 +1,7 @@
 -- Grain: experiment, application, visitor_id. Who was exposed: what it saw first and when, and whether it reached the goal afterwards.
 -- Application 'all' is the company, where a visitor of several applications is exposed once.
 {{ config(
-    materialized='incremental', unique_key=['experiment', 'application', 'visitor_id'],
+    time_dependent=false, materialized='incremental', unique_key=['experiment', 'application', 'visitor_id'],
     affected_by=['visitor_id'], indexes=[{'columns': ['visitor_id']}]
 ) }}
 

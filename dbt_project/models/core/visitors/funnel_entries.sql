@@ -2,7 +2,7 @@
 -- first stage-1 event; a stage is reached by the first event of its name at or after the stage before and within the
 -- window from entry. `name#2` is the second such event since entry, at or after the stage before.
 {{ config(
-    materialized='incremental', unique_key=['funnel', 'visitor_id', 'stage_number'],
+    time_dependent=false, materialized='incremental', unique_key=['funnel', 'visitor_id', 'stage_number'],
     affected_by=['visitor_id'], touches=['entered_at'],
     indexes=[{'columns': ['visitor_id']}, {'columns': ['entered_at']}]
 ) }}

@@ -1,6 +1,6 @@
 -- Grain: event_id. The events that are stages of a funnel, or a landing.
 {{ config(
-    materialized='incremental', unique_key='event_id', affected_by=['event_id'],
+    time_dependent=false, materialized='incremental', unique_key='event_id', affected_by=['event_id'],
     touches=['occurred_at'],
     indexes=[{'columns': ['event_id'], 'unique': true}, {'columns': ['anonymous_id']}]
 ) }}

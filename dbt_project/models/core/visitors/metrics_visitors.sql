@@ -1,6 +1,6 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Visitors who landed.
 {{ config(
-    materialized='incremental', unique_key=metric_key(),
+    time_dependent=false, materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['day', 'week', 'month'] %}

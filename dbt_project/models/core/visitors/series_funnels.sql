@@ -1,6 +1,6 @@
 -- Grain: funnel. When the first visitor entered each funnel.
 {{ config(
-    materialized='incremental', unique_key=['funnel'], touches=['first_at']
+    time_dependent=false, materialized='incremental', unique_key=['funnel'], touches=['first_at']
 ) }}
 {% set facts = ['funnel_entries'] %}
 

@@ -1,7 +1,7 @@
 -- Grain: event_id. Funnel and landing events with their visitor: the account, else the account that next carries the same
 -- anonymous_id (at or after the event; told apart by day), else the anonymous_id.
 {{ config(
-    materialized='incremental', unique_key=['event_id', 'visitor_id'],
+    time_dependent=false, materialized='incremental', unique_key=['event_id', 'visitor_id'],
     affected_by=['event_id'], touches=['occurred_at'],
     ordered_by=['visitor_id'], indexes=[{'columns': ['visitor_id']}, {'columns': ['event_id']}, {'columns': ['event_name', 'occurred_at']}]
 ) }}

@@ -1,6 +1,6 @@
 -- Grain: account_id. Each account with the milestones that cohort metrics count.
 {{ config(
-    materialized='incremental', unique_key='account_id', affected_by=['account_id'],
+    time_dependent=false, materialized='incremental', unique_key='account_id', affected_by=['account_id'],
     touches=['created_at'], quiet=['last_active_at'], indexes=[{'columns': ['account_id'], 'unique': true}, {'columns': ['created_at']}]
 ) }}
 

@@ -1,5 +1,5 @@
 -- Grain: metric_id. The catalogue of metrics as contract/metrics.csv has it, with who answers for the metric.
-{{ config(meta={'key': ['metric_id']}, alias='metrics', schema='marts_candidate') }}
+{{ config(time_dependent=false, meta={'key': ['metric_id']}, alias='metrics', schema='marts_candidate') }}
 
 select
     catalogue.metric_id,

@@ -1,7 +1,7 @@
 -- Grain: application, month, from_event, to_event. Sessions that went from one event straight to another, by the month in which they
 -- began: '(entry)' leads to a session's first event, '(exit)' follows its last. share: percent of the sessions with from_event.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['application', 'month', 'from_event', 'to_event'], affected_by=['month'], indexes=[{'columns': ['month']}]
 ) }}
 

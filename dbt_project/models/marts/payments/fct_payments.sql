@@ -1,6 +1,6 @@
 -- Grain: charge_id. Each payment attempt, with its place among the attempts of its payment and what was refunded of it.
 {{ config(
-    materialized='incremental', unique_key='charge_id', affected_by=['charge_id'],
+    time_dependent=false, materialized='incremental', unique_key='charge_id', affected_by=['charge_id'],
     touches=['created_at'],
     ordered_by=['created_at'], indexes=[{'columns': ['charge_id'], 'unique': true}, {'columns': ['created_at']}]
 ) }}

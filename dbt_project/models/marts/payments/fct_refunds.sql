@@ -1,6 +1,6 @@
 -- Grain: refund_id. Money given back, in the application and country of its charge.
 {{ config(
-    materialized='incremental', unique_key='refund_id', affected_by=['refund_id'],
+    time_dependent=false, materialized='incremental', unique_key='refund_id', affected_by=['refund_id'],
     touches=['created_at'], indexes=[{'columns': ['refund_id'], 'unique': true}]
 ) }}
 

@@ -1,6 +1,6 @@
 -- Grain: subscription_item_id, valid_from. Each interval of a subscription item with its MRR in its own currency.
 {{ config(
-    materialized='incremental', unique_key=['subscription_item_id', 'valid_from'],
+    time_dependent=false, materialized='incremental', unique_key=['subscription_item_id', 'valid_from'],
     affected_by=['account_id'], touches=['valid_from'],
     ordered_by=['account_id'], indexes=[{'columns': ['subscription_item_id', 'valid_from'], 'unique': true}, {'columns': ['account_id']}]
 ) }}

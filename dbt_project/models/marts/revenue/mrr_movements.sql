@@ -1,6 +1,6 @@
 -- Grain: application, account_id, movement_date, movement_type. What changed MRR, day by day.
 {{ config(
-    materialized='incremental',
+    time_dependent=false, materialized='incremental',
     unique_key=['application', 'account_id', 'movement_date', 'movement_type'], affected_by=['account_id'],
     touches=['movement_date'],
     ordered_by=['account_id'], indexes=[{'columns': ['account_id']}]

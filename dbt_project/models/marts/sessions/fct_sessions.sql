@@ -1,6 +1,6 @@
 -- Grain: application, session_id. A visit: from its first event to its last, in the channel and country of the first.
 {{ config(
-    materialized='incremental', unique_key=['application', 'session_id'],
+    time_dependent=false, materialized='incremental', unique_key=['application', 'session_id'],
     affected_by=['application', 'session_id'], touches=['started_at'],
     ordered_by=['started_at'], indexes=[{'columns': ['application', 'session_id'], 'unique': true}, {'columns': ['started_at']}]
 ) }}
