@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         "--source-dir", help="directory or fsspec URL with one folder for each entity (beside the declared sources)"
     )
     sub.add_argument(
-        "--mapping", help="how a foreign layout becomes contract entities (default: _mapping.yml in the directory)"
+        "--mapping",
+        help="a YAML file that says how a foreign layout becomes contract entities (default: it is the contract's)",
     )
     sub.add_argument("--as-of", help="logical time, exclusive, such as 2025-04-01T00:00:00Z (default: this hour)")
     sub.add_argument("--mode", choices=("nightly", "hourly"), default="nightly")
@@ -152,10 +153,16 @@ def _parser() -> argparse.ArgumentParser:
         "verify", _verify, "make a published version again from the landed rows and compare it with its certificate"
     )
     sub.add_argument("--version", type=int, metavar="N", help="default: the newest")
-    sub = command("quarantine", _quarantine, "rejected rows: list them, show one, try them again after a fix")
-    sub.add_argument("action", choices=("list", "show", "replay"))
+    sub = command(
+        "quarantine",
+        _quarantine,
+        "rejected rows: list them, show one, read them again after a fix, or accept that they are missing",
+    )
+    sub.add_argument("action", choices=("list", "show", "replay", "accept"))
     sub.add_argument("id", nargs="?", type=int, help="a row's number, for show")
     sub.add_argument("--entity", help="only this entity")
+    sub.add_argument("--because", default="", help="accept: why they may be missing; certificates repeat it")
+    sub.add_argument("--by", help="accept: who says so (default: who is logged in)")
     sub.add_argument(
         "--unseal", action="store_true", help="show: personal values as they were delivered, with this home's key"
     )
@@ -320,9 +327,12 @@ def _backfill(arguments) -> None:
 
 
 def _maintain(arguments) -> None:
+    from northstar.job import writing
     from northstar.maintenance import maintain
 
-    maintain(load_settings(arguments.home), progress=progress)
+    settings = load_settings(arguments.home)
+    with writing(settings, "maintain"):
+        maintain(settings, progress=progress)
 
 
 def _setup(arguments) -> None:
@@ -440,10 +450,12 @@ def _status(arguments) -> None:
 
 
 def _rollback(arguments) -> None:
+    from northstar.job import writing
     from northstar.publish import rollback
 
     settings = load_settings(arguments.home)
-    version, restored = rollback(settings, arguments.to)
+    with writing(settings, "rollback"):
+        version, restored = rollback(settings, arguments.to)
     print(f"version {version} is published: the marts are as they were at version {restored}")
 
 
@@ -478,6 +490,12 @@ def _quarantine(arguments) -> None:
             raise NorthstarError("which row? give its number: northstar quarantine show 17")
         for name, value in quarantine.show(settings, arguments.id, arguments.unseal).items():
             print(f"{name}: {value}")
+    elif arguments.action == "accept":
+        if arguments.entity is None:
+            raise NorthstarError(
+                "which rows? give their entity: northstar quarantine accept --entity charges --because ..."
+            )
+        print(quarantine.accept(settings, arguments.entity, arguments.because, arguments.by))
     else:
         print(quarantine.replay(settings, entity=arguments.entity))
 

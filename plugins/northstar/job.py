@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from importlib.metadata import version
 from types import MappingProxyType
 
 import psutil
@@ -28,8 +29,10 @@ from northstar.unaffected import note_nothing, unaffected
 from northstar.warehouse import bootstrap
 
 MODES = ("nightly", "hourly")
+# of the warehouse's database: shared by the stages of the run that holds the lease, exclusive for whoever takes the lease
+WRITING_LOCK = 7041778
 # in Airflow nobody renews the lease between two tasks: there it is long, and close_run gives it back
-LEASE_SECONDS = {"cli": 120, "airflow": 3 * 3600}
+OWN_LEASE_SECONDS, AIRFLOW_LEASE_SECONDS = 120, 3 * 3600
 HEARTBEAT_SECONDS = 15
 # dbt's results name exposures too, which it does nothing for
 BUILT_TYPES = ("model", "seed", "test")
@@ -46,8 +49,11 @@ def open_run(
     wait: bool = False,
     mapping: str | None = None,
     restate: tuple[datetime, datetime] | None = None,
+    is_whole: bool | None = None,
 ) -> int:
     """Start a run and take the writer's lease; returns the run_id.
+
+    is_whole: whether the run goes on and ends in this process (default: when no DAG triggered it).
 
     as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing. restate: a half-open
     range whose periods are built again whether or not a row in it has changed.
@@ -60,7 +66,7 @@ def open_run(
     bootstrap(settings)
     with db.connect(settings, "transformer", autocommit=True) as connection:
         run_id = connection.execute("select nextval('audit.run_ids') as id").fetchone()["id"]
-        _take_lease(connection, run_id, trigger, wait)
+        _take_lease(connection, run_id, trigger, wait, trigger == "cli" if is_whole is None else is_whole)
         connection.execute(
             "update audit.runs set state = 'failed', finished_at = clock_timestamp(), "
             "message = coalesce(message, 'the process ended without a word') where state = 'running'"
@@ -465,7 +471,7 @@ def run_change(
             "select as_of from audit.runs where published_version is not null order by published_version desc limit 1"
         ).fetchone()
     as_of = last["as_of"] if last else datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    run_id = open_run(settings, mode, as_of, trigger=trigger, wait=wait)
+    run_id = open_run(settings, mode, as_of, trigger=trigger, wait=wait, is_whole=True)
     with _closing(settings, run_id):
         with _stage(settings, run_id, "extract"):
             change(run_id)
@@ -479,9 +485,13 @@ def run_change(
 
 
 def code_version(settings: Settings) -> str:
-    """A digest of what decides the numbers: the dbt project and the business rules."""
+    """A digest of what decides the numbers: the dbt project, the business rules, and the dbt that builds."""
     digest = hashlib.sha256(json.dumps(settings.rules, sort_keys=True).encode())
     project = settings.root / "dbt_project"
+    for package in ("dbt-core", "dbt-postgres"):
+        digest.update(f"{package} {version(package)}".encode())
+    # hooks, schemas, materializations and the types of seeds
+    digest.update((project / "dbt_project.yml").read_bytes())
     for folder in ("models", "macros", "seeds"):
         for path in sorted((project / folder).rglob("*")):
             # what describes and what tests decides no number
@@ -515,7 +525,55 @@ def _context(connection, settings: Settings, mode: str, as_of: datetime) -> dict
     }
 
 
-def _take_lease(connection, run_id: int, holder: str, wait: bool) -> None:
+@contextmanager
+def writing(settings: Settings, what: str):
+    """The writer's lease for something that is no run, such as a replay, for as long as the context lasts.
+
+    Raises NorthstarError when a run holds it.
+    """
+    bootstrap(settings)
+    ended = threading.Event()
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        number = connection.execute("select nextval('audit.run_ids') as id").fetchone()["id"]
+        _take_lease(connection, number, what, wait=False, is_own=True)
+    threading.Thread(target=_beat, args=(settings, number, ended), daemon=True).start()
+    try:
+        with _holding(settings, number):
+            yield
+    finally:
+        ended.set()
+        with db.connect(settings, "transformer", autocommit=True) as connection:
+            connection.execute("delete from audit.writer_lease where run_id = %s", [number])
+
+
+def _take_lease(connection, run_id: int, holder: str, wait: bool, is_own: bool) -> None:
+    """is_own: it ends with this process; otherwise it is a DAG's, whose tasks are processes of their own."""
+    while True:
+        # as long as a stage of another run is at work its lease stands, however old it is
+        if not connection.execute("select pg_try_advisory_lock(%s) as is_free", [WRITING_LOCK]).fetchone()["is_free"]:
+            if not wait:
+                raise _taken(connection.execute("select * from audit.writer_lease").fetchone())
+            time.sleep(2)
+            continue
+        try:
+            other = _claim_lease(connection, run_id, holder, is_own)
+        finally:
+            connection.execute("select pg_advisory_unlock(%s)", [WRITING_LOCK])
+        if other is None:
+            return
+        if not wait:
+            raise _taken(other)
+        time.sleep(2)
+
+
+def _taken(lease: dict | None) -> NorthstarError:
+    who = f"run {lease['run_id']} ({lease['holder']})" if lease else "another run"
+    since = f" since {lease['taken_at']:%H:%M:%S} UTC" if lease else ""
+    return NorthstarError(f"{who} is writing to this warehouse{since}; wait for it to end and run again")
+
+
+def _claim_lease(connection, run_id: int, holder: str, is_own: bool) -> dict | None:
+    """Take the lease, under the lock; returns the other's that stands in the way, or None."""
     while True:
         taken = connection.execute(
             "insert into audit.writer_lease values (true, %(run)s, %(holder)s, %(host)s, %(pid)s, clock_timestamp(), "
@@ -523,30 +581,23 @@ def _take_lease(connection, run_id: int, holder: str, wait: bool) -> None:
             "run_id = excluded.run_id, holder = excluded.holder, host = excluded.host, process_id = excluded.process_id, "
             "taken_at = excluded.taken_at, lease_until = excluded.lease_until "
             "where writer_lease.lease_until < clock_timestamp() returning run_id",
-            {"run": run_id, "holder": holder, "host": socket.gethostname(), "ttl": LEASE_SECONDS["cli" if holder == "cli" else "airflow"],
-             "pid": _holding_process(holder)},
+            {"run": run_id, "holder": holder, "host": socket.gethostname(), "ttl": OWN_LEASE_SECONDS if is_own else AIRFLOW_LEASE_SECONDS,
+             "pid": os.getpid() if is_own else _scheduler()},
         ).fetchone()  # fmt: skip
         if taken:
-            return
+            return None
         other = connection.execute("select * from audit.writer_lease").fetchone()
         if other is None:
             continue
         # the same DAG run again is a later try of a task that died
-        if is_dead(other) or other["holder"] == holder != "cli":
+        if is_dead(other) or (other["holder"] == holder and not is_own):
             connection.execute("delete from audit.writer_lease where run_id = %s", [other["run_id"]])
-        elif wait:
-            time.sleep(2)
         else:
-            raise NorthstarError(
-                f"run {other['run_id']} ({other['holder']}) is writing to this warehouse since "
-                f"{other['taken_at']:%H:%M:%S} UTC; wait for it to end and run again"
-            )
+            return other
 
 
-def _holding_process(holder: str) -> int | None:
-    """The process without which the run cannot go on: this one, or the scheduler whose executor runs this task."""
-    if holder == "cli":
-        return os.getpid()
+def _scheduler() -> int | None:
+    """The process without which a DAG's run cannot go on: the scheduler whose executor runs this task."""
     titles = ((p, " ".join(p.cmdline())) for p in psutil.Process().parents())
     return next((p.pid for p, title in titles if "airflow" in title and " scheduler" in title), None)
 
@@ -562,28 +613,49 @@ def is_dead(lease: dict) -> bool:
 
 
 @contextmanager
-def _stage(settings: Settings, run_id: int, stage: str):
-    """Keeps the lease alive while a stage works, and writes down how it went."""
+def _holding(settings: Settings, run_id: int):
+    """A connection that keeps others from taking the lease while the context lasts, though this process were stopped for hours.
+
+    Raises NorthstarError when the lease is another's by now.
+    """
     with db.telling_of_loss(settings), db.connect(settings, "transformer", autocommit=True) as connection:
+        # the lock ends with its connection, which must not end for being idle, nor outlive a machine that is gone by hours
+        connection.execute(
+            "set idle_session_timeout = 0; set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10"
+        )
+        connection.execute("select pg_advisory_lock_shared(%s)", [WRITING_LOCK])
+        if not connection.execute("select 1 from audit.writer_lease where run_id = %s", [run_id]).fetchone():
+            raise _over(run_id)
+        yield connection
+
+
+@contextmanager
+def _stage(settings: Settings, run_id: int, stage: str):
+    """Holds the lease while a stage works, and writes down how it went."""
+    with _holding(settings, run_id) as connection:
         run = connection.execute(
             "update audit.runs set stage = %s where run_id = %s and state = 'running' returning *", [stage, run_id]
         ).fetchone()
         if run is None:
-            raise NorthstarError(f"run {run_id} is not running any more; start a new one")
-    ended = threading.Event()
-    heart = threading.Thread(target=_beat, args=(settings, run_id, ended), daemon=True)
-    started = time.monotonic()
-    heart.start()
-    try:
-        with db.telling_of_loss(settings), _standing_back(settings):
-            yield run
-    except Exception as exc:
-        _note(settings, run_id, stage, started, f"{stage}: {exc}")
-        raise
-    else:
-        _note(settings, run_id, stage, started, None)
-    finally:
-        ended.set()
+            raise _over(run_id)
+        ended = threading.Event()
+        heart = threading.Thread(target=_beat, args=(settings, run_id, ended), daemon=True)
+        started = time.monotonic()
+        heart.start()
+        try:
+            with db.telling_of_loss(settings), _standing_back(settings):
+                yield run
+        except Exception as exc:
+            _note(settings, run_id, stage, started, f"{stage}: {exc}")
+            raise
+        else:
+            _note(settings, run_id, stage, started, None)
+        finally:
+            ended.set()
+
+
+def _over(run_id: int) -> NorthstarError:
+    return NorthstarError(f"run {run_id} is not running any more; start a new one")
 
 
 def _standing_back(settings: Settings):
@@ -611,7 +683,7 @@ def _beat(settings: Settings, run_id: int, ended: threading.Event) -> None:
                 connection.execute(
                     "update audit.writer_lease set lease_until = greatest(lease_until, clock_timestamp() + "
                     "make_interval(secs => %s)) where run_id = %s",
-                    [LEASE_SECONDS["cli"], run_id],
+                    [OWN_LEASE_SECONDS, run_id],
                 )
         except NorthstarError:
             return

@@ -144,17 +144,23 @@ def _journals(settings: Settings, *_) -> dict:
 
 
 def _people(settings: Settings, *_) -> dict:
-    """Forget rejected rows after `keep_quarantine_days` and kept reports after `keep_report_days`: no number stands on either."""
+    """Forget rejected rows after `keep_quarantine_days` and kept reports after `keep_report_days`: no number stands on either.
+
+    Rejected rows that no version was published after stay until they are settled: to forget them would let the next run publish.
+    """
     gone = {}
-    for name, role, table, column in (
-        ("quarantine", "loader", "quarantine.rows", "quarantined_at"),
-        ("report", "publisher", "audit.reports", "made_at"),
-    ):
+    published = "coalesce((select max(built_batch_id) from audit.runs where published_version is not null), -1)"
+    for name, role, table, column, settled in (
+        ("quarantine", "loader", "quarantine.rows", "quarantined_at",
+         f"(resolved_at is not null or accepted_at is not null or batch_id is null or batch_id <= {published})"),
+        ("report", "publisher", "audit.reports", "made_at", "true"),
+    ):  # fmt: skip
         days = settings.operations[f"keep_{name}_days"]
         if days is not None:
             with db.connect(settings, role) as connection:
                 gone[name] = connection.execute(
-                    f"delete from {table} where {column} < clock_timestamp() - make_interval(days => %s)", [days]
+                    f"delete from {table} where {column} < clock_timestamp() - make_interval(days => %s) and {settled}",
+                    [days],
                 ).rowcount
     return {name: rows for name, rows in gone.items() if rows}
 

@@ -22,11 +22,11 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
 import httpx
-import yaml
 from airflow.sdk import BaseNotifier
 
+from northstar.bounded_yaml import read_yaml
 from northstar.errors import NorthstarError
-from northstar.settings import Settings
+from northstar.settings import Settings, read_text
 from northstar.sources.connections import find_connection
 
 KEYS = {"mail", "pages", "runbooks", "routes", "reports", "remind_hours", "maintenance"}
@@ -76,10 +76,7 @@ def read_channels(settings: Settings) -> Channels:
     path = settings.home / "notify.yml"
     if not path.exists():
         return Channels()
-    try:
-        given = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as exc:
-        raise NorthstarError(f"{path} is not valid YAML ({str(exc).splitlines()[0]}); correct it") from exc
+    given = read_yaml(read_text(path), str(path)) or {}
     if not isinstance(given, dict) or set(given) - KEYS:
         unknown = sorted(set(given) - KEYS)[0] if isinstance(given, dict) else given
         raise NorthstarError(f"{path}: unknown key {unknown!r}; known are {', '.join(sorted(KEYS))}")

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import fasteners
-import yaml
 
+from northstar.bounded_yaml import read_yaml
 from northstar.contract import entities
 from northstar.errors import NorthstarError
 
@@ -46,6 +46,8 @@ DEFAULT_OPERATIONS = {
     "maintenance_minutes": 15,
     # 0 to 19: how far a run stands back for readers of the embedded warehouse; 0: not at all
     "job_niceness": 10,
+    # whether a source directory's own _mapping.yml is followed: who writes the data then decides what it becomes
+    "mapping_in_source": False,
     # host:port of a StatsD server, address of an OpenLineage server: what Airflow tells of itself
     "statsd": None,
     "openlineage": None,
@@ -109,13 +111,29 @@ class Settings:
         return json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
 
 
+def read_text(path: Path) -> str:
+    """A file of settings. Raises NorthstarError for one that cannot be read."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise NorthstarError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file that nobody else may read at any moment, whole or not at all."""
     beside = path.with_suffix(".tmp")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as handle:
         handle.write(text)
+        handle.flush()
+        # a power cut may otherwise leave the new name with nothing in it
+        os.fsync(handle.fileno())
     os.replace(beside, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def load_settings(home: str | Path | None = None) -> Settings:
@@ -159,12 +177,7 @@ def _given(path: Path, defaults: dict) -> dict:
     """The defaults with what the file at `path`, if there is one, says of them."""
     found = dict(defaults)
     if path.exists():
-        try:
-            given = yaml.safe_load(path.read_text()) or {}
-        except (OSError, yaml.YAMLError) as exc:
-            raise NorthstarError(
-                f"{path} is not valid YAML ({str(exc).splitlines()[0]}); correct or remove it"
-            ) from exc
+        given = read_yaml(read_text(path), str(path)) or {}
         unknown = set(given) - set(found)
         if unknown:
             raise NorthstarError(

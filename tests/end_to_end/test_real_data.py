@@ -1,6 +1,7 @@
 """Real, foreign files land through mappings and flow to the marts: excerpts always, the whole sets where they are at hand."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def pounds(warehouse):
         connection.execute(
             "insert into staging.fx_rates (rate_date, currency, rate_to_reporting, _batch_id, _loaded_at) values ('2000-01-01', 'GBP', 1, 0, '2000-01-01')"
         )
-    return warehouse
+    return replace(warehouse, operations={**warehouse.operations, "mapping_in_source": True})
 
 
 def counts(settings, *tables):

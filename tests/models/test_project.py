@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 
 import pytest
 import yaml
@@ -12,6 +13,7 @@ from benchmarks.mutations import lost
 from northstar import db, job
 from northstar.manifest import dbt_target
 from northstar.semantic import metricflow
+from northstar.settings import ROOT, Settings
 from tests.support import select
 
 
@@ -36,6 +38,16 @@ def test_the_metrics_worked_by_hand_come_out(built):
 
 def test_every_rule_that_the_mutations_break_is_still_where_they_look_for_it():
     assert not lost()
+
+
+def test_hooks_and_settings_of_the_project_are_part_of_the_code(tmp_path):
+    project = tmp_path / "dbt_project"
+    shutil.copytree(ROOT / "dbt_project", project, ignore=shutil.ignore_patterns("target"))
+    settings = Settings(home=tmp_path, root=tmp_path)
+    before = job.code_version(settings)
+    text = (project / "dbt_project.yml").read_text()
+    (project / "dbt_project.yml").write_text(text.replace("+schema: core", "+schema: kernel"))
+    assert job.code_version(settings) != before
 
 
 def test_what_does_not_depend_on_time_reads_nothing_that_does(manifest):

@@ -51,19 +51,23 @@ def land_directory(
     progress=print,
     storage: dict | None = None,
     within: tuple[datetime, datetime] | None = None,
+    only: dict[str, set[str]] | None = None,
 ) -> list[EntityResult]:
     """Land every new or changed file below `source_dir`; returns a result for each entity that has any files.
 
-    `mapping` (default: `_mapping.yml` in the directory, when there) tells how a foreign layout becomes contract entities;
+    A file is new or changed, too, when it would be read in another way than it was: with another mapping, or for another contract.
+
+    `mapping` tells how a foreign layout becomes contract entities; a `_mapping.yml` in the directory is followed where the home's
+    `mapping_in_source` says so, and refused otherwise;
     `storage` is what fsspec needs beside the address (northstar.sources.files.storage_options); `within` reads all files again, lands
-    the rows in that half-open range, and leaves alone which files count as read.
+    the rows in that half-open range, and leaves alone which files count as read; `only` reads these files ({entity: their paths as in
+    audit.landed_files}) again, whether or not anything changed, and no others.
     One failing file or entity does not keep the others from landing; a NorthstarError names the failed ones afterwards.
     """
     check_directory(source_dir, storage)
-    has_mapping = mapping or _has_mapping(source_dir, storage)
-    inputs = read_mapping(source_dir, mapping, storage) if has_mapping else contract_inputs()
+    inputs = _inputs(settings, source_dir, mapping, storage)
     guard, results, found = landing_guard(settings), [], False
-    known = {} if within else _known(settings, source)
+    known = {} if within or only else _known(settings, source)
     for entity in entities().values():
         mine = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
@@ -73,7 +77,9 @@ def land_directory(
             found = found or bool(work)
             if not work:
                 continue
-            new = [(i, f) for i, f in work if known.get((entity.name, _state_path(i, f))) != f.fingerprint]
+            if only is not None:
+                work = [(i, f) for i, f in work if _state_path(i, f) in only.get(entity.name, ())]
+            new = [(i, f) for i, f in work if not _is_known(known.get((entity.name, _state_path(i, f))), i, f)]
             total = Landed()
             for group in _groups(new):
                 total += _land_group(settings, run_id, source, entity, group, guard, result, within)
@@ -97,6 +103,17 @@ def land_directory(
     return results
 
 
+def _inputs(settings: Settings, source_dir: str, mapping: Path | None, storage: dict | None) -> list[Input]:
+    if mapping is None and not _has_mapping(source_dir, storage):
+        return contract_inputs()
+    if mapping is None and not settings.operations["mapping_in_source"]:
+        raise NorthstarError(
+            f"{source_dir}/{MAPPING_FILE} is not followed, since who writes the data would decide what it becomes: look at it and "
+            f"give it with --mapping (or `mapping:` in sources.yml), or say `mapping_in_source: true` in {settings.home}/operations.yml"
+        )
+    return read_mapping(source_dir, mapping, storage)
+
+
 def _has_mapping(source_dir: str, storage: dict | None) -> bool:
     import fsspec
 
@@ -104,13 +121,22 @@ def _has_mapping(source_dir: str, storage: dict | None) -> bool:
     return system.exists(f"{root.rstrip('/')}/{MAPPING_FILE}")
 
 
-def _known(settings: Settings, source: str) -> dict[tuple[str, str], str]:
-    """{(entity, path): fingerprint} of the files that were landed."""
+def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, str | None]]:
+    """{(entity, path): (fingerprint, how it was read)} of the files that were landed."""
     with db.connect(settings, "loader") as connection:
         rows = connection.execute(
-            "select entity, path, fingerprint from audit.landed_files where source = %s", [source]
+            "select entity, path, fingerprint, reading from audit.landed_files where source = %s", [source]
         ).fetchall()
-    return {(row["entity"], row["path"]): row["fingerprint"] for row in rows}
+    return {(row["entity"], row["path"]): (row["fingerprint"], row["reading"]) for row in rows}
+
+
+def _is_known(landed: tuple[str, str | None] | None, given: Input, file: SourceFile) -> bool:
+    # an older release did not note how it read: it is taken for the way of now
+    return landed is not None and landed[0] == file.fingerprint and landed[1] in (None, _reading(given, file))
+
+
+def _reading(given: Input, file: SourceFile) -> str:
+    return f"{given.digest} {file.changed}".strip()
 
 
 def _state_path(given: Input, file: SourceFile) -> str:
@@ -130,19 +156,24 @@ def _groups(work: list) -> Iterator[list]:
 
 
 def _land_group(settings, run_id, source, entity, group: list, guard: Guard, result: EntityResult, within) -> Landed:
-    """Land a group of files in one transaction; a file that fails is reported and the others land without it."""
+    """Land a group of files in one transaction; a file that fails is reported and the others land without it, in their order."""
+    total = Landed()
     while group:
         reading: list = []
         try:
-            return land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, guard, d, r, within),
-                              any(i.keeps_first for i, _ in group))  # fmt: skip
+            total += land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, guard, d, r, within),
+                                any(i.keeps_first for i, _ in group))  # fmt: skip
+            return total
         except NorthstarError as exc:
             failing = reading[-1] if reading else None
             if failing is None or not str(exc).startswith(failing[1].path):
                 raise
             result.error = result.error or redacted(str(exc))
-            group = [item for item in group if item is not failing]
-    return Landed()
+            # those before it were read well: they land, and are not read again for each broken file behind them
+            place = next(n for n, item in enumerate(group) if item is failing)
+            total += _land_group(settings, run_id, source, entity, group[:place], guard, result, within)
+            group = group[place + 1 :]
+    return total
 
 
 def _produce(
@@ -181,8 +212,8 @@ def _produce(
             # the rows beside the range were not landed: the file does not count as read by this
             continue
         delivery.files.append(
-            {"path": path, "fingerprint": file.fingerprint, "size": file.size, "read": delivery.read - read_before,
-             "quarantined": delivery.rejects.count - bad_before}
+            {"path": path, "fingerprint": file.fingerprint, "reading": _reading(given, file), "size": file.size,
+             "read": delivery.read - read_before, "quarantined": delivery.rejects.count - bad_before}
         )  # fmt: skip
 
 

@@ -29,6 +29,8 @@ the file is ever executed. csv and jsonl columns are text until decimal(), int()
 
 import ast
 import codecs
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -37,13 +39,15 @@ from pathlib import Path
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
 
+from northstar.bounded_yaml import LONGEST, read_yaml
 from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.sources.files import CsvOptions, Reading
 
 MAPPING_FILE = "_mapping.yml"
+# what of a column in the contract decides how its values are read
+READ = ("type", "required", "values", "min", "max", "pii")
 INPUT_KEYS = {"files", "csv", "where", "derive", "group_by", "aggregate", "having", "columns", "name", "keep"}
 SHAPES = {"csv": dict, "columns": dict, "derive": dict, "aggregate": dict, "group_by": list}
 COLUMN_KEYS = {"column", "constant", "map", "default", "parse", "timezone", "template", "expression"}
@@ -79,6 +83,14 @@ class Input:
     def keeps_first(self) -> bool:
         """Whether a row that is there already is never replaced."""
         return bool(self.spec and self.spec.get("keep"))
+
+    @property
+    def digest(self) -> str:
+        """What decides which rows a file becomes: the mapping, and the entity's columns in the contract."""
+        columns = [(c.name, *(getattr(c, name) for name in READ)) for c in entities()[self.entity].columns.values()]
+        entity = entities()[self.entity]
+        decides = [self.spec, self.application, vars(self.csv), entity.key, entity.cursor, columns]
+        return hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:16]
 
     def apply(self, source: Reading) -> Iterator[pa.RecordBatch]:
         """The file's batches, mapped; each keeps `_line`. Raises NorthstarError naming the file for what cannot be mapped."""
@@ -141,11 +153,9 @@ def read_mapping(source_dir: str, path: Path | None = None, storage: dict | None
     where = str(path) if path else f"{source_dir.rstrip('/')}/{MAPPING_FILE}"
     try:
         with fsspec.open(where, "r", encoding="utf-8", **({} if path else storage or {})) as handle:
-            raw = yaml.safe_load(handle)
-    except OSError as exc:
-        raise NorthstarError(f"cannot read the mapping {where}: {exc.strerror or exc}") from exc
-    except (yaml.YAMLError, ValueError, RecursionError) as exc:
-        raise NorthstarError(f"{where} is not valid YAML: {' '.join(str(exc).split())[:160]}") from exc
+            raw = read_yaml(handle.read(LONGEST + 1), where)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise NorthstarError(f"cannot read the mapping {where}: {getattr(exc, 'strerror', None) or exc}") from exc
     if not isinstance(raw, dict) or not isinstance(raw.get("entities"), dict):
         raise NorthstarError(f"{where}: it needs `entities:` with an entry for each entity")
     _known(raw, {"entities", "application", "about"}, where)

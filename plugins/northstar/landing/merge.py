@@ -28,6 +28,7 @@ from northstar.warehouse import key_index, landed_table, side_indexes
 REJECTED = pa.schema([("path", pa.string()), ("line", pa.int64()), ("reasons", pa.string()), ("row", pa.string())])
 SEPARATOR = "\x1f"
 PREFETCHED_BATCHES = 4
+LANDING_LOCK = 7041779
 # whose keys are values has no end of columns
 DRIFTED_COLUMNS = 1_000
 
@@ -186,6 +187,8 @@ class _Merge:
         producer = _Producer(produce, self.delivery)
         try:
             self.execute("set local timezone = 'UTC'")
+            # two sources of one entity land one after the other: each compares with what the other left
+            self.execute("select pg_advisory_xact_lock({}, hashtext({}))", LANDING_LOCK, self.entity.name)
             self.execute("set local maintenance_work_mem = '1GB'")
             self.batch_id = self.value(
                 "insert into audit.landing_batches (run_id, source, entity) values ({}, {}, {}) returning batch_id",
@@ -381,11 +384,11 @@ class _Merge:
         )  # fmt: skip
         for file in delivery.files:
             self.execute(
-                "insert into audit.landed_files (source, entity, path, fingerprint, size, batch_id, rows_read, rows_quarantined) "
-                "values ({}, {}, {}, {}, {}, {}, {}, {}) on conflict (source, entity, path) do update set "
-                "fingerprint = excluded.fingerprint, size = excluded.size, batch_id = excluded.batch_id, "
+                "insert into audit.landed_files (source, entity, path, fingerprint, reading, size, batch_id, rows_read, rows_quarantined) "
+                "values ({}, {}, {}, {}, {}, {}, {}, {}, {}) on conflict (source, entity, path) do update set "
+                "fingerprint = excluded.fingerprint, reading = excluded.reading, size = excluded.size, batch_id = excluded.batch_id, "
                 "rows_read = excluded.rows_read, rows_quarantined = excluded.rows_quarantined, landed_at = clock_timestamp()",
-                self.source, self.entity.name, file["path"], file["fingerprint"], file["size"], self.batch_id,
+                self.source, self.entity.name, file["path"], file["fingerprint"], file["reading"], file["size"], self.batch_id,
                 file["read"], file["quarantined"],
             )  # fmt: skip
         if delivery.state is not None:

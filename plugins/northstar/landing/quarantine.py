@@ -1,25 +1,30 @@
-"""Rejected rows: what they are, why, and another try after a fix."""
+"""Rejected rows: what they are, why, another try after a fix, and who said that they may be missing."""
 
+import getpass
 import json
+from pathlib import Path
 
 import pyarrow as pa
 
 from northstar import db
 from northstar.contract import entities
 from northstar.errors import NorthstarError
+from northstar.job import FILES, writing
+from northstar.landing.directory import land_directory
 from northstar.landing.merge import land_batch
 from northstar.landing.normalise import normalise
 from northstar.privacy.guard import landing_guard
 from northstar.privacy.keys import SEALED, unseal
 from northstar.settings import Settings
-from northstar.warehouse import bootstrap
+from northstar.sources.declared import open_source, read_sources
+from northstar.sources.files import FileStore, check_directory
 
 
 def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) -> list[dict]:
     """The newest unresolved rows: number, entity, file, line and reasons."""
     with db.connect(settings, "loader") as connection:
         return connection.execute(
-            "select quarantine_id as id, entity, path, line, array_to_string(reasons, '; ') as reasons from quarantine.rows "
+            "select quarantine_id as id, entity, path, line, array_to_string(reasons, '; ') as reasons, accepted_by from quarantine.rows "
             "where resolved_at is null and (%(entity)s::text is null or entity = %(entity)s) order by 1 desc limit %(limit)s",
             {"entity": entity, "limit": limit},
         ).fetchall()
@@ -40,45 +45,130 @@ def show(settings: Settings, quarantine_id: int, with_personal: bool = False) ->
     return row
 
 
-def replay(settings: Settings, entity: str | None = None) -> str:
-    """Try the unresolved rows against the contract as it is now; those that pass land. Returns a line that says how many."""
-    if entity and entity not in entities():
-        raise NorthstarError(f"no entity {entity!r}; the contract has {', '.join(list(entities())[:6])}, ...")
-    landed = tried = 0
-    with db.connect(settings, "loader") as connection:
+def accept(settings: Settings, entity: str, because: str, by: str | None = None) -> str:
+    """Let versions be published without an entity's rejected rows; returns a line that says how many.
+
+    It is written down with each row and in the certificates of the versions that lack it. The rows stay, and can be replayed.
+    Raises NorthstarError for an entity that is none, and without a reason.
+    """
+    _demand_entity(entity)
+    if not because.strip():
+        raise NorthstarError("why may they be missing? say it with --because; the certificates repeat it")
+    by = by or getpass.getuser()
+    with writing(settings, "quarantine accept"), db.connect(settings, "loader") as connection:
         rows = connection.execute(
-            "select quarantine_id, source, entity, row from quarantine.rows where resolved_at is null and path is not null "
-            "and (%(entity)s::text is null or entity = %(entity)s) order by 1",
-            {"entity": entity},
-        ).fetchall()
-    # rows may have been left by an older release, whose warehouse knows no keys
-    bootstrap(settings)
-    guard = landing_guard(settings)
-    for name in dict.fromkeys(r["entity"] for r in rows):
-        mine = [r for r in rows if r["entity"] == name]
-        tried += len(mine)
-        columns = list(dict.fromkeys(c for r in mine for c in r["row"]))
-        arrays = [pa.array([_text(opened(r["row"].get(c), guard.key)) for r in mine], pa.string()) for c in columns]
-        ids = pa.array([r["quarantine_id"] for r in mine], pa.int64())
-        batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])
-        done = normalise(entities()[name], batch, guard)
-        if not done.rows.num_rows:
-            continue
+            "update quarantine.rows set accepted_at = clock_timestamp(), accepted_by = %s, accepted_because = %s "
+            "where entity = %s and resolved_at is null and accepted_at is null",
+            [by, because.strip(), entity],
+        ).rowcount
+    return f"{rows} rejected rows of {entity} are accepted as missing by {by}"
 
-        def produce(delivery, done=done):
-            delivery.read = done.rows.num_rows
-            yield done.rows
 
-        land_batch(settings, entities()[name], mine[0]["source"], None, produce)
-        still_bad = {line for line, _, _ in done.bad}
-        passed = [r["quarantine_id"] for r in mine if r["quarantine_id"] not in still_bad]
+def replay(settings: Settings, entity: str | None = None) -> str:
+    """Read what was rejected again, as files are mapped and the contract is now; what passes lands. Returns a line that says how much.
+
+    Files that are still where they were are read again, whole: their rows are the source's own, before any mapping. Rows of other
+    sources, and of files that are gone, are tried as they were kept.
+    Raises NorthstarError for an entity that is none, and while a run is writing.
+    """
+    if entity:
+        _demand_entity(entity)
+    with writing(settings, "quarantine replay"):
         with db.connect(settings, "loader") as connection:
-            connection.execute(
-                "update quarantine.rows set resolved_at = clock_timestamp(), resolution = 'replayed' where quarantine_id = any(%s)",
-                [passed],
+            rows = connection.execute(
+                "select quarantine_id, source, entity, path, row from quarantine.rows where resolved_at is null and path is not null "
+                "and (%(entity)s::text is null or entity = %(entity)s) order by 1",
+                {"entity": entity},
+            ).fetchall()
+        for source in dict.fromkeys(r["source"] for r in rows):
+            _read_again(settings, source, [r for r in rows if r["source"] == source])
+        with db.connect(settings, "loader") as connection:
+            kept = connection.execute(
+                "select quarantine_id from quarantine.rows where quarantine_id = any(%s) and resolved_at is null",
+                [[r["quarantine_id"] for r in rows]],
+            ).fetchall()
+        left = {row["quarantine_id"] for row in kept}
+        for name, source in dict.fromkeys((r["entity"], r["source"]) for r in rows):
+            _try_kept(
+                settings,
+                source,
+                name,
+                [r for r in rows if r["quarantine_id"] in left and (r["entity"], r["source"]) == (name, source)],
             )
-        landed += len(passed)
-    return f"{landed} of {tried} rows landed; the next run publishes them"
+        with db.connect(settings, "loader") as connection:
+            still = connection.execute(
+                "select count(*) as rows from quarantine.rows where resolved_at is null and path is not null "
+                "and (%(entity)s::text is null or entity = %(entity)s)",
+                {"entity": entity},
+            ).fetchone()["rows"]
+    landed = max(0, len(rows) - still)
+    return f"{landed} of {len(rows)} rows landed; " + (
+        "the next run publishes them" if landed else "nothing changes with the next run"
+    )
+
+
+def _demand_entity(name: str) -> None:
+    if name not in entities():
+        raise NorthstarError(f"no entity {name!r}; the contract has {', '.join(list(entities())[:6])}, ...")
+
+
+def _read_again(settings: Settings, source: str, rows: list[dict]) -> None:
+    """Land the files that rejected rows come from once more, where the source is one of files and has them still."""
+    store = _store(settings, source, rows[-1])
+    if store is None:
+        return
+    try:
+        check_directory(store.path, store.storage)
+    except NorthstarError:
+        return
+    paths: dict[str, set[str]] = {}
+    for row in rows:
+        paths.setdefault(row["entity"], set()).add(row["path"])
+    land_directory(settings, None, store.path, store.mapping, source, lambda _: None, store.storage, only=paths)
+
+
+def _store(settings: Settings, source: str, row: dict) -> FileStore | None:
+    """Where the files of a source are: as it is declared, or the directory of the run that rejected a row of the file."""
+    if source != FILES:
+        declared = read_sources(settings).get(source)
+        found = open_source(settings, declared) if declared else None
+        return found if isinstance(found, FileStore) else None
+    with db.connect(settings, "transformer") as connection:
+        run = connection.execute(
+            "select r.source_dir, r.mapping from quarantine.rows as q join audit.landing_batches as b using (batch_id) "
+            "join audit.runs as r using (run_id) where q.source = %s and q.entity = %s and q.path = %s order by q.quarantine_id desc limit 1",
+            [source, row["entity"], row["path"]],
+        ).fetchone()
+    if run is None or run["source_dir"] is None:
+        return None
+    return FileStore(run["source_dir"], Path(run["mapping"]) if run["mapping"] else None)
+
+
+def _try_kept(settings: Settings, source: str, name: str, rows: list[dict]) -> None:
+    """Try rows as they were kept against the contract as it is now."""
+    if not rows:
+        return
+    guard = landing_guard(settings)
+    columns = list(dict.fromkeys(c for r in rows for c in r["row"]))
+    arrays = [pa.array([_text(opened(r["row"].get(c), guard.key)) for r in rows], pa.string()) for c in columns]
+    ids = pa.array([r["quarantine_id"] for r in rows], pa.int64())
+    batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])
+    done = normalise(entities()[name], batch, guard)
+    if not done.rows.num_rows:
+        return
+
+    def produce(delivery):
+        delivery.read = done.rows.num_rows
+        yield done.rows
+
+    land_batch(settings, entities()[name], source, None, produce)
+    still_bad = {line for line, _, _ in done.bad}
+    passed = [r["quarantine_id"] for r in rows if r["quarantine_id"] not in still_bad]
+    with db.connect(settings, "loader") as connection:
+        connection.execute(
+            "update quarantine.rows set resolved_at = clock_timestamp(), resolution = 'replayed' where quarantine_id = any(%s)",
+            [passed],
+        )
 
 
 def opened(value, key: str):

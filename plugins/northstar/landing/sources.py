@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 import orjson
 import pyarrow as pa
@@ -25,7 +25,6 @@ from northstar.settings import Settings
 from northstar.sources.connections import find_connection
 from northstar.sources.declared import Connector, Page, Source, open_source
 from northstar.sources.files import FileStore
-from northstar.sources.http import Refused
 
 # a batch ends with the first page after so many rows, or so long a reading: what a kill costs
 BATCH_ROWS, BATCH_SECONDS = 50_000, 60
@@ -85,12 +84,15 @@ def _noting(settings: Settings, source: Source, result: SourceResult, progress):
         # what a system answers may be about people; its own address has to stay readable
         error = redacted(masked(str(exc)), addresses=False)
         if not isinstance(exc, NorthstarError):
-            (settings.logs / f"{result.source}.log").write_text(
-                redacted(masked(traceback.format_exc()), addresses=False)
-            )
+            # a name of its own: a source may be called as a service is, or as another entity's failure was
+            log = settings.logs / f"source_{result.source}.log"
+            with log.open("a") as file:
+                file.write(
+                    f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {redacted(masked(traceback.format_exc()), addresses=False)}\n"
+                )
             error = lacking(exc) or (
                 f"its connector failed, {type(exc).__name__}: {' '.join(error.split())[:200]}; an answer that it does not know? "
-                f"(its log: {settings.logs / result.source}.log)"
+                f"(its log: {log})"
             )
         result.error = result.error or error
         progress(f"  {result.source}: FAILED, {error}")
@@ -268,9 +270,14 @@ def _reconcile(
         return
     try:
         totals = connector.totals(entity.name, source_states(settings, source.name).get(entity.name))
-    except Refused as exc:
-        # a key that may read the rows and not the totals is no failure
-        progress(f"  {source.name}, {entity.name}: not reconciled, {exc}")
+    except Exception as exc:
+        # the rows have landed: a key that may not read the totals, or a system that cannot tell them now, takes nothing of that back
+        told = _masking(settings, source)(
+            str(exc) if isinstance(exc, NorthstarError) else f"{type(exc).__name__}: {exc}"
+        )
+        progress(
+            f"  {source.name}, {entity.name}: not reconciled, {redacted(' '.join(told.split())[:200], addresses=False)}"
+        )
         return
     with db.connect(settings, "loader") as connection:
         for measure, (told, expression) in totals.items():

@@ -86,10 +86,16 @@ def airflow_env(settings: Settings) -> dict:
         "NORTHSTAR_HOME": str(settings.home),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONWARNINGS": "ignore",
-        "no_proxy": "127.0.0.1,localhost",
+        "no_proxy": ",".join(dict.fromkeys([*_unproxied(), "127.0.0.1", "localhost"])),
     }
     silence(env)
     return env
+
+
+def _unproxied() -> list[str]:
+    """The hosts that this machine asks without its proxy."""
+    told = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return [host.strip() for host in told.split(",") if host.strip()]
 
 
 def _telling(settings: Settings) -> dict:

@@ -114,13 +114,11 @@ def erase_subjects(**context) -> int:
 
 
 def _evaluate_quietly() -> None:
-    """An evaluation beside a run: a mail server that is down is the alert DAG's trouble, not the run's."""
-    from northstar.errors import NorthstarError
-
+    """An evaluation beside a run: whatever goes wrong in it is the alert DAG's trouble, not the run's."""
     try:
         evaluate_alerts()
-    except NorthstarError as exc:
-        _say(f"alerts: {exc}")
+    except Exception as exc:
+        _say(f"alerts: {type(exc).__name__}: {exc}")
 
 
 def _say(text: str) -> None:

@@ -89,8 +89,13 @@ def left_out(connection, as_of) -> dict:
         rule: connection.execute(f"select count(*) as rows from staging.{where}").fetchone()["rows"]
         for rule, where in LEFT_OUT.items()
     }
+    accepted = connection.execute(
+        "select entity, accepted_by as by, accepted_because as because, min(accepted_at)::text as at, count(*) as rows from quarantine.rows "
+        "where resolved_at is null and accepted_at is not null group by 1, 2, 3 order by 1, 4"
+    ).fetchall()
     return {
         "quarantined": {r["entity"]: r["rows"] for r in quarantined},
+        "accepted": accepted,
         "not yet": {r["entity"]: r["rows"] for r in later},
         "by rule": {rule: rows for rule, rows in rules.items() if rows},
     }

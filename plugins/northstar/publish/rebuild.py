@@ -135,9 +135,8 @@ def _build(scratch: Settings, certificate: dict, progress) -> None:
     from northstar import job
     from northstar.quality import start_worker
 
-    worker = start_worker(scratch)
-    run_id = job.open_run(scratch, "nightly", certificate["as_of"], trigger="verify")
-    error = None
+    run_id = job.open_run(scratch, "nightly", certificate["as_of"], trigger="verify", is_whole=True)
+    worker, error = start_worker(scratch), None
     try:
         with db.connect(scratch, "transformer") as connection:
             connection.execute(

@@ -41,6 +41,8 @@ def _values(settings: Settings, run_id: int) -> dict:
         ).fetchone()
     is_full = run["is_full"] or since is None
     return {
+        # later batches are in no published version: what they bring is judged until it is in one
+        "published_batch": str(since["since_batch_id"] if since else 0),
         "as_of": f"timestamptz '{run['as_of'].isoformat()}'",
         "run_id": str(run_id),
         "is_full": str(is_full).lower(),

@@ -23,13 +23,13 @@ from pathlib import Path
 from typing import Protocol
 
 import pyarrow as pa
-import yaml
 from psycopg import sql
 
 from northstar import db
+from northstar.bounded_yaml import read_yaml
 from northstar.contract import entities
 from northstar.errors import NorthstarError
-from northstar.settings import Settings
+from northstar.settings import Settings, read_text
 from northstar.sources.connections import Connection, find_connection
 
 HELPERS = ("connections", "declared", "http")
@@ -94,10 +94,7 @@ def read_sources(settings: Settings) -> dict[str, Source]:
     path = Path(os.environ.get("NORTHSTAR_SOURCES") or settings.home / "sources.yml")
     if not path.exists():
         return {}
-    try:
-        given = yaml.safe_load(path.read_text()) or {}
-    except (OSError, yaml.YAMLError) as exc:
-        raise NorthstarError(f"{path} is not valid YAML ({str(exc).splitlines()[0]}); correct it") from exc
+    given = read_yaml(read_text(path), str(path)) or {}
     if not isinstance(given, dict) or not isinstance(given.get("sources"), dict):
         raise NorthstarError(f"{path}: it has to hold `sources:` with one entry for each source")
     unknown = set(given) - {"sources", "production"}

@@ -2,7 +2,7 @@
 
     system: files
     connection: lake            # where the store needs credentials: an Airflow connection of type aws, google_cloud_platform or wasb
-    options: {path: s3://lake/export, mapping: /etc/northstar/lake.yml}   # mapping: default `_mapping.yml` in the directory
+    options: {path: s3://lake/export, mapping: /etc/northstar/lake.yml}
 
 A file is read as a stream of raw record batches: the file's own columns (text for csv and jsonl, typed for parquet) and
 `_line`, the record's ordinal among the well-formed ones. Memory is bounded by the block size, whatever the file's size.
@@ -18,6 +18,7 @@ import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 
 import fsspec
@@ -26,6 +27,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
 
 from northstar.contract import entities
 from northstar.errors import NorthstarError
@@ -44,6 +46,9 @@ MANY_KEYS, CELLS = 500, 500_000
 SMALL_BYTES, FETCHED_BYTES, FETCHED_FILES = 1 << 20, 64 << 20, 200
 ENTITIES = tuple(entities())
 OPTIONS = {"path", "mapping"}
+LOCAL = "file://"
+# the folder of a home that `make run` writes its demonstration company to
+DEMONSTRATION = "demo"
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,8 @@ class SourceFile:
     url: str
     size: int
     fingerprint: str
+    # when its content or its name was changed last, where the store tells it apart from what a writer may set
+    changed: str = ""
     # what fsspec needs beside the address (credentials), and the content where it was fetched already
     storage: dict = field(default_factory=dict, repr=False)
     content: bytes | None = field(default=None, repr=False)
@@ -312,7 +319,15 @@ def _open(file: SourceFile):
     if file.content is not None:
         raw = io.BytesIO(file.content)
         return gzip.GzipFile(fileobj=raw) if compression else raw
+    if file.url.startswith(LOCAL):
+        # a link that was put there after the listing is not followed
+        raw = open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links)  # noqa: SIM115
+        return gzip.GzipFile(fileobj=raw) if compression else raw
     return fsspec.open(file.url, "rb", compression=compression, **file.storage).open()
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def read_lines(file: SourceFile) -> Iterator[bytes]:
@@ -345,7 +360,7 @@ def with_content(files: list[SourceFile]) -> Iterator[SourceFile]:
     """The files in their order, small ones of a store with their content: fetched many at once, a bounded number ahead."""
     lot: list[SourceFile] = []
     for file in files:
-        if file.url.startswith(("file://", "/", "local://")) or file.size > SMALL_BYTES:
+        if file.url.startswith(LOCAL) or file.size > SMALL_BYTES:
             yield from _fetched(lot)
             lot = []
             yield file
@@ -409,23 +424,57 @@ def list_files(directory: str, pattern: str = "*", storage: dict | None = None) 
         raise NorthstarError(
             f"cannot list {directory}: {str(exc).splitlines()[0]}; check the path and the rights"
         ) from exc
-    files = []
+    files, is_local = [], isinstance(system, LocalFileSystem)
     for path, info in sorted(entries.items()):
         if not path.lower().endswith(SUFFIXES):
             continue
         relative = path[len(root.rstrip("/")) + 1 :]
+        if ".." in path.split("/") or not path.startswith(f"{root.rstrip('/')}/"):
+            raise NorthstarError(f"{directory}: {relative!r} lies outside of it; a source has only what is below it")
         if not relative.isprintable():
             raise NorthstarError(
                 f"{directory}/{ascii(relative)[1:-1]}: a name with characters that nobody sees; rename it"
             )
         if info["type"] == "directory":
             raise NorthstarError(f"{directory}/{relative}: a directory where a file should be; remove or rename it")
+        url = f"{LOCAL}{_own(path, root, f'{directory}/{relative}')}" if is_local else system.unstrip_protocol(path)
         mark = (
             info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime") or info.get("LastModified")
         )
-        url = system.unstrip_protocol(path)
-        files.append(SourceFile(relative, url, info["size"], f"{info['size']}-{mark}", storage or {}))
+        changed = str(os.stat(url.removeprefix(LOCAL)).st_ctime_ns) if is_local else ""
+        files.append(SourceFile(relative, url, info["size"], f"{info['size']}-{mark}", changed, storage or {}))
     return files
+
+
+def _own(path: str, root: str, told: str) -> str:
+    """Where a local path leads. Raises NorthstarError unless that is a file of the source's own: whoever writes the data is trusted with nothing else.
+
+    A link that stays below the root is welcome (many stores publish a delivery by a link to it); one that leads out of it could
+    fetch what this process may read and the source may not.
+    """
+    real = os.path.realpath(path)
+    if not real.startswith(os.path.realpath(root).rstrip("/") + "/"):
+        raise NorthstarError(f"{told}: a link that leads out of the source directory; deliver the file itself")
+    if not os.path.isfile(real):
+        raise NorthstarError(f"{told}: not a regular file; remove or rename it")
+    _demand_no_home(os.path.dirname(real))
+    return real
+
+
+def _demand_no_home(directory: str) -> None:
+    """Raise NorthstarError for a directory in a home: the password of the warehouse lies there, and what it says of people."""
+    home = _home_of(os.path.realpath(directory))
+    if home and not os.path.realpath(directory).startswith(f"{home}/{DEMONSTRATION}"):
+        raise NorthstarError(f"{directory} lies in the home {home}, which is no source; give a directory beside it")
+
+
+@lru_cache(maxsize=10_000)
+def _home_of(directory: str) -> str | None:
+    """The home that a directory lies in, if any."""
+    if os.path.isfile(f"{directory}/VERSION") and os.path.isfile(f"{directory}/secrets.json"):
+        return directory
+    above = os.path.dirname(directory)
+    return None if above == directory else _home_of(above)
 
 
 def connect(source, connection: Connection) -> "FileStore":
@@ -463,6 +512,8 @@ def check_directory(directory: str, storage: dict | None = None) -> None:
             raise NorthstarError(f"no source directory {directory}; give the one that holds a folder for each entity")
         if not system.isdir(root):
             raise NorthstarError(f"{directory} is a file; give the directory that holds a folder for each entity")
+        if isinstance(system, LocalFileSystem):
+            _demand_no_home(root)
         system.ls(root)
     except (OSError, ValueError, ImportError) as exc:
         raise NorthstarError(f"cannot read the source directory {directory}: {str(exc).splitlines()[0]}") from exc

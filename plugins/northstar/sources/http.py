@@ -143,6 +143,8 @@ class HttpClient:
                 reason = "it did not answer in time"
             except httpx.TransportError as exc:
                 reason = f"the connection failed ({type(exc).__name__})"
+            except httpx.DecodingError:
+                reason = "its answer is damaged"
             except ValueError:
                 reason = "its answer is not JSON"
             attempt += 1

@@ -219,6 +219,20 @@ def test_a_changed_file_is_read_again_and_replaces_its_rejected_rows(warehouse, 
     assert rows(warehouse, "select resolution from quarantine.rows") == [{"resolution": "the file was delivered again"}]
 
 
+def test_good_files_are_not_read_again_for_each_broken_one(warehouse, source, monkeypatch):
+    for n in range(20):
+        write_jsonl(source / f"accounts/{n:02}.jsonl", {**ACCOUNT, "account_id": f"a{n}"})
+        if n % 2:
+            (source / f"accounts/{n:02}b.csv").write_text("account_id\na\n")
+    opened, read = [], files.Reading.batches
+    monkeypatch.setattr(files.Reading, "batches", lambda self: opened.append(self.file.path) or read(self))
+    with pytest.raises(NorthstarError, match=r"01b\.csv: the required column"):
+        land(warehouse, source)
+    assert rows(warehouse, "select count(*) as n from staging.accounts") == [{"n": 20}]
+    # each good file at most once for those before it and once for itself
+    assert max(opened.count(path) for path in opened) <= 2
+
+
 def test_replay_lands_what_fits_by_now(warehouse, source):
     write_jsonl(source / "accounts/a.jsonl", {**ACCOUNT, "account_type": "alien", "email": "x@y.org"})
     land(warehouse, source)

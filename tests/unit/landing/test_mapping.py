@@ -37,7 +37,7 @@ def test_invoice_lines_become_charges(tmp_path, warehouse):
     empty(warehouse)
     (tmp_path / "_mapping.yml").write_text(MAPPING)
     (tmp_path / "lines.csv").write_text(LINES)
-    land_directory(warehouse, 1, str(tmp_path), progress=silent)
+    land_directory(warehouse, 1, str(tmp_path), tmp_path / "_mapping.yml", progress=silent)
     with db.connect(warehouse, "loader") as connection:
         rows = connection.execute(
             "select charge_id, amount, application, created_at::text as at from staging.charges"
@@ -91,4 +91,4 @@ def test_a_mapped_column_that_the_file_lacks_is_named(tmp_path, warehouse):
     (tmp_path / "_mapping.yml").write_text(MAPPING)
     (tmp_path / "lines.csv").write_text(LINES.replace("Price", "Cost"))
     with pytest.raises(NorthstarError, match=r"lines.csv.*'Price' is not in the file"):
-        land_directory(warehouse, 1, str(tmp_path), progress=silent)
+        land_directory(warehouse, 1, str(tmp_path), tmp_path / "_mapping.yml", progress=silent)

@@ -7,6 +7,7 @@ import pytest
 from openlineage.client.transport.http import HttpConfig
 
 from northstar.errors import NorthstarError
+from northstar.orchestration import tasks
 from northstar.orchestration.services import airflow_env
 
 
@@ -27,3 +28,17 @@ def test_what_tells_lineage_outlives_a_busy_machine_and_every_try_to_reach_a_ser
     assert silence <= 10, "each event of a task waits that long"
     # Airflow's default of 10 s ended it before its event was told
     assert int(env["AIRFLOW__OPENLINEAGE__EXECUTION_TIMEOUT"]) >= 60 + silence
+
+
+def test_hosts_that_are_asked_without_the_proxy_stay_so(warehouse, monkeypatch):
+    monkeypatch.setenv("no_proxy", "git.corp.example, localhost")
+    assert airflow_env(warehouse)["no_proxy"] == "git.corp.example,localhost,127.0.0.1"
+
+
+def test_whatever_goes_wrong_in_an_evaluation_of_alerts_stops_no_run(monkeypatch, capsys):
+    def broken(**_):
+        raise KeyError("targets")
+
+    monkeypatch.setattr(tasks, "evaluate_alerts", broken)
+    tasks._evaluate_quietly()
+    assert capsys.readouterr().out == "alerts: KeyError: 'targets'\n"

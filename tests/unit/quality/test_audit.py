@@ -11,7 +11,7 @@ from tests.support import silent
 CANDIDATE = "marts_candidate"
 VIOLATIONS = {
     "staging.every_row_read_is_accounted_for": "update audit.landing_batches set rows_read = rows_read + 1 where batch_id = (select max(batch_id) from audit.landing_batches where run_id is not null)",
-    "staging.quarantine_is_small": "update audit.landing_batches set rows_quarantined = rows_read, rows_inserted = 0, rows_unchanged = 0, rows_refused = 0 where entity = 'events'",
+    "staging.quarantine_is_small": "insert into quarantine.rows (source, entity, path, reasons, batch_id) select source, entity, 'x', '{x}', batch_id from audit.landing_batches cross join lateral generate_series(1, rows_read) where entity = 'events'",
     "staging.no_refused_consent_is_stored": "update staging.events set consent = false where event_id = (select min(event_id) from staging.events)",
     "staging.emails_are_hashed": "update staging.accounts set email = 'x@y.org' where account_id = (select min(account_id) from staging.accounts)",
     "staging.account_types_are_known": "update staging.accounts set account_type = 'alien' where account_id = (select min(account_id) from staging.accounts)",
@@ -160,7 +160,7 @@ def planted(audited, request):
     with db.connect(settings, "owner") as connection:
         for number, statement in enumerate(statements):
             table = tables_of(statement)[0]
-            identity = "overriding system value" if table == "audit.landing_batches" else ""
+            identity = "overriding system value" if table in ("audit.landing_batches", "quarantine.rows") else ""
             connection.execute(f"delete from {table}")
             connection.execute(f"insert into {table} {identity} select * from public.kept_{number}")
             connection.execute(f"drop table public.kept_{number}")

@@ -71,6 +71,11 @@ def test_what_may_pass_is_tried_again(server, client, waited, bad):
     assert len(waited) == 2 and 0 < waited[0] <= 0.5 < waited[1] <= 1
 
 
+def test_a_damaged_answer_is_asked_for_again(server, client, waited):
+    server.answers = [(200, {"Content-Encoding": "gzip"}, b'{"ok": true}', None)]
+    assert client.get("things") == {"ok": True} and len(server.seen) == 2
+
+
 def test_retry_after_is_heeded_in_seconds_and_as_a_date(server, client, waited):
     soon = email.utils.format_datetime(datetime.now(UTC) + timedelta(seconds=90), usegmt=True)
     server.answers[:] = [answer(429, Retry_After="7"), answer(503, Retry_After=soon)]

@@ -1,0 +1,153 @@
+"""Many writers, stopped and killed ones: one at a time, and never one that lost its turn."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pyarrow as pa
+import pytest
+
+from northstar import cli, db, job
+from northstar.contract import entities
+from northstar.errors import NorthstarError
+from northstar.landing.merge import land_batch
+from northstar.landing.normalise import normalise
+from northstar.privacy.guard import landing_guard
+from tests.support import empty, query_as, utc
+
+END = utc("2026-02-01T00:00:00")
+WRITERS = 16
+AT_WORK = """
+import sys, time
+from northstar import job
+from northstar.settings import load_settings
+with job._stage(load_settings(sys.argv[1]), int(sys.argv[2]), "extract"):
+    print("at work", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_sixteen_sources_of_one_entity_lose_nothing(warehouse):
+    empty(warehouse)
+    entity, guard, together = entities()["charges"], landing_guard(warehouse), threading.Barrier(WRITERS)
+    failed = []
+
+    def write(number: int) -> None:
+        # ten keys that all have, each with a cursor of its own, and one that nobody else has
+        names = [f"c{n}" for n in range(10)] + [f"own{number}"]
+        columns = {
+            "charge_id": names, "account_id": ["a"] * 11, "amount": [str(number)] * 11, "currency": ["USD"] * 11, "status": ["succeeded"] * 11,
+            "created_at": ["2026-01-01T00:00:00Z"] * 11, "updated_at": [f"2026-01-02T00:00:{number:02}Z"] * 11,
+        }  # fmt: skip
+        lines = pa.array(range(11), pa.int64())
+        raw = pa.RecordBatch.from_arrays(
+            [*(pa.array(v, pa.string()) for v in columns.values()), lines], names=[*columns, "_line"]
+        )
+
+        def produce(delivery):
+            together.wait(60)
+            delivery.read = 11
+            yield normalise(entity, raw, guard).rows
+
+        try:
+            land_batch(warehouse, entity, f"shop{number}", None, produce)
+        except Exception as exc:
+            failed.append(exc)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failed
+    landed = query_as(warehouse, "loader", "select charge_id, amount from staging.charges order by 1")
+    assert {row["charge_id"]: row["amount"] for row in landed} == {f"c{n}": WRITERS - 1 for n in range(10)} | {
+        f"own{n}": n for n in range(WRITERS)
+    }
+    batches = query_as(
+        warehouse, "loader", "select sum(rows_inserted)::int as new, sum(rows_updated)::int as replaced, count(*) as n from audit.landing_batches"
+    )[0]  # fmt: skip
+    assert batches["new"] == 10 + WRITERS and batches["n"] == WRITERS
+    assert query_as(warehouse, "loader", "select count(*)::int as n from staging._replaced") == [
+        {"n": batches["replaced"]}
+    ]
+
+
+@pytest.fixture
+def opened(warehouse):
+    """A warehouse with a run that was opened, and its number; closed at the end."""
+    empty(warehouse)
+    run_id = job.open_run(warehouse, "nightly", END, "nowhere")
+    yield warehouse, run_id
+    with db.connect(warehouse, "owner") as connection:
+        connection.execute("update audit.runs set state = 'failed' where state = 'running'")
+        connection.execute("delete from audit.writer_lease")
+
+
+def expire(settings) -> None:
+    """The lease as it is hours later, and from another machine, where nobody can tell whether its process lives."""
+    with db.connect(settings, "owner") as connection:
+        connection.execute(
+            "update audit.writer_lease set lease_until = clock_timestamp() - interval '1 hour', host = 'elsewhere'"
+        )
+
+
+def test_a_writer_that_is_stopped_keeps_its_turn_and_one_that_is_killed_loses_it(opened):
+    settings, run_id = opened
+    worker = subprocess.Popen(
+        [sys.executable, "-c", AT_WORK, str(settings.home), str(run_id)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert worker.stdout.readline() == "at work\n"
+        worker.send_signal(signal.SIGSTOP)
+        expire(settings)
+        with pytest.raises(NorthstarError, match=f"run {run_id} .* is writing to this warehouse"):
+            job.open_run(settings, "hourly", END, "nowhere")
+    finally:
+        worker.kill()
+        worker.wait()
+    deadline = time.monotonic() + 60
+    while True:
+        try:
+            following = job.open_run(settings, "hourly", END, "nowhere")
+            break
+        except NorthstarError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    assert following > run_id
+
+
+def test_a_run_whose_lease_is_another_s_by_now_does_nothing_more(opened):
+    settings, run_id = opened
+    expire(settings)
+    following = job.open_run(settings, "hourly", END, "nowhere")
+    for stage in (job.extract, job.build, job.audit, job.publish):
+        with pytest.raises(NorthstarError, match=f"run {run_id} is not running any more"):
+            stage(settings, run_id)
+    job.close_run(settings, run_id)
+    assert [row["run_id"] for row in query_as(settings, "transformer", "select run_id from audit.writer_lease")] == [
+        following
+    ]
+
+
+@pytest.mark.parametrize("command", [["quarantine", "replay"], ["maintain"], ["rollback"]])
+def test_whoever_writes_waits_for_its_turn(opened, capsys, command):
+    settings, run_id = opened
+    assert cli.main([*command, "--home", str(settings.home)]) == 1
+    assert f"run {run_id} (cli) is writing to this warehouse" in capsys.readouterr().err
+
+
+def test_a_killed_erasure_blocks_nobody(opened):
+    settings, run_id = opened
+    job.close_run(settings, run_id)
+    code = (
+        "import os, sys; from northstar import job; from northstar.settings import load_settings\n"
+        "with job.writing(load_settings(sys.argv[1]), 'erasure 3'): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(settings.home)]).returncode == -9
+    assert [r["holder"] for r in query_as(settings, "transformer", "select holder from audit.writer_lease")] == [
+        "erasure 3"
+    ]
+    assert job.open_run(settings, "hourly", END, "nowhere") > run_id
