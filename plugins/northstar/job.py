@@ -529,9 +529,8 @@ def _context(connection, settings: Settings, mode: str, as_of: datetime) -> dict
 def writing(settings: Settings, what: str):
     """The writer's lease for something that is no run, such as a replay, for as long as the context lasts.
 
-    Raises NorthstarError when a run holds it.
+    Raises NorthstarError when a run holds it, and for a home that no run has set up.
     """
-    bootstrap(settings)
     ended = threading.Event()
     with db.connect(settings, "transformer", autocommit=True) as connection:
         number = connection.execute("select nextval('audit.run_ids') as id").fetchone()["id"]

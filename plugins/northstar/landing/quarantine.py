@@ -18,6 +18,7 @@ from northstar.privacy.keys import SEALED, unseal
 from northstar.settings import Settings
 from northstar.sources.declared import open_source, read_sources
 from northstar.sources.files import FileStore, check_directory
+from northstar.warehouse import bootstrap
 
 
 def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) -> list[dict]:
@@ -55,6 +56,7 @@ def accept(settings: Settings, entity: str, because: str, by: str | None = None)
     if not because.strip():
         raise NorthstarError("why may they be missing? say it with --because; the certificates repeat it")
     by = by or getpass.getuser()
+    bootstrap(settings)
     with writing(settings, "quarantine accept"), db.connect(settings, "loader") as connection:
         rows = connection.execute(
             "update quarantine.rows set accepted_at = clock_timestamp(), accepted_by = %s, accepted_because = %s "
@@ -73,6 +75,8 @@ def replay(settings: Settings, entity: str | None = None) -> str:
     """
     if entity:
         _demand_entity(entity)
+    # rows may have been left by an older release, whose warehouse knows no keys
+    bootstrap(settings)
     with writing(settings, "quarantine replay"):
         with db.connect(settings, "loader") as connection:
             rows = connection.execute(
