@@ -47,7 +47,7 @@ RUNS = tuple(
         "e mail|e posta|e post|reply to|forwarded for|remote host|post code|postal code|house number|date of birth|social security|social insurance|"
         "national id|national number|identity number|identity card|id card|id number|tax id|tax number|driver license|drivers license|driver licence|"
         "driving licence|license plate|card number|card no|card num|card holder|credit card|cc number|cc num|cc no|bank account|account holder|"
-        "account iban|codice fiscale|mac address|place of birth|next of kin|nick name|street no",
+        "account iban|national insurance|ni number|codice fiscale|mac address|place of birth|next of kin|nick name|street no",
         "|",
     )
 )
@@ -58,7 +58,7 @@ PEOPLE = frozenset(
         "recipient receiver holder patient guest assignee assigned reporter manager parent spouse husband wife partner child father mother to from login "
         "real client sender creator tutor student teacher member friend driver passenger buyer seller payer payee beneficiary signer signatory attendee "
         "participant visitor subscriber requester requestor approver reviewer staff doctor nurse candidate applicant guardian preferred previous former "
-        "birth street sur screen complete caller callee operator coach learner pupil"
+        "birth street sur screen complete caller callee coach learner pupil"
     )
 )
 # of these the name before says what it is about: a count of addresses is no address
@@ -82,6 +82,8 @@ OTHER_SCRIPTS = _each(
     "^სახელი გვარი ტელეფონ მისამართ ელფოსტა მეილ ^անուն ազգանուն հեռախոս հասցե էլփոստ "
     "^பெயர் தொலைபேசி முகவரி மின்னஞ்சல்"
 )
+# letters that no accent makes of others
+PLAIN_LETTERS = str.maketrans("ıłøđ", "ilod")
 # what a personal name of Latin letters cannot be without, for a first look at many keys at once
 STEMS = tuple(sorted({*WORDS, "name", *(run[-1] for run in RUNS)}))
 
@@ -95,7 +97,7 @@ def is_personal_name(name: str) -> bool:
         return False
     if not WORDS.isdisjoint(words) or any(_holds(words, run) for run in RUNS):
         return True
-    if words[-1] in ("name", "names") and (len(words) == 1 or words[-2] in PEOPLE):
+    if words[-1] in ("name", "names") and (len(words) == 1 or _is_of_people(words[:-1])):
         return True
     whole = "_".join(words)
     return not whole.isascii() and any(
@@ -103,10 +105,17 @@ def is_personal_name(name: str) -> bool:
     )
 
 
+def _is_of_people(words: list[str]) -> bool:
+    # what is displayed may be a thing's name, too
+    return words[-1] in PEOPLE and (words[-1] != "display" or len(words) == 1 or words[-2] in PEOPLE)
+
+
 def _words(name: str) -> list[str]:
     """A name's words in lower case, without accents and the numbers that count columns of a kind."""
     apart = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", str(name))
-    plain = "".join(c for c in unicodedata.normalize("NFKD", apart) if unicodedata.category(c)[0] != "M")
+    plain = "".join(
+        c for c in unicodedata.normalize("NFKD", apart.translate(PLAIN_LETTERS)) if unicodedata.category(c)[0] != "M"
+    )
     return [word for word in re.split(r"[\W\d_]+", plain.casefold()) if word]
 
 
