@@ -181,6 +181,15 @@ def test_no_way_to_write_json_hides_what_is_in_it(told):
     assert "Zebulon" not in kept and "ada" not in kept
 
 
+def test_json_within_json_is_looked_through_to_a_depth_and_sealed_whole_below_it():
+    told = {"first_name": "Zebulon"}
+    for _ in range(9):
+        told = {"raw": json.dumps([[[[[[[[[[[[told]]]]]]]]]]]])}
+    kept = landed("events", {**EVENT, "properties": json.dumps(told)}).rows.to_pylist()[0]["properties"]
+    assert "Zebulon" not in kept and "sealed:" in kept
+    assert "Zebulon" in quarantine.opened(kept, "key")
+
+
 def test_of_a_row_whose_values_stand_in_the_wrong_columns_digits_are_sealed_too():
     kept = sealed_row(
         {

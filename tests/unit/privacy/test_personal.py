@@ -1,5 +1,7 @@
 """What looks like personal data, and what does not."""
 
+import time
+
 import pytest
 
 from northstar.contract import entities
@@ -38,6 +40,26 @@ def test_a_name_says_what_is_in_it(name):
 )
 def test_a_name_that_says_nothing_of_the_kind(name):
     assert not is_personal_name(name)
+
+
+@pytest.mark.parametrize(
+    "unit", ["a", "1", "12 ", "01 ", "a:", "1.", "a@", "%25", "&a=1", "DE12", "+1", "(030) ", "\\u0040", "\uff20", "\u0660", "QUJD", "8 (495) "]
+)  # fmt: skip
+def test_no_text_takes_long_to_look_through(unit):
+    """Without bounds in the patterns a megabyte in one word takes hours."""
+    started = time.process_time()
+    redacted(unit * (200_000 // len(unit)))
+    assert time.process_time() - started < 5
+
+
+def test_the_columns_of_the_contract_and_the_models_are_no_personal_names_but_those_that_are():
+    columns = {c.name for e in entities().values() for c in e.columns.values()}
+    assert {name for name in columns if is_personal_name(name)} == {
+        "email",
+        "requester_email",
+        "full_name",
+        "ip_address",
+    }
 
 
 def test_every_identifier_of_the_contract_is_known_as_a_persons_or_a_things():
