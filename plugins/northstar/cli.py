@@ -525,8 +525,12 @@ def _rotate_key(arguments) -> None:
 
     rotated = rotate_key(load_settings(arguments.home), progress)
     print(
-        f"key {rotated.generation} is in use; {rotated.hashes:,} hashes and {rotated.seals:,} sealed values were brought to it"
+        f"key {rotated.generation} is in use; {rotated.hashes:,} hashes and {rotated.seals:,} documents with sealed values were brought to it"
     )
+    if rotated.unopened:
+        print(
+            f"{rotated.unopened:,} texts that begin like sealed ones, and that no key here has sealed, were left as they are"
+        )
 
 
 def _simulate(arguments) -> None:

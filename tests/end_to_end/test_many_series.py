@@ -3,6 +3,7 @@
 import resource
 import subprocess
 import sys
+from string import ascii_uppercase
 
 import numpy as np
 import pyarrow as pa
@@ -24,12 +25,13 @@ def write_events(folder) -> None:
         pa.timestamp("us", "UTC")
     )
     names = np.char.add("name.", random.integers(0, NAMES, EVENTS).astype(str))
+    codes = np.array([first + second for first in ascii_uppercase for second in ascii_uppercase])
     # one that appears a single time, in the first hour of all
     names[0] = "name.once"
     pq.write_table(pa.table({
         "event_id": pa.array(np.char.add("e", np.arange(EVENTS).astype(str))), "event_name": pa.array(names), "occurred_at": at, "received_at": at,
         "account_id": pa.array(np.char.add("a", random.integers(0, 500, EVENTS).astype(str))), "application": pa.array(np.full(EVENTS, "web")),
-        "country": pa.array(np.char.add("C", random.integers(0, COUNTRIES, EVENTS).astype(str))),
+        "country": pa.array(codes[random.integers(0, COUNTRIES, EVENTS)]),
     }), folder / "rows.parquet")  # fmt: skip
 
 

@@ -45,7 +45,7 @@ POSTGRES_TYPES = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column of an entity; `type` is a contract type, `pii` is None, 'hash' or 'drop'."""
+    """One column of an entity; `type` is a contract type, `pii` is None, 'hash' or 'drop', `pattern` a regular expression for all of a text."""
 
     name: str
     type: str
@@ -54,6 +54,7 @@ class Column:
     min: float | None = None
     max: float | None = None
     pii: str | None = None
+    pattern: str | None = None
     note: str | None = None
 
     @property

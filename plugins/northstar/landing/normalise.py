@@ -15,23 +15,29 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache, lru_cache, partial
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from northstar.contract import LONGEST_NAME, Column, Entity, entities
-from northstar.privacy.guard import MENTIONS, Guard
-from northstar.privacy.keys import HASHED, is_sealed, keyed_hash, seal
+from northstar.contract import LONGEST_NAME, WRITTEN, Column, Entity, entities
+from northstar.privacy.guard import MENTIONS, Guard, pseudonym
+from northstar.privacy.keys import HASHED, SEALED, kept_hash, keyed_hash, seal
+from northstar.privacy.names import is_personal_name
 from northstar.privacy.personal import (
-    EMAIL,
     FIRST_LOOK,
-    LETTERS,
+    FIRST_LOOK_AT_ADDRESSES,
+    FIRST_LOOK_AT_TEXT,
+    FIRST_LOOK_AT_UNKNOWN,
+    LONG,
+    TIME,
     is_personal,
-    is_personal_name,
     is_prose,
     parsed,
     redacted,
+    says_nothing,
     withheld,
+    without_address,
 )
 
 ARROW_TYPES = {
@@ -52,10 +58,15 @@ TRUE, FALSE = ["true", "t", "yes", "y", "1", "1.0"], ["false", "f", "no", "n", "
 # one time of year 1 would make 17 million hourly periods; no reader's datetime goes beyond year 9999
 EARLIEST, LATEST = 1990, 9999
 NULL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+SHORT_NUMBER = re.compile(r"[+-]?(\d{1,6}([.,]\d{1,6})?)?")
 # levels of a document that anybody writes
 DEEPEST = 100
 # numbers that are json, and that Postgres' jsonb cannot hold
 TINY = re.compile(r"[eE]-\d{4}|\.\d{10000}")
+
+
+# what an e-mail address is written with, encoded or not, and what our hashes begin with
+ADDRESS_SIGNS = (b"@", b"%", b"&", b"\\u", HASHED.encode())
 
 
 @dataclass
@@ -100,70 +111,113 @@ def without_nulls(text: str) -> str:
     return NULL_ESCAPE.sub(r"\1", text) if "\\u0000" in text else text
 
 
-def storable(row: dict, key: str, entity: Entity | None = None) -> dict:
+def storable(row: dict, key: str, entity: Entity | None = None, mark: str = HASHED, is_replay: bool = False) -> dict:
     """A raw row as it may be stored: identifiers hashed, other personal data left out, what looks personal sealed.
 
     entity: what the row is of; without one nothing is known of its columns, nor whether a value stands in its own.
+    mark: what a hash begins with. is_replay: the row was in quarantine, and its hashes are ours.
     """
     personal, kept = personal_columns(), {}
     for name, value in row.items():
         treatment = personal.get(plain_name(name))
         if treatment is None:
-            kept[redacted(str(name))] = _storable(str(name), value, key, entity)
+            column = entity.columns.get(name) if entity else None
+            kept[_name(str(name))] = _storable(str(name), value, key, column)
         elif treatment == "hash" and value is not None:
-            kept[name] = HASHED + keyed_hash(str(value), key)
+            kept[name] = mark + _hash(str(value), key, is_replay)
     return kept
 
 
-def _storable(name: str, value, key: str, entity: Entity | None):
+@lru_cache(2_000)
+def _name(name: str) -> str:
+    return redacted(name)
+
+
+def _hash(value: str, key: str, is_replay: bool) -> str:
+    """The keyed hash of an identifier; of one that comes out of quarantine, the hash that it is already."""
+    return (kept_hash(value) if is_replay else None) or keyed_hash(value, key)
+
+
+def _storable(name: str, value, key: str, column: Column | None):
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
     if value is None or isinstance(value, bool):
         return value
-    column = entity.columns.get(name) if entity else None
-    if column is None and is_personal_name(name):
+    if column is None and is_personal_name(name) and not (isinstance(value, str) and says_nothing(value)):
         return seal(_told(value), key)
-    if not isinstance(value, str) or is_sealed(value, key):
-        return value
-    document = parsed(value)
-    if document is not None:
-        if _is_deep(value, document):
-            return seal(value, key)
-        scrubbed = _scrubbed(document, key)
-        return value if scrubbed == document else orjson.dumps(scrubbed).decode()
     # free text belongs into a column of text alone
-    is_text = column is not None and column.type == "text" and not column.values
-    if is_personal(value) or (is_prose(value) and not is_text):
+    is_free = column is None or column.type != "text" or bool(column.values)
+    document = parsed(value) if isinstance(value, str) else value
+    if isinstance(document, dict | list | tuple):
+        if isinstance(value, str) and _is_deep(value, document):
+            return seal(value, key)
+        scrubbed = _scrubbed(document, key, is_free and (column is None or column.type != "json"))
+        return value if scrubbed == document else _told(scrubbed) if isinstance(value, str) else scrubbed
+    if column is not None and column.pattern and not re.fullmatch(column.pattern, str(value)):
+        return seal(str(value), key)
+    return _without(value, key, is_free)
+
+
+def _without(value, key: str, is_free: bool):
+    """One value as it may be stored. is_free: what people write is sealed whatever it says."""
+    if not isinstance(value, str):
+        return seal(str(value), key) if isinstance(value, int) and is_personal(str(value)) else value
+    if TIME.fullmatch(value):
+        return value
+    # what looks sealed is sealed too: so all that is stored and opens is what this home has sealed
+    if value.startswith(SEALED) or is_personal(value) or (is_free and is_prose(value)):
         return seal(value, key)
     return value
 
 
 def sealed_row(row: dict, key: str) -> dict:
-    """A raw row whose values may stand in the wrong columns: all that is more than a number or a time is sealed."""
+    """A raw row whose values may stand in the wrong columns: all that is more than a short number or a time is sealed."""
     return {
-        redacted(str(name)): seal(value, key) if isinstance(value, str) and LETTERS.search(value) else value
+        _name(str(name)): seal(value, key) if isinstance(value, str) and not _is_plain(value) else value
         for name, value in row.items()
     }
+
+
+def _is_plain(text: str) -> bool:
+    return bool(SHORT_NUMBER.fullmatch(text.strip()) or TIME.fullmatch(text.strip()))
 
 
 def _told(value) -> str:
     return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
 
 
-def _scrubbed(document, key: str):
-    """A JSON document with what its keys call personal, and what looks so, sealed."""
+def _scrubbed(document, key: str, is_free: bool, levels: int = DEEPEST):
+    """A JSON document with what its keys call personal, and what looks so, sealed; documents within it that are text, too.
+
+    is_free: free text is sealed whatever it says. levels: what lies deeper is sealed whole.
+    """
+    if isinstance(document, bytes):
+        document = document.decode("utf-8", "replace")
+    if isinstance(document, dict | list | tuple) and not levels:
+        return seal(_told(document), key)
     if isinstance(document, dict):
         return {
-            redacted(k): seal(_told(v), key)
-            if is_personal_name(k) and v is not None and not isinstance(v, bool)
-            else _scrubbed(v, key)
+            _name(str(k)): seal(_told(v), key)
+            if v is not None
+            and not isinstance(v, bool)
+            and is_personal_name(str(k))
+            and not (isinstance(v, str) and says_nothing(v))
+            else _scrubbed(v, key, is_free, levels - 1)
             for k, v in document.items()
         }
-    if isinstance(document, list):
-        return [_scrubbed(v, key) for v in document]
-    return seal(document, key) if isinstance(document, str) and is_personal(document) else document
+    if isinstance(document, list | tuple):
+        return [_scrubbed(v, key, is_free, levels - 1) for v in document]
+    within = parsed(document) if isinstance(document, str) else None
+    if within is not None:
+        if _is_deep(document, within):
+            return seal(document, key)
+        scrubbed = _scrubbed(within, key, is_free, levels - 1)
+        return document if scrubbed == within else _told(scrubbed)
+    return _without(document, key, is_free)
 
 
-def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard) -> Normalised:
-    """Type and check a raw batch (columns by name, `_line`) against `entity`."""
+def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bool = False) -> Normalised:
+    """Type and check a raw batch (columns by name, `_line`) against `entity`. is_replay: the rows come out of quarantine, their hashes are ours."""
     pii_key = guard.key
     count, masks, typed = batch.num_rows, [], {}
     names = set(batch.schema.names)
@@ -198,8 +252,8 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard) -> Normalised
     unknown = [n for n in batch.schema.names if n not in entity.columns and n != "_line"]
     arrays = []
     for column in entity.stored_columns.values():
-        arrays.append(_without_personal_data(column, typed[column.name], pii_key))
-    arrays.append(_extra(batch, unknown, pii_key))
+        arrays.append(_without_personal_data(column, typed[column.name], pii_key, is_replay))
+    arrays.append(_extra(batch, unknown, pii_key, is_replay))
     rows = pa.RecordBatch.from_arrays(arrays, schema=landed_schema(entity))
     if refused or bad:
         rows = rows.filter(good)
@@ -227,6 +281,11 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list]:
         strange = pc.invert(pc.is_in(array, pa.array([*column.values, None], pa.string())))
         if pc.any(strange).as_py():
             problems.append((strange, lambda v: f"{column.name}: {_short(v)} is not one of {', '.join(column.values)}"))
+    if column.pattern:
+        strange = pc.invert(pc.fill_null(pc.match_substring_regex(array, column.pattern), True))
+        if pc.any(strange).as_py():
+            # the value itself may be anybody's name
+            problems.append((strange, f"{column.name}: not {column.note or column.pattern}"))
     if column.is_name:
         long = pc.fill_null(pc.greater(pc.binary_length(array), LONGEST_NAME), False)
         if pc.any(long).as_py():
@@ -361,21 +420,35 @@ def _may_lie_in(text, within: tuple[datetime, datetime]) -> bool:
     return within[0] <= (at if at.tzinfo else at.replace(tzinfo=UTC)) < within[1]
 
 
-def _without_personal_data(column: Column, array: pa.Array, key: str) -> pa.Array:
+def _without_personal_data(column: Column, array: pa.Array, key: str, is_replay: bool) -> pa.Array:
     if column.pii == "hash":
-        return _hashed(array, key)
+        return _hashed(array, key, is_replay)
     if column.type == "json":
-        return _changed(array, FIRST_LOOK, partial(_scrubbed_text, key=key))
+        return _changed(array, f"{FIRST_LOOK}|{SEALED}", partial(_scrubbed_text, key=key))
     if column.type == "text" and not column.values:
-        # an identifier has to stay one: the same address is the same hash everywhere
-        is_id = column.name.endswith("_id")
-        return _changed(array, "@", partial(_hashed_address, key=key) if is_id else partial(EMAIL.sub, "[e-mail]"))
+        if column.name not in WRITTEN and not _may_hold_address(array):
+            return array
+        if column.name.endswith("_id"):
+            # an identifier has to stay one: the same address is the same hash everywhere
+            return _changed(array, f"{FIRST_LOOK_AT_ADDRESSES}|^{HASHED}", partial(pseudonym, key=key))
+        if column.name not in WRITTEN:
+            return _changed(array, FIRST_LOOK_AT_ADDRESSES, without_address)
+        return _changed(array, FIRST_LOOK_AT_TEXT, redacted)
     return array
 
 
-def _hashed(array: pa.Array, key: str) -> pa.Array:
+def _may_hold_address(array: pa.Array) -> bool:
+    """Whether any text of a column has what an address is written with, or what looks like a hash of ours: a look at all its bytes at once."""
+    data = array.buffers()[2]
+    if data is None:
+        return False
+    text = data.to_pybytes()
+    return not text.isascii() or any(sign in text for sign in ADDRESS_SIGNS)
+
+
+def _hashed(array: pa.Array, key: str, is_replay: bool) -> pa.Array:
     encoded = array.dictionary_encode()
-    hashes = [None if v is None else keyed_hash(v, key) for v in encoded.dictionary.to_pylist()]
+    hashes = [None if v is None else _hash(v, key, is_replay) for v in encoded.dictionary.to_pylist()]
     return pa.array(hashes, pa.string()).take(encoded.indices)
 
 
@@ -391,24 +464,54 @@ def _changed(array: pa.Array, pattern: str, change) -> pa.Array:
 
 def _scrubbed_text(text: str, key: str) -> str:
     document = orjson.loads(text)
-    scrubbed = _scrubbed(document, key)
+    scrubbed = _scrubbed(document, key, is_free=False)
     return text if scrubbed == document else orjson.dumps(scrubbed).decode()
 
 
-def _hashed_address(value: str, key: str) -> str:
-    return HASHED + keyed_hash(value, key) if EMAIL.search(value) else value
-
-
-def _extra(batch: pa.RecordBatch, unknown: list, key: str) -> pa.Array:
+def _extra(batch: pa.RecordBatch, unknown: list, key: str, is_replay: bool) -> pa.Array:
     if not unknown:
         return pa.nulls(batch.num_rows, pa.string())
-    values = []
-    for row in zip(*(_values(batch.column(name)) for name in unknown), strict=True):
-        given = {k: v for k, v in zip(unknown, row, strict=True) if v is not None}
-        kept = storable(given, key)
-        kept = {k: v[len(HASHED) :] if isinstance(v, str) and v.startswith(HASHED) else v for k, v in kept.items()}
-        values.append(without_nulls(orjson.dumps(kept, default=str).decode()) if kept else None)
-    return pa.array(values, pa.string())
+    columns: dict[str, list] = {}
+    for name in unknown:
+        stored = _stored_column(name, batch.column(name), key, is_replay)
+        if stored is not None:
+            known, values = stored
+            earlier = columns.get(known)
+            columns[known] = (
+                values if earlier is None else [o if v is None else v for v, o in zip(values, earlier, strict=True)]
+            )
+    texts = []
+    for row in zip(*columns.values(), strict=True) if columns else [()] * batch.num_rows:
+        kept = {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+        texts.append(without_nulls(orjson.dumps(kept, default=str).decode()) if kept else None)
+    return pa.array(texts, pa.string())
+
+
+def _stored_column(name: str, array: pa.Array, key: str, is_replay: bool) -> tuple[str, list] | None:
+    """The name and values of an unknown column as they may be stored (see storable); None for one that is left out.
+
+    Of texts only those are looked at one by one in which a first look at all of them finds anything, and each of these once.
+    """
+    treatment = personal_columns().get(plain_name(name))
+    if treatment == "drop":
+        return None
+    values = _values(array)
+    if treatment is None and pa.types.is_string(array.type) and not is_personal_name(name):
+        found = pc.or_(pc.match_substring_regex(array, FIRST_LOOK_AT_UNKNOWN), pc.greater(pc.utf8_length(array), LONG))
+        looked_at = pc.fill_null(found, False).to_pylist()
+    else:
+        looked_at = [True] * len(values)
+    stored: dict = {}
+    for place, (value, is_looked_at) in enumerate(zip(values, looked_at, strict=True)):
+        if value is None or not is_looked_at:
+            continue
+        if not isinstance(value, str):
+            values[place] = next(iter(storable({name: value}, key, mark="", is_replay=is_replay).values()))
+            continue
+        if value not in stored:
+            stored[value] = next(iter(storable({name: value}, key, mark="", is_replay=is_replay).values()))
+        values[place] = stored[value]
+    return (name if treatment == "hash" else _name(name)), values
 
 
 def _strings(raw: pa.Array) -> pa.Array:
@@ -432,11 +535,14 @@ def _parse(strings: pa.Array, valid: pa.Array, kind: pa.DataType) -> tuple[pa.Ar
     array, refused = _cast_halving(_keep(strings, valid), kind)
     invalid = pc.and_(pc.invert(valid), pc.is_valid(strings))
     if refused:
-        flags = [False] * len(strings)
-        for index in refused:
-            flags[index] = True
-        invalid = pc.or_(invalid, pa.array(flags, pa.bool_()))
+        invalid = pc.or_(invalid, _flags(refused, len(strings)))
     return array, invalid
+
+
+def _flags(places: list, count: int) -> pa.Array:
+    flags = np.zeros(count, bool)
+    flags[places] = True
+    return pa.array(flags)
 
 
 def _cast_halving(strings: pa.Array, kind: pa.DataType, offset: int = 0) -> tuple[pa.Array, list]:
@@ -483,8 +589,7 @@ def _to_decimal(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
             return rounded.cast(ARROW_TYPES["decimal"]), invalid
         except pa.ArrowInvalid:
             array, refused = _cast_halving(rounded, ARROW_TYPES["decimal"])
-            flags = pa.array([i in set(refused) for i in range(len(array))], pa.bool_())
-            return array, pc.or_(invalid, flags)
+            return array, pc.or_(invalid, _flags(refused, len(array)))
 
 
 def _to_bool(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:

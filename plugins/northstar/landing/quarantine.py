@@ -4,6 +4,7 @@ import getpass
 import json
 from pathlib import Path
 
+import orjson
 import pyarrow as pa
 
 from northstar import db
@@ -14,7 +15,8 @@ from northstar.landing.directory import land_directory
 from northstar.landing.merge import land_batch
 from northstar.landing.normalise import normalise
 from northstar.privacy.guard import landing_guard
-from northstar.privacy.keys import SEALED, unseal
+from northstar.privacy.keys import SEALED, unsealed
+from northstar.privacy.personal import parsed
 from northstar.settings import Settings
 from northstar.sources.declared import open_source, read_sources
 from northstar.sources.files import FileStore, check_directory
@@ -157,7 +159,7 @@ def _try_kept(settings: Settings, source: str, name: str, rows: list[dict]) -> N
     arrays = [pa.array([_text(opened(r["row"].get(c), guard.key)) for r in rows], pa.string()) for c in columns]
     ids = pa.array([r["quarantine_id"] for r in rows], pa.int64())
     batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])
-    done = normalise(entities()[name], batch, guard)
+    done = normalise(entities()[name], batch, guard, is_replay=True)
     if not done.rows.num_rows:
         return
 
@@ -176,8 +178,19 @@ def _try_kept(settings: Settings, source: str, name: str, rows: list[dict]) -> N
 
 
 def opened(value, key: str):
-    """A quarantined value as it was delivered, where it was sealed."""
-    return unseal(value, key) if isinstance(value, str) and value.startswith(SEALED) else value
+    """A quarantined value as it was delivered: what this home has sealed is opened, within json too; all else is as it is."""
+    if isinstance(value, dict):
+        return {name: opened(within, key) for name, within in value.items()}
+    if isinstance(value, list):
+        return [opened(within, key) for within in value]
+    if not isinstance(value, str) or SEALED not in value:
+        return value
+    said = unsealed(value, key)
+    document = parsed(value) if said is None else None
+    if document is None:
+        return value if said is None else said
+    within = opened(document, key)
+    return value if within == document else orjson.dumps(within).decode()
 
 
 def _text(value) -> str | None:

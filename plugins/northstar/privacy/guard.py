@@ -7,7 +7,8 @@ import pyarrow.compute as pc
 
 from northstar import db
 from northstar.contract import Entity
-from northstar.privacy.keys import subject_hash
+from northstar.privacy.keys import HASHED, chained, kept_hash, keyed_hash, ring, subject_hash
+from northstar.privacy.personal import address_in
 from northstar.privacy.ring import home_key
 from northstar.privacy.subjects import NAMED
 from northstar.settings import Settings
@@ -39,11 +40,26 @@ class Guard:
                 if not stones:
                     continue
                 values = [v for v in pc.unique(columns[name]).to_pylist() if v is not None]
-                dead = [v for v in values if subject_hash(kind, v, self.key) in stones]
+                dead = [v for v in values if not stones.isdisjoint(_hashes(kind, v, self.key))]
                 if dead:
                     mask = pc.is_in(columns[name], pa.array(dead, pa.string()))
                     found = mask if found is None else pc.or_(found, mask)
         return found
+
+
+def pseudonym(value: str, key: str) -> str:
+    """An identifier as it lands: one that is an e-mail address, however it is written, or that looks like a hash of ours, as a hash."""
+    address = address_in(value) or (value if kept_hash(value) else None)
+    return HASHED + keyed_hash(address, key) if address else value
+
+
+def _hashes(kind: str, value: str, key: str) -> list[str]:
+    """By which hashes an erased identifier is known: its own, and those of the hash that it landed as under each length of the ring."""
+    keys, found = ring(key), [subject_hash(kind, value, key)]
+    if pseudonym(value, key) != value:
+        landed = (pseudonym(value, ",".join(keys[: n + 1])) for n in range(len(keys)))
+        found += [chained(f"{kind}:{name}", keys) for name in landed]
+    return found
 
 
 def landing_guard(settings: Settings) -> Guard:

@@ -13,8 +13,6 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-from northstar.errors import NorthstarError
-
 HASHED = "hashed:"
 SEALED = "sealed:"
 HASH = re.compile(r"[0-9a-f]{64}")
@@ -45,10 +43,13 @@ def _pads(key: str) -> tuple:
 
 
 def keyed_hash(value: str, key: str) -> str:
-    """The hash of an identifier, trimmed and in lower case; one that is marked as hashed already is left as it is."""
-    if value.startswith(HASHED) and HASH.fullmatch(value[len(HASHED) :]):
-        return value[len(HASHED) :]
+    """The hash of an identifier, trimmed and in lower case; one that looks like a hash of ours is text like any other."""
     return chained(value.strip().lower(), ring(key))
+
+
+def kept_hash(value: str) -> str | None:
+    """The hash in a value that this home marked as one; None for any other. A source may write the mark too: ask only of what we stored."""
+    return value[len(HASHED) :] if value.startswith(HASHED) and HASH.fullmatch(value[len(HASHED) :]) else None
 
 
 def subject_hash(kind: str, value: str, key: str) -> str:
@@ -62,33 +63,33 @@ def fingerprint(key: str) -> str:
 
 
 def seal(value: str, key: str) -> str:
-    """The value as only the key's holder can read it; equal values give equal seals, so a repeated row is the same row."""
-    if is_sealed(value, key):
-        return value
+    """The value as only the key's holder can read it; equal values give equal seals, so a repeated row is the same row.
+
+    Whatever the value looks like it is sealed: what is opened is always what was delivered.
+    """
     sealed = _cipher(ring(key)[-1]).encrypt(value.encode("utf-8", "surrogatepass"), None)
     return SEALED + base64.urlsafe_b64encode(sealed).decode()
 
 
-def unseal(value: str, key: str) -> str:
-    """What a sealed value says. Raises NorthstarError when it was sealed with a key that is not on the ring."""
-    for one in reversed(ring(key)):
-        opened = _opened(value, one)
-        if opened is not None:
-            return opened
-    raise NorthstarError("this value was sealed with another key than this home's pii_key; it cannot be read here")
+def unsealed(value: str, key: str) -> str | None:
+    """What a sealed value says; None for a text that no key of the ring has sealed, whatever it begins with.
 
-
-def is_sealed(value: str, key: str) -> bool:
-    """Whether the newest key opens the value."""
-    return value.startswith(SEALED) and _opened(value, ring(key)[-1]) is not None
-
-
-def _opened(value: str, key: str) -> str | None:
-    try:
-        sealed = base64.urlsafe_b64decode(value[len(SEALED) :])
-        return _cipher(key).decrypt(sealed, None).decode("utf-8", "surrogatepass")
-    except (InvalidTag, ValueError):
+    A seal is told by its proof (AES-SIV), which nobody can write without the key, in the one spelling that `seal` gives it.
+    """
+    if not value.startswith(SEALED):
         return None
+    try:
+        sealed = base64.b64decode(value[len(SEALED) :], b"-_", validate=True)
+    except ValueError:
+        return None
+    if SEALED + base64.urlsafe_b64encode(sealed).decode() != value:
+        return None
+    for one in reversed(ring(key)):
+        try:
+            return _cipher(one).decrypt(sealed, None).decode("utf-8", "surrogatepass")
+        except (InvalidTag, ValueError):
+            continue
+    return None
 
 
 def _cipher(key: str) -> AESSIV:

@@ -1,67 +1,306 @@
-"""What looks like personal data: pure functions on names and values, for everything that the contract does not mark itself.
+"""What looks like personal data: pure functions on values, for everything that the contract does not mark itself.
 
-A pattern finds e-mail addresses, IP addresses and telephone numbers, and columns whose name says what is in them. It does not find a
-person's name in a column that is called `colour`; free text of unknown columns is therefore personal whatever it says.
+A kind is a pattern, and where a pattern alone would take too much, a check: e-mail addresses, IP and device addresses, telephone, card,
+account and social security numbers, and parameters of a URL whose name says what is in them. A text is looked at as it stands and as it
+reads once it is decoded (percent signs, HTML entities, full-width letters, other scripts' digits, base64). A person's name as a single word
+is not found; free text of unknown columns is therefore personal whatever it says.
 """
 
+import base64
+import html
 import re
-from functools import cache
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from urllib.parse import unquote
 
 import orjson
 
-# bounded, as addresses are: without bounds a megabyte in one word takes hours
+from northstar.privacy.names import STEMS, is_personal_name
+
+LONG = 10_000
+# times that an encoding is undone
+ENCODINGS = 4
+# levels of a decoded document that are looked at
+DEEPEST = 20
+WITHHELD = "[withheld]"
+NO_DIGIT = re.compile(r"[^0-9]+")
+WITHOUT_DIGITS = dict.fromkeys(map(ord, "0123456789"))
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a personal value is replaced by, its pattern, and a check of what was matched.
+
+    digits, sign, times: how many digits it has at the least, and how often it has a character; most texts have neither, and are not searched.
+    """
+
+    word: str
+    pattern: re.Pattern
+    digits: int = 0
+    sign: str = ""
+    times: int = 1
+    check: Callable[[str], bool] | None = None
+
+    def found(self, text: str, digits: int) -> bool:
+        """Whether a value of this kind is in the text, which has so many digits."""
+        if digits < self.digits or (self.sign and text.count(self.sign) < self.times):
+            return False
+        if self.check is None:
+            return self.pattern.search(text) is not None
+        return any(self.check(match[0]) for match in self.pattern.finditer(text))
+
+    def removed(self, text: str) -> str:
+        """The text with the values of this kind replaced."""
+        if self.sign and self.sign not in text:
+            return text
+        return self.pattern.sub(lambda m: self.word if self.check is None or self.check(m[0]) else m[0], text)
+
+
+def _digits(text: str) -> str:
+    return NO_DIGIT.sub("", text)
+
+
+def _is_ip_v6(text: str) -> bool:
+    try:
+        return any(c.isdigit() for c in text) and IPv6Address(text.partition("%")[0]) is not None
+    except ValueError:
+        return bool(IP_V6_PREFIX.fullmatch(text))
+
+
+def _is_abroad(text: str) -> bool:
+    # without spaces between, it could be a number that was filled up with zeros
+    digits = _digits(text)
+    return (12 if digits == text else 11) <= len(digits) <= 17
+
+
+def _is_national(text: str) -> bool:
+    return 9 <= len(_digits(text)) <= 12 and not DAY.fullmatch(text)
+
+
+def _is_national_in_one(text: str) -> bool:
+    """Whether 10 to 12 digits are a telephone number; of 12 with the check digit of goods only what begins like one of a mobile."""
+    return len(text) != 12 or text[:3] in ("015", "016", "017") or not _has_check_digit(text, 3)
+
+
+def _has_check_digit(digits: str, weight: int) -> bool:
+    """Whether the last digit is that of goods (weight 3: GTIN)."""
+    return sum(int(c) * (weight if place % 2 else 1) for place, c in enumerate(reversed(digits))) % 10 == 0
+
+
+def _is_card(text: str) -> bool:
+    digits = _digits(text)
+    if not CARD_BRANDS.fullmatch(digits):
+        return False
+    doubled = (int(c) * (1 + place % 2) for place, c in enumerate(reversed(digits)))
+    return sum(d - 9 if d > 9 else d for d in doubled) % 10 == 0
+
+
+def _is_iban(text: str) -> bool:
+    code = text.replace(" ", "").upper()
+    return 15 <= len(code) <= 34 and int("".join(str(int(c, 36)) for c in code[4:] + code[:4])) % 97 == 1
+
+
+def _is_personal_parameter(text: str) -> bool:
+    return is_personal_name(text.partition("=")[0].lstrip("?&;#"))
+
+
+# all bounded: without bounds a megabyte in one word takes hours
 EMAIL = re.compile(r"[^\s@<>\"',;:()\[\]{}|\\]{1,64}@[^\s@<>\"',;:()\[\]{}|\\/]{1,255}\.[^\W\d_]{2,63}")
-IP_V4 = re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?![\w.])")
+IP_V4 = re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?!\w|\.\w)")
 IP_V6 = re.compile(
-    r"(?<![\w:])(?=[0-9A-Fa-f:]{0,45}(?:::|[A-Fa-f]))(?:[0-9A-Fa-f]{0,4}:){3,7}[0-9A-Fa-f]{0,4}(?![\w:])"
+    r"(?<![\w:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:\d{1,3}\.){3}\d{1,3}|[0-9A-Fa-f]{1,4})?(?:%[\w.-]{1,16})?(?![\w:])"
 )
-PHONE = re.compile(r"(?<![\w.])\+\d[\d ().\-/]{6,}\d|(?<![\w-])\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])")
-# what a text is replaced by, the pattern, and the characters of which one has to be there: most texts have none
-PATTERNS = (("[e-mail]", EMAIL, "@"), ("[ip]", IP_V4, "."), ("[ip]", IP_V6, ":"), ("[phone]", PHONE, "+ .-"))
-# RE2, which Arrow has, for a first look at a whole column: what it does not find holds no personal value and no personal key
-FIRST_LOOK = (
-    r'@|\d\.\d+\.\d+\.\d|:[0-9A-Fa-f]*:|\+\d|\d{3}\)?[ .-]\d{3}|(?i:mail|phone|mobile|tel|fax|name|addr|street|post|zip|"ip|ip"|birth|dob|ssn|passport|'
-    r"iban|card|lat|lng|lon)"
-)
-WORDS = (
-    "e_?mails?", "mails?", "(tele)?phones?(_number)?", "mobile(_number)?", "cell(_number)?", "tel", "fax",
-    "(first|last|full|middle|given|family|maiden|user|display|customer|contact|person|legal|billing|shipping)_?names?", "surname",
-    "nick_?name", "contact", "address(es)?", "addr", "street", "post_?code", "postal_?code", "zip(_?code)?", "ip", "ipv[46]",
-    "birth(day|date)?", "date_of_birth", "dob", "ssn", "social_security(_number)?", "passport(_number)?", "iban", "card_number", "pan",
-    "latitude", "longitude", "lat", "lng", "geo",
+IP_V6_PREFIX = re.compile(r"(?:[23][0-9A-Fa-f]{3}|[Ff][CcDdEe][0-9A-Fa-f]{2})(?::[0-9A-Fa-f]{1,4}){3,7}:?")
+DEVICE = re.compile(r"(?<![\w:-])(?:[0-9A-Fa-f]{2}[:-]){5}[0-9A-Fa-f]{2}(?![\w:-])")
+PHONES = (
+    # +49 151 ..., and as tel: writes it
+    (r"(?<![\w.])\+\(?\d[\d ().\-/]{6,20}\d|(?i:\btel:)[+\d][\d().\-]{4,20}\d", 7, None),
+    # 0044 20 ..., 011 44 20 ...
+    (r"(?<![\w.,:+-])(?:00|011[ -])[1-9][\d ().\-/]{7,20}\d(?!\w)", 11, _is_abroad),
+    # 0151 ..., (030) ..., 030/..., 01 42 68 53 00
+    (
+        r"(?<![\w.,:+-])(?<!\d/)\(?0[1-9](?:\d{1,4}\)?/\d{4,8}|\d{0,4}(?:\) ?|[ .-]{1,2})\d{2,8}(?:[ .-]\d{2,8}){0,4})(?![\w:]|[-/.]\w)",
+        9, _is_national,
+    ),
+    # 015123456787, where it is all that is said
+    (r"\A\s*0[1-9]\d{8,10}\s*\Z", 10, lambda text: _is_national_in_one(text.strip())),
+    # 1-800-555-0199, (555) 123-4567
+    (r"(?<![\w-])(?:1[ .-])?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])", 10, None),
+    # 8 (495) 123-45-67, 51 91234-5678
+    (r"(?<![\w.-])8[ -]\(?\d{3}\)?[ -]\d{3}[ -]\d{2}[ -]?\d{2}(?![\w-])|(?<![\w-])\(?\d{2}\)?[ -]9?\d{4}-\d{4}(?![\w-])", 10, None),
 )  # fmt: skip
-NAMES = re.compile(rf"(^|_)({'|'.join(WORDS)})(_|$)")
+DAY = re.compile(r"\d{2}([./-])\d{2}\1\d{4}( \d{2})?")
+CARD = re.compile(r"(?<![\w.-])(?:\d[ -]?){14,18}\d(?![\w-]|\.\d)")
+CARD_BRANDS = re.compile(
+    r"4\d{15}(?:\d{3})?|5[1-5]\d{14}|2(?:2[2-9]|[3-6]\d|7[01])\d{13}|2720\d{12}|3[47]\d{13}|(?:6011|65\d\d|64[4-9]\d|35(?:2[89]|[3-8]\d))\d{12}"
+)
+IBAN = re.compile(r"(?<!\w)[A-Z]{2}\d{2}(?: ?[A-Za-z0-9]{4}){2,7}(?: ?[A-Za-z0-9]{1,3})?(?!\w)", re.ASCII)
+SOCIAL_SECURITY = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-\d{2}-\d{4}(?![\w-])")
+PARAMETER = re.compile(r"(?:^|[?&;#])[^\s=&#?/;:]{1,64}=(?!\[)[^&#;\s]+")
+
+ADDRESS = Kind("[e-mail]", EMAIL, sign="@")
+IP = (Kind("[ip]", IP_V4, 4, ".", 3), Kind("[ip]", IP_V6, 1, ":", 2, _is_ip_v6))
+NUMBERS = (
+    Kind("[card]", CARD, 15, check=_is_card),
+    Kind("[iban]", IBAN, 8, check=_is_iban),
+    Kind("[number]", SOCIAL_SECURITY, 9, "-", 2),
+    Kind("[device]", DEVICE, sign=":", times=5),
+    Kind("[device]", DEVICE, sign="-", times=5),
+    *(Kind("[phone]", re.compile(pattern), digits, check=check) for pattern, digits, check in PHONES),
+)
+KINDS = (ADDRESS, *IP, *NUMBERS)
+
+# RE2, which Arrow has, for a first look at a whole column: what it does not find holds no personal value and no personal key
+ENCODED = r"%[0-9A-Fa-f]{2}|&#|&[a-z]+;|\\u|[^\x00-\x7F]"
+DIGITS = r"\d\.\d+\.\d+\.\d|:[0-9A-Fa-f]*:|\+\(?\d|\d{3}\)?[ .-]\d{3}|0\d+[).\-/ ]+\d|\d{10}|(?:\d[ -]?){13}|\d{2}[ -]\d{4}|[A-Z]{2}\d{2}|\d{3}-\d{2}-\d|[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-]"
+TOKEN = r"[A-Za-z0-9+/_-]{20}"
+FIRST_LOOK = rf"@|=|{ENCODED}|{DIGITS}|{TOKEN}|(?i:{'|'.join(STEMS)})"
+FIRST_LOOK_AT_ADDRESSES = r"@|%(?:25)*(?:40|EF|ef|26)|&[#ac]|\\u0040|[＠﹫]"
+FIRST_LOOK_AT_TEXT = rf"@|=|{ENCODED}|{DIGITS}|::"
+# of unknown columns: free text, json and what looks sealed, too
+FIRST_LOOK_AT_UNKNOWN = rf"\s|^[\[{{]|sealed:|{FIRST_LOOK_AT_TEXT}|{TOKEN}"
 TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)? ?(Z|UTC|[+-]\d{2}:?\d{2})?")
 PROSE = re.compile(r"\S\s+\S")
-LONG = 10_000
 LETTERS = re.compile(r"[^\W\d_]{2,}")
+# of what is written without spaces: Chinese and Japanese but for loan words, Thai, Lao, Burmese, Khmer
+UNSPACED = re.compile(
+    r"[\u3041-\u309f\u3400-\u9fff]{6}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]{14}|[\u3041-\u309f\u3400-\u9fff][。、，！？]"
+)
+PLACE = re.compile(r"[a-z][a-z0-9+.-]*://|/", re.IGNORECASE)
+ESCAPED = re.compile(r"\\u([0-9A-Fa-f]{4})")
+BASE64 = re.compile(r"(?<![A-Za-z0-9+/_-])[A-Za-z0-9+/_-]{20,4096}={0,2}(?![A-Za-z0-9+/_=-])")
+HEXADECIMAL = re.compile(r"[0-9a-f-]+")
+YES_OR_NO = frozenset(("true", "false", "yes", "no", "t", "f", "y", "n", "0", "1", ""))
 
 
-@cache
-def is_personal_name(name: str) -> bool:
-    """Whether a column's or key's name says that personal data is in it (`userEmail`, `E-Mail`, `ip_address`, `Phone Number`)."""
-    snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
-    return bool(NAMES.search(re.sub(r"[^a-z0-9]+", "_", snake.lower()).strip("_")))
+def decoded(text: str) -> str:
+    """What a text says without its encodings, one in the other: `ada%2540x.org`, `ada&#64;x.org` and `ａｄａ＠x.org` are one address."""
+    for _ in range(ENCODINGS):
+        was = text
+        if "&" in text:
+            text = html.unescape(text)
+        if "%" in text:
+            text = unquote(text, errors="replace")
+        if "\\u" in text:
+            text = ESCAPED.sub(lambda m: chr(int(m[1], 16)), text)
+        if not text.isascii():
+            text = "".join(map(_plain, unicodedata.normalize("NFKC", text)))
+        if text == was:
+            break
+    return text
+
+
+def _plain(character: str) -> str:
+    if character.isascii():
+        return character
+    kind = unicodedata.category(character)
+    return (
+        str(unicodedata.decimal(character))
+        if kind == "Nd"
+        else ""
+        if kind == "Cf"
+        else "-"
+        if kind == "Pd"
+        else character
+    )
 
 
 def is_personal(text: str) -> bool:
-    """Whether a text holds an e-mail address, an IP address or a telephone number; of what is very long nobody looks."""
-    return len(text) > LONG or any(
-        any(sign in text for sign in signs) and pattern.search(text) for _, pattern, signs in PATTERNS
+    """Whether a text holds personal data of a kind that shows, as it stands or decoded; of what is very long nobody looks."""
+    if len(text) > LONG or _is_found(text):
+        return True
+    plain = decoded(text)
+    if plain != text and (_is_found(plain) or _is_told(plain)):
+        return True
+    return any(_is_hidden(match[0]) for match in BASE64.finditer(text))
+
+
+def _is_found(text: str) -> bool:
+    digits = len(text) - len(text.translate(WITHOUT_DIGITS))
+    return any(kind.found(text, digits) for kind in KINDS) or (
+        "=" in text and any(_is_personal_parameter(m[0]) for m in PARAMETER.finditer(text))
     )
+
+
+def _is_told(text: str) -> bool:
+    document = parsed(text)
+    return document is not None and _holds_personal(document, DEEPEST)
+
+
+def _holds_personal(document, levels: int) -> bool:
+    if not levels:
+        return True
+    if isinstance(document, dict):
+        return any(
+            (v is not None and is_personal_name(k)) or _holds_personal(v, levels - 1) for k, v in document.items()
+        )
+    if isinstance(document, list):
+        return any(_holds_personal(v, levels - 1) for v in document)
+    return isinstance(document, str) and _is_found(document)
+
+
+def _is_hidden(word: str) -> bool:
+    """Whether a word is personal data in base64."""
+    if HEXADECIMAL.fullmatch(word):
+        return False
+    letters = word.rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        said = base64.b64decode(letters + "=" * (-len(letters) % 4)).decode()
+    except ValueError:
+        return False
+    return said.isprintable() and (_is_found(said) or _is_told(said))
 
 
 def is_prose(text: str) -> bool:
     """Whether a text is more than a number, a time or one word: what people write may be about people."""
+    if not text.isascii() or (("%" in text or "&" in text) and not PLACE.match(text)):
+        plain = decoded(text) if len(text) <= LONG else text
+        if UNSPACED.search(plain) or (PROSE.search(plain.strip()) and LETTERS.search(plain)):
+            return True
     return bool(PROSE.search(text.strip()) and LETTERS.search(text)) and not TIME.fullmatch(text.strip())
+
+
+def says_nothing(text: str) -> bool:
+    """Whether a value is a yes or a no, whatever the column's name says."""
+    return text.strip().lower() in YES_OR_NO
 
 
 def redacted(text: str, addresses: bool = True) -> str:
     """The text with what looks personal replaced by what it was. addresses: IP addresses too (not those of the machines we talk to)."""
-    for word, pattern, signs in PATTERNS:
-        if (addresses or word != "[ip]") and any(sign in text for sign in signs):
-            text = pattern.sub(word, text)
-    return text
+    kinds = KINDS if addresses else (ADDRESS, *NUMBERS)
+    result = _removed(text, kinds)
+    plain = decoded(result)
+    if plain != result:
+        cleaned = WITHHELD if _is_told(plain) else _removed(plain, kinds)
+        result = cleaned if cleaned != plain else result
+    return BASE64.sub(lambda match: WITHHELD if _is_hidden(match[0]) else match[0], result)
+
+
+def _removed(text: str, kinds: tuple) -> str:
+    for kind in kinds:
+        text = kind.removed(text)
+    return PARAMETER.sub(_without_value, text) if "=" in text else text
+
+
+def _without_value(match: re.Match) -> str:
+    return f"{match[0].partition('=')[0]}={WITHHELD}" if _is_personal_parameter(match[0]) else match[0]
+
+
+def without_address(text: str) -> str:
+    """The text without e-mail addresses, in whatever way they are written; all else stays."""
+    result = ADDRESS.removed(text)
+    plain = decoded(result)
+    return ADDRESS.removed(plain) if ADDRESS.found(plain, 0) else result
+
+
+def address_in(text: str) -> str | None:
+    """A text that holds an e-mail address, as it reads decoded where only that shows it; None for one that holds none."""
+    if ADDRESS.found(text, 0):
+        return text
+    plain = decoded(text)
+    return plain if ADDRESS.found(plain, 0) else None
 
 
 def withheld(text: str) -> str:

@@ -14,7 +14,8 @@ from northstar import db, job
 from northstar.errors import NorthstarError
 from northstar.landing.normalise import personal_columns, plain_name
 from northstar.privacy.erase import rewrite
-from northstar.privacy.keys import HASH, HASHED, SEALED, SEPARATOR, chained, fingerprint, seal, unseal
+from northstar.privacy.keys import HASH, HASHED, SEALED, SEPARATOR, chained, fingerprint, kept_hash, seal, unsealed
+from northstar.privacy.personal import parsed
 from northstar.privacy.ring import NEXT, SECRET, home_key
 from northstar.privacy.subjects import HASHES, NAMED
 from northstar.settings import Settings
@@ -25,11 +26,15 @@ STAMPED = ("core", "marts_candidate", "marts", "marts_history", "staging")
 
 @dataclass(frozen=True)
 class Rotated:
-    """How many keys are on the ring, and how many distinct hashes and sealed values were brought to the newest."""
+    """How many keys are on the ring, how many distinct hashes and how many documents with sealed values were brought to the newest.
+
+    unopened: texts that begin like sealed ones and that no key of the ring opens. Whoever wrote them, they are left as they are.
+    """
 
     generation: int
     hashes: int
     seals: int
+    unopened: int = 0
 
 
 def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
@@ -82,7 +87,7 @@ def _bring(settings: Settings, key: str, following: str) -> Rotated:
             "join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace where n.nspname = any(%s) "
             "and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped order by 1, 2, 3", [list(STAMPED)],
         ).fetchall()  # fmt: skip
-        hashes, seals = set(), 0
+        hashes, renewal = set(), _Renewal(key, following)
         for schema in STAMPED:
             for c in (c for c in columns if c["schema"] == schema):
                 place = f'{schema}."{c["table"]}"'
@@ -91,8 +96,13 @@ def _bring(settings: Settings, key: str, following: str) -> Rotated:
                 elif c["type"] == "text" and (c["column"] in NAMED or c["column"].endswith("_id")):
                     hashes |= _rehash(connection, schema, place, c["column"], new, HASHED)
                 elif c["type"] in ("json", "jsonb"):
-                    seals += _reseal(connection, schema, place, c["column"], key, following, new)
-        seals += _reseal(connection, "quarantine", "quarantine.rows", "row", key, following, new)
+                    is_row = (schema, c["table"], c["column"]) == ("staging", "_replaced", "row")
+                    renewed = (
+                        renewal.landed if is_row else renewal.extra if c["column"] == "_extra" else renewal.document
+                    )
+                    _renew(connection, schema, place, c["column"], renewed)
+        _renew(connection, "quarantine", "quarantine.rows", "row", renewal.rejected)
+        seals = renewal.documents
         _rehash(connection, "audit", "audit.tombstones", "hash", new)
         for row in connection.execute("select erasure_id, subjects from audit.erasures").fetchall():
             subjects = [chained(s, [new]) for s in row["subjects"]]
@@ -102,7 +112,7 @@ def _bring(settings: Settings, key: str, following: str) -> Rotated:
         connection.execute(
             "insert into audit.pii_keys (generation, fingerprint) values (%s, %s)", [generation, fingerprint(following)]
         )
-    return Rotated(generation, len(hashes), seals)
+    return Rotated(generation, len(hashes), seals, renewal.unopened)
 
 
 def _as(connection, schema: str) -> None:
@@ -130,8 +140,8 @@ def _rehash(connection, schema: str, place: str, column: str, new: str, mark: st
     return set(old)
 
 
-def _reseal(connection, schema: str, place: str, column: str, key: str, following: str, new: str) -> int:
-    """Bring what a json column holds to the new key; returns how many documents that were."""
+def _renew(connection, schema: str, place: str, column: str, renewed) -> None:
+    """Bring what a json column holds to the new key; renewed: what becomes of one of its documents."""
     _as(connection, schema)
     rows = connection.execute(
         f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
@@ -139,30 +149,84 @@ def _reseal(connection, schema: str, place: str, column: str, key: str, followin
     changed = []
     for row in rows:
         document = orjson.loads(row["v"])
-        renewed = _renewed(document, None, key, following, new)
-        if renewed != document:
-            changed.append((orjson.dumps(renewed).decode(), row["place"]))
+        following = renewed(document)
+        if following != document:
+            changed.append((orjson.dumps(following).decode(), row["place"]))
     connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed)
-    return len(changed)
 
 
-def _renewed(value, name: str | None, key: str, following: str, new: str):
-    if isinstance(value, dict):
-        return {k: _renewed(v, k, key, following, new) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_renewed(v, None, key, following, new) for v in value]
-    if not isinstance(value, str):
-        return value
-    if value.startswith(SEALED):
-        return seal(unseal(value, key), following)
-    if value.startswith(HASHED) and HASH.fullmatch(value[len(HASHED) :]):
-        return HASHED + chained(value[len(HASHED) :], [new])
-    if HASH.fullmatch(value) and personal_columns().get(plain_name(str(name))) == "hash":
-        return chained(value, [new])
-    if value[:1] in ("{", "[") and SEALED in value:
-        # a document that was delivered as text
-        try:
-            return orjson.dumps(_renewed(orjson.loads(value), None, key, following, new)).decode()
-        except ValueError:
+class _Renewal:
+    """What becomes of stored documents under the longer ring. Where one is ours and what is a source's own is told by where it stands:
+
+    hashes only under the names and at the places where landing puts them, sealed values by their proof.
+    """
+
+    def __init__(self, key: str, following: str):
+        self.key, self.following, self.new = key, following, following.rsplit(SEPARATOR, 1)[1]
+        self.documents = self.unopened = 0
+
+    def document(self, value):
+        """What a source wrote as json, with sealed values in it."""
+        renewed = self._leaves(value)
+        self.documents += renewed != value
+        return renewed
+
+    def extra(self, value):
+        """`_extra`: unknown columns by name, hashes bare under the names of the contract's."""
+        if not isinstance(value, dict):
             return value
-    return value
+        renewed = {k: self._bare(v) if _is_hash_name(k) else self._leaves(v) for k, v in value.items()}
+        self.documents += renewed != value
+        return renewed
+
+    def rejected(self, value):
+        """A quarantined row: columns by name, hashes marked under the names of the contract's."""
+        if not isinstance(value, dict):
+            return value
+        renewed = {k: self._marked(v) if _is_hash_name(k) else self._leaves(v) for k, v in value.items()}
+        self.documents += renewed != value
+        return renewed
+
+    def landed(self, value):
+        """A landed row as json: hashes bare in their columns, and marked in those of identifiers."""
+        if not isinstance(value, dict):
+            return value
+        renewed = {k: self._column(k, v) for k, v in value.items()}
+        self.documents += renewed != value
+        return renewed
+
+    def _column(self, name: str, value):
+        if name in HASHES:
+            return self._bare(value)
+        if name in NAMED or name.endswith("_id"):
+            return self._marked(value)
+        if name == "_extra" and isinstance(value, dict):
+            return {k: self._bare(v) if _is_hash_name(k) else self._leaves(v) for k, v in value.items()}
+        return self._leaves(value)
+
+    def _bare(self, value):
+        return chained(value, [self.new]) if isinstance(value, str) and HASH.fullmatch(value) else value
+
+    def _marked(self, value):
+        kept = kept_hash(value) if isinstance(value, str) else None
+        return HASHED + chained(kept, [self.new]) if kept else self._leaves(value)
+
+    def _leaves(self, value):
+        if isinstance(value, dict):
+            return {k: self._leaves(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self._leaves(v) for v in value]
+        if not isinstance(value, str) or SEALED not in value:
+            return value
+        document = parsed(value)
+        if document is not None:
+            # a document that was delivered as text
+            renewed = self._leaves(document)
+            return value if renewed == document else orjson.dumps(renewed).decode()
+        opened = unsealed(value, self.key)
+        self.unopened += opened is None and value.startswith(SEALED)
+        return value if opened is None else seal(opened, self.following)
+
+
+def _is_hash_name(name: str) -> bool:
+    return personal_columns().get(plain_name(name)) == "hash"

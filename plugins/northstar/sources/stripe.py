@@ -319,7 +319,7 @@ class Stripe:
             "subscription_id": _id((invoice or {}).get("subscription")), "amount": _whole(amount, charge["currency"]),
             "currency": charge["currency"].upper(),
             "status": "pending" if charge["status"] == "succeeded" and not captured else charge["status"],
-            "failure_code": charge.get("failure_code"), "country": card.get("country") or address.get("country"),
+            "failure_code": charge.get("failure_code"), "country": _country(card) or _country(address),
             "created_at": _time(charge["created"]),
         }  # fmt: skip
 
@@ -689,7 +689,7 @@ def _account(customer: dict) -> dict:
     address = customer.get("address") or {}
     return {
         "account_id": customer["id"], "account_type": "customer", "email": customer.get("email"), "full_name": customer.get("name"),
-        "country": address.get("country"), "created_at": _time(customer["created"]),
+        "country": _country(address), "created_at": _time(customer["created"]),
     }  # fmt: skip
 
 
@@ -773,6 +773,12 @@ def _whole(amount: int, currency: str) -> int:
 
 def _id(thing) -> str | None:
     return thing["id"] if isinstance(thing, dict) else thing
+
+
+def _country(thing: dict) -> str | None:
+    """The country's code; None for other text, which Stripe takes in an address: it would keep the account or the charge out."""
+    code = thing.get("country")
+    return code if code and len(code) == 2 else None
 
 
 def _time(seconds: int) -> str:

@@ -16,7 +16,7 @@ import stripe as client
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.landing import land_source
-from northstar.privacy.keys import unseal
+from northstar.privacy.keys import unsealed
 from northstar.settings import load_settings
 from northstar.sources.connections import Connection
 from northstar.sources.declared import Source, open_source, read_sources
@@ -563,7 +563,7 @@ def test_several_discounts_that_an_event_names_by_id_are_asked_for(warehouse, la
     # what a system wrote is sealed where it is prose (docs/privacy.md)
     assert rejected["reasons"][0].startswith("discount_percent: ")
     assert (
-        unseal(rejected["row"]["discount_percent"], warehouse.secret("pii_key"))
+        unsealed(rejected["row"]["discount_percent"], warehouse.secret("pii_key"))
         == "discount di_gone, which nobody knows any more"
     )
 
