@@ -1,22 +1,29 @@
-"""The one place that opens connections to the warehouse."""
+"""The one place that opens connections to the warehouse, and that knows what its roles and databases are called."""
 
+import hashlib
 import ipaddress
+import json
+import re
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit, urlunsplit
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from northstar import embedded
 from northstar.errors import NorthstarError, full_disk, lacking
-from northstar.settings import Settings
+from northstar.settings import Settings, write_private
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
 DATABASE = "northstar"
 # Airflow's own database and the one role beside the administrator that reaches it
 AIRFLOW_DATABASE, AIRFLOW_ROLE = "airflow", "airflow_db"
+ROLE_WORDS = re.compile(rf"\b({'|'.join((*ROLES, AIRFLOW_ROLE))})\b")
+# a role's name has 63 bytes at most
+PREFIX_LENGTH = 40
 RECOVERY_SECONDS = 60
 # what an embedded server says of roles and databases that no run has made
 NEVER_SET_UP = [f'password authentication failed for user "{role}"' for role in ROLES] + [
@@ -46,13 +53,79 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
         database, query = database or database_of(settings), f"?{parts.query}" if parts.query else ""
     else:
         place, query = f"127.0.0.1:{embedded.ensure_running(settings).port}", ""
-    user = "northstar_owner" if role == "owner" else role
+    user = "northstar_owner" if role == "owner" else role_name(settings, role)
     return f"postgresql://{user}:{quote(password(settings, role), safe='')}@{place}/{database or DATABASE}{query}"
 
 
 def database_of(settings: Settings) -> str:
     """The name of the warehouse's database."""
     return (urlsplit(settings.warehouse_url).path.lstrip("/") if settings.warehouse_url else "") or DATABASE
+
+
+def role_name(settings: Settings, role: str) -> str:
+    """What the role called `role` in this code is called on the home's server."""
+    return f"{prefix_of(settings)}{role}"
+
+
+def airflow_database(settings: Settings) -> str:
+    """The name of Airflow's own database on the home's server."""
+    return f"{prefix_of(settings)}{AIRFLOW_DATABASE}"
+
+
+def with_role_names(settings: Settings, statements: str) -> str:
+    """SQL in which the words loader, transformer, publisher, bi_reader and airflow_db have become the home's names of them."""
+    return ROLE_WORDS.sub(lambda found: sql.Identifier(role_name(settings, found[0])).as_string(None), statements)
+
+
+def prefix_of(settings: Settings) -> str:
+    """What the names of the home's roles, and of Airflow's database, begin with.
+
+    Nothing on an embedded Postgres, which has no other users. On an external one NORTHSTAR_ROLE_PREFIX; else what the warehouse was made
+    with, which its administrator is asked for once and the home remembers; else, for a new one, the database's name, since roles belong
+    to the whole server.
+    """
+    if not settings.warehouse_url:
+        return ""
+    if settings.role_prefix is not None:
+        return settings.role_prefix
+    parts = _checked(settings.warehouse_url)
+    place, memory = f"{parts.hostname}:{parts.port or 5432}/{database_of(settings)}", settings.home / "names.json"
+    with suppress(OSError, ValueError, KeyError):
+        return json.loads(memory.read_text())[place]
+    made_with = standing_prefix(settings) if parts.username else None
+    if made_with is None:
+        return default_prefix(database_of(settings))
+    # nothing is lost when the home cannot be written to, or another process is just writing it: the next one asks again
+    with suppress(OSError):
+        write_private(memory, json.dumps({place: made_with}))
+    return made_with
+
+
+def default_prefix(database: str) -> str:
+    """The prefix of a new warehouse in an external database: its name, cut and told apart by a hash where it cannot be a role's name."""
+    name = re.sub(r"[^a-z0-9_]", "_", database.lower())
+    if name != database or len(name) >= PREFIX_LENGTH or name.startswith("pg_"):
+        name = f"ns_{name[:20]}_{hashlib.sha256(database.encode()).hexdigest()[:8]}"
+    return f"{name}_"
+
+
+def standing_prefix(settings: Settings) -> str | None:
+    """What the roles that own a standing warehouse are called by, as its administrator sees it; None where there is none, or no answer."""
+    try:
+        with psycopg.connect(settings.warehouse_url, connect_timeout=10) as connection:
+            return made_with_prefix(connection)
+    except psycopg.Error:
+        # whoever asked connects next, and tells why that is impossible
+        return None
+
+
+def made_with_prefix(connection) -> str | None:
+    """The prefix of the role that owns the landed tables of the warehouse on this connection; None where there is no warehouse."""
+    row = connection.execute(
+        "select left(pg_get_userbyid(nspowner), -6) from pg_namespace where nspname = 'staging' "
+        "and pg_get_userbyid(nspowner) like '%loader' and to_regclass('audit.bootstrapped') is not null"
+    ).fetchone()
+    return None if row is None else next(iter(row.values() if isinstance(row, dict) else row))
 
 
 def tls_options(address: str) -> dict[str, str]:

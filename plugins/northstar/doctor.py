@@ -224,24 +224,27 @@ def _versions(settings: Settings, connection) -> Iterator[tuple]:
 
 
 def _roles(settings: Settings, connection) -> Iterator[tuple]:
-    roles = {
-        r["rolname"]: r for r in connection.execute("select * from pg_roles where rolname = any(%s)", [list(db.ROLES)])
-    }
+    names = {role: db.role_name(settings, role) for role in db.ROLES}
+    known = connection.execute("select * from pg_roles where rolname = any(%s)", [list(names.values())]).fetchall()
+    roles = {role: r for role, name in names.items() for r in known if r["rolname"] == name}
     schemas = {r["nspname"] for r in connection.execute("select nspname from pg_namespace")}
     wrong = False
     for role in db.ROLES:
         if role not in roles:
             wrong = True
-            yield f"the role {role} is missing", SET_UP
+            yield f"the role {names[role]} is missing", SET_UP
         elif roles[role]["rolsuper"] or roles[role]["rolcreaterole"] or roles[role]["rolcreatedb"]:
             wrong = True
-            yield f"the role {role} may do more than its work", f"alter role {role} nosuperuser nocreaterole nocreatedb"
+            yield (
+                f"the role {names[role]} may do more than its work",
+                f"alter role {names[role]} nosuperuser nocreaterole nocreatedb",
+            )
         else:
             try:
                 db.connect(settings, role).close()
             except NorthstarError as exc:
                 wrong = True
-                yield f"the role {role} cannot log in: {exc}", SET_UP
+                yield f"the role {names[role]} cannot log in: {exc}", SET_UP
     for schema in SCHEMAS:
         if schema not in schemas:
             wrong = True
@@ -252,7 +255,7 @@ def _roles(settings: Settings, connection) -> Iterator[tuple]:
                 "select c.relname from pg_class as c where c.relnamespace = %(schema)s::regnamespace and c.relkind in ('r', 'v') "
                 "and not (has_schema_privilege(%(role)s, c.relnamespace, 'usage') and (c.relkind = 'v' and %(privilege)s != 'select' or "
                 "has_table_privilege(%(role)s, c.oid, %(privilege)s))) order by 1",
-                {"role": role, "schema": schema, "privilege": privilege},
+                {"role": names[role], "schema": schema, "privilege": privilege},
             ).fetchall()
             lacking = [
                 r["relname"] for r in lacking
@@ -261,20 +264,20 @@ def _roles(settings: Settings, connection) -> Iterator[tuple]:
             if lacking:
                 wrong = True
                 more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-                yield f"{role} may not {privilege} {schema}.{lacking[0]}{more}", SET_UP
+                yield f"{names[role]} may not {privilege} {schema}.{lacking[0]}{more}", SET_UP
     if "bi_reader" in roles:
         open_to = [
             s for s in SCHEMAS if s in schemas and s != "marts"
-            and connection.execute("select has_schema_privilege('bi_reader', %s, 'usage') as may", [s]).fetchone()["may"]
+            and connection.execute("select has_schema_privilege(%s, %s, 'usage') as may", [names["bi_reader"], s]).fetchone()["may"]
         ]  # fmt: skip
         for schema in open_to:
             wrong = True
             yield (
-                f"bi_reader may look into {schema}, which nobody has audited",
-                f"revoke usage on schema {schema} from bi_reader",
+                f"{names['bi_reader']} may look into {schema}, which nobody has audited",
+                f"revoke usage on schema {schema} from {names['bi_reader']}",
             )
     if not wrong:
-        yield (f"{', '.join(db.ROLES)} may do their work and no more",)
+        yield (f"{', '.join(names.values())} may do their work and no more",)
 
 
 # what no role but its owner has to do with

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets as token
 import threading
 from dataclasses import dataclass, field
@@ -59,6 +60,7 @@ class Settings:
     home: directory with all state (Postgres data, ports, secrets, logs).
     root: the checkout (dags/, dbt_project/, expectations/).
     warehouse_url: a Postgres to use instead of the embedded one, or None.
+    role_prefix: what the names of roles and of Airflow's database begin with there; None: as northstar.db.prefix_of finds it.
     rules: business rules (reporting currency, renewal gap, margins, home countries); `home/northstar.yml` overrides.
     operations: what is kept and where it is told of; `home/operations.yml` overrides. It decides no number.
     """
@@ -67,6 +69,7 @@ class Settings:
     root: Path = ROOT
     # it holds the administrator's password
     warehouse_url: str | None = field(default=None, repr=False)
+    role_prefix: str | None = None
     rules: dict = field(default_factory=lambda: dict(DEFAULT_BUSINESS_RULES))
     operations: dict = field(default_factory=lambda: dict(DEFAULT_OPERATIONS))
 
@@ -132,9 +135,18 @@ def load_settings(home: str | Path | None = None) -> Settings:
     return Settings(
         home=path,
         warehouse_url=os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None,
+        role_prefix=_role_prefix(os.environ.get("NORTHSTAR_ROLE_PREFIX")),
         rules=_given(path / "northstar.yml", DEFAULT_BUSINESS_RULES),
         operations=_given(path / "operations.yml", DEFAULT_OPERATIONS),
     )
+
+
+def _role_prefix(given: str | None) -> str | None:
+    if given and (not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", given) or given.startswith("pg_")):
+        raise NorthstarError(
+            f"NORTHSTAR_ROLE_PREFIX={given}: give at most 40 small letters, digits and underscores, no digit or pg_ first"
+        )
+    return given
 
 
 def _check_version(home: Path) -> None:

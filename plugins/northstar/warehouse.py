@@ -7,12 +7,14 @@ What dbt builds (core, marts_candidate, the staging views) and what publishing m
 
 import contextlib
 import hashlib
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
-from northstar import db, migrations
+from northstar import db, marks, migrations
 from northstar.contract import Column, Entity, entities
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
@@ -101,7 +103,6 @@ alter role transformer set timezone = 'UTC';
 alter role loader set timezone = 'UTC';
 alter role publisher set timezone = 'UTC';
 alter role bi_reader set timezone = 'UTC';
-revoke create on schema public from public;
 revoke all on all tables in schema quarantine from publisher;
 revoke usage on schema staging, quarantine from publisher;
 revoke all on all tables in schema audit from loader, transformer, publisher;
@@ -116,14 +117,14 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
     Raises NorthstarError when the warehouse cannot be reached, the administrator may not make what is needed, a newer version
     has been at work on it, or a migration fails: then everything is as it was.
     """
+    # asked once: a new warehouse has nothing yet that says it
+    settings = replace(settings, role_prefix=db.prefix_of(settings))
     database = db.database_of(settings)
     if not settings.warehouse_url:
         _create_databases(settings)
     try:
         with db.connect(settings, "owner", database=database) as connection:
-            has_airflow = bool(
-                connection.execute("select 1 from pg_database where datname = %s", [db.AIRFLOW_DATABASE]).fetchone()
-            )
+            has_airflow = marks.is_own_airflow(connection, settings)
             fingerprint = _fingerprint(settings, has_airflow)
             if not is_forced and _is_current(connection, fingerprint):
                 return
@@ -133,6 +134,7 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
             connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
             if not is_forced and _is_current(connection, fingerprint):
                 return
+            marks.require_own(connection, settings)
             if has_airflow:
                 _hand_over_airflow(settings)
             connection.execute("create schema if not exists audit")
@@ -156,11 +158,13 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
 
 def _hand_over_airflow(settings: Settings) -> None:
     """Airflow's database belongs to a role of its own, also one that an earlier version filled as the administrator."""
-    with db.connect(settings, "owner", database=db.AIRFLOW_DATABASE) as connection:
+    database, name = db.airflow_database(settings), db.role_name(settings, db.AIRFLOW_ROLE)
+    with db.connect(settings, "owner", database=database) as connection:
         _make_role(connection, settings, db.AIRFLOW_ROLE)
-        role = sql.Identifier(db.AIRFLOW_ROLE)
+        marks.mark(connection, "database", database, marks.mark_of(settings))
+        role = sql.Identifier(name)
         connection.execute(
-            sql.SQL("grant connect, temporary on database {} to {}").format(sql.Identifier(db.AIRFLOW_DATABASE), role)
+            sql.SQL("grant connect, temporary on database {} to {}").format(sql.Identifier(database), role)
         )
         connection.execute(sql.SQL("grant usage, create on schema public to {}").format(role))
         # sequences go with their tables
@@ -168,7 +172,7 @@ def _hand_over_airflow(settings: Settings) -> None:
             "select 'table' as kind, relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') "
             "and relowner <> %(role)s::regrole union all select 'type', typname from pg_type "
             "where typnamespace = 'public'::regnamespace and typtype = 'e' and typowner <> %(role)s::regrole",
-            {"role": db.AIRFLOW_ROLE},
+            {"role": name},
         ).fetchall()
         for thing in theirs:
             connection.execute(
@@ -176,6 +180,24 @@ def _hand_over_airflow(settings: Settings) -> None:
                     sql.SQL(thing["kind"]), sql.Identifier(thing["name"]), role
                 )
             )
+
+
+def make_airflow_database(settings: Settings) -> None:
+    """Make Airflow's database on an external Postgres, before `bootstrap` hands it over.
+
+    Raises NorthstarError when a database of that name is there and is not this home's.
+    """
+    name = db.airflow_database(settings)
+    with db.connect(settings, "owner", autocommit=True) as connection:
+        if marks.is_own_airflow(connection, settings):
+            return
+        if connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
+            raise NorthstarError(
+                f"the database {name} of this server is not this warehouse's: {marks.OTHER_PREFIX}; "
+                f"or, if it is, say so: comment on database {name} is '{marks.mark_of(settings)}'"
+            )
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+        marks.mark(connection, "database", name, marks.mark_of(settings))
 
 
 def _create_databases(settings: Settings) -> None:
@@ -198,7 +220,7 @@ def _fingerprint(settings: Settings, has_airflow: bool) -> str:
     for migration in migrations.migrations():
         digest.update(migration.text.encode())
     for role in (*db.ROLES, db.AIRFLOW_ROLE):
-        digest.update(db.password(settings, role).encode())
+        digest.update(f"{db.role_name(settings, role)} {db.password(settings, role)}".encode())
     return f"{digest.hexdigest()} {'with' if has_airflow else 'without'} Airflow"
 
 
@@ -207,57 +229,89 @@ def _create(connection, settings: Settings, database: str) -> None:
         _make_role(connection, settings, role)
     owner = connection.execute("select current_user as name").fetchone()["name"]
     for schema, schema_owner in SCHEMAS.items():
-        role = owner if schema_owner == "northstar_owner" else schema_owner
+        role = owner if schema_owner == "northstar_owner" else db.role_name(settings, schema_owner)
         connection.execute(
             sql.SQL("create schema if not exists {} authorization {}").format(
                 sql.Identifier(schema), sql.Identifier(role)
             )
         )
-    migrations.apply(connection)
+    migrations.apply(connection, naming=partial(db.with_role_names, settings))
     standing = landed_columns(connection)
     for entity in entities().values():
         if entity.name in standing:
             _follow_contract(connection, entity, standing[entity.name])
         connection.execute(landed_table(entity))
-    connection.execute(GRANTS)
-    _grant_audit(connection)
-    _close_databases(connection, settings, database)
-    _restrict_readers(connection)
-    _revoke_unsafe_functions(connection)
+        connection.execute(
+            sql.SQL("alter table {} owner to {}").format(
+                sql.Identifier("staging", entity.name), sql.Identifier(db.role_name(settings, "loader"))
+            )
+        )
+    connection.execute(db.with_role_names(settings, GRANTS))
+    _grant_audit(connection, settings)
+    _let_in(connection, settings, database)
+    _restrict_readers(connection, settings)
+    if marks.claim_database(connection, settings):
+        _close_databases(connection, settings, database)
+        _revoke_unsafe_functions(connection, settings)
 
 
 def _make_role(connection, settings: Settings, role: str) -> None:
-    exists = connection.execute("select 1 from pg_roles where rolname = %s", [role]).fetchone()
+    name = db.role_name(settings, role)
+    exists = connection.execute("select 1 from pg_roles where rolname = %s", [name]).fetchone()
     verb = "alter" if exists else "create"
     # hashed here: a server that logs its DDL, or a statement that fails, must not write the password down
-    hashed = connection.pgconn.encrypt_password(db.password(settings, role).encode(), role.encode(), b"scram-sha-256")
+    hashed = connection.pgconn.encrypt_password(db.password(settings, role).encode(), name.encode(), b"scram-sha-256")
     connection.execute(
         sql.SQL(verb + " role {} login nosuperuser nocreatedb nocreaterole password {}").format(
-            sql.Identifier(role), sql.Literal(hashed.decode())
+            sql.Identifier(name), sql.Literal(hashed.decode())
         )
     )
+    marks.mark(connection, "role", name, marks.mark_of(settings))
 
 
-def _grant_audit(connection) -> None:
+def act_as_owner(connection, schema: str) -> None:
+    """Act as the owner of a schema's tables, until the transaction ends or the administrator's `reset role`."""
+    connection.execute("reset role")
+    owner = connection.execute(
+        "select pg_get_userbyid(nspowner) as name from pg_namespace where nspname = %s and pg_get_userbyid(nspowner) <> session_user",
+        [schema],
+    ).fetchone()
+    if owner:
+        connection.execute(sql.SQL("set local role {}").format(sql.Identifier(owner["name"])))
+
+
+def _grant_audit(connection, settings: Settings) -> None:
+    def allow(what: str, table: sql.Identifier, *roles: str) -> None:
+        for role in roles:
+            name = sql.Identifier(db.role_name(settings, role))
+            connection.execute(sql.SQL(f"grant {what} on {{}} to {{}}").format(table, name))
+
     for row in connection.execute("select tablename as name from pg_tables where schemaname = 'audit'").fetchall():
         table = sql.Identifier("audit", row["name"])
         if row["name"] != "bootstrapped":
-            connection.execute(sql.SQL("grant select on {} to loader, transformer, publisher").format(table))
-        for role in WRITERS.get(row["name"], ("loader", "transformer", "publisher")):
-            connection.execute(sql.SQL("grant insert, update, delete on {} to {}").format(table, sql.Identifier(role)))
+            allow("select", table, "loader", "transformer", "publisher")
+        allow("insert, update, delete", table, *WRITERS.get(row["name"], ("loader", "transformer", "publisher")))
         if row["name"] in FORGOTTEN:
-            connection.execute(sql.SQL("grant delete on {} to transformer").format(table))
+            allow("delete", table, "transformer")
+
+
+def _let_in(connection, settings: Settings, database: str) -> None:
+    for role in db.ROLES:
+        rights = "connect" if role == "bi_reader" else "connect, temporary"
+        connection.execute(
+            sql.SQL(f"grant {rights} on database {{}} to {{}}").format(
+                sql.Identifier(database), sql.Identifier(db.role_name(settings, role))
+            )
+        )
 
 
 def _close_databases(connection, settings: Settings, database: str) -> None:
     """The roles reach the warehouse and no other database of this server, in so far as it is ours to say."""
-    name = sql.Identifier(database)
-    connection.execute(sql.SQL("revoke connect, temporary on database {} from public").format(name))
-    connection.execute(sql.SQL("grant connect on database {} to bi_reader").format(name))
-    connection.execute(
-        sql.SQL("grant connect, temporary on database {} to loader, transformer, publisher").format(name)
-    )
-    ours = [db.AIRFLOW_DATABASE, *([] if settings.warehouse_url else ["postgres", "template1"])]
+    connection.execute(sql.SQL("revoke connect, temporary on database {} from public").format(sql.Identifier(database)))
+    connection.execute("revoke create on schema public from public")
+    ours = [] if settings.warehouse_url else ["postgres", "template1"]
+    if marks.is_own_airflow(connection, settings):
+        ours.append(db.airflow_database(settings))
     others = connection.execute(
         "select datname as name from pg_database where datname = any(%s) and datname <> %s "
         "and pg_has_role(datdba, 'member')",
@@ -269,19 +323,26 @@ def _close_databases(connection, settings: Settings, database: str) -> None:
         )
 
 
-def _restrict_readers(connection) -> None:
+def _restrict_readers(connection, settings: Settings) -> None:
+    reader = sql.Identifier(db.role_name(settings, "bi_reader"))
     for name, value in READER_SETTINGS.items():
-        connection.execute(f"alter role bi_reader set {name} = {value}")
+        connection.execute(sql.SQL(f"alter role {{}} set {name} = {value}").format(reader))
+    # where the administrator is no superuser, it stays as the server has it
+    if _is_superuser(connection):
+        connection.execute(sql.SQL(f"alter role {{}} set temp_file_limit = '{READER_TEMP_FILES}'").format(reader))
     most = connection.execute("select current_setting('max_connections')::int as most").fetchone()["most"]
     # whatever readers do, the job finds a connection
-    connection.execute(sql.SQL("alter role bi_reader connection limit {}").format(sql.Literal(max(10, most // 2))))
+    connection.execute(sql.SQL("alter role {} connection limit {}").format(reader, sql.Literal(max(10, most // 2))))
 
 
-def _revoke_unsafe_functions(connection) -> None:
+def _is_superuser(connection) -> bool:
+    return connection.execute("select rolsuper from pg_roles where rolname = current_user").fetchone()["rolsuper"]
+
+
+def _revoke_unsafe_functions(connection, settings: Settings) -> None:
     """What only a superuser may take from everybody; where the administrator is none (managed services), it stays as it is."""
-    if not connection.execute("select rolsuper from pg_roles where rolname = current_user").fetchone()["rolsuper"]:
+    if not _is_superuser(connection):
         return
-    connection.execute(f"alter role bi_reader set temp_file_limit = '{READER_TEMP_FILES}'")
     found = connection.execute(
         "select oid::regprocedure::text as name, proname like '%%advisory%%' as is_lock from pg_proc "
         "where pronamespace = 'pg_catalog'::regnamespace and proname ~ %s",
@@ -290,7 +351,10 @@ def _revoke_unsafe_functions(connection) -> None:
     for function in found:
         connection.execute(f"revoke execute on function {function['name']} from public")
         if function["is_lock"]:
-            connection.execute(f"grant execute on function {function['name']} to loader, transformer, publisher")
+            connection.execute(
+                f"grant execute on function {function['name']} to "
+                + db.with_role_names(settings, "loader, transformer, publisher")
+            )
 
 
 def landed_columns(connection) -> dict[str, dict]:
@@ -353,7 +417,6 @@ def landed_table(entity: Entity) -> str:
             f"create unique index if not exists {key_index(entity)} on staging.{entity.name}"
             f" ({', '.join(entity.key)}) nulls not distinct;",
             *indexes,
-            f"alter table staging.{entity.name} owner to loader;",
         ]
     )
 

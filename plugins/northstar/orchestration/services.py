@@ -40,7 +40,7 @@ def api_url(settings: Settings) -> str:
 def airflow_env(settings: Settings) -> dict:
     """The whole environment of Airflow's processes; configuration lives here and nowhere else."""
     home = airflow_home(settings)
-    address = db.uri(settings, db.AIRFLOW_ROLE, db.AIRFLOW_DATABASE)
+    address = db.uri(settings, db.AIRFLOW_ROLE, db.airflow_database(settings))
     users = home / "passwords.json"
     if not users.exists():
         write_private(users, json.dumps({"admin": settings.secret("airflow_password")}))

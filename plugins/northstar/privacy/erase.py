@@ -36,7 +36,7 @@ from northstar.privacy.subjects import (
     named_columns,
 )
 from northstar.settings import Settings
-from northstar.warehouse import SCHEMAS, bootstrap
+from northstar.warehouse import SCHEMAS, act_as_owner, bootstrap
 
 EMAIL, TICKET = "email", "ticket"
 PREFIX = "erased-"
@@ -408,12 +408,12 @@ def _purge(settings: Settings, erasure_id: int, version: int | None) -> None:
         names = _Names(connection, erasure_id)
         counts = {}
         for schema, tables in _tables(connection).items():
-            _as(connection, schema)
+            act_as_owner(connection, schema)
             for table, columns in tables.items():
                 rows = _rename(connection, f'{schema}."{table}"', columns, names)
                 if rows:
                     counts[f"{schema}.{table}"] = rows
-        _as(connection, "staging")
+        act_as_owner(connection, "staging")
         counts["staging._replaced"] = sum(_forget_replaced(connection, e, names) for e in entities().values())
         counts["quarantine.rows"] = _empty_quarantine(connection, names)
         connection.execute("reset role")
@@ -424,14 +424,6 @@ def _purge(settings: Settings, erasure_id: int, version: int | None) -> None:
             {"version": version, "rows": Jsonb({k: v for k, v in counts.items() if v}), "erasure": erasure_id},
         )
     _clean_logs(settings, [value for value, _ in names.told])
-
-
-def _as(connection, schema: str) -> None:
-    """Act as the owner of a schema's tables."""
-    role = SCHEMAS[schema]
-    connection.execute("reset role")
-    if role != "northstar_owner":
-        connection.execute(f"set local role {role}")
 
 
 def _tables(connection) -> dict[str, dict[str, dict[str, str]]]:

@@ -18,7 +18,7 @@ from northstar.privacy.keys import HASH, HASHED, SEALED, SEPARATOR, chained, fin
 from northstar.privacy.ring import NEXT, SECRET, home_key
 from northstar.privacy.subjects import HASHES, NAMED
 from northstar.settings import Settings
-from northstar.warehouse import SCHEMAS, bootstrap
+from northstar.warehouse import act_as_owner, bootstrap
 
 STAMPED = ("core", "marts_candidate", "marts", "marts_history", "staging")
 
@@ -105,15 +105,9 @@ def _bring(settings: Settings, key: str, following: str) -> Rotated:
     return Rotated(generation, len(hashes), seals)
 
 
-def _as(connection, schema: str) -> None:
-    connection.execute("reset role")
-    if SCHEMAS[schema] != "northstar_owner":
-        connection.execute(f"set local role {SCHEMAS[schema]}")
-
-
 def _rehash(connection, schema: str, place: str, column: str, new: str, mark: str = "") -> set:
     """Hash a column's values with the new key too; mark: only values that begin with it are hashes."""
-    _as(connection, schema)
+    act_as_owner(connection, schema)
     found = connection.execute(
         f'select distinct "{column}" as v from {place} where "{column}" like %s', [f"{mark}%"]
     ).fetchall()
@@ -132,7 +126,7 @@ def _rehash(connection, schema: str, place: str, column: str, new: str, mark: st
 
 def _reseal(connection, schema: str, place: str, column: str, key: str, following: str, new: str) -> int:
     """Bring what a json column holds to the new key; returns how many documents that were."""
-    _as(connection, schema)
+    act_as_owner(connection, schema)
     rows = connection.execute(
         f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
     ).fetchall()
