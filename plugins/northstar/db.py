@@ -30,8 +30,17 @@ NEVER_SET_UP = [f'password authentication failed for user "{role}"' for role in 
     f'database "{DATABASE}" does not exist'
 ]
 OPTIONS = "-c timezone=UTC"
-# the role's own settings, which whoever has its password may change
-READER_OPTIONS = " -c search_path=marts -c default_transaction_read_only=on"
+READER_SETTINGS = {
+    "search_path": "marts",
+    "default_transaction_read_only": "on",
+    # what nobody waits for any more must not hold back the publisher's changes to a mart, nor vacuum
+    "statement_timeout": "10min",
+    "idle_in_transaction_session_timeout": "10min",
+}
+# said by every connection, since whoever has the reader's password may change its own settings
+READER_OPTIONS = "".join(f" -c {name}={value}" for name, value in READER_SETTINGS.items())
+# a limit that the server has for its other users is none for who sets up the warehouse
+OWNER_OPTIONS = " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
 NOT_YET = ("in recovery mode", "is starting up", "not yet accepting connections")
 # and of an embedded one that just fell, its lock file not yet gone: asked again, it is recovered or started anew
 FALLING = ("server closed the connection unexpectedly", "Connection refused", "Connection reset")
@@ -48,7 +57,10 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
     if settings.warehouse_url:
         parts = _checked(settings.warehouse_url)
         if role == "owner":
-            return urlunsplit(parts._replace(path=f"/{database}")) if database else settings.warehouse_url
+            if parts.username and parts.password is None and settings.known_secret("owner_password"):
+                user = f"{parts.username}:{quote(password(settings, role), safe='')}"
+                parts = parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}")
+            return urlunsplit(parts._replace(path=f"/{database}") if database else parts)
         place = f"{_bracketed(parts.hostname)}:{parts.port or 5432}"
         database, query = database or database_of(settings), f"?{parts.query}" if parts.query else ""
     else:
@@ -112,7 +124,7 @@ def default_prefix(database: str) -> str:
 def standing_prefix(settings: Settings) -> str | None:
     """What the roles that own a standing warehouse are called by, as its administrator sees it; None where there is none, or no answer."""
     try:
-        with psycopg.connect(settings.warehouse_url, connect_timeout=10) as connection:
+        with psycopg.connect(uri(settings, "owner"), connect_timeout=10) as connection:
             return made_with_prefix(connection)
     except psycopg.Error:
         # whoever asked connects next, and tells why that is impossible
@@ -221,18 +233,24 @@ def connect(settings: Settings, role: str = "loader", autocommit: bool = False, 
 
     Raises NorthstarError when the warehouse cannot be reached.
     """
+    options = OPTIONS + {"bi_reader": READER_OPTIONS, "owner": OWNER_OPTIONS}.get(role, "")
     try:
-        return once_recovered(
+        connection = once_recovered(
             settings,
             lambda: psycopg.connect(
                 uri(settings, role, database),
-                autocommit=autocommit,
+                autocommit=True,
                 row_factory=dict_row,
-                options=OPTIONS + (READER_OPTIONS if role == "bi_reader" else ""),
+                options=options,
                 application_name=f"northstar {role}",
                 connect_timeout=10,
             ),
         )
+        # an option that an older server does not know would keep everybody out
+        if role == "owner" and connection.info.server_version >= 170000:
+            connection.execute("set transaction_timeout = 0")
+        connection.autocommit = autocommit
+        return connection
     except psycopg.OperationalError as exc:
         reason = str(exc).strip().splitlines()[-1]
         if role != "owner" and not settings.warehouse_url and reason.endswith(tuple(NEVER_SET_UP)):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from northstar import db, embedded, job, migrations
+from northstar import db, embedded, job, migrations, role_settings
 from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
@@ -276,6 +276,12 @@ def _roles(settings: Settings, connection) -> Iterator[tuple]:
                 f"{names['bi_reader']} may look into {schema}, which nobody has audited",
                 f"revoke usage on schema {schema} from {names['bi_reader']}",
             )
+    for role, _, what in role_settings.changed(connection, settings):
+        wrong = True
+        yield (
+            f"{names[role]} was given a setting of its own: {what}",
+            "the next run, or `northstar setup`, puts it back",
+        )
     if not wrong:
         yield (f"{', '.join(names.values())} may do their work and no more",)
 

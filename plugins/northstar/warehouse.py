@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from northstar import db, marks, migrations
+from northstar import db, marks, migrations, role_settings
 from northstar.contract import Column, Entity, entities
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
@@ -74,15 +74,6 @@ WRITERS = {
 FORGOTTEN = ("source_runs", "alert_evaluations", "notices")
 # what Postgres lets everybody do: hold a lock that the publisher waits for, fill the disk past all tables, end the sessions of one's own role
 UNSAFE_FUNCTIONS = r"^(pg_(try_)?advisory_(xact_)?lock(_shared)?|lo_creat|lo_create|lo_from_bytea|pg_logical_emit_message|pg_(terminate|cancel)_backend)$"
-READER_SETTINGS = {
-    "search_path": "marts",
-    "default_transaction_read_only": "on",
-    # what nobody waits for any more must not hold back the publisher's changes to a mart, nor vacuum
-    "statement_timeout": "'10min'",
-    "idle_in_transaction_session_timeout": "'10min'",
-}
-READER_TEMP_FILES = "20GB"
-
 GRANTS = """
 grant usage on schema staging, quarantine to loader, transformer;
 grant usage on schema audit to loader, transformer, publisher;
@@ -99,10 +90,6 @@ alter default privileges for role transformer in schema marts_candidate grant se
 alter default privileges for role publisher in schema marts grant select on tables to bi_reader, transformer;
 alter default privileges for role publisher in schema marts_history grant select on tables to transformer;
 grant select on core.run_context to publisher;
-alter role transformer set timezone = 'UTC';
-alter role loader set timezone = 'UTC';
-alter role publisher set timezone = 'UTC';
-alter role bi_reader set timezone = 'UTC';
 revoke all on all tables in schema quarantine from publisher;
 revoke usage on schema staging, quarantine from publisher;
 revoke all on all tables in schema audit from loader, transformer, publisher;
@@ -126,13 +113,13 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
         with db.connect(settings, "owner", database=database) as connection:
             has_airflow = marks.is_own_airflow(connection, settings)
             fingerprint = _fingerprint(settings, has_airflow)
-            if not is_forced and _is_current(connection, fingerprint):
+            if not is_forced and _is_current(connection, settings, fingerprint):
                 return
             # what was read is locked until the transaction ends: two who wait for each other's look would wait for ever
             connection.commit()
             connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
             connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
-            if not is_forced and _is_current(connection, fingerprint):
+            if not is_forced and _is_current(connection, settings, fingerprint):
                 return
             marks.require_own(connection, settings)
             if has_airflow:
@@ -207,15 +194,17 @@ def _create_databases(settings: Settings) -> None:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
 
-def _is_current(connection, fingerprint: str) -> bool:
+def _is_current(connection, settings: Settings, fingerprint: str) -> bool:
     if connection.execute("select to_regclass('audit.bootstrapped') as t").fetchone()["t"] is None:
         return False
     row = connection.execute("select fingerprint from audit.bootstrapped").fetchone()
-    return row is not None and row["fingerprint"] == fingerprint
+    is_ours = row is not None and row["fingerprint"] == fingerprint
+    # a role may change its own settings at any time
+    return is_ours and next(role_settings.changed(connection, settings), None) is None
 
 
 def _fingerprint(settings: Settings, has_airflow: bool) -> str:
-    digest = hashlib.sha256(Path(__file__).read_bytes())
+    digest = hashlib.sha256(Path(__file__).read_bytes() + Path(role_settings.__file__).read_bytes())
     digest.update((Path(__file__).parent / "contract" / "entities.yml").read_bytes())
     for migration in migrations.migrations():
         digest.update(migration.text.encode())
@@ -249,10 +238,11 @@ def _create(connection, settings: Settings, database: str) -> None:
     connection.execute(db.with_role_names(settings, GRANTS))
     _grant_audit(connection, settings)
     _let_in(connection, settings, database)
-    _restrict_readers(connection, settings)
+    role_settings.restore(connection, settings)
     if marks.claim_database(connection, settings):
         _close_databases(connection, settings, database)
         _revoke_unsafe_functions(connection, settings)
+        role_settings.settle_at_login(connection, settings)
 
 
 def _make_role(connection, settings: Settings, role: str) -> None:
@@ -323,25 +313,9 @@ def _close_databases(connection, settings: Settings, database: str) -> None:
         )
 
 
-def _restrict_readers(connection, settings: Settings) -> None:
-    reader = sql.Identifier(db.role_name(settings, "bi_reader"))
-    for name, value in READER_SETTINGS.items():
-        connection.execute(sql.SQL(f"alter role {{}} set {name} = {value}").format(reader))
-    # where the administrator is no superuser, it stays as the server has it
-    if _is_superuser(connection):
-        connection.execute(sql.SQL(f"alter role {{}} set temp_file_limit = '{READER_TEMP_FILES}'").format(reader))
-    most = connection.execute("select current_setting('max_connections')::int as most").fetchone()["most"]
-    # whatever readers do, the job finds a connection
-    connection.execute(sql.SQL("alter role {} connection limit {}").format(reader, sql.Literal(max(10, most // 2))))
-
-
-def _is_superuser(connection) -> bool:
-    return connection.execute("select rolsuper from pg_roles where rolname = current_user").fetchone()["rolsuper"]
-
-
 def _revoke_unsafe_functions(connection, settings: Settings) -> None:
     """What only a superuser may take from everybody; where the administrator is none (managed services), it stays as it is."""
-    if not _is_superuser(connection):
+    if not role_settings.is_superuser(connection):
         return
     found = connection.execute(
         "select oid::regprocedure::text as name, proname like '%%advisory%%' as is_lock from pg_proc "

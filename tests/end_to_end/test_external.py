@@ -1,7 +1,10 @@
 """A warehouse on a Postgres that others use too: what is theirs stays as it is."""
 
+import re
 from dataclasses import replace
+from urllib.parse import unquote, urlsplit
 
+import psycopg
 import pytest
 
 from northstar import db, doctor
@@ -9,6 +12,7 @@ from northstar.errors import NorthstarError
 from northstar.settings import load_settings
 from northstar.warehouse import bootstrap, make_airflow_database
 from tests import external
+from tests.end_to_end.test_tls import WAYS
 
 JOB_ROLES = (*db.ROLES, db.AIRFLOW_ROLE)
 
@@ -33,7 +37,7 @@ def shop(server):
 def about_roles(server, *names: str) -> list[dict]:
     """All that a server knows of roles, their passwords and comments too."""
     return server.run(
-        "select a.*, s.setconfig, shobj_description(a.oid, 'pg_authid') as mark from pg_authid as a left join pg_db_role_setting as s "
+        "select a.*, s.setdatabase, s.setconfig, shobj_description(a.oid, 'pg_authid') as mark from pg_authid as a left join pg_db_role_setting as s "
         f"on s.setrole = a.oid where rolname = any('{{{','.join(names)}}}') order by rolname"
     )
 
@@ -202,3 +206,151 @@ def test_the_doctor_speaks_of_the_roles_by_their_names(server, shop):
     assert says == [
         "ok    roles        shop_loader, shop_transformer, shop_publisher, shop_bi_reader may do their work and no more"
     ]
+
+
+# what a reader, or whoever has its password, may make last
+POISON = (
+    "alter role {} set timezone = 'Pacific/Auckland'",
+    "alter role {} in database shop set timezone = 'Pacific/Auckland'",
+    "alter role {} in database shop set statement_timeout = '1ms'",
+    "alter role {} set search_path = pg_catalog",
+    "alter role {} set transform_null_equals = on",
+    "alter role {} reset default_transaction_read_only",
+    "alter role {} reset all",
+)
+
+
+def as_a_bi_tool(server, settings):
+    """A connection as the reader with nothing but its address."""
+    return server.connect(
+        db.database_of(settings), db.role_name(settings, "bi_reader"), db.password(settings, "bi_reader")
+    )
+
+
+def seen_by_a_bi_tool(server, settings) -> dict:
+    names = ("timezone", "search_path", "statement_timeout", "transform_null_equals", "default_transaction_read_only")
+    with as_a_bi_tool(server, settings) as connection:
+        return {name: connection.execute("select current_setting(%s) as v", [name]).fetchone()["v"] for name in names}
+
+
+def kept(server) -> list:
+    return [(r["setdatabase"], r["setconfig"], r["rolconnlimit"]) for r in about_roles(server, "shop_bi_reader")]
+
+
+GOOD = {
+    "timezone": "UTC", "search_path": "marts", "statement_timeout": "10min", "transform_null_equals": "off",
+    "default_transaction_read_only": "on",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("poison", POISON)
+def test_what_a_reader_makes_last_shifts_nobodys_numbers_and_the_next_run_undoes_it(server, shop, poison):
+    bootstrap(shop)
+    assert not [f for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong]
+    before = kept(server)
+    with as_a_bi_tool(server, shop) as connection:
+        connection.execute("set default_transaction_read_only = off")
+        connection.execute(poison.format("shop_bi_reader"))
+    # a log-in trigger
+    assert seen_by_a_bi_tool(server, shop) == GOOD
+    with db.connect(shop, "bi_reader") as connection:
+        connection.execute("select pg_sleep(0.01)")
+    assert [f.says for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong] != []
+    server.run("alter event trigger northstar_reader_login disable", database="shop")
+    assert seen_by_a_bi_tool(server, shop) != GOOD
+    bootstrap(shop)
+    assert kept(server) == before
+    assert seen_by_a_bi_tool(server, shop) == GOOD
+    assert not [f for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong]
+
+
+def test_a_reader_may_still_say_otherwise_for_itself(server, shop):
+    bootstrap(shop)
+    address = server.address("shop_bi_reader", db.password(shop, "bi_reader"), "shop")
+    with psycopg.connect(address, options="-c timezone=Europe/Madrid -c statement_timeout=5s") as connection:
+        assert connection.execute(
+            "select current_setting('timezone'), current_setting('statement_timeout')"
+        ).fetchone() == (
+            "Europe/Madrid",
+            "5s",
+        )
+
+
+def test_what_readers_temporary_files_may_fill_is_a_share_of_the_disk(server, shop):
+    for given, most in ((None, 100), (7, 7)):
+        bootstrap(replace(shop, operations=shop.operations | {"reader_disk_gb": given}))
+        limit = server.run("select rolconnlimit as sessions, array_to_string(setconfig, ' ') as said from pg_roles join pg_db_role_setting "
+                           "on setrole = pg_roles.oid where rolname = 'shop_bi_reader'")[0]  # fmt: skip
+        megabytes = int(re.search(r"temp_file_limit=(\d+)MB", limit["said"])[1])
+        assert 0.9 * most < limit["sessions"] * megabytes / 1024 <= most
+
+
+def test_an_administrators_setting_for_a_role_of_the_job_stays(server, shop):
+    bootstrap(shop)
+    server.run(
+        "alter role shop_transformer set work_mem = '99MB'",
+        "alter role shop_transformer in database shop set timezone = 'Asia/Tokyo'",
+    )
+    assert [f.says for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong] == [
+        "shop_transformer was given a setting of its own: timezone is Asia/Tokyo in shop"
+    ]
+    bootstrap(shop)
+    with server.connect("shop", "shop_transformer", db.password(shop, "transformer")) as connection:
+        assert [
+            connection.execute("select current_setting(%s) as v", [x]).fetchone()["v"] for x in ("work_mem", "timezone")
+        ] == ["99MB", "UTC"]
+
+
+def test_a_servers_own_time_limits_fail_no_run(server, shop):
+    limits = ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout", "transaction_timeout")
+    for limit in limits:
+        server.run(f"alter database shop set {limit} = '3ms'")
+    bootstrap(shop)
+    for role in ("loader", "transformer", "publisher"):
+        # as dbt, ADBC and Great Expectations come
+        with server.connect("shop", f"shop_{role}", db.password(shop, role)) as connection:
+            connection.execute("select pg_sleep(0.02)")
+            assert {connection.execute(f"show {limit}").fetchone()[limit] for limit in limits} == {"0"}
+
+
+PASSWORD = "p/w#x?y@z%41$HOME{{1}}:"
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_passwords_may_have_any_characters_on_every_way(server, shop_with_odd_passwords, way):
+    way(shop_with_odd_passwords)
+
+
+@pytest.fixture(scope="module")
+def shop_with_odd_passwords(server):
+    with pytest.MonkeyPatch.context() as patch:
+        for role in JOB_ROLES:
+            patch.setenv(f"NORTHSTAR_SECRET_{role.upper()}_PASSWORD", f"{role}{PASSWORD}")
+        server.make_database("odd")
+        settings = server.home("odd")
+        make_airflow_database(settings)
+        bootstrap(settings)
+        yield settings
+
+
+@pytest.mark.parametrize("password", ["p/w", "p#w", "p?w", "p@w", "12/w", "a:b@c/d?e#f", "50%", "p%2Fw"])
+def test_an_administrators_password_needs_no_quoting(monkeypatch, tmp_path, password):
+    monkeypatch.setenv(
+        "NORTHSTAR_WAREHOUSE_URL", f"postgresql://admin:{password}@db.example.org:6543/metrics?sslmode=require"
+    )
+    settings = load_settings(tmp_path)
+    parts = urlsplit(db.uri(settings, "owner"))
+    assert (parts.hostname, parts.port, parts.path, parts.query) == (
+        "db.example.org",
+        6543,
+        "/metrics",
+        "sslmode=require",
+    )
+    assert unquote(parts.password) == unquote(password)
+
+
+def test_the_administrators_password_may_be_a_secret_instead(monkeypatch, tmp_path):
+    monkeypatch.setenv("NORTHSTAR_SECRET_OWNER_PASSWORD", "p/w#")
+    monkeypatch.setenv("NORTHSTAR_WAREHOUSE_URL", "postgresql://admin@127.0.0.1/metrics")
+    assert db.uri(load_settings(tmp_path), "owner") == "postgresql://admin:p%2Fw%23@127.0.0.1/metrics"
+    assert db.uri(load_settings(tmp_path), "owner", "other") == "postgresql://admin:p%2Fw%23@127.0.0.1/other"

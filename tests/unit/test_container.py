@@ -25,6 +25,10 @@ def test_every_secret_comes_from_the_environment_and_is_documented():
     assert not re.search(r"\$\{\w+\}|\$\{\w+:-", COMPOSE), "a secret with a default, or without a message"
 
 
+def test_no_password_stands_in_an_address_where_some_characters_would_mean_something_else():
+    assert not re.search(r"://[^\s/]*\$\{", COMPOSE)
+
+
 def test_services_run_unprivileged_on_a_read_only_file_system_with_health_checks():
     for name in SERVED:
         service = STACK["services"][name]
