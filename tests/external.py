@@ -114,3 +114,39 @@ def server(major: int = 18) -> Iterator[External]:
         finally:
             _run(major, "pg_ctl", "-w", "-m", "immediate", "-D", str(data), "stop")
             shutil.rmtree(data, ignore_errors=True)
+
+
+POOLER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+
+
+@contextmanager
+def pooler(behind: External, users: dict[str, str], mode: str, lenient: bool = False) -> Iterator[int]:
+    """PgBouncer before a server, in one of its modes; gives its port. lenient: it takes no notice of what a client asks at its start."""
+    if not Path(POOLER).exists():
+        pytest.skip("PgBouncer is not installed; apt-get install pgbouncer")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="northstar-pool-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "users").write_text("".join(f'"{u}" "{p}"\n' for u, p in users.items()))
+        ignored = "ignore_startup_parameters = options,extra_float_digits\n" if lenient else ""
+        (directory / "ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={behind.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n"
+            f"unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {directory / 'users'}\npool_mode = {mode}\n"
+            f"default_pool_size = 4\n{ignored}"
+        )
+        with open(os.devnull, "w") as nothing:
+            process = subprocess.Popen(
+                [POOLER, "-q", str(directory / "ini")], stdout=nothing, stderr=nothing, cwd="/", **as_system_user()
+            )
+        try:
+            deadline = time.monotonic() + 10
+            while time.monotonic() < deadline:
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.05)
+            yield port
+        finally:
+            process.terminate()
+            process.wait(timeout=10)

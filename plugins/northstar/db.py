@@ -24,12 +24,14 @@ AIRFLOW_DATABASE, AIRFLOW_ROLE = "airflow", "airflow_db"
 ROLE_WORDS = re.compile(rf"\b({'|'.join((*ROLES, AIRFLOW_ROLE))})\b")
 # a role's name has 63 bytes at most
 PREFIX_LENGTH = 40
+# whether an address leads to a pooler
+POOLED: dict[str, bool] = {}
 RECOVERY_SECONDS = 60
 # what an embedded server says of roles and databases that no run has made
 NEVER_SET_UP = [f'password authentication failed for user "{role}"' for role in ROLES] + [
     f'database "{DATABASE}" does not exist'
 ]
-OPTIONS = "-c timezone=UTC"
+OPTIONS = {"timezone": "UTC"}
 READER_SETTINGS = {
     "search_path": "marts",
     "default_transaction_read_only": "on",
@@ -37,10 +39,13 @@ READER_SETTINGS = {
     "statement_timeout": "10min",
     "idle_in_transaction_session_timeout": "10min",
 }
-# said by every connection, since whoever has the reader's password may change its own settings
-READER_OPTIONS = "".join(f" -c {name}={value}" for name, value in READER_SETTINGS.items())
-# a limit that the server has for its other users is none for who sets up the warehouse
-OWNER_OPTIONS = " -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0"
+# what a connection says beside that: the reader its role's own settings, since whoever has its password may change those; who sets up the
+# warehouse that a limit which the server has for its other users is none for it
+OPTIONS_BY_ROLE = {
+    "bi_reader": OPTIONS | READER_SETTINGS,
+    "owner": OPTIONS | {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"},
+}
+NO_OPTIONS = "unsupported startup parameter"
 NOT_YET = ("in recovery mode", "is starting up", "not yet accepting connections")
 # and of an embedded one that just fell, its lock file not yet gone: asked again, it is recovered or started anew
 FALLING = ("server closed the connection unexpectedly", "Connection refused", "Connection reset")
@@ -233,19 +238,12 @@ def connect(settings: Settings, role: str = "loader", autocommit: bool = False, 
 
     Raises NorthstarError when the warehouse cannot be reached.
     """
-    options = OPTIONS + {"bi_reader": READER_OPTIONS, "owner": OWNER_OPTIONS}.get(role, "")
+    address, options = uri(settings, role, database), OPTIONS_BY_ROLE.get(role, OPTIONS)
     try:
-        connection = once_recovered(
-            settings,
-            lambda: psycopg.connect(
-                uri(settings, role, database),
-                autocommit=True,
-                row_factory=dict_row,
-                options=options,
-                application_name=f"northstar {role}",
-                connect_timeout=10,
-            ),
-        )
+        connection = once_recovered(settings, lambda: _open(address, role, options))
+        if settings.warehouse_url and _is_pooled(address, connection):
+            for name, value in options.items():
+                connection.execute("select set_config(%s, %s, false)", [name, value])
         # an option that an older server does not know would keep everybody out
         if role == "owner" and connection.info.server_version >= 170000:
             connection.execute("set transaction_timeout = 0")
@@ -258,3 +256,46 @@ def connect(settings: Settings, role: str = "loader", autocommit: bool = False, 
                 f"{settings.home} has no warehouse yet; `make run` or `northstar run` makes one"
             ) from exc
         raise NorthstarError(f"cannot reach the warehouse as {role}: {reason}") from exc
+
+
+def _open(address: str, role: str, options: dict[str, str]):
+    given = {
+        "autocommit": True,
+        "row_factory": dict_row,
+        "application_name": f"northstar {role}",
+        "connect_timeout": 10,
+    }
+    try:
+        return psycopg.connect(address, options=" ".join(f"-c {n}={v}" for n, v in options.items()), **given)
+    except psycopg.OperationalError as exc:
+        # a pooler that has not been told to let them pass
+        if NO_OPTIONS not in str(exc):
+            raise
+        return psycopg.connect(address, **given)
+
+
+def _is_pooled(address: str, connection) -> bool:
+    """Whether something between this machine and the server gives its connections to whom it likes, asked once by address.
+
+    Raises NorthstarError where one connection to the server serves several sessions at once: what one of them sets, locks, prepares or
+    makes for itself would be another's.
+    """
+    if address not in POOLED:
+        own = _backend(connection)
+        POOLED[address] = own != connection.info.backend_pid
+        if POOLED[address]:
+            with psycopg.connect(address, autocommit=True, row_factory=dict_row, connect_timeout=10) as other:
+                # in turn, since another session may take the one connection in between
+                seen = [(_backend(connection), _backend(other)) for _ in range(3)]
+            if any(mine == others for mine, others in seen) or len({mine for mine, _ in seen}) > 1:
+                del POOLED[address]
+                connection.close()
+                raise NorthstarError(
+                    "the warehouse is behind PgBouncer, or the like, which gives one connection to several sessions in turn: set "
+                    "pool_mode = session there for its database, or name the server itself in NORTHSTAR_WAREHOUSE_URL"
+                )
+    return POOLED[address]
+
+
+def _backend(connection) -> int:
+    return connection.execute("select pg_backend_pid() as pid").fetchone()["pid"]
