@@ -22,7 +22,7 @@ SKEW = timedelta(seconds=2)
 # the hourly run and half of the next; without a scheduler a run a day is taken for what is wanted
 LATE, LATE_BY_HAND = timedelta(minutes=150), timedelta(hours=26)
 BLOATED_ROWS = 100_000
-OLDEST_POSTGRES = 16
+OLDEST_POSTGRES = 15
 SET_UP = "`northstar setup` makes roles, grants, tables and indexes what they should be"
 # who needs what: (role, schema, privilege on all of its tables)
 GRANTS = (

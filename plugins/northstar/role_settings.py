@@ -59,7 +59,11 @@ def wanted(connection, settings: Settings) -> dict[str, dict[str, str]]:
     # where the administrator is no superuser, it stays as the server has it
     if is_superuser(connection):
         reader["temp_file_limit"] = f"{reader_megabytes(connection, settings)}MB"
-    return {role: {"timezone": "UTC", **job} for role in db.ROLES if role != "bi_reader"} | {"bi_reader": reader}
+    found = {role: {"timezone": "UTC", **job} for role in db.ROLES if role != "bi_reader"} | {"bi_reader": reader}
+    if connection.info.server_version < 160000:
+        # the models find there what a newer server has of its own (northstar.warehouse.ERFC)
+        found["transformer"]["search_path"] = "public, core"
+    return found
 
 
 def reader_connections(connection) -> int:
@@ -117,7 +121,9 @@ def restore(connection, settings: Settings) -> None:
                 for setting in found.keys() & settings_of_role.keys():
                     connection.execute(there + sql.SQL(f" reset {setting}"))
         for setting, value in settings_of_role.items():
-            connection.execute(of_role + sql.SQL(f" set {setting} = {{}}").format(sql.Literal(value)))
+            # a search path is several values
+            values = sql.SQL(", ").join(sql.Literal(v) for v in value.split(", "))
+            connection.execute(of_role + sql.SQL(f" set {setting} = {{}}").format(values))
     connection.execute(
         sql.SQL("alter role {} connection limit {}").format(
             sql.Identifier(db.role_name(settings, "bi_reader")), sql.Literal(reader_connections(connection))

@@ -74,6 +74,36 @@ WRITERS = {
 FORGOTTEN = ("source_runs", "alert_evaluations", "notices")
 # what Postgres lets everybody do: hold a lock that the publisher waits for, fill the disk past all tables, end the sessions of one's own role
 UNSAFE_FUNCTIONS = r"^(pg_(try_)?advisory_(xact_)?lock(_shared)?|lo_creat|lo_create|lo_from_bytea|pg_logical_emit_message|pg_(terminate|cancel)_backend)$"
+# Postgres has it since 16. The series is that of Abramowitz and Stegun 7.1.6, beyond 2.5 the continued fraction 7.1.14
+ERFC = """
+create or replace function core.erfc(x double precision) returns double precision language plpgsql immutable strict parallel safe as $body$
+declare
+    z constant double precision := abs(x);
+    term double precision := z;
+    total double precision := z;
+    n int := 0;
+begin
+    if z > 26.6 then
+        total := 0;
+    elsif z < 2.5 then
+        while term > total * 1e-17 loop
+            n := n + 1;
+            term := term * 2 * z * z / (2 * n + 1);
+            total := total + term;
+        end loop;
+        total := 1 - 2 / sqrt(pi()) * exp(-z * z) * total;
+    else
+        total := z;
+        for n in reverse 120..1 loop
+            total := z + n / 2.0::double precision / total;
+        end loop;
+        total := exp(-z * z) / sqrt(pi()) / total;
+    end if;
+    return case when x < 0 then 2 - total else total end;
+end
+$body$
+"""
+
 GRANTS = """
 grant usage on schema staging, quarantine to loader, transformer;
 grant usage on schema audit to loader, transformer, publisher;
@@ -176,6 +206,7 @@ def make_airflow_database(settings: Settings) -> None:
     """
     name = db.airflow_database(settings)
     with db.connect(settings, "owner", autocommit=True) as connection:
+        connection.execute("select pg_advisory_lock(%s)", [LOCK])
         if marks.is_own_airflow(connection, settings):
             return
         if connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
@@ -189,6 +220,8 @@ def make_airflow_database(settings: Settings) -> None:
 
 def _create_databases(settings: Settings) -> None:
     with db.connect(settings, "owner", autocommit=True, database="postgres") as connection:
+        # several may start on a new home at once; it is given back with the connection
+        connection.execute("select pg_advisory_lock(%s)", [LOCK])
         known = {r["datname"] for r in connection.execute("select datname from pg_database").fetchall()}
         for name in {db.DATABASE, db.AIRFLOW_DATABASE} - known:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
@@ -224,6 +257,8 @@ def _create(connection, settings: Settings, database: str) -> None:
                 sql.Identifier(schema), sql.Identifier(role)
             )
         )
+    if connection.info.server_version < 160000:
+        connection.execute(ERFC)
     migrations.apply(connection, naming=partial(db.with_role_names, settings))
     standing = landed_columns(connection)
     for entity in entities().values():
@@ -247,16 +282,37 @@ def _create(connection, settings: Settings, database: str) -> None:
 
 def _make_role(connection, settings: Settings, role: str) -> None:
     name = db.role_name(settings, role)
-    exists = connection.execute("select 1 from pg_roles where rolname = %s", [name]).fetchone()
-    verb = "alter" if exists else "create"
+    exists = connection.execute(
+        "select array_remove(array[case when rolsuper then 'nosuperuser' end, case when rolcreatedb then 'nocreatedb' end, "
+        "case when rolcreaterole then 'nocreaterole' end], null) as too_much from pg_roles where rolname = %s",
+        [name],
+    ).fetchone()
     # hashed here: a server that logs its DDL, or a statement that fails, must not write the password down
     hashed = connection.pgconn.encrypt_password(db.password(settings, role).encode(), name.encode(), b"scram-sha-256")
+    # what a role has not needs no taking away, which an administrator who has not got it either may not say
+    verb, attributes = ("alter", " ".join(exists["too_much"])) if exists else ("create", "")
     connection.execute(
-        sql.SQL(verb + " role {} login nosuperuser nocreatedb nocreaterole password {}").format(
+        sql.SQL(f"{verb} role {{}} login {attributes} password {{}}").format(
             sql.Identifier(name), sql.Literal(hashed.decode())
         )
     )
+    if not role_settings.is_superuser(connection):
+        _become_member(connection, name)
     marks.mark(connection, "role", name, marks.mark_of(settings))
+
+
+def _become_member(connection, name: str) -> None:
+    """Let an administrator who is no superuser give things to a role that it made, and act as that role."""
+    has_options = connection.info.server_version >= 160000
+    needed = ("SET", "USAGE") if has_options else ("MEMBER",)
+    row = connection.execute(
+        "select bool_and(pg_has_role(current_user, %s::name, kind)) as is_member from unnest(%s::text[]) as kind",
+        [name, list(needed)],
+    ).fetchone()
+    if not row["is_member"]:
+        # since 16 who makes a role may grant it, and is not otherwise in it
+        options = " with inherit true, set true" if has_options else ""
+        connection.execute(sql.SQL("grant {} to current_user" + options).format(sql.Identifier(name)))
 
 
 def act_as_owner(connection, schema: str) -> None:
