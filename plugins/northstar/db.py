@@ -62,6 +62,7 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
     if settings.warehouse_url:
         parts = _checked(settings.warehouse_url)
         if role == "owner":
+            require_administrator(settings, "this")
             if parts.username and parts.password is None and settings.known_secret("owner_password"):
                 user = f"{parts.username}:{quote(password(settings, role), safe='')}"
                 parts = parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}")
@@ -72,6 +73,20 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
         place, query = f"127.0.0.1:{embedded.ensure_running(settings).port}", ""
     user = "northstar_owner" if role == "owner" else role_name(settings, role)
     return f"postgresql://{user}:{quote(password(settings, role), safe='')}@{place}/{database or DATABASE}{query}"
+
+
+def has_administrator(settings: Settings) -> bool:
+    """Whether the administrator may be asked: always the embedded server's, an external one's where the address names it."""
+    return not settings.warehouse_url or bool(_checked(settings.warehouse_url).username)
+
+
+def require_administrator(settings: Settings, what: str) -> None:
+    """Raise NorthstarError where only an administrator may do `what`, and the address of the warehouse names none."""
+    if not has_administrator(settings):
+        raise NorthstarError(
+            f"{what} needs the administrator: run it once with NORTHSTAR_WAREHOUSE_URL=postgresql://ADMINISTRATOR@HOST/DATABASE "
+            "and the password in NORTHSTAR_SECRET_OWNER_PASSWORD"
+        )
 
 
 def database_of(settings: Settings) -> str:
@@ -105,17 +120,27 @@ def prefix_of(settings: Settings) -> str:
         return ""
     if settings.role_prefix is not None:
         return settings.role_prefix
-    parts = _checked(settings.warehouse_url)
-    place, memory = f"{parts.hostname}:{parts.port or 5432}/{database_of(settings)}", settings.home / "names.json"
     with suppress(OSError, ValueError, KeyError):
-        return json.loads(memory.read_text())[place]
-    made_with = standing_prefix(settings) if parts.username else None
+        return json.loads((settings.home / "names.json").read_text())[_place(settings)]
+    made_with = standing_prefix(settings) if has_administrator(settings) else None
     if made_with is None:
         return default_prefix(database_of(settings))
+    remember_prefix(settings, made_with)
+    return made_with
+
+
+def remember_prefix(settings: Settings, prefix: str) -> None:
+    """Write down in the home what an external warehouse was made with, for who has no administrator to ask."""
+    if not settings.warehouse_url:
+        return
     # nothing is lost when the home cannot be written to, or another process is just writing it: the next one asks again
     with suppress(OSError):
-        write_private(memory, json.dumps({place: made_with}))
-    return made_with
+        write_private(settings.home / "names.json", json.dumps({_place(settings): prefix}))
+
+
+def _place(settings: Settings) -> str:
+    parts = _checked(settings.warehouse_url)
+    return f"{parts.hostname}:{parts.port or 5432}/{database_of(settings)}"
 
 
 def default_prefix(database: str) -> str:
@@ -230,7 +255,14 @@ def _is_answer(exc: BaseException) -> bool:
 
 def password(settings: Settings, role: str) -> str:
     """The password of `role`: a secret of the home, or of the environment for an external warehouse."""
-    return settings.secret(f"{role}_password")
+    name = f"{role}_password"
+    if has_administrator(settings):
+        return settings.secret(name)
+    # made up here it would be nobody's
+    known = settings.known_secret(name)
+    if known is None:
+        raise NorthstarError(f"the password of the role {role} is not known here: set NORTHSTAR_SECRET_{name.upper()}")
+    return known
 
 
 def connect(settings: Settings, role: str = "loader", autocommit: bool = False, database: str | None = None):

@@ -71,7 +71,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
                 "server", "Postgres is not running", "`make run` or `northstar run` starts it; then look again"
             )
             return
-        connection = db.connect(settings, "owner", autocommit=True)
+        looks_as = "owner" if db.has_administrator(settings) else "transformer"
+        connection = db.connect(settings, looks_as, autocommit=True)
     except NorthstarError as exc:
         yield Finding("server", str(exc), "see that it runs, and that address and password are right")
         return

@@ -111,24 +111,36 @@ def restore(connection, settings: Settings) -> None:
     """Make the roles' own settings what they have to be. What an administrator gave the job's roles beside them stays."""
     known = _own_settings(connection)
     for role, settings_of_role in wanted(connection, settings).items():
-        name = db.role_name(settings, role)
-        of_role = sql.SQL("alter role {}").format(sql.Identifier(name))
-        for database, found in known.get(name, {}).items():
-            there = of_role + (sql.SQL(" in database {}").format(sql.Identifier(database)) if database else sql.SQL(""))
-            if role == "bi_reader":
-                connection.execute(there + sql.SQL(" reset all"))
-            elif database is not None:
-                for setting in found.keys() & settings_of_role.keys():
-                    connection.execute(there + sql.SQL(f" reset {setting}"))
-        for setting, value in settings_of_role.items():
-            # a search path is several values
-            values = sql.SQL(", ").join(sql.Literal(v) for v in value.split(", "))
-            connection.execute(of_role + sql.SQL(f" set {setting} = {{}}").format(values))
+        _restore_role(connection, settings, role, settings_of_role, known)
     connection.execute(
         sql.SQL("alter role {} connection limit {}").format(
             sql.Identifier(db.role_name(settings, "bi_reader")), sql.Literal(reader_connections(connection))
         )
     )
+
+
+def restore_as_reader(settings: Settings) -> None:
+    """Let the reader put its own settings back, as it may change them: a run that has no administrator has its password at least."""
+    with db.connect(settings, "bi_reader", autocommit=True) as connection:
+        connection.execute("set default_transaction_read_only = off")
+        reader = wanted(connection, settings)["bi_reader"]
+        _restore_role(connection, settings, "bi_reader", reader, _own_settings(connection))
+
+
+def _restore_role(connection, settings: Settings, role: str, settings_of_role: dict[str, str], known: dict) -> None:
+    name = db.role_name(settings, role)
+    of_role = sql.SQL("alter role {}").format(sql.Identifier(name))
+    for database, found in known.get(name, {}).items():
+        there = of_role + (sql.SQL(" in database {}").format(sql.Identifier(database)) if database else sql.SQL(""))
+        if role == "bi_reader":
+            connection.execute(there + sql.SQL(" reset all"))
+        elif database is not None:
+            for setting in found.keys() & settings_of_role.keys():
+                connection.execute(there + sql.SQL(f" reset {setting}"))
+    for setting, value in settings_of_role.items():
+        # a search path is several values
+        values = sql.SQL(", ").join(sql.Literal(v) for v in value.split(", "))
+        connection.execute(of_role + sql.SQL(f" set {setting} = {{}}").format(values))
 
 
 def settle_at_login(connection, settings: Settings) -> None:

@@ -136,29 +136,38 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
     """
     # asked once: a new warehouse has nothing yet that says it
     settings = replace(settings, role_prefix=db.prefix_of(settings))
+    if is_forced:
+        db.require_administrator(settings, "setting up the warehouse")
+    if not db.has_administrator(settings):
+        _require_current(settings)
+        return
     database = db.database_of(settings)
     if not settings.warehouse_url:
         _create_databases(settings)
     try:
         with db.connect(settings, "owner", database=database) as connection:
             has_airflow = marks.is_own_airflow(connection, settings)
-            fingerprint = _fingerprint(settings, has_airflow)
-            if not is_forced and _is_current(connection, settings, fingerprint):
+            fingerprint, passwords = _fingerprint(settings, has_airflow), _password_digest(settings)
+            if not is_forced and _is_current(connection, settings, fingerprint, passwords):
                 return
             # what was read is locked until the transaction ends: two who wait for each other's look would wait for ever
             connection.commit()
             connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
             connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
-            if not is_forced and _is_current(connection, settings, fingerprint):
+            if not is_forced and _is_current(connection, settings, fingerprint, passwords):
                 return
             marks.require_own(connection, settings)
             if has_airflow:
                 _hand_over_airflow(settings)
             connection.execute("create schema if not exists audit")
             connection.execute("create table if not exists audit.bootstrapped (fingerprint text primary key)")
+            connection.execute("alter table audit.bootstrapped add column if not exists passwords text")
             _create(connection, settings, database)
             connection.execute("delete from audit.bootstrapped")
-            connection.execute("insert into audit.bootstrapped values (%s)", [fingerprint])
+            connection.execute(
+                "insert into audit.bootstrapped (fingerprint, passwords) values (%s, %s)", [fingerprint, passwords]
+            )
+        db.remember_prefix(settings, db.prefix_of(settings))
     except psycopg.errors.InsufficientPrivilege as exc:
         raise NorthstarError(
             f"the administrator role may not set up the warehouse: {exc.diag.message_primary}"
@@ -227,13 +236,39 @@ def _create_databases(settings: Settings) -> None:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
 
-def _is_current(connection, settings: Settings, fingerprint: str) -> bool:
+def _is_current(connection, settings: Settings, fingerprint: str, passwords: str) -> bool:
     if connection.execute("select to_regclass('audit.bootstrapped') as t").fetchone()["t"] is None:
         return False
-    row = connection.execute("select fingerprint from audit.bootstrapped").fetchone()
-    is_ours = row is not None and row["fingerprint"] == fingerprint
+    row = connection.execute("select * from audit.bootstrapped").fetchone()
+    is_ours = row is not None and (row["fingerprint"], row.get("passwords")) == (fingerprint, passwords)
     # a role may change its own settings at any time
     return is_ours and next(role_settings.changed(connection, settings), None) is None
+
+
+def _require_current(settings: Settings) -> None:
+    """See without the administrator that the warehouse has this version's shape, and have the reader put its own settings back.
+
+    Raises NorthstarError where only the administrator can bring it there.
+    """
+    set_up = "run `northstar setup` once with its administrator in NORTHSTAR_WAREHOUSE_URL"
+    try:
+        connection = db.connect(settings, "transformer", autocommit=True)
+    except NorthstarError as exc:
+        if "authentication failed" in str(exc):
+            raise NorthstarError(f"{exc}; if nothing has set up this warehouse yet, {set_up}") from exc
+        raise
+    with connection:
+        try:
+            row = connection.execute("select fingerprint from audit.bootstrapped").fetchone()
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+            row = None
+        if row is None or row["fingerprint"] != _fingerprint(settings, marks.is_own_airflow(connection, settings)):
+            raise NorthstarError(
+                f"the warehouse in {db.database_of(settings)} is not set up for this version: {set_up}"
+            )
+        if not any(role == "bi_reader" for role, _, _ in role_settings.changed(connection, settings)):
+            return
+    role_settings.restore_as_reader(settings)
 
 
 def _fingerprint(settings: Settings, has_airflow: bool) -> str:
@@ -242,8 +277,15 @@ def _fingerprint(settings: Settings, has_airflow: bool) -> str:
     for migration in migrations.migrations():
         digest.update(migration.text.encode())
     for role in (*db.ROLES, db.AIRFLOW_ROLE):
-        digest.update(f"{db.role_name(settings, role)} {db.password(settings, role)}".encode())
+        digest.update(db.role_name(settings, role).encode())
     return f"{digest.hexdigest()} {'with' if has_airflow else 'without'} Airflow"
+
+
+def _password_digest(settings: Settings) -> str:
+    """A hash by which the administrator sees that a password has changed; no role may read it, as a short password could be guessed by it."""
+    return hashlib.sha256(
+        "\n".join(db.password(settings, r) for r in (*db.ROLES, db.AIRFLOW_ROLE)).encode()
+    ).hexdigest()
 
 
 def _create(connection, settings: Settings, database: str) -> None:
@@ -334,7 +376,9 @@ def _grant_audit(connection, settings: Settings) -> None:
 
     for row in connection.execute("select tablename as name from pg_tables where schemaname = 'audit'").fetchall():
         table = sql.Identifier("audit", row["name"])
-        if row["name"] != "bootstrapped":
+        if row["name"] == "bootstrapped":
+            allow("select (fingerprint)", table, "transformer")
+        else:
             allow("select", table, "loader", "transformer", "publisher")
         allow("insert, update, delete", table, *WRITERS.get(row["name"], ("loader", "transformer", "publisher")))
         if row["name"] in FORGOTTEN:

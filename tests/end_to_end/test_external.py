@@ -9,6 +9,8 @@ import pytest
 
 from northstar import db, doctor
 from northstar.errors import NorthstarError
+from northstar.privacy.erase import erase
+from northstar.privacy.rotate import rotate_key
 from northstar.settings import load_settings
 from northstar.warehouse import bootstrap, make_airflow_database
 from tests import external
@@ -354,3 +356,66 @@ def test_the_administrators_password_may_be_a_secret_instead(monkeypatch, tmp_pa
     monkeypatch.setenv("NORTHSTAR_WAREHOUSE_URL", "postgresql://admin@127.0.0.1/metrics")
     assert db.uri(load_settings(tmp_path), "owner") == "postgresql://admin:p%2Fw%23@127.0.0.1/metrics"
     assert db.uri(load_settings(tmp_path), "owner", "other") == "postgresql://admin:p%2Fw%23@127.0.0.1/other"
+
+
+def without_administrator(server, settings):
+    """The same home as its services have it."""
+    return replace(settings, warehouse_url=f"postgresql://127.0.0.1:{server.port}/{db.database_of(settings)}")
+
+
+def test_the_job_needs_no_administrator(server, shop):
+    running = without_administrator(server, shop)
+    with pytest.raises(NorthstarError, match=r"set NORTHSTAR_SECRET_TRANSFORMER_PASSWORD"):
+        bootstrap(running)
+    with pytest.raises(NorthstarError, match=r"`northstar setup`"):
+        bootstrap(replace(running, home=shop_secrets(shop).home))
+    bootstrap(shop)
+    bootstrap(running)
+    for role in db.ROLES:
+        db.connect(running, role).close()
+    assert not [
+        f for f in doctor.examine(running) if f.check in ("server", "roles", "versions", "tables") and f.is_wrong
+    ]
+    for wants_it in (
+        lambda: db.connect(running, "owner"),
+        lambda: bootstrap(running, is_forced=True),
+        lambda: erase(running, account_id="a"),
+        lambda: rotate_key(running),
+    ):
+        with pytest.raises(
+            NorthstarError, match=r"needs the administrator: .*NORTHSTAR_WAREHOUSE_URL=postgresql://ADMINISTRATOR@HOST"
+        ):
+            wants_it()
+    server.run("update audit.bootstrapped set fingerprint = 'of another version'", database="shop")
+    with pytest.raises(NorthstarError, match=r"`northstar setup`"):
+        bootstrap(running)
+
+
+def test_who_has_no_administrator_knows_the_prefix_that_the_warehouse_was_made_with(server, shop):
+    bootstrap(replace(shop, role_prefix="acme_"))
+    assert db.role_name(without_administrator(server, shop), "loader") == "acme_loader"
+    server.run("drop database shop with (force)", *(f"drop role if exists acme_{r}" for r in JOB_ROLES))
+
+
+def shop_secrets(settings):
+    for role in JOB_ROLES:
+        db.password(settings, role)
+    return settings
+
+
+def test_without_an_administrator_too_a_run_undoes_what_a_reader_made_last(server, shop):
+    bootstrap(shop)
+    before = kept(server)
+    with as_a_bi_tool(server, shop) as connection:
+        connection.execute("set default_transaction_read_only = off")
+        connection.execute("alter role shop_bi_reader set timezone = 'Pacific/Auckland'")
+        connection.execute("alter role shop_bi_reader in database shop set search_path = pg_catalog")
+    bootstrap(without_administrator(server, shop))
+    assert [(d, sorted(said), n) for d, said, n in kept(server)] == [(d, sorted(said), n) for d, said, n in before]
+
+
+def test_what_the_roles_passwords_hash_to_is_nobodys_but_the_administrators(server, shop):
+    bootstrap(shop)
+    for role in db.ROLES:
+        with db.connect(shop, role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("select passwords from audit.bootstrapped")

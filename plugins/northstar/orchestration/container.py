@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
         if arguments == ["pages"]:
             command = pages.command(settings)
             os.execve(command[0], command, pages.environment(settings))
-        env = airflow_env(settings)
+        env = airflow_env(settings, with_warehouse=arguments != ["api-server"])
         if len(arguments) == 2 and arguments[0] == "alive":
             return subprocess.run([AIRFLOW, "jobs", "check", "--job-type", arguments[1], "--local"], env=env).returncode
         if len(arguments) == 1 and arguments[0] in SERVICES:

@@ -94,6 +94,8 @@ def erase(
     is_later: only note the request; the DAG carries it out. A subject that is erased already is told with its certificate.
     Raises NorthstarError for a subject of whom nothing is known, and for what stops a run.
     """
+    if not is_later:
+        db.require_administrator(settings, "an erasure")
     bootstrap(settings)
     key = home_key(settings)
     with db.connect(settings, "loader") as connection:
@@ -122,6 +124,7 @@ def certificate(settings: Settings, erasure_id: int) -> Erasure:
 
 def carry_out(settings: Settings, erasure_id: int, progress=print, worker=None, wait: bool = False) -> Erasure:
     """Bring an erasure to its end from wherever it stands."""
+    db.require_administrator(settings, f"erasure {erasure_id}")
     key, state = home_key(settings), certificate(settings, erasure_id).state
     if state in ("requested", "staged"):
         progress(f"erasure {erasure_id}: landed rows, build, audit, publish ...")

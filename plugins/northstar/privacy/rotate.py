@@ -37,6 +37,7 @@ def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
 
     Raises NorthstarError where the key comes from the environment and NORTHSTAR_SECRET_PII_KEY_NEXT does not hold the longer ring.
     """
+    db.require_administrator(settings, "a change of the key")
     bootstrap(settings)
     key = home_key(settings)
     following = _following(settings, key)
