@@ -363,7 +363,10 @@ def without_administrator(server, settings):
     return replace(settings, warehouse_url=f"postgresql://127.0.0.1:{server.port}/{db.database_of(settings)}")
 
 
-def test_the_job_needs_no_administrator(server, shop):
+def test_the_job_needs_no_administrator(server, shop, monkeypatch):
+    # the fixture of odd passwords sets them for the module
+    for role in JOB_ROLES:
+        monkeypatch.delenv(f"NORTHSTAR_SECRET_{role.upper()}_PASSWORD", raising=False)
     running = without_administrator(server, shop)
     with pytest.raises(NorthstarError, match=r"set NORTHSTAR_SECRET_TRANSFORMER_PASSWORD"):
         bootstrap(running)
