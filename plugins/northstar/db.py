@@ -1,30 +1,51 @@
-"""The one place that opens connections to the warehouse."""
+"""The one place that opens connections to the warehouse, and that knows what its roles and databases are called."""
 
+import hashlib
 import ipaddress
+import json
+import re
 import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit, urlunsplit
 
 import psycopg
+from psycopg import sql
 from psycopg.rows import dict_row
 
 from northstar import embedded
 from northstar.errors import NorthstarError, full_disk, lacking
-from northstar.settings import Settings
+from northstar.settings import Settings, write_private
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
 DATABASE = "northstar"
 # Airflow's own database and the one role beside the administrator that reaches it
 AIRFLOW_DATABASE, AIRFLOW_ROLE = "airflow", "airflow_db"
+ROLE_WORDS = re.compile(rf"\b({'|'.join((*ROLES, AIRFLOW_ROLE))})\b")
+# a role's name has 63 bytes at most
+PREFIX_LENGTH = 40
+# whether an address leads to a pooler
+POOLED: dict[str, bool] = {}
 RECOVERY_SECONDS = 60
 # what an embedded server says of roles and databases that no run has made
 NEVER_SET_UP = [f'password authentication failed for user "{role}"' for role in ROLES] + [
     f'database "{DATABASE}" does not exist'
 ]
-OPTIONS = "-c timezone=UTC"
-# the role's own settings, which whoever has its password may change
-READER_OPTIONS = " -c search_path=marts -c default_transaction_read_only=on"
+OPTIONS = {"timezone": "UTC"}
+READER_SETTINGS = {
+    "search_path": "marts",
+    "default_transaction_read_only": "on",
+    # what nobody waits for any more must not hold back the publisher's changes to a mart, nor vacuum
+    "statement_timeout": "10min",
+    "idle_in_transaction_session_timeout": "10min",
+}
+# what a connection says beside that: the reader its role's own settings, since whoever has its password may change those; who sets up the
+# warehouse that a limit which the server has for its other users is none for it
+OPTIONS_BY_ROLE = {
+    "bi_reader": OPTIONS | READER_SETTINGS,
+    "owner": OPTIONS | {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"},
+}
+NO_OPTIONS = "unsupported startup parameter"
 NOT_YET = ("in recovery mode", "is starting up", "not yet accepting connections")
 # and of an embedded one that just fell, its lock file not yet gone: asked again, it is recovered or started anew
 FALLING = ("server closed the connection unexpectedly", "Connection refused", "Connection reset")
@@ -41,18 +62,112 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
     if settings.warehouse_url:
         parts = _checked(settings.warehouse_url)
         if role == "owner":
-            return urlunsplit(parts._replace(path=f"/{database}")) if database else settings.warehouse_url
+            require_administrator(settings, "this")
+            if parts.username and parts.password is None and settings.known_secret("owner_password"):
+                user = f"{parts.username}:{quote(password(settings, role), safe='')}"
+                parts = parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}")
+            return urlunsplit(parts._replace(path=f"/{database}") if database else parts)
         place = f"{_bracketed(parts.hostname)}:{parts.port or 5432}"
         database, query = database or database_of(settings), f"?{parts.query}" if parts.query else ""
     else:
         place, query = f"127.0.0.1:{embedded.ensure_running(settings).port}", ""
-    user = "northstar_owner" if role == "owner" else role
+    user = "northstar_owner" if role == "owner" else role_name(settings, role)
     return f"postgresql://{user}:{quote(password(settings, role), safe='')}@{place}/{database or DATABASE}{query}"
+
+
+def has_administrator(settings: Settings) -> bool:
+    """Whether the administrator may be asked: always the embedded server's, an external one's where the address names it."""
+    return not settings.warehouse_url or bool(_checked(settings.warehouse_url).username)
+
+
+def require_administrator(settings: Settings, what: str) -> None:
+    """Raise NorthstarError where only an administrator may do `what`, and the address of the warehouse names none."""
+    if not has_administrator(settings):
+        raise NorthstarError(
+            f"{what} needs the administrator: run it once with NORTHSTAR_WAREHOUSE_URL=postgresql://ADMINISTRATOR@HOST/DATABASE "
+            "and the password in NORTHSTAR_SECRET_OWNER_PASSWORD"
+        )
 
 
 def database_of(settings: Settings) -> str:
     """The name of the warehouse's database."""
     return (urlsplit(settings.warehouse_url).path.lstrip("/") if settings.warehouse_url else "") or DATABASE
+
+
+def role_name(settings: Settings, role: str) -> str:
+    """What the role called `role` in this code is called on the home's server."""
+    return f"{prefix_of(settings)}{role}"
+
+
+def airflow_database(settings: Settings) -> str:
+    """The name of Airflow's own database on the home's server."""
+    return f"{prefix_of(settings)}{AIRFLOW_DATABASE}"
+
+
+def with_role_names(settings: Settings, statements: str) -> str:
+    """SQL in which the words loader, transformer, publisher, bi_reader and airflow_db have become the home's names of them."""
+    return ROLE_WORDS.sub(lambda found: sql.Identifier(role_name(settings, found[0])).as_string(None), statements)
+
+
+def prefix_of(settings: Settings) -> str:
+    """What the names of the home's roles, and of Airflow's database, begin with.
+
+    Nothing on an embedded Postgres, which has no other users. On an external one NORTHSTAR_ROLE_PREFIX; else what the warehouse was made
+    with, which its administrator is asked for once and the home remembers; else, for a new one, the database's name, since roles belong
+    to the whole server.
+    """
+    if not settings.warehouse_url:
+        return ""
+    if settings.role_prefix is not None:
+        return settings.role_prefix
+    with suppress(OSError, ValueError, KeyError):
+        return json.loads((settings.home / "names.json").read_text())[_place(settings)]
+    made_with = standing_prefix(settings) if has_administrator(settings) else None
+    if made_with is None:
+        return default_prefix(database_of(settings))
+    remember_prefix(settings, made_with)
+    return made_with
+
+
+def remember_prefix(settings: Settings, prefix: str) -> None:
+    """Write down in the home what an external warehouse was made with, for who has no administrator to ask."""
+    if not settings.warehouse_url:
+        return
+    # nothing is lost when the home cannot be written to, or another process is just writing it: the next one asks again
+    with suppress(OSError):
+        write_private(settings.home / "names.json", json.dumps({_place(settings): prefix}))
+
+
+def _place(settings: Settings) -> str:
+    parts = _checked(settings.warehouse_url)
+    return f"{parts.hostname}:{parts.port or 5432}/{database_of(settings)}"
+
+
+def default_prefix(database: str) -> str:
+    """The prefix of a new warehouse in an external database: its name, cut and told apart by a hash where it cannot be a role's name."""
+    name = re.sub(r"[^a-z0-9_]", "_", database.lower())
+    if name != database or len(name) >= PREFIX_LENGTH or name.startswith("pg_"):
+        name = f"ns_{name[:20]}_{hashlib.sha256(database.encode()).hexdigest()[:8]}"
+    return f"{name}_"
+
+
+def standing_prefix(settings: Settings) -> str | None:
+    """What the roles that own a standing warehouse are called by, as its administrator sees it; None where there is none, or no answer."""
+    try:
+        with psycopg.connect(uri(settings, "owner"), connect_timeout=10) as connection:
+            return made_with_prefix(connection)
+    except psycopg.Error:
+        # whoever asked connects next, and tells why that is impossible
+        return None
+
+
+def made_with_prefix(connection) -> str | None:
+    """The prefix of the role that owns the landed tables of the warehouse on this connection; None where there is no warehouse."""
+    row = connection.execute(
+        "select left(pg_get_userbyid(nspowner), -6) from pg_namespace where nspname = 'staging' "
+        "and pg_get_userbyid(nspowner) like '%loader' and to_regclass('audit.bootstrapped') is not null"
+    ).fetchone()
+    return None if row is None else next(iter(row.values() if isinstance(row, dict) else row))
 
 
 def tls_options(address: str) -> dict[str, str]:
@@ -140,7 +255,14 @@ def _is_answer(exc: BaseException) -> bool:
 
 def password(settings: Settings, role: str) -> str:
     """The password of `role`: a secret of the home, or of the environment for an external warehouse."""
-    return settings.secret(f"{role}_password")
+    name = f"{role}_password"
+    if has_administrator(settings):
+        return settings.secret(name)
+    # made up here it would be nobody's
+    known = settings.known_secret(name)
+    if known is None:
+        raise NorthstarError(f"the password of the role {role} is not known here: set NORTHSTAR_SECRET_{name.upper()}")
+    return known
 
 
 def connect(settings: Settings, role: str = "loader", autocommit: bool = False, database: str | None = None):
@@ -148,18 +270,17 @@ def connect(settings: Settings, role: str = "loader", autocommit: bool = False, 
 
     Raises NorthstarError when the warehouse cannot be reached.
     """
+    address, options = uri(settings, role, database), OPTIONS_BY_ROLE.get(role, OPTIONS)
     try:
-        return once_recovered(
-            settings,
-            lambda: psycopg.connect(
-                uri(settings, role, database),
-                autocommit=autocommit,
-                row_factory=dict_row,
-                options=OPTIONS + (READER_OPTIONS if role == "bi_reader" else ""),
-                application_name=f"northstar {role}",
-                connect_timeout=10,
-            ),
-        )
+        connection = once_recovered(settings, lambda: _open(address, role, options))
+        if settings.warehouse_url and _is_pooled(address, connection):
+            for name, value in options.items():
+                connection.execute("select set_config(%s, %s, false)", [name, value])
+        # an option that an older server does not know would keep everybody out
+        if role == "owner" and connection.info.server_version >= 170000:
+            connection.execute("set transaction_timeout = 0")
+        connection.autocommit = autocommit
+        return connection
     except psycopg.OperationalError as exc:
         reason = str(exc).strip().splitlines()[-1]
         if role != "owner" and not settings.warehouse_url and reason.endswith(tuple(NEVER_SET_UP)):
@@ -167,3 +288,46 @@ def connect(settings: Settings, role: str = "loader", autocommit: bool = False, 
                 f"{settings.home} has no warehouse yet; `make run` or `northstar run` makes one"
             ) from exc
         raise NorthstarError(f"cannot reach the warehouse as {role}: {reason}") from exc
+
+
+def _open(address: str, role: str, options: dict[str, str]):
+    given = {
+        "autocommit": True,
+        "row_factory": dict_row,
+        "application_name": f"northstar {role}",
+        "connect_timeout": 10,
+    }
+    try:
+        return psycopg.connect(address, options=" ".join(f"-c {n}={v}" for n, v in options.items()), **given)
+    except psycopg.OperationalError as exc:
+        # a pooler that has not been told to let them pass
+        if NO_OPTIONS not in str(exc):
+            raise
+        return psycopg.connect(address, **given)
+
+
+def _is_pooled(address: str, connection) -> bool:
+    """Whether something between this machine and the server gives its connections to whom it likes, asked once by address.
+
+    Raises NorthstarError where one connection to the server serves several sessions at once: what one of them sets, locks, prepares or
+    makes for itself would be another's.
+    """
+    if address not in POOLED:
+        own = _backend(connection)
+        POOLED[address] = own != connection.info.backend_pid
+        if POOLED[address]:
+            with psycopg.connect(address, autocommit=True, row_factory=dict_row, connect_timeout=10) as other:
+                # in turn, since another session may take the one connection in between
+                seen = [(_backend(connection), _backend(other)) for _ in range(3)]
+            if any(mine == others for mine, others in seen) or len({mine for mine, _ in seen}) > 1:
+                del POOLED[address]
+                connection.close()
+                raise NorthstarError(
+                    "the warehouse is behind PgBouncer, or the like, which gives one connection to several sessions in turn: set "
+                    "pool_mode = session there for its database, or name the server itself in NORTHSTAR_WAREHOUSE_URL"
+                )
+    return POOLED[address]
+
+
+def _backend(connection) -> int:
+    return connection.execute("select pg_backend_pid() as pid").fetchone()["pid"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from northstar import db, embedded, job, migrations
+from northstar import db, embedded, job, migrations, role_settings
 from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
@@ -22,7 +22,7 @@ SKEW = timedelta(seconds=2)
 # the hourly run and half of the next; without a scheduler a run a day is taken for what is wanted
 LATE, LATE_BY_HAND = timedelta(minutes=150), timedelta(hours=26)
 BLOATED_ROWS = 100_000
-OLDEST_POSTGRES = 16
+OLDEST_POSTGRES = 15
 SET_UP = "`northstar setup` makes roles, grants, tables and indexes what they should be"
 # who needs what: (role, schema, privilege on all of its tables)
 GRANTS = (
@@ -71,7 +71,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
                 "server", "Postgres is not running", "`make run` or `northstar run` starts it; then look again"
             )
             return
-        connection = db.connect(settings, "owner", autocommit=True)
+        looks_as = "owner" if db.has_administrator(settings) else "transformer"
+        connection = db.connect(settings, looks_as, autocommit=True)
     except NorthstarError as exc:
         yield Finding("server", str(exc), "see that it runs, and that address and password are right")
         return
@@ -224,24 +225,27 @@ def _versions(settings: Settings, connection) -> Iterator[tuple]:
 
 
 def _roles(settings: Settings, connection) -> Iterator[tuple]:
-    roles = {
-        r["rolname"]: r for r in connection.execute("select * from pg_roles where rolname = any(%s)", [list(db.ROLES)])
-    }
+    names = {role: db.role_name(settings, role) for role in db.ROLES}
+    known = connection.execute("select * from pg_roles where rolname = any(%s)", [list(names.values())]).fetchall()
+    roles = {role: r for role, name in names.items() for r in known if r["rolname"] == name}
     schemas = {r["nspname"] for r in connection.execute("select nspname from pg_namespace")}
     wrong = False
     for role in db.ROLES:
         if role not in roles:
             wrong = True
-            yield f"the role {role} is missing", SET_UP
+            yield f"the role {names[role]} is missing", SET_UP
         elif roles[role]["rolsuper"] or roles[role]["rolcreaterole"] or roles[role]["rolcreatedb"]:
             wrong = True
-            yield f"the role {role} may do more than its work", f"alter role {role} nosuperuser nocreaterole nocreatedb"
+            yield (
+                f"the role {names[role]} may do more than its work",
+                f"alter role {names[role]} nosuperuser nocreaterole nocreatedb",
+            )
         else:
             try:
                 db.connect(settings, role).close()
             except NorthstarError as exc:
                 wrong = True
-                yield f"the role {role} cannot log in: {exc}", SET_UP
+                yield f"the role {names[role]} cannot log in: {exc}", SET_UP
     for schema in SCHEMAS:
         if schema not in schemas:
             wrong = True
@@ -252,7 +256,7 @@ def _roles(settings: Settings, connection) -> Iterator[tuple]:
                 "select c.relname from pg_class as c where c.relnamespace = %(schema)s::regnamespace and c.relkind in ('r', 'v') "
                 "and not (has_schema_privilege(%(role)s, c.relnamespace, 'usage') and (c.relkind = 'v' and %(privilege)s != 'select' or "
                 "has_table_privilege(%(role)s, c.oid, %(privilege)s))) order by 1",
-                {"role": role, "schema": schema, "privilege": privilege},
+                {"role": names[role], "schema": schema, "privilege": privilege},
             ).fetchall()
             lacking = [
                 r["relname"] for r in lacking
@@ -261,20 +265,26 @@ def _roles(settings: Settings, connection) -> Iterator[tuple]:
             if lacking:
                 wrong = True
                 more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-                yield f"{role} may not {privilege} {schema}.{lacking[0]}{more}", SET_UP
+                yield f"{names[role]} may not {privilege} {schema}.{lacking[0]}{more}", SET_UP
     if "bi_reader" in roles:
         open_to = [
             s for s in SCHEMAS if s in schemas and s != "marts"
-            and connection.execute("select has_schema_privilege('bi_reader', %s, 'usage') as may", [s]).fetchone()["may"]
+            and connection.execute("select has_schema_privilege(%s, %s, 'usage') as may", [names["bi_reader"], s]).fetchone()["may"]
         ]  # fmt: skip
         for schema in open_to:
             wrong = True
             yield (
-                f"bi_reader may look into {schema}, which nobody has audited",
-                f"revoke usage on schema {schema} from bi_reader",
+                f"{names['bi_reader']} may look into {schema}, which nobody has audited",
+                f"revoke usage on schema {schema} from {names['bi_reader']}",
             )
+    for role, _, what in role_settings.changed(connection, settings):
+        wrong = True
+        yield (
+            f"{names[role]} was given a setting of its own: {what}",
+            "the next run, or `northstar setup`, puts it back",
+        )
     if not wrong:
-        yield (f"{', '.join(db.ROLES)} may do their work and no more",)
+        yield (f"{', '.join(names.values())} may do their work and no more",)
 
 
 # what no role but its owner has to do with

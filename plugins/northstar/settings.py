@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import secrets as token
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import quote, unquote
 
 import fasteners
 
@@ -44,6 +46,8 @@ DEFAULT_OPERATIONS = {
     "keep_report_days": None,
     "keep_log_days": 30,
     "maintenance_minutes": 15,
+    # what all readers' temporary files may take of the warehouse's disk; None: a quarter of the home's, 100 on an external Postgres
+    "reader_disk_gb": None,
     # 0 to 19: how far a run stands back for readers of the embedded warehouse; 0: not at all
     "job_niceness": 10,
     # whether a source directory's own _mapping.yml is followed: who writes the data then decides what it becomes
@@ -61,6 +65,7 @@ class Settings:
     home: directory with all state (Postgres data, ports, secrets, logs).
     root: the checkout (dags/, dbt_project/, expectations/).
     warehouse_url: a Postgres to use instead of the embedded one, or None.
+    role_prefix: what the names of roles and of Airflow's database begin with there; None: as northstar.db.prefix_of finds it.
     rules: business rules (reporting currency, renewal gap, margins, home countries); `home/northstar.yml` overrides.
     operations: what is kept and where it is told of; `home/operations.yml` overrides. It decides no number.
     """
@@ -69,6 +74,7 @@ class Settings:
     root: Path = ROOT
     # it holds the administrator's password
     warehouse_url: str | None = field(default=None, repr=False)
+    role_prefix: str | None = None
     rules: dict = field(default_factory=lambda: dict(DEFAULT_BUSINESS_RULES))
     operations: dict = field(default_factory=lambda: dict(DEFAULT_OPERATIONS))
 
@@ -149,10 +155,29 @@ def load_settings(home: str | Path | None = None) -> Settings:
     _check_version(path)
     return Settings(
         home=path,
-        warehouse_url=os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None,
+        warehouse_url=_quoted(os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None),
+        role_prefix=_role_prefix(os.environ.get("NORTHSTAR_ROLE_PREFIX")),
         rules=_given(path / "northstar.yml", DEFAULT_BUSINESS_RULES),
         operations=_given(path / "operations.yml", DEFAULT_OPERATIONS),
     )
+
+
+def _quoted(address: str | None) -> str | None:
+    """An address whose password has characters that mean something else in an address (/ # ? @), with them quoted."""
+    if not address:
+        return None
+    found = re.fullmatch(r"(?s)(postgres(?:ql)?://)([^:@/?#]*):(.*)@([^@]*)", address)
+    if found is None or not set(found[3]) & set("/#?@"):
+        return address
+    return f"{found[1]}{found[2]}:{quote(unquote(found[3]), safe='')}@{found[4]}"
+
+
+def _role_prefix(given: str | None) -> str | None:
+    if given and (not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", given) or given.startswith("pg_")):
+        raise NorthstarError(
+            f"NORTHSTAR_ROLE_PREFIX={given}: give at most 40 small letters, digits and underscores, no digit or pg_ first"
+        )
+    return given
 
 
 def _check_version(home: Path) -> None:
@@ -196,6 +221,9 @@ def _check(path: Path, found: dict) -> None:
         )
     if not (_is_count(found.get("job_niceness", 0)) and found.get("job_niceness", 0) <= 19):
         raise NorthstarError(f"{path}, job_niceness: give 0 (the run does not stand back for readers) to 19")
+    room = found.get("reader_disk_gb")
+    if room is not None and not (_is_count(room) and room):
+        raise NorthstarError(f"{path}, reader_disk_gb: give whole GB, 1 or more")
     periods = {name: days for name, days in found.items() if name.startswith("keep_") and days is not None}
     by_entity = periods.pop("keep_details_days", None) or {}
     if not isinstance(by_entity, dict) or by_entity.keys() - entities().keys():

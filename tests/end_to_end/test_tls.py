@@ -210,7 +210,7 @@ def test_another_machine_without_tls_is_refused_unless_that_is_said(warehouse, q
 )
 def test_what_the_address_says_every_roles_says(warehouse, monkeypatch, query):
     monkeypatch.setenv("NORTHSTAR_SECRET_LOADER_PASSWORD", "a/b?c@d#%")
-    other = replace(warehouse, warehouse_url=f"postgresql://admin:x@db.example.org:6543/metrics{query}")
+    other = replace(warehouse, warehouse_url=f"postgresql://admin:x@db.example.org:6543/metrics{query}", role_prefix="")
     assert db.uri(other, "loader") == f"postgresql://loader:a%2Fb%3Fc%40d%23%25@db.example.org:6543/metrics{query}"
     assert db.uri(other, "owner", "airflow").endswith(f"/airflow{query}")
     assert db.database_of(other) == "metrics"
@@ -220,7 +220,7 @@ def test_what_the_address_says_every_roles_says(warehouse, monkeypatch, query):
 
 
 def test_an_address_of_six_parts_keeps_its_brackets(warehouse):
-    other = replace(warehouse, warehouse_url="postgresql://admin:x@[::1]/northstar")
+    other = replace(warehouse, warehouse_url="postgresql://admin:x@[::1]/northstar", role_prefix="")
     assert db.uri(other, "bi_reader").endswith("@[::1]:5432/northstar")
 
 

@@ -1,11 +1,14 @@
 """The stack for production, as far as it can be checked without a container engine."""
 
+import os
 import re
 
 import yaml
 
+from northstar import db
+from northstar.orchestration import container
 from northstar.orchestration.services import SERVICES
-from northstar.settings import ROOT
+from northstar.settings import ROOT, load_settings
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 SERVED = (*SERVICES, "pages")
@@ -23,6 +26,41 @@ def test_every_secret_comes_from_the_environment_and_is_documented():
     header = COMPOSE[: COMPOSE.index("x-northstar")]
     assert asked and asked == set(re.findall(r"NORTHSTAR_\w+", header))
     assert not re.search(r"\$\{\w+\}|\$\{\w+:-", COMPOSE), "a secret with a default, or without a message"
+
+
+AIRFLOWS = {f"AIRFLOW_{n}" for n in ("DB_PASSWORD", "PASSWORD", "API_KEY", "JWT", "FERNET")}
+READERS, TRANSFORMERS = {"BI_READER_PASSWORD"}, {"TRANSFORMER_PASSWORD"}
+JOBS = AIRFLOWS | READERS | TRANSFORMERS | {"LOADER_PASSWORD", "PUBLISHER_PASSWORD", "PII_KEY"}
+SECRETS = {
+    "init": JOBS | {"OWNER_PASSWORD"}, "scheduler": JOBS, "api-server": AIRFLOWS, "dag-processor": AIRFLOWS | TRANSFORMERS,
+    "triggerer": AIRFLOWS | TRANSFORMERS, "pages": READERS,
+}  # fmt: skip
+
+
+def test_each_service_has_the_secrets_of_its_work_and_none_that_stays_up_the_administrators():
+    for name, secrets in SECRETS.items():
+        environment = STACK["services"][name]["environment"]
+        given = {k.removeprefix("NORTHSTAR_SECRET_") for k in environment if k.startswith("NORTHSTAR_SECRET_")}
+        assert given == secrets, name
+        assert ("OWNER" in str(environment)) == ("northstar_owner" in str(environment)) == (name == "init")
+
+
+def test_a_service_starts_with_the_secrets_that_the_stack_gives_it(tmp_path, monkeypatch):
+    for name in ("scheduler", "api-server", "dag-processor", "triggerer", "pages"):
+        with monkeypatch.context() as patch:
+            for variable, value in STACK["services"][name]["environment"].items():
+                patch.setenv(variable, value)
+            patch.setenv("NORTHSTAR_HOME", str(tmp_path / name))
+            begun = []
+            patch.setattr(os, "execve", lambda *given, begun=begun: begun.append(given))
+            container.main([name])
+            assert len(begun) == 1, name
+            if name == "pages":
+                assert db.uri(load_settings(), "bi_reader").startswith("postgresql://northstar_bi_reader:")
+
+
+def test_no_password_stands_in_an_address_where_some_characters_would_mean_something_else():
+    assert not re.search(r"://[^\s/]*\$\{", COMPOSE)
 
 
 def test_services_run_unprivileged_on_a_read_only_file_system_with_health_checks():

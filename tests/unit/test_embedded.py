@@ -3,16 +3,21 @@
 import os
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import psutil
 import psycopg
 import pytest
 
 from northstar import db, embedded
+from northstar.embedded import server
 from northstar.embedded.priority import standing_back
 from northstar.errors import NorthstarError
 from northstar.settings import load_settings
+from northstar.warehouse import _create_databases
+from tests.conftest import home
 
 
 @pytest.mark.parametrize(("ago", "said", "told"), [
@@ -86,3 +91,59 @@ def test_a_server_that_is_gone_leaves_no_traceback_of_the_watcher(monkeypatch):
     with standing_back(gone, 1):
         pass
     assert not told
+
+
+class Starting:
+    """A process that is a Postgres which has not come up yet."""
+
+    def __init__(self, _):
+        pass
+
+    def name(self):
+        return "postgres"
+
+    def status(self):
+        return "sleeping"
+
+
+def test_a_server_that_recovers_for_long_is_waited_for(tmp_path, monkeypatch):
+    looks = []
+    pid = tmp_path / "postmaster.pid"
+
+    def sleep(_):
+        looks.append(1)
+        pid.write_text("7\n\n\n5433\n\n\n\n" + ("ready" if len(looks) == 2000 else "starting") + "\n")
+
+    sleep(0)
+    monkeypatch.setattr(psutil, "Process", Starting)
+    monkeypatch.setattr(server.time, "sleep", sleep)
+    assert server._running_port(tmp_path) == 5433
+    pid.write_text("7\n\n\n5433\n\n\n\nstarting\n")
+    monkeypatch.setattr(server, "START_SECONDS", 0)
+    with pytest.raises(NorthstarError, match=r"Postgres has been recovering for .* run again later"):
+        server._running_port(tmp_path)
+
+
+def test_a_recovery_that_takes_longer_than_its_start_is_told_as_what_it_is(monkeypatch):
+    def recovering(settings):
+        data = settings.home / "postgres"
+        server._initialise(settings, data)
+        (data / "recovery.signal").touch()
+        server._hand_over(data / "recovery.signal")
+        monkeypatch.setattr(server, "START_SECONDS", 1)
+        with pytest.raises(NorthstarError, match=r"Postgres has been recovering for .* run again later"):
+            server.recover(settings, {"restore_command": "sleep 2; false", "hot_standby": "off"})
+        monkeypatch.setattr(server, "START_SECONDS", 60)
+        # it went on
+        assert embedded.is_running(settings), (settings.logs / "postgres.log").read_text()
+
+    with home(recovering):
+        pass
+
+
+def test_databases_are_made_once_by_several_who_start_at_once(warehouse, monkeypatch):
+    monkeypatch.setattr(db, "DATABASE", "made_at_once")
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: _create_databases(warehouse), range(6)))
+    with db.connect(warehouse, "owner", autocommit=True, database="postgres") as connection:
+        connection.execute("drop database made_at_once")

@@ -51,6 +51,8 @@ SERVER_OPTIONS = {
 CONFIGURATION = "northstar.conf"
 # a segment is archived after this time even if it is not full: what a restore to the newest moment may lack
 ARCHIVE_SECONDS = 300
+# a server that fell in the midst of a load has gigabytes of its log to apply; ended meanwhile, it would begin again
+START_SECONDS = 3600
 FULL_DISK_BYTES = 32 << 20  # two segments of the log
 
 
@@ -125,8 +127,13 @@ def ran_out_of_disk(settings: Settings) -> bool:
 
 @contextmanager
 def _lock(settings: Settings):
-    lock = fasteners.InterProcessLock(settings.home / "postgres.lock")
-    if not lock.acquire(timeout=120):
+    lock, deadline = fasteners.InterProcessLock(settings.home / "postgres.lock"), time.monotonic() + START_SECONDS
+    while not (held := lock.acquire(timeout=120)):
+        # who holds it waits for a server that recovers
+        state = _state(settings.home / "postgres")
+        if state is None or state[0] == "ready" or time.monotonic() > deadline:
+            break
+    if not held:
         raise NorthstarError(f"another process holds {settings.home}/postgres.lock; end it and run again")
     try:
         yield
@@ -235,11 +242,25 @@ def _start(settings: Settings, data: Path, recovery: dict | None = None) -> int:
         port = remembered if attempt == 0 and remembered and _is_free(remembered) else _free_port()
         log.touch()
         _hand_over(log)
-        command = [_binary("pg_ctl"), "-w", "-t", "120", "-D", str(data), "-l", str(log), "-o", f"-p {port}", "start"]
+        command = [
+            _binary("pg_ctl"),
+            "-w",
+            "-t",
+            str(START_SECONDS),
+            "-D",
+            str(data),
+            "-l",
+            str(log),
+            "-o",
+            f"-p {port}",
+            "start",
+        ]
         done = _run(*command, check=False)
         if done.returncode == 0:
             port_file.write_text(str(port))
             return port
+        if _state(data) is not None:
+            raise NorthstarError(_still_recovering(data))
         if "could not bind" not in log.read_text(errors="replace")[-2000:]:
             break
     last = next((x for x in reversed(log.read_text(errors="replace").splitlines()) if "FATAL" in x or "ERROR" in x), "")
@@ -249,17 +270,35 @@ def _start(settings: Settings, data: Path, recovery: dict | None = None) -> int:
 
 
 def _running_port(data: Path) -> int | None:
+    """The port of the server that works in `data`, once it has recovered; None where there is none."""
+    deadline = time.monotonic() + START_SECONDS
+    while (state := _state(data)) is not None:
+        word, port = state
+        if word == "ready":
+            return port
+        if time.monotonic() > deadline:
+            raise NorthstarError(_still_recovering(data))
+        time.sleep(0.2)
+    return None
+
+
+def _state(data: Path) -> tuple[str, int] | None:
+    """(what the server in `data` says of itself, its port); None where none lives."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
         process = psutil.Process(int(lines[0]))
         if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
             return None
-        if len(lines) > 7 and lines[7].strip() == "ready":
-            return int(lines[3])
     except (FileNotFoundError, PermissionError, psutil.Error, ValueError, IndexError):
         return None
-    time.sleep(0.2)
-    return _running_port(data)
+    return (lines[7].strip(), int(lines[3])) if len(lines) > 7 else ("starting", 0)
+
+
+def _still_recovering(data: Path) -> str:
+    return (
+        f"Postgres has been recovering for {START_SECONDS} s and goes on: run again later, and leave it running "
+        f"(its log: {data.parent / 'logs' / 'postgres.log'})"
+    )
 
 
 def _free_port() -> int:

@@ -2,11 +2,13 @@
 
 A migration is a file NNNN_what.sql here. It runs in the transaction that brings a home to this version (northstar.warehouse), before
 the landed tables are compared with the contract: one that touches `staging.<entity>` says `alter table if exists`, since a new home has
-none yet. A file that was released is never changed; what was wrong with it is put right by the next one.
+none yet. Roles are called by their plain names (loader, transformer, publisher, bi_reader) and run under those that the home gave them; a
+migration uses these words for nothing else. A file that was released is never changed; what was wrong with it is put right by the next one.
 """
 
 import hashlib
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +47,10 @@ def migrations(folder: Path = FOLDER) -> list[Migration]:
     return [Migration(int(f.stem[:4]), f.stem[5:], f.read_text()) for f in files]
 
 
-def apply(connection, known: list[Migration] | None = None) -> list[Migration]:
+def apply(connection, known: list[Migration] | None = None, naming: Callable[[str], str] = str) -> list[Migration]:
     """Apply what the warehouse lacks, in the caller's transaction; returns what was applied.
 
+    naming: puts the names of this home's roles into a migration's text.
     Raises NorthstarError for a warehouse that a newer version has changed, and naming the migration that fails.
     """
     known = migrations() if known is None else known
@@ -58,7 +61,7 @@ def apply(connection, known: list[Migration] | None = None) -> list[Migration]:
     for migration in pending:
         started = time.monotonic()
         try:
-            connection.execute(migration.text)
+            connection.execute(naming(migration.text))
         except psycopg.Error as exc:
             raise MigrationFailed(migration, exc) from exc
         connection.execute(

@@ -5,15 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from psycopg import sql
-
-from northstar import db
 from northstar.cli import progress
 from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
 from northstar.orchestration.services import SERVICES, airflow_env, migrate
 from northstar.settings import load_settings
-from northstar.warehouse import bootstrap
+from northstar.warehouse import bootstrap, make_airflow_database
 
 AIRFLOW = str(Path(sys.executable).parent / "airflow")
 
@@ -23,18 +20,14 @@ def main(arguments: list[str]) -> int:
     try:
         settings = load_settings()
         if arguments == ["init"]:
-            with db.connect(settings, "owner", autocommit=True) as connection:
-                if not connection.execute(
-                    "select 1 from pg_database where datname = %s", [db.AIRFLOW_DATABASE]
-                ).fetchone():
-                    connection.execute(sql.SQL("create database {}").format(sql.Identifier(db.AIRFLOW_DATABASE)))
+            make_airflow_database(settings)
             bootstrap(settings)
             migrate(settings, airflow_env(settings), progress)
             return 0
         if arguments == ["pages"]:
             command = pages.command(settings)
             os.execve(command[0], command, pages.environment(settings))
-        env = airflow_env(settings)
+        env = airflow_env(settings, with_warehouse=arguments != ["api-server"])
         if len(arguments) == 2 and arguments[0] == "alive":
             return subprocess.run([AIRFLOW, "jobs", "check", "--job-type", arguments[1], "--local"], env=env).returncode
         if len(arguments) == 1 and arguments[0] in SERVICES:

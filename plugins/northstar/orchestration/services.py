@@ -37,10 +37,13 @@ def api_url(settings: Settings) -> str:
     return f"http://127.0.0.1:{_port(settings)}"
 
 
-def airflow_env(settings: Settings) -> dict:
-    """The whole environment of Airflow's processes; configuration lives here and nowhere else."""
+def airflow_env(settings: Settings, with_warehouse: bool = True) -> dict:
+    """The whole environment of Airflow's processes; configuration lives here and nowhere else.
+
+    with_warehouse: with what dbt needs to reach the warehouse, the transformer's password too; the api-server has nothing to do there.
+    """
     home = airflow_home(settings)
-    address = db.uri(settings, db.AIRFLOW_ROLE, db.AIRFLOW_DATABASE)
+    address = db.uri(settings, db.AIRFLOW_ROLE, db.airflow_database(settings))
     users = home / "passwords.json"
     if not users.exists():
         write_private(users, json.dumps({"admin": settings.secret("airflow_password")}))
@@ -80,7 +83,8 @@ def airflow_env(settings: Settings) -> dict:
     }
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
     env |= {f"AIRFLOW__{name}": str(value) for name, value in options.items()}
-    env |= job.dbt_env(settings)
+    if with_warehouse:
+        env |= job.dbt_env(settings)
     env |= {
         "AIRFLOW_HOME": str(home),
         "NORTHSTAR_HOME": str(settings.home),

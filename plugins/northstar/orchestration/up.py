@@ -205,10 +205,9 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
     begin_pages(settings)
     print_headline(settings)
     address = await_pages(settings)
-    place = db.uri(settings, "bi_reader").split("@")[1]
     print(f"\nthe pages  {address}")
     print(f"Airflow    {api.base}   (user admin, password {settings.secret('airflow_password')})")
-    print(f"the marts  postgresql://bi_reader:{db.password(settings, 'bi_reader')}@{place}")
+    print(f"the marts  {db.uri(settings, 'bi_reader')}")
     print('ask them   .venv/bin/northstar sql "select * from mrr_movements limit 5"')
 
 

@@ -36,7 +36,7 @@ from northstar.privacy.subjects import (
     named_columns,
 )
 from northstar.settings import Settings
-from northstar.warehouse import SCHEMAS, bootstrap
+from northstar.warehouse import SCHEMAS, act_as_owner, bootstrap
 
 EMAIL, TICKET = "email", "ticket"
 PREFIX = "erased-"
@@ -94,6 +94,8 @@ def erase(
     is_later: only note the request; the DAG carries it out. A subject that is erased already is told with its certificate.
     Raises NorthstarError for a subject of whom nothing is known, and for what stops a run.
     """
+    if not is_later:
+        db.require_administrator(settings, "an erasure")
     bootstrap(settings)
     key = home_key(settings)
     with db.connect(settings, "loader") as connection:
@@ -122,6 +124,7 @@ def certificate(settings: Settings, erasure_id: int) -> Erasure:
 
 def carry_out(settings: Settings, erasure_id: int, progress=print, worker=None, wait: bool = False) -> Erasure:
     """Bring an erasure to its end from wherever it stands."""
+    db.require_administrator(settings, f"erasure {erasure_id}")
     key, state = home_key(settings), certificate(settings, erasure_id).state
     if state in ("requested", "staged"):
         progress(f"erasure {erasure_id}: landed rows, build, audit, publish ...")
@@ -408,12 +411,12 @@ def _purge(settings: Settings, erasure_id: int, version: int | None) -> None:
         names = _Names(connection, erasure_id)
         counts = {}
         for schema, tables in _tables(connection).items():
-            _as(connection, schema)
+            act_as_owner(connection, schema)
             for table, columns in tables.items():
                 rows = _rename(connection, f'{schema}."{table}"', columns, names)
                 if rows:
                     counts[f"{schema}.{table}"] = rows
-        _as(connection, "staging")
+        act_as_owner(connection, "staging")
         counts["staging._replaced"] = sum(_forget_replaced(connection, e, names) for e in entities().values())
         counts["quarantine.rows"] = _empty_quarantine(connection, names)
         connection.execute("reset role")
@@ -424,14 +427,6 @@ def _purge(settings: Settings, erasure_id: int, version: int | None) -> None:
             {"version": version, "rows": Jsonb({k: v for k, v in counts.items() if v}), "erasure": erasure_id},
         )
     _clean_logs(settings, [value for value, _ in names.told])
-
-
-def _as(connection, schema: str) -> None:
-    """Act as the owner of a schema's tables."""
-    role = SCHEMAS[schema]
-    connection.execute("reset role")
-    if role != "northstar_owner":
-        connection.execute(f"set local role {role}")
 
 
 def _tables(connection) -> dict[str, dict[str, dict[str, str]]]:

@@ -19,7 +19,7 @@ from northstar.privacy.personal import parsed
 from northstar.privacy.ring import NEXT, SECRET, home_key
 from northstar.privacy.subjects import HASHES, NAMED
 from northstar.settings import Settings
-from northstar.warehouse import SCHEMAS, bootstrap
+from northstar.warehouse import act_as_owner, bootstrap
 
 STAMPED = ("core", "marts_candidate", "marts", "marts_history", "staging")
 
@@ -42,6 +42,7 @@ def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
 
     Raises NorthstarError where the key comes from the environment and NORTHSTAR_SECRET_PII_KEY_NEXT does not hold the longer ring.
     """
+    db.require_administrator(settings, "a change of the key")
     bootstrap(settings)
     key = home_key(settings)
     following = _following(settings, key)
@@ -115,15 +116,9 @@ def _bring(settings: Settings, key: str, following: str) -> Rotated:
     return Rotated(generation, len(hashes), seals, renewal.unopened)
 
 
-def _as(connection, schema: str) -> None:
-    connection.execute("reset role")
-    if SCHEMAS[schema] != "northstar_owner":
-        connection.execute(f"set local role {SCHEMAS[schema]}")
-
-
 def _rehash(connection, schema: str, place: str, column: str, new: str, mark: str = "") -> set:
     """Hash a column's values with the new key too; mark: only values that begin with it are hashes."""
-    _as(connection, schema)
+    act_as_owner(connection, schema)
     found = connection.execute(
         f'select distinct "{column}" as v from {place} where "{column}" like %s', [f"{mark}%"]
     ).fetchall()
@@ -142,7 +137,7 @@ def _rehash(connection, schema: str, place: str, column: str, new: str, mark: st
 
 def _renew(connection, schema: str, place: str, column: str, renewed) -> None:
     """Bring what a json column holds to the new key; renewed: what becomes of one of its documents."""
-    _as(connection, schema)
+    act_as_owner(connection, schema)
     rows = connection.execute(
         f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
     ).fetchall()
