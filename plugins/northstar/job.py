@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -239,20 +240,31 @@ def _dbt(settings: Settings, arguments: list, code_version: str, callback=None) 
     results_file.unlink(missing_ok=True)
     runner = dbtRunner(callbacks=[callback] if callback else [])
     arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
-    if is_current(settings, code_version):
-        # dbt writes its manifest twice, before and after, which takes longer than most models
-        result = runner.invoke([*arguments, "--no-write-json"])
-        if result.result is not None:
-            result.result.write(str(results_file))
-    else:
-        result = runner.invoke(arguments)
-        if result.result is not None:
-            note_version(settings, code_version)
+    with _own_words_untold():
+        if is_current(settings, code_version):
+            # dbt writes its manifest twice, before and after, which takes longer than most models
+            result = runner.invoke([*arguments, "--no-write-json"])
+            if result.result is not None:
+                result.result.write(str(results_file))
+        else:
+            result = runner.invoke(arguments)
+            if result.result is not None:
+                note_version(settings, code_version)
     if result.exception is not None:
         if lacking(result.exception):
             raise NorthstarError(lacking(result.exception)) from result.exception
         reason = " ".join(str(result.exception).split())
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
+
+
+@contextmanager
+def _own_words_untold():
+    """dbt writes the words of this process's command line into its artefacts, and those of an erasure name a person."""
+    words, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = words
 
 
 def record_build(settings: Settings, run_id: int, progress=print, left: Mapping = MappingProxyType({})) -> dict:

@@ -1,6 +1,7 @@
 """Nobody is found who should not be: planted names are looked for in every byte of a home, before and after one of them is erased."""
 
 import gzip
+import sys
 from dataclasses import replace
 
 import pytest
@@ -167,11 +168,24 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
 
     noted = erase(settings, email=EMAIL.lower(), by="the test", progress=silent, is_later=True)
     assert noted.state == "requested" and found_in(settings, [EMAIL]) == set()
+    # dbt writes the words of the command line into its artefacts
+    monkeypatch.setattr(sys, "argv", ["northstar", "erase", "--email", EMAIL])
     # killed before its last step, it goes on there when the DAG's task runs
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(erasing, "rewrite", interrupted)
         erasing.carry_out(settings, noted.erasure_id, silent, WORKERS[settings.home])
     monkeypatch.setenv("NORTHSTAR_HOME", str(settings.home))
+    # a reader who began before holds no lock, and sees what was there: then it is not done
+    monkeypatch.setattr(erasing, "SNAPSHOT_SECONDS", 0.5)
+    with db.connect(settings, "bi_reader") as reader:
+        reader.execute("set transaction isolation level repeatable read")
+        reader.execute("select 1")
+        with db.connect(settings, "owner") as writer:
+            writer.execute("create table public.later (x int)")
+            writer.execute("drop table public.later")
+        with pytest.raises(NorthstarError, match=r"a session of bi_reader \(process \d+.*not yet from the disk"):
+            tasks.erase_subjects()
+        assert erasing.certificate(settings, noted.erasure_id).state == "purged"
     assert tasks.erase_subjects() == 1
     done = erasing.certificate(settings, noted.erasure_id)
     assert (done.state, done.requested_by, done.published_version) == ("done", "the test", 2)

@@ -12,6 +12,7 @@ person goes (docs/privacy.md, docs/decisions.md). In this order, each step in on
 
 import re
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -66,6 +67,7 @@ KEPT_TABLES = {
     "pii_keys",
 }
 REWRITE_PATIENCE = "20s"
+SNAPSHOT_SECONDS = 20
 
 
 @dataclass(frozen=True)
@@ -546,6 +548,7 @@ def rewrite(settings: Settings, touched: dict, progress) -> None:
                 "select pg_clear_attribute_stats(schemaname, tablename, attname, inherited) from pg_stats "
                 "where schemaname || '.' || tablename = any(%s)", [[f"{t['schema']}.{t['table']}" for t in tables]],
             )  # fmt: skip
+        _await_snapshots(connection)
     _each(settings, tables, lambda c, t: c.execute(f'vacuum (full, analyze) {t["schema"]}."{t["table"]}"'))
     if settings.warehouse_url:
         progress(
@@ -560,6 +563,32 @@ def rewrite(settings: Settings, touched: dict, progress) -> None:
         connection.execute("select pg_reload_conf()")
         connection.execute("select pg_switch_wal()")
         connection.execute("checkpoint")
+
+
+def _await_snapshots(connection) -> None:
+    """Wait until nobody sees the warehouse as it was before: what somebody still may see is written anew with the rest.
+
+    connection: an administrator's, autocommit. Raises NorthstarError naming who does after SNAPSHOT_SECONDS.
+    """
+    horizon = connection.execute("select pg_current_xact_id()::xid::text as x").fetchone()["x"]
+    deadline = time.monotonic() + SNAPSHOT_SECONDS
+    while True:
+        holder = connection.execute(
+            "select * from (select coalesce('a session of ' || usename, backend_type) || ' (process ' || pid || coalesce(', ' || nullif(application_name, ''), '') "
+            "|| coalesce(', since ' || to_char(xact_start at time zone 'UTC', 'HH24:MI:SS') || ' UTC', '') || ')' as who, age(backend_xmin) as age "
+            "from pg_stat_activity where pid <> pg_backend_pid() and backend_xmin is not null and datname = current_database() "
+            "union all select 'the prepared transaction ' || gid, age(transaction) from pg_prepared_xacts where database = current_database() "
+            "union all select 'the replication slot ' || slot_name, age(xmin) from pg_replication_slots where xmin is not null) as holders "
+            "where age > age(%s::xid) order by age desc limit 1", [horizon],
+        ).fetchone()  # fmt: skip
+        if holder is None:
+            return
+        if time.monotonic() > deadline:
+            raise NorthstarError(
+                f"{holder['who']} still sees the warehouse as it was: all is erased from what can be read, but not yet from the disk; end it, "
+                "and `northstar erase --pending` (or the DAG erase_subject, by itself) finishes"
+            )
+        time.sleep(0.2)
 
 
 def _each(settings: Settings, tables: list[dict], do: Callable) -> None:
