@@ -33,6 +33,7 @@ MODES = ("nightly", "hourly")
 # of the warehouse's database: shared by the stages of the run that holds the lease, exclusive for whoever takes the lease
 WRITING_LOCK = 7041778
 # in Airflow nobody renews the lease between two tasks: there it is long, and close_run gives it back
+ENDING_SECONDS = 60
 OWN_LEASE_SECONDS, AIRFLOW_LEASE_SECONDS = 120, 3 * 3600
 HEARTBEAT_SECONDS = 15
 # dbt's results name exposures too, which it does nothing for
@@ -559,12 +560,16 @@ def writing(settings: Settings, what: str):
 
 def _take_lease(connection, run_id: int, holder: str, wait: bool, is_own: bool) -> None:
     """is_own: it ends with this process; otherwise it is a DAG's, whose tasks are processes of their own."""
+    deadline = time.monotonic() + ENDING_SECONDS
     while True:
         # as long as a stage of another run is at work its lease stands, however old it is
         if not connection.execute("select pg_try_advisory_lock(%s) as is_free", [WRITING_LOCK]).fetchone()["is_free"]:
-            if not wait:
-                raise _taken(connection.execute("select * from audit.writer_lease").fetchone())
-            time.sleep(2)
+            lease = connection.execute("select * from audit.writer_lease").fetchone()
+            # the server hears of a process that was killed a moment after it is gone
+            is_ending = lease is not None and is_dead(lease) and time.monotonic() < deadline
+            if not (wait or is_ending):
+                raise _taken(lease)
+            time.sleep(0.1 if is_ending else 2)
             continue
         try:
             other = _claim_lease(connection, run_id, holder, is_own)

@@ -139,6 +139,19 @@ def test_whoever_writes_waits_for_its_turn(opened, capsys, command):
     assert f"run {run_id} (cli) is writing to this warehouse" in capsys.readouterr().err
 
 
+def test_a_killed_run_is_followed_at_once(opened):
+    settings, run_id = opened
+    job.close_run(settings, run_id)
+    code = (
+        "import os, sys; from northstar import job; from northstar.settings import load_settings\n"
+        "settings = load_settings(sys.argv[1]); run = job.open_run(settings, 'nightly', job.datetime(2026, 2, 1, tzinfo=job.UTC), 'nowhere')\n"
+        "with job._stage(settings, run, 'extract'): os.kill(os.getpid(), 9)"
+    )
+    for _ in range(5):
+        assert subprocess.run([sys.executable, "-c", code, str(settings.home)]).returncode == -9
+    assert job.open_run(settings, "hourly", END, "nowhere") > run_id
+
+
 def test_a_killed_erasure_blocks_nobody(opened):
     settings, run_id = opened
     job.close_run(settings, run_id)
