@@ -23,7 +23,7 @@ def test_add_a_source_does_what_it_says():
         Path(place).chmod(0o755)
         script = commands("add_a_source.md").replace("/tmp/desk", f"{place}/desk")
         script = script.replace(".venv/bin/", f"{Path(sys.executable).parent}/")
-        done = subprocess.run(["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(["bash", "-euc", script], cwd=ROOT, capture_output=True, text=True, timeout=1100)
     assert done.returncode == 0, done.stderr
     answer = [line.split() for line in done.stdout.splitlines()]
     assert ["T-1", "urgent", "1.5"] in [row[:3] for row in answer], done.stdout
