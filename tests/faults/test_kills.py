@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("one_key")
 KILLS, SEED = 20, 6
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_a_job_that_is_killed_anywhere_leads_to_the_same_marts(warehouse, tmp_path):
     empty(warehouse)
     steps = story(tmp_path / "company", SEED)
