@@ -13,7 +13,7 @@ from northstar.warehouse import SCHEMAS, act_as_owner, bootstrap
 from tests import external
 from tests.support import WORKERS, run, silent, utc, write_rows
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = pytest.mark.timeout(1800)
 
 ADMINISTRATOR, PASSWORD = "cloud_admin", "a/d#m?i@n"
 AT = "2026-02-03T10:00:00Z"

@@ -35,7 +35,7 @@ def write_events(folder) -> None:
     }), folder / "rows.parquet")  # fmt: skip
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 def test_a_run_costs_what_happened_and_a_name_that_appears_once_costs_a_row_for_each_grain(tmp_path):
     write_events(tmp_path / "events")
     with home() as settings:

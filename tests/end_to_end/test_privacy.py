@@ -21,7 +21,7 @@ from northstar.reports.send import make_and_keep
 from northstar.simulator import simulate
 from tests.support import WORKERS, empty, found_in, query_as, run, select, silent, utc, write_rows
 
-pytestmark = pytest.mark.timeout(1500)
+pytestmark = pytest.mark.timeout(1800)
 
 END = utc("2026-03-01T00:00:00")
 AT, LATER = "2026-02-03T10:00:00Z", "2026-02-20T10:00:00Z"

@@ -19,7 +19,7 @@ from tests.faults.campaign import compare, fingerprint
 from tests.faults.story import story
 from tests.support import empty, run, select, silent, utc, write_rows
 
-pytestmark = [pytest.mark.timeout(900), pytest.mark.usefixtures("one_key")]
+pytestmark = [pytest.mark.timeout(1800), pytest.mark.usefixtures("one_key")]
 AS_OF = utc("2025-04-01T00:00:00")
 
 

@@ -75,7 +75,7 @@ def ledger(warehouse, tmp_path_factory):
     return warehouse
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_the_rows_behind_every_metric_add_up_to_it(built):
     cells = select(
         built,

@@ -16,7 +16,7 @@ from tests.support import empty, query_as, run, select, utc, write_rows
 END = utc("2026-03-01T00:00:00")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [1])
 def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(
     tmp_path_factory, tmp_path, warehouse, seed

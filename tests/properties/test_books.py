@@ -118,7 +118,7 @@ def deliveries(tables: dict, seed: int) -> list[dict]:
     return [first, second]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_25_random_companies_are_as_their_books_say(warehouse, tmp_path):
     tables = random_companies(seed=3)
     empty(warehouse)
