@@ -26,7 +26,7 @@ from northstar.errors import NorthstarError, lacking
 from northstar.manifest import dbt_target, is_current, note_version, read_manifest
 from northstar.privacy.details import forget_details
 from northstar.settings import Settings
-from northstar.unaffected import note_nothing, unaffected
+from northstar.unchanged import note_nothing, unchanged_nodes
 from northstar.warehouse import bootstrap
 
 MODES = ("nightly", "hourly")
@@ -51,11 +51,11 @@ def open_run(
     wait: bool = False,
     mapping: str | None = None,
     restate: tuple[datetime, datetime] | None = None,
-    is_whole: bool | None = None,
+    is_own: bool | None = None,
 ) -> int:
     """Start a run and take the writer's lease; returns the run_id.
 
-    is_whole: whether the run goes on and ends in this process (default: when no DAG triggered it).
+    is_own: whether the run goes on and ends in this process (default: when no DAG triggered it).
 
     as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing. restate: a half-open
     range whose periods are built again whether or not a row in it has changed.
@@ -68,7 +68,7 @@ def open_run(
     bootstrap(settings)
     with db.connect(settings, "transformer", autocommit=True) as connection:
         run_id = connection.execute("select nextval('audit.run_ids') as id").fetchone()["id"]
-        _take_lease(connection, run_id, trigger, wait, trigger == "cli" if is_whole is None else is_whole)
+        _take_lease(connection, run_id, trigger, wait, trigger == "cli" if is_own is None else is_own)
         connection.execute(
             "update audit.runs set state = 'failed', finished_at = clock_timestamp(), "
             "message = coalesce(message, 'the process ended without a word') where state = 'running'"
@@ -162,19 +162,19 @@ def build(settings: Settings, run_id: int, progress=print, callback=None) -> dic
     Raises NorthstarError when a node fails or when the manifest's nodes were not all built.
     """
     with _stage(settings, run_id, "build") as run:
-        left = {}
+        unchanged = {}
         if run["is_full"]:
             arguments = ["--full-refresh"]
         else:
             if is_current(settings, run["code_version"]):
-                left = unaffected(settings, run, read_manifest(settings))
-                note_nothing(settings, left)
+                unchanged = unchanged_nodes(settings, run, read_manifest(settings))
+                note_nothing(settings, unchanged)
             # the code is that of the published version, so what consists of nothing but code stands
-            names = [node["name"] for node in left.values() if node["resource_type"] == "model"]
+            names = [node["name"] for node in unchanged.values() if node["resource_type"] == "model"]
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
         with _told_context(settings):
             _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"], callback)
-        return record_build(settings, run_id, progress, left)
+        return record_build(settings, run_id, progress, unchanged)
 
 
 def last_as_of(settings: Settings) -> datetime | None:
@@ -268,10 +268,10 @@ def _own_words_untold():
         sys.argv = words
 
 
-def record_build(settings: Settings, run_id: int, progress=print, left: Mapping = MappingProxyType({})) -> dict:
+def record_build(settings: Settings, run_id: int, progress=print, unchanged: Mapping = MappingProxyType({})) -> dict:
     """Write dbt's results to audit.model_runs and compare them with the manifest; returns {model name: seconds}.
 
-    left: what need not be built (northstar.unaffected), by unique_id; written down as `unchanged`.
+    unchanged: what need not be built (northstar.unchanged), by unique_id; written down with that word.
     Raises NorthstarError naming the first failed node, or the nodes of the manifest that were not built.
     """
     from northstar.explain import keep_definitions
@@ -290,10 +290,10 @@ def record_build(settings: Settings, run_id: int, progress=print, left: Mapping 
         run = connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]).fetchone()
         if run["is_full"]:
             keep_definitions(connection, run["code_version"], results)
-    wanted = {i: node for i, node in _wanted(manifest, run["is_full"]).items() if i not in left}
+    wanted = {i: node for i, node in _wanted(manifest, run["is_full"]).items() if i not in unchanged}
     rows = [
         (run_id, unique_id, node["name"], node["resource_type"], "unchanged", 0, None, "")
-        for unique_id, node in left.items()
+        for unique_id, node in unchanged.items()
     ]
     for result in results:
         node = wanted.get(result["unique_id"], {})
@@ -311,9 +311,9 @@ def record_build(settings: Settings, run_id: int, progress=print, left: Mapping 
         )
     for row in sorted(rows, key=lambda r: -r[5])[:12]:
         progress(f"    {row[5]:7.2f} s  {row[4]:8} {row[2]}")
-    if left:
+    if unchanged:
         progress(
-            f"    {len(left)} of {len(rows)} models and tests are left as they stand: what they read has not changed"
+            f"    {len(unchanged)} of {len(rows)} models and tests are left as they stand: what they read has not changed"
         )
     failed = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped", "unchanged")]
     if failed:
@@ -484,7 +484,7 @@ def run_change(
             "select as_of from audit.runs where published_version is not null order by published_version desc limit 1"
         ).fetchone()
     as_of = last["as_of"] if last else datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    run_id = open_run(settings, mode, as_of, trigger=trigger, wait=wait, is_whole=True)
+    run_id = open_run(settings, mode, as_of, trigger=trigger, wait=wait, is_own=True)
     with _closing(settings, run_id):
         with _stage(settings, run_id, "extract"):
             change(run_id)

@@ -176,14 +176,16 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
         erasing.carry_out(settings, noted.erasure_id, silent, WORKERS[settings.home])
     monkeypatch.setenv("NORTHSTAR_HOME", str(settings.home))
     # a reader who began before holds no lock, and sees what was there: then it is not done
-    monkeypatch.setattr(erasing, "SNAPSHOT_SECONDS", 0.5)
+    monkeypatch.setattr(erasing, "PATIENCE_SECONDS", 0.5)
     with db.connect(settings, "bi_reader") as reader:
         reader.execute("set transaction isolation level repeatable read")
         reader.execute("select 1")
         with db.connect(settings, "owner") as writer:
             writer.execute("create table public.later (x int)")
             writer.execute("drop table public.later")
-        with pytest.raises(NorthstarError, match=r"a session of bi_reader \(process \d+.*not yet from the disk"):
+        with pytest.raises(
+            NorthstarError, match=r"a session of bi_reader \(process \d+.*not yet what lies on the disk"
+        ):
             tasks.erase_subjects()
         assert erasing.certificate(settings, noted.erasure_id).state == "purged"
     assert tasks.erase_subjects() == 1

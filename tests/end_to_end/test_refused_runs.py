@@ -1,6 +1,7 @@
 """What stopped a run stops every later one until its cause is gone, or somebody has said by name that it may be so."""
 
 import json
+import os
 from dataclasses import replace
 from datetime import timedelta
 
@@ -121,8 +122,6 @@ def test_what_an_older_release_read_is_taken_for_read_as_it_is_now(shop):
 
 def test_a_file_that_is_replaced_within_its_size_and_time_is_noticed(shop):
     settings, source, mapping = shop
-    import os
-
     path = source / "people.jsonl"
     before = path.stat()
     path.write_text(json.dumps({"id": "b", "at": AT}) + "\n")

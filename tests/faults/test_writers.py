@@ -28,6 +28,17 @@ with job._stage(load_settings(sys.argv[1]), int(sys.argv[2]), "extract"):
     time.sleep(600)
 """
 
+KILLED = """
+import os, sys
+from datetime import UTC, datetime
+from northstar import job
+from northstar.settings import load_settings
+settings = load_settings(sys.argv[1])
+run_id = job.open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere", trigger=sys.argv[2], is_own=True)
+with job._stage(settings, run_id, "extract"):
+    os.kill(os.getpid(), 9)
+"""
+
 
 def test_sixteen_sources_of_one_entity_lose_nothing(warehouse):
     empty(warehouse)
@@ -139,28 +150,15 @@ def test_whoever_writes_waits_for_its_turn(opened, capsys, command):
     assert f"run {run_id} (cli) is writing to this warehouse" in capsys.readouterr().err
 
 
-def test_a_killed_run_is_followed_at_once(opened):
+@pytest.mark.parametrize("trigger", ["cli", "erasure 3", "rotation"])
+def test_whoever_was_killed_at_work_blocks_nobody(opened, trigger):
     settings, run_id = opened
     job.close_run(settings, run_id)
-    code = (
-        "import os, sys; from northstar import job; from northstar.settings import load_settings\n"
-        "settings = load_settings(sys.argv[1]); run = job.open_run(settings, 'nightly', job.datetime(2026, 2, 1, tzinfo=job.UTC), 'nowhere')\n"
-        "with job._stage(settings, run, 'extract'): os.kill(os.getpid(), 9)"
-    )
-    for _ in range(5):
-        assert subprocess.run([sys.executable, "-c", code, str(settings.home)]).returncode == -9
-    assert job.open_run(settings, "hourly", END, "nowhere") > run_id
-
-
-def test_a_killed_erasure_blocks_nobody(opened):
-    settings, run_id = opened
-    job.close_run(settings, run_id)
-    code = (
-        "import os, sys; from northstar import job; from northstar.settings import load_settings\n"
-        "with job.writing(load_settings(sys.argv[1]), 'erasure 3'): os.kill(os.getpid(), 9)"
-    )
-    assert subprocess.run([sys.executable, "-c", code, str(settings.home)]).returncode == -9
+    killed = [sys.executable, "-c", KILLED, str(settings.home), trigger]
+    # the second follows the first
+    for _ in range(2):
+        assert subprocess.run(killed).returncode == -signal.SIGKILL
     assert [r["holder"] for r in query_as(settings, "transformer", "select holder from audit.writer_lease")] == [
-        "erasure 3"
+        trigger
     ]
     assert job.open_run(settings, "hourly", END, "nowhere") > run_id

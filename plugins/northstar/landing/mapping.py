@@ -1,6 +1,6 @@
 """Mapping: a small YAML file that lands a foreign layout without code.
 
-    # SOURCE_DIR/_mapping.yml
+    # shop.yml, given with --mapping, or as `mapping:` of a declared source
     application: shop                      # the default application of every entity (optional)
     entities:
       charges:                             # an entity of the contract: one input, or a list of inputs

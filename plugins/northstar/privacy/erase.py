@@ -66,8 +66,9 @@ KEPT_TABLES = {
     "definitions",
     "pii_keys",
 }
-REWRITE_PATIENCE = "20s"
-SNAPSHOT_SECONDS = 20
+# how long readers are waited for: those who hold a table, and those who see what was there
+PATIENCE_SECONDS = 20
+FINISHES = "`northstar erase --pending`, or the DAG erase_subject by itself, finishes"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def carry_out(settings: Settings, erasure_id: int, progress=print, worker=None, 
         progress(f"erasure {erasure_id}: history, audit, logs ...")
         _purge(settings, erasure_id, version)
     if state != "done":
-        rewrite(settings, certificate(settings, erasure_id).rows, progress)
+        rewrite(settings, certificate(settings, erasure_id).rows, progress, FINISHES)
         with db.connect(settings, "loader") as connection:
             connection.execute(
                 "update audit.erasures set state = 'done', finished_at = coalesce(finished_at, clock_timestamp()) where erasure_id = %s",
@@ -523,10 +524,12 @@ def _clean_logs(settings: Settings, told: list[str]) -> None:
                 place = content.find(value.encode(), place + 1)
 
 
-def rewrite(settings: Settings, touched: dict, progress) -> None:
+def rewrite(settings: Settings, touched: dict, progress, afterwards: str) -> None:
     """Write anew the tables that held names, and begin the write-ahead log anew: what was deleted is then on no page either.
 
-    touched: `schema.table` of those beside the ones that have columns for names. Readers of a mart wait while it is written. Raises NorthstarError when one of them does not let go of it.
+    touched: `schema.table` of those beside the ones that have columns for names. Readers of a mart wait while it is written.
+    afterwards: what to do where somebody is in the way. Raises NorthstarError, naming who, and with `afterwards`, when one does not let go of
+    a table, or still sees what was there.
     """
     database = None if settings.warehouse_url else db.DATABASE
     with db.connect(settings, "owner", autocommit=True, database=database) as connection:
@@ -548,8 +551,8 @@ def rewrite(settings: Settings, touched: dict, progress) -> None:
                 "select pg_clear_attribute_stats(schemaname, tablename, attname, inherited) from pg_stats "
                 "where schemaname || '.' || tablename = any(%s)", [[f"{t['schema']}.{t['table']}" for t in tables]],
             )  # fmt: skip
-        _await_snapshots(connection)
-    _each(settings, tables, lambda c, t: c.execute(f'vacuum (full, analyze) {t["schema"]}."{t["table"]}"'))
+        _await_snapshots(connection, afterwards)
+    _each(settings, tables, afterwards, lambda c, t: c.execute(f'vacuum (full, analyze) {t["schema"]}."{t["table"]}"'))
     if settings.warehouse_url:
         progress(
             "statistics and write-ahead log of an external warehouse are its administrator's: docs/privacy.md says what to do"
@@ -565,13 +568,13 @@ def rewrite(settings: Settings, touched: dict, progress) -> None:
         connection.execute("checkpoint")
 
 
-def _await_snapshots(connection) -> None:
+def _await_snapshots(connection, afterwards: str) -> None:
     """Wait until nobody sees the warehouse as it was before: what somebody still may see is written anew with the rest.
 
-    connection: an administrator's, autocommit. Raises NorthstarError naming who does after SNAPSHOT_SECONDS.
+    connection: an administrator's, autocommit. Raises NorthstarError naming who does after PATIENCE_SECONDS.
     """
     horizon = connection.execute("select pg_current_xact_id()::xid::text as x").fetchone()["x"]
-    deadline = time.monotonic() + SNAPSHOT_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         holder = connection.execute(
             "select * from (select coalesce('a session of ' || usename, backend_type) || ' (process ' || pid || coalesce(', ' || nullif(application_name, ''), '') "
@@ -585,23 +588,23 @@ def _await_snapshots(connection) -> None:
             return
         if time.monotonic() > deadline:
             raise NorthstarError(
-                f"{holder['who']} still sees the warehouse as it was: all is erased from what can be read, but not yet from the disk; end it, "
-                "and `northstar erase --pending` (or the DAG erase_subject, by itself) finishes"
+                f"{holder['who']} still sees the warehouse as it was: what can be read has changed, but not yet what lies on the disk; "
+                f"end it; {afterwards}"
             )
         time.sleep(0.2)
 
 
-def _each(settings: Settings, tables: list[dict], do: Callable) -> None:
+def _each(settings: Settings, tables: list[dict], afterwards: str, do: Callable) -> None:
     for schema in dict.fromkeys(t["schema"] for t in tables):
         role = "owner" if SCHEMAS[schema] == "northstar_owner" else SCHEMAS[schema]
         database = None if settings.warehouse_url or role != "owner" else db.DATABASE
         with db.connect(settings, role, autocommit=True, database=database) as connection:
-            connection.execute(f"set lock_timeout = '{REWRITE_PATIENCE}'")
+            connection.execute(f"set lock_timeout = '{PATIENCE_SECONDS}s'")
             for table in (t for t in tables if t["schema"] == schema):
                 try:
                     do(connection, table)
                 except psycopg.errors.LockNotAvailable as exc:
                     raise NorthstarError(
-                        f"a reader holds {schema}.{table['table']}: all is erased from what can be read, but the table could not be "
-                        "written anew; run the same command again later"
+                        f"a reader holds {schema}.{table['table']}: what can be read has changed, but the table could not be written anew; "
+                        f"end it; {afterwards}"
                     ) from exc

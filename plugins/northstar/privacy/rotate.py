@@ -60,7 +60,7 @@ def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
         connection.execute(
             "update audit.pii_keys set published_version = %s where generation = %s", [version, rotated[0].generation]
         )
-    rewrite(settings, {}, progress)
+    rewrite(settings, {}, progress, "the new key is in use, and the next rotation or erasure writes the tables anew")
     return rotated[0]
 
 
@@ -168,27 +168,26 @@ class _Renewal:
 
     def extra(self, value):
         """`_extra`: unknown columns by name, hashes bare under the names of the contract's."""
-        if not isinstance(value, dict):
-            return value
-        renewed = {k: self._bare(v) if _is_hash_name(k) else self._leaves(v) for k, v in value.items()}
-        self.documents += renewed != value
-        return renewed
+        return self._row(value, self._unknown_column)
 
     def rejected(self, value):
         """A quarantined row: columns by name, hashes marked under the names of the contract's."""
-        if not isinstance(value, dict):
-            return value
-        renewed = {k: self._marked(v) if _is_hash_name(k) else self._leaves(v) for k, v in value.items()}
-        self.documents += renewed != value
-        return renewed
+        return self._row(value, lambda name, v: self._marked(v) if _is_hash_name(name) else self._leaves(v))
 
     def landed(self, value):
         """A landed row as json: hashes bare in their columns, and marked in those of identifiers."""
+        return self._row(value, self._column)
+
+    def _row(self, value, column):
+        """A row by column; column: what becomes of a name's value."""
         if not isinstance(value, dict):
             return value
-        renewed = {k: self._column(k, v) for k, v in value.items()}
+        renewed = {name: column(name, v) for name, v in value.items()}
         self.documents += renewed != value
         return renewed
+
+    def _unknown_column(self, name: str, value):
+        return self._bare(value) if _is_hash_name(name) else self._leaves(value)
 
     def _column(self, name: str, value):
         if name in HASHES:
@@ -196,7 +195,7 @@ class _Renewal:
         if name in NAMED or name.endswith("_id"):
             return self._marked(value)
         if name == "_extra" and isinstance(value, dict):
-            return {k: self._bare(v) if _is_hash_name(k) else self._leaves(v) for k, v in value.items()}
+            return {k: self._unknown_column(k, v) for k, v in value.items()}
         return self._leaves(value)
 
     def _bare(self, value):

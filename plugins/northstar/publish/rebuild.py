@@ -135,7 +135,7 @@ def _build(scratch: Settings, certificate: dict, progress) -> None:
     from northstar import job
     from northstar.quality import start_worker
 
-    run_id = job.open_run(scratch, "nightly", certificate["as_of"], trigger="verify", is_whole=True)
+    run_id = job.open_run(scratch, "nightly", certificate["as_of"], trigger="verify", is_own=True)
     worker, error = start_worker(scratch), None
     try:
         with db.connect(scratch, "transformer") as connection:

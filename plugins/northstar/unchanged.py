@@ -14,7 +14,7 @@ from northstar.contract import Entity, entities
 from northstar.settings import Settings
 
 
-def unaffected(settings: Settings, run: dict, manifest: dict) -> dict:
+def unchanged_nodes(settings: Settings, run: dict, manifest: dict) -> dict:
     """{unique_id: node} of the models that the open run may leave, and of their tests; {} in a full run.
 
     run: its row of audit.runs. manifest: dbt's, of the code that built what stands. What a run was started for (a backfill's range,
@@ -28,10 +28,10 @@ def unaffected(settings: Settings, run: dict, manifest: dict) -> dict:
             return {}
         query = " union all ".join(_CHANGED.format(entity=e.name, times=_moments(e)) for e in entities().values())
         changed = {row["entity"] for row in connection.execute(query, context)}
-    return _left(manifest, {f"source.northstar.staging.{name}" for name in changed})
+    return _without_changes(manifest, {f"source.northstar.staging.{name}" for name in changed})
 
 
-def note_nothing(settings: Settings, left: dict) -> None:
+def note_nothing(settings: Settings, unchanged: dict) -> None:
     """Give the models that are left an empty log of changed keys where they have none: the audit and publishing read it."""
     logs = [
         sql.SQL("create table if not exists {log} as select {key} from {table} where false").format(
@@ -39,7 +39,7 @@ def note_nothing(settings: Settings, left: dict) -> None:
             key=sql.SQL(", ").join(map(sql.Identifier, _key(node))),
             table=sql.Identifier(node["schema"], node["alias"]),
         )
-        for node in left.values()
+        for node in unchanged.values()
         if node["resource_type"] == "model" and _key(node)
     ]
     with db.connect(settings, "transformer") as connection:
@@ -66,7 +66,7 @@ def _moments(entity: Entity) -> str:
     )
 
 
-def _left(manifest: dict, changed: set[str]) -> dict:
+def _without_changes(manifest: dict, changed: set[str]) -> dict:
     nodes = manifest["nodes"]
 
     @cache
@@ -78,7 +78,7 @@ def _left(manifest: dict, changed: set[str]) -> dict:
             return False
         return any(map(is_affected, nodes[unique_id]["depends_on"].get("nodes", [])))
 
-    left = {
+    models = {
         unique_id: node
         for unique_id, node in nodes.items()
         if node["resource_type"] == "model"
@@ -88,6 +88,6 @@ def _left(manifest: dict, changed: set[str]) -> dict:
     tests = {
         unique_id: node
         for unique_id, node in nodes.items()
-        if node["resource_type"] == "test" and not left.keys().isdisjoint(node["depends_on"]["nodes"])
+        if node["resource_type"] == "test" and not models.keys().isdisjoint(node["depends_on"]["nodes"])
     }
-    return left | tests
+    return models | tests
