@@ -138,6 +138,20 @@ def test_a_replay_reads_the_source_s_own_rows(shop):
     assert query_as(settings, "loader", "select distinct status from staging.charges") == [{"status": "succeeded"}]
 
 
+def test_what_is_read_again_and_still_bad_stays_the_row_that_somebody_accepted(shop):
+    settings, source, mapping = shop
+    quarantine.accept(settings, "charges", "the shop's own tests", "ada")
+    quarantine.replay(settings)
+    (source / "export.jsonl").touch()
+    assert read(settings, source, mapping) == {"accounts": 0, "charges": 1}
+    found = query_as(
+        settings,
+        "loader",
+        "select count(*) as n, count(accepted_by) as accepted from quarantine.rows where resolved_at is null",
+    )
+    assert found == [{"n": 30, "accepted": 30}]
+
+
 def test_a_replay_waits_for_no_run_and_disturbs_none(shop):
     settings, source, mapping = shop
     run_id = job.open_run(settings, "nightly", END, str(source), mapping=str(mapping))

@@ -350,15 +350,22 @@ class _Merge:
     def _quarantine(self) -> None:
         rejects = self.delivery.rejects
         paths = sql.SQL(", ").join(sql.Literal(f["path"]) for f in self.delivery.files)
+        if rejects.count:
+            self.cursor.adbc_ingest("rejected", rejects.reader(), mode="create", temporary=True)
         if self.delivery.files:
+            # a row that is as bad as it was stays, with its number and who accepted it
+            still = (
+                "select 1 from rejected as r where r.path = q.path and r.line is not distinct from q.line and r.row::jsonb = q.row "
+                "and string_to_array(r.reasons, {}) = q.reasons"
+            )
             self.execute(
-                "update quarantine.rows set resolved_at = current_timestamp, resolution = 'the file was delivered again' "
-                "where source = {} and entity = {} and path in ({}) and resolved_at is null",
-                self.source, self.entity.name, paths,
+                "update quarantine.rows as q set resolved_at = current_timestamp, resolution = 'the file was delivered again' "
+                "where source = {} and entity = {} and path in ({}) and resolved_at is null"
+                + (f" and not exists ({still})" if rejects.count else ""),
+                self.source, self.entity.name, paths, SEPARATOR,
             )  # fmt: skip
         if not rejects.count:
             return
-        self.cursor.adbc_ingest("rejected", rejects.reader(), mode="create", temporary=True)
         self.execute(
             "insert into quarantine.rows (source, entity, path, line, reasons, row, batch_id) "
             "select {0}, {1}, path, line, string_to_array(reasons, {2}), row::jsonb, {3} from rejected as r "
