@@ -91,7 +91,7 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             assert published[0]["as_of"] <= published[1]["as_of"]
 
             # a backfill of a past interval publishes the state at that interval's end
-            past = published[1]["as_of"] - timedelta(days=2)
+            past = published[1]["as_of"].replace(minute=0) - timedelta(days=2)
             words = ["--dag-id", "hourly_refresh", "--from-date", past.isoformat(), "--to-date", past.isoformat()]
             assert main(["airflow", "--home", str(settings.home), "backfill", "create", *words]) == 0
             follow(api, "hourly_refresh", api.await_run("hourly_refresh", "backfill"), silent)

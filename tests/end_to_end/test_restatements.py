@@ -140,7 +140,7 @@ def test_a_certificate_says_what_a_version_stands_on(story):
     }
     # two months of the company and of web: nobody failed to pay
     assert first["coverage"]["payment_recovery_rate"]["nulls"] == {"empty_base": 4}
-    assert first["left_out"] == {"quarantined": {}, "not yet": {}, "by rule": {}}
+    assert first["left_out"] == {"quarantined": {}, "accepted": [], "not yet": {}, "by rule": {}}
 
 
 def test_a_change_behind_the_landings_back_shows_in_the_hash(story):

@@ -131,7 +131,7 @@ def test_a_connector_that_trips_over_a_secret_keeps_it_out_of_its_log(warehouse,
 
     monkeypatch.setattr("northstar.landing.sources.open_source", trips)
     result = land_source(warehouse, None, Source("x", "stripe", "canary", ("charges",)), lambda _: None)
-    log = (warehouse.logs / "x.log").read_text()
+    log = (warehouse.logs / "source_x.log").read_text()
     assert "RuntimeError" in log and "***" in result.error
     assert not any(spelling in result.error + log for spelling in {*SPELLINGS, CANARY[::-1]})
 

@@ -162,3 +162,16 @@ def test_whoever_was_killed_at_work_blocks_nobody(opened, trigger):
         trigger
     ]
     assert job.open_run(settings, "hourly", END, "nowhere") > run_id
+
+
+def test_a_process_that_is_stopped_while_it_looks_for_the_server_keeps_nobody_out(warehouse):
+    holding = "import fasteners, sys, time; lock = fasteners.InterProcessLock(sys.argv[1]); lock.acquire(); print(flush=True); time.sleep(900)"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", holding, str(warehouse.home / "postgres.lock")], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert holder.stdout.readline()
+        assert query_as(warehouse, "loader", "select 1 as one") == [{"one": 1}]
+    finally:
+        holder.kill()
+        holder.wait()

@@ -69,8 +69,11 @@ def ensure_running(settings: Settings) -> Server:
 
     Raises NorthstarError when it cannot be made or started.
     """
+    data = settings.home / "postgres"
+    # without the lock where there is nothing to start: who holds it may have been stopped by its terminal
+    if (state := _state(data)) is not None and state[0] == "ready":
+        return Server(state[1])
     with _lock(settings):
-        data = settings.home / "postgres"
         if not (data / "PG_VERSION").exists():
             _initialise(settings, data)
         port = _running_port(data)

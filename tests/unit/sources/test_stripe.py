@@ -453,7 +453,7 @@ def test_one_list_that_is_refused_or_not_understood_leaves_the_others(warehouse,
         result = land_source(
             warehouse, 1, Source("billing", "stripe", "stripe_main", ("accounts", "charges")), told.append
         )
-    log = warehouse.logs / "billing.log"
+    log = warehouse.logs / "source_billing.log"
     assert result.error == f"its connector failed, KeyError: 'data'; an answer that it does not know? (its log: {log})"
     assert "Traceback" in log.read_text()
     assert len(rows(warehouse, "charges", "1", "1")) == 1
