@@ -55,7 +55,7 @@ def pages(work: Path, scale: float, results: list) -> None:
     try:
         while not serve.answers(settings):
             time.sleep(0.2)
-        found = _measure(serve.url(settings), chromium)
+        found = _measure(settings, chromium)
     finally:
         server.terminate()
         server.wait()
@@ -79,7 +79,7 @@ def pages(work: Path, scale: float, results: list) -> None:
         embedded.stop(settings)
 
 
-def _measure(address: str, chromium: str) -> tuple[dict[str, float], ...]:
+def _measure(settings: Settings, chromium: str) -> tuple[dict[str, float], ...]:
     """Median seconds by page: from navigating to the last chart, from choosing an application to the first chart drawn anew, and to the last."""
     from playwright.sync_api import sync_playwright
 
@@ -90,11 +90,12 @@ def _measure(address: str, chromium: str) -> tuple[dict[str, float], ...]:
         browser = player.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         # one context: the browser keeps the scripts, as a reader's does
         page = browser.new_context(viewport={"width": 1400, "height": 900}).new_page()
+        page.goto(serve.link(settings))
         for title, path in paths.items():
             slug = path.strip("/") or "executive"
             times = []
             for _ in range(TRIALS + 1):
-                page.goto(address + path)
+                page.goto(serve.url(settings) + path)
                 times.append(page.wait_for_function(DRAWN, polling="raf", timeout=60_000).json_value() / 1000)
             # the first one warms the marts
             opened[title] = statistics.median(times[1:])

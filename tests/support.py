@@ -132,6 +132,14 @@ def select(settings: Settings, query: str, *values) -> list[dict]:
     return query_as(settings, "bi_reader", query, *values)
 
 
+def select_at(settings: Settings, query: str, version: int) -> list[tuple]:
+    """Rows of the marts as a version showed them, as the transformer, from whom no small group is withheld."""
+    with db.connect(settings, "transformer") as connection:
+        connection.execute("select set_config('northstar.version', %s, true)", [str(version)])
+        connection.execute("set local search_path = marts_at_version, marts")
+        return [tuple(row.values()) for row in connection.execute(query).fetchall()]
+
+
 def published(settings: Settings) -> dict:
     """Every published mart with its rows as sorted text, the publisher's own columns left out."""
     tables = [

@@ -8,11 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from northstar.errors import NorthstarError, lacking
+from northstar.escaping import exact_output, visible_output
 from northstar.settings import load_settings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
+    with visible_output():
+        return _run_command(argv)
+
+
+def _run_command(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     _own_options(arguments)
     try:
@@ -236,12 +242,14 @@ def _dashboard(arguments) -> None:
 
     settings = load_settings(arguments.home)
     if serve.answers(settings):
-        print(f"the pages are there already: {serve.url(settings)}")
+        print(f"the pages are there already: {serve.link(settings)}")
         return
     if not settings.warehouse_url:
         embedded.ensure_running(settings)
     command = serve.command(settings)
-    print(f"the pages: {serve.url(settings)}   (Ctrl-C ends them)", flush=True)
+    if warning := serve.in_clear():
+        print(f"northstar: {warning}", file=sys.stderr)
+    print(f"the pages: {serve.link(settings)}   (Ctrl-C ends them)", flush=True)
     os.execve(command[0], command, serve.environment(settings))
 
 
@@ -388,9 +396,11 @@ def _stop(arguments) -> None:
 
 
 def _sql(arguments) -> None:
-    from northstar.reading import query, render
+    from northstar.reading import asked, write
 
-    print(render(query(load_settings(arguments.home), arguments.query, arguments.version), arguments.format), end="")
+    out = sys.stdout if arguments.format == "table" else exact_output()
+    with asked(load_settings(arguments.home), arguments.query, arguments.version) as (names, rows):
+        write(names, rows, arguments.format, out)
 
 
 def _explain(arguments) -> int:

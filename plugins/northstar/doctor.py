@@ -268,7 +268,7 @@ def _roles(settings: Settings, connection) -> Iterator[tuple]:
                 yield f"{names[role]} may not {privilege} {schema}.{lacking[0]}{more}", SET_UP
     if "bi_reader" in roles:
         open_to = [
-            s for s in SCHEMAS if s in schemas and s != "marts"
+            s for s in SCHEMAS if s in schemas and s not in OPEN_TO_READERS
             and connection.execute("select has_schema_privilege(%s, %s, 'usage') as may", [names["bi_reader"], s]).fetchone()["may"]
         ]  # fmt: skip
         for schema in open_to:
@@ -276,6 +276,16 @@ def _roles(settings: Settings, connection) -> Iterator[tuple]:
             yield (
                 f"{names['bi_reader']} may look into {schema}, which nobody has audited",
                 f"revoke usage on schema {schema} from {names['bi_reader']}",
+            )
+        unguarded = connection.execute(
+            "select relname as name from pg_class where relnamespace = to_regnamespace('marts_history') and relkind = 'r' and not relrowsecurity "
+            "and has_table_privilege(%s, oid, 'select') order by 1", [names["bi_reader"]],
+        ).fetchall()  # fmt: skip
+        for table in unguarded:
+            wrong = True
+            yield (
+                f"{names['bi_reader']} may see all of marts_history.{table['name']}, groups that are withheld today among it",
+                f"alter table marts_history.{table['name']} enable row level security",
             )
     for role, _, what in role_settings.changed(connection, settings):
         wrong = True
@@ -287,6 +297,8 @@ def _roles(settings: Settings, connection) -> Iterator[tuple]:
         yield (f"{', '.join(names.values())} may do their work and no more",)
 
 
+# of the history each table only as far as its policy lets readers look
+OPEN_TO_READERS = ("marts", "marts_history", "marts_at_version")
 # what no role but its owner has to do with
 PRIVATE = {("audit", "bootstrapped"), ("audit", "migrations"), ("core", "touched"), ("core", "touched_periods")}
 

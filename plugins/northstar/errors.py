@@ -3,6 +3,8 @@
 import errno
 import tempfile
 
+from northstar.escaping import visible
+
 # what has no memory for a thread's stack (in Python, in Rust), for the code of a library, for a buffer
 STARVED = ("can't start new thread", "ThreadPoolBuildError", "failed to map segment", "allocate memory")
 
@@ -10,8 +12,12 @@ STARVED = ("can't start new thread", "ThreadPoolBuildError", "failed to map segm
 class NorthstarError(Exception):
     """One line for the user: what is wrong, where, and what to do about it.
 
-    The command line prints it without a traceback (``--debug`` shows the chain); Airflow fails the task with it.
+    The command line prints it without a traceback (``--debug`` shows the chain); Airflow fails the task with it. What it cites of
+    a source cannot command whoever's terminal shows it.
     """
+
+    def __init__(self, message: object = ""):
+        super().__init__(visible(str(message)))
 
 
 def lacking(exc: BaseException) -> str | None:

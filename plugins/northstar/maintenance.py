@@ -103,6 +103,8 @@ def _versions(settings: Settings, _, number: int) -> dict:
         connection.execute("update audit.maintenance set oldest_version = %s where maintenance_id = %s", [kept, number])
     with db.connect(settings, "loader") as connection:
         replaced = connection.execute("delete from staging._replaced where batch_id <= %s", [batch or 0]).rowcount
+    from northstar.publish.past import note_pruned
+
     with db.connect(settings, "publisher") as connection:
         names = connection.execute(
             "select tablename from pg_tables where schemaname = 'marts_history' order by 1"
@@ -114,6 +116,7 @@ def _versions(settings: Settings, _, number: int) -> dict:
             ).rowcount
             for r in names
         )
+        note_pruned(connection, kept)
     return {"oldest_version": kept, "landed": replaced, "published": history, "definitions": definitions}
 
 

@@ -26,6 +26,7 @@ from airflow.sdk import BaseNotifier
 
 from northstar.bounded_yaml import read_yaml
 from northstar.errors import NorthstarError
+from northstar.escaping import slack, visible
 from northstar.settings import Settings, read_text
 from northstar.sources.connections import find_connection
 
@@ -151,9 +152,13 @@ class RouteNotifier(BaseNotifier):
 def _mail(settings: Settings, channels: Channels, to: list[str], message: Message) -> str:
     connection = find_connection(settings, channels.mail["connection"])
     mail = EmailMessage()
-    mail["Subject"], mail["From"], mail["To"] = " ".join(message.subject.split()), channels.mail["from"], ", ".join(to)
+    mail["Subject"], mail["From"], mail["To"] = (
+        " ".join(visible(message.subject).split()),
+        channels.mail["from"],
+        ", ".join(to),
+    )
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain="northstar")
-    mail.set_content(message.text)
+    mail.set_content(visible(message.text))
     if message.html:
         mail.add_alternative(message.html, subtype="html")
         for name, image in message.images.items():
@@ -173,7 +178,7 @@ def _mail(settings: Settings, channels: Channels, to: list[str], message: Messag
 
 
 def _slack(settings: Settings, channels: Channels, name: str, message: Message) -> str:
-    _post(find_connection(settings, name).secret(), {"text": f"*{message.subject}*\n{message.text}"[:39_000]})
+    _post(find_connection(settings, name).secret(), {"text": slack(f"*{message.subject}*\n{message.text}")[:39_000]})
     return f"slack {name}"
 
 

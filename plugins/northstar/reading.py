@@ -1,92 +1,126 @@
 """Reading what is published: SQL as the BI role, the status of a home."""
 
 import csv
-import io
 import json
+import math
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from decimal import Decimal
+from itertools import chain, islice
 
 import psycopg
-from psycopg import sql
 
 from northstar import db, embedded
 from northstar.errors import NorthstarError
-from northstar.maintenance import demand_kept
-from northstar.publish.values import NAME, values_query
+from northstar.escaping import cell
+from northstar.publish.past import SETTING, ensure_past
 from northstar.settings import Settings
+
+# rows that come at once
+CHUNK = 1_000
+# a table needs its widths before its first line, and nobody reads more
+TABLE_ROWS = 1_000
+
+
+@contextmanager
+def asked(settings: Settings, text: str, version: int | None = None):
+    """One statement run as `bi_reader`: (column names, an iterator over its rows), which come as they are read.
+
+    version: read the marts as they were at that published version. Raises NorthstarError with Postgres's own message for a statement
+    that fails, and for a version that cannot be read.
+    """
+    with db.connect(settings, "bi_reader") as connection:
+        if version is not None:
+            _look_back(connection, settings, version)
+        cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
+        try:
+            # parameters, though there are none, have the server take one statement only; until it is closed the stream has the connection
+            with closing(cursor.stream(text.replace("%", "%%"), (), size=CHUNK)) as rows:
+                first = next(rows, None)
+                if first is None:
+                    yield _names(connection, text), iter(())
+                else:
+                    yield [c.name for c in cursor.description], _told(chain([first], rows))
+        except psycopg.Error as exc:
+            raise _failed(exc) from exc
 
 
 def query(settings: Settings, text: str, version: int | None = None) -> tuple[list[str], list[tuple]]:
-    """Column names and rows of one statement, run as `bi_reader`.
+    """Column names and all rows of one statement; see `asked`."""
+    with asked(settings, text, version) as (names, rows):
+        return names, list(rows)
 
-    version: read the marts as they were at that published version; the statement then runs in a read-only transaction of
-    `transformer`, who may read the history. Raises NorthstarError with Postgres's own message for a statement that fails,
-    and for a version that was never published.
-    """
-    with db.connect(settings, "bi_reader" if version is None else "transformer") as connection:
-        if version is not None:
-            _look_back(connection, settings, version)
-        try:
-            cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
-            cursor.execute(text)
-            return [c.name for c in cursor.description or []], cursor.fetchall() if cursor.description else []
-        except psycopg.Error as exc:
-            message = exc.diag.message_primary or str(exc).splitlines()[0]
-            hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
-            raise NorthstarError(f"the query failed: {message}{hint}") from exc
+
+def _names(connection, text: str) -> list[str]:
+    """The columns of a statement that gave no row, which a stream does not tell."""
+    connection.pgconn.prepare(b"", text.encode())
+    described = connection.pgconn.describe_prepared(b"")
+    return [described.fname(n).decode() for n in range(described.nfields)]
+
+
+def _told(rows: Iterator[tuple]) -> Iterator[tuple]:
+    try:
+        yield from rows
+    except psycopg.Error as exc:
+        raise _failed(exc) from exc
+
+
+def _failed(exc: psycopg.Error) -> NorthstarError:
+    message = exc.diag.message_primary or str(exc).splitlines()[0]
+    hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
+    return NorthstarError(f"the query failed: {message}{hint}")
 
 
 def _look_back(connection, settings: Settings, version: int) -> None:
-    """Put temporary views of the marts at `version` before the marts themselves."""
-    known = connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] and connection.execute(
-        "select max(published_version) as newest from marts.publications having count(*) filter "
-        "(where published_version = %s) > 0", [version],
-    ).fetchone()  # fmt: skip
-    if not known:
+    """Have the session read the marts as `version` showed them."""
+    there = connection.execute(
+        "select to_regclass('marts.publications') as published, to_regclass('marts_at_version.readable_versions') as readable"
+    ).fetchone()
+    found = None
+    if there["published"]:
+        if not there["readable"]:
+            # a home that an older release published last
+            with db.connect(settings, "publisher") as publisher:
+                ensure_past(publisher, settings)
+        found = connection.execute(
+            "select is_kept, is_coarse_enough, (select min(published_version) from marts_at_version.readable_versions where is_kept) as oldest "
+            "from marts_at_version.readable_versions where published_version = %s", [version]
+        ).fetchone()  # fmt: skip
+    if found is None:
         raise NorthstarError(f"version {version} was never published; `northstar status` names the newest")
-    demand_kept(connection, version)
-    marts = connection.execute(
-        "select h.table_name as name, string_agg(quote_ident(h.column_name), ', ' order by h.ordinal_position) as columns "
-        "from information_schema.columns as h join information_schema.columns as m on m.table_schema = 'marts' "
-        "and m.table_name = h.table_name and m.column_name = h.column_name "
-        "where h.table_schema = 'marts_history' group by h.table_name"
-    ).fetchall()
-    for mart in marts:
-        name = sql.Identifier(mart["name"])
-        connection.execute(
-            sql.SQL(
-                "create temp view {name} as select {columns} from marts.{name} where _version <= {version} "
-                "union all select {columns} from marts_history.{name} where _from_version <= {version} and _to_version > {version}"
-            ).format(name=name, columns=sql.SQL(mart["columns"]), version=sql.Literal(version))
+    if not found["is_kept"]:
+        raise NorthstarError(
+            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is, is {found['oldest']}"
         )
-    for name, column in (("publications", "published_version"), ("metric_restatements", "new_version")):
-        connection.execute(
-            sql.SQL("create temp view {0} as select * from marts.{0} where {1} <= {2}").format(
-                sql.Identifier(name), sql.Identifier(column), sql.Literal(version)
-            )
+    if not found["is_coarse_enough"]:
+        raise NorthstarError(
+            f"version {version} showed groups of people that are smaller than suppress_below allows now: it cannot be read any more"
         )
-    if NAME not in {mart["name"] for mart in marts}:
-        # a view keeps what it was made over: the one of every value is made again, over the tables as they were
-        as_of = f"(select as_of from marts.publications where published_version = {int(version)})"
-        text = values_query(settings, "pg_temp", as_of)
-        connection.execute(sql.SQL("create temp view {} as {}").format(sql.Identifier(NAME), sql.SQL(text)))
-    connection.execute("set local search_path = pg_temp, marts")
-    connection.execute("set transaction read only")
-    # also what a statement begins after a commit of its own
-    connection.execute("set default_transaction_read_only = on")
+    connection.execute("select set_config(%s, %s, true)", [SETTING, str(version)])
+    connection.execute("set local search_path = marts_at_version, marts")
 
 
-def render(result: tuple[list[str], list[tuple]], form: str) -> str:
-    """The result as csv (a header line, nulls empty), json (a list of objects) or a table."""
-    names, rows = result
+def write(names: list[str], rows: Iterator[tuple], form: str, out) -> None:
+    """Write rows as they come: csv (a header line, nulls empty, no formulas), json (a list of objects) or a table of the first rows."""
     if form == "csv":
-        out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows([["" if v is None else _plain(v) for v in row] for row in rows])
-        return out.getvalue()
-    if form == "json":
-        return json.dumps([dict(zip(names, map(_json, row), strict=True)) for row in rows], ensure_ascii=False) + "\n"
-    return table([dict(zip(names, row, strict=True)) for row in rows], names) + "\n"
+        writer.writerow([cell(name) for name in names])
+        writer.writerows([_cell(v) for v in row] for row in rows)
+    elif form == "json":
+        before = "["
+        for row in rows:
+            out.write(before + json.dumps(dict(zip(names, map(_json, row), strict=True)), ensure_ascii=False))
+            before = ",\n "
+        out.write("[]\n" if before == "[" else "]\n")
+    else:
+        shown = [dict(zip(names, row, strict=True)) for row in islice(rows, TABLE_ROWS)]
+        out.write(table(shown, names) + "\n")
+        if next(rows, None) is not None:
+            out.write(f"(the first {TABLE_ROWS:,} rows; --format csv writes all)\n")
+
+
+def _cell(value):
+    return "" if value is None else cell(str(_plain(value)))
 
 
 def _plain(value):
@@ -95,7 +129,7 @@ def _plain(value):
     if hasattr(value, "isoformat"):
         return value.isoformat()
     if isinstance(value, dict | list):
-        return json.dumps(value)
+        return json.dumps(value, default=str)
     return value
 
 
@@ -108,9 +142,14 @@ def _short(value) -> str:
 
 
 def _json(value):
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    return value if isinstance(value, bool | int | float | str | dict | list | None) else _plain(value)
+    if isinstance(value, list):
+        return [_json(v) for v in value]
+    if isinstance(value, float | Decimal):
+        if not math.isfinite(value):
+            # JSON has no number for it; Postgres's own to_json says it so as well
+            return str(value)
+        return int(value) if value == int(value) and isinstance(value, Decimal) else float(value)
+    return value if isinstance(value, bool | int | str | dict | None) else _plain(value)
 
 
 def table(rows: list[dict], names: list[str] | None = None) -> str:

@@ -29,6 +29,7 @@ SCHEMAS = {
     "marts_candidate": "transformer",
     "marts": "publisher",
     "marts_history": "publisher",
+    "marts_at_version": "publisher",
     "audit": "northstar_owner",
 }
 
@@ -111,13 +112,13 @@ grant create on schema staging to transformer;
 grant select on all tables in schema staging to transformer;
 grant select on all tables in schema quarantine to transformer;
 grant usage on schema core, marts_candidate to publisher;
-grant usage on schema marts to bi_reader;
-grant usage on schema marts, marts_history to transformer;
+grant usage on schema marts, marts_history, marts_at_version to bi_reader, transformer;
 grant usage on sequence audit.run_ids to transformer;
 alter default privileges for role loader in schema staging grant select on tables to transformer;
 alter default privileges for role transformer in schema core grant select on tables to publisher;
 alter default privileges for role transformer in schema marts_candidate grant select on tables to publisher;
 alter default privileges for role publisher in schema marts grant select on tables to bi_reader, transformer;
+alter default privileges for role publisher in schema marts_at_version grant select on tables to bi_reader, transformer;
 alter default privileges for role publisher in schema marts_history grant select on tables to transformer;
 grant select on core.run_context to publisher;
 revoke all on all tables in schema quarantine from publisher;

@@ -9,13 +9,15 @@ import shutil
 import subprocess
 import time
 from contextlib import contextmanager
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from dateutil.relativedelta import relativedelta
 
 from northstar import db
 from northstar.alerts.evaluate import _link
-from northstar.dashboards import serve
+from northstar.dashboards import door, serve
 from northstar.dashboards.app import read_pages
 from northstar.dashboards.data import GRAINS, Marts, nearest
 from northstar.dashboards.figures import title_of
@@ -64,12 +66,16 @@ def pages(built):
 
 
 @pytest.fixture(scope="module")
-def chromium():
+def chromium(built):
+    """A browser whose contexts know the password of the built warehouse's pages."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as player:
         browser = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
+        yield SimpleNamespace(
+            new_context=partial(browser.new_context, extra_http_headers=door.credentials(built)),
+            new_stranger=browser.new_context,
+        )
         browser.close()
 
 
@@ -325,6 +331,19 @@ def test_the_metrics_page_tells_of_every_metric(chromium, pages, built):
             assert sorted(listed) == sorted(r["metric_id"] for r in connection.execute("select metric_id from metrics"))
         choose(page, "metrics-metric", "Customer churn rate")
         assert "accounts" in page.locator("#metrics-about").inner_text()
+
+
+def test_the_link_lets_a_browser_in_that_remembers_and_nobody_else(chromium, pages, built):
+    context = chromium.new_stranger()
+    context.set_default_timeout(90_000)
+    page = context.new_page()
+    assert context.request.get(pages + "/revenue").status == 401
+    go(page, serve.link(built) + "&grain=week")
+    assert "key=" not in page.url
+    go(page, pages + "/revenue")
+    cookie = next(c for c in context.cookies() if c["name"].startswith("northstar_"))
+    assert cookie["httpOnly"] and cookie["sameSite"] == "Lax"
+    context.close()
 
 
 def test_the_link_of_an_alert_opens_the_page_of_its_metric_with_its_application(chromium, pages, built):

@@ -1,6 +1,7 @@
 """Least privilege: each role can do its work and nothing beside it, however it tries."""
 
 import shutil
+from contextlib import suppress
 
 import psycopg
 import pytest
@@ -110,7 +111,11 @@ OF_ANOTHER_ROLE = {
         "select * from core.run_context",
         "select core.as_of()",
         "select * from marts_candidate.metric_values",
-        "select * from marts_history.metric_points",
+        "delete from marts_history.metric_points",
+        "insert into marts_at_version.pruned_versions values (1)",
+        "create or replace view marts_at_version.metrics as select 1",
+        "alter table marts_history.metric_points disable row level security",
+        "set row_security = off; select * from marts_history.metric_points",
         "select * from quarantine.rows",
         "select * from audit.runs",
         "select nextval('audit.run_ids')",
@@ -251,11 +256,12 @@ def test_nothing_runs_with_the_rights_of_its_maker(built):
             "select oid::regprocedure::text from pg_proc where prosecdef and pronamespace not in ('pg_catalog'::regnamespace)"
         ).fetchall()
         views = connection.execute(
-            "select relname, reloptions from pg_class where relkind = 'v' and relnamespace in ('marts'::regnamespace, 'marts_history'::regnamespace)"
+            "select relname, reloptions from pg_class where relkind = 'v' and relnamespace in ('marts'::regnamespace, 'marts_history'::regnamespace, 'marts_at_version'::regnamespace)"
         ).fetchall()
     assert definers == []
     # whoever reads the view needs the right to read what it reads
-    assert views == [{"relname": "metric_values", "reloptions": ["security_invoker=true"]}]
+    assert {"metric_values", "readable_versions", "fct_payments"} <= {v["relname"] for v in views}
+    assert all(v["reloptions"] == ["security_invoker=true"] for v in views)
 
 
 def test_every_table_of_the_audit_says_who_writes_it(built):
@@ -279,11 +285,28 @@ def test_a_reader_cannot_turn_its_read_only_default_into_rights(built):
 
 
 @pytest.mark.parametrize(
-    "statement", ["commit; delete from core.touched", "set transaction read write; delete from core.touched"]
+    "statement",
+    [
+        "commit; delete from core.touched",
+        "set transaction read write; delete from core.touched",
+        "commit; begin read write; create table core.pwn as select 1 as x; commit",
+        "begin read write",
+        "set session characteristics as transaction read write",
+        "set role transformer",
+        "reset session authorization",
+    ],
 )
 def test_looking_back_writes_nothing(built, statement):
-    with pytest.raises(NorthstarError, match=r"read-only transaction|read-write mode"):
+    with suppress(NorthstarError):
         query(built, statement, version=1)
+    with pytest.raises(NorthstarError, match=r"permission denied|multiple commands|read-only transaction"):
+        query(built, f"{statement}; delete from core.touched" if ";" not in statement else statement, version=1)
+    # whatever a reader makes of its session, it is a reader's
+    with db.connect(built, "bi_reader", autocommit=True) as connection:
+        connection.execute("begin read write")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("delete from core.touched")
+        connection.execute("rollback")
 
 
 def test_a_reader_does_not_hold_up_others_for_ever(built):

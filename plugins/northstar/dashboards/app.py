@@ -9,7 +9,6 @@ import re
 import signal
 from functools import cache
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -20,17 +19,17 @@ from vizro import Vizro
 from vizro.managers import data_manager
 from vizro.models.types import capture
 
-from northstar.dashboards import serve
+from northstar.dashboards import door, serve
 from northstar.dashboards.data import GRAINS, Marts
 from northstar.dashboards.figures import WORST, Painter, banner, description, nothing, period, title_of, told_chance
 from northstar.formats import shown
-from northstar.notify import read_channels
-from northstar.settings import Settings, load_settings
+from northstar.settings import load_settings
 
 PAGES = Path(__file__).with_name("pages.yml")
 ASSETS = Path(__file__).with_name("assets")
 PERIODS = {"3 months": 3, "6 months": 6, "12 months": 12, "24 months": 24, "36 months": 36, "everything": 0}
 NO_SEGMENT = "in total"
+UNKNOWN = "there is no such application, metric, grain, period or segment"
 BROKEN = "this panel could not be drawn; the log of the pages says why"
 LOG = logging.getLogger(__name__)
 ROOT = "Executive"
@@ -67,6 +66,8 @@ def chart(
 @capture("figure")
 def cards(data_frame: pd.DataFrame, panel: dict, application: str = "all", grain: str = "month"):
     """A panel's cards."""
+    if not is_offered(application=application, grain=grain):
+        return html.Div(UNKNOWN, role="alert")
     try:
         return painter().cards(panel, application, grain)
     except Exception:
@@ -91,9 +92,9 @@ def version(data_frame: pd.DataFrame):
 def about(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all"):
     """What the chosen metric is."""
     marts = painter().marts
-    entry = marts.catalogue().get(metric)
-    if entry is None:
+    if not is_offered(application=application, metric=metric):
         return banner(marts)
+    entry = marts.catalogue()[metric]
     grain = "month" if "month" in entry["grains"] else entry["grains"][-1]
     expected = marts.forecasts(metric, application, grain)
     return description(
@@ -116,12 +117,16 @@ def history(
     segment: str = NO_SEGMENT,
 ) -> go.Figure:
     """The chosen metric over time."""
+    if not is_offered(metric=metric):
+        return nothing(UNKNOWN)
     return _drawn({"kind": "line", "metrics": [metric], "title": metric}, application, grain, months, segment)
 
 
 @capture("figure")
 def restatements(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all"):
     """What was published of the chosen metric and changed later."""
+    if not is_offered(application=application, metric=metric):
+        return html.Div(UNKNOWN, role="alert")
     frame = painter().marts.frame(
         "select r.*, m.unit from metric_restatements as r join metrics as m using (metric_id) where r.metric_id = %(metric)s "
         "and r.application = %(application)s order by new_version desc, period_start desc, segment, segment_value limit 500",
@@ -140,6 +145,8 @@ def restatements(data_frame: pd.DataFrame, metric: str = "mrr", application: str
 @capture("figure")
 def catalogue(data_frame: pd.DataFrame, application: str = "all"):
     """Every metric with its newest value and what its targets say."""
+    if not is_offered(application=application):
+        return html.Div(UNKNOWN, role="alert")
     return painter().marts.kept(("catalogue of", application), lambda: _catalogue(painter().marts, application))
 
 
@@ -177,6 +184,8 @@ def _catalogue(marts: Marts, application: str) -> html.Div:
 @capture("figure")
 def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all"):
     """The targets of a dashboard's metrics with their values, zones, thresholds, and whether those that are due later will be met."""
+    if not is_offered(application=application):
+        return html.Div(UNKNOWN, role="alert")
     return painter().marts.kept(
         ("targets of", dashboard, application), lambda: _judged(painter().marts, dashboard, application)
     )
@@ -205,12 +214,27 @@ def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
     return _table(rows, names, "Targets", "This application has no such targets.")
 
 
+def is_offered(application="all", grain="month", months=12, segment=NO_SEGMENT, metric=None) -> bool:
+    """Whether a reader can choose that. A request may ask for anything, and what it is answered is kept."""
+    marts = painter().marts
+    known = marts.catalogue()
+    return (
+        application in marts.applications()
+        and grain in GRAINS
+        and months in list(PERIODS.values())
+        and (segment == NO_SEGMENT or any(segment in entry["segments"] for entry in known.values()))
+        and (metric is None or metric in list(known))
+    )
+
+
 def _shown_grain(grains: list[str]) -> str:
     return next(g for g in ("month", "week", "quarter", "day", "hour") if g in grains)
 
 
 def _drawn(panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
     """The panel's figure; one that cannot be drawn says so, and leaves the page's others alone."""
+    if not is_offered(application=application, grain=grain, months=months, segment=segment):
+        return nothing(UNKNOWN)
     try:
         return painter().draw(panel, application, grain, months, "" if segment == NO_SEGMENT else segment)
     except Exception:
@@ -360,21 +384,18 @@ def build() -> Vizro:
     return Vizro(assets_folder=str(ASSETS)).build(dashboard)
 
 
-def _proxy_names(settings: Settings) -> tuple[str, ...]:
-    """The name under which a proxy on this machine serves the pages: that of the links in mails and alerts."""
-    address = read_channels(settings).pages
-    return (urlsplit(address).hostname,) if address else ()
-
-
 def __getattr__(name: str):
     # gunicorn asks for `server`; nobody else builds the pages by importing this module
     if name == "server":
         settings, dash = load_settings(), build().dash
         server = dash.server
-        serve.add_health(server, settings)
-        serve.guard(server, settings, _proxy_names(settings))
-        serve.add_headers(server, dash.csp_hashes)
+        if warning := serve.in_clear():
+            LOG.warning(warning)
+        door.add_health(server, settings)
+        door.guard(server, settings)
+        door.bound(server, lambda: dash.callback_map)
+        door.add_headers(server, dash.csp_hashes)
         # Dash knows its own files once it has made the page that names them: each worker must have done so before it serves one
-        server.test_client().get("/", headers=serve.credentials(settings))
+        server.test_client().get("/", headers=door.credentials(settings))
         return server
     raise AttributeError(name)

@@ -1,5 +1,6 @@
 """What the pages read: the published marts as `bi_reader`, kept in memory until the next version is published."""
 
+import pickle
 import re
 import threading
 import time
@@ -12,12 +13,16 @@ import pandas as pd
 import psycopg
 
 from northstar import db
+from northstar.errors import NorthstarError
 from northstar.settings import Settings
 
 GRAINS = ("hour", "day", "week", "month", "quarter")
 # a new version is looked for this often
 VERSION_SECONDS = 2.0
-KEPT = 2_000
+# of what was read and drawn, in each process
+KEPT_BYTES = 128 * 2**20
+# more than a page can show: somebody who reads that much wants SQL
+ROWS = 200_000
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LATE = timedelta(hours=2, minutes=30)
 
@@ -48,7 +53,8 @@ class Marts:
     def __init__(self, settings: Settings):
         self.settings = settings
         self._local, self._lock = threading.local(), threading.Lock()
-        self._memory: OrderedDict[tuple, object] = OrderedDict()
+        self._memory: OrderedDict[tuple, tuple[object, int]] = OrderedDict()
+        self._kept_bytes = 0
         self._published: Published | None = None
         self._looked_at = 0.0
 
@@ -59,6 +65,7 @@ class Marts:
             with self._lock:
                 if newest != self._published:
                     self._memory.clear()
+                    self._kept_bytes = 0
                 self._published, self._looked_at = newest, time.monotonic()
         return self._published
 
@@ -89,13 +96,16 @@ class Marts:
         with self._lock:
             if key in self._memory:
                 self._memory.move_to_end(key)
-                return self._memory[key]
+                return self._memory[key][0]
         made = make()
+        size = _size(made)
         with self._lock:
-            if version == self._published:
-                self._memory[key] = made
-            while len(self._memory) > KEPT:
-                self._memory.popitem(last=False)
+            if version == self._published and key not in self._memory:
+                self._memory[key] = (made, size)
+                self._kept_bytes += size
+            while self._kept_bytes > KEPT_BYTES:
+                _, (_, gone) = self._memory.popitem(last=False)
+                self._kept_bytes -= gone
         return made
 
     def frame(self, text: str, **parameters) -> pd.DataFrame:
@@ -231,13 +241,24 @@ class Marts:
             try:
                 if connection is None or connection.closed:
                     connection = self._local.connection = db.connect(self.settings, "bi_reader", autocommit=True)
-                return connection.execute(text, parameters or None).fetchall()
+                rows = connection.execute(text, parameters or None).fetchmany(ROWS + 1)
             except psycopg.OperationalError:
-                # the server was restarted since
-                self._local.connection = None
-                if attempt == 2:
+                # a statement that was stopped, at its time limit for one, is not asked again; one whose server was restarted is
+                if attempt == 2 or (connection is not None and not connection.closed):
                     raise
+                self._local.connection = None
+                continue
+            if len(rows) > ROWS:
+                raise NorthstarError(
+                    f"more than {ROWS:,} rows for one panel; choose a coarser grain or a shorter period"
+                )
+            return rows
         return []
+
+
+def _size(made) -> int:
+    """About the bytes that something read or drawn takes."""
+    return int(made.memory_usage(deep=True).sum()) if isinstance(made, pd.DataFrame) else len(pickle.dumps(made))
 
 
 def nearest(grain: str, grains: list[str]) -> str:

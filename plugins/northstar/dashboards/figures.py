@@ -2,12 +2,14 @@
 
 import math
 from datetime import UTC, datetime, timedelta
+from html import unescape
 
 import pandas as pd
 import plotly.graph_objects as go
 from dash import dcc, html
 
 from northstar.dashboards.data import Marts, nearest
+from northstar.escaping import plotly
 from northstar.formats import SUFFIXES, change, shown, shown_change
 
 # lines of more values are a tangle; the others stand in the marts
@@ -81,6 +83,7 @@ class Painter:
         figure.update_layout(
             height=panel.get("height", HEIGHT), margin={"l": MARGIN, "r": MARGIN, "t": figure.layout.margin.t or MARGIN, "b": MARGIN, "autoexpand": True}, hovermode=figure.layout.hovermode or "closest",
             legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None}, showlegend=bool(figure.layout.showlegend), font={"size": 13},
+            meta=unescape(figure.layout.meta or ""),
         )  # fmt: skip
         return figure
 
@@ -145,8 +148,11 @@ class Painter:
 
     def _line(self, panel, application, grain, months, segment) -> go.Figure:
         metrics, segment = list(panel["metrics"]), panel.get("segment", segment)
-        frame = self.marts.series(
-            [*metrics, *([panel["share_of"]] if "share_of" in panel else [])], application, grain, months, segment
+        frame = _labelled(
+            self.marts.series(
+                [*metrics, *([panel["share_of"]] if "share_of" in panel else [])], application, grain, months, segment
+            ),
+            "segment_value",
         )
         known = self.marts.catalogue()
         if "share_of" in panel and len(frame):
@@ -270,7 +276,7 @@ class Painter:
 
     def _bars(self, panel, application, grain, months, segment) -> go.Figure:
         metric = panel["metrics"][0]
-        frame = self.marts.by_segment(metric, application, grain, panel["segment"])
+        frame = _labelled(self.marts.by_segment(metric, application, grain, panel["segment"]), "segment_value")
         if not len(frame):
             return nothing(f"no values for {application}")
         unit = self.marts.catalogue()[metric]["unit"]
@@ -404,7 +410,7 @@ class Painter:
         )  # fmt: skip
         if not len(frame):
             return nothing(f"no journeys of {application}")
-        frame = frame.head(FLOWS)
+        frame = _labelled(frame.head(FLOWS), "from_event", "to_event")
         # left and right are different nodes: a session may come back to where it was
         left, right = list(dict.fromkeys(frame["from_event"])), list(dict.fromkeys(frame["to_event"]))
         figure = go.Figure(go.Sankey(
@@ -427,7 +433,7 @@ class Painter:
         if not len(frame):
             return nothing(f"no experiments of {application}")
         figure, told = go.Figure(), []
-        for row in frame.to_dict("records"):
+        for row in _labelled(frame, "experiment", "variant", "control").to_dict("records"):
             name = f"{row['experiment']}: {row['variant']}"
             if pd.isna(row["conversion_percent"]):
                 continue
@@ -455,6 +461,7 @@ class Painter:
         )  # fmt: skip
         if not len(frame):
             return nothing(f"nobody left {application} in this period")
+        frame = _labelled(frame, "cancel_reason")
         texts = [
             f"{a:,} · {shown(m, 'money', self.currency)} MRR"
             for a, m in zip(frame["accounts"], frame["mrr"], strict=True)
@@ -587,6 +594,14 @@ def told_chance(verdict: dict | None) -> str:
     return f"{verdict['verdict']} ({100 * float(verdict['probability']):.0f} %)" if verdict else ""
 
 
+def _labelled(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The rows with a source's texts in `columns` as Plotly shows them as they are."""
+    if not len(frame):
+        return frame
+    shown = {c: pd.Series([plotly(v) for v in frame[c]], frame.index, dtype=object) for c in columns}
+    return frame.assign(**shown)
+
+
 def _share(frame: pd.DataFrame, part: str, whole: str) -> pd.DataFrame:
     totals = frame[frame["metric_id"] == whole].set_index(["grain", "period_start", "segment_value"])["value"]
     own = frame[frame["metric_id"] == part].copy()
@@ -625,6 +640,8 @@ def nothing(why: str) -> go.Figure:
     figure = go.Figure()
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
-    figure.add_annotation(text=why, x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 15})
+    figure.add_annotation(
+        text=plotly(why), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 15}
+    )
     figure.update_layout(meta=why)
     return figure

@@ -1,40 +1,19 @@
-"""Serving the pages with gunicorn: on loopback as they are, to anybody else behind a password, always with a browser's safeguards."""
+"""Where the pages are served, and the gunicorn that does it; who gets in is said in door.py."""
 
-import base64
-import hashlib
-import hmac
-import logging
 import os
 import ssl
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
-from flask import Flask, Response, request
-
+from northstar.dashboards.door import HEALTH, KEY, key, mark
 from northstar.errors import NorthstarError
 from northstar.ports import remembered_port
 from northstar.settings import Settings
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-USER = "reader"
 WORKERS, THREADS = 2, 4
-HEALTH = "/health"
-# nothing from elsewhere, in nobody's frame. Plotly and Dash set styles as they draw; what runs is known by its hash
-POLICY = (
-    "default-src 'self'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
-    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
-HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-LOG = logging.getLogger(__name__)
 
 
 def host() -> str:
@@ -60,6 +39,18 @@ def url(settings: Settings) -> str:
     return f"{scheme}://{'127.0.0.1' if host() in LOOPBACK else host()}:{port(settings)}"
 
 
+def link(settings: Settings) -> str:
+    """The address with the key in it, for whoever may read the home's secrets: a browser that opens it is let in, and remembers."""
+    return f"{url(settings)}/?{KEY}={key(settings)}"
+
+
+def in_clear() -> str | None:
+    """What to say where the password would cross a network in clear; None where it does not."""
+    if host() in LOOPBACK or _certificate():
+        return None
+    return "passwords cross the network in clear: give NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY, or have only a proxy with TLS reach them"
+
+
 def command(settings: Settings) -> list[str]:
     """The gunicorn that serves the pages of a home; chooses their port where the one they had is taken by somebody else.
 
@@ -83,56 +74,6 @@ def answers(settings: Settings) -> bool:
     return _is_ours(settings, port(settings))
 
 
-def credentials(settings: Settings) -> dict:
-    """The header that a reader's browser sends."""
-    pair = f"{USER}:{settings.secret('pages_password')}"
-    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
-
-
-def guard(server: Flask, settings: Settings, names: tuple[str, ...] = ()) -> None:
-    """Ask everybody for the password (user `reader`, secret `pages_password`) but this machine itself, on loopback.
-
-    There the browser has to ask for a name of this machine, or one of `names`: a page from elsewhere that has its own name lead
-    to 127.0.0.1 would read ours otherwise.
-    """
-    expected = credentials(settings)["Authorization"].encode()
-    known = {*LOOPBACK, *names}
-
-    @server.before_request
-    def _ask():
-        if request.path == HEALTH:
-            return None
-        if host() in LOOPBACK and request.remote_addr in LOOPBACK:
-            if _name(request.host) in known:
-                return None
-            LOG.warning("refused: a page on this machine was asked for as %r", request.host[:100])
-            return Response("this is not its name", 421, {"Content-Type": "text/plain"})
-        given = request.headers.get("Authorization", "")
-        if hmac.compare_digest(given.encode(errors="replace"), expected):
-            return None
-        if given:
-            LOG.warning("refused: a wrong password from %s", request.remote_addr)
-        return Response("a password is needed", 401, {"WWW-Authenticate": 'Basic realm="Northstar"'})
-
-
-def add_headers(server: Flask, scripts: Callable[[], list[str]]) -> None:
-    """Have the browser run nothing that is not ours, in nobody's frame; scripts: gives the hashes of what stands in the pages themselves."""
-
-    @server.after_request
-    def _add(response):
-        response.headers.update(HEADERS)
-        # asked each time: Dash adds scripts of its own when the first page is drawn
-        response.headers["Content-Security-Policy"] = POLICY.format(scripts=" ".join(scripts()))
-        return response
-
-
-def _name(host_header: str) -> str:
-    """The host of a Host header, without its port and brackets."""
-    if host_header.startswith("["):
-        return host_header[1:].partition("]")[0]
-    return host_header.partition(":")[0].lower()
-
-
 def _certificate() -> tuple[str, ...]:
     """The files of NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY, for TLS; nothing where there are none."""
     found = tuple(filter(None, (os.environ.get("NORTHSTAR_PAGES_CERT"), os.environ.get("NORTHSTAR_PAGES_KEY"))))
@@ -141,20 +82,11 @@ def _certificate() -> tuple[str, ...]:
     return found
 
 
-def add_health(server: Flask, settings: Settings) -> None:
-    """An address that says that this home's pages are there, and nothing else."""
-    server.add_url_rule(HEALTH, "health", lambda: Response(_mark(settings), 200, {"Content-Type": "text/plain"}))
-
-
-def _mark(settings: Settings) -> str:
-    return f"northstar pages {hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]}"
-
-
 def _is_ours(settings: Settings, number: int) -> bool:
     try:
         # our own pages, on this machine: what counts is the mark they show
         scheme, context = ("https", ssl._create_unverified_context()) if _certificate() else ("http", None)
         with urllib.request.urlopen(f"{scheme}://127.0.0.1:{number}{HEALTH}", timeout=2, context=context) as answer:
-            return answer.read().decode() == _mark(settings)
+            return answer.read().decode() == mark(settings)
     except (OSError, urllib.error.URLError):
         return False

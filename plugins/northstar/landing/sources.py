@@ -16,6 +16,7 @@ import pyarrow as pa
 from northstar import db
 from northstar.contract import Entity, entities
 from northstar.errors import NorthstarError, lacking
+from northstar.escaping import visible
 from northstar.landing.directory import land_directory
 from northstar.landing.merge import Delivery, Landed, land_batch
 from northstar.landing.normalise import in_range, normalise
@@ -88,7 +89,7 @@ def _noting(settings: Settings, source: Source, result: SourceResult, progress):
             log = settings.logs / f"source_{result.source}.log"
             with log.open("a") as file:
                 file.write(
-                    f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {redacted(masked(traceback.format_exc()), addresses=False)}\n"
+                    f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {visible(redacted(masked(traceback.format_exc()), addresses=False))}\n"
                 )
             error = lacking(exc) or (
                 f"its connector failed, {type(exc).__name__}: {' '.join(error.split())[:200]}; an answer that it does not know? "

@@ -189,13 +189,13 @@ def begin_pages(settings: Settings) -> None:
 
 
 def await_pages(settings: Settings) -> str:
-    """The address of the pages that `begin_pages` started, once they answer. Raises NorthstarError when they do not come up, naming their log."""
+    """The link to the pages that `begin_pages` started, once they answer. Raises NorthstarError when they do not come up, naming their log."""
     deadline = time.monotonic() + START_SECONDS
     while not pages.answers(settings):
         if "pages" not in _running(settings) or time.monotonic() > deadline:
             raise NorthstarError(f"the pages did not come up; see {settings.logs / 'pages.log'}")
         time.sleep(0.2)
-    return pages.url(settings)
+    return pages.link(settings)
 
 
 def _start(settings: Settings, service: str, command: list[str], env: dict) -> None:

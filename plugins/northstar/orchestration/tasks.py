@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 from northstar import job
 from northstar.cli import parse_time
+from northstar.escaping import visible
 from northstar.settings import load_settings
 from northstar.sources.declared import read_sources
 
@@ -122,7 +123,7 @@ def _evaluate_quietly() -> None:
 
 
 def _say(text: str) -> None:
-    print(text, flush=True)
+    print(visible(text), flush=True)
 
 
 def list_reports(**context) -> list[dict]:

@@ -7,6 +7,8 @@ a series, version by version, its beginning; what had been published by an as_of
 
 from psycopg import sql
 
+from northstar.publish.past import forget_past
+
 # every row with the versions in which it was true, and what would be there without it
 ROWS = """
 create temp table old_rows on commit drop as
@@ -120,4 +122,5 @@ def carry_over(connection) -> None:
             f"update {schema}.metrics as m set window_days = coalesce(c.window_days, 0) from {schema}.metrics as o "
             "left join marts_candidate.metrics as c using (metric_id) where m.metric_id = o.metric_id and m.window_days is null"
         )
+    forget_past(connection, "metric_values")
     connection.execute("drop table marts_history.metric_values")

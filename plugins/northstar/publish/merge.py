@@ -25,6 +25,7 @@ from northstar.publish.certificates import (
     repeat_certificate,
 )
 from northstar.publish.described import DescribedTable
+from northstar.publish.past import ensure_past, forget_past
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.values import PARTS, count_values, ensure_view, forget_view
 from northstar.settings import Settings
@@ -98,6 +99,7 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         record_certificate(connection, settings, run, version, landed, outputs)
         for view in views(settings):
             ensure_view(connection, settings, view)
+        ensure_past(connection, settings)
     try:
         _forget_changes(settings)
     except (NorthstarError, psycopg.Error) as exc:
@@ -235,6 +237,8 @@ def _ensure_tables(connection, mart: Mart) -> None:
         )
     if there and mart.name in PARTS.values() and any(wanted.get(column) != kind for column, kind in there.items()):
         forget_view(connection)
+    if there and there != wanted:
+        forget_past(connection, mart.name)
     for column in wanted.keys() - there.keys() if there else ():
         for schema in ("marts", "marts_history"):
             connection.execute(

@@ -6,13 +6,15 @@ from decimal import Decimal
 from pathlib import Path
 
 import pandas as pd
+import psycopg
 import pytest
 
 from northstar import db
-from northstar.dashboards import app
+from northstar.dashboards import app, data
 from northstar.dashboards.app import read_pages
 from northstar.dashboards.data import Marts, nearest
 from northstar.dashboards.figures import Painter, _axis_from, banner, description, period, title_of
+from northstar.errors import NorthstarError
 from northstar.formats import shown, shown_change
 from northstar.settings import ROOT
 
@@ -215,3 +217,58 @@ def test_changes_periods_titles_and_grains():
         and nearest("day", ["day"]) == "day"
     )
     assert pd.notna(moment)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"application": "x" * 1_000_000},
+        {"application": ["web"]},
+        {"application": None},
+        {"grain": "minute"},
+        {"grain": {"a": 1}},
+        {"months": 10**9},
+        {"months": "12"},
+        {"segment": "x"},
+        {"segment": []},
+    ],
+    ids=lambda forged: f"{next(iter(forged))} {type(next(iter(forged.values()))).__name__}",
+)
+def test_what_no_control_offers_is_neither_drawn_nor_kept(painter, monkeypatch, forged):
+    monkeypatch.setattr(app, "painter", lambda: painter)
+    asked = {"application": "all", "grain": "month", "months": 12, "segment": app.NO_SEGMENT}
+    assert app.is_offered(**asked) and app.is_offered(**asked, metric="mrr")
+    kept = set(painter.marts._memory)
+    drawn = app._drawn(DRAWN[0], **{**asked, **forged})
+    assert app.UNKNOWN in str(drawn.layout) and set(painter.marts._memory) == kept
+    assert not app.is_offered(**asked, metric="x" * 1_000) and not app.is_offered(**asked, metric=["mrr"])
+
+
+def test_what_is_kept_is_bounded_in_bytes(built, monkeypatch):
+    monkeypatch.setattr(data, "KEPT_BYTES", 20 * 2**20)
+    marts = Marts(built)
+    for number in range(40):
+        marts.kept((number,), lambda: pd.DataFrame({"text": ["x" * 1_000_000] * 2}))
+        marts.kept(("drawn", number), lambda: {"text": "x" * 1_000_000})
+    assert 15 * 2**20 < marts._kept_bytes <= 20 * 2**20
+    assert sum(size for _, size in marts._memory.values()) == marts._kept_bytes
+    # what was asked for last is there
+    assert marts.kept((39,), lambda: None) is not None
+
+
+def test_a_statement_that_ran_into_its_limit_is_not_asked_again(built, monkeypatch):
+    marts, asked = Marts(built), []
+    marts.published()
+    connection = marts._local.connection
+    connection.execute("set statement_timeout = '50ms'")
+    monkeypatch.setattr(db, "connect", lambda *_, **__: asked.append(1))
+    with pytest.raises(psycopg.errors.QueryCanceled):
+        marts._rows("select pg_sleep(60)", {})
+    assert marts._local.connection is connection and not asked
+
+
+def test_a_panel_reads_a_bounded_number_of_rows(built, monkeypatch):
+    monkeypatch.setattr(data, "ROWS", 10)
+    assert len(Marts(built)._rows("select generate_series(1, 10)", {})) == 10
+    with pytest.raises(NorthstarError, match="more than 10 rows"):
+        Marts(built)._rows("select generate_series(1, 11)", {})
