@@ -30,6 +30,7 @@ PRUNED_BY_TIME = {
     "reconciliations": "checked_at",
     "source_runs": "finished_at",
     "alert_evaluations": "evaluated_at",
+    "outbox": "queued_at",
 }
 
 

@@ -48,6 +48,18 @@ class Message:
 
 
 @dataclass(frozen=True)
+class Address:
+    """One that is told on its own: a person's mail, a Slack channel, a webhook. copied: all whom the same mail goes to."""
+
+    kind: str
+    where: str
+    copied: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.where}"
+
+
+@dataclass(frozen=True)
 class Channels:
     """The home's notify.yml; empty where there is none."""
 
@@ -62,6 +74,14 @@ class Channels:
     def route(self, name: str | None) -> list[dict]:
         """The addresses of a route, else those of `default`, else none."""
         return self.routes.get(name or "default") or self.routes.get("default") or []
+
+    def addresses(self, name: str | None) -> list[Address]:
+        """The route's addresses, each recipient of a mail on its own."""
+        found = []
+        for kind, where in (next(iter(address.items())) for address in self.route(name)):
+            everybody = tuple([where] if isinstance(where, str) else where)
+            found += [Address(kind, one, everybody) for one in everybody]
+        return list(dict.fromkeys(found))
 
     def is_quiet(self, application: str, now: datetime) -> bool:
         """Whether the application is being worked on."""
@@ -114,18 +134,25 @@ def read_channels(settings: Settings) -> Channels:
 def deliver(settings: Settings, channels: Channels, route: str | None, message: Message) -> list[str]:
     """Tell everybody on a route; returns where it went. Raises NorthstarError when an address failed, after the others were told."""
     told, failed = [], []
-    for address in channels.route(route):
-        kind, where = next(iter(address.items()))
+    for address in channels.addresses(route):
         try:
-            told.append({"mail": _mail, "slack": _slack, "webhook": _webhook}[kind](settings, channels, where, message))
-        except (OSError, smtplib.SMTPException, httpx.HTTPError, NorthstarError) as exc:
-            # the text of an httpx error holds the address, and Slack's address is its secret
-            failed.append(
-                f"{kind} {where if kind != 'mail' else ', '.join(where)}: {type(exc).__name__ if isinstance(exc, httpx.HTTPError) else exc}"
-            )
+            told.append(tell(settings, channels, address, message))
+        except NorthstarError as exc:
+            failed.append(f"{address}: {exc}")
     if failed:
         raise NorthstarError("could not tell " + "; ".join(failed))
     return [t for t in told if t]
+
+
+def tell(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
+    """Tell one address; returns where it went, None for a webhook that was given no event. Raises NorthstarError when it failed."""
+    try:
+        return {"mail": _mail, "slack": _slack, "webhook": _webhook}[address.kind](settings, channels, address, message)
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        # its text holds the address, and Slack's address is its secret
+        raise NorthstarError(type(exc).__name__) from exc
+    except (OSError, smtplib.SMTPException) as exc:
+        raise NorthstarError(exc) from exc
 
 
 class RouteNotifier(BaseNotifier):
@@ -149,13 +176,13 @@ class RouteNotifier(BaseNotifier):
         )
 
 
-def _mail(settings: Settings, channels: Channels, to: list[str], message: Message) -> str:
+def _mail(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
     connection = find_connection(settings, channels.mail["connection"])
     mail = EmailMessage()
     mail["Subject"], mail["From"], mail["To"] = (
         " ".join(visible(message.subject).split()),
         channels.mail["from"],
-        ", ".join(to),
+        ", ".join(address.copied),
     )
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain="northstar")
     mail.set_content(visible(message.text))
@@ -173,23 +200,26 @@ def _mail(settings: Settings, channels: Channels, to: list[str], message: Messag
             )
         if connection.login:
             server.login(connection.login, connection.password or "")
-        server.send_message(mail)
-    return f"mail to {', '.join(to)}"
+        server.send_message(mail, to_addrs=[address.where])
+    return str(address)
 
 
-def _slack(settings: Settings, channels: Channels, name: str, message: Message) -> str:
-    _post(find_connection(settings, name).secret(), {"text": slack(f"*{message.subject}*\n{message.text}")[:39_000]})
-    return f"slack {name}"
+def _slack(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
+    _post(
+        find_connection(settings, address.where).secret(),
+        {"text": slack(f"*{message.subject}*\n{message.text}")[:39_000]},
+    )
+    return str(address)
 
 
-def _webhook(settings: Settings, channels: Channels, name: str, message: Message) -> str | None:
+def _webhook(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
     if not message.events:
         return None
-    connection = find_connection(settings, name)
-    address = connection.url() + "/v2/enqueue" if connection.host else PAGERDUTY
+    connection = find_connection(settings, address.where)
+    place = connection.url() + "/v2/enqueue" if connection.host else PAGERDUTY
     for event in message.events:
-        _post(address, {"routing_key": connection.secret(), **event})
-    return f"webhook {name}"
+        _post(place, {"routing_key": connection.secret(), **event})
+    return str(address)
 
 
 def _post(address: str, body: dict) -> None:

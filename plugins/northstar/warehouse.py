@@ -61,6 +61,7 @@ WRITERS = {
     "notices": ("publisher",),
     "alert_evaluations": ("publisher",),
     "reports": ("publisher",),
+    "outbox": ("publisher",),
     "backfills": ("transformer",),
     "maintenance": ("transformer",),
     "erasures": ("loader",),
@@ -72,7 +73,7 @@ WRITERS = {
     "migrations": (),
 }
 # what the upkeep, which is transformer, may forget of others' journals (northstar.maintenance)
-FORGOTTEN = ("source_runs", "alert_evaluations", "notices")
+FORGOTTEN = ("source_runs", "alert_evaluations", "notices", "outbox")
 # what Postgres lets everybody do: hold a lock that the publisher waits for, fill the disk past all tables, end the sessions of one's own role
 UNSAFE_FUNCTIONS = r"^(pg_(try_)?advisory_(xact_)?lock(_shared)?|lo_creat|lo_create|lo_from_bytea|pg_logical_emit_message|pg_(terminate|cancel)_backend)$"
 # Postgres has it since 16. The series is that of Abramowitz and Stegun 7.1.6, beyond 2.5 the continued fraction 7.1.14

@@ -18,7 +18,8 @@ from northstar.errors import NorthstarError
 from northstar.explain import explain
 from northstar.manifest import dbt_target
 from northstar.publish import rollback
-from tests.support import empty, published, run, select, silent, utc, write_rows
+from northstar.reading import query
+from tests.support import WORKERS, empty, published, run, select, silent, utc, write_rows
 
 AS_OF = utc("2025-04-01T00:00:00")
 
@@ -143,6 +144,57 @@ def test_readers_see_whole_versions_and_never_wait(shop):
     assert not errors
     assert all(payments == money for _, payments, money in seen), seen
     assert len({version for version, _, _ in seen}) > 5
+
+
+def test_a_mart_takes_another_form_without_readers_queueing_behind_one_that_reads_long(shop):
+    settings, source = shop
+    run(settings, source, AS_OF)
+    before = select(settings, "select charge_id, amount_minor, currency from fct_payments order by 1")
+    # as another version of the models made it
+    with db.connect(settings, "owner") as connection:
+        connection.execute("alter table marts.fct_payments drop column amount_minor cascade")
+        connection.execute("alter table marts.fct_payments add column of_old text default 'x'")
+        connection.execute("drop view if exists marts_at_version.fct_payments")
+        connection.execute("alter table marts.fct_payments alter column currency type varchar(10)")
+        connection.execute("alter table marts.publications drop column code_version cascade")
+    said, failed = [], []
+
+    def publish():
+        try:
+            job.run(settings, "nightly", AS_OF, str(source), said.append, worker=WORKERS[settings.home])
+        except Exception as exc:
+            failed.append(exc)
+
+    with db.connect(settings, "bi_reader") as long, db.connect(settings, "owner", autocommit=True) as watching:
+        long.execute("select count(*) from fct_payments, publications").fetchone()
+        runner = threading.Thread(target=publish)
+        runner.start()
+        deadline = time.monotonic() + 600
+        while not watching.execute(
+            "select 1 from pg_locks where not granted and mode = 'AccessExclusiveLock' and relation = 'marts.fct_payments'::regclass"
+        ).fetchone():
+            assert runner.is_alive() and time.monotonic() < deadline, failed
+            if watching.execute(
+                "select 1 from pg_locks where not granted and relation = 'marts.publications'::regclass"
+            ).fetchone():
+                # our own tables come first
+                long.rollback()
+                long.execute("select count(*) from fct_payments").fetchone()
+            time.sleep(0.02)
+        with db.connect(settings, "bi_reader") as short:
+            short.execute("set statement_timeout = '60s'")
+            for _ in range(5):
+                assert short.execute("select count(*) as n from fct_payments").fetchone()["n"] == len(before)
+                short.rollback()
+        long.rollback()
+        runner.join()
+    assert not failed and any("fct_payments has no of_old any more" in line for line in said)
+    assert select(settings, "select charge_id, amount_minor, currency from fct_payments order by 1") == before
+    assert "of_old" not in select(settings, "select * from fct_payments limit 1")[0]
+    assert query(settings, "select count(*) from fct_payments", 1)[1] == [(len(before),)]
+    assert select(
+        settings, "select code_version is not null as is_there from publications order by published_version desc"
+    )[0]["is_there"]
 
 
 def test_two_runs_at_once_are_refused_and_a_dead_one_is_forgotten(shop):

@@ -342,7 +342,7 @@ def keyed(rows: list[dict]) -> dict[tuple, dict]:
 
 def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
     settings, _ = peopled
-    before, second = totals(settings), sorted(query(settings, "select * from dim_accounts", 2)[1])
+    before, second = totals(settings), sorted(select_at(settings, "select * from dim_accounts", 2))
     with db.connect(settings, "owner") as connection:
         connection.execute(
             "update marts.publications set published_at = published_at - interval '500 days' where published_version <= 2"
@@ -355,7 +355,7 @@ def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
     )
     removed = maintain(keeping, progress=silent)
     assert removed["people"] == {"quarantine": 1} and removed["versions"]["published"] and removed["versions"]["landed"]
-    assert totals(settings) == before and sorted(query(settings, "select * from dim_accounts", 2)[1]) == second
+    assert totals(settings) == before and sorted(select_at(settings, "select * from dim_accounts", 2)) == second
     for refused in (
         lambda: query(settings, "select 1", 1),
         lambda: rollback(settings, 1),

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 import yaml
 
-from northstar import db
+from northstar import db, outbox
 from northstar.alerts.notices import Finding, note, note_told, to_tell
 from northstar.changes import explain_change
 from northstar.dashboards import serve
@@ -21,7 +21,7 @@ from northstar.dashboards.data import Marts
 from northstar.dashboards.figures import title_of
 from northstar.errors import NorthstarError
 from northstar.formats import shown
-from northstar.notify import Channels, Message, deliver, read_channels
+from northstar.notify import Address, Channels, Message, read_channels, tell
 from northstar.settings import Settings
 
 RULES = Path(__file__).with_name("rules.yml")
@@ -47,7 +47,7 @@ def rules() -> list[dict]:
 def evaluate(settings: Settings, now: datetime | None = None, progress=print) -> list[dict]:
     """One evaluation: notices opened, gone on with and closed, and everybody told; returns what was told of.
 
-    Raises NorthstarError when somebody could not be told; the next evaluation tells them.
+    Raises NorthstarError when somebody could not be told; the next evaluation tells them, and nobody else again.
     """
     now, channels = now or datetime.now(UTC), read_channels(settings)
     with db.connect(settings, "publisher") as connection:
@@ -63,26 +63,62 @@ def evaluate(settings: Settings, now: datetime | None = None, progress=print) ->
             "insert into audit.alert_evaluations (evaluated_at, findings) values (%s, %s)", [now, len(findings)]
         )
     with db.connect(settings, "publisher") as connection:
-        connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
-        told, failures = [], [f"the rule {rule} failed: {why}" for rule, why in broken.items()]
-        waiting = [
+        # of the session: what was told is noted message by message
+        connection.execute("select pg_advisory_lock(%s)", [LOCK])
+        failures = [f"the rule {rule} failed: {why}" for rule, why in broken.items()]
+        due = [
             n for n in to_tell(connection, now, channels.remind_hours) if not channels.is_quiet(n["application"], now)
         ]
-        for route, notices in _by_route(channels, waiting).items():
-            try:
-                where = deliver(settings, channels, route, _message(settings, channels, notices))
-            except NorthstarError as exc:
-                failures.append(str(exc))
-                continue
-            if where:
-                note_told(connection, notices, now)
-                told += notices
-                progress(f"{len(notices)} told: {', '.join(where)}")
-    if waiting and not told and not failures:
-        progress(f"{len(waiting)} alerts, and notify.yml names no route for them: `northstar alerts list`")
+        heard = [n for n in due if channels.addresses(_route(channels, n))]
+        outbox.put(connection, "alert", [_due(channels, n) for n in heard], channels, now)
+        note_told(connection, heard, now)
+        connection.commit()
+        told, problems = _tell(settings, connection, channels, now, progress)
+    if len(due) > len(heard):
+        progress(f"{len(due) - len(heard)} alerts, and notify.yml names no route for them: `northstar alerts list`")
+    failures += [f"could not tell {problem}" for problem in problems]
     if failures:
         raise NorthstarError("; ".join(failures))
     return told
+
+
+def _is_silent(channels: Channels, notice: dict, now: datetime) -> bool:
+    is_muted = notice["muted_until"] is not None and notice["muted_until"] > now
+    return is_muted or channels.is_quiet(notice["application"], now)
+
+
+def _due(channels: Channels, notice: dict) -> outbox.Due:
+    moment = {
+        "opened": f"{notice['opened_at']} {notice['severity']}",
+        "still open": max(filter(None, (notice["told_at"], notice["reminded_at"])), default=None),
+        "closed": notice["closed_at"],
+    }[notice["event"]]
+    return outbox.Due(notice["key"], notice["event"], str(moment), _route(channels, notice))
+
+
+def _tell(settings: Settings, connection, channels: Channels, now: datetime, progress) -> tuple[list[dict], list[str]]:
+    """Tell every address what it has not heard: (the notices that somebody heard of, each once, what went wrong)."""
+    rows = outbox.waiting(connection, "alert", now)
+    # a route may have other addresses since
+    again = dict.fromkeys(outbox.Due(r["about"], r["event"], r["instance"], r["route"]) for r in rows)
+    outbox.put(connection, "alert", again, channels, now)
+    rows = outbox.waiting(connection, "alert", now)
+    notices = connection.execute(
+        "select * from audit.notices where key = any(%s)", [[r["about"] for r in rows]]
+    ).fetchall()
+    known = {n["key"]: n for n in notices}
+    rows = [r for r in rows if r["about"] in known and not _is_silent(channels, known[r["about"]], now)]
+    connection.commit()
+
+    def tell_them(address: Address, theirs: list[dict]) -> str | None:
+        notices = [known[r["about"]] | {"event": r["event"]} for r in theirs]
+        return tell(settings, channels, address, _message(settings, channels, notices))
+
+    sent, where, problems = outbox.send_each(connection, rows, channels, tell_them, now)
+    told = {(r["about"], r["event"]): known[r["about"]] | {"event": r["event"]} for r in sent}
+    if told:
+        progress(f"{len(told)} told: {', '.join(where)}")
+    return list(told.values()), problems
 
 
 def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[Finding], dict[str, str]]:
@@ -146,12 +182,8 @@ def _targets(settings: Settings) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _by_route(channels: Channels, notices: list[dict]) -> dict[str, list[dict]]:
-    found: dict[str, list[dict]] = {}
-    for notice in notices:
-        route = notice["action"] if notice["action"] in channels.routes else "default"
-        found.setdefault(route, []).append(notice)
-    return found
+def _route(channels: Channels, notice: dict) -> str:
+    return notice["action"] if notice["action"] in channels.routes else "default"
 
 
 def _message(settings: Settings, channels: Channels, notices: list[dict]) -> Message:

@@ -145,5 +145,5 @@ def send_report(name: str, as_of: str, **context) -> str:
 
     settings = load_settings()
     report_id, report = make_and_keep(settings, name, parse_time(as_of))
-    told = send(settings, report_id, report)
+    told = send(settings, report_id, report, f"{context['dag_run'].dag_id} {context['run_id']}")
     return f"{report.subject}: {', '.join(told) or 'kept, no route is named for it'}"

@@ -2,7 +2,7 @@
 
 For each mart the rows that differ from what is published replace it; the replaced ones move to `marts_history` with the
 versions between which they were true: `_from_version` <= v < `_to_version`. Everything happens in one transaction, so a
-reader's statement sees one version; only rows are written, so no reader ever waits for a lock.
+reader's statement sees one version; only rows are written, so no reader waits for a lock (columns come and go in `shape`).
 """
 
 import time
@@ -25,9 +25,10 @@ from northstar.publish.certificates import (
     repeat_certificate,
 )
 from northstar.publish.described import DescribedTable
-from northstar.publish.past import ensure_past, forget_past
+from northstar.publish.past import ensure_past
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
-from northstar.publish.values import PARTS, count_values, ensure_view, forget_view
+from northstar.publish.shape import columns, make, narrow, shared, widen
+from northstar.publish.values import PARTS, count_values, ensure_view
 from northstar.settings import Settings
 
 PUBLISHER_LOCK = 7_041_776
@@ -52,6 +53,8 @@ PUBLICATIONS = DescribedTable(
     ("published_version",),
 )  # fmt: skip
 
+DESCRIBED = (PUBLICATIONS, RESTATEMENTS, CERTIFICATES)
+
 
 def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
     """Merge the candidate marts into `marts` as a new version; returns its number.
@@ -61,14 +64,14 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
     published = marts(settings)
     landed = _landed(settings, run_id)
     with db.connect(settings, "publisher") as connection:
+        checks = _passed_checks(connection, run_id)
+        widen(connection, settings, published, DESCRIBED)
         _lock(connection)
         run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
-        checks = _passed_checks(connection, run_id)
         connection.execute("set local maintenance_work_mem = '1GB'")
         connection.execute("set local work_mem = '256MB'")
-        PUBLICATIONS.ensure(connection)
-        RESTATEMENTS.ensure(connection)
-        CERTIFICATES.ensure(connection)
+        for table in DESCRIBED:
+            table.ensure(connection)
         last = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
         version = (last or 0) + 1
         before = connection.execute("select * from marts.publications where published_version = %s", [last]).fetchone()
@@ -79,7 +82,7 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         changed, counts, outputs = 0, {}, {}
         for mart in published:
             started = time.monotonic()
-            _ensure_tables(connection, mart)
+            make(connection, mart)
             note = None
             if mart.name == PARTS["points"] and last and run["as_of"] >= before["as_of"]:
                 # a run for an earlier time shows another time, it restates nothing
@@ -100,6 +103,7 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         for view in views(settings):
             ensure_view(connection, settings, view)
         ensure_past(connection, settings)
+    narrow(settings, published, progress)
     try:
         _forget_changes(settings)
     except (NorthstarError, psycopg.Error) as exc:
@@ -186,11 +190,11 @@ def _standing_outputs(connection, version: int | None) -> dict:
 
 def _output(connection, mart: Mart, standing: dict | None) -> dict:
     """The mart's rows and hash: from what stood there and what the merge moved, or from all of it."""
-    columns = _columns(connection, "marts", mart.name)
+    names = shared(connection, mart)
     if standing is None or connection.execute("select to_regclass('pg_temp.removed') as t").fetchone()["t"] is None:
-        return output(connection, sql.Identifier("marts", mart.name), columns, None)
-    standing = output(connection, sql.SQL("pg_temp.removed"), columns, standing, -1)
-    return output(connection, sql.SQL("pg_temp.added"), columns, standing)
+        return output(connection, sql.Identifier("marts", mart.name), names, None)
+    standing = output(connection, sql.SQL("pg_temp.removed"), names, standing, -1)
+    return output(connection, sql.SQL("pg_temp.added"), names, standing)
 
 
 def _lock(connection) -> None:
@@ -211,67 +215,6 @@ def _passed_checks(connection, run_id: int) -> dict:
     return checks
 
 
-def _columns(connection, schema: str, name: str) -> dict:
-    """Column name -> type, the publisher's own columns left out."""
-    rows = connection.execute(
-        "select attname, format_type(atttypid, atttypmod) as type from pg_attribute "
-        "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
-        [f"{schema}.{name}"],
-    ).fetchall()
-    return {r["attname"]: r["type"] for r in rows if not r["attname"].startswith("_")}
-
-
-def _ensure_tables(connection, mart: Mart) -> None:
-    """Make or adapt `marts.<mart>` and `marts_history.<mart>` to the candidate's columns and describe them."""
-    wanted = _columns(connection, *mart.parts[0])
-    wanted = {c: kind for c, kind in wanted.items() if not mart.published or c in mart.published}
-    there = _columns(connection, "marts", mart.name)
-    name = sql.Identifier(mart.name)
-    if not there:
-        columns = sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(t)) for c, t in wanted.items())
-        connection.execute(sql.SQL("create table marts.{} ({}, _version bigint not null)").format(name, columns))
-        connection.execute(
-            sql.SQL(
-                "create table if not exists marts_history.{} ({}, _from_version bigint not null, _to_version bigint not null)"
-            ).format(name, columns)
-        )
-    if there and mart.name in PARTS.values() and any(wanted.get(column) != kind for column, kind in there.items()):
-        forget_view(connection)
-    if there and there != wanted:
-        forget_past(connection, mart.name)
-    for column in wanted.keys() - there.keys() if there else ():
-        for schema in ("marts", "marts_history"):
-            connection.execute(
-                sql.SQL("alter table {}.{} add column if not exists {} {}").format(
-                    sql.Identifier(schema), name, sql.Identifier(column), sql.SQL(wanted[column])
-                )
-            )
-    for column, kind in there.items():
-        if column not in wanted:
-            connection.execute(sql.SQL("alter table marts.{} drop column {}").format(name, sql.Identifier(column)))
-        elif wanted[column] != kind:
-            for schema in ("marts", "marts_history"):
-                connection.execute(
-                    sql.SQL("alter table {}.{} alter column {} type {} using {}::{}").format(
-                        sql.Identifier(schema), name, sql.Identifier(column), sql.SQL(wanted[column]),
-                        sql.Identifier(column), sql.SQL(wanted[column]),
-                    )
-                )  # fmt: skip
-    if there != wanted:
-        _describe(connection, mart, wanted)
-
-
-def _describe(connection, mart: Mart, columns: dict) -> None:
-    name = sql.Identifier(mart.name)
-    connection.execute(sql.SQL("comment on table marts.{} is {}").format(name, sql.Literal(mart.description)))
-    for column in columns:
-        connection.execute(
-            sql.SQL("comment on column marts.{}.{} is {}").format(
-                name, sql.Identifier(column), sql.Literal(mart.columns.get(column, ""))
-            )
-        )
-
-
 def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -> int:
     """Replace what differs; returns how many rows were removed or added.
 
@@ -279,7 +222,7 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -
     """
     names = {
         "mart": sql.Identifier(mart.name),
-        "columns": sql.SQL(", ").join(map(sql.Identifier, _columns(connection, "marts", mart.name))),
+        "columns": sql.SQL(", ").join(map(sql.Identifier, shared(connection, mart))),
         "key": sql.SQL(", ").join(map(sql.Identifier, mart.key)),
         "condition": sql.SQL(mart.condition),
         "same_key": sql.SQL(" and ").join(
@@ -348,9 +291,9 @@ def _make_indexes(connection, mart: Mart) -> None:
     }
     connection.execute(sql.SQL("create unique index if not exists {unique} on {mart} ({key})").format(**names))
     connection.execute(sql.SQL("create index if not exists {version} on {mart} using brin (_version)").format(**names))
-    for columns in mart.lookups:
-        by = sql.SQL(", ").join(map(sql.Identifier, columns))
-        index = sql.Identifier(f"{mart.name}_by_{columns[0]}")
+    for lookup in mart.lookups:
+        by = sql.SQL(", ").join(map(sql.Identifier, lookup))
+        index = sql.Identifier(f"{mart.name}_by_{lookup[0]}")
         connection.execute(sql.SQL("create index if not exists {} on {} ({})").format(index, names["mart"], by))
     connection.execute(sql.SQL("analyze {mart}").format(**names))
 
@@ -358,7 +301,7 @@ def _make_indexes(connection, mart: Mart) -> None:
 def _carry_over(connection, published: list[Mart]) -> None:
     parts = [mart for mart in published if mart.name in PARTS.values()]
     for mart in parts:
-        _ensure_tables(connection, mart)
+        make(connection, mart)
     carry_over(connection)
     for mart in parts:
         _make_indexes(connection, mart)
@@ -385,10 +328,10 @@ def _logged(
 
 
 def _restore(connection, name: str, to_version: int, version: int) -> int:
-    columns = sql.SQL(", ").join(map(sql.Identifier, _columns(connection, "marts", name)))
+    names = sql.SQL(", ").join(map(sql.Identifier, columns(connection, "marts", name)))
     values = {
         "mart": sql.Identifier(name),
-        "columns": columns,
+        "columns": names,
         "to": sql.Literal(to_version),
         "new": sql.Literal(version),
     }

@@ -1,8 +1,10 @@
 """Make reports, keep them, and send them on the routes that the home's notify.yml names."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 
-from northstar.notify import RouteNotifier, read_channels
+from northstar import db, outbox
+from northstar.errors import NorthstarError
+from northstar.notify import Message, read_channels, tell
 from northstar.reports.make import Report, contents, make_report
 from northstar.reports.store import keep, last_version, note_sent
 from northstar.settings import Settings
@@ -18,13 +20,29 @@ def make_and_keep(
     return keep(settings, report), report
 
 
-def send(settings: Settings, report_id: int, report: Report) -> list[str]:
-    """Send a kept report; returns where it went, nowhere where no route is named for it. Raises NorthstarError when an address failed."""
-    route = read_channels(settings).reports.get(report.name)
+def send(settings: Settings, report_id: int, report: Report, occasion: str | None = None) -> list[str]:
+    """Send a kept report; returns where it went, nowhere where no route is named for it.
+
+    occasion: who has had the report on it does not get it again, as when Airflow tries a task once more; None: everybody gets it.
+    Raises NorthstarError when an address failed, after the others have it.
+    """
+    channels, now = read_channels(settings), datetime.now(UTC)
+    route = channels.reports.get(report.name)
     if route is None:
         return []
-    told = RouteNotifier(route, report.subject, report.text, report.html, report.images).notify({})
+    message = Message(report.subject, report.text, report.html, report.images)
+    due = outbox.Due(str(report_id), "made", occasion or f"{now}", route)
+    with db.connect(settings, "publisher") as connection:
+        outbox.put(connection, "report", [due], channels, now)
+        waiting = outbox.waiting(connection, "report", now)
+        rows = [row for row in waiting if (row["about"], row["instance"]) == (due.about, due.instance)]
+        connection.commit()
+        _, told, problems = outbox.send_each(
+            connection, rows, channels, lambda address, _: tell(settings, channels, address, message), now
+        )
     note_sent(settings, report_id, told)
+    if problems:
+        raise NorthstarError("; ".join(f"could not tell {problem}" for problem in problems))
     return told
 
 

@@ -39,7 +39,7 @@ def at(minutes: float) -> str:
 @pytest.fixture
 def landed(built, tmp_path):
     """A function that lands rows; the warehouse is as it was afterwards."""
-    tables = ["notices", "alert_evaluations"]
+    tables = ["notices", "alert_evaluations", "outbox"]
     with db.connect(built, "owner", autocommit=True) as connection:
         first = connection.execute("select coalesce(max(batch_id), 0) as b from audit.landing_batches").fetchone()["b"]
         for table in tables:
@@ -551,7 +551,50 @@ def test_an_address_that_fails_is_told_by_the_next_evaluation(built, landed, wat
     with pytest.raises(NorthstarError, match="could not tell slack slack_gone"):
         evaluate(built, NOW + timedelta(minutes=2), silent)
     (built.home / "notify.yml").write_text(working)
-    assert watching(3)[0] == "trigger"
+    (slack,) = watching(3)
+    assert "OPENED, critical: Security breaches (shop)" in slack
+
+
+def test_one_dead_address_has_nobody_else_told_twice(built, landed, watching, inbox):
+    landed(security_events=[security(12, "breach", "critical", 1)])
+    working = (built.home / "notify.yml").read_text()
+    dead = working.replace("{slack: slack_test}", "{slack: slack_gone}, {mail: [night@example.org]}")
+    (built.home / "notify.yml").write_text(dead)
+    heard = []
+    for minutes in (2, 7, 12, 17):
+        with pytest.raises(NorthstarError, match="could not tell slack slack_gone: it answered 404"):
+            evaluate(built, NOW + timedelta(minutes=minutes), silent)
+        heard.append((len(inbox.mails), len([b for _, b in inbox.posted if b.get("event_action") == "trigger"])))
+    assert heard == [(1, 1)] * 4
+    # reminded are those who heard, and it is over for them too
+    with pytest.raises(NorthstarError, match="slack_gone"):
+        evaluate(built, NOW + timedelta(minutes=130), silent)
+    night = [mail for to, mail in inbox.mails if to == ["night@example.org"]]
+    assert len(night) == 2 and "STILL OPEN" in night[1].get_content()
+    # after a day the dead one is given up, and one that lives again hears what is news
+    (built.home / "notify.yml").write_text(dead.replace("slack_gone", "slack_test"))
+    inbox.posted.clear()
+    evaluate(built, NOW + timedelta(minutes=135), silent)
+    texts = [body["text"] for _, body in inbox.posted if "text" in body]
+    assert len(texts) == 1 and "OPENED, critical: Security breaches (shop)" in texts[0]
+    assert len([to for to, _ in inbox.mails if to == ["night@example.org"]]) == 2
+
+
+def test_what_an_address_did_not_hear_in_a_day_it_hears_no_more(built, landed, watching, inbox):
+    landed(security_events=[security(13, "breach", "critical", 1)])
+    working = (built.home / "notify.yml").read_text()
+    (built.home / "notify.yml").write_text(working.replace("slack_test", "slack_gone"))
+    with pytest.raises(NorthstarError, match="slack_gone"):
+        evaluate(built, NOW + timedelta(minutes=2), silent)
+    with db.connect(built, "publisher") as connection:
+        queued = "update audit.outbox set queued_at = queued_at - interval '25 hours' where sent_at is null"
+        assert connection.execute(queued).rowcount == 1
+    evaluate(built, NOW + timedelta(minutes=3), silent)
+    with db.connect(built, "publisher") as connection:
+        given_up = connection.execute(
+            "select address, attempts from audit.outbox where given_up_at is not null"
+        ).fetchall()
+    assert given_up == [{"address": "slack slack_gone", "attempts": 1}]
 
 
 def test_a_target_that_is_missed_names_value_threshold_and_what_contributes(built, landed, inbox):

@@ -68,7 +68,7 @@ def test_every_card_can_be_drawn_also_where_there_is_no_value(painter):
 
 def test_a_panel_that_cannot_be_drawn_leaves_the_others_alone(built, monkeypatch, caplog):
     monkeypatch.setattr(app, "painter", lambda: Painter(Marts(built)))
-    figure = app._drawn({"kind": "line", "metrics": ["mrr"], "title": "MRR"}, "all", "no grain", 12, "")
+    figure = app._drawn({"kind": "spiral", "metrics": ["mrr"], "title": "MRR"}, "all", "month", 12, app.NO_SEGMENT)
     assert figure.layout.meta == app.BROKEN and "the panel MRR" in caplog.text
 
 

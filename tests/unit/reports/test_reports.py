@@ -213,16 +213,35 @@ def test_a_report_is_kept_with_its_version_and_tells_what_was_restated_since_the
 
 def test_a_report_arrives_by_mail_and_slack(built, inbox):
     report_id, report = make_and_keep(built, "monthly")
-    assert send(built, report_id, report) == ["mail to team@example.org, boss@example.org", "slack slack_test"]
-    to, mail = inbox.mails[0]
-    assert to == ["team@example.org", "boss@example.org"] and mail["Subject"] == report.subject
+    everybody = ["mail team@example.org", "mail boss@example.org", "slack slack_test"]
+    assert send(built, report_id, report) == everybody
+    assert [to for to, _ in inbox.mails] == [["team@example.org"], ["boss@example.org"]]
+    mail = inbox.mails[0][1]
+    assert mail["Subject"] == report.subject and mail["To"] == "team@example.org, boss@example.org"
     assert mail.get_body(("plain",)).get_content().replace("\r\n", "\n").strip() == report.text.strip()
     html = mail.get_body(("html",)).get_content()
     images = {part["Content-ID"].strip("<>") for part in mail.walk() if part.get_content_type() == "image/png"}
     assert set(re.findall(r'src="cid:([^"]+)"', html)) == images != set()
     path, posted = inbox.posted[0]
     assert path == "/services/T0/canary" and posted["text"].startswith(f"*{report.subject}*")
-    assert kept(built)[0]["sent_to"] == ["mail to team@example.org, boss@example.org", "slack slack_test"]
+    assert kept(built)[0]["sent_to"] == everybody
+
+
+def test_who_has_a_report_does_not_get_it_again_when_another_address_failed(built, inbox):
+    working = (built.home / "notify.yml").read_text()
+    report_id, report = make_and_keep(built, "monthly")
+    (built.home / "notify.yml").write_text(working.replace("slack_test", "slack_gone"))
+    try:
+        for _ in range(3):
+            with pytest.raises(NorthstarError, match="could not tell slack slack_gone: it answered 404"):
+                send(built, report_id, report, "the run of the first of March")
+    finally:
+        (built.home / "notify.yml").write_text(working)
+    assert len(inbox.mails) == 2
+    assert send(built, report_id, report, "the run of the first of March") == ["slack slack_test"]
+    assert send(built, report_id, report, "the run of the first of March") == []
+    # by hand it goes to everybody again
+    assert len(send(built, report_id, report)) == 3 and len(inbox.mails) == 4
 
 
 def test_one_address_that_fails_is_told_without_its_secret_and_the_others_hear(built, inbox):

@@ -1,0 +1,8 @@
+-- Who has yet to hear of an alert or a report, and who has: one row for each of them and each address, so that one address that fails
+-- has nobody else told twice.
+create table audit.outbox (
+    outbox_id bigint generated always as identity primary key, what text not null, about text not null, event text not null,
+    instance text not null, route text, address text not null, queued_at timestamptz not null, sent_at timestamptz,
+    given_up_at timestamptz, attempts int not null default 0, problem text, unique (what, about, event, instance, address)
+);
+create index outbox_pending on audit.outbox (what) where sent_at is null and given_up_at is null;

@@ -1,0 +1,162 @@
+"""The columns of the published tables follow those of the models, in short transactions of their own: no reader waits while a version is merged.
+
+What is new is there, empty, before the version that fills it; what is gone stays, empty in new rows, until that version is up. A table
+whose column takes another type is written anew by Postgres, and its readers wait that long.
+"""
+
+import time
+from collections.abc import Callable, Iterable
+
+import psycopg
+from psycopg import sql
+
+from northstar import db
+from northstar.errors import NorthstarError
+from northstar.publish.catalogue import Mart, views
+from northstar.publish.described import DescribedTable
+from northstar.publish.past import ensure_past, forget_past
+from northstar.publish.values import LOCK_MILLISECONDS, PARTS, PATIENCE_SECONDS, ensure_view, forget_view
+from northstar.settings import Settings
+
+SCHEMAS = ("marts", "marts_history")
+
+
+def columns(connection, schema: str, name: str) -> dict[str, str]:
+    """Column name -> type, the publisher's own columns left out."""
+    rows = connection.execute(
+        "select attname, format_type(atttypid, atttypmod) as type from pg_attribute "
+        "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
+        [f"{schema}.{name}"],
+    ).fetchall()
+    return {r["attname"]: r["type"] for r in rows if not r["attname"].startswith("_")}
+
+
+def wanted(connection, mart: Mart) -> dict[str, str]:
+    """Column name -> type of what the mart's model makes and publishing shows."""
+    found = columns(connection, *mart.parts[0])
+    return {c: kind for c, kind in found.items() if not mart.published or c in mart.published}
+
+
+def shared(connection, mart: Mart) -> dict[str, str]:
+    """Column name -> type of the published table, in its order, without columns that go."""
+    names = wanted(connection, mart)
+    return {c: kind for c, kind in columns(connection, "marts", mart.name).items() if c in names}
+
+
+def widen(connection, settings: Settings, published: list[Mart], described: Iterable[DescribedTable]) -> None:
+    """Give published tables the columns and types that the candidate has, and our own those of this version; commits.
+
+    Raises NorthstarError when readers leave no moment for it.
+    """
+    for table in described:
+        if columns(connection, "marts", table.name):
+            connection.commit()
+            briefly(connection, table.name, lambda t=table: t.ensure(connection))
+    for mart in published:
+        there, names = columns(connection, "marts", mart.name), wanted(connection, mart)
+        new = {c: kind for c, kind in names.items() if c not in there}
+        retyped = {c: names[c] for c, kind in there.items() if names.get(c, kind) != kind}
+        connection.commit()
+        if there and (new or retyped):
+            briefly(connection, mart.name, lambda m=mart, n=new, r=retyped: _widen(connection, settings, m, n, r))
+
+
+def narrow(settings: Settings, published: list[Mart], progress: Callable[[str], None]) -> None:
+    """Drop the columns that models do not make any more; where readers leave no moment for it, the next publication does."""
+    with db.connect(settings, "publisher") as connection:
+        for mart in published:
+            names = wanted(connection, mart)
+            gone = [c for c in columns(connection, "marts", mart.name) if c not in names]
+            connection.commit()
+            if gone:
+                try:
+                    briefly(connection, mart.name, lambda m=mart, g=gone: _narrow(connection, settings, m, g))
+                except NorthstarError as exc:
+                    progress(f"    {exc}")
+                    continue
+                progress(f"    {mart.name} has no {', '.join(gone)} any more: the models make none")
+
+
+def briefly(connection, name: str, do: Callable[[], None]) -> None:
+    """Do what locks readers of marts.`name` out in a transaction of its own, which never has them queue behind a long query for more than a moment.
+
+    Raises NorthstarError when somebody reads it all the time.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            connection.execute(f"set local lock_timeout = '{LOCK_MILLISECONDS}ms'")
+            do()
+            connection.commit()
+            return
+        except psycopg.errors.LockNotAvailable as exc:
+            connection.rollback()
+            if time.monotonic() > deadline:
+                raise NorthstarError(
+                    f"marts.{name} takes another form in this version, and somebody has read it for {PATIENCE_SECONDS} s without a pause; "
+                    "run again when that query has ended"
+                ) from exc
+            time.sleep(0.5)
+
+
+def _widen(connection, settings: Settings, mart: Mart, new: dict[str, str], retyped: dict[str, str]) -> None:
+    is_part = mart.name in PARTS.values()
+    if retyped:
+        forget_past(connection, mart.name)
+        if is_part:
+            forget_view(connection)
+    for schema in SCHEMAS:
+        table = sql.Identifier(schema, mart.name)
+        for column, kind in new.items():
+            connection.execute(
+                sql.SQL("alter table {} add column if not exists {} {}").format(
+                    table, sql.Identifier(column), sql.SQL(kind)
+                )
+            )
+        for column, kind in retyped.items():
+            connection.execute(
+                sql.SQL("alter table {} alter column {c} type {k} using {c}::{k}").format(
+                    table, c=sql.Identifier(column), k=sql.SQL(kind)
+                )
+            )
+    describe(connection, mart, list(new))
+    if retyped:
+        if is_part:
+            for view in views(settings):
+                ensure_view(connection, settings, view)
+        ensure_past(connection, settings)
+
+
+def _narrow(connection, settings: Settings, mart: Mart, gone: list[str]) -> None:
+    forget_past(connection, mart.name)
+    for column in gone:
+        connection.execute(
+            sql.SQL("alter table marts.{} drop column {}").format(sql.Identifier(mart.name), sql.Identifier(column))
+        )
+    ensure_past(connection, settings)
+
+
+def make(connection, mart: Mart) -> None:
+    """Make `marts.<mart>` and `marts_history.<mart>` where they are missing, with the candidate's columns, described."""
+    if columns(connection, "marts", mart.name):
+        return
+    name, names = sql.Identifier(mart.name), wanted(connection, mart)
+    kinds = sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(t)) for c, t in names.items())
+    connection.execute(sql.SQL("create table marts.{} ({}, _version bigint not null)").format(name, kinds))
+    connection.execute(
+        sql.SQL(
+            "create table if not exists marts_history.{} ({}, _from_version bigint not null, _to_version bigint not null)"
+        ).format(name, kinds)
+    )
+    connection.execute(sql.SQL("comment on table marts.{} is {}").format(name, sql.Literal(mart.description)))
+    describe(connection, mart, list(names))
+
+
+def describe(connection, mart: Mart, names: list[str]) -> None:
+    """Give columns of a mart the words that its model has for them."""
+    for column in names:
+        connection.execute(
+            sql.SQL("comment on column {} is {}").format(
+                sql.Identifier("marts", mart.name, column), sql.Literal(mart.columns.get(column, ""))
+            )
+        )
