@@ -225,12 +225,14 @@ def _webhook(settings: Settings, channels: Channels, address: Address, message: 
 def _post(address: str, body: dict) -> None:
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            response = httpx.post(address, json=body, timeout=TIMEOUT_SECONDS)
-            if response.status_code < 400:
+            # what it says beside is not read, however long
+            with httpx.stream("POST", address, json=body, timeout=TIMEOUT_SECONDS) as response:
+                status = response.status_code
+            if status < 400:
                 return
-            if response.status_code < 500 and response.status_code != 429:
-                raise NorthstarError(f"it answered {response.status_code}")
-            problem = NorthstarError(f"it answered {response.status_code}, {attempt} times")
+            if status < 500 and status != 429:
+                raise NorthstarError(f"it answered {status}")
+            problem = NorthstarError(f"it answered {status}, {attempt} times")
         except httpx.TransportError as exc:
             problem = exc
         if attempt < ATTEMPTS:

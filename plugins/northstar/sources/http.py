@@ -11,6 +11,7 @@ import email.utils
 import json
 import logging
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -24,6 +25,10 @@ TIMEOUT_SECONDS = httpx.Timeout(60, connect=10)
 ATTEMPTS = 6
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 300
 SHORTEST_SECRET = 6
+# one answer, unpacked and with all its bytes; a system that has more to say has pages
+ANSWER_BYTES, ANSWER_SECONDS = 64 * 2**20, 300
+# headers of how the body travelled, not of what it is
+PACKING = ("content-encoding", "content-length", "transfer-encoding")
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 # it logs addresses, queries and all
 logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -39,6 +44,10 @@ class Refused(NorthstarError):
     def __init__(self, message: str, status: int):
         super().__init__(message)
         self.status = status
+
+
+class _TooLong(Exception):
+    """An answer without an end."""
 
 
 class HttpClient:
@@ -65,7 +74,8 @@ class HttpClient:
         self._attempts, self._wait = attempts, wait
         self._down: str | None = None
         self._ahead: float | None = None
-        self._client = httpx.Client(timeout=timeout)  # a redirect could carry the secret elsewhere
+        self._timeout = timeout
+        self._client = self._connect()
         self.requests = 0
 
     def __enter__(self):
@@ -73,6 +83,10 @@ class HttpClient:
 
     def __exit__(self, *_) -> None:
         self._client.close()
+
+    def _connect(self) -> httpx.Client:
+        # a redirect could carry the secret elsewhere
+        return httpx.Client(timeout=self._timeout, headers={"Accept-Encoding": "gzip, deflate"})
 
     def get(self, path: str, params=None) -> dict | list:
         """The JSON answer of a GET; `path` is below the base address, or a whole address on the same host (a next page's).
@@ -120,7 +134,7 @@ class HttpClient:
             self._keep_pace()
             delay = None
             try:
-                response = self._client.request(method, url, headers=self._known_headers(), **given)
+                response = self._whole(method, url, **given)
                 self._ahead = _ahead(response)
                 if response.status_code == 401 and not is_renewed:
                     # perhaps a token that ran out: once with a new one, without counting as a failure
@@ -139,6 +153,10 @@ class HttpClient:
                 if delay is not None and delay > LONGEST_WAIT_SECONDS:
                     reason += f" and asks to wait for {delay:,.0f} s"
                     break
+            except _TooLong as exc:
+                # it would be as long the next time
+                reason = str(exc)
+                break
             except httpx.TimeoutException:
                 reason = "it did not answer in time"
             except httpx.TransportError as exc:
@@ -153,6 +171,36 @@ class HttpClient:
         times = f", {attempt} times" if attempt else ""
         self._down = f"{_named(url)}: {reason}{times}; the next run goes on where this one stopped"
         raise SourceDown(self._down)
+
+    def _whole(self, method: str, url: str, **given) -> httpx.Response:
+        """The answer with its body, read within bounds of size and time. Raises _TooLong, and httpx's errors."""
+        is_late = threading.Event()
+
+        def hang_up() -> None:
+            # a system that sends a byte now and then runs into no time-out of the connection's
+            is_late.set()
+            self._client.close()
+
+        timer = threading.Timer(ANSWER_SECONDS, hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            with self._client.stream(method, url, headers=self._known_headers(), **given) as response:
+                body = bytearray()
+                for part in response.iter_bytes():
+                    body += part
+                    if len(body) > ANSWER_BYTES:
+                        raise _TooLong(f"its answer is larger than {ANSWER_BYTES // 2**20} MB")
+            kept = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in PACKING]
+            return httpx.Response(response.status_code, headers=kept, content=bytes(body), request=response.request)
+        except (httpx.HTTPError, httpx.StreamError, OSError, RuntimeError) as exc:
+            if is_late.is_set():
+                raise _TooLong(f"its answer took longer than {ANSWER_SECONDS} s") from exc
+            raise
+        finally:
+            timer.cancel()
+            if is_late.is_set():
+                self._client = self._connect()
 
     def _url(self, path: str) -> str:
         if "://" not in path:

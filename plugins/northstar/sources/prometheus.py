@@ -15,7 +15,7 @@
 
 A check is a sample as it was scraped; where several targets make one service at one instant, it was up if all were.
 Histograms hold no single requests: each increment of a bucket becomes one request at the sample's time. Number, status and mean duration are
-exact, a single duration is right to its bucket's width. Increments are counted from one reading to the next (counters that restart
+exact, a single duration is right to its bucket's width. A counter that jumps by more than a million between two samples is one row in quarantine. Increments are counted from one reading to the next (counters that restart
 included); what a target had counted before its first sample is not there.
 """
 
@@ -37,6 +37,9 @@ ENTITIES = ("uptime_checks", "resource_samples", "api_requests")
 OPTIONS = {"uptime", "third_party", "resources", "requests", "applications", "history_days", "lag"}
 HOUR, DAY = 3600, 86_400
 HISTORY_DAYS, LAG, STEP = 15, 60, 60
+PAGE_ROWS = 500_000
+# requests of one series between two samples; what counts more was reset, or counts something else
+LIKELY = 1_000_000
 RESOURCES = {
     "cpu_percent": '100 * (1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m])))',
     "memory_percent": "100 * (1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)",
@@ -81,8 +84,16 @@ class Prometheus:
         while start < end:
             until = min(end, (start // HOUR + 1) * HOUR)
             if entity == "api_requests":
-                rows, counters = self._requests(start, until, counters)
-                yield Page(rows, {"since": until, "counters": counters})
+                steps, after = self._steps(start, until, counters)
+                rows = []
+                for batch in self._batches(steps):
+                    if rows and sum(b.num_rows for b in rows) + batch.num_rows > PAGE_ROWS:
+                        # the hour is not over: whoever goes on from here reads it again, and the same rows are the same
+                        yield Page(_one(rows), {"since": start, "counters": counters})
+                        rows = []
+                    rows.append(batch)
+                counters = after
+                yield Page(_one(rows), {"since": until, "counters": counters})
             else:
                 make = self._checks if entity == "uptime_checks" else self._samples
                 yield Page(make(start, until), {"since": until})
@@ -135,11 +146,11 @@ class Prometheus:
             for (at, resource), row in sorted(found.items())
         ]
 
-    def _requests(self, start: int, until: int, before: dict | None) -> tuple[pa.RecordBatch | list, dict]:
-        """The requests of a histogram's increments, and the counters as they stood last, by series."""
+    def _steps(self, start: int, until: int, before: dict | None) -> tuple[dict, dict]:
+        """A histogram's increments, {(time, series): (labels, {bound: increment})}, and the counters as they stood last, by series."""
         given = self.options.get("requests")
         if not given:
-            return [], before or {}
+            return {}, before or {}
         last, groups = dict(before or {}), {}
         found = [
             s for part in ("bucket", "sum") for s in self._raw(f"{given['metric']}_{part}", start, until) if s["values"]
@@ -163,12 +174,16 @@ class Prometheus:
                 known = now
             last[f"{name}/{bound}"] = known
         last.update(begins)
-        parts = [
-            _spread(at, name, step, labels, given)
-            for (at, name), (labels, step) in sorted(groups.items(), key=lambda g: g[0])
-        ]
-        batches = [self._with_application(batch) for batch in parts if batch.num_rows]
-        return (pa.Table.from_batches(batches).combine_chunks().to_batches()[0] if batches else []), last
+        return groups, last
+
+    def _batches(self, steps: dict) -> Iterator[pa.RecordBatch]:
+        """The requests of each increment; one that can be none is a row that landing puts into quarantine."""
+        given = self.options.get("requests")
+        for (at, name), (labels, step) in sorted(steps.items(), key=lambda g: g[0]):
+            most = max((count for bound, count in step.items() if bound != "sum"), default=0)
+            batch = _spread(at, name, step, labels, given) if most <= LIKELY else _jump(at, name, most, labels, given)
+            if batch.num_rows:
+                yield self._with_application(batch)
 
     def _with_application(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         told = self._application(batch.column("service")[0].as_py()).get("application") or self.source.application
@@ -224,14 +239,27 @@ def _spread(at: float, name: str, step: dict[str, float], labels: dict, given: d
     durations = np.repeat(seconds * 1000, counts)
     stem = f"{name}-{at:.3f}-"
     ids = pc.binary_join_element_wise(pa.scalar(stem), pa.array(range(total)).cast(pa.string()), "")
+    return _rows(ids, pa.array([f"{d:.6f}" for d in durations.tolist()], pa.string()), at, labels, given)
+
+
+def _jump(at: float, name: str, count: float, labels: dict, given: dict) -> pa.RecordBatch:
+    """What stands for an increment that no service serves: a request whose duration is none, less than 0 by what was counted."""
+    return _rows(pa.array([f"{name}-{at:.3f}-jump"]), pa.array([f"{-count:.0f}"]), at, labels, given)
+
+
+def _rows(ids: pa.Array, durations: pa.Array, at: float, labels: dict, given: dict) -> pa.RecordBatch:
     same = {
         "service": labels.get(given["service"], ""), "route": labels.get(given.get("route", ""), ""),
         "status_code": labels.get(given["status"], ""), "occurred_at": _time(at),
     }  # fmt: skip
-    columns = {"request_id": ids, "duration_ms": pa.array([f"{d:.6f}" for d in durations.tolist()], pa.string())}
+    columns = {"request_id": ids, "duration_ms": durations}
     for column, value in same.items():
-        columns[column] = pa.array([value or None] * total, pa.string())
+        columns[column] = pa.array([value or None] * len(ids), pa.string())
     return pa.RecordBatch.from_pydict(columns)
+
+
+def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch | list:
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0] if batches else []
 
 
 def _number(value: str, most: float | None) -> str | None:

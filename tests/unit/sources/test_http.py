@@ -3,15 +3,18 @@
 import base64
 import email.utils
 import json
+import resource
 import socket
 import threading
 import time
+import zlib
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
 from northstar.errors import NorthstarError
+from northstar.sources import http
 from northstar.sources.http import HttpClient, Refused, SourceDown
 
 SECRET = "sk_canary_4242"
@@ -212,3 +215,47 @@ def test_a_system_that_repeats_the_secret_is_not_quoted_with_it(server, header):
     with pytest.raises(Refused, match=r"401: Invalid key \*\*\*") as failure:
         client.get("things")
     assert SECRET not in str(failure.value) and header.split()[1] not in str(failure.value)
+
+
+def test_a_bomb_is_put_down_while_it_unfolds(server, client):
+    packer, parts = zlib.compressobj(9, zlib.DEFLATED, 31), []
+    for _ in range(300):
+        parts.append(packer.compress(bytes(2**20)))
+    server.answers[:] = [(200, {"Content-Encoding": "gzip"}, b"".join([*parts, packer.flush()]), None)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(SourceDown, match="its answer is larger than 64 MB"):
+        client.get("things")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 280_000
+    # and is not asked for again
+    assert len(server.seen) == 1
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "beginning", [HEAD + b"Content-Length: 100000\r\n\r\n", HEAD + b"X-Long: "], ids=["body", "headers"]
+)
+def test_an_answer_that_drips_holds_nobody(monkeypatch, beginning):
+    monkeypatch.setattr(http, "ANSWER_SECONDS", 1)
+    stop = threading.Event()
+
+    def drip():
+        connection, _ = listening.accept()
+        with connection:
+            connection.recv(10_000)
+            connection.sendall(beginning)
+            while not stop.wait(0.05):
+                try:
+                    connection.sendall(b" ")
+                except OSError:
+                    return
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=drip, daemon=True).start()
+        slow = HttpClient(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout=30, wait=lambda _: None)
+        try:
+            with pytest.raises(SourceDown, match="its answer took longer than 1 s"):
+                slow.get("things")
+        finally:
+            stop.set()

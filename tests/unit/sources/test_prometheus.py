@@ -11,6 +11,7 @@ import pytest
 from northstar import db
 from northstar.landing import land_source
 from northstar.landing.sources import source_states
+from northstar.sources import prometheus
 from northstar.sources.declared import Source, open_source
 from tests.support import empty, silent
 
@@ -57,6 +58,14 @@ def samples() -> str:
                 lines.append(f'http_request_duration_seconds_bucket{{{labels},le="{le}"}} {count} {START + 60 * n}')
             total = 0.45 * made if code == "200" else 2.5
             lines.append(f"http_request_duration_seconds_sum{{{labels}}} {total:.6f} {START + 60 * n}")
+    # one that something else wrote into: it jumps by what no service serves
+    for n in range(STEPS):
+        labels, count = 'job="api",instance="api:80",handler="/jump",code="200"', 10 if n < 50 else 300_000_010
+        lines += [
+            f'http_request_duration_seconds_bucket{{{labels},le="{"+Inf" if b == float("inf") else b}"}} {count} {START + 60 * n}'
+            for b in BUCKETS
+        ]
+        lines.append(f"http_request_duration_seconds_sum{{{labels}}} {count / 100:.6f} {START + 60 * n}")
     # openmetrics wants a family's lines together
     kinds = ("probe", "node", "http_request_duration_seconds_bucket", "http_request_duration_seconds_sum")
     ordered = [line for kind in kinds for line in lines if line.startswith(kind)]
@@ -146,4 +155,24 @@ def test_a_histogram_becomes_as_many_requests_with_their_status_and_their_mean(w
     assert told[0][4] == 150 and told[0][5] == expected * 2 / 3 and told[0][6] <= 500
     # slower than every bucket's bound: the sum knows how slow
     assert told[1][6] == 2500
+    # a jump is seen, and is not three hundred million rows
+    ((reasons, name),) = query(warehouse, "select reasons, row ->> 'request_id' from quarantine.rows")
+    assert "-300000000" in reasons[0] and reasons[0].startswith("duration_ms") and name.endswith("-jump")
     assert land("api_requests").read == 0
+
+
+def test_an_hour_of_many_requests_comes_in_pages_and_can_be_read_again(warehouse, land, monkeypatch):
+    monkeypatch.setattr(prometheus, "PAGE_ROWS", 50)
+    assert land("api_requests").inserted == 3 * (89 + 30) + 1
+    asked = open_source(
+        warehouse, Source("watch", "prometheus", "prometheus", ("api_requests",), options={**HISTORY})
+    ).read("api_requests", None)
+    pages = [(len(page.rows), page.state["since"]) for page in asked]
+    assert max(rows for rows, _ in pages) <= 51 and len({since for _, since in pages}) < len(pages)
+    # killed between two pages of an hour
+    with db.connect(warehouse, "loader") as connection:
+        connection.execute(
+            "update audit.source_states set state = jsonb_build_object('since', %s::bigint, 'counters', null)", [START - 1]
+        )
+    again = land("api_requests")
+    assert again.read > 0 and again.inserted == again.updated == 0
