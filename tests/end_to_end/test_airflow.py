@@ -62,6 +62,12 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
                 p for p in psutil.process_iter() if _belongs_to(p, str(settings.home)) and "postgres" not in p.name()
             ]
             assert len(ours) >= 4 and all(OFF.items() <= p.environ().items() for p in ours if p.is_running())
+            # servers of logs and all: nobody beyond this machine can ask them
+            listening = [
+                c.laddr for p in ours if p.is_running() for c in p.net_connections("inet") if c.status == "LISTEN"
+            ]
+            assert listening and {at.ip for at in listening} <= {"127.0.0.1", "::1"}
+            assert not {at.port for at in listening} & {8793, 8794}
             tasks = api.tasks("nightly_rebuild", run_id)
             assert {f"build.{domain.replace('/', '_')}" for domain in domains()} < set(tasks)
             assert set(tasks.values()) == {"success"}

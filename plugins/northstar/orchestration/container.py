@@ -8,7 +8,7 @@ from pathlib import Path
 from northstar.cli import progress
 from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
-from northstar.orchestration.services import SERVICES, airflow_env, migrate
+from northstar.orchestration.services import SERVICES, airflow_env, migrate, service_command
 from northstar.settings import load_settings
 from northstar.warehouse import bootstrap, make_airflow_database
 
@@ -31,7 +31,7 @@ def main(arguments: list[str]) -> int:
         if len(arguments) == 2 and arguments[0] == "alive":
             return subprocess.run([AIRFLOW, "jobs", "check", "--job-type", arguments[1], "--local"], env=env).returncode
         if len(arguments) == 1 and arguments[0] in SERVICES:
-            os.execve(AIRFLOW, [AIRFLOW, arguments[0]], env)
+            os.execve(AIRFLOW, service_command(arguments[0]), env)
         raise NorthstarError(f"say init, alive JOB, pages, or one of {', '.join(SERVICES)}")
     except NorthstarError as exc:
         print(f"northstar: {exc}", file=sys.stderr)

@@ -144,15 +144,20 @@ def start_services(settings: Settings, progress=print, with_pages: bool = False)
     stop_services(settings)
     env = airflow_env(settings)
     migrate(settings, env, progress)
-    airflow = str(Path(sys.executable).parent / "airflow")
     for service in SERVICES:
         if service != LAST:
-            _start(settings, service, [airflow, service], env)
+            _start(settings, service, service_command(service), env)
     if with_pages:
         begin_pages(settings)
     _await_health(settings, progress)
-    _start(settings, LAST, [airflow, LAST], env)
+    _start(settings, LAST, service_command(LAST), env)
     return True
+
+
+def service_command(service: str) -> list[str]:
+    """What runs a service. The servers of task logs, which would listen on all addresses, are left out: the logs are in the home, where the API reads them."""
+    airflow = str(Path(sys.executable).parent / "airflow")
+    return [airflow, service, *(["--skip-serve-logs"] if service in ("scheduler", "triggerer") else [])]
 
 
 def service_states(settings: Settings) -> dict[str, bool]:

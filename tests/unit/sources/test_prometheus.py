@@ -172,7 +172,8 @@ def test_an_hour_of_many_requests_comes_in_pages_and_can_be_read_again(warehouse
     # killed between two pages of an hour
     with db.connect(warehouse, "loader") as connection:
         connection.execute(
-            "update audit.source_states set state = jsonb_build_object('since', %s::bigint, 'counters', null)", [START - 1]
+            "update audit.source_states set state = jsonb_build_object('since', %s::bigint, 'counters', null)",
+            [START - 1],
         )
     again = land("api_requests")
     assert again.read > 0 and again.inserted == again.updated == 0
