@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from types import MappingProxyType
 
 import psutil
@@ -590,15 +591,16 @@ def _taken(lease: dict | None) -> NorthstarError:
 
 def _claim_lease(connection, run_id: int, holder: str, is_own: bool) -> dict | None:
     """Take the lease, under the lock; returns the other's that stands in the way, or None."""
+    process = os.getpid() if is_own else _scheduler()
     while True:
         taken = connection.execute(
-            "insert into audit.writer_lease values (true, %(run)s, %(holder)s, %(host)s, %(pid)s, clock_timestamp(), "
-            "clock_timestamp() + make_interval(secs => %(ttl)s)) on conflict (only_one) do update set "
+            "insert into audit.writer_lease (run_id, holder, host, process_id, process_began, taken_at, lease_until) values (%(run)s, %(holder)s, "
+            "%(host)s, %(pid)s, %(began)s, clock_timestamp(), clock_timestamp() + make_interval(secs => %(ttl)s)) on conflict (only_one) do update set "
             "run_id = excluded.run_id, holder = excluded.holder, host = excluded.host, process_id = excluded.process_id, "
-            "taken_at = excluded.taken_at, lease_until = excluded.lease_until "
+            "process_began = excluded.process_began, taken_at = excluded.taken_at, lease_until = excluded.lease_until "
             "where writer_lease.lease_until < clock_timestamp() returning run_id",
-            {"run": run_id, "holder": holder, "host": socket.gethostname(), "ttl": OWN_LEASE_SECONDS if is_own else AIRFLOW_LEASE_SECONDS,
-             "pid": os.getpid() if is_own else _scheduler()},
+            {"run": run_id, "holder": holder, "host": machine(), "ttl": OWN_LEASE_SECONDS if is_own else AIRFLOW_LEASE_SECONDS,
+             "pid": process, "began": process and _began(process)},
         ).fetchone()  # fmt: skip
         if taken:
             return None
@@ -620,12 +622,33 @@ def _scheduler() -> int | None:
 
 def is_dead(lease: dict) -> bool:
     """Whether the process that a row of audit.writer_lease stands for is gone; False where nobody can tell from here."""
-    if lease["process_id"] is None or lease["host"] != socket.gethostname():
+    if lease["process_id"] is None or lease["host"] != machine():
         return False
+    began = _began(lease["process_id"])
+    return began is None or lease["process_began"] not in (None, began)
+
+
+def machine() -> str:
+    """This machine as its processes see it: containers of one name, and a machine before and after it was started anew, differ."""
     try:
-        return psutil.Process(lease["process_id"]).create_time() > lease["taken_at"].timestamp()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{socket.gethostname()} {boot} {os.stat('/proc/self/ns/pid').st_ino}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _began(process_id: int) -> str | None:
+    """When a process began, in words that no clock which is put right changes; None where there is no such process."""
+    try:
+        # ticks since the machine was started; the name before them may have blanks and brackets
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        # not Linux, or no such process
+        pass
+    try:
+        return f"{psutil.Process(process_id).create_time():.0f}"
     except psutil.NoSuchProcess:
-        return True
+        return None
 
 
 @contextmanager
@@ -650,8 +673,10 @@ def _stage(settings: Settings, run_id: int, stage: str):
     """Holds the lease while a stage works, and writes down how it went."""
     with _holding(settings, run_id) as connection:
         run = connection.execute(
-            "update audit.runs set stage = %s where run_id = %s and state = 'running' returning *", [stage, run_id]
-        ).fetchone()
+            # what went wrong in this stage may be another task's, or that of a try before
+            "update audit.runs set stage = %(stage)s, message = case when stage = %(stage)s then message end "
+            "where run_id = %(run)s and state = 'running' returning *", {"stage": stage, "run": run_id},
+        ).fetchone()  # fmt: skip
         if run is None:
             raise _over(run_id)
         ended = threading.Event()
@@ -683,9 +708,11 @@ def _standing_back(settings: Settings):
 def _note(settings: Settings, run_id: int, stage: str, started: float, message: str | None) -> None:
     try:
         with db.connect(settings, "transformer", autocommit=True) as connection:
+            # several tasks may be at a stage, each source's for one: it took what the longest took
             connection.execute(
-                "update audit.runs set message = %s, stage_seconds = stage_seconds || %s where run_id = %s",
-                [message, json.dumps({stage: round(time.monotonic() - started, 2)}), run_id],
+                "update audit.runs set message = case when %(stage)s = 'extract' then coalesce(%(message)s, message) else %(message)s end, stage_seconds = stage_seconds || jsonb_build_object("
+                "%(stage)s::text, greatest((stage_seconds ->> %(stage)s)::numeric, %(seconds)s)) where run_id = %(run)s",
+                {"message": message, "stage": stage, "seconds": round(time.monotonic() - started, 2), "run": run_id},
             )
     except NorthstarError:
         if message is None:

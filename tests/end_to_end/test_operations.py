@@ -270,7 +270,7 @@ def test_the_doctor_names_everything_that_is_broken(old, monkeypatch, capsys):
     real = doctor._now
     monkeypatch.setattr(doctor, "_now", lambda: real() - timedelta(hours=1))
     change(old, f"""
-        insert into audit.writer_lease values (true, 77, 'cli', '{socket.gethostname()}', 4000000, clock_timestamp(), clock_timestamp() + interval '1 hour');
+        insert into audit.writer_lease (run_id, holder, host, process_id, taken_at, lease_until) values (77, 'cli', '{job.machine()}', 4000000, clock_timestamp(), clock_timestamp() + interval '1 hour');
         insert into audit.runs (run_id, mode, as_of, trigger) values (76, 'hourly', now(), 'cli');
         insert into audit.runs (run_id, mode, as_of, trigger, state, message) values (78, 'hourly', now(), 'cli', 'failed', 'the audit stopped it');
         update pg_index set indisvalid = false where indexrelid = 'staging.charges_key'::regclass;

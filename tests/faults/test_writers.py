@@ -175,3 +175,38 @@ def test_a_process_that_is_stopped_while_it_looks_for_the_server_keeps_nobody_ou
     finally:
         holder.kill()
         holder.wait()
+
+
+def test_whether_a_writer_lives_is_no_question_of_clocks(opened):
+    settings, _ = opened
+    with db.connect(settings, "owner") as connection:
+        # by the clock of a server that is behind, the lease was taken before this process began
+        connection.execute("update audit.writer_lease set taken_at = taken_at - interval '10 days'")
+        lease = connection.execute("select * from audit.writer_lease").fetchone()
+    assert not job.is_dead(lease)
+    assert job.is_dead(lease | {"process_began": "1"}) and job.is_dead(lease | {"process_id": 2**22 + 1})
+    # a container of the same name, and this machine before it was started anew, have numbers of their own
+    assert not job.is_dead(lease | {"process_id": 2**22 + 1, "host": f"{lease['host']}0"})
+    # of a lease that an older release took only that its process is gone
+    assert not job.is_dead(lease | {"process_began": None})
+
+
+def test_what_one_source_failed_of_is_not_forgotten_because_another_landed(opened):
+    settings, run_id = opened
+
+    def told():
+        return query_as(settings, "transformer", "select message, stage_seconds from audit.runs where run_id = %s", run_id)[0]  # fmt: skip
+
+    with pytest.raises(NorthstarError), job._stage(settings, run_id, "extract"):
+        time.sleep(0.3)
+        raise NorthstarError("the shop is down")
+    with job._stage(settings, run_id, "extract"):
+        pass
+    assert told()["message"] == "extract: the shop is down" and told()["stage_seconds"]["extract"] >= 0.3
+    with job._stage(settings, run_id, "build"):
+        assert told()["message"] is None
+    with pytest.raises(NorthstarError), job._stage(settings, run_id, "build"):
+        raise NorthstarError("a model failed")
+    with job._stage(settings, run_id, "build"):
+        pass
+    assert told()["message"] is None

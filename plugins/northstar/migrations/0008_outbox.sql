@@ -5,4 +5,6 @@ create table audit.outbox (
     instance text not null, route text, address text not null, queued_at timestamptz not null, sent_at timestamptz,
     given_up_at timestamptz, attempts int not null default 0, problem text, unique (what, about, event, instance, address)
 );
+-- When the process that holds the lease began: one that has its number later is another.
+alter table audit.writer_lease add column process_began text;
 create index outbox_pending on audit.outbox (what) where sent_at is null and given_up_at is null;

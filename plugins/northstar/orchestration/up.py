@@ -244,7 +244,7 @@ def debt(settings: Settings, interrupted: list[str]) -> str | None:
         return "the last one was interrupted"
     with db.connect(settings, "transformer") as connection:
         last = connection.execute(
-            "select r.run_id, r.state, l.holder, l.host, l.process_id, l.taken_at, l.lease_until < clock_timestamp() as is_over "
+            "select r.run_id, r.state, l.holder, l.host, l.process_id, l.process_began, l.taken_at, l.lease_until < clock_timestamp() as is_over "
             "from audit.runs as r left join audit.writer_lease as l using (run_id) order by run_id desc limit 1"
         ).fetchone()
     if last["state"] == "failed":

@@ -6,6 +6,8 @@ the secret `pii_key_next` until that has committed. A nightly run then proves th
 
 import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import orjson
@@ -22,6 +24,7 @@ from northstar.settings import Settings
 from northstar.warehouse import act_as_owner, bootstrap
 
 STAMPED = ("core", "marts_candidate", "marts", "marts_history", "staging")
+BATCH_ROWS = 5_000
 
 
 @dataclass(frozen=True)
@@ -88,14 +91,17 @@ def _bring(settings: Settings, key: str, following: str) -> Rotated:
             "join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace where n.nspname = any(%s) "
             "and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped order by 1, 2, 3", [list(STAMPED)],
         ).fetchall()  # fmt: skip
-        hashes, renewal = set(), _Renewal(key, following)
+        connection.execute("create temp table rehashed (old text primary key, new text not null) on commit drop")
+        # the owners of the schemas, as whom the tables are changed, share it
+        connection.execute("grant select, insert on rehashed to public")
+        renewal = _Renewal(key, following)
         for schema in STAMPED:
             for c in (c for c in columns if c["schema"] == schema):
                 place = f'{schema}."{c["table"]}"'
                 if c["type"] == "text" and c["column"] in HASHES:
-                    hashes |= _rehash(connection, schema, place, c["column"], new)
+                    _rehash(connection, schema, place, c["column"], new)
                 elif c["type"] == "text" and (c["column"] in NAMED or c["column"].endswith("_id")):
-                    hashes |= _rehash(connection, schema, place, c["column"], new, HASHED)
+                    _rehash(connection, schema, place, c["column"], new, HASHED)
                 elif c["type"] in ("json", "jsonb"):
                     is_row = (schema, c["table"], c["column"]) == ("staging", "_replaced", "row")
                     renewed = (
@@ -113,41 +119,53 @@ def _bring(settings: Settings, key: str, following: str) -> Rotated:
         connection.execute(
             "insert into audit.pii_keys (generation, fingerprint) values (%s, %s)", [generation, fingerprint(following)]
         )
-    return Rotated(generation, len(hashes), seals, renewal.unopened)
+        hashes = connection.execute("select count(*) as n from rehashed").fetchone()["n"]
+    return Rotated(generation, hashes, seals, renewal.unopened)
 
 
-def _rehash(connection, schema: str, place: str, column: str, new: str, mark: str = "") -> set:
-    """Hash a column's values with the new key too; mark: only values that begin with it are hashes."""
+def _rehash(connection, schema: str, place: str, column: str, new: str, mark: str = "") -> None:
+    """Hash a column's values with the new key too, each once for all tables; mark: only values that begin with it are hashes."""
     act_as_owner(connection, schema)
-    found = connection.execute(
-        f'select distinct "{column}" as v from {place} where "{column}" like %s', [f"{mark}%"]
-    ).fetchall()
-    old = [r["v"] for r in found if HASH.fullmatch(r["v"].removeprefix(mark))]
-    if not old:
-        return set()
-    connection.execute("create temp table rehashed (old text primary key, new text not null) on commit drop")
-    with connection.cursor().copy("copy rehashed from stdin") as copy:
-        for value in old:
-            copy.write_row((value, mark + chained(value.removeprefix(mark), [new])))
-    connection.execute("analyze rehashed")
-    connection.execute(f'update {place} as t set "{column}" = r.new from rehashed as r where t."{column}" = r.old')
-    connection.execute("drop table rehashed")
-    return set(old)
+    unknown = (
+        f'select distinct t."{column}" as v from {place} as t left join pg_temp.rehashed as r on r.old = t."{column}" '
+        f"where t.\"{column}\" ~ '^{mark}{HASH.pattern}$' and r.old is null"
+    )
+    with _batches(connection, unknown) as batches:
+        for batch in batches:
+            with connection.cursor().copy("copy pg_temp.rehashed from stdin") as copy:
+                for row in batch:
+                    copy.write_row((row["v"], mark + chained(row["v"].removeprefix(mark), [new])))
+    # its owner's to do; without it the join below is planned as if it were empty
+    connection.execute("reset role")
+    connection.execute("analyze pg_temp.rehashed")
+    act_as_owner(connection, schema)
+    connection.execute(
+        f'update {place} as t set "{column}" = r.new from pg_temp.rehashed as r where t."{column}" = r.old'
+    )
 
 
 def _renew(connection, schema: str, place: str, column: str, renewed) -> None:
     """Bring what a json column holds to the new key; renewed: what becomes of one of its documents."""
     act_as_owner(connection, schema)
-    rows = connection.execute(
-        f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
-    ).fetchall()
-    changed = []
-    for row in rows:
-        document = orjson.loads(row["v"])
-        following = renewed(document)
-        if following != document:
-            changed.append((orjson.dumps(following).decode(), row["place"]))
-    connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed)
+    held = f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
+    # the cursor sees the table as it was, whatever is changed meanwhile
+    with _batches(connection, held) as batches:
+        for batch in batches:
+            changed = []
+            for row in batch:
+                document = orjson.loads(row["v"])
+                following = renewed(document)
+                if following != document:
+                    changed.append((orjson.dumps(following).decode(), row["place"]))
+            connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed)
+
+
+@contextmanager
+def _batches(connection, query: str) -> Iterator[Iterator[list[dict]]]:
+    """The rows of a query, so many at a time that they fit into memory whatever there is of them."""
+    with connection.cursor(name="batches") as cursor:
+        cursor.execute(query)
+        yield iter(lambda: cursor.fetchmany(BATCH_ROWS), [])
 
 
 class _Renewal:

@@ -593,17 +593,20 @@ class Stripe:
     def _pages(self, path: str, parameters: dict, after: str | None = None) -> Iterator[list[dict]]:
         """The pages of a list. A page that only repeats what was there ends it: asking on would never end."""
         seen: set = set()
+        ends: set = set()
         while True:
             answer = self.http.get(path, {"limit": PAGE, **parameters, **({"starting_after": after} if after else {})})
             page = [thing for thing in answer["data"] if thing["id"] not in seen]
-            seen |= {thing["id"] for thing in page}
+            # of a long list only the last page and where each ended
+            seen = {thing["id"] for thing in answer["data"]}
             if page:
                 yield page
             if not answer.get("has_more"):
                 return
-            if not page:
+            if not page or page[-1]["id"] in ends:
                 raise NorthstarError(f"Stripe's list of {path} repeats itself after {after}; the next run asks again")
             after = page[-1]["id"]
+            ends.add(after)
 
     def _kept(self, kept: dict, path: str, name: str, parameters: dict | None = None) -> dict:
         if name not in kept:

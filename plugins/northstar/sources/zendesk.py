@@ -25,6 +25,8 @@ OPTIONS = {"start", "escalation_tag", "account_field"}
 ACCOUNT_FIELDS = ("external_id", "id", "email")
 # the export allows 10 requests a minute, everything else hundreds
 EXPORTS_PER_SECOND, PER_SECOND = 10 / 60, 10
+# a user whom a later ticket names is asked for again
+KEPT_USERS = 100_000
 STATUSES = {"hold": "on_hold"}
 SCORES = {"good": "5", "bad": "1", "good_with_comment": "5", "bad_with_comment": "1"}
 MERGED_TAG = "closed_by_merge"
@@ -207,6 +209,8 @@ class Zendesk:
 
     def _know(self, users) -> None:
         """Ask for the users who came with no answer so far; who is not told then is forgotten by Zendesk too."""
+        if len(self._users) > KEPT_USERS:
+            self._users.clear()
         unknown = sorted({user for user in users if user not in (None, -1)} - self._users.keys())
         for start in range(0, len(unknown), USERS_ASKED):
             asked = unknown[start : start + USERS_ASKED]

@@ -1,7 +1,6 @@
 """Following a DAG run, and when `make run` has one to follow: owed by the schedule, by the warehouse, or asked for."""
 
 import os
-import socket
 import urllib.error
 from datetime import UTC, datetime, timedelta
 
@@ -134,7 +133,7 @@ def hold_lease(settings, run_id, process_id, until="1 hour"):
     with db.connect(settings, "owner") as connection:
         connection.execute(
             "insert into audit.writer_lease values (true, %s, 'cli', %s, %s, clock_timestamp(), clock_timestamp() + %s::interval)",
-            [run_id, socket.gethostname(), process_id, until],
+            [run_id, job.machine(), process_id, until],
         )
 
 
