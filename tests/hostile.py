@@ -8,8 +8,10 @@ import gzip
 import io
 import json
 import math
+import os
 import random
 import re
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -25,7 +27,7 @@ from northstar.landing.directory import _check_columns, _reject, land_directory
 from northstar.landing.merge import Delivery, Rejects
 from northstar.landing.normalise import EARLIEST, Normalised, landed_schema, normalise
 from northstar.privacy.guard import Guard
-from northstar.sources.files import CsvOptions, Reading, SourceFile
+from northstar.sources.files import SETTLED_SECONDS, CsvOptions, Reading, SourceFile
 
 KEY = "a key of the tests"
 FORMATS = ("csv", "csv", "csv.gz", "jsonl", "jsonl", "jsonl.gz", "parquet")
@@ -451,11 +453,13 @@ def landed_exactly_once(settings, source_dir, files: list[HostileFile]) -> dict:
 
 
 def write(source_dir: Path, files: list[HostileFile]) -> None:
-    """Write files where landing finds them."""
+    """Write files where landing finds them, as their writers left them some time ago."""
+    at = time.time() - SETTLED_SECONDS - 1
     for file in files:
         place = source_dir / file.name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(file.content)
+        os.utime(place, (at, at))
 
 
 def instant(text: str) -> datetime:

@@ -13,7 +13,7 @@ from northstar import db
 from northstar.cli import main, parse_time
 from northstar.errors import NorthstarError
 from northstar.orchestration.domains import domains
-from northstar.orchestration.services import start_services, stop_services
+from northstar.orchestration.services import _running, start_services, stop_services
 from northstar.orchestration.up import Api, debt, follow, owed_run
 from northstar.settings import load_settings
 from northstar.simulator import simulate
@@ -63,8 +63,11 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             ]
             assert len(ours) >= 4 and all(OFF.items() <= p.environ().items() for p in ours if p.is_running())
             # servers of logs and all: nobody beyond this machine can ask them
+            family = [
+                p for service in _running(settings).values() for p in (service, *service.children(recursive=True))
+            ]
             listening = [
-                c.laddr for p in ours if p.is_running() for c in p.net_connections("inet") if c.status == "LISTEN"
+                c.laddr for p in family if p.is_running() for c in p.net_connections("inet") if c.status == "LISTEN"
             ]
             assert listening and {at.ip for at in listening} <= {"127.0.0.1", "::1"}
             assert not {at.port for at in listening} & {8793, 8794}

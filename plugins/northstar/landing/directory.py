@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -17,7 +17,14 @@ from northstar.landing.normalise import in_range, normalise, sealed_row
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redacted
 from northstar.settings import Settings
-from northstar.sources.files import Reading, SourceFile, check_directory, list_files, with_content
+from northstar.sources.files import (
+    Reading,
+    SourceFile,
+    check_directory,
+    list_files,
+    with_content,
+    without_half_line,
+)
 
 GROUP_BYTES = 512 << 20
 GROUP_FILES = 500
@@ -38,6 +45,8 @@ class EntityResult:
     unchanged: int = 0
     quarantined: int = 0
     refused: int = 0
+    # files whose last line has no end yet
+    held: list[str] = field(default_factory=list)
     seconds: float = 0.0
     error: str | None = None
 
@@ -161,7 +170,7 @@ def _land_group(settings, run_id, source, entity, group: list, guard: Guard, res
     while group:
         reading: list = []
         try:
-            total += land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, guard, d, r, within),
+            total += land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, guard, d, r, within, result.held),
                                 any(i.keeps_first for i, _ in group))  # fmt: skip
             return total
         except NorthstarError as exc:
@@ -177,11 +186,14 @@ def _land_group(settings, run_id, source, entity, group: list, guard: Guard, res
 
 
 def _produce(
-    entity: Entity, group: list, guard: Guard, delivery: Delivery, reading: list, within
+    entity: Entity, group: list, guard: Guard, delivery: Delivery, reading: list, within, held: list[str]
 ) -> Iterator[pa.RecordBatch]:
-    for item, file in zip(group, with_content([f for _, f in group]), strict=True):
+    for item, listed in zip(group, with_content([f for _, f in group]), strict=True):
         given = item[0]
         reading.append(item)
+        file = without_half_line(listed)
+        if file.whole is not None:
+            held.append(file.path)
         if len(_state_path(given, file).encode()) > LONGEST_PATH:
             raise NorthstarError(
                 f"{file.path}: its path is longer than {LONGEST_PATH:,} bytes; deliver it under a shorter one"
@@ -236,5 +248,8 @@ def _line(r: EntityResult) -> str:
     parts = [f"{r.inserted:,} new"]
     parts += [f"{n:,} {word}" for n, word in (
         (r.updated, "replaced"), (r.unchanged, "repeated"), (r.quarantined, "quarantined"), (r.refused, "refused")) if n]  # fmt: skip
+    if r.held:
+        more = f" and {len(r.held) - 1} more" if len(r.held) > 1 else ""
+        parts.append(f"the last line of {r.held[0]}{more} has no end yet and waits for the next run")
     failed = f"; FAILED, {r.error}" if r.error else ""
     return f"  {r.entity}: {r.files} file{'s' if r.files != 1 else ''}, {', '.join(parts)} ({r.seconds:.1f} s){failed}"

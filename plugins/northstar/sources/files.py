@@ -15,6 +15,7 @@ import io
 import json
 import logging
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -36,6 +37,8 @@ from northstar.sources.connections import Connection
 
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 BLOCK_BYTES = 4 << 20
+# nobody writes a line for so long
+SETTLED_SECONDS = 30
 # Python's own reader gives up at 128 KB; no field is longer than a block
 csv.field_size_limit(BLOCK_BYTES)
 # a batch ends at so many rows, or bytes
@@ -64,6 +67,8 @@ class SourceFile:
     # what fsspec needs beside the address (credentials), and the content where it was fetched already
     storage: dict = field(default_factory=dict, repr=False)
     content: bytes | None = field(default=None, repr=False)
+    # how many bytes of it are read, where its last line is not whole yet
+    whole: int | None = None
 
 
 @dataclass
@@ -322,8 +327,61 @@ def _open(file: SourceFile):
     if file.url.startswith(LOCAL):
         # a link that was put there after the listing is not followed
         raw = open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links)  # noqa: SIM115
+        if file.whole is not None:
+            return _Beginning(raw, file.whole)
         return gzip.GzipFile(fileobj=raw) if compression else raw
     return fsspec.open(file.url, "rb", compression=compression, **file.storage).open()
+
+
+class _Beginning(io.RawIOBase):
+    """The first bytes of a file that somebody may still be writing."""
+
+    def __init__(self, raw, size: int):
+        self._raw, self._left = raw, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        """Fill the buffer as far as there is something left."""
+        data = self._raw.read(min(len(buffer), self._left))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
+    """The file without a last line that its writer may not have finished: one without its end, in a file that was just written to.
+
+    A line of JSON that can be read is whole. Object stores show whole files only, and a compressed or parquet file that is cut short says so.
+    """
+    name = file.path.lower()
+    if not file.url.startswith(LOCAL) or file.content is not None or name.endswith((".gz", ".parquet")):
+        return file
+    with open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links) as raw:
+        told = os.fstat(raw.fileno())
+        if not told.st_size or (now or time.time()) - told.st_mtime >= SETTLED_SECONDS:
+            return file
+        end, tail = told.st_size, b""
+        while b"\n" not in tail and end:
+            begin = max(0, end - BLOCK_BYTES)
+            raw.seek(begin)
+            tail, end = raw.read(end - begin) + tail, begin
+    line = tail[tail.rfind(b"\n") + 1 :]
+    if not line or (".jsonl" in name and _is_json(line)):
+        return file
+    return replace(file, whole=told.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except ValueError:
+        return False
 
 
 def _not_through_links(path: str, flags: int) -> int:

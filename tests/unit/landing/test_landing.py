@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import os
+import time
 
 import pandas as pd
 import pytest
@@ -11,7 +13,7 @@ from northstar.errors import NorthstarError
 from northstar.landing import directory as landing_directory
 from northstar.landing import land_directory, quarantine
 from northstar.sources import files
-from tests.support import empty, silent
+from tests.support import empty, query_as, silent
 
 ACCOUNT = {
     "account_id": "a1",
@@ -347,3 +349,69 @@ def test_a_block_boundary_loses_no_row(warehouse, source, monkeypatch):
         HEADER + "".join(f'a{n},customer,,"x\ny",,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n' for n in range(1000))
     )
     assert land(warehouse, source)["accounts"].inserted == 1000
+
+
+HEAD = b"account_id,account_type,country,created_at,updated_at\n"
+
+
+def written(place, content: bytes, ago: float = 0) -> None:
+    """A file that was written to so many seconds ago."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_bytes(content)
+    at = time.time() - ago
+    os.utime(place, (at, at))
+
+
+def accounts(settings) -> list:
+    return query_as(settings, "loader", "select account_id, country from staging.accounts order by 1")
+
+
+def test_a_line_that_is_being_written_is_no_row_until_it_has_its_end(warehouse, tmp_path):
+    empty(warehouse)
+    line = b"a1,customer,DE,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z"
+    place, said = tmp_path / "accounts" / "a.csv", []
+    # its date is cut in the midst: a row by its form, and another one by what it says
+    written(place, HEAD + line + b"\na2,customer,FR,2025-01-02T00:00:00Z,2025-01-0")
+    land_directory(warehouse, None, str(tmp_path), progress=said.append)
+    assert [r["account_id"] for r in accounts(warehouse)] == ["a1"]
+    assert "the last line of accounts/a.csv has no end yet and waits for the next run" in said[0]
+    # nobody says that it is read: the file is looked at again
+    written(place, HEAD + line + b"\na2,customer,FR,2025-01-02T00:00:00Z,2025-01-02T00:00:00Z\n")
+    land_directory(warehouse, None, str(tmp_path), progress=silent)
+    assert [r["account_id"] for r in accounts(warehouse)] == ["a1", "a2"]
+    assert query_as(warehouse, "loader", "select count(*) as n from quarantine.rows")[0]["n"] == 0
+
+
+def test_a_file_that_has_stopped_growing_is_whole_without_a_last_line_end(warehouse, tmp_path):
+    empty(warehouse)
+    place = tmp_path / "accounts" / "a.csv"
+    line = b"a1,customer,DE,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z"
+    written(place, HEAD + line)
+    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].held == ["accounts/a.csv"]
+    assert accounts(warehouse) == []
+    written(place, HEAD + line, ago=31)
+    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].held == []
+    assert [r["account_id"] for r in accounts(warehouse)] == ["a1"]
+    # and is not read again
+    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].files == 0
+
+
+def test_a_line_of_json_that_can_be_read_is_whole(warehouse, tmp_path):
+    empty(warehouse)
+    place = tmp_path / "accounts" / "a.jsonl"
+    row = {"account_id": "a1", "account_type": "customer", "created_at": "2025-01-01T00:00:00Z", "updated_at": "2025-01-01T00:00:00Z"}  # fmt: skip
+    written(place, json.dumps(row).encode())
+    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].inserted == 1
+    written(place, json.dumps(row).encode() + b"\n" + json.dumps(row | {"account_id": "a2"}).encode()[:-5])
+    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].held == ["accounts/a.jsonl"]
+    assert [r["account_id"] for r in accounts(warehouse)] == ["a1"]
+
+
+def test_the_half_line_may_be_longer_than_a_block(warehouse, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "BLOCK_BYTES", 64)
+    place = tmp_path / "accounts" / "a.csv"
+    written(place, HEAD + b"a1,customer," + b"x" * 1_000)
+    listed = files.list_files(str(tmp_path), "accounts/*")[0]
+    assert files.without_half_line(listed).whole == len(HEAD)
+    written(place, b"account_id," + b"x" * 1_000)
+    assert files.without_half_line(listed).whole == 0
