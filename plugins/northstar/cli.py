@@ -7,14 +7,15 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from northstar.errors import NorthstarError, lacking
-from northstar.settings import load_settings
+from northstar.errors import NorthstarError, lacking, refused
+from northstar.settings import keep_private, load_settings
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     arguments = _parser().parse_args(argv)
     _own_options(arguments)
+    keep_private()
     try:
         status = arguments.command(arguments) or 0
         sys.stdout.flush()
@@ -29,9 +30,10 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as exc:
-        if arguments.debug or not lacking(exc):
+        told = lacking(exc) or refused(exc)
+        if arguments.debug or not told:
             raise
-        print(f"northstar: {lacking(exc)}", file=sys.stderr)
+        print(f"northstar: {told}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("northstar: interrupted; the next run starts where this one was published", file=sys.stderr)
