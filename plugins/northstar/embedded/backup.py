@@ -5,6 +5,7 @@ home's own files, and `backup.json`, which says what it is. With an archive of t
 moment after it. The secrets are not in it: whoever has the data and the key of the hashed identifiers can tell whose data it is.
 """
 
+import fcntl
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -54,11 +56,15 @@ def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progres
             published = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
         postgres = connection.info.parameter_status("server_version")
     beside = to.with_name(f".{to.name}{UNFINISHED}")
+    beside.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(beside):
+        return _make(settings, beside, to, secrets_to, postgres, published, progress)
+
+
+def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, postgres: str, published: int | None,
+          progress) -> dict:  # fmt: skip
     try:
-        if beside.exists():
-            # one of this name that was interrupted
-            shutil.rmtree(beside)
-        beside.mkdir(mode=0o700, parents=True)
+        _clear(beside)
         started = datetime.now(UTC)
         _copy(settings, beside / "postgres")
         ended = datetime.now(UTC)
@@ -79,9 +85,31 @@ def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progres
         beside.rename(to)
         sync_directory(to.parent)
     except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        _clear(beside)
+        beside.rmdir()
         raise
     return about
+
+
+@contextmanager
+def _alone(directory: Path):
+    """Keeps another process from a directory as long as this one lives. Raises NorthstarError where another has it."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise NorthstarError(f"another backup is being made in {directory}; let it end, or end it") from exc
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear(beside: Path) -> None:
+    """Empty a directory of what a backup that was interrupted left in it, or still puts there."""
+    server.take_away(beside / "postgres")
+    for left in beside.iterdir():
+        left.unlink()
 
 
 def restore(source: Path, settings: Settings, to_time: datetime | str | None = None, secrets: Path | None = None,

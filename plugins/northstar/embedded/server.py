@@ -61,7 +61,7 @@ PASSWORD_FILES = (".initial_password", ".initial_password.tmp")
 ARCHIVE_SECONDS = 300
 # a server that fell in the midst of a load has gigabytes of its log to apply; ended meanwhile, it would begin again
 START_SECONDS = 3600
-WORKERS = ("postgres", "initdb")
+WORKERS = ("postgres", "initdb", "pg_ctl", "pg_basebackup", "sh")
 FULL_DISK_BYTES = 32 << 20  # two segments of the log
 
 
@@ -113,11 +113,11 @@ def made_whole(data: Path, is_copied: bool = False):
     Raises NorthstarError where something stands in the place that no interrupted try has left.
     """
     beside = data.with_name(UNFINISHED)
-    _take_away(beside)
+    take_away(beside)
     if data.exists():
         if not (is_copied and is_half_copied(data)):
             _demand_unfinished(data)
-        _take_away(data)
+        take_away(data)
     try:
         beside.mkdir(mode=0o700)
         hand_over(data.parent, beside)
@@ -126,7 +126,7 @@ def made_whole(data: Path, is_copied: bool = False):
         beside.rename(data)
         sync_directory(data.parent)
     except BaseException:
-        _take_away(beside)
+        take_away(beside)
         raise
 
 
@@ -146,7 +146,7 @@ def _demand_unfinished(data: Path) -> None:
         raise NorthstarError(f"{data} is neither empty nor a Postgres data directory; move it away and run again")
 
 
-def _take_away(directory: Path) -> None:
+def take_away(directory: Path) -> None:
     """Remove a data directory, and end what still works in it: what a killed process started lives on."""
     _end_orphans(directory)
     if directory.exists():
@@ -257,8 +257,12 @@ def _works_in(process: psutil.Process, data: Path) -> bool:
     try:
         if process.status() == psutil.STATUS_ZOMBIE:
             return False
-        # initdb works elsewhere and is told where by its arguments
-        return str(data) in process.cmdline() if process.name() == "initdb" else process.cwd() == str(data)
+        words = process.cmdline()
+        if process.name() == "sh":
+            # what pg_ctl has just started, on its way to become the server
+            return any(word.startswith('exec "') and f'-D "{data}"' in word for word in words)
+        # programs are told where by their arguments; the server's processes write over theirs, and work there
+        return str(data) in words or (process.name() == "postgres" and process.cwd() == str(data))
     except psutil.Error:
         return False
 

@@ -214,14 +214,17 @@ def _start(settings: Settings, service: str, command: list[str], env: dict) -> N
 def stop_services(settings: Settings) -> list[str]:
     """Stop the home's services with all their children, and nothing else; returns the names of those that ran."""
     running = _running(settings)
-    for signal_number, patience in ((signal.SIGTERM, 8), (signal.SIGKILL, 5)):
+    alive: set[psutil.Process] = set()
+    for signal_number, patience in ((signal.SIGTERM, 8), (signal.SIGKILL, 30)):
         # asked anew: a child that was born, or orphaned, in between
-        doomed = _own_processes(settings)
+        doomed, deadline = alive | _own_processes(settings), time.monotonic() + patience
         for process in doomed:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal_number)
-        _, alive = psutil.wait_procs(doomed, timeout=patience)
-    if alive := {*alive, *_own_processes(settings)}:
+        while (alive := {p for p in doomed if _lives(p)}) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    alive |= _own_processes(settings)
+    if alive:
         raise NorthstarError(f"process {min(p.pid for p in alive)} does not end; end it and run again")
     _state_file(settings).unlink(missing_ok=True)
     return list(running)
@@ -234,8 +237,7 @@ def _own_processes(settings: Settings) -> set[psutil.Process]:
     service was started in holds all of them, the log that they write to those whose service nobody has noted.
     """
     known, logs = _known(settings), {str(settings.home / "logs" / f"{s}.log") for s in (*SERVICES, "pages")}
-    running = {process.pid for process in _running(settings).values()}
-    sessions = {k["pid"] for k in known.values() if k["pid"] in running or not psutil.pid_exists(k["pid"])}
+    sessions = {began["pid"] for began in known.values() if not _is_anothers(began)}
     me = psutil.Process()
     spared = {me, *me.parents()}
     found = {p for p in psutil.process_iter() if p not in spared and _is_own(p, settings, sessions, logs)}
@@ -245,9 +247,25 @@ def _own_processes(settings: Settings) -> set[psutil.Process]:
     return found
 
 
+def _is_anothers(began: dict) -> bool:
+    """Whether the number of a service's process is by now that of some other one."""
+    try:
+        return abs(psutil.Process(began["pid"]).create_time() - began["created"]) >= 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process is at work; one that nobody has reaped, as in a container without an init, is not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def _is_own(process: psutil.Process, settings: Settings, sessions: set[int], logs: set[str]) -> bool:
     try:
-        if process.status() == psutil.STATUS_ZOMBIE:
+        if not _lives(process):
             return False
         if os.getsid(process.pid) in sessions:
             return True
@@ -294,10 +312,10 @@ def _await_health(settings: Settings, progress) -> None:
 
 def _running(settings: Settings) -> dict[str, psutil.Process]:
     found = {}
-    for service, known in _known(settings).items():
+    for service, began in _known(settings).items():
         with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(known["pid"])
-            if abs(process.create_time() - known["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+            process = psutil.Process(began["pid"])
+            if not _is_anothers(began) and _lives(process):
                 found[service] = process
     return found
 
