@@ -18,7 +18,8 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from northstar.embedded.server import SYSTEM_USER, binaries
+from northstar.embedded.access import SYSTEM_USER
+from northstar.embedded.server import binaries
 from northstar.settings import Settings, load_settings
 
 # the oldest server that Northstar accepts, as Debian packs it, and the newest, as its own package brings it

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -226,6 +227,14 @@ def found_in(settings: Settings, needles: list[str]) -> set[tuple[str, str]]:
                 continue
             found |= {(needle, path) for needle in needles if needle.lower().encode() in content}
     return {(needle, _relation(settings, path)) for needle, path in found}
+
+
+def open_to_others(place: Path) -> list[str]:
+    """What below `place`, or itself, others than its owner may read or change; to pass through is no reading."""
+    found = [place, *place.rglob("*")]
+    return [
+        f"{stat.filemode(p.lstat().st_mode)} {p}" for p in found if not p.is_symlink() and p.lstat().st_mode & 0o067
+    ]
 
 
 def _relation(settings: Settings, path: Path) -> str:

@@ -7,9 +7,9 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from northstar.errors import NorthstarError, lacking
+from northstar.errors import NorthstarError, lacking, refused
 from northstar.escaping import exact_output, visible_output
-from northstar.settings import load_settings
+from northstar.settings import keep_private, load_settings
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,6 +21,7 @@ def main(argv: list[str] | None = None) -> int:
 def _run_command(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     _own_options(arguments)
+    keep_private()
     try:
         status = arguments.command(arguments) or 0
         sys.stdout.flush()
@@ -35,9 +36,10 @@ def _run_command(argv: list[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as exc:
-        if arguments.debug or not lacking(exc):
+        told = lacking(exc) or refused(exc)
+        if arguments.debug or not told:
             raise
-        print(f"northstar: {lacking(exc)}", file=sys.stderr)
+        print(f"northstar: {told}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("northstar: interrupted; the next run starts where this one was published", file=sys.stderr)

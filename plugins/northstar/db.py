@@ -15,7 +15,8 @@ from psycopg.rows import dict_row
 
 from northstar import embedded
 from northstar.errors import NorthstarError, full_disk, lacking
-from northstar.settings import Settings, write_private
+from northstar.files import read_json, write_private
+from northstar.settings import Settings
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
 DATABASE = "northstar"
@@ -120,8 +121,10 @@ def prefix_of(settings: Settings) -> str:
         return ""
     if settings.role_prefix is not None:
         return settings.role_prefix
-    with suppress(OSError, ValueError, KeyError):
-        return json.loads((settings.home / "names.json").read_text())[_place(settings)]
+    with suppress(OSError):
+        known = (read_json(settings.home / "names.json") or {}).get(_place(settings))
+        if isinstance(known, str):
+            return known
     made_with = standing_prefix(settings) if has_administrator(settings) else None
     if made_with is None:
         return default_prefix(database_of(settings))

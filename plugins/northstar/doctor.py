@@ -14,6 +14,8 @@ import psycopg
 from northstar import db, embedded, job, migrations, role_settings
 from northstar.contract import entities
 from northstar.errors import NorthstarError
+from northstar.files import read_word
+from northstar.ports import read_port
 from northstar.settings import Settings
 from northstar.warehouse import SCHEMAS, WRITERS, key_index, landed_columns, side_indexes
 
@@ -111,6 +113,8 @@ def _secrets(settings: Settings) -> Iterator[tuple]:
                 "put it back from where you keep it: it has the key of all hashed identifiers",
             )
         return
+    # one that is cut short is told of here, and nothing can be asked without it
+    settings.known_secret("owner_password")
     for file in (settings.secrets_file, settings.home / "airflow" / "passwords.json"):
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
             yield f"{file} can be read by others than its owner", f"chmod 600 {file}"
@@ -130,7 +134,10 @@ def _ports(settings: Settings) -> Iterator[tuple]:
     for what, (file, is_up) in known.items():
         if not file.exists():
             continue
-        port = int(file.read_text())
+        port = read_port(file)
+        if port is None:
+            yield f"{file} holds no port", f"rm {file}: the next start chooses one"
+            continue
         with socket.socket() as probe:
             probe.settimeout(1)
             answers = probe.connect_ex(("127.0.0.1", port)) == 0
@@ -146,12 +153,12 @@ def _ports(settings: Settings) -> Iterator[tuple]:
 
 
 def _airflow(settings: Settings) -> Iterator[tuple]:
-    from northstar.orchestration.services import airflow_home, api_health, service_states
+    from northstar.orchestration.services import api_health, service_states
 
-    mark = airflow_home(settings) / "migrated"
-    if mark.exists() and mark.read_text() != version("apache-airflow"):
+    made_by = read_word(settings.home / "airflow" / "migrated")
+    if made_by not in (None, version("apache-airflow")):
         yield (
-            f"its database is that of version {mark.read_text()}, {version('apache-airflow')} is installed",
+            f"its database is that of version {made_by}, {version('apache-airflow')} is installed",
             "`make stop`, `make run` brings it there",
         )
     states = service_states(settings)

@@ -1,7 +1,10 @@
 """The one error a user sees, and what the machine has too little of."""
 
 import errno
+import os
+import pwd
 import tempfile
+from contextlib import suppress
 
 from northstar.escaping import visible
 
@@ -31,6 +34,31 @@ def lacking(exc: BaseException) -> str | None:
             return full_disk(place)
         exc = exc.__cause__ or exc.__context__
     return None
+
+
+def refused(exc: BaseException) -> str | None:
+    """Which file this process may not use, and what to do, where an error (or what caused it) says that; else None."""
+    while exc is not None:
+        number = getattr(exc, "errno", None)
+        if isinstance(exc, OSError) and number in (errno.EACCES, errno.EPERM, errno.EROFS):
+            place = exc.filename or "a file"
+            do = (
+                "mount it for writing"
+                if number == errno.EROFS
+                else f"run as the user it belongs to{_owner(exc.filename)}"
+            )
+            return f"cannot use {place}: {exc.strerror}; {do}, or choose another home with --home"
+        exc = exc.__cause__ or exc.__context__
+    return None
+
+
+def _owner(path: str | None) -> str:
+    """Who owns a file, or the nearest directory above it that can be looked at, in brackets."""
+    while path:
+        with suppress(OSError, KeyError):
+            return f" ({pwd.getpwuid(os.stat(path).st_uid).pw_name})"
+        path = os.path.dirname(path) if path != os.path.dirname(path) else None
+    return ""
 
 
 def full_disk(place: str = "") -> str:

@@ -24,6 +24,7 @@ from northstar import db
 from northstar.contract import entities
 from northstar.embedded.priority import standing_back
 from northstar.errors import NorthstarError, lacking
+from northstar.files import read_json
 from northstar.manifest import dbt_target, is_current, note_version, read_manifest
 from northstar.privacy.details import forget_details
 from northstar.settings import Settings
@@ -278,13 +279,14 @@ def record_build(settings: Settings, run_id: int, progress=print, unchanged: Map
     from northstar.explain import keep_definitions
 
     results_file = dbt_target(settings) / "run_results.json"
-    if not results_file.exists():
+    told = read_json(results_file)
+    if told is None:
         raise NorthstarError(
-            f"dbt left no results in {results_file.parent}: nothing was built (its log: {settings.logs / 'dbt.log'})"
+            f"dbt left no whole results in {results_file.parent}: nothing was built (its log: {settings.logs / 'dbt.log'})"
         )
     manifest = read_manifest(settings)
     results = [
-        result for result in json.loads(results_file.read_text())["results"]
+        result for result in told["results"]
         if result["unique_id"].split(".")[0] in BUILT_TYPES
     ]  # fmt: skip
     with db.connect(settings, "transformer") as connection:

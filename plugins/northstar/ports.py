@@ -4,19 +4,35 @@ import os
 import socket
 from pathlib import Path
 
+from northstar.errors import NorthstarError
+from northstar.files import read_word, write_private
+
 
 def remembered_port(file: Path, variable: str, is_ours: bool) -> int:
     """The port that `file` remembers, or the environment's `variable` says; a free one where it is taken by somebody else.
 
-    is_ours: the service that listens there is this home's own.
+    is_ours: the service that listens there is this home's own. Raises NorthstarError for a variable that names no port.
     """
     if variable in os.environ:
-        return int(os.environ[variable])
-    if file.exists() and (is_ours or is_free(int(file.read_text()))):
-        return int(file.read_text())
+        given = _port(os.environ[variable])
+        if given is None:
+            raise NorthstarError(f"{variable}={os.environ[variable]}: give a port, 1 to 65535")
+        return given
+    known = read_port(file)
+    if known is not None and (is_ours or is_free(known)):
+        return known
     port = free_port()
-    file.write_text(str(port))
+    write_private(file, str(port))
     return port
+
+
+def read_port(file: Path) -> int | None:
+    """The port that `file` remembers; None where there is none, or it holds something else: then another is chosen."""
+    return _port(read_word(file))
+
+
+def _port(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and 0 < int(text) < 65536 else None
 
 
 def free_port() -> int:

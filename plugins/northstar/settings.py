@@ -5,6 +5,7 @@ import os
 import re
 import secrets as token
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -14,9 +15,12 @@ import fasteners
 from northstar.bounded_yaml import read_yaml
 from northstar.contract import entities
 from northstar.errors import NorthstarError
+from northstar.files import read_json, read_word, write_private
 
 ROOT = Path(__file__).resolve().parents[2]
 HOME_VERSION = 1
+# those in a home that Northstar makes, Postgres' own apart
+OWN_DIRECTORIES = ("logs", "dbt", "airflow", "demo")
 NEW_SECRET = threading.Lock()
 
 DEFAULT_BUSINESS_RULES = {
@@ -82,7 +86,7 @@ class Settings:
     def logs(self) -> Path:
         """Directory for log files, made on first use."""
         path = self.home / "logs"
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
 
     @property
@@ -114,7 +118,15 @@ class Settings:
         return value
 
     def _known_secrets(self) -> dict:
-        return json.loads(self.secrets_file.read_text()) if self.secrets_file.exists() else {}
+        if not self.secrets_file.exists():
+            return {}
+        known = read_json(self.secrets_file)
+        if known is None:
+            raise NorthstarError(
+                f"{self.secrets_file} is empty or cut short: put it back from where you keep it (it has the key of all hashed "
+                "identifiers); only where nothing was ever published may it be removed"
+            )
+        return known
 
 
 def read_text(path: Path) -> str:
@@ -125,21 +137,9 @@ def read_text(path: Path) -> str:
         raise NorthstarError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that nobody else may read at any moment, whole or not at all."""
-    beside = path.with_suffix(".tmp")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as handle:
-        handle.write(text)
-        handle.flush()
-        # a power cut may otherwise leave the new name with nothing in it
-        os.fsync(handle.fileno())
-    os.replace(beside, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+def keep_private() -> None:
+    """Have what this process and those that it starts make be read by their own user only."""
+    os.umask(0o077)
 
 
 def load_settings(home: str | Path | None = None) -> Settings:
@@ -149,10 +149,11 @@ def load_settings(home: str | Path | None = None) -> Settings:
     """
     path = Path(home or os.environ.get("NORTHSTAR_HOME") or ROOT / ".northstar").expanduser().resolve()
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:
         raise NorthstarError(f"cannot make the home {path}: {exc.strerror}; choose another with --home") from exc
     _check_version(path)
+    _close(path)
     return Settings(
         home=path,
         warehouse_url=_quoted(os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None),
@@ -160,6 +161,15 @@ def load_settings(home: str | Path | None = None) -> Settings:
         rules=_given(path / "northstar.yml", DEFAULT_BUSINESS_RULES),
         operations=_given(path / "operations.yml", DEFAULT_OPERATIONS),
     )
+
+
+def _close(home: Path) -> None:
+    """Keep others out of the directories that earlier versions left open to them."""
+    for name in OWN_DIRECTORIES:
+        with suppress(FileNotFoundError, PermissionError):
+            state = (home / name).stat()
+            if state.st_uid == os.geteuid() and state.st_mode & 0o066:
+                (home / name).chmod(0o700)
 
 
 def _quoted(address: str | None) -> str | None:
@@ -182,18 +192,17 @@ def _role_prefix(given: str | None) -> str | None:
 
 def _check_version(home: Path) -> None:
     marker = home / "VERSION"
-    if not marker.exists():
-        try:
-            marker.write_text(f"{HOME_VERSION}\n")
-        except OSError as exc:
-            raise NorthstarError(
-                f"cannot write to the home {home}: {exc.strerror}; choose another with --home"
-            ) from exc
-        return
-    found = marker.read_text().strip()
+    try:
+        found = read_word(marker)
+        if found is None:
+            # also where a version that wrote it in place was interrupted: there has been no other than this one
+            write_private(marker, f"{HOME_VERSION}\n")
+            return
+    except OSError as exc:
+        raise NorthstarError(f"cannot use the home {home}: {exc.strerror}; choose another with --home") from exc
     if found != str(HOME_VERSION):
         raise NorthstarError(
-            f"the home {home} was made by version {found or '?'} and this is version {HOME_VERSION}: "
+            f"the home {home} was made by version {found} and this is version {HOME_VERSION}: "
             "use another --home, or move this one away and let a run rebuild it from its sources"
         )
 

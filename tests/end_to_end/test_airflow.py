@@ -1,8 +1,11 @@
 """Airflow for real: the services start, the schedule runs both DAGs, everything stops without a trace."""
 
 import json
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 import time
 from datetime import timedelta
 
@@ -13,13 +16,13 @@ from northstar import db
 from northstar.cli import main, parse_time
 from northstar.errors import NorthstarError
 from northstar.orchestration.domains import domains
-from northstar.orchestration.services import _running, start_services, stop_services
+from northstar.orchestration.services import _known, _own_processes, _running, start_services, stop_services
 from northstar.orchestration.up import Api, debt, follow, owed_run
 from northstar.settings import load_settings
 from northstar.simulator import simulate
 from northstar.telemetry import OFF
 from tests.conftest import home
-from tests.support import found_in, hearing, select, serving, silent
+from tests.support import found_in, hearing, open_to_others, select, serving, silent
 
 SOURCES = """
 sources:
@@ -36,7 +39,25 @@ create event trigger refuse_cohort_cash on ddl_command_end when tag in ('CREATE 
 """
 
 
+START = """
+import sys
+from northstar.orchestration.services import start_services
+from northstar.settings import load_settings
+
+start_services(load_settings(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def private():
+    """What the command line sets for itself and what it starts."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
 @pytest.mark.timeout(1800)
+@pytest.mark.usefixtures("private")
 def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monkeypatch):
     simulate(tmp_path, months=1, accounts=40, applications=("web",), end=parse_time(None))
     monkeypatch.setenv("NORTHSTAR_SOURCE_DIR", str(tmp_path))
@@ -53,6 +74,11 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
     ):
         (settings.home / "operations.yml").write_text(f"statsd: 127.0.0.1:{port}\nopenlineage: {lineage}\n")
         settings = load_settings(settings.home)
+        # a start that is killed midway, as `make run` may be
+        with subprocess.Popen([sys.executable, "-c", START, str(settings.home)]) as starting:
+            while "api-server" not in _known(settings):
+                time.sleep(0.05)
+            starting.kill()
         start_services(settings, silent)
         try:
             api = Api(settings)
@@ -62,12 +88,10 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
                 p for p in psutil.process_iter() if _belongs_to(p, str(settings.home)) and "postgres" not in p.name()
             ]
             assert len(ours) >= 4 and all(OFF.items() <= p.environ().items() for p in ours if p.is_running())
+            ours += _own_processes(settings)
             # servers of logs and all: nobody beyond this machine can ask them
-            family = [
-                p for service in _running(settings).values() for p in (service, *service.children(recursive=True))
-            ]
             listening = [
-                c.laddr for p in family if p.is_running() for c in p.net_connections("inet") if c.status == "LISTEN"
+                c.laddr for p in ours if p.is_running() for c in p.net_connections("inet") if c.status == "LISTEN"
             ]
             assert listening and {at.ip for at in listening} <= {"127.0.0.1", "::1"}
             assert not {at.port for at in listening} & {8793, 8794}
@@ -131,11 +155,14 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             assert "model cohort_cash failed" in _log(api, "nightly_rebuild", run_id, "build.core_cohorts")
             # nor is anybody of the source files in Airflow's database, its tasks' logs, or anywhere else
             assert found_in(settings, ["person1@example.com", "203.0.113.7"]) == set()
+            assert list((settings.logs / "airflow").rglob("*.log")) and open_to_others(settings.home) == []
+            # its workers and their log server are found without it
+            _running(settings)["scheduler"].kill()
         finally:
             assert main(["stop", "--home", str(settings.home)]) == 0
         assert stop_services(settings) == []
-        left = [p for p in psutil.process_iter() if _belongs_to(p, str(settings.home))]
-        assert left == []
+        left = [p for p in psutil.process_iter() if _belongs_to(p, str(settings.home)) or p in ours]
+        assert [p for p in left if p.status() != psutil.STATUS_ZOMBIE] == []
 
 
 def _log(api: Api, dag_id: str, run_id: str, task_id: str) -> str:

@@ -70,12 +70,22 @@ class Runner:
 
     def start(self, step: Step, source: Path) -> int:
         """Start a step's run; returns the process id of the group that it leads."""
-        order = {
-            "home": str(self.settings.home),
-            "mode": step.mode,
-            "as_of": step.as_of.isoformat(),
-            "source": str(source),
-        }
+        return self._order(
+            {"home": str(self.settings.home), "mode": step.mode, "as_of": step.as_of.isoformat(), "source": str(source)}
+        )
+
+    def command(self, home: Path, words: list[str], **strike) -> dict:
+        """A command of the command line on a home; returns its `error` ('' if it ended well), `ticks`, and whether it was `killed`.
+
+        strike: at, delay and kind of tests.faults.ticks.Ticks.
+        """
+        self._order({"home": str(home), "words": words, "strike": strike})
+        told = {}
+        for answer in self.answers():
+            told |= answer
+        return told
+
+    def _order(self, order: dict) -> int:
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return self._next()["process"]

@@ -1,9 +1,12 @@
 """Runs of the job in forked children of one process that has imported everything once, so that a kill costs what it kills.
 
-A line of JSON on standard input starts a run ({"home", "mode", "as_of", "source"}); what it does comes back a line each on standard
-output: its process id, its progress, and at last how it ended. The child leads a process group of its own, which is what gets killed.
+A line of JSON on standard input starts a run ({"home", "mode", "as_of", "source"}), or a command ({"home", "words"}, and "at", "delay",
+"kind" for one that is to be killed); what it does comes back a line each on standard output: its process id, its progress, and at last
+how it ended. The child leads a process group of its own, which is what gets killed.
 """
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -22,6 +25,27 @@ class InThisProcess:
         from northstar.quality import run_audit
 
         return run_audit(self.settings, run_id, progress=progress)
+
+    def stop(self) -> None:
+        pass
+
+
+def _command(order: dict, say) -> str:
+    """A command of the command line; returns what it said where it failed."""
+    from northstar import cli, quality
+    from tests.faults.ticks import Ticks
+
+    quality.start_worker = InThisProcess
+    ticks, told = Ticks(order["home"], **order.get("strike", {})), io.StringIO()
+    ticks.watch()
+    try:
+        with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
+            status = cli.main([*order["words"], "--home", order["home"]])
+    except BaseException:
+        return f"CRASHED {traceback.format_exc()}"
+    # before a blow that was to come later
+    say({"ticks": ticks.count})
+    return f"{told.getvalue()}" if status else ""
 
 
 def _run(order: dict, say) -> str:
@@ -53,6 +77,9 @@ def main() -> None:
     import great_expectations  # noqa: F401
     from dbt.cli.main import dbtRunner  # noqa: F401
 
+    import northstar.cli
+    import northstar.embedded.backup
+    import northstar.publish.rebuild  # noqa: F401
     from northstar.quality import expectations  # noqa: F401
 
     say({"ready": True})
@@ -61,7 +88,8 @@ def main() -> None:
         if child == 0:
             os.setsid()
             say({"process": os.getpid()})
-            say({"error": _run(json.loads(line), say)})
+            order = json.loads(line)
+            say({"error": (_command if "words" in order else _run)(order, say)})
             os._exit(0)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         say({"ended": status, "killed": status == -signal.SIGKILL})

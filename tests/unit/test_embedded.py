@@ -105,6 +105,9 @@ class Starting:
     def status(self):
         return "sleeping"
 
+    def cwd(self):
+        raise psutil.AccessDenied(7)
+
 
 def test_a_server_that_recovers_for_long_is_waited_for(tmp_path, monkeypatch):
     looks = []
@@ -127,12 +130,12 @@ def test_a_server_that_recovers_for_long_is_waited_for(tmp_path, monkeypatch):
 def test_a_recovery_that_takes_longer_than_its_start_is_told_as_what_it_is(monkeypatch):
     def recovering(settings):
         data = settings.home / "postgres"
-        server._initialise(settings, data)
+        with server.made_whole(data) as beside:
+            server._initialise(settings, beside)
         (data / "recovery.signal").touch()
-        server._hand_over(data / "recovery.signal")
         monkeypatch.setattr(server, "START_SECONDS", 1)
         with pytest.raises(NorthstarError, match=r"Postgres has been recovering for .* run again later"):
-            server.recover(settings, {"restore_command": "sleep 2; false", "hot_standby": "off"})
+            server.recover(settings, data, {"restore_command": "sleep 2; false", "hot_standby": "off"})
         monkeypatch.setattr(server, "START_SECONDS", 60)
         # it went on
         assert embedded.is_running(settings), (settings.logs / "postgres.log").read_text()

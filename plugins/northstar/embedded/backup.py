@@ -5,7 +5,7 @@ home's own files, and `backup.json`, which says what it is. With an archive of t
 moment after it. The secrets are not in it: whoever has the data and the key of the hashed identifiers can tell whose data it is.
 """
 
-import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -13,6 +13,7 @@ import re
 import shutil
 import subprocess
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -21,10 +22,13 @@ import psycopg
 from northstar import db, embedded
 from northstar.embedded import server
 from northstar.errors import NorthstarError
+from northstar.files import read_json, sync_directory, write_private
 from northstar.settings import HOME_VERSION, Settings
 
 FORM = 1
 ABOUT = "backup.json"
+# where a backup is made, beside the directory that it becomes
+UNFINISHED = ".new"
 PROVING = ("pii_key", "owner_password")
 LATEST = "latest"
 RECOVERY_SECONDS = 4 * 3600
@@ -51,28 +55,61 @@ def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progres
         if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"]:
             published = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
         postgres = connection.info.parameter_status("server_version")
+    beside = to.with_name(f".{to.name}{UNFINISHED}")
+    beside.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(beside):
+        return _make(settings, beside, to, secrets_to, postgres, published, progress)
+
+
+def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, postgres: str, published: int | None,
+          progress) -> dict:  # fmt: skip
     try:
-        to.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _clear(beside)
         started = datetime.now(UTC)
-        _copy(settings, to / "postgres")
+        _copy(settings, beside / "postgres")
         ended = datetime.now(UTC)
         progress("copied; verifying ...")
-        _verify(to / "postgres")
+        _verify(beside / "postgres")
         for file in (*settings.home.glob("*.yml"), settings.home / "VERSION"):
-            shutil.copy(file, to / file.name)
+            shutil.copy(file, beside / file.name)
         about = {
             "form": FORM, "started_at": started.isoformat(), "ended_at": ended.isoformat(), "home": str(settings.home),
             "home_version": HOME_VERSION, "postgres": postgres, "published_version": published,
             "wal_archive": settings.operations["wal_archive"], "secrets": _proof(settings.secret),
-            "bytes": sum(f.stat().st_size for f in (to / "postgres").rglob("*") if f.is_file()),
+            "bytes": sum(f.stat().st_size for f in (beside / "postgres").rglob("*") if f.is_file()),
         }  # fmt: skip
-        (to / ABOUT).write_text(json.dumps(about, indent=1))
+        write_private(beside / ABOUT, json.dumps(about, indent=1))
+        if secrets_to:
+            _write_secrets(settings, secrets_to)
+        # over one that is there and empty
+        beside.rename(to)
+        sync_directory(to.parent)
     except BaseException:
-        shutil.rmtree(to, ignore_errors=True)
+        _clear(beside)
+        beside.rmdir()
         raise
-    if secrets_to:
-        _write_secrets(settings, secrets_to)
     return about
+
+
+@contextmanager
+def _alone(directory: Path):
+    """Keeps another process from a directory as long as this one lives. Raises NorthstarError where another has it."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise NorthstarError(f"another backup is being made in {directory}; let it end, or end it") from exc
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear(beside: Path) -> None:
+    """Empty a directory of what a backup that was interrupted left in it, or still puts there."""
+    server.take_away(beside / "postgres")
+    for left in beside.iterdir():
+        left.unlink()
 
 
 def restore(source: Path, settings: Settings, to_time: datetime | str | None = None, secrets: Path | None = None,
@@ -85,43 +122,39 @@ def restore(source: Path, settings: Settings, to_time: datetime | str | None = N
     about = _about(source)
     if settings.warehouse_url:
         raise NorthstarError("a restore makes a home with its own Postgres; unset NORTHSTAR_WAREHOUSE_URL")
-    if (settings.home / "postgres").exists() or settings.secrets_file.exists():
-        raise NorthstarError(f"{settings.home} has a warehouse already; restore into a new --home")
+    data = settings.home / "postgres"
+    if server.is_finished(data) and not server.is_half_copied(data):
+        raise _has_warehouse(settings)
     recovery = _recovery(about, source, to_time, archive)
     known = _read_secrets(about, source, secrets)
+    if settings.secrets_file.exists() and _secrets_of(settings.secrets_file) != (known or {}):
+        raise _has_warehouse(settings)
     progress("verifying the backup ...")
     _verify(source / "postgres")
-    data = settings.home / "postgres"
-    try:
-        shutil.copytree(source / "postgres", data)
-        for file in (*source.glob("*.yml"), source / "VERSION"):
-            shutil.copy(file, settings.home / file.name)
-        _own_archive(settings.home / "operations.yml")
-        if known is not None:
-            _private(settings.secrets_file, json.dumps(known, indent=1))
+    with server.lock(settings), server.made_whole(data, is_copied=True) as beside:
+        shutil.copytree(source / "postgres", beside, dirs_exist_ok=True)
         if to_time is not None:
-            (data / "recovery.signal").touch()
+            (beside / "recovery.signal").touch()
         progress("recovering ...")
-        _recover(settings, recovery, to_time)
-        with db.connect(settings, "owner", autocommit=True) as connection:
-            # who held it works on the home that was backed up
-            connection.execute("delete from audit.writer_lease")
-            there = connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"]
-            query = "select max(published_version) as v from marts.publications"
-            return connection.execute(query).fetchone()["v"] if there else None
-    except BaseException:
-        with contextlib.suppress(NorthstarError):
-            embedded.stop(settings)
-        shutil.rmtree(data, ignore_errors=True)
-        settings.secrets_file.unlink(missing_ok=True)
-        raise
+        password = os.environ.get("NORTHSTAR_SECRET_OWNER_PASSWORD") or known["owner_password"]
+        version = _recover(settings, beside, password, recovery, to_time)
+        for file in (*source.glob("*.yml"), source / "VERSION"):
+            text = file.read_text()
+            write_private(settings.home / file.name, _own_archive(text) if file.name == "operations.yml" else text)
+        if known is not None:
+            write_private(settings.secrets_file, json.dumps(known, indent=1))
+    embedded.ensure_running(settings)
+    return version
+
+
+def _has_warehouse(settings: Settings) -> NorthstarError:
+    return NorthstarError(f"{settings.home} has a warehouse already; restore into a new --home")
 
 
 def _about(source: Path) -> dict:
-    try:
-        about = json.loads((source / ABOUT).read_text())
-    except (OSError, json.JSONDecodeError) as exc:
-        raise NorthstarError(f"{source} is no backup: it has no {ABOUT} that can be read") from exc
+    about = read_json(source / ABOUT)
+    if about is None:
+        raise NorthstarError(f"{source} is no backup: it has no {ABOUT} that can be read")
     if about["form"] != FORM or about["home_version"] != HOME_VERSION:
         raise NorthstarError(f"{source} was made by another version of Northstar; restore it with that one")
     major, mine = about["postgres"].partition(".")[0], server.major_version()
@@ -161,10 +194,7 @@ def _read_secrets(about: dict, source: Path, secrets: Path | None) -> dict | Non
     """The home's secrets; None where the environment has them. They must be those of the home that was backed up."""
     known = None
     if secrets is not None:
-        try:
-            known = json.loads(secrets.read_text())
-        except (OSError, json.JSONDecodeError) as exc:
-            raise NorthstarError(f"{secrets} does not hold a home's secrets") from exc
+        known = _secrets_of(secrets)
     found = {name: os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or (known or {}).get(name) for name in PROVING}
     if None in found.values():
         raise NorthstarError(
@@ -182,41 +212,50 @@ def _proof(secret) -> str:
     return hashlib.sha256("\n".join(secret(name) for name in PROVING).encode()).hexdigest()
 
 
+def _secrets_of(file: Path) -> dict:
+    known = read_json(file)
+    if known is None:
+        raise NorthstarError(f"{file} does not hold a home's secrets")
+    return known
+
+
 def _write_secrets(settings: Settings, to: Path) -> None:
-    names = json.loads(settings.secrets_file.read_text()) if settings.secrets_file.exists() else {}
+    names = _secrets_of(settings.secrets_file) if settings.secrets_file.exists() else {}
     to.parent.mkdir(parents=True, exist_ok=True)
-    _private(to, json.dumps({name: settings.secret(name) for name in (*PROVING, *names)}, indent=1))
+    write_private(to, json.dumps({name: settings.secret(name) for name in (*PROVING, *names)}, indent=1))
 
 
-def _private(file: Path, text: str) -> None:
-    file.unlink(missing_ok=True)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as handle:
-        handle.write(text)
+def _own_archive(operations: str) -> str:
+    """The operations.yml of a restored home, which must not write into the archive of the one it was made from."""
+    return re.sub(
+        r"(?m)^(wal_archive\s*:.*)$", r"# of the home that was backed up; this one needs its own: \1", operations
+    )
 
 
-def _own_archive(operations: Path) -> None:
-    """A restored home must not write into the archive of the one it was made from."""
-    if operations.exists():
-        text = operations.read_text()
-        operations.write_text(
-            re.sub(r"(?m)^(wal_archive\s*:.*)$", r"# of the home that was backed up; this one needs its own: \1", text)
-        )
+def _recover(
+    settings: Settings, data: Path, password: str, recovery: dict, to_time: datetime | str | None
+) -> int | None:
+    """Start the server and wait until it has recovered; returns the published version.
 
-
-def _recover(settings: Settings, recovery: dict, to_time: datetime | str | None) -> None:
-    """Start the server and wait until it has recovered; not through `northstar.db`, which would start one that gave up."""
-    deadline, password = time.monotonic() + RECOVERY_SECONDS, db.password(settings, "owner")
+    Not through `northstar.db`, which would start one that gave up.
+    """
+    deadline = time.monotonic() + RECOVERY_SECONDS
     try:
-        port = server.recover(settings, recovery).port
-        with psycopg.connect(
-            host="127.0.0.1", port=port, user=server.Server.user, password=password, dbname="postgres", autocommit=True
-        ) as connection:
+        port = server.recover(settings, data, recovery)
+        place = {"host": "127.0.0.1", "port": port, "user": server.Server.user, "password": password}
+        with psycopg.connect(**place, dbname="postgres", autocommit=True) as connection:
             while connection.execute("select pg_is_in_recovery()").fetchone()[0]:
                 if time.monotonic() > deadline:
                     raise NorthstarError(
                         f"the recovery has not ended after four hours; see {settings.logs}/postgres.log"
                     )
                 time.sleep(0.2)
+        with psycopg.connect(**place, dbname=db.DATABASE, autocommit=True) as connection:
+            # who held it works on the home that was backed up
+            connection.execute("delete from audit.writer_lease")
+            there = connection.execute("select to_regclass('marts.publications')").fetchone()[0]
+            query = "select max(published_version) from marts.publications"
+            return connection.execute(query).fetchone()[0] if there else None
     except (NorthstarError, psycopg.OperationalError) as exc:
         log = (settings.logs / "postgres.log").read_text(errors="replace")
         if "recovery ended before" in log:

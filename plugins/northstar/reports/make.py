@@ -18,7 +18,7 @@ from northstar.dashboards.data import GRAINS, Marts, nearest
 from northstar.dashboards.figures import ZONES, period, title_of, told_chance
 from northstar.errors import NorthstarError
 from northstar.formats import change, shown, shown_change
-from northstar.settings import Settings
+from northstar.settings import Settings, read_text
 
 HERE = Path(__file__).parent
 # points of a small chart, rows of what explains a change, and of a list of restatements
@@ -255,7 +255,7 @@ class _Maker:
             return None
         path = self.settings.home / "notes" / f"{section['note']}.md"
         return (
-            path.read_text().strip()
+            read_text(path).strip()
             if path.exists()
             else f"Nobody has written {path.relative_to(self.settings.home)} in the home."
         )

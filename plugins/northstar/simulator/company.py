@@ -131,9 +131,10 @@ def simulate(out: Path, with_truth: bool = False, **life) -> None:
     summary = {"seed": company.seed, "start": company.start.isoformat(), "end": company.end.isoformat(),
                "flaws": company.tables["events"].attrs["flaws"],
                "rows": {entity: len(table) for entity, table in company.tables.items()}}  # fmt: skip
-    (out / "_simulation.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
     if lines is not None:
         lines.to_parquet(out / "truth.parquet", index=False)
+    # last: it says that all of it is there
+    (out / "_simulation.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
 
 
 def _people(company: Company, count: int) -> None:

@@ -1,0 +1,66 @@
+"""The files in which a home keeps its state: written whole or not at all, for nobody but their owner; what is not whole is no answer."""
+
+import json
+import os
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that nobody else may read at any moment, whole or not at all, also when the power fails.
+
+    Raises OSError where it cannot be written; then the file is as it was.
+    """
+    _forget_interrupted(path)
+    # of its own for each writer: two that write at once do not meet
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(text)
+            handle.flush()
+            # a power cut may otherwise leave the new name with nothing in it
+            os.fsync(handle.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Have the names in a directory outlive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_json(path: Path) -> dict | None:
+    """The object that a file of state holds; None where there is no such file, or it is empty, cut short or something else."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def read_word(path: Path) -> str | None:
+    """The one line that a file of state holds; None where there is no such file, or it is empty or no text."""
+    try:
+        return path.read_text().strip() or None
+    except (FileNotFoundError, UnicodeDecodeError):
+        return None
+
+
+def _forget_interrupted(path: Path) -> None:
+    """Take away what writers of this file left that were killed before it was whole."""
+    for left in path.parent.glob(f".{path.name}.*.new"):
+        writer = left.name[len(path.name) + 2 :].partition("-")[0]
+        if not writer.isdigit() or not psutil.pid_exists(int(writer)):
+            with suppress(FileNotFoundError):
+                left.unlink()
