@@ -177,9 +177,10 @@ def _parser() -> argparse.ArgumentParser:
     sub = command(
         "erase", _erase, "erase one subject from every schema, history and quarantine included; prints the certificate"
     )
-    sub.add_argument("--account-id", help="the account; - reads it from standard input")
+    sub.add_argument("--account-id", help="the account, or - to read it from standard input")
     sub.add_argument(
-        "--email", help="the address in the clear, hashed here and kept nowhere; - reads it from standard input"
+        "--email",
+        help="- reads the address from standard input, hashes it and keeps it nowhere; none is taken from a command line",
     )
     sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asks (default: you)")
     sub.add_argument("--later", action="store_true", help="only note it: the DAG erase_subject carries it out")
@@ -519,6 +520,11 @@ def _erase(arguments) -> None:
     if arguments.pending:
         done = erase_pending(settings, progress)
     else:
+        if "@" in f"{arguments.account_id}{arguments.email}" or arguments.email not in (None, "-"):
+            raise NorthstarError(
+                "a command line is seen by every user of this machine and stays in the shell's history: "
+                "say --email - (or --account-id -) and write the address on standard input"
+            )
         whom = [
             sys.stdin.readline().strip() if given == "-" else given for given in (arguments.account_id, arguments.email)
         ]

@@ -74,3 +74,12 @@ def test_a_reader_who_has_enough_is_no_error(built):
         process.stdout.close()
         assert process.stderr.read() == ""
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    "words", [["--email", "person@example.com"], ["--email", "no address"], ["--account-id", "person@example.com"]]
+)
+def test_nobody_is_named_on_a_command_line(tmp_path, capsys, words):
+    assert cli.main(["erase", "--home", str(tmp_path), *words]) == 1
+    told = capsys.readouterr().err
+    assert "say --email -" in told and words[1] not in told
