@@ -17,14 +17,13 @@ from northstar.errors import NorthstarError
 from northstar.files import read_word
 from northstar.ports import read_port
 from northstar.settings import Settings
-from northstar.warehouse import SCHEMAS, WRITERS, key_index, landed_columns, side_indexes
+from northstar.warehouse import OLDEST_POSTGRES, SCHEMAS, WRITERS, key_index, landed_columns, side_indexes
 
 FREE_BYTES = 2 << 30
 SKEW = timedelta(seconds=2)
 # the hourly run and half of the next; without a scheduler a run a day is taken for what is wanted
 LATE, LATE_BY_HAND = timedelta(minutes=150), timedelta(hours=26)
 BLOATED_ROWS = 100_000
-OLDEST_POSTGRES = 15
 SET_UP = "`northstar setup` makes roles, grants, tables and indexes what they should be"
 # who needs what: (role, schema, privilege on all of its tables)
 GRANTS = (

@@ -235,10 +235,10 @@ def _logs(settings: Settings, *_) -> dict:
 
 def _airflow(settings: Settings, deadline: float, _) -> dict:
     """Let Airflow clean its own database of what is older than `keep_log_days`, when a run of it is."""
-    if settings.warehouse_url or not (settings.home / "airflow" / "migrated").exists():
+    if not (settings.home / "airflow" / "migrated").exists():
         return {}
     before = datetime.now(UTC) - timedelta(days=settings.operations["keep_log_days"])
-    with db.connect(settings, "owner", database=db.airflow_database(settings)) as connection:
+    with db.connect(settings, db.AIRFLOW_ROLE, database=db.airflow_database(settings)) as connection:
         oldest = connection.execute("select min(run_after) as at from dag_run").fetchone()["at"]
     # a few days at once: its cleaning takes some seconds however little there is
     if oldest is None or oldest > before - timedelta(days=3):

@@ -21,6 +21,7 @@ from northstar.settings import Settings
 
 LOCK = 0x6E735F6D69677261  # "ns_migra"
 LOCK_SECONDS = 120
+OLDEST_POSTGRES = 15
 
 SCHEMAS = {
     "staging": "loader",
@@ -148,6 +149,8 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
         _create_databases(settings)
     try:
         with db.connect(settings, "owner", database=database) as connection:
+            if (number := connection.info.server_version // 10000) < OLDEST_POSTGRES:
+                raise NorthstarError(f"the server is Postgres {number}; Northstar needs {OLDEST_POSTGRES} or newer")
             has_airflow = marks.is_own_airflow(connection, settings)
             fingerprint, passwords = _fingerprint(settings, has_airflow), _password_digest(settings)
             if not is_forced and _is_current(connection, settings, fingerprint, passwords):

@@ -1,14 +1,17 @@
 """A warehouse on a Postgres that others use too: what is theirs stays as it is."""
 
 import re
+import subprocess
+import time
 from dataclasses import replace
 from urllib.parse import unquote, urlsplit
 
 import psycopg
 import pytest
 
-from northstar import db, doctor
+from northstar import db, doctor, maintenance, warehouse
 from northstar.errors import NorthstarError
+from northstar.orchestration import up
 from northstar.privacy.erase import erase
 from northstar.privacy.rotate import rotate_key
 from northstar.settings import load_settings
@@ -422,3 +425,44 @@ def test_what_the_roles_passwords_hash_to_is_nobodys_but_the_administrators(serv
     for role in db.ROLES:
         with db.connect(shop, role) as connection, pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("select passwords from audit.bootstrapped")
+
+
+def test_a_server_that_is_too_old_is_refused_before_anything_is_made(server, shop, monkeypatch):
+    monkeypatch.setattr(warehouse, "OLDEST_POSTGRES", 99)
+    with pytest.raises(NorthstarError, match=r"the server is Postgres \d+; Northstar needs 99 or newer"):
+        bootstrap(shop)
+    assert server.run("select 1 from pg_namespace where nspname = 'staging'", database="shop") == []
+
+
+def test_make_run_makes_airflows_database_here_too_and_starts_no_server_of_its_own(server, shop, monkeypatch):
+    class Stop(Exception):
+        pass
+
+    def stop(*_, **__):
+        raise Stop
+
+    monkeypatch.setattr(up, "start_services", stop)
+    (shop.home / "demo").mkdir(parents=True)
+    (shop.home / "demo" / "_simulation.json").write_text("{}")
+    with pytest.raises(Stop):
+        up.up(shop)
+    assert about_database(server, "shop_airflow") and not (shop.home / "postgres").exists()
+
+
+def test_airflows_own_database_is_cleaned_here_too(shop, monkeypatch):
+    make_airflow_database(shop)
+    bootstrap(shop)
+    (shop.home / "airflow").mkdir(exist_ok=True)
+    (shop.home / "airflow" / "migrated").write_text("")
+    with db.connect(shop, db.AIRFLOW_ROLE, database=db.airflow_database(shop)) as connection:
+        connection.execute("create table dag_run as select now() - interval '1 year' as run_after")
+    asked = []
+
+    def cleaned(command, **given):
+        asked.append((command, given["env"]["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]))
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(maintenance.subprocess, "run", cleaned)
+    assert maintenance._airflow(shop, time.monotonic() + 60, None).keys() == {"before"}
+    ((command, address),) = asked
+    assert command[1:3] == ["db", "clean"] and address.endswith("/shop_airflow")

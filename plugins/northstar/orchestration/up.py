@@ -18,7 +18,7 @@ from northstar.errors import NorthstarError, lacking, refused
 from northstar.headline import print_headline
 from northstar.orchestration.services import api_url, await_pages, begin_pages, start_services
 from northstar.settings import Settings, keep_private, load_settings
-from northstar.warehouse import bootstrap
+from northstar.warehouse import bootstrap, make_airflow_database
 
 NIGHTLY = "nightly_rebuild"
 POLL_SECONDS = 1.0
@@ -169,7 +169,10 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
     is_fresh: run it in any case.
     """
     started, started_at = time.monotonic(), datetime.now(UTC)
-    embedded.ensure_running(settings)
+    if not settings.warehouse_url:
+        embedded.ensure_running(settings)
+    elif db.has_administrator(settings):
+        make_airflow_database(settings)
     bootstrap(settings)
     demo = settings.home / "demo"
     if not (demo / "_simulation.json").exists():
