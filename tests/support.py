@@ -262,6 +262,6 @@ def empty(settings: Settings) -> None:
                 connection.execute(f'drop table if exists {schema}."{row["tablename"]}" cascade')
         tables = connection.execute(
             "select format('%I.%I', schemaname, tablename) as name from pg_tables where schemaname in ('staging', 'quarantine', "
-            "'audit', 'core') and tablename not in ('bootstrapped', 'migrations')"
+            "'audit', 'core', 'marts_at_version') and tablename not in ('bootstrapped', 'migrations')"
         ).fetchall()
         connection.execute(f"truncate {', '.join(r['name'] for r in tables)}")
