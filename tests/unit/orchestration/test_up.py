@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from northstar import db, job
-from northstar.orchestration import up
+from northstar.errors import NorthstarError
+from northstar.orchestration import services, up
 from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
 from tests.support import empty, serving, utc
 
@@ -43,6 +44,24 @@ class FakeApi(Api):
 
 def dag_run(run_id, dag_id=NIGHTLY, run_type="scheduled", queued_at="2026-03-01T02:30:00Z"):
     return {"dag_id": dag_id, "dag_run_id": run_id, "run_type": run_type, "queued_at": queued_at}
+
+
+def test_an_airflow_that_does_not_answer_is_one_line(warehouse, monkeypatch):
+    monkeypatch.setattr(up, "POLL_SECONDS", 0)
+    with socket.socket() as taken:
+        # bound, and nobody listens
+        taken.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("NORTHSTAR_API_PORT", str(taken.getsockname()[1]))
+        with pytest.raises(NorthstarError, match=r"Airflow does not answer at .*: `make stop`, then `make run`"):
+            Api(warehouse)
+
+
+def test_a_start_whose_starter_was_killed_is_waited_for(monkeypatch):
+    waited = []
+    monkeypatch.setattr(services, "_running", lambda _: dict.fromkeys(services.SERVICES))
+    monkeypatch.setattr(services, "_await_health", lambda *_: waited.append(True))
+    assert services.start_services(None, print) is False
+    assert waited == [True]
 
 
 def test_a_mapped_task_has_several_instances_under_one_name_and_the_pages_end(monkeypatch):
