@@ -203,8 +203,9 @@ class Stack:
 
     def stop(self) -> None:
         """`docker compose stop`, the last that was started first."""
+        running = self.podman("ps", "--format", "{{.Names}}").stdout.split()
         for name in reversed(self.compose.services):
-            if self.status(name) == "running":
+            if self.container(name) in running:
                 self.podman("stop", self.container(name))
 
 
