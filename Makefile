@@ -5,10 +5,10 @@ VENV := .venv
 STAMP := $(VENV)/.setup-$(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test lint bench lock audit
+.PHONY: help setup run stop test test-containers lint bench lock audit
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 setup: $(STAMP)  ## the environment, nothing started
 
@@ -33,6 +33,9 @@ stop:  ## stop what `make run` started
 
 test: setup  ## all the tests, on two processes with a warehouse each
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-containers: setup  ## docker-compose.yml started for real (as root, with podman, buildah, runc, mmdebstrap and iptables of Debian)
+	$(VENV)/bin/python -m pytest tests/containers
 
 lint: setup  ## ruff and sqlfluff
 	$(VENV)/bin/ruff check .

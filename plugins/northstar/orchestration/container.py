@@ -3,12 +3,20 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from northstar.cli import progress
 from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
-from northstar.orchestration.services import SERVICES, airflow_env, migrate, service_command
+from northstar.orchestration.services import (
+    SERVICES,
+    airflow_env,
+    keep_users,
+    migrate,
+    service_command,
+    users_file,
+)
 from northstar.settings import keep_private, load_settings
 from northstar.warehouse import bootstrap, make_airflow_database
 
@@ -23,12 +31,19 @@ def main(arguments: list[str]) -> int:
         if arguments == ["init"]:
             make_airflow_database(settings)
             bootstrap(settings)
+            # an earlier version left it where every service can read it
+            users_file(settings).unlink(missing_ok=True)
             migrate(settings, airflow_env(settings), progress)
             return 0
         if arguments == ["pages"]:
             command = pages.command(settings)
             os.execve(command[0], command, pages.environment(settings))
         env = airflow_env(settings, with_warehouse=arguments != ["api-server"])
+        if arguments == ["api-server"]:
+            # the home is the other services', too
+            users = Path(tempfile.gettempdir()) / "passwords.json"
+            keep_users(settings, users)
+            env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] = str(users)
         if len(arguments) == 2 and arguments[0] == "alive":
             return subprocess.run([AIRFLOW, "jobs", "check", "--job-type", arguments[1], "--local"], env=env).returncode
         if len(arguments) == 1 and arguments[0] in SERVICES:

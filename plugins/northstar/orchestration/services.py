@@ -38,6 +38,16 @@ def api_url(settings: Settings) -> str:
     return f"http://127.0.0.1:{_port(settings)}"
 
 
+def users_file(settings: Settings) -> Path:
+    """The file by which the home's api-server knows who may log in."""
+    return airflow_home(settings) / "passwords.json"
+
+
+def keep_users(settings: Settings, file: Path) -> None:
+    """Write such a file: the user `admin` with the password that holds now."""
+    write_private(file, json.dumps({"admin": settings.secret("airflow_password")}))
+
+
 def airflow_env(settings: Settings, with_warehouse: bool = True) -> dict:
     """The whole environment of Airflow's processes; configuration lives here and nowhere else.
 
@@ -45,9 +55,6 @@ def airflow_env(settings: Settings, with_warehouse: bool = True) -> dict:
     """
     home = airflow_home(settings)
     address = db.uri(settings, db.AIRFLOW_ROLE, db.airflow_database(settings))
-    users = home / "passwords.json"
-    if read_json(users) is None:
-        write_private(users, json.dumps({"admin": settings.secret("airflow_password")}))
     port = _port(settings)
     base_url = os.environ.get("NORTHSTAR_API_URL", f"http://127.0.0.1:{port}")
     options = {
@@ -61,7 +68,7 @@ def airflow_env(settings: Settings, with_warehouse: bool = True) -> dict:
         "CORE__FERNET_KEY": _fernet_key(settings),
         "CORE__EXECUTION_API_SERVER_URL": f"{base_url}/execution/",
         "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
-        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": users,
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": users_file(settings),
         "DATABASE__SQL_ALCHEMY_CONN": address.replace("postgresql://", "postgresql+psycopg2://", 1),
         # asyncpg, which Airflow would take, does not know libpq's options, such as those of TLS
         "DATABASE__SQL_ALCHEMY_CONN_ASYNC": address.replace("postgresql://", "postgresql+psycopg://", 1),
@@ -149,6 +156,7 @@ def start_services(settings: Settings, progress=print, with_pages: bool = False)
         return False
     stop_services(settings)
     env = airflow_env(settings)
+    keep_users(settings, users_file(settings))
     migrate(settings, env, progress)
     for service in SERVICES:
         if service != LAST:

@@ -98,7 +98,7 @@ def _from_task(settings: Settings, name: str):
 
 
 def _from_home(settings: Settings, name: str):
-    if not (settings.home / "airflow" / "passwords.json").exists():
+    if not (settings.home / "airflow" / "migrated").exists():
         return None
     from northstar.orchestration.services import airflow_env
 

@@ -1,6 +1,7 @@
 """Following a DAG run, and when `make run` has one to follow: owed by the schedule, by the warehouse, or asked for."""
 
 import os
+import socket
 import urllib.error
 from datetime import UTC, datetime, timedelta
 
