@@ -188,6 +188,14 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
         ):
             tasks.erase_subjects()
         assert erasing.certificate(settings, noted.erasure_id).state == "purged"
+    # nor where one byte of the home still says it
+    left = settings.home / "airflow" / "left.txt"
+    left.parent.mkdir(exist_ok=True)
+    left.write_text(f"a note on {ACCOUNT}")
+    with pytest.raises(NorthstarError, match=r"is not done: a name is still in airflow/left\.txt; take it out there"):
+        tasks.erase_subjects()
+    assert erasing.certificate(settings, noted.erasure_id).state == "purged"
+    left.unlink()
     assert tasks.erase_subjects() == 1
     done = erasing.certificate(settings, noted.erasure_id)
     assert (done.state, done.requested_by, done.published_version) == ("done", "the test", 2)

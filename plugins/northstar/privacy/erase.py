@@ -6,8 +6,9 @@ person goes (docs/privacy.md, docs/decisions.md). In this order, each step in on
     requested   the person's identifiers stand in audit.erasure_ids, each with its replacement
     staged      landed rows carry the replacements, quarantined ones are gone, tombstones stand at the landing's door
     (a run)     build, audit, publish: readers see the new names through the same gate as ever
-    purged      what remembered the old names does not any more: replaced rows, marts_history, audit, logs; so does erasure_ids
-    done        the tables are written anew and the write-ahead log begins anew, so that no page of the cluster has the names
+    purged      what remembered the old names does not any more: replaced rows, marts_history, audit, logs
+    done        the tables are written anew, the write-ahead log begins anew, erasure_ids is empty, and a search of every byte of the home
+                has found the names nowhere
 """
 
 import re
@@ -24,6 +25,7 @@ from northstar.contract import Entity, entities
 from northstar.errors import NorthstarError
 from northstar.privacy.keys import keyed_hash, subject_hash
 from northstar.privacy.ring import home_key
+from northstar.privacy.searched import files_of, needles, places
 from northstar.privacy.subjects import (
     ACCOUNT,
     ANONYMOUS,
@@ -139,6 +141,7 @@ def carry_out(settings: Settings, erasure_id: int, progress=print, worker=None, 
         _purge(settings, erasure_id, version)
     if state != "done":
         rewrite(settings, certificate(settings, erasure_id).rows, progress, FINISHES)
+        _prove(settings, erasure_id, progress)
         with db.connect(settings, "loader") as connection:
             connection.execute(
                 "update audit.erasures set state = 'done', finished_at = coalesce(finished_at, clock_timestamp()) where erasure_id = %s",
@@ -423,13 +426,52 @@ def _purge(settings: Settings, erasure_id: int, version: int | None) -> None:
         counts["staging._replaced"] = sum(_forget_replaced(connection, e, names) for e in entities().values())
         counts["quarantine.rows"] = _empty_quarantine(connection, names)
         connection.execute("reset role")
-        connection.execute("delete from audit.erasure_ids where erasure_id = %s", [erasure_id])
         connection.execute(
             "update audit.erasures set state = 'purged', published_version = %(version)s, finished_at = clock_timestamp(), "
             "rows = rows || %(rows)s where erasure_id = %(erasure)s",
             {"version": version, "rows": Jsonb({k: v for k, v in counts.items() if v}), "erasure": erasure_id},
         )
     _clean_logs(settings, [value for value, _ in names.told])
+
+
+def _prove(settings: Settings, erasure_id: int, progress) -> None:
+    """Search the home for the names, forget them, and search again where they were kept for that.
+
+    Raises NorthstarError saying where they still are; the request is then not done, and goes on from here.
+    """
+    with db.connect(settings, "loader") as connection:
+        names = _Names(connection, erasure_id)
+        accounts = [v for v in names.values[ACCOUNT] if _is_distinctive(v)]
+        others = [v for kind in (EMAIL, ANONYMOUS, SESSION, TICKET) for v in names.values[kind]]
+        sought = needles(connection, accounts, others)
+    if not settings.warehouse_url and sought:
+        progress(f"erasure {erasure_id}: every byte of the home is searched ...")
+        # what the server logs of the table in which the names wait is searched below
+        waiting = [*files_of(settings, "audit.erasure_ids"), settings.home / "postgres" / "pg_wal"]
+        _demand_none(settings, erasure_id, places(settings, sought, waiting))
+    with db.connect(settings, "loader") as connection:
+        connection.execute("delete from audit.erasure_ids where erasure_id = %s", [erasure_id])
+    kept = {"schema": "audit", "table": "erasure_ids"}
+    _each(settings, [kept], FINISHES, lambda c, t: c.execute("vacuum full audit.erasure_ids"))
+    if not settings.warehouse_url:
+        _begin_log_anew(settings)
+        _demand_none(settings, erasure_id, places(settings, sought) if sought else [])
+
+
+def _demand_none(settings: Settings, erasure_id: int, found: list[str]) -> None:
+    """Note what has to stay, which is the source's own account of its files; raise NorthstarError for any other place."""
+    staying = [place for place in found if place.removeprefix("audit.") in KEPT_TABLES]
+    if left := [place for place in found if place not in staying]:
+        more = f" and {len(left) - 1} more places" if len(left) > 1 else ""
+        raise NorthstarError(
+            f"erasure {erasure_id} is not done: a name is still in {left[0]}{more}; take it out there; {FINISHES}"
+        )
+    if staying:
+        with db.connect(settings, "loader") as connection:
+            connection.execute(
+                "update audit.erasures set rows = rows || %s where erasure_id = %s",
+                [Jsonb({f"still in {place}": 1 for place in staying}), erasure_id],
+            )
 
 
 def _tables(connection) -> dict[str, dict[str, dict[str, str]]]:
@@ -540,7 +582,7 @@ def rewrite(settings: Settings, touched: dict, progress, afterwards: str) -> Non
             "or (n.nspname = 'audit' and c.relname != all(%(kept)s)) or n.nspname || '.' || c.relname = any(%(touched)s)) order by 1, 2",
             {
                 "schemas": list(SCHEMAS),
-                "touched": ["audit.erasure_ids", *touched],
+                "touched": list(touched),
                 "columns": [*NAMED, *HASHES],
                 "kept": [t for t in KEPT_TABLES if t != "erasures"],
             },
@@ -558,7 +600,12 @@ def rewrite(settings: Settings, touched: dict, progress, afterwards: str) -> Non
             "statistics and write-ahead log of an external warehouse are its administrator's: docs/privacy.md says what to do"
         )
         return
-    with db.connect(settings, "owner", autocommit=True, database=database) as connection:
+    _begin_log_anew(settings)
+
+
+def _begin_log_anew(settings: Settings) -> None:
+    """Have the embedded server forget its samples of columns and the write-ahead log so far."""
+    with db.connect(settings, "owner", autocommit=True, database=db.DATABASE) as connection:
         # samples of the columns' values
         connection.execute("vacuum full pg_catalog.pg_statistic")
         # homes that were made before it was the default
