@@ -25,6 +25,7 @@ import psutil
 
 from northstar import db, embedded
 from northstar.embedded import backup, server
+from northstar.errors import NorthstarError
 from northstar.settings import Settings, load_settings
 from northstar.warehouse import bootstrap
 from tests.conftest import HOMES, release_before
@@ -34,8 +35,8 @@ from tests.faults.ticks import KINDS
 from tests.support import northstar, write_rows
 
 SEED = 6
-# a blow a moment after a tick strikes while a program is at work that was just started
-DELAYS = (0, 0, 0.02, 0.1, 0.3)
+# a blow a moment after a program was started strikes while that is at work
+SECONDS = 0.5
 ROUND = 3
 KEYS = {"5e1421c": json.loads((HOMES / "5e1421c.json").read_text())["key of its made-up people"]}
 EVENT = {"event_name": "page.view", "account_id": "a", "application": "web"}
@@ -76,18 +77,22 @@ class Places:
     @contextmanager
     def copy(self, kind: str):
         """Settings of a copy of a home, whose server is stopped; stopped and removed at the end."""
-        if kind not in self._made:
-            self._made[kind] = self.directory / kind
-            self._make(kind, self._made[kind])
         self._count += 1
         place = self.directory / f"copy{self._count}"
-        subprocess.run(["cp", "-a", str(self._made[kind]), str(place)], check=True)
+        subprocess.run(["cp", "-a", str(self.made(kind)), str(place)], check=True)
         try:
             yield load_settings(place)
         finally:
             embedded.stop(load_settings(place))
             shutil.rmtree(place)
             shutil.rmtree(self.new_backup, ignore_errors=True)
+
+    def made(self, kind: str) -> Path:
+        """The home of a kind, made when it is first asked for."""
+        if kind not in self._made:
+            self._make(kind, self.directory / kind)
+            self._made[kind] = self.directory / kind
+        return self._made[kind]
 
     def _make(self, kind: str, place: Path) -> None:
         if kind == "nothing":
@@ -172,6 +177,10 @@ def _run_on(settings: Settings, places: Places) -> None:
                                                       "received_at": "2025-01-19T07:30:00Z"}]})  # fmt: skip
 
 
+def _have_backup(settings: Settings, places: Places) -> None:
+    places.made("published")
+
+
 def _start(settings: Settings, places: Places) -> None:
     embedded.ensure_running(settings)
 
@@ -197,7 +206,7 @@ def cases(places: Places) -> dict[str, Case]:
             lambda p: ["backup", "--to", str(p.new_backup)], partial(_backed_up, places), finished="is not empty"
         ),
         "restore": Case(
-            lambda p: ["restore", "--from", str(p.backup), "--secrets", str(p.secrets)], whole, "nothing", finished="has a warehouse already"
+            lambda p: ["restore", "--from", str(p.backup), "--secrets", str(p.secrets)], whole, "nothing", change=_have_backup, finished="has a warehouse already"
         ),
         "rollback": Case(lambda p: ["rollback", "--to", "1"], standing),
         "replay": Case(lambda p: ["quarantine", "replay"], fingerprint),
@@ -223,12 +232,11 @@ class Campaign:
         Fails where the command does not end well afterwards, or with anything else than in peace, or met a kill with a traceback.
         """
         case, places = self.cases[name], self.places
-        ticks, wanted = self._peace(name)
+        ticks, programs, wanted = self._peace(name)
         began = time.monotonic()
         plans = [
-            {"at": 1 + int(self.chance.random() * ticks), "delay": self.chance.choice(DELAYS), "kind": self.chance.choice(KINDS)}
-            for _ in range(kills)
-        ]  # fmt: skip
+            {**self._moment(ticks, programs, number), "kind": self.chance.choice(KINDS)} for number in range(kills)
+        ]
         with self._home(case) as settings:
             struck = []
             for planned in plans:
@@ -253,13 +261,19 @@ class Campaign:
         )
         return len(struck)
 
-    def _peace(self, name: str) -> tuple[int, object]:
+    def _moment(self, ticks: int, programs: list[int], number: int) -> dict:
+        """At any tick, and every other time while one of the programs is at work that the command starts."""
+        if programs and number % 2 == 0:
+            return {"at": self.chance.choice(programs), "delay": round(self.chance.random() * SECONDS, 3)}
+        return {"at": 1 + int(self.chance.random() * ticks), "delay": 0}
+
+    def _peace(self, name: str) -> tuple[int, list, object]:
         if name not in self.peace:
             case = self.cases[name]
             with self._home(case) as settings:
                 told = self.places.runner.command(settings.home, case.words(self.places))
                 assert told["error"] == "", f"{name} in peace: {told['error']}"
-                self.peace[name] = told["ticks"], case.seen(settings)
+                self.peace[name] = told["ticks"], told["programs"], case.seen(settings)
         return self.peace[name]
 
     @contextmanager
@@ -310,7 +324,7 @@ def main() -> int:
             for case in names:
                 try:
                     told.tell(case, told.chance.randint(1, ROUND))
-                except AssertionError as exc:
+                except (AssertionError, NorthstarError) as exc:
                     failed.append(case)
                     print(f"FAILED {exc}", flush=True)
         print(f"{told.done.total()} kills, {len(failed)} rounds that ended otherwise {failed}: {dict(told.done)}")

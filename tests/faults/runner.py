@@ -44,7 +44,7 @@ def _command(order: dict, say) -> str:
     except BaseException:
         return f"CRASHED {traceback.format_exc()}"
     # before a blow that was to come later
-    say({"ticks": ticks.count})
+    say({"ticks": ticks.count, "programs": ticks.programs})
     return f"{told.getvalue()}" if status else ""
 
 

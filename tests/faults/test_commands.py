@@ -46,10 +46,10 @@ def test_a_process_dies_at_its_tick_and_at_no_other(tmp_path, monkeypatch):
 
 def test_a_command_that_ends_otherwise_is_no_success(told):
     told._peace("start")
-    ticks, wanted = told.peace["start"]
-    told.peace["start"] = ticks, wanted | {"marts.mrr_movements": (1, "other")}
+    *before, wanted = told.peace["start"]
+    told.peace["start"] = *before, wanted | {"marts.mrr_movements": (1, "other")}
     try:
         with pytest.raises(AssertionError, match=r"start .* after kills at .*marts\.mrr_movements"):
             told.tell("start", 1)
     finally:
-        told.peace["start"] = ticks, wanted
+        told.peace["start"] = *before, wanted

@@ -23,7 +23,7 @@ class Ticks:
 
     def __init__(self, home: str, at: int | None = None, delay: float = 0, kind: str = "process"):
         self.home, self.at, self.delay, self.kind, self.count = home, at, delay, kind, 0
-        self._dying = False
+        self._dying, self.programs = False, []
 
     def watch(self) -> None:
         """Count from now on, in this process."""
@@ -55,6 +55,8 @@ class Ticks:
             is_written = event.startswith(EVENTS) and event not in UNCOUNTED
         if is_written:
             self.tick()
+        if event == "subprocess.Popen":
+            self.programs.append(self.count)
 
     def tick(self) -> None:
         self.count += 1
