@@ -13,7 +13,7 @@ from northstar.settings import ROOT
 from tests.containers.engine import Engine
 
 # seconds; for what hangs, as everything takes five times as long on a machine that is busy
-DEADLINE = 300
+DEADLINE = 900
 # podman would raise them to its own defaults, which not every machine allows
 LIMITS = ("--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096")
 # what is about the order of starting, or asked by the tests themselves: the engine's clock for health is a timer of systemd
