@@ -338,7 +338,7 @@ def _known(settings: Settings) -> dict[str, dict]:
     told = read_json(_state_file(settings)) or {}
     return {
         service: began for service, began in told.items()
-        if isinstance(began, dict) and isinstance(began.get("pid"), int) and isinstance(began.get("created"), float)
+        if isinstance(began, dict) and isinstance(began.get("pid"), int) and isinstance(began.get("created"), int | float)
     }  # fmt: skip
 
 
