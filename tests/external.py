@@ -136,6 +136,9 @@ def pooler(behind: External, users: dict[str, str], mode: str, lenient: bool = F
             f"unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {directory / 'users'}\npool_mode = {mode}\n"
             f"default_pool_size = 4\n{ignored}"
         )
+        for file in directory.iterdir():
+            # it runs as another user
+            file.chmod(0o644)
         with open(os.devnull, "w") as nothing:
             process = subprocess.Popen(
                 [POOLER, "-q", str(directory / "ini")], stdout=nothing, stderr=nothing, cwd="/", **as_system_user()

@@ -9,19 +9,15 @@ from pathlib import Path
 
 from northstar.errors import NorthstarError, lacking, refused
 from northstar.escaping import exact_output, visible_output
-from northstar.settings import keep_private, load_settings
+from northstar.settings import kept_private, load_settings
 
 
+@kept_private()
+@visible_output()
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    with visible_output():
-        return _run_command(argv)
-
-
-def _run_command(argv: list[str] | None) -> int:
     arguments = _parser().parse_args(argv)
     _own_options(arguments)
-    keep_private()
     try:
         status = arguments.command(arguments) or 0
         sys.stdout.flush()

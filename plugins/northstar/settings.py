@@ -5,7 +5,7 @@ import os
 import re
 import secrets as token
 import threading
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote, unquote
@@ -137,9 +137,14 @@ def read_text(path: Path) -> str:
         raise NorthstarError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
-def keep_private() -> None:
-    """Have what this process and those that it starts make be read by their own user only."""
-    os.umask(0o077)
+@contextmanager
+def kept_private():
+    """What this process, and those that it starts, make meanwhile is read by their own user only."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def load_settings(home: str | Path | None = None) -> Settings:

@@ -13,7 +13,7 @@ import pytest
 from northstar import cli, escaping
 from northstar.dashboards.figures import _labelled, nothing
 from northstar.errors import NorthstarError
-from northstar.notify import Message, _slack
+from northstar.notify import Address, Message, _slack
 from northstar.orchestration import tasks
 from northstar.reading import asked, write
 
@@ -123,7 +123,12 @@ def test_slack_calls_nobody_and_shows_no_other_address(monkeypatch):
     sent = []
     monkeypatch.setattr("northstar.notify._post", lambda address, body: sent.append(body["text"]))
     monkeypatch.setattr("northstar.notify.find_connection", lambda *_: type("Found", (), {"secret": lambda _: "x"})())
-    _slack(None, None, "team", Message("a <!channel>", "<https://evil.example.org|Northstar pages> & <@U1>\x1b[2J"))
+    _slack(
+        None,
+        None,
+        Address("slack", "team"),
+        Message("a <!channel>", "<https://evil.example.org|Northstar pages> & <@U1>\x1b[2J"),
+    )
     assert sent == ["*a &lt;!channel&gt;*\n&lt;https://evil.example.org|Northstar pages&gt; &amp; &lt;@U1&gt;\\x1b[2J"]
 
 

@@ -17,15 +17,15 @@ from northstar.orchestration.services import (
     service_command,
     users_file,
 )
-from northstar.settings import keep_private, load_settings
+from northstar.settings import kept_private, load_settings
 from northstar.warehouse import bootstrap, make_airflow_database
 
 AIRFLOW = str(Path(sys.executable).parent / "airflow")
 
 
+@kept_private()
 def main(arguments: list[str]) -> int:
     """`init`, `alive JOB`, `pages`, or a service's name; returns the exit status (a service replaces this process)."""
-    keep_private()
     try:
         settings = load_settings()
         if arguments == ["init"]:

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from northstar import db, embedded, job
 from northstar.cli import parse_time, progress
 from northstar.errors import NorthstarError, lacking, refused
+from northstar.escaping import visible_output
 from northstar.headline import print_headline
 from northstar.orchestration.services import api_url, await_pages, begin_pages, start_services
-from northstar.settings import Settings, keep_private, load_settings
+from northstar.settings import Settings, kept_private, load_settings
 from northstar.warehouse import bootstrap, make_airflow_database
 
 NIGHTLY = "nightly_rebuild"
@@ -270,12 +271,13 @@ def _cause(settings: Settings) -> str | None:
     return row and row["message"]
 
 
+@kept_private()
+@visible_output()
 def main(arguments: list[str] | None = None) -> int:
     """Entry of `make run`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make run", description="Start everything, show the published headlines.")
     parser.add_argument("--fresh", action="store_true", help="run the nightly job also when none is owed")
     fresh = parser.parse_args(arguments).fresh
-    keep_private()
     try:
         up(load_settings(), fresh)
     except NorthstarError as exc:
