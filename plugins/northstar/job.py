@@ -548,7 +548,7 @@ def writing(settings: Settings, what: str):
     Raises NorthstarError when a run holds it, and for a home that no run has set up.
     """
     ended = threading.Event()
-    with db.connect(settings, "transformer", autocommit=True) as connection:
+    with db.telling_of_loss(settings), db.connect(settings, "transformer", autocommit=True) as connection:
         number = connection.execute("select nextval('audit.run_ids') as id").fetchone()["id"]
         _take_lease(connection, number, what, wait=False, is_own=True)
     threading.Thread(target=_beat, args=(settings, number, ended), daemon=True).start()
