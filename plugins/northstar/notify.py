@@ -22,7 +22,6 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
 import httpx
-from airflow.sdk import BaseNotifier
 
 from northstar.bounded_yaml import read_yaml
 from northstar.errors import NorthstarError
@@ -131,19 +130,6 @@ def read_channels(settings: Settings) -> Channels:
     )
 
 
-def deliver(settings: Settings, channels: Channels, route: str | None, message: Message) -> list[str]:
-    """Tell everybody on a route; returns where it went. Raises NorthstarError when an address failed, after the others were told."""
-    told, failed = [], []
-    for address in channels.addresses(route):
-        try:
-            told.append(tell(settings, channels, address, message))
-        except NorthstarError as exc:
-            failed.append(f"{address}: {exc}")
-    if failed:
-        raise NorthstarError("could not tell " + "; ".join(failed))
-    return [t for t in told if t]
-
-
 def tell(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
     """Tell one address; returns where it went, None for a webhook that was given no event. Raises NorthstarError when it failed."""
     try:
@@ -153,27 +139,6 @@ def tell(settings: Settings, channels: Channels, address: Address, message: Mess
         raise NorthstarError(type(exc).__name__) from exc
     except (OSError, smtplib.SMTPException) as exc:
         raise NorthstarError(exc) from exc
-
-
-class RouteNotifier(BaseNotifier):
-    """A route of notify.yml as an Airflow notifier: `on_failure_callback=RouteNotifier("data", "{{ dag.dag_id }} failed", "...")`."""
-
-    template_fields = ("route", "subject", "text")
-
-    def __init__(
-        self, route: str, subject: str, text: str, html: str | None = None, images: dict | None = None, **given
-    ):
-        super().__init__(**given)
-        self.route, self.subject, self.text, self.html, self.images = route, subject, text, html, images or {}
-
-    def notify(self, context) -> list[str]:
-        """Tell the route. Raises as `deliver` does."""
-        from northstar.settings import load_settings
-
-        settings = load_settings()
-        return deliver(
-            settings, read_channels(settings), self.route, Message(self.subject, self.text, self.html, self.images)
-        )
 
 
 def _mail(settings: Settings, channels: Channels, address: Address, message: Message) -> str:

@@ -67,6 +67,8 @@ def _told(rows: Iterator[tuple]) -> Iterator[tuple]:
 
 def _failed(exc: psycopg.Error) -> NorthstarError:
     message = exc.diag.message_primary or str(exc).splitlines()[0]
+    if message.startswith("cannot insert multiple commands"):
+        message = "these are several statements; give one"
     hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
     return NorthstarError(f"the query failed: {message}{hint}")
 

@@ -4,10 +4,8 @@ What is new is there, empty, before the version that fills it; what is gone stay
 whose column takes another type is written anew by Postgres, and its readers wait that long.
 """
 
-import time
 from collections.abc import Callable, Iterable
 
-import psycopg
 from psycopg import sql
 
 from northstar import db
@@ -15,7 +13,7 @@ from northstar.errors import NorthstarError
 from northstar.publish.catalogue import Mart, views
 from northstar.publish.described import DescribedTable
 from northstar.publish.past import ensure_past, forget_past
-from northstar.publish.values import LOCK_MILLISECONDS, PARTS, PATIENCE_SECONDS, ensure_view, forget_view
+from northstar.publish.values import PARTS, ensure_view, forget_view, without_queueing
 from northstar.settings import Settings
 
 SCHEMAS = ("marts", "marts_history")
@@ -51,14 +49,16 @@ def widen(connection, settings: Settings, published: list[Mart], described: Iter
     for table in described:
         if columns(connection, "marts", table.name):
             connection.commit()
-            briefly(connection, table.name, lambda t=table: t.ensure(connection))
+            without_queueing(connection, table.name, lambda t=table: t.ensure(connection))
     for mart in published:
         there, names = columns(connection, "marts", mart.name), wanted(connection, mart)
         new = {c: kind for c, kind in names.items() if c not in there}
         retyped = {c: names[c] for c, kind in there.items() if names.get(c, kind) != kind}
         connection.commit()
         if there and (new or retyped):
-            briefly(connection, mart.name, lambda m=mart, n=new, r=retyped: _widen(connection, settings, m, n, r))
+            without_queueing(
+                connection, mart.name, lambda m=mart, n=new, r=retyped: _widen(connection, settings, m, n, r)
+            )
 
 
 def narrow(settings: Settings, published: list[Mart], progress: Callable[[str], None]) -> None:
@@ -70,33 +70,11 @@ def narrow(settings: Settings, published: list[Mart], progress: Callable[[str], 
             connection.commit()
             if gone:
                 try:
-                    briefly(connection, mart.name, lambda m=mart, g=gone: _narrow(connection, settings, m, g))
+                    without_queueing(connection, mart.name, lambda m=mart, g=gone: _narrow(connection, settings, m, g))
                 except NorthstarError as exc:
                     progress(f"    {exc}")
                     continue
                 progress(f"    {mart.name} has no {', '.join(gone)} any more: the models make none")
-
-
-def briefly(connection, name: str, do: Callable[[], None]) -> None:
-    """Do what locks readers of marts.`name` out in a transaction of its own, which never has them queue behind a long query for more than a moment.
-
-    Raises NorthstarError when somebody reads it all the time.
-    """
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        try:
-            connection.execute(f"set local lock_timeout = '{LOCK_MILLISECONDS}ms'")
-            do()
-            connection.commit()
-            return
-        except psycopg.errors.LockNotAvailable as exc:
-            connection.rollback()
-            if time.monotonic() > deadline:
-                raise NorthstarError(
-                    f"marts.{name} takes another form in this version, and somebody has read it for {PATIENCE_SECONDS} s without a pause; "
-                    "run again when that query has ended"
-                ) from exc
-            time.sleep(0.5)
 
 
 def _widen(connection, settings: Settings, mart: Mart, new: dict[str, str], retyped: dict[str, str]) -> None:

@@ -4,6 +4,7 @@ Its text is dbt_project/macros/metric_values.sql, the same for the candidate, th
 """
 
 import time
+from collections.abc import Callable
 
 import jinja2
 import psycopg
@@ -62,13 +63,14 @@ def ensure_view(connection, settings: Settings, view: View) -> None:
     ]
     columns = view.columns | {"_version": "the version in which the row was published"}
     statements += [_comment("column", sql.Identifier("marts", view.name, c), text) for c, text in columns.items()]
-    _without_waiting(connection, statements, view.name)
+    without_queueing(connection, view.name, lambda: _execute(connection, statements))
 
 
 def forget_view(connection) -> None:
     """Drop the view before a table that it reads takes another form; ensure_view makes it again."""
     if connection.execute("select 1 from pg_views where schemaname = 'marts' and viewname = %s", [NAME]).fetchone():
-        _without_waiting(connection, [sql.SQL("drop view {}").format(sql.Identifier("marts", NAME))], NAME)
+        dropping = sql.SQL("drop view {}").format(sql.Identifier("marts", NAME))
+        without_queueing(connection, NAME, lambda: _execute(connection, [dropping]))
 
 
 def _is_same(connection, name: str, text: str) -> bool:
@@ -81,20 +83,28 @@ def _is_same(connection, name: str, text: str) -> bool:
     return found
 
 
+def _execute(connection, statements: list) -> None:
+    for statement in statements:
+        connection.execute(statement)
+
+
 def _comment(kind: str, name: sql.Identifier, text: str) -> sql.Composed:
     return sql.SQL("comment on {} {} is {}").format(sql.SQL(kind), name, sql.Literal(text))
 
 
-def _without_waiting(connection, statements: list, name: str) -> None:
-    """Run statements that lock readers out, so that none of them queues behind a long query for more than a moment."""
+def without_queueing(connection, name: str, do: Callable[[], None]) -> None:
+    """Do what locks readers of marts.`name` out, all or nothing, so that none of them queues behind a long query for more than a moment.
+
+    In a transaction of its own where none is open, else as a part of that one. Raises NorthstarError when somebody reads it all the time.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS
-    connection.execute(f"set local lock_timeout = '{LOCK_MILLISECONDS}ms'")
     while True:
         try:
             with connection.transaction():
-                for statement in statements:
-                    connection.execute(statement)
-            break
+                connection.execute(f"set local lock_timeout = '{LOCK_MILLISECONDS}ms'")
+                do()
+                connection.execute("set local lock_timeout = 0")
+            return
         except psycopg.errors.LockNotAvailable as exc:
             if time.monotonic() > deadline:
                 raise NorthstarError(
@@ -102,4 +112,3 @@ def _without_waiting(connection, statements: list, name: str) -> None:
                     "the last version stays up: run again when that query has ended"
                 ) from exc
             time.sleep(0.5)
-    connection.execute("set local lock_timeout = 0")
