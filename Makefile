@@ -5,7 +5,7 @@ VENV := .venv
 STAMP := $(VENV)/.setup-$(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-containers lint bench lock audit
+.PHONY: help setup run stop test test-containers test-machines lint bench lock audit
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -36,6 +36,9 @@ test: setup  ## all the tests, on two processes with a warehouse each
 
 test-containers: setup  ## docker-compose.yml started for real (as root, with podman, buildah, runc, mmdebstrap and iptables of Debian)
 	$(VENV)/bin/python -m pytest tests/containers
+
+test-machines: setup  ## Airflow's tasks on two workers, with a home and a user of their own each (with redis-server of Debian; users as root)
+	$(VENV)/bin/python -m pytest tests/machines
 
 lint: setup  ## ruff and sqlfluff
 	$(VENV)/bin/ruff check .

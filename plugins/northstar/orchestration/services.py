@@ -26,8 +26,9 @@ LAST = "triggerer"
 START_SECONDS = 90
 # a machine beside these, told by a broker which tasks to run
 WORKER = "worker"
-# what Airflow itself tells its tasks
-NO_METADATA = "airflow-db-not-allowed:///"
+CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
+# an address, since Airflow wants one, at which nobody answers
+NO_METADATA = "postgresql:///not-allowed"
 
 
 def airflow_home(settings: Settings) -> Path:
@@ -125,7 +126,7 @@ def _celery() -> dict:
         raise NorthstarError(
             "NORTHSTAR_BROKER_URL: give a Redis, such as redis://HOST:6379/0 (rediss:// over a network)"
         )
-    return {"CORE__EXECUTOR": "CeleryExecutor", "CELERY__BROKER_URL": broker, "CELERY__RESULT_BACKEND": broker}
+    return {"CORE__EXECUTOR": CELERY, "CELERY__BROKER_URL": broker, "CELERY__RESULT_BACKEND": broker}
 
 
 def _unproxied() -> list[str]:

@@ -5,6 +5,7 @@ Each of them is told by the test which tasks it gets, so that every stage of a r
 
 import contextlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -18,9 +19,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from northstar import db
 from northstar.cli import parse_time
+from northstar.dag_runs import has_ended
 from northstar.errors import NorthstarError
-from northstar.orchestration.up import Api, follow
+from northstar.orchestration.up import Api, follow, owed_run
 from northstar.settings import ROOT, Settings, load_settings
 from northstar.simulator import simulate
 from tests.external import External, free_port, server
@@ -28,10 +31,10 @@ from tests.support import query_as, select, silent
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
 AIRFLOW = ("airflow_db", "airflow_api_key", "airflow_jwt", "airflow_fernet", "airflow_password")
-# every other stage is the other worker's; what a task does not say is the first one's
+# what one worker lands and builds, the other settles, audits and publishes
 PLACES = """
 def task_instance_mutation_hook(ti):
-    ti.queue = "second" if ti.task_id in ("extract.land_source", "build.build_models", "publish.publish_marts") else "first"
+    ti.queue = "second" if ti.task_id in ("extract.land_source", "build.build_models") else "first"
 """
 WORKERS = {"first": "daemon", "second": "games"}
 
@@ -94,11 +97,13 @@ class Machines:
 
     def kill(self, name: str) -> None:
         """A machine that falls: all its processes at once."""
-        process = psutil.Process(self.processes.pop(name).pid)
+        started = self.processes.pop(name)
         with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(started.pid)
             for each in [process, *process.children(recursive=True)]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.send_signal(signal.SIGKILL)
+        started.wait()
 
     def start_worker(self, name: str) -> None:
         words = ["worker", "--queues", name, "--celery-hostname", f"{name}@%h", "--without-mingle", "--without-gossip"]
@@ -181,8 +186,10 @@ def machines(tmp_path_factory):
 @pytest.fixture(scope="module")
 def api(machines):
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("NORTHSTAR_API_PORT", "NORTHSTAR_SECRET_AIRFLOW_PASSWORD"):
-            patch.setenv(name, machines.environment[name])
+        # what the tests ask, they ask as such a machine
+        for name, value in machines.environment.items():
+            if name.startswith("NORTHSTAR") and name not in ("NORTHSTAR_WAREHOUSE_URL", "NORTHSTAR_SOURCE_DIR"):
+                patch.setenv(name, value)
         deadline = time.monotonic() + 120
         while True:
             try:
@@ -191,33 +198,68 @@ def api(machines):
             except (NorthstarError, OSError) as exc:
                 assert time.monotonic() < deadline, (exc, machines.log("api-server"))
                 time.sleep(0.5)
-    for dag in ("nightly_rebuild", "hourly_refresh"):
-        # no schedule: what a test triggers is all that runs
-        api._once_known(f"/api/v2/dags/{dag}")
-    return api
+        for dag in ("nightly_rebuild", "hourly_refresh"):
+            api._once_known(f"/api/v2/dags/{dag}")
+        for name, process in machines.processes.items():
+            assert process.poll() is None, f"{name} ended: {machines.log(name)}"
+        yield api
 
 
-def hosts(api: Api, dag_id: str, run_id: str) -> dict[str, str]:
-    """Which worker ran a task, by task."""
+def places(api: Api, dag_id: str, run_id: str) -> set[str]:
+    """The workers that ran the tasks of a DAG run."""
     answer = api._call(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit=100")
-    return {t["task_id"]: t["queue"] for t in answer["task_instances"] if t["operator"] == "PythonOperator"}
+    return {t["queue"] for t in answer["task_instances"] if t["operator"] == "PythonOperator"}
+
+
+def leave_turn(settings: Settings, holder: str) -> None:
+    """What a DAG run leaves whose last task never ran: its turn, taken by a scheduler on another machine."""
+    with db.connect(settings, "transformer") as connection:
+        connection.execute(
+            "insert into audit.writer_lease (run_id, holder, is_dag_run, host, process_id, taken_at) "
+            "values (0, %s, true, 'elsewhere', 1, clock_timestamp())",
+            [holder],
+        )
 
 
 @pytest.mark.timeout(1200)
-def test_the_stages_of_a_run_are_those_of_one_run_on_whichever_machine(machines, api):
+def test_the_stages_of_a_run_work_on_whichever_machine(machines, api):
     settings = machines.settings("main")
-    api.unpause("nightly_rebuild")
-    run_id = api.under_way("nightly_rebuild") or api.trigger("nightly_rebuild", {})
+    run_id = owed_run(api, "nightly_rebuild") or api.trigger("nightly_rebuild", {})
     follow(api, "nightly_rebuild", run_id, silent)
-    assert set(hosts(api, "nightly_rebuild", run_id).values()) == set(WORKERS)
-    first = select(settings, "select published_version, as_of from publications order by 1")
-    assert [p["published_version"] for p in first] == [1]
-    # what one machine built the other published; no home has anything of the other's
-    built = [name for name in ("main", *WORKERS) if (machines.home(name) / "dbt" / "target" / "manifest.json").exists()]
-    assert built == ["second"]
-    assert not [name for name in ("main", *WORKERS) if (machines.home(name) / "secrets.json").exists()]
-    run_id = api.trigger("hourly_refresh", {})
-    api.unpause("hourly_refresh")
+    assert places(api, "nightly_rebuild", run_id) == set(WORKERS)
+    assert [p["published_version"] for p in select(settings, "select published_version from publications")] == [1]
+    # what one machine built the other published, without a file of it
+    homes = {name: machines.home(name) for name in ("main", *WORKERS)}
+    assert [n for n, home in homes.items() if (home / "dbt" / "target" / "manifest.json").exists()] == ["second"]
+    assert [n for n, home in homes.items() if (home / "secrets.json").exists()] == []
+
+    # Airflow says of a DAG run of which only its turn is left that it has ended, to a task and on the command line
+    ended = f"nightly_rebuild {run_id}"
+    assert has_ended(settings, ended) and not has_ended(settings, "nightly_rebuild of_another_airflow")
+    leave_turn(settings, ended)
+    run_id = owed_run(api, "hourly_refresh") or api.trigger("hourly_refresh", {})
     follow(api, "hourly_refresh", run_id, silent)
-    assert query_as(settings, "transformer", "select mode, state from audit.runs order by run_id") == [
-        {"mode": "nightly", "state": "published"}, {"mode": "hourly", "state": "published"}]  # fmt: skip
+    published = select(settings, "select mode from publications order by published_version")
+    assert [p["mode"] for p in published] == ["nightly", "hourly"]
+
+
+@pytest.mark.timeout(1200)
+def test_a_worker_that_is_killed_in_mid_build_fails_its_run_and_the_next_one_publishes(machines, api):
+    settings = machines.settings("main")
+    before = len(select(settings, "select 1 from publications"))
+    run_id = api.trigger("nightly_rebuild", {})
+    started = f"select run_id from audit.runs where trigger = 'nightly_rebuild {run_id}' and stage = 'build'"
+    deadline = time.monotonic() + 300
+    while not query_as(settings, "transformer", f"select 1 from audit.model_runs where run_id in ({started}) limit 1"):
+        assert time.monotonic() < deadline, machines.log("second")
+        time.sleep(0.2)
+    machines.kill("second")
+    machines.start_worker("second")
+    with pytest.raises(NorthstarError, match=re.escape(f"the run {run_id} failed")):
+        follow(api, "nightly_rebuild", run_id, silent)
+    assert query_as(settings, "transformer", "select 1 from audit.writer_lease") == []
+    follow(api, "hourly_refresh", api.trigger("hourly_refresh", {}), silent)
+    assert len(select(settings, "select 1 from publications")) == before + 1
+    last = query_as(settings, "transformer", "select mode, is_full, state from audit.runs order by run_id desc limit 2")
+    # what a nightly run left half done, the next run builds anew, whichever it is
+    assert [tuple(run.values()) for run in last] == [("hourly", True, "published"), ("nightly", True, "failed")]
