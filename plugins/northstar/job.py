@@ -25,6 +25,7 @@ from northstar.dag_runs import has_ended
 from northstar.embedded.priority import standing_back
 from northstar.errors import NorthstarError, lacking
 from northstar.files import read_json
+from northstar.kept_connections import kept_connections
 from northstar.manifest import dbt_target, find_manifest, is_current, note_version, read_manifest, share_manifest
 from northstar.privacy.details import forget_details
 from northstar.settings import Settings
@@ -250,7 +251,7 @@ def _dbt(settings: Settings, arguments: list, code_version: str, callback=None) 
     results_file.unlink(missing_ok=True)
     runner = dbtRunner(callbacks=[callback] if callback else [])
     arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
-    with _own_words_untold():
+    with _own_words_untold(), kept_connections():
         if is_current(settings, code_version):
             # dbt writes its manifest twice, before and after, which takes longer than most models
             result = runner.invoke([*arguments, "--no-write-json"])

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from northstar import db, job, lease
+from northstar import db, job, kept_connections, lease
 from northstar.cli import main
 from northstar.errors import NorthstarError
 from northstar.explain import explain
@@ -209,6 +209,35 @@ def test_two_runs_at_once_are_refused_and_a_dead_one_is_forgotten(shop):
         assert (
             connection.execute("select state from audit.runs where run_id = %s", [held]).fetchone()["state"] == "failed"
         )
+
+
+def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_for_the_next_node(shop, monkeypatch):
+    settings, source = shop
+    import dbt.adapters.postgres.connections as adapter
+
+    opened, left = [], []
+    connect, discard = adapter.psycopg2.connect, kept_connections._reset
+
+    def reset(handle) -> None:
+        discard(handle)
+        with handle.cursor() as cursor:
+            cursor.execute("select count(*) from pg_class where relpersistence = 't' and pg_table_is_visible(oid)")
+            left.append(cursor.fetchone()[0])
+        handle.rollback()
+
+    run(settings, source, AS_OF)
+    monkeypatch.setattr(adapter.psycopg2, "connect", lambda *a, **k: opened.append(1) or connect(*a, **k))
+    monkeypatch.setattr(kept_connections, "_reset", reset)
+    run(settings, source, AS_OF, "hourly")
+    # one for each of dbt's four threads, and what it asks before and after
+    assert 4 <= len(opened) <= 12
+    # every node gave its own back, with no temporary table in it
+    assert len(left) > 100 and set(left) == {0}
+    with db.connect(settings, "transformer") as connection:
+        own = connection.execute(
+            "select count(*) as n from pg_stat_activity where usename = 'transformer' and application_name = 'dbt'"
+        )
+        assert own.fetchone()["n"] == 0
 
 
 def test_a_build_that_built_nothing_is_a_failed_run(shop):
