@@ -116,6 +116,10 @@ def installation(wheel):
     with tempfile.TemporaryDirectory(prefix="northstar-wheel-", ignore_cleanup_errors=True) as directory:
         place = Path(directory)
         place.chmod(0o755)
+        # somebody else's repository, whose commits say nothing of what is installed in it
+        git = ["git", "-C", str(place), "-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+        subprocess.run([*git, "init", "--quiet"], check=True)
+        subprocess.run([*git, "commit", "--quiet", "--allow-empty", "-m", "another project"], check=True)
         venv.create(place / "venv", with_pip=False, symlinks=True)
         uv = Path(sys.executable).parent / "uv"
         subprocess.run(
@@ -154,14 +158,18 @@ def test_an_installed_wheel_runs_without_a_checkout(installation):
         "northstar", "sql", "select charge_id from fct_payments", "--format", "csv", "--home", str(home)
     )
     assert answer.stdout.split() == ["charge_id", "c1"], answer
+    answer = installation(
+        "northstar", "sql", "select code_commit is null from certificates", "--format", "csv", "--home", str(home)
+    )
+    assert answer.stdout.split()[1:] == ["true"], answer
     # the reports' templates and figures, and the rules of alerts, are files of the package
     report = installation("northstar", "report", "monthly", "--html", "report.html", "--home", str(home))
     assert report.returncode == 0 and (installation.directory / "report.html").exists(), report
     alerts = installation("northstar", "alerts", "evaluate", "--home", str(home))
     assert alerts.returncode == 0, alerts
-    # nothing was written among the packages, apart from what Python compiles
-    written = {path for path in venv_place.rglob("*") if path.is_file() and path.suffix != ".pyc"}
+    # nothing is written among the packages, apart from what Python compiles
     record = next(venv_place.rglob("northstar-*.dist-info/RECORD"))
-    carried = {path for path in written if "_project" in path.parts}
+    packages = record.parents[1]
+    found = {path for path in (packages / "northstar").rglob("*") if path.is_file() and path.suffix != ".pyc"}
     listed = {line.rsplit(",", 2)[0] for line in record.read_text().splitlines()}
-    assert {str(path.relative_to(record.parents[1])) for path in carried} <= listed
+    assert {str(path.relative_to(packages)) for path in found} <= listed
