@@ -55,8 +55,8 @@ lock: setup  ## lock what pyproject.toml names, with hashes: for production, for
 	$(COMPILE) --group dev --constraints requirements.txt -o requirements-dev.txt
 	$(COMPILE) --group uv -o requirements-uv.txt
 
-wheel: setup  ## a wheel with everything that Northstar runs on, in dist/
-	$(UV) build --quiet --no-build-isolation --wheel
+wheel: setup  ## a wheel that carries the project, and what it is made from, in dist/
+	$(UV) build --quiet --no-build-isolation
 
 audit: setup  ## look the locked packages up among known vulnerabilities
 	@.ci/audit

@@ -37,12 +37,13 @@ class BuildWithProject(build_py):
     """Setuptools' step that copies a wheel's files together, with those at the top of the repository."""
 
     def run(self) -> None:
-        super().run()
         if self.editable_mode:
+            super().run()
             return
+        # setuptools keeps what an earlier build put there: a module or a model that was removed since would be in the wheel
+        rmtree(self.build_lib, ignore_errors=True)
+        super().run()
         target = Path(self.build_lib) / "northstar" / "_project"
-        # setuptools keeps what an earlier build put there, and a model that was removed since would be built again
-        rmtree(target, ignore_errors=True)
         for name in carried_files():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             copyfile(name, target / name)

@@ -46,15 +46,22 @@ def wheel(checkout) -> Path:
     """A wheel of what the source distribution holds, made with what is installed and without the network."""
     # leftovers of work in a checkout, which no wheel may carry
     for leftover in ("dbt_project/target/manifest.json", "dbt_project/.user.yml", "dags/__pycache__/old.pyc"):
-        (checkout / leftover).parent.mkdir(exist_ok=True)
-        (checkout / leftover).write_text("{}")
+        leave(checkout / leftover)
+    return build(checkout, checkout / "dist")
+
+
+def leave(leftover: Path) -> None:
+    leftover.parent.mkdir(parents=True, exist_ok=True)
+    leftover.write_text("{}")
+
+
+def build(checkout: Path, target: Path, *options: str) -> Path:
     command = [str(Path(sys.executable).parent / "uv"), "build", "--offline", "--no-build-isolation", "--quiet"]
-    done = subprocess.run(
-        [*command, "--python", sys.executable, str(checkout)], capture_output=True, text=True, env=environment()
-    )
+    command += ["--python", sys.executable, "--out-dir", str(target), *options, str(checkout)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment())
     assert done.returncode == 0, done.stderr
-    [built] = (checkout / "dist").glob("*.whl")
-    return built
+    [wheel] = target.glob("*.whl")
+    return wheel
 
 
 def environment() -> dict[str, str]:
@@ -81,6 +88,13 @@ def test_a_wheel_has_every_file_of_the_package_and_of_the_project_and_no_other(w
     }
     beside = {"plugins/airflow_local_settings.py", "plugins/.airflowignore", "docs/runbooks.md"}
     assert carried == expected | beside
+
+
+def test_a_wheel_that_is_built_in_the_checkout_has_nothing_of_an_earlier_build(wheel, checkout, tmp_path):
+    for leftover in ("removed.py", "_project/dbt_project/models/core/removed.sql"):
+        leave(checkout / "build" / "lib" / "northstar" / leftover)
+    directly = build(checkout, tmp_path, "--wheel")
+    assert zipfile.ZipFile(directly).namelist() == zipfile.ZipFile(wheel).namelist()
 
 
 def test_a_wheel_says_what_it_needs(wheel):
