@@ -10,7 +10,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header $(if $(UPGRADE),--upgrade) $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-containers lint bench lock audit wheel
+.PHONY: help setup run stop test test-containers test-machines lint bench lock audit wheel
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -41,6 +41,9 @@ test: setup  ## all the tests, on two processes with a warehouse each
 
 test-containers: setup  ## docker-compose.yml started for real (as root, with podman, buildah, runc, mmdebstrap and iptables of Debian)
 	$(VENV)/bin/python -m pytest tests/containers
+
+test-machines: setup  ## Airflow's tasks on two workers, with a home and a user of their own each (with redis-server of Debian; users as root)
+	$(VENV)/bin/python -m pytest tests/machines
 
 lint: setup  ## ruff and sqlfluff
 	$(VENV)/bin/ruff check .

@@ -20,8 +20,8 @@ from tests.support import WORKERS, run, utc
 # twice; 5e1421c, the last that stored every period, five times, the fourth a rollback
 HOMES = Path(__file__).parent / "end_to_end" / "homes"
 
-# `make test-containers` runs them: they build images
-collect_ignore = ["containers"]
+# `make test-containers` and `make test-machines` run them: they build images, or start a whole cluster
+collect_ignore = ["containers", "machines"]
 
 
 @contextmanager

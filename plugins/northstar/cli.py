@@ -109,6 +109,12 @@ def _parser() -> argparse.ArgumentParser:
         _maintain,
         "prune what is kept long enough and clean up, as the nightly run does after its publication",
     )
+    sub = command(
+        "unlock",
+        _unlock,
+        "end the turn of a run on which nobody works any more, such as that of a DAG run which Airflow has forgotten",
+    )
+    sub.add_argument("run", type=int, help="its number, as `northstar status` tells it")
     command(
         "setup",
         _setup,
@@ -335,12 +341,18 @@ def _backfill(arguments) -> None:
 
 
 def _maintain(arguments) -> None:
-    from northstar.job import writing
+    from northstar.lease import turn
     from northstar.maintenance import maintain
 
     settings = load_settings(arguments.home)
-    with writing(settings, "maintain"):
+    with turn(settings, "maintain"):
         maintain(settings, progress=progress)
+
+
+def _unlock(arguments) -> None:
+    from northstar.lease import unlock
+
+    progress(f"the turn of run {arguments.run} ({unlock(load_settings(arguments.home), arguments.run)}) has ended")
 
 
 def _setup(arguments) -> None:
@@ -430,7 +442,7 @@ def _sources(arguments) -> int:
     declared = read_sources(settings)
     if not declared:
         raise NorthstarError(
-            f"no source is declared; docs/add_a_source.md shows how, in {settings.home / 'sources.yml'}"
+            f"no source is declared; docs/add_a_source.md shows how, in {settings.config / 'sources.yml'}"
         )
     if arguments.name and arguments.name not in declared:
         raise NorthstarError(f"no source {arguments.name!r}; declared are {', '.join(declared)}")
@@ -460,11 +472,11 @@ def _status(arguments) -> None:
 
 
 def _rollback(arguments) -> None:
-    from northstar.job import writing
+    from northstar.lease import turn
     from northstar.publish import rollback
 
     settings = load_settings(arguments.home)
-    with writing(settings, "rollback"):
+    with turn(settings, "rollback"):
         version, restored = rollback(settings, arguments.to)
     print(f"version {version} is published: the marts are as they were at version {restored}")
 

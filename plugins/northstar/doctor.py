@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psycopg
 
-from northstar import db, embedded, job, migrations, role_settings
+from northstar import db, embedded, job, lease, migrations, role_settings
 from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.files import read_word
@@ -392,16 +392,14 @@ def _archive(settings: Settings, connection) -> Iterator[tuple]:
 
 
 def _writer(settings: Settings, connection) -> Iterator[tuple]:
-    lease = connection.execute(
-        "select *, lease_until < clock_timestamp() as is_over from audit.writer_lease"
-    ).fetchone()
+    writer = lease.holding(connection)
     stale = connection.execute(
         "select run_id, started_at from audit.runs where state = 'running' and run_id not in (select run_id from audit.writer_lease) order by 1"
     ).fetchall()
-    if lease and (lease["is_over"] or job.is_dead(lease)):
+    if writer and writer["is_over"]:
         yield (
-            f"the lease of run {lease['run_id']} ({lease['holder']}) is dead: who held it is gone",
-            "the next run takes it over; `delete from audit.writer_lease` gives it back now",
+            f"run {writer['run_id']} ({writer['holder']}) has the turn to write, and its process is gone",
+            f"the next run takes it over; `northstar unlock {writer['run_id']}` ends it now",
         )
     for run in stale:
         yield (

@@ -1,6 +1,7 @@
 """The job: open a run, extract, build, audit, publish, close. The command line and the DAGs' tasks call the same functions.
 
-Between the calls a run lives in `audit.runs` and in the writer's lease, so each call may happen in a process of its own.
+Between the calls a run lives in `audit.runs` and `audit.writer_lease`, so each call may happen in a process of its own, on a machine of
+its own.
 """
 
 import hashlib
@@ -8,36 +9,29 @@ import json
 import os
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
-from pathlib import Path
 from types import MappingProxyType
 
-import psutil
 from psycopg import sql
 
-from northstar import db
+from northstar import db, lease
 from northstar.contract import entities
+from northstar.dag_runs import has_ended
 from northstar.embedded.priority import standing_back
 from northstar.errors import NorthstarError, lacking
 from northstar.files import read_json
-from northstar.manifest import dbt_target, is_current, note_version, read_manifest
+from northstar.manifest import dbt_target, find_manifest, is_current, note_version, read_manifest, share_manifest
 from northstar.privacy.details import forget_details
 from northstar.settings import Settings
 from northstar.unchanged import note_nothing, unchanged_nodes
 from northstar.warehouse import bootstrap
 
 MODES = ("nightly", "hourly")
-# of the warehouse's database: shared by the stages of the run that holds the lease, exclusive for whoever takes the lease
-WRITING_LOCK = 7041778
-# in Airflow nobody renews the lease between two tasks: there it is long, and close_run gives it back
-ENDING_SECONDS = 60
-OWN_LEASE_SECONDS, AIRFLOW_LEASE_SECONDS = 120, 3 * 3600
-HEARTBEAT_SECONDS = 15
 # dbt's results name exposures too, which it does nothing for
 BUILT_TYPES = ("model", "seed", "test")
 # the name of the source that is a run's directory
@@ -55,22 +49,23 @@ def open_run(
     restate: tuple[datetime, datetime] | None = None,
     is_own: bool | None = None,
 ) -> int:
-    """Start a run and take the writer's lease; returns the run_id.
+    """Start a run and take the writer's turn; returns the run_id.
 
     is_own: whether the run goes on and ends in this process (default: when no DAG triggered it).
 
     as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing. restate: a half-open
     range whose periods are built again whether or not a row in it has changed.
-    Raises NorthstarError for a bad mode or time, or when another run holds the lease.
+    Raises NorthstarError for a bad mode or time, or when it is another's turn.
     """
     if mode not in MODES:
         raise NorthstarError(f"unknown mode {mode!r}; use {' or '.join(MODES)}")
     if as_of > datetime.now(UTC):
         raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} lies in the future; give a time that has passed")
     bootstrap(settings)
-    with db.connect(settings, "transformer", autocommit=True) as connection:
-        run_id = connection.execute("select nextval('audit.run_ids') as id").fetchone()["id"]
-        _take_lease(connection, run_id, trigger, wait, trigger == "cli" if is_own is None else is_own)
+    run_id = lease.take(
+        settings, trigger, trigger == "cli" if is_own is None else is_own, wait, partial(has_ended, settings)
+    )
+    with _given_back_on_error(settings, run_id), db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute(
             "update audit.runs set state = 'failed', finished_at = clock_timestamp(), "
             "message = coalesce(message, 'the process ended without a word') where state = 'running'"
@@ -164,19 +159,31 @@ def build(settings: Settings, run_id: int, progress=print, callback=None) -> dic
     Raises NorthstarError when a node fails or when the manifest's nodes were not all built.
     """
     with _stage(settings, run_id, "build") as run:
+        _demand_same_code(settings, run)
         unchanged = {}
         if run["is_full"]:
             arguments = ["--full-refresh"]
         else:
-            if is_current(settings, run["code_version"]):
-                unchanged = unchanged_nodes(settings, run, read_manifest(settings))
+            manifest = find_manifest(settings, run["code_version"])
+            if manifest is not None:
+                unchanged = unchanged_nodes(settings, run, manifest)
                 note_nothing(settings, unchanged)
             # the code is that of the published version, so what consists of nothing but code stands
             names = [node["name"] for node in unchanged.values() if node["resource_type"] == "model"]
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
         with _told_context(settings):
             _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"], callback)
+        share_manifest(settings, run["code_version"])
         return record_build(settings, run_id, progress, unchanged)
+
+
+def _demand_same_code(settings: Settings, run: dict) -> None:
+    """Raise NorthstarError where this machine has other models or rules than the one that opened the run, or they changed since."""
+    if (here := code_version(settings)) != run["code_version"]:
+        raise NorthstarError(
+            f"the models or rules changed since run {run['run_id']} began, or this machine ({socket.gethostname()}) has others than the one "
+            f"that opened it ({here}, not {run['code_version']}): bring all to the same release and configuration, then start a new run"
+        )
 
 
 def last_as_of(settings: Settings) -> datetime | None:
@@ -381,20 +388,22 @@ def maintain(settings: Settings, run_id: int, progress=print) -> None:
 
 
 def close_trigger(settings: Settings, trigger: str) -> None:
-    """End what a trigger left behind when its task died between taking the lease and telling of the run."""
+    """End what a trigger left behind when its task died between taking the turn and telling of the run."""
     with db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute("delete from audit.writer_lease where holder = %s", [trigger])
 
 
 def close_run(settings: Settings, run_id: int, error: str | None = None) -> None:
-    """End a run: its state, its message, and the lease."""
-    with db.connect(settings, "transformer", autocommit=True) as connection:
-        connection.execute(
-            "update audit.runs set finished_at = clock_timestamp(), message = coalesce(%s::text, message), "
-            "state = case when published_version is not null then 'published' else 'failed' end where run_id = %s",
-            [error, run_id],
-        )
-        connection.execute("delete from audit.writer_lease where run_id = %s", [run_id])
+    """End a run: its state, its message, and its turn."""
+    try:
+        with db.connect(settings, "transformer", autocommit=True) as connection:
+            connection.execute(
+                "update audit.runs set finished_at = clock_timestamp(), message = coalesce(%s::text, message), "
+                "state = case when published_version is not null then 'published' else 'failed' end where run_id = %s",
+                [error, run_id],
+            )
+    finally:
+        lease.give_back(settings, run_id)
 
 
 def run(
@@ -435,6 +444,17 @@ def run(
                 # it is written down, and readers have their version
                 progress(f"published, but {exc}")
         return result
+
+
+@contextmanager
+def _given_back_on_error(settings: Settings, run_id: int):
+    """A run that could not be opened has no turn."""
+    try:
+        yield
+    except BaseException:
+        with suppress(NorthstarError):
+            lease.give_back(settings, run_id)
+        raise
 
 
 @contextmanager
@@ -542,149 +562,17 @@ def _context(connection, settings: Settings, mode: str, as_of: datetime) -> dict
 
 
 @contextmanager
-def writing(settings: Settings, what: str):
-    """The writer's lease for something that is no run, such as a replay, for as long as the context lasts.
-
-    Raises NorthstarError when a run holds it, and for a home that no run has set up.
-    """
-    ended = threading.Event()
-    with db.telling_of_loss(settings), db.connect(settings, "transformer", autocommit=True) as connection:
-        number = connection.execute("select nextval('audit.run_ids') as id").fetchone()["id"]
-        _take_lease(connection, number, what, wait=False, is_own=True)
-    threading.Thread(target=_beat, args=(settings, number, ended), daemon=True).start()
-    try:
-        with _holding(settings, number):
-            yield
-    finally:
-        ended.set()
-        with db.connect(settings, "transformer", autocommit=True) as connection:
-            connection.execute("delete from audit.writer_lease where run_id = %s", [number])
-
-
-def _take_lease(connection, run_id: int, holder: str, wait: bool, is_own: bool) -> None:
-    """is_own: it ends with this process; otherwise it is a DAG's, whose tasks are processes of their own."""
-    deadline = time.monotonic() + ENDING_SECONDS
-    while True:
-        # as long as a stage of another run is at work its lease stands, however old it is
-        if not connection.execute("select pg_try_advisory_lock(%s) as is_free", [WRITING_LOCK]).fetchone()["is_free"]:
-            lease = connection.execute("select * from audit.writer_lease").fetchone()
-            # the server hears of a process that was killed a moment after it is gone
-            is_ending = lease is not None and is_dead(lease) and time.monotonic() < deadline
-            if not (wait or is_ending):
-                raise _taken(lease)
-            time.sleep(0.1 if is_ending else 2)
-            continue
-        try:
-            other = _claim_lease(connection, run_id, holder, is_own)
-        finally:
-            connection.execute("select pg_advisory_unlock(%s)", [WRITING_LOCK])
-        if other is None:
-            return
-        if not wait:
-            raise _taken(other)
-        time.sleep(2)
-
-
-def _taken(lease: dict | None) -> NorthstarError:
-    who = f"run {lease['run_id']} ({lease['holder']})" if lease else "another run"
-    since = f" since {lease['taken_at']:%H:%M:%S} UTC" if lease else ""
-    return NorthstarError(f"{who} is writing to this warehouse{since}; wait for it to end and run again")
-
-
-def _claim_lease(connection, run_id: int, holder: str, is_own: bool) -> dict | None:
-    """Take the lease, under the lock; returns the other's that stands in the way, or None."""
-    process = os.getpid() if is_own else _scheduler()
-    while True:
-        taken = connection.execute(
-            "insert into audit.writer_lease (run_id, holder, host, process_id, process_began, taken_at, lease_until) values (%(run)s, %(holder)s, "
-            "%(host)s, %(pid)s, %(began)s, clock_timestamp(), clock_timestamp() + make_interval(secs => %(ttl)s)) on conflict (only_one) do update set "
-            "run_id = excluded.run_id, holder = excluded.holder, host = excluded.host, process_id = excluded.process_id, "
-            "process_began = excluded.process_began, taken_at = excluded.taken_at, lease_until = excluded.lease_until "
-            "where writer_lease.lease_until < clock_timestamp() returning run_id",
-            {"run": run_id, "holder": holder, "host": machine(), "ttl": OWN_LEASE_SECONDS if is_own else AIRFLOW_LEASE_SECONDS,
-             "pid": process, "began": process and _began(process)},
-        ).fetchone()  # fmt: skip
-        if taken:
-            return None
-        other = connection.execute("select * from audit.writer_lease").fetchone()
-        if other is None:
-            continue
-        # the same DAG run again is a later try of a task that died
-        if is_dead(other) or (other["holder"] == holder and not is_own):
-            connection.execute("delete from audit.writer_lease where run_id = %s", [other["run_id"]])
-        else:
-            return other
-
-
-def _scheduler() -> int | None:
-    """The process without which a DAG's run cannot go on: the scheduler whose executor runs this task."""
-    titles = ((p, " ".join(p.cmdline())) for p in psutil.Process().parents())
-    return next((p.pid for p, title in titles if "airflow" in title and " scheduler" in title), None)
-
-
-def is_dead(lease: dict) -> bool:
-    """Whether the process that a row of audit.writer_lease stands for is gone; False where nobody can tell from here."""
-    if lease["process_id"] is None or lease["host"] != machine():
-        return False
-    began = _began(lease["process_id"])
-    return began is None or lease["process_began"] not in (None, began)
-
-
-def machine() -> str:
-    """This machine as its processes see it: containers of one name, and a machine before and after it was started anew, differ."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{socket.gethostname()} {boot} {os.stat('/proc/self/ns/pid').st_ino}"
-    except OSError:
-        return socket.gethostname()
-
-
-def _began(process_id: int) -> str | None:
-    """When a process began, in words that no clock which is put right changes; None where there is no such process."""
-    try:
-        # ticks since the machine was started; the name before them may have blanks and brackets
-        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        # not Linux, or no such process
-        pass
-    try:
-        return f"{psutil.Process(process_id).create_time():.0f}"
-    except psutil.NoSuchProcess:
-        return None
-
-
-@contextmanager
-def _holding(settings: Settings, run_id: int):
-    """A connection that keeps others from taking the lease while the context lasts, though this process were stopped for hours.
-
-    Raises NorthstarError when the lease is another's by now.
-    """
-    with db.telling_of_loss(settings), db.connect(settings, "transformer", autocommit=True) as connection:
-        # the lock ends with its connection, which must not end for being idle, nor outlive a machine that is gone by hours
-        connection.execute(
-            "set idle_session_timeout = 0; set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10"
-        )
-        connection.execute("select pg_advisory_lock_shared(%s)", [WRITING_LOCK])
-        if not connection.execute("select 1 from audit.writer_lease where run_id = %s", [run_id]).fetchone():
-            raise _over(run_id)
-        yield connection
-
-
-@contextmanager
 def _stage(settings: Settings, run_id: int, stage: str):
-    """Holds the lease while a stage works, and writes down how it went."""
-    with _holding(settings, run_id) as connection:
+    """Keeps the turn while a stage works, and writes down how it went."""
+    with lease.working(settings, run_id) as connection:
         run = connection.execute(
             # what went wrong in this stage may be another task's, or that of a try before
             "update audit.runs set stage = %(stage)s, message = case when stage = %(stage)s then message end "
             "where run_id = %(run)s and state = 'running' returning *", {"stage": stage, "run": run_id},
         ).fetchone()  # fmt: skip
         if run is None:
-            raise _over(run_id)
-        ended = threading.Event()
-        heart = threading.Thread(target=_beat, args=(settings, run_id, ended), daemon=True)
+            raise lease.over(run_id)
         started = time.monotonic()
-        heart.start()
         try:
             with db.telling_of_loss(settings), _standing_back(settings):
                 yield run
@@ -693,12 +581,6 @@ def _stage(settings: Settings, run_id: int, stage: str):
             raise
         else:
             _note(settings, run_id, stage, started, None)
-        finally:
-            ended.set()
-
-
-def _over(run_id: int) -> NorthstarError:
-    return NorthstarError(f"run {run_id} is not running any more; start a new one")
 
 
 def _standing_back(settings: Settings):
@@ -721,19 +603,6 @@ def _note(settings: Settings, run_id: int, stage: str, started: float, message: 
             raise
 
 
-def _beat(settings: Settings, run_id: int, ended: threading.Event) -> None:
-    while not ended.wait(HEARTBEAT_SECONDS):
-        try:
-            with db.connect(settings, "transformer", autocommit=True) as connection:
-                connection.execute(
-                    "update audit.writer_lease set lease_until = greatest(lease_until, clock_timestamp() + "
-                    "make_interval(secs => %s)) where run_id = %s",
-                    [OWN_LEASE_SECONDS, run_id],
-                )
-        except NorthstarError:
-            return
-
-
 def _due(settings: Settings, run: dict) -> list[str]:
     from northstar.sources.declared import read_sources
 
@@ -741,7 +610,7 @@ def _due(settings: Settings, run: dict) -> list[str]:
     due = declared + ([FILES] if run["source_dir"] else [])
     if not due:
         raise NorthstarError(
-            f"no source: give a directory with --source-dir, or declare sources in {settings.home}/sources.yml"
+            f"no source: give a directory with --source-dir, or declare sources in {settings.config}/sources.yml"
         )
     return due
 

@@ -96,10 +96,13 @@ def _versions(settings: Settings, _, number: int) -> dict:
         codes = connection.execute(
             "select distinct code_version as c from marts.certificates where published_version >= %s", [kept]
         ).fetchall()
+        # the code of what stands, and of the run under way, is still read
+        unused = "code_version != all(%s) and code_version not in (select code_version from audit.runs where run_id in "
+        unused += "((select max(run_id) from audit.runs where is_full), (select max(run_id) from audit.runs)))"
         definitions = connection.execute(
-            "delete from audit.definitions where code_version != all(%s) and code_version not in (select code_version from audit.runs "
-            "where run_id = (select max(run_id) from audit.runs where is_full))", [[r["c"] for r in codes]],
-        ).rowcount  # fmt: skip
+            f"delete from audit.definitions where {unused}", [[r["c"] for r in codes]]
+        ).rowcount
+        connection.execute(f"delete from audit.manifests where {unused}", [[r["c"] for r in codes]])
         # told first: nobody reads a version of which half is gone
         connection.execute("update audit.maintenance set oldest_version = %s where maintenance_id = %s", [kept, number])
     with db.connect(settings, "loader") as connection:

@@ -93,7 +93,7 @@ class Channels:
 
 def read_channels(settings: Settings) -> Channels:
     """The home's notify.yml. Raises NorthstarError naming the file and what is wrong."""
-    path = settings.home / "notify.yml"
+    path = settings.config / "notify.yml"
     if not path.exists():
         return Channels()
     given = read_yaml(read_text(path), str(path)) or {}

@@ -10,7 +10,7 @@ from itertools import chain, islice
 
 import psycopg
 
-from northstar import db, embedded
+from northstar import db, embedded, lease
 from northstar.errors import NorthstarError
 from northstar.escaping import cell
 from northstar.publish.past import SETTING, ensure_past
@@ -191,8 +191,9 @@ def status(settings: Settings) -> str:
         if run:
             lines.append(f"last run    {run['run_id']} ({run['mode']}, {run['trigger']}): {run['state']}"
                          + (f", {run['message']}" if run["message"] else f", stage {run['stage']}"))  # fmt: skip
-        lease = connection.execute("select * from audit.writer_lease where lease_until > clock_timestamp()").fetchone()
-        lines.append(f"writing     run {lease['run_id']} ({lease['holder']})" if lease else "writing     nobody")
+        writer = lease.holding(connection)
+        is_writing = writer is not None and not writer["is_over"]
+        lines.append(f"writing     run {writer['run_id']} ({writer['holder']})" if is_writing else "writing     nobody")
         late = connection.execute(
             "select source, message from (select distinct on (source) * from audit.source_runs order by source, run_id desc) as last "
             "where not succeeded order by 1"

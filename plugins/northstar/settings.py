@@ -76,8 +76,8 @@ class Settings:
     root: where dags/, dbt_project/ and expectations/ are: the checkout, or what the wheel carried.
     warehouse_url: a Postgres to use instead of the embedded one, or None.
     role_prefix: what the names of roles and of Airflow's database begin with there; None: as northstar.db.prefix_of finds it.
-    rules: business rules (reporting currency, renewal gap, margins, home countries); `home/northstar.yml` overrides.
-    operations: what is kept and where it is told of; `home/operations.yml` overrides. It decides no number.
+    rules: business rules (reporting currency, renewal gap, margins, home countries); `config/northstar.yml` overrides.
+    operations: what is kept and where it is told of; `config/operations.yml` overrides. It decides no number.
     """
 
     home: Path
@@ -94,6 +94,11 @@ class Settings:
         path = self.home / "logs"
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         return path
+
+    @property
+    def config(self) -> Path:
+        """Directory of what people write: northstar.yml, operations.yml, sources.yml, notify.yml and notes/. The home, or NORTHSTAR_CONFIG."""
+        return _config(self.home)
 
     @property
     def secrets_file(self) -> Path:
@@ -169,9 +174,14 @@ def load_settings(home: str | Path | None = None) -> Settings:
         home=path,
         warehouse_url=_quoted(os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None),
         role_prefix=_role_prefix(os.environ.get("NORTHSTAR_ROLE_PREFIX")),
-        rules=_given(path / "northstar.yml", DEFAULT_BUSINESS_RULES),
-        operations=_given(path / "operations.yml", DEFAULT_OPERATIONS),
+        rules=_given(_config(path) / "northstar.yml", DEFAULT_BUSINESS_RULES),
+        operations=_given(_config(path) / "operations.yml", DEFAULT_OPERATIONS),
     )
+
+
+def _config(home: Path) -> Path:
+    given = os.environ.get("NORTHSTAR_CONFIG")
+    return Path(given).expanduser().resolve() if given else home
 
 
 def _close(home: Path) -> None:

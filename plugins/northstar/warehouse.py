@@ -52,6 +52,7 @@ WRITERS = {
     "writer_lease": ("transformer",),
     "model_runs": ("transformer",),
     "definitions": ("transformer",),
+    "manifests": ("transformer",),
     "checks": ("transformer",),
     "reconciliations": ("loader", "transformer"),
     "landing_batches": ("loader",),

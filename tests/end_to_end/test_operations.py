@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from northstar import cli, db, doctor, embedded, job, maintenance, migrations
+from northstar import cli, db, doctor, embedded, job, lease, maintenance, migrations
 from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.landing import quarantine
@@ -270,7 +270,7 @@ def test_the_doctor_names_everything_that_is_broken(old, monkeypatch, capsys):
     real = doctor._now
     monkeypatch.setattr(doctor, "_now", lambda: real() - timedelta(hours=1))
     change(old, f"""
-        insert into audit.writer_lease (run_id, holder, host, process_id, taken_at, lease_until) values (77, 'cli', '{job.machine()}', 4000000, clock_timestamp(), clock_timestamp() + interval '1 hour');
+        insert into audit.writer_lease (run_id, holder, host, process_id, taken_at) values (77, 'cli', '{lease.machine()}', 4000000, clock_timestamp());
         insert into audit.runs (run_id, mode, as_of, trigger) values (76, 'hourly', now(), 'cli');
         insert into audit.runs (run_id, mode, as_of, trigger, state, message) values (78, 'hourly', now(), 'cli', 'failed', 'the audit stopped it');
         update pg_index set indisvalid = false where indexrelid = 'staging.charges_key'::regclass;
@@ -299,7 +299,7 @@ def test_the_doctor_names_everything_that_is_broken(old, monkeypatch, capsys):
         ("roles", "the role loader cannot log in"), ("roles", "the role publisher may do more than its work"),
         ("tables", "staging.reviews has no column reviewer_id"), ("tables", "quarantine.rows is bloated: 1,000 dead rows"),
         ("indexes", "staging.charges_key is invalid"), ("indexes", "staging.charges_created_at is missing"),
-        ("archive", "the write-ahead log is not archived yet; `northstar stop`"), ("writer", "the lease of run 77 (cli) is dead"),
+        ("archive", "the write-ahead log is not archived yet; `northstar stop`"), ("writer", "run 77 (cli) has the turn to write, and its process is gone; the next run takes it over; `northstar unlock 77`"),
         ("writer", "run 76 of"), ("writer", "the last run, 78, failed: the audit stopped it; docs/runbooks.md"),
         ("published", "h ago; docs/runbooks.md, data_late"), ("published", "it was made by other models or rules (other)"),
         ("upkeep", "the last maintenance failed: the disk is full"),

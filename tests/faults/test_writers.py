@@ -5,11 +5,12 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import pyarrow as pa
 import pytest
 
-from northstar import cli, db, job
+from northstar import cli, db, job, lease
 from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.landing.merge import land_batch
@@ -21,10 +22,13 @@ END = utc("2026-02-01T00:00:00")
 WRITERS = 16
 AT_WORK = """
 import sys, time
+from datetime import UTC, datetime
 from northstar import job
 from northstar.settings import load_settings
-with job._stage(load_settings(sys.argv[1]), int(sys.argv[2]), "extract"):
-    print("at work", flush=True)
+settings, run_id = load_settings(sys.argv[1]), int(sys.argv[2])
+run_id = run_id or job.open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere")
+with job._stage(settings, run_id, "extract"):
+    print(run_id, flush=True)
     time.sleep(600)
 """
 
@@ -88,51 +92,45 @@ def test_sixteen_sources_of_one_entity_lose_nothing(warehouse):
 
 @pytest.fixture
 def opened(warehouse):
-    """A warehouse with a run that was opened, and its number; closed at the end."""
+    """A warehouse with a run that a DAG opened on some other machine, and its number; nobody has the turn at the end."""
     empty(warehouse)
-    run_id = job.open_run(warehouse, "nightly", END, "nowhere")
+    run_id = job.open_run(warehouse, "nightly", END, "nowhere", "hourly_refresh one")
     yield warehouse, run_id
+    for run_id in list(lease._OWN):
+        lease.give_back(warehouse, run_id)
     with db.connect(warehouse, "owner") as connection:
         connection.execute("update audit.runs set state = 'failed' where state = 'running'")
         connection.execute("delete from audit.writer_lease")
 
 
-def expire(settings) -> None:
-    """The lease as it is hours later, and from another machine, where nobody can tell whether its process lives."""
-    with db.connect(settings, "owner") as connection:
-        connection.execute(
-            "update audit.writer_lease set lease_until = clock_timestamp() - interval '1 hour', host = 'elsewhere'"
-        )
+@contextmanager
+def at_work(settings, run_id=0):
+    """A process that is in a stage of a run (0: one of its own); gives it and the run's number."""
+    command = [sys.executable, "-c", AT_WORK, str(settings.home), str(run_id)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as worker:
+        try:
+            yield worker, int(worker.stdout.readline())
+        finally:
+            worker.kill()
 
 
-def test_a_writer_that_is_stopped_keeps_its_turn_and_one_that_is_killed_loses_it(opened):
-    settings, run_id = opened
-    worker = subprocess.Popen(
-        [sys.executable, "-c", AT_WORK, str(settings.home), str(run_id)], stdout=subprocess.PIPE, text=True
-    )
-    try:
-        assert worker.stdout.readline() == "at work\n"
+def test_a_writer_that_is_stopped_keeps_its_turn_and_one_that_is_killed_loses_it(warehouse):
+    empty(warehouse)
+    with at_work(warehouse) as (worker, run_id):
         worker.send_signal(signal.SIGSTOP)
-        expire(settings)
         with pytest.raises(NorthstarError, match=f"run {run_id} .* is writing to this warehouse"):
-            job.open_run(settings, "hourly", END, "nowhere")
-    finally:
+            job.open_run(warehouse, "hourly", END, "nowhere")
         worker.kill()
         worker.wait()
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            following = job.open_run(settings, "hourly", END, "nowhere")
-            break
-        except NorthstarError:
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
+        # the server hears of it a moment later, which is waited for
+        following = job.open_run(warehouse, "hourly", END, "nowhere")
     assert following > run_id
+    job.close_run(warehouse, following)
 
 
-def test_a_run_whose_lease_is_another_s_by_now_does_nothing_more(opened):
+def test_a_run_whose_turn_is_another_s_by_now_does_nothing_more(opened):
     settings, run_id = opened
-    expire(settings)
+    assert lease.unlock(settings, run_id) == "hourly_refresh one"
     following = job.open_run(settings, "hourly", END, "nowhere")
     for stage in (job.extract, job.build, job.audit, job.publish):
         with pytest.raises(NorthstarError, match=f"run {run_id} is not running any more"):
@@ -143,11 +141,45 @@ def test_a_run_whose_lease_is_another_s_by_now_does_nothing_more(opened):
     ]
 
 
+def test_a_dag_run_keeps_its_turn_between_its_tasks_until_airflow_says_that_it_has_ended(opened, monkeypatch):
+    settings, run_id = opened
+    with pytest.raises(
+        NorthstarError, match=rf"run {run_id} \(hourly_refresh one\) is writing .*northstar unlock {run_id}"
+    ):
+        job.open_run(settings, "hourly", END, "nowhere")
+    asked = []
+    monkeypatch.setattr(job, "has_ended", lambda settings, holder: asked.append(holder) or True)
+    assert job.open_run(settings, "hourly", END, "nowhere", "hourly_refresh two") > run_id
+    assert asked == ["hourly_refresh one"]
+
+
+def test_a_stage_at_work_is_not_unlocked_nor_taken_over_whatever_airflow_says(opened, monkeypatch):
+    settings, run_id = opened
+    monkeypatch.setattr(job, "has_ended", lambda *_: True)
+    with at_work(settings, run_id):
+        with pytest.raises(NorthstarError, match="is writing to this warehouse"):
+            job.open_run(settings, "hourly", END, "nowhere")
+        with pytest.raises(NorthstarError, match=f"run {run_id} .*, a stage of it is at work"):
+            lease.unlock(settings, run_id)
+
+
+def test_only_the_turn_that_is_named_is_ended(opened, capsys):
+    settings, run_id = opened
+    assert cli.main(["unlock", str(run_id + 1), "--home", str(settings.home)]) == 1
+    assert f"run {run_id} has the turn, not {run_id + 1}" in capsys.readouterr().err
+    assert cli.main(["unlock", str(run_id), "--home", str(settings.home)]) == 0
+    assert "(hourly_refresh one) has ended" in capsys.readouterr().err
+    state = "select state, message from audit.runs where run_id = %s"
+    assert query_as(settings, "transformer", state, run_id) == [{"state": "failed", "message": "unlocked by hand"}]
+    assert cli.main(["unlock", str(run_id), "--home", str(settings.home)]) == 1
+    assert "nobody has the turn" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("command", [["quarantine", "replay"], ["maintain"], ["rollback"]])
 def test_whoever_writes_waits_for_its_turn(opened, capsys, command):
     settings, run_id = opened
     assert cli.main([*command, "--home", str(settings.home)]) == 1
-    assert f"run {run_id} (cli) is writing to this warehouse" in capsys.readouterr().err
+    assert f"run {run_id} (hourly_refresh one) is writing to this warehouse" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("trigger", ["cli", "erasure 3", "rotation"])
@@ -177,18 +209,20 @@ def test_a_process_that_is_stopped_while_it_looks_for_the_server_keeps_nobody_ou
         holder.wait()
 
 
-def test_whether_a_writer_lives_is_no_question_of_clocks(opened):
-    settings, _ = opened
-    with db.connect(settings, "owner") as connection:
-        # by the clock of a server that is behind, the lease was taken before this process began
+def test_whether_a_writer_lives_is_no_question_of_clocks(warehouse):
+    empty(warehouse)
+    run_id = job.open_run(warehouse, "nightly", END, "nowhere")
+    with db.connect(warehouse, "owner") as connection:
+        # by the clock of a server that is behind, the turn was taken before this process began
         connection.execute("update audit.writer_lease set taken_at = taken_at - interval '10 days'")
-        lease = connection.execute("select * from audit.writer_lease").fetchone()
-    assert not job.is_dead(lease)
-    assert job.is_dead(lease | {"process_began": "1"}) and job.is_dead(lease | {"process_id": 2**22 + 1})
+        row = lease.holding(connection)
+    assert not row["is_over"] and not lease.is_dead(row)
+    assert lease.is_dead(row | {"process_began": "1"}) and lease.is_dead(row | {"process_id": 2**22 + 1})
     # a container of the same name, and this machine before it was started anew, have numbers of their own
-    assert not job.is_dead(lease | {"process_id": 2**22 + 1, "host": f"{lease['host']}0"})
-    # of a lease that an older release took only that its process is gone
-    assert not job.is_dead(lease | {"process_began": None})
+    assert not lease.is_dead(row | {"process_id": 2**22 + 1, "host": f"{row['host']}0"})
+    # of a turn that an older release took only that its process is gone
+    assert not lease.is_dead(row | {"process_began": None})
+    job.close_run(warehouse, run_id)
 
 
 def test_what_one_source_failed_of_is_not_forgotten_because_another_landed(opened):

@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # what runs without being imported by name
 CALLED = {
     "adlfs": "fsspec opens abfs:// addresses with it",
+    "apache-airflow-providers-celery": "Airflow loads its executor where NORTHSTAR_BROKER_URL says so",
     "apache-airflow-providers-openlineage": "Airflow loads it, and operations.yml says to whom it tells of runs",
     "apache-airflow-providers-postgres": "the form for connections of the type Postgres in Airflow's pages",
     "dbt-metricflow": "`northstar mf` runs it in a process of its own",

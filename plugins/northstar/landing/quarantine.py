@@ -10,10 +10,11 @@ import pyarrow as pa
 from northstar import db
 from northstar.contract import entities
 from northstar.errors import NorthstarError
-from northstar.job import FILES, writing
+from northstar.job import FILES
 from northstar.landing.directory import land_directory
 from northstar.landing.merge import land_batch
 from northstar.landing.normalise import normalise
+from northstar.lease import turn
 from northstar.privacy.guard import landing_guard
 from northstar.privacy.keys import SEALED, unsealed
 from northstar.privacy.personal import parsed
@@ -59,7 +60,7 @@ def accept(settings: Settings, entity: str, because: str, by: str | None = None)
         raise NorthstarError("why may they be missing? say it with --because; the certificates repeat it")
     by = by or getpass.getuser()
     bootstrap(settings)
-    with writing(settings, "quarantine accept"), db.connect(settings, "loader") as connection:
+    with turn(settings, "quarantine accept"), db.connect(settings, "loader") as connection:
         rows = connection.execute(
             "update quarantine.rows set accepted_at = clock_timestamp(), accepted_by = %s, accepted_because = %s "
             "where entity = %s and resolved_at is null and accepted_at is null",
@@ -79,7 +80,7 @@ def replay(settings: Settings, entity: str | None = None) -> str:
         _demand_entity(entity)
     # rows may have been left by an older release, whose warehouse knows no keys
     bootstrap(settings)
-    with writing(settings, "quarantine replay"):
+    with turn(settings, "quarantine replay"):
         with db.connect(settings, "loader") as connection:
             rows = connection.execute(
                 "select quarantine_id, source, entity, path, row from quarantine.rows where resolved_at is null and path is not null "

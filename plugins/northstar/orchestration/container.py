@@ -1,4 +1,7 @@
-"""The container's entry: `init` once, then the pages or one of Airflow's services, with the environment that `make run` gives them too."""
+"""The container's entry: `init` once, then the pages, one of Airflow's services or a worker, with the environment that `make run` gives them too.
+
+Options of Airflow in the container's environment (AIRFLOW__SECTION__KEY) count for more than those that `airflow_env` sets.
+"""
 
 import os
 import subprocess
@@ -11,6 +14,7 @@ from northstar.dashboards import serve as pages
 from northstar.errors import NorthstarError
 from northstar.orchestration.services import (
     SERVICES,
+    WORKER,
     airflow_env,
     keep_users,
     migrate,
@@ -25,7 +29,7 @@ AIRFLOW = str(Path(sys.executable).parent / "airflow")
 
 @kept_private()
 def main(arguments: list[str]) -> int:
-    """`init`, `alive JOB`, `pages`, or a service's name; returns the exit status (a service replaces this process)."""
+    """`init`, `alive JOB`, `pages`, `worker [OPTION ...]`, or a service's name; returns the exit status (a service replaces this process)."""
     try:
         settings = load_settings()
         if arguments == ["init"]:
@@ -38,7 +42,11 @@ def main(arguments: list[str]) -> int:
         if arguments == ["pages"]:
             command = pages.command(settings)
             os.execve(command[0], command, pages.environment(settings))
-        env = airflow_env(settings, with_warehouse=arguments != ["api-server"])
+        is_worker = arguments[:1] == [WORKER]
+        env = airflow_env(settings, with_warehouse=arguments != ["api-server"], with_metadata=not is_worker)
+        env |= {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__")}
+        if is_worker:
+            os.execve(AIRFLOW, [*service_command(WORKER), *arguments[1:]], env)
         if arguments == ["api-server"]:
             # the home is the other services', too
             users = Path(tempfile.gettempdir()) / "passwords.json"
@@ -48,7 +56,7 @@ def main(arguments: list[str]) -> int:
             return subprocess.run([AIRFLOW, "jobs", "check", "--job-type", arguments[1], "--local"], env=env).returncode
         if len(arguments) == 1 and arguments[0] in SERVICES:
             os.execve(AIRFLOW, service_command(arguments[0]), env)
-        raise NorthstarError(f"say init, alive JOB, pages, or one of {', '.join(SERVICES)}")
+        raise NorthstarError(f"say init, alive JOB, pages, worker, or one of {', '.join(SERVICES)}")
     except NorthstarError as exc:
         print(f"northstar: {exc}", file=sys.stderr)
         return 1

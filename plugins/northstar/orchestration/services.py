@@ -24,6 +24,11 @@ SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
 # what nobody needs before the first task waits for something: it starts when the others are there
 LAST = "triggerer"
 START_SECONDS = 90
+# a machine beside these, told by a broker which tasks to run
+WORKER = "worker"
+CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
+# an address, since Airflow wants one, at which nobody answers
+NO_METADATA = "postgresql:///not-allowed"
 
 
 def airflow_home(settings: Settings) -> Path:
@@ -48,13 +53,17 @@ def keep_users(settings: Settings, file: Path) -> None:
     write_private(file, json.dumps({"admin": settings.secret("airflow_password")}))
 
 
-def airflow_env(settings: Settings, with_warehouse: bool = True) -> dict:
+def airflow_env(settings: Settings, with_warehouse: bool = True, with_metadata: bool = True) -> dict:
     """The whole environment of Airflow's processes; configuration lives here and nowhere else.
 
     with_warehouse: with what dbt needs to reach the warehouse, the transformer's password too; the api-server has nothing to do there.
+    with_metadata: with the address of Airflow's own database, where a worker on another machine has nothing to do: it asks the api-server.
+    NORTHSTAR_BROKER_URL, such as redis://HOST:6379/0, makes Celery's workers run the tasks, on as many machines as there are.
     """
     home = airflow_home(settings)
-    address = db.uri(settings, db.AIRFLOW_ROLE, db.airflow_database(settings))
+    address = NO_METADATA
+    if with_metadata:
+        address = db.uri(settings, db.AIRFLOW_ROLE, db.airflow_database(settings))
     port = _port(settings)
     base_url = os.environ.get("NORTHSTAR_API_URL", f"http://127.0.0.1:{port}")
     options = {
@@ -91,6 +100,7 @@ def airflow_env(settings: Settings, with_warehouse: bool = True) -> dict:
         "LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
         "LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
         **_telling(settings),
+        **_celery(),
     }
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
     env |= {f"AIRFLOW__{name}": str(value) for name, value in options.items()}
@@ -105,6 +115,18 @@ def airflow_env(settings: Settings, with_warehouse: bool = True) -> dict:
     }
     silence(env)
     return env
+
+
+def _celery() -> dict:
+    """Options for Celery's workers; nothing unless NORTHSTAR_BROKER_URL says where they are told what to do."""
+    broker = os.environ.get("NORTHSTAR_BROKER_URL")
+    if not broker:
+        return {}
+    if not broker.startswith(("redis://", "rediss://")):
+        raise NorthstarError(
+            "NORTHSTAR_BROKER_URL: give a Redis, such as redis://HOST:6379/0 (rediss:// over a network)"
+        )
+    return {"CORE__EXECUTOR": CELERY, "CELERY__BROKER_URL": broker, "CELERY__RESULT_BACKEND": broker}
 
 
 def _unproxied() -> list[str]:
@@ -171,6 +193,8 @@ def start_services(settings: Settings, progress=print, with_pages: bool = False)
 def service_command(service: str) -> list[str]:
     """What runs a service. The servers of task logs, which would listen on all addresses, are left out: the logs are in the home, where the API reads them."""
     airflow = str(Path(sys.executable).parent / "airflow")
+    if service == WORKER:
+        return [airflow, "celery", "worker", "--skip-serve-logs"]
     return [airflow, service, *(["--skip-serve-logs"] if service in ("scheduler", "triggerer") else [])]
 
 

@@ -13,6 +13,11 @@ def home_key(settings: Settings) -> str:
 
     A rotation that was killed after its commit is ended here. Raises NorthstarError when the home has another key.
     """
+    if settings.known_secret(SECRET) is None and not db.has_administrator(settings):
+        # made up on one of several machines it would be nobody else's
+        raise NorthstarError(
+            f"pii_key, with which identifiers are hashed, is not known here: set NORTHSTAR_SECRET_{SECRET.upper()}, the same on each machine"
+        )
     key = settings.secret(SECRET)
     with db.connect(settings, "loader") as connection:
         bound = connection.execute("select fingerprint from audit.pii_keys order by generation desc limit 1").fetchone()

@@ -253,11 +253,11 @@ class _Maker:
     def _note(self, section: dict) -> str | None:
         if "note" not in section:
             return None
-        path = self.settings.home / "notes" / f"{section['note']}.md"
+        path = self.settings.config / "notes" / f"{section['note']}.md"
         return (
             read_text(path).strip()
             if path.exists()
-            else f"Nobody has written {path.relative_to(self.settings.home)} in the home."
+            else f"Nobody has written {path.relative_to(self.settings.config)} in the home."
         )
 
     def _restatements(self) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""The sources that a home declares, in its `sources.yml` or the file that NORTHSTAR_SOURCES names.
+"""The sources that a home declares, in its `sources.yml` (northstar.settings, `config`) or the file that NORTHSTAR_SOURCES names.
 
 production: true                # default false: a home whose numbers count; it takes no play money, whatever a source says
 sources:
@@ -91,7 +91,7 @@ def read_sources(settings: Settings) -> dict[str, Source]:
 
     Raises NorthstarError naming the file, the source and what is wrong.
     """
-    path = Path(os.environ.get("NORTHSTAR_SOURCES") or settings.home / "sources.yml")
+    path = Path(os.environ.get("NORTHSTAR_SOURCES") or settings.config / "sources.yml")
     if not path.exists():
         return {}
     given = read_yaml(read_text(path), str(path)) or {}

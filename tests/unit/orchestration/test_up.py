@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from northstar import db, job
+from northstar import db, job, lease
 from northstar.errors import NorthstarError
 from northstar.orchestration import services, up
 from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
@@ -140,20 +140,21 @@ def home(warehouse):
     empty(warehouse)
 
 
-def note_run(settings, run_id, version=None, state="published", code_version=None):
+def note_run(settings, run_id, version=None, state="published", code_version=None, mode="nightly"):
     with db.connect(settings, "owner") as connection:
         connection.execute(
             "insert into audit.runs (run_id, mode, as_of, trigger, state, published_version, code_version) "
-            "values (%s, 'nightly', %s, 'cli', %s, %s, %s)",
-            [run_id, AS_OF, state, version, code_version or job.code_version(settings)],
+            "values (%s, %s, %s, 'cli', %s, %s, %s)",
+            [run_id, mode, AS_OF, state, version, code_version or job.code_version(settings)],
         )
 
 
-def hold_lease(settings, run_id, process_id, until="1 hour"):
+def take_turn(settings, run_id, process_id, is_dag_run=True):
     with db.connect(settings, "owner") as connection:
         connection.execute(
-            "insert into audit.writer_lease values (true, %s, 'cli', %s, %s, clock_timestamp(), clock_timestamp() + %s::interval)",
-            [run_id, job.machine(), process_id, until],
+            "insert into audit.writer_lease (run_id, holder, is_dag_run, host, process_id, taken_at) "
+            "values (%s, 'nightly_rebuild tonight', %s, %s, %s, clock_timestamp())",
+            [run_id, is_dag_run, lease.machine(), process_id],
         )
 
 
@@ -187,16 +188,24 @@ def test_a_run_that_was_interrupted_owes_one_and_one_that_is_under_way_does_not(
     assert debt(home, [NIGHTLY]) == "the last one was interrupted"
     note_run(home, 2, state="running")
     assert debt(home, []) == "run 2 was interrupted"
-    hold_lease(home, 2, os.getpid())
+    take_turn(home, 2, os.getpid())
     assert debt(home, []) is None
 
 
-@pytest.mark.parametrize(("process_id", "until"), [(2**22 + 1, "1 hour"), (None, "-1 second")])
-def test_a_lease_whose_holder_is_gone_or_whose_time_is_over_is_no_run_under_way(home, process_id, until):
+# a scheduler that is gone; a command whose lock is
+@pytest.mark.parametrize(("process_id", "is_dag_run"), [(2**22 + 1, True), (None, False)])
+def test_a_turn_whose_holder_is_gone_is_no_run_under_way(home, process_id, is_dag_run):
     note_run(home, 1, version=1)
     note_run(home, 2, state="running")
-    hold_lease(home, 2, process_id, until)
+    take_turn(home, 2, process_id, is_dag_run)
     assert debt(home, []) == "run 2 was interrupted"
+
+
+@pytest.mark.parametrize("state", ["failed", "running"])
+def test_an_hourly_run_that_did_not_end_well_is_made_up_for_by_the_next_hour(home, state):
+    note_run(home, 1, version=1)
+    note_run(home, 2, state=state, mode="hourly")
+    assert debt(home, []) is None
 
 
 @pytest.fixture()

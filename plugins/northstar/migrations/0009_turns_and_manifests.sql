@@ -1,0 +1,6 @@
+-- No clock ends a turn any more: a command's ends with its process, which holds a lock of the server, a DAG run's with the DAG run.
+alter table audit.writer_lease drop column lease_until, add column is_dag_run boolean not null default false;
+-- What dbt says of the code that a version was built with, as it is compressed: a run's stages may be on machines of their own.
+create table audit.manifests (
+    code_version text primary key, manifest bytea not null, noted_at timestamptz not null default clock_timestamp()
+);
