@@ -19,7 +19,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # what runs without being imported by name
 CALLED = {
     "adlfs": "fsspec opens abfs:// addresses with it",
-    "apache-airflow-providers-celery": "Airflow loads its executor where NORTHSTAR_BROKER_URL says so",
     "apache-airflow-providers-openlineage": "Airflow loads it, and operations.yml says to whom it tells of runs",
     "apache-airflow-providers-postgres": "the form for connections of the type Postgres in Airflow's pages",
     "dbt-metricflow": "`northstar mf` runs it in a process of its own",
@@ -79,7 +78,7 @@ def owner(module: str) -> str | None:
 
 
 def imported(*folders: str) -> dict[str, set[str]]:
-    """{third-party module that is imported anywhere below the folders, also within a function: the files that do}."""
+    """{third-party module that is imported anywhere below the folders, also within a function or by Airflow: the files that do}."""
     found: dict[str, set[str]] = {}
     for path in (path for folder in folders for path in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -88,6 +87,9 @@ def imported(*folders: str) -> dict[str, set[str]]:
                     names = [alias.name for alias in node.names]
                 case ast.ImportFrom(module=str(module), level=0):
                     names = [module]
+                # what Airflow is told to import by its name, an executor for one
+                case ast.Constant(value=str(text)) if re.fullmatch(r"airflow(\.\w+)+", text):
+                    names = [text]
                 case _:
                     continue
             for name in names:
