@@ -1,12 +1,11 @@
 # Northstar's code with its locked environment; the same image runs every service of docker-compose.yml.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE}
-ARG UV_VERSION=0.13.9
 RUN groupadd --gid 10001 northstar && useradd --uid 10001 --gid northstar --home-dir /var/lib/northstar --create-home northstar
 WORKDIR /opt/northstar
 # the packages are a layer of their own, which a change of the code does not make again; what installs them is gone with it, pip too
-COPY requirements.txt pyproject.toml ./
-RUN python -m venv --without-pip .venv && python -m venv /tmp/uv && /tmp/uv/bin/pip install --no-cache-dir uv==${UV_VERSION} \
+COPY requirements-uv.txt requirements.txt pyproject.toml setup.py ./
+RUN python -m venv --without-pip .venv && python -m venv /tmp/uv && /tmp/uv/bin/pip install --no-cache-dir --require-hashes -r requirements-uv.txt \
     && export VIRTUAL_ENV=/opt/northstar/.venv && mkdir plugins \
     && /tmp/uv/bin/uv pip install --no-cache --compile-bytecode --require-hashes -r requirements.txt \
     && /tmp/uv/bin/uv pip install --no-cache --no-deps --no-build-isolation -e . \

@@ -2,27 +2,32 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
-STAMP := $(VENV)/.setup-$(shell cat requirements.txt pyproject.toml | sha256sum | cut -c1-16)
+# what installs is locked by itself, and what production runs on apart from what tests, linters and benchmarks need on top
+LOCKS := requirements-uv.txt requirements.txt requirements-dev.txt
+STAMP := $(VENV)/.setup-$(shell cat $(LOCKS) pyproject.toml setup.py | sha256sum | cut -c1-16)
+UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv
+# what is pinned stays pinned (UPGRADE=1, or --upgrade-package in OPTIONS, looks for newer versions); the pins hold for every Python of pyproject.toml
+COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header $(if $(UPGRADE),--upgrade) $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-containers test-machines lint bench lock audit
+.PHONY: help setup run stop test test-containers test-machines lint bench lock audit wheel
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
 
 setup: $(STAMP)  ## the environment, nothing started
 
-$(STAMP): requirements.txt pyproject.toml
+$(STAMP): $(LOCKS) pyproject.toml setup.py
 	@echo "setting up $(VENV) (once) ..."
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || $(PYTHON) -m venv --without-pip $(VENV) \
 		|| { echo "northstar: $(PYTHON) cannot make a virtual environment; on Debian: apt-get install python3-venv" >&2; exit 1; }
-	@$(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-		|| { echo "northstar: Python 3.11 or newer is needed; call make PYTHON=python3.11" >&2; exit 1; }
+	@$(VENV)/bin/python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' \
+		|| { echo "northstar: Python 3.11, 3.12 or 3.13 is needed; call make PYTHON=python3.11" >&2; exit 1; }
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 \
 		|| { echo "northstar: the virtual environment has no pip; on Debian: apt-get install python3-venv, then rm -r $(VENV)" >&2; exit 1; }
-	@test -x $(VENV)/bin/uv || $(VENV)/bin/python -m pip install --quiet uv
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --compile-bytecode --require-hashes -r requirements.txt
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip install --quiet --no-deps -e .
+	@$(VENV)/bin/python -m pip install --quiet --require-hashes -r requirements-uv.txt
+	@$(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements.txt -r requirements-dev.txt
+	@$(UV) pip install --quiet --no-deps --no-build-isolation -e .
 	@rm -f $(VENV)/.setup-* && touch $@
 
 run: setup  ## start Postgres, Airflow and the pages, run the nightly job if one is owed (FRESH=1: in any case), show the headlines
@@ -48,8 +53,13 @@ lint: setup  ## ruff and sqlfluff
 bench: setup  ## benchmarks beside their peers; writes bench.json
 	$(VENV)/bin/python -m benchmarks
 
-lock: setup  ## lock requirements.in with hashes
-	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv pip compile requirements.in -o requirements.txt --generate-hashes -q --no-annotate --no-header --python-version 3.11
+lock: setup  ## lock what pyproject.toml names, with hashes: for production, for development, and uv itself
+	$(COMPILE) pyproject.toml -o requirements.txt
+	$(COMPILE) --group dev --constraints requirements.txt -o requirements-dev.txt
+	$(COMPILE) --group uv -o requirements-uv.txt
+
+wheel: setup  ## a wheel that carries the project, and what it is made from, in dist/
+	$(UV) build --quiet --no-build-isolation
 
 audit: setup  ## look the locked packages up among known vulnerabilities
 	@.ci/audit

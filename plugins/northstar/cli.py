@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
-        "--home", help="directory with all state (default: NORTHSTAR_HOME or .northstar in the checkout)"
+        "--home",
+        help="directory with all state (default: NORTHSTAR_HOME, or .northstar in the checkout, or ~/.northstar without one)",
     )
     common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
     parser = argparse.ArgumentParser(prog="northstar", description="A metrics warehouse that can be trusted.")

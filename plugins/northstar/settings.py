@@ -17,7 +17,13 @@ from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.files import read_json, read_word, write_private
 
-ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(__file__).resolve().parent
+# dags/, dbt_project/ and expectations/ stand at the top of a checkout; a wheel carries a copy of them (setup.py)
+CARRIED = PACKAGE / "_project"
+IS_CHECKOUT = not CARRIED.is_dir()
+ROOT = PACKAGE.parents[1] if IS_CHECKOUT else CARRIED
+# what an installation keeps belongs to its user, not among the installed packages, which go with the next update
+DEFAULT_HOME = (ROOT if IS_CHECKOUT else Path("~")) / ".northstar"
 HOME_VERSION = 1
 # those in a home that Northstar makes, Postgres' own apart
 OWN_DIRECTORIES = ("logs", "dbt", "airflow", "demo")
@@ -67,7 +73,7 @@ class Settings:
     """Where one installation keeps its state and how it reckons.
 
     home: directory with all state (Postgres data, ports, secrets, logs).
-    root: the checkout (dags/, dbt_project/, expectations/).
+    root: where dags/, dbt_project/ and expectations/ are: the checkout, or what the wheel carried.
     warehouse_url: a Postgres to use instead of the embedded one, or None.
     role_prefix: what the names of roles and of Airflow's database begin with there; None: as northstar.db.prefix_of finds it.
     rules: business rules (reporting currency, renewal gap, margins, home countries); `config/northstar.yml` overrides.
@@ -153,11 +159,11 @@ def kept_private():
 
 
 def load_settings(home: str | Path | None = None) -> Settings:
-    """Settings of the home at `home`, else NORTHSTAR_HOME, else `.northstar` in the checkout.
+    """Settings of the home at `home`, else NORTHSTAR_HOME, else `.northstar` in the checkout (in the user's own directory where there is none).
 
     Raises NorthstarError for a home that cannot be made, was made by another version, or has an unreadable northstar.yml.
     """
-    path = Path(home or os.environ.get("NORTHSTAR_HOME") or ROOT / ".northstar").expanduser().resolve()
+    path = Path(home or os.environ.get("NORTHSTAR_HOME") or DEFAULT_HOME).expanduser().resolve()
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as exc:

@@ -148,6 +148,9 @@ def code_commit(settings: Settings) -> str | None:
     def git(*words) -> subprocess.CompletedProcess:
         return subprocess.run(["git", "-C", str(settings.root), *words], capture_output=True, text=True)
 
+    # the virtual environment of an installation may lie in a checkout of something else
+    if not (settings.root / ".git").exists():
+        return None
     try:
         head = git("rev-parse", "HEAD")
         changed = git("status", "--porcelain", "--untracked-files=no")
