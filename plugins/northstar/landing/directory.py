@@ -17,6 +17,7 @@ from northstar.landing.normalise import in_range, normalise, sealed_row
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redacted
 from northstar.settings import Settings
+from northstar.sources import files
 from northstar.sources.files import (
     Reading,
     SourceFile,
@@ -145,7 +146,9 @@ def _is_known(landed: tuple[str, str | None] | None, given: Input, file: SourceF
 
 
 def _reading(given: Input, file: SourceFile) -> str:
-    return f"{given.digest} {file.changed}".strip()
+    # 1 is what releases wrote that did not count it
+    connector = f"reading {files.READING}" if files.READING > 1 else ""
+    return " ".join(filter(None, (given.digest, file.changed, connector)))
 
 
 def _state_path(given: Input, file: SourceFile) -> str:

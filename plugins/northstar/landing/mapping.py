@@ -41,7 +41,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from northstar.bounded_yaml import LONGEST, read_yaml
-from northstar.contract import entities
+from northstar.contract import Entity, entities
 from northstar.errors import NorthstarError
 from northstar.sources.files import CsvOptions, Reading
 
@@ -68,6 +68,12 @@ DECIMAL = pa.decimal128(30, 9)
 WIDE = pa.decimal256(30, 9)
 
 
+def contract_decides(entity: Entity) -> list:
+    """What in the contract decides which rows an entity's values become."""
+    columns = [(c.name, *(getattr(c, name) for name in READ)) for c in entity.columns.values()]
+    return [entity.key, entity.cursor, columns]
+
+
 @dataclass
 class Input:
     """Files that feed an entity, and how their columns become the contract's. `label` tells several inputs apart."""
@@ -87,9 +93,7 @@ class Input:
     @property
     def digest(self) -> str:
         """What decides which rows a file becomes: the mapping, and the entity's columns in the contract."""
-        columns = [(c.name, *(getattr(c, name) for name in READ)) for c in entities()[self.entity].columns.values()]
-        entity = entities()[self.entity]
-        decides = [self.spec, self.application, vars(self.csv), entity.key, entity.cursor, columns]
+        decides = [self.spec, self.application, vars(self.csv), *contract_decides(entities()[self.entity])]
         return hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:16]
 
     def apply(self, source: Reading) -> Iterator[pa.RecordBatch]:

@@ -101,6 +101,8 @@ class Delivery:
     drift: dict = field(default_factory=dict)
     # where a connector goes on from once this batch is stored
     state: dict | None = None
+    # how it reads: a digest (northstar.sources.declared)
+    reading: str | None = None
 
     def note_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
         """Remember the columns of a raw batch that the contract does not know, with where and how often they came."""
@@ -400,10 +402,10 @@ class _Merge:
             )  # fmt: skip
         if delivery.state is not None:
             self.execute(
-                "insert into audit.source_states (source, entity, state, batch_id) values ({}, {}, {}::jsonb, {}) "
-                "on conflict (source, entity) do update set state = excluded.state, batch_id = excluded.batch_id, "
-                "changed_at = clock_timestamp()",
-                self.source, self.entity.name, orjson.dumps(delivery.state).decode(), self.batch_id,
+                "insert into audit.source_states (source, entity, state, reading, batch_id) values ({}, {}, {}::jsonb, {}, {}) "
+                "on conflict (source, entity) do update set state = excluded.state, reading = excluded.reading, "
+                "batch_id = excluded.batch_id, changed_at = clock_timestamp()",
+                self.source, self.entity.name, orjson.dumps(delivery.state).decode(), delivery.reading, self.batch_id,
             )  # fmt: skip
         for column, (path, rows) in delivery.drift.items():
             self.execute(

@@ -18,13 +18,14 @@ from northstar.contract import Entity, entities
 from northstar.errors import NorthstarError, lacking
 from northstar.escaping import visible
 from northstar.landing.directory import land_directory
+from northstar.landing.mapping import contract_decides
 from northstar.landing.merge import Delivery, Landed, land_batch
 from northstar.landing.normalise import in_range, normalise
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.sources.connections import find_connection
-from northstar.sources.declared import Connector, Page, Source, open_source
+from northstar.sources.declared import Connector, Page, Source, how_read, open_source
 from northstar.sources.files import FileStore
 
 # a batch ends with the first page after so many rows, or so long a reading: what a kill costs
@@ -63,7 +64,7 @@ def land_source(
             for entity in entities().values():
                 if entity.name in source.entities:
                     with _noting(settings, source, result, progress):
-                        found = _land_entity(settings, run_id, source, connector, entity, result, within)
+                        found = _land_entity(settings, run_id, source, connector, entity, result, within, progress)
                         progress(f"  {source.name}, {entity.name}: {found.inserted:,} new, {found.updated:,} replaced, "
                                  f"{found.unchanged:,} repeated, {found.quarantined:,} quarantined")  # fmt: skip
                         _reconcile(settings, run_id, source, connector, entity, progress)
@@ -104,6 +105,19 @@ def _masking(settings: Settings, source: Source) -> Callable[[str], str]:
         return find_connection(settings, source.connection).masked if source.connection else str
     except NorthstarError:
         return str
+
+
+def _start(settings: Settings, source: Source, entity: str, reading: str, progress) -> dict | None:
+    """Where reading goes on; None, its beginning, when what was read until now was read in another way."""
+    with db.connect(settings, "loader") as connection:
+        known = connection.execute(
+            "select state, reading from audit.source_states where source = %s and entity = %s", [source.name, entity]
+        ).fetchone()
+    # an older release did not note how it read: it is taken for the way of now
+    if known is None or known["reading"] in (None, reading):
+        return known and known["state"]
+    progress(f"  {source.name}, {entity}: read again from its beginning, since its options or its connector changed")
+    return None
 
 
 def source_states(settings: Settings, source: str) -> dict:
@@ -183,8 +197,10 @@ def _land_entity(
     entity: Entity,
     result: SourceResult,
     within,
+    progress,
 ) -> Landed:
-    state = None if within else source_states(settings, source.name).get(entity.name)
+    reading = how_read(source, entity.name, contract_decides(entity))
+    state = None if within else _start(settings, source, entity.name, reading, progress)
     pages = _Pages(connector.read(entity.name, state))
     guard, total, line = landing_guard(settings), Landed(), 0
     while not pages.is_done:
@@ -192,7 +208,7 @@ def _land_entity(
         def produce(delivery: Delivery, start: int = line) -> Iterator[pa.RecordBatch]:
             for page in pages.until(BATCH_ROWS, BATCH_SECONDS):
                 if page.state is not None and not within:
-                    delivery.state = page.state
+                    delivery.state, delivery.reading = page.state, reading
                 batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
                 done, beside = in_range(entity, normalise(entity, batch, guard), within)
                 delivery.read += batch.num_rows

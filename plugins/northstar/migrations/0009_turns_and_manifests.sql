@@ -4,3 +4,5 @@ alter table audit.writer_lease drop column lease_until, add column is_dag_run bo
 create table audit.manifests (
     code_version text primary key, manifest bytea not null, noted_at timestamptz not null default clock_timestamp()
 );
+-- How an entity of a source was read: a connector, or options, that have changed since make its rows be read again.
+alter table audit.source_states add column reading text;

@@ -13,7 +13,9 @@ sources:
     options: {...}              # the system's own, see its module
 """
 
+import hashlib
 import importlib
+import json
 import os
 import pkgutil
 from collections.abc import Iterator
@@ -72,6 +74,8 @@ class Page:
 class Connector(Protocol):
     """What a module of northstar.sources gives: `connect(source, connection) -> Connector`, and ENTITIES, the entities it knows.
 
+    READING, 1 where a module does not say it, goes up when it makes other rows of the same answers: everything is read again then.
+
     A connector that tells changes only may have an attribute `landed`: it is given a function (entity, column, values) that returns
     the rows of this source that stand in the warehouse.
     """
@@ -122,6 +126,23 @@ def _landed(settings: Settings, source: str, entity: str, column: str, values: l
             ).format(sql.Identifier("staging", entity), sql.Identifier(column)),
             [values, source, entity],
         ).fetchall()
+
+
+def how_read(source: Source, entity: str, contract: list) -> str:
+    """A digest of what decides which rows an entity's answers become: the connector's READING, the source's options and application.
+
+    contract: what of the contract decides it, too. What the options say of other entities has no part in it.
+    """
+    options = dict(source.options)
+    if isinstance(options.get("entities"), dict):
+        options["entities"] = options["entities"].get(entity)
+    decides = [source.system, reading_of(source.system), source.application, options, contract]
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def reading_of(system: str) -> int:
+    """The number of a connector's way to read."""
+    return getattr(_module(system), "READING", 1)
 
 
 def check_options(source: Source, known: set[str]) -> None:

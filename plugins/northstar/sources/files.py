@@ -35,6 +35,8 @@ from northstar.errors import NorthstarError
 from northstar.privacy.personal import withheld
 from northstar.sources.connections import Connection
 
+# goes up when the same file makes other rows: all are read again then
+READING = 1
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 BLOCK_BYTES = 4 << 20
 # nobody writes a line for so long

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
@@ -15,8 +16,9 @@ import pytest
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.landing.sources import land_source, preview, source_states
+from northstar.sources import sql
 from northstar.sources.connections import Connection
-from northstar.sources.declared import Source, open_source
+from northstar.sources.declared import Source, how_read, open_source
 from northstar.sources.sql import SqlDatabase, _not_after
 from tests.support import empty, silent
 from tests.unit.sources.mariadb import mariadb, needs_mariadb
@@ -74,6 +76,36 @@ def test_what_is_new_or_changed_lands_and_nothing_else(sqlite):
     third = land_source(settings, None, source(), silent)
     assert (third.landed.read, third.landed.unchanged) == (1, 1)
     assert source_states(settings, "shop")["charges"]
+
+
+def test_other_options_or_another_connector_have_the_rows_read_again_and_those_of_other_entities_not(
+    sqlite, monkeypatch
+):
+    settings, _, _ = sqlite
+    assert land_source(settings, None, source(), silent).landed.read == 2
+    # one row stands on the cursor's edge
+    assert land_source(settings, None, source(), silent).landed.read == 1
+    dollars = source(query=CHARGES.replace("'EUR'", "'USD'"))
+    assert dollars != source()
+    said = []
+    again = land_source(settings, None, dollars, said.append).landed
+    assert (again.read, again.updated) == (2, 2)
+    assert "  shop, charges: read again from its beginning, since its options or its connector changed" in said
+    assert land_source(settings, None, dollars, silent).landed.read == 1
+    beside = replace(
+        dollars, options=dollars.options | {"entities": dollars.options["entities"] | {"refunds": {"table": "r"}}}
+    )
+    assert (
+        how_read(beside, "charges", [])
+        == how_read(dollars, "charges", [])
+        != how_read(dollars, "charges", ["another column"])
+    )
+    monkeypatch.setattr(sql, "READING", 2, raising=False)
+    assert land_source(settings, None, dollars, silent).landed.read == 2
+    # an earlier release did not note how it read
+    with db.connect(settings, "owner") as connection:
+        connection.execute("update audit.source_states set reading = null")
+    assert land_source(settings, None, dollars, silent).landed.read == 1
 
 
 def test_rows_without_a_cursor_value_and_tables_without_a_cursor_are_read_each_time(sqlite):
