@@ -538,6 +538,11 @@ def _rotate_key(arguments) -> None:
     from northstar.privacy.rotate import rotate_key
 
     rotated = rotate_key(load_settings(arguments.home), progress)
+    if rotated.was_interrupted:
+        print(
+            f"key {rotated.generation}, which an interrupted rotation had brought in, is in use; run this again for another one"
+        )
+        return
     print(
         f"key {rotated.generation} is in use; {rotated.hashes:,} hashes and {rotated.seals:,} documents with sealed values were brought to it"
     )

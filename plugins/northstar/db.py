@@ -5,7 +5,7 @@ import ipaddress
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit, urlunsplit
 
@@ -28,6 +28,8 @@ PREFIX_LENGTH = 40
 # whether an address leads to a pooler
 POOLED: dict[str, bool] = {}
 RECOVERY_SECONDS = 60
+# what of a table is held in memory at once
+LOT_ROWS, LOT_BYTES = 5_000, 16 << 20
 # what an embedded server says of roles and databases that no run has made
 NEVER_SET_UP = [f'password authentication failed for user "{role}"' for role in ROLES] + [
     f'database "{DATABASE}" does not exist'
@@ -334,3 +336,21 @@ def _is_pooled(address: str, connection) -> bool:
 
 def _backend(connection) -> int:
     return connection.execute("select pg_backend_pid() as pid").fetchone()["pid"]
+
+
+def lots(connection, query: str, values=None, fetched: int = 50) -> Iterator[list[dict]]:
+    """The rows of a query in lots that fit into memory, however many there are and however long: so many rows, or bytes of text.
+
+    fetched: how many come from the server at once; more where each is known to be short.
+    """
+    lot, size = [], 0
+    with connection.cursor(name="lots") as cursor:
+        cursor.execute(query, values)
+        while rows := cursor.fetchmany(fetched):
+            lot += rows
+            size += sum(len(value) for row in rows for value in row.values() if isinstance(value, str))
+            if len(lot) >= LOT_ROWS or size >= LOT_BYTES:
+                yield lot
+                lot, size = [], 0
+        if lot:
+            yield lot

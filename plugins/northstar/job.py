@@ -28,12 +28,11 @@ from northstar.files import read_json
 from northstar.manifest import dbt_target, is_current, note_version, read_manifest
 from northstar.privacy.details import forget_details
 from northstar.settings import Settings
+from northstar.turn import WRITING_LOCK, kept_by_dbt, over
 from northstar.unchanged import note_nothing, unchanged_nodes
 from northstar.warehouse import bootstrap
 
 MODES = ("nightly", "hourly")
-# of the warehouse's database: shared by the stages of the run that holds the lease, exclusive for whoever takes the lease
-WRITING_LOCK = 7041778
 # in Airflow nobody renews the lease between two tasks: there it is long, and close_run gives it back
 ENDING_SECONDS = 60
 OWN_LEASE_SECONDS, AIRFLOW_LEASE_SECONDS = 120, 3 * 3600
@@ -174,7 +173,7 @@ def build(settings: Settings, run_id: int, progress=print, callback=None) -> dic
             # the code is that of the published version, so what consists of nothing but code stands
             names = [node["name"] for node in unchanged.values() if node["resource_type"] == "model"]
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
-        with _told_context(settings):
+        with _told_context(settings), kept_by_dbt(run_id):
             _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"], callback)
         return record_build(settings, run_id, progress, unchanged)
 
@@ -666,7 +665,7 @@ def _holding(settings: Settings, run_id: int):
         )
         connection.execute("select pg_advisory_lock_shared(%s)", [WRITING_LOCK])
         if not connection.execute("select 1 from audit.writer_lease where run_id = %s", [run_id]).fetchone():
-            raise _over(run_id)
+            raise over(run_id)
         yield connection
 
 
@@ -680,7 +679,7 @@ def _stage(settings: Settings, run_id: int, stage: str):
             "where run_id = %(run)s and state = 'running' returning *", {"stage": stage, "run": run_id},
         ).fetchone()  # fmt: skip
         if run is None:
-            raise _over(run_id)
+            raise over(run_id)
         ended = threading.Event()
         heart = threading.Thread(target=_beat, args=(settings, run_id, ended), daemon=True)
         started = time.monotonic()
@@ -695,10 +694,6 @@ def _stage(settings: Settings, run_id: int, stage: str):
             _note(settings, run_id, stage, started, None)
         finally:
             ended.set()
-
-
-def _over(run_id: int) -> NorthstarError:
-    return NorthstarError(f"run {run_id} is not running any more; start a new one")
 
 
 def _standing_back(settings: Settings):

@@ -294,12 +294,16 @@ class Reader:
                     self.errors.append(repr(exc))
 
 
-def fingerprint(settings: Settings) -> dict:
-    """{table: (rows, hash)} of everything that was published, replaced, landed and quarantined; reckoned from the rows themselves."""
+def fingerprint(settings: Settings, schemas: tuple = ("marts", "marts_history")) -> dict:
+    """{table: (rows, hash)} of everything that was published, replaced, landed and quarantined; reckoned from the rows themselves.
+
+    schemas: of which all tables are looked at.
+    """
     found = {}
     with db.connect(settings, "owner") as connection:
         tables = connection.execute(
-            "select schemaname as schema, tablename as name from pg_tables where schemaname in ('marts', 'marts_history') order by 1, 2"
+            "select schemaname as schema, tablename as name from pg_tables where schemaname = any(%s) order by 1, 2",
+            [list(schemas)],
         ).fetchall()
         for table in tables:
             if table["name"] in ("publications", "certificates"):

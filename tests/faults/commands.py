@@ -26,18 +26,24 @@ import psutil
 from northstar import db, embedded
 from northstar.embedded import backup, server
 from northstar.errors import NorthstarError
+from northstar.landing import quarantine
+from northstar.orchestration.services import stop_services
+from northstar.privacy.keys import SEALED
+from northstar.publish.certificates import inputs
 from northstar.settings import Settings, load_settings
 from northstar.warehouse import bootstrap
 from tests.conftest import HOMES, release_before
 from tests.faults.campaign import Runner, fingerprint
 from tests.faults.story import story
 from tests.faults.ticks import KINDS
-from tests.support import northstar, write_rows
+from tests.support import found_in, northstar, write_rows
 
 SEED = 6
 # a blow a moment after a program was started strikes while that is at work
 SECONDS = 0.5
 ROUND = 3
+# by a source as free text: it is sealed
+REMARK = "Ada Lovelace called"
 KEYS = {"5e1421c": json.loads((HOMES / "5e1421c.json").read_text())["key of its made-up people"]}
 EVENT = {"event_name": "page.view", "account_id": "a", "application": "web"}
 # what a home lost by somebody's hand, and `setup` puts back
@@ -67,6 +73,8 @@ class Places:
 
     def __init__(self, directory: Path, runner: Runner):
         self.directory, self.runner, self._made, self._count = directory, runner, {}, 0
+        # who is erased, by every name that the sources have for him
+        self.subject, self.names = "", []
         self.source, self.past, self.next_hour = (directory / name for name in ("source", "past", "next_hour"))
         self.backup, self.secrets, self.new_backup = (
             directory / "backup",
@@ -83,6 +91,7 @@ class Places:
         try:
             yield load_settings(place)
         finally:
+            stop_services(load_settings(place))
             embedded.stop(load_settings(place))
             shutil.rmtree(place)
             shutil.rmtree(self.new_backup, ignore_errors=True)
@@ -107,19 +116,24 @@ class Places:
         embedded.stop(settings)
 
     def _publish(self, settings: Settings) -> None:
-        """A home with two versions, a rejected row that was mended since, a backup, and rows that a backfill would read."""
+        """A home with two versions, a rejected row that was mended since, sealed values, a backup, and rows that a backfill would read."""
         settings.keep_secret("pii_key", "a key of the tests")
         bootstrap(settings)
         night, hour, _ = story(self.directory / "company", SEED)
         bad = {"charge_id": "c_bad", "account_id": "a", "application": "web", "amount": 500, "currency": "USD", "status": "vanished",
-               "created_at": "2026-01-10T10:00:00Z", "updated_at": "2026-01-10T10:00:00Z"}  # fmt: skip
-        write_rows(self.source, {"charges": [bad]}, "mended")
+               "created_at": "2026-01-10T10:00:00Z", "updated_at": "2026-01-10T10:00:00Z", "remarks": REMARK}  # fmt: skip
+        good = bad | {"charge_id": "c_good", "status": "succeeded"}
+        write_rows(self.source, {"charges": [bad, good]}, "mended")
+        events = [e for step in (night, hour) for e in step.rows["events"] if e["account_id"] and e["anonymous_id"]]
+        self.subject = events[0]["account_id"]
+        told = [e for e in events if e["account_id"] == self.subject]
+        self.names = sorted({self.subject, *(e["anonymous_id"] for e in told), *(e["session_id"] for e in told)})
         for number, step in enumerate((night, hour)):
             write_rows(self.source, step.rows, f"step{number}")
             words = ["run", "--mode", step.mode, "--as-of", step.as_of.isoformat(), "--source-dir", str(self.source)]
             told = self.runner.command(settings.home, words)
             assert told["error"] == "", told
-        write_rows(self.source, {"charges": [bad | {"status": "succeeded"}]}, "mended")
+        write_rows(self.source, {"charges": [bad | {"status": "succeeded"}, good]}, "mended")
         late = {"event_id": "e_late", "occurred_at": "2026-01-12T10:00:00Z", "received_at": "2026-01-12T10:00:00Z"}
         write_rows(self.past, {"events": [EVENT | late]})
         done = northstar(settings, "backup", "--to", str(self.backup), "--secrets", str(self.secrets))
@@ -153,6 +167,49 @@ def standing(settings: Settings) -> dict:
     return {name: told for name, told in fingerprint(settings).items() if not name.startswith("marts_history.")}
 
 
+def certified(settings: Settings) -> dict:
+    """Landed entities of which the newest certificate says something else than what its version was made of: none."""
+    with db.connect(settings, "owner") as connection:
+        newest = connection.execute(
+            "select * from marts.certificates order by published_version desc limit 1"
+        ).fetchone()
+        made = inputs(connection, None, newest["built_batch_id"])
+    return {name: (told, made[name]) for name, told in newest["inputs"].items() if told != made[name]}
+
+
+def erased(places: Places, settings: Settings) -> tuple:
+    """The erasures' certificates, and what is published and landed under the new names; no byte of the home has the old ones."""
+    with db.connect(settings, "loader") as connection:
+        told = connection.execute("select erasure_id, state, requested_by from audit.erasures order by 1").fetchall()
+        waiting = connection.execute("select count(*) as n from audit.erasure_ids").fetchone()["n"]
+    left = found_in(settings, places.names)
+    assert not left, left
+    return told, waiting, certified(settings), fingerprint(settings)
+
+
+def rotated(settings: Settings) -> tuple:
+    """How many keys there are and which wait, sealed values that the newest ring opens, and what is published and landed."""
+    with db.connect(settings, "loader") as connection:
+        keys = connection.execute(
+            "select max(generation) as n, count(published_version) as proved from audit.pii_keys"
+        ).fetchone()
+        kept = connection.execute(
+            "select row as v from quarantine.rows union all select _extra::jsonb from staging.charges"
+        ).fetchall()
+    opened = quarantine.opened([row["v"] for row in kept], settings.secret("pii_key"))
+    readable = sorted(v["remarks"] for v in opened if v and "remarks" in v)
+    assert SEALED in str(kept) and SEALED not in str(opened) and readable == [REMARK] * len(readable) != []
+    waiting = settings.known_secret("pii_key_next")
+    return (
+        keys,
+        len(settings.secret("pii_key").split(",")),
+        waiting,
+        readable,
+        certified(settings),
+        fingerprint(settings),
+    )
+
+
 def nobody_left(settings: Settings) -> tuple:
     """Who works in the home after a stop, and that it starts again as it was."""
     left = [p.name() for p in psutil.process_iter() if _works_in(p, settings.home)]
@@ -175,6 +232,12 @@ def _damage(settings: Settings, places: Places) -> None:
 def _run_on(settings: Settings, places: Places) -> None:
     write_rows(places.next_hour, {"events": [EVENT | {"event_id": "e_next", "occurred_at": "2025-01-19T07:30:00Z",
                                                       "received_at": "2025-01-19T07:30:00Z"}]})  # fmt: skip
+
+
+def _note_erasure(settings: Settings, places: Places) -> None:
+    noted = northstar(settings, "erase", "--account-id", places.subject, "--by", "the tests", "--later")
+    assert noted.returncode == 0, noted.stderr
+    embedded.stop(settings)
 
 
 def _have_backup(settings: Settings, places: Places) -> None:
@@ -216,6 +279,9 @@ def cases(places: Places) -> dict[str, Case]:
         ),
         "maintenance": Case(lambda p: ["maintain"], fingerprint),
         "stop": Case(lambda p: ["stop"], nobody_left, change=_start),
+        "erase": Case(lambda p: ["erase", "--account-id", p.subject, "--by", "the tests"], partial(erased, places)),
+        "erase-pending": Case(lambda p: ["erase", "--pending"], partial(erased, places), change=_note_erasure),
+        "rotate-key": Case(lambda p: ["rotate-key"], rotated),
     }  # fmt: skip
 
 

@@ -30,12 +30,29 @@ class InThisProcess:
         pass
 
 
+class Drawn:
+    """Made-up names and keys, in place of the module `secrets`: the same in every process."""
+
+    def __init__(self):
+        self._count = 0
+
+    def token_hex(self, size: int) -> str:
+        self._count += 1
+        return f"{self._count:0{2 * size}x}"
+
+    def token_urlsafe(self, size: int) -> str:
+        return "another-key-of-the-tests"
+
+
 def _command(order: dict, say) -> str:
     """A command of the command line; returns what it said where it failed."""
     from northstar import cli, quality
+    from northstar.privacy import erase, rotate
     from tests.faults.ticks import Ticks
 
     quality.start_worker = InThisProcess
+    # two homes are compared to the byte, so both draw the same lots
+    erase.secrets = rotate.secrets = Drawn()
     ticks, told = Ticks(order["home"], **order.get("strike", {})), io.StringIO()
     ticks.watch()
     try:
@@ -79,6 +96,7 @@ def main() -> None:
 
     import northstar.cli
     import northstar.embedded.backup
+    import northstar.privacy.rotate
     import northstar.publish.rebuild  # noqa: F401
     from northstar.quality import expectations  # noqa: F401
 

@@ -11,7 +11,7 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from northstar import db
+from northstar import db, turn
 from northstar.errors import NorthstarError
 from northstar.maintenance import demand_kept
 from northstar.publish.carrying import carry_over, is_of_every_period
@@ -26,6 +26,7 @@ from northstar.publish.certificates import (
 )
 from northstar.publish.described import DescribedTable
 from northstar.publish.past import ensure_past
+from northstar.publish.rebuild import changed_since
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.shape import columns, make, narrow, shared, widen
 from northstar.publish.values import PARTS, count_values, ensure_view
@@ -64,8 +65,11 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
     published = marts(settings)
     landed = _landed(settings, run_id)
     with db.connect(settings, "publisher") as connection:
+        turn.keep(connection, run_id)
         checks = _passed_checks(connection, run_id)
+        # it commits, and the turn is kept by transaction
         widen(connection, settings, published, DESCRIBED)
+        turn.keep(connection, run_id)
         _lock(connection)
         run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
         connection.execute("set local maintenance_work_mem = '1GB'")
@@ -105,7 +109,7 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         ensure_past(connection, settings)
     narrow(settings, published, progress)
     try:
-        _forget_changes(settings)
+        _forget_changes(settings, run_id)
     except (NorthstarError, psycopg.Error) as exc:
         # the version is up, and the next build only computes a little more
         progress(f"    the build's traces could not be cleared: {' '.join(str(exc).split())[:200]}")
@@ -162,11 +166,9 @@ def _landed(settings: Settings, run_id: int) -> dict:
         before = None
         if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is not None:
             before = connection.execute(
-                "select run_id, built_batch_id, inputs from marts.certificates where published_version >= (select coalesce(max(published_version), 0) "
-                "from audit.pii_keys where published_version is not null) order by published_version desc limit 1"
+                "select published_version, run_id, built_batch_id, inputs from marts.certificates order by published_version desc limit 1"
             ).fetchone()
-        emptied = connection.execute("select max(run_id) as newest from audit.details_forgotten").fetchone()["newest"]
-        if run["trigger"] == "rotation" or (before and emptied and emptied > before["run_id"]):
+        if before and changed_since(connection, before["published_version"]):
             # the rows are other ones, and no trace says so
             before = None
         return {
@@ -375,9 +377,10 @@ def _record(connection, run: dict, version: int, changed: int, checks: dict, cou
     connection.execute("update audit.runs set published_version = %s where run_id = %s", [version, run["run_id"]])
 
 
-def _forget_changes(settings: Settings) -> None:
-    """The build's traces served their purpose."""
+def _forget_changes(settings: Settings, run_id: int) -> None:
+    """The build's traces served their purpose; those of a run that has taken over have still to serve theirs."""
     with db.connect(settings, "transformer") as connection:
+        turn.keep(connection, run_id)
         logs = connection.execute(
             "select format('%I.%I', schemaname, tablename) as name from pg_tables "
             "where schemaname in ('core', 'marts_candidate') and tablename like '\\_changed\\_\\_%'"
