@@ -463,8 +463,8 @@ def _rollback(arguments) -> None:
     from northstar.publish import rollback
 
     settings = load_settings(arguments.home)
-    with writing(settings, "rollback"):
-        version, restored = rollback(settings, arguments.to)
+    with writing(settings, "rollback") as number:
+        version, restored = rollback(settings, arguments.to, number)
     print(f"version {version} is published: the marts are as they were at version {restored}")
 
 

@@ -542,7 +542,7 @@ def _context(connection, settings: Settings, mode: str, as_of: datetime) -> dict
 
 @contextmanager
 def writing(settings: Settings, what: str):
-    """The writer's lease for something that is no run, such as a replay, for as long as the context lasts.
+    """The writer's lease for something that is no run, such as a replay, for as long as the context lasts; gives its number.
 
     Raises NorthstarError when a run holds it, and for a home that no run has set up.
     """
@@ -553,7 +553,7 @@ def writing(settings: Settings, what: str):
     threading.Thread(target=_beat, args=(settings, number, ended), daemon=True).start()
     try:
         with _holding(settings, number):
-            yield
+            yield number
     finally:
         ended.set()
         with db.connect(settings, "transformer", autocommit=True) as connection:

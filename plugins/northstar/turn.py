@@ -18,7 +18,9 @@ LEAVE_WITH_CLIENT = (
     "do $do$ begin perform set_config('client_connection_check_interval', '2s', {is_local}); "
     "exception when others then null; end $do$"
 )
-LOST = (
+LOST = "select not exists (select 1 from audit.writer_lease where run_id = {run}) as is_lost"
+# of a run that may be a number and nothing more: landing and audit can be called by hand, and then nobody has the turn
+LOST_TO_ANOTHER = (
     "select exists (select 1 from audit.writer_lease where run_id <> {run}) or exists (select 1 from audit.runs where run_id = {run} "
     "and state = 'failed') as is_lost"
 )
@@ -31,26 +33,26 @@ def over(run_id: int) -> NorthstarError:
     )
 
 
-def statements(run_id: int, is_session: bool = False) -> tuple[str, str, str]:
+def statements(run_id: int, is_session: bool = False, by_hand: bool = False) -> tuple[str, str, str]:
     """SQL that keeps the turn (until the transaction ends, or the session), the last of which tells whether it was lost before.
 
-    Each is one of its own: what the last one sees has to be as it is once the lock is held.
+    Each is one of its own: what the last one sees has to be as it is once the lock is held. by_hand: nobody need have the turn.
     """
     return (
         LEAVE_WITH_CLIENT.format(is_local=str(not is_session).lower()),
         f"select pg_advisory_{'' if is_session else 'xact_'}lock_shared({WRITING_LOCK})",
-        LOST.format(run=int(run_id)),
+        (LOST_TO_ANOTHER if by_hand else LOST).format(run=int(run_id)),
     )
 
 
-def keep(connection, run_id: int | None, is_session: bool = False) -> None:
+def keep(connection, run_id: int | None, is_session: bool = False, by_hand: bool = False) -> None:
     """Keep the turn on a psycopg connection: until its transaction ends, or for as long as it lives.
 
-    run_id: None is for whoever needs no turn, or holds it otherwise. Raises NorthstarError where it is another's by now.
+    run_id: None is for whoever was called without a turn. by_hand: nobody need have it. Raises NorthstarError where it is another's by now.
     """
     if run_id is None:
         return
-    *hold, lost = statements(run_id, is_session)
+    *hold, lost = statements(run_id, is_session, by_hand)
     connection.execute("; ".join(hold))
     if connection.execute(lost).fetchone()["is_lost"]:
         raise over(run_id)

@@ -27,13 +27,15 @@ from northstar import db, embedded
 from northstar.embedded import backup, server
 from northstar.errors import NorthstarError
 from northstar.landing import quarantine
-from northstar.orchestration.services import stop_services
+from northstar.orchestration.services import SERVICES, service_states, stop_services
 from northstar.privacy.keys import SEALED
 from northstar.publish.certificates import inputs
 from northstar.settings import Settings, load_settings
+from northstar.simulator import simulate
 from northstar.warehouse import bootstrap
 from tests.conftest import HOMES, release_before
 from tests.faults.campaign import Runner, fingerprint
+from tests.faults.runner import MAKE_RUN
 from tests.faults.story import story
 from tests.faults.ticks import KINDS
 from tests.support import found_in, northstar, write_rows
@@ -210,6 +212,15 @@ def rotated(settings: Settings) -> tuple:
     )
 
 
+def up_and_published(settings: Settings) -> tuple:
+    """Which services live, whether a version is up, and whether anything is still under way."""
+    with db.connect(settings, "transformer") as connection:
+        versions = connection.execute("select count(*) as n from marts.publications").fetchone()["n"]
+        running = connection.execute("select count(*) as n from audit.runs where state = 'running'").fetchone()["n"]
+    assert service_states(settings).keys() == {*SERVICES, "pages"}
+    return service_states(settings), versions > 0, running
+
+
 def nobody_left(settings: Settings) -> tuple:
     """Who works in the home after a stop, and that it starts again as it was."""
     left = [p.name() for p in psutil.process_iter() if _works_in(p, settings.home)]
@@ -238,6 +249,10 @@ def _note_erasure(settings: Settings, places: Places) -> None:
     noted = northstar(settings, "erase", "--account-id", places.subject, "--by", "the tests", "--later")
     assert noted.returncode == 0, noted.stderr
     embedded.stop(settings)
+
+
+def _small_demonstration(settings: Settings, places: Places) -> None:
+    simulate(settings.home / "demo", seed=SEED, months=2, accounts=20, applications=("web",), monitored_days=2)
 
 
 def _have_backup(settings: Settings, places: Places) -> None:
@@ -282,6 +297,7 @@ def cases(places: Places) -> dict[str, Case]:
         "erase": Case(lambda p: ["erase", "--account-id", p.subject, "--by", "the tests"], partial(erased, places)),
         "erase-pending": Case(lambda p: ["erase", "--pending"], partial(erased, places), change=_note_erasure),
         "rotate-key": Case(lambda p: ["rotate-key"], rotated),
+        "make run": Case(lambda p: MAKE_RUN, up_and_published, "nothing", change=_small_demonstration),
     }  # fmt: skip
 
 

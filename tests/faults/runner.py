@@ -14,6 +14,9 @@ import sys
 import traceback
 from datetime import datetime
 
+# the one command that the command line has not
+MAKE_RUN = ["make", "run"]
+
 
 class InThisProcess:
     """The auditor's interface without a process of its own."""
@@ -47,6 +50,7 @@ class Drawn:
 def _command(order: dict, say) -> str:
     """A command of the command line; returns what it said where it failed."""
     from northstar import cli, quality
+    from northstar.orchestration import up
     from northstar.privacy import erase, rotate
     from tests.faults.ticks import Ticks
 
@@ -57,7 +61,11 @@ def _command(order: dict, say) -> str:
     ticks.watch()
     try:
         with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-            status = cli.main([*order["words"], "--home", order["home"]])
+            if order["words"] == MAKE_RUN:
+                os.environ["NORTHSTAR_HOME"] = order["home"]
+                status = up.main([])
+            else:
+                status = cli.main([*order["words"], "--home", order["home"]])
     except BaseException:
         return f"CRASHED {traceback.format_exc()}"
     # before a blow that was to come later
@@ -96,6 +104,7 @@ def main() -> None:
 
     import northstar.cli
     import northstar.embedded.backup
+    import northstar.orchestration.up
     import northstar.privacy.rotate
     import northstar.publish.rebuild  # noqa: F401
     from northstar.quality import expectations  # noqa: F401

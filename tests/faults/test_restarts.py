@@ -2,10 +2,11 @@
 
 import threading
 import time
+from contextlib import contextmanager
 
 import pytest
 
-from northstar import cli, db, quality
+from northstar import cli, db, job, quality
 from northstar.warehouse import bootstrap
 from tests import external
 from tests.faults.runner import InThisProcess

@@ -12,6 +12,7 @@ import pytest
 
 from northstar import db, job
 from northstar.errors import NorthstarError
+from northstar.publish import rollback
 from tests.faults.campaign import compare, fingerprint
 from tests.faults.test_writers import expire
 from tests.support import empty, query_as, run, select, utc, write_rows
@@ -149,3 +150,17 @@ def test_who_comes_to_life_when_its_turn_is_anothers_changes_nothing_and_says_so
     compare(made, fingerprint(settings, EVERYTHING), f"after {stage} went on")
     assert select(settings, "select * from publications order by 1") == versions
     assert query_as(settings, "transformer", "select holder from audit.writer_lease") == []
+
+
+def test_who_puts_a_version_back_when_its_turn_is_anothers_puts_nothing_back(overtaken):
+    settings, _, _ = overtaken
+    versions = select(settings, "select * from publications order by 1")
+    with job.writing(settings, "rollback") as number:
+        expire(settings)
+        with db.connect(settings, "owner") as connection:
+            connection.execute("update audit.writer_lease set run_id = run_id + 1")
+        with pytest.raises(NorthstarError, match=f"run {number} is not running any more: it lost its turn"):
+            rollback(settings, None, number)
+        with db.connect(settings, "owner") as connection:
+            connection.execute("delete from audit.writer_lease")
+    assert select(settings, "select * from publications order by 1") == versions

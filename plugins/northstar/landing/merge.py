@@ -214,7 +214,7 @@ class _Merge:
     def _keep_turn(self) -> None:
         if self.run_id is None:
             return
-        for statement in turn.statements(self.run_id):
+        for statement in turn.statements(self.run_id, by_hand=True):
             self.cursor.execute(statement)
         if self.cursor.fetchone()[0]:
             raise turn.over(self.run_id)

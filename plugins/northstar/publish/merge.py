@@ -116,13 +116,14 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
     return version
 
 
-def rollback(settings: Settings, to_version: int | None = None) -> tuple[int, int]:
+def rollback(settings: Settings, to_version: int | None = None, number: int | None = None) -> tuple[int, int]:
     """Put the marts back as they were at `to_version` (default: the version before); returns (new version, restored one).
 
-    The restored state is a new version, so that nothing of what was published is lost. Raises NorthstarError for a
-    version that was never published.
+    The restored state is a new version, so that nothing of what was published is lost. number: of the turn in which this is done
+    (northstar.job.writing). Raises NorthstarError for a version that was never published.
     """
     with db.connect(settings, "publisher") as connection:
+        turn.keep(connection, number)
         _lock(connection)
         if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] is None:
             raise NorthstarError("nothing was published yet; start a run with `northstar run`")
