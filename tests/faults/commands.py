@@ -246,8 +246,9 @@ def _run_on(settings: Settings, places: Places) -> None:
 
 
 def _note_erasure(settings: Settings, places: Places) -> None:
-    noted = northstar(settings, "erase", "--account-id", places.subject, "--by", "the tests", "--later")
-    assert noted.returncode == 0, noted.stderr
+    words = ["erase", "--account-id", places.subject, "--by", "the tests", "--later"]
+    noted = places.runner.command(settings.home, words)
+    assert noted["error"] == "", noted
     embedded.stop(settings)
 
 
