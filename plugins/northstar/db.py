@@ -203,9 +203,12 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def once_recovered(settings: Settings, connect: Callable):
-    """What `connect` returns, tried again for a minute while a server that crashed is still recovering."""
-    passing = NOT_YET if settings.warehouse_url else NOT_YET + FALLING
+def once_recovered(settings: Settings, connect: Callable, is_awaited: bool = False):
+    """What `connect` returns, tried again for a minute while a server that crashed is still recovering.
+
+    is_awaited: also while nothing answers at an external server's address, which is where it was a moment ago.
+    """
+    passing = NOT_YET if settings.warehouse_url and not is_awaited else NOT_YET + FALLING
     deadline = time.monotonic() + RECOVERY_SECONDS
     while True:
         try:
@@ -270,14 +273,21 @@ def password(settings: Settings, role: str) -> str:
     return known
 
 
-def connect(settings: Settings, role: str = "loader", autocommit: bool = False, database: str | None = None):
+def connect(
+    settings: Settings,
+    role: str = "loader",
+    autocommit: bool = False,
+    database: str | None = None,
+    is_awaited: bool = False,
+):
     """A psycopg connection as `role`, rows as dicts, in UTC.
 
-    Raises NorthstarError when the warehouse cannot be reached.
+    is_awaited: for who has something to give back; an external server that is just restarted is waited for. Raises NorthstarError when
+    the warehouse cannot be reached.
     """
     address, options = uri(settings, role, database), OPTIONS_BY_ROLE.get(role, OPTIONS)
     try:
-        connection = once_recovered(settings, lambda: _open(address, role, options))
+        connection = once_recovered(settings, lambda: _open(address, role, options), is_awaited)
         if settings.warehouse_url and _is_pooled(address, connection):
             for name, value in options.items():
                 connection.execute("select set_config(%s, %s, false)", [name, value])

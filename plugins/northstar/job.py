@@ -387,7 +387,7 @@ def close_trigger(settings: Settings, trigger: str) -> None:
 
 def close_run(settings: Settings, run_id: int, error: str | None = None) -> None:
     """End a run: its state, its message, and the lease."""
-    with db.connect(settings, "transformer", autocommit=True) as connection:
+    with db.connect(settings, "transformer", autocommit=True, is_awaited=True) as connection:
         connection.execute(
             "update audit.runs set finished_at = clock_timestamp(), message = coalesce(%s::text, message), "
             "state = case when published_version is not null then 'published' else 'failed' end where run_id = %s",
@@ -556,7 +556,7 @@ def writing(settings: Settings, what: str):
             yield number
     finally:
         ended.set()
-        with db.connect(settings, "transformer", autocommit=True) as connection:
+        with db.connect(settings, "transformer", autocommit=True, is_awaited=True) as connection:
             connection.execute("delete from audit.writer_lease where run_id = %s", [number])
 
 
