@@ -29,7 +29,7 @@ PREFIX_LENGTH = 40
 POOLED: dict[str, bool] = {}
 RECOVERY_SECONDS = 60
 # what of a table is held in memory at once
-LOT_ROWS, LOT_BYTES = 5_000, 16 << 20
+LOT_ROWS, LOT_BYTES = 5_000, 8 << 20
 # what an embedded server says of roles and databases that no run has made
 NEVER_SET_UP = [f'password authentication failed for user "{role}"' for role in ROLES] + [
     f'database "{DATABASE}" does not exist'

@@ -13,10 +13,10 @@ from tests.support import empty
 pytestmark = pytest.mark.timeout(1200)
 # MB that any of the commands may have resident; docs/operations.md says so too
 CEILING = 400
-ROWS, WIDTH = 20_000, 24_000
+ROWS, WIDTH = 10_000, 24_000
 ACCOUNT = "acc-fat-0001"
 # beside the warehouse itself: a log that nobody has shortened yet
-LOG_BYTES = 600 << 20
+LOG_BYTES = 500 << 20
 
 # each command in turn in one process, which notes the most that it held meanwhile; what it imports stays
 PROBE = """

@@ -28,7 +28,8 @@ from northstar.embedded import backup, server
 from northstar.errors import NorthstarError
 from northstar.landing import quarantine
 from northstar.orchestration.services import SERVICES, service_states, stop_services
-from northstar.privacy.keys import SEALED
+from northstar.privacy.keys import SEALED, keyed_hash
+from northstar.privacy.subjects import HASHES
 from northstar.publish.certificates import inputs
 from northstar.settings import Settings, load_settings
 from northstar.simulator import simulate
@@ -77,6 +78,8 @@ class Places:
         self.directory, self.runner, self._made, self._count = directory, runner, {}, 0
         # who is erased, by every name that the sources have for him
         self.subject, self.names = "", []
+        # e-mail addresses, which land as hashes
+        self.addresses: set[str] = set()
         self.source, self.past, self.next_hour = (directory / name for name in ("source", "past", "next_hour"))
         self.backup, self.secrets, self.new_backup = (
             directory / "backup",
@@ -126,10 +129,16 @@ class Places:
                "created_at": "2026-01-10T10:00:00Z", "updated_at": "2026-01-10T10:00:00Z", "remarks": REMARK}  # fmt: skip
         good = bad | {"charge_id": "c_good", "status": "succeeded"}
         write_rows(self.source, {"charges": [bad, good]}, "mended")
+        self.addresses = {
+            row[column] for step in (night, hour) for entity, column in (("accounts", "email"), ("tickets", "requester_email"))
+            for row in step.rows.get(entity, []) if row.get(column)
+        }  # fmt: skip
         events = [e for step in (night, hour) for e in step.rows["events"] if e["account_id"] and e["anonymous_id"]]
         self.subject = events[0]["account_id"]
         told = [e for e in events if e["account_id"] == self.subject]
-        self.names = sorted({self.subject, *(e["anonymous_id"] for e in told), *(e["session_id"] for e in told)})
+        self.names = sorted(
+            {e[column] for e in told for column in ("account_id", "anonymous_id", "session_id") if e[column]}
+        )
         for number, step in enumerate((night, hour)):
             write_rows(self.source, step.rows, f"step{number}")
             words = ["run", "--mode", step.mode, "--as-of", step.as_of.isoformat(), "--source-dir", str(self.source)]
@@ -189,27 +198,31 @@ def erased(places: Places, settings: Settings) -> tuple:
     return told, waiting, certified(settings), fingerprint(settings)
 
 
-def rotated(settings: Settings) -> tuple:
-    """How many keys there are and which wait, sealed values that the newest ring opens, and what is published and landed."""
+def rotated(places: Places, settings: Settings) -> tuple:
+    """What is published and landed beside the hashes, which have to be those of the newest ring, as it has to open what is sealed.
+
+    How many keys there are is another matter: a rotation that was at its end when it was killed is followed by another one.
+    """
+    ring = settings.secret("pii_key")
     with db.connect(settings, "loader") as connection:
         keys = connection.execute(
-            "select max(generation) as n, count(published_version) as proved from audit.pii_keys"
+            "select count(*) as made, count(published_version) as proved from audit.pii_keys"
         ).fetchone()
         kept = connection.execute(
             "select row as v from quarantine.rows union all select _extra::jsonb from staging.charges"
         ).fetchall()
-    opened = quarantine.opened([row["v"] for row in kept], settings.secret("pii_key"))
+        hashes = connection.execute(
+            "select email from staging.accounts union select requester_email from staging.tickets"
+        ).fetchall()
+    assert keys == {"made": len(ring.split(",")), "proved": len(ring.split(",")) - 1}, keys
+    assert settings.known_secret("pii_key_next") is None
+    known = {keyed_hash(address, ring) for address in places.addresses} | {None}
+    assert len(hashes) > 10 and {row["email"] for row in hashes} <= known, "a hash of another ring"
+    opened = quarantine.opened([row["v"] for row in kept], ring)
     readable = sorted(v["remarks"] for v in opened if v and "remarks" in v)
     assert SEALED in str(kept) and SEALED not in str(opened) and readable == [REMARK] * len(readable) != []
-    waiting = settings.known_secret("pii_key_next")
-    return (
-        keys,
-        len(settings.secret("pii_key").split(",")),
-        waiting,
-        readable,
-        certified(settings),
-        fingerprint(settings),
-    )
+    told = fingerprint(settings, ("marts", "marts_history", "staging"), HASHES)
+    return readable, certified(settings), {name: rows for name, rows in told.items() if name != "staging._replaced"}
 
 
 def up_and_published(settings: Settings) -> tuple:
@@ -297,7 +310,7 @@ def cases(places: Places) -> dict[str, Case]:
         "stop": Case(lambda p: ["stop"], nobody_left, change=_start),
         "erase": Case(lambda p: ["erase", "--account-id", p.subject, "--by", "the tests"], partial(erased, places)),
         "erase-pending": Case(lambda p: ["erase", "--pending"], partial(erased, places), change=_note_erasure),
-        "rotate-key": Case(lambda p: ["rotate-key"], rotated),
+        "rotate-key": Case(lambda p: ["rotate-key"], partial(rotated, places)),
         "make run": Case(lambda p: MAKE_RUN, up_and_published, "nothing", change=_small_demonstration),
     }  # fmt: skip
 
@@ -321,7 +334,7 @@ class Campaign:
             {**self._moment(ticks, programs, number), "kind": self.chance.choice(KINDS)} for number in range(kills)
         ]
         with self._home(case) as settings:
-            struck = []
+            struck: list[dict] = []
             for planned in plans:
                 # after a kill there is less to do, and it may be done before it is struck
                 for plan in (planned, planned | {"at": max(1, planned["at"] // 5), "delay": 0}):
@@ -373,6 +386,10 @@ class Campaign:
 
 
 def _difference(wanted, found) -> object:
+    if wanted == found:
+        return "the same"
+    if not isinstance(wanted, dict | tuple | list):
+        return wanted, found
     if isinstance(wanted, dict):
         return {k: (wanted.get(k), found.get(k)) for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k)}
     if isinstance(wanted, tuple):
