@@ -62,8 +62,9 @@ class External:
                 )
             )
 
-    def restart(self) -> None:
-        _run(self.major, "pg_ctl", "-w", "-m", "immediate", "-D", str(self.directory / "data"), "restart")
+    def restart(self, mode: str = "immediate") -> None:
+        """Restart it: `fast` as its administrator does, `immediate` as when it falls."""
+        _run(self.major, "pg_ctl", "-w", "-m", mode, "-D", str(self.directory / "data"), "restart")
 
 
 def free_port() -> int:

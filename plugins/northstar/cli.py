@@ -476,8 +476,8 @@ def _rollback(arguments) -> None:
     from northstar.publish import rollback
 
     settings = load_settings(arguments.home)
-    with turn(settings, "rollback"):
-        version, restored = rollback(settings, arguments.to)
+    with turn(settings, "rollback") as number:
+        version, restored = rollback(settings, arguments.to, number)
     print(f"version {version} is published: the marts are as they were at version {restored}")
 
 
@@ -551,6 +551,11 @@ def _rotate_key(arguments) -> None:
     from northstar.privacy.rotate import rotate_key
 
     rotated = rotate_key(load_settings(arguments.home), progress)
+    if rotated.was_interrupted:
+        print(
+            f"key {rotated.generation}, which an interrupted rotation had brought in, is in use; run this again for another one"
+        )
+        return
     print(
         f"key {rotated.generation} is in use; {rotated.hashes:,} hashes and {rotated.seals:,} documents with sealed values were brought to it"
     )

@@ -5,7 +5,7 @@ import ipaddress
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit, urlunsplit
 
@@ -28,6 +28,8 @@ PREFIX_LENGTH = 40
 # whether an address leads to a pooler
 POOLED: dict[str, bool] = {}
 RECOVERY_SECONDS = 60
+# what of a table is held in memory at once
+LOT_ROWS, LOT_BYTES = 5_000, 8 << 20
 # what an embedded server says of roles and databases that no run has made
 NEVER_SET_UP = [f'password authentication failed for user "{role}"' for role in ROLES] + [
     f'database "{DATABASE}" does not exist'
@@ -201,9 +203,12 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def once_recovered(settings: Settings, connect: Callable):
-    """What `connect` returns, tried again for a minute while a server that crashed is still recovering."""
-    passing = NOT_YET if settings.warehouse_url else NOT_YET + FALLING
+def once_recovered(settings: Settings, connect: Callable, is_awaited: bool = False):
+    """What `connect` returns, tried again for a minute while a server that crashed is still recovering.
+
+    is_awaited: also while nothing answers at an external server's address, which is where it was a moment ago.
+    """
+    passing = NOT_YET if settings.warehouse_url and not is_awaited else NOT_YET + FALLING
     deadline = time.monotonic() + RECOVERY_SECONDS
     while True:
         try:
@@ -268,14 +273,21 @@ def password(settings: Settings, role: str) -> str:
     return known
 
 
-def connect(settings: Settings, role: str = "loader", autocommit: bool = False, database: str | None = None):
+def connect(
+    settings: Settings,
+    role: str = "loader",
+    autocommit: bool = False,
+    database: str | None = None,
+    is_awaited: bool = False,
+):
     """A psycopg connection as `role`, rows as dicts, in UTC.
 
-    Raises NorthstarError when the warehouse cannot be reached.
+    is_awaited: for who has something to give back; an external server that is just restarted is waited for. Raises NorthstarError when
+    the warehouse cannot be reached.
     """
     address, options = uri(settings, role, database), OPTIONS_BY_ROLE.get(role, OPTIONS)
     try:
-        connection = once_recovered(settings, lambda: _open(address, role, options))
+        connection = once_recovered(settings, lambda: _open(address, role, options), is_awaited)
         if settings.warehouse_url and _is_pooled(address, connection):
             for name, value in options.items():
                 connection.execute("select set_config(%s, %s, false)", [name, value])
@@ -334,3 +346,21 @@ def _is_pooled(address: str, connection) -> bool:
 
 def _backend(connection) -> int:
     return connection.execute("select pg_backend_pid() as pid").fetchone()["pid"]
+
+
+def lots(connection, query: str, values=None, fetched: int = 50) -> Iterator[list[dict]]:
+    """The rows of a query in lots that fit into memory, however many there are and however long: so many rows, or bytes of text.
+
+    fetched: how many come from the server at once; more where each is known to be short.
+    """
+    lot, size = [], 0
+    with connection.cursor(name="lots") as cursor:
+        cursor.execute(query, values)
+        while rows := cursor.fetchmany(fetched):
+            lot += rows
+            size += sum(len(value) for row in rows for value in row.values() if isinstance(value, str))
+            if len(lot) >= LOT_ROWS or size >= LOT_BYTES:
+                yield lot
+                lot, size = [], 0
+        if lot:
+            yield lot

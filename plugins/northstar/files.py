@@ -8,6 +8,8 @@ from pathlib import Path
 
 import psutil
 
+END_BYTES = 1 << 20
+
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that nobody else may read at any moment, whole or not at all, also when the power fails.
@@ -47,6 +49,16 @@ def read_json(path: Path) -> dict | None:
     except (FileNotFoundError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def read_end(path: Path) -> str:
+    """The last of a log, which may be longer than memory; '' where there is none."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - END_BYTES))
+            return file.read(END_BYTES).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
 
 
 def read_word(path: Path) -> str | None:

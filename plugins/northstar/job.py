@@ -22,10 +22,10 @@ from psycopg import sql
 from northstar import db, lease
 from northstar.contract import entities
 from northstar.dag_runs import has_ended
+from northstar.dbt_connections import kept_connections
 from northstar.embedded.priority import standing_back
 from northstar.errors import NorthstarError, lacking
 from northstar.files import read_json
-from northstar.kept_connections import kept_connections
 from northstar.manifest import dbt_target, find_manifest, is_current, note_version, read_manifest, share_manifest
 from northstar.privacy.details import forget_details
 from northstar.settings import Settings
@@ -172,7 +172,7 @@ def build(settings: Settings, run_id: int, progress=print, callback=None) -> dic
             # the code is that of the published version, so what consists of nothing but code stands
             names = [node["name"] for node in unchanged.values() if node["resource_type"] == "model"]
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
-        with _told_context(settings):
+        with _told_context(settings), kept_connections(run_id):
             _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"], callback)
         share_manifest(settings, run["code_version"])
         return record_build(settings, run_id, progress, unchanged)
@@ -251,7 +251,7 @@ def _dbt(settings: Settings, arguments: list, code_version: str, callback=None) 
     results_file.unlink(missing_ok=True)
     runner = dbtRunner(callbacks=[callback] if callback else [])
     arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
-    with _own_words_untold(), kept_connections():
+    with _own_words_untold():
         if is_current(settings, code_version):
             # dbt writes its manifest twice, before and after, which takes longer than most models
             result = runner.invoke([*arguments, "--no-write-json"])
@@ -397,7 +397,7 @@ def close_trigger(settings: Settings, trigger: str) -> None:
 def close_run(settings: Settings, run_id: int, error: str | None = None) -> None:
     """End a run: its state, its message, and its turn."""
     try:
-        with db.connect(settings, "transformer", autocommit=True) as connection:
+        with db.connect(settings, "transformer", autocommit=True, is_awaited=True) as connection:
             connection.execute(
                 "update audit.runs set finished_at = clock_timestamp(), message = coalesce(%s::text, message), "
                 "state = case when published_version is not null then 'published' else 'failed' end where run_id = %s",

@@ -8,7 +8,9 @@
   the DAG run's until `close_run` gives it back, its scheduler is gone, or Airflow says that the DAG run has ended;
 - whoever takes a turn holds the lock exclusively for that moment: no stage of anybody else is at work then.
 
-A holder that lost its turn finds that out under the lock, before it changes anything.
+A stage's own connection may be lost without its process noticing: it was stopped, and its server restarted or its network cut; another run took
+the turn. Come to life again it opens new connections and would go on. So each transaction that changes what is landed, built or published holds the lock
+itself and looks first (`keep`): where the turn is another's by now it changes nothing.
 """
 
 import os
@@ -24,8 +26,20 @@ from northstar import db
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
 
-# of the warehouse's database
+# of the warehouse's database: shared by whoever writes in its turn, exclusive for whoever takes the turn
 WRITING_LOCK = 7041778
+# a backend whose client was killed keeps what it locked until its statement ends, unless it looks for its client meanwhile; an external
+# server's platform may not be able to
+LEAVE_WITH_CLIENT = (
+    "do $do$ begin perform set_config('client_connection_check_interval', '2s', {is_local}); "
+    "exception when others then null; end $do$"
+)
+LOST = "select not exists (select 1 from audit.writer_lease where run_id = {run}) as is_lost"
+# of a run that may be a number and nothing more: landing and audit can be called by hand, and then nobody has the turn
+LOST_TO_ANOTHER = (
+    "select exists (select 1 from audit.writer_lease where run_id <> {run}) or exists (select 1 from audit.runs where run_id = {run} "
+    "and state = 'failed') as is_lost"
+)
 # the server hears a moment later that a process is gone
 ENDING_SECONDS = 60
 POLL_SECONDS = 2
@@ -65,7 +79,7 @@ def take(
 def give_back(settings: Settings, run_id: int) -> None:
     """End the turn of a run, if it still has it."""
     try:
-        with db.connect(settings, "transformer", autocommit=True) as connection:
+        with db.connect(settings, "transformer", autocommit=True, is_awaited=True) as connection:
             connection.execute("delete from audit.writer_lease where run_id = %s", [run_id])
     finally:
         held = _OWN.pop(run_id, None)
@@ -88,7 +102,7 @@ def working(settings: Settings, run_id: int):
 
 @contextmanager
 def turn(settings: Settings, what: str):
-    """The turn for something that is no run, such as a replay, for as long as the context lasts.
+    """The turn for something that is no run, such as a replay, for as long as the context lasts; gives its number.
 
     Raises NorthstarError when it is another's, and for a home that no run has set up.
     """
@@ -96,7 +110,7 @@ def turn(settings: Settings, what: str):
         number = take(settings, what, is_own=True)
     try:
         with working(settings, number):
-            yield
+            yield number
     finally:
         give_back(settings, number)
 
@@ -133,8 +147,35 @@ def holding(connection) -> dict | None:
 
 
 def over(run_id: int) -> NorthstarError:
-    """The error of a run that lost its turn."""
-    return NorthstarError(f"run {run_id} is not running any more; start a new one")
+    """The error of a run that has lost its turn."""
+    return NorthstarError(
+        f"run {run_id} is not running any more: it lost its turn to another, or was ended; start a new one"
+    )
+
+
+def statements(run_id: int, is_session: bool = False, by_hand: bool = False) -> tuple[str, str, str]:
+    """SQL that keeps the turn (until the transaction ends, or the session), the last of which tells whether it was lost before.
+
+    Each is one of its own: what the last one sees has to be as it is once the lock is held. by_hand: nobody need have the turn.
+    """
+    return (
+        LEAVE_WITH_CLIENT.format(is_local=str(not is_session).lower()),
+        f"select pg_advisory_{'' if is_session else 'xact_'}lock_shared({WRITING_LOCK})",
+        (LOST_TO_ANOTHER if by_hand else LOST).format(run=int(run_id)),
+    )
+
+
+def keep(connection, run_id: int | None, is_session: bool = False, by_hand: bool = False) -> None:
+    """Keep the turn on a psycopg connection: until its transaction ends, or for as long as it lives.
+
+    run_id: None is for whoever was called without a turn. by_hand: nobody need have it. Raises NorthstarError where it is another's by now.
+    """
+    if run_id is None:
+        return
+    *hold, lost = statements(run_id, is_session, by_hand)
+    connection.execute("; ".join(hold))
+    if connection.execute(lost).fetchone()["is_lost"]:
+        raise over(run_id)
 
 
 def taken(row: dict | None, detail: str = "") -> NorthstarError:

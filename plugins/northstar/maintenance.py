@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
-from northstar import db
+from northstar import db, lease
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
 from northstar.warehouse import SCHEMAS
@@ -46,10 +47,11 @@ def maintain(settings: Settings, run_id: int | None = None, progress=print) -> d
         if time.monotonic() > deadline:
             did[name] = "no time left; the next night goes on"
             continue
-        try:
-            did[name] = step(settings, deadline, number)
-        except (psycopg.Error, NorthstarError, OSError) as exc:
-            failed.append(f"{name}: {str(exc).splitlines()[0]}")
+        with _turn(settings, run_id):
+            try:
+                did[name] = step(settings, deadline, number)
+            except (psycopg.Error, NorthstarError, OSError) as exc:
+                failed.append(f"{name}: {str(exc).splitlines()[0]}")
     with db.connect(settings, "transformer") as connection:
         connection.execute(
             "update audit.maintenance set finished_at = clock_timestamp(), succeeded = %s, message = %s, did = %s where maintenance_id = %s",
@@ -60,6 +62,14 @@ def maintain(settings: Settings, run_id: int | None = None, progress=print) -> d
     if failed:
         raise NorthstarError(f"maintenance: {'; '.join(failed)}")
     return did
+
+
+@contextmanager
+def _turn(settings: Settings, run_id: int | None):
+    """Keeps the turn of a run for a step: what looks like left over may be what a run that has taken over is building."""
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        lease.keep(connection, run_id, is_session=True)
+        yield
 
 
 def oldest_version(connection) -> int | None:

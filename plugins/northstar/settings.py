@@ -110,7 +110,10 @@ class Settings:
         if known is None:
             # whoever wants a new one at the same time gets the same; a lock on a file does not part threads
             with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
-                known = self.known_secret(name) or self._keep(name, token.token_urlsafe(24))
+                known = self.known_secret(name)
+                if known is None:
+                    known = token.token_urlsafe(24)
+                    self._keep({name: known})
         return known
 
     def known_secret(self, name: str) -> str | None:
@@ -119,14 +122,17 @@ class Settings:
 
     def keep_secret(self, name: str, value: str | None) -> str | None:
         """Keep a secret (None: forget it) in the home's file; returns the value."""
-        with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
-            return self._keep(name, value)
-
-    def _keep(self, name: str, value: str | None) -> str | None:
-        known = self._known_secrets()
-        known = {**known, name: value} if value else {n: v for n, v in known.items() if n != name}
-        write_private(self.secrets_file, json.dumps(known, indent=1))
+        self.keep_secrets({name: value})
         return value
+
+    def keep_secrets(self, given: dict[str, str | None]) -> None:
+        """Keep secrets (None: forget it) in the home's file: all of them or, where this process is killed meanwhile, none."""
+        with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
+            self._keep(given)
+
+    def _keep(self, given: dict[str, str | None]) -> None:
+        known = {name: value for name, value in (self._known_secrets() | given).items() if value}
+        write_private(self.secrets_file, json.dumps(known, indent=1))
 
     def _known_secrets(self) -> dict:
         if not self.secrets_file.exists():

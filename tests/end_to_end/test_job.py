@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from northstar import db, job, kept_connections, lease
+from northstar import db, dbt_connections, job, lease
 from northstar.cli import main
 from northstar.errors import NorthstarError
 from northstar.explain import explain
@@ -216,7 +216,7 @@ def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_fo
     import dbt.adapters.postgres.connections as adapter
 
     opened, left = [], []
-    connect, discard = adapter.psycopg2.connect, kept_connections._reset
+    connect, discard = adapter.psycopg2.connect, dbt_connections.reset
 
     def reset(handle) -> None:
         discard(handle)
@@ -227,7 +227,7 @@ def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_fo
 
     run(settings, source, AS_OF)
     monkeypatch.setattr(adapter.psycopg2, "connect", lambda *a, **k: opened.append(1) or connect(*a, **k))
-    monkeypatch.setattr(kept_connections, "_reset", reset)
+    monkeypatch.setattr(dbt_connections, "reset", reset)
     run(settings, source, AS_OF, "hourly")
     # one for each of dbt's four threads, and what it asks before and after
     assert 4 <= len(opened) <= 12

@@ -16,6 +16,8 @@ from northstar.privacy.erase import erase, erase_pending
 from northstar.privacy.keys import keyed_hash
 from northstar.privacy.rotate import rotate_key
 from northstar.publish import erased_since, rollback, verify
+from northstar.publish.certificates import inputs
+from northstar.publish.merge import _landed
 from northstar.reading import query
 from northstar.reports.send import make_and_keep
 from northstar.simulator import simulate
@@ -173,7 +175,10 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
     # killed before its last step, it goes on there when the DAG's task runs
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(erasing, "rewrite", interrupted)
+        # what the server writes of a session that falls comes into its log whenever it does
+        (settings.logs / "fallen.log").write_text(f"Failed process was running: select '{ACCOUNT}'")
         erasing.carry_out(settings, noted.erasure_id, silent, WORKERS[settings.home])
+    (settings.logs / "fallen.log").write_text(f"Failed process was running: select '{ACCOUNT}'")
     monkeypatch.setenv("NORTHSTAR_HOME", str(settings.home))
     # a reader who began before holds no lock, and sees what was there: then it is not done
     monkeypatch.setattr(erasing, "PATIENCE_SECONDS", 0.5)
@@ -373,6 +378,18 @@ def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
             refused()
     again = maintain(keeping, progress=silent)
     assert again["people"] == {} and not again["versions"]["published"] and not again["versions"]["landed"]
+
+
+def test_a_version_that_stands_on_rows_that_were_hashed_anew_since_is_no_ground_for_the_next_certificate(peopled):
+    settings, _ = peopled
+    restored, _ = rollback(settings, 2)
+    assert "key 2" in erased_since(settings, restored)
+    with db.connect(settings, "owner") as connection:
+        last = connection.execute(
+            "select run_id, built_batch_id from audit.runs where published_version is not null order by run_id desc limit 1"
+        ).fetchone()
+        made = inputs(connection, None, last["built_batch_id"])
+    assert _landed(settings, last["run_id"])["inputs"] == made
 
 
 def test_an_entity_keeps_what_numbers_are_made_of_when_its_period_is_over(warehouse, tmp_path):

@@ -294,12 +294,16 @@ class Reader:
                     self.errors.append(repr(exc))
 
 
-def fingerprint(settings: Settings) -> dict:
-    """{table: (rows, hash)} of everything that was published, replaced, landed and quarantined; reckoned from the rows themselves."""
+def fingerprint(settings: Settings, schemas: tuple = ("marts", "marts_history"), without: tuple = ()) -> dict:
+    """{table: (rows, hash)} of everything that was published, replaced, landed and quarantined; reckoned from the rows themselves.
+
+    schemas: of which all tables are looked at. without: columns that are not, and then only these tables are.
+    """
     found = {}
     with db.connect(settings, "owner") as connection:
         tables = connection.execute(
-            "select schemaname as schema, tablename as name from pg_tables where schemaname in ('marts', 'marts_history') order by 1, 2"
+            "select schemaname as schema, tablename as name from pg_tables where schemaname = any(%s) order by 1, 2",
+            [list(schemas)],
         ).fetchall()
         for table in tables:
             if table["name"] in ("publications", "certificates"):
@@ -311,13 +315,15 @@ def fingerprint(settings: Settings) -> dict:
             ).fetchall()
             named = [
                 f"trim_scale({c['name']})" if c["type"].startswith("numeric") else c["name"]
-                for c in columns if c["name"] not in COUNTED
+                for c in columns if c["name"] not in (*COUNTED, *without)
             ]  # fmt: skip
             row = connection.execute(
                 f"select count(*) as rows, coalesce(sum(hashtextextended(row({', '.join(named)})::text, 0)), 0) as hash "
                 f"from {table['schema']}.{table['name']}"
             ).fetchone()
             found[f"{table['schema']}.{table['name']}"] = (row["rows"], str(row["hash"]))
+        if without:
+            return found
         newest = connection.execute("select coalesce(max(batch_id), 0) as id from audit.landing_batches").fetchone()[
             "id"
         ]

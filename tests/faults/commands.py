@@ -26,18 +26,27 @@ import psutil
 from northstar import db, embedded
 from northstar.embedded import backup, server
 from northstar.errors import NorthstarError
+from northstar.landing import quarantine
+from northstar.orchestration.services import SERVICES, service_states, stop_services
+from northstar.privacy.keys import SEALED, keyed_hash
+from northstar.privacy.subjects import HASHES
+from northstar.publish.certificates import inputs
 from northstar.settings import Settings, load_settings
+from northstar.simulator import simulate
 from northstar.warehouse import bootstrap
 from tests.conftest import HOMES, release_before
 from tests.faults.campaign import Runner, fingerprint
+from tests.faults.runner import MAKE_RUN
 from tests.faults.story import story
 from tests.faults.ticks import KINDS
-from tests.support import northstar, write_rows
+from tests.support import found_in, northstar, write_rows
 
 SEED = 6
 # a blow a moment after a program was started strikes while that is at work
 SECONDS = 0.5
 ROUND = 3
+# by a source as free text: it is sealed
+REMARK = "Ada Lovelace called"
 KEYS = {"5e1421c": json.loads((HOMES / "5e1421c.json").read_text())["key of its made-up people"]}
 EVENT = {"event_name": "page.view", "account_id": "a", "application": "web"}
 # what a home lost by somebody's hand, and `setup` puts back
@@ -67,6 +76,10 @@ class Places:
 
     def __init__(self, directory: Path, runner: Runner):
         self.directory, self.runner, self._made, self._count = directory, runner, {}, 0
+        # who is erased, by every name that the sources have for him
+        self.subject, self.names = "", []
+        # e-mail addresses, which land as hashes
+        self.addresses: set[str] = set()
         self.source, self.past, self.next_hour = (directory / name for name in ("source", "past", "next_hour"))
         self.backup, self.secrets, self.new_backup = (
             directory / "backup",
@@ -83,6 +96,7 @@ class Places:
         try:
             yield load_settings(place)
         finally:
+            stop_services(load_settings(place))
             embedded.stop(load_settings(place))
             shutil.rmtree(place)
             shutil.rmtree(self.new_backup, ignore_errors=True)
@@ -107,19 +121,30 @@ class Places:
         embedded.stop(settings)
 
     def _publish(self, settings: Settings) -> None:
-        """A home with two versions, a rejected row that was mended since, a backup, and rows that a backfill would read."""
+        """A home with two versions, a rejected row that was mended since, sealed values, a backup, and rows that a backfill would read."""
         settings.keep_secret("pii_key", "a key of the tests")
         bootstrap(settings)
         night, hour, _ = story(self.directory / "company", SEED)
         bad = {"charge_id": "c_bad", "account_id": "a", "application": "web", "amount": 500, "currency": "USD", "status": "vanished",
-               "created_at": "2026-01-10T10:00:00Z", "updated_at": "2026-01-10T10:00:00Z"}  # fmt: skip
-        write_rows(self.source, {"charges": [bad]}, "mended")
+               "created_at": "2026-01-10T10:00:00Z", "updated_at": "2026-01-10T10:00:00Z", "remarks": REMARK}  # fmt: skip
+        good = bad | {"charge_id": "c_good", "status": "succeeded"}
+        write_rows(self.source, {"charges": [bad, good]}, "mended")
+        self.addresses = {
+            row[column] for step in (night, hour) for entity, column in (("accounts", "email"), ("tickets", "requester_email"))
+            for row in step.rows.get(entity, []) if row.get(column)
+        }  # fmt: skip
+        events = [e for step in (night, hour) for e in step.rows["events"] if e["account_id"] and e["anonymous_id"]]
+        self.subject = events[0]["account_id"]
+        told = [e for e in events if e["account_id"] == self.subject]
+        self.names = sorted(
+            {e[column] for e in told for column in ("account_id", "anonymous_id", "session_id") if e[column]}
+        )
         for number, step in enumerate((night, hour)):
             write_rows(self.source, step.rows, f"step{number}")
             words = ["run", "--mode", step.mode, "--as-of", step.as_of.isoformat(), "--source-dir", str(self.source)]
             told = self.runner.command(settings.home, words)
             assert told["error"] == "", told
-        write_rows(self.source, {"charges": [bad | {"status": "succeeded"}]}, "mended")
+        write_rows(self.source, {"charges": [bad | {"status": "succeeded"}, good]}, "mended")
         late = {"event_id": "e_late", "occurred_at": "2026-01-12T10:00:00Z", "received_at": "2026-01-12T10:00:00Z"}
         write_rows(self.past, {"events": [EVENT | late]})
         done = northstar(settings, "backup", "--to", str(self.backup), "--secrets", str(self.secrets))
@@ -153,6 +178,62 @@ def standing(settings: Settings) -> dict:
     return {name: told for name, told in fingerprint(settings).items() if not name.startswith("marts_history.")}
 
 
+def certified(settings: Settings) -> dict:
+    """Landed entities of which the newest certificate says something else than what its version was made of: none."""
+    with db.connect(settings, "owner") as connection:
+        newest = connection.execute(
+            "select * from marts.certificates order by published_version desc limit 1"
+        ).fetchone()
+        made = inputs(connection, None, newest["built_batch_id"])
+    return {name: (told, made[name]) for name, told in newest["inputs"].items() if told != made[name]}
+
+
+def erased(places: Places, settings: Settings) -> tuple:
+    """The erasures' certificates, and what is published and landed under the new names; no byte of the home has the old ones."""
+    with db.connect(settings, "loader") as connection:
+        told = connection.execute("select erasure_id, state, requested_by from audit.erasures order by 1").fetchall()
+        waiting = connection.execute("select count(*) as n from audit.erasure_ids").fetchone()["n"]
+    left = found_in(settings, places.names)
+    assert not left, left
+    return told, waiting, certified(settings), fingerprint(settings)
+
+
+def rotated(places: Places, settings: Settings) -> tuple:
+    """What is published and landed beside the hashes, which have to be those of the newest ring, as it has to open what is sealed.
+
+    How many keys there are is another matter: a rotation that was at its end when it was killed is followed by another one.
+    """
+    ring = settings.secret("pii_key")
+    with db.connect(settings, "loader") as connection:
+        keys = connection.execute(
+            "select count(*) as made, count(published_version) as proved from audit.pii_keys"
+        ).fetchone()
+        kept = connection.execute(
+            "select row as v from quarantine.rows union all select _extra::jsonb from staging.charges"
+        ).fetchall()
+        hashes = connection.execute(
+            "select email from staging.accounts union select requester_email from staging.tickets"
+        ).fetchall()
+    assert keys == {"made": len(ring.split(",")), "proved": len(ring.split(",")) - 1}, keys
+    assert settings.known_secret("pii_key_next") is None
+    known = {keyed_hash(address, ring) for address in places.addresses} | {None}
+    assert len(hashes) > 10 and {row["email"] for row in hashes} <= known, "a hash of another ring"
+    opened = quarantine.opened([row["v"] for row in kept], ring)
+    readable = sorted(v["remarks"] for v in opened if v and "remarks" in v)
+    assert SEALED in str(kept) and SEALED not in str(opened) and readable == [REMARK] * len(readable) != []
+    told = fingerprint(settings, ("marts", "marts_history", "staging"), HASHES)
+    return readable, certified(settings), {name: rows for name, rows in told.items() if name != "staging._replaced"}
+
+
+def up_and_published(settings: Settings) -> tuple:
+    """Which services live, whether a version is up, and whether anything is still under way."""
+    with db.connect(settings, "transformer") as connection:
+        versions = connection.execute("select count(*) as n from marts.publications").fetchone()["n"]
+        running = connection.execute("select count(*) as n from audit.runs where state = 'running'").fetchone()["n"]
+    assert service_states(settings).keys() == {*SERVICES, "pages"}
+    return service_states(settings), versions > 0, running
+
+
 def nobody_left(settings: Settings) -> tuple:
     """Who works in the home after a stop, and that it starts again as it was."""
     left = [p.name() for p in psutil.process_iter() if _works_in(p, settings.home)]
@@ -175,6 +256,17 @@ def _damage(settings: Settings, places: Places) -> None:
 def _run_on(settings: Settings, places: Places) -> None:
     write_rows(places.next_hour, {"events": [EVENT | {"event_id": "e_next", "occurred_at": "2025-01-19T07:30:00Z",
                                                       "received_at": "2025-01-19T07:30:00Z"}]})  # fmt: skip
+
+
+def _note_erasure(settings: Settings, places: Places) -> None:
+    words = ["erase", "--account-id", places.subject, "--by", "the tests", "--later"]
+    noted = places.runner.command(settings.home, words)
+    assert noted["error"] == "", noted
+    embedded.stop(settings)
+
+
+def _small_demonstration(settings: Settings, places: Places) -> None:
+    simulate(settings.home / "demo", seed=SEED, months=2, accounts=20, applications=("web",), monitored_days=2)
 
 
 def _have_backup(settings: Settings, places: Places) -> None:
@@ -216,6 +308,10 @@ def cases(places: Places) -> dict[str, Case]:
         ),
         "maintenance": Case(lambda p: ["maintain"], fingerprint),
         "stop": Case(lambda p: ["stop"], nobody_left, change=_start),
+        "erase": Case(lambda p: ["erase", "--account-id", p.subject, "--by", "the tests"], partial(erased, places)),
+        "erase-pending": Case(lambda p: ["erase", "--pending"], partial(erased, places), change=_note_erasure),
+        "rotate-key": Case(lambda p: ["rotate-key"], partial(rotated, places)),
+        "make run": Case(lambda p: MAKE_RUN, up_and_published, "nothing", change=_small_demonstration),
     }  # fmt: skip
 
 
@@ -238,7 +334,7 @@ class Campaign:
             {**self._moment(ticks, programs, number), "kind": self.chance.choice(KINDS)} for number in range(kills)
         ]
         with self._home(case) as settings:
-            struck = []
+            struck: list[dict] = []
             for planned in plans:
                 # after a kill there is less to do, and it may be done before it is struck
                 for plan in (planned, planned | {"at": max(1, planned["at"] // 5), "delay": 0}):
@@ -290,6 +386,10 @@ class Campaign:
 
 
 def _difference(wanted, found) -> object:
+    if wanted == found:
+        return "the same"
+    if not isinstance(wanted, dict | tuple | list):
+        return wanted, found
     if isinstance(wanted, dict):
         return {k: (wanted.get(k), found.get(k)) for k in wanted.keys() | found.keys() if wanted.get(k) != found.get(k)}
     if isinstance(wanted, tuple):

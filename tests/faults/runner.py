@@ -14,6 +14,9 @@ import sys
 import traceback
 from datetime import datetime
 
+# the one command that the command line has not
+MAKE_RUN = ["make", "run"]
+
 
 class InThisProcess:
     """The auditor's interface without a process of its own."""
@@ -30,17 +33,39 @@ class InThisProcess:
         pass
 
 
+class Drawn:
+    """Made-up names and keys, in place of the module `secrets`: the same in every process."""
+
+    def __init__(self):
+        self._count = 0
+
+    def token_hex(self, size: int) -> str:
+        self._count += 1
+        return f"{self._count:0{2 * size}x}"
+
+    def token_urlsafe(self, size: int) -> str:
+        return "another-key-of-the-tests"
+
+
 def _command(order: dict, say) -> str:
     """A command of the command line; returns what it said where it failed."""
     from northstar import cli, quality
+    from northstar.orchestration import up
+    from northstar.privacy import erase, rotate
     from tests.faults.ticks import Ticks
 
     quality.start_worker = InThisProcess
+    # two homes are compared to the byte, so both draw the same lots
+    erase.secrets = rotate.secrets = Drawn()
     ticks, told = Ticks(order["home"], **order.get("strike", {})), io.StringIO()
     ticks.watch()
     try:
         with contextlib.redirect_stdout(told), contextlib.redirect_stderr(told):
-            status = cli.main([*order["words"], "--home", order["home"]])
+            if order["words"] == MAKE_RUN:
+                os.environ["NORTHSTAR_HOME"] = order["home"]
+                status = up.main([])
+            else:
+                status = cli.main([*order["words"], "--home", order["home"]])
     except BaseException:
         return f"CRASHED {traceback.format_exc()}"
     # before a blow that was to come later
@@ -79,6 +104,8 @@ def main() -> None:
 
     import northstar.cli
     import northstar.embedded.backup
+    import northstar.orchestration.up
+    import northstar.privacy.rotate
     import northstar.publish.rebuild  # noqa: F401
     from northstar.quality import expectations  # noqa: F401
 

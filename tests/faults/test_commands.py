@@ -13,7 +13,9 @@ from tests.faults.ticks import Ticks
 
 SEED = 3
 KILLS = {"set-up": 3, "start": 2, "bootstrap": 2, "migration": 2, "upgrade": 1, "backup": 2, "restore": 2, "rollback": 2, "replay": 2,
-         "backfill": 1, "maintenance": 1, "stop": 2}  # fmt: skip
+         "backfill": 1, "maintenance": 1, "stop": 2, "erase": 1, "rotate-key": 1}  # fmt: skip
+# what takes minutes, or differs from another by its beginning alone: killed by the whole campaign only
+AT_LENGTH_ONLY = {"erase-pending", "make run"}
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +27,7 @@ def told():
 
 
 def test_every_command_of_the_campaign_is_killed_here_too(told):
-    assert cases(told.places).keys() == KILLS.keys()
+    assert cases(told.places).keys() == KILLS.keys() | AT_LENGTH_ONLY
 
 
 @pytest.mark.timeout(2400)

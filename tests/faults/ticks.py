@@ -18,7 +18,7 @@ KINDS = ("process", "group", "machine")
 class Ticks:
     """Counts, and kills at the `at`-th tick (None: never), or `delay` seconds after it.
 
-    kind: this process alone, so that what it started goes on; its group, which it leads; or also the home's server, as when the machine
+    kind: this process alone, so that what it started goes on; its group, which it leads; or also the home's server and services, as when the machine
     goes down (what the operating system had not written yet is not lost by it).
     """
 
@@ -79,9 +79,10 @@ class Ticks:
     def _fall(self) -> None:
         """All at once, as a machine does: no thread of this process sees that its server is gone before it is gone itself."""
         servers = []
-        for process in psutil.process_iter(["name"]):
+        for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.info["name"] == "postgres" and process.cwd().startswith(self.home):
+                # Postgres, and what `make run` has started
+                if process.cwd().startswith(self.home):
                     servers.append(process.pid)
         me, group = os.getpid(), os.getpgid(0)
         if os.fork():

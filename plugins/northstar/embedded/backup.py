@@ -22,7 +22,7 @@ import psycopg
 from northstar import db, embedded
 from northstar.embedded import server
 from northstar.errors import NorthstarError
-from northstar.files import read_json, sync_directory, write_private
+from northstar.files import read_end, read_json, sync_directory, write_private
 from northstar.settings import HOME_VERSION, Settings
 
 FORM = 1
@@ -257,8 +257,7 @@ def _recover(
             query = "select max(published_version) from marts.publications"
             return connection.execute(query).fetchone()[0] if there else None
     except (NorthstarError, psycopg.OperationalError) as exc:
-        log = (settings.logs / "postgres.log").read_text(errors="replace")
-        if "recovery ended before" in log:
+        if "recovery ended before" in read_end(settings.logs / "postgres.log"):
             raise NorthstarError(
                 f"the archive ends before {to_time:%Y-%m-%dT%H:%M:%SZ}; `--to-time latest` restores what there is"
             ) from exc

@@ -21,7 +21,7 @@ import psutil
 
 from northstar.embedded.access import SYSTEM_USER, as_root, hand_over, let_through
 from northstar.errors import NorthstarError
-from northstar.files import sync_directory, write_private
+from northstar.files import read_end, sync_directory, write_private
 from northstar.ports import free_port, is_free, read_port
 from northstar.settings import Settings
 
@@ -357,9 +357,9 @@ def _start(settings: Settings, data: Path, recovery: dict | None = None) -> int:
             return port
         if _state(data) is not None:
             raise NorthstarError(_still_recovering(data))
-        if "could not bind" not in log.read_text(errors="replace")[-2000:]:
+        if "could not bind" not in read_end(log)[-2000:]:
             break
-    last = next((x for x in reversed(log.read_text(errors="replace").splitlines()) if "FATAL" in x or "ERROR" in x), "")
+    last = next((x for x in reversed(read_end(log).splitlines()) if "FATAL" in x or "ERROR" in x), "")
     if "No space left" in last:
         raise NorthstarError(f"Postgres did not start: the disk of {settings.home} is full; make room and run again")
     raise NorthstarError(f"Postgres did not start: {last.split('  ')[-1] or 'no message'} (its log: {log})")

@@ -17,7 +17,7 @@ import orjson
 import pyarrow as pa
 from psycopg import sql
 
-from northstar import db
+from northstar import db, lease
 from northstar.contract import LONGEST_GROUP, Entity
 from northstar.errors import NorthstarError
 from northstar.landing.normalise import landed_schema, without_nulls
@@ -189,6 +189,7 @@ class _Merge:
         producer = _Producer(produce, self.delivery)
         try:
             self.execute("set local timezone = 'UTC'")
+            self._keep_turn()
             # two sources of one entity land one after the other: each compares with what the other left
             self.execute("select pg_advisory_xact_lock({}, hashtext({}))", LANDING_LOCK, self.entity.name)
             self.execute("set local maintenance_work_mem = '1GB'")
@@ -211,6 +212,14 @@ class _Merge:
                 raise producer.error from exc
             raise
         return landed
+
+    def _keep_turn(self) -> None:
+        if self.run_id is None:
+            return
+        for statement in lease.statements(self.run_id, by_hand=True):
+            self.cursor.execute(statement)
+        if self.cursor.fetchone()[0]:
+            raise lease.over(self.run_id)
 
     def execute(self, text: str, *values) -> None:
         self.cursor.execute(self._compose(text, *values))

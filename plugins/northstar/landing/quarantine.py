@@ -15,13 +15,17 @@ from northstar.landing.directory import land_directory
 from northstar.landing.merge import land_batch
 from northstar.landing.normalise import normalise
 from northstar.lease import turn
-from northstar.privacy.guard import landing_guard
+from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.keys import SEALED, unsealed
 from northstar.privacy.personal import parsed
+from northstar.privacy.ring import home_key
 from northstar.settings import Settings
 from northstar.sources.declared import open_source, read_sources
 from northstar.sources.files import FileStore, check_directory
 from northstar.warehouse import bootstrap
+
+# rows that a replay tries: what was left out for another row's sake has no path
+WAITING = "resolved_at is null and path is not null and (%(entity)s::text is null or entity = %(entity)s)"
 
 
 def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) -> list[dict]:
@@ -44,7 +48,8 @@ def show(settings: Settings, quarantine_id: int, with_personal: bool = False) ->
     if row is None:
         raise NorthstarError(f"no row {quarantine_id} in quarantine; `northstar quarantine list` shows those there are")
     if with_personal:
-        key = settings.secret("pii_key")
+        # a rotation may have been killed before the home took its key
+        key = home_key(settings)
         row["row"] = {name: opened(value, key) for name, value in row["row"].items()}
     return row
 
@@ -82,34 +87,24 @@ def replay(settings: Settings, entity: str | None = None) -> str:
     bootstrap(settings)
     with turn(settings, "quarantine replay"):
         with db.connect(settings, "loader") as connection:
-            rows = connection.execute(
-                "select quarantine_id, source, entity, path, row from quarantine.rows where resolved_at is null and path is not null "
-                "and (%(entity)s::text is null or entity = %(entity)s) order by 1",
+            # with the newest row of each file: what is rejected meanwhile is no row of these
+            files = connection.execute(
+                "select source, entity, path, count(*) as rows, max(quarantine_id) as newest from quarantine.rows where "
+                f"{WAITING} group by source, entity, path order by newest",
                 {"entity": entity},
             ).fetchall()
-        for source in dict.fromkeys(r["source"] for r in rows):
-            _read_again(settings, source, [r for r in rows if r["source"] == source])
-        with db.connect(settings, "loader") as connection:
-            kept = connection.execute(
-                "select quarantine_id from quarantine.rows where quarantine_id = any(%s) and resolved_at is null",
-                [[r["quarantine_id"] for r in rows]],
-            ).fetchall()
-        left = {row["quarantine_id"] for row in kept}
-        for name, source in dict.fromkeys((r["entity"], r["source"]) for r in rows):
-            _try_kept(
-                settings,
-                source,
-                name,
-                [r for r in rows if r["quarantine_id"] in left and (r["entity"], r["source"]) == (name, source)],
-            )
+        for source in dict.fromkeys(f["source"] for f in files):
+            _read_again(settings, source, [f for f in files if f["source"] == source])
+        newest = max((f["newest"] for f in files), default=0)
+        for name, source in dict.fromkeys((f["entity"], f["source"]) for f in files):
+            _try_kept(settings, source, name, newest)
         with db.connect(settings, "loader") as connection:
             still = connection.execute(
-                "select count(*) as rows from quarantine.rows where resolved_at is null and path is not null "
-                "and (%(entity)s::text is null or entity = %(entity)s)",
-                {"entity": entity},
+                f"select count(*) as rows from quarantine.rows where {WAITING}", {"entity": entity}
             ).fetchone()["rows"]
-    landed = max(0, len(rows) - still)
-    return f"{landed} of {len(rows)} rows landed; " + (
+    rows = sum(f["rows"] for f in files)
+    landed = max(0, rows - still)
+    return f"{landed} of {rows} rows landed; " + (
         "the next run publishes them" if landed else "nothing changes with the next run"
     )
 
@@ -119,9 +114,9 @@ def _demand_entity(name: str) -> None:
         raise NorthstarError(f"no entity {name!r}; the contract has {', '.join(list(entities())[:6])}, ...")
 
 
-def _read_again(settings: Settings, source: str, rows: list[dict]) -> None:
+def _read_again(settings: Settings, source: str, files: list[dict]) -> None:
     """Land the files that rejected rows come from once more, where the source is one of files and has them still."""
-    store = _store(settings, source, rows[-1])
+    store = _store(settings, source, files[-1])
     if store is None:
         return
     try:
@@ -129,12 +124,12 @@ def _read_again(settings: Settings, source: str, rows: list[dict]) -> None:
     except NorthstarError:
         return
     paths: dict[str, set[str]] = {}
-    for row in rows:
-        paths.setdefault(row["entity"], set()).add(row["path"])
+    for file in files:
+        paths.setdefault(file["entity"], set()).add(file["path"])
     land_directory(settings, None, store.path, store.mapping, source, lambda _: None, store.storage, only=paths)
 
 
-def _store(settings: Settings, source: str, row: dict) -> FileStore | None:
+def _store(settings: Settings, source: str, file: dict) -> FileStore | None:
     """Where the files of a source are: as it is declared, or the directory of the run that rejected a row of the file."""
     if source != FILES:
         declared = read_sources(settings).get(source)
@@ -144,21 +139,31 @@ def _store(settings: Settings, source: str, row: dict) -> FileStore | None:
         run = connection.execute(
             "select r.source_dir, r.mapping from quarantine.rows as q join audit.landing_batches as b using (batch_id) "
             "join audit.runs as r using (run_id) where q.source = %s and q.entity = %s and q.path = %s order by q.quarantine_id desc limit 1",
-            [source, row["entity"], row["path"]],
+            [source, file["entity"], file["path"]],
         ).fetchone()
     if run is None or run["source_dir"] is None:
         return None
     return FileStore(run["source_dir"], Path(run["mapping"]) if run["mapping"] else None)
 
 
-def _try_kept(settings: Settings, source: str, name: str, rows: list[dict]) -> None:
-    """Try rows as they were kept against the contract as it is now."""
-    if not rows:
-        return
+def _try_kept(settings: Settings, source: str, name: str, newest: int) -> None:
+    """Try an entity's rows up to the number `newest` as they were kept, against the contract as it is now."""
     guard = landing_guard(settings)
-    columns = list(dict.fromkeys(c for r in rows for c in r["row"]))
-    arrays = [pa.array([_text(opened(r["row"].get(c), guard.key)) for r in rows], pa.string()) for c in columns]
-    ids = pa.array([r["quarantine_id"] for r in rows], pa.int64())
+    with db.connect(settings, "loader") as connection:
+        kept = db.lots(
+            connection,
+            "select quarantine_id, row::text as row from quarantine.rows where source = %(source)s and quarantine_id <= %(newest)s "
+            f"and {WAITING} order by 1",
+            {"entity": name, "source": source, "newest": newest},
+        )
+        for lot in kept:
+            _try_lot(settings, source, name, [(row["quarantine_id"], json.loads(row["row"])) for row in lot], guard)
+
+
+def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, dict]], guard: Guard) -> None:
+    columns = list(dict.fromkeys(c for _, row in rows for c in row))
+    arrays = [pa.array([_text(opened(row.get(c), guard.key)) for _, row in rows], pa.string()) for c in columns]
+    ids = pa.array([number for number, _ in rows], pa.int64())
     batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])
     done = normalise(entities()[name], batch, guard, is_replay=True)
     if not done.rows.num_rows:
@@ -170,7 +175,7 @@ def _try_kept(settings: Settings, source: str, name: str, rows: list[dict]) -> N
 
     land_batch(settings, entities()[name], source, None, produce)
     still_bad = {line for line, _, _ in done.bad}
-    passed = [r["quarantine_id"] for r in rows if r["quarantine_id"] not in still_bad]
+    passed = [number for number, _ in rows if number not in still_bad]
     with db.connect(settings, "loader") as connection:
         connection.execute(
             "update quarantine.rows set resolved_at = clock_timestamp(), resolution = 'replayed' where quarantine_id = any(%s)",

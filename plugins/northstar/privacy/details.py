@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from psycopg import sql
 
-from northstar import db
+from northstar import db, lease
 from northstar.contract import Entity, entities
 from northstar.privacy.subjects import READ_PROPERTIES
 from northstar.settings import Settings
@@ -27,6 +27,7 @@ def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str
     for name, days in settings.operations["keep_details_days"].items():
         before = as_of - timedelta(days=days)
         with db.connect(settings, "loader") as connection:
+            lease.keep(connection, run_id)
             rows = _forget(connection, entities()[name], before)
             if rows:
                 connection.execute(

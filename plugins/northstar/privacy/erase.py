@@ -20,12 +20,12 @@ from dataclasses import dataclass
 import psycopg
 from psycopg.types.json import Jsonb
 
-from northstar import db, job
+from northstar import db, job, lease
 from northstar.contract import Entity, entities
 from northstar.errors import NorthstarError
 from northstar.privacy.keys import keyed_hash, subject_hash
 from northstar.privacy.ring import home_key
-from northstar.privacy.searched import files_of, needles, places
+from northstar.privacy.searched import files_of, needles, occurrences, places
 from northstar.privacy.subjects import (
     ACCOUNT,
     ANONYMOUS,
@@ -140,6 +140,7 @@ def carry_out(settings: Settings, erasure_id: int, progress=print, worker=None, 
         progress(f"erasure {erasure_id}: history, audit, logs ...")
         _purge(settings, erasure_id, version)
     if state != "done":
+        _clean_logs(settings, erasure_id)
         rewrite(settings, certificate(settings, erasure_id).rows, progress, FINISHES)
         _prove(settings, erasure_id, progress)
         with db.connect(settings, "loader") as connection:
@@ -286,6 +287,7 @@ def _literal(text: str) -> str:
 def _restage(settings: Settings, key: str, erasure_id: int, run_id: int) -> None:
     """Landed rows under their new names, with the traces that the build needs; tombstones; quarantine. Once."""
     with db.connect(settings, "loader") as connection:
+        lease.keep(connection, run_id)
         state = connection.execute(
             "select state from audit.erasures where erasure_id = %s for update", [erasure_id]
         ).fetchone()["state"]
@@ -412,7 +414,7 @@ def _empty_quarantine(connection, names: _Names) -> int:
 
 
 def _purge(settings: Settings, erasure_id: int, version: int | None) -> None:
-    """Take the names out of everything that remembers, in one transaction over all schemas, and then out of the logs."""
+    """Take the names out of everything in the warehouse that remembers, in one transaction over all schemas."""
     with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
         names = _Names(connection, erasure_id)
         counts = {}
@@ -431,7 +433,6 @@ def _purge(settings: Settings, erasure_id: int, version: int | None) -> None:
             "rows = rows || %(rows)s where erasure_id = %(erasure)s",
             {"version": version, "rows": Jsonb({k: v for k, v in counts.items() if v}), "erasure": erasure_id},
         )
-    _clean_logs(settings, [value for value, _ in names.told])
 
 
 def _prove(settings: Settings, erasure_id: int, progress) -> None:
@@ -551,19 +552,17 @@ def _forget_replaced(connection, entity: Entity, names: _Names) -> int:
     return total
 
 
-def _clean_logs(settings: Settings, told: list[str]) -> None:
+def _clean_logs(settings: Settings, erasure_id: int) -> None:
     """Strike the names out of the home's log files, in place: services go on writing to them."""
+    with db.connect(settings, "loader") as connection:
+        names = [value.encode() for value, _ in _Names(connection, erasure_id).told]
     for path in settings.logs.rglob("*"):
-        if not told or not path.is_file():
+        if not names or not path.is_file():
             continue
-        content = path.read_bytes()
-        for value in told:
-            place = content.find(value.encode())
-            while place >= 0:
-                with path.open("r+b") as handle:
-                    handle.seek(place)
-                    handle.write(b"x" * len(value.encode()))
-                place = content.find(value.encode(), place + 1)
+        for place, name in occurrences(path, names):
+            with path.open("r+b") as handle:
+                handle.seek(place)
+                handle.write(b"x" * len(name))
 
 
 def rewrite(settings: Settings, touched: dict, progress, afterwards: str) -> None:

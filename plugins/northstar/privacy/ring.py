@@ -1,11 +1,19 @@
 """The home's key and the warehouse's: they have to be the same, or new hashes would join with nothing."""
 
+import os
+
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.privacy.keys import fingerprint
 from northstar.settings import Settings
 
 SECRET, NEXT = "pii_key", "pii_key_next"
+
+
+def adopt(settings: Settings, following: str) -> None:
+    """Have the home use the longer ring from now on. Where its key comes from the environment, that has to change there."""
+    if not os.environ.get(f"NORTHSTAR_SECRET_{SECRET.upper()}"):
+        settings.keep_secrets({SECRET: following, NEXT: None})
 
 
 def home_key(settings: Settings) -> str:
@@ -31,8 +39,7 @@ def home_key(settings: Settings) -> str:
         return key
     following = settings.known_secret(NEXT)
     if following and bound["fingerprint"] == fingerprint(following):
-        settings.keep_secret(SECRET, following)
-        settings.keep_secret(NEXT, None)
+        adopt(settings, following)
         return following
     raise NorthstarError(
         "pii_key is not the key that this warehouse's identifiers were hashed with: nothing new would join with what is there; "

@@ -2,29 +2,30 @@
 
 All of it is one transaction over all schemas, so that no row is hashed twice or not at all, whatever is killed; the new ring waits in
 the secret `pii_key_next` until that has committed. A nightly run then proves that a full build of the landed rows gives what is published.
+A rotation that was killed after its transaction is in use but not proved: `audit.pii_keys` knows no version of it, and the next call ends it
+instead of beginning another one.
 """
 
 import os
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import orjson
 
-from northstar import db, job
+from northstar import db, job, lease
 from northstar.errors import NorthstarError
 from northstar.landing.normalise import personal_columns, plain_name
 from northstar.privacy.erase import rewrite
 from northstar.privacy.keys import HASH, HASHED, SEALED, SEPARATOR, chained, fingerprint, kept_hash, seal, unsealed
 from northstar.privacy.personal import parsed
-from northstar.privacy.ring import NEXT, SECRET, home_key
+from northstar.privacy.ring import NEXT, adopt, home_key
 from northstar.privacy.subjects import HASHES, NAMED
 from northstar.settings import Settings
 from northstar.warehouse import act_as_owner, bootstrap
 
 STAMPED = ("core", "marts_candidate", "marts", "marts_history", "staging")
-BATCH_ROWS = 5_000
+# the version of a rotation in a warehouse that has published none
+NOTHING_PUBLISHED = 0
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,14 @@ class Rotated:
     """How many keys are on the ring, how many distinct hashes and how many documents with sealed values were brought to the newest.
 
     unopened: texts that begin like sealed ones and that no key of the ring opens. Whoever wrote them, they are left as they are.
+    was_interrupted: the key was brought in by an earlier call that was killed, and this one ended its work: nothing was counted.
     """
 
     generation: int
-    hashes: int
-    seals: int
+    hashes: int = 0
+    seals: int = 0
     unopened: int = 0
+    was_interrupted: bool = False
 
 
 def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
@@ -47,30 +50,41 @@ def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
     """
     db.require_administrator(settings, "a change of the key")
     bootstrap(settings)
-    key = home_key(settings)
-    following = _following(settings, key)
-    rotated: list[Rotated] = []
+    key, rotated = home_key(settings), _interrupted(settings)
+    following = None if rotated else _following(settings, key)
 
     def change(run_id: int) -> None:
-        progress("hashes and sealed values ...")
-        rotated.append(_bring(settings, key, following))
-        if not os.environ.get("NORTHSTAR_SECRET_PII_KEY"):
-            settings.keep_secret(SECRET, following)
-            settings.keep_secret(NEXT, None)
+        nonlocal rotated
+        if rotated is None:
+            progress("hashes and sealed values ...")
+            rotated = _bring(settings, key, following, run_id)
+            adopt(settings, following)
 
     version = job.run_change(settings, "rotation", change, "nightly", progress, worker)
+    rewrite(settings, {}, progress, "the new key is in use, and `northstar rotate-key` writes the tables anew")
     with db.connect(settings, "loader") as connection:
         connection.execute(
-            "update audit.pii_keys set published_version = %s where generation = %s", [version, rotated[0].generation]
+            "update audit.pii_keys set published_version = %s where generation = %s",
+            [version or NOTHING_PUBLISHED, rotated.generation],
         )
-    rewrite(settings, {}, progress, "the new key is in use, and the next rotation or erasure writes the tables anew")
-    return rotated[0]
+    return rotated
+
+
+def _interrupted(settings: Settings) -> Rotated | None:
+    """The newest rotation, where it is in use and was killed before its end."""
+    with db.connect(settings, "loader") as connection:
+        newest = connection.execute("select * from audit.pii_keys order by generation desc limit 1").fetchone()
+    # the first key was never rotated to
+    if newest["generation"] == 1 or newest["published_version"] is not None:
+        return None
+    return Rotated(newest["generation"], was_interrupted=True)
 
 
 def _following(settings: Settings, key: str) -> str:
     """The ring with one key more, written down before anything is hashed with it."""
     given = settings.known_secret(NEXT)
-    if given:
+    # earlier releases, killed between two writings, left the ring that is in use there as well
+    if given and given != key:
         if not given.startswith(key + SEPARATOR):
             raise NorthstarError("pii_key_next has to be the ring that is in use, a comma, and the new key")
         return given
@@ -82,9 +96,10 @@ def _following(settings: Settings, key: str) -> str:
     return settings.keep_secret(NEXT, f"{key}{SEPARATOR}{secrets.token_urlsafe(24)}")
 
 
-def _bring(settings: Settings, key: str, following: str) -> Rotated:
+def _bring(settings: Settings, key: str, following: str, run_id: int | None = None) -> Rotated:
     new = following.rsplit(SEPARATOR, 1)[1]
     with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
+        lease.keep(connection, run_id)
         generation = connection.execute("select max(generation) + 1 as n from audit.pii_keys").fetchone()["n"]
         columns = connection.execute(
             "select n.nspname as schema, c.relname as table, a.attname as column, format_type(a.atttypid, null) as type from pg_attribute as a "
@@ -130,11 +145,10 @@ def _rehash(connection, schema: str, place: str, column: str, new: str, mark: st
         f'select distinct t."{column}" as v from {place} as t left join pg_temp.rehashed as r on r.old = t."{column}" '
         f"where t.\"{column}\" ~ '^{mark}{HASH.pattern}$' and r.old is null"
     )
-    with _batches(connection, unknown) as batches:
-        for batch in batches:
-            with connection.cursor().copy("copy pg_temp.rehashed from stdin") as copy:
-                for row in batch:
-                    copy.write_row((row["v"], mark + chained(row["v"].removeprefix(mark), [new])))
+    for lot in db.lots(connection, unknown, fetched=db.LOT_ROWS):
+        with connection.cursor().copy("copy pg_temp.rehashed from stdin") as copy:
+            for row in lot:
+                copy.write_row((row["v"], mark + chained(row["v"].removeprefix(mark), [new])))
     # its owner's to do; without it the join below is planned as if it were empty
     connection.execute("reset role")
     connection.execute("analyze pg_temp.rehashed")
@@ -149,23 +163,14 @@ def _renew(connection, schema: str, place: str, column: str, renewed) -> None:
     act_as_owner(connection, schema)
     held = f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
     # the cursor sees the table as it was, whatever is changed meanwhile
-    with _batches(connection, held) as batches:
-        for batch in batches:
-            changed = []
-            for row in batch:
-                document = orjson.loads(row["v"])
-                following = renewed(document)
-                if following != document:
-                    changed.append((orjson.dumps(following).decode(), row["place"]))
-            connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed)
-
-
-@contextmanager
-def _batches(connection, query: str) -> Iterator[Iterator[list[dict]]]:
-    """The rows of a query, so many at a time that they fit into memory whatever there is of them."""
-    with connection.cursor(name="batches") as cursor:
-        cursor.execute(query)
-        yield iter(lambda: cursor.fetchmany(BATCH_ROWS), [])
+    for lot in db.lots(connection, held):
+        changed = []
+        for row in lot:
+            document = orjson.loads(row["v"])
+            following = renewed(document)
+            if following != document:
+                changed.append((orjson.dumps(following).decode(), row["place"]))
+        connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed)
 
 
 class _Renewal:

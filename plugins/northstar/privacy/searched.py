@@ -1,7 +1,6 @@
 """The proof of an erasure: no byte of the home says the names any more, on whatever page, in whatever log."""
 
-import mmap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from northstar import db
@@ -10,6 +9,7 @@ from northstar.settings import Settings
 # more of a person's sessions and tickets tell no more than these whether their rows are gone
 SESSIONS = 500
 DISTINCT_LENGTH = 16
+BLOCK_BYTES = 4 << 20
 # a source's files are its owner's, and an erasure there is theirs to make
 SOURCES = ("demo",)
 
@@ -37,7 +37,7 @@ def places(settings: Settings, names: Iterable[bytes], without: Iterable[Path] =
     for path in sorted(settings.home.rglob("*")):
         if left_out.isdisjoint((path, *path.parents)) and path.is_file() and not path.is_symlink():
             try:
-                if _holds(path, names):
+                if next(occurrences(path, names), None):
                     found.append(_named(settings, path))
             except FileNotFoundError:
                 # a log that was turned over, a table's former file
@@ -55,12 +55,21 @@ def files_of(settings: Settings, relation: str) -> list[Path]:
     return [settings.home / "postgres" / row["path"] for row in rows if row["path"]]
 
 
-def _holds(path: Path, names: list[bytes]) -> bool:
+def occurrences(path: Path, names: list[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Where a file holds one of the names, block by block: it may be larger than memory."""
+    overlap = max(map(len, names)) - 1
     with path.open("rb") as file:
-        if not path.stat().st_size:
-            return False
-        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return any(content.find(name) >= 0 for name in names)
+        begin, tail = 0, b""
+        while block := file.read(BLOCK_BYTES):
+            content = tail + block
+            for name in names:
+                # what lies in the tail alone was found with the block before
+                place = content.find(name, max(0, len(tail) - len(name) + 1))
+                while place >= 0:
+                    yield begin - len(tail) + place, name
+                    place = content.find(name, place + 1)
+            begin += len(block)
+            tail = content[-overlap:] if overlap else b""
 
 
 def _named(settings: Settings, path: Path) -> str:

@@ -11,7 +11,7 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from northstar import db
+from northstar import db, lease
 from northstar.errors import NorthstarError
 from northstar.maintenance import demand_kept
 from northstar.publish.carrying import carry_over, is_of_every_period
@@ -26,6 +26,7 @@ from northstar.publish.certificates import (
 )
 from northstar.publish.described import DescribedTable
 from northstar.publish.past import ensure_past
+from northstar.publish.rebuild import changed_since
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.shape import columns, make, narrow, shared, widen
 from northstar.publish.values import PARTS, count_values, ensure_view
@@ -64,8 +65,11 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
     published = marts(settings)
     landed = _landed(settings, run_id)
     with db.connect(settings, "publisher") as connection:
+        lease.keep(connection, run_id)
         checks = _passed_checks(connection, run_id)
+        # it commits, and the turn is kept by transaction
         widen(connection, settings, published, DESCRIBED)
+        lease.keep(connection, run_id)
         _lock(connection)
         run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
         connection.execute("set local maintenance_work_mem = '1GB'")
@@ -105,20 +109,21 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         ensure_past(connection, settings)
     narrow(settings, published, progress)
     try:
-        _forget_changes(settings)
+        _forget_changes(settings, run_id)
     except (NorthstarError, psycopg.Error) as exc:
         # the version is up, and the next build only computes a little more
         progress(f"    the build's traces could not be cleared: {' '.join(str(exc).split())[:200]}")
     return version
 
 
-def rollback(settings: Settings, to_version: int | None = None) -> tuple[int, int]:
+def rollback(settings: Settings, to_version: int | None = None, number: int | None = None) -> tuple[int, int]:
     """Put the marts back as they were at `to_version` (default: the version before); returns (new version, restored one).
 
-    The restored state is a new version, so that nothing of what was published is lost. Raises NorthstarError for a
-    version that was never published.
+    The restored state is a new version, so that nothing of what was published is lost. number: of the turn in which this is done
+    (northstar.lease.turn). Raises NorthstarError for a version that was never published.
     """
     with db.connect(settings, "publisher") as connection:
+        lease.keep(connection, number)
         _lock(connection)
         if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] is None:
             raise NorthstarError("nothing was published yet; start a run with `northstar run`")
@@ -162,11 +167,9 @@ def _landed(settings: Settings, run_id: int) -> dict:
         before = None
         if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is not None:
             before = connection.execute(
-                "select run_id, built_batch_id, inputs from marts.certificates where published_version >= (select coalesce(max(published_version), 0) "
-                "from audit.pii_keys where published_version is not null) order by published_version desc limit 1"
+                "select published_version, run_id, built_batch_id, inputs from marts.certificates order by published_version desc limit 1"
             ).fetchone()
-        emptied = connection.execute("select max(run_id) as newest from audit.details_forgotten").fetchone()["newest"]
-        if run["trigger"] == "rotation" or (before and emptied and emptied > before["run_id"]):
+        if before and changed_since(connection, before["published_version"]):
             # the rows are other ones, and no trace says so
             before = None
         return {
@@ -375,9 +378,10 @@ def _record(connection, run: dict, version: int, changed: int, checks: dict, cou
     connection.execute("update audit.runs set published_version = %s where run_id = %s", [version, run["run_id"]])
 
 
-def _forget_changes(settings: Settings) -> None:
-    """The build's traces served their purpose."""
+def _forget_changes(settings: Settings, run_id: int) -> None:
+    """The build's traces served their purpose; those of a run that has taken over have still to serve theirs."""
     with db.connect(settings, "transformer") as connection:
+        lease.keep(connection, run_id)
         logs = connection.execute(
             "select format('%I.%I', schemaname, tablename) as name from pg_tables "
             "where schemaname in ('core', 'marts_candidate') and tablename like '\\_changed\\_\\_%'"

@@ -72,25 +72,38 @@ def erased_since(settings: Settings, version: int) -> str | None:
         # a warehouse that an older release left has no such table until its next run
         if connection.execute("select to_regclass('audit.erasures') as t").fetchone()["t"] is None:
             return None
-        erasures = connection.execute(
-            "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1", [version]
-        ).fetchall()
-        rotations = connection.execute(
-            "select generation, since from audit.pii_keys where published_version > %s order by 1", [version]
-        ).fetchall()
-        emptied = connection.execute(
-            "select entity, sum(rows) as rows from audit.details_forgotten where run_id > (select run_id from marts.certificates "
-            "where published_version = %s) group by entity order by entity", [version],
-        ).fetchall()  # fmt: skip
-    reasons = [f"erasure {e['erasure_id']} of {e['finished_at']:%Y-%m-%d} renamed its subject" for e in erasures]
-    reasons += [f"key {r['generation']} of {r['since']:%Y-%m-%d} hashed identifiers anew" for r in rotations]
-    reasons += [f"retention emptied {r['rows']:,} rows of {r['entity']}" for r in emptied]
+        reasons = changed_since(connection, version)
     if not reasons:
         return None
     return (
         f"version {version} cannot be made again to the byte: {'; '.join(reasons)} in what was landed and in what was published; "
         "marts that name nobody have to be the same"
     )
+
+
+def changed_since(connection, version: int) -> list[str]:
+    """What has changed landed rows in their place since they were made into a version, each as a reason; no batch tells of these changes."""
+    # a version that puts another back stands on the rows of that one
+    made = connection.execute(
+        "select min(o.published_version) as version, min(o.published_at) as at, min(o.run_id) as run from marts.publications as v "
+        "join marts.publications as o using (run_id) where v.published_version = %s", [version],
+    ).fetchone()  # fmt: skip
+    erasures = connection.execute(
+        "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1", [made["version"]]
+    ).fetchall()
+    # also of one that was killed before it published
+    rotations = connection.execute(
+        "select generation, since from audit.pii_keys where generation > 1 and since > %s order by 1", [made["at"]]
+    ).fetchall()
+    emptied = connection.execute(
+        "select entity, sum(rows) as rows from audit.details_forgotten where run_id > %s group by entity order by entity",
+        [made["run"]],
+    ).fetchall()
+    return [
+        *(f"erasure {e['erasure_id']} of {e['finished_at']:%Y-%m-%d} renamed its subject" for e in erasures),
+        *(f"key {r['generation']} of {r['since']:%Y-%m-%d} hashed identifiers anew" for r in rotations),
+        *(f"retention emptied {r['rows']:,} rows of {r['entity']}" for r in emptied),
+    ]
 
 
 def _certificate(settings: Settings, version: int | None) -> dict:

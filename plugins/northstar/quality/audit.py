@@ -7,7 +7,7 @@ import time
 
 from psycopg.types.json import Jsonb
 
-from northstar import db
+from northstar import db, lease
 from northstar.errors import NorthstarError
 from northstar.quality.engine import great_expectations
 from northstar.quality.suites import BOUNDARIES, Suite, read_suites
@@ -117,6 +117,8 @@ def _scoped(settings: Settings, suite: Suite, values: dict):
     # the checks have connections of their own: a temporary table would be nobody's but this one's
     copy = f"core._scoped__{suite.table}"
     with db.connect(settings, "transformer", autocommit=True) as connection:
+        # a run that has taken over has a copy of this name too
+        lease.keep(connection, int(values["run_id"]), is_session=True, by_hand=True)
         connection.execute(f"drop table if exists {copy}")
         connection.execute(f"create unlogged table {copy} as {query}")
         # a rough idea of its size and keys is enough, and a full one takes as long as the copy
@@ -166,6 +168,7 @@ def _plain(row):
 
 def _record(settings: Settings, run_id: int, results: list) -> None:
     with db.connect(settings, "transformer") as connection:
+        lease.keep(connection, run_id, by_hand=True)
         connection.cursor().executemany(
             "insert into audit.checks (run_id, boundary, suite, check_name, severity, success, observed, expected, "
             "failing_rows, sample, seconds) values (%(run_id)s, %(boundary)s, %(suite)s, %(check_name)s, %(severity)s, "

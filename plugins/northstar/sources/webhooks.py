@@ -9,8 +9,8 @@
       system_options: {...}     # the options of that system, such as plan_tiers or websites
 
 Deliveries come twice, late and in any order. What a new one is about (Stripe: the customer, Umami: the visit) is worked out again
-from all its deliveries, in the order of their time, so that the end is the same whichever way they came: a new file costs a scan of
-the directory. A line that is no delivery goes to quarantine with its file and number, without its content; so does one of Stripe's test
+from all its deliveries, in the order of their time, so that the end is the same whichever way they came: a new file costs one scan of
+the directory, whatever it is read for, and where nothing is new nothing is read. In memory is one customer's or visit's deliveries at a time. A line that is no delivery goes to quarantine with its file and number, without its content; so does one of Stripe's test
 mode, unless system_options say test_mode: true.
 """
 
@@ -30,7 +30,8 @@ from northstar.sources.http import Refused
 ENTITIES = stripe.ENTITIES + umami.ENTITIES
 OPTIONS = {"path", "of", "system_options"}
 PATTERN = "**/*.jsonl*"
-ROOTS = 500
+# a page ends with the first customer or visit after so many rows
+ROWS = 5_000
 
 
 def connect(source: Source, connection: Connection) -> "Webhooks":
@@ -54,6 +55,7 @@ class Webhooks:
 
     def __init__(self, source: Source, deliveries: "StripeDeliveries | UmamiDeliveries", storage: dict | None):
         self.source, self.deliveries, self.storage = source, deliveries, storage
+        self._spool: _Spool | None = None
 
     def check(self) -> str:
         """Lists the directory."""
@@ -67,44 +69,18 @@ class Webhooks:
         new = [file for file in files if read.get(file.path) != file.fingerprint]
         if not new:
             return
-        roots: set[str] = set()
-        for file in new:
-            bad = []
-            for number, line in enumerate(read_lines(file), 1):
-                if not line.strip():
-                    continue
-                delivery = _parsed(line)
-                if delivery is None or not self.deliveries.is_one(delivery):
-                    bad.append({"delivery": f"{file.path}:{number}"})
-                elif (root := self.deliveries.root(delivery)) is not None:
-                    roots.add(root)
-            # told once, with the first of the entities
-            if bad and entity == next(
-                name for name in entities() if name in self.deliveries.entities and name in self.source.entities
-            ):
-                yield Page(bad, None)
-        # a database without a name is a private file that vanishes with the connection
-        spool = sqlite3.connect("")
-        spool.execute("create table deliveries (root text, id text, body blob, primary key (root, id)) without rowid")
-        for file in files:
-            found = []
-            for line in read_lines(file):
-                delivery = _parsed(line)
-                if delivery is not None and self.deliveries.is_one(delivery):
-                    self.deliveries.learn(delivery)
-                    root = self.deliveries.root(delivery)
-                    if root in roots:
-                        found.append((root, delivery["id"], line))
-            spool.executemany("insert or replace into deliveries values (?, ?, ?)", found)
-        ordered = sorted(roots)
-        for start in range(0, len(ordered), ROOTS):
-            rows = []
-            for root in ordered[start : start + ROOTS]:
-                bodies = spool.execute("select body from deliveries where root = ? order by id", [root])
-                rows += self.deliveries.rows(entity, [orjson.loads(body) for (body,) in bodies])
-            yield Page(self._corrected(entity, rows), None)
-        spool.close()
-        yield Page([], {"files": {file.path: file.fingerprint for file in files}})
+        spool = self._spooled(files, new)
+        # told once, with the first of the entities
+        if entity == next(n for n in entities() if n in self.deliveries.entities and n in self.source.entities):
+            for lot in spool.bad():
+                yield Page([{"delivery": place} for place in lot], None)
+        rows: list[dict] = []
+        for bodies in spool.deliveries():
+            rows += self.deliveries.rows(entity, [orjson.loads(body) for body in bodies])
+            if len(rows) >= ROWS:
+                yield Page(self._corrected(entity, rows), None)
+                rows = []
+        yield Page(self._corrected(entity, rows), {"files": {file.path: file.fingerprint for file in files}})
 
     def totals(self, entity: str, state: dict | None) -> dict:
         """A directory tells no totals."""
@@ -112,6 +88,12 @@ class Webhooks:
 
     def _files(self) -> list:
         return list_files(self.source.options["path"], PATTERN, self.storage)
+
+    def _spooled(self, files: list, new: list) -> "_Spool":
+        """The deliveries that new files are about: gathered for the first of the entities, and still there for the others."""
+        if self._spool is None or not self._spool.is_of(files, new):
+            self._spool = _Spool(self.deliveries, files, new)
+        return self._spool
 
     def _corrected(self, entity: str, rows: list[dict]) -> list[dict]:
         """Subscription rows that replace those that earlier deliveries had led to, and what of those is no more.
@@ -131,6 +113,65 @@ class Webhooks:
         ]  # fmt: skip
 
 
+class _Spool:
+    """All deliveries of the customers or visits that new files name, on disk."""
+
+    def __init__(self, deliveries: "StripeDeliveries | UmamiDeliveries", files: list, new: list):
+        self._of = _marks(files), _marks(new)
+        # a database without a name is a private file that vanishes with the connection; landing reads in threads, one after the other
+        self._database = sqlite3.connect("", check_same_thread=False)
+        self._database.executescript(
+            "create table roots (root text primary key) without rowid; create table bad (place text);"
+            "create table deliveries (root text, id text, body blob, primary key (root, id)) without rowid"
+        )
+        names = _marks(new)
+        for file in new:
+            self._add(deliveries, file, is_new=True)
+        for file in files:
+            if file.path not in names:
+                self._add(deliveries, file, is_new=False)
+
+    def is_of(self, files: list, new: list) -> bool:
+        """Whether it was gathered from these files for those that are new."""
+        return self._of == (_marks(files), _marks(new))
+
+    def bad(self) -> Iterator[list[str]]:
+        """Where in new files a line is no delivery, so many at a time."""
+        places = self._database.execute("select place from bad order by rowid")
+        return iter(lambda: [place for (place,) in places.fetchmany(ROWS)], [])
+
+    def deliveries(self) -> Iterator[list[bytes]]:
+        """The deliveries of each customer or visit, as they came."""
+        for (root,) in self._database.execute("select root from roots order by root"):
+            found = self._database.execute("select body from deliveries where root = ? order by id", [root])
+            yield [body for (body,) in found]
+
+    def _add(self, deliveries: "StripeDeliveries | UmamiDeliveries", file, is_new: bool) -> None:
+        for number, line in enumerate(read_lines(file), 1):
+            if not line.strip():
+                continue
+            delivery = _parsed(line)
+            if delivery is None or not deliveries.is_one(delivery):
+                if is_new:
+                    self._database.execute("insert into bad values (?)", [f"{file.path}:{number}"])
+                continue
+            deliveries.learn(delivery)
+            root = deliveries.root(delivery)
+            if not isinstance(root, str):
+                continue
+            if is_new:
+                self._database.execute("insert or ignore into roots values (?)", [root])
+            self._database.execute(
+                "insert or replace into deliveries select ?1, ?2, ?3 where exists (select 1 from roots where root = ?1)",
+                [root, delivery["id"], line],
+            )
+        self._database.commit()
+
+
+def _marks(files: list) -> dict[str, str]:
+    return {file.path: file.fingerprint for file in files}
+
+
 class StripeDeliveries:
     """Stripe's events, by the customer whom they are about; what one has no customer for, by its charge."""
 
@@ -138,7 +179,7 @@ class StripeDeliveries:
 
     def __init__(self, source: Source):
         self.source = source
-        self._prices: dict[str, tuple[int, dict]] = {}
+        self._prices: dict[str, tuple[tuple[int, str], dict]] = {}
 
     def is_one(self, delivery: dict) -> bool:
         """Whether it is an event of Stripe's, and of real money."""
@@ -161,9 +202,10 @@ class StripeDeliveries:
 
     def learn(self, delivery: dict) -> None:
         """Keep what belongs to nobody: the newest of each price."""
-        thing = delivery["data"]["object"]
-        if thing.get("object") == "price" and delivery["created"] >= self._prices.get(thing["id"], (0, {}))[0]:
-            self._prices[thing["id"]] = delivery["created"], thing
+        thing, moment = delivery["data"]["object"], (delivery["created"], delivery["id"])
+        # in whatever order they are read
+        if thing.get("object") == "price" and moment >= self._prices.get(thing["id"], ((0, ""), {}))[0]:
+            self._prices[thing["id"]] = moment, thing
 
     def rows(self, entity: str, events: list[dict]) -> list[dict]:
         """The rows of one root, each as the last event leaves it."""

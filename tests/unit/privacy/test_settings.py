@@ -1,13 +1,18 @@
 """Settings of privacy that make no sense are refused in one line."""
 
+import json
+
 import pytest
 
+from northstar import db
 from northstar.errors import NorthstarError
 from northstar.job import code_version
-from northstar.privacy.keys import fingerprint
+from northstar.landing import quarantine
+from northstar.privacy import rotate, searched
+from northstar.privacy.keys import fingerprint, seal
 from northstar.privacy.ring import home_key
 from northstar.settings import load_settings
-from tests.support import empty
+from tests.support import empty, query_as, silent
 
 
 @pytest.mark.parametrize(
@@ -37,8 +42,6 @@ def test_periods_decide_no_number_and_small_groups_do(tmp_path):
 
 
 def test_a_home_with_another_key_is_refused_and_a_killed_rotation_is_ended(warehouse, monkeypatch):
-    from northstar import db
-
     empty(warehouse)
     key = home_key(warehouse)
     monkeypatch.setenv("NORTHSTAR_SECRET_PII_KEY", "another")
@@ -55,3 +58,87 @@ def test_a_home_with_another_key_is_refused_and_a_killed_rotation_is_ended(wareh
     assert warehouse.known_secret("pii_key_next") is None
     warehouse.keep_secret("pii_key", key)
     empty(warehouse)
+
+
+@pytest.fixture
+def unpublished(warehouse, monkeypatch):
+    """A warehouse that has published nothing, whose tables need not be written anew; its key is afterwards what it was."""
+    empty(warehouse)
+    key = home_key(warehouse)
+    monkeypatch.setattr(rotate, "rewrite", lambda *_: None)
+    yield warehouse
+    warehouse.keep_secrets({"pii_key": key, "pii_key_next": None})
+    empty(warehouse)
+
+
+def generations(settings) -> list:
+    rows = query_as(settings, "loader", "select generation, published_version from audit.pii_keys order by 1")
+    return [(row["generation"], row["published_version"]) for row in rows]
+
+
+@pytest.mark.parametrize("killed_in", ["adopt", "rewrite"])
+def test_a_rotation_that_was_killed_is_ended_by_the_next_call_and_no_other_begun(unpublished, monkeypatch, killed_in):
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(rotate, killed_in, killed)
+        rotate.rotate_key(unpublished, silent)
+    assert generations(unpublished) == [(1, None), (2, None)]
+    told = rotate.rotate_key(unpublished, silent)
+    assert (told.generation, told.was_interrupted) == (2, True) and generations(unpublished) == [(1, None), (2, 0)]
+    assert len(unpublished.secret("pii_key").split(",")) == 2 and unpublished.known_secret("pii_key_next") is None
+    assert rotate.rotate_key(unpublished, silent).generation == 3
+
+
+def test_a_ring_that_a_killed_rotation_left_as_the_next_one_keeps_no_other_out(unpublished):
+    # between two writings of an earlier release
+    unpublished.keep_secret("pii_key_next", unpublished.secret("pii_key"))
+    assert rotate.rotate_key(unpublished, silent).generation == 2
+    assert unpublished.known_secret("pii_key_next") is None
+
+
+def test_what_was_sealed_by_a_rotation_that_was_killed_is_shown_before_the_next_command(unpublished):
+    key = unpublished.secret("pii_key")
+    following = f"{key},newer"
+    row = json.dumps({"remarks": seal("Ada called", following)})
+    with db.connect(unpublished, "loader") as connection:
+        number = connection.execute(
+            "insert into quarantine.rows (source, entity, path, reasons, row) values ('files', 'charges', 'a', '{}', %s) returning quarantine_id as n", [row]
+        ).fetchone()["n"]  # fmt: skip
+        connection.execute(
+            "insert into audit.pii_keys (generation, fingerprint) values (2, %s)", [fingerprint(following)]
+        )
+    unpublished.keep_secret("pii_key_next", following)
+    assert quarantine.show(unpublished, number, with_personal=True)["row"] == {"remarks": "Ada called"}
+
+
+def test_the_environments_key_is_never_written_into_the_home(unpublished, monkeypatch):
+    key = unpublished.secret("pii_key")
+    monkeypatch.setenv("NORTHSTAR_SECRET_PII_KEY", key)
+    monkeypatch.setenv("NORTHSTAR_SECRET_PII_KEY_NEXT", f"{key},newer")
+    before = unpublished.secrets_file.read_text()
+    with db.connect(unpublished, "loader") as connection:
+        connection.execute(
+            "insert into audit.pii_keys (generation, fingerprint) values (2, %s)", [fingerprint(f"{key},newer")]
+        )
+    assert home_key(unpublished) == f"{key},newer" and unpublished.secrets_file.read_text() == before
+
+
+def test_a_name_is_found_wherever_it_lies_in_a_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(searched, "BLOCK_BYTES", 7)
+    names, told = [b"abcd", b"cd"], b"..abcd....abcdcd..ab" + b"cd"
+    (tmp_path / "file").write_bytes(told)
+    places = [(told.find(name, at), name) for name in names for at in range(len(told)) if told.startswith(name, at)]
+    assert sorted(searched.occurrences(tmp_path / "file", names)) == sorted(places)
+    assert list(searched.occurrences(tmp_path / "file", [b"abce"])) == []
+
+
+def test_rows_come_in_lots_by_number_and_by_length(warehouse, monkeypatch):
+    monkeypatch.setattr(db, "LOT_ROWS", 100)
+    monkeypatch.setattr(db, "LOT_BYTES", 10_000)
+    with db.connect(warehouse, "loader") as connection:
+        short = list(db.lots(connection, "select n, 'x' as v from generate_series(1, 230) as n", fetched=10))
+        long = list(db.lots(connection, "select n, repeat('x', 1000) as v from generate_series(1, 25) as n", fetched=1))
+    assert [len(lot) for lot in short] == [100, 100, 30] and [len(lot) for lot in long] == [10, 10, 5]
+    assert [row["n"] for lot in short for row in lot] == list(range(1, 231))

@@ -2,13 +2,17 @@
 
 import json
 import random
+import subprocess
+import sys
 
 import pytest
 
 from northstar import db
 from northstar.errors import NorthstarError
 from northstar.landing import land_source
+from northstar.sources import webhooks
 from northstar.sources.declared import Source, open_source
+from northstar.sources.files import read_lines
 from tests.support import empty, silent
 from tests.unit.sources.test_stripe import DAY, MARCH, Api, event, item, land, price, subscription
 from tests.unit.sources.test_umami import WEB, Site, land_api, told
@@ -67,6 +71,7 @@ def deliver(warehouse, tmp_path):
         assert result.error is None, result.error
         return result.landed
 
+    delivering.directory = tmp_path
     return delivering
 
 
@@ -170,3 +175,65 @@ def test_deliveries_of_umami_lead_to_what_the_api_leads_to(warehouse, land_api, 
 def test_a_source_without_a_system_is_refused(warehouse):
     with pytest.raises(NorthstarError, match="say path, and of: stripe or umami"):
         open_source(warehouse, Source("billing", "webhooks", options={"path": "/tmp"}))
+
+
+def test_a_directory_is_read_once_for_all_entities_and_a_file_that_is_not_new_only_when_another_is(
+    warehouse, deliver, monkeypatch
+):
+    empty(warehouse)
+    read = []
+
+    def reading(file):
+        read.append(file.path)
+        return read_lines(file)
+
+    monkeypatch.setattr(webhooks, "read_lines", reading)
+    deliver("a.jsonl", happened("cus_1"))
+    assert read == ["a.jsonl"]
+    read.clear()
+    deliver("b.jsonl", happened("cus_2"))
+    assert sorted(read) == ["a.jsonl", "b.jsonl"]
+    read.clear()
+    # nothing new
+    source = Source("billing", "webhooks", None, STRIPE, options={"path": str(deliver.directory), "of": "stripe"})
+    assert land_source(warehouse, None, source, silent).landed.read == 0 and read == []
+
+
+def test_of_deliveries_of_one_moment_the_newest_price_does_not_depend_on_which_file_is_new(tmp_path):
+    source = webhooks.StripeDeliveries(Source("billing", "stripe"))
+    told = [event("price.updated", price("p", object="price", unit_amount=n), MARCH, f"{n}") for n in (3, 1, 2)]
+    for delivery in told:
+        source.learn(delivery)
+    assert source._prices["p"][1]["unit_amount"] == 3
+
+
+PROBE = """
+import sys
+from pathlib import Path
+from northstar.sources import webhooks
+from northstar.sources.connections import Connection
+from northstar.sources.declared import Source
+
+def peak():
+    return next(int(line.split()[1]) >> 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+
+options = {"path": sys.argv[1], "of": "umami", "system_options": {"websites": {"w": "web"}}}
+source = webhooks.connect(Source("site", "webhooks", None, ("events",), options=options), Connection("site"))
+before, rows = peak(), 0
+for page in source.read("events", None):
+    rows += len(page.rows)
+print(rows, peak() - before)
+"""
+
+
+def test_deliveries_of_any_number_are_read_in_bounded_memory(tmp_path):
+    """20,000 deliveries of 5 kB in one file and a line in ten that is none: held at once they would be 100 MB, at the least."""
+    filler = "x" * 5_000
+    with (tmp_path / "a.jsonl").open("w") as file:
+        for number in range(20_000):
+            happening = told(number, "01T10:00:00", visit=f"v{number}") | {"websiteId": "w", "referrer": filler}
+            file.write(json.dumps(happening) + "\n" if number % 10 else "nothing\n")
+    done = subprocess.run([sys.executable, "-c", PROBE, str(tmp_path)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    rows, megabytes = map(int, done.stdout.split())
+    assert rows == 20_000 and megabytes < 60

@@ -1,0 +1,104 @@
+"""What a command needs of memory does not grow with what the warehouse holds: each stays below one ceiling on tables larger than that."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from northstar import db
+from tests.support import empty
+
+pytestmark = pytest.mark.timeout(1200)
+# MB that any of the commands may have resident; docs/operations.md says so too
+CEILING = 400
+ROWS, WIDTH = 10_000, 24_000
+ACCOUNT = "acc-fat-0001"
+# beside the warehouse itself: a log that nobody has shortened yet
+LOG_BYTES = 500 << 20
+
+# each command in turn in one process, which notes the most that it held meanwhile; what it imports stays
+PROBE = """
+import json, os, sys
+from pathlib import Path
+from northstar import cli
+
+results = Path(sys.argv[1])
+os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+found = []
+for words in json.loads(sys.argv[2]):
+    Path("/proc/self/clear_refs").write_text("5")
+    status = cli.main([*words, "--home", sys.argv[3]])
+    held = next(int(line.split()[1]) >> 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    found.append((words, status, held))
+results.write_text(json.dumps(found))
+"""
+
+
+def held_by(settings, directory, commands: list[list[str]]) -> list[tuple]:
+    """(words, exit status, MB resident at the most) of each command."""
+    results = directory / "held.json"
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, str(results), json.dumps(commands), str(settings.home)], capture_output=True, text=True
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(results.read_text())
+    print(*(f"{held:5} MB  {' '.join(words)}"[:120] for words, _, held in found), sep="\n")
+    return found
+
+
+@pytest.fixture
+def fat(warehouse):
+    """A warehouse that has published nothing, with rejected and landed rows of many MB, and a long log."""
+    empty(warehouse)
+    with db.connect(warehouse, "owner") as connection:
+        # what looks like a hash is looked at by a rotation, and is none
+        wide = f"repeat(md5(n::text), {WIDTH // 32})"
+        connection.execute(
+            "insert into quarantine.rows (source, entity, path, line, reasons, row) select 'files', 'charges', 'gone.jsonl', n, "
+            f"array['status: not acceptable'], jsonb_build_object('charge_id', 'c' || n, 'status', 'vanished', 'note', {wide}) "
+            f"from generate_series(1, {ROWS}) as n"
+        )
+        connection.execute(
+            "insert into staging.charges (charge_id, account_id, application, amount, currency, status, created_at, updated_at, _extra, "
+            f"_batch_id, _loaded_at) select 'c' || n, '{ACCOUNT}', 'web', 1, 'USD', 'succeeded', now(), now(), json_build_object('note', {wide}), 1, now() "
+            f"from generate_series(1, {ROWS}) as n"
+        )
+        connection.execute(
+            "insert into staging._replaced (entity, batch_id, row) select 'charges', 1, to_jsonb(c.*) from staging.charges as c"
+        )
+    log = warehouse.logs / "long.log"
+    log.touch(mode=0o600)
+    os.truncate(log, LOG_BYTES)
+    yield warehouse
+    log.unlink()
+    empty(warehouse)
+
+
+def test_no_command_holds_what_the_warehouse_holds(fat, tmp_path):
+    commands = [
+        ["doctor"], ["status"], ["quarantine", "list"], ["quarantine", "show", "1"], ["quarantine", "replay"], ["rotate-key"],
+        ["erase", "--account-id", ACCOUNT], ["backup", "--to", str(tmp_path / "backup")], ["maintain"],
+    ]  # fmt: skip
+    found = held_by(fat, tmp_path, commands)
+    assert [words[0] for words, status, _ in found if status not in (0, None)] in ([], ["doctor"], ["quarantine"])
+    assert not [(words, held) for words, _, held in found if held > CEILING]
+
+
+def test_what_is_asked_of_published_marts_is_not_held_either(built, tmp_path):
+    wide = "select n, repeat('x', 2000) as told from generate_series(1, 200000) as n"
+    with db.connect(built, "publisher") as connection:
+        kept = connection.execute("select coalesce(max(report_id), 0) as n from audit.reports").fetchone()["n"]
+    try:
+        commands = [
+            *(["sql", "--format", form, wide] for form in ("csv", "json", "table")), ["explain", "mrr"],
+            ["explain", "--format", "json", "tracked_events"], ["report", "weekly"], ["report", "list"], ["alerts", "list", "--all"],
+            ["doctor"], ["status"],
+        ]  # fmt: skip
+        found = held_by(built, tmp_path, commands)
+    finally:
+        with db.connect(built, "publisher") as connection:
+            connection.execute("delete from audit.reports where report_id > %s", [kept])
+    assert not [(words, status) for words, status, _ in found if status not in (0, None) and words[0] != "doctor"]
+    assert not [(words, held) for words, _, held in found if held > CEILING]
