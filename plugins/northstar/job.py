@@ -4,6 +4,7 @@ Between the calls a run lives in `audit.runs` and `audit.writer_lease`, so each 
 its own.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -245,6 +246,11 @@ def _told_context(settings: Settings):
 
 def _dbt(settings: Settings, arguments: list, code_version: str, callback=None) -> None:
     os.environ.update(dbt_env(settings))
+    with _nothing_collected():
+        _invoke_dbt(settings, arguments, code_version, callback)
+
+
+def _invoke_dbt(settings: Settings, arguments: list, code_version: str, callback) -> None:
     from dbt.cli.main import dbtRunner
 
     results_file = dbt_target(settings) / "run_results.json"
@@ -266,6 +272,18 @@ def _dbt(settings: Settings, arguments: list, code_version: str, callback=None) 
             raise NorthstarError(lacking(result.exception)) from result.exception
         reason = " ".join(str(result.exception).split())
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
+
+
+@contextmanager
+def _nothing_collected():
+    """dbt makes millions of objects that live until its end; looking through them again and again for cycles is a tenth of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 @contextmanager
