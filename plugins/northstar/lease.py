@@ -18,11 +18,13 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import psutil
 
 from northstar import db
+from northstar.dag_runs import has_ended
 from northstar.errors import NorthstarError
 from northstar.settings import Settings
 
@@ -101,13 +103,13 @@ def working(settings: Settings, run_id: int):
 
 
 @contextmanager
-def turn(settings: Settings, what: str):
+def turn(settings: Settings, what: str, wait: bool = False):
     """The turn for something that is no run, such as a replay, for as long as the context lasts; gives its number.
 
-    Raises NorthstarError when it is another's, and for a home that no run has set up.
+    wait: until the other's turn is over. Raises NorthstarError when it is another's, and for a home that no run has set up.
     """
     with db.telling_of_loss(settings):
-        number = take(settings, what, is_own=True)
+        number = take(settings, what, is_own=True, wait=wait, has_ended=partial(has_ended, settings))
     try:
         with working(settings, number):
             yield number

@@ -13,13 +13,17 @@ import pytest
 from northstar import cli, db, job, lease
 from northstar.contract import entities
 from northstar.errors import NorthstarError
+from northstar.landing import quarantine
 from northstar.landing.merge import land_batch
 from northstar.landing.normalise import normalise
+from northstar.privacy import erase
 from northstar.privacy.guard import landing_guard
 from tests.support import empty, query_as, utc
 
 END = utc("2026-02-01T00:00:00")
 WRITERS = 16
+ROW = {"charge_id": "c1", "account_id": "a", "amount": "1", "currency": "USD", "status": "succeeded", "created_at": "2026-01-01T00:00:00Z",
+       "updated_at": "2026-01-01T00:00:00Z"}  # fmt: skip
 AT_WORK = """
 import sys, time
 from datetime import UTC, datetime
@@ -223,6 +227,31 @@ def test_whether_a_writer_lives_is_no_question_of_clocks(warehouse):
     # of a turn that an older release took only that its process is gone
     assert not lease.is_dead(row | {"process_began": None})
     job.close_run(warehouse, run_id)
+
+
+def test_who_lost_its_turn_lands_accepts_and_erases_nothing(warehouse):
+    empty(warehouse)
+    entity = entities()["charges"]
+    with (
+        pytest.raises(NorthstarError, match="is not running any more"),
+        lease.turn(warehouse, "quarantine replay") as number,
+    ):
+        with db.connect(warehouse, "owner") as connection:
+            # as when its sessions were cut off and another took over
+            connection.execute("update audit.writer_lease set run_id = run_id + 1")
+        for write in (
+            lambda: land_batch(warehouse, entity, "shop", None, lambda _: iter(()), turn=number),
+            lambda: erase._purge(warehouse, 0, None, number),
+            lambda: quarantine._try_lot(warehouse, "shop", "charges", [(1, ROW)], landing_guard(warehouse), number),
+        ):
+            with pytest.raises(NorthstarError, match=f"run {number} is not running any more: it lost its turn"):
+                write()
+        assert query_as(warehouse, "loader", "select 1 from audit.landing_batches") == []
+        # nor does whoever comes later find it had the turn
+        with lease.working(warehouse, number):
+            pass
+    with db.connect(warehouse, "owner") as connection:
+        connection.execute("delete from audit.writer_lease")
 
 
 def test_what_one_source_failed_of_is_not_forgotten_because_another_landed(opened):

@@ -6,8 +6,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 import pandas as pd
 import psycopg
@@ -23,6 +25,7 @@ VERSION_SECONDS = 2.0
 KEPT_BYTES = 128 * 2**20
 # more than a page can show: somebody who reads that much wants SQL
 ROWS = 200_000
+CHUNK_ROWS = 5_000
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LATE = timedelta(hours=2, minutes=30)
 
@@ -241,7 +244,7 @@ class Marts:
             try:
                 if connection is None or connection.closed:
                     connection = self._local.connection = db.connect(self.settings, "bi_reader", autocommit=True)
-                rows = connection.execute(text, parameters or None).fetchmany(ROWS + 1)
+                rows = _at_most(connection, text, parameters, ROWS + 1)
             except psycopg.OperationalError:
                 # a statement that was stopped, at its time limit for one, is not asked again; one whose server was restarted is
                 if attempt == 2 or (connection is not None and not connection.closed):
@@ -254,6 +257,12 @@ class Marts:
                 )
             return rows
         return []
+
+
+def _at_most(connection, text: str, parameters: dict, count: int) -> list[dict]:
+    """The first rows of a query; what follows them never comes into memory."""
+    with closing(connection.cursor().stream(text, parameters or None, size=CHUNK_ROWS)) as rows:
+        return list(islice(rows, count))
 
 
 def _size(made) -> int:

@@ -62,6 +62,7 @@ def land_directory(
     storage: dict | None = None,
     within: tuple[datetime, datetime] | None = None,
     only: dict[str, set[str]] | None = None,
+    turn: int | None = None,
 ) -> list[EntityResult]:
     """Land every new or changed file below `source_dir`; returns a result for each entity that has any files.
 
@@ -71,7 +72,7 @@ def land_directory(
     `mapping_in_source` says so, and refused otherwise;
     `storage` is what fsspec needs beside the address (northstar.sources.files.storage_options); `within` reads all files again, lands
     the rows in that half-open range, and leaves alone which files count as read; `only` reads these files ({entity: their paths as in
-    audit.landed_files}) again, whether or not anything changed, and no others.
+    audit.landed_files}) again, whether or not anything changed, and no others. `turn`: as for land_batch.
     One failing file or entity does not keep the others from landing; a NorthstarError names the failed ones afterwards.
     """
     check_directory(source_dir, storage)
@@ -92,7 +93,7 @@ def land_directory(
             new = [(i, f) for i, f in work if not _is_known(known.get((entity.name, _state_path(i, f))), i, f)]
             total = Landed()
             for group in _groups(new):
-                total += _land_group(settings, run_id, source, entity, group, guard, result, within)
+                total += _land_group(settings, run_id, source, entity, group, guard, result, within, turn)
             result.files, result.rows_read = total.files, total.read
             for name in ("inserted", "updated", "unchanged", "quarantined", "refused"):
                 setattr(result, name, getattr(total, name))
@@ -167,14 +168,16 @@ def _groups(work: list) -> Iterator[list]:
         yield group
 
 
-def _land_group(settings, run_id, source, entity, group: list, guard: Guard, result: EntityResult, within) -> Landed:
+def _land_group(
+    settings, run_id, source, entity, group: list, guard: Guard, result: EntityResult, within, turn
+) -> Landed:
     """Land a group of files in one transaction; a file that fails is reported and the others land without it, in their order."""
     total = Landed()
     while group:
         reading: list = []
         try:
             total += land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, guard, d, r, within, result.held),
-                                any(i.keeps_first for i, _ in group))  # fmt: skip
+                                any(i.keeps_first for i, _ in group), turn=turn)  # fmt: skip
             return total
         except NorthstarError as exc:
             failing = reading[-1] if reading else None
@@ -183,7 +186,7 @@ def _land_group(settings, run_id, source, entity, group: list, guard: Guard, res
             result.error = result.error or redacted(str(exc))
             # those before it were read well: they land, and are not read again for each broken file behind them
             place = next(n for n, item in enumerate(group) if item is failing)
-            total += _land_group(settings, run_id, source, entity, group[:place], guard, result, within)
+            total += _land_group(settings, run_id, source, entity, group[:place], guard, result, within, turn)
             group = group[place + 1 :]
     return total
 

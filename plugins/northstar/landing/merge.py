@@ -127,18 +127,21 @@ def land_batch(
     produce: Callable[[Delivery], Iterator[pa.RecordBatch]],
     keeps_first: bool = False,
     is_read_meanwhile: bool = False,
+    turn: int | None = None,
 ) -> Landed:
     """Land the batches that `produce` yields (landed schema); it fills the Delivery it is given.
 
     keeps_first: a key that is there already is left as it is, whatever its cursor. is_read_meanwhile: `produce` reads the entity's
-    landed rows, so the table must not be locked before it has ended.
+    landed rows, so the table must not be locked before it has ended. turn: the number of the turn in which this is done, where it is no
+    run's (northstar.lease.turn).
 
     Raises what `produce` raises, and NorthstarError when the warehouse refuses; then nothing was landed.
     """
     delivery = Delivery(Rejects())
     try:
         with contextlib.closing(_connect(settings)) as connection:
-            return _Merge(connection, entity, source, run_id, delivery, keeps_first, is_read_meanwhile).run(produce)
+            merge = _Merge(connection, entity, source, run_id, delivery, keeps_first, is_read_meanwhile)
+            return merge.run(produce, run_id if turn is None else turn)
     except adbc.Error as exc:
         raise NorthstarError(_refusal(exc, settings)) from exc
     finally:
@@ -185,11 +188,11 @@ class _Merge:
         self.columns = [*entity.stored_columns, "_extra"]
         self.batch_id = 0
 
-    def run(self, produce) -> Landed:
+    def run(self, produce, turn: int | None) -> Landed:
         producer = _Producer(produce, self.delivery)
         try:
             self.execute("set local timezone = 'UTC'")
-            self._keep_turn()
+            self._keep(turn)
             # two sources of one entity land one after the other: each compares with what the other left
             self.execute("select pg_advisory_xact_lock({}, hashtext({}))", LANDING_LOCK, self.entity.name)
             self.execute("set local maintenance_work_mem = '1GB'")
@@ -213,13 +216,13 @@ class _Merge:
             raise
         return landed
 
-    def _keep_turn(self) -> None:
-        if self.run_id is None:
+    def _keep(self, turn: int | None) -> None:
+        if turn is None:
             return
-        for statement in lease.statements(self.run_id, by_hand=True):
+        for statement in lease.statements(turn, by_hand=True):
             self.cursor.execute(statement)
         if self.cursor.fetchone()[0]:
-            raise lease.over(self.run_id)
+            raise lease.over(turn)
 
     def execute(self, text: str, *values) -> None:
         self.cursor.execute(self._compose(text, *values))

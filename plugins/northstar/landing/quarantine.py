@@ -7,14 +7,13 @@ from pathlib import Path
 import orjson
 import pyarrow as pa
 
-from northstar import db
+from northstar import db, lease
 from northstar.contract import entities
 from northstar.errors import NorthstarError
 from northstar.job import FILES
 from northstar.landing.directory import land_directory
 from northstar.landing.merge import land_batch
 from northstar.landing.normalise import normalise
-from northstar.lease import turn
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.keys import SEALED, unsealed
 from northstar.privacy.personal import parsed
@@ -65,7 +64,8 @@ def accept(settings: Settings, entity: str, because: str, by: str | None = None)
         raise NorthstarError("why may they be missing? say it with --because; the certificates repeat it")
     by = by or getpass.getuser()
     bootstrap(settings)
-    with turn(settings, "quarantine accept"), db.connect(settings, "loader") as connection:
+    with lease.turn(settings, "quarantine accept") as number, db.connect(settings, "loader") as connection:
+        lease.keep(connection, number)
         rows = connection.execute(
             "update quarantine.rows set accepted_at = clock_timestamp(), accepted_by = %s, accepted_because = %s "
             "where entity = %s and resolved_at is null and accepted_at is null",
@@ -85,7 +85,7 @@ def replay(settings: Settings, entity: str | None = None) -> str:
         _demand_entity(entity)
     # rows may have been left by an older release, whose warehouse knows no keys
     bootstrap(settings)
-    with turn(settings, "quarantine replay"):
+    with lease.turn(settings, "quarantine replay") as number:
         with db.connect(settings, "loader") as connection:
             # with the newest row of each file: what is rejected meanwhile is no row of these
             files = connection.execute(
@@ -94,10 +94,10 @@ def replay(settings: Settings, entity: str | None = None) -> str:
                 {"entity": entity},
             ).fetchall()
         for source in dict.fromkeys(f["source"] for f in files):
-            _read_again(settings, source, [f for f in files if f["source"] == source])
+            _read_again(settings, source, [f for f in files if f["source"] == source], number)
         newest = max((f["newest"] for f in files), default=0)
         for name, source in dict.fromkeys((f["entity"], f["source"]) for f in files):
-            _try_kept(settings, source, name, newest)
+            _try_kept(settings, source, name, newest, number)
         with db.connect(settings, "loader") as connection:
             still = connection.execute(
                 f"select count(*) as rows from quarantine.rows where {WAITING}", {"entity": entity}
@@ -114,7 +114,7 @@ def _demand_entity(name: str) -> None:
         raise NorthstarError(f"no entity {name!r}; the contract has {', '.join(list(entities())[:6])}, ...")
 
 
-def _read_again(settings: Settings, source: str, files: list[dict]) -> None:
+def _read_again(settings: Settings, source: str, files: list[dict], turn: int) -> None:
     """Land the files that rejected rows come from once more, where the source is one of files and has them still."""
     store = _store(settings, source, files[-1])
     if store is None:
@@ -126,7 +126,9 @@ def _read_again(settings: Settings, source: str, files: list[dict]) -> None:
     paths: dict[str, set[str]] = {}
     for file in files:
         paths.setdefault(file["entity"], set()).add(file["path"])
-    land_directory(settings, None, store.path, store.mapping, source, lambda _: None, store.storage, only=paths)
+    land_directory(
+        settings, None, store.path, store.mapping, source, lambda _: None, store.storage, only=paths, turn=turn
+    )
 
 
 def _store(settings: Settings, source: str, file: dict) -> FileStore | None:
@@ -146,7 +148,7 @@ def _store(settings: Settings, source: str, file: dict) -> FileStore | None:
     return FileStore(run["source_dir"], Path(run["mapping"]) if run["mapping"] else None)
 
 
-def _try_kept(settings: Settings, source: str, name: str, newest: int) -> None:
+def _try_kept(settings: Settings, source: str, name: str, newest: int, turn: int) -> None:
     """Try an entity's rows up to the number `newest` as they were kept, against the contract as it is now."""
     guard = landing_guard(settings)
     with db.connect(settings, "loader") as connection:
@@ -157,10 +159,12 @@ def _try_kept(settings: Settings, source: str, name: str, newest: int) -> None:
             {"entity": name, "source": source, "newest": newest},
         )
         for lot in kept:
-            _try_lot(settings, source, name, [(row["quarantine_id"], json.loads(row["row"])) for row in lot], guard)
+            _try_lot(
+                settings, source, name, [(row["quarantine_id"], json.loads(row["row"])) for row in lot], guard, turn
+            )
 
 
-def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, dict]], guard: Guard) -> None:
+def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, dict]], guard: Guard, turn: int) -> None:
     columns = list(dict.fromkeys(c for _, row in rows for c in row))
     arrays = [pa.array([_text(opened(row.get(c), guard.key)) for _, row in rows], pa.string()) for c in columns]
     ids = pa.array([number for number, _ in rows], pa.int64())
@@ -173,10 +177,11 @@ def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, d
         delivery.read = done.rows.num_rows
         yield done.rows
 
-    land_batch(settings, entities()[name], source, None, produce)
+    land_batch(settings, entities()[name], source, None, produce, turn=turn)
     still_bad = {line for line, _, _ in done.bad}
     passed = [number for number, _ in rows if number not in still_bad]
     with db.connect(settings, "loader") as connection:
+        lease.keep(connection, turn)
         connection.execute(
             "update quarantine.rows set resolved_at = clock_timestamp(), resolution = 'replayed' where quarantine_id = any(%s)",
             [passed],

@@ -138,7 +138,8 @@ def carry_out(settings: Settings, erasure_id: int, progress=print, worker=None, 
             progress=progress, worker=worker, wait=wait,
         )  # fmt: skip
         progress(f"erasure {erasure_id}: history, audit, logs ...")
-        _purge(settings, erasure_id, version)
+        with lease.turn(settings, f"erasure {erasure_id}", wait) as number:
+            _purge(settings, erasure_id, version, number)
     if state != "done":
         _clean_logs(settings, erasure_id)
         rewrite(settings, certificate(settings, erasure_id).rows, progress, FINISHES)
@@ -413,9 +414,10 @@ def _empty_quarantine(connection, names: _Names) -> int:
     ).rowcount
 
 
-def _purge(settings: Settings, erasure_id: int, version: int | None) -> None:
+def _purge(settings: Settings, erasure_id: int, version: int | None, turn: int) -> None:
     """Take the names out of everything in the warehouse that remembers, in one transaction over all schemas."""
     with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
+        lease.keep(connection, turn)
         names = _Names(connection, erasure_id)
         counts = {}
         for schema, tables in _tables(connection).items():
