@@ -118,6 +118,37 @@ def server(major: int = 18) -> Iterator[External]:
             shutil.rmtree(data, ignore_errors=True)
 
 
+@contextmanager
+def replica(behind: External) -> Iterator[External]:
+    """A standby that streams from a server and may be read."""
+    directory, port = behind.directory / "replica", free_port()
+    data = directory / "data"
+    data.mkdir(parents=True)
+    if os.geteuid() == 0:
+        os.chown(data, *pwd.getpwnam(SYSTEM_USER)[2:4])
+    data.chmod(0o700)
+    _run(
+        behind.major,
+        "pg_basebackup",
+        "-D",
+        str(data),
+        "-R",
+        "-c",
+        "fast",
+        "--no-sync",
+        "-d",
+        behind.address(SUPERUSER, PASSWORD),
+    )
+    with (data / "postgresql.conf").open("a") as file:
+        file.write(f"port={port}\n")
+    _run(behind.major, "pg_ctl", "-w", "-D", str(data), "-l", str(data / "log"), "start")
+    try:
+        yield External(behind.major, port, directory)
+    finally:
+        _run(behind.major, "pg_ctl", "-w", "-m", "immediate", "-D", str(data), "stop")
+        shutil.rmtree(directory, ignore_errors=True)
+
+
 POOLER = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
 
 

@@ -63,7 +63,10 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
     Raises NorthstarError for an address that names no host, or that goes over a network and says nothing of TLS.
     """
     if settings.warehouse_url:
-        parts = _checked(settings.warehouse_url)
+        is_replicas = role == "bi_reader" and settings.reader_url is not None
+        parts = (
+            _checked(settings.reader_url, "NORTHSTAR_READER_URL") if is_replicas else _checked(settings.warehouse_url)
+        )
         if role == "owner":
             require_administrator(settings, "this")
             if parts.username and parts.password is None and settings.known_secret("owner_password"):
@@ -180,14 +183,14 @@ def tls_options(address: str) -> dict[str, str]:
     return {name: values[-1] for name, values in parse_qs(urlsplit(address).query).items() if name.startswith("ssl")}
 
 
-def _checked(address: str) -> SplitResult:
+def _checked(address: str, variable: str = "NORTHSTAR_WAREHOUSE_URL") -> SplitResult:
     parts = urlsplit(address)
     if not parts.hostname:
-        raise NorthstarError("NORTHSTAR_WAREHOUSE_URL names no host; write postgresql://USER:PASSWORD@HOST/DATABASE")
+        raise NorthstarError(f"{variable} names no host; write postgresql://USER:PASSWORD@HOST/DATABASE")
     if not _is_loopback(parts.hostname) and tls_options(address).get("sslmode") not in SSL_MODES:
         raise NorthstarError(
             f"the warehouse {parts.hostname} is another machine and its address does not ask for TLS: add "
-            "?sslmode=verify-full&sslrootcert=FILE to NORTHSTAR_WAREHOUSE_URL (or sslmode=disable, on a network that you trust)"
+            f"?sslmode=verify-full&sslrootcert=FILE to {variable} (or sslmode=disable, on a network that you trust)"
         )
     return parts
 

@@ -75,6 +75,7 @@ class Settings:
     home: directory with all state (Postgres data, ports, secrets, logs).
     root: where dags/, dbt_project/ and expectations/ are: the checkout, or what the wheel carried.
     warehouse_url: a Postgres to use instead of the embedded one, or None.
+    reader_url: a replica of that Postgres, which readers (bi_reader) are sent to, or None.
     role_prefix: what the names of roles and of Airflow's database begin with there; None: as northstar.db.prefix_of finds it.
     rules: business rules (reporting currency, renewal gap, margins, home countries); `config/northstar.yml` overrides.
     operations: what is kept and where it is told of; `config/operations.yml` overrides. It decides no number.
@@ -85,6 +86,7 @@ class Settings:
     # it holds the administrator's password
     warehouse_url: str | None = field(default=None, repr=False)
     role_prefix: str | None = None
+    reader_url: str | None = None
     rules: dict = field(default_factory=lambda: dict(DEFAULT_BUSINESS_RULES))
     operations: dict = field(default_factory=lambda: dict(DEFAULT_OPERATIONS))
 
@@ -180,6 +182,7 @@ def load_settings(home: str | Path | None = None) -> Settings:
         home=path,
         warehouse_url=_quoted(os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None),
         role_prefix=_role_prefix(os.environ.get("NORTHSTAR_ROLE_PREFIX")),
+        reader_url=os.environ.get("NORTHSTAR_READER_URL") or None,
         rules=_given(_config(path) / "northstar.yml", DEFAULT_BUSINESS_RULES),
         operations=_given(_config(path) / "operations.yml", DEFAULT_OPERATIONS),
     )

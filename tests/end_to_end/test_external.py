@@ -9,15 +9,18 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 import pytest
 
-from northstar import db, doctor, maintenance, warehouse
+from northstar import db, doctor, job, maintenance, warehouse
+from northstar.dashboards.data import Marts
 from northstar.errors import NorthstarError
 from northstar.orchestration import up
 from northstar.privacy.erase import erase
 from northstar.privacy.rotate import rotate_key
+from northstar.reading import query
 from northstar.settings import load_settings
 from northstar.warehouse import bootstrap, make_airflow_database
 from tests import external
 from tests.end_to_end.test_tls import WAYS
+from tests.support import query_as, silent, utc, write_rows
 
 JOB_ROLES = (*db.ROLES, db.AIRFLOW_ROLE)
 
@@ -395,6 +398,33 @@ def test_the_job_needs_no_administrator(server, shop, monkeypatch):
     server.run("update audit.bootstrapped set fingerprint = 'of another version'", database="shop")
     with pytest.raises(NorthstarError, match=r"`northstar setup`"):
         bootstrap(running)
+
+
+def test_readers_are_sent_to_a_replica_and_nobody_else_is(server, shop, tmp_path, monkeypatch):
+    for role in JOB_ROLES:
+        monkeypatch.delenv(f"NORTHSTAR_SECRET_{role.upper()}_PASSWORD", raising=False)
+    bootstrap(shop)
+    source = write_rows(tmp_path, {"charges": [
+        {"charge_id": "c1", "account_id": "a", "application": "web", "amount": 100, "currency": "USD", "status": "succeeded",
+         "created_at": "2025-03-05T00:00:00Z", "updated_at": "2025-03-05T00:00:00Z"}]})  # fmt: skip
+    with external.replica(server) as copy:
+        monkeypatch.setenv("NORTHSTAR_WAREHOUSE_URL", shop.warehouse_url)
+        monkeypatch.setenv("NORTHSTAR_READER_URL", f"postgresql://127.0.0.1:{copy.port}/shop")
+        settings = load_settings(shop.home)
+        assert job.run(settings, "nightly", utc("2025-04-01T00:00:00"), str(source), silent) == 1
+        deadline = time.monotonic() + 60
+        while not copy.run("select to_regclass('marts.publications') as there", database="shop")[0]["there"]:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        where = "select inet_server_port() as port, pg_is_in_recovery() as is_standby"
+        assert query_as(settings, "bi_reader", where) == [{"port": copy.port, "is_standby": True}]
+        assert query_as(settings, "transformer", where) == [{"port": server.port, "is_standby": False}]
+        # the pages, and who asks in SQL, of the past too
+        assert Marts(settings).published().version == 1
+        asked = "select count(*) as n from metric_values where metric_id = 'cash_collected'"
+        assert query(settings, asked)[1] == query(settings, asked, version=1)[1] != [(0,)]
+    with pytest.raises(NorthstarError, match=r"add .* to NORTHSTAR_READER_URL"):
+        db.uri(replace(shop, reader_url="postgresql://replica.example.org/shop"), "bi_reader")
 
 
 def test_who_has_no_administrator_knows_the_prefix_that_the_warehouse_was_made_with(server, shop):
