@@ -160,6 +160,13 @@ def _parser() -> argparse.ArgumentParser:
     command("status", _status, "the published version, what runs now, what is in quarantine, what is late")
     sub = command("rollback", _rollback, "put an earlier published version back")
     sub.add_argument("--to", type=int, metavar="VERSION", help="the version to put back (default: the one before)")
+    sub.add_argument("--hold", metavar="WHY", help="publish nothing after it until `northstar hold --end`")
+    sub = command(
+        "hold", _hold, "keep runs from publishing, for a reason, until it ends; they land, build and audit as ever"
+    )
+    sub.add_argument("--because", default="", help="why; each run that is held repeats it")
+    sub.add_argument("--end", action="store_true", help="end it: the next run publishes")
+    sub.add_argument("--by", help="who says so (default: who is logged in)")
     sub = command(
         "verify", _verify, "make a published version again from the landed rows and compare it with its certificate"
     )
@@ -471,13 +478,29 @@ def _status(arguments) -> None:
     print(status(load_settings(arguments.home)))
 
 
+def _hold(arguments) -> None:
+    from northstar.publish.hold import end_hold, hold
+
+    settings = load_settings(arguments.home)
+    print(end_hold(settings, arguments.by) if arguments.end else hold(settings, arguments.because, arguments.by))
+
+
 def _rollback(arguments) -> None:
     from northstar.lease import turn
     from northstar.publish import rollback
+    from northstar.publish.hold import end_hold, hold
 
     settings = load_settings(arguments.home)
-    with turn(settings, "rollback") as number:
-        version, restored = rollback(settings, arguments.to, number)
+    if arguments.hold is not None:
+        # before, so that no run comes in between
+        print(hold(settings, arguments.hold))
+    try:
+        with turn(settings, "rollback") as number:
+            version, restored = rollback(settings, arguments.to, number)
+    except NorthstarError:
+        if arguments.hold is not None:
+            end_hold(settings)
+        raise
     print(f"version {version} is published: the marts are as they were at version {restored}")
 
 

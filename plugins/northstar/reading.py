@@ -13,6 +13,7 @@ import psycopg
 from northstar import db, embedded, lease
 from northstar.errors import NorthstarError
 from northstar.escaping import cell
+from northstar.publish import hold
 from northstar.publish.past import SETTING, ensure_past
 from northstar.settings import Settings
 
@@ -194,6 +195,8 @@ def status(settings: Settings) -> str:
         writer = lease.holding(connection)
         is_writing = writer is not None and not writer["is_over"]
         lines.append(f"writing     run {writer['run_id']} ({writer['holder']})" if is_writing else "writing     nobody")
+        if held := hold.told(connection):
+            lines.append(f"held        {held}")
         late = connection.execute(
             "select source, message from (select distinct on (source) * from audit.source_runs order by source, run_id desc) as last "
             "where not succeeded order by 1"

@@ -53,6 +53,7 @@ WRITERS = {
     "model_runs": ("transformer",),
     "definitions": ("transformer",),
     "manifests": ("transformer",),
+    "holds": ("publisher",),
     "checks": ("transformer",),
     "reconciliations": ("loader", "transformer"),
     "landing_batches": ("loader",),

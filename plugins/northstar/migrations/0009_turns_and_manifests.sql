@@ -6,3 +6,9 @@ create table audit.manifests (
 );
 -- How an entity of a source was read: a connector, or options, that have changed since make its rows be read again.
 alter table audit.source_states add column reading text;
+-- While one has not ended, no run publishes.
+create table audit.holds (
+    hold_id bigint generated always as identity primary key, began_at timestamptz not null default clock_timestamp(), because text not null,
+    by_whom text not null, ended_at timestamptz, ended_by text
+);
+create unique index holds_one on audit.holds ((true)) where ended_at is null;

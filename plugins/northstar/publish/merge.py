@@ -25,6 +25,7 @@ from northstar.publish.certificates import (
     repeat_certificate,
 )
 from northstar.publish.described import DescribedTable
+from northstar.publish.hold import require_none
 from northstar.publish.past import ensure_past
 from northstar.publish.rebuild import changed_since
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
@@ -66,6 +67,7 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
     landed = _landed(settings, run_id)
     with db.connect(settings, "publisher") as connection:
         lease.keep(connection, run_id)
+        require_none(connection)
         checks = _passed_checks(connection, run_id)
         # it commits, and the turn is kept by transaction
         widen(connection, settings, published, DESCRIBED)
