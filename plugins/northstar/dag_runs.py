@@ -15,8 +15,13 @@ def has_ended(settings: Settings, holder: str) -> bool:
     return any(look(settings, dag_id, run_id) in ENDED for look in (_state_from_task, _state_from_home))
 
 
+def _is_task() -> bool:
+    # who only imports it, as a DAG's file may, has nobody to ask
+    return hasattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS")
+
+
 def _state_from_task(settings: Settings, dag_id: str, run_id: str) -> str | None:
-    if "airflow.sdk.execution_time.task_runner" not in sys.modules:
+    if not _is_task():
         return None
     from airflow.sdk.exceptions import AirflowRuntimeError
     from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -29,7 +34,7 @@ def _state_from_task(settings: Settings, dag_id: str, run_id: str) -> str | None
 
 
 def _state_from_home(settings: Settings, dag_id: str, run_id: str) -> str | None:
-    if "airflow.sdk.execution_time.task_runner" in sys.modules or not (settings.home / "airflow" / "migrated").exists():
+    if _is_task() or not (settings.home / "airflow" / "migrated").exists():
         return None
     from northstar.orchestration.services import airflow_env
 

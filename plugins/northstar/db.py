@@ -290,7 +290,9 @@ def connect(
     """
     address, options = uri(settings, role, database), OPTIONS_BY_ROLE.get(role, OPTIONS)
     try:
-        connection = once_recovered(settings, lambda: _open(address, role, options), is_awaited)
+        # an embedded server that is gone meanwhile is started again
+        where = (lambda: address) if settings.warehouse_url else (lambda: uri(settings, role, database))
+        connection = once_recovered(settings, lambda: _open(where(), role, options), is_awaited)
         if settings.warehouse_url and _is_pooled(address, connection):
             for name, value in options.items():
                 connection.execute("select set_config(%s, %s, false)", [name, value])

@@ -25,7 +25,7 @@ from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redacted
 from northstar.settings import Settings
 from northstar.sources.connections import find_connection
-from northstar.sources.declared import Connector, Page, Source, how_read, open_source
+from northstar.sources.declared import Connector, Page, Source, how_read, open_source, reads_alike
 from northstar.sources.files import FileStore
 
 # a batch ends with the first page after so many rows, or so long a reading: what a kill costs
@@ -114,7 +114,7 @@ def _start(settings: Settings, source: Source, entity: str, reading: str, progre
             "select state, reading from audit.source_states where source = %s and entity = %s", [source.name, entity]
         ).fetchone()
     # an older release did not note how it read: it is taken for the way of now
-    if known is None or known["reading"] in (None, reading):
+    if known is None or known["reading"] is None or reads_alike(known["reading"], reading):
         return known and known["state"]
     progress(f"  {source.name}, {entity}: read again from its beginning, since its options or its connector changed")
     return None

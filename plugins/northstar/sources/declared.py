@@ -75,6 +75,7 @@ class Connector(Protocol):
     """What a module of northstar.sources gives: `connect(source, connection) -> Connector`, and ENTITIES, the entities it knows.
 
     READING, 1 where a module does not say it, goes up when it makes other rows of the same answers: everything is read again then.
+    EACH_ITS_PLACE names an option whose entries have a place to go on from of their own in the state: one more has nothing read again.
 
     A connector that tells changes only may have an attribute `landed`: it is given a function (entity, column, values) that returns
     the rows of this source that stand in the warehouse.
@@ -136,8 +137,17 @@ def how_read(source: Source, entity: str, contract: list) -> str:
     options = dict(source.options)
     if isinstance(options.get("entities"), dict):
         options["entities"] = options["entities"].get(entity)
+    entries = options.pop(getattr(_module(source.system), "EACH_ITS_PLACE", ""), None)
     decides = [source.system, reading_of(source.system), source.application, options, contract]
-    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return digest if entries is None else f"{digest} {json.dumps(entries, sort_keys=True)}"
+
+
+def reads_alike(known: str, now: str) -> bool:
+    """Whether what was read in one way need not be read again in another: it is the same, or has entries more or less."""
+    (was, _, before), (digest, _, after) = known.partition(" "), now.partition(" ")
+    before, after = json.loads(before or "{}"), json.loads(after or "{}")
+    return was == digest and all(after[name] == value for name, value in before.items() if name in after)
 
 
 def reading_of(system: str) -> int:

@@ -26,6 +26,7 @@ from northstar.sources.connections import Connection
 from northstar.sources.declared import Page, Source, check_options
 from northstar.sources.http import HttpClient, Refused
 
+EACH_ITS_PLACE = "repositories"
 ENTITIES = ("pull_requests", "work_items", "deployments", "community_snapshots")
 ADDRESS = "https://api.github.com"
 API_VERSION = "2022-11-28"

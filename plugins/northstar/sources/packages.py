@@ -20,6 +20,7 @@ from northstar.sources.connections import Connection
 from northstar.sources.declared import Page, Source, check_options
 from northstar.sources.http import HttpClient
 
+EACH_ITS_PLACE = "packages"
 ENTITIES = ("package_downloads",)
 OPTIONS = {"registry", "packages", "start"}
 REGISTRIES = ("pypi", "npm")

@@ -61,6 +61,9 @@ def test_complete_days_land_without_mirrors_and_the_last_week_again(warehouse, l
     # one package more: all of its own days, and only the last week of the other's
     more = land("pypi", ["acme", "acme-client"])
     assert (more.inserted, more.unchanged) == (179, 7)
+    assert land("pypi", ["acme-client"]).unchanged == 7
+    # another start: all of them from there
+    assert land("pypi", ["acme-client"], start="2025-03-01").unchanged == 9
 
 
 def test_npm_is_asked_in_ranges_that_it_answers_and_scoped_names_are_names(warehouse, land):

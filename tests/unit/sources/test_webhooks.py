@@ -195,7 +195,13 @@ def test_a_directory_is_read_once_for_all_entities_and_a_file_that_is_not_new_on
     assert sorted(read) == ["a.jsonl", "b.jsonl"]
     read.clear()
     # nothing new
-    source = Source("billing", "webhooks", None, STRIPE, options={"path": str(deliver.directory), "of": "stripe"})
+    source = Source(
+        "billing",
+        "webhooks",
+        None,
+        STRIPE,
+        options={"path": str(deliver.directory), "of": "stripe", "system_options": {}},
+    )
     assert land_source(warehouse, None, source, silent).landed.read == 0 and read == []
 
 
