@@ -309,7 +309,7 @@ def test_a_rotated_key_leaves_every_join_and_number_as_it_was_and_small_groups_a
     rotated_from = select(settings, "select max(published_version) as v from publications")[0]["v"]
     rotated = rotate_key(suppressing, silent, WORKERS[settings.home])
     new_key = settings.secret("pii_key")
-    assert (rotated.generation, new_key.split(",")[:-1]) == (2, [old_key]) and joined
+    assert (rotated.generation, new_key.rpartition(",")[0]) == (2, old_key) and joined
     assert query_as(settings, "loader", joins) == joined
     assert found_in(settings, sorted(hashes)[:40]) == set()
     assert select(settings, "select * from fct_payments order by charge_id") == facts
