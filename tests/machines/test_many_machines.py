@@ -60,7 +60,7 @@ class Machines:
             "NORTHSTAR_API_URL": f"http://127.0.0.1:{self.api_port}",
             "NORTHSTAR_SOURCE_DIR": str(directory / "source"),
             # as soon as that a worker's task that was killed is missed, five minutes otherwise
-            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "15",
+            "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "30",
             "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
             "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "2",
             "AIRFLOW__CELERY__WORKER_CONCURRENCY": "2",
