@@ -121,6 +121,7 @@ def test_nor_does_what_builds_hold_it(fat, tmp_path):
         ["alerts", "evaluate"],
         ["rollback"],
         ["verify", "--version", "1"],
+        ["simulate", "--accounts", "500", "--out", str(tmp_path / "company")],
     ]
     found = held_by(fat, tmp_path, commands)
     assert not [(words, status) for words, status, _ in found if status not in (0, None)]
