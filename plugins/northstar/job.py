@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from types import MappingProxyType
 
@@ -22,7 +21,6 @@ from psycopg import sql
 
 from northstar import db, lease
 from northstar.contract import entities
-from northstar.dag_runs import has_ended
 from northstar.dbt_connections import kept_connections
 from northstar.embedded.priority import standing_back
 from northstar.errors import NorthstarError, lacking
@@ -64,9 +62,7 @@ def open_run(
     if as_of > datetime.now(UTC):
         raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} lies in the future; give a time that has passed")
     bootstrap(settings)
-    run_id = lease.take(
-        settings, trigger, trigger == "cli" if is_own is None else is_own, wait, partial(has_ended, settings)
-    )
+    run_id = lease.take(settings, trigger, trigger == "cli" if is_own is None else is_own, wait)
     with _given_back_on_error(settings, run_id), db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute(
             "update audit.runs set state = 'failed', finished_at = clock_timestamp(), "

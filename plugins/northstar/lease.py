@@ -16,9 +16,7 @@ itself and looks first (`keep`): where the turn is another's by now it changes n
 import os
 import socket
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -55,19 +53,17 @@ _LOCKED = (
 )
 
 
-def take(
-    settings: Settings, holder: str, is_own: bool, wait: bool = False, has_ended: Callable[[str], bool] | None = None
-) -> int:
+def take(settings: Settings, holder: str, is_own: bool, wait: bool = False) -> int:
     """Take the turn; returns the run_id that it has.
 
     holder: who writes, in words; of a DAG run `<dag_id> <run_id>`. is_own: the turn ends with this process; otherwise it is a DAG run's.
-    wait: until the other's turn is over, instead of refusing. has_ended: tells of another DAG run's `holder` whether it has ended.
+    wait: until the other's turn is over, instead of refusing.
     Raises NorthstarError when it is another's turn.
     """
     connection = _open(settings)
     try:
         run_id = connection.execute("select nextval('audit.run_ids') as id").fetchone()["id"]
-        _wait_for_turn(connection, run_id, holder, is_own, wait, has_ended or (lambda _: False))
+        _wait_for_turn(settings, connection, run_id, holder, is_own, wait)
     except BaseException:
         connection.close()
         raise
@@ -109,7 +105,7 @@ def turn(settings: Settings, what: str, wait: bool = False):
     wait: until the other's turn is over. Raises NorthstarError when it is another's, and for a home that no run has set up.
     """
     with db.telling_of_loss(settings):
-        number = take(settings, what, is_own=True, wait=wait, has_ended=partial(has_ended, settings))
+        number = take(settings, what, is_own=True, wait=wait)
     try:
         with working(settings, number):
             yield number
@@ -124,7 +120,7 @@ def unlock(settings: Settings, run_id: int) -> str:
     """
     with _open(settings) as connection:
         if not _try_lock(connection):
-            raise taken(holding(connection), "a stage of it is at work")
+            raise taken(holding(connection), is_at_work=True)
         row = connection.execute("delete from audit.writer_lease where run_id = %s returning holder", [run_id]).fetchone()  # fmt: skip
         if row is None:
             other = holding(connection)
@@ -144,6 +140,8 @@ def holding(connection) -> dict | None:
     row = connection.execute("select * from audit.writer_lease").fetchone()
     if row is None:
         return None
+    # of an older release's home, which had time-outs instead
+    row.setdefault("is_dag_run", False)
     is_locked = connection.execute(_LOCKED, [WRITING_LOCK]).fetchone()["is_locked"]
     return row | {"is_over": not is_locked and (not row["is_dag_run"] or is_dead(row))}
 
@@ -180,14 +178,14 @@ def keep(connection, run_id: int | None, is_session: bool = False, by_hand: bool
         raise over(run_id)
 
 
-def taken(row: dict | None, detail: str = "") -> NorthstarError:
-    """The error of who finds that it is another's turn."""
+def taken(row: dict | None, is_at_work: bool = False) -> NorthstarError:
+    """The error of who finds that it is another's turn. is_at_work: its process, or a stage of its DAG run, holds the lock."""
     who = f"run {row['run_id']} ({row['holder']})" if row else "another run"
     since = f" since {row['taken_at']:%H:%M:%S} UTC" if row else ""
     advice = "wait for it to end and run again"
-    if row and row["is_dag_run"] and not detail:
+    if row and row["is_dag_run"] and not is_at_work:
         advice += f" (`northstar unlock {row['run_id']}` where Airflow has forgotten it)"
-    return NorthstarError(f"{who} is writing to this warehouse{since}{f', {detail}' if detail else ''}; {advice}")
+    return NorthstarError(f"{who} is writing to this warehouse{since}; {advice}")
 
 
 def is_dead(row: dict) -> bool:
@@ -218,13 +216,11 @@ def _try_lock(connection) -> bool:
     return connection.execute("select pg_try_advisory_lock(%s) as is_free", [WRITING_LOCK]).fetchone()["is_free"]
 
 
-def _wait_for_turn(
-    connection, run_id: int, holder: str, is_own: bool, wait: bool, has_ended: Callable[[str], bool]
-) -> None:
+def _wait_for_turn(settings: Settings, connection, run_id: int, holder: str, is_own: bool, wait: bool) -> None:
     deadline, asked_at, ended = time.monotonic() + ENDING_SECONDS, {}, None
     while True:
-        is_ending = False
-        if _try_lock(connection):
+        is_ending, is_at_work = False, not _try_lock(connection)
+        if not is_at_work:
             other = _claim(connection, run_id, holder, is_own, ended)
             if other is None and is_own:
                 # held from now on: there is no moment in between in which it seems that nobody works
@@ -235,14 +231,14 @@ def _wait_for_turn(
             # asked without the lock, which the other's stages want
             if time.monotonic() - asked_at.get(other["run_id"], float("-inf")) > ASK_SECONDS:
                 asked_at[other["run_id"]] = time.monotonic()
-                if has_ended(other["holder"]):
+                if has_ended(settings, other["holder"]):
                     ended = other["run_id"]
                     continue
         else:
             other = connection.execute("select * from audit.writer_lease").fetchone()
             is_ending = other is not None and is_dead(other) and time.monotonic() < deadline
         if not (wait or is_ending):
-            raise taken(other)
+            raise taken(other, is_at_work)
         time.sleep(0.1 if is_ending else POLL_SECONDS)
 
 

@@ -195,7 +195,7 @@ def status(settings: Settings) -> str:
         writer = lease.holding(connection)
         is_writing = writer is not None and not writer["is_over"]
         lines.append(f"writing     run {writer['run_id']} ({writer['holder']})" if is_writing else "writing     nobody")
-        if held := hold.told(connection):
+        if held := hold.describe(connection):
             lines.append(f"held        {held}")
         late = connection.execute(
             "select source, message from (select distinct on (source) * from audit.source_runs order by source, run_id desc) as last "

@@ -190,7 +190,11 @@ def load_settings(home: str | Path | None = None) -> Settings:
 
 def _config(home: Path) -> Path:
     given = os.environ.get("NORTHSTAR_CONFIG")
-    return Path(given).expanduser().resolve() if given else home
+    path = Path(given).expanduser().resolve() if given else home
+    if not path.is_dir():
+        # what is missing there would be taken for what nobody wrote
+        raise NorthstarError(f"NORTHSTAR_CONFIG={given} is no directory")
+    return path
 
 
 def _close(home: Path) -> None:

@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 
-from northstar import db
+from northstar import cli, db
 from northstar.errors import NorthstarError
 from northstar.publish import rollback, values
 from northstar.reading import query
@@ -72,3 +72,17 @@ def test_a_version_from_before_can_be_put_back_and_what_cannot_be_made_again_is_
     assert rollback(upgraded, 3) == (7, 3)
     assert _read(upgraded) == PUBLISHED["3"] == _read(upgraded, 7)
     assert rollback(upgraded, 6) == (8, 6)
+
+
+def test_status_and_doctor_speak_of_a_home_that_is_not_upgraded_yet(capsys):
+    with home(partial(release_before, release="5e1421c")) as settings:
+        with db.connect(settings, "owner") as connection:
+            connection.execute(
+                "insert into audit.writer_lease (run_id, holder, host, process_id, taken_at, lease_until) "
+                "values (9, 'cli', 'elsewhere', 1, clock_timestamp(), clock_timestamp())"
+            )
+        words = ["--home", str(settings.home), "--debug"]
+        assert cli.main(["status", *words]) in (0, None)
+        assert "published   version" in capsys.readouterr().out
+        cli.main(["doctor", *words])
+        assert "versions" in capsys.readouterr().out

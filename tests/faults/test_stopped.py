@@ -118,7 +118,7 @@ def overtaken(warehouse, tmp_path_factory):
     stopped = {}
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(job, "has_ended", lambda *_: True)
+            patch.setattr(lease, "has_ended", lambda *_: True)
             for stage in STAGES:
                 stopped[stage] = stopped_in(warehouse, stage, source)
                 # while its sessions live its turn is its own, though Airflow has given it up

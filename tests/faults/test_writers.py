@@ -152,18 +152,18 @@ def test_a_dag_run_keeps_its_turn_between_its_tasks_until_airflow_says_that_it_h
     ):
         job.open_run(settings, "hourly", END, "nowhere")
     asked = []
-    monkeypatch.setattr(job, "has_ended", lambda settings, holder: asked.append(holder) or True)
+    monkeypatch.setattr(lease, "has_ended", lambda settings, holder: asked.append(holder) or True)
     assert job.open_run(settings, "hourly", END, "nowhere", "hourly_refresh two") > run_id
     assert asked == ["hourly_refresh one"]
 
 
 def test_a_stage_at_work_is_not_unlocked_nor_taken_over_whatever_airflow_says(opened, monkeypatch):
     settings, run_id = opened
-    monkeypatch.setattr(job, "has_ended", lambda *_: True)
+    monkeypatch.setattr(lease, "has_ended", lambda *_: True)
     with at_work(settings, run_id):
         with pytest.raises(NorthstarError, match="is writing to this warehouse"):
             job.open_run(settings, "hourly", END, "nowhere")
-        with pytest.raises(NorthstarError, match=f"run {run_id} .*, a stage of it is at work"):
+        with pytest.raises(NorthstarError, match=rf"run {run_id} .* is writing .*; wait for it to end and run again$"):
             lease.unlock(settings, run_id)
 
 

@@ -73,7 +73,7 @@ def test_a_pod_starts_with_what_it_is_given(name, tmp_path, monkeypatch):
     for variable, value in environment(PODS[name]).items():
         monkeypatch.setenv(variable, value)
     monkeypatch.setenv("NORTHSTAR_HOME", str(tmp_path))
-    monkeypatch.setenv("NORTHSTAR_CONFIG", str(tmp_path / "none"))
+    monkeypatch.setenv("NORTHSTAR_CONFIG", str(tmp_path))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     begun = []
     monkeypatch.setattr(os, "execve", lambda *given: begun.append(given))
@@ -100,6 +100,21 @@ def test_the_files_that_people_write_are_read(tmp_path, monkeypatch):
     assert settings.config == config and settings.operations["keep_versions_days"] == 400
     assert list(read_sources(settings)) == ["shop"]
     assert read_channels(settings).routes == {}
+
+
+def test_a_worker_without_a_broker_and_a_configuration_that_is_not_there_are_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("NORTHSTAR_HOME", str(tmp_path))
+    monkeypatch.setenv("NORTHSTAR_WAREHOUSE_URL", "postgresql://127.0.0.1/northstar")
+    for name in ("AIRFLOW_API_KEY", "AIRFLOW_JWT", "AIRFLOW_FERNET", "TRANSFORMER_PASSWORD"):
+        monkeypatch.setenv(f"NORTHSTAR_SECRET_{name}", "made up")
+    assert container.main(["worker"]) == 1
+    assert (
+        capsys.readouterr().err
+        == "northstar: a worker is told by a broker what to do: set NORTHSTAR_BROKER_URL=redis://HOST:6379/0\n"
+    )
+    monkeypatch.setenv("NORTHSTAR_CONFIG", str(tmp_path / "none"))
+    assert container.main(["worker"]) == 1
+    assert capsys.readouterr().err == f"northstar: NORTHSTAR_CONFIG={tmp_path / 'none'} is no directory\n"
 
 
 def test_a_broker_that_is_none_is_one_line(tmp_path, monkeypatch, capsys):

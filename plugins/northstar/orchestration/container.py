@@ -46,6 +46,10 @@ def main(arguments: list[str]) -> int:
         env = airflow_env(settings, with_warehouse=arguments != ["api-server"], with_metadata=not is_worker)
         env |= {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__")}
         if is_worker:
+            if "AIRFLOW__CELERY__BROKER_URL" not in env:
+                raise NorthstarError(
+                    "a worker is told by a broker what to do: set NORTHSTAR_BROKER_URL=redis://HOST:6379/0"
+                )
             os.execve(AIRFLOW, [*service_command(WORKER), *arguments[1:]], env)
         if arguments == ["api-server"]:
             # the home is the other services', too

@@ -18,6 +18,7 @@ from northstar.errors import NorthstarError, lacking, refused
 from northstar.escaping import visible_output
 from northstar.headline import print_headline
 from northstar.orchestration.services import api_url, await_pages, begin_pages, start_services
+from northstar.publish.hold import describe
 from northstar.settings import Settings, kept_private, load_settings
 from northstar.warehouse import bootstrap, make_airflow_database
 
@@ -208,6 +209,8 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
             f"version {shown['published_version']} of {shown['as_of']:%Y-%m-%d %H:%M} UTC is up; "
             "no nightly run is owed (make run FRESH=1 runs one)"
         )
+        if words := held(settings):
+            progress(f"{words} (`northstar hold --end`)")
     for dag_id in ("hourly_refresh", "evaluate_alerts", "send_reports", "erase_subject"):
         api.unpause(dag_id)
     if api.unpause("forecast_metrics"):
@@ -241,6 +244,12 @@ def newest_version(settings: Settings) -> dict | None:
         ).fetchone()
 
 
+def held(settings: Settings) -> str | None:
+    """In words that publishing is held; None while it is not."""
+    with db.connect(settings, "transformer") as connection:
+        return describe(connection)
+
+
 def debt(settings: Settings, interrupted: list[str]) -> str | None:
     """Why a nightly run is owed whatever the schedule says, in words; None when the newest version stands.
 
@@ -251,6 +260,9 @@ def debt(settings: Settings, interrupted: list[str]) -> str | None:
         return "nothing was published yet"
     if version["code_version"] != job.code_version(settings):
         return f"version {version['published_version']} was made by other models or rules than these"
+    if held(settings):
+        # it would publish nothing
+        return None
     if NIGHTLY in interrupted:
         return "the last one was interrupted"
     with db.connect(settings, "transformer") as connection:

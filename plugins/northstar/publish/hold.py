@@ -38,8 +38,11 @@ def end_hold(settings: Settings, by: str | None = None) -> str:
     return f"the hold of {ended['began_at']:%Y-%m-%d %H:%M} UTC has ended; the next run publishes"
 
 
-def told(connection) -> str | None:
+def describe(connection) -> str | None:
     """In words that publishing is held, since when, by whom and why; None while it is not."""
+    # a home that an older release left knows no holds until its next run
+    if connection.execute("select to_regclass('audit.holds') as t").fetchone()["t"] is None:
+        return None
     row = connection.execute("select * from audit.holds where ended_at is null").fetchone()
     return (
         row and f"publishing is held since {row['began_at']:%Y-%m-%d %H:%M} UTC by {row['by_whom']}: {row['because']}"
@@ -48,5 +51,5 @@ def told(connection) -> str | None:
 
 def require_none(connection) -> None:
     """Raise NorthstarError while publishing is held."""
-    if words := told(connection):
+    if words := describe(connection):
         raise NorthstarError(f"{words}; `northstar hold --end` ends it")

@@ -11,6 +11,7 @@ from northstar import db, job, lease
 from northstar.errors import NorthstarError
 from northstar.orchestration import services, up
 from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
+from northstar.publish.hold import end_hold, hold
 from tests.support import empty, serving, utc
 
 AS_OF = utc("2026-03-01T02:30:00")
@@ -199,6 +200,16 @@ def test_a_turn_whose_holder_is_gone_is_no_run_under_way(home, process_id, is_da
     note_run(home, 2, state="running")
     take_turn(home, 2, process_id, is_dag_run)
     assert debt(home, []) == "run 2 was interrupted"
+
+
+def test_while_publishing_is_held_a_run_that_failed_owes_none(home):
+    note_run(home, 1, version=1)
+    note_run(home, 2, state="failed")
+    assert debt(home, []) == "run 2 failed"
+    hold(home, "wrong rates")
+    assert debt(home, []) is None
+    end_hold(home)
+    assert debt(home, []) == "run 2 failed"
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])
