@@ -1,6 +1,6 @@
 """What pyproject.toml cannot say: a wheel carries the folders at the top of the repository that Northstar runs on, as northstar/_project.
 
-In a checkout northstar.settings finds the folders themselves, so an editable installation copies nothing.
+In a checkout northstar.base.settings finds the folders themselves, so an editable installation copies nothing.
 """
 
 from pathlib import Path

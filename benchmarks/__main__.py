@@ -23,14 +23,15 @@ from benchmarks.growth import growth
 from benchmarks.load import load
 from benchmarks.pages import pages
 from benchmarks.values import values
-from northstar import db, embedded, job
-from northstar.cli import parse_time
-from northstar.embedded.server import binaries
-from northstar.landing import land_directory
-from northstar.manifest import dbt_target
+from northstar.base.settings import load_settings
+from northstar.build.manifest import dbt_target
+from northstar.cli.main import parse_time
+from northstar.extract.landing import land_directory
 from northstar.publish import rollback
-from northstar.settings import load_settings
-from northstar.warehouse import bootstrap
+from northstar.runs import job
+from northstar.warehouse import db, embedded
+from northstar.warehouse.embedded.server import binaries
+from northstar.warehouse.setup import bootstrap
 
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 RESULTS: list = []
@@ -96,7 +97,7 @@ def memory(work: Path, settings) -> None:
     with pq.ParquetWriter(folder / "one.parquet", events(1, 0, 1).schema) as writer:
         for number in range(10):
             writer.write_table(events(count // 10, 10_000_000 + number * count // 10, 100))
-    code = "import sys; from northstar.settings import load_settings; from northstar.landing import land_directory; "
+    code = "import sys; from northstar.base.settings import load_settings; from northstar.extract.landing import land_directory; "
     code += "land_directory(load_settings(sys.argv[1]), 1, sys.argv[2], progress=lambda _: None); "
     # getrusage would count what was inherited from this process
     code += "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"
@@ -201,9 +202,9 @@ def builds(work: Path) -> None:
 
 def orchestration(work: Path) -> None:
     """The DAGs' wall time against the same job by `northstar run`, on the demonstration company, nothing new to land."""
+    from northstar.demo import simulate
     from northstar.orchestration.services import start_services, stop_services
     from northstar.orchestration.up import Api, follow, owed_run
-    from northstar.simulator import simulate
 
     settings = load_settings(work / "airflow")
     bootstrap(settings)
@@ -229,7 +230,7 @@ def orchestration(work: Path) -> None:
 
 def readers(work: Path) -> None:
     """The slowest of a reader's queries over all marts, in quiet and while 30 versions are published."""
-    from northstar.simulator import simulate
+    from northstar.demo import simulate
 
     settings = load_settings(work / "readers")
     end = parse_time(None)

@@ -5,9 +5,9 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from northstar import embedded
-from northstar.settings import load_settings
-from northstar.warehouse import bootstrap
+from northstar.base.settings import load_settings
+from northstar.warehouse import embedded
+from northstar.warehouse.setup import bootstrap
 from tests.faults.campaign import tell_in_peace, tell_with_kills
 from tests.faults.story import story
 

@@ -24,10 +24,10 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-from northstar import embedded
-from northstar.errors import NorthstarError
-from northstar.settings import load_settings
-from northstar.warehouse import bootstrap
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import load_settings
+from northstar.warehouse import embedded
+from northstar.warehouse.setup import bootstrap
 from tests import hostile
 from tests.support import empty
 
@@ -176,7 +176,7 @@ def one_input(data: bytes) -> None:
 
 def map_a_file(data: bytes) -> None:
     """A mapping with hostile parts over a small file: it lands, or one line says what is wrong with it."""
-    from northstar.landing.mapping import read_mapping
+    from northstar.extract.landing.mapping import read_mapping
 
     parts = data.decode("utf-8", "replace").split("\x1f")
     text = MAPPING
@@ -232,10 +232,16 @@ def target(arguments: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(
-        include=["northstar.sources.files", "northstar.landing.normalise", "northstar.landing.mapping"]
+        include=[
+            "northstar.extract.sources.files",
+            "northstar.extract.landing.normalise",
+            "northstar.extract.landing.mapping",
+        ]
     ):
         for name in [
-            n for n in sys.modules if n.startswith(("northstar.landing", "northstar.sources.files", "tests.hostile"))
+            n
+            for n in sys.modules
+            if n.startswith(("northstar.extract.landing", "northstar.extract.sources.files", "tests.hostile"))
         ]:
             del sys.modules[name]
         import tests.hostile as instrumented

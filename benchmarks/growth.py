@@ -8,12 +8,13 @@ from pathlib import Path
 import pandas as pd
 import psutil
 
-from northstar import db, embedded, job
-from northstar.settings import Settings, load_settings
-from northstar.simulator import simulate
-from northstar.simulator.company import END
-from northstar.simulator.writing import write_entity
-from northstar.warehouse import bootstrap
+from northstar.base.settings import Settings, load_settings
+from northstar.demo import simulate
+from northstar.demo.company import END
+from northstar.demo.writing import write_entity
+from northstar.runs import job
+from northstar.warehouse import db, embedded
+from northstar.warehouse.setup import bootstrap
 
 MONTHS = 12
 NEW_EVENTS, NEW_CHARGES = 2_000, 100

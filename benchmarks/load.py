@@ -14,12 +14,13 @@ import numpy as np
 import psycopg
 
 from benchmarks.data import END, write_events, write_rest
-from northstar import db, embedded, job
-from northstar.dashboards.app import read_pages
-from northstar.dashboards.data import Marts
-from northstar.dashboards.figures import Painter
-from northstar.settings import Settings, load_settings
-from northstar.warehouse import bootstrap
+from northstar.base.settings import Settings, load_settings
+from northstar.runs import job
+from northstar.use.marts import Marts
+from northstar.use.pages.app import read_pages
+from northstar.use.pages.figures import Painter
+from northstar.warehouse import db, embedded
+from northstar.warehouse.setup import bootstrap
 
 EVENTS, DAYS, NEW_EVENTS = 20_000_000, 1_095, 20_000
 SESSIONS = 40

@@ -17,13 +17,14 @@ from pathlib import Path
 
 import yaml
 
-from northstar import embedded, job
-from northstar.errors import NorthstarError
-from northstar.quality import start_worker
-from northstar.settings import ROOT, load_settings
-from northstar.simulator.books import truth
-from northstar.simulator.writing import write_entity
-from northstar.warehouse import bootstrap
+from northstar.audit import start_worker
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import ROOT, load_settings
+from northstar.demo.books import truth
+from northstar.demo.writing import write_entity
+from northstar.runs import job
+from northstar.warehouse import embedded
+from northstar.warehouse.setup import bootstrap
 from tests.properties.test_books import END, PAST, differences, random_companies
 
 MUTATIONS = Path(__file__).with_suffix(".yml")

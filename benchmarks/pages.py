@@ -10,15 +10,16 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from northstar import embedded, job
-from northstar.alerts import evaluate
-from northstar.dashboards import serve
-from northstar.dashboards.app import read_pages
-from northstar.landing import land_directory
-from northstar.settings import Settings, load_settings
-from northstar.simulator import simulate
-from northstar.simulator.company import END
-from northstar.warehouse import bootstrap
+from northstar.base.settings import Settings, load_settings
+from northstar.demo import simulate
+from northstar.demo.company import END
+from northstar.extract.landing import land_directory
+from northstar.runs import job
+from northstar.use.alerts import evaluate
+from northstar.use.pages import serve
+from northstar.use.pages.app import read_pages
+from northstar.warehouse import embedded
+from northstar.warehouse.setup import bootstrap
 
 MONTHS, ACCOUNTS = 36, 3_000
 OPEN_SECONDS, FILTER_SECONDS, TOLD_SECONDS = 1.5, 0.5, 60

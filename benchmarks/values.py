@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.data import END, micros, write_events, write_rest
-from northstar import db, embedded, job
-from northstar.settings import load_settings
-from northstar.warehouse import bootstrap
+from northstar.base.settings import load_settings
+from northstar.runs import job
+from northstar.warehouse import db, embedded
+from northstar.warehouse.setup import bootstrap
 
 GRAINS = ("hour", "day", "week", "month")
 # name: (entity, models of ours, segment, its time, the sums)

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from northstar import db, embedded
-from northstar.embedded.server import binaries
-from northstar.settings import load_settings
-from northstar.simulator import simulate
-from northstar.warehouse import bootstrap
+from northstar.base.settings import load_settings
+from northstar.demo import simulate
+from northstar.warehouse import db, embedded
+from northstar.warehouse.embedded.server import binaries
+from northstar.warehouse.setup import bootstrap
 from tests.support import WORKERS, run, utc
 
 # what pg_dump said of homes that earlier versions left (core and candidate: no rows): f3e08e4, the last without migrations, had published

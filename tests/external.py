@@ -18,9 +18,9 @@ import pytest
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from northstar.embedded.access import SYSTEM_USER
-from northstar.embedded.server import binaries
-from northstar.settings import Settings, load_settings
+from northstar.base.settings import Settings, load_settings
+from northstar.warehouse.embedded.access import SYSTEM_USER
+from northstar.warehouse.embedded.server import binaries
 
 # the oldest server that Northstar accepts, as Debian packs it, and the newest, as its own package brings it
 DEBIAN = Path("/usr/lib/postgresql/15/bin")

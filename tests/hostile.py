@@ -20,14 +20,14 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from northstar import db
+from northstar.base.errors import NorthstarError
 from northstar.contract import Column, Entity, entities
-from northstar.errors import NorthstarError
-from northstar.landing.directory import _check_columns, _reject, land_directory
-from northstar.landing.merge import Delivery, Rejects
-from northstar.landing.normalise import EARLIEST, Normalised, landed_schema, normalise
+from northstar.extract.landing.batch import Delivery, Rejects
+from northstar.extract.landing.directory import _check_columns, _reject, land_directory
+from northstar.extract.landing.normalise import EARLIEST, Normalised, landed_schema, normalise
+from northstar.extract.sources.files import SETTLED_SECONDS, CsvOptions, Reading, SourceFile
 from northstar.privacy.guard import Guard
-from northstar.sources.files import SETTLED_SECONDS, CsvOptions, Reading, SourceFile
+from northstar.warehouse import db
 
 KEY = "a key of the tests"
 FORMATS = ("csv", "csv", "csv.gz", "jsonl", "jsonl", "jsonl.gz", "parquet")

@@ -14,9 +14,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from northstar import db, job
-from northstar.quality import start_worker
-from northstar.settings import Settings
+from northstar.audit import start_worker
+from northstar.base.settings import Settings
+from northstar.runs import job
+from northstar.warehouse import db
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-{# Written by northstar.contract.sync from the source contract. #}
+{# Written by northstar.build.generate from the source contract. #}
 {% macro entity_times() %}
     {{ return({
         'accounts': {'own': 'created_at', 'later': ['deleted_at']},

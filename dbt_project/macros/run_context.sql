@@ -1,4 +1,4 @@
-{# What the run decided (northstar.job.open_run): the models' only clock. A run hands it over in the environment, since its hundred models ask
+{# What the run decided (northstar.runs.job.open_run): the models' only clock. A run hands it over in the environment, since its hundred models ask
    for it 140 times; whoever calls dbt by hand finds it in the warehouse. #}
 {% macro run_context() %}
     {%- if not execute -%}
@@ -28,7 +28,7 @@
     core.as_of()
 {%- endmacro %}
 
-{# A business rule of the home (northstar.settings), such as renewal_gap_days. #}
+{# A business rule of the home (northstar.base.settings), such as renewal_gap_days. #}
 {% macro rule(name) -%}
     {{ run_context().rules.get(name, {'renewal_gap_days': 1, 'reporting_currency': 'USD'}.get(name)) }}
 {%- endmacro %}

@@ -15,14 +15,14 @@ from types import SimpleNamespace
 import pytest
 from dateutil.relativedelta import relativedelta
 
-from northstar import db
-from northstar.alerts.evaluate import _link
-from northstar.dashboards import door, serve
-from northstar.dashboards.app import read_pages
-from northstar.dashboards.data import GRAINS, Marts, nearest
-from northstar.dashboards.figures import title_of
-from northstar.formats import shown
-from northstar.settings import ROOT
+from northstar.base.formats import shown
+from northstar.base.settings import ROOT
+from northstar.use.alerts.evaluate import _link
+from northstar.use.marts import GRAINS, Marts, nearest
+from northstar.use.pages import door, serve
+from northstar.use.pages.app import read_pages
+from northstar.use.pages.figures import title_of
+from northstar.warehouse import db
 from tests.support import longer_history
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import yaml
 
-from northstar.cli import parse_time
+from northstar.base.settings import ROOT, load_settings
+from northstar.cli.main import parse_time
+from northstar.demo import simulate
 from northstar.orchestration.up import Api, follow, owed_run
-from northstar.settings import ROOT, load_settings
-from northstar.simulator import simulate
 from tests.containers.engine import POSTGRES, POSTGRES_HOOKS, POSTGRES_IS, PYTHON, Engine, engine
 from tests.containers.stack import LIMITS, Stack, asked
 from tests.external import free_port

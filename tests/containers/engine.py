@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from northstar.settings import ROOT
+from northstar.base.settings import ROOT
 
 PROGRAMS = ("podman", "buildah", "runc", "mmdebstrap", "iptables")
 PYTHON, POSTGRES = "northstar-test/python", "northstar-test/postgres"

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import yaml
 
-from northstar.settings import ROOT
+from northstar.base.settings import ROOT
 from tests.containers.engine import Engine
 
 # seconds; for what hangs, as everything takes five times as long on a machine that is busy

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from northstar.formats import shown
+from northstar.base.formats import shown
 from tests.containers.conftest import ODD, SERVED, run_dag
 from tests.containers.stack import Stack, asked
 from tests.unit.test_container import SECRETS

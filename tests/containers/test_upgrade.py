@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from northstar import db
-from northstar.reading import query
-from northstar.settings import load_settings
+from northstar.base.settings import load_settings
+from northstar.use.query import query
+from northstar.warehouse import db
 from tests.conftest import HOMES
 from tests.containers.conftest import variables
 from tests.containers.stack import Stack

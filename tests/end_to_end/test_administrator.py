@@ -4,12 +4,13 @@ import math
 
 import pytest
 
-from northstar import db, doctor
+from northstar.operate import doctor
 from northstar.orchestration.container import make_airflow_database
-from northstar.privacy.erase import erase
-from northstar.privacy.rotate import rotate_key
-from northstar.reading import query
-from northstar.warehouse import SCHEMAS, act_as_owner, bootstrap
+from northstar.runs.erase import erase
+from northstar.runs.rotate import rotate_key
+from northstar.use.query import query
+from northstar.warehouse import db
+from northstar.warehouse.setup import SCHEMAS, act_as_owner, bootstrap
 from tests import external
 from tests.support import WORKERS, run, silent, utc, write_rows
 

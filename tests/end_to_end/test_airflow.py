@@ -12,15 +12,15 @@ from datetime import timedelta
 import psutil
 import pytest
 
-from northstar import db
-from northstar.cli import main, parse_time
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import load_settings
+from northstar.base.telemetry import OFF
+from northstar.cli.main import main, parse_time
+from northstar.demo import simulate
 from northstar.orchestration.domains import domains
 from northstar.orchestration.services import _known, _own_processes, _running, start_services, stop_services
 from northstar.orchestration.up import Api, debt, follow, owed_run
-from northstar.settings import load_settings
-from northstar.simulator import simulate
-from northstar.telemetry import OFF
+from northstar.warehouse import db
 from tests.conftest import home
 from tests.support import found_in, hearing, open_to_others, select, serving, silent
 
@@ -42,7 +42,7 @@ create event trigger refuse_cohort_cash on ddl_command_end when tag in ('CREATE 
 START = """
 import sys
 from northstar.orchestration.services import start_services
-from northstar.settings import load_settings
+from northstar.base.settings import load_settings
 
 start_services(load_settings(sys.argv[1]))
 """

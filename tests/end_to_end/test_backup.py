@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from northstar import db, embedded
-from northstar.cli import main
+from northstar.base.settings import ROOT, load_settings
+from northstar.cli.main import main
 from northstar.publish import rollback
-from northstar.settings import ROOT, load_settings
+from northstar.warehouse import db, embedded
 from tests.conftest import home, release_before
 from tests.support import published
 

@@ -5,9 +5,9 @@ import re
 
 import pytest
 
-from northstar import db
-from northstar.contract.dictionary import data_dictionary
-from northstar.settings import ROOT
+from northstar.base.settings import ROOT
+from northstar.use.dictionary import data_dictionary
+from northstar.warehouse import db
 
 QUESTIONS = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "bi_tools.md").read_text(), re.DOTALL)
 

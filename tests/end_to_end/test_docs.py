@@ -6,8 +6,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from northstar import sources
-from northstar.settings import ROOT
+from northstar.base.settings import ROOT
+from northstar.extract import sources
 
 
 def commands(page: str) -> str:

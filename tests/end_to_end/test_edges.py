@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from northstar import db, embedded
-from northstar.errors import NorthstarError
-from northstar.landing import land_directory
-from northstar.settings import load_settings
-from northstar.sources.files import check_directory
-from northstar.warehouse import bootstrap
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import load_settings
+from northstar.extract.landing import land_directory
+from northstar.extract.sources.files import check_directory
+from northstar.warehouse import db, embedded
+from northstar.warehouse.setup import bootstrap
 from tests.conftest import home
 from tests.support import silent
 

@@ -9,15 +9,18 @@ from urllib.parse import unquote, urlsplit
 import psycopg
 import pytest
 
-from northstar import db, doctor, job, maintenance, warehouse
-from northstar.dashboards.data import Marts
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import load_settings
+from northstar.operate import doctor
 from northstar.orchestration import up
-from northstar.privacy.erase import erase
-from northstar.privacy.rotate import rotate_key
-from northstar.reading import query
-from northstar.settings import load_settings
-from northstar.warehouse import bootstrap, make_airflow_database
+from northstar.runs import job, maintenance
+from northstar.runs.erase import erase
+from northstar.runs.rotate import rotate_key
+from northstar.use.marts import Marts
+from northstar.use.query import query
+from northstar.warehouse import db
+from northstar.warehouse import setup as warehouse
+from northstar.warehouse.setup import bootstrap, make_airflow_database
 from tests import external
 from tests.end_to_end.test_tls import WAYS
 from tests.support import query_as, silent, utc, write_rows

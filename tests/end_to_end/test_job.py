@@ -12,13 +12,15 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from northstar import db, dbt_connections, job, lease
-from northstar.cli import main
-from northstar.errors import NorthstarError
-from northstar.explain import explain
-from northstar.manifest import dbt_target
+from northstar.base.errors import NorthstarError
+from northstar.build import dbt_connections
+from northstar.build.manifest import dbt_target
+from northstar.cli.main import main
 from northstar.publish import rollback
-from northstar.reading import query
+from northstar.runs import job
+from northstar.use.explain import explain
+from northstar.use.query import query
+from northstar.warehouse import db, lease
 from tests.support import WORKERS, empty, published, run, select, silent, utc, write_rows
 
 AS_OF = utc("2025-04-01T00:00:00")

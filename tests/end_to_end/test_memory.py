@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from northstar import db
+from northstar.warehouse import db
 from tests.conftest import home
 from tests.support import write_rows
 
@@ -27,7 +27,7 @@ LOG_BYTES = 500 << 20
 PROBE = """
 import json, os, sys
 from pathlib import Path
-from northstar import cli
+from northstar.cli import main as cli
 
 results = Path(sys.argv[1])
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -11,14 +11,17 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from northstar import cli, db, doctor, embedded, job, lease, maintenance, migrations
+from northstar.base.errors import NorthstarError
+from northstar.cli import main as cli
 from northstar.contract import entities
-from northstar.errors import NorthstarError
-from northstar.landing import quarantine
+from northstar.extract.landing import quarantine
+from northstar.operate import doctor
 from northstar.publish import rollback
 from northstar.publish.certificates import inputs
-from northstar.reading import query
-from northstar.warehouse import bootstrap, landed_columns
+from northstar.runs import job, maintenance
+from northstar.use.query import query
+from northstar.warehouse import db, embedded, lease, migrations
+from northstar.warehouse.setup import bootstrap, landed_columns
 from tests.conftest import home, release_before
 from tests.support import select, silent
 

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.warehouse import bootstrap
+from northstar.base.errors import NorthstarError
+from northstar.warehouse import db
+from northstar.warehouse.setup import bootstrap
 from tests import external
 from tests.end_to_end.test_tls import WAYS
 

@@ -6,21 +6,22 @@ from dataclasses import replace
 
 import pytest
 
-from northstar import db, job
-from northstar.errors import NorthstarError
-from northstar.landing import land_directory, quarantine
-from northstar.maintenance import maintain
+from northstar.base.errors import NorthstarError
+from northstar.demo import simulate
+from northstar.extract.landing import land_directory, quarantine
 from northstar.orchestration import tasks
-from northstar.privacy import erase as erasing
-from northstar.privacy.erase import erase, erase_pending
 from northstar.privacy.keys import keyed_hash
-from northstar.privacy.rotate import rotate_key
 from northstar.publish import erased_since, rollback, verify
 from northstar.publish.certificates import inputs
 from northstar.publish.merge import _landed
-from northstar.reading import query
-from northstar.reports.send import make_and_keep
-from northstar.simulator import simulate
+from northstar.runs import erase as erasing
+from northstar.runs import job
+from northstar.runs.erase import erase, erase_pending
+from northstar.runs.maintenance import maintain
+from northstar.runs.rotate import rotate_key
+from northstar.use.query import query
+from northstar.use.reports.send import make_and_keep
+from northstar.warehouse import db
 from tests.support import WORKERS, empty, found_in, query_as, run, select, select_at, silent, utc, write_rows
 
 pytestmark = pytest.mark.timeout(1800)
@@ -263,7 +264,7 @@ def test_a_delivery_does_not_bring_an_erased_subject_back(peopled, tmp_path):
 
 def test_verify_says_why_a_version_from_before_cannot_be_made_again(peopled):
     settings, _ = peopled
-    from northstar.publish.rebuild import erased_since
+    from northstar.runs.verify import erased_since
 
     assert erased_since(settings, 2) is None
     assert "erasure 1" in erased_since(settings, 1) and "cannot be made again to the byte" in erased_since(settings, 1)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from northstar import db
-from northstar.landing import land_directory
-from northstar.settings import ROOT
+from northstar.base.settings import ROOT
+from northstar.extract.landing import land_directory
+from northstar.warehouse import db
 from tests.support import empty, run, select, silent, utc
 
 EXCERPTS = ROOT / "tests" / "real_data"

@@ -7,10 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from northstar import db, job
-from northstar.errors import NorthstarError
-from northstar.landing import land_directory, quarantine
-from northstar.maintenance import maintain
+from northstar.base.errors import NorthstarError
+from northstar.extract.landing import land_directory, quarantine
+from northstar.runs import job
+from northstar.runs.maintenance import maintain
+from northstar.warehouse import db
 from tests.support import empty, query_as, run, select, silent, utc, write_rows
 
 END = utc("2026-02-01T00:00:00")

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 
-from northstar import cli, db
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
+from northstar.cli import main as cli
 from northstar.publish import verify
 from northstar.publish.certificates import inputs
-from northstar.reading import query
+from northstar.use.query import query
+from northstar.warehouse import db
 from tests.support import empty, run, select, silent, utc, write_rows
 
 MARCH = utc("2025-03-01T00:00:00")

@@ -11,11 +11,12 @@ from urllib.parse import quote
 
 import pytest
 
-from northstar import cli, db
-from northstar.landing import land_source
-from northstar.settings import ROOT
-from northstar.sources import declared
-from northstar.sources.declared import Source, systems
+from northstar.base.settings import ROOT
+from northstar.cli import main as cli
+from northstar.extract.landing import land_source
+from northstar.extract.sources import declared
+from northstar.extract.sources.declared import Source, systems
+from northstar.warehouse import db
 from tests.support import empty
 
 # a secret with what addresses and messages escape
@@ -100,7 +101,7 @@ def test_a_source_that_fails_tells_no_secret(warehouse, echoing, monkeypatch, ca
     if kinds.get(system) == "aws":
         connection |= {"extra": {"endpoint_url": echoing, "region_name": "us-east-1", "aws_session_token": CANARY}}
     monkeypatch.setenv("AIRFLOW_CONN_CANARY", json.dumps(connection))
-    monkeypatch.setattr("northstar.sources.http.ATTEMPTS", 1, raising=False)
+    monkeypatch.setattr("northstar.extract.sources.http.ATTEMPTS", 1, raising=False)
     entities = FIRST.get(system) or tuple(declared._module(system).ENTITIES)[:1]
     said: list[str] = []
     result = land_source(
@@ -129,7 +130,7 @@ def test_a_connector_that_trips_over_a_secret_keeps_it_out_of_its_log(warehouse,
     def trips(*_):
         raise RuntimeError(" ".join([*SPELLINGS, CANARY[::-1]]))
 
-    monkeypatch.setattr("northstar.landing.sources.open_source", trips)
+    monkeypatch.setattr("northstar.extract.landing.source.open_source", trips)
     result = land_source(warehouse, None, Source("x", "stripe", "canary", ("charges",)), lambda _: None)
     log = (warehouse.logs / "source_x.log").read_text()
     assert "RuntimeError" in log and "***" in result.error
@@ -158,7 +159,7 @@ def test_a_warehouse_that_refuses_tells_no_secret(warehouse, debug):
 def test_what_is_shown_of_settings_and_connections_holds_no_secret(warehouse, monkeypatch, capsys):
     from dataclasses import replace
 
-    from northstar.sources.connections import find_connection
+    from northstar.connections.find import find_connection
 
     monkeypatch.setenv(
         "AIRFLOW_CONN_CANARY", json.dumps({"conn_type": "http", "password": CANARY, "extra": {"k": CANARY}})

@@ -9,8 +9,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import stripe as client
 
-from northstar import cli, db, job
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
+from northstar.cli import main as cli
+from northstar.runs import job
+from northstar.warehouse import db
 from tests.support import run, select, silent, write_rows
 from tests.unit.sources.test_stripe import localstripe, paying, shop
 
@@ -59,8 +61,8 @@ def home(shop, tmp_path, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_APP_DB", json.dumps({"conn_type": "sqlite", "schema": str(tmp_path / "app.db")}))
     monkeypatch.setenv("AIRFLOW_CONN_BILLING", os.environ["AIRFLOW_CONN_STRIPE_MAIN"])
     monkeypatch.setenv("AIRFLOW_CONN_DESK", "http://me:canary-token@127.0.0.1:9/http")
-    monkeypatch.setattr("northstar.sources.http.FIRST_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr("northstar.sources.zendesk.EXPORTS_PER_SECOND", None)
+    monkeypatch.setattr("northstar.extract.sources.http.FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("northstar.extract.sources.zendesk.EXPORTS_PER_SECOND", None)
     declared = tmp_path / "sources.yml"
     declared.write_text(SOURCES.format(required="false"))
     monkeypatch.setenv("NORTHSTAR_SOURCES", str(declared))

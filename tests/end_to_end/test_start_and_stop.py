@@ -14,11 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from northstar import db, embedded
-from northstar.embedded import access, server
+from northstar.base.settings import load_settings
 from northstar.orchestration import services
-from northstar.settings import load_settings
-from northstar.warehouse import bootstrap
+from northstar.warehouse import db, embedded
+from northstar.warehouse.embedded import access, server
+from northstar.warehouse.setup import bootstrap
 from tests.conftest import home
 from tests.support import northstar, open_to_others, write_rows
 

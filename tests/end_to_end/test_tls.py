@@ -19,13 +19,14 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from northstar import db, job
-from northstar.dashboards.data import Marts
-from northstar.errors import NorthstarError
-from northstar.landing.merge import _connect as connect_adbc
+from northstar.audit.run import address as gx_address
+from northstar.base.errors import NorthstarError
+from northstar.extract.landing.batch import _connect as connect_adbc
 from northstar.orchestration.services import airflow_env
-from northstar.quality.audit import address as gx_address
-from northstar.warehouse import bootstrap
+from northstar.runs import job
+from northstar.use.marts import Marts
+from northstar.warehouse import db
+from northstar.warehouse.setup import bootstrap
 
 SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 

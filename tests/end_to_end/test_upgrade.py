@@ -6,10 +6,12 @@ from functools import partial
 
 import pytest
 
-from northstar import cli, db
-from northstar.errors import NorthstarError
-from northstar.publish import rollback, values
-from northstar.reading import query
+from northstar.base.errors import NorthstarError
+from northstar.cli import main as cli
+from northstar.publish import rollback
+from northstar.use.query import query
+from northstar.warehouse import db
+from northstar.warehouse.published import values
 from tests.conftest import HOMES, home, release_before
 from tests.support import northstar, run, select, utc, write_rows
 

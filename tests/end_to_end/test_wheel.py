@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from northstar.settings import ROOT
+from northstar.base.settings import ROOT
 from tests.support import write_rows
 from tests.unit.test_packaging import PROJECT
 
@@ -153,7 +153,7 @@ def installation(wheel):
 def test_an_installed_wheel_runs_without_a_checkout(installation):
     home, venv_place = installation.venv.parent / "home", installation.venv.resolve()
     said = installation(
-        "python", "-c", "from northstar import settings as s; print(s.__file__, s.ROOT, s.DEFAULT_HOME)"
+        "python", "-c", "from northstar.base import settings as s; print(s.__file__, s.ROOT, s.DEFAULT_HOME)"
     )
     module, root, default_home = said.stdout.split()
     assert Path(module).resolve().is_relative_to(venv_place) and Path(root).resolve().is_relative_to(venv_place), said

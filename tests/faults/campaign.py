@@ -24,10 +24,10 @@ from pathlib import Path
 import psutil
 import psycopg
 
-from northstar import db, embedded
+from northstar.base.settings import Settings
 from northstar.contract import entities
 from northstar.publish.certificates import inputs
-from northstar.settings import Settings
+from northstar.warehouse import db, embedded
 from tests.support import write_rows
 
 STAGES = ("extract", "build", "audit", "publish")

@@ -23,17 +23,18 @@ from pathlib import Path
 
 import psutil
 
-from northstar import db, embedded
-from northstar.embedded import backup, server
-from northstar.errors import NorthstarError
-from northstar.landing import quarantine
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings, load_settings
+from northstar.demo import simulate
+from northstar.extract.landing import quarantine
+from northstar.operate import backup
 from northstar.orchestration.services import SERVICES, service_states, stop_services
 from northstar.privacy.keys import SEALED, keyed_hash
 from northstar.privacy.subjects import HASHES
 from northstar.publish.certificates import inputs
-from northstar.settings import Settings, load_settings
-from northstar.simulator import simulate
-from northstar.warehouse import bootstrap
+from northstar.warehouse import db, embedded
+from northstar.warehouse.embedded import server
+from northstar.warehouse.setup import bootstrap
 from tests.conftest import HOMES, release_before
 from tests.faults.campaign import Runner, fingerprint
 from tests.faults.runner import MAKE_RUN

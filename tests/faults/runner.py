@@ -25,7 +25,7 @@ class InThisProcess:
         self.settings = settings
 
     def run_audit(self, run_id: int, progress=print) -> dict:
-        from northstar.quality import run_audit
+        from northstar.audit import run_audit
 
         return run_audit(self.settings, run_id, progress=progress)
 
@@ -49,9 +49,10 @@ class Drawn:
 
 def _command(order: dict, say) -> str:
     """A command of the command line; returns what it said where it failed."""
-    from northstar import cli, quality
+    from northstar import audit as quality
+    from northstar.cli import main as cli
     from northstar.orchestration import up
-    from northstar.privacy import erase, rotate
+    from northstar.runs import erase, rotate
     from tests.faults.ticks import Ticks
 
     quality.start_worker = InThisProcess
@@ -74,9 +75,9 @@ def _command(order: dict, say) -> str:
 
 
 def _run(order: dict, say) -> str:
-    from northstar import job
-    from northstar.errors import NorthstarError
-    from northstar.settings import load_settings
+    from northstar.base.errors import NorthstarError
+    from northstar.base.settings import load_settings
+    from northstar.runs import job
 
     settings = load_settings(order["home"])
     try:
@@ -102,12 +103,12 @@ def main() -> None:
     import great_expectations  # noqa: F401
     from dbt.cli.main import dbtRunner  # noqa: F401
 
-    import northstar.cli
-    import northstar.embedded.backup
+    import northstar.cli.main
+    import northstar.operate.backup
     import northstar.orchestration.up
-    import northstar.privacy.rotate
-    import northstar.publish.rebuild  # noqa: F401
-    from northstar.quality import expectations  # noqa: F401
+    import northstar.runs.rotate
+    import northstar.runs.verify  # noqa: F401
+    from northstar.audit import expectations  # noqa: F401
 
     say({"ready": True})
     while line := sys.stdin.readline():

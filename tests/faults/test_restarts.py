@@ -6,8 +6,11 @@ from contextlib import contextmanager
 
 import pytest
 
-from northstar import cli, db, job, quality
-from northstar.warehouse import bootstrap
+from northstar import audit as quality
+from northstar.cli import main as cli
+from northstar.runs import job
+from northstar.warehouse import db
+from northstar.warehouse.setup import bootstrap
 from tests import external
 from tests.faults.runner import InThisProcess
 from tests.support import select, write_rows

@@ -10,9 +10,10 @@ from datetime import timedelta
 import psutil
 import pytest
 
-from northstar import db, job, lease
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
 from northstar.publish import rollback
+from northstar.runs import job
+from northstar.warehouse import db, lease
 from tests.faults.campaign import compare, fingerprint
 from tests.support import empty, query_as, run, select, utc, write_rows
 
@@ -26,12 +27,13 @@ EVERYTHING = ("core", "marts_candidate", "marts", "marts_history")
 # a run from one of its stages on, which stops itself in it where it is about to change something with a new connection
 STOPPED = f"""
 import os, signal, sys
-from northstar import db, job, maintenance
-from northstar.errors import NorthstarError
-from northstar.landing import merge as landing
+from northstar.warehouse import db
+from northstar.runs import job, maintenance
+from northstar.base.errors import NorthstarError
+from northstar.extract.landing import batch as landing
 from northstar.publish import merge as publishing
-from northstar.quality import audit
-from northstar.settings import load_settings
+from northstar.audit import run as audit
+from northstar.base.settings import load_settings
 
 settings, run_id, stage = load_settings(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 

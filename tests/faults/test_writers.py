@@ -10,14 +10,15 @@ from contextlib import contextmanager
 import pyarrow as pa
 import pytest
 
-from northstar import cli, db, job, lease
+from northstar.base.errors import NorthstarError
+from northstar.cli import main as cli
 from northstar.contract import entities
-from northstar.errors import NorthstarError
-from northstar.landing import quarantine
-from northstar.landing.merge import land_batch
-from northstar.landing.normalise import normalise
-from northstar.privacy import erase
+from northstar.extract.landing import quarantine
+from northstar.extract.landing.batch import land_batch
+from northstar.extract.landing.normalise import normalise
 from northstar.privacy.guard import landing_guard
+from northstar.runs import erase, job
+from northstar.warehouse import db, lease
 from tests.support import empty, query_as, utc
 
 END = utc("2026-02-01T00:00:00")
@@ -27,8 +28,8 @@ ROW = {"charge_id": "c1", "account_id": "a", "amount": "1", "currency": "USD", "
 AT_WORK = """
 import sys, time
 from datetime import UTC, datetime
-from northstar import job
-from northstar.settings import load_settings
+from northstar.runs import job
+from northstar.base.settings import load_settings
 settings, run_id = load_settings(sys.argv[1]), int(sys.argv[2])
 run_id = run_id or job.open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere")
 with job._stage(settings, run_id, "extract"):
@@ -39,8 +40,8 @@ with job._stage(settings, run_id, "extract"):
 KILLED = """
 import os, sys
 from datetime import UTC, datetime
-from northstar import job
-from northstar.settings import load_settings
+from northstar.runs import job
+from northstar.base.settings import load_settings
 settings = load_settings(sys.argv[1])
 run_id = job.open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere", trigger=sys.argv[2], is_own=True)
 with job._stage(settings, run_id, "extract"):

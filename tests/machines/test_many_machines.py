@@ -19,13 +19,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from northstar import db
-from northstar.cli import parse_time
-from northstar.dag_runs import has_ended
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import ROOT, Settings, load_settings
+from northstar.cli.main import parse_time
+from northstar.connections.dag_runs import has_ended
+from northstar.demo import simulate
 from northstar.orchestration.up import Api, follow, owed_run
-from northstar.settings import ROOT, Settings, load_settings
-from northstar.simulator import simulate
+from northstar.warehouse import db
 from tests.external import External, free_port, server
 from tests.support import query_as, select, silent
 

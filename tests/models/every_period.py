@@ -9,7 +9,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from northstar import db
+from northstar.warehouse import db
 
 RECORDED = Path(__file__).with_name("every_period.json.gz")
 MODULUS = 2**64

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from northstar import db, job
-from northstar.simulator import simulate
+from northstar.demo import simulate
+from northstar.runs import job
+from northstar.warehouse import db
 from tests.models.every_period import differing
 from tests.support import WORKERS, empty, run, select, silent, utc
 

@@ -5,11 +5,12 @@ from decimal import Decimal
 
 import pytest
 
-from northstar import cli, db
-from northstar.errors import NorthstarError
-from northstar.explain import explain
-from northstar.explain.rows import row_part
-from northstar.explain.text import as_json, as_text
+from northstar.base.errors import NorthstarError
+from northstar.cli import main as cli
+from northstar.use.explain import explain
+from northstar.use.explain.rows import row_part
+from northstar.use.explain.text import as_json, as_text
+from northstar.warehouse import db
 from tests.support import empty, run, select, utc, write_rows
 
 AS_OF = utc("2026-03-01T00:00:00")

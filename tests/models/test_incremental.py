@@ -5,10 +5,10 @@ from datetime import timedelta
 
 import pytest
 
-from northstar import db
-from northstar.manifest import read_manifest
+from northstar.build.manifest import read_manifest
 from northstar.publish.certificates import inputs
-from northstar.reading import query
+from northstar.use.query import query
+from northstar.warehouse import db
 from tests.deliveries import company_rows, corrections
 from tests.models.every_period import differing
 from tests.support import empty, query_as, run, select, utc, write_rows

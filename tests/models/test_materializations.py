@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from northstar import job
+from northstar.runs import job
 from tests.support import WORKERS, empty, select, silent, utc, write_rows
 
 

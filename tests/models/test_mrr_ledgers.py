@@ -4,7 +4,7 @@ from collections import defaultdict
 
 import pytest
 
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
 from tests.models.every_period import differing
 from tests.models.ledgers import CASES, instant, rate_rows, subscription_rows
 from tests.support import empty, run, select, write_rows

@@ -10,10 +10,11 @@ import pytest
 import yaml
 
 from benchmarks.mutations import lost
-from northstar import db, job
-from northstar.manifest import dbt_target
-from northstar.semantic import metricflow
-from northstar.settings import ROOT, Settings
+from northstar.base.settings import ROOT, Settings
+from northstar.build.manifest import dbt_target
+from northstar.runs import job
+from northstar.use.semantic import metricflow
+from northstar.warehouse import db
 from tests.support import select
 
 

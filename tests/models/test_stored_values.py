@@ -2,8 +2,8 @@
 
 import pytest
 
-from northstar import db
-from northstar.reading import query
+from northstar.use.query import query
+from northstar.warehouse import db
 from tests.support import empty, run, select, utc, write_rows
 
 

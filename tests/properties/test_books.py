@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from northstar.simulator.books import truth
-from northstar.simulator.company import ACCOUNT_TYPES, live
-from northstar.simulator.writing import write_entity
+from northstar.demo.books import truth
+from northstar.demo.company import ACCOUNT_TYPES, live
+from northstar.demo.writing import write_entity
 from tests.support import empty, run, select, utc
 
 END = utc("2026-03-01T00:00:00")

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
-from northstar import cli, embedded
-from northstar.settings import load_settings
+from northstar.base.settings import load_settings
+from northstar.cli import main as cli
+from northstar.warehouse import embedded
 
 
 @pytest.mark.parametrize(

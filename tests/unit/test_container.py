@@ -6,10 +6,10 @@ import tempfile
 
 import yaml
 
-from northstar import db
+from northstar.base.settings import ROOT, load_settings
 from northstar.orchestration import container
 from northstar.orchestration.services import SERVICES
-from northstar.settings import ROOT, load_settings
+from northstar.warehouse import db
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
 SERVED = (*SERVICES, "pages")

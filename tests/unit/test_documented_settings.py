@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from northstar.settings import DEFAULT_BUSINESS_RULES, DEFAULT_OPERATIONS, ROOT
+from northstar.base.settings import DEFAULT_BUSINESS_RULES, DEFAULT_OPERATIONS, ROOT
 
 DOCS = "\n".join(
     path.read_text()

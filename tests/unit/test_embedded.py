@@ -11,12 +11,12 @@ import psutil
 import psycopg
 import pytest
 
-from northstar import db, embedded
-from northstar.embedded import server
-from northstar.embedded.priority import standing_back
-from northstar.errors import NorthstarError
-from northstar.settings import load_settings
-from northstar.warehouse import _create_databases
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import load_settings
+from northstar.warehouse import db, embedded
+from northstar.warehouse.embedded import server
+from northstar.warehouse.embedded.priority import standing_back
+from northstar.warehouse.setup import _create_databases
 from tests.conftest import home
 
 

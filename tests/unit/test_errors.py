@@ -4,8 +4,8 @@ import errno
 
 import pytest
 
-from northstar import db
-from northstar.errors import NorthstarError, lacking
+from northstar.base.errors import NorthstarError, lacking
+from northstar.warehouse import db
 
 
 def caused_by(cause: BaseException) -> RuntimeError:

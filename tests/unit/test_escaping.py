@@ -10,12 +10,13 @@ from decimal import Decimal
 import pandas as pd
 import pytest
 
-from northstar import cli, escaping
-from northstar.dashboards.figures import _labelled, nothing
-from northstar.errors import NorthstarError
-from northstar.notify import Address, Message, _slack
+from northstar.base import escaping
+from northstar.base.errors import NorthstarError
+from northstar.cli import main as cli
 from northstar.orchestration import tasks
-from northstar.reading import asked, write
+from northstar.use.notify import Address, Message, _slack
+from northstar.use.pages.figures import _labelled, nothing
+from northstar.use.query import asked, write
 
 # each changes what a terminal shows, does, or answers as if it were typed
 OBEYED = [
@@ -124,8 +125,10 @@ def test_one_statement_at_a_time_and_any_text_in_it(built):
 
 def test_slack_calls_nobody_and_shows_no_other_address(monkeypatch):
     sent = []
-    monkeypatch.setattr("northstar.notify._post", lambda address, body: sent.append(body["text"]))
-    monkeypatch.setattr("northstar.notify.find_connection", lambda *_: type("Found", (), {"secret": lambda _: "x"})())
+    monkeypatch.setattr("northstar.use.notify._post", lambda address, body: sent.append(body["text"]))
+    monkeypatch.setattr(
+        "northstar.use.notify.find_connection", lambda *_: type("Found", (), {"secret": lambda _: "x"})()
+    )
     _slack(
         None,
         None,

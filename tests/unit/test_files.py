@@ -6,9 +6,9 @@ import subprocess
 
 import pytest
 
-from northstar import files, ports
-from northstar.errors import NorthstarError
-from northstar.files import read_json, read_word, write_private
+from northstar.base import files, ports
+from northstar.base.errors import NorthstarError
+from northstar.base.files import read_json, read_word, write_private
 
 
 def test_a_writer_that_fails_leaves_the_file_as_it_was_and_nothing_beside_it(tmp_path, monkeypatch):

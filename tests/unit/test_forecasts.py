@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from northstar import db
-from northstar.dashboards.data import Marts
-from northstar.dashboards.figures import Painter
-from northstar.forecasts import AHEAD, FEWEST, forecast, forecast_metrics
+from northstar.use.forecasts import AHEAD, FEWEST, forecast, forecast_metrics
+from northstar.use.marts import Marts
+from northstar.use.pages.figures import Painter
+from northstar.warehouse import db
 from tests.support import longer_history, northstar, silent
 
 RANDOM = np.random.default_rng(7)
@@ -99,5 +99,5 @@ def test_nothing_waits_for_the_methods_to_be_tried(forecasts, monkeypatch):
         tried.append(ahead)
         return forecast(values, ahead, year)
 
-    monkeypatch.setattr("northstar.forecasts.forecast", trying)
+    monkeypatch.setattr("northstar.use.forecasts.forecast", trying)
     assert forecast_metrics(forecasts, silent) == len(tried) >= 1

@@ -7,11 +7,11 @@ import tempfile
 import pytest
 import yaml
 
-from northstar.notify import read_channels
+from northstar.base.settings import ROOT, load_settings
+from northstar.extract.sources.declared import read_sources
 from northstar.orchestration import container
 from northstar.orchestration.services import SERVICES, WORKER
-from northstar.settings import ROOT, load_settings
-from northstar.sources.declared import read_sources
+from northstar.use.notify import read_channels
 from tests.unit.test_container import AIRFLOWS, JOBS, READERS, SECRETS, TRANSFORMERS
 
 TEXT = (ROOT / "docs" / "kubernetes.yml").read_text()

@@ -1,4 +1,4 @@
--- Grain: account_id. Written by northstar.contract.sync from the source contract.
+-- Grain: account_id. Written by northstar.build.generate from the source contract.
 select
     account_id,
     account_type,

@@ -1,4 +1,4 @@
--- Grain: ai_response_id. Written by northstar.contract.sync from the source contract.
+-- Grain: ai_response_id. Written by northstar.build.generate from the source contract.
 select
     ai_response_id,
     conversation_id,

@@ -1,4 +1,4 @@
--- Grain: request_id. Written by northstar.contract.sync from the source contract.
+-- Grain: request_id. Written by northstar.build.generate from the source contract.
 select
     request_id,
     application,

@@ -1,4 +1,4 @@
--- Grain: booking_id. Written by northstar.contract.sync from the source contract.
+-- Grain: booking_id. Written by northstar.build.generate from the source contract.
 select
     booking_id,
     student_id,

@@ -1,4 +1,4 @@
--- Grain: charge_id. Written by northstar.contract.sync from the source contract.
+-- Grain: charge_id. Written by northstar.build.generate from the source contract.
 select
     charge_id,
     payment_id,

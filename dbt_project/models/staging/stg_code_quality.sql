@@ -1,4 +1,4 @@
--- Grain: captured_on, application, component. Written by northstar.contract.sync from the source contract.
+-- Grain: captured_on, application, component. Written by northstar.build.generate from the source contract.
 select
     captured_on,
     application,

@@ -1,4 +1,4 @@
--- Grain: content_item_id. Written by northstar.contract.sync from the source contract.
+-- Grain: content_item_id. Written by northstar.build.generate from the source contract.
 select
     content_item_id,
     creator_id,

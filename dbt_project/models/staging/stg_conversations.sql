@@ -1,4 +1,4 @@
--- Grain: conversation_id. Written by northstar.contract.sync from the source contract.
+-- Grain: conversation_id. Written by northstar.build.generate from the source contract.
 select
     conversation_id,
     account_id,

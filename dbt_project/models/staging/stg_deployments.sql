@@ -1,4 +1,4 @@
--- Grain: deployment_id. Written by northstar.contract.sync from the source contract.
+-- Grain: deployment_id. Written by northstar.build.generate from the source contract.
 select
     deployment_id,
     application,

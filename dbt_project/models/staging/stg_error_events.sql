@@ -1,4 +1,4 @@
--- Grain: error_id. Written by northstar.contract.sync from the source contract.
+-- Grain: error_id. Written by northstar.build.generate from the source contract.
 select
     error_id,
     application,

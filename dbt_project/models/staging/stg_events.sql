@@ -1,4 +1,4 @@
--- Grain: event_id. Written by northstar.contract.sync from the source contract.
+-- Grain: event_id. Written by northstar.build.generate from the source contract.
 select
     event_id,
     event_name,

@@ -1,4 +1,4 @@
--- Grain: rate_date, currency. Written by northstar.contract.sync from the source contract.
+-- Grain: rate_date, currency. Written by northstar.build.generate from the source contract.
 select
     rate_date,
     currency,

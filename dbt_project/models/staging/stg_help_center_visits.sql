@@ -1,4 +1,4 @@
--- Grain: visit_id. Written by northstar.contract.sync from the source contract.
+-- Grain: visit_id. Written by northstar.build.generate from the source contract.
 select
     visit_id,
     application,

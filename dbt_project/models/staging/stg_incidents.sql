@@ -1,4 +1,4 @@
--- Grain: incident_id. Written by northstar.contract.sync from the source contract.
+-- Grain: incident_id. Written by northstar.build.generate from the source contract.
 select
     incident_id,
     application,

@@ -1,4 +1,4 @@
--- Grain: call_id. Written by northstar.contract.sync from the source contract.
+-- Grain: call_id. Written by northstar.build.generate from the source contract.
 select
     call_id,
     application,

@@ -1,4 +1,4 @@
--- Grain: as_of, application, country. Written by northstar.contract.sync from the source contract.
+-- Grain: as_of, application, country. Written by northstar.build.generate from the source contract.
 select
     as_of,
     application,

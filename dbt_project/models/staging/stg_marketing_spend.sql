@@ -1,4 +1,4 @@
--- Grain: spend_date, application, channel, campaign. Written by northstar.contract.sync from the source contract.
+-- Grain: spend_date, application, channel, campaign. Written by northstar.build.generate from the source contract.
 select
     spend_date,
     application,

@@ -1,4 +1,4 @@
--- Grain: message_id. Written by northstar.contract.sync from the source contract.
+-- Grain: message_id. Written by northstar.build.generate from the source contract.
 select
     message_id,
     conversation_id,

@@ -1,4 +1,4 @@
--- Grain: package_purchase_id. Written by northstar.contract.sync from the source contract.
+-- Grain: package_purchase_id. Written by northstar.build.generate from the source contract.
 select
     package_purchase_id,
     account_id,

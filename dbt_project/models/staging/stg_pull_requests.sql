@@ -1,4 +1,4 @@
--- Grain: pull_request_id. Written by northstar.contract.sync from the source contract.
+-- Grain: pull_request_id. Written by northstar.build.generate from the source contract.
 select
     pull_request_id,
     application,

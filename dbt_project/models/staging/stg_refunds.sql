@@ -1,4 +1,4 @@
--- Grain: refund_id. Written by northstar.contract.sync from the source contract.
+-- Grain: refund_id. Written by northstar.build.generate from the source contract.
 select
     refund_id,
     charge_id,

@@ -1,4 +1,4 @@
--- Grain: resource, sampled_at. Written by northstar.contract.sync from the source contract.
+-- Grain: resource, sampled_at. Written by northstar.build.generate from the source contract.
 select
     resource,
     application,

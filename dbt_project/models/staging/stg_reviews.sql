@@ -1,4 +1,4 @@
--- Grain: review_id. Written by northstar.contract.sync from the source contract.
+-- Grain: review_id. Written by northstar.build.generate from the source contract.
 select
     review_id,
     booking_id,

@@ -1,4 +1,4 @@
--- Grain: security_event_id. Written by northstar.contract.sync from the source contract.
+-- Grain: security_event_id. Written by northstar.build.generate from the source contract.
 select
     security_event_id,
     application,

@@ -1,4 +1,4 @@
--- Grain: subscription_item_id, valid_from. Written by northstar.contract.sync from the source contract.
+-- Grain: subscription_item_id, valid_from. Written by northstar.build.generate from the source contract.
 select
     subscription_item_id,
     subscription_id,

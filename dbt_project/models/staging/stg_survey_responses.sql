@@ -1,4 +1,4 @@
--- Grain: response_id. Written by northstar.contract.sync from the source contract.
+-- Grain: response_id. Written by northstar.build.generate from the source contract.
 select
     response_id,
     survey,

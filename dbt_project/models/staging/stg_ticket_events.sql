@@ -1,4 +1,4 @@
--- Grain: ticket_event_id. Written by northstar.contract.sync from the source contract.
+-- Grain: ticket_event_id. Written by northstar.build.generate from the source contract.
 select
     ticket_event_id,
     ticket_id,

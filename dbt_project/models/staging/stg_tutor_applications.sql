@@ -1,4 +1,4 @@
--- Grain: application_id. Written by northstar.contract.sync from the source contract.
+-- Grain: application_id. Written by northstar.build.generate from the source contract.
 select
     application_id,
     account_id,

@@ -1,4 +1,4 @@
--- Grain: vital_id. Written by northstar.contract.sync from the source contract.
+-- Grain: vital_id. Written by northstar.build.generate from the source contract.
 select
     vital_id,
     application,

@@ -1,4 +1,4 @@
--- Grain: work_item_id. Written by northstar.contract.sync from the source contract.
+-- Grain: work_item_id. Written by northstar.build.generate from the source contract.
 select
     work_item_id,
     application,

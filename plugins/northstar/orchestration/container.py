@@ -9,9 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from northstar.cli import progress
-from northstar.dashboards import serve as pages
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import kept_private, load_settings
+from northstar.cli.main import progress
 from northstar.orchestration.services import (
     SERVICES,
     WORKER,
@@ -21,8 +21,8 @@ from northstar.orchestration.services import (
     service_command,
     users_file,
 )
-from northstar.settings import kept_private, load_settings
-from northstar.warehouse import bootstrap, make_airflow_database
+from northstar.use.pages import serve as pages
+from northstar.warehouse.setup import bootstrap, make_airflow_database
 
 AIRFLOW = str(Path(sys.executable).parent / "airflow")
 

@@ -25,10 +25,10 @@ from airflow.triggers.base import (
     TriggerEvent,
 )
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.job import BUILT_TYPES
-from northstar.settings import ROOT, Settings, load_settings
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import ROOT, Settings, load_settings
+from northstar.runs.job import BUILT_TYPES
+from northstar.warehouse import db
 
 POLL_SECONDS = 1.0
 # how long a task's table may take to its log
@@ -121,7 +121,7 @@ def judge(domain: str, models: list[str], build: Build) -> tuple[type[TriggerEve
 
 def describe(domain: str, models: list[str], build: Build) -> str:
     """The domain's nodes with their state, seconds and rows as a text table, slowest first."""
-    from northstar.reading import table
+    from northstar.use.query import table
 
     nodes = sorted(_own(domain, models, build), key=lambda n: -(n["seconds"] or 0))
     if not nodes:

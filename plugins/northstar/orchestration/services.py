@@ -12,13 +12,14 @@ from pathlib import Path
 
 import psutil
 
-from northstar import db, job
-from northstar.dashboards import serve as pages
-from northstar.errors import NorthstarError
-from northstar.files import read_json, read_word, write_private
-from northstar.ports import remembered_port
-from northstar.settings import Settings
-from northstar.telemetry import silence
+from northstar.base.errors import NorthstarError
+from northstar.base.files import read_json, read_word, write_private
+from northstar.base.ports import remembered_port
+from northstar.base.settings import Settings
+from northstar.base.telemetry import silence
+from northstar.runs import job
+from northstar.use.pages import serve as pages
+from northstar.warehouse import db
 
 SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
 # what nobody needs before the first task waits for something: it starts when the others are there

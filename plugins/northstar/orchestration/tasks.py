@@ -3,11 +3,11 @@
 import os
 from datetime import UTC, datetime
 
-from northstar import job
-from northstar.cli import parse_time
-from northstar.escaping import visible
-from northstar.settings import load_settings
-from northstar.sources.declared import read_sources
+from northstar.base.escaping import visible
+from northstar.base.settings import load_settings
+from northstar.cli.main import parse_time
+from northstar.extract.sources.declared import read_sources
+from northstar.runs import job
 
 
 def window_end(context: dict) -> datetime:
@@ -95,21 +95,21 @@ def close_run(**context) -> None:
 
 def evaluate_alerts(**context) -> None:
     """Find what is wrong and tell those whom it concerns."""
-    from northstar.alerts import evaluate
+    from northstar.use.alerts import evaluate
 
     evaluate(load_settings(), progress=_say)
 
 
 def forecast_metrics(**context) -> int:
     """Forecast what has changed; returns how many series that were."""
-    from northstar.forecasts import forecast_metrics as forecast
+    from northstar.use.forecasts import forecast_metrics as forecast
 
     return forecast(load_settings(), _say)
 
 
 def erase_subjects(**context) -> int:
     """Carry out the erasures that are not done; returns how many that were."""
-    from northstar.privacy.erase import erase_pending
+    from northstar.runs.erase import erase_pending
 
     return len(erase_pending(load_settings(), _say))
 
@@ -128,7 +128,7 @@ def _say(text: str) -> None:
 
 def list_reports(**context) -> list[dict]:
     """The arguments of `send_report` for each report that is due, or that conf names."""
-    from northstar.reports.send import due
+    from northstar.use.reports.send import due
 
     conf = context["dag_run"].conf or {}
     at = (
@@ -141,7 +141,7 @@ def list_reports(**context) -> list[dict]:
 
 def send_report(name: str, as_of: str, **context) -> str:
     """Make, keep and send one report; says where it went."""
-    from northstar.reports.send import make_and_keep, send
+    from northstar.use.reports.send import make_and_keep, send
 
     settings = load_settings()
     report_id, report = make_and_keep(settings, name, parse_time(as_of))

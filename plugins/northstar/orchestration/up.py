@@ -12,15 +12,16 @@ import urllib.error
 import urllib.request
 from datetime import UTC, datetime
 
-from northstar import db, embedded, job, lease
-from northstar.cli import parse_time, progress
-from northstar.errors import NorthstarError, lacking, refused
-from northstar.escaping import visible_output
-from northstar.headline import print_headline
+from northstar.base.errors import NorthstarError, lacking, refused
+from northstar.base.escaping import visible_output
+from northstar.base.settings import Settings, kept_private, load_settings
+from northstar.cli.main import parse_time, progress
 from northstar.orchestration.services import api_url, await_pages, begin_pages, start_services
 from northstar.publish.hold import describe
-from northstar.settings import Settings, kept_private, load_settings
-from northstar.warehouse import bootstrap, make_airflow_database
+from northstar.runs import job
+from northstar.use.headline import print_headline
+from northstar.warehouse import db, embedded, lease
+from northstar.warehouse.setup import bootstrap, make_airflow_database
 
 NIGHTLY = "nightly_rebuild"
 POLL_SECONDS = 1.0
@@ -178,7 +179,7 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
     bootstrap(settings)
     demo = settings.home / "demo"
     if not (demo / "_simulation.json").exists():
-        from northstar.simulator import simulate
+        from northstar.demo import simulate
 
         progress("simulating the demonstration company ...")
         simulate(demo, end=parse_time(None))

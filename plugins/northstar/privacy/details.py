@@ -9,10 +9,10 @@ from datetime import datetime, timedelta
 
 from psycopg import sql
 
-from northstar import db, lease
+from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.privacy.subjects import READ_PROPERTIES
-from northstar.settings import Settings
+from northstar.warehouse import db, lease
 
 KEPT = ", ".join(f"'{name}'" for name in READ_PROPERTIES)
 # json of anything: as an object, with no members where it is none

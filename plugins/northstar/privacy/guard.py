@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from northstar import db
+from northstar.base.settings import Settings
 from northstar.contract import Entity
 from northstar.privacy.keys import HASHED, chained, kept_hash, keyed_hash, ring, subject_hash
 from northstar.privacy.personal import address_in
 from northstar.privacy.ring import home_key
 from northstar.privacy.subjects import NAMED
-from northstar.settings import Settings
+from northstar.warehouse import db
 
 # columns of somebody's row that name somebody else
 MENTIONS = ("referred_by_account_id",)

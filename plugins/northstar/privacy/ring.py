@@ -2,10 +2,10 @@
 
 import os
 
-from northstar import db
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
 from northstar.privacy.keys import fingerprint
-from northstar.settings import Settings
+from northstar.warehouse import db
 
 SECRET, NEXT = "pii_key", "pii_key_next"
 

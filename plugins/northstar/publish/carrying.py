@@ -7,7 +7,7 @@ a series, version by version, its beginning; what had been published by an as_of
 
 from psycopg import sql
 
-from northstar.publish.past import forget_past
+from northstar.warehouse.published.past import forget_past
 
 # every row with the versions in which it was true, and what would be there without it
 ROWS = """
@@ -101,7 +101,7 @@ def is_of_every_period(connection) -> bool:
 def carry_over(connection) -> None:
     """Fill the published points, series and periods, and their history, from the table of every period; its history goes.
 
-    The tables are there and empty. The table itself goes when the view takes its name (northstar.publish.values).
+    The tables are there and empty. The table itself goes when the view takes its name (northstar.warehouse.published.values).
     """
     connection.execute(sql.SQL(ROWS).format(series_id=sql.SQL(SERIES_ID)))
     connection.execute("analyze old_rows")

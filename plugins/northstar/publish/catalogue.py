@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from northstar.errors import NorthstarError
-from northstar.manifest import read_manifest
-from northstar.settings import Settings
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.build.manifest import read_manifest
 
 CANDIDATE = "marts_candidate"
 

@@ -10,10 +10,10 @@ import subprocess
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
+from northstar.base.settings import Settings
 from northstar.contract import entities
-from northstar.publish.described import DescribedTable
-from northstar.publish.values import NEWEST_AS_OF, values_query
-from northstar.settings import Settings
+from northstar.warehouse.published.described import DescribedTable
+from northstar.warehouse.published.values import NEWEST_AS_OF, values_query
 
 MODULUS = 2**64
 COLUMNS = {

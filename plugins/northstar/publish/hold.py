@@ -5,10 +5,10 @@ For whoever puts an earlier version back, which the next hourly run would otherw
 
 import getpass
 
-from northstar import db, lease
-from northstar.errors import NorthstarError
-from northstar.settings import Settings
-from northstar.warehouse import bootstrap
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.warehouse import db, lease
+from northstar.warehouse.setup import bootstrap
 
 
 def hold(settings: Settings, because: str, by: str | None = None) -> str:

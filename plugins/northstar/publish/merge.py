@@ -11,9 +11,8 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
-from northstar import db, lease
-from northstar.errors import NorthstarError
-from northstar.maintenance import demand_kept
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
 from northstar.publish.carrying import carry_over, is_of_every_period
 from northstar.publish.catalogue import Mart, marts, views
 from northstar.publish.certificates import (
@@ -24,14 +23,15 @@ from northstar.publish.certificates import (
     record_certificate,
     repeat_certificate,
 )
-from northstar.publish.described import DescribedTable
 from northstar.publish.hold import require_none
-from northstar.publish.past import ensure_past
-from northstar.publish.rebuild import changed_since
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.shape import columns, make, narrow, shared, widen
-from northstar.publish.values import PARTS, count_values, ensure_view
-from northstar.settings import Settings
+from northstar.runs.maintenance import demand_kept
+from northstar.runs.verify import changed_since
+from northstar.warehouse import db, lease
+from northstar.warehouse.published.described import DescribedTable
+from northstar.warehouse.published.past import ensure_past
+from northstar.warehouse.published.values import PARTS, count_values, ensure_view
 
 PUBLISHER_LOCK = 7_041_776
 ALL = sql.SQL("true")
@@ -122,7 +122,7 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
     """Put the marts back as they were at `to_version` (default: the version before); returns (new version, restored one).
 
     The restored state is a new version, so that nothing of what was published is lost. number: of the turn in which this is done
-    (northstar.lease.turn). Raises NorthstarError for a version that was never published.
+    (northstar.warehouse.lease.turn). Raises NorthstarError for a version that was never published.
     """
     with db.connect(settings, "publisher") as connection:
         lease.keep(connection, number)

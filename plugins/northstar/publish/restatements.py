@@ -5,10 +5,10 @@ It is a record of publications, so it only grows: a rollback takes nothing out o
 
 from psycopg import sql
 
-from northstar.manifest import read_manifest
+from northstar.base.settings import Settings
+from northstar.build.manifest import read_manifest
 from northstar.publish.catalogue import Mart
-from northstar.publish.described import DescribedTable
-from northstar.settings import Settings
+from northstar.warehouse.published.described import DescribedTable
 
 COLUMNS = {
     "metric_id": ("text not null", "the metric"),

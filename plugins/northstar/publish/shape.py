@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable
 
 from psycopg import sql
 
-from northstar import db
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
 from northstar.publish.catalogue import Mart, views
-from northstar.publish.described import DescribedTable
-from northstar.publish.past import ensure_past, forget_past
-from northstar.publish.values import PARTS, ensure_view, forget_view, without_queueing
-from northstar.settings import Settings
+from northstar.warehouse import db
+from northstar.warehouse.published.described import DescribedTable
+from northstar.warehouse.published.past import ensure_past, forget_past
+from northstar.warehouse.published.values import PARTS, ensure_view, forget_view, without_queueing
 
 SCHEMAS = ("marts", "marts_history")
 

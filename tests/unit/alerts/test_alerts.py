@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from northstar import db
-from northstar.alerts import evaluate, listed
-from northstar.alerts.evaluate import JOB, _largest_part, _signals, _told, rules
-from northstar.dashboards.data import Marts
-from northstar.errors import NorthstarError
-from northstar.landing import land_directory
-from northstar.notify import Channels
-from northstar.settings import ROOT
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import ROOT
+from northstar.extract.landing import land_directory
+from northstar.use.alerts import evaluate, listed
+from northstar.use.alerts.evaluate import JOB, _largest_part, _signals, _told, rules
+from northstar.use.marts import Marts
+from northstar.use.notify import Channels
+from northstar.warehouse import db
 from tests.support import add_values, forget_values, northstar, silent, utc, write_rows
 from tests.unit.reports.test_reports import inbox
 

@@ -1,12 +1,12 @@
 """What is written from the contract is what stands in the dbt project."""
 
+from northstar.build.generate import files, staging_view
 from northstar.contract import entities
-from northstar.contract.sync import files, staging_view
 
 
 def test_the_generated_files_are_those_in_the_project():
     for path, content in files().items():
-        assert path.read_text() == content, f"{path} differs from the contract; run python -m northstar.contract.sync"
+        assert path.read_text() == content, f"{path} differs from the contract; run python -m northstar.build.generate"
 
 
 def test_there_are_36_entities_each_with_a_key_a_cursor_and_a_time_of_its_own():

@@ -9,14 +9,15 @@ import pandas as pd
 import psycopg
 import pytest
 
-from northstar import db
-from northstar.dashboards import app, data
-from northstar.dashboards.app import read_pages
-from northstar.dashboards.data import Marts, nearest
-from northstar.dashboards.figures import Painter, _axis_from, banner, description, period, title_of
-from northstar.errors import NorthstarError
-from northstar.formats import shown, shown_change
-from northstar.settings import ROOT
+from northstar.base.errors import NorthstarError
+from northstar.base.formats import shown, shown_change
+from northstar.base.settings import ROOT
+from northstar.use import marts as data
+from northstar.use.marts import Marts, nearest
+from northstar.use.pages import app
+from northstar.use.pages.app import read_pages
+from northstar.use.pages.figures import Painter, _axis_from, banner, description, period, title_of
+from northstar.warehouse import db
 
 REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_panels.csv").open()))
 PANELS = [panel for page in read_pages() for panel in page["panels"]]

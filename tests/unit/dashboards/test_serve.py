@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask, request
 
-from northstar import settings as settings_module
-from northstar.dashboards import door, serve
-from northstar.errors import NorthstarError
+from northstar.base import settings as settings_module
+from northstar.base.errors import NorthstarError
+from northstar.use.pages import door, serve
 
 
 def test_the_port_stays_while_the_pages_start_and_moves_when_it_is_somebody_elses(warehouse, monkeypatch):

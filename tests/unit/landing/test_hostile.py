@@ -16,16 +16,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from northstar import db
+from northstar.base.errors import NorthstarError
 from northstar.contract import entities
-from northstar.errors import NorthstarError
-from northstar.landing import directory as landing_directory
-from northstar.landing import land_directory, quarantine
-from northstar.landing.merge import Delivery, Rejects
-from northstar.landing.normalise import normalise, without_nulls
+from northstar.extract.landing import directory as landing_directory
+from northstar.extract.landing import land_directory, quarantine
+from northstar.extract.landing.batch import Delivery, Rejects
+from northstar.extract.landing.normalise import normalise, without_nulls
+from northstar.extract.sources.files import BLOCK_BYTES, CsvOptions, Reading, SourceFile
 from northstar.privacy.guard import Guard
 from northstar.publish.certificates import inputs
-from northstar.sources.files import BLOCK_BYTES, CsvOptions, Reading, SourceFile
+from northstar.warehouse import db
 from tests import hostile
 from tests.hostile import HostileFile
 from tests.support import empty, silent

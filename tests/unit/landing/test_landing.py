@@ -8,11 +8,11 @@ import time
 import pandas as pd
 import pytest
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.landing import directory as landing_directory
-from northstar.landing import land_directory, quarantine
-from northstar.sources import files
+from northstar.base.errors import NorthstarError
+from northstar.extract.landing import directory as landing_directory
+from northstar.extract.landing import land_directory, quarantine
+from northstar.extract.sources import files
+from northstar.warehouse import db
 from tests.support import empty, query_as, silent
 
 ACCOUNT = {

@@ -3,10 +3,10 @@
 import pyarrow as pa
 import pytest
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.landing import land_directory
-from northstar.landing.mapping import evaluate, read_mapping
+from northstar.base.errors import NorthstarError
+from northstar.extract.landing import land_directory
+from northstar.extract.landing.mapping import evaluate, read_mapping
+from northstar.warehouse import db
 from tests.support import empty, silent
 
 TABLE = pa.table({"name": ["C12", "34", None], "price": ["2.50", "x", "1"], "count": ["3", "1", "0"]})

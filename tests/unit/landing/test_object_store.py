@@ -6,12 +6,12 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.landing import land_directory, land_source
-from northstar.sources.connections import Connection
-from northstar.sources.declared import Source, open_source
-from northstar.sources.files import storage_options
+from northstar.base.errors import NorthstarError
+from northstar.connections.find import Connection
+from northstar.extract.landing import land_directory, land_source
+from northstar.extract.sources.declared import Source, open_source
+from northstar.extract.sources.files import storage_options
+from northstar.warehouse import db
 from tests.support import empty, silent
 
 HEADER = "account_id,account_type,created_at,updated_at\n"

@@ -8,15 +8,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from northstar import db
 from northstar.contract import entities
-from northstar.landing import land_directory, quarantine
-from northstar.landing.normalise import normalise, sealed_row
-from northstar.privacy import rotate
+from northstar.extract.landing import land_directory, quarantine
+from northstar.extract.landing.normalise import normalise, sealed_row
+from northstar.extract.sources.files import Reading, SourceFile
 from northstar.privacy.guard import Guard
 from northstar.privacy.keys import chained, keyed_hash, seal, subject_hash
 from northstar.privacy.ring import SECRET, home_key
-from northstar.sources.files import Reading, SourceFile
+from northstar.runs import rotate
+from northstar.warehouse import db
 from tests.support import empty, silent
 
 AT = "2025-01-01T00:00:00Z"

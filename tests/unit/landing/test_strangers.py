@@ -4,10 +4,10 @@ import os
 
 import pytest
 
-from northstar.bounded_yaml import read_yaml
-from northstar.errors import NorthstarError
-from northstar.landing import land_directory
-from northstar.sources.files import SourceFile, check_directory, list_files, read_lines
+from northstar.base.bounded_yaml import read_yaml
+from northstar.base.errors import NorthstarError
+from northstar.extract.landing import land_directory
+from northstar.extract.sources.files import SourceFile, check_directory, list_files, read_lines
 from tests.support import empty, silent
 
 MAPPING = 'entities: {accounts: {files: "steal.csv", csv: {delimiter: "\\x01"}, columns: {account_id: "{"}}}'

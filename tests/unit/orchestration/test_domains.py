@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccessEvent
 
-from northstar import db
+from northstar.base.settings import ROOT
 from northstar.orchestration import domains as module
 from northstar.orchestration.domains import TESTS, Build, DomainTrigger, describe, domains, judge, look, noting
-from northstar.settings import ROOT
+from northstar.warehouse import db
 from tests.support import empty, utc
 
 RUN = "nightly_rebuild scheduled__2026-03-01"

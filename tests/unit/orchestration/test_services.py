@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 from openlineage.client.transport.http import HttpConfig
 
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
 from northstar.orchestration import tasks
 from northstar.orchestration.services import airflow_env
 

@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from northstar import db, job, lease
-from northstar.errors import NorthstarError
+from northstar.base.errors import NorthstarError
 from northstar.orchestration import services, up
 from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
 from northstar.publish.hold import end_hold, hold
+from northstar.runs import job
+from northstar.warehouse import db, lease
 from tests.support import empty, serving, utc
 
 AS_OF = utc("2026-03-01T02:30:00")

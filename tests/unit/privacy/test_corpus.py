@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from northstar.contract import entities
-from northstar.landing.normalise import normalise
+from northstar.extract.landing.normalise import normalise
 from northstar.privacy.guard import Guard
 
 CORPUS = Path(__file__).parent / "corpus"

@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.job import code_version
-from northstar.landing import quarantine
-from northstar.privacy import rotate, searched
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import load_settings
+from northstar.extract.landing import quarantine
 from northstar.privacy.keys import fingerprint, seal
 from northstar.privacy.ring import home_key
-from northstar.settings import load_settings
+from northstar.runs import rotate, searched
+from northstar.runs.job import code_version
+from northstar.warehouse import db
 from tests.support import empty, query_as, silent
 
 

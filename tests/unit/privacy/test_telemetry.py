@@ -8,12 +8,12 @@ import time
 import psutil
 import pytest
 
-from northstar.dashboards import serve
+from northstar.audit import start_worker
+from northstar.base.settings import ROOT
+from northstar.base.telemetry import OFF, silence
 from northstar.orchestration.services import airflow_env
-from northstar.quality import start_worker
-from northstar.semantic import _environment
-from northstar.settings import ROOT
-from northstar.telemetry import OFF, silence
+from northstar.use.pages import serve
+from northstar.use.semantic import _environment
 
 SHOWS = "import northstar, os, json; print(json.dumps(dict(os.environ)))"
 

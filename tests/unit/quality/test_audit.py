@@ -2,10 +2,10 @@
 
 import pytest
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.quality import run_audit
-from northstar.quality.suites import BOUNDARIES, read_suites
+from northstar.audit import run_audit
+from northstar.audit.suites import BOUNDARIES, read_suites
+from northstar.base.errors import NorthstarError
+from northstar.warehouse import db
 from tests.support import silent
 
 CANDIDATE = "marts_candidate"

@@ -5,7 +5,7 @@ import sys
 
 PROBE = """
 import sys
-from northstar.quality.engine import great_expectations
+from northstar.audit.engine import great_expectations
 gx = great_expectations()
 assert gx is great_expectations() and gx.ExpectationSuite
 for name in ("altair.vegalite", "scipy.stats._stats_py", "azure.core", "boto3", "google.cloud.storage"):

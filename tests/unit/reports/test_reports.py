@@ -13,15 +13,15 @@ from threading import Thread
 import pytest
 from aiosmtpd.controller import Controller
 
-from northstar import db
-from northstar.changes import contributions
-from northstar.errors import NorthstarError
-from northstar.formats import shown
-from northstar.notify import Message, read_channels, tell
-from northstar.ports import free_port
-from northstar.reports import kept, make_report
-from northstar.reports.make import contents
-from northstar.reports.send import due, make_and_keep, send
+from northstar.base.errors import NorthstarError
+from northstar.base.formats import shown
+from northstar.base.ports import free_port
+from northstar.use.changes import contributions
+from northstar.use.notify import Message, read_channels, tell
+from northstar.use.reports import kept, make_report
+from northstar.use.reports.make import contents
+from northstar.use.reports.send import due, make_and_keep, send
+from northstar.warehouse import db
 from tests.support import northstar, utc
 
 REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_reports.csv").open()))

@@ -11,16 +11,16 @@ from datetime import datetime
 
 import pytest
 
-from northstar import db
-from northstar.landing import land_source
-from northstar.sources import github
-from northstar.sources.connections import Connection
-from northstar.sources.declared import Source
-from northstar.sources.http import ATTEMPTS, HttpClient
-from northstar.sources.packages import Packages
-from northstar.sources.sentry import Sentry
-from northstar.sources.stripe import Stripe
-from northstar.sources.umami import UmamiApi
+from northstar.connections.find import Connection
+from northstar.extract.landing import land_source
+from northstar.extract.sources import github
+from northstar.extract.sources.declared import Source
+from northstar.extract.sources.http import ATTEMPTS, HttpClient
+from northstar.extract.sources.packages import Packages
+from northstar.extract.sources.sentry import Sentry
+from northstar.extract.sources.stripe import Stripe
+from northstar.extract.sources.umami import UmamiApi
+from northstar.warehouse import db
 from tests.support import empty, serving, silent
 from tests.unit.sources import test_github, test_packages, test_sentry, test_stripe, test_umami, test_zendesk
 from tests.unit.sources.test_stripe import DAY, MARCH
@@ -99,14 +99,14 @@ def land(warehouse, monkeypatch):
     """A function that lands a system from a server that is spoiled as said; returns the error and all that was said."""
     monkeypatch.setattr(HttpClient.__init__, "__defaults__", (None, None, ATTEMPTS, 0.2, lambda seconds: None))
     for module in ("stripe", "zendesk", "github", "sentry", "umami", "packages"):
-        monkeypatch.setattr(f"northstar.sources.{module}.PER_SECOND", None)
-    monkeypatch.setattr("northstar.sources.zendesk.EXPORTS_PER_SECOND", None)
-    monkeypatch.setattr("northstar.sources.github.SEARCHES_PER_SECOND", None)
-    monkeypatch.setattr("northstar.sources.github.PAGE", test_github.Hub.size)
-    monkeypatch.setattr("northstar.sources.stripe.PAGE", 3)
-    monkeypatch.setattr("northstar.sources.umami.EVENTS_ASKED", 4)
-    monkeypatch.setattr("northstar.sources.umami.ACTIVITY_TOLD", 3)
-    monkeypatch.setattr("northstar.landing.sources.BATCH_ROWS", 6)
+        monkeypatch.setattr(f"northstar.extract.sources.{module}.PER_SECOND", None)
+    monkeypatch.setattr("northstar.extract.sources.zendesk.EXPORTS_PER_SECOND", None)
+    monkeypatch.setattr("northstar.extract.sources.github.SEARCHES_PER_SECOND", None)
+    monkeypatch.setattr("northstar.extract.sources.github.PAGE", test_github.Hub.size)
+    monkeypatch.setattr("northstar.extract.sources.stripe.PAGE", 3)
+    monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_ASKED", 4)
+    monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITY_TOLD", 3)
+    monkeypatch.setattr("northstar.extract.landing.source.BATCH_ROWS", 6)
     for kind, now in (
         (Stripe, MARCH + 25 * DAY), (github.GitHub, test_github.NOW), (Sentry, test_sentry.NOW), (Packages, test_packages.TODAY),
         (UmamiApi, test_umami.NOW),
@@ -214,7 +214,7 @@ def connector(system: str, address: str, **declared):
     _, entities, options = SYSTEMS[system]
     host, port = address.removeprefix("http://").split(":")
     connection = Connection("x", "http", host, int(port), "reader", "http", SECRET)
-    module = importlib.import_module(f"northstar.sources.{system}")
+    module = importlib.import_module(f"northstar.extract.sources.{system}")
     return module.connect(Source(system, system, "x", entities, options=options, **declared), connection)
 
 
@@ -235,10 +235,10 @@ def test_a_state_that_is_a_time_is_one_of_the_systems_clock(system):
 
 KILLED = """
 import sys
-import northstar.landing.sources as landing
-from northstar.settings import load_settings
-from northstar.sources import stripe
-from northstar.sources.declared import Source
+import northstar.extract.landing.source as landing
+from northstar.base.settings import load_settings
+from northstar.extract.sources import stripe
+from northstar.extract.sources.declared import Source
 stripe.PAGE, stripe.PER_SECOND, landing.BATCH_ROWS = 5, None, 10
 landing.land_source(load_settings(sys.argv[1]), None, Source("shop", "stripe", "shop", ("accounts",)))
 """

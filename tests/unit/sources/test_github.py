@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from northstar import db
-from northstar.landing import land_source
-from northstar.landing.sources import source_states
-from northstar.sources import github
-from northstar.sources.declared import Source, open_source
+from northstar.extract.landing import land_source
+from northstar.extract.landing.source import source_states
+from northstar.extract.sources import github
+from northstar.extract.sources.declared import Source, open_source
+from northstar.warehouse import db
 from tests.support import empty, serving, silent
 
 NOW = datetime(2025, 3, 10, 12, tzinfo=UTC).timestamp()

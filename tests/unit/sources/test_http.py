@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from northstar.errors import NorthstarError
-from northstar.sources import http
-from northstar.sources.http import HttpClient, Refused, SourceDown
+from northstar.base.errors import NorthstarError
+from northstar.extract.sources import http
+from northstar.extract.sources.http import HttpClient, Refused, SourceDown
 
 SECRET = "sk_canary_4242"
 

@@ -1,8 +1,9 @@
 """What landing makes of a connector that trips."""
 
-from northstar.landing import land_source, sources
-from northstar.sources.declared import Page, Source
-from northstar.sources.http import SourceDown
+from northstar.extract.landing import land_source
+from northstar.extract.landing import source as sources
+from northstar.extract.sources.declared import Page, Source
+from northstar.extract.sources.http import SourceDown
 from tests.support import empty, query_as
 
 AT = "2026-01-01T00:00:00Z"

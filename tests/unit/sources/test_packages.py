@@ -4,10 +4,10 @@ from datetime import date, timedelta
 
 import pytest
 
-from northstar import db
-from northstar.landing import land_source
-from northstar.sources.declared import Source, open_source
-from northstar.sources.packages import Packages
+from northstar.extract.landing import land_source
+from northstar.extract.sources.declared import Source, open_source
+from northstar.extract.sources.packages import Packages
+from northstar.warehouse import db
 from tests.support import empty, serving, silent
 
 TODAY = date(2025, 3, 10)
@@ -33,7 +33,7 @@ def counts(path: str, query: dict):
 def land(warehouse, monkeypatch):
     """A function that lands a registry's statistics as of a day, and returns what it did."""
     empty(warehouse)
-    monkeypatch.setattr("northstar.sources.packages.PER_SECOND", None)
+    monkeypatch.setattr("northstar.extract.sources.packages.PER_SECOND", None)
 
     def landing(registry, names, today=TODAY, **options):
         monkeypatch.setattr(Packages.__init__, "__defaults__", (lambda: today,))

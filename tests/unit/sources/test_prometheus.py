@@ -8,11 +8,11 @@ import time
 import httpx
 import pytest
 
-from northstar import db
-from northstar.landing import land_source
-from northstar.landing.sources import source_states
-from northstar.sources import prometheus
-from northstar.sources.declared import Source, open_source
+from northstar.extract.landing import land_source
+from northstar.extract.landing.source import source_states
+from northstar.extract.sources import prometheus
+from northstar.extract.sources.declared import Source, open_source
+from northstar.warehouse import db
 from tests.support import empty, silent
 
 pytestmark = pytest.mark.skipif(

@@ -2,19 +2,22 @@
 
 import ast
 import hashlib
+import importlib
 import json
 from pathlib import Path
 
-from northstar.settings import ROOT
-from northstar.sources.declared import reading_of, systems
+from northstar.base.settings import ROOT
+from northstar.extract.sources.declared import reading_of, systems
 
 RECORDED = Path(__file__).parent / "readings.json"
 
 
 def code_of(system: str) -> str:
-    """A digest of a connector's code, without its comments and docstrings."""
-    tree = ast.parse((ROOT / "plugins" / "northstar" / "sources" / f"{system}.py").read_text())
+    """A digest of a connector's code, without its comments, docstrings and imports: where a module lies changes no row."""
+    tree = ast.parse(Path(importlib.import_module(f"northstar.extract.sources.{system}").__file__).read_text())
     for node in ast.walk(tree):
+        if isinstance(getattr(node, "body", None), list):
+            node.body = [part for part in node.body if not isinstance(part, ast.Import | ast.ImportFrom)]
         body = getattr(node, "body", None)
         if (
             isinstance(body, list)

@@ -4,12 +4,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.landing import land_source
-from northstar.landing.sources import source_states
-from northstar.sources.declared import Source, open_source
-from northstar.sources.sentry import Sentry
+from northstar.base.errors import NorthstarError
+from northstar.extract.landing import land_source
+from northstar.extract.landing.source import source_states
+from northstar.extract.sources.declared import Source, open_source
+from northstar.extract.sources.sentry import Sentry
+from northstar.warehouse import db
 from tests.support import empty, serving, silent
 
 NOW = datetime(2025, 3, 3, 12, tzinfo=UTC).timestamp()

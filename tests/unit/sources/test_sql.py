@@ -13,13 +13,13 @@ from zoneinfo import ZoneInfo
 import psycopg
 import pytest
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.landing.sources import land_source, preview, source_states
-from northstar.sources import sql
-from northstar.sources.connections import Connection
-from northstar.sources.declared import Source, how_read, open_source
-from northstar.sources.sql import SqlDatabase, _not_after
+from northstar.base.errors import NorthstarError
+from northstar.connections.find import Connection
+from northstar.extract.landing.source import land_source, preview, source_states
+from northstar.extract.sources import sql
+from northstar.extract.sources.declared import Source, how_read, open_source
+from northstar.extract.sources.sql import SqlDatabase, _not_after
+from northstar.warehouse import db
 from tests.support import empty, silent
 from tests.unit.sources.mariadb import mariadb, needs_mariadb
 
@@ -253,8 +253,8 @@ def test_a_reading_that_dies_goes_on_from_its_last_batch(postgres, monkeypatch):
         for n in range(3_000):
             moment = start + timedelta(seconds=n)
             copy.write_row((f"c{n}", "a", 100, "succeeded", moment, moment))
-    monkeypatch.setattr("northstar.sources.sql.ROWS", 200)
-    monkeypatch.setattr("northstar.landing.sources.BATCH_ROWS", 500)
+    monkeypatch.setattr("northstar.extract.sources.sql.ROWS", 200)
+    monkeypatch.setattr("northstar.extract.landing.source.BATCH_ROWS", 500)
     reading = SqlDatabase.read
 
     def dying(self, entity, state):
@@ -306,9 +306,9 @@ def test_the_state_is_never_beyond_the_present(value, zone, expected):
 
 WIDE = """
 import resource, sys
-from northstar.settings import load_settings
-from northstar.landing.sources import land_source
-from northstar.sources.declared import Source
+from northstar.base.settings import load_settings
+from northstar.extract.landing.source import land_source
+from northstar.extract.sources.declared import Source
 settings, given = load_settings(sys.argv[1]), eval(sys.argv[2])
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
 for rows in (40_000, 120_000):
@@ -340,8 +340,8 @@ def test_a_table_of_any_size_is_read_in_bounded_memory(postgres):
 def test_sqlite_is_read_in_several_batches(sqlite, monkeypatch):
     settings, write, _ = sqlite
     write(*((f"n{n}", "succeeded", f"2025-03-02 10:{n // 60:02d}:{n % 60:02d}") for n in range(1_000)))
-    monkeypatch.setattr("northstar.sources.sql.ROWS", 100)
-    monkeypatch.setattr("northstar.landing.sources.BATCH_ROWS", 300)
+    monkeypatch.setattr("northstar.extract.sources.sql.ROWS", 100)
+    monkeypatch.setattr("northstar.extract.landing.source.BATCH_ROWS", 300)
     result = land_source(settings, None, source(), silent)
     assert result.error is None and result.landed.inserted == 1_002
 
@@ -359,8 +359,8 @@ def test_mysql_is_read_as_the_others_are_and_only_read(mariadb, warehouse, monke
     ):  # fmt: skip
         cursor.execute(statement)
     monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", f"mysql://root:@127.0.0.1:{mariadb.port}/shop")
-    monkeypatch.setattr("northstar.sources.sql.ROWS", 100)
-    monkeypatch.setattr("northstar.landing.sources.BATCH_ROWS", 200)
+    monkeypatch.setattr("northstar.extract.sources.sql.ROWS", 100)
+    monkeypatch.setattr("northstar.extract.landing.source.BATCH_ROWS", 200)
     assert open_source(warehouse, source()).check() == "mysql shop_db: may read charges"
     first = land_source(warehouse, 1, source(lookback=0), silent)
     assert (first.error, first.landed.inserted) == (None, 500)
@@ -388,11 +388,11 @@ def test_mysql_is_read_as_the_others_are_and_only_read(mariadb, warehouse, monke
 
 KILLED = """
 import sys, time
-from northstar.landing.sources import land_source
-from northstar.settings import load_settings
-from northstar.sources import sql
-from northstar.sources.declared import Source
-import northstar.landing.sources as landing
+from northstar.extract.landing.source import land_source
+from northstar.base.settings import load_settings
+from northstar.extract.sources import sql
+from northstar.extract.sources.declared import Source
+import northstar.extract.landing.source as landing
 sql.ROWS, landing.BATCH_ROWS = 100, 300
 reading = sql.SqlDatabase.read
 def slow(self, entity, state):

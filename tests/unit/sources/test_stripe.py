@@ -13,14 +13,14 @@ from decimal import Decimal
 import pytest
 import stripe as client
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.landing import land_source
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import load_settings
+from northstar.connections.find import Connection
+from northstar.extract.landing import land_source
+from northstar.extract.sources.declared import Source, open_source, read_sources
+from northstar.extract.sources.stripe import connect
 from northstar.privacy.keys import unsealed
-from northstar.settings import load_settings
-from northstar.sources.connections import Connection
-from northstar.sources.declared import Source, open_source, read_sources
-from northstar.sources.stripe import connect
+from northstar.warehouse import db
 from tests.support import empty, serving, silent
 
 KEY = "sk_test_12345"
@@ -215,10 +215,12 @@ class Api:
 def land(warehouse, monkeypatch):
     """A function that lands from an Api at its moment, and returns the result."""
     empty(warehouse)
-    monkeypatch.setattr("northstar.sources.stripe.PER_SECOND", None)
+    monkeypatch.setattr("northstar.extract.sources.stripe.PER_SECOND", None)
 
     def landing(api: Api, *entities, run=None, **options):
-        monkeypatch.setattr("northstar.sources.stripe.Stripe.__init__.__defaults__", (lambda: api.now,), raising=False)
+        monkeypatch.setattr(
+            "northstar.extract.sources.stripe.Stripe.__init__.__defaults__", (lambda: api.now,), raising=False
+        )
         with serving(api) as address:
             monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
             result = land_source(
@@ -448,8 +450,8 @@ def test_one_list_that_is_refused_or_not_understood_leaves_the_others(warehouse,
     told: list = []
     with serving(answer) as address:
         monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
-        monkeypatch.setattr("northstar.sources.stripe.PER_SECOND", None)
-        monkeypatch.setattr("northstar.sources.stripe.Stripe.__init__.__defaults__", (lambda: good.now,))
+        monkeypatch.setattr("northstar.extract.sources.stripe.PER_SECOND", None)
+        monkeypatch.setattr("northstar.extract.sources.stripe.Stripe.__init__.__defaults__", (lambda: good.now,))
         result = land_source(
             warehouse, 1, Source("billing", "stripe", "stripe_main", ("accounts", "charges")), told.append
         )
@@ -675,7 +677,7 @@ def test_time_is_stripes_own(warehouse, monkeypatch):
     empty(warehouse)
     present = int(time.time()) - 3600
     api = Api(subscriptions=[subscription(created=present - 9 * DAY)], customers=[{"id": "cus_1", "discount": None}])
-    monkeypatch.setattr("northstar.sources.stripe.PER_SECOND", None)
+    monkeypatch.setattr("northstar.extract.sources.stripe.PER_SECOND", None)
 
     def answer(path, query):
         return 200, api(path, query), {"Date": email.utils.formatdate(present, usegmt=True)}

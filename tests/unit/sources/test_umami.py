@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from northstar import db
-from northstar.landing import land_source
-from northstar.landing.sources import source_states
-from northstar.sources.declared import Source, open_source
-from northstar.sources.umami import UmamiApi
+from northstar.extract.landing import land_source
+from northstar.extract.landing.source import source_states
+from northstar.extract.sources.declared import Source, open_source
+from northstar.extract.sources.umami import UmamiApi
+from northstar.warehouse import db
 from tests.support import empty, serving, silent
 from tests.unit.sources.mariadb import mariadb, needs_mariadb
 
@@ -239,8 +239,8 @@ def told(number: int, at: str, kind=1, session="s1", visit="v1", **data) -> dict
 def land_api(warehouse, monkeypatch):
     """A function that lands from a Site and returns the rows and what it did."""
     empty(warehouse)
-    monkeypatch.setattr("northstar.sources.umami.EVENTS_ASKED", 4)
-    monkeypatch.setattr("northstar.sources.umami.ACTIVITY_TOLD", 3)
+    monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_ASKED", 4)
+    monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITY_TOLD", 3)
 
     def landing(site, now=NOW):
         monkeypatch.setattr(UmamiApi.__init__, "__defaults__", (lambda: now,))

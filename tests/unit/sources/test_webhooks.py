@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.landing import land_source
-from northstar.sources import webhooks
-from northstar.sources.declared import Source, open_source
-from northstar.sources.files import read_lines
+from northstar.base.errors import NorthstarError
+from northstar.extract.landing import land_source
+from northstar.extract.sources import webhooks
+from northstar.extract.sources.declared import Source, open_source
+from northstar.extract.sources.files import read_lines
+from northstar.warehouse import db
 from tests.support import empty, silent
 from tests.unit.sources.test_stripe import DAY, MARCH, Api, event, item, land, price, subscription
 from tests.unit.sources.test_umami import WEB, Site, land_api, told
@@ -216,9 +216,9 @@ def test_of_deliveries_of_one_moment_the_newest_price_does_not_depend_on_which_f
 PROBE = """
 import sys
 from pathlib import Path
-from northstar.sources import webhooks
-from northstar.sources.connections import Connection
-from northstar.sources.declared import Source
+from northstar.extract.sources import webhooks
+from northstar.connections.find import Connection
+from northstar.extract.sources.declared import Source
 
 def peak():
     return next(int(line.split()[1]) >> 10 for line in open("/proc/self/status") if line.startswith("VmHWM"))

@@ -4,14 +4,14 @@ import base64
 
 import pytest
 
-from northstar import db
-from northstar.errors import NorthstarError
-from northstar.landing import land_source
-from northstar.landing.sources import source_states
+from northstar.base.errors import NorthstarError
+from northstar.connections.find import Connection
+from northstar.extract.landing import land_source
+from northstar.extract.landing.source import source_states
+from northstar.extract.sources.declared import Source, open_source
+from northstar.extract.sources.zendesk import connect
 from northstar.privacy.keys import HASHED, keyed_hash
-from northstar.sources.connections import Connection
-from northstar.sources.declared import Source, open_source
-from northstar.sources.zendesk import connect
+from northstar.warehouse import db
 from tests.support import empty, serving, silent
 
 AGENT = {"id": 1, "role": "agent", "email": "agent@desk.org"}
@@ -96,7 +96,7 @@ class Desk:
 def land(warehouse, monkeypatch):
     """A function that lands from a Desk, and returns the result."""
     empty(warehouse)
-    monkeypatch.setattr("northstar.sources.zendesk.EXPORTS_PER_SECOND", None)
+    monkeypatch.setattr("northstar.extract.sources.zendesk.EXPORTS_PER_SECOND", None)
 
     def landing(desk, *entities, run=None, **options):
         with serving(desk) as address:
@@ -226,7 +226,7 @@ def test_who_answered_is_asked_for_where_it_came_with_no_audit(warehouse, land):
 
 def test_an_export_that_repeats_itself_ends_in_a_message(warehouse, monkeypatch):
     empty(warehouse)
-    monkeypatch.setattr("northstar.sources.zendesk.EXPORTS_PER_SECOND", None)
+    monkeypatch.setattr("northstar.extract.sources.zendesk.EXPORTS_PER_SECOND", None)
     same = {"tickets": [ticket(1, "2025-03-02T09:00:00Z")], "users": [], "after_cursor": "7", "end_of_stream": False}
     with serving(lambda path, query: same) as address:
         monkeypatch.setenv("AIRFLOW_CONN_ZENDESK", address.replace("http://", "http://me:token@") + "/http")

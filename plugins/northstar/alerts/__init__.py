@@ -1,6 +1,0 @@
-"""Alerts: who is woken by what. `rules.yml` says what is looked for among landed rows; targets speak through `marts.alerts`."""
-
-from northstar.alerts.evaluate import evaluate
-from northstar.alerts.notices import acknowledge, listed, mute
-
-__all__ = ["acknowledge", "evaluate", "listed", "mute"]

@@ -1,0 +1,206 @@
+"""Run the suites with Great Expectations and write every result to `audit.checks`."""
+
+import contextlib
+import io
+import string
+import time
+
+from psycopg.types.json import Jsonb
+
+from northstar.audit.engine import great_expectations
+from northstar.audit.suites import BOUNDARIES, Suite, read_suites
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.warehouse import db, lease
+
+SAMPLE_ROWS = 5
+
+
+def run_audit(settings: Settings, run_id: int, boundaries: tuple = BOUNDARIES, progress=print) -> dict:
+    """Run the suites of `boundaries` for a run; returns {'run': n, 'passed': n, 'warned': n}.
+
+    Raises NorthstarError naming the first error-level check that failed, with its numbers and rows.
+    """
+    values = _values(settings, run_id)
+    results = []
+    for boundary in boundaries:
+        started = time.monotonic()
+        found = [row for suite in _validate(settings, read_suites(settings.root, boundary), values) for row in suite]
+        passed = sum(r["success"] for r in found)
+        progress(f"  {boundary}: {passed} of {len(found)} checks passed ({time.monotonic() - started:.1f} s)")
+        results += found
+    _record(settings, run_id, results)
+    return _verdict(results, progress)
+
+
+def _values(settings: Settings, run_id: int) -> dict:
+    with db.connect(settings, "transformer") as connection:
+        run = connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]).fetchone()
+        since = connection.execute(
+            "select since_batch_id, previous_as_of from core.run_context where run_id = %s", [run_id]
+        ).fetchone()
+    is_full = run["is_full"] or since is None
+    return {
+        # later batches are in no published version: what they bring is judged until it is in one
+        "published_batch": str(since["since_batch_id"] if since else 0),
+        "as_of": f"timestamptz '{run['as_of'].isoformat()}'",
+        "run_id": str(run_id),
+        "is_full": str(is_full).lower(),
+        "since_batch": "-1" if is_full else str(since["since_batch_id"]),
+        "previous_as_of": f"timestamptz '{'-infinity' if is_full else since['previous_as_of'].isoformat()}'",
+    }
+
+
+def address(settings: Settings) -> str:
+    """The warehouse as SQLAlchemy reads it, as the transformer."""
+    found = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
+    # the checks aggregate millions of rows: in memory that is seconds, on disk a minute
+    options = "options=-c%20work_mem%3D256MB%20-c%20hash_mem_multiplier%3D4"
+    return found + ("&" if "?" in found else "?") + options
+
+
+def context(settings: Settings):
+    """An ephemeral context and its data source on the warehouse. Raises NorthstarError when it cannot be reached."""
+    gx = great_expectations()
+    from great_expectations.data_context.types.base import ProgressBarsConfig
+    from great_expectations.datasource.fluent.interfaces import TestConnectionError
+
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    try:
+        return context.data_sources.add_postgres("warehouse", connection_string=address(settings))
+    except TestConnectionError as exc:
+        reason = str(getattr(exc.__cause__, "orig", exc)).strip().splitlines()[-1]
+        raise NorthstarError(f"cannot reach the warehouse as transformer: {reason}") from exc
+
+
+def _validate(settings: Settings, suites: list[Suite], values: dict):
+    gx = great_expectations()
+    warehouse = context(settings)
+    for suite in suites:
+        named = {**values, "batch": f"{suite.schema}.{suite.table}", "in_scope": "true"}
+        if suite.changes and values["is_full"] == "false":
+            named["in_scope"] = f"({string.Template(suite.changes).substitute(named)})"
+        batch = _batch(warehouse, suite, named["in_scope"])
+        started = time.monotonic()
+        # Great Expectations prints that our queries name their tables themselves, each time it copies one
+        with contextlib.redirect_stdout(io.StringIO()), _scoped(settings, suite, named) as named["scoped"]:
+            expectations = [_expectation(gx, check, named) for check in suite.checks]
+            outcome = batch.validate(
+                gx.ExpectationSuite(suite.name, expectations=expectations), result_format="SUMMARY"
+            )
+        seconds = (time.monotonic() - started) / len(expectations)
+        by_name = {result.expectation_config.meta["name"]: result for result in outcome.results}
+        yield [_row(suite, check, by_name[check.name], seconds) for check in suite.checks]
+
+
+def _batch(warehouse, suite: Suite, scope: str):
+    """The suite's table, or those of its rows that the run may have changed."""
+    name = f"{suite.boundary}.{suite.name}"
+    if scope == "true" or not any(check.expect for check in suite.checks):
+        asset = warehouse.add_table_asset(name, table_name=suite.table, schema_name=suite.schema)
+        return asset.add_batch_definition_whole_table("whole").get_batch()
+    query = f"select * from {suite.schema}.{suite.table} where {scope}"
+    return warehouse.add_query_asset(name, query=query).add_batch_definition_whole_table("whole").get_batch()
+
+
+@contextlib.contextmanager
+def _scoped(settings: Settings, suite: Suite, values: dict):
+    """A relation of the table's rows in scope; of a suite that says `read_once` a copy, which all its checks read."""
+    if values["in_scope"] == "true":
+        yield values["batch"]
+        return
+    query = f"select * from {values['batch']} where {values['in_scope']}"
+    if not suite.read_once:
+        yield f"({query})"
+        return
+    # the checks have connections of their own: a temporary table would be nobody's but this one's
+    copy = f"core._scoped__{suite.table}"
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        # a run that has taken over has a copy of this name too
+        lease.keep(connection, int(values["run_id"]), is_session=True, by_hand=True)
+        connection.execute(f"drop table if exists {copy}")
+        connection.execute(f"create unlogged table {copy} as {query}")
+        # a rough idea of its size and keys is enough, and a full one takes as long as the copy
+        connection.execute("set default_statistics_target = 10")
+        connection.execute(f"analyze {copy}")
+        try:
+            yield copy
+        finally:
+            connection.execute(f"drop table {copy}")
+
+
+def _expectation(gx, check, values: dict):
+    severity = "critical" if check.severity == "error" else "warning"
+    options = {"severity": severity, "meta": {"name": check.name}, "notes": check.reason}
+    if check.rows:
+        query = string.Template(check.rows).substitute(values)
+        from northstar.audit.expectations import ExpectNoRows
+
+        return ExpectNoRows(unexpected_rows_query=query, description=check.name, **options)
+    return getattr(gx.expectations, check.expect)(**check.arguments, **options)
+
+
+def _row(suite: Suite, check, result, seconds: float) -> dict:
+    detail, raised = result.result or {}, result.exception_info or {}
+    if raised and "raised_exception" not in raised:
+        raised = next(iter(raised.values()))
+    rows = (detail.get("details") or {}).get("unexpected_rows") or detail.get("partial_unexpected_list") or []
+    observed = detail.get("observed_value", detail.get("unexpected_count"))
+    failing = detail.get("unexpected_count") if detail.get("unexpected_count") is not None else observed
+    if raised.get("raised_exception"):
+        observed = f"could not be run: {raised.get('exception_message', '')}"[:500]
+    return {
+        "boundary": suite.boundary, "suite": suite.name, "check_name": check.name, "severity": check.severity,
+        "success": bool(result.success), "observed": None if observed is None else str(observed), "expected": check.reason,
+        "failing_rows": failing if isinstance(failing, int) and not result.success else 0,
+        "sample": Jsonb([_plain(r) for r in list(rows)[:SAMPLE_ROWS]]), "seconds": round(seconds, 3),
+    }  # fmt: skip
+
+
+def _plain(row):
+    if hasattr(row, "_mapping"):
+        row = dict(row._mapping)
+    if isinstance(row, dict):
+        return {str(k): v if isinstance(v, int | float | bool | None) else str(v) for k, v in row.items()}
+    return row if isinstance(row, int | float | bool | None) else str(row)
+
+
+def _record(settings: Settings, run_id: int, results: list) -> None:
+    with db.connect(settings, "transformer") as connection:
+        lease.keep(connection, run_id, by_hand=True)
+        connection.cursor().executemany(
+            "insert into audit.checks (run_id, boundary, suite, check_name, severity, success, observed, expected, "
+            "failing_rows, sample, seconds) values (%(run_id)s, %(boundary)s, %(suite)s, %(check_name)s, %(severity)s, "
+            "%(success)s, %(observed)s, %(expected)s, %(failing_rows)s, %(sample)s, %(seconds)s)",
+            [{"run_id": run_id, **r} for r in results],
+        )
+        connection.execute(
+            "insert into audit.reconciliations (run_id, entity, measure, source_total, landed_total, difference) "
+            "select %(run_id)s, entity, 'rows', sum(rows_read), "
+            "sum(rows_inserted + rows_updated + rows_unchanged + rows_quarantined + rows_refused), "
+            "sum(rows_read - rows_inserted - rows_updated - rows_unchanged - rows_quarantined - rows_refused) "
+            "from audit.landing_batches where run_id = %(run_id)s group by entity",
+            {"run_id": run_id},
+        )
+
+
+def _verdict(results: list, progress) -> dict:
+    failed = [r for r in results if not r["success"]]
+    for row in failed:
+        if row["severity"] == "warn":
+            progress(f"  warning: {describe(row)}")
+    errors = [r for r in failed if r["severity"] == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more checks failed)" if len(errors) > 1 else ""
+        raise NorthstarError(f"the audit stopped the publish: {describe(errors[0])}{more}; the last version stays up")
+    return {"run": len(results), "passed": len(results) - len(failed), "warned": len(failed)}
+
+
+def describe(row: dict) -> str:
+    """A check that failed, in a line: its name, its numbers, its first rows."""
+    sample = row["sample"].obj if isinstance(row["sample"], Jsonb) else row["sample"]
+    messages = [r["message"] for r in sample if isinstance(r, dict) and r.get("message")]
+    shown = "; ".join(messages[:3]) if messages else str(sample[:2])
+    count = f"{row['failing_rows']} rows" if row["failing_rows"] else f"observed {row['observed']}"
+    return f"{row['suite']}.{row['check_name']}: {count}: {shown}"[:700]

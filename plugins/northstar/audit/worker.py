@@ -1,0 +1,78 @@
+"""An auditor in a process of its own, which imports Great Expectations (6 to 8 s) while dbt still builds."""
+
+import contextlib
+import json
+import subprocess
+import sys
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings, load_settings
+from northstar.warehouse import db
+
+
+class Worker:
+    """A started auditor; `run_audit` hands it a run, `stop` ends it."""
+
+    def __init__(self, settings: Settings):
+        with open(settings.logs / "auditor.log", "ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "northstar.audit.worker", str(settings.home)],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+
+    def run_audit(self, run_id: int, progress=print) -> dict:
+        """As `northstar.audit.run_audit`, in the worker."""
+        try:
+            self._process.stdin.write(f"{run_id}\n")
+            self._process.stdin.flush()
+        except BrokenPipeError as exc:
+            raise NorthstarError("the auditor ended before its work; see auditor.log in the home's logs") from exc
+        for line in self._process.stdout:
+            answer = json.loads(line)
+            if "progress" in answer:
+                progress(answer["progress"])
+            elif "error" in answer:
+                raise NorthstarError(answer["error"])
+            else:
+                return answer
+        raise NorthstarError("the auditor ended in the midst of its work; see auditor.log in the home's logs")
+
+    def stop(self) -> None:
+        """End the worker; safe to call twice."""
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
+        self._process.stdout.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+
+def start_worker(settings: Settings) -> Worker:
+    """Start an auditor for `settings`."""
+    return Worker(settings)
+
+
+def _serve(home: str) -> None:
+    from northstar.audit.run import context, run_audit
+
+    answers = sys.stdout
+    sys.stdout = sys.stderr
+    settings = load_settings(home)
+    context(settings)
+
+    def say(answer: dict) -> None:
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+    for line in sys.stdin:
+        try:
+            with db.telling_of_loss(settings):
+                say(run_audit(settings, int(line), progress=lambda text: say({"progress": text})))
+        except NorthstarError as exc:
+            say({"error": str(exc)})
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1])

@@ -1,0 +1,1 @@
+"""What every room stands on: settings, errors, files, ports, words and formats. Knows nothing of warehouses, stages or companies."""

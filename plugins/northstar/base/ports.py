@@ -1,0 +1,53 @@
+"""Free ports on loopback, chosen once for a home and remembered, so that two homes never meet."""
+
+import os
+import socket
+from pathlib import Path
+
+from northstar.base.errors import NorthstarError
+from northstar.base.files import read_word, write_private
+
+
+def remembered_port(file: Path, variable: str, is_ours: bool) -> int:
+    """The port that `file` remembers, or the environment's `variable` says; a free one where it is taken by somebody else.
+
+    is_ours: the service that listens there is this home's own. Raises NorthstarError for a variable that names no port.
+    """
+    if variable in os.environ:
+        given = _port(os.environ[variable])
+        if given is None:
+            raise NorthstarError(f"{variable}={os.environ[variable]}: give a port, 1 to 65535")
+        return given
+    known = read_port(file)
+    if known is not None and (is_ours or is_free(known)):
+        return known
+    port = free_port()
+    write_private(file, str(port))
+    return port
+
+
+def read_port(file: Path) -> int | None:
+    """The port that `file` remembers; None where there is none, or it holds something else: then another is chosen."""
+    return _port(read_word(file))
+
+
+def _port(text: str | None) -> int | None:
+    return int(text) if text and text.isascii() and text.isdigit() and 0 < int(text) < 65536 else None
+
+
+def free_port() -> int:
+    """A port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,1 @@
+"""Stage 2, build: dbt makes `core` and the candidate marts from what has landed."""

@@ -1,0 +1,180 @@
+"""What a build's SQL says of itself: the relations, measures and metrics of a compiled model.
+
+The macros `measured` and `metric_rows` leave notes in the compiled SQL; nothing here is declared a second time.
+"""
+
+import json
+import re
+from dataclasses import dataclass, field
+
+import sqlglot
+from sqlglot import exp
+
+from northstar.base.errors import NorthstarError
+
+NOTE = re.compile(r"/\* northstar\.(measures|metrics) (\{.*?\}) \*/", re.DOTALL)
+RELATION = re.compile(r'"[^"]+"\."[^"]+"\."([^"]+)"')
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Aggregates over rows `r` of a relation, and which rows belong to a period, an application and a segment."""
+
+    relation: str
+    measures: dict
+    segments: list
+    grains: list
+    at: str
+    kind: str
+    key: str | None
+    has_totals: bool
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What `metric_rows` was told: expressions over measures, and what stands for columns that are none."""
+
+    numerator: str
+    denominator: str | None
+    explained: dict
+    of: str | None
+
+
+@dataclass
+class Definition:
+    """A compiled model, taken apart."""
+
+    name: str
+    sql: str
+    ctes: dict = field(default_factory=dict)
+    measures: list = field(default_factory=list)
+    metrics: dict = field(default_factory=dict)
+
+    @property
+    def detail(self) -> str | None:
+        """The model's rows before it groups them, each aggregate replaced by what the row adds; None for other models."""
+        tree = sqlglot.parse_one(self.sql, read="postgres")
+        group = tree.args.get("group")
+        if (
+            not isinstance(tree, exp.Select)
+            or group is None
+            or tree.args.get("joins")
+            or group.args.get("grouping_sets")
+        ):
+            return None
+        aggregates = [a for column in tree.expressions for a in column.find_all(exp.AggFunc)]
+        if tree.args.get("having") or any(
+            not isinstance(a, exp.Sum | exp.Count | exp.Max | exp.Min)
+            or isinstance(a.this, exp.Distinct)
+            or a.find_ancestor(exp.Window)
+            for a in aggregates
+        ):
+            return None
+        tree.set("group", None)
+        relation = tree.args["from_"].this.alias_or_name
+        tree.set("expressions", [part_of_each(column) for column in tree.expressions])
+        return f"({tree.select(f'to_jsonb({relation}) as _row').sql(dialect='postgres')})"
+
+    @property
+    def parents(self) -> list[str]:
+        """The models and sources it reads, in the order of their first mention."""
+        return parents(self.sql)
+
+    def with_clause(self, relation: str, details: dict[str, str] | None = None) -> str:
+        """The CTEs that `relation` is made of, as a with clause.
+
+        details: model name -> the statement to read in that model's stead.
+        """
+        wanted, queue = set(), [relation]
+        while queue:
+            name = queue.pop()
+            if name in self.ctes and name not in wanted:
+                wanted.add(name)
+                queue += [n for n in self.ctes if re.search(rf"\b{n}\b", self.ctes[name])]
+        bodies = {name: body for name, body in self.ctes.items() if name in wanted}
+        if details:
+            bodies = {name: _detailed(body, details) for name, body in bodies.items()}
+        parts = [f"{name} as (\n    {body}\n)" for name, body in bodies.items()]
+        return "with " + ",\n\n".join(parts) if parts else ""
+
+    def find(self, measure: str, grain: str, segment: str, of: str | None) -> Measure | None:
+        """The relation that has `measure` by `grain`, cut by `segment` if one is."""
+        found = [m for m in self.measures if measure in m.measures and grain in m.grains]
+        if of and any(m.relation == of for m in found):
+            found = [m for m in found if m.relation == of]
+        return next((m for m in found if segment in m.segments), found[0] if found else None)
+
+
+def parents(sql: str) -> list[str]:
+    """The relations that compiled SQL reads, by name, in the order of their first mention."""
+    return list(dict.fromkeys(RELATION.findall(sql)))
+
+
+def read(name: str, sql: str) -> Definition:
+    """Take a compiled model apart.
+
+    Raises NorthstarError where its notes cannot be read.
+    """
+    definition = Definition(name, NOTE.sub("", sql).strip())
+    definition.ctes = {cte: NOTE.sub("", body).strip() for cte, body in _ctes(sql).items()}
+    for kind, text in NOTE.findall(sql):
+        try:
+            note = json.loads(text)
+        except ValueError as exc:
+            raise NorthstarError(f"the compiled model {name} has a note that is no JSON: {text[:80]}") from exc
+        if kind == "measures":
+            definition.measures.append(Measure(**note))
+            continue
+        for metric_id, (numerator, denominator, *options) in note["metrics"].items():
+            explained = options[0].get("explained", {}) if options else {}
+            definition.metrics[metric_id] = Metric(numerator, denominator, explained, note["of"])
+    return definition
+
+
+def _detailed(body: str, details: dict[str, str]) -> str:
+    """A CTE that reads the details of models, and hands on the rows they are."""
+    if not any(name in details for name in parents(body)):
+        return body
+    tree = sqlglot.parse_one(body, read="postgres")
+    if isinstance(tree, exp.Select) and not tree.is_star and not tree.args.get("group"):
+        body = tree.select("_row").sql(dialect="postgres")
+    return RELATION.sub(lambda found: details.get(found[1], found[0]), body)
+
+
+def part_of_each(column: exp.Expression) -> exp.Expression:
+    """A column with its sums, counts and extremes replaced by what one row adds."""
+
+    def replaced(node):
+        condition = None
+        if isinstance(node, exp.Filter):
+            condition, node = node.expression.this, node.this
+        if not isinstance(node, exp.AggFunc):
+            return node
+        value = node.this
+        if isinstance(node, exp.Count):
+            value = exp.Literal.number(1)
+            if not isinstance(node.this, exp.Star):
+                value = exp.case().when(node.this.is_(exp.null()).not_(), value)
+        return exp.Paren(this=exp.case().when(condition.copy(), value.copy()) if condition else value.copy())
+
+    return column.transform(replaced)
+
+
+def _ctes(sql: str) -> dict[str, str]:
+    """The statement's own CTEs, name to body, as they are written."""
+    tokens = sqlglot.tokenize(sql, read="postgres")
+    found, depth, name, start = {}, 0, None, None
+    if not tokens or tokens[0].text.lower() != "with":
+        return found
+    for position, token in enumerate(tokens[1:], start=1):
+        if token.text == "(":
+            if depth == 0:
+                name, start = tokens[position - 2].text, token.end + 1
+            depth += 1
+        elif token.text == ")":
+            depth -= 1
+            if depth == 0:
+                found[name] = sql[start : token.start].strip()
+                if position + 1 == len(tokens) or tokens[position + 1].text != ",":
+                    break
+    return found

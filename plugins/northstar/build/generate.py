@@ -1,0 +1,115 @@
+"""Write what follows mechanically from the contract into the dbt project: `python -m northstar.build.generate`.
+
+One staging view for each entity (typed columns, rows that exist at `as_of`, later timestamps that are not yet known
+read as null), the source definitions and their documentation. A test fails when the files and the contract differ.
+"""
+
+from pathlib import Path
+
+import yaml
+
+from northstar.base.settings import ROOT
+from northstar.contract import LONGEST_GROUP, WRITTEN, Entity, entities
+
+STAGING = ROOT / "dbt_project" / "models" / "staging"
+MACROS = ROOT / "dbt_project" / "macros"
+
+
+def staging_view(entity: Entity) -> str:
+    """The SQL of `stg_<entity>`."""
+    later = set(entity.later_times)
+    lines = []
+    for column in entity.stored_columns.values():
+        if column.name in WRITTEN:
+            lines.append(f"    left({column.name}, {LONGEST_GROUP}) as {column.name},")
+        elif column.name in later:
+            lines.append(f"    case when {column.name} < {{{{ as_of() }}}} then {column.name} end as {column.name},")
+        else:
+            lines.append(f"    {column.name},")
+    lines += ["    _extra,", "    _batch_id,", "    _loaded_at"]
+    conditions = [f"{entity.own_time} < {{{{ as_of() }}}}"]
+    if entity.name == "subscriptions":
+        conditions += ["not _is_overlapping", "(valid_to is null or valid_to > valid_from)"]
+    return "\n".join(
+        [
+            f"-- Grain: {', '.join(entity.key)}. Written by northstar.build.generate from the source contract.",
+            "select",
+            *lines,
+            f"from {{{{ source('staging', '{entity.name}') }}}}",
+            f"where {' and '.join(conditions)}",
+            "",
+        ]
+    )
+
+
+def staging_docs() -> dict:
+    """The dbt source and model properties of the staging layer, ready for YAML."""
+    tables, models = [], []
+    for entity in entities().values():
+        columns = [
+            {"name": c.name, "description": _describe(c), "data_type": c.postgres_type}
+            for c in entity.stored_columns.values()
+        ] + [
+            {"name": name, "description": f'{{{{ doc("{name}") }}}}'} for name in ("_extra", "_batch_id", "_loaded_at")
+        ]
+        tables.append({"name": entity.name, "description": entity.about, "columns": columns})
+        about = f"{entity.about}; the rows that exist at as_of"
+        models.append({"name": f"stg_{entity.name}", "description": about, "columns": columns})
+    source = {
+        "name": "staging",
+        "schema": "staging",
+        "description": "Landed rows, one for each key, as the source contract types them",
+        "tables": tables,
+    }
+    return {"version": 2, "sources": [source], "models": models}
+
+
+def _describe(column) -> str:
+    parts = [column.note or column.name.replace("_", " ").strip()]
+    if column.values:
+        parts.append("one of " + ", ".join(column.values))
+    if column.pii == "hash":
+        parts.append("keyed hash of personal data")
+    if column.name in WRITTEN:
+        parts.append(f"models have its first {LONGEST_GROUP} characters")
+    return "; ".join(parts)
+
+
+def files() -> dict[Path, str]:
+    """Every generated file with its content."""
+    wanted = {STAGING / f"stg_{name}.sql": staging_view(entity) for name, entity in entities().items()}
+    wanted[STAGING / "_staging.yml"] = (
+        "# Written by northstar.build.generate from the source contract.\n"
+        + yaml.safe_dump(staging_docs(), sort_keys=False, width=140)
+    )
+    wanted[MACROS / "entity_times.sql"] = entity_times()
+    return wanted
+
+
+def entity_times() -> str:
+    """The dbt macro that tells each entity's own time and its later times."""
+    rows = [
+        f"        '{e.name}': {{'own': '{e.own_time}', 'later': {list(e.later_times)}}}," for e in entities().values()
+    ]
+    return "\n".join(
+        [
+            "{# Written by northstar.build.generate from the source contract. #}",
+            "{% macro entity_times() %}",
+            "    {{ return({",
+            *rows,
+            "    }) }}",
+            "{% endmacro %}",
+            "",
+        ]
+    )
+
+
+def main() -> None:
+    """Write the files."""
+    STAGING.mkdir(parents=True, exist_ok=True)
+    for path, content in files().items():
+        path.write_text(content)
+
+
+if __name__ == "__main__":
+    main()

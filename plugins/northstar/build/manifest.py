@@ -1,0 +1,92 @@
+"""What dbt built, as its manifest tells it: in the home that built last, and for every other machine in `audit.manifests`."""
+
+import json
+import zlib
+from functools import lru_cache
+from pathlib import Path
+
+from northstar.base.errors import NorthstarError
+from northstar.base.files import read_json, read_word, write_private
+from northstar.base.settings import Settings
+from northstar.warehouse import db
+
+
+def dbt_target(settings: Settings) -> Path:
+    """Where dbt writes its manifest and results for this home."""
+    return settings.home / "dbt" / "target"
+
+
+def read_manifest(settings: Settings) -> dict:
+    """dbt's manifest of the code of the last run that was opened; nobody may change it. Raises NorthstarError when nothing was built."""
+    with db.connect(settings, "transformer") as connection:
+        run = connection.execute("select code_version from audit.runs order by run_id desc limit 1").fetchone()
+    found = run and find_manifest(settings, run["code_version"])
+    if found is None:
+        raise NorthstarError("no whole manifest of what was built is known: nothing was built; start a run")
+    return found
+
+
+def find_manifest(settings: Settings, code_version: str) -> dict | None:
+    """dbt's manifest of a version of the code, whichever machine built with it; None where none has."""
+    if is_current(settings, code_version):
+        return _whole_manifest(settings)
+    return _shared(settings, code_version)
+
+
+def _whole_manifest(settings: Settings) -> dict | None:
+    path = dbt_target(settings) / "manifest.json"
+    if not path.exists():
+        return None
+    state = path.stat()
+    return _read(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, changed_at: int, size: int) -> dict | None:
+    return read_json(path)
+
+
+@lru_cache(maxsize=1)
+def _unpacked(packed: bytes) -> dict:
+    return json.loads(zlib.decompress(packed))
+
+
+def _shared(settings: Settings, code_version: str) -> dict | None:
+    with db.connect(settings, "transformer") as connection:
+        row = connection.execute(
+            "select manifest from audit.manifests where code_version = %s", [code_version]
+        ).fetchone()
+    return row and _unpacked(row["manifest"])
+
+
+def is_current(settings: Settings, code_version: str) -> bool:
+    """Whether the manifest that lies in the home is the one that `note_version` noted for this version of the code."""
+    is_noted = read_word(_mark(settings)) == _noted(settings, code_version)
+    return is_noted and _whole_manifest(settings) is not None
+
+
+def note_version(settings: Settings, code_version: str) -> None:
+    """Note which version of the code the manifest that was just written is of."""
+    write_private(_mark(settings), _noted(settings, code_version))
+
+
+def share_manifest(settings: Settings, code_version: str) -> None:
+    """Keep the home's manifest in the warehouse, where a machine that publishes what this one built finds it."""
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        known = connection.execute("select 1 from audit.manifests where code_version = %s", [code_version]).fetchone()
+        if not known:
+            packed = zlib.compress((dbt_target(settings) / "manifest.json").read_bytes())
+            connection.execute(
+                "insert into audit.manifests (code_version, manifest) values (%s, %s) on conflict do nothing",
+                [code_version, packed],
+            )
+
+
+def _mark(settings: Settings) -> Path:
+    return dbt_target(settings) / "code_version"
+
+
+def _noted(settings: Settings, code_version: str) -> str:
+    # others write the manifest as well: whoever calls dbt
+    path = dbt_target(settings) / "manifest.json"
+    return f"{code_version} {path.stat().st_mtime_ns if path.exists() else None}"

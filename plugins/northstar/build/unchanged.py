@@ -1,0 +1,93 @@
+"""Which models an hourly run leaves as they stand: nothing that they are made of has changed.
+
+A model that says `time_dependent=false` has the same rows at any `as_of` as long as nothing new is landed and no landed row comes into
+existence (tests/models/test_incremental.py builds them six weeks later and compares). Of those, the ones that read no changed entity,
+through whatever models, need not be built.
+"""
+
+from functools import cache
+
+from psycopg import sql
+
+from northstar.base.settings import Settings
+from northstar.contract import Entity, entities
+from northstar.warehouse import db
+
+
+def unchanged_nodes(settings: Settings, run: dict, manifest: dict) -> dict:
+    """{unique_id: node} of the models that the open run may leave, and of their tests; {} in a full run.
+
+    run: its row of audit.runs. manifest: dbt's, of the code that built what stands. What a run was started for (a backfill's range,
+    an erasure: whatever has no later `as_of` than the last publication) is always built.
+    """
+    if run["is_full"]:
+        return {}
+    with db.connect(settings, "transformer") as connection:
+        context = connection.execute("select * from core.run_context where run_id = %s", [run["run_id"]]).fetchone()
+        if context["restate_from"] is not None or context["as_of"] <= context["previous_as_of"]:
+            return {}
+        query = " union all ".join(_CHANGED.format(entity=e.name, times=_moments(e)) for e in entities().values())
+        changed = {row["entity"] for row in connection.execute(query, context)}
+    return _without_changes(manifest, {f"source.northstar.staging.{name}" for name in changed})
+
+
+def note_nothing(settings: Settings, unchanged: dict) -> None:
+    """Give the models that are left an empty log of changed keys where they have none: the audit and publishing read it."""
+    logs = [
+        sql.SQL("create table if not exists {log} as select {key} from {table} where false").format(
+            log=sql.Identifier(node["schema"], f"_changed__{node['alias']}"),
+            key=sql.SQL(", ").join(map(sql.Identifier, _key(node))),
+            table=sql.Identifier(node["schema"], node["alias"]),
+        )
+        for node in unchanged.values()
+        if node["resource_type"] == "model" and _key(node)
+    ]
+    with db.connect(settings, "transformer") as connection:
+        for log in logs:
+            connection.execute(log)
+
+
+def _key(node: dict) -> list[str]:
+    key = node["config"].get("unique_key") or []
+    return [key] if isinstance(key, str) else key
+
+
+# what changed_rows (dbt_project/macros/incremental.sql) finds: landed since, replaced since, or come into existence
+_CHANGED = (
+    "select '{entity}' as entity where exists (select 1 from staging.{entity} where _batch_id > %(since_batch_id)s) "
+    "or exists (select 1 from staging._replaced where entity = '{entity}' and batch_id > %(since_batch_id)s) {times}"
+)
+
+
+def _moments(entity: Entity) -> str:
+    return " ".join(
+        f"or exists (select 1 from staging.{entity.name} where {column} >= %(previous_as_of)s and {column} < %(as_of)s)"
+        for column in (entity.own_time, *entity.later_times)
+    )
+
+
+def _without_changes(manifest: dict, changed: set[str]) -> dict:
+    nodes = manifest["nodes"]
+
+    @cache
+    def is_affected(unique_id: str) -> bool:
+        if unique_id not in nodes:
+            return unique_id in changed
+        # every entity decides when history begins, and nobody who reads the periods is touched by that
+        if nodes[unique_id]["config"].get("is_calendar"):
+            return False
+        return any(map(is_affected, nodes[unique_id]["depends_on"].get("nodes", [])))
+
+    models = {
+        unique_id: node
+        for unique_id, node in nodes.items()
+        if node["resource_type"] == "model"
+        and node["config"].get("time_dependent") is False
+        and not is_affected(unique_id)
+    }
+    tests = {
+        unique_id: node
+        for unique_id, node in nodes.items()
+        if node["resource_type"] == "test" and not models.keys().isdisjoint(node["depends_on"]["nodes"])
+    }
+    return models | tests

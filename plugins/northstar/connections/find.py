@@ -1,0 +1,128 @@
+"""Airflow connections: how a connector learns an address and a secret, in a task and on the command line alike.
+
+Looked for in this order: Airflow itself inside a task; `AIRFLOW_CONN_<ID>` in the environment (a URI or json, as Airflow reads it);
+the metadata database of the home's Airflow. Nothing is kept, and nothing is logged.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+
+SECRET_NAME = re.compile("pass|secret|token|key|credential|signature", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Connection:
+    """What an Airflow connection says. `password` and `extra` hold secrets: they are left out of the repr."""
+
+    name: str
+    kind: str = ""
+    host: str | None = None
+    port: int | None = None
+    login: str | None = None
+    schema: str | None = None
+    password: str | None = field(default=None, repr=False)
+    extra: dict = field(default_factory=dict, repr=False)
+
+    def url(self, default: str | None = None) -> str:
+        """The http address of the host, or `default` where the connection has none."""
+        if not self.host:
+            if default is None:
+                raise NorthstarError(f"the connection {self.name} has no host; give it the system's address")
+            return default
+        scheme = self.schema if self.schema in ("http", "https") else "https"
+        host = self.host if "://" in self.host else f"{scheme}://{self.host}"
+        return host.rstrip("/") + (f":{self.port}" if self.port else "")
+
+    def masked(self, text: str) -> str:
+        """A text without this connection's secrets, however they are spelled in it."""
+        secrets = {self.password} | {value for name, value in _texts(self.extra) if SECRET_NAME.search(name)}
+        for secret in sorted((s for s in secrets if s and len(s) > 3), key=len, reverse=True):
+            written = json.dumps(secret)[1:-1]
+            for spelling in (secret, quote(secret), quote(secret, safe=""), written, written.replace("/", "\\/")):
+                text = text.replace(spelling, "***")
+        return text
+
+    def secret(self) -> str:
+        """The password. Raises NorthstarError where there is none."""
+        if not self.password:
+            raise NorthstarError(f"the connection {self.name} has no password; put the system's key or token there")
+        return self.password
+
+
+def find_connection(settings: Settings, name: str) -> Connection:
+    """The Airflow connection called `name`. Raises NorthstarError when nobody knows it."""
+    for look in (_from_task, _from_environment, _from_home):
+        found = look(settings, name)
+        if found is not None:
+            return _connection(name, found)
+    raise NorthstarError(
+        f"no connection {name}: add it in Airflow (airflow connections add {name} ...) or set AIRFLOW_CONN_{name.upper()}"
+    )
+
+
+def _from_environment(settings: Settings, name: str):
+    given = os.environ.get(f"AIRFLOW_CONN_{name.upper()}")
+    if not given:
+        return None
+    from airflow.sdk.definitions.connection import Connection as AirflowConnection
+
+    try:
+        if given.lstrip().startswith("{"):
+            return AirflowConnection.from_json(given, name)
+        return AirflowConnection.from_uri(given, name)
+    except Exception as exc:
+        # the text of the error may repeat the value, which holds a secret
+        raise NorthstarError(f"AIRFLOW_CONN_{name.upper()} is neither a connection's URI nor its json") from exc
+
+
+def _from_task(settings: Settings, name: str):
+    if "airflow.sdk.execution_time.task_runner" not in sys.modules:
+        return None
+    from airflow.sdk import Connection as AirflowConnection
+    from airflow.sdk.exceptions import AirflowNotFoundException
+
+    try:
+        return AirflowConnection.get(name)
+    except AirflowNotFoundException:
+        return None
+
+
+def _from_home(settings: Settings, name: str):
+    if not (settings.home / "airflow" / "migrated").exists():
+        return None
+    from northstar.orchestration.services import airflow_env
+
+    airflow = Path(sys.executable).parent / "airflow"
+    done = subprocess.run(
+        [str(airflow), "connections", "get", name, "-o", "json"], env=airflow_env(settings), capture_output=True, text=True
+    )  # fmt: skip
+    if done.returncode:
+        return None
+    from airflow.sdk.definitions.connection import Connection as AirflowConnection
+
+    told = json.loads(done.stdout[done.stdout.index("[") :])[0]
+    return AirflowConnection.from_uri(told["get_uri"], name)
+
+
+def _texts(extra, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(extra, dict):
+        for key, value in extra.items():
+            yield from _texts(value, f"{name}.{key}")
+    elif isinstance(extra, str):
+        yield name, extra
+
+
+def _connection(name: str, found) -> Connection:
+    return Connection(
+        name, found.conn_type or "", found.host, found.port, found.login, found.schema, found.password, dict(found.extra_dejson)
+    )  # fmt: skip

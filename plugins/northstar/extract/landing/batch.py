@@ -1,0 +1,487 @@
+"""One batch of one entity into `staging`, in one transaction: rows, replaced rows, quarantine, file state, the batch's row.
+
+Arrow batches stream through ADBC (COPY BINARY) into a temporary table and are merged from there; into an empty table they
+go directly and the key's index is built afterwards. Whatever goes wrong, nothing of the batch is there.
+"""
+
+import contextlib
+import queue
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+
+import adbc_driver_postgresql.dbapi as adbc
+import orjson
+import pyarrow as pa
+from psycopg import sql
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.contract import LONGEST_GROUP, Entity
+from northstar.extract.landing.normalise import landed_schema, without_nulls
+from northstar.privacy.personal import redacted
+from northstar.warehouse import db, lease
+from northstar.warehouse.setup import key_index, landed_table, side_indexes
+
+REJECTED = pa.schema([("path", pa.string()), ("line", pa.int64()), ("reasons", pa.string()), ("row", pa.string())])
+SEPARATOR = "\x1f"
+PREFETCHED_BATCHES = 4
+LANDING_LOCK = 7041779
+# whose keys are values has no end of columns
+DRIFTED_COLUMNS = 1_000
+
+
+@dataclass
+class Landed:
+    """What one batch did, in rows."""
+
+    files: int = 0
+    read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    quarantined: int = 0
+    refused: int = 0
+
+    def __iadd__(self, other: "Landed") -> "Landed":
+        for name in vars(self):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        return self
+
+
+class Rejects:
+    """Rejected rows on their way to quarantine, spooled to disk so that a file of nothing but bad rows needs no memory."""
+
+    def __init__(self):
+        self._file = tempfile.TemporaryFile(prefix="northstar-rejected-")  # noqa: SIM115
+        self._writer = pa.ipc.new_stream(self._file, REJECTED)
+        self._rows: list = []
+        self.count = 0
+
+    def add(self, path: str, line: int | None, reasons: list, row: dict) -> None:
+        text = without_nulls(orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        self._rows.append((path, line, SEPARATOR.join(r.replace("\x00", "") for r in reasons), text))
+        self.count += 1
+        if len(self._rows) >= 10_000:
+            self._flush()
+
+    def reader(self) -> pa.RecordBatchReader:
+        self._flush()
+        self._writer.close()
+        self._file.seek(0)
+        return pa.ipc.open_stream(self._file)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _flush(self) -> None:
+        if self._rows:
+            columns = [
+                pa.array(values, kind)
+                for values, kind in zip(zip(*self._rows, strict=True), REJECTED.types, strict=True)
+            ]
+            self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=REJECTED))
+            self._rows = []
+
+
+@dataclass
+class Delivery:
+    """What a producer tells the merge when its stream has ended."""
+
+    rejects: Rejects
+    read: int = 0
+    # rows that were read and lie beside the range that was asked for
+    beside: int = 0
+    refused: int = 0
+    # of the refused: those that name an erased subject
+    erased: int = 0
+    files: list = field(default_factory=list)
+    drift: dict = field(default_factory=dict)
+    # where a connector goes on from once this batch is stored
+    state: dict | None = None
+    # how it reads: a digest (northstar.extract.sources.declared)
+    reading: str | None = None
+
+    def note_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
+        """Remember the columns of a raw batch that the contract does not know, with where and how often they came."""
+        for name in raw.schema.names:
+            if (
+                name not in entity.columns
+                and name != "_line"
+                and (name in self.drift or len(self.drift) < DRIFTED_COLUMNS)
+            ):
+                rows = raw.num_rows - raw.column(name).null_count
+                # a file without a header has its first row for names, and a key of the drift's table has to fit into an index
+                told = redacted(name)[:LONGEST_GROUP]
+                seen = self.drift.get(told, (path, 0))
+                self.drift[told] = (path, seen[1] + rows)
+
+
+def land_batch(
+    settings: Settings,
+    entity: Entity,
+    source: str,
+    run_id: int | None,
+    produce: Callable[[Delivery], Iterator[pa.RecordBatch]],
+    keeps_first: bool = False,
+    is_read_meanwhile: bool = False,
+    turn: int | None = None,
+) -> Landed:
+    """Land the batches that `produce` yields (landed schema); it fills the Delivery it is given.
+
+    keeps_first: a key that is there already is left as it is, whatever its cursor. is_read_meanwhile: `produce` reads the entity's
+    landed rows, so the table must not be locked before it has ended. turn: the number of the turn in which this is done, where it is no
+    run's (northstar.warehouse.lease.turn).
+
+    Raises what `produce` raises, and NorthstarError when the warehouse refuses; then nothing was landed.
+    """
+    delivery = Delivery(Rejects())
+    try:
+        with contextlib.closing(_connect(settings)) as connection:
+            merge = _Merge(connection, entity, source, run_id, delivery, keeps_first, is_read_meanwhile)
+            return merge.run(produce, run_id if turn is None else turn)
+    except adbc.Error as exc:
+        raise NorthstarError(_refusal(exc, settings)) from exc
+    finally:
+        delivery.rejects.close()
+
+
+@cache
+def _root(uri: str) -> adbc.Connection:
+    """A connection that stays, and is there to be cloned: only the first asks the server for all its types, which takes 60 ms."""
+    return adbc.connect(uri, autocommit=True)
+
+
+def _connect(settings: Settings) -> adbc.Connection:
+    try:
+        return db.once_recovered(settings, lambda: _root(db.uri(settings, "loader")).adbc_clone())
+    except adbc.Error as exc:
+        raise NorthstarError(f"cannot reach the warehouse as loader: {str(exc).splitlines()[-1]}") from exc
+
+
+class _Merge:
+    def __init__(
+        self,
+        connection,
+        entity: Entity,
+        source: str,
+        run_id: int | None,
+        delivery: Delivery,
+        keeps_first: bool,
+        is_read_meanwhile: bool,
+    ):
+        self.connection, self.entity, self.source, self.run_id, self.delivery = (
+            connection,
+            entity,
+            source,
+            run_id,
+            delivery,
+        )
+        cursor = sql.Identifier(entity.cursor)
+        # which of several rows with one key is the one
+        self.order = sql.SQL("ctid") if keeps_first else sql.SQL("{} desc nulls last, ctid desc").format(cursor)
+        self.keeps_first, self.is_read_meanwhile = keeps_first, is_read_meanwhile
+        self.cursor = connection.cursor()
+        self.table = sql.Identifier("staging", entity.name)
+        self.columns = [*entity.stored_columns, "_extra"]
+        self.batch_id = 0
+
+    def run(self, produce, turn: int | None) -> Landed:
+        producer = _Producer(produce, self.delivery)
+        try:
+            self.execute("set local timezone = 'UTC'")
+            self._keep(turn)
+            # two sources of one entity land one after the other: each compares with what the other left
+            self.execute("select pg_advisory_xact_lock({}, hashtext({}))", LANDING_LOCK, self.entity.name)
+            self.execute("set local maintenance_work_mem = '1GB'")
+            self.batch_id = self.value(
+                "insert into audit.landing_batches (run_id, source, entity) values ({}, {}, {}) returning batch_id",
+                self.run_id, self.source, self.entity.name,
+            )  # fmt: skip
+            is_empty = not self.is_read_meanwhile and self.value("select not exists (select 1 from {})", self.table)
+            landed = self._into_empty(producer) if is_empty else self._into_standing(producer)
+            if self.entity.name == "subscriptions":
+                self._flag_overlaps()
+            self._quarantine()
+            self._remember(landed)
+            self.connection.commit()
+        except BaseException as exc:
+            producer.stop()
+            with contextlib.suppress(adbc.Error):
+                self.connection.rollback()
+            if producer.error is not None:
+                raise producer.error from exc
+            raise
+        return landed
+
+    def _keep(self, turn: int | None) -> None:
+        if turn is None:
+            return
+        for statement in lease.statements(turn, by_hand=True):
+            self.cursor.execute(statement)
+        if self.cursor.fetchone()[0]:
+            raise lease.over(turn)
+
+    def execute(self, text: str, *values) -> None:
+        self.cursor.execute(self._compose(text, *values))
+
+    def value(self, text: str, *values):
+        self.cursor.execute(self._compose(text, *values))
+        return self.cursor.fetchone()[0]
+
+    def _compose(self, text: str, *values) -> str:
+        parts = [v if isinstance(v, sql.Composable) else sql.Literal(v) for v in values]
+        return sql.SQL(text).format(*parts).as_string(None)
+
+    def names(self, columns, prefix: str = "") -> sql.Composable:
+        return sql.SQL(", ").join(sql.SQL(prefix + "{}").format(sql.Identifier(c)) for c in columns)
+
+    def _into_empty(self, producer) -> Landed:
+        """Straight into the table; the indexes come after the rows."""
+        # rows that a failed first batch left behind are gone, and the indexes are built once
+        self.execute("truncate {}", self.table)
+        for index in (key_index(self.entity), *side_indexes(self.entity)):
+            self.execute("drop index if exists staging.{}", sql.Identifier(index))
+        self.execute("alter table {} alter column _batch_id set default {}", self.table, self.batch_id)
+        self.execute("alter table {} alter column _loaded_at set default current_timestamp", self.table)
+        # an ingest of no batches at all would not know its columns
+        self.cursor.adbc_ingest(self.entity.name, producer.reader(self.entity), mode="append", db_schema_name="staging")
+        self.execute("alter table {} alter column _batch_id drop default", self.table)
+        self.execute("alter table {} alter column _loaded_at drop default", self.table)
+        # ADBC cannot go back to a savepoint: the second try after repeated keys has to be one statement with the first
+        self.execute(
+            "do $do$ declare repeated bigint := 0; begin begin {0}; exception when unique_violation then "
+            "delete from {1} as t using (select ctid as place, row_number() over (partition by {2} "
+            "order by {3}) as n from {1}) as d where t.ctid = d.place and d.n > 1; "
+            "get diagnostics repeated = row_count; {0}; end; "
+            "perform set_config('northstar.repeated', repeated::text, true); end $do$",
+            _index_ddl(self.entity, key_index(self.entity)), self.table, self.names(self.entity.key), self.order,
+        )  # fmt: skip
+        for index in side_indexes(self.entity):
+            self.execute("{}", _index_ddl(self.entity, index))
+        repeated = self.value("select current_setting('northstar.repeated')::bigint")
+        rows = producer.rows - repeated
+        self.execute("analyze {}", self.table)
+        return Landed(inserted=rows, unchanged=repeated)
+
+    def _into_standing(self, producer) -> Landed:
+        self.cursor.adbc_ingest("incoming", producer.reader(self.entity), mode="create", temporary=True)
+        if not producer.rows:
+            return Landed()
+        cursor, key = sql.Identifier(self.entity.cursor), self.names(self.entity.key)
+        typed = sql.SQL(", ").join(
+            sql.SQL("{0}::json as {0}" if self._is_json(c) else "{0}").format(sql.Identifier(c)) for c in self.columns
+        )
+        self.execute(
+            "create temp table newest on commit drop as select distinct on ({}) {} from incoming "
+            "order by {}, {}",
+            key, typed, key, self.order,
+        )  # fmt: skip
+        self.execute("analyze newest")
+        same_key = sql.SQL(" and ").join(
+            sql.SQL("old.{0} = new.{0}" if self._is_required(c) else "coalesce(old.{0}::text, '\x01') = coalesce(new.{0}::text, '\x01')")
+            .format(sql.Identifier(c)) for c in self.entity.key
+        )  # fmt: skip
+        differs = sql.SQL("({}) is distinct from ({})").format(self._comparable("old"), self._comparable("new"))
+        newer = sql.SQL("(new.{0} >= old.{0} or old.{0} is null) and {1}").format(cursor, differs)
+        if self.keeps_first:
+            newer = sql.SQL("false")
+        self.execute(
+            "create temp table replaced on commit drop as select old.ctid as place, to_jsonb(old.*) as row, new.* "
+            "from {} as old inner join newest as new on {} where {}",
+            self.table, same_key, newer,
+        )  # fmt: skip
+        updated = self.value("select count(*) from replaced")
+        if updated:
+            self.execute(
+                "insert into staging._replaced (entity, batch_id, row) select {}, {}, row from replaced",
+                self.entity.name, self.batch_id,
+            )  # fmt: skip
+            assignments = sql.SQL(", ").join(
+                sql.SQL("{0} = new.{0}").format(sql.Identifier(c)) for c in self.columns if c not in self.entity.key
+            )
+            self.execute(
+                "update {} as old set {}, _batch_id = {}, _loaded_at = current_timestamp from replaced as new "
+                "where old.ctid = new.place",
+                self.table, assignments, self.batch_id,
+            )  # fmt: skip
+        inserted = self.value(
+            "with added as (insert into {} ({}, _batch_id, _loaded_at) select {}, {}, current_timestamp from newest as new "
+            "where not exists (select 1 from {} as old where {}) returning 1) select count(*) from added",
+            self.table, self.names(self.columns), self.names(self.columns, "new."), self.batch_id, self.table, same_key,
+        )  # fmt: skip
+        return Landed(inserted=inserted, updated=updated, unchanged=producer.rows - inserted - updated)
+
+    def _is_json(self, name: str) -> bool:
+        return name == "_extra" or self.entity.columns[name].type == "json"
+
+    def _is_required(self, name: str) -> bool:
+        return name == "application" or self.entity.columns[name].required
+
+    def _comparable(self, alias: str) -> sql.Composable:
+        return sql.SQL(", ").join(
+            sql.SQL(alias + (".{}::text" if self._is_json(c) else ".{}")).format(sql.Identifier(c))
+            for c in self.columns if c not in self.entity.key
+        )  # fmt: skip
+
+    def _flag_overlaps(self) -> None:
+        """Rows of one subscription item that are valid at once are a source error: all of them go to quarantine."""
+        self.execute(
+            "create temp table flags on commit drop as "
+            "with items as (select distinct subscription_item_id from staging.subscriptions where _batch_id = {0} "
+            "union select row ->> 'subscription_item_id' from staging._replaced where entity = 'subscriptions' "
+            "and batch_id = {0}), spans as (select ctid as place, subscription_item_id, valid_from, "
+            "coalesce(valid_to, 'infinity') as valid_to, _is_overlapping from staging.subscriptions "
+            "where subscription_item_id in (select subscription_item_id from items)), "
+            "neighbours as (select *, max(valid_to) over (partition by subscription_item_id order by valid_from "
+            "rows between unbounded preceding and 1 preceding) > valid_from or lead(valid_from) over "
+            "(partition by subscription_item_id order by valid_from) < valid_to as is_over from spans where valid_to > valid_from) "
+            "select place, _is_overlapping as was_flagged, coalesce(is_over, false) as is_flagged from neighbours "
+            "where coalesce(is_over, false) != _is_overlapping "
+            "union all select place, true, false from spans where valid_to <= valid_from and _is_overlapping",
+            self.batch_id,
+        )
+        self.execute(
+            "insert into staging._replaced (entity, batch_id, row) select 'subscriptions', {}, to_jsonb(s.*) "
+            "from staging.subscriptions as s inner join flags on s.ctid = flags.place",
+            self.batch_id,
+        )
+        self.execute(
+            "with changed as (update staging.subscriptions as s set _is_overlapping = flags.is_flagged, _batch_id = {0}, "
+            "_loaded_at = current_timestamp from flags where s.ctid = flags.place returning s.*), "
+            "resolved as (update quarantine.rows as q set resolved_at = current_timestamp, resolution = 'overlaps no more' "
+            "from changed where not changed._is_overlapping and q.entity = 'subscriptions' and q.path is null "
+            "and q.resolved_at is null and q.row ->> 'subscription_item_id' = changed.subscription_item_id "
+            "and (q.row ->> 'valid_from')::timestamptz = changed.valid_from) "
+            "insert into quarantine.rows (source, entity, reasons, row, batch_id) "
+            "select {1}, 'subscriptions', array['valid_from, valid_to: overlaps another row of item ' || subscription_item_id], "
+            "to_jsonb(changed.*) - '_batch_id' - '_loaded_at' - '_is_overlapping', {0} from changed where _is_overlapping",
+            self.batch_id, self.source,
+        )  # fmt: skip
+
+    def _quarantine(self) -> None:
+        rejects = self.delivery.rejects
+        paths = sql.SQL(", ").join(sql.Literal(f["path"]) for f in self.delivery.files)
+        if rejects.count:
+            self.cursor.adbc_ingest("rejected", rejects.reader(), mode="create", temporary=True)
+        if self.delivery.files:
+            # a row that is as bad as it was stays, with its number and who accepted it
+            still = (
+                "select 1 from rejected as r where r.path = q.path and r.line is not distinct from q.line and r.row::jsonb = q.row "
+                "and string_to_array(r.reasons, {}) = q.reasons"
+            )
+            self.execute(
+                "update quarantine.rows as q set resolved_at = current_timestamp, resolution = 'the file was delivered again' "
+                "where source = {} and entity = {} and path in ({}) and resolved_at is null"
+                + (f" and not exists ({still})" if rejects.count else ""),
+                self.source, self.entity.name, paths, SEPARATOR,
+            )  # fmt: skip
+        if not rejects.count:
+            return
+        self.execute(
+            "insert into quarantine.rows (source, entity, path, line, reasons, row, batch_id) "
+            "select {0}, {1}, path, line, string_to_array(reasons, {2}), row::jsonb, {3} from rejected as r "
+            # a connector reads some rows again and again
+            "where not exists (select 1 from quarantine.rows as q where q.source = {0} and q.entity = {1} "
+            "and q.path = r.path and q.row = r.row::jsonb and q.resolved_at is null)",
+            self.source, self.entity.name, SEPARATOR, self.batch_id,
+        )  # fmt: skip
+
+    def _remember(self, landed: Landed) -> None:
+        delivery = self.delivery
+        landed.files, landed.read, landed.refused = (
+            len(delivery.files),
+            delivery.read - delivery.beside,
+            delivery.refused,
+        )
+        landed.quarantined = delivery.rejects.count
+        self.execute(
+            "update audit.landing_batches set finished_at = clock_timestamp(), files = {}, rows_read = {}, rows_inserted = {}, "
+            "rows_updated = {}, rows_unchanged = {}, rows_quarantined = {}, rows_refused = {}, rows_erased = {} where batch_id = {}",
+            landed.files, landed.read, landed.inserted, landed.updated, landed.unchanged, landed.quarantined,
+            landed.refused, delivery.erased, self.batch_id,
+        )  # fmt: skip
+        for file in delivery.files:
+            self.execute(
+                "insert into audit.landed_files (source, entity, path, fingerprint, reading, size, batch_id, rows_read, rows_quarantined) "
+                "values ({}, {}, {}, {}, {}, {}, {}, {}, {}) on conflict (source, entity, path) do update set "
+                "fingerprint = excluded.fingerprint, reading = excluded.reading, size = excluded.size, batch_id = excluded.batch_id, "
+                "rows_read = excluded.rows_read, rows_quarantined = excluded.rows_quarantined, landed_at = clock_timestamp()",
+                self.source, self.entity.name, file["path"], file["fingerprint"], file["reading"], file["size"], self.batch_id,
+                file["read"], file["quarantined"],
+            )  # fmt: skip
+        if delivery.state is not None:
+            self.execute(
+                "insert into audit.source_states (source, entity, state, reading, batch_id) values ({}, {}, {}::jsonb, {}, {}) "
+                "on conflict (source, entity) do update set state = excluded.state, reading = excluded.reading, "
+                "batch_id = excluded.batch_id, changed_at = clock_timestamp()",
+                self.source, self.entity.name, orjson.dumps(delivery.state).decode(), delivery.reading, self.batch_id,
+            )  # fmt: skip
+        for column, (path, rows) in delivery.drift.items():
+            self.execute(
+                "insert into audit.schema_drift (source, entity, column_name, path, rows) values ({}, {}, {}, {}, {}) "
+                "on conflict (source, entity, column_name) do update set last_seen_at = clock_timestamp(), "
+                "path = excluded.path, rows = schema_drift.rows + excluded.rows",
+                self.source, self.entity.name, column, path, rows,
+            )  # fmt: skip
+
+
+class _Producer:
+    """Runs `produce` in a thread, a few batches ahead of the COPY, so that reading and storing use a core each."""
+
+    def __init__(self, produce, delivery: Delivery):
+        self.rows, self.error = 0, None
+        self._produce, self._delivery = produce, delivery
+        self._queue: queue.Queue = queue.Queue(PREFETCHED_BATCHES)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, daemon=True)
+        self._thread.start()
+
+    def reader(self, entity: Entity) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(landed_schema(entity), self._batches())
+
+    def stop(self) -> None:
+        self._stopped.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
+        self._thread.join(timeout=10)
+
+    def _work(self) -> None:
+        try:
+            for batch in self._produce(self._delivery):
+                if not self._put(batch):
+                    return
+        except BaseException as exc:
+            self.error = exc
+        self._put(None)
+
+    def _put(self, batch) -> bool:
+        while not self._stopped.is_set():
+            with contextlib.suppress(queue.Full):
+                self._queue.put(batch, timeout=0.2)
+                return True
+        return False
+
+    def _batches(self):
+        while (batch := self._queue.get()) is not None:
+            if batch.num_rows:
+                self.rows += batch.num_rows
+                yield batch
+        if self.error is not None:
+            raise RuntimeError("the source failed")
+
+
+def _index_ddl(entity: Entity, name: str) -> sql.SQL:
+    return sql.SQL(next(line for line in landed_table(entity).splitlines() if f" {name} on " in line).rstrip(";"))
+
+
+def _refusal(exc: Exception, settings: Settings) -> str:
+    text = " ".join(str(exc).split())
+    if lacks := db.lacked(settings, exc):
+        return lacks
+    if "connection" in text.lower() and ("closed" in text or "lost" in text or "terminat" in text):
+        return "the connection to Postgres was lost: nothing of this batch was landed; run again"
+    return f"Postgres refused the batch: {redacted(text[:300])}"

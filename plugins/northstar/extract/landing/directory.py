@@ -1,0 +1,261 @@
+"""Land a directory: find what is new for each entity, read it, hand it to the merge, isolate the files that fail."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.contract import Entity, entities
+from northstar.extract.landing.batch import Delivery, Landed, land_batch
+from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
+from northstar.extract.landing.normalise import in_range, normalise, sealed_row
+from northstar.extract.sources import files
+from northstar.extract.sources.files import (
+    Reading,
+    SourceFile,
+    check_directory,
+    list_files,
+    with_content,
+    without_half_line,
+)
+from northstar.privacy.guard import Guard, landing_guard
+from northstar.privacy.personal import redacted
+from northstar.warehouse import db
+
+GROUP_BYTES = 512 << 20
+GROUP_FILES = 500
+# the path is part of a key, and an index entry of Postgres holds 2,704 bytes
+LONGEST_PATH = 2_000
+
+
+@dataclass
+class EntityResult:
+    """What landing one entity of a source did; `error` is the one-line message of what failed, if anything."""
+
+    source: str
+    entity: str
+    files: int = 0
+    rows_read: int = 0
+    inserted: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    quarantined: int = 0
+    refused: int = 0
+    # files whose last line has no end yet
+    held: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    error: str | None = None
+
+
+def land_directory(
+    settings: Settings,
+    run_id: int | None,
+    source_dir: str,
+    mapping: Path | None = None,
+    source: str = "files",
+    progress=print,
+    storage: dict | None = None,
+    within: tuple[datetime, datetime] | None = None,
+    only: dict[str, set[str]] | None = None,
+    turn: int | None = None,
+) -> list[EntityResult]:
+    """Land every new or changed file below `source_dir`; returns a result for each entity that has any files.
+
+    A file is new or changed, too, when it would be read in another way than it was: with another mapping, or for another contract.
+
+    `mapping` tells how a foreign layout becomes contract entities; a `_mapping.yml` in the directory is followed where the home's
+    `mapping_in_source` says so, and refused otherwise;
+    `storage` is what fsspec needs beside the address (northstar.extract.sources.files.storage_options); `within` reads all files again, lands
+    the rows in that half-open range, and leaves alone which files count as read; `only` reads these files ({entity: their paths as in
+    audit.landed_files}) again, whether or not anything changed, and no others. `turn`: as for land_batch.
+    One failing file or entity does not keep the others from landing; a NorthstarError names the failed ones afterwards.
+    """
+    check_directory(source_dir, storage)
+    inputs = _inputs(settings, source_dir, mapping, storage)
+    guard, results, found = landing_guard(settings), [], False
+    known = {} if within or only else _known(settings, source)
+    for entity in entities().values():
+        mine = [i for i in inputs if i.entity == entity.name]
+        started = time.monotonic()
+        result = EntityResult(source, entity.name)
+        try:
+            work = [(i, f) for i in mine for pattern in i.patterns for f in list_files(source_dir, pattern, storage)]
+            found = found or bool(work)
+            if not work:
+                continue
+            if only is not None:
+                work = [(i, f) for i, f in work if _state_path(i, f) in only.get(entity.name, ())]
+            new = [(i, f) for i, f in work if not _is_known(known.get((entity.name, _state_path(i, f))), i, f)]
+            total = Landed()
+            for group in _groups(new):
+                total += _land_group(settings, run_id, source, entity, group, guard, result, within, turn)
+            result.files, result.rows_read = total.files, total.read
+            for name in ("inserted", "updated", "unchanged", "quarantined", "refused"):
+                setattr(result, name, getattr(total, name))
+        except NorthstarError as exc:
+            result.error = redacted(str(exc))
+        result.seconds = time.monotonic() - started
+        results.append(result)
+        if result.files or result.error:
+            progress(_line(result))
+    if not found and not any(r.error for r in results):
+        raise NorthstarError(
+            f"{source_dir} holds no files to land: it needs a folder for each entity, such as {source_dir}/accounts/*.csv"
+        )
+    failed = [r for r in results if r.error]
+    if failed:
+        more = f" (and {len(failed) - 1} more entities failed)" if len(failed) > 1 else ""
+        raise NorthstarError(f"{failed[0].entity}: {failed[0].error}{more}")
+    return results
+
+
+def _inputs(settings: Settings, source_dir: str, mapping: Path | None, storage: dict | None) -> list[Input]:
+    if mapping is None and not _has_mapping(source_dir, storage):
+        return contract_inputs()
+    if mapping is None and not settings.operations["mapping_in_source"]:
+        raise NorthstarError(
+            f"{source_dir}/{MAPPING_FILE} is not followed, since who writes the data would decide what it becomes: look at it and "
+            f"give it with --mapping (or `mapping:` in sources.yml), or say `mapping_in_source: true` in {settings.config}/operations.yml"
+        )
+    return read_mapping(source_dir, mapping, storage)
+
+
+def _has_mapping(source_dir: str, storage: dict | None) -> bool:
+    import fsspec
+
+    system, root = fsspec.core.url_to_fs(source_dir, **(storage or {}))
+    return system.exists(f"{root.rstrip('/')}/{MAPPING_FILE}")
+
+
+def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, str | None]]:
+    """{(entity, path): (fingerprint, how it was read)} of the files that were landed."""
+    with db.connect(settings, "loader") as connection:
+        rows = connection.execute(
+            "select entity, path, fingerprint, reading from audit.landed_files where source = %s", [source]
+        ).fetchall()
+    return {(row["entity"], row["path"]): (row["fingerprint"], row["reading"]) for row in rows}
+
+
+def _is_known(landed: tuple[str, str | None] | None, given: Input, file: SourceFile) -> bool:
+    # an older release did not note how it read: it is taken for the way of now
+    return landed is not None and landed[0] == file.fingerprint and landed[1] in (None, _reading(given, file))
+
+
+def _reading(given: Input, file: SourceFile) -> str:
+    # 1 is what releases wrote that did not count it
+    connector = f"reading {files.READING}" if files.READING > 1 else ""
+    return " ".join(filter(None, (given.digest, file.changed, connector)))
+
+
+def _state_path(given: Input, file: SourceFile) -> str:
+    return f"{file.path}#{given.label}" if given.label else file.path
+
+
+def _groups(work: list) -> Iterator[list]:
+    group, size = [], 0
+    for item in work:
+        if group and (size + item[1].size > GROUP_BYTES or len(group) >= GROUP_FILES):
+            yield group
+            group, size = [], 0
+        group.append(item)
+        size += item[1].size
+    if group:
+        yield group
+
+
+def _land_group(
+    settings, run_id, source, entity, group: list, guard: Guard, result: EntityResult, within, turn
+) -> Landed:
+    """Land a group of files in one transaction; a file that fails is reported and the others land without it, in their order."""
+    total = Landed()
+    while group:
+        reading: list = []
+        try:
+            total += land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, guard, d, r, within, result.held),
+                                any(i.keeps_first for i, _ in group), turn=turn)  # fmt: skip
+            return total
+        except NorthstarError as exc:
+            failing = reading[-1] if reading else None
+            if failing is None or not str(exc).startswith(failing[1].path):
+                raise
+            result.error = result.error or redacted(str(exc))
+            # those before it were read well: they land, and are not read again for each broken file behind them
+            place = next(n for n, item in enumerate(group) if item is failing)
+            total += _land_group(settings, run_id, source, entity, group[:place], guard, result, within, turn)
+            group = group[place + 1 :]
+    return total
+
+
+def _produce(
+    entity: Entity, group: list, guard: Guard, delivery: Delivery, reading: list, within, held: list[str]
+) -> Iterator[pa.RecordBatch]:
+    for item, listed in zip(group, with_content([f for _, f in group]), strict=True):
+        given = item[0]
+        reading.append(item)
+        file = without_half_line(listed)
+        if file.whole is not None:
+            held.append(file.path)
+        if len(_state_path(given, file).encode()) > LONGEST_PATH:
+            raise NorthstarError(
+                f"{file.path}: its path is longer than {LONGEST_PATH:,} bytes; deliver it under a shorter one"
+            )
+        path, read_before, bad_before = _state_path(given, file), delivery.read, delivery.rejects.count
+        source = Reading(file, given.csv)
+        pending: list = []
+        for raw in given.apply(source):
+            _check_columns(entity, raw, file)
+            done, beside = in_range(entity, normalise(entity, raw, guard), within)
+            delivery.read += raw.num_rows
+            delivery.beside += beside
+            delivery.refused += done.refused
+            delivery.erased += done.erased
+            delivery.note_drift(entity, raw, path)
+            pending += done.bad
+            if len(pending) > 50_000:
+                _reject(path, pending, {}, delivery)
+                pending = []
+            if done.rows.num_rows:
+                yield done.rows
+        lines = source.lines_of({line for line, _, _ in pending})
+        _reject(path, pending, lines, delivery)
+        for rejected in source.rejected:
+            delivery.read += 1
+            delivery.rejects.add(path, rejected.line, [rejected.reason], sealed_row(rejected.row, guard.key))
+        if within:
+            # the rows beside the range were not landed: the file does not count as read by this
+            continue
+        delivery.files.append(
+            {"path": path, "fingerprint": file.fingerprint, "reading": _reading(given, file), "size": file.size,
+             "read": delivery.read - read_before, "quarantined": delivery.rejects.count - bad_before}
+        )  # fmt: skip
+
+
+def _reject(path: str, bad: list, lines: dict, delivery: Delivery) -> None:
+    for line, reasons, row in bad:
+        delivery.rejects.add(path, lines.get(line, line), reasons, row)
+
+
+def _check_columns(entity: Entity, raw: pa.RecordBatch, file: SourceFile) -> None:
+    if file.path.lower().endswith((".jsonl", ".jsonl.gz")):
+        return
+    for column in entity.columns.values():
+        if column.required and column.name not in raw.schema.names:
+            raise NorthstarError(f"{file.path}: the required column {column.name} is missing; add it to the file")
+
+
+def _line(r: EntityResult) -> str:
+    if r.error and not r.files:
+        return f"  {r.entity}: FAILED, {r.error}"
+    parts = [f"{r.inserted:,} new"]
+    parts += [f"{n:,} {word}" for n, word in (
+        (r.updated, "replaced"), (r.unchanged, "repeated"), (r.quarantined, "quarantined"), (r.refused, "refused")) if n]  # fmt: skip
+    if r.held:
+        more = f" and {len(r.held) - 1} more" if len(r.held) > 1 else ""
+        parts.append(f"the last line of {r.held[0]}{more} has no end yet and waits for the next run")
+    failed = f"; FAILED, {r.error}" if r.error else ""
+    return f"  {r.entity}: {r.files} file{'s' if r.files != 1 else ''}, {', '.join(parts)} ({r.seconds:.1f} s){failed}"

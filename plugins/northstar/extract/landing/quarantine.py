@@ -1,0 +1,209 @@
+"""Rejected rows: what they are, why, another try after a fix, and who said that they may be missing."""
+
+import getpass
+import json
+from pathlib import Path
+
+import orjson
+import pyarrow as pa
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.contract import entities
+from northstar.extract.landing.batch import land_batch
+from northstar.extract.landing.directory import land_directory
+from northstar.extract.landing.normalise import normalise
+from northstar.extract.sources.declared import open_source, read_sources
+from northstar.extract.sources.files import FileStore, check_directory
+from northstar.privacy.guard import Guard, landing_guard
+from northstar.privacy.keys import SEALED, unsealed
+from northstar.privacy.personal import parsed
+from northstar.privacy.ring import home_key
+from northstar.runs.job import FILES
+from northstar.warehouse import db, lease
+from northstar.warehouse.setup import bootstrap
+
+# rows that a replay tries: what was left out for another row's sake has no path
+WAITING = "resolved_at is null and path is not null and (%(entity)s::text is null or entity = %(entity)s)"
+
+
+def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) -> list[dict]:
+    """The newest unresolved rows: number, entity, file, line and reasons."""
+    with db.connect(settings, "loader") as connection:
+        return connection.execute(
+            "select quarantine_id as id, entity, path, line, array_to_string(reasons, '; ') as reasons, accepted_by from quarantine.rows "
+            "where resolved_at is null and (%(entity)s::text is null or entity = %(entity)s) order by 1 desc limit %(limit)s",
+            {"entity": entity, "limit": limit},
+        ).fetchall()
+
+
+def show(settings: Settings, quarantine_id: int, with_personal: bool = False) -> dict:
+    """One row with all that is known of it; with_personal: sealed values as they were delivered, for who has the key.
+
+    Raises NorthstarError for a number that is none.
+    """
+    with db.connect(settings, "loader") as connection:
+        row = connection.execute("select * from quarantine.rows where quarantine_id = %s", [quarantine_id]).fetchone()
+    if row is None:
+        raise NorthstarError(f"no row {quarantine_id} in quarantine; `northstar quarantine list` shows those there are")
+    if with_personal:
+        # a rotation may have been killed before the home took its key
+        key = home_key(settings)
+        row["row"] = {name: opened(value, key) for name, value in row["row"].items()}
+    return row
+
+
+def accept(settings: Settings, entity: str, because: str, by: str | None = None) -> str:
+    """Let versions be published without an entity's rejected rows; returns a line that says how many.
+
+    It is written down with each row and in the certificates of the versions that lack it. The rows stay, and can be replayed.
+    Raises NorthstarError for an entity that is none, and without a reason.
+    """
+    _demand_entity(entity)
+    if not because.strip():
+        raise NorthstarError("why may they be missing? say it with --because; the certificates repeat it")
+    by = by or getpass.getuser()
+    bootstrap(settings)
+    with lease.turn(settings, "quarantine accept") as number, db.connect(settings, "loader") as connection:
+        lease.keep(connection, number)
+        rows = connection.execute(
+            "update quarantine.rows set accepted_at = clock_timestamp(), accepted_by = %s, accepted_because = %s "
+            "where entity = %s and resolved_at is null and accepted_at is null",
+            [by, because.strip(), entity],
+        ).rowcount
+    return f"{rows} rejected rows of {entity} are accepted as missing by {by}"
+
+
+def replay(settings: Settings, entity: str | None = None) -> str:
+    """Read what was rejected again, as files are mapped and the contract is now; what passes lands. Returns a line that says how much.
+
+    Files that are still where they were are read again, whole: their rows are the source's own, before any mapping. Rows of other
+    sources, and of files that are gone, are tried as they were kept.
+    Raises NorthstarError for an entity that is none, and while a run is writing.
+    """
+    if entity:
+        _demand_entity(entity)
+    # rows may have been left by an older release, whose warehouse knows no keys
+    bootstrap(settings)
+    with lease.turn(settings, "quarantine replay") as number:
+        with db.connect(settings, "loader") as connection:
+            # with the newest row of each file: what is rejected meanwhile is no row of these
+            files = connection.execute(
+                "select source, entity, path, count(*) as rows, max(quarantine_id) as newest from quarantine.rows where "
+                f"{WAITING} group by source, entity, path order by newest",
+                {"entity": entity},
+            ).fetchall()
+        for source in dict.fromkeys(f["source"] for f in files):
+            _read_again(settings, source, [f for f in files if f["source"] == source], number)
+        newest = max((f["newest"] for f in files), default=0)
+        for name, source in dict.fromkeys((f["entity"], f["source"]) for f in files):
+            _try_kept(settings, source, name, newest, number)
+        with db.connect(settings, "loader") as connection:
+            still = connection.execute(
+                f"select count(*) as rows from quarantine.rows where {WAITING}", {"entity": entity}
+            ).fetchone()["rows"]
+    rows = sum(f["rows"] for f in files)
+    landed = max(0, rows - still)
+    return f"{landed} of {rows} rows landed; " + (
+        "the next run publishes them" if landed else "nothing changes with the next run"
+    )
+
+
+def _demand_entity(name: str) -> None:
+    if name not in entities():
+        raise NorthstarError(f"no entity {name!r}; the contract has {', '.join(list(entities())[:6])}, ...")
+
+
+def _read_again(settings: Settings, source: str, files: list[dict], turn: int) -> None:
+    """Land the files that rejected rows come from once more, where the source is one of files and has them still."""
+    store = _store(settings, source, files[-1])
+    if store is None:
+        return
+    try:
+        check_directory(store.path, store.storage)
+    except NorthstarError:
+        return
+    paths: dict[str, set[str]] = {}
+    for file in files:
+        paths.setdefault(file["entity"], set()).add(file["path"])
+    land_directory(
+        settings, None, store.path, store.mapping, source, lambda _: None, store.storage, only=paths, turn=turn
+    )
+
+
+def _store(settings: Settings, source: str, file: dict) -> FileStore | None:
+    """Where the files of a source are: as it is declared, or the directory of the run that rejected a row of the file."""
+    if source != FILES:
+        declared = read_sources(settings).get(source)
+        found = open_source(settings, declared) if declared else None
+        return found if isinstance(found, FileStore) else None
+    with db.connect(settings, "transformer") as connection:
+        run = connection.execute(
+            "select r.source_dir, r.mapping from quarantine.rows as q join audit.landing_batches as b using (batch_id) "
+            "join audit.runs as r using (run_id) where q.source = %s and q.entity = %s and q.path = %s order by q.quarantine_id desc limit 1",
+            [source, file["entity"], file["path"]],
+        ).fetchone()
+    if run is None or run["source_dir"] is None:
+        return None
+    return FileStore(run["source_dir"], Path(run["mapping"]) if run["mapping"] else None)
+
+
+def _try_kept(settings: Settings, source: str, name: str, newest: int, turn: int) -> None:
+    """Try an entity's rows up to the number `newest` as they were kept, against the contract as it is now."""
+    guard = landing_guard(settings)
+    with db.connect(settings, "loader") as connection:
+        kept = db.lots(
+            connection,
+            "select quarantine_id, row::text as row from quarantine.rows where source = %(source)s and quarantine_id <= %(newest)s "
+            f"and {WAITING} order by 1",
+            {"entity": name, "source": source, "newest": newest},
+        )
+        for lot in kept:
+            _try_lot(
+                settings, source, name, [(row["quarantine_id"], json.loads(row["row"])) for row in lot], guard, turn
+            )
+
+
+def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, dict]], guard: Guard, turn: int) -> None:
+    columns = list(dict.fromkeys(c for _, row in rows for c in row))
+    arrays = [pa.array([_text(opened(row.get(c), guard.key)) for _, row in rows], pa.string()) for c in columns]
+    ids = pa.array([number for number, _ in rows], pa.int64())
+    batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])
+    done = normalise(entities()[name], batch, guard, is_replay=True)
+    if not done.rows.num_rows:
+        return
+
+    def produce(delivery):
+        delivery.read = done.rows.num_rows
+        yield done.rows
+
+    land_batch(settings, entities()[name], source, None, produce, turn=turn)
+    still_bad = {line for line, _, _ in done.bad}
+    passed = [number for number, _ in rows if number not in still_bad]
+    with db.connect(settings, "loader") as connection:
+        lease.keep(connection, turn)
+        connection.execute(
+            "update quarantine.rows set resolved_at = clock_timestamp(), resolution = 'replayed' where quarantine_id = any(%s)",
+            [passed],
+        )
+
+
+def opened(value, key: str):
+    """A quarantined value as it was delivered: what this home has sealed is opened, within json too; all else is as it is."""
+    if isinstance(value, dict):
+        return {name: opened(within, key) for name, within in value.items()}
+    if isinstance(value, list):
+        return [opened(within, key) for within in value]
+    if not isinstance(value, str) or SEALED not in value:
+        return value
+    said = unsealed(value, key)
+    document = parsed(value) if said is None else None
+    if document is None:
+        return value if said is None else said
+    within = opened(document, key)
+    return value if within == document else orjson.dumps(within).decode()
+
+
+def _text(value) -> str | None:
+    # whole numbers beyond 64 bits too
+    return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,334 @@
+"""Land what the declared sources have: page by page, each batch with the state to go on from, in one transaction.
+
+A source that fails keeps what came before and goes on from there in the next run; it does not keep the others from landing. `audit.source_runs` says of each run and source how it went.
+"""
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import orjson
+import pyarrow as pa
+
+from northstar.base.errors import NorthstarError, lacking
+from northstar.base.escaping import visible
+from northstar.base.settings import Settings
+from northstar.connections.find import find_connection
+from northstar.contract import Entity, entities
+from northstar.extract.landing.batch import Delivery, Landed, land_batch
+from northstar.extract.landing.directory import land_directory
+from northstar.extract.landing.mapping import contract_decides
+from northstar.extract.landing.normalise import in_range, normalise
+from northstar.extract.sources.declared import Connector, Page, Source, how_read, open_source, reads_alike
+from northstar.extract.sources.files import FileStore
+from northstar.privacy.guard import Guard, landing_guard
+from northstar.privacy.personal import redacted
+from northstar.warehouse import db
+
+# a batch ends with the first page after so many rows, or so long a reading: what a kill costs
+BATCH_ROWS, BATCH_SECONDS = 50_000, 60
+
+
+@dataclass
+class SourceResult:
+    """What landing one source did; `error` is the one-line message of what failed, if anything."""
+
+    source: str
+    landed: Landed = field(default_factory=Landed)
+    seconds: float = 0.0
+    error: str | None = None
+
+
+def land_source(
+    settings: Settings,
+    run_id: int | None,
+    source: Source,
+    progress=print,
+    within: tuple[datetime, datetime] | None = None,
+) -> SourceResult:
+    """Land everything new of one source, entity by entity; never raises for what the source does wrong.
+
+    within: read it from its beginning instead, land what lies in this half-open range, and leave alone where its next reading starts.
+
+    An entity that fails does not keep the source's others from landing; the result has the first failure.
+    """
+    started, result = time.monotonic(), SourceResult(source.name)
+    with _noting(settings, source, result, progress):
+        connector = open_source(settings, source)
+        if isinstance(connector, FileStore):
+            _land_files(settings, run_id, source, connector, result, progress, within)
+        else:
+            for entity in entities().values():
+                if entity.name in source.entities:
+                    with _noting(settings, source, result, progress):
+                        found = _land_entity(settings, run_id, source, connector, entity, result, within, progress)
+                        progress(f"  {source.name}, {entity.name}: {found.inserted:,} new, {found.updated:,} replaced, "
+                                 f"{found.unchanged:,} repeated, {found.quarantined:,} quarantined")  # fmt: skip
+                        _reconcile(settings, run_id, source, connector, entity, progress)
+    result.seconds = time.monotonic() - started
+    _record(settings, run_id, source, result)
+    return result
+
+
+@contextlib.contextmanager
+def _noting(settings: Settings, source: Source, result: SourceResult, progress):
+    """Write down what fails inside, whatever it is: a system may answer in a shape that its connector trips over.
+
+    A system, or the library that speaks to it, may repeat a secret in what it says; it is masked.
+    """
+    try:
+        yield
+    except Exception as exc:
+        masked = _masking(settings, source)
+        # what a system answers may be about people; its own address has to stay readable
+        error = redacted(masked(str(exc)), addresses=False)
+        if not isinstance(exc, NorthstarError):
+            # a name of its own: a source may be called as a service is, or as another entity's failure was
+            log = settings.logs / f"source_{result.source}.log"
+            with log.open("a") as file:
+                file.write(
+                    f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {visible(redacted(masked(traceback.format_exc()), addresses=False))}\n"
+                )
+            error = lacking(exc) or (
+                f"its connector failed, {type(exc).__name__}: {' '.join(error.split())[:200]}; an answer that it does not know? "
+                f"(its log: {log})"
+            )
+        result.error = result.error or error
+        progress(f"  {result.source}: FAILED, {error}")
+
+
+def _masking(settings: Settings, source: Source) -> Callable[[str], str]:
+    try:
+        return find_connection(settings, source.connection).masked if source.connection else str
+    except NorthstarError:
+        return str
+
+
+def _start(settings: Settings, source: Source, entity: str, reading: str, progress) -> dict | None:
+    """Where reading goes on; None, its beginning, when what was read until now was read in another way."""
+    with db.connect(settings, "loader") as connection:
+        known = connection.execute(
+            "select state, reading from audit.source_states where source = %s and entity = %s", [source.name, entity]
+        ).fetchone()
+    # an older release did not note how it read: it is taken for the way of now
+    if known is None or known["reading"] is None or reads_alike(known["reading"], reading):
+        return known and known["state"]
+    progress(f"  {source.name}, {entity}: read again from its beginning, since its options or its connector changed")
+    return None
+
+
+def source_states(settings: Settings, source: str) -> dict:
+    """{entity: state} of a source: where its next reading starts."""
+    with db.connect(settings, "loader") as connection:
+        rows = connection.execute(
+            "select entity, state from audit.source_states where source = %s", [source]
+        ).fetchall()
+    return {row["entity"]: row["state"] for row in rows}
+
+
+def source_report(settings: Settings, declared: dict[str, Source]) -> list[dict]:
+    """A row for each declared source: what it is, how its last run went, where its next one starts."""
+    with db.connect(settings, "loader") as connection:
+        last = {
+            row["source"]: row
+            for row in connection.execute(
+                "select distinct on (source) * from audit.source_runs order by source, run_id desc"
+            )
+        }
+    rows = []
+    for source in declared.values():
+        ran = last.get(source.name)
+        rows.append({
+            "source": source.name, "system": source.system, "entities": ", ".join(source.entities), "schedule": source.schedule,
+            "required": "yes" if source.required else "no", "last run": f"{ran['finished_at']:%Y-%m-%d %H:%M}" if ran else "never",
+            "": "" if ran is None else f"{ran['rows_landed']:,} rows" if ran["succeeded"] else f"FAILED, {ran['message']}",
+        })  # fmt: skip
+    return rows
+
+
+def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> str:
+    """The first rows of an entity as they would land, and why the others would not; nothing is stored."""
+    from northstar.use.query import table
+
+    if entity_name not in source.entities:
+        raise NorthstarError(f"source {source.name} gives {', '.join(source.entities)}, not {entity_name!r}")
+    entity, guard = entities()[entity_name], Guard(settings.secret("pii_key"))
+    connector = open_source(settings, source)
+    if isinstance(connector, FileStore):
+        raise NorthstarError(
+            "files need no preview: look at them where they are, and at `northstar quarantine list` after a run"
+        )
+    good, bad = [], []
+    for page in connector.read(entity_name, None):
+        done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), guard)
+        good += [
+            {k: v for k, v in row.items() if v is not None} for row in done.rows.slice(0, rows - len(good)).to_pylist()
+        ]
+        bad += done.bad[: rows - len(bad)]
+        if len(good) >= rows:
+            break
+    names = list(dict.fromkeys(name for row in good for name in row))
+    shown = table([{n: row.get(n) for n in names} for row in good]) if good else "no rows"
+    return "\n".join([shown, *(f"to quarantine: {'; '.join(reasons)}" for _, reasons, _ in bad)])
+
+
+def raw_batch(
+    entity: Entity, rows: list[dict] | pa.RecordBatch, application: str | None, first_line: int
+) -> pa.RecordBatch:
+    """A page's rows as landing reads them: a column for each name, and `_line`, the row's ordinal in this reading."""
+    if isinstance(rows, list):
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        rows = pa.RecordBatch.from_arrays(
+            [pa.array([_text(r.get(n)) for r in rows], pa.string()) for n in names], names=names
+        )
+    if application and "application" in entity.columns and "application" not in rows.schema.names:
+        rows = rows.append_column("application", pa.array([application] * rows.num_rows, pa.string()))
+    return rows.append_column("_line", pa.array(range(first_line, first_line + rows.num_rows), pa.int64()))
+
+
+def _land_entity(
+    settings: Settings,
+    run_id: int | None,
+    source: Source,
+    connector: Connector,
+    entity: Entity,
+    result: SourceResult,
+    within,
+    progress,
+) -> Landed:
+    reading = how_read(source, entity.name, contract_decides(entity))
+    state = None if within else _start(settings, source, entity.name, reading, progress)
+    pages = _Pages(connector.read(entity.name, state))
+    guard, total, line = landing_guard(settings), Landed(), 0
+    while not pages.is_done:
+
+        def produce(delivery: Delivery, start: int = line) -> Iterator[pa.RecordBatch]:
+            for page in pages.until(BATCH_ROWS, BATCH_SECONDS):
+                if page.state is not None and not within:
+                    delivery.state, delivery.reading = page.state, reading
+                batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
+                done, beside = in_range(entity, normalise(entity, batch, guard), within)
+                delivery.read += batch.num_rows
+                delivery.beside += beside
+                delivery.refused += done.refused
+                delivery.erased += done.erased
+                delivery.note_drift(entity, batch, source.name)
+                for number, reasons, row in done.bad:
+                    delivery.rejects.add(source.name, number, reasons, row)
+                if done.rows.num_rows:
+                    yield done.rows
+
+        landed = land_batch(
+            settings, entity, source.name, run_id, produce, is_read_meanwhile=hasattr(connector, "landed")
+        )
+        total += landed
+        result.landed += landed
+        line += landed.read
+    if pages.error:
+        raise pages.error
+    return total
+
+
+def _land_files(
+    settings: Settings, run_id: int | None, source: Source, store: FileStore, result: SourceResult, progress, within
+) -> None:
+    """A store keeps no state of ours: which of its files were read stands in audit.landed_files."""
+    found = land_directory(settings, run_id, store.path, store.mapping, source.name, progress, store.storage, within)
+    for entity in found:
+        result.landed += Landed(entity.files, entity.rows_read, entity.inserted, entity.updated, entity.unchanged,
+                                entity.quarantined, entity.refused)  # fmt: skip
+
+
+class _Pages:
+    """The pages of one reading, handed out in lots that end where reading can go on from.
+
+    `error` is what ended the reading before its end: the pages before it are good, and a system that fails each hour gets on.
+    """
+
+    def __init__(self, pages: Iterator[Page]):
+        self._pages, self.is_done, self.error = pages, False, None
+
+    def until(self, rows: int, seconds: float) -> Iterator[Page]:
+        count, end = 0, time.monotonic() + seconds
+        while (page := self._next()) is not None:
+            count += page.rows.num_rows if isinstance(page.rows, pa.RecordBatch) else len(page.rows)
+            if count or page.state is not None:
+                yield page
+            if page.state is not None and (count >= rows or time.monotonic() >= end):
+                return
+        self.is_done = True
+
+    def _next(self) -> Page | None:
+        try:
+            return next(self._pages, None)
+        except Exception as exc:
+            self.error = exc
+            return None
+
+
+def _text(value) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return str(value) if isinstance(value, int) else orjson.dumps(value, default=str).decode()
+
+
+def _reconcile(
+    settings: Settings, run_id: int | None, source: Source, connector: Connector, entity: Entity, progress
+) -> None:
+    """What the source says it has against what of it stands in the warehouse."""
+    if run_id is None:
+        return
+    try:
+        totals = connector.totals(entity.name, source_states(settings, source.name).get(entity.name))
+    except Exception as exc:
+        # the rows have landed: a key that may not read the totals, or a system that cannot tell them now, takes nothing of that back
+        told = _masking(settings, source)(
+            str(exc) if isinstance(exc, NorthstarError) else f"{type(exc).__name__}: {exc}"
+        )
+        progress(
+            f"  {source.name}, {entity.name}: not reconciled, {redacted(' '.join(told.split())[:200], addresses=False)}"
+        )
+        return
+    with db.connect(settings, "loader") as connection:
+        for measure, (told, expression) in totals.items():
+            landed = connection.execute(
+                f"select {expression} as total from staging.{entity.name} where _batch_id in "
+                "(select batch_id from audit.landing_batches where source = %s and entity = %s)",
+                [source.name, entity.name],
+            ).fetchone()["total"]
+            connection.execute(
+                "insert into audit.reconciliations (run_id, source, entity, measure, source_total, landed_total, difference) "
+                "values (%(run)s, %(source)s, %(entity)s, %(measure)s, %(told)s, %(landed)s, "
+                "coalesce(%(told)s::numeric, 0) - coalesce(%(landed)s::numeric, 0))",
+                {
+                    "run": run_id,
+                    "source": source.name,
+                    "entity": entity.name,
+                    "measure": measure,
+                    "told": told,
+                    "landed": landed,
+                },
+            )
+
+
+def _record(settings: Settings, run_id: int | None, source: Source, result: SourceResult) -> None:
+    if run_id is None:
+        return
+    landed = result.landed
+    with db.connect(settings, "loader") as connection:
+        connection.execute(
+            "insert into audit.source_runs (run_id, source, system, is_required, succeeded, message, rows_read, rows_landed, "
+            "rows_quarantined, seconds) values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s) on conflict (run_id, source) do update set "
+            "succeeded = excluded.succeeded, message = excluded.message, rows_read = source_runs.rows_read + excluded.rows_read, "
+            "rows_landed = source_runs.rows_landed + excluded.rows_landed, seconds = source_runs.seconds + excluded.seconds, "
+            "rows_quarantined = source_runs.rows_quarantined + excluded.rows_quarantined, finished_at = clock_timestamp()",
+            [run_id, source.name, source.system, source.required, result.error is None, result.error, landed.read,
+             landed.inserted + landed.updated, landed.quarantined, round(result.seconds, 2)],
+        )  # fmt: skip

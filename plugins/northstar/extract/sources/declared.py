@@ -1,0 +1,207 @@
+"""The sources that a home declares, in its `sources.yml` (northstar.base.settings, `config`) or the file that NORTHSTAR_SOURCES names.
+
+production: true                # default false: a home whose numbers count; it takes no play money, whatever a source says
+sources:
+  billing:
+    system: stripe              # a module of northstar.extract.sources
+    connection: stripe_main     # an Airflow connection: address and secret
+    entities: [accounts, charges]   # default: all that the system gives
+    schedule: hourly            # hourly (default) or nightly: in which runs it is asked
+    required: true              # default false: while it is down the others are published without it, marked late
+    application: suite          # the application of rows whose system knows none
+    per_second: 5               # most requests to an API in a second; default: what the system allows
+    options: {...}              # the system's own, see its module
+"""
+
+import hashlib
+import importlib
+import json
+import os
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import pyarrow as pa
+from psycopg import sql
+
+from northstar.base.bounded_yaml import read_yaml
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings, read_text
+from northstar.connections.find import Connection, find_connection
+from northstar.contract import entities
+from northstar.warehouse import db
+
+HELPERS = ("connections", "declared", "http")
+SCHEDULES = ("hourly", "nightly")
+KEYS = {"system", "connection", "entities", "schedule", "required", "application", "per_second", "options"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One declared source."""
+
+    name: str
+    system: str
+    connection: str | None = None
+    entities: tuple = ()
+    schedule: str = "hourly"
+    required: bool = False
+    application: str | None = None
+    options: dict = field(default_factory=dict)
+    per_second: float | None = None
+    is_production: bool = False
+
+    def is_due(self, mode: str) -> bool:
+        """Whether a run of this mode asks it: a nightly run asks all."""
+        return mode == "nightly" or self.schedule == "hourly"
+
+
+@dataclass
+class Page:
+    """Some rows of one entity, and from where to go on once they are stored.
+
+    rows: dicts by contract column, or a record batch of such columns. state: json that `read` gets next time, or None
+    where reading cannot go on from here (then the page before that has one is where it does).
+    """
+
+    rows: list[dict] | pa.RecordBatch
+    state: dict | None = None
+
+
+class Connector(Protocol):
+    """What a module of northstar.extract.sources gives: `connect(source, connection) -> Connector`, and ENTITIES, the entities it knows.
+
+    READING, 1 where a module does not say it, goes up when it makes other rows of the same answers: everything is read again then.
+    EACH_ITS_PLACE names an option whose entries have a place to go on from of their own in the state: one more has nothing read again.
+
+    A connector that tells changes only may have an attribute `landed`: it is given a function (entity, column, values) that returns
+    the rows of this source that stand in the warehouse.
+    """
+
+    def check(self) -> str:
+        """In one line what the connection may read. Raises NorthstarError when it does not work."""
+
+    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+        """The entity's rows that are new since `state` (None: all of them), oldest first where the system can."""
+
+    def totals(self, entity: str, state: dict | None) -> dict:
+        """{measure: (the system's own figure for what was read up to `state`, SQL over the landed rows)}; {} where it tells none."""
+
+
+def read_sources(settings: Settings) -> dict[str, Source]:
+    """The declared sources by name; {} where the home declares none.
+
+    Raises NorthstarError naming the file, the source and what is wrong.
+    """
+    path = Path(os.environ.get("NORTHSTAR_SOURCES") or settings.config / "sources.yml")
+    if not path.exists():
+        return {}
+    given = read_yaml(read_text(path), str(path)) or {}
+    if not isinstance(given, dict) or not isinstance(given.get("sources"), dict):
+        raise NorthstarError(f"{path}: it has to hold `sources:` with one entry for each source")
+    unknown = set(given) - {"sources", "production"}
+    if unknown or not isinstance(given.get("production", False), bool):
+        raise NorthstarError(f"{path}: beside `sources` it may hold `production: true` or false, and nothing else")
+    is_production = given.get("production", False)
+    return {name: _source(path, str(name), spec, is_production) for name, spec in given["sources"].items()}
+
+
+def open_source(settings: Settings, source: Source) -> Connector:
+    """The connector of a source. Raises NorthstarError when its connection is unknown or its options are wrong."""
+    connection = find_connection(settings, source.connection) if source.connection else Connection(source.name)
+    connector = _module(source.system).connect(source, connection)
+    if hasattr(connector, "landed"):
+        connector.landed = partial(_landed, settings, source.name)
+    return connector
+
+
+def _landed(settings: Settings, source: str, entity: str, column: str, values: list) -> list[dict]:
+    with db.connect(settings, "loader") as connection:
+        return connection.execute(
+            sql.SQL(
+                "select * from {} where {} = any(%s) and _batch_id in "
+                "(select batch_id from audit.landing_batches where source = %s and entity = %s)"
+            ).format(sql.Identifier("staging", entity), sql.Identifier(column)),
+            [values, source, entity],
+        ).fetchall()
+
+
+def how_read(source: Source, entity: str, contract: list) -> str:
+    """A digest of what decides which rows an entity's answers become: the connector's READING, the source's options and application.
+
+    contract: what of the contract decides it, too. What the options say of other entities has no part in it.
+    """
+    options = dict(source.options)
+    if isinstance(options.get("entities"), dict):
+        options["entities"] = options["entities"].get(entity)
+    entries = options.pop(getattr(_module(source.system), "EACH_ITS_PLACE", ""), None)
+    decides = [source.system, reading_of(source.system), source.application, options, contract]
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    return digest if entries is None else f"{digest} {json.dumps(entries, sort_keys=True)}"
+
+
+def reads_alike(known: str, now: str) -> bool:
+    """Whether what was read in one way need not be read again in another: it is the same, or has entries more or less."""
+    (was, _, before), (digest, _, after) = known.partition(" "), now.partition(" ")
+    before, after = json.loads(before or "{}"), json.loads(after or "{}")
+    return was == digest and all(after[name] == value for name, value in before.items() if name in after)
+
+
+def reading_of(system: str) -> int:
+    """The number of a connector's way to read."""
+    return getattr(_module(system), "READING", 1)
+
+
+def check_options(source: Source, known: set[str]) -> None:
+    """Raise NorthstarError when the source's declaration has an option that its system does not know."""
+    unknown = set(source.options) - known
+    if unknown:
+        raise NorthstarError(
+            f"source {source.name}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}"
+        )
+
+
+def systems() -> list[str]:
+    """The systems there is a connector for: the modules of this package but the helpers."""
+    from northstar.extract import sources
+
+    names = [module.name for module in pkgutil.iter_modules(sources.__path__)]
+    return sorted(name for name in names if name not in HELPERS)
+
+
+def _module(system: str):
+    return importlib.import_module(f"northstar.extract.sources.{system}")
+
+
+def _source(path: Path, name: str, spec, is_production: bool) -> Source:
+    def wrong(what: str) -> NorthstarError:
+        return NorthstarError(f"{path}, source {name}: {what}")
+
+    if name == "files" or not name.replace("_", "").replace("-", "").isalnum():
+        raise wrong("a name is letters, digits, - and _, and not `files`")
+    if not isinstance(spec, dict) or "system" not in spec:
+        raise wrong("it needs a `system`")
+    unknown = set(spec) - KEYS
+    if unknown:
+        raise wrong(f"unknown key {sorted(unknown)[0]!r}; known are {', '.join(sorted(KEYS))}")
+    if spec["system"] not in systems():
+        raise wrong(f"unknown system {spec['system']!r}; known are {', '.join(systems())}")
+    if spec.get("schedule", "hourly") not in SCHEDULES:
+        raise wrong(f"schedule is {' or '.join(SCHEDULES)}")
+    pace = spec.get("per_second")
+    if pace is not None and (isinstance(pace, bool) or not isinstance(pace, int | float) or pace <= 0):
+        raise wrong("per_second is a number above 0")
+    known = _module(spec["system"]).ENTITIES
+    wanted = tuple(spec.get("entities") or known)
+    for entity in wanted:
+        if entity not in entities() or (known and entity not in known):
+            raise wrong(
+                f"{spec['system']} gives no entity {entity!r}; it gives {', '.join(known) or 'those of the contract'}"
+            )
+    return Source(
+        name, spec["system"], spec.get("connection"), wanted, spec.get("schedule", "hourly"), bool(spec.get("required")),
+        spec.get("application"), dict(spec.get("options") or {}), pace, is_production,
+    )  # fmt: skip

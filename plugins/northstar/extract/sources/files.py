@@ -1,0 +1,579 @@
+"""The `files` connector: csv, csv.gz, jsonl, jsonl.gz and parquet files below a local directory or an fsspec URL.
+
+    system: files
+    connection: lake            # where the store needs credentials: an Airflow connection of type aws, google_cloud_platform or wasb
+    options: {path: s3://lake/export, mapping: /etc/northstar/lake.yml}
+
+A file is read as a stream of raw record batches: the file's own columns (text for csv and jsonl, typed for parquet) and
+`_line`, the record's ordinal among the well-formed ones. Memory is bounded by the block size, whatever the file's size.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import json
+import logging
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from northstar.base.errors import NorthstarError
+from northstar.connections.find import Connection
+from northstar.contract import entities
+from northstar.privacy.personal import withheld
+
+# goes up when the same file makes other rows: all are read again then
+READING = 1
+SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+BLOCK_BYTES = 4 << 20
+# nobody writes a line for so long
+SETTLED_SECONDS = 30
+# Python's own reader gives up at 128 KB; no field is longer than a block
+csv.field_size_limit(BLOCK_BYTES)
+# a batch ends at so many rows, or bytes
+ROWS, BATCH_BYTES = 65_536, 16 << 20
+# keys that are values (an id, a day) make a column for each record: then a batch ends at so many keys times records
+MANY_KEYS, CELLS = 500, 500_000
+# objects that are fetched many at a time: on a store each open costs a round trip or two
+SMALL_BYTES, FETCHED_BYTES, FETCHED_FILES = 1 << 20, 64 << 20, 200
+ENTITIES = tuple(entities())
+OPTIONS = {"path", "mapping"}
+LOCAL = "file://"
+# the folder of a home that `make run` writes its demonstration company to
+DEMONSTRATION = "demo"
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A file of a source: where it is and what tells whether it changed."""
+
+    path: str
+    url: str
+    size: int
+    fingerprint: str
+    # when its content or its name was changed last, where the store tells it apart from what a writer may set
+    changed: str = ""
+    # what fsspec needs beside the address (credentials), and the content where it was fetched already
+    storage: dict = field(default_factory=dict, repr=False)
+    content: bytes | None = field(default=None, repr=False)
+    # how many bytes of it are read, where its last line is not whole yet
+    whole: int | None = None
+
+
+@dataclass
+class Rejected:
+    """A record that is not well-formed, with its fields as far as they could be told apart."""
+
+    reason: str
+    row: dict
+    line: int | None = None
+
+
+@dataclass
+class CsvOptions:
+    """How a csv file is written."""
+
+    delimiter: str = ","
+    encoding: str = "utf-8"
+    null_values: tuple = ("",)
+
+
+@dataclass
+class Reading:
+    """One pass over a file: `batches` yields the raw batches, `rejected` fills while they are consumed."""
+
+    file: SourceFile
+    options: CsvOptions = field(default_factory=CsvOptions)
+    rejected: list = field(default_factory=list)
+    columns: list = field(default_factory=list)
+    ragged: int = 0
+
+    @property
+    def kind(self) -> str:
+        name = self.file.path.lower()
+        return "parquet" if name.endswith(".parquet") else "jsonl" if ".jsonl" in name else "csv"
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The file's raw batches.
+
+        Raises NorthstarError, naming the file, for one that cannot be read as what its name says.
+        """
+        name = self.file.path
+        try:
+            yield from {"csv": self._csv, "jsonl": self._jsonl, "parquet": self._parquet}[self.kind]()
+        except (EOFError, zlib.error) as exc:
+            raise NorthstarError(f"{name}: the compressed file is cut short or damaged; deliver it again") from exc
+        except UnicodeDecodeError as exc:
+            raise NorthstarError(f"{name}: not {exc.encoding} at byte {exc.start}; deliver it as UTF-8") from exc
+        except pa.ArrowMemoryError:
+            raise
+        except (pa.ArrowException, OSError) as exc:
+            raise NorthstarError(f"{name}: {_explain(exc, self.options)}") from exc
+
+    def lines_of(self, ordinals: set[int]) -> dict[int, int]:
+        """Physical line numbers (1-based) of well-formed csv records by ordinal; other formats count lines as they go."""
+        if self.kind == "jsonl":
+            return {}
+        if self.kind == "parquet" or not (ordinals or self.ragged):
+            return {ordinal: ordinal + 1 for ordinal in ordinals}
+        found, ordinal, previous, last = {}, 0, 0, max(ordinals, default=-1)
+        with (
+            _open(self.file) as raw,
+            io.TextIOWrapper(raw, self.options.encoding, errors="replace", newline="") as text,
+        ):
+            reader = csv.reader(text, delimiter=self.options.delimiter)
+            header = None
+            ragged = []
+            for record in reader:
+                line, previous = previous + 1, reader.line_num
+                if not record:
+                    continue
+                if header is None:
+                    # as it was read: a name behind a byte order mark would not be known for personal data
+                    header = self.columns
+                elif len(record) != len(header):
+                    ragged.append((line, record))
+                else:
+                    if ordinal in ordinals:
+                        found[ordinal] = line
+                    ordinal += 1
+                if ordinal > last and len(ragged) >= self.ragged:
+                    break
+        for line, record in ragged[: self.ragged]:
+            reason = f"{len(record)} fields where the header has {len(header)}"
+            self.rejected.append(Rejected(reason, dict(zip(header, record, strict=False)), line))
+        return found
+
+    def _csv(self) -> Iterator[pa.RecordBatch]:
+        names = self._header()
+        self.columns = self._named(names)
+        if not self.columns:
+            return
+        utf8 = self.options.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
+        with _open(self.file) as raw:
+            reader = pa_csv.open_csv(
+                pa.PythonFile(_Utf8(raw) if utf8 else raw, mode="r"),
+                read_options=pa_csv.ReadOptions(
+                    block_size=BLOCK_BYTES, use_threads=False, encoding="utf8" if utf8 else self.options.encoding
+                ),
+                parse_options=pa_csv.ParseOptions(
+                    delimiter=self.options.delimiter, newlines_in_values=True, invalid_row_handler=self._skip
+                ),
+                convert_options=pa_csv.ConvertOptions(
+                    column_types={name: pa.string() for name in names},
+                    null_values=list(self.options.null_values),
+                    strings_can_be_null=True,
+                    quoted_strings_can_be_null=True,
+                ),
+            )
+            if len(reader.schema.names) != len(names):
+                raise NorthstarError(f"{self.file.path}: its header is not understood; write the names in one line")
+            yield from _numbered(reader, self.columns)
+
+    def _skip(self, row) -> str:
+        self.ragged += 1
+        return "skip"
+
+    def _header(self) -> list[str]:
+        """The names in the header, as they stand there."""
+        with _open(self.file) as raw:
+            start = raw.read(BLOCK_BYTES).decode(self.options.encoding, errors="replace").lstrip("\ufeff")
+        reader = csv.reader(io.StringIO(start, newline=""), delimiter=self.options.delimiter)
+        return next((record for record in reader if record), [])
+
+    def _named(self, names: list[str]) -> list[str]:
+        """The columns' names, cleaned. Raises NorthstarError when two are the same."""
+        cleaned = [_clean(name) for name in names]
+        repeated = (
+            sorted({name for name in cleaned if cleaned.count(name) > 1}) if len(set(cleaned)) < len(cleaned) else []
+        )
+        if repeated:
+            raise NorthstarError(
+                f"{self.file.path}: the header names column {withheld(repeated[0][:100])!r} twice; give each its own name"
+            )
+        return cleaned
+
+    def _jsonl(self) -> Iterator[pa.RecordBatch]:
+        ordinal, records, lines, names, size = 0, [], [], set(), 0
+        for ordinal, line in enumerate(read_lines(self.file), start=1):
+            if not line.strip():
+                continue
+            try:
+                record = orjson.loads(line.removeprefix(codecs.BOM_UTF8) if ordinal == 1 else line)
+                if not isinstance(record, dict):
+                    raise ValueError("not an object")
+                record = {name: _text(value) for name, value in record.items()}
+            except ValueError as exc:
+                self.rejected.append(Rejected(f"not a JSON object: {str(exc).split(':')[0]}", {}, ordinal))
+                continue
+            except TypeError:
+                self.rejected.append(Rejected("not a JSON object: nested too deep", {}, ordinal))
+                continue
+            records.append(record)
+            lines.append(ordinal)
+            names.update(record)
+            size += len(line)
+            if (
+                len(records) >= ROWS
+                or size >= BATCH_BYTES
+                or (len(names) > MANY_KEYS and len(records) * len(names) > CELLS)
+            ):
+                yield self._record_batch(records, lines)
+                records, lines, names, size = [], [], set(), 0
+        if records:
+            yield self._record_batch(records, lines)
+
+    def _record_batch(self, records: list[dict], lines: list[int]) -> pa.RecordBatch:
+        found: dict[str, list] = {}
+        for name in dict.fromkeys(name for record in records for name in record):
+            found.setdefault(_clean(name), []).append(name)
+        names = list(found)
+        self.columns = list(dict.fromkeys([*self.columns, *names]))
+        arrays = [pa.array([_first(r, spellings) for r in records] if len(spellings) > 1 else [r.get(spellings[0]) for r in records], pa.string())
+                  for spellings in found.values()]  # fmt: skip
+        return pa.RecordBatch.from_arrays([*arrays, pa.array(lines, pa.int64())], names=[*names, "_line"])
+
+    def _parquet(self) -> Iterator[pa.RecordBatch]:
+        with _open(self.file) as raw:
+            # read ahead, the whole file's column chunks would be held
+            file = pq.ParquetFile(raw, pre_buffer=False, buffer_size=BLOCK_BYTES)
+            for kind in file.schema_arrow.types:
+                # Arrow takes the name of a time zone on trust, until somebody asks for it
+                getattr(getattr(kind, "value_type", kind), "tz", None)
+            self.columns = self._named(file.schema_arrow.names)
+            groups = ((g, file.metadata.row_group(g)) for g in range(file.num_row_groups))
+            batches = (batch for g, group in groups for batch in file.iter_batches(_batch_rows(group), row_groups=[g]))
+            yield from _numbered(map(_validated, batches), self.columns)
+
+
+def _numbered(batches, names: list[str]) -> Iterator[pa.RecordBatch]:
+    ordinal = 0
+    for batch in batches:
+        count = batch.num_rows
+        if count:
+            numbers = pa.array(np.arange(ordinal, ordinal + count))
+            yield pa.RecordBatch.from_arrays([*batch.columns, numbers], names=[*names, "_line"])
+        ordinal += count
+
+
+def _first(record: dict, names: list[str]) -> str | None:
+    return next((record[name] for name in names if record.get(name) is not None), None)
+
+
+def _clean(name: str) -> str:
+    """A column's name without what nobody sees, and not the one that is ours."""
+    name = name.replace("\x00", "").strip().lstrip("\ufeff").strip()
+    return "_line_" if name == "_line" else name
+
+
+def _batch_rows(group) -> int:
+    return max(1, min(ROWS, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
+
+
+def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch. Raises ArrowInvalid for one whose text is not UTF-8, which Arrow's own functions take on trust."""
+    batch.validate(full=True)
+    return batch
+
+
+class _Utf8(io.RawIOBase):
+    """Bytes as they come, and UnicodeDecodeError for those that are not UTF-8, before a parser makes something of them."""
+
+    def __init__(self, raw):
+        self._raw, self._decoder, self._place = raw, codecs.getincrementaldecoder("utf-8")(), 0
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; b"" at the end."""
+        data = self._raw.read(size)
+        pending = len(self._decoder.getstate()[0])
+        try:
+            self._decoder.decode(data, final=not data)
+        except UnicodeDecodeError as exc:
+            place = self._place - pending + exc.start
+            raise UnicodeDecodeError("utf-8", b"", place, place + 1, exc.reason) from None
+        self._place += len(data)
+        return data
+
+
+def _text(value) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    return orjson.dumps(value).decode()
+
+
+def _open(file: SourceFile):
+    compression = "gzip" if file.path.lower().endswith(".gz") else None
+    if file.content is not None:
+        raw = io.BytesIO(file.content)
+        return gzip.GzipFile(fileobj=raw) if compression else raw
+    if file.url.startswith(LOCAL):
+        # a link that was put there after the listing is not followed
+        raw = open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links)  # noqa: SIM115
+        if file.whole is not None:
+            return _Beginning(raw, file.whole)
+        return gzip.GzipFile(fileobj=raw) if compression else raw
+    return fsspec.open(file.url, "rb", compression=compression, **file.storage).open()
+
+
+class _Beginning(io.RawIOBase):
+    """The first bytes of a file that somebody may still be writing."""
+
+    def __init__(self, raw, size: int):
+        self._raw, self._left = raw, size
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        """Fill the buffer as far as there is something left."""
+        data = self._raw.read(min(len(buffer), self._left))
+        buffer[: len(data)] = data
+        self._left -= len(data)
+        return len(data)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
+    """The file without a last line that its writer may not have finished: one without its end, in a file that was just written to.
+
+    A line of JSON that can be read is whole. Object stores show whole files only, and a compressed or parquet file that is cut short says so.
+    """
+    name = file.path.lower()
+    if not file.url.startswith(LOCAL) or file.content is not None or name.endswith((".gz", ".parquet")):
+        return file
+    with open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links) as raw:
+        told = os.fstat(raw.fileno())
+        if not told.st_size or (now or time.time()) - told.st_mtime >= SETTLED_SECONDS:
+            return file
+        end, tail = told.st_size, b""
+        while b"\n" not in tail and end:
+            begin = max(0, end - BLOCK_BYTES)
+            raw.seek(begin)
+            tail, end = raw.read(end - begin) + tail, begin
+    line = tail[tail.rfind(b"\n") + 1 :]
+    if not line or (".jsonl" in name and _is_json(line)):
+        return file
+    return replace(file, whole=told.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        return isinstance(orjson.loads(line), dict)
+    except ValueError:
+        return False
+
+
+def _not_through_links(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW)
+
+
+def read_lines(file: SourceFile) -> Iterator[bytes]:
+    """The lines of a jsonl file. Raises NorthstarError, naming the file, for a line of many MB, and for a damaged file."""
+    try:
+        with _open(file) as raw:
+            stream = io.BufferedReader(raw, 1 << 20) if isinstance(raw, io.RawIOBase) else raw
+            while line := stream.readline(BLOCK_BYTES + 1):
+                if len(line) > BLOCK_BYTES:
+                    raise NorthstarError(f"{file.path}: a line is longer than {BLOCK_BYTES >> 20} MB; split or drop it")
+                yield line
+    except (EOFError, zlib.error) as exc:
+        raise NorthstarError(f"{file.path}: the compressed file is cut short or damaged; deliver it again") from exc
+
+
+def _explain(exc: Exception, options: CsvOptions) -> str:
+    text = str(exc)
+    if "straddling" in text:
+        return f"a line is longer than {BLOCK_BYTES >> 20} MB, or a quote is never closed; repair the file"
+    if "UTF8" in text:
+        return f"text that is not {options.encoding}; deliver it as UTF-8, or name its encoding in a mapping"
+    if isinstance(exc, IsADirectoryError):
+        return "a directory where a file should be; remove or rename it"
+    if "Parquet magic bytes" in text or "not a parquet" in text.lower():
+        return "not a parquet file, or cut short; deliver it again"
+    return " ".join(text.replace("\x00", " ").split())[:200] or type(exc).__name__
+
+
+def with_content(files: list[SourceFile]) -> Iterator[SourceFile]:
+    """The files in their order, small ones of a store with their content: fetched many at once, a bounded number ahead."""
+    lot: list[SourceFile] = []
+    for file in files:
+        if file.url.startswith(LOCAL) or file.size > SMALL_BYTES:
+            yield from _fetched(lot)
+            lot = []
+            yield file
+            continue
+        lot.append(file)
+        if len(lot) >= FETCHED_FILES or sum(f.size for f in lot) > FETCHED_BYTES:
+            yield from _fetched(lot)
+            lot = []
+    yield from _fetched(lot)
+
+
+def _fetched(lot: list[SourceFile]) -> Iterator[SourceFile]:
+    if not lot:
+        return
+    system, _ = fsspec.core.url_to_fs(lot[0].url, **lot[0].storage)
+    paths = [system._strip_protocol(f.url) for f in lot]
+    found = system.cat(paths, on_error="return")
+    for file, path in zip(lot, paths, strict=True):
+        content = found.get(path)
+        # one that failed is opened on its own, and says why
+        yield replace(file, content=content) if isinstance(content, bytes) else file
+
+
+def storage_options(connection: Connection) -> dict:
+    """What fsspec needs to reach a store with an Airflow connection (of type aws, google_cloud_platform or wasb)."""
+    extra = connection.extra
+    if connection.kind == "aws":
+        client = {k: extra[k] for k in ("endpoint_url", "region_name") if extra.get(k)}
+        return {
+            "key": connection.login,
+            "secret": connection.password,
+            "token": extra.get("aws_session_token"),
+            "client_kwargs": client,
+        }
+    if connection.kind == "google_cloud_platform":
+        # gcsfs' experiment asks each bucket for its kind over gRPC, and waits a minute where only REST answers
+        os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+        key = extra.get("keyfile_dict")
+        return {"token": json.loads(key) if isinstance(key, str) else key or extra.get("key_path") or "google_default",
+                **({"endpoint_url": extra["endpoint_url"]} if extra.get("endpoint_url") else {})}  # fmt: skip
+    if connection.kind in ("wasb", "adls"):
+        # it logs each request
+        logging.getLogger("azure").setLevel(logging.WARNING)
+        return {"account_name": connection.login, "account_key": connection.password, **extra}
+    raise NorthstarError(
+        f"the connection {connection.name} is of type {connection.kind!r}; for files it is aws, google_cloud_platform or wasb"
+    )
+
+
+def list_files(directory: str, pattern: str = "*", storage: dict | None = None) -> list[SourceFile]:
+    """The readable files of `directory` (local path or fsspec URL) that match `pattern`, by path.
+
+    Raises NorthstarError when the directory cannot be listed, for a directory that is named like a file, and for a name with
+    characters that cannot be written in a message or a table.
+    """
+    try:
+        system, root = fsspec.core.url_to_fs(directory, **(storage or {}))
+        system.invalidate_cache()
+        entries = system.glob(f"{root.rstrip('/')}/{pattern}", detail=True)
+    except (OSError, ValueError, ImportError) as exc:
+        raise NorthstarError(
+            f"cannot list {directory}: {str(exc).splitlines()[0]}; check the path and the rights"
+        ) from exc
+    files, is_local = [], isinstance(system, LocalFileSystem)
+    for path, info in sorted(entries.items()):
+        if not path.lower().endswith(SUFFIXES):
+            continue
+        relative = path[len(root.rstrip("/")) + 1 :]
+        if ".." in path.split("/") or not path.startswith(f"{root.rstrip('/')}/"):
+            raise NorthstarError(f"{directory}: {relative!r} lies outside of it; a source has only what is below it")
+        if not relative.isprintable():
+            raise NorthstarError(
+                f"{directory}/{ascii(relative)[1:-1]}: a name with characters that nobody sees; rename it"
+            )
+        if info["type"] == "directory":
+            raise NorthstarError(f"{directory}/{relative}: a directory where a file should be; remove or rename it")
+        url = f"{LOCAL}{_own(path, root, f'{directory}/{relative}')}" if is_local else system.unstrip_protocol(path)
+        mark = (
+            info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime") or info.get("LastModified")
+        )
+        changed = str(os.stat(url.removeprefix(LOCAL)).st_ctime_ns) if is_local else ""
+        files.append(SourceFile(relative, url, info["size"], f"{info['size']}-{mark}", changed, storage or {}))
+    return files
+
+
+def _own(path: str, root: str, told: str) -> str:
+    """Where a local path leads. Raises NorthstarError unless that is a file of the source's own: whoever writes the data is trusted with nothing else.
+
+    A link that stays below the root is welcome (many stores publish a delivery by a link to it); one that leads out of it could
+    fetch what this process may read and the source may not.
+    """
+    real = os.path.realpath(path)
+    if not real.startswith(os.path.realpath(root).rstrip("/") + "/"):
+        raise NorthstarError(f"{told}: a link that leads out of the source directory; deliver the file itself")
+    if not os.path.isfile(real):
+        raise NorthstarError(f"{told}: not a regular file; remove or rename it")
+    _demand_no_home(os.path.dirname(real))
+    return real
+
+
+def _demand_no_home(directory: str) -> None:
+    """Raise NorthstarError for a directory in a home: the password of the warehouse lies there, and what it says of people."""
+    home = _home_of(os.path.realpath(directory))
+    if home and not os.path.realpath(directory).startswith(f"{home}/{DEMONSTRATION}"):
+        raise NorthstarError(f"{directory} lies in the home {home}, which is no source; give a directory beside it")
+
+
+@lru_cache(maxsize=10_000)
+def _home_of(directory: str) -> str | None:
+    """The home that a directory lies in, if any."""
+    if os.path.isfile(f"{directory}/VERSION") and os.path.isfile(f"{directory}/secrets.json"):
+        return directory
+    above = os.path.dirname(directory)
+    return None if above == directory else _home_of(above)
+
+
+def connect(source, connection: Connection) -> "FileStore":
+    """The store of a declared source of files. Raises NorthstarError for options that are wrong."""
+    unknown = set(source.options) - OPTIONS
+    if unknown or not source.options.get("path"):
+        raise NorthstarError(
+            f"source {source.name}, options: give `path` (a directory or s3://, gs://, az:// address), perhaps `mapping`"
+        )
+    mapping = source.options.get("mapping")
+    storage = storage_options(connection) if source.connection else {}
+    return FileStore(source.options["path"].rstrip("/"), Path(mapping) if mapping else None, storage)
+
+
+@dataclass(frozen=True)
+class FileStore:
+    """A directory of files, here or in an object store. What landing reads of it is what is new or changed."""
+
+    path: str
+    mapping: Path | None = None
+    storage: dict = field(default_factory=dict, repr=False)
+
+    def check(self) -> str:
+        """Lists the directory."""
+        check_directory(self.path, self.storage)
+        return f"{self.path}: may list it"
+
+
+def check_directory(directory: str, storage: dict | None = None) -> None:
+    """Raise NorthstarError unless `directory` exists and can be listed."""
+    try:
+        system, root = fsspec.core.url_to_fs(directory, **(storage or {}))
+        system.invalidate_cache()
+        if not system.exists(root):
+            raise NorthstarError(f"no source directory {directory}; give the one that holds a folder for each entity")
+        if not system.isdir(root):
+            raise NorthstarError(f"{directory} is a file; give the directory that holds a folder for each entity")
+        if isinstance(system, LocalFileSystem):
+            _demand_no_home(root)
+        system.ls(root)
+    except (OSError, ValueError, ImportError) as exc:
+        raise NorthstarError(f"cannot read the source directory {directory}: {str(exc).splitlines()[0]}") from exc

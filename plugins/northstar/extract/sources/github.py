@@ -1,0 +1,246 @@
+"""GitHub: pull requests with their reviews, issues as work items, deployments, and community figures, from its REST API.
+
+    system: github
+    connection: github_main     # password: a token that may read; host: only for GitHub Enterprise (https://HOST/api/v3)
+    options:
+      repositories: {acme/suite: suite, acme/suite-docs: suite}   # by full name: its application
+      environments: [production]    # deployments to others are left out (default: all)
+      kinds: {bug: bug, enhancement: feature, story: story}       # issue labels (or issue types) by kind of work item; else a task
+      members: [ada]            # log-ins that are no external contributors, beside the organization's public members
+      rollback_task: rollback   # a deployment of this task says that the one before it, to the same environment, was taken back
+
+A review cycle is a verdict that asked for changes, and the approval that ended it. Priority and story points are labels: `priority: high`,
+`high`, `points: 3`, `sp-3`. An issue's milestone is its sprint, the milestone's due date the sprint's end and the issue's own. An
+issue that was closed as not planned is not completed. Of a deployment the last status but `inactive` counts; a failed one has
+recovered when the next to its environment succeeded. Community figures are those of the moment when they are read, summed over
+the application's repositories; people are counted once.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+from northstar.base.errors import NorthstarError
+from northstar.connections.find import Connection
+from northstar.extract.sources.declared import Page, Source, check_options
+from northstar.extract.sources.http import HttpClient, Refused
+
+EACH_ITS_PLACE = "repositories"
+ENTITIES = ("pull_requests", "work_items", "deployments", "community_snapshots")
+ADDRESS = "https://api.github.com"
+API_VERSION = "2022-11-28"
+OPTIONS = {"repositories", "environments", "kinds", "members", "rollback_task"}
+# 5,000 requests an hour, and 30 searches a minute
+PER_SECOND, SEARCHES_PER_SECOND = 10, 0.5
+PAGE = 100
+KINDS = {"bug": "bug", "enhancement": "feature", "feature": "feature", "story": "story"}
+PRIORITY = re.compile(r"(?:^|[:/ -])(critical|high|medium|low)$")
+POINTS = re.compile(r"^(?:story[ -]?points?|points?|sp|estimate)[:/ -]+(\d+(?:\.\d+)?)$")
+INSIDERS = ("OWNER", "MEMBER", "COLLABORATOR")
+VERDICTS = ("APPROVED", "CHANGES_REQUESTED")
+STATUSES = {"success": "succeeded", "failure": "failed", "error": "failed"}
+# a deployment's status may still change, and one that failed may still recover
+OPEN_DAYS = 30
+
+
+def connect(source: Source, connection: Connection) -> "GitHub":
+    """Some repositories of GitHub. Raises NorthstarError for options that are wrong or missing."""
+    check_options(source, OPTIONS)
+    if not source.options.get("repositories"):
+        raise NorthstarError(f"source {source.name}: say repositories by full name with their application")
+    headers = {
+        "Authorization": f"Bearer {connection.secret()}",
+        "Accept": "application/vnd.github+json",
+        "X-GitHub-Api-Version": API_VERSION,
+    }
+    address = connection.url(ADDRESS)
+    return GitHub(
+        source,
+        HttpClient(address, headers, source.per_second or PER_SECOND),
+        HttpClient(address, headers, SEARCHES_PER_SECOND),
+    )
+
+
+class GitHub:
+    """A connector of northstar.extract.sources.declared.Connector's shape."""
+
+    def __init__(self, source: Source, http: HttpClient, search: HttpClient, clock: Callable[[], float] = time.time):
+        self.source, self.http, self.search, self.clock = source, http, search, clock
+        self.repositories: dict[str, str] = source.options["repositories"]
+
+    def check(self) -> str:
+        """Asks each repository for itself."""
+        names = [self.http.get(f"repos/{name}")["full_name"] for name in self.repositories]
+        return f"GitHub: may read {', '.join(self.source.entities)} of {', '.join(names)}"
+
+    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+        """What changed since the state, repository by repository; each page is a place to go on from."""
+        if entity == "community_snapshots":
+            yield from self._community()
+            return
+        read = self._deployments if entity == "deployments" else self._issues
+        known = dict((state or {}).get("repositories") or {})
+        for name in self.repositories:
+            for rows, place in read(entity, name, known.get(name)):
+                known[name] = place
+                yield Page(rows, {"repositories": dict(known)})
+
+    def totals(self, entity: str, state: dict | None) -> dict:
+        """The number of issues or pull requests that GitHub finds, beside those that landed."""
+        kind = {"pull_requests": "pr", "work_items": "issue"}.get(entity)
+        if kind is None:
+            return {}
+        return {entity: (sum(self._found(name, f"type:{kind}") for name in self.repositories), "count(*)")}
+
+    # issues and pull requests are one list to GitHub
+
+    def _issues(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[dict], str | None]]:
+        """Changed ones, oldest change first: asking again from the last one's time, a change in the meantime moves no page."""
+        number = 1
+        while True:
+            asked = {"state": "all", "sort": "updated", "direction": "asc", "per_page": PAGE, "page": number}
+            found = self.http.get(f"repos/{name}/issues", {**asked, "since": since} if since else asked)
+            is_pull = entity == "pull_requests"
+            wanted = [issue for issue in found if ("pull_request" in issue) == is_pull]
+            rows = [self._pull_request(name, issue) if is_pull else self._work_item(name, issue) for issue in wanted]
+            newest = max([issue["updated_at"] for issue in found], default=since)
+            yield rows, newest
+            if len(found) < PAGE:
+                return
+            # a whole page of one second: only there is the next page needed
+            number = number + 1 if newest == since else 1
+            since = newest
+
+    def _pull_request(self, name: str, issue: dict) -> dict:
+        author = (issue.get("user") or {}).get("login")
+        reviews = []
+        for page in self.http.pages(f"repos/{name}/pulls/{issue['number']}/reviews", {"per_page": PAGE}):
+            # a pending review is a draft, and who answers on his own code reviews nothing
+            reviews += [r for r in page if r.get("submitted_at") and (r.get("user") or {}).get("login") != author]
+        reviews.sort(key=lambda r: r["submitted_at"])
+        verdicts = [r["state"] for r in reviews if r["state"] in VERDICTS]
+        cycles = verdicts.count("CHANGES_REQUESTED") + (verdicts[-1:] == ["APPROVED"])
+        return {
+            "pull_request_id": f"{name}#{issue['number']}", "application": self.repositories[name], "author": author,
+            "author_is_external": issue.get("author_association") not in INSIDERS, "opened_at": issue["created_at"],
+            "first_review_at": reviews[0]["submitted_at"] if reviews else None, "review_cycles": cycles,
+            "merged_at": issue["pull_request"].get("merged_at"), "updated_at": issue["updated_at"],
+        }  # fmt: skip
+
+    def _work_item(self, name: str, issue: dict) -> dict:
+        kinds = {label.lower(): kind for label, kind in self.source.options.get("kinds", KINDS).items()}
+        labels = [(label if isinstance(label, str) else label.get("name") or "").lower() for label in issue["labels"]]
+        of_type = ((issue.get("type") or {}).get("name") or "").lower()
+        milestone = issue.get("milestone") or {}
+        due = milestone.get("due_on")
+        is_done = issue.get("closed_at") and issue.get("state_reason") != "not_planned"
+        return {
+            "work_item_id": f"{name}#{issue['number']}", "application": self.repositories[name],
+            "kind": next((kinds[label] for label in [of_type, *labels] if label in kinds), "task"),
+            "priority": _first(PRIORITY, labels), "story_points": _first(POINTS, labels), "sprint": milestone.get("title"),
+            "sprint_ends_on": due and due[:10], "created_at": issue["created_at"], "due_at": due,
+            "completed_at": issue["closed_at"] if is_done else None, "updated_at": issue["updated_at"],
+        }  # fmt: skip
+
+    # deployments
+
+    def _deployments(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[dict], str | None]]:
+        """Deployments since a month before the state: GitHub lists them by creation and tells no changes."""
+        oldest = _back(since, OPEN_DAYS) if since else ""
+        found: dict[int, dict] = {}
+        for page in self.http.pages(f"repos/{name}/deployments", {"per_page": PAGE}):
+            found.update({d["id"]: d for d in page if d["created_at"] >= oldest})
+            if page and page[-1]["created_at"] < oldest:
+                break
+        wanted = self.source.options.get("environments")
+        changed: dict[str, dict] = {}
+        last: dict[str, dict] = {}
+        failed: dict[str, list[dict]] = {}
+
+        def note(row: dict, **fields) -> None:
+            row.update(fields)
+            changed[row["deployment_id"]] = row
+
+        for deployment in sorted(found.values(), key=lambda d: (d["created_at"], d["id"])):
+            environment = deployment["environment"]
+            if wanted and environment not in wanted:
+                continue
+            row, succeeded_at = self._deployment(name, deployment)
+            before = last.get(environment)
+            if before and deployment.get("task") == self.source.options.get("rollback_task", "rollback"):
+                note(before, status="rolled_back", updated_at=max(before["updated_at"], row["started_at"]))
+                if before not in failed.setdefault(environment, []):
+                    failed[environment].append(before)
+            if row["status"] == "failed":
+                failed.setdefault(environment, []).append(row)
+            elif succeeded_at:
+                for broken in failed.pop(environment, []):
+                    note(broken, recovered_at=succeeded_at, updated_at=max(broken["updated_at"], succeeded_at))
+            last[environment] = row
+            note(row)
+            since = max(since or "", row["started_at"])
+            if len(changed) >= PAGE:
+                yield list(changed.values()), since
+                changed.clear()
+        yield list(changed.values()), since
+
+    def _deployment(self, name: str, deployment: dict) -> tuple[dict, str | None]:
+        told = []
+        for page in self.http.pages(f"repos/{name}/deployments/{deployment['id']}/statuses", {"per_page": PAGE}):
+            told += page
+        told.sort(key=lambda s: (s["created_at"], s["id"]))
+        # inactive: another one took its place
+        states = [s["state"] for s in told if s["state"] != "inactive"]
+        row = {
+            "deployment_id": f"{name}/{deployment['id']}", "application": self.repositories[name],
+            "service": f"{name}/{deployment['environment']}", "started_at": deployment["created_at"],
+            "status": STATUSES.get(states[-1], "running") if states else "running", "recovered_at": None,
+            "updated_at": max([deployment["updated_at"], *(s["created_at"] for s in told)]),
+        }  # fmt: skip
+        return row, max([s["created_at"] for s in told if s["state"] == "success"], default=None)
+
+    # the community
+
+    def _community(self) -> Iterator[Page]:
+        day, rows = str(datetime.fromtimestamp(self.clock(), UTC).date()), []
+        for application in dict.fromkeys(self.repositories.values()):
+            names = [name for name, belongs_to in self.repositories.items() if belongs_to == application]
+            seen = [self.http.get(f"repos/{name}") for name in names]
+            people = {login for name in names for login in self._contributors(name)}
+            counts = {
+                "github_stars": sum(r["stargazers_count"] for r in seen), "github_forks": sum(r["forks_count"] for r in seen),
+                "contributors": len(people), "external_contributors": len(people - self._insiders(names)),
+                "issues_opened": sum(self._found(name, "type:issue") for name in names),
+                "pull_requests_merged": sum(self._found(name, "type:pr is:merged") for name in names),
+            }  # fmt: skip
+            rows += [
+                {"captured_on": day, "application": application, "measure": m, "value": n} for m, n in counts.items()
+            ]
+        yield Page(rows, {"captured_on": day})
+
+    def _contributors(self, name: str) -> Iterator[str]:
+        for page in self.http.pages(f"repos/{name}/contributors", {"per_page": PAGE}):
+            yield from (person["login"] for person in page if person.get("login") and person.get("type") != "Bot")
+
+    def _insiders(self, names: list[str]) -> set[str]:
+        insiders = set(self.source.options.get("members") or [])
+        for owner in {name.split("/")[0] for name in names}:
+            try:
+                for page in self.http.pages(f"orgs/{owner}/members", {"per_page": PAGE}):
+                    insiders |= {person["login"] for person in page}
+            except Refused:
+                # a person's repositories, not an organization's
+                insiders.add(owner)
+        return insiders
+
+    def _found(self, name: str, what: str) -> int:
+        return self.search.get("search/issues", {"q": f"repo:{name} {what}", "per_page": 1})["total_count"]
+
+
+def _first(pattern: re.Pattern, labels: list[str]) -> str | None:
+    return next((found[1] for label in labels if (found := pattern.search(label))), None)
+
+
+def _back(moment: str, days: int) -> str:
+    return f"{datetime.fromisoformat(moment) - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"

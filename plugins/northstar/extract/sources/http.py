@@ -1,0 +1,288 @@
+"""One way to talk to an HTTP API: time-outs, retries, Retry-After, a rate limit, a circuit that opens when the system is down.
+
+A request is tried again after a time-out, a lost connection, half an answer, an answer that is not JSON, 429 and 5xx: after
+0.5, 1, 2, ... seconds with jitter, or when Retry-After says. A system that failed `attempts` times in a row, or asks for more patience
+than a run has, is taken to be down: the source fails at once for the rest of the run instead of waiting again for each request. Addresses in messages carry no query and no secret.
+"""
+
+import base64
+import contextlib
+import email.utils
+import json
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+import httpx
+
+from northstar.base.errors import NorthstarError
+
+TIMEOUT_SECONDS = httpx.Timeout(60, connect=10)
+ATTEMPTS = 6
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 300
+SHORTEST_SECRET = 6
+# one answer, unpacked and with all its bytes; a system that has more to say has pages
+ANSWER_BYTES, ANSWER_SECONDS = 64 * 2**20, 300
+# headers of how the body travelled, not of what it is
+PACKING = ("content-encoding", "content-length", "transfer-encoding")
+RETRIED = (408, 425, 429, 500, 502, 503, 504)
+# it logs addresses, queries and all
+logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+class SourceDown(NorthstarError):
+    """The system did not answer, or not with sense, as often as it was asked."""
+
+
+class Refused(NorthstarError):
+    """The system answered that this request is not allowed or not right (4xx): asking again does not help."""
+
+    def __init__(self, message: str, status: int):
+        super().__init__(message)
+        self.status = status
+
+
+class _TooLong(Exception):
+    """An answer without an end."""
+
+
+class HttpClient:
+    """A client for one API.
+
+    headers: sent with each request, or a function that gives them, called anew after a 401 (a token that expired).
+    per_second: the most requests in a second. wait: how to sleep (a test counts instead).
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: dict | Callable[[], dict] | None = None,
+        per_second: float | None = None,
+        attempts: int = ATTEMPTS,
+        timeout: httpx.Timeout | float = TIMEOUT_SECONDS,
+        wait: Callable[[float], None] = time.sleep,
+    ):
+        self.base_url = base_url.rstrip("/")
+        self._give_headers = headers if callable(headers) else lambda: dict(headers or {})
+        self._headers: dict | None = None
+        self._interval = 1 / per_second if per_second else 0
+        self._next_at = 0.0
+        self._attempts, self._wait = attempts, wait
+        self._down: str | None = None
+        self._ahead: float | None = None
+        self._timeout = timeout
+        self._client = self._connect()
+        self.requests = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._client.close()
+
+    def _connect(self) -> httpx.Client:
+        # a redirect could carry the secret elsewhere
+        return httpx.Client(timeout=self._timeout, headers={"Accept-Encoding": "gzip, deflate"})
+
+    def get(self, path: str, params=None) -> dict | list:
+        """The JSON answer of a GET; `path` is below the base address, or a whole address on the same host (a next page's).
+
+        Raises SourceDown, or Refused for a 4xx that asking again does not mend.
+        """
+        return self._answer("GET", path, params=params).json()
+
+    def post(self, path: str, body: dict) -> dict | list:
+        """The JSON answer of a POST that only asks (a log-in, a query). Raises as `get` does."""
+        return self._answer("POST", path, json=body).json()
+
+    def now(self, path: str, params=None) -> float:
+        """The present by the system's own clock (the Date of its answers), in seconds; ours where it tells none.
+
+        path: what to ask for when nothing was asked yet. Raises as `get` does.
+        """
+        if self._ahead is None:
+            self._answer("GET", path, params=params)
+        return time.time() + (self._ahead or 0)
+
+    def pages(self, path: str, params=None) -> Iterator[dict | list]:
+        """The JSON answers of a listing whose `Link` header names the next page.
+
+        Raises as `get` does, and SourceDown when a page names itself as the next one.
+        """
+        seen = set()
+        while path:
+            response = self._answer("GET", path, params=params)
+            yield response.json()
+            following = response.links.get("next") or {}
+            # Sentry names a next page where there is none, and says so beside it
+            path, params = (following.get("url") if following.get("results") != "false" else None), None
+            if path in seen:
+                raise SourceDown(f"{_named(path)}: its pages repeat themselves; the next run asks again")
+            seen.add(path)
+
+    def _answer(self, method: str, path: str, **given) -> httpx.Response:
+        if self._down:
+            raise SourceDown(self._down)
+        url = self._url(path)
+        reason, is_renewed = "", False
+        attempt = 0
+        while attempt < self._attempts:
+            self._keep_pace()
+            delay = None
+            try:
+                response = self._whole(method, url, **given)
+                self._ahead = _ahead(response)
+                if response.status_code == 401 and not is_renewed:
+                    # perhaps a token that ran out: once with a new one, without counting as a failure
+                    is_renewed, self._headers = True, None
+                    continue
+                if response.status_code < 300:
+                    response.json()
+                    return response
+                reason = f"it answered {response.status_code}"
+                delay = _retry_after(response)
+                is_limit = response.status_code == 403 and delay is not None
+                if response.status_code not in RETRIED and not is_limit:
+                    raise Refused(
+                        f"{_named(url)}: {reason}{_told(response, self._known_headers())}", response.status_code
+                    )
+                if delay is not None and delay > LONGEST_WAIT_SECONDS:
+                    reason += f" and asks to wait for {delay:,.0f} s"
+                    break
+            except _TooLong as exc:
+                # it would be as long the next time
+                reason = str(exc)
+                break
+            except httpx.TimeoutException:
+                reason = "it did not answer in time"
+            except httpx.TransportError as exc:
+                reason = f"the connection failed ({type(exc).__name__})"
+            except httpx.DecodingError:
+                reason = "its answer is damaged"
+            except ValueError:
+                reason = "its answer is not JSON"
+            attempt += 1
+            if attempt < self._attempts:
+                self._wait(delay if delay is not None else _pause(attempt))
+        times = f", {attempt} times" if attempt else ""
+        self._down = f"{_named(url)}: {reason}{times}; the next run goes on where this one stopped"
+        raise SourceDown(self._down)
+
+    def _whole(self, method: str, url: str, **given) -> httpx.Response:
+        """The answer with its body, read within bounds of size and time. Raises _TooLong, and httpx's errors."""
+        is_late = threading.Event()
+
+        def hang_up() -> None:
+            # a system that sends a byte now and then runs into no time-out of the connection's
+            is_late.set()
+            self._client.close()
+
+        timer = threading.Timer(ANSWER_SECONDS, hang_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            with self._client.stream(method, url, headers=self._known_headers(), **given) as response:
+                body = bytearray()
+                for part in response.iter_bytes():
+                    body += part
+                    if len(body) > ANSWER_BYTES:
+                        raise _TooLong(f"its answer is larger than {ANSWER_BYTES // 2**20} MB")
+            kept = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in PACKING]
+            return httpx.Response(response.status_code, headers=kept, content=bytes(body), request=response.request)
+        except (httpx.HTTPError, httpx.StreamError, OSError, RuntimeError) as exc:
+            if is_late.is_set():
+                raise _TooLong(f"its answer took longer than {ANSWER_SECONDS} s") from exc
+            raise
+        finally:
+            timer.cancel()
+            if is_late.is_set():
+                self._client = self._connect()
+
+    def _url(self, path: str) -> str:
+        if "://" not in path:
+            return f"{self.base_url}/{path.lstrip('/')}"
+        ours, theirs = urlsplit(self.base_url), urlsplit(path)
+        if (theirs.scheme, theirs.netloc) != (ours.scheme, ours.netloc):
+            # the secret in the headers is for this host alone
+            raise NorthstarError(
+                f"{ours.netloc} names a next page on another host, {theirs.netloc}; it was not followed"
+            )
+        return path
+
+    def _known_headers(self) -> dict:
+        if self._headers is None:
+            self._headers = self._give_headers()
+        return self._headers
+
+    def _keep_pace(self) -> None:
+        now = time.monotonic()
+        if self._interval and now < self._next_at:
+            self._wait(self._next_at - now)
+        self._next_at = max(now, self._next_at) + self._interval
+        self.requests += 1
+
+
+def _pause(attempt: int) -> float:
+    return FIRST_WAIT_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Seconds that the system asks to wait: Retry-After, or GitHub's moment when a used-up limit begins anew."""
+    told = response.headers.get("retry-after", "").strip()
+    if told.isdigit():
+        return float(told)
+    if response.headers.get("x-ratelimit-remaining") == "0" and response.headers.get("x-ratelimit-reset", "").isdigit():
+        return max(1.0, float(response.headers["x-ratelimit-reset"]) - time.time())
+    try:
+        return max(0.0, (email.utils.parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
+    except (TypeError, ValueError):
+        return None
+
+
+def _ahead(response: httpx.Response) -> float:
+    """How far the system's clock is before ours, in seconds."""
+    try:
+        return email.utils.parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
+    except (KeyError, TypeError, ValueError):
+        return 0.0
+
+
+def _named(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.hostname}{parts.path}"
+
+
+def _told(response: httpx.Response, headers: dict) -> str:
+    """What the system says of a refusal, shortened; its error objects differ, their messages do not.
+
+    One that repeats what it was asked with repeats the key: whatever was sent in a header or a log-in is masked.
+    """
+    try:
+        body = response.json()
+    except ValueError:
+        return ""
+    error = body.get("error", body) if isinstance(body, dict) else {}
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("description") or error.get("detail")
+    message = " ".join(str(error or "").split())
+    for sent in _sent(response.request, headers):
+        message = message.replace(sent, "***")
+    return f": {message[:200]}" if message else ""
+
+
+def _sent(request: httpx.Request, headers: dict) -> list[str]:
+    """What may be secret in a request, longest first: the words of its own headers, also as they were before base64, and a log-in's texts."""
+    words = [word for value in headers.values() for word in (value, *value.split())]
+    for word in list(words):
+        # login and password of HTTP's basic authentication
+        with contextlib.suppress(ValueError):
+            plain = base64.b64decode(word, validate=True).decode()
+            words += [plain, *plain.split(":", 1)]
+    with contextlib.suppress(ValueError, httpx.RequestNotRead):
+        body = json.loads(request.content or b"{}")
+        words += [v for v in body.values() if isinstance(v, str)] if isinstance(body, dict) else []
+    return sorted({word for word in words if len(word) >= SHORTEST_SECRET}, key=len, reverse=True)

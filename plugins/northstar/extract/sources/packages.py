@@ -1,0 +1,89 @@
+"""Package statistics: how often a package was installed, by day, as the statistics of PyPI and npm tell it.
+
+    system: packages
+    connection: pypi_stats      # host: the statistics service's address (that of pypistats, or of npm's download counts)
+    options:
+      registry: pypi            # pypi or npm: which of the two APIs answers there
+      packages: {acme-client: suite, "@acme/cli": wizard}   # by name: its application
+      start: 2024-01-01         # npm: the first day asked for (default: 18 months ago, its longest range; pypi keeps 180 days)
+
+A package is called `<registry>/<name>`: the same name in two registries is two packages. Mirrors are not counted. Today is not
+over and left out; the last week is asked for again, since both services correct it.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from urllib.parse import quote
+
+from northstar.base.errors import NorthstarError
+from northstar.connections.find import Connection
+from northstar.extract.sources.declared import Page, Source, check_options
+from northstar.extract.sources.http import HttpClient
+
+EACH_ITS_PLACE = "packages"
+ENTITIES = ("package_downloads",)
+OPTIONS = {"registry", "packages", "start"}
+REGISTRIES = ("pypi", "npm")
+PER_SECOND = 0.5
+CORRECTED_DAYS, LONGEST_RANGE_DAYS = 7, 540
+
+
+def connect(source: Source, connection: Connection) -> "Packages":
+    """A registry's statistics. Raises NorthstarError for options that are wrong or missing."""
+    check_options(source, OPTIONS)
+    if source.options.get("registry") not in REGISTRIES or not source.options.get("packages"):
+        raise NorthstarError(
+            f"source {source.name}: say registry, {' or '.join(REGISTRIES)}, and packages with their application"
+        )
+    return Packages(source, HttpClient(connection.url(), None, source.per_second or PER_SECOND))
+
+
+class Packages:
+    """A connector of northstar.extract.sources.declared.Connector's shape."""
+
+    def __init__(self, source: Source, http: HttpClient, today: Callable[[], date] = lambda: datetime.now(UTC).date()):
+        self.source, self.http, self.today = source, http, today
+        self.registry = source.options["registry"]
+
+    def check(self) -> str:
+        """Asks for the yesterday of each package."""
+        yesterday = self.today() - timedelta(days=1)
+        for name in self.source.options["packages"]:
+            list(self._days(name, yesterday, yesterday))
+        return f"{self.registry}: may read the downloads of {', '.join(self.source.options['packages'])}"
+
+    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+        """All complete days since the state, a week before it again; a package that was added since is read from its start."""
+        last, known = self.today() - timedelta(days=1), dict((state or {}).get("until") or {})
+        first = date.fromisoformat(str(self.source.options.get("start", last - timedelta(days=LONGEST_RANGE_DAYS - 1))))
+        for name, application in self.source.options["packages"].items():
+            start = first
+            if name in known:
+                start = max(first, date.fromisoformat(known[name]) - timedelta(days=CORRECTED_DAYS - 1))
+            rows = [
+                {
+                    "downloaded_on": str(day),
+                    "application": application,
+                    "package": f"{self.registry}/{name}",
+                    "downloads": count,
+                }
+                for day, count in self._days(name, start, last)
+            ]
+            known[name] = str(last)
+            yield Page(rows, {"until": dict(known)})
+
+    def totals(self, entity: str, state: dict | None) -> dict:
+        """Neither service tells a total of its own."""
+        return {}
+
+    def _days(self, name: str, first: date, last: date) -> Iterator[tuple[date, int]]:
+        if self.registry == "pypi":
+            answer = self.http.get(f"api/packages/{quote(name)}/overall", {"mirrors": "false"})
+            told = [(r["date"], r["downloads"]) for r in answer["data"] if r["category"] == "without_mirrors"]
+            yield from ((day, n) for text, n in told if first <= (day := date.fromisoformat(text)) <= last)
+            return
+        while first <= last:
+            end = min(last, first + timedelta(days=LONGEST_RANGE_DAYS - 1))
+            answer = self.http.get(f"downloads/range/{first}:{end}/{quote(name, safe='@/')}")
+            yield from ((date.fromisoformat(r["day"]), r["downloads"]) for r in answer["downloads"])
+            first = end + timedelta(days=1)

@@ -1,0 +1,282 @@
+"""Prometheus: uptime, resource usage and request figures, from its HTTP API (also Thanos, Mimir, VictoriaMetrics).
+
+    system: prometheus
+    connection: prometheus_main # host: its address; login and password, or a password alone as a bearer token, where it wants them
+    options:
+      uptime: {metric: probe_success, service: instance}     # 1 is up; default: `up` by `job`
+      third_party: [status.stripe.com]                       # services that are somebody else's
+      resources: {cpu_percent: "...", memory_percent: "...", resource: instance, step: 60}
+                                # PromQL by contract column (also concurrent_users, network_latency_ms); default: node_exporter's
+      requests: {metric: http_request_duration_seconds, service: job, route: handler, status: code}
+                                # a histogram in seconds and its labels; without it there are no api_requests
+      applications: {web: [shop-web, shop-db]}               # application by service or resource; else the source's own
+      history_days: 15          # how far back the first reading goes
+      lag: 60                   # seconds that samples may take to arrive
+
+A check is a sample as it was scraped; where several targets make one service at one instant, it was up if all were.
+Histograms hold no single requests: each increment of a bucket becomes one request at the sample's time. Number, status and mean duration are
+exact, a single duration is right to its bucket's width. A counter that jumps by more than a million between two samples is one row in quarantine. Increments are counted from one reading to the next (counters that restart
+included); what a target had counted before its first sample is not there.
+"""
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from northstar.base.errors import NorthstarError
+from northstar.connections.find import Connection
+from northstar.extract.sources.declared import Page, Source, check_options
+from northstar.extract.sources.http import HttpClient
+
+ENTITIES = ("uptime_checks", "resource_samples", "api_requests")
+OPTIONS = {"uptime", "third_party", "resources", "requests", "applications", "history_days", "lag"}
+HOUR, DAY = 3600, 86_400
+HISTORY_DAYS, LAG, STEP = 15, 60, 60
+PAGE_ROWS = 500_000
+# requests of one series between two samples; what counts more was reset, or counts something else
+LIKELY = 1_000_000
+RESOURCES = {
+    "cpu_percent": '100 * (1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m])))',
+    "memory_percent": "100 * (1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)",
+}
+MEASURES = ("cpu_percent", "memory_percent", "concurrent_users", "network_latency_ms")
+
+
+def connect(source: Source, connection: Connection) -> "Prometheus":
+    """A Prometheus server. Raises NorthstarError for options that are wrong."""
+    check_options(source, OPTIONS)
+    unknown = set(source.options.get("resources") or {}) - {*MEASURES, "resource", "step"}
+    if unknown:
+        raise NorthstarError(
+            f"source {source.name}: resources has no {sorted(unknown)[0]!r}; it has {', '.join(MEASURES)}"
+        )
+    requests = source.options.get("requests")
+    if requests is not None and not {"metric", "service", "status"} <= set(requests):
+        raise NorthstarError(f"source {source.name}: requests needs metric, and the labels service and status")
+    headers = {}
+    if connection.password:
+        pair = base64.b64encode(f"{connection.login}:{connection.password}".encode()).decode()
+        headers["Authorization"] = f"Basic {pair}" if connection.login else f"Bearer {connection.password}"
+    return Prometheus(source, HttpClient(connection.url() + "/api/v1", headers, source.per_second))
+
+
+class Prometheus:
+    """A connector of northstar.extract.sources.declared.Connector's shape."""
+
+    def __init__(self, source: Source, http: HttpClient):
+        self.source, self.http, self.options = source, http, source.options
+
+    def check(self) -> str:
+        """Counts the targets that are up."""
+        told = self._query("count(up)", self._now())
+        return f"Prometheus: may read {', '.join(self.source.entities)}; it watches {told[0]['value'][1] if told else 0} targets"
+
+    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+        """An hour at a time by the server's own clock, oldest first; each is a place to go on from."""
+        end = self._now() - self.options.get("lag", LAG)
+        start = state["since"] if state else end - int(self.options.get("history_days", HISTORY_DAYS) * DAY)
+        counters = (state or {}).get("counters")
+        while start < end:
+            until = min(end, (start // HOUR + 1) * HOUR)
+            if entity == "api_requests":
+                steps, after = self._steps(start, until, counters)
+                rows = []
+                for batch in self._batches(steps):
+                    if rows and sum(b.num_rows for b in rows) + batch.num_rows > PAGE_ROWS:
+                        # the hour is not over: whoever goes on from here reads it again, and the same rows are the same
+                        yield Page(_one(rows), {"since": start, "counters": counters})
+                        rows = []
+                    rows.append(batch)
+                counters = after
+                yield Page(_one(rows), {"since": until, "counters": counters})
+            else:
+                make = self._checks if entity == "uptime_checks" else self._samples
+                yield Page(make(start, until), {"since": until})
+            start = until
+
+    def totals(self, entity: str, state: dict | None) -> dict:
+        """The number of samples of the last complete day, as Prometheus counts them."""
+        if entity != "uptime_checks" or state is None:
+            return {}
+        end = state["since"] // DAY * DAY
+        metric = self._uptime()[0]
+        told = self._query(f"sum(count_over_time({metric}[{DAY}s] @ {end}))", end)
+        day = datetime.fromtimestamp(end - DAY, UTC)
+        landed = f"count(*) filter (where checked_at > '{day:%Y-%m-%d %H:%M}Z' and checked_at <= '{datetime.fromtimestamp(end, UTC):%Y-%m-%d %H:%M}Z')"
+        return {f"samples on {day:%Y-%m-%d}": (int(float(told[0]["value"][1])) if told else 0, landed)}
+
+    def _uptime(self) -> tuple[str, str]:
+        given = self.options.get("uptime") or {}
+        return given.get("metric", "up"), given.get("service", "job")
+
+    def _checks(self, start: int, until: int) -> list[dict]:
+        metric, label = self._uptime()
+        found: dict[tuple, bool] = {}
+        for series in self._raw(metric, start, until):
+            service = series["metric"].get(label) or series["metric"].get("instance", "")
+            for at, value in series["values"]:
+                found[service, at] = found.get((service, at), True) and float(value) > 0
+        third = set(self.options.get("third_party") or [])
+        return [
+            {"service": service, **self._application(service), "checked_at": _time(at), "is_up": is_up, "is_third_party": service in third}
+            for (service, at), is_up in sorted(found.items(), key=lambda item: item[0][1])
+        ]  # fmt: skip
+
+    def _samples(self, start: int, until: int) -> list[dict]:
+        given = self.options.get("resources") or RESOURCES
+        label, step = given.get("resource", "instance"), given.get("step", STEP)
+        # steps are counted from the epoch, so that the next reading's are the same ones
+        first = start // step * step + step
+        found: dict[tuple, dict] = {}
+        for measure in MEASURES:
+            if measure in given and first <= until:
+                asked = {"query": given[measure], "start": first, "end": until, "step": step}
+                for series in self._result("query_range", asked):
+                    for at, value in series["values"]:
+                        row = found.setdefault((at, series["metric"].get(label, "")), {})
+                        # rounding may bring a share a hair above 100
+                        row[measure] = _number(value, 100 if measure.endswith("percent") else None)
+        return [
+            {"resource": resource, **self._application(resource), "sampled_at": _time(at), **row}
+            for (at, resource), row in sorted(found.items())
+        ]
+
+    def _steps(self, start: int, until: int, before: dict | None) -> tuple[dict, dict]:
+        """A histogram's increments, {(time, series): (labels, {bound: increment})}, and the counters as they stood last, by series."""
+        given = self.options.get("requests")
+        if not given:
+            return {}, before or {}
+        last, groups = dict(before or {}), {}
+        found = [
+            s for part in ("bucket", "sum") for s in self._raw(f"{given['metric']}_{part}", start, until) if s["values"]
+        ]
+        begins: dict[str, float] = {}
+        for series in found:
+            target = _target(series)
+            begins[target] = min(begins.get(target, np.inf), series["values"][0][0])
+        for series in found:
+            labels = {k: v for k, v in series["metric"].items() if k not in ("__name__", "le")}
+            name, bound, target = _name(labels), series["metric"].get("le", "sum"), _target(series)
+            known = last.get(f"{name}/{bound}")
+            if known is None and (target in last or series["values"][0][0] > begins[target]):
+                # its target was watched before: a label that is seen for the first time, counted from 0
+                known = 0.0
+            for at, value in series["values"]:
+                now = float(value)
+                if known is not None:
+                    step = groups.setdefault((at, name), (labels, {}))[1]
+                    step[bound] = now - known if now >= known else now
+                known = now
+            last[f"{name}/{bound}"] = known
+        last.update(begins)
+        return groups, last
+
+    def _batches(self, steps: dict) -> Iterator[pa.RecordBatch]:
+        """The requests of each increment; one that can be none is a row that landing puts into quarantine."""
+        given = self.options.get("requests")
+        for (at, name), (labels, step) in sorted(steps.items(), key=lambda g: g[0]):
+            most = max((count for bound, count in step.items() if bound != "sum"), default=0)
+            batch = _spread(at, name, step, labels, given) if most <= LIKELY else _jump(at, name, most, labels, given)
+            if batch.num_rows:
+                yield self._with_application(batch)
+
+    def _with_application(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        told = self._application(batch.column("service")[0].as_py()).get("application") or self.source.application
+        return batch.append_column("application", pa.array([told] * batch.num_rows, pa.string()))
+
+    def _application(self, name: str) -> dict:
+        for application, names in (self.options.get("applications") or {}).items():
+            if name in names:
+                return {"application": application}
+        return {"application": self.source.application} if self.source.application else {}
+
+    def _now(self) -> int:
+        return int(float(self._result("query", {"query": "time()"})[1]))
+
+    def _raw(self, metric: str, start: int, until: int) -> list[dict]:
+        """Samples as they were scraped, later than start and not later than until."""
+        found = self._query(f"{metric}[{until - start}s]", until)
+        for series in found:
+            # versions before 3 hold the sample at the window's very start too
+            series["values"] = [(at, value) for at, value in series["values"] if start < at <= until]
+        return found
+
+    def _query(self, query: str, at: int) -> list:
+        return self._result("query", {"query": query, "time": at})
+
+    def _result(self, path: str, parameters: dict) -> list:
+        answer = self.http.get(path, parameters)
+        if answer.get("status") != "success":
+            raise NorthstarError(f"Prometheus answered {answer.get('error', 'without a result')}")
+        return answer["data"]["result"]
+
+
+def _spread(at: float, name: str, step: dict[str, float], labels: dict, given: dict) -> pa.RecordBatch:
+    """The requests of one sample: a row for each, its duration (ms) where the buckets and the sum put it."""
+    bounds = sorted((float(bound), count) for bound, count in step.items() if bound != "sum")
+    upper = np.array([bound for bound, _ in bounds])
+    # cumulative; a scrape that came between two increments can be off by one
+    counts = np.diff(np.maximum.accumulate(np.array([0.0, *(count for _, count in bounds)]))).round().astype(int)
+    lower = np.concatenate([[0.0], upper[:-1]]) if len(upper) else upper
+    total, spent = counts.sum(), step.get("sum", 0.0)
+    if total:
+        endless = counts[-1] if np.isinf(upper[-1]) else 0
+        top = np.where(np.isinf(upper), lower, upper)
+        if endless:
+            # what the others leave of the sum, were they in the middle of theirs
+            rest = spent - float((counts[:-1] * (lower[:-1] + upper[:-1]) / 2).sum())
+            top[-1] = max(lower[-1], 2 * rest / endless - lower[-1])
+        room = float((counts * (top - lower)).sum())
+        place = min(1.0, max(0.0, (spent - float((counts * lower).sum())) / room)) if room else 0.0
+        seconds = lower + place * (top - lower)
+    else:
+        seconds = upper
+    durations = np.repeat(seconds * 1000, counts)
+    stem = f"{name}-{at:.3f}-"
+    ids = pc.binary_join_element_wise(pa.scalar(stem), pa.array(range(total)).cast(pa.string()), "")
+    return _rows(ids, pa.array([f"{d:.6f}" for d in durations.tolist()], pa.string()), at, labels, given)
+
+
+def _jump(at: float, name: str, count: float, labels: dict, given: dict) -> pa.RecordBatch:
+    """What stands for an increment that no service serves: a request whose duration is none, less than 0 by what was counted."""
+    return _rows(pa.array([f"{name}-{at:.3f}-jump"]), pa.array([f"{-count:.0f}"]), at, labels, given)
+
+
+def _rows(ids: pa.Array, durations: pa.Array, at: float, labels: dict, given: dict) -> pa.RecordBatch:
+    same = {
+        "service": labels.get(given["service"], ""), "route": labels.get(given.get("route", ""), ""),
+        "status_code": labels.get(given["status"], ""), "occurred_at": _time(at),
+    }  # fmt: skip
+    columns = {"request_id": ids, "duration_ms": durations}
+    for column, value in same.items():
+        columns[column] = pa.array([value or None] * len(ids), pa.string())
+    return pa.RecordBatch.from_pydict(columns)
+
+
+def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch | list:
+    return pa.Table.from_batches(batches).combine_chunks().to_batches()[0] if batches else []
+
+
+def _number(value: str, most: float | None) -> str | None:
+    number = float(value)
+    if not np.isfinite(number):
+        return None
+    return repr(min(number, most) if most is not None else number)
+
+
+def _target(series: dict) -> str:
+    return "target/" + _name({label: series["metric"].get(label, "") for label in ("job", "instance")})
+
+
+def _name(labels: dict) -> str:
+    told = "\n".join(f"{k}={v}" for k, v in sorted(labels.items()))
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,325 @@
+"""Umami: events with their sessions and properties, from its own tables (v2, v3; Postgres or MySQL) or its REST API.
+
+    system: umami
+    connection: umami_db        # conn_type postgres or mysql: a user that may read; conn_type http: the REST API as that login
+                                # (a password without a login is an API key of Umami's cloud)
+    options:
+      websites: {3f2c...: web}  # by website_id: its application; others are left out (default: all, with the source's application)
+      events: {signup: user.signup}   # Umami's event names by the contract's; a name that is not here stays
+      account_key: account_id   # where the session has no distinct_id: the session's or event's data of this name is the account
+      lookback: 900             # seconds read again: events are stored a little after their time
+      start: 2025-01-01         # REST API: the first day asked for (default: a year ago)
+
+A page view is the event `page.view`, the first of a visit `page.landing`; a custom event has its own name. Umami's session is the
+visitor (anonymous_id), its visit the session. Queries of addresses are left out: people write names into them. Links, pixels and
+performance measurements are no events here. The tables are the better way where both are open: the API asks anew for each visitor
+and for each event with properties.
+"""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import orjson
+import sqlalchemy as sa
+
+from northstar.connections.find import Connection
+from northstar.extract.sources.declared import Page, Source, check_options
+from northstar.extract.sources.http import HttpClient
+from northstar.extract.sources.sql import LOOKBACK, ROWS, SqlDatabase
+
+ENTITIES = ("events",)
+OPTIONS = {"websites", "events", "account_key", "lookback", "start"}
+PER_SECOND = 20
+VIEW, CUSTOM = 1, 2  # event_type: a page view, and an event that the site itself names
+HISTORY_DAYS = 366
+# more events than this are asked for in halves of their time: pages by number could skip or repeat events of one moment
+EVENTS_ASKED = 5_000
+# the activity of a session is told up to this number; a visit may have begun this long before it is looked at
+ACTIVITY_TOLD, VISIT = 500, timedelta(hours=24)
+
+
+def connect(source: Source, connection: Connection) -> "Umami | UmamiApi":
+    """The database or the API of an Umami. Raises NorthstarError for options that are wrong."""
+    check_options(source, OPTIONS)
+    if connection.kind not in ("http", "https"):
+        return Umami(source, SqlDatabase(Source(source.name, "sql", source.connection), connection))
+    pace = source.per_second or PER_SECOND
+    if not connection.login:
+        return UmamiApi(source, HttpClient(connection.url() + "/api", {"x-umami-api-key": connection.secret()}, pace))
+
+    def log_in() -> dict:
+        # its own client: the token of this one is what is asked for
+        with HttpClient(connection.url() + "/api") as http:
+            token = http.post("auth/login", {"username": connection.login, "password": connection.secret()})["token"]
+        return {"Authorization": f"Bearer {token}"}
+
+    return UmamiApi(source, HttpClient(connection.url() + "/api", log_in, pace))
+
+
+class Events:
+    """What Umami's events mean, however they were read."""
+
+    source: Source
+
+    def row(self, event: dict, own: dict, of_session: dict) -> dict | None:
+        """A row of events; None for what is none, or is not wanted.
+
+        event: by the column names of website_event, with country, account_id (distinct_id) and is_first. own, of_session: the data
+        that the site told of the event, and of its session.
+        """
+        websites = self.source.options.get("websites")
+        if event["event_type"] not in (VIEW, CUSTOM) or (websites and str(event["website_id"]) not in websites):
+            return None
+        key = self.source.options.get("account_key")
+        account = event["account_id"] or (own.get(key) or of_session.get(key) if key else None)
+        if event["event_type"] == CUSTOM:
+            name = (self.source.options.get("events") or {}).get(event["event_name"], event["event_name"])
+        else:
+            name = "page.landing" if event["is_first"] else "page.view"
+        told = {name: event[name] for name in ("url_path", "page_title", "referrer_domain")} | own
+        moment = _utc(event["created_at"]).isoformat()
+        row = {
+            "event_id": str(event["event_id"]), "event_name": name, "occurred_at": moment, "received_at": moment,
+            "account_id": account and str(account), "anonymous_id": str(event["session_id"]), "session_id": str(event["visit_id"]),
+            "channel": "web", "country": event["country"],
+            "properties": orjson.dumps({k: v for k, v in told.items() if v is not None}, default=str).decode(),
+        }  # fmt: skip
+        return row | ({"application": websites[str(event["website_id"])]} if websites else {})
+
+
+class Umami(Events):
+    """The tables: a connector of northstar.extract.sources.declared.Connector's shape."""
+
+    def __init__(self, source: Source, database: SqlDatabase):
+        self.source, self.database = source, database
+
+    def check(self) -> str:
+        """Looks at the tables, and counts the websites."""
+        with self.database.reading() as connection:
+            has_accounts = self._has_distinct_id(connection)
+            websites = connection.execute(sa.text("select count(*) from website")).scalar()
+        told = "accounts by distinct_id" if has_accounts else "sessions without distinct_id"
+        return f"Umami: may read the events of {websites} websites ({told})"
+
+    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+        """Events in the order of their time; each page can be gone on from."""
+        with self.database.reading() as connection:
+            newest = state and datetime.fromisoformat(state["created_at"])
+            start = newest and newest - timedelta(seconds=self.source.options.get("lookback", LOOKBACK))
+            columns = ["e.event_id", "e.website_id", "e.session_id", "e.visit_id", "e.created_at", "e.url_path", "e.referrer_domain",
+                       "e.page_title", "e.event_type", "e.event_name", "s.country"]  # fmt: skip
+            account = "s.distinct_id" if self._has_distinct_id(connection) else "null"
+            earlier = (
+                "not exists (select 1 from website_event as f where f.visit_id = e.visit_id and f.event_type = 1 "
+                "and (f.created_at < e.created_at or (f.created_at = e.created_at and f.event_id < e.event_id)))"
+            )
+            query = (
+                f"select {', '.join(columns)}, {account} as account_id, {earlier} as is_first from website_event as e "
+                "left join session as s on s.session_id = e.session_id"
+            )
+            if start:
+                query += " where e.created_at >= :start"
+            rows = connection.execution_options(stream_results=True, max_row_buffer=ROWS).execute(
+                sa.text(query + " order by e.created_at, e.event_id"), {"start": self._plain(start)} if start else {}
+            )
+            with self.database.reading() as beside:
+                for part in rows.mappings().partitions(ROWS):
+                    moments = [_utc(r["created_at"]) for r in part]
+                    newest = max([*moments, *([newest] if newest else [])])
+                    data = self._data(beside, [r["event_id"] for r in part], [r["session_id"] for r in part])
+                    found = [self.row(r, data.get(r["event_id"], {}), data.get(r["session_id"], {})) for r in part]
+                    yield Page([row for row in found if row], {"created_at": newest.isoformat()})
+
+    def totals(self, entity: str, state: dict | None) -> dict:
+        """The number of events up to the state."""
+        if self.source.options.get("websites") or not state:
+            return {}
+        with self.database.reading() as connection:
+            count = connection.execute(
+                sa.text(
+                    f"select count(*) from website_event where created_at <= :newest and event_type in ({VIEW}, {CUSTOM})"
+                ),
+                {"newest": self._plain(datetime.fromisoformat(state["created_at"]))},
+            ).scalar()
+        return {"rows": (count, "count(*)")}
+
+    def _data(self, connection, events: list, sessions: list) -> dict:
+        """{event or session: {key: value}} of what the site told of them."""
+        found: dict = {}
+        for table, column, wanted in (
+            ("event_data", "website_event_id", events),
+            ("session_data", "session_id", sorted(set(sessions))),
+        ):
+            if table == "session_data" and not self.source.options.get("account_key"):
+                continue
+            query = sa.text(
+                f"select {column} as owner, data_key, string_value, number_value, date_value from {table} where {column} in :wanted"
+            ).bindparams(sa.bindparam("wanted", expanding=True))
+            for row in connection.execute(query, {"wanted": wanted}).mappings():
+                found.setdefault(row["owner"], {})[row["data_key"]] = _value(
+                    row["number_value"], row["string_value"], row["date_value"]
+                )
+        return found
+
+    def _has_distinct_id(self, connection) -> bool:
+        # since v2.18
+        return "distinct_id" in {c["name"] for c in sa.inspect(connection).get_columns("session")}
+
+    def _plain(self, moment: datetime) -> datetime:
+        """A moment as the database compares it: MySQL keeps UTC without saying so."""
+        return moment if self.database.engine.dialect.name == "postgresql" else moment.replace(tzinfo=None)
+
+
+class UmamiApi(Events):
+    """The REST API: a connector of northstar.extract.sources.declared.Connector's shape."""
+
+    def __init__(self, source: Source, http: HttpClient, clock: Callable[[], datetime] | None = None):
+        self.source, self.http = source, http
+        # a clock of ours that is before Umami's would step over events
+        self.clock = clock or (lambda: datetime.fromtimestamp(http.now("websites", {"pageSize": 1}), UTC))
+        self._sessions: dict[str, tuple[dict, dict]] = {}
+
+    def check(self) -> str:
+        """Asks for the websites."""
+        return f"Umami: may read the events of {len(self._websites())} websites (REST API)"
+
+    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+        """A day of all websites at a time, oldest first; each is a place to go on from."""
+        now = self.clock()
+        if state:
+            start = datetime.fromisoformat(state["created_at"]) - timedelta(
+                seconds=self.source.options.get("lookback", LOOKBACK)
+            )
+        else:
+            start = _utc(
+                datetime.fromisoformat(str(self.source.options.get("start", (now - timedelta(HISTORY_DAYS)).date())))
+            )
+        websites = self._websites()
+        while start < now:
+            end = min(start + timedelta(1), now)
+            for website in websites:
+                for events in self._between(website, start, end):
+                    yield Page(self._rows(website, events), None)
+            yield Page([], {"created_at": end.isoformat()})
+            start = end
+
+    def totals(self, entity: str, state: dict | None) -> dict:
+        """The number of events that Umami tells of the last complete day."""
+        end = self.clock().replace(hour=0, minute=0, second=0, microsecond=0)
+        day = (end - timedelta(1)).date()
+        found = {
+            event["id"]
+            for website in self._websites()
+            # its bounds are both inclusive
+            for events in self._between(website, end - timedelta(1), end - timedelta(milliseconds=1))
+            for event in events
+            if event["eventType"] in (VIEW, CUSTOM)
+        }
+        return {
+            f"events on {day}": (
+                len(found),
+                f"count(*) filter (where occurred_at >= '{day} 00:00Z' and occurred_at < '{end:%Y-%m-%d} 00:00Z')",
+            )
+        }
+
+    def _websites(self) -> list[str]:
+        wanted = self.source.options.get("websites")
+        if wanted:
+            return list(wanted)
+        found, number = [], 1
+        while True:
+            told = self.http.get("websites", {"page": number, "pageSize": 100, "includeTeams": "true"})
+            found += [website["id"] for website in told["data"]]
+            if not told["data"] or len(found) >= int(told["count"]):
+                return sorted(set(found))
+            number += 1
+
+    def _between(self, website: str, start: datetime, end: datetime) -> Iterator[list[dict]]:
+        told = self._asked(website, start, end, EVENTS_ASKED)
+        if int(told["count"]) <= len(told["data"]) or end - start <= timedelta(milliseconds=2):
+            yield told["data"]
+            return
+        middle = start + (end - start) / 2
+        yield from self._between(website, start, middle)
+        yield from self._between(website, middle, end)
+
+    def _asked(self, website: str, start: datetime, end: datetime, size: int) -> dict:
+        asked = {"startAt": _milliseconds(start), "endAt": _milliseconds(end), "page": 1, "pageSize": size}
+        return self.http.get(f"websites/{website}/events", asked)
+
+    def _rows(self, website: str, events: list[dict]) -> list[dict]:
+        visits = self._visits(website, events)
+        rows = []
+        for event in sorted(events, key=lambda e: (e["createdAt"], e["id"])):
+            session, of_session = self._session(website, event["sessionId"])
+            visit, is_first = visits.get(event["id"], (None, False))
+            # older versions do not say whether there is any
+            own = self._told(website, event["id"]) if event.get("hasData", event["eventType"] == CUSTOM) else {}
+            rows.append(self.row(event_of_api(event, session, visit, is_first), own, of_session))
+        return [row for row in rows if row]
+
+    def _visits(self, website: str, events: list[dict]) -> dict[str, tuple[str, bool]]:
+        """{event: (its visit, whether it is the visit's first page view)}, from the activity of the sessions."""
+        spans: dict[str, list[datetime]] = {}
+        for event in events:
+            spans.setdefault(event["sessionId"], []).append(datetime.fromisoformat(event["createdAt"]))
+        found = {}
+        for session, moments in spans.items():
+            told, last = {}, max(moments)
+            while True:
+                asked = {"startAt": _milliseconds(min(moments) - VISIT), "endAt": _milliseconds(last) + 1}
+                part = self.http.get(f"websites/{website}/sessions/{session}/activity", asked)
+                is_new = not told.keys() >= {e["eventId"] for e in part}
+                told.update({e["eventId"]: e for e in part})
+                if len(part) < ACTIVITY_TOLD or not is_new:
+                    break
+                last = min(datetime.fromisoformat(e["createdAt"]) for e in part)
+            seen = set()
+            for event in sorted(told.values(), key=lambda e: (e["createdAt"], e["eventId"])):
+                is_view = event["eventType"] == VIEW
+                found[event["eventId"]] = event["visitId"], is_view and event["visitId"] not in seen
+                if is_view:
+                    seen.add(event["visitId"])
+        return found
+
+    def _session(self, website: str, session: str) -> tuple[dict, dict]:
+        if session not in self._sessions:
+            told = self.http.get(f"websites/{website}/sessions/{session}") or {}
+            data = {}
+            if self.source.options.get("account_key"):
+                data = _data(self.http.get(f"websites/{website}/sessions/{session}/properties"))
+            self._sessions[session] = told, data
+        return self._sessions[session]
+
+    def _told(self, website: str, event: str) -> dict:
+        return _data(self.http.get(f"websites/{website}/event-data/{event}"))
+
+
+def event_of_api(event: dict, session: dict, visit: str | None, is_first: bool) -> dict:
+    """An event as the API tells it, by the names of the tables."""
+    return {
+        "event_id": event["id"], "website_id": event["websiteId"], "session_id": event["sessionId"], "visit_id": visit,
+        "created_at": datetime.fromisoformat(event["createdAt"]), "url_path": event.get("urlPath"), "page_title": event.get("pageTitle"),
+        "referrer_domain": event.get("referrerDomain"), "event_type": event["eventType"], "event_name": event.get("eventName"),
+        "country": event.get("country") or session.get("country"), "account_id": session.get("distinctId"), "is_first": is_first,
+    }  # fmt: skip
+
+
+def _data(told: list[dict]) -> dict:
+    return {d["dataKey"]: _value(d.get("numberValue"), d.get("stringValue"), d.get("dateValue")) for d in told}
+
+
+def _value(number, text: str | None, moment):
+    """What a row of event_data or session_data holds; numbers are told as text too."""
+    if number is not None:
+        number = float(number)
+        return int(number) if number.is_integer() else number
+    return text if text is not None or not hasattr(moment, "isoformat") else moment.isoformat()
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,283 @@
+"""Webhook deliveries in bulk: a directory of newline-delimited deliveries of Stripe or Umami lands as their API would have.
+
+    system: webhooks
+    connection: lake            # where the store needs credentials, as for `files`
+    options:
+      path: s3://lake/stripe-webhooks   # *.jsonl and *.jsonl.gz below it, one delivery in a line
+      of: stripe                # stripe: its event objects as they were posted; umami: events as its API tells them, with visitId,
+                                # and distinctId and data where there are any
+      system_options: {...}     # the options of that system, such as plan_tiers or websites
+
+Deliveries come twice, late and in any order. What a new one is about (Stripe: the customer, Umami: the visit) is worked out again
+from all its deliveries, in the order of their time, so that the end is the same whichever way they came: a new file costs one scan of
+the directory, whatever it is read for, and where nothing is new nothing is read. In memory is one customer's or visit's deliveries at a time. A line that is no delivery goes to quarantine with its file and number, without its content; so does one of Stripe's test
+mode, unless system_options say test_mode: true.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+
+import orjson
+
+from northstar.base.errors import NorthstarError
+from northstar.connections.find import Connection
+from northstar.contract import entities
+from northstar.extract.sources import stripe, umami
+from northstar.extract.sources.declared import Page, Source, check_options
+from northstar.extract.sources.files import list_files, read_lines, storage_options
+from northstar.extract.sources.http import Refused
+
+ENTITIES = stripe.ENTITIES + umami.ENTITIES
+OPTIONS = {"path", "of", "system_options"}
+PATTERN = "**/*.jsonl*"
+# a page ends with the first customer or visit after so many rows
+ROWS = 5_000
+
+
+def connect(source: Source, connection: Connection) -> "Webhooks":
+    """A directory of deliveries. Raises NorthstarError for options that are wrong or missing."""
+    check_options(source, OPTIONS)
+    kinds = {"stripe": StripeDeliveries, "umami": UmamiDeliveries}
+    if source.options.get("of") not in kinds or not source.options.get("path"):
+        raise NorthstarError(f"source {source.name}: say path, and of: {' or '.join(kinds)}")
+    given = dict(source.options.get("system_options") or {})
+    system = Source(source.name, source.options["of"], options=given, is_production=source.is_production)
+    check_options(system, {"stripe": stripe.OPTIONS, "umami": umami.OPTIONS}[system.system])
+    if given.get("test_mode"):
+        stripe.allow_play_money(system, "it asks for deliveries of Stripe's test mode")
+    return Webhooks(source, kinds[system.system](system), storage_options(connection) if source.connection else None)
+
+
+class Webhooks:
+    """A connector of northstar.extract.sources.declared.Connector's shape."""
+
+    landed: Callable[[str, str, list], list[dict]] = staticmethod(lambda *_: [])
+
+    def __init__(self, source: Source, deliveries: "StripeDeliveries | UmamiDeliveries", storage: dict | None):
+        self.source, self.deliveries, self.storage = source, deliveries, storage
+        self._spool: _Spool | None = None
+
+    def check(self) -> str:
+        """Lists the directory."""
+        return f"webhooks of {self.deliveries.source.system}: {len(self._files()):,} files of deliveries"
+
+    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+        """The rows of all that new files are about; the files count as read once all of it has landed."""
+        if entity not in self.deliveries.entities:
+            return
+        files, read = self._files(), (state or {}).get("files") or {}
+        new = [file for file in files if read.get(file.path) != file.fingerprint]
+        if not new:
+            return
+        spool = self._spooled(files, new)
+        # told once, with the first of the entities
+        if entity == next(n for n in entities() if n in self.deliveries.entities and n in self.source.entities):
+            for lot in spool.bad():
+                yield Page([{"delivery": place} for place in lot], None)
+        rows: list[dict] = []
+        for bodies in spool.deliveries():
+            rows += self.deliveries.rows(entity, [orjson.loads(body) for body in bodies])
+            if len(rows) >= ROWS:
+                yield Page(self._corrected(entity, rows), None)
+                rows = []
+        yield Page(self._corrected(entity, rows), {"files": {file.path: file.fingerprint for file in files}})
+
+    def totals(self, entity: str, state: dict | None) -> dict:
+        """A directory tells no totals."""
+        return {}
+
+    def _files(self) -> list:
+        return list_files(self.source.options["path"], PATTERN, self.storage)
+
+    def _spooled(self, files: list, new: list) -> "_Spool":
+        """The deliveries that new files are about: gathered for the first of the entities, and still there for the others."""
+        if self._spool is None or not self._spool.is_of(files, new):
+            self._spool = _Spool(self.deliveries, files, new)
+        return self._spool
+
+    def _corrected(self, entity: str, rows: list[dict]) -> list[dict]:
+        """Subscription rows that replace those that earlier deliveries had led to, and what of those is no more.
+
+        An interval that a late delivery took the place of ends where it begins; and what it says now is newer than what it said.
+        """
+        if entity != "subscriptions":
+            return rows
+        standing = self.landed("subscriptions", "subscription_id", sorted({row["subscription_id"] for row in rows}))
+        before = {(row["subscription_item_id"], row["valid_from"]): row for row in map(stripe.from_landed, standing)}
+        for row in rows:
+            earlier = before.pop((row["subscription_item_id"], row["valid_from"]), None)
+            if earlier and row["updated_at"] < earlier["updated_at"]:
+                row["updated_at"] = earlier["updated_at"]
+        return rows + [
+            {**row, "valid_to": row["valid_from"]} for row in before.values() if row["valid_to"] != row["valid_from"]
+        ]  # fmt: skip
+
+
+class _Spool:
+    """All deliveries of the customers or visits that new files name, on disk."""
+
+    def __init__(self, deliveries: "StripeDeliveries | UmamiDeliveries", files: list, new: list):
+        self._of = _marks(files), _marks(new)
+        # a database without a name is a private file that vanishes with the connection; landing reads in threads, one after the other
+        self._database = sqlite3.connect("", check_same_thread=False)
+        self._database.executescript(
+            "create table roots (root text primary key) without rowid; create table bad (place text);"
+            "create table deliveries (root text, id text, body blob, primary key (root, id)) without rowid"
+        )
+        names = _marks(new)
+        for file in new:
+            self._add(deliveries, file, is_new=True)
+        for file in files:
+            if file.path not in names:
+                self._add(deliveries, file, is_new=False)
+
+    def is_of(self, files: list, new: list) -> bool:
+        """Whether it was gathered from these files for those that are new."""
+        return self._of == (_marks(files), _marks(new))
+
+    def bad(self) -> Iterator[list[str]]:
+        """Where in new files a line is no delivery, so many at a time."""
+        places = self._database.execute("select place from bad order by rowid")
+        return iter(lambda: [place for (place,) in places.fetchmany(ROWS)], [])
+
+    def deliveries(self) -> Iterator[list[bytes]]:
+        """The deliveries of each customer or visit, as they came."""
+        for (root,) in self._database.execute("select root from roots order by root"):
+            found = self._database.execute("select body from deliveries where root = ? order by id", [root])
+            yield [body for (body,) in found]
+
+    def _add(self, deliveries: "StripeDeliveries | UmamiDeliveries", file, is_new: bool) -> None:
+        for number, line in enumerate(read_lines(file), 1):
+            if not line.strip():
+                continue
+            delivery = _parsed(line)
+            if delivery is None or not deliveries.is_one(delivery):
+                if is_new:
+                    self._database.execute("insert into bad values (?)", [f"{file.path}:{number}"])
+                continue
+            deliveries.learn(delivery)
+            root = deliveries.root(delivery)
+            if not isinstance(root, str):
+                continue
+            if is_new:
+                self._database.execute("insert or ignore into roots values (?)", [root])
+            self._database.execute(
+                "insert or replace into deliveries select ?1, ?2, ?3 where exists (select 1 from roots where root = ?1)",
+                [root, delivery["id"], line],
+            )
+        self._database.commit()
+
+
+def _marks(files: list) -> dict[str, str]:
+    return {file.path: file.fingerprint for file in files}
+
+
+class StripeDeliveries:
+    """Stripe's events, by the customer whom they are about; what one has no customer for, by its charge."""
+
+    entities = stripe.ENTITIES
+
+    def __init__(self, source: Source):
+        self.source = source
+        self._prices: dict[str, tuple[tuple[int, str], dict]] = {}
+
+    def is_one(self, delivery: dict) -> bool:
+        """Whether it is an event of Stripe's, and of real money."""
+        return (
+            (delivery.get("livemode", True) is True or bool(self.source.options.get("test_mode")))
+            and isinstance(delivery.get("id"), str) and isinstance(delivery.get("created"), int) and isinstance(delivery.get("type"), str)
+            and isinstance(delivery.get("data"), dict) and isinstance(delivery["data"].get("object"), dict)
+        )  # fmt: skip
+
+    def root(self, delivery: dict) -> str | None:
+        """The customer or charge; None for what is about neither (a price, a payout)."""
+        thing = delivery["data"]["object"]
+        if thing.get("object") == "customer":
+            return thing.get("id")
+        customer = thing.get("customer")
+        customer = customer.get("id") if isinstance(customer, dict) else customer
+        if thing.get("object") in ("refund", "dispute"):
+            return thing.get("charge") or thing.get("id")
+        return customer or (thing.get("id") if thing.get("object") == "charge" else None)
+
+    def learn(self, delivery: dict) -> None:
+        """Keep what belongs to nobody: the newest of each price."""
+        thing, moment = delivery["data"]["object"], (delivery["created"], delivery["id"])
+        # in whatever order they are read
+        if thing.get("object") == "price" and moment >= self._prices.get(thing["id"], ((0, ""), {}))[0]:
+            self._prices[thing["id"]] = moment, thing
+
+    def rows(self, entity: str, events: list[dict]) -> list[dict]:
+        """The rows of one root, each as the last event leaves it."""
+        events.sort(key=stripe.event_order)
+        objects = {f"prices/{name}": price for name, (_, price) in self._prices.items()}
+        for event in events:
+            thing = event["data"]["object"]
+            objects[f"{thing.get('object')}s/{thing.get('id')}"] = thing
+        system = stripe.Stripe(self.source, _Delivered(objects))
+        system.learn(events)
+        key, found = entities()[entity].key, {}
+        for event in events:
+            if event["type"] in stripe.EVENTS[entity]:
+                try:
+                    rows = system.event_rows(entity, event)
+                except Refused:
+                    # a discount of a subscription that no delivery has told of yet
+                    continue
+                found.update({tuple(row[name] for name in key): row for row in rows})
+        return list(found.values())
+
+
+class UmamiDeliveries(umami.Events):
+    """Umami's events, by their visit."""
+
+    entities = umami.ENTITIES
+
+    def __init__(self, source: Source):
+        self.source = source
+
+    def is_one(self, delivery: dict) -> bool:
+        """Whether it is an event of Umami's."""
+        names = ("id", "websiteId", "sessionId", "visitId", "createdAt")
+        return all(isinstance(delivery.get(name), str) for name in names) and isinstance(delivery.get("eventType"), int)
+
+    def root(self, delivery: dict) -> str:
+        """The visit."""
+        return delivery["visitId"]
+
+    def learn(self, delivery: dict) -> None:
+        """An event stands for itself."""
+
+    def rows(self, entity: str, events: list[dict]) -> list[dict]:
+        """The rows of one visit."""
+        events.sort(key=lambda e: (e["createdAt"], e["id"]))
+        views = [e["id"] for e in events if e["eventType"] == umami.VIEW]
+        rows = [
+            self.row(
+                umami.event_of_api(event, event, event["visitId"], event["id"] in views[:1]),
+                event.get("data") or {},
+                {},
+            )
+            for event in events
+        ]
+        return [row for row in rows if row]
+
+
+class _Delivered:
+    """What Stripe would answer, as far as it was delivered: an HttpClient without a network."""
+
+    def __init__(self, objects: dict[str, dict]):
+        self.objects = objects
+
+    def get(self, path: str, params=None) -> dict:
+        if path in self.objects:
+            return self.objects[path]
+        raise Refused(f"{path} is in no delivery", 404)
+
+
+def _parsed(line: bytes) -> dict | None:
+    try:
+        delivery = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return None
+    return delivery if isinstance(delivery, dict) else None

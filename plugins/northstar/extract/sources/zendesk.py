@@ -1,0 +1,242 @@
+"""Zendesk Support: tickets, what happened to them, and satisfaction ratings, from its REST API.
+
+    system: zendesk
+    connection: zendesk_main    # host: yourcompany.zendesk.com, login: agent's address, password: an API token
+    options:
+      start: 2020-01-01T00:00:00Z   # tickets changed since then (default: all)
+      escalation_tag: escalated     # its coming and going are `escalated` and `escalation_resolved`
+      account_field: external_id    # what of the requester is the account: external_id (default), id, or email
+
+Tickets come from the incremental export by cursor, which also tells deleted ones; what happened to a ticket is in its audits, which are
+asked for each ticket that changed. Visits of the help centre are not in this API.
+"""
+
+import base64
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from northstar.base.errors import NorthstarError
+from northstar.connections.find import Connection
+from northstar.extract.sources.declared import Page, Source, check_options
+from northstar.extract.sources.http import HttpClient, Refused
+
+ENTITIES = ("tickets", "ticket_events", "survey_responses")
+OPTIONS = {"start", "escalation_tag", "account_field"}
+ACCOUNT_FIELDS = ("external_id", "id", "email")
+# the export allows 10 requests a minute, everything else hundreds
+EXPORTS_PER_SECOND, PER_SECOND = 10 / 60, 10
+# a user whom a later ticket names is asked for again
+KEPT_USERS = 100_000
+STATUSES = {"hold": "on_hold"}
+SCORES = {"good": "5", "bad": "1", "good_with_comment": "5", "bad_with_comment": "1"}
+MERGED_TAG = "closed_by_merge"
+DONE = ("solved", "closed")
+USERS_ASKED = 100
+
+
+def connect(source: Source, connection: Connection) -> "Zendesk":
+    """A Zendesk account. Raises NorthstarError for options that are wrong."""
+    check_options(source, OPTIONS)
+    if source.options.get("account_field", "external_id") not in ACCOUNT_FIELDS:
+        raise NorthstarError(f"source {source.name}: account_field is {', '.join(ACCOUNT_FIELDS)}")
+    auth = _basic(f"{connection.login}/token", connection.secret())
+    address = connection.url() + "/api/v2"
+    return Zendesk(
+        source,
+        HttpClient(address, auth, source.per_second or PER_SECOND),
+        HttpClient(address, auth, EXPORTS_PER_SECOND),
+    )
+
+
+class Zendesk:
+    """A connector of northstar.extract.sources.declared.Connector's shape."""
+
+    def __init__(self, source: Source, http: HttpClient, export: HttpClient):
+        self.source, self.http, self.export = source, http, export
+        self._users: dict[int, dict] = {}
+
+    def check(self) -> str:
+        """Asks who the token belongs to, and for one ticket."""
+        user = self.http.get("users/me.json")["user"]
+        self.http.get("tickets.json", {"page[size]": 1})
+        return f"Zendesk: may read {', '.join(self.source.entities)} as {user.get('role')}"
+
+    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+        """The changed tickets, their audits, or the ratings since the state."""
+        if entity == "survey_responses":
+            yield from self._ratings(state)
+            return
+        make = {"tickets": lambda t: [self._ticket(t)], "ticket_events": self._events}[entity]
+        for tickets, cursor in self._changed(state):
+            yield Page([row for ticket in tickets for row in make(ticket)], {"cursor": cursor} if cursor else None)
+
+    def totals(self, entity: str, state: dict | None) -> dict:
+        """The number of tickets that Zendesk counts, beside those that landed and are not deleted."""
+        if entity != "tickets" or self.source.options.get("start"):
+            return {}
+        count = self.http.get("tickets/count.json")["count"]["value"]
+        return {"tickets": (count, "count(*) filter (where status not in ('deleted', 'spam'))")}
+
+    def _changed(self, state: dict | None) -> Iterator[tuple[list[dict], str | None]]:
+        """Changed tickets with the cursor behind them; a ticket that changed twice comes as it is now."""
+        start = _second(self.source.options.get("start")) or 1
+        parameters = {"cursor": state["cursor"]} if state else {"start_time": start}
+        while True:
+            answer = self.export.get("incremental/tickets/cursor.json", {**parameters, "include": "users"})
+            self._learn(answer)
+            cursor = answer.get("after_cursor")
+            yield answer["tickets"], cursor
+            if answer.get("end_of_stream") or not cursor:
+                return
+            if cursor == parameters.get("cursor"):
+                raise NorthstarError("Zendesk's export repeats itself; the next run asks again")
+            parameters = {"cursor": cursor}
+
+    def _ticket(self, ticket: dict) -> dict:
+        user = self._users.get(ticket.get("requester_id")) or {}
+        status = STATUSES.get(ticket["status"], ticket["status"])
+        is_merged = MERGED_TAG in (ticket.get("tags") or [])
+        # of a deleted ticket the export tells the bare numbers; its last change is when it was exported
+        changed = max(
+            _second(ticket["updated_at"]), ticket.get("generated_timestamp") or 0 if status == "deleted" else 0
+        )
+        return {
+            "ticket_id": str(ticket["id"]), "account_id": self._account(ticket.get("requester_id")), "channel": (ticket.get("via") or {}).get("channel"),
+            "category": ticket.get("type"), "priority": ticket.get("priority"), "status": "merged" if is_merged else status,
+            "merged_into_ticket_id": self._merged_into(ticket) if is_merged else None, "requester_email": user.get("email"),
+            "subject": ticket.get("subject"), "created_at": ticket["created_at"], "updated_at": _time(changed),
+        }  # fmt: skip
+
+    def _merged_into(self, ticket: dict) -> str | None:
+        for audit in reversed(self._audits(ticket["id"])):
+            source = (audit.get("via") or {}).get("source") or {}
+            if source.get("rel") == "merge":
+                return _text((source.get("to") or {}).get("ticket_id"))
+        return None
+
+    def _events(self, ticket: dict) -> list[dict]:
+        rows, audits = [], self._audits(ticket["id"])
+        self._know(audit.get("author_id") for audit in audits)
+        for number, audit in enumerate(audits):
+            actor = self._actor(audit)
+            found = ["created"] if number == 0 else []
+            for event in audit["events"]:
+                found += self._kinds(event, number == 0)
+            if ((audit.get("via") or {}).get("source") or {}).get("rel") == "merge" and "closed" in found:
+                found = ["merged" if kind == "closed" else kind for kind in found]
+            rows += [
+                {"ticket_event_id": f"{audit['id']}-{place}", "ticket_id": str(ticket["id"]), "event_type": kind, "actor_type": actor,
+                 "occurred_at": audit["created_at"]}
+                for place, kind in enumerate(found)
+            ]  # fmt: skip
+        return rows
+
+    def _kinds(self, event: dict, is_first: bool) -> list[str]:
+        """What one part of an audit means. The first comment is the ticket itself."""
+        if event["type"] == "Comment":
+            return [] if is_first else ["public_reply" if event.get("public") else "internal_note"]
+        if event["type"] not in ("Change", "Create"):
+            return []
+        name, value, before = event.get("field_name"), event.get("value"), event.get("previous_value")
+        if name == "status":
+            if value in DONE:
+                return [value]
+            return ["reopened"] if before in DONE else []
+        if name == "assignee_id" and value:
+            return ["assigned"]
+        if name == "tags":
+            tag = self.source.options.get("escalation_tag", "escalated")
+            is_tagged, was_tagged = tag in _tags(value), tag in _tags(before)
+            return ["escalated"] * (is_tagged and not was_tagged) + ["escalation_resolved"] * (
+                was_tagged and not is_tagged
+            )
+        return []
+
+    def _actor(self, audit: dict) -> str:
+        channel = (audit.get("via") or {}).get("channel")
+        if audit.get("author_id") in (None, -1) or channel in ("rule", "system", "trigger", "automation"):
+            return "system"
+        if channel in ("answer_bot_for_web_widget", "answer_bot", "chat_transcript_bot"):
+            return "bot"
+        # somebody whom Zendesk has forgotten answers for nobody: no first response by guess
+        return (
+            "customer" if (self._users.get(audit["author_id"]) or {}).get("role", "end-user") == "end-user" else "agent"
+        )
+
+    def _audits(self, ticket: int) -> list[dict]:
+        audits, path = [], f"tickets/{ticket}/audits.json"
+        parameters = {"page[size]": 100, "include": "users"}
+        while path:
+            try:
+                answer = self.http.get(path, parameters)
+            except Refused as exc:
+                if exc.status == 404:
+                    # deleted for good since it was exported
+                    return audits
+                raise
+            self._learn(answer)
+            audits += answer["audits"]
+            path, parameters = (
+                (answer.get("links") or {}).get("next") if (answer.get("meta") or {}).get("has_more") else None,
+                None,
+            )
+        return sorted(audits, key=lambda a: (a["created_at"], a["id"]))
+
+    def _ratings(self, state: dict | None) -> Iterator[Page]:
+        since = (state or {}).get("since") or _second(self.source.options.get("start")) or 0
+        newest, path, parameters = since, "satisfaction_ratings.json", {"page[size]": 100, "start_time": since}
+        while path:
+            answer = self.http.get(path, parameters)
+            rows = []
+            self._know(rating.get("requester_id") for rating in answer["satisfaction_ratings"])
+            for rating in answer["satisfaction_ratings"]:
+                newest = max(newest, _second(rating["updated_at"]))
+                # offered, or taken back: sent and not answered
+                score = SCORES.get(rating["score"])
+                rows.append({
+                    "response_id": str(rating["id"]), "survey": "support_csat", "ticket_id": _text(rating.get("ticket_id")),
+                    "account_id": self._account(rating.get("requester_id")), "score": score,
+                    "comment": rating.get("comment"), "sent_at": rating["created_at"],
+                    "responded_at": rating["updated_at"] if score else None, "updated_at": rating["updated_at"],
+                })  # fmt: skip
+            more = (answer.get("meta") or {}).get("has_more")
+            path, parameters = (answer.get("links") or {}).get("next") if more else None, None
+            # a later page is asked for by its address: only the last one is a place to start from
+            yield Page(rows, None if path else {"since": newest})
+
+    def _account(self, user: int | None) -> str | None:
+        return _text((self._users.get(user) or {}).get(self.source.options.get("account_field", "external_id")))
+
+    def _know(self, users) -> None:
+        """Ask for the users who came with no answer so far; who is not told then is forgotten by Zendesk too."""
+        if len(self._users) > KEPT_USERS:
+            self._users.clear()
+        unknown = sorted({user for user in users if user not in (None, -1)} - self._users.keys())
+        for start in range(0, len(unknown), USERS_ASKED):
+            asked = unknown[start : start + USERS_ASKED]
+            self._users.update({user: {} for user in asked})
+            self._learn(self.http.get("users/show_many.json", {"ids": ",".join(map(str, asked))}))
+
+    def _learn(self, answer: dict) -> None:
+        self._users.update({user["id"]: user for user in answer.get("users") or []})
+
+
+def _basic(login: str, password: str) -> dict:
+    """The header of HTTP's basic authentication."""
+    return {"Authorization": "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()}
+
+
+def _tags(value) -> list[str]:
+    return value if isinstance(value, list) else (value or "").split()
+
+
+def _text(value) -> str | None:
+    return None if value is None else str(value)
+
+
+def _second(text: str | None) -> int:
+    return int(datetime.fromisoformat(str(text)).timestamp()) if text else 0
+
+
+def _time(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"

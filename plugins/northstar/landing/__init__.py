@@ -1,6 +1,0 @@
-"""Landing: source rows become typed, keyed, deduplicated rows in `staging`; what cannot becomes a row in quarantine."""
-
-from northstar.landing.directory import EntityResult, land_directory
-from northstar.landing.sources import SourceResult, land_source
-
-__all__ = ["EntityResult", "SourceResult", "land_directory", "land_source"]

@@ -1,0 +1,304 @@
+"""Backup and restore of a home whose Postgres is embedded.
+
+A backup is a directory: `postgres/` (what pg_basebackup copies from the running server, with the log that makes it consistent), the
+home's own files, and `backup.json`, which says what it is. With an archive of the write-ahead log (operations.yml) a restore can go to any
+moment after it. The secrets are not in it: whoever has the data and the key of the hashed identifiers can tell whose data it is.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+
+from northstar.base.errors import NorthstarError
+from northstar.base.files import read_end, read_json, sync_directory, write_private
+from northstar.base.settings import HOME_VERSION, Settings
+from northstar.warehouse import db, embedded
+from northstar.warehouse.embedded import server
+
+FORM = 1
+ABOUT = "backup.json"
+# where a backup is made, beside the directory that it becomes
+UNFINISHED = ".new"
+PROVING = ("pii_key", "owner_password")
+LATEST = "latest"
+RECOVERY_SECONDS = 4 * 3600
+
+
+def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progress=print) -> dict:
+    """Copy a home, while it works, into the new directory `to`; returns what `backup.json` says.
+
+    secrets_to: a file for the home's secrets, to be kept elsewhere. Raises NorthstarError for an external Postgres, a directory that is
+    not empty, a server that still runs as an older version started it, or a copy that does not verify; then nothing is left in `to`.
+    """
+    if settings.warehouse_url:
+        raise NorthstarError("this warehouse is an external Postgres: its own tools back it up (docs/operations.md)")
+    if not (settings.home / "postgres" / "PG_VERSION").exists():
+        raise NorthstarError(f"{settings.home} has no warehouse yet; `make run` or `northstar run` makes one")
+    if to.exists() and (not to.is_dir() or any(to.iterdir())):
+        raise NorthstarError(f"{to} is not empty; give each backup a directory of its own")
+    with db.connect(settings, "owner", autocommit=True) as connection:
+        if connection.execute("show wal_level").fetchone()["wal_level"] == "minimal":
+            raise NorthstarError(
+                "Postgres still runs as an older version started it; `northstar stop`, then back up again"
+            )
+        published = None
+        if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"]:
+            published = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
+        postgres = connection.info.parameter_status("server_version")
+    beside = to.with_name(f".{to.name}{UNFINISHED}")
+    beside.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(beside):
+        return _make(settings, beside, to, secrets_to, postgres, published, progress)
+
+
+def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, postgres: str, published: int | None,
+          progress) -> dict:  # fmt: skip
+    try:
+        _clear(beside)
+        started = datetime.now(UTC)
+        _copy(settings, beside / "postgres")
+        ended = datetime.now(UTC)
+        progress("copied; verifying ...")
+        _verify(beside / "postgres")
+        for file in (*settings.home.glob("*.yml"), settings.home / "VERSION"):
+            shutil.copy(file, beside / file.name)
+        about = {
+            "form": FORM, "started_at": started.isoformat(), "ended_at": ended.isoformat(), "home": str(settings.home),
+            "home_version": HOME_VERSION, "postgres": postgres, "published_version": published,
+            "wal_archive": settings.operations["wal_archive"], "secrets": _proof(settings.secret),
+            "bytes": sum(f.stat().st_size for f in (beside / "postgres").rglob("*") if f.is_file()),
+        }  # fmt: skip
+        write_private(beside / ABOUT, json.dumps(about, indent=1))
+        if secrets_to:
+            _write_secrets(settings, secrets_to)
+        # over one that is there and empty
+        beside.rename(to)
+        sync_directory(to.parent)
+    except BaseException:
+        _clear(beside)
+        beside.rmdir()
+        raise
+    return about
+
+
+@contextmanager
+def _alone(directory: Path):
+    """Keeps another process from a directory as long as this one lives. Raises NorthstarError where another has it."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise NorthstarError(f"another backup is being made in {directory}; let it end, or end it") from exc
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear(beside: Path) -> None:
+    """Empty a directory of what a backup that was interrupted left in it, or still puts there."""
+    server.take_away(beside / "postgres")
+    for left in beside.iterdir():
+        left.unlink()
+
+
+def restore(source: Path, settings: Settings, to_time: datetime | str | None = None, secrets: Path | None = None,
+            archive: Path | None = None, progress=print) -> int | None:  # fmt: skip
+    """Make the new home of `settings` from a backup; returns its published version.
+
+    to_time: a moment after the backup's end, or "latest" for the end of the archive; None is the moment of the backup. archive: where the
+    archive is now, if not where it was. Raises NorthstarError, and leaves no half home behind, when a piece is missing or wrong.
+    """
+    about = _about(source)
+    if settings.warehouse_url:
+        raise NorthstarError("a restore makes a home with its own Postgres; unset NORTHSTAR_WAREHOUSE_URL")
+    data = settings.home / "postgres"
+    if server.is_finished(data) and not server.is_half_copied(data):
+        raise _has_warehouse(settings)
+    recovery = _recovery(about, source, to_time, archive)
+    known = _read_secrets(about, source, secrets)
+    if settings.secrets_file.exists() and _secrets_of(settings.secrets_file) != (known or {}):
+        raise _has_warehouse(settings)
+    progress("verifying the backup ...")
+    _verify(source / "postgres")
+    with server.lock(settings), server.made_whole(data, is_copied=True) as beside:
+        shutil.copytree(source / "postgres", beside, dirs_exist_ok=True)
+        if to_time is not None:
+            (beside / "recovery.signal").touch()
+        progress("recovering ...")
+        password = os.environ.get("NORTHSTAR_SECRET_OWNER_PASSWORD") or known["owner_password"]
+        version = _recover(settings, beside, password, recovery, to_time)
+        for file in (*source.glob("*.yml"), source / "VERSION"):
+            text = file.read_text()
+            write_private(settings.home / file.name, _own_archive(text) if file.name == "operations.yml" else text)
+        if known is not None:
+            write_private(settings.secrets_file, json.dumps(known, indent=1))
+    embedded.ensure_running(settings)
+    return version
+
+
+def _has_warehouse(settings: Settings) -> NorthstarError:
+    return NorthstarError(f"{settings.home} has a warehouse already; restore into a new --home")
+
+
+def _about(source: Path) -> dict:
+    about = read_json(source / ABOUT)
+    if about is None:
+        raise NorthstarError(f"{source} is no backup: it has no {ABOUT} that can be read")
+    if about["form"] != FORM or about["home_version"] != HOME_VERSION:
+        raise NorthstarError(f"{source} was made by another version of Northstar; restore it with that one")
+    major, mine = about["postgres"].partition(".")[0], server.major_version()
+    if major != mine:
+        raise NorthstarError(
+            f"{source} is of Postgres {major} and here is {mine}; restore it with the checkout that made it"
+        )
+    return about
+
+
+def _recovery(about: dict, source: Path, to_time: datetime | str | None, archive: Path | None) -> dict:
+    """What the server has to be told: nothing for the moment of the backup."""
+    if to_time is None:
+        return {}
+    place = archive or (about["wal_archive"] and Path(about["wal_archive"]))
+    if not place:
+        raise NorthstarError("this home archived no write-ahead log: its backup holds one moment; leave --to-time out")
+    if not place.is_dir():
+        raise NorthstarError(f"there is no archive in {place}; say where it is with --archive")
+    ended = datetime.fromisoformat(about["ended_at"])
+    told = {
+        "restore_command": server.restore_command(server.check_archive(str(place))),
+        "recovery_target_action": "promote",
+    }
+    if to_time == LATEST:
+        return told
+    if to_time < ended:
+        raise NorthstarError(
+            f"{to_time:%Y-%m-%dT%H:%M:%SZ} is before the end of this backup ({ended:%Y-%m-%dT%H:%M:%SZ}); take an older one"
+        )
+    if to_time > datetime.now(UTC) + timedelta(minutes=1):
+        raise NorthstarError(f"{to_time:%Y-%m-%dT%H:%M:%SZ} lies in the future")
+    return told | {"recovery_target_time": to_time.isoformat()}
+
+
+def _read_secrets(about: dict, source: Path, secrets: Path | None) -> dict | None:
+    """The home's secrets; None where the environment has them. They must be those of the home that was backed up."""
+    known = None
+    if secrets is not None:
+        known = _secrets_of(secrets)
+    found = {name: os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or (known or {}).get(name) for name in PROVING}
+    if None in found.values():
+        raise NorthstarError(
+            "the secrets are not in a backup: give the file that `northstar backup --secrets` wrote, or the old home's secrets.json, with --secrets"
+        )
+    if _proof(found.__getitem__) != about["secrets"]:
+        raise NorthstarError(
+            "these are the secrets of another home: with them nobody could log in, and identifiers would hash to others"
+        )
+    return known
+
+
+def _proof(secret) -> str:
+    # the secrets are 192 random bits each: a digest of them gives nothing away
+    return hashlib.sha256("\n".join(secret(name) for name in PROVING).encode()).hexdigest()
+
+
+def _secrets_of(file: Path) -> dict:
+    known = read_json(file)
+    if known is None:
+        raise NorthstarError(f"{file} does not hold a home's secrets")
+    return known
+
+
+def _write_secrets(settings: Settings, to: Path) -> None:
+    names = _secrets_of(settings.secrets_file) if settings.secrets_file.exists() else {}
+    to.parent.mkdir(parents=True, exist_ok=True)
+    write_private(to, json.dumps({name: settings.secret(name) for name in (*PROVING, *names)}, indent=1))
+
+
+def _own_archive(operations: str) -> str:
+    """The operations.yml of a restored home, which must not write into the archive of the one it was made from."""
+    return re.sub(
+        r"(?m)^(wal_archive\s*:.*)$", r"# of the home that was backed up; this one needs its own: \1", operations
+    )
+
+
+def _recover(
+    settings: Settings, data: Path, password: str, recovery: dict, to_time: datetime | str | None
+) -> int | None:
+    """Start the server and wait until it has recovered; returns the published version.
+
+    Not through `northstar.warehouse.db`, which would start one that gave up.
+    """
+    deadline = time.monotonic() + RECOVERY_SECONDS
+    try:
+        port = server.recover(settings, data, recovery)
+        place = {"host": "127.0.0.1", "port": port, "user": server.Server.user, "password": password}
+        with psycopg.connect(**place, dbname="postgres", autocommit=True) as connection:
+            while connection.execute("select pg_is_in_recovery()").fetchone()[0]:
+                if time.monotonic() > deadline:
+                    raise NorthstarError(
+                        f"the recovery has not ended after four hours; see {settings.logs}/postgres.log"
+                    )
+                time.sleep(0.2)
+        with psycopg.connect(**place, dbname=db.DATABASE, autocommit=True) as connection:
+            # who held it works on the home that was backed up
+            connection.execute("delete from audit.writer_lease")
+            there = connection.execute("select to_regclass('marts.publications')").fetchone()[0]
+            query = "select max(published_version) from marts.publications"
+            return connection.execute(query).fetchone()[0] if there else None
+    except (NorthstarError, psycopg.OperationalError) as exc:
+        if "recovery ended before" in read_end(settings.logs / "postgres.log"):
+            raise NorthstarError(
+                f"the archive ends before {to_time:%Y-%m-%dT%H:%M:%SZ}; `--to-time latest` restores what there is"
+            ) from exc
+        raise NorthstarError(f"the recovery failed: {str(exc).splitlines()[0]}") from exc
+
+
+def _copy(settings: Settings, to: Path) -> None:
+    port, env = server.ensure_running(settings).port, {**os.environ, "PGPASSWORD": db.password(settings, "owner")}
+    done = subprocess.run(
+        [server.binaries() / "pg_basebackup", "-h", "127.0.0.1", "-p", str(port), "-U", server.Server.user, "-D", str(to), "-X", "stream",
+         "-c", "fast", "--manifest-checksums=SHA256", "--no-password"],
+        capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    if done.returncode:
+        said = (
+            [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no message"]
+        )
+        raise NorthstarError(f"could not copy the database: {said[0].strip()}")
+
+
+def _verify(copy: Path) -> None:
+    """Compare a copy with its manifest, file by file. The pg_verifybackup that comes with the binaries dies of a segmentation fault.
+
+    Raises NorthstarError naming the first file that is missing or not what was copied.
+    """
+    try:
+        told = (copy / "backup_manifest").read_bytes()
+        manifest = json.loads(told)
+    except (OSError, json.JSONDecodeError) as exc:
+        raise NorthstarError(f"{copy} is damaged: it has no manifest that can be read; take another backup") from exc
+    if hashlib.sha256(told[: told.rindex(b'"Manifest-Checksum"')]).hexdigest() != manifest["Manifest-Checksum"]:
+        raise NorthstarError(f"{copy} is damaged: its manifest was changed; take another backup")
+    for entry in manifest["Files"]:
+        # a path that is no UTF-8 is told in hexadecimal
+        path = copy / (entry["Path"] if "Path" in entry else os.fsdecode(bytes.fromhex(entry["Encoded-Path"])))
+        try:
+            with path.open("rb") as file:
+                is_same = hashlib.file_digest(file, "sha256").hexdigest() == entry["Checksum"]
+        except OSError:
+            is_same = False
+        if not is_same:
+            raise NorthstarError(
+                f"{copy} is damaged: {path.name} is missing or not what was copied; take another backup"
+            )

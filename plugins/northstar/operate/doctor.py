@@ -1,0 +1,457 @@
+"""`northstar doctor`: look a home over and say what is wrong with it, a line each, and what to do. It starts nothing and changes nothing."""
+
+import shutil
+import socket
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
+from pathlib import Path
+
+import psycopg
+
+from northstar.base.errors import NorthstarError
+from northstar.base.files import read_word
+from northstar.base.ports import read_port
+from northstar.base.settings import Settings
+from northstar.contract import entities
+from northstar.runs import job
+from northstar.warehouse import db, embedded, lease, migrations, role_settings
+from northstar.warehouse.setup import OLDEST_POSTGRES, SCHEMAS, WRITERS, key_index, landed_columns, side_indexes
+
+FREE_BYTES = 2 << 30
+SKEW = timedelta(seconds=2)
+# the hourly run and half of the next; without a scheduler a run a day is taken for what is wanted
+LATE, LATE_BY_HAND = timedelta(minutes=150), timedelta(hours=26)
+BLOATED_ROWS = 100_000
+SET_UP = "`northstar setup` makes roles, grants, tables and indexes what they should be"
+# who needs what: (role, schema, privilege on all of its tables)
+GRANTS = (
+    ("loader", "staging", "insert"),
+    ("loader", "quarantine", "insert"),
+    ("loader", "audit", "update"),
+    ("transformer", "staging", "select"),
+    ("transformer", "quarantine", "select"),
+    ("transformer", "core", "insert"),
+    ("transformer", "marts_candidate", "insert"),
+    ("transformer", "marts", "select"),
+    ("transformer", "marts_history", "select"),
+    ("transformer", "audit", "update"),
+    ("publisher", "core", "select"),
+    ("publisher", "marts_candidate", "select"),
+    ("publisher", "marts", "insert"),
+    ("publisher", "marts_history", "insert"),
+    ("publisher", "audit", "update"),
+    ("bi_reader", "marts", "select"),
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check saw. do: what to do about it; '' where nothing is wrong."""
+
+    check: str
+    says: str
+    do: str = ""
+
+    @property
+    def is_wrong(self) -> bool:
+        return bool(self.do)
+
+    def __str__(self) -> str:
+        return f"{'WRONG' if self.is_wrong else 'ok   '} {self.check:12} {self.says}{'; ' + self.do if self.do else ''}"
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Every check's findings, at least one each; a check that cannot be made is a finding as well."""
+    for name, check in OUTSIDE.items():
+        yield from _made(name, check, settings)
+    try:
+        if not settings.warehouse_url and not embedded.is_running(settings):
+            yield Finding(
+                "server", "Postgres is not running", "`make run` or `northstar run` starts it; then look again"
+            )
+            return
+        looks_as = "owner" if db.has_administrator(settings) else "transformer"
+        connection = db.connect(settings, looks_as, autocommit=True)
+    except NorthstarError as exc:
+        yield Finding("server", str(exc), "see that it runs, and that address and password are right")
+        return
+    with connection:
+        connection.execute("set statement_timeout = '20s'")
+        yield Finding("server", f"Postgres {connection.info.parameter_status('server_version')} answers")
+        for name, check in INSIDE.items():
+            yield from _made(name, check, settings, connection)
+
+
+def _made(name: str, check: Callable, *given) -> Iterator[Finding]:
+    found = []
+    try:
+        found = [Finding(name, *words) for words in check(*given)]
+    except (psycopg.Error, NorthstarError, OSError) as exc:
+        found = [
+            Finding(name, f"could not be looked at: {str(exc).splitlines()[0]}", "mend this first, then look again")
+        ]
+    yield from found or [Finding(name, "nothing to see")]
+
+
+def _disk(settings: Settings) -> Iterator[tuple]:
+    places = {"the home": settings.home, "the archive of the write-ahead log": settings.operations["wal_archive"]}
+    for what, place in places.items():
+        if place and Path(place).exists():
+            free = shutil.disk_usage(place).free
+            says = f"{free / 2**30:.1f} GB free for {what}"
+            yield (says, f"make room on the disk of {place}") if free < FREE_BYTES else (says,)
+
+
+def _secrets(settings: Settings) -> Iterator[tuple]:
+    if not settings.warehouse_url and not settings.secrets_file.exists():
+        if (settings.home / "postgres" / "PG_VERSION").exists():
+            yield (
+                f"{settings.secrets_file} is gone",
+                "put it back from where you keep it: it has the key of all hashed identifiers",
+            )
+        return
+    # one that is cut short is told of here, and nothing can be asked without it
+    settings.known_secret("owner_password")
+    for file in (settings.secrets_file, settings.home / "airflow" / "passwords.json"):
+        if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
+            yield f"{file} can be read by others than its owner", f"chmod 600 {file}"
+            return
+    yield ("only their owner reads them",)
+
+
+def _ports(settings: Settings) -> Iterator[tuple]:
+    from northstar.orchestration.services import service_states
+
+    running = {name for name, lives in service_states(settings).items() if lives}
+    known = {
+        "Postgres": (settings.home / "postgres.port", not settings.warehouse_url and embedded.is_running(settings)),
+        "Airflow": (settings.home / "airflow" / "port", "api-server" in running),
+        "the pages": (settings.home / "pages_port", "pages" in running),
+    }
+    for what, (file, is_up) in known.items():
+        if not file.exists():
+            continue
+        port = read_port(file)
+        if port is None:
+            yield f"{file} holds no port", f"rm {file}: the next start chooses one"
+            continue
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            answers = probe.connect_ex(("127.0.0.1", port)) == 0
+        if answers and not is_up:
+            yield (
+                f"port {port} of {what} is taken by another program",
+                f"end it, or tell the readers: the next start takes another port (remove {file} to have it chosen now)",
+            )
+        elif is_up and not answers:
+            yield f"{what} runs and does not answer on port {port}", "stop and start it: `make stop`, `make run`"
+        else:
+            yield (f"{port} of {what}",)
+
+
+def _airflow(settings: Settings) -> Iterator[tuple]:
+    from northstar.orchestration.services import api_health, service_states
+
+    made_by = read_word(settings.home / "airflow" / "migrated")
+    if made_by not in (None, version("apache-airflow")):
+        yield (
+            f"its database is that of version {made_by}, {version('apache-airflow')} is installed",
+            "`make stop`, `make run` brings it there",
+        )
+    states = service_states(settings)
+    dead = [name for name, lives in states.items() if not lives]
+    if dead:
+        yield (
+            f"{', '.join(dead)} ended without being stopped",
+            f"see {settings.logs}/{dead[0]}.log; `make run` starts what is missing",
+        )
+    elif "api-server" in states:
+        sick = [part for part, health in api_health(settings).items() if health != "healthy"]
+        if sick:
+            yield f"{', '.join(sick)}: no sign of life", f"see {settings.logs}; `make stop`, `make run`"
+    if states and not dead:
+        yield (f"{', '.join(states)} run",)
+
+
+def _sources(settings: Settings) -> Iterator[tuple]:
+    from northstar.extract.sources.declared import open_source, read_sources
+
+    for name, source in read_sources(settings).items():
+        try:
+            yield (f"{name}: {open_source(settings, source).check()}",)
+        except NorthstarError as exc:
+            yield f"{name}: {exc}", f"mend the system or its connection; `northstar sources check {name}` tries again"
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _clock(settings: Settings, connection) -> Iterator[tuple]:
+    before = _now()
+    server = connection.execute("select clock_timestamp() as at").fetchone()["at"]
+    skew = server - (before + (_now() - before) / 2)
+    if abs(skew) > SKEW:
+        way = "ahead of" if skew > timedelta(0) else "behind"
+        yield (
+            f"the server's is {abs(skew).total_seconds():.0f} s {way} this machine's",
+            "let both machines keep time (NTP): as_of and leases need it",
+        )
+    else:
+        yield ("the server's and this machine's agree",)
+
+
+def _versions(settings: Settings, connection) -> Iterator[tuple]:
+    number = connection.info.server_version // 10000
+    if number < OLDEST_POSTGRES:
+        yield f"Postgres {number} is too old", f"Northstar needs {OLDEST_POSTGRES} or newer"
+    if connection.execute("select to_regclass('audit.migrations') as t").fetchone()["t"] is None:
+        yield "the warehouse is that of a version without migrations, or none", "the next run brings it to this version"
+        return
+    rows = connection.execute("select * from audit.migrations order by number").fetchall()
+    for row in rows:
+        if row["applied_at"] is None:
+            yield (
+                f"migration {row['number']:04}_{row['name']} failed: {row['message']}",
+                "mend what it says; the next run tries it again",
+            )
+    done = [r for r in rows if r["applied_at"] is not None]
+    try:
+        migrations.refuse(done, migrations.migrations())
+    except NorthstarError as exc:
+        what, _, do = str(exc).partition(": ")
+        yield what, do
+        return
+    pending = [m for m in migrations.migrations() if m.number not in {r["number"] for r in rows}]
+    if pending:
+        yield f"{len(pending)} migrations are to come, first {pending[0].title}", "the next run applies them"
+    yield (f"migration {max((r['number'] for r in done), default=0):04} is the newest applied",)
+
+
+def _roles(settings: Settings, connection) -> Iterator[tuple]:
+    names = {role: db.role_name(settings, role) for role in db.ROLES}
+    known = connection.execute("select * from pg_roles where rolname = any(%s)", [list(names.values())]).fetchall()
+    roles = {role: r for role, name in names.items() for r in known if r["rolname"] == name}
+    schemas = {r["nspname"] for r in connection.execute("select nspname from pg_namespace")}
+    wrong = False
+    for role in db.ROLES:
+        if role not in roles:
+            wrong = True
+            yield f"the role {names[role]} is missing", SET_UP
+        elif roles[role]["rolsuper"] or roles[role]["rolcreaterole"] or roles[role]["rolcreatedb"]:
+            wrong = True
+            yield (
+                f"the role {names[role]} may do more than its work",
+                f"alter role {names[role]} nosuperuser nocreaterole nocreatedb",
+            )
+        else:
+            try:
+                db.connect(settings, role).close()
+            except NorthstarError as exc:
+                wrong = True
+                yield f"the role {names[role]} cannot log in: {exc}", SET_UP
+    for schema in SCHEMAS:
+        if schema not in schemas:
+            wrong = True
+            yield f"the schema {schema} is missing", SET_UP
+    for role, schema, privilege in GRANTS:
+        if role in roles and schema in schemas:
+            lacking = connection.execute(
+                "select c.relname from pg_class as c where c.relnamespace = %(schema)s::regnamespace and c.relkind in ('r', 'v') "
+                "and not (has_schema_privilege(%(role)s, c.relnamespace, 'usage') and (c.relkind = 'v' and %(privilege)s != 'select' or "
+                "has_table_privilege(%(role)s, c.oid, %(privilege)s))) order by 1",
+                {"role": names[role], "schema": schema, "privilege": privilege},
+            ).fetchall()
+            lacking = [
+                r["relname"] for r in lacking
+                if (schema, r["relname"]) not in PRIVATE and not (schema == "audit" and role not in WRITERS.get(r["relname"], db.ROLES))
+            ]  # fmt: skip
+            if lacking:
+                wrong = True
+                more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
+                yield f"{names[role]} may not {privilege} {schema}.{lacking[0]}{more}", SET_UP
+    if "bi_reader" in roles:
+        open_to = [
+            s for s in SCHEMAS if s in schemas and s not in OPEN_TO_READERS
+            and connection.execute("select has_schema_privilege(%s, %s, 'usage') as may", [names["bi_reader"], s]).fetchone()["may"]
+        ]  # fmt: skip
+        for schema in open_to:
+            wrong = True
+            yield (
+                f"{names['bi_reader']} may look into {schema}, which nobody has audited",
+                f"revoke usage on schema {schema} from {names['bi_reader']}",
+            )
+        unguarded = connection.execute(
+            "select relname as name from pg_class where relnamespace = to_regnamespace('marts_history') and relkind = 'r' and not relrowsecurity "
+            "and has_table_privilege(%s, oid, 'select') order by 1", [names["bi_reader"]],
+        ).fetchall()  # fmt: skip
+        for table in unguarded:
+            wrong = True
+            yield (
+                f"{names['bi_reader']} may see all of marts_history.{table['name']}, groups that are withheld today among it",
+                f"alter table marts_history.{table['name']} enable row level security",
+            )
+    for role, _, what in role_settings.changed(connection, settings):
+        wrong = True
+        yield (
+            f"{names[role]} was given a setting of its own: {what}",
+            "the next run, or `northstar setup`, puts it back",
+        )
+    if not wrong:
+        yield (f"{', '.join(names.values())} may do their work and no more",)
+
+
+# of the history each table only as far as its policy lets readers look
+OPEN_TO_READERS = ("marts", "marts_history", "marts_at_version")
+# what no role but its owner has to do with
+PRIVATE = {("audit", "bootstrapped"), ("audit", "migrations"), ("core", "touched"), ("core", "touched_periods")}
+
+
+def _tables(settings: Settings, connection) -> Iterator[tuple]:
+    standing = landed_columns(connection)
+    for entity in entities().values():
+        missing = set(entity.stored_columns) - set(standing.get(entity.name, {}))
+        if entity.name not in standing:
+            yield f"staging.{entity.name} is missing", SET_UP
+        elif missing:
+            yield f"staging.{entity.name} has no column {sorted(missing)[0]}", SET_UP
+    bloated = connection.execute(
+        "select schemaname || '.' || relname as name, n_dead_tup as dead, n_live_tup as live from pg_stat_user_tables "
+        "where schemaname = any(%s) and n_dead_tup > %s and n_dead_tup > n_live_tup order by n_dead_tup desc limit 5",
+        [list(SCHEMAS), BLOATED_ROWS],
+    ).fetchall()
+    for row in bloated:
+        yield (
+            f"{row['name']} is bloated: {row['dead']:,} dead rows, {row['live']:,} live ones",
+            "`northstar maintain` cleans up",
+        )
+    if len(standing) == len(entities()) and not bloated:
+        yield (f"all {len(standing)} landed ones are there, none is bloated",)
+
+
+def _indexes(settings: Settings, connection) -> Iterator[tuple]:
+    invalid = connection.execute(
+        "select indexrelid::regclass::text as name from pg_index join pg_class as c on c.oid = indexrelid "
+        "where not (indisvalid and indisready) and c.relnamespace = any(%s::text[]::regnamespace[]) order by 1",
+        [list(SCHEMAS)],
+    ).fetchall()
+    for row in invalid:
+        yield (
+            f"the index {row['name']} is invalid: nothing is found or kept unique by it",
+            f"reindex index {row['name']}",
+        )
+    there = {
+        r["indexname"]
+        for r in connection.execute("select indexname from pg_indexes where schemaname = 'staging'").fetchall()
+    }
+    wanted = {key_index(e) for e in entities().values()} | {n for e in entities().values() for n in side_indexes(e)}
+    for name in sorted(wanted - there)[:5]:
+        yield f"the index staging.{name} is missing", SET_UP
+    if not invalid and wanted <= there:
+        yield (f"all {len(wanted)} of the landed tables are there and valid",)
+
+
+def _checksums(settings: Settings, connection) -> Iterator[tuple]:
+    rows = connection.execute(
+        "select datname, checksum_failures as n from pg_stat_database where checksum_failures > 0"
+    ).fetchall()
+    for row in rows:
+        yield (
+            f"{row['n']} pages of the database {row['datname']} are damaged",
+            "mend the disk and restore a backup (docs/operations.md)",
+        )
+    if not rows:
+        yield ("no damaged page was met",)
+
+
+def _archive(settings: Settings, connection) -> Iterator[tuple]:
+    wanted = settings.operations["wal_archive"]
+    if settings.warehouse_url:
+        yield ("the external Postgres keeps its own",)
+        return
+    if not wanted:
+        yield ("the write-ahead log is not archived: a backup restores its own moment only",)
+        return
+    if connection.execute("show archive_mode").fetchone()["archive_mode"] != "on":
+        yield (
+            "the write-ahead log is not archived yet",
+            "`northstar stop` (or `make stop`) and start again: the setting needs it",
+        )
+        return
+    told = connection.execute("select * from pg_stat_archiver").fetchone()
+    failed, archived = told["last_failed_time"], told["last_archived_time"]
+    if failed and (archived is None or failed > archived):
+        yield (
+            f"segment {told['last_failed_wal']} could not be archived to {wanted} since {failed:%Y-%m-%d %H:%M} UTC",
+            "see that it is a directory with room that Postgres may write to: the log grows in the home until then",
+        )
+    else:
+        yield (f"newest segment {told['last_archived_wal'] or 'none yet'} in {wanted}",)
+
+
+def _writer(settings: Settings, connection) -> Iterator[tuple]:
+    writer = lease.holding(connection)
+    stale = connection.execute(
+        "select run_id, started_at from audit.runs where state = 'running' and run_id not in (select run_id from audit.writer_lease) order by 1"
+    ).fetchall()
+    if writer and writer["is_over"]:
+        yield (
+            f"run {writer['run_id']} ({writer['holder']}) has the turn to write, and its process is gone",
+            f"the next run takes it over; `northstar unlock {writer['run_id']}` ends it now",
+        )
+    for run in stale:
+        yield (
+            f"run {run['run_id']} of {run['started_at']:%Y-%m-%d %H:%M} UTC stands as running and nobody works on it",
+            "the next run closes it",
+        )
+    last = connection.execute(
+        "select * from audit.runs where state != 'running' order by run_id desc limit 1"
+    ).fetchone()
+    if last and last["state"] == "failed":
+        yield f"the last run, {last['run_id']}, failed: {last['message']}", "docs/runbooks.md, run_failed"
+    elif last:
+        yield (f"the last run, {last['run_id']}, published version {last['published_version']}",)
+
+
+def _published(settings: Settings, connection) -> Iterator[tuple]:
+    from northstar.orchestration.services import service_states
+
+    if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] is None:
+        yield "nothing was published yet", "`northstar run` or `make run`"
+        return
+    last = connection.execute("select * from marts.publications order by published_version desc limit 1").fetchone()
+    if last is None:
+        yield "nothing was published yet", "`northstar run` or `make run`"
+        return
+    age = _now() - last["published_at"]
+    says = f"version {last['published_version']} was published {age.total_seconds() / 3600:.1f} h ago"
+    is_late = age > (LATE if service_states(settings).get("scheduler") else LATE_BY_HAND)
+    yield (says, "docs/runbooks.md, data_late") if is_late else (says,)
+    if last["restores_version"]:
+        yield (
+            f"a rollback is up: the marts are those of version {last['restores_version']}",
+            "the next run publishes what is true again",
+        )
+    if last["code_version"] != job.code_version(settings):
+        yield (
+            f"it was made by other models or rules ({last['code_version']}) than this checkout has ({job.code_version(settings)})",
+            "the next run rebuilds everything; or check out the commit that its certificate names",
+        )
+
+
+def _upkeep(settings: Settings, connection) -> Iterator[tuple]:
+    last = connection.execute("select * from audit.maintenance order by maintenance_id desc limit 1").fetchone()
+    if last and last["succeeded"] is False:
+        yield f"the last maintenance failed: {last['message']}", "docs/runbooks.md, maintenance_failed"
+    elif last and last["finished_at"]:
+        yield (f"done {last['finished_at']:%Y-%m-%d %H:%M} UTC",)
+
+
+OUTSIDE = {"disk": _disk, "secrets": _secrets, "ports": _ports, "airflow": _airflow, "sources": _sources}
+INSIDE = {
+    "clock": _clock, "versions": _versions, "roles": _roles, "tables": _tables, "indexes": _indexes, "checksums": _checksums,
+    "archive": _archive, "writer": _writer, "published": _published, "upkeep": _upkeep,
+}  # fmt: skip

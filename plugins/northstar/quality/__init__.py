@@ -1,6 +1,0 @@
-"""The audit: Great Expectations at the two boundaries, landed rows and marts that are about to be published."""
-
-from northstar.quality.audit import run_audit
-from northstar.quality.worker import Worker, start_worker
-
-__all__ = ["Worker", "run_audit", "start_worker"]

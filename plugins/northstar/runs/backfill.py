@@ -1,0 +1,81 @@
+"""`northstar backfill`: read a range of the past again, rebuild exactly its periods, publish; a journal entry with its reason.
+
+An hourly run lands what is new by each source's own state; what a source changed behind it (a row without its cursor, a file that was
+lost, a table that was mended) stays unseen until somebody says so. A backfill publishes as of the newest version: it never takes
+readers back in time. (What was known at a past moment is another question: `northstar sql --version`, or `run --as-of`.)
+"""
+
+from datetime import UTC, datetime
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.extract.sources.declared import read_sources
+from northstar.runs import job
+from northstar.warehouse import db
+
+
+def backfill(
+    settings: Settings, start: datetime, end: datetime, reason: str, by: str, sources: list[str] | None = None,
+    source_dir: str | None = None, mapping: str | None = None, with_reading: bool = True, progress=print, worker=None,
+) -> int:  # fmt: skip
+    """Restate the half-open range [start, end); returns the published version.
+
+    sources: the declared ones to read again from their beginning (default: all), beside the directory, if one is given; of what they
+    tell only rows whose own time lies in the range land. Without reading, the periods are built again from what has landed.
+    Raises NorthstarError when there is nothing to restate, a source cannot be read, or the run fails; the journal has it either way.
+    """
+    if start >= end:
+        raise NorthstarError(
+            f"the range is empty: --from {start:%Y-%m-%dT%H:%M:%SZ} has to be before --to {end:%Y-%m-%dT%H:%M:%SZ}"
+        )
+    if start > datetime.now(UTC):
+        raise NorthstarError(f"{start:%Y-%m-%dT%H:%M:%SZ} lies in the future: nothing of it is published")
+    if not reason.strip():
+        raise NorthstarError("a backfill wants a --reason: it is what the journal is for")
+    as_of = job.last_as_of(settings)
+    if as_of is None:
+        raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+    names = _sources(settings, sources, source_dir) if with_reading else []
+    with db.connect(settings, "transformer") as connection:
+        number = connection.execute(
+            "insert into audit.backfills (from_at, to_at, reason, asked_by, sources) values (%s, %s, %s, %s, %s) returning backfill_id as id",
+            [start, end, reason, by, names],
+        ).fetchone()["id"]
+    told, version, error = {"read": None, "changed": None}, None, None
+
+    def extract(settings: Settings, run_id: int, progress) -> None:
+        _note(settings, number, run_id=run_id)
+        told.update(job.extract_again(settings, run_id, names, (start, end), progress))
+
+    try:
+        version = job.run(
+            settings, "hourly", as_of, source_dir, progress, mapping, worker, extract=extract, restate=(start, end)
+        )
+        return version
+    except BaseException as exc:
+        error = str(exc) or type(exc).__name__
+        raise
+    finally:
+        _note(
+            settings, number, finished_at=datetime.now(UTC), published_version=version, message=error,
+            rows_read=told["read"], rows_changed=told["changed"],
+        )  # fmt: skip
+
+
+def _sources(settings: Settings, wanted: list[str] | None, source_dir: str | None) -> list[str]:
+    declared = read_sources(settings)
+    unknown = set(wanted or ()) - set(declared)
+    if unknown:
+        raise NorthstarError(f"no source {sorted(unknown)[0]!r}; declared are {', '.join(declared) or 'none'}")
+    names = list(wanted or ([] if source_dir else declared)) + ([job.FILES] if source_dir else [])
+    if not names:
+        raise NorthstarError("read what again? give --source-dir, declare sources, or say --no-reading")
+    return names
+
+
+def _note(settings: Settings, number: int, **values) -> None:
+    with db.connect(settings, "transformer") as connection:
+        columns = ", ".join(f"{name} = %({name})s" for name in values)
+        connection.execute(
+            f"update audit.backfills set {columns} where backfill_id = %(number)s", {**values, "number": number}
+        )

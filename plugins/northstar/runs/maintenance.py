@@ -1,0 +1,280 @@
+"""Upkeep of a warehouse after the nightly publication: prune what was kept long enough, clean up behind what changed, shorten logs.
+
+Nothing here decides a number. It holds the run's lease, so no run waits for it longer than `maintenance_minutes`; a step that fails is
+written down in `audit.maintenance` and leaves the others, and the published run, alone.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.warehouse import db, lease
+from northstar.warehouse.setup import SCHEMAS
+
+# what is vacuumed: so many rows changed since the last time, and a fifth of the table
+CHANGED_ROWS, CHANGED_SHARE = 10_000, 0.2
+LOG_BYTES = 20 << 20
+PRUNED_BY_TIME = {
+    # the journals of backfills and reports, and the batches that rows name, stay
+    "checks": "checked_at",
+    "reconciliations": "checked_at",
+    "source_runs": "finished_at",
+    "alert_evaluations": "evaluated_at",
+    "outbox": "queued_at",
+}
+
+
+def maintain(settings: Settings, run_id: int | None = None, progress=print) -> dict:
+    """Do all of it; returns what was done, by step. Raises NorthstarError at the end, naming the steps that failed."""
+    deadline = time.monotonic() + 60 * settings.operations["maintenance_minutes"]
+    with db.connect(settings, "transformer") as connection:
+        number = connection.execute(
+            "insert into audit.maintenance (run_id) values (%s) returning maintenance_id as id", [run_id]
+        ).fetchone()["id"]
+    did, failed = {}, []
+    for name, step in STEPS.items():
+        if time.monotonic() > deadline:
+            did[name] = "no time left; the next night goes on"
+            continue
+        with _turn(settings, run_id):
+            try:
+                did[name] = step(settings, deadline, number)
+            except (psycopg.Error, NorthstarError, OSError) as exc:
+                failed.append(f"{name}: {str(exc).splitlines()[0]}")
+    with db.connect(settings, "transformer") as connection:
+        connection.execute(
+            "update audit.maintenance set finished_at = clock_timestamp(), succeeded = %s, message = %s, did = %s where maintenance_id = %s",
+            [not failed, "; ".join(failed) or None, Jsonb(did), number],
+        )
+    told = [f"{name} {words}" for name, words in ((n, _words(d)) for n, d in did.items()) if words]
+    progress(f"maintained: {'; '.join(told) or 'nothing to do'}")
+    if failed:
+        raise NorthstarError(f"maintenance: {'; '.join(failed)}")
+    return did
+
+
+@contextmanager
+def _turn(settings: Settings, run_id: int | None):
+    """Keeps the turn of a run for a step: what looks like left over may be what a run that has taken over is building."""
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        lease.keep(connection, run_id, is_session=True)
+        yield
+
+
+def oldest_version(connection) -> int | None:
+    """The oldest published version that can still be read, verified and put back; None while all of them can."""
+    if connection.execute("select to_regclass('audit.maintenance') as t").fetchone()["t"] is None:
+        return None
+    return connection.execute("select max(oldest_version) as v from audit.maintenance").fetchone()["v"]
+
+
+def demand_kept(connection, version: int) -> None:
+    """Raise NorthstarError for a version whose rows were pruned."""
+    oldest = oldest_version(connection)
+    if oldest is not None and version < oldest:
+        raise NorthstarError(
+            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is, is {oldest}"
+        )
+
+
+def _versions(settings: Settings, _, number: int) -> dict:
+    """Forget what only versions older than `keep_versions_days` need: rows that they showed, landed rows that they were made of."""
+    days = settings.operations["keep_versions_days"]
+    with db.connect(settings, "transformer") as connection:
+        there = connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"]
+        if days is None or there is None:
+            return {}
+        # the version that was up when the time began is the oldest that is kept
+        kept = connection.execute(
+            "select coalesce(max(published_version) filter (where published_at < clock_timestamp() - make_interval(days => %s)), "
+            "min(published_version)) as oldest from marts.publications", [days],
+        ).fetchone()["oldest"]  # fmt: skip
+        batch = connection.execute(
+            "select min(built_batch_id) as b from marts.certificates where published_version >= %s", [kept]
+        ).fetchone()["b"]
+        codes = connection.execute(
+            "select distinct code_version as c from marts.certificates where published_version >= %s", [kept]
+        ).fetchall()
+        # the code of what stands, and of the run under way, is still read
+        unused = "code_version != all(%s) and code_version not in (select code_version from audit.runs where run_id in "
+        unused += "((select max(run_id) from audit.runs where is_full), (select max(run_id) from audit.runs)))"
+        definitions = connection.execute(
+            f"delete from audit.definitions where {unused}", [[r["c"] for r in codes]]
+        ).rowcount
+        connection.execute(f"delete from audit.manifests where {unused}", [[r["c"] for r in codes]])
+        # told first: nobody reads a version of which half is gone
+        connection.execute("update audit.maintenance set oldest_version = %s where maintenance_id = %s", [kept, number])
+    with db.connect(settings, "loader") as connection:
+        replaced = connection.execute("delete from staging._replaced where batch_id <= %s", [batch or 0]).rowcount
+    from northstar.warehouse.published.past import note_pruned
+
+    with db.connect(settings, "publisher") as connection:
+        names = connection.execute(
+            "select tablename from pg_tables where schemaname = 'marts_history' order by 1"
+        ).fetchall()
+        history = sum(
+            connection.execute(
+                sql.SQL("delete from marts_history.{} where _to_version <= %s").format(sql.Identifier(r["tablename"])),
+                [kept],
+            ).rowcount
+            for r in names
+        )
+        note_pruned(connection, kept)
+    return {"oldest_version": kept, "landed": replaced, "published": history, "definitions": definitions}
+
+
+def _journals(settings: Settings, *_) -> dict:
+    """Forget what the audit wrote down longer ago than `keep_audit_days`; of published versions the certificates stay."""
+    before = datetime.now(UTC) - timedelta(days=settings.operations["keep_audit_days"])
+    with db.connect(settings, "transformer") as connection:
+        gone = {
+            table: connection.execute(
+                sql.SQL("delete from audit.{} where {} < %s").format(sql.Identifier(table), sql.Identifier(column)),
+                [before],
+            ).rowcount
+            for table, column in PRUNED_BY_TIME.items()
+        }
+        gone["notices"] = connection.execute("delete from audit.notices where closed_at < %s", [before]).rowcount
+        gone["maintenance"] = connection.execute(
+            "delete from audit.maintenance where started_at < %s and oldest_version is null", [before]
+        ).rowcount
+        old = "select run_id from audit.runs where finished_at < %s"
+        gone["model_runs"] = connection.execute(
+            f"delete from audit.model_runs where run_id in ({old})", [before]
+        ).rowcount
+        # what was published is what the next run starts from, and what certificates name
+        gone["runs"] = connection.execute(
+            "delete from audit.runs where finished_at < %s and published_version is null", [before]
+        ).rowcount
+    return {table: rows for table, rows in gone.items() if rows}
+
+
+def _people(settings: Settings, *_) -> dict:
+    """Forget rejected rows after `keep_quarantine_days` and kept reports after `keep_report_days`: no number stands on either.
+
+    Rejected rows that no version was published after stay until they are settled: to forget them would let the next run publish.
+    """
+    gone = {}
+    published = "coalesce((select max(built_batch_id) from audit.runs where published_version is not null), -1)"
+    for name, role, table, column, settled in (
+        ("quarantine", "loader", "quarantine.rows", "quarantined_at",
+         f"(resolved_at is not null or accepted_at is not null or batch_id is null or batch_id <= {published})"),
+        ("report", "publisher", "audit.reports", "made_at", "true"),
+    ):  # fmt: skip
+        days = settings.operations[f"keep_{name}_days"]
+        if days is not None:
+            with db.connect(settings, role) as connection:
+                gone[name] = connection.execute(
+                    f"delete from {table} where {column} < clock_timestamp() - make_interval(days => %s) and {settled}",
+                    [days],
+                ).rowcount
+    return {name: rows for name, rows in gone.items() if rows}
+
+
+def _traces(settings: Settings, *_) -> dict:
+    """Drop what a build left that was killed, and the traces of models that are no more."""
+    with db.connect(settings, "transformer") as connection:
+        left = connection.execute(
+            "select schemaname, tablename from pg_tables as t where schemaname in ('core', 'marts_candidate') and "
+            "(tablename like '%%\\_\\_dbt\\_tmp' or tablename like '%%\\_\\_dbt\\_backup' or (tablename like '\\_changed\\_\\_%%' and not exists "
+            "(select 1 from pg_tables as m where m.schemaname = t.schemaname and '_changed__' || m.tablename = t.tablename)))", [],
+        ).fetchall()  # fmt: skip
+        for table in left:
+            connection.execute(sql.SQL("drop table {}").format(sql.Identifier(table["schemaname"], table["tablename"])))
+    return {"tables": len(left)} if left else {}
+
+
+def _vacuum(settings: Settings, deadline: float, _) -> dict:
+    """VACUUM (ANALYZE) what changed most first, each as its owner, until the time is over."""
+    with db.connect(settings, "transformer") as connection:
+        grown = connection.execute(
+            "select s.schemaname as schema, s.relname as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid "
+            "where s.schemaname = any(%s) and n_dead_tup + n_ins_since_vacuum >= greatest(%s, %s * c.reltuples) "
+            "order by n_dead_tup + n_ins_since_vacuum desc",
+            [[s for s in SCHEMAS if s != "audit"], CHANGED_ROWS, CHANGED_SHARE],
+        ).fetchall()
+    done, left = 0, 0
+    for table in grown:
+        seconds = deadline - time.monotonic()
+        if seconds < 1:
+            left += 1
+            continue
+        with db.connect(settings, SCHEMAS[table["schema"]], autocommit=True) as connection:
+            connection.execute(f"set statement_timeout = '{int(seconds)}s'")
+            connection.execute("set lock_timeout = '5s'")
+            try:
+                connection.execute(
+                    sql.SQL("vacuum (analyze) {}").format(sql.Identifier(table["schema"], table["name"]))
+                )
+                done += 1
+            except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable):
+                left += 1
+    return {name: tables for name, tables in (("tables", done), ("left", left)) if tables}
+
+
+def _logs(settings: Settings, *_) -> dict:
+    """Shorten the services' logs where they are (who writes them holds them open), forget Airflow's old ones and old log segments."""
+    before = time.time() - 86400 * settings.operations["keep_log_days"]
+    shortened = removed = segments = 0
+    for log in settings.logs.glob("*.log"):
+        if log.stat().st_size > LOG_BYTES:
+            shutil.copy(log, log.with_suffix(".log.1"))
+            os.truncate(log, 0)
+            shortened += 1
+    for run in (settings.logs / "airflow").glob("dag_id=*/run_id=*"):
+        if run.stat().st_mtime < before:
+            shutil.rmtree(run, ignore_errors=True)
+            removed += 1
+    if settings.operations["wal_archive"]:
+        oldest = time.time() - 86400 * settings.operations["keep_wal_days"]
+        for segment in Path(settings.operations["wal_archive"]).glob("*.gz"):
+            if segment.stat().st_mtime < oldest:
+                segment.unlink()
+                segments += 1
+    found = {"shortened": shortened, "runs": removed, "segments": segments}
+    return {what: n for what, n in found.items() if n}
+
+
+def _airflow(settings: Settings, deadline: float, _) -> dict:
+    """Let Airflow clean its own database of what is older than `keep_log_days`, when a run of it is."""
+    if not (settings.home / "airflow" / "migrated").exists():
+        return {}
+    before = datetime.now(UTC) - timedelta(days=settings.operations["keep_log_days"])
+    with db.connect(settings, db.AIRFLOW_ROLE, database=db.airflow_database(settings)) as connection:
+        oldest = connection.execute("select min(run_after) as at from dag_run").fetchone()["at"]
+    # a few days at once: its cleaning takes some seconds however little there is
+    if oldest is None or oldest > before - timedelta(days=3):
+        return {}
+    from northstar.orchestration.services import airflow_env
+
+    command = [str(Path(sys.executable).parent / "airflow"), "db", "clean", "--clean-before-timestamp", before.isoformat(), "--skip-archive", "--yes"]  # fmt: skip
+    try:
+        done = subprocess.run(
+            command, env=airflow_env(settings), capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            timeout=max(1, deadline - time.monotonic()),
+        )  # fmt: skip
+    except subprocess.TimeoutExpired as exc:
+        raise NorthstarError("`airflow db clean` took longer than there was time") from exc
+    if done.returncode:
+        raise NorthstarError(f"`airflow db clean` failed: {(done.stderr.splitlines() or ['no message'])[-1]}")
+    return {"before": f"{before:%Y-%m-%d}"}
+
+
+def _words(done) -> str:
+    return done if isinstance(done, str) else ", ".join(f"{what} {n}" for what, n in done.items())
+
+
+STEPS = {
+    "versions": _versions, "journals": _journals, "people": _people, "traces": _traces, "vacuum": _vacuum, "logs": _logs, "airflow": _airflow,
+}  # fmt: skip

@@ -1,0 +1,250 @@
+"""Rotating the key: a new one is put on the ring, and every hash that is stored is hashed with it once more (northstar.privacy.keys).
+
+All of it is one transaction over all schemas, so that no row is hashed twice or not at all, whatever is killed; the new ring waits in
+the secret `pii_key_next` until that has committed. A nightly run then proves that a full build of the landed rows gives what is published.
+A rotation that was killed after its transaction is in use but not proved: `audit.pii_keys` knows no version of it, and the next call ends it
+instead of beginning another one.
+"""
+
+import os
+import secrets
+from dataclasses import dataclass
+
+import orjson
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.extract.landing.normalise import personal_columns, plain_name
+from northstar.privacy.keys import HASH, HASHED, SEALED, SEPARATOR, chained, fingerprint, kept_hash, seal, unsealed
+from northstar.privacy.personal import parsed
+from northstar.privacy.ring import NEXT, adopt, home_key
+from northstar.privacy.subjects import HASHES, NAMED
+from northstar.runs import job
+from northstar.runs.erase import rewrite
+from northstar.warehouse import db, lease
+from northstar.warehouse.setup import act_as_owner, bootstrap
+
+STAMPED = ("core", "marts_candidate", "marts", "marts_history", "staging")
+# the version of a rotation in a warehouse that has published none
+NOTHING_PUBLISHED = 0
+
+
+@dataclass(frozen=True)
+class Rotated:
+    """How many keys are on the ring, how many distinct hashes and how many documents with sealed values were brought to the newest.
+
+    unopened: texts that begin like sealed ones and that no key of the ring opens. Whoever wrote them, they are left as they are.
+    was_interrupted: the key was brought in by an earlier call that was killed, and this one ended its work: nothing was counted.
+    """
+
+    generation: int
+    hashes: int = 0
+    seals: int = 0
+    unopened: int = 0
+    was_interrupted: bool = False
+
+
+def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
+    """Put a new key on the ring, bring everything stored to it, and publish what a full build makes of it.
+
+    Raises NorthstarError where the key comes from the environment and NORTHSTAR_SECRET_PII_KEY_NEXT does not hold the longer ring.
+    """
+    db.require_administrator(settings, "a change of the key")
+    bootstrap(settings)
+    key, rotated = home_key(settings), _interrupted(settings)
+    following = None if rotated else _following(settings, key)
+
+    def change(run_id: int) -> None:
+        nonlocal rotated
+        if rotated is None:
+            progress("hashes and sealed values ...")
+            rotated = _bring(settings, key, following, run_id)
+            adopt(settings, following)
+
+    version = job.run_change(settings, "rotation", change, "nightly", progress, worker)
+    rewrite(settings, {}, progress, "the new key is in use, and `northstar rotate-key` writes the tables anew")
+    with db.connect(settings, "loader") as connection:
+        connection.execute(
+            "update audit.pii_keys set published_version = %s where generation = %s",
+            [version or NOTHING_PUBLISHED, rotated.generation],
+        )
+    return rotated
+
+
+def _interrupted(settings: Settings) -> Rotated | None:
+    """The newest rotation, where it is in use and was killed before its end."""
+    with db.connect(settings, "loader") as connection:
+        newest = connection.execute("select * from audit.pii_keys order by generation desc limit 1").fetchone()
+    # the first key was never rotated to
+    if newest["generation"] == 1 or newest["published_version"] is not None:
+        return None
+    return Rotated(newest["generation"], was_interrupted=True)
+
+
+def _following(settings: Settings, key: str) -> str:
+    """The ring with one key more, written down before anything is hashed with it."""
+    given = settings.known_secret(NEXT)
+    # earlier releases, killed between two writings, left the ring that is in use there as well
+    if given and given != key:
+        if not given.startswith(key + SEPARATOR):
+            raise NorthstarError("pii_key_next has to be the ring that is in use, a comma, and the new key")
+        return given
+    if os.environ.get("NORTHSTAR_SECRET_PII_KEY"):
+        raise NorthstarError(
+            "this home's pii_key comes from the environment: set NORTHSTAR_SECRET_PII_KEY_NEXT to it, a comma, and a new key "
+            "(python3 -c 'import secrets; print(secrets.token_urlsafe(24))'), run this again, and then set NORTHSTAR_SECRET_PII_KEY to the same"
+        )
+    return settings.keep_secret(NEXT, f"{key}{SEPARATOR}{secrets.token_urlsafe(24)}")
+
+
+def _bring(settings: Settings, key: str, following: str, run_id: int | None = None) -> Rotated:
+    new = following.rsplit(SEPARATOR, 1)[1]
+    with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
+        lease.keep(connection, run_id)
+        generation = connection.execute("select max(generation) + 1 as n from audit.pii_keys").fetchone()["n"]
+        columns = connection.execute(
+            "select n.nspname as schema, c.relname as table, a.attname as column, format_type(a.atttypid, null) as type from pg_attribute as a "
+            "join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace where n.nspname = any(%s) "
+            "and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped order by 1, 2, 3", [list(STAMPED)],
+        ).fetchall()  # fmt: skip
+        connection.execute("create temp table rehashed (old text primary key, new text not null) on commit drop")
+        # the owners of the schemas, as whom the tables are changed, share it
+        connection.execute("grant select, insert on rehashed to public")
+        renewal = _Renewal(key, following)
+        for schema in STAMPED:
+            for c in (c for c in columns if c["schema"] == schema):
+                place = f'{schema}."{c["table"]}"'
+                if c["type"] == "text" and c["column"] in HASHES:
+                    _rehash(connection, schema, place, c["column"], new)
+                elif c["type"] == "text" and (c["column"] in NAMED or c["column"].endswith("_id")):
+                    _rehash(connection, schema, place, c["column"], new, HASHED)
+                elif c["type"] in ("json", "jsonb"):
+                    is_row = (schema, c["table"], c["column"]) == ("staging", "_replaced", "row")
+                    renewed = (
+                        renewal.landed if is_row else renewal.extra if c["column"] == "_extra" else renewal.document
+                    )
+                    _renew(connection, schema, place, c["column"], renewed)
+        _renew(connection, "quarantine", "quarantine.rows", "row", renewal.rejected)
+        seals = renewal.documents
+        _rehash(connection, "audit", "audit.tombstones", "hash", new)
+        for row in connection.execute("select erasure_id, subjects from audit.erasures").fetchall():
+            subjects = [chained(s, [new]) for s in row["subjects"]]
+            connection.execute(
+                "update audit.erasures set subjects = %s where erasure_id = %s", [subjects, row["erasure_id"]]
+            )
+        connection.execute(
+            "insert into audit.pii_keys (generation, fingerprint) values (%s, %s)", [generation, fingerprint(following)]
+        )
+        hashes = connection.execute("select count(*) as n from rehashed").fetchone()["n"]
+    return Rotated(generation, hashes, seals, renewal.unopened)
+
+
+def _rehash(connection, schema: str, place: str, column: str, new: str, mark: str = "") -> None:
+    """Hash a column's values with the new key too, each once for all tables; mark: only values that begin with it are hashes."""
+    act_as_owner(connection, schema)
+    unknown = (
+        f'select distinct t."{column}" as v from {place} as t left join pg_temp.rehashed as r on r.old = t."{column}" '
+        f"where t.\"{column}\" ~ '^{mark}{HASH.pattern}$' and r.old is null"
+    )
+    for lot in db.lots(connection, unknown, fetched=db.LOT_ROWS):
+        with connection.cursor().copy("copy pg_temp.rehashed from stdin") as copy:
+            for row in lot:
+                copy.write_row((row["v"], mark + chained(row["v"].removeprefix(mark), [new])))
+    # its owner's to do; without it the join below is planned as if it were empty
+    connection.execute("reset role")
+    connection.execute("analyze pg_temp.rehashed")
+    act_as_owner(connection, schema)
+    connection.execute(
+        f'update {place} as t set "{column}" = r.new from pg_temp.rehashed as r where t."{column}" = r.old'
+    )
+
+
+def _renew(connection, schema: str, place: str, column: str, renewed) -> None:
+    """Bring what a json column holds to the new key; renewed: what becomes of one of its documents."""
+    act_as_owner(connection, schema)
+    held = f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
+    # the cursor sees the table as it was, whatever is changed meanwhile
+    for lot in db.lots(connection, held):
+        changed = []
+        for row in lot:
+            document = orjson.loads(row["v"])
+            following = renewed(document)
+            if following != document:
+                changed.append((orjson.dumps(following).decode(), row["place"]))
+        connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed)
+
+
+class _Renewal:
+    """What becomes of stored documents under the longer ring. Where one is ours and what is a source's own is told by where it stands:
+
+    hashes only under the names and at the places where landing puts them, sealed values by their proof.
+    """
+
+    def __init__(self, key: str, following: str):
+        self.key, self.following, self.new = key, following, following.rsplit(SEPARATOR, 1)[1]
+        self.documents = self.unopened = 0
+
+    def document(self, value):
+        """What a source wrote as json, with sealed values in it."""
+        renewed = self._leaves(value)
+        self.documents += renewed != value
+        return renewed
+
+    def extra(self, value):
+        """`_extra`: unknown columns by name, hashes bare under the names of the contract's."""
+        return self._row(value, self._unknown_column)
+
+    def rejected(self, value):
+        """A quarantined row: columns by name, hashes marked under the names of the contract's."""
+        return self._row(value, lambda name, v: self._marked(v) if _is_hash_name(name) else self._leaves(v))
+
+    def landed(self, value):
+        """A landed row as json: hashes bare in their columns, and marked in those of identifiers."""
+        return self._row(value, self._column)
+
+    def _row(self, value, column):
+        """A row by column; column: what becomes of a name's value."""
+        if not isinstance(value, dict):
+            return value
+        renewed = {name: column(name, v) for name, v in value.items()}
+        self.documents += renewed != value
+        return renewed
+
+    def _unknown_column(self, name: str, value):
+        return self._bare(value) if _is_hash_name(name) else self._leaves(value)
+
+    def _column(self, name: str, value):
+        if name in HASHES:
+            return self._bare(value)
+        if name in NAMED or name.endswith("_id"):
+            return self._marked(value)
+        if name == "_extra" and isinstance(value, dict):
+            return {k: self._unknown_column(k, v) for k, v in value.items()}
+        return self._leaves(value)
+
+    def _bare(self, value):
+        return chained(value, [self.new]) if isinstance(value, str) and HASH.fullmatch(value) else value
+
+    def _marked(self, value):
+        kept = kept_hash(value) if isinstance(value, str) else None
+        return HASHED + chained(kept, [self.new]) if kept else self._leaves(value)
+
+    def _leaves(self, value):
+        if isinstance(value, dict):
+            return {k: self._leaves(v) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self._leaves(v) for v in value]
+        if not isinstance(value, str) or SEALED not in value:
+            return value
+        document = parsed(value)
+        if document is not None:
+            # a document that was delivered as text
+            renewed = self._leaves(document)
+            return value if renewed == document else orjson.dumps(renewed).decode()
+        opened = unsealed(value, self.key)
+        self.unopened += opened is None and value.startswith(SEALED)
+        return value if opened is None else seal(opened, self.following)
+
+
+def _is_hash_name(name: str) -> bool:
+    return personal_columns().get(plain_name(name)) == "hash"

@@ -1,0 +1,84 @@
+"""The proof of an erasure: no byte of the home says the names any more, on whatever page, in whatever log."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from northstar.base.settings import Settings
+from northstar.warehouse import db
+
+# more of a person's sessions and tickets tell no more than these whether their rows are gone
+SESSIONS = 500
+DISTINCT_LENGTH = 16
+BLOCK_BYTES = 4 << 20
+# a source's files are its owner's, and an erasure there is theirs to make
+SOURCES = ("demo",)
+
+
+def needles(connection, accounts: list[str], others: list[str]) -> list[bytes]:
+    """What to look for: names that can stand for nobody and nothing else.
+
+    accounts: the subject's accounts that are like no word. others: its devices, sessions, tickets, hashed addresses.
+    """
+    found = connection.execute(
+        "select a from unnest(%s::text[]) as a where not exists ("
+        "select 1 from staging.accounts as o where o.account_id <> a and strpos(o.account_id, a) > 0)", [accounts],
+    ).fetchall()  # fmt: skip
+    long = [name for name in others if len(name) >= DISTINCT_LENGTH][:SESSIONS]
+    return [name.encode() for name in dict.fromkeys([*(row["a"] for row in found), *long])]
+
+
+def places(settings: Settings, names: Iterable[bytes], without: Iterable[Path] = ()) -> list[str]:
+    """The files and relations of the home that hold one of the names, looked through byte by byte.
+
+    without: files, and directories with all that is in them, that are not looked at.
+    """
+    names, left_out = list(names), {settings.home / name for name in SOURCES} | set(without)
+    found = []
+    for path in sorted(settings.home.rglob("*")):
+        if left_out.isdisjoint((path, *path.parents)) and path.is_file() and not path.is_symlink():
+            try:
+                if next(occurrences(path, names), None):
+                    found.append(_named(settings, path))
+            except FileNotFoundError:
+                # a log that was turned over, a table's former file
+                continue
+    return list(dict.fromkeys(found))
+
+
+def files_of(settings: Settings, relation: str) -> list[Path]:
+    """The files in which the embedded server keeps a table with its indexes."""
+    with db.connect(settings, "owner") as connection:
+        rows = connection.execute(
+            "select pg_relation_filepath(oid) as path from pg_class where oid = %(r)s::regclass or oid in (select indexrelid from pg_index "
+            "where indrelid = %(r)s::regclass) or oid = (select reltoastrelid from pg_class where oid = %(r)s::regclass)", {"r": relation},
+        ).fetchall()  # fmt: skip
+    return [settings.home / "postgres" / row["path"] for row in rows if row["path"]]
+
+
+def occurrences(path: Path, names: list[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Where a file holds one of the names, block by block: it may be larger than memory."""
+    overlap = max(map(len, names)) - 1
+    with path.open("rb") as file:
+        begin, tail = 0, b""
+        while block := file.read(BLOCK_BYTES):
+            content = tail + block
+            for name in names:
+                # what lies in the tail alone was found with the block before
+                place = content.find(name, max(0, len(tail) - len(name) + 1))
+                while place >= 0:
+                    yield begin - len(tail) + place, name
+                    place = content.find(name, place + 1)
+            begin += len(block)
+            tail = content[-overlap:] if overlap else b""
+
+
+def _named(settings: Settings, path: Path) -> str:
+    number = path.name.split(".")[0].split("_")[0]
+    if "base" in path.parts and number.isdigit():
+        with db.connect(settings, "owner") as connection:
+            known = connection.execute(
+                "select pg_filenode_relation(0, %s)::regclass::text as name", [int(number)]
+            ).fetchone()["name"]
+        if known:
+            return known
+    return str(path.relative_to(settings.home))

@@ -1,0 +1,168 @@
+"""`northstar verify`: make a published version again, from the landed rows as they stood then, and compare it byte by byte."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from psycopg import sql
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings, load_settings
+from northstar.contract import entities
+from northstar.publish.certificates import landed_as_of
+from northstar.runs.maintenance import demand_kept
+from northstar.warehouse import db, embedded
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One landed entity or mart: the rows and hash of the certificate, and those of the version made again."""
+
+    kind: str
+    name: str
+    certified: dict
+    made: dict
+
+    @property
+    def is_same(self) -> bool:
+        return self.certified == self.made
+
+
+def verify(settings: Settings, version: int | None = None, progress=print) -> list[Compared]:
+    """Rebuild a version (default: the newest) in a warehouse of its own, which is removed again.
+
+    Raises NorthstarError for a version without a certificate, and when the code or the rules are not those that made it.
+    """
+    from northstar.runs import job
+    from northstar.warehouse.setup import bootstrap
+
+    certificate = _certificate(settings, version)
+    if job.code_version(settings) != certificate["code_version"]:
+        commit = certificate["code_commit"]
+        where = f"; check out {commit.rstrip('+')} and verify there" if commit else ""
+        raise NorthstarError(
+            f"version {certificate['published_version']} was made by other models or rules (code version "
+            f"{certificate['code_version']}, here {job.code_version(settings)}){where}"
+        )
+    # a short path that the server's system user may enter
+    with tempfile.TemporaryDirectory(prefix="northstar-verify-", ignore_cleanup_errors=True) as directory:
+        Path(directory).chmod(0o755)
+        scratch = replace(
+            load_settings(Path(directory) / "home"), root=settings.root, rules=settings.rules, warehouse_url=None
+        )
+        try:
+            bootstrap(scratch)
+            for name in entities():
+                _copy(settings, scratch, name, certificate["built_batch_id"])
+            progress(f"landed rows as they stood at batch {certificate['built_batch_id']}: copied")
+            _build(scratch, certificate, progress)
+            made = _certificate(scratch, 1)
+        finally:
+            embedded.stop(scratch)
+    return [
+        Compared(kind, name, certificate[kind].get(name, {}), made[kind].get(name, {}))
+        for kind in ("inputs", "outputs")
+        for name in sorted(certificate[kind] | made[kind])
+    ]
+
+
+def erased_since(settings: Settings, version: int) -> str | None:
+    """Why a version from before an erasure or a rotation of the key cannot be the same to the byte; None where there was none."""
+    with db.connect(settings, "transformer") as connection:
+        # a warehouse that an older release left has no such table until its next run
+        if connection.execute("select to_regclass('audit.erasures') as t").fetchone()["t"] is None:
+            return None
+        reasons = changed_since(connection, version)
+    if not reasons:
+        return None
+    return (
+        f"version {version} cannot be made again to the byte: {'; '.join(reasons)} in what was landed and in what was published; "
+        "marts that name nobody have to be the same"
+    )
+
+
+def changed_since(connection, version: int) -> list[str]:
+    """What has changed landed rows in their place since they were made into a version, each as a reason; no batch tells of these changes."""
+    # a version that puts another back stands on the rows of that one
+    made = connection.execute(
+        "select min(o.published_version) as version, min(o.published_at) as at, min(o.run_id) as run from marts.publications as v "
+        "join marts.publications as o using (run_id) where v.published_version = %s", [version],
+    ).fetchone()  # fmt: skip
+    erasures = connection.execute(
+        "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1", [made["version"]]
+    ).fetchall()
+    # also of one that was killed before it published
+    rotations = connection.execute(
+        "select generation, since from audit.pii_keys where generation > 1 and since > %s order by 1", [made["at"]]
+    ).fetchall()
+    emptied = connection.execute(
+        "select entity, sum(rows) as rows from audit.details_forgotten where run_id > %s group by entity order by entity",
+        [made["run"]],
+    ).fetchall()
+    return [
+        *(f"erasure {e['erasure_id']} of {e['finished_at']:%Y-%m-%d} renamed its subject" for e in erasures),
+        *(f"key {r['generation']} of {r['since']:%Y-%m-%d} hashed identifiers anew" for r in rotations),
+        *(f"retention emptied {r['rows']:,} rows of {r['entity']}" for r in emptied),
+    ]
+
+
+def _certificate(settings: Settings, version: int | None) -> dict:
+    with db.connect(settings, "transformer") as connection:
+        if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is None:
+            raise NorthstarError("no version has a certificate yet; the next run that publishes writes one")
+        found = connection.execute(
+            "select * from marts.certificates where %(version)s::bigint is null or published_version = %(version)s "
+            "order by published_version desc limit 1",
+            {"version": version},
+        ).fetchone()
+    if found is not None:
+        with db.connect(settings, "transformer") as connection:
+            demand_kept(connection, found["published_version"])
+    if found is None:
+        raise NorthstarError(
+            f"version {version} has no certificate; `northstar sql 'select published_version from certificates'` lists those that do"
+        )
+    return found
+
+
+def _copy(settings: Settings, scratch: Settings, name: str, batch_id: int) -> None:
+    with db.connect(settings, "transformer") as source, db.connect(scratch, "loader") as target:
+        columns = sql.SQL(", ").join(
+            sql.Identifier(r["attname"])
+            for r in source.execute(
+                "select attname from pg_attribute where attrelid = %s::regclass and attnum > 0 and not attisdropped "
+                "order by attnum",
+                [f"staging.{name}"],
+            ).fetchall()
+        )
+        rows = sql.SQL("copy (select {} from ({}) as r) to stdout (format binary)").format(
+            columns, landed_as_of(name, batch_id)
+        )
+        into = sql.SQL("copy {} ({}) from stdin (format binary)").format(sql.Identifier("staging", name), columns)
+        with source.cursor().copy(rows) as outgoing, target.cursor().copy(into) as incoming:
+            for data in outgoing:
+                incoming.write(data)
+
+
+def _build(scratch: Settings, certificate: dict, progress) -> None:
+    from northstar.audit import start_worker
+    from northstar.runs import job
+
+    run_id = job.open_run(scratch, "nightly", certificate["as_of"], trigger="verify", is_own=True)
+    worker, error = start_worker(scratch), None
+    try:
+        with db.connect(scratch, "transformer") as connection:
+            connection.execute(
+                "update audit.runs set built_batch_id = %s where run_id = %s", [certificate["built_batch_id"], run_id]
+            )
+        progress("build ...")
+        job.build(scratch, run_id, lambda _: None)
+        progress("audit and publish ...")
+        job.audit(scratch, run_id, lambda _: None, worker)
+        job.publish(scratch, run_id, lambda _: None)
+    except NorthstarError as exc:
+        error = str(exc)
+        raise
+    finally:
+        worker.stop()
+        job.close_run(scratch, run_id, error)

@@ -1,0 +1,277 @@
+"""Find what is wrong, and tell those whom it concerns.
+
+Three sources: `signals` (rules.yml on rows that have landed, not audited yet), `targets` (marts.alerts, after each publication), and the job
+itself (failed runs, late sources, quarantine, late data). One evaluation at a time; an address that fails is told again by the next.
+"""
+
+import json
+from base64 import urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from urllib.parse import urlencode
+
+import yaml
+
+from northstar.base.errors import NorthstarError
+from northstar.base.formats import shown
+from northstar.base.settings import Settings
+from northstar.use import outbox
+from northstar.use.alerts.notices import Finding, note, note_told, to_tell
+from northstar.use.changes import explain_change
+from northstar.use.marts import Marts
+from northstar.use.notify import Address, Channels, Message, read_channels, tell
+from northstar.use.pages import serve
+from northstar.use.pages.figures import title_of
+from northstar.warehouse import db
+
+RULES = Path(__file__).with_name("rules.yml")
+LOCK = 0x6E735F616C657274  # "ns_alert"
+FIRST_LOOK = timedelta(hours=1)
+# rows commit a little after the moment that they carry
+OVERLAP = timedelta(minutes=2)
+SEVERITIES = {"critical": "critical", "warning": "warning"}
+JOB = {"run_failed", "source_late", "source_differs", "quarantine_grows", "data_late", "maintenance_failed"}
+# hours in which one check failed are no downtime where a check is made each minute (SEMANTICS): two in a row are
+TWO_IN_A_ROW = (
+    "select exists (select from (select is_up, lag(is_up) over (partition by service order by checked_at) as was_up from staging.uptime_checks "
+    "where application = %s and checked_at >= %s and checked_at < %s and not coalesce(is_third_party, false)) as c where not is_up and not was_up) as found"
+)
+
+
+@cache
+def rules() -> list[dict]:
+    """The rules of rules.yml."""
+    return yaml.safe_load(RULES.read_text())
+
+
+def evaluate(settings: Settings, now: datetime | None = None, progress=print) -> list[dict]:
+    """One evaluation: notices opened, gone on with and closed, and everybody told; returns what was told of.
+
+    Raises NorthstarError when somebody could not be told; the next evaluation tells them, and nobody else again.
+    """
+    now, channels = now or datetime.now(UTC), read_channels(settings)
+    with db.connect(settings, "publisher") as connection:
+        if not connection.execute("select pg_try_advisory_xact_lock(%s) as got", [LOCK]).fetchone()["got"]:
+            progress("another evaluation is under way; it tells")
+            return []
+        last = connection.execute("select max(evaluated_at) as at from audit.alert_evaluations").fetchone()["at"]
+        findings, broken = _signals(settings, (last or now - FIRST_LOOK) - OVERLAP, now)
+        findings += _targets(settings)
+        sources = {"targets", *(rule["rule"] for rule in rules() if rule["rule"] not in broken)}
+        note(connection, findings, sources, now)
+        connection.execute(
+            "insert into audit.alert_evaluations (evaluated_at, findings) values (%s, %s)", [now, len(findings)]
+        )
+    with db.connect(settings, "publisher") as connection:
+        # of the session: what was told is noted message by message
+        connection.execute("select pg_advisory_lock(%s)", [LOCK])
+        failures = [f"the rule {rule} failed: {why}" for rule, why in broken.items()]
+        due = [
+            n for n in to_tell(connection, now, channels.remind_hours) if not channels.is_quiet(n["application"], now)
+        ]
+        heard = [n for n in due if channels.addresses(_route(channels, n))]
+        outbox.put(connection, "alert", [_due(channels, n) for n in heard], channels, now)
+        note_told(connection, heard, now)
+        connection.commit()
+        told, problems = _tell(settings, connection, channels, now, progress)
+    if len(due) > len(heard):
+        progress(f"{len(due) - len(heard)} alerts, and notify.yml names no route for them: `northstar alerts list`")
+    failures += [f"could not tell {problem}" for problem in problems]
+    if failures:
+        raise NorthstarError("; ".join(failures))
+    return told
+
+
+def _is_silent(channels: Channels, notice: dict, now: datetime) -> bool:
+    is_muted = notice["muted_until"] is not None and notice["muted_until"] > now
+    return is_muted or channels.is_quiet(notice["application"], now)
+
+
+def _due(channels: Channels, notice: dict) -> outbox.Due:
+    moment = {
+        "opened": f"{notice['opened_at']} {notice['severity']}",
+        "still open": max(filter(None, (notice["told_at"], notice["reminded_at"])), default=None),
+        "closed": notice["closed_at"],
+    }[notice["event"]]
+    return outbox.Due(notice["key"], notice["event"], str(moment), _route(channels, notice))
+
+
+def _tell(settings: Settings, connection, channels: Channels, now: datetime, progress) -> tuple[list[dict], list[str]]:
+    """Tell every address what it has not heard: (the notices that somebody heard of, each once, what went wrong)."""
+    rows = outbox.waiting(connection, "alert", now)
+    # a route may have other addresses since
+    again = dict.fromkeys(outbox.Due(r["about"], r["event"], r["instance"], r["route"]) for r in rows)
+    outbox.put(connection, "alert", again, channels, now)
+    rows = outbox.waiting(connection, "alert", now)
+    notices = connection.execute(
+        "select * from audit.notices where key = any(%s)", [[r["about"] for r in rows]]
+    ).fetchall()
+    known = {n["key"]: n for n in notices}
+    rows = [r for r in rows if r["about"] in known and not _is_silent(channels, known[r["about"]], now)]
+    connection.commit()
+
+    def tell_them(address: Address, theirs: list[dict]) -> str | None:
+        notices = [known[r["about"]] | {"event": r["event"]} for r in theirs]
+        return tell(settings, channels, address, _message(settings, channels, notices))
+
+    sent, where, problems = outbox.send_each(connection, rows, channels, tell_them, now)
+    told = {(r["about"], r["event"]): known[r["about"]] | {"event": r["event"]} for r in sent}
+    if told:
+        progress(f"{len(told)} told: {', '.join(where)}")
+    return list(told.values()), problems
+
+
+def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[Finding], dict[str, str]]:
+    """What the rules find, and the rules that could not be asked with why; one that fails leaves the others alone."""
+    findings, broken = [], {}
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        connection.execute("set default_transaction_read_only = on")
+        connection.execute("set statement_timeout = '60s'")
+        if not connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"]:
+            return [], {}
+        for rule in rules():
+            try:
+                asked = {"since": since, "now": now, "metric": rule["metric"]}
+                rows = connection.execute(rule["sql"], asked).fetchall()
+                parts = [_largest_part(connection, rule, row) for row in rows]
+            except Exception as exc:
+                broken[rule["rule"]] = str(exc).splitlines()[0]
+                continue
+            for row, part in zip(rows, parts, strict=True):
+                findings.append(Finding(
+                    f"{rule['rule']}|{row['application']}|{row['segment_value'] if rule['rule'] != 'run_failed' else row['segment']}", rule["rule"], rule["metric"],
+                    row["application"], row["segment"], row["segment_value"], row.get("severity", rule["severity"]), rule["action"], row["value"], row["threshold"],
+                    row["since"], rule["says"], rule["page"], rule["rule"], timedelta(minutes=rule["quiet"]), part,
+                ))  # fmt: skip
+    return findings, broken
+
+
+def _largest_part(connection, rule: dict, row: dict) -> str:
+    """What contributes most to a finding, in words: 'route /search: 31 of 40'; '' where nothing is split."""
+    if "parts" not in rule:
+        return ""
+    given = {"application": row["application"], "segment_value": row["segment_value"], "begin": row["since"], "threshold": row["threshold"]}  # fmt: skip
+    largest = connection.execute(
+        f"select part, amount, sum(amount) over () as total from ({rule['parts']}) as p order by amount desc, part limit 1",
+        given,
+    ).fetchone()
+    if largest is None:
+        return ""
+    return f"{largest['part']}: {largest['amount']:,.0f} of {largest['total']:,.0f}"
+
+
+def _targets(settings: Settings) -> list[Finding]:
+    """The alerts that the published marts hold open."""
+    marts = Marts(settings)
+    frame = marts.frame("select * from alerts where closed_at is null and opened_at <= %(as_of)s", as_of=marts.as_of())
+    rows = frame.to_dict("records")
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        connection.execute("set default_transaction_read_only = on")
+        hourly = [r for r in rows if r["metric_id"] == "uptime" and r["grain"] == "hour"]
+        lone = {
+            r["alert_id"]
+            for r in hourly
+            if not connection.execute(
+                TWO_IN_A_ROW, [r["application"], r["opened_at"] - timedelta(hours=1), marts.as_of()]
+            ).fetchone()["found"]
+        }
+    return [
+        Finding(f"target|{r['alert_id']}", "target", r["metric_id"], r["application"], r["segment"], r["segment_value"], r["severity"], r["action"], r["value"],
+                r["threshold"], r["opened_at"], "off its target", "metrics", "targets")
+        for r in rows if r["alert_id"] not in lone
+    ]  # fmt: skip
+
+
+def _route(channels: Channels, notice: dict) -> str:
+    return notice["action"] if notice["action"] in channels.routes else "default"
+
+
+def _message(settings: Settings, channels: Channels, notices: list[dict]) -> Message:
+    marts, address = Marts(settings), channels.pages or serve.url(settings)
+    counts = [
+        f"{sum(n['event'] == event for n in notices)} {event}"
+        for event in ("opened", "still open", "closed")
+        if any(n["event"] == event for n in notices)
+    ]
+    names = list(dict.fromkeys(_name(n) for n in notices))
+    subject = f"[Northstar] {', '.join(counts)}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
+    texts = [_told(settings, channels, marts, address, n) for n in notices]
+    return Message(
+        subject,
+        "\n\n".join(texts),
+        events=[_event(n, text, _link(address, marts, n), address) for n, text in zip(notices, texts, strict=True)],
+    )
+
+
+def _name(notice: dict) -> str:
+    what = title_of(notice["metric_id"]) if notice["metric_id"] else notice["rule"].replace("_", " ").capitalize()
+    return f"{what} ({notice['application']}{', ' + notice['segment_value'] if notice['segment_value'] else ''})"
+
+
+def runbook(settings: Settings, channels: Channels, rule: str) -> str:
+    """Where it stands what to do about an alert of the job itself."""
+    return f"{channels.runbooks or settings.root / 'docs' / 'runbooks.md'}#{rule}"
+
+
+def _told(settings: Settings, channels: Channels, marts: Marts, address: str, notice: dict) -> str:
+    """An alert in words: what, how much, since when, what contributes most, where to look."""
+    entry, rule = marts.catalogue().get(notice["metric_id"]), _rule(notice)
+    unit = rule.get("unit") or (entry["unit"] if entry else "count")
+    currency = settings.rules["reporting_currency"]
+    lines = [f"{notice['event'].upper()}, {notice['severity']}: {_name(notice)}", f"  {notice['says']}"]
+    if notice["value"] is not None and notice["threshold"] is not None:
+        lines.append(
+            f"  value {shown(notice['value'], unit, currency)}, threshold {shown(notice['threshold'], unit, currency)}"
+        )
+    lines.append(
+        f"  since {notice['since']:%Y-%m-%d %H:%M} UTC"
+        + (f", closed {notice['closed_at']:%Y-%m-%d %H:%M} UTC" if notice["closed_at"] else "")
+    )
+    part = notice["contributes"]
+    if notice["rule"] in ("target", "satisfaction_falls") and not notice["segment"] and notice["event"] != "closed":
+        part = next(iter(explain_change(marts, notice["metric_id"], notice["application"], currency)), part)
+    if part:
+        lines.append(f"  contributes most: {part}")
+    if notice["rule"] != "target" and notice["rule"] not in JOB and "reads" not in rule:
+        lines.append("  from rows as they landed, before they were audited")
+    if notice["rule"] in JOB:
+        lines.append(f"  runbook: {runbook(settings, channels, notice['rule'])}")
+    lines.append(f"  action: {notice['action']} · {_link(address, marts, notice)}")
+    return "\n".join(lines)
+
+
+def _rule(notice: dict) -> dict:
+    """The rule that a notice came from; {} for a target."""
+    return next((rule for rule in rules() if rule["rule"] == notice["rule"]), {})
+
+
+def _link(address: str, marts: Marts, notice: dict) -> str:
+    """The page that shows an alert's metric, with the application (and on the page of all metrics the metric) chosen."""
+    page, chosen = notice["page"], {}
+    if page == "metrics":
+        chosen["metric"] = notice["metric_id"]
+    if notice["application"] in marts.applications():
+        chosen["application"] = notice["application"]
+    # as Vizro writes a choice into the address
+    encoded = {
+        f"{page or 'executive'}-{name}": "b64_" + urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+        for name, value in chosen.items()
+        if notice["metric_id"]
+    }
+    return f"{address}/{page}".rstrip("/") + ("?" + urlencode(encoded) if encoded else "")
+
+
+def _event(notice: dict, text: str, link: str, address: str) -> dict:
+    """The alert in PagerDuty's format (Events API, version 2), without the key."""
+    if notice["event"] == "closed":
+        return {"event_action": "resolve", "dedup_key": notice["key"]}
+    return {
+        "event_action": "trigger", "dedup_key": notice["key"], "client": "Northstar", "client_url": address,
+        "links": [{"href": link, "text": "the page"}],
+        "payload": {
+            "summary": text.splitlines()[0][:1000], "source": f"northstar/{notice['application']}", "severity": SEVERITIES[notice["severity"]],
+            "timestamp": notice["since"].isoformat(), "component": notice["metric_id"] or notice["rule"], "group": notice["application"],
+            "custom_details": {"text": text, "value": str(notice["value"]), "threshold": str(notice["threshold"])},
+        },
+    }  # fmt: skip

@@ -1,0 +1,97 @@
+"""Why a value changed: the parts of the change by the values of a segment."""
+
+import re
+
+from northstar.base.formats import shown
+from northstar.use.marts import Marts
+
+
+def explain_change(marts: Marts, metric: str, application: str, currency: str) -> list[str]:
+    """What explains the newest change of a metric's value best, largest first; [] where nothing does."""
+    entry = marts.catalogue().get(metric)
+    if entry is None:
+        return []
+    for grain in reversed(entry["grains"]):
+        rows = marts.frame(
+            "select period_start, value, numerator, denominator from metric_values where metric_id = %(metric)s and grain = %(grain)s "
+            "and application = %(application)s and segment = '' and is_complete order by period_start desc limit 2",
+            metric=metric, grain=grain, application=application,
+        ).to_dict("records")  # fmt: skip
+        if len(rows) == 2 and None not in (rows[0]["value"], rows[1]["value"]):
+            return told_change(marts, entry, grain, application, rows[0], rows[1], currency)
+    return []
+
+
+def told_change(
+    marts: Marts, entry: dict, grain: str, application: str, newest: dict, before: dict, currency: str
+) -> list[str]:
+    """The change between two periods in words: 'country US: -11.6 points', largest first."""
+    frame = marts.frame(
+        "select segment, segment_value as name, period_start, numerator, denominator from metric_values where metric_id = %(metric)s and grain = %(grain)s "
+        "and application = %(application)s and segment != '' and period_start in (%(newest)s, %(before)s) union all "
+        "select 'application', application, period_start, numerator, denominator from metric_values where %(application)s = 'all' and metric_id = %(metric)s "
+        "and grain = %(grain)s and application != 'all' and segment = '' and period_start in (%(newest)s, %(before)s)",
+        metric=entry["metric_id"], grain=grain, application=application, newest=newest["period_start"], before=before["period_start"],
+    )  # fmt: skip
+    found = contributions(frame.to_dict("records"), newest, before, entry["kind"])
+    told = []
+    for name, amount in found[1] if found else []:
+        text = (
+            f"{amount:+,.1f} points"
+            if entry["unit"] == "percent"
+            else f"{'+' if amount > 0 else ''}{shown(amount, entry['unit'], currency)}"
+        )
+        # what rounds to nothing explains nothing
+        if re.search("[1-9]", text):
+            told.append(f"{found[0].replace('_', ' ')} {name}: {text}")
+    return told
+
+
+def contributions(
+    rows: list[dict], newest: dict, before: dict, kind: str
+) -> tuple[str, list[tuple[str, float]]] | None:
+    """How much of a value's change each value of a segment made, for the segment whose largest part is largest; None where nothing tells.
+
+    rows: segment, name, period_start, numerator, denominator of both periods. For sums the difference; for a ratio N / D that went from v
+    to w: (N1 - v D1) / D1 of the segment's own parts, which add up to w - v. Distinct counts overlap, and are told nothing of.
+    """
+    total = float(newest["value"] - before["value"])
+    if not total or kind in ("distinct", "median", "percentile", "max"):
+        return None
+    is_ratio = newest["denominator"] is not None
+    scale = 1.0
+    if is_ratio:
+        if not newest["denominator"] or not before["denominator"] or not newest["numerator"]:
+            return None
+        # percents are a hundred times their parts
+        scale = float(newest["value"]) / (float(newest["numerator"]) / float(newest["denominator"]))
+    parts: dict[str, dict[str, dict]] = {}
+    for row in rows:
+        place = "newest" if row["period_start"] == newest["period_start"] else "before"
+        parts.setdefault(row["segment"], {}).setdefault(row["name"], {})[place] = row
+    best: tuple[str, list[tuple[str, float]]] | None = None
+    for segment, names in parts.items():
+        found = []
+        for name, both in names.items():
+            if is_ratio:
+                own, rate = both.get("newest"), float(before["numerator"]) / float(before["denominator"])
+                amount = (
+                    (float(own["numerator"] or 0) - rate * float(own["denominator"] or 0))
+                    / float(newest["denominator"])
+                    * scale
+                    if own
+                    else 0.0
+                )
+            else:
+                amount = sum(
+                    sign * float((both.get(place) or {}).get("numerator") or 0)
+                    for place, sign in (("newest", 1), ("before", -1))
+                )
+            found.append((name, amount))
+        if len(found) < 2 or abs(sum(a for _, a in found) - total) > 0.01 * abs(total) + 0.01:
+            # parts that overlap, or leave some out, explain nothing
+            continue
+        found.sort(key=lambda f: -abs(f[1]))
+        if best is None or abs(found[0][1]) > abs(best[1][0][1]):
+            best = segment, found
+    return best

@@ -1,0 +1,243 @@
+"""From an expression over measures to the rows whose contributions add up to it."""
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from sqlglot import exp, parse_one
+
+from northstar.base.errors import NorthstarError
+from northstar.build.definitions import Definition, Measure
+
+LENGTHS = {"hour": "1 hour", "day": "1 day", "week": "7 days", "month": "1 month", "quarter": "3 months"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number's place: grain, period, application, segment."""
+
+    grain: str
+    period_start: datetime
+    application: str
+    segment: str = ""
+    segment_value: str = ""
+
+    @property
+    def start(self) -> str:
+        """The period's start, as SQL."""
+        return f"timestamptz '{self.period_start.isoformat()}'"
+
+    @property
+    def end(self) -> str:
+        """The period's end (exclusive), as SQL."""
+        return f"({self.start} + interval '{LENGTHS[self.grain]}')"
+
+    def shifted(self, period: str, as_of: datetime) -> "Cell":
+        """The cell that an explanation means by `month_before`, `year_before`, `last_month`, `last_month_of_year_before`, `whole`."""
+        if period == "whole":
+            return replace(self, segment="", segment_value="")
+        cell = self
+        if period.endswith("year_before"):
+            cell = replace(cell, period_start=_months_later(cell.period_start, -12))
+        if period == "month_before":
+            cell = replace(cell, period_start=_months_later(cell.period_start, -1))
+        if period.startswith("last_month"):
+            months = [_months_later(cell.period_start, n) for n in range(3 if cell.grain == "quarter" else 1)]
+            cell = replace(cell, grain="month", period_start=[m for m in months if m < as_of][-1])
+        return cell
+
+
+@dataclass(frozen=True)
+class Term:
+    """One measure at one place: the relation that has it, and the model that relation is part of."""
+
+    name: str
+    cell: Cell
+    definition: Definition
+    measure: Measure
+    is_opening: bool
+    details: dict
+
+    @property
+    def aggregate(self) -> str:
+        return self.measure.measures[self.name]
+
+    @property
+    def where(self) -> str:
+        """Which rows `r` count."""
+        cell, measure = self.cell, self.measure
+        if measure.kind == "by_period":
+            conditions = [f"r.grain = '{cell.grain}'", f"r.period_start = {cell.start}"]
+        elif measure.kind == "standing":
+            conditions = [f"r.{measure.at} < {cell.start if self.is_opening else cell.end}"]
+        else:
+            conditions = [f"r.{measure.at} >= {cell.start}", f"r.{measure.at} < {cell.end}"]
+        if measure.has_totals or cell.application != "all":
+            conditions.append(f"r.application = {literal(cell.application)}")
+        if cell.segment in measure.segments:
+            conditions.append(f"coalesce(r.{cell.segment}::text, '(unknown)') = {literal(cell.segment_value)}")
+        return " and ".join(conditions)
+
+    @property
+    def value_sql(self) -> str:
+        """The measure's value, from the rows; sums and counts of no rows are 0."""
+        kinds = {type(node) for node in parse_one(self.aggregate, read="postgres").find_all(exp.AggFunc)}
+        empty = "0" if kinds <= {exp.Sum, exp.Count} else "null"
+        return (
+            f"{self.definition.with_clause(self.measure.relation)}\n"
+            f"select coalesce(({self.aggregate})::numeric, {empty}) as value from {self.measure.relation} as r\nwhere {self.where}"
+        )
+
+    def rows_sql(self, weighted: str, is_detailed: bool = False) -> str:
+        """The rows (as json) and what each contributes; `weighted` is an expression over `part`, a row's part of the measure.
+
+        is_detailed: read the rows that grouped models (hours, days) were made of instead of theirs.
+        """
+        key = self.measure.key
+        order_by = "period_start" if self.measure.kind == "by_period" else self.measure.at
+        parts = (
+            f"select ({row_part(self.aggregate, order_by)})::numeric as part, to_jsonb(r) as source\n"
+            f"        from {self.measure.relation} as r\n        where {self.where}"
+        )
+        if key:
+            parts = (
+                f"select sum(part) as part, jsonb_build_object('{key}', source -> '{key}', 'rows', count(*)) as source\n"
+                f"        from (\n        {parts}\n        ) as differences\n        group by source -> '{key}'"
+            )
+        return (
+            f"{self.definition.with_clause(self.measure.relation, self.details if is_detailed else None)}\n\n"
+            f"select contribution, source\nfrom (\n    select {weighted} as contribution, source\n    from (\n"
+            f"        {parts}\n    ) as counted\n) as weighted\nwhere contribution != 0"
+        )
+
+
+class Expression:
+    """An expression over measures, resolved to terms."""
+
+    def __init__(self, text: str, explained: dict, cell: Cell, lookup, constants: dict):
+        """lookup: (measure name, cell) -> Term or None; constants: column name -> SQL."""
+        self.text = text
+        self.terms: list[Term] = []
+        self._explained, self._lookup, self._constants = explained, lookup, constants
+        self._tree = self._resolve(text, cell, explained)
+        self.is_rounded = self._tree.find(exp.Round) is not None
+
+    def _resolve(self, text: str, cell: Cell, explained: dict) -> exp.Expression:
+        def resolved(node):
+            if not isinstance(node, exp.Column):
+                return node
+            name = node.name
+            if name in self._constants:
+                return parse_one(f"({self._constants[name]})", read="postgres")
+            if name in explained:
+                given = explained[name]
+                inner, period = (given, None) if isinstance(given, str) else given
+                place = cell.shifted(period, self._lookup.as_of) if period else cell
+                others = {k: v for k, v in explained.items() if k != name}
+                return exp.Paren(this=self._resolve(inner, place, others))
+            term = self._lookup(name, cell)
+            if term not in self.terms:
+                self.terms.append(term)
+            return exp.column(f"m{self.terms.index(term)}")
+
+        return parse_one(text, read="postgres").transform(resolved)
+
+    def value_sql(self, values: list) -> str:
+        """The expression with the terms' values in it."""
+        return f"select ({_with_values(self._tree, values).sql(dialect='postgres')})::numeric as value"
+
+    def weighted(self, position: int, values: list) -> str:
+        """What one row's part of a term is worth in the whole: divisors and conditions stand at their values."""
+        return _linear(self._tree.copy(), position, values).sql(dialect="postgres")
+
+
+def _with_values(tree: exp.Expression, values: list) -> exp.Expression:
+    return tree.transform(lambda node: _number(values[int(node.name[1:])]) if isinstance(node, exp.Column) else node)
+
+
+def _linear(node: exp.Expression, position: int, values: list) -> exp.Expression:
+    if isinstance(node, exp.Column):
+        return exp.column("part") if int(node.name[1:]) == position else exp.Literal.number(0)
+    if isinstance(node, exp.Round):
+        return _linear(node.this, position, values)
+    if isinstance(node, exp.Div):
+        node.set("this", _linear(node.this, position, values))
+        node.set("expression", exp.Paren(this=_with_values(node.expression, values)))
+        return node
+    if isinstance(node, exp.If):
+        return exp.If(this=_with_values(node.this, values), true=_linear(node.args["true"], position, values))
+    for key, child in list(node.args.items()):
+        if isinstance(child, exp.Expression):
+            node.set(key, _linear(child, position, values))
+        elif isinstance(child, list):
+            node.set(key, [_linear(c, position, values) if isinstance(c, exp.Expression) else c for c in child])
+    return node
+
+
+def row_part(aggregate: str, order_by: str) -> str:
+    """What one row of the counted ones adds to an aggregate over them, as SQL over `r`.
+
+    Of a distinct count the first row of each value counts; of a maximum the first that has it; of a percentile the two
+    rows between which it lies, by their distance (percentile_cont); of a mean each row by the number of them.
+    """
+
+    def replaced(node):
+        condition = None
+        if isinstance(node, exp.Filter):
+            condition, node = node.expression.this.sql(dialect="postgres"), node.this
+        if isinstance(node, exp.WithinGroup):
+            share = node.this.this.sql(dialect="postgres")
+            value = node.expression.expressions[0].this.sql(dialect="postgres")
+            if condition:
+                value = f"case when {condition} then {value} end"
+            distance = f"row_number() over (order by {value}) - 1 - {share} * (count({value}) over () - 1)"
+            return _parsed(f"({value})::numeric * greatest(0, 1 - abs({distance}))::numeric")
+        if not isinstance(node, exp.AggFunc):
+            return node
+        inner = node.this
+        counted = None
+        if isinstance(node, exp.Count) and isinstance(inner, exp.Distinct):
+            values = ", ".join(e.sql(dialect="postgres") for e in inner.expressions)
+            counted = condition or "true"
+            first = f"row_number() over (partition by {values}, ({counted}) is true order by r.{order_by}) = 1"
+            # a row value is counted whatever is in it
+            alone = [e for e in inner.expressions if not isinstance(e, exp.Tuple)]
+            given = " and ".join(f"{e.sql(dialect='postgres')} is not null" for e in alone) or "true"
+            return _parsed(f"case when ({counted}) and ({given}) and {first} then 1 else 0 end")
+        if isinstance(node, exp.Count):
+            is_star = isinstance(inner, exp.Star)
+            value = "1" if is_star else f"case when {inner.sql(dialect='postgres')} is not null then 1 end"
+        else:
+            value = inner.sql(dialect="postgres")
+        if condition:
+            value = f"case when {condition} then {value} end"
+        if isinstance(node, exp.Max):
+            return _parsed(
+                f"case when row_number() over (order by {value} desc nulls last, r.{order_by}) = 1 then {value} end"
+            )
+        if isinstance(node, exp.Avg):
+            return _parsed(f"({value})::numeric / nullif(count({value}) over (), 0)")
+        if isinstance(node, exp.Count | exp.Sum):
+            return _parsed(f"coalesce({value}, 0)")
+        raise NorthstarError(f"no row's part is known of {node.sql(dialect='postgres')}")
+
+    return parse_one(aggregate, read="postgres").transform(replaced).sql(dialect="postgres")
+
+
+def _parsed(text: str) -> exp.Expression:
+    return exp.Paren(this=parse_one(text, read="postgres"))
+
+
+def _number(value) -> exp.Expression:
+    if value is None:
+        return exp.cast(exp.null(), "numeric")
+    return exp.Paren(this=exp.cast(exp.Literal.string(str(value)), "numeric"))
+
+
+def literal(value: str) -> str:
+    """A text as SQL."""
+    return exp.Literal.string(value).sql(dialect="postgres")
+
+
+def _months_later(moment: datetime, months: int) -> datetime:
+    number = moment.year * 12 + moment.month - 1 + months
+    return moment.replace(year=number // 12, month=number % 12 + 1)

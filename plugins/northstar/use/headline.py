@@ -1,0 +1,56 @@
+"""The few numbers that `make run` and `northstar run` end with."""
+
+from northstar.base.settings import Settings
+from northstar.warehouse import db
+
+HEADLINES = (
+    ("MRR", "mrr", "month"),
+    ("ARR", "arr", "month"),
+    ("Customer churn", "customer_churn_rate", "month"),
+    ("LTV", "ltv", "month"),
+    ("Day-30 retention", "retention_d30", "month"),
+    ("Open tickets", "open_tickets", "day"),
+)
+
+
+def headline_rows(settings: Settings) -> list[dict]:
+    """The company's headline metrics: the newest complete value of each and the one before, from the published marts."""
+    rows = []
+    with db.connect(settings, "bi_reader") as connection:
+        for title, metric_id, grain in HEADLINES:
+            newest = connection.execute(
+                "select v.period_start::date as period, v.value, m.unit from metric_values as v "
+                "join metrics as m using (metric_id) where v.metric_id = %s and v.grain = %s and v.application = 'all' "
+                "and v.segment = '' and v.is_complete order by v.period_start desc limit 2",
+                [metric_id, grain],
+            ).fetchall()
+            value = newest[0] if newest else {"value": None, "unit": "", "period": None}
+            before = newest[1]["value"] if len(newest) > 1 else None
+            rows.append(
+                {"metric": title, "period": str(value["period"] or "-"), "value": show(value["value"], value["unit"]),
+                 "before": show(before, value["unit"])}
+            )  # fmt: skip
+        last = connection.execute("select * from publications order by published_version desc limit 1").fetchone()
+    rows.append(
+        {"metric": "Checks passed", "period": f"version {last['published_version']}",
+         "value": f"{last['checks_passed']} of {last['checks_run']}", "before": ""}
+    )  # fmt: skip
+    return rows
+
+
+def show(value, unit: str) -> str:
+    """A value as its unit says; '-' for none."""
+    if value is None:
+        return "-"
+    if unit == "money":
+        return f"{value:,.2f}"
+    if unit == "percent":
+        return f"{value:.1f} %"
+    return f"{value:,.0f}" if unit == "count" else f"{value:,.2f}"
+
+
+def print_headline(settings: Settings) -> None:
+    """Print the headline table on standard output."""
+    from northstar.use.query import table
+
+    print(table(headline_rows(settings)))

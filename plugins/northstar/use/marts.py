@@ -1,0 +1,276 @@
+"""What the pages read: the published marts as `bi_reader`, kept in memory until the next version is published."""
+
+import pickle
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+
+import pandas as pd
+import psycopg
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.warehouse import db
+
+GRAINS = ("hour", "day", "week", "month", "quarter")
+# a new version is looked for this often
+VERSION_SECONDS = 2.0
+# of what was read and drawn, in each process
+KEPT_BYTES = 128 * 2**20
+# more than a page can show: somebody who reads that much wants SQL
+ROWS = 200_000
+CHUNK_ROWS = 5_000
+BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
+LATE = timedelta(hours=2, minutes=30)
+
+
+@dataclass(frozen=True)
+class Published:
+    """The version that is shown, and what a reader should know of it."""
+
+    version: int
+    as_of: datetime
+    published_at: datetime
+    warnings: tuple[str, ...]
+    # the version whose values were forecast last; None for none
+    forecast_from: int | None
+
+    def lateness(self, now: datetime) -> str | None:
+        """What to say where the data is older than the hourly run leaves it."""
+        age = now - self.as_of
+        if age <= LATE:
+            return None
+        hours = age.total_seconds() / 3600
+        return f"{hours / 24:,.0f} days" if hours >= 48 else f"{hours:,.0f} hours"
+
+
+class Marts:
+    """Reads the marts. Thread-safe: a connection for each thread, one memory for all."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self._local, self._lock = threading.local(), threading.Lock()
+        self._memory: OrderedDict[tuple, tuple[object, int]] = OrderedDict()
+        self._kept_bytes = 0
+        self._published: Published | None = None
+        self._looked_at = 0.0
+
+    def published(self) -> Published | None:
+        """The newest published version, or None before the first."""
+        if time.monotonic() - self._looked_at > VERSION_SECONDS:
+            newest = self._newest()
+            with self._lock:
+                if newest != self._published:
+                    self._memory.clear()
+                    self._kept_bytes = 0
+                self._published, self._looked_at = newest, time.monotonic()
+        return self._published
+
+    def _newest(self) -> Published | None:
+        there = self._rows(
+            "select to_regclass('marts.publications') is not null as published, to_regclass('marts.target_forecasts') is not null as forecast", {}
+        )[0]  # fmt: skip
+        if not there["published"]:
+            return None
+        rows = self._rows(
+            "select p.published_version, p.as_of, p.published_at, coalesce((select array_agg(c.key order by c.key) "
+            "from jsonb_each(t.checks) as c where not (c.value ->> 'success')::boolean), '{}') as failed "
+            "from publications as p left join certificates as t using (published_version) "
+            "order by p.published_version desc limit 1", {},
+        )  # fmt: skip
+        # made after a publication, so that their coming is no new version
+        forecast_from = self._rows(
+            "select greatest((select max(published_version) from metric_forecasts), (select max(published_version) from target_forecasts)) as version", {}
+        )[0]["version"] or 0 if there["forecast"] else None  # fmt: skip
+        return next(
+            (Published(r["published_version"], r["as_of"], r["published_at"], tuple(r["failed"]), forecast_from) for r in rows), None
+        )  # fmt: skip
+
+    def kept(self, key: tuple, make: Callable):
+        """What `make` returns, made once for a version. It is everybody's: whoever changes it changes it for all (Vizro takes buttons off)."""
+        version = self.published()
+        key = (version and version.version, *key)
+        with self._lock:
+            if key in self._memory:
+                self._memory.move_to_end(key)
+                return self._memory[key][0]
+        made = make()
+        size = _size(made)
+        with self._lock:
+            if version == self._published and key not in self._memory:
+                self._memory[key] = (made, size)
+                self._kept_bytes += size
+            while self._kept_bytes > KEPT_BYTES:
+                _, (_, gone) = self._memory.popitem(last=False)
+                self._kept_bytes -= gone
+        return made
+
+    def frame(self, text: str, **parameters) -> pd.DataFrame:
+        """The rows of one statement on the newest version."""
+        # as they came: numbers stay exact, and none is None
+        return self.kept(
+            (text, repr(sorted(parameters.items()))),
+            lambda: pd.DataFrame(self._rows(text, parameters) if self.published() else [], dtype=object),
+        )
+
+    def catalogue(self) -> dict[str, dict]:
+        """The metrics by id: the rows of `metrics`, grains and segments as lists."""
+        return self.kept(("catalogue",), self._catalogue)
+
+    def _catalogue(self) -> dict[str, dict]:
+        return {
+            row["metric_id"]: {
+                **row,
+                "grains": [g for g in GRAINS if g in re.split("[,;]", row["grains"])],
+                "segments": re.split("[,;]", row["segments"]) if isinstance(row["segments"], str) else [],
+            }
+            for row in self.frame("select * from metrics order by level, metric_id").to_dict("records")
+        }
+
+    def applications(self) -> list[str]:
+        """The applications that have values, 'all' first."""
+        frame = self.frame(
+            "select distinct application from metric_status union select distinct application from dim_accounts"
+        )
+        return ["all", *sorted(set(frame["application"]) - {"all"})] if len(frame) else ["all"]
+
+    def as_of(self) -> datetime:
+        """The logical time of the version that is shown; the beginning of time before the first."""
+        published = self.published()
+        return published.as_of if published else BEGINNING
+
+    def since(self, months: int) -> datetime:
+        """The moment that many months before the version's own; the beginning of time for 0."""
+        if not months or self.as_of() == BEGINNING:
+            return BEGINNING
+        return (pd.Timestamp(self.as_of()) - pd.DateOffset(months=months)).to_pydatetime()
+
+    def series(self, metrics: list[str], application: str, grain: str, months: int, segment: str = "") -> pd.DataFrame:
+        """Values over time: metric_id, grain, period_start, segment_value, numerator, denominator, value, is_complete, null_reason.
+
+        Each metric in `grain`, or in the next one that it has; by the values of `segment` where it has that, else in total.
+        """
+        known, asked = self.catalogue(), []
+        for metric in metrics:
+            if metric in known:
+                asked.append(
+                    (
+                        metric,
+                        nearest(grain, known[metric]["grains"]),
+                        segment if segment in known[metric]["segments"] else "",
+                    )
+                )
+        return self.frame(
+            "select v.metric_id, v.grain, v.period_start, v.segment_value, v.numerator, v.denominator, v.value, v.is_complete, v.null_reason "
+            "from unnest(%(metrics)s::text[], %(grains)s::text[], %(segments)s::text[]) with ordinality as a (metric_id, grain, segment, place) "
+            "join metric_values as v on v.metric_id = a.metric_id and v.grain = a.grain and v.segment = a.segment "
+            "where v.application = %(application)s and v.period_start >= %(since)s "
+            "order by a.place, v.segment_value, v.period_start",
+            metrics=[a[0] for a in asked], grains=[a[1] for a in asked], segments=[a[2] for a in asked], application=application,
+            since=self.since(months),
+        )  # fmt: skip
+
+    def newest(self, metrics: list[str], application: str, grain: str) -> pd.DataFrame:
+        """The two newest complete values of each metric: metric_id, grain, place (1 newest), period_start, value, null_reason."""
+        known = self.catalogue()
+        asked = [(metric, nearest(grain, known[metric]["grains"])) for metric in metrics if metric in known]
+        return self.frame(
+            "select a.metric_id, a.grain, row_number() over (partition by a.metric_id order by v.period_start desc) as place, "
+            "v.period_start, v.value, v.null_reason "
+            "from unnest(%(metrics)s::text[], %(grains)s::text[]) as a (metric_id, grain) cross join lateral ("
+            "select period_start, value, null_reason from metric_values where metric_id = a.metric_id and grain = a.grain "
+            "and application = %(application)s and segment = '' and is_complete order by period_start desc limit 2) as v",
+            metrics=[a[0] for a in asked], grains=[a[1] for a in asked], application=application,
+        )  # fmt: skip
+
+    def by_segment(self, metric: str, application: str, grain: str, segment: str) -> pd.DataFrame:
+        """The values of the newest complete period by the values of a segment, largest first."""
+        known = self.catalogue()
+        if metric not in known or segment not in known[metric]["segments"]:
+            return pd.DataFrame()
+        return self.frame(
+            "select segment_value, period_start, value from metric_values where metric_id = %(metric)s and grain = %(grain)s "
+            "and application = %(application)s and segment = %(segment)s and value is not null and period_start = ("
+            "select max(period_start) from metric_values where metric_id = %(metric)s and grain = %(grain)s "
+            "and application = %(application)s and segment = '' and is_complete) order by value desc, segment_value",
+            metric=metric, grain=nearest(grain, known[metric]["grains"]), application=application, segment=segment,
+        )  # fmt: skip
+
+    def targets(self, application: str) -> pd.DataFrame:
+        """The judged targets of an application, or of all."""
+        return self.frame(
+            "select s.*, m.unit, m.direction, m.definition, m.dashboards from metric_status as s join metrics as m using (metric_id) "
+            "where %(application)s = 'all' or s.application = %(application)s order by s.metric_id, s.application, s.target_id",
+            application=application,
+        )
+
+    def coverage(self, metric: str) -> dict | None:
+        """How fresh a metric is, from the version's certificate: first and last_complete period, grain, nulls by reason; None for none."""
+        frame = self.frame(
+            "select coverage -> %(metric)s::text as told from certificates order by published_version desc limit 1",
+            metric=metric,
+        )
+        return frame["told"].iloc[0] if len(frame) else None
+
+    def forecasts(self, metric: str, application: str, grain: str) -> pd.DataFrame:
+        """What is expected of a metric, by that grain: period_start, value, low_80, high_80, method and its errors; empty where nothing is."""
+        if not self._is_forecast():
+            return pd.DataFrame()
+        return self.frame(
+            "select * from metric_forecasts where metric_id = %(metric)s and application = %(application)s and grain = %(grain)s order by period_start",
+            metric=metric, application=application, grain=grain,
+        )  # fmt: skip
+
+    def expectations(self, metric: str) -> dict[str, dict]:
+        """{target_id: its row of target_forecasts} of a metric's targets that are due later."""
+        if not self._is_forecast():
+            return {}
+        frame = self.frame("select * from target_forecasts where metric_id = %(metric)s", metric=metric)
+        return {row["target_id"]: row for row in frame.to_dict("records")}
+
+    def _is_forecast(self) -> bool:
+        published = self.published()
+        return published is not None and published.forecast_from is not None
+
+    def _rows(self, text: str, parameters: dict) -> list[dict]:
+        for attempt in (1, 2):
+            connection = getattr(self._local, "connection", None)
+            try:
+                if connection is None or connection.closed:
+                    connection = self._local.connection = db.connect(self.settings, "bi_reader", autocommit=True)
+                rows = _at_most(connection, text, parameters, ROWS + 1)
+            except psycopg.OperationalError:
+                # a statement that was stopped, at its time limit for one, is not asked again; one whose server was restarted is
+                if attempt == 2 or (connection is not None and not connection.closed):
+                    raise
+                self._local.connection = None
+                continue
+            if len(rows) > ROWS:
+                raise NorthstarError(
+                    f"more than {ROWS:,} rows for one panel; choose a coarser grain or a shorter period"
+                )
+            return rows
+        return []
+
+
+def _at_most(connection, text: str, parameters: dict, count: int) -> list[dict]:
+    """The first rows of a query; what follows them never comes into memory."""
+    with closing(connection.cursor().stream(text, parameters or None, size=CHUNK_ROWS)) as rows:
+        return list(islice(rows, count))
+
+
+def _size(made) -> int:
+    """About the bytes that something read or drawn takes."""
+    return int(made.memory_usage(deep=True).sum()) if isinstance(made, pd.DataFrame) else len(pickle.dumps(made))
+
+
+def nearest(grain: str, grains: list[str]) -> str:
+    """The grain itself, the next coarser one there is, else the coarsest there is."""
+    place = GRAINS.index(grain)
+    return next((g for g in GRAINS[place:] if g in grains), grains[-1])

@@ -1,0 +1,210 @@
+"""Telling people: mail, Slack, and webhooks in PagerDuty's event format, by the routes of the home's `notify.yml`.
+
+mail: {connection: smtp_main, from: northstar@example.org}   # an Airflow connection of type smtp
+pages: https://northstar.example.org      # where links point to (default: the home's own pages)
+runbooks: https://git.example.org/northstar/docs/runbooks.md   # where alerts of the job itself link to (default: the file in the checkout)
+routes:
+  everyone: [{mail: [team@example.org]}, {slack: slack_team}]    # slack: a connection whose password is the incoming webhook's address
+  page on-call: [{webhook: pagerduty}]    # webhook: a connection; password: the routing key, host: only where it is not PagerDuty's
+  default: [{mail: [data@example.org]}]   # what no other route is named for
+reports: {daily: everyone, weekly: everyone}     # which report goes where; one that is not named is made and kept only
+remind_hours: 24                          # an alert that stays open and that nobody has acknowledged is told of again
+maintenance:                              # nothing is told of an application while it is being worked on
+  - {from: 2026-04-01T22:00:00Z, until: 2026-04-02T02:00:00Z, applications: [web]}
+"""
+
+import smtplib
+import ssl
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+
+import httpx
+
+from northstar.base.bounded_yaml import read_yaml
+from northstar.base.errors import NorthstarError
+from northstar.base.escaping import slack, visible
+from northstar.base.settings import Settings, read_text
+from northstar.connections.find import find_connection
+
+KEYS = {"mail", "pages", "runbooks", "routes", "reports", "remind_hours", "maintenance"}
+KINDS = ("mail", "slack", "webhook")
+PAGERDUTY = "https://events.pagerduty.com/v2/enqueue"
+ATTEMPTS, TIMEOUT_SECONDS = 3, 15
+
+
+@dataclass
+class Message:
+    """What is told. events: the bodies of webhooks but for their key, in PagerDuty's format; images: png by content id."""
+
+    subject: str
+    text: str
+    html: str | None = None
+    images: dict[str, bytes] = field(default_factory=dict, repr=False)
+    events: list[dict] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Address:
+    """One that is told on its own: a person's mail, a Slack channel, a webhook. copied: all whom the same mail goes to."""
+
+    kind: str
+    where: str
+    copied: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.where}"
+
+
+@dataclass(frozen=True)
+class Channels:
+    """The home's notify.yml; empty where there is none."""
+
+    mail: dict = field(default_factory=dict)
+    pages: str | None = None
+    runbooks: str | None = None
+    routes: dict[str, list[dict]] = field(default_factory=dict)
+    reports: dict[str, str] = field(default_factory=dict)
+    remind_hours: float = 24
+    maintenance: tuple[dict, ...] = ()
+
+    def route(self, name: str | None) -> list[dict]:
+        """The addresses of a route, else those of `default`, else none."""
+        return self.routes.get(name or "default") or self.routes.get("default") or []
+
+    def addresses(self, name: str | None) -> list[Address]:
+        """The route's addresses, each recipient of a mail on its own."""
+        found = []
+        for kind, where in (next(iter(address.items())) for address in self.route(name)):
+            everybody = tuple([where] if isinstance(where, str) else where)
+            found += [Address(kind, one, everybody) for one in everybody]
+        return list(dict.fromkeys(found))
+
+    def is_quiet(self, application: str, now: datetime) -> bool:
+        """Whether the application is being worked on."""
+        return any(
+            window["from"] <= now < window["until"]
+            and ("applications" not in window or application in window["applications"])
+            for window in self.maintenance
+        )
+
+
+def read_channels(settings: Settings) -> Channels:
+    """The home's notify.yml. Raises NorthstarError naming the file and what is wrong."""
+    path = settings.config / "notify.yml"
+    if not path.exists():
+        return Channels()
+    given = read_yaml(read_text(path), str(path)) or {}
+    if not isinstance(given, dict) or set(given) - KEYS:
+        unknown = sorted(set(given) - KEYS)[0] if isinstance(given, dict) else given
+        raise NorthstarError(f"{path}: unknown key {unknown!r}; known are {', '.join(sorted(KEYS))}")
+    for name, route in (given.get("routes") or {}).items():
+        for address in route if isinstance(route, list) else [None]:
+            if not isinstance(address, dict) or len(address) != 1 or next(iter(address)) not in KINDS:
+                raise NorthstarError(
+                    f"{path}, route {name}: each address is one of {', '.join(KINDS)}, such as {{mail: [team@example.org]}}"
+                )
+            if "mail" in address and not {"connection", "from"} <= set(given.get("mail") or {}):
+                raise NorthstarError(f"{path}: a route sends mail; say mail: {{connection: ..., from: ...}}")
+    for report, route in (given.get("reports") or {}).items():
+        if route not in (given.get("routes") or {}):
+            raise NorthstarError(f"{path}: the report {report} goes to {route!r}, and there is no such route")
+    windows = []
+    for window in given.get("maintenance") or []:
+        try:
+            windows.append({**window, "from": _moment(window["from"]), "until": _moment(window["until"])})
+        except (KeyError, TypeError, ValueError) as exc:
+            raise NorthstarError(
+                f"{path}: a maintenance window has from and until, such as 2026-04-01T22:00:00Z"
+            ) from exc
+    return Channels(
+        given.get("mail") or {},
+        given.get("pages"),
+        given.get("runbooks"),
+        given.get("routes") or {},
+        given.get("reports") or {},
+        float(given.get("remind_hours", 24)),
+        tuple(windows),
+    )
+
+
+def tell(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
+    """Tell one address; returns where it went, None for a webhook that was given no event. Raises NorthstarError when it failed."""
+    try:
+        return {"mail": _mail, "slack": _slack, "webhook": _webhook}[address.kind](settings, channels, address, message)
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        # its text holds the address, and Slack's address is its secret
+        raise NorthstarError(type(exc).__name__) from exc
+    except (OSError, smtplib.SMTPException) as exc:
+        raise NorthstarError(exc) from exc
+
+
+def _mail(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
+    connection = find_connection(settings, channels.mail["connection"])
+    mail = EmailMessage()
+    mail["Subject"], mail["From"], mail["To"] = (
+        " ".join(visible(message.subject).split()),
+        channels.mail["from"],
+        ", ".join(address.copied),
+    )
+    mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain="northstar")
+    mail.set_content(visible(message.text))
+    if message.html:
+        mail.add_alternative(message.html, subtype="html")
+        for name, image in message.images.items():
+            mail.get_payload()[1].add_related(image, "image", "png", cid=f"<{name}>")
+    with smtplib.SMTP(connection.host or "localhost", connection.port or 25, timeout=TIMEOUT_SECONDS) as server:
+        server.ehlo()
+        if server.has_extn("starttls"):
+            server.starttls(context=ssl.create_default_context())
+        elif connection.password and not connection.extra.get("disable_tls"):
+            raise NorthstarError(
+                f'the mail server of {connection.name} offers no TLS and the password would go in clear; extra {{"disable_tls": true}} allows it'
+            )
+        if connection.login:
+            server.login(connection.login, connection.password or "")
+        server.send_message(mail, to_addrs=[address.where])
+    return str(address)
+
+
+def _slack(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
+    _post(
+        find_connection(settings, address.where).secret(),
+        {"text": slack(f"*{message.subject}*\n{message.text}")[:39_000]},
+    )
+    return str(address)
+
+
+def _webhook(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
+    if not message.events:
+        return None
+    connection = find_connection(settings, address.where)
+    place = connection.url() + "/v2/enqueue" if connection.host else PAGERDUTY
+    for event in message.events:
+        _post(place, {"routing_key": connection.secret(), **event})
+    return str(address)
+
+
+def _post(address: str, body: dict) -> None:
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            # what it says beside is not read, however long
+            with httpx.stream("POST", address, json=body, timeout=TIMEOUT_SECONDS) as response:
+                status = response.status_code
+            if status < 400:
+                return
+            if status < 500 and status != 429:
+                raise NorthstarError(f"it answered {status}")
+            problem = NorthstarError(f"it answered {status}, {attempt} times")
+        except httpx.TransportError as exc:
+            problem = exc
+        if attempt < ATTEMPTS:
+            time.sleep(2 ** (attempt - 1))
+    raise problem
+
+
+def _moment(text) -> datetime:
+    moment = text if isinstance(text, datetime) else datetime.fromisoformat(str(text))
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

@@ -1,0 +1,401 @@
+"""The pages as a Vizro application: `server` is what gunicorn serves, built from `pages.yml` for the home of the environment.
+
+Every panel is drawn from the marts when it is looked at, as `bi_reader`; what was read is kept until the next version is published.
+"""
+
+import logging
+import os
+import re
+import signal
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import plotly.graph_objects as go
+import vizro.models as vm
+import yaml
+from dash import html
+from vizro import Vizro
+from vizro.managers import data_manager
+from vizro.models.types import capture
+
+from northstar.base.formats import shown
+from northstar.base.settings import load_settings
+from northstar.use.marts import GRAINS, Marts
+from northstar.use.pages import door, serve
+from northstar.use.pages.figures import WORST, Painter, banner, description, nothing, period, title_of, told_chance
+
+PAGES = Path(__file__).with_name("pages.yml")
+ASSETS = Path(__file__).with_name("assets")
+PERIODS = {"3 months": 3, "6 months": 6, "12 months": 12, "24 months": 24, "36 months": 36, "everything": 0}
+NO_SEGMENT = "in total"
+UNKNOWN = "there is no such application, metric, grain, period or segment"
+BROKEN = "this panel could not be drawn; the log of the pages says why"
+LOG = logging.getLogger(__name__)
+ROOT = "Executive"
+# Vizro wants a frame for each figure, and asks for one by name when it draws; ours come from the marts
+NO_FRAME = "none"
+data_manager[NO_FRAME] = pd.DataFrame
+
+
+@cache
+def painter() -> Painter:
+    """The painter of this process, on the home that the environment names."""
+    return Painter(Marts(load_settings()))
+
+
+@cache
+def read_pages() -> list[dict]:
+    """The pages of pages.yml."""
+    return yaml.safe_load(PAGES.read_text())
+
+
+@capture("graph")
+def chart(
+    data_frame: pd.DataFrame,
+    panel: dict,
+    application: str = "all",
+    grain: str = "month",
+    months: int = 12,
+    segment: str = NO_SEGMENT,
+) -> go.Figure:
+    """A panel's chart; see Painter.draw."""
+    return _drawn(panel, application, grain, months, segment)
+
+
+@capture("figure")
+def cards(data_frame: pd.DataFrame, panel: dict, application: str = "all", grain: str = "month"):
+    """A panel's cards."""
+    if not is_offered(application=application, grain=grain):
+        return html.Div(UNKNOWN, role="alert")
+    try:
+        return painter().cards(panel, application, grain)
+    except Exception:
+        LOG.exception("the cards %s", panel["title"])
+        return html.Div(BROKEN, role="alert")
+
+
+@capture("figure")
+def version(data_frame: pd.DataFrame):
+    """The banner at the head of each page. A new application among the marts has the pages built anew."""
+    marts = painter().marts
+    if (
+        marts.published()
+        and marts.applications() != built_applications()
+        and "gunicorn" in os.environ.get("SERVER_SOFTWARE", "")
+    ):
+        os.kill(os.getppid(), signal.SIGHUP)
+    return banner(marts)
+
+
+@capture("figure")
+def about(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all"):
+    """What the chosen metric is."""
+    marts = painter().marts
+    if not is_offered(application=application, metric=metric):
+        return banner(marts)
+    entry = marts.catalogue()[metric]
+    grain = "month" if "month" in entry["grains"] else entry["grains"][-1]
+    expected = marts.forecasts(metric, application, grain)
+    return description(
+        entry,
+        marts.targets(application),
+        painter().currency,
+        marts.coverage(metric),
+        expected,
+        marts.expectations(metric),
+    )
+
+
+@capture("graph")
+def history(
+    data_frame: pd.DataFrame,
+    metric: str = "mrr",
+    application: str = "all",
+    grain: str = "month",
+    months: int = 12,
+    segment: str = NO_SEGMENT,
+) -> go.Figure:
+    """The chosen metric over time."""
+    if not is_offered(metric=metric):
+        return nothing(UNKNOWN)
+    return _drawn({"kind": "line", "metrics": [metric], "title": metric}, application, grain, months, segment)
+
+
+@capture("figure")
+def restatements(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all"):
+    """What was published of the chosen metric and changed later."""
+    if not is_offered(application=application, metric=metric):
+        return html.Div(UNKNOWN, role="alert")
+    frame = painter().marts.frame(
+        "select r.*, m.unit from metric_restatements as r join metrics as m using (metric_id) where r.metric_id = %(metric)s "
+        "and r.application = %(application)s order by new_version desc, period_start desc, segment, segment_value limit 500",
+        metric=metric, application=application,
+    )  # fmt: skip
+    rows = [
+        {"period": period(r["period_start"], r["grain"]), "grain": r["grain"], "segment": r["segment_value"] or "total",
+         "was": shown(r["old_value"], r["unit"]), "is": shown(r["new_value"], r["unit"]), "from version": r["old_version"],
+         "to version": r["new_version"], "why": r["reason"].replace("_", " ")}
+        for r in frame.to_dict("records")
+    ]  # fmt: skip
+    names = ["period", "grain", "segment", "was", "is", "from version", "to version", "why"]
+    return _table(rows, names, "Restatements", "Nothing of this metric was restated.")
+
+
+@capture("figure")
+def catalogue(data_frame: pd.DataFrame, application: str = "all"):
+    """Every metric with its newest value and what its targets say."""
+    if not is_offered(application=application):
+        return html.Div(UNKNOWN, role="alert")
+    return painter().marts.kept(("catalogue of", application), lambda: _catalogue(painter().marts, application))
+
+
+def _catalogue(marts: Marts, application: str) -> html.Div:
+    known, targets = marts.catalogue(), marts.targets(application)
+    frame = marts.frame(
+        "select distinct on (metric_id) metric_id, grain, period_start, value, null_reason from metric_values where application = %(application)s "
+        "and segment = '' and is_complete and grain in ('month', 'week', 'quarter', 'day') "
+        "and (metric_id, grain) in (select * from unnest(%(metrics)s::text[], %(grains)s::text[])) order by metric_id, period_start desc",
+        application=application, metrics=list(known), grains=[_shown_grain(entry["grains"]) for entry in known.values()],
+    )  # fmt: skip
+    newest = {r["metric_id"]: r for r in frame.to_dict("records")} if len(frame) else {}
+    rows = []
+    for metric, entry in known.items():
+        value = newest.get(metric)
+        own = targets[(targets["metric_id"] == metric)] if len(targets) else targets
+        worst: dict[str, str] = {}
+        for row in own.to_dict("records"):
+            worst[row["application"]] = min(worst.get(row["application"], "green"), row["zone"], key=WORST.index)
+        zones = (
+            ", ".join(f"{name}: {zone}" for name, zone in worst.items())
+            if application == "all"
+            else worst.get(application, "")
+        )
+        rows.append({
+            "metric": metric, "definition": entry["definition"], "domain": entry["domain"], "level": entry["level"],
+            "newest": shown(value["value"], entry["unit"], painter().currency) if value else "-",
+            "period": period(value["period_start"], value["grain"]) if value else "", "zone": zones,
+            "null because": (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
+        })  # fmt: skip
+    names = ["metric", "newest", "period", "zone", "definition", "domain", "level", "null because", "owner"]
+    return _table(rows, names, "All metrics", "There are no metrics yet.")
+
+
+@capture("figure")
+def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all"):
+    """The targets of a dashboard's metrics with their values, zones, thresholds, and whether those that are due later will be met."""
+    if not is_offered(application=application):
+        return html.Div(UNKNOWN, role="alert")
+    return painter().marts.kept(
+        ("targets of", dashboard, application), lambda: _judged(painter().marts, dashboard, application)
+    )
+
+
+def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
+    currency = painter().currency
+    expected: dict[str, dict] = {}
+    rows = []
+    for r in marts.targets(application).to_dict("records"):
+        if dashboard not in re.split("[,;]", r["dashboards"] or ""):
+            continue
+        expected |= marts.expectations(r["metric_id"]) if pd.notna(r["due_at"]) else {}
+        warning, critical, target = (
+            "" if r[name] is None else shown(r[name], r["unit"], currency) for name in ("warning", "critical", "target")
+        )
+        rows.append({
+            "metric": title_of(r["metric_id"]), "application": r["application"], "of": r["segment_value"] or "", "by": r["grain"],
+            "value": shown(r["value"], r["unit"], currency), "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
+            "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
+            "will be met": told_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
+        })  # fmt: skip
+    # what is off its target first, and on a phone the zone before what has to be scrolled to
+    rows.sort(key=lambda row: (WORST.index(row["zone"]), row["metric"]))
+    names = ["metric", "application", "zone", "value", "target", "warning", "critical", "of", "by", "trend", "due", "will be met", "alert", "action"]  # fmt: skip
+    return _table(rows, names, "Targets", "This application has no such targets.")
+
+
+def is_offered(application="all", grain="month", months=12, segment=NO_SEGMENT, metric=None) -> bool:
+    """Whether a reader can choose that. A request may ask for anything, and what it is answered is kept."""
+    marts = painter().marts
+    known = marts.catalogue()
+    return (
+        application in marts.applications()
+        and grain in GRAINS
+        and months in list(PERIODS.values())
+        and (segment == NO_SEGMENT or any(segment in entry["segments"] for entry in known.values()))
+        and (metric is None or metric in list(known))
+    )
+
+
+def _shown_grain(grains: list[str]) -> str:
+    return next(g for g in ("month", "week", "quarter", "day", "hour") if g in grains)
+
+
+def _drawn(panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    """The panel's figure; one that cannot be drawn says so, and leaves the page's others alone."""
+    if not is_offered(application=application, grain=grain, months=months, segment=segment):
+        return nothing(UNKNOWN)
+    try:
+        return painter().draw(panel, application, grain, months, "" if segment == NO_SEGMENT else segment)
+    except Exception:
+        LOG.exception("the panel %s", panel["title"])
+        return nothing(BROKEN)
+
+
+def _table(rows: list[dict], names: list[str], caption: str, empty: str) -> html.Div:
+    """A table that can be scrolled by keyboard; the first column heads its row."""
+    if not rows:
+        return html.Div(empty, className="northstar-empty")
+    body = [
+        html.Tr(
+            [
+                html.Th(row[names[0]], scope="row"),
+                *(
+                    html.Td(row[name], className=f"northstar-is-{row[name] if name == 'zone' else name}")
+                    for name in names[1:]
+                ),
+            ]
+        )
+        for row in rows
+    ]
+    head = html.Thead(html.Tr([html.Th(name.capitalize(), scope="col") for name in names]))
+    return html.Div(
+        html.Table([head, html.Tbody(body)], className="northstar-table"),
+        className="northstar-scroll",
+        tabIndex="0",
+        role="region",
+        **{"aria-label": caption},
+    )
+
+
+def _page(page: dict) -> vm.Page:
+    """A page of pages.yml with its banner, panels and controls."""
+    components, drawn, headed = (
+        [vm.Figure(id=f"{_slug(page['title'])}-version", figure=version(data_frame=NO_FRAME))],
+        [],
+        [],
+    )
+    for number, panel in enumerate(page["panels"]):
+        name = f"{_slug(page['title'])}-{number}"
+        if panel["kind"] == "cards":
+            components.append(
+                vm.Container(
+                    title=panel["title"],
+                    components=[vm.Figure(id=name, figure=cards(data_frame=NO_FRAME, panel=panel))],
+                )
+            )
+            headed.append(name)
+        elif panel["kind"] == "targets":
+            components.append(
+                vm.Container(
+                    title=panel["title"],
+                    components=[vm.Figure(id=name, figure=judged(data_frame=NO_FRAME, dashboard=_slug(page["title"])))],
+                )
+            )
+            headed.append(name)
+        else:
+            graph = vm.Graph(
+                id=name,
+                title="" if panel.get("width") == 12 else panel["title"],
+                figure=chart(data_frame=NO_FRAME, panel=panel),
+            )
+            # a container takes the whole width
+            components.append(
+                vm.Container(title=panel["title"], components=[graph]) if panel.get("width") == 12 else graph
+            )
+            drawn.append(name)
+    segments = sorted({s for panel in page["panels"] if panel["kind"] == "line" and "segment" not in panel and len(panel["metrics"]) == 1
+                       for s in painter().marts.catalogue().get(panel["metrics"][0], {}).get("segments", [])})  # fmt: skip
+    lines = [
+        f"{_slug(page['title'])}-{n}"
+        for n, panel in enumerate(page["panels"])
+        if panel["kind"] == "line" and "segment" not in panel
+    ]
+    grained = [*drawn, *(n for n in headed if page["panels"][int(n.rsplit("-", 1)[1])]["kind"] == "cards")]
+    return vm.Page(
+        id=_slug(page["title"]), title=page["title"], path="/" if page["title"] == ROOT else f"/{_slug(page['title'])}", components=components,
+        layout=vm.Flex(direction="row", wrap=True, gap="16px"),
+        controls=_controls(page["title"], [*drawn, *headed], grained, drawn, lines if segments else [], segments),
+    )  # fmt: skip
+
+
+def _controls(
+    page: str, applications: list[str], grains: list[str], months: list[str], segmented: list[str], segments: list[str]
+) -> list:
+    """The controls of a page: each one sets an argument of the panels named."""
+    slug = _slug(page)
+    found = [
+        vm.Parameter(id=f"{slug}-application", targets=[f"{n}.application" for n in applications], show_in_url=True,
+                     selector=vm.Dropdown(title="Application", options=built_applications(), value="all", multi=False)),
+        vm.Parameter(id=f"{slug}-period", targets=[f"{n}.months" for n in months], show_in_url=True, selector=vm.Dropdown(
+            title="Period", options=[{"label": name, "value": count} for name, count in PERIODS.items()], value=12, multi=False)),
+        vm.Parameter(id=f"{slug}-grain", targets=[f"{n}.grain" for n in grains], show_in_url=True,
+                     selector=vm.Dropdown(title="Grain", options=list(GRAINS), value="month", multi=False)),
+    ]  # fmt: skip
+    if segmented:
+        found.append(vm.Parameter(id=f"{slug}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=vm.Dropdown(
+            title="Segment", options=[NO_SEGMENT, *segments], value=NO_SEGMENT, multi=False)))  # fmt: skip
+    return found
+
+
+def _metrics_page() -> vm.Page:
+    """Every metric: its definition, history, targets, restatements."""
+    known = painter().marts.catalogue()
+    segments = sorted({s for entry in known.values() for s in entry["segments"]})
+    metrics = [{"label": title_of(m), "value": m} for m in sorted(known)] or [{"label": "MRR", "value": "mrr"}]
+    chosen = ("metrics-about", "metrics-history", "metrics-restatements")
+    return vm.Page(
+        id="metrics", title="Metrics", path="/metrics", layout=vm.Flex(direction="row", wrap=True, gap="16px"),
+        components=[
+            vm.Figure(id="metrics-version", figure=version(data_frame=NO_FRAME)),
+            vm.Container(title="The metric", components=[vm.Figure(id="metrics-about", figure=about(data_frame=NO_FRAME))]),
+            vm.Container(title="History", components=[vm.Graph(id="metrics-history", figure=history(data_frame=NO_FRAME))]),
+            vm.Container(title="Restatements", components=[vm.Figure(id="metrics-restatements", figure=restatements(data_frame=NO_FRAME))]),
+            vm.Container(title="All metrics", components=[vm.Figure(id="metrics-catalogue", figure=catalogue(data_frame=NO_FRAME))]),
+        ],
+        controls=[
+            vm.Parameter(id="metrics-metric", targets=[f"{n}.metric" for n in chosen], show_in_url=True,
+                         selector=vm.Dropdown(title="Metric", options=metrics, value="mrr", multi=False)),
+            *_controls("Metrics", [*chosen, "metrics-catalogue"], ["metrics-history"], ["metrics-history"], ["metrics-history"], segments),
+        ],
+    )  # fmt: skip
+
+
+@cache
+def built_applications() -> list[str]:
+    """The applications that the pages were built with."""
+    return painter().marts.applications()
+
+
+def _slug(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def build() -> Vizro:
+    """The application. Raises NorthstarError when the warehouse cannot be reached."""
+    groups: dict[str, list[str]] = {}
+    pages = [_page(page) for page in read_pages()]
+    for page in read_pages():
+        groups.setdefault(page["group"], []).append(_slug(page["title"]))
+    groups["Metrics"] = ["metrics"]
+    dashboard = vm.Dashboard(
+        title="Northstar", pages=[*pages, _metrics_page()], theme="vizro_light", navigation=vm.Navigation(pages=groups)
+    )
+    return Vizro(assets_folder=str(ASSETS)).build(dashboard)
+
+
+def __getattr__(name: str):
+    # gunicorn asks for `server`; nobody else builds the pages by importing this module
+    if name == "server":
+        settings, dash = load_settings(), build().dash
+        server = dash.server
+        if warning := serve.in_clear():
+            LOG.warning(warning)
+        door.add_health(server, settings)
+        door.guard(server, settings)
+        door.bound(server, lambda: dash.callback_map)
+        door.add_headers(server, dash.csp_hashes)
+        # Dash knows its own files once it has made the page that names them: each worker must have done so before it serves one
+        server.test_client().get("/", headers=door.credentials(settings))
+        return server
+    raise AttributeError(name)

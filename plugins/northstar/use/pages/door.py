@@ -1,0 +1,202 @@
+"""Who gets into the pages, and how much of their server one visitor can take.
+
+Everybody shows a key or the password, this machine too: a proxy on it looks just like its own browser. Requests are small, guesses few, and
+what goes wrong is told in few lines however often it is asked for.
+"""
+
+import base64
+import hashlib
+import hmac
+import logging
+import threading
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from urllib.parse import urlencode
+
+from flask import Flask, Response, g, redirect, request
+from werkzeug.exceptions import HTTPException
+
+from northstar.base.settings import Settings
+
+USER = "reader"
+HEALTH = "/health"
+KEY = "key"
+CALLBACK = "/_dash-update-component"
+REMEMBERED_SECONDS = 30 * 86_400
+# a page's largest request is 20 kB
+REQUEST_BYTES = 256 * 1024
+MINUTE = 60.0
+WRONG_A_MINUTE = 10
+LINES_A_MINUTE = 20
+# nothing from elsewhere, in nobody's frame. Plotly and Dash set styles as they draw; what runs is known by its hash
+POLICY = (
+    "default-src 'self'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
+    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+LOG = logging.getLogger(__name__)
+
+
+class Allowance:
+    """So many in a minute for each name, such as an address; thread-safe. The oldest names are forgotten beyond 1,000."""
+
+    NAMES = 1_000
+
+    def __init__(self, count: int, clock: Callable[[], float] = time.monotonic):
+        self.count, self.clock = count, clock
+        self._taken: OrderedDict[str, list[float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def is_left(self, name: str) -> bool:
+        """Whether one more is allowed now."""
+        with self._lock:
+            return len(self._recent(name)) < self.count
+
+    def take(self, name: str) -> bool:
+        """Use one up; false where none is left."""
+        with self._lock:
+            recent = self._recent(name)
+            if len(recent) >= self.count:
+                return False
+            self._taken[name] = [*recent, self.clock()]
+            self._taken.move_to_end(name)
+            while len(self._taken) > self.NAMES:
+                self._taken.popitem(last=False)
+            return True
+
+    def _recent(self, name: str) -> list[float]:
+        return [at for at in self._taken.get(name, ()) if self.clock() - at < MINUTE]
+
+
+def credentials(settings: Settings) -> dict[str, str]:
+    """The header that a browser sends once its reader has given the password."""
+    pair = f"{USER}:{settings.secret('pages_password')}"
+    return {"Authorization": "Basic " + base64.b64encode(pair.encode()).decode()}
+
+
+def key(settings: Settings) -> str:
+    """What a link to the pages says instead of the password, and the cookie that remembers it: 64 hex digits; another with another password."""
+    return hmac.new(settings.secret("pages_password").encode(), b"northstar pages", hashlib.sha256).hexdigest()
+
+
+def guard(server: Flask, settings: Settings) -> None:
+    """Ask everybody for the link's key, the cookie it leaves, or the password (user `reader`, secret `pages_password`).
+
+    Wrong ones are limited by address; who has a cookie is not asked again, whatever others try.
+    """
+    password, link_key = credentials(settings)["Authorization"].encode(), key(settings).encode()
+    # cookies know no ports: two homes on one machine must not take each other's place
+    cookie = f"northstar_{mark(settings).rpartition(' ')[2]}"
+    guesses, told = Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
+
+    @server.before_request
+    def _ask():
+        if request.path == HEALTH or _is(request.cookies.get(cookie), link_key):
+            return None
+        address, given = request.remote_addr or "", request.headers.get("Authorization")
+        has_link = request.method == "GET" and KEY in request.args
+        if (given or has_link) and not guesses.is_left(address):
+            return Response("too many wrong passwords", 429, {"Retry-After": "60", "Content-Type": "text/plain"})
+        if has_link and _is(request.args[KEY], link_key):
+            g.enters = True
+            # the key need not stay in the address bar, where it would be copied with the link
+            rest = {name: values for name, values in request.args.to_dict(flat=False).items() if name != KEY}
+            return redirect("/" + request.path.lstrip("/") + _query(rest), 303)
+        if _is(given, password):
+            g.enters = True
+            return None
+        if given or has_link:
+            guesses.take(address)
+            if told.take("refused"):
+                LOG.warning("refused: a wrong password from %s", address)
+        return Response(
+            "a password is needed: user reader, or the link that `make run` prints",
+            401,
+            {"WWW-Authenticate": 'Basic realm="Northstar"', "Content-Type": "text/plain"},
+        )
+
+    @server.after_request
+    def _remember(response):
+        if g.get("enters"):
+            response.set_cookie(
+                cookie, link_key.decode(), max_age=REMEMBERED_SECONDS, httponly=True, samesite="Lax",
+                secure=request.is_secure or request.headers.get("X-Forwarded-Proto") == "https",
+            )  # fmt: skip
+        return response
+
+
+def bound(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:
+    """Refuse what no page of ours asks, before it costs anything, and tell what goes wrong in few lines.
+
+    callbacks: gives the names of those that the pages have.
+    """
+    server.config["MAX_CONTENT_LENGTH"] = REQUEST_BYTES
+    lines, places = Allowance(LINES_A_MINUTE), Allowance(1)
+
+    @server.before_request
+    def _is_ours():
+        if not request.path.endswith(CALLBACK):
+            return None
+        try:
+            asked = request.get_json(silent=True)
+        except RecursionError:
+            asked = None
+        if not isinstance(asked, dict) or str(asked.get("output")) not in callbacks() or not _is_callback(asked):
+            return Response("no page asks that", 400, {"Content-Type": "text/plain"})
+        return None
+
+    @server.errorhandler(Exception)
+    def _failed(exc):
+        if isinstance(exc, HTTPException):
+            return exc
+        place = traceback.extract_tb(exc.__traceback__)[-1]
+        # the whole story once a minute for each place, so that nobody can fill the disk by asking again
+        if lines.take("all") and places.take(f"{type(exc).__name__} {place.filename}:{place.lineno}"):
+            LOG.error("%s %s failed", request.method, request.path[:200], exc_info=exc)
+        return Response("this failed; the log of the pages says why", 500, {"Content-Type": "text/plain"})
+
+
+def add_headers(server: Flask, scripts: Callable[[], list[str]]) -> None:
+    """Have the browser run nothing that is not ours, in nobody's frame; scripts: gives the hashes of what stands in the pages themselves."""
+
+    @server.after_request
+    def _add(response):
+        response.headers.update(HEADERS)
+        # asked each time: Dash adds scripts of its own when the first page is drawn
+        response.headers["Content-Security-Policy"] = POLICY.format(scripts=" ".join(scripts()))
+        return response
+
+
+def add_health(server: Flask, settings: Settings) -> None:
+    """An address that says that this home's pages are there, and nothing else."""
+    server.add_url_rule(HEALTH, "health", lambda: Response(mark(settings), 200, {"Content-Type": "text/plain"}))
+
+
+def mark(settings: Settings) -> str:
+    """What the pages of a home answer to who asks whether they are there."""
+    return f"northstar pages {hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]}"
+
+
+def _is(given: str | None, expected: bytes) -> bool:
+    return given is not None and hmac.compare_digest(given.encode(errors="replace"), expected)
+
+
+def _is_callback(asked: dict) -> bool:
+    """Whether it has the shape of Dash's requests: lists of inputs and states, each with an id."""
+    return all(
+        isinstance(parts := asked.get(name, []), list)
+        and all(isinstance(part, list) or (isinstance(part, dict) and "id" in part) for part in parts)
+        for name in ("inputs", "state")
+    )
+
+
+def _query(arguments: dict[str, list[str]]) -> str:
+    return f"?{urlencode(arguments, doseq=True)}" if arguments else ""

@@ -1,0 +1,92 @@
+"""Where the pages are served, and the gunicorn that does it; who gets in is said in door.py."""
+
+import os
+import ssl
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from northstar.base.errors import NorthstarError
+from northstar.base.ports import remembered_port
+from northstar.base.settings import Settings
+from northstar.use.pages.door import HEALTH, KEY, key, mark
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+WORKERS, THREADS = 2, 4
+
+
+def host() -> str:
+    """The address that the pages listen on: NORTHSTAR_PAGES_HOST, loopback by default."""
+    return os.environ.get("NORTHSTAR_PAGES_HOST", "127.0.0.1")
+
+
+def port(settings: Settings) -> int:
+    """The port of the pages: NORTHSTAR_PAGES_PORT, or the one that was chosen when they were first started."""
+    remembered = settings.home / "pages_port"
+    # only who starts them chooses anew: pages that are starting, or busy, do not answer, and are there
+    return remembered_port(remembered, "NORTHSTAR_PAGES_PORT", is_ours=True)
+
+
+def _choose_port(settings: Settings) -> int:
+    remembered = settings.home / "pages_port"
+    return remembered_port(remembered, "NORTHSTAR_PAGES_PORT", is_ours=remembered.exists() and answers(settings))
+
+
+def url(settings: Settings) -> str:
+    """The address of the pages."""
+    scheme = "https" if _certificate() else "http"
+    return f"{scheme}://{'127.0.0.1' if host() in LOOPBACK else host()}:{port(settings)}"
+
+
+def link(settings: Settings) -> str:
+    """The address with the key in it, for whoever may read the home's secrets: a browser that opens it is let in, and remembers."""
+    return f"{url(settings)}/?{KEY}={key(settings)}"
+
+
+def in_clear() -> str | None:
+    """What to say where the password would cross a network in clear; None where it does not."""
+    if host() in LOOPBACK or _certificate():
+        return None
+    return "passwords cross the network in clear: give NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY, or have only a proxy with TLS reach them"
+
+
+def command(settings: Settings) -> list[str]:
+    """The gunicorn that serves the pages of a home; chooses their port where the one they had is taken by somebody else.
+
+    Raises NorthstarError for a certificate without its key.
+    """
+    gunicorn = Path(sys.executable).parent / "gunicorn"
+    tls = [f"--{name}={path}" for name, path in zip(("certfile", "keyfile"), _certificate(), strict=False)]
+    return [
+        str(gunicorn), "--bind", f"{host()}:{_choose_port(settings)}", "--workers", str(WORKERS), "--threads", str(THREADS),
+        "--no-control-socket", "--name", "northstar pages", *tls, "northstar.use.pages.app:server",
+    ]  # fmt: skip
+
+
+def environment(settings: Settings) -> dict:
+    """The environment of that gunicorn."""
+    return {**os.environ, "NORTHSTAR_HOME": str(settings.home), "PYTHONWARNINGS": "ignore"}
+
+
+def answers(settings: Settings) -> bool:
+    """Whether the pages are there."""
+    return _is_ours(settings, port(settings))
+
+
+def _certificate() -> tuple[str, ...]:
+    """The files of NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY, for TLS; nothing where there are none."""
+    found = tuple(filter(None, (os.environ.get("NORTHSTAR_PAGES_CERT"), os.environ.get("NORTHSTAR_PAGES_KEY"))))
+    if len(found) == 1:
+        raise NorthstarError("TLS for the pages wants both NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY")
+    return found
+
+
+def _is_ours(settings: Settings, number: int) -> bool:
+    try:
+        # our own pages, on this machine: what counts is the mark they show
+        scheme, context = ("https", ssl._create_unverified_context()) if _certificate() else ("http", None)
+        with urllib.request.urlopen(f"{scheme}://127.0.0.1:{number}{HEALTH}", timeout=2, context=context) as answer:
+            return answer.read().decode() == mark(settings)
+    except (OSError, urllib.error.URLError):
+        return False

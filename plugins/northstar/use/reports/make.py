@@ -1,0 +1,307 @@
+"""Make a report: its sections' numbers with their changes, why they changed, what is off target, what was restated since the last one.
+
+Everything is read from the published marts as `bi_reader`, and names the version that it was read from.
+"""
+
+import base64
+import io
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+
+import jinja2
+import yaml
+
+from northstar.base.errors import NorthstarError
+from northstar.base.formats import change, shown, shown_change
+from northstar.base.settings import Settings, read_text
+from northstar.use.changes import told_change
+from northstar.use.marts import GRAINS, Marts, nearest
+from northstar.use.pages.figures import ZONES, period, title_of, told_chance
+
+HERE = Path(__file__).parent
+# points of a small chart, rows of what explains a change, and of a list of restatements
+POINTS, CONTRIBUTORS, RESTATEMENTS = 13, 3, 40
+LENGTH = {
+    "hour": "1 hour",
+    "day": "1 day",
+    "week": "7 days",
+    "month": "1 month",
+    "quarter": "3 months",
+    "year": "1 year",
+}
+
+
+@dataclass
+class Report:
+    """A report that was made: its parts for a mail, and what it was made from. images: png by content id, which the html names."""
+
+    name: str
+    application: str
+    as_of: datetime
+    period_start: datetime
+    version: int
+    subject: str
+    html: str
+    text: str
+    images: dict[str, bytes] = field(default_factory=dict, repr=False)
+
+    def standalone(self) -> str:
+        """The html with its images inside, for a browser."""
+        page = self.html
+        for name, image in self.images.items():
+            page = page.replace(f"cid:{name}", "data:image/png;base64," + base64.b64encode(image).decode())
+        return page
+
+
+@cache
+def contents() -> dict[str, dict]:
+    """The reports of contents.yml by name."""
+    return yaml.safe_load((HERE / "contents.yml").read_text())
+
+
+def make_report(
+    settings: Settings,
+    name: str,
+    as_of: datetime | None = None,
+    application: str = "all",
+    since_version: int | None = None,
+) -> Report:
+    """The report of the last period that was over at `as_of` (default: the newest version's own).
+
+    since_version: the version that the one before was made from; restatements after it are told. Raises NorthstarError for a report
+    there is none of, and before the first publication.
+    """
+    if name not in contents():
+        raise NorthstarError(f"no report {name!r}; there are {', '.join(contents())}")
+    return _Maker(settings, name, as_of, application, since_version).report()
+
+
+class _Maker:
+    def __init__(
+        self, settings: Settings, name: str, as_of: datetime | None, application: str, since_version: int | None
+    ):
+        self.settings, self.name, self.application, self.since_version = settings, name, application, since_version
+        self.marts = Marts(settings)
+        published = self.marts.published()
+        if published is None:
+            raise NorthstarError("nothing is published yet; `northstar run` publishes the first version")
+        self.published, self.as_of = published, as_of or published.as_of
+        if application not in self.marts.applications():
+            raise NorthstarError(f"no application {application!r}; there are {', '.join(self.marts.applications())}")
+        self.content = contents()[name]
+        self.currency = settings.rules["reporting_currency"]
+        self.images: dict[str, bytes] = {}
+
+    def report(self) -> Report:
+        start = self._period_start(self.content["grain"])
+        sections = [self._section(section) for section in self.content["sections"]]
+        when = period(start, self.content["grain"])
+        of = "" if self.application == "all" else f" of {self.application}"
+        headlines = [row for section in sections for row in section["rows"] if row["is_better"] is not None][:3]
+        subject = (
+            f"{self.content['title']}{of}, {when}"
+            + (": " if headlines else "")
+            + ", ".join(f"{r['title']} {r['change']}" for r in headlines)
+        )
+        told = {
+            "title": f"{self.content['title']}{of}", "when": when, "sections": sections, "version": self.published.version,
+            "published_at": f"{self.published.published_at:%Y-%m-%d %H:%M} UTC", "as_of": f"{self.published.as_of:%Y-%m-%d %H:%M} UTC",
+            "warnings": self.published.warnings, "restatements": self._restatements(), "since_version": self.since_version,
+        }  # fmt: skip
+        templates = jinja2.Environment(
+            loader=jinja2.FileSystemLoader(HERE),
+            autoescape=jinja2.select_autoescape(["html"]),
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        return Report(
+            self.name, self.application, self.as_of, start, self.published.version, subject, templates.get_template("report.html").render(told),
+            templates.get_template("report.txt").render(told), self.images,
+        )  # fmt: skip
+
+    def _period_start(self, grain: str) -> datetime:
+        unit = grain if grain != "hour" else "day"
+        row = self.marts.frame(
+            "select date_trunc(%(unit)s, %(as_of)s::timestamptz - %(length)s::interval) as start",
+            unit=unit,
+            as_of=self.as_of,
+            length=LENGTH[grain],
+        )
+        return row["start"][0].to_pydatetime() if hasattr(row["start"][0], "to_pydatetime") else row["start"][0]
+
+    def _section(self, section: dict) -> dict:
+        application = section.get("application", self.application)
+        known = self.marts.catalogue()
+        metrics = section.get("metrics") or [
+            m for m, entry in known.items() if int(entry["level"]) in section.get("levels", [])
+        ]
+        is_long = "metrics" not in section
+        rows = [self._row(metric, application, not is_long) for metric in metrics if metric in known]
+        if is_long:
+            # an application that never had such a thing needs no line for it
+            rows = [row for row in rows if row["value"] != "-"]
+        return {
+            "title": section["title"], "audience": section["audience"], "rows": rows, "note": self._note(section), "is_long": is_long,
+            "funnels": [self._funnel(funnel, application) for funnel in section.get("funnels", [])],
+            "targets": self._targets(application, section["targets"]) if "targets" in section else None,
+            "catalogue": self._catalogue(application) if "catalogue" in section else [],
+            "milestones": self._milestones(section["milestones"], application) if "milestones" in section else [],
+        }  # fmt: skip
+
+    def _row(self, metric: str, application: str, is_drawn: bool) -> dict:
+        entry = self.marts.catalogue()[metric]
+        # a report of months on something that is counted by day tells the day
+        grain = nearest(min(self.content["grain"], "quarter", key=list(LENGTH).index), entry["grains"])
+        points = self._points(metric, grain, application)
+        newest, before = (points[-1] if points else None), (points[-2] if len(points) > 1 else None)
+        value = newest and newest["value"]
+        earlier = before and before["value"]
+        moved = change(value, earlier, entry["unit"])
+        row = {
+            "metric": metric, "title": title_of(metric), "value": shown(value, entry["unit"], self.currency),
+            "before": shown(earlier, entry["unit"], self.currency), "change": shown_change(value, earlier, entry["unit"]),
+            "is_better": None if not moved else (moved > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain) if newest else "",
+            "reason": ((newest or {}).get("null_reason") or ("" if newest else "no values")).replace("_", " "), "why": [], "image": None,
+            "definition": entry["definition"], "of": _counted(entry, newest),
+        }  # fmt: skip
+        if is_drawn and len(points) > 2:
+            row["image"] = f"{metric}-{application}"
+            self.images.setdefault(row["image"], _chart([p["value"] for p in points], f"{row['title']}"))
+        if is_drawn and moved:
+            row["why"] = told_change(self.marts, entry, grain, application, newest, before, self.currency)[
+                :CONTRIBUTORS
+            ]
+        return row
+
+    def _points(self, metric: str, grain: str, application: str) -> list[dict]:
+        frame = self.marts.frame(
+            "select * from (select period_start, value, numerator, denominator, null_reason from metric_values where metric_id = %(metric)s and grain = %(grain)s "
+            "and application = %(application)s and segment = '' and is_complete and period_start + %(length)s::interval <= %(as_of)s "
+            "order by period_start desc limit %(points)s) as newest order by period_start",
+            metric=metric, grain=grain, application=application, length=LENGTH[grain], as_of=self.as_of, points=POINTS,
+        )  # fmt: skip
+        return frame.to_dict("records")
+
+    def _funnel(self, funnel: str, application: str) -> dict:
+        grain = nearest(min(self.content["grain"], "month", key=list(LENGTH).index), ["day", "week", "month"])
+        frame = self.marts.frame(
+            "with newest as (select max(period_start) as period_start from funnel_stages where funnel = %(funnel)s and grain = %(grain)s and is_complete "
+            "and period_start + %(length)s::interval <= %(as_of)s) select stage, sum(visitors)::bigint as visitors, min(target_percent) as target "
+            "from funnel_stages join newest using (period_start) where funnel = %(funnel)s and grain = %(grain)s "
+            "and (application = %(application)s or %(application)s = 'all') group by stage_number, stage order by stage_number",
+            funnel=funnel, grain=grain, application=application, length=LENGTH[grain], as_of=self.as_of,
+        )  # fmt: skip
+        stages, last = [], None
+        for row in frame.to_dict("records"):
+            share = 100 * row["visitors"] / last if last else None
+            stages.append({"stage": row["stage"].replace("_", " "), "visitors": f"{row['visitors']:,}", "share": shown(share, "percent") if share is not None else "",
+                           "target": shown(row["target"], "percent") if row["target"] is not None else ""})  # fmt: skip
+            last = row["visitors"]
+        return {"title": title_of(funnel), "stages": stages}
+
+    def _targets(self, application: str, whose: bool | str) -> list[dict]:
+        """What is off its target now, worst first; whose: True for all, 'report' for the report's own metrics."""
+        frame = self.marts.targets(application)
+        rows = [r for r in frame.to_dict("records") if r["zone"] in ("red", "yellow")] if len(frame) else []
+        if whose == "report":
+            own = {metric for section in self.content["sections"] for metric in section.get("metrics", [])}
+            rows = [r for r in rows if r["metric_id"] in own]
+        rows.sort(key=lambda r: (r["zone"] != "red", r["metric_id"], r["application"]))
+        return [
+            {"title": title_of(r["metric_id"]) + (f" ({r['segment_value']})" if r["segment_value"] else ""), "application": r["application"],
+             "value": shown(r["value"], r["unit"], self.currency), "target": f"{r['operator']} {shown(r['target'], r['unit'], self.currency)}",
+             "zone": ZONES[r["zone"]], "is_red": r["zone"] == "red", "action": r["action"] or ""}
+            for r in rows
+        ]  # fmt: skip
+
+    def _milestones(self, metric: str, application: str) -> list[str]:
+        frame = self.marts.targets(application)
+        rows = (
+            [r for r in frame.to_dict("records") if r["metric_id"] == metric and r["due_at"] is not None]
+            if len(frame)
+            else []
+        )
+        rows.sort(key=lambda r: (r["application"], r["due_at"]))
+        expected = self.marts.expectations(metric)
+        return [
+            f"{r['application']}, due {r['due_at']:%Y-%m-%d}: {r['operator']} {shown(r['target'], r['unit'], self.currency)}; "
+            f"{shown(r['value'], r['unit'], self.currency)}, {ZONES[r['zone']]}"
+            + (f"; {chance} to be met" if (chance := told_chance(expected.get(r["target_id"]))) else "")
+            for r in rows
+        ]  # fmt: skip
+
+    def _catalogue(self, application: str) -> list[str]:
+        """How the metrics themselves did in the period: how many have values, which have none, whose definition changed."""
+        known = self.marts.catalogue()
+        frame = self.marts.frame(
+            "select distinct metric_id from metric_values where application = %(application)s and segment = '' and value is not null",
+            application=application,
+        )
+        valued = set(frame["metric_id"]) if len(frame) else set()
+        changed = self.marts.frame(
+            "select metric_id, count(*) as values from metric_restatements where reason = 'definition' and application = %(application)s "
+            "group by 1 order by 1", application=application,
+        ).to_dict("records")  # fmt: skip
+        silent = sorted(set(known) - valued)
+        return [
+            f"{len(valued)} of {len(known)} metrics have values" + (f"; without any: {', '.join(map(title_of, silent))}" if silent else ""),
+            "definitions that changed: " + (", ".join(f"{title_of(r['metric_id'])} ({r['values']:,} values restated)" for r in changed) or "none"),
+        ]  # fmt: skip
+
+    def _note(self, section: dict) -> str | None:
+        if "note" not in section:
+            return None
+        path = self.settings.config / "notes" / f"{section['note']}.md"
+        return (
+            read_text(path).strip()
+            if path.exists()
+            else f"Nobody has written {path.relative_to(self.settings.config)} in the home."
+        )
+
+    def _restatements(self) -> list[str] | None:
+        if self.since_version is None:
+            return None
+        grains = [g for g in GRAINS if g != "hour"]
+        frame = self.marts.frame(
+            "select r.*, m.unit, count(*) over () as total from metric_restatements as r join metrics as m using (metric_id) "
+            "where r.new_version > %(since)s and r.application = %(application)s and r.segment = '' and r.grain = any(%(grains)s) "
+            "and m.level in ('1', '2') order by m.level, r.metric_id, r.period_start desc limit %(limit)s",
+            since=self.since_version, application=self.application, grains=grains, limit=RESTATEMENTS,
+        )  # fmt: skip
+        rows = frame.to_dict("records")
+        told = [
+            f"{title_of(r['metric_id'])}, {period(r['period_start'], r['grain'])}: {shown(r['old_value'], r['unit'], self.currency)} became "
+            f"{shown(r['new_value'], r['unit'], self.currency)} ({r['reason'].replace('_', ' ')}, version {r['new_version']})"
+            for r in rows
+        ]  # fmt: skip
+        if rows and rows[0]["total"] > len(rows):
+            told.append(f"and {rows[0]['total'] - len(rows)} more; see metric_restatements")
+        return told
+
+
+def _counted(entry: dict, point: dict | None) -> str:
+    """What a percentage was counted from: '23 of 25'; '' where that is no count."""
+    parts = (point["numerator"], point["denominator"]) if point else (None, None)
+    if entry["kind"] != "ratio" or entry["unit"] != "percent" or None in parts or any(p % 1 for p in parts):
+        return ""
+    return f"{parts[0]:,.0f} of {parts[1]:,.0f}"
+
+
+def _chart(values: list, title: str) -> bytes:
+    """A small line of the values, png; gaps where there is none."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.2, 0.5), dpi=100)
+    axes = figure.add_axes((0.02, 0.1, 0.96, 0.8))
+    numbers = [float("nan") if v is None else float(v) for v in values]
+    axes.plot(numbers, color="#2878d0", linewidth=1.6)
+    axes.plot(len(numbers) - 1, numbers[-1], "o", color="#2878d0", markersize=4)
+    axes.set_axis_off()
+    image = io.BytesIO()
+    figure.savefig(image, format="png", metadata={"Title": title, "Software": None})
+    return image.getvalue()

@@ -1,0 +1,59 @@
+"""Make reports, keep them, and send them on the routes that the home's notify.yml names."""
+
+from datetime import UTC, datetime
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.use import outbox
+from northstar.use.notify import Message, read_channels, tell
+from northstar.use.reports.make import Report, contents, make_report
+from northstar.use.reports.store import keep, last_version, note_sent
+from northstar.warehouse import db
+
+
+def make_and_keep(
+    settings: Settings, name: str, as_of: datetime | None = None, application: str = "all"
+) -> tuple[int, Report]:
+    """A report, and its number in audit.reports; it tells of restatements since the one about the period before."""
+    first = make_report(settings, name, as_of, application)
+    since = last_version(settings, name, application, first.period_start)
+    report = first if since is None else make_report(settings, name, as_of, application, since)
+    return keep(settings, report), report
+
+
+def send(settings: Settings, report_id: int, report: Report, occasion: str | None = None) -> list[str]:
+    """Send a kept report; returns where it went, nowhere where no route is named for it.
+
+    occasion: who has had the report on it does not get it again, as when Airflow tries a task once more; None: everybody gets it.
+    Raises NorthstarError when an address failed, after the others have it.
+    """
+    channels, now = read_channels(settings), datetime.now(UTC)
+    route = channels.reports.get(report.name)
+    if route is None:
+        return []
+    message = Message(report.subject, report.text, report.html, report.images)
+    due = outbox.Due(str(report_id), "made", occasion or f"{now}", route)
+    with db.connect(settings, "publisher") as connection:
+        outbox.put(connection, "report", [due], channels, now)
+        waiting = outbox.waiting(connection, "report", now)
+        rows = [row for row in waiting if (row["about"], row["instance"]) == (due.about, due.instance)]
+        connection.commit()
+        _, told, problems = outbox.send_each(
+            connection, rows, channels, lambda address, _: tell(settings, channels, address, message), now
+        )
+    note_sent(settings, report_id, told)
+    if problems:
+        raise NorthstarError("; ".join(f"could not tell {problem}" for problem in problems))
+    return told
+
+
+def due(at: datetime) -> list[str]:
+    """The reports whose period ended in the day before `at`: the daily one, on Mondays the weekly one, ..."""
+    found = {
+        "daily": True,
+        "weekly": at.weekday() == 0,
+        "monthly": at.day == 1,
+        "quarterly": at.day == 1 and at.month % 3 == 1,
+        "annual": at.day == 1 and at.month == 1,
+    }
+    return [name for name in contents() if found[name]]

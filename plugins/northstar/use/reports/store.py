@@ -1,0 +1,54 @@
+"""Reports that were made: kept in `audit.reports` with the version they were made from, and to whom they went."""
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.use.reports.make import Report
+from northstar.warehouse import db
+
+
+def keep(settings: Settings, report: Report) -> int:
+    """Store a report; returns its number. The same report of the same version again is the same one."""
+    with db.connect(settings, "publisher") as connection:
+        return connection.execute(
+            "insert into audit.reports (report, application, period_start, as_of, published_version, subject, html, text) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (report, application, period_start, published_version) do update "
+            "set subject = excluded.subject, html = excluded.html, text = excluded.text, made_at = clock_timestamp() returning report_id",
+            [report.name, report.application, report.period_start, report.as_of, report.version, report.subject, report.standalone(), report.text],
+        ).fetchone()["report_id"]  # fmt: skip
+
+
+def note_sent(settings: Settings, report_id: int, outcomes: list[str]) -> None:
+    """Write down where a report went."""
+    with db.connect(settings, "publisher") as connection:
+        connection.execute(
+            "update audit.reports set sent_to = sent_to || %s, sent_at = clock_timestamp() where report_id = %s",
+            [outcomes, report_id],
+        )
+
+
+def kept(settings: Settings, name: str | None = None) -> list[dict]:
+    """The kept reports without their bodies, newest first."""
+    with db.connect(settings, "publisher") as connection:
+        return connection.execute(
+            "select report_id, report, application, period_start, as_of, published_version, subject, made_at, sent_at, sent_to "
+            "from audit.reports where %(name)s::text is null or report = %(name)s order by report_id desc", {"name": name},
+        ).fetchall()  # fmt: skip
+
+
+def last_version(settings: Settings, name: str, application: str, before: object) -> int | None:
+    """The version of the newest report of its kind about an earlier period than the one that begins at `before`."""
+    with db.connect(settings, "publisher") as connection:
+        row = connection.execute(
+            "select max(published_version) as version from audit.reports where report = %s and application = %s and period_start < %s",
+            [name, application, before],
+        ).fetchone()
+    return row["version"]
+
+
+def body(settings: Settings, report_id: int) -> tuple[str, str]:
+    """The html and the text of a kept report. Raises NorthstarError where there is none of that number."""
+    with db.connect(settings, "publisher") as connection:
+        row = connection.execute("select html, text from audit.reports where report_id = %s", [report_id]).fetchone()
+    if row is None:
+        raise NorthstarError(f"no report {report_id}; `northstar report list` names them")
+    return row["html"], row["text"]

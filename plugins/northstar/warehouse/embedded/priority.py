@@ -1,0 +1,60 @@
+"""The job stands back for readers: on one machine it takes what processor time they leave."""
+
+import os
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+
+from northstar.base.errors import NorthstarError
+
+AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
+SECONDS = 0.2
+# parallel workers carry the name of their leader's role
+JOB_BACKENDS = "select pid from pg_stat_activity where usename in ('loader', 'transformer', 'publisher')"
+
+
+@contextmanager
+def standing_back(connect, niceness: int):
+    """Lower the priority of the calling thread, of what it starts, and of the server's processes that work for the job.
+
+    connect: opens a connection to a server on this machine. niceness: 0 (nothing is done) to 19.
+    """
+    if not niceness:
+        yield
+        return
+    before, ended = os.getpriority(os.PRIO_PROCESS, 0), threading.Event()
+    os.setpriority(os.PRIO_PROCESS, 0, max(before, niceness))
+    watcher = threading.Thread(target=_watch, args=(connect, niceness, ended), daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        # which may be waiting for a server that is recovering
+        watcher.join(timeout=1)
+        # only an administrator may take it back
+        with suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
+def _watch(connect, niceness: int, ended: threading.Event) -> None:
+    known: set[int] = set()
+    # a server that is gone is told of by who works with it
+    with suppress(psycopg.Error, NorthstarError), connect() as connection:
+        while not ended.wait(SECONDS):
+            present = {row["pid"] for row in connection.execute(JOB_BACKENDS)}
+            known = (known & present) | {pid for pid in present - known if _lower(pid, niceness)}
+
+
+def _lower(pid: int, niceness: int) -> bool:
+    """Whether the priority of a process was lowered."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, pid, niceness)
+        # where sessions share the processor as groups, and each of the server's processes is a session, the group's counts
+        if AUTOGROUP.exists() and AUTOGROUP.read_text().strip() == "1":
+            Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
+    except OSError:
+        return False
+    return True

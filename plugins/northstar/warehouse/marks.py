@@ -1,0 +1,138 @@
+"""Whose a role or a database of a server is: what Northstar made there carries a comment that names its warehouse.
+
+A server may have other users, who call their roles and databases as they like. What does not carry the mark is never changed; what a
+version before the marks made is recognised by what only it can have left, once, and marked.
+"""
+
+from psycopg import sql
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.warehouse import db
+
+MARK = "Northstar made this for its warehouse in the database {}"
+OTHER_PREFIX = "set NORTHSTAR_ROLE_PREFIX to something that nobody's names begin with, such as northstar_"
+# who owned which schema before there were marks
+OWNED = {"loader": "staging", "transformer": "core", "publisher": "marts"}
+
+
+def mark_of(settings: Settings) -> str:
+    """The comment on what belongs to the warehouse of `settings`."""
+    return MARK.format(db.database_of(settings))
+
+
+def mark(connection, kind: str, name: str, text: str) -> None:
+    """Mark a role or a database (`kind`) as made by Northstar."""
+    connection.execute(sql.SQL(f"comment on {kind} {{}} is {{}}").format(sql.Identifier(name), sql.Literal(text)))
+
+
+def require_own(connection, settings: Settings) -> None:
+    """Raise NorthstarError where what is to be changed in this database or on this server is somebody else's; changes nothing."""
+    if not settings.warehouse_url:
+        # the whole server is the home's
+        return
+    made_with, prefix = db.made_with_prefix(connection), db.prefix_of(settings)
+    if made_with is not None and made_with != prefix:
+        raise NorthstarError(
+            f"the roles of the warehouse in {db.database_of(settings)} were made as {made_with}loader and so on: "
+            f"set NORTHSTAR_ROLE_PREFIX={made_with} (it is {prefix or 'empty'})"
+        )
+    if made_with is None:
+        _require_no_schemas(connection, settings)
+    for role in (*db.ROLES, db.AIRFLOW_ROLE):
+        found = connection.execute(
+            "select shobj_description(oid, 'pg_authid') as mark from pg_roles where rolname = %s",
+            [db.role_name(settings, role)],
+        ).fetchone()
+        if found and not _is_own_role(connection, settings, role, found["mark"]):
+            whose = f"; its comment says: {found['mark']}" if found["mark"] else ""
+            raise NorthstarError(
+                f"the role {db.role_name(settings, role)} of this server is not this warehouse's{whose}: {OTHER_PREFIX}"
+            )
+
+
+def is_own_airflow(connection, settings: Settings) -> bool:
+    """Whether Airflow's database is there and the home's."""
+    found = connection.execute(
+        "select shobj_description(oid, 'pg_database') as mark from pg_database where datname = %s",
+        [db.airflow_database(settings)],
+    ).fetchone()
+    if found is None:
+        return False
+    if not settings.warehouse_url or found["mark"] == mark_of(settings):
+        return True
+    return found["mark"] is None and not db.prefix_of(settings) and _had_airflow(connection, settings)
+
+
+def claim_database(connection, settings: Settings) -> bool:
+    """Whether the warehouse's database is the home's alone: it was marked so, or nobody has anything else in it, and now it is."""
+    database = db.database_of(settings)
+    found = connection.execute(
+        "select shobj_description(oid, 'pg_database') as mark, pg_has_role(datdba, 'member') as may from pg_database where datname = %s",
+        [database],
+    ).fetchone()
+    if found["mark"] == mark_of(settings):
+        return True
+    if settings.warehouse_url and (found["mark"] is not None or not found["may"] or _has_other_users(connection)):
+        return False
+    mark(connection, "database", database, mark_of(settings))
+    return True
+
+
+def _has_other_users(connection) -> bool:
+    from northstar.warehouse.setup import SCHEMAS
+
+    row = connection.execute(
+        "select exists (select 1 from pg_namespace where nspname !~ '^pg_' and nspname <> all(%(ours)s)) or exists (select 1 from pg_class "
+        "where relnamespace = 'public'::regnamespace) or exists (select 1 from pg_proc where pronamespace = 'public'::regnamespace) as found",
+        {"ours": [*SCHEMAS, "public", "information_schema"]},
+    ).fetchone()
+    return row["found"]
+
+
+def _had_airflow(connection, settings: Settings) -> bool:
+    """Whether a version before the marks handed `airflow` over, and this home's Airflow then filled it."""
+    if connection.execute("select to_regclass('audit.bootstrapped') as t").fetchone()["t"] is None:
+        return False
+    row = connection.execute("select fingerprint like '% with Airflow' as had from audit.bootstrapped").fetchone()
+    return bool(row and row["had"]) and (settings.home / "airflow" / "migrated").exists()
+
+
+def _require_no_schemas(connection, settings: Settings) -> None:
+    from northstar.warehouse.setup import SCHEMAS
+
+    taken = connection.execute(
+        "select nspname as name from pg_namespace where nspname = any(%s) order by 1", [list(SCHEMAS)]
+    ).fetchone()
+    if taken:
+        raise NorthstarError(
+            f"the database {db.database_of(settings)} has a schema {taken['name']} that is not Northstar's: "
+            "make a database for the warehouse and name it in NORTHSTAR_WAREHOUSE_URL"
+        )
+
+
+def _is_own_role(connection, settings: Settings, role: str, told: str | None) -> bool:
+    if told is not None:
+        return told == mark_of(settings)
+    name = db.role_name(settings, role)
+    if role == db.AIRFLOW_ROLE:
+        return is_own_airflow(connection, settings) and _is_granted(
+            connection, "select datacl as acl from pg_database where datname = %s", db.airflow_database(settings), name
+        )
+    if db.made_with_prefix(connection) is None:
+        return False
+    if role in OWNED:
+        owner = connection.execute(
+            "select pg_get_userbyid(nspowner) as name from pg_namespace where nspname = %s", [OWNED[role]]
+        ).fetchone()
+        return owner is not None and owner["name"] == name
+    return _is_granted(connection, "select nspacl as acl from pg_namespace where nspname = %s", "marts", name)
+
+
+def _is_granted(connection, query: str, place: str, role: str) -> bool:
+    """Whether an access list names a role."""
+    found = connection.execute(
+        f"select exists (select 1 from ({query}) as x, aclexplode(x.acl) as a where pg_get_userbyid(a.grantee) = %s) as found",
+        [place, role],
+    ).fetchone()
+    return found["found"]

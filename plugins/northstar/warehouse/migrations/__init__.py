@@ -1,0 +1,107 @@
+"""Numbered changes to the warehouse's own tables: each is applied once, in order, and written down in `audit.migrations`.
+
+A migration is a file NNNN_what.sql here. It runs in the transaction that brings a home to this version (northstar.warehouse.setup), before
+the landed tables are compared with the contract: one that touches `staging.<entity>` says `alter table if exists`, since a new home has
+none yet. Roles are called by their plain names (loader, transformer, publisher, bi_reader) and run under those that the home gave them; a
+migration uses these words for nothing else. A file that was released is never changed; what was wrong with it is put right by the next one.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from northstar.base.errors import NorthstarError
+
+FOLDER = Path(__file__).parent
+JOURNAL = """
+create table if not exists audit.migrations (
+    number int primary key, name text not null, digest text not null, applied_at timestamptz, seconds numeric, message text
+)
+"""
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One numbered change."""
+
+    number: int
+    name: str
+    text: str
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.text.encode()).hexdigest()[:16]
+
+    @property
+    def title(self) -> str:
+        return f"{self.number:04}_{self.name}"
+
+
+def migrations(folder: Path = FOLDER) -> list[Migration]:
+    """The migrations of this version, in order."""
+    files = sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.sql"))
+    return [Migration(int(f.stem[:4]), f.stem[5:], f.read_text()) for f in files]
+
+
+def apply(connection, known: list[Migration] | None = None, naming: Callable[[str], str] = str) -> list[Migration]:
+    """Apply what the warehouse lacks, in the caller's transaction; returns what was applied.
+
+    naming: puts the names of this home's roles into a migration's text.
+    Raises NorthstarError for a warehouse that a newer version has changed, and naming the migration that fails.
+    """
+    known = migrations() if known is None else known
+    connection.execute(JOURNAL)
+    done = {r["number"]: r for r in connection.execute("select * from audit.migrations where applied_at is not null")}
+    refuse(list(done.values()), known)
+    pending = [m for m in known if m.number not in done]
+    for migration in pending:
+        started = time.monotonic()
+        try:
+            connection.execute(naming(migration.text))
+        except psycopg.Error as exc:
+            raise MigrationFailed(migration, exc) from exc
+        connection.execute(
+            "insert into audit.migrations values (%s, %s, %s, clock_timestamp(), %s, null) on conflict (number) do update set "
+            "name = excluded.name, digest = excluded.digest, applied_at = excluded.applied_at, seconds = excluded.seconds, message = null",
+            [migration.number, migration.name, migration.digest, round(time.monotonic() - started, 3)],
+        )
+    return pending
+
+
+def refuse(done: list[dict], known: list[Migration]) -> None:
+    """Raise NorthstarError where the applied migrations are not those of this version: newer ones, or others under the same number."""
+    mine = {m.number: m for m in known}
+    for row in sorted(done, key=lambda r: r["number"]):
+        title = f"{row['number']:04}_{row['name']}"
+        if row["number"] not in mine:
+            raise NorthstarError(
+                f"this warehouse was brought to a newer version (migration {title}; this one knows {max(mine):04} at most): "
+                "update the checkout, or use another --home"
+            )
+        if mine[row["number"]].digest != row["digest"]:
+            raise NorthstarError(
+                f"the warehouse had another migration {title} than this version's {mine[row['number']].title}: "
+                "put the released file back, and write a new migration for what changed"
+            )
+
+
+class MigrationFailed(NorthstarError):
+    """A migration that Postgres refused; nothing of it, nor of those with it, is there."""
+
+    def __init__(self, migration: Migration, cause: psycopg.Error):
+        self.migration, self.cause = migration, cause.diag.message_primary or str(cause).splitlines()[0]
+        super().__init__(
+            f"migration {migration.title} failed: {self.cause}; the warehouse stays as it was, and the version before still runs on it"
+        )
+
+    def note(self, connection) -> None:
+        """Write the failure down, in a transaction of its own."""
+        connection.execute(JOURNAL)
+        connection.execute(
+            "insert into audit.migrations values (%s, %s, %s, null, null, %s) on conflict (number) do update set message = excluded.message",
+            [self.migration.number, self.migration.name, self.migration.digest, self.cause],
+        )

@@ -1,0 +1,1 @@
+"""What published versions are and how they are read: described tables, the view of all values, and earlier versions. `publish` writes them."""

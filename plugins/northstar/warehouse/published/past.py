@@ -1,0 +1,148 @@
+"""`marts_at_version`: the marts as an earlier version showed them, for every reader.
+
+A reader says `set northstar.version = 12` and asks there what it asks `marts` else; without it the newest version is shown. What is behind
+the views, `marts_history`, is read with the reader's own rights, and only as far as groups of people were as large as `suppress_below`
+demands today: a number that is withheld now cannot be had by looking back.
+"""
+
+import hashlib
+
+from psycopg import sql
+
+from northstar.base.settings import Settings
+from northstar.warehouse import db
+from northstar.warehouse.published.values import NAME, PARTS, values_query
+
+SCHEMA = "marts_at_version"
+SETTING = "northstar.version"
+VERSION = (
+    f"(select coalesce(nullif(current_setting('{SETTING}', true), '')::bigint, "
+    "(select max(published_version) from marts.publications)))"
+)
+# tables that only grow, by the column that says with which version a row came
+GROWING = {"publications": "published_version", "certificates": "published_version", "metric_restatements": "new_version"}  # fmt: skip
+# the last version that showed smaller groups than the newest does
+_LAXER = (
+    "(select coalesce(max(c.published_version), 0) from marts.certificates as c where coalesce((c.rules ->> 'suppress_below')::int, 0) < "
+    "(select coalesce((n.rules ->> 'suppress_below')::int, 0) from marts.certificates as n order by n.published_version desc limit 1))"
+)
+READABLE = (
+    "select p.published_version, p.as_of, p.published_version >= coalesce((select max(oldest_version) from marts_at_version.pruned_versions), 0) as is_kept, "
+    f"p.published_version > {_LAXER} as is_coarse_enough from marts.publications as p"
+)
+
+
+PRUNED = f"{SCHEMA}.pruned_versions"
+
+
+def ensure_past(connection, settings: Settings) -> None:
+    """Make the views that are missing or say something else, and let readers at the history that they need.
+
+    As publisher, in its transaction. `forget_past` drops a mart's view before the mart takes another form.
+    """
+    _ensure_pruned(connection)
+    for table in _closed(connection):
+        _let_readers_in(connection, settings, table)
+    texts = {
+        mart: sql.SQL(
+            "select {columns} from marts.{mart} where _version <= {version} union all "
+            "select {columns} from marts_history.{mart} where _from_version <= {version} and _to_version > {version}"
+        ).format(columns=sql.SQL(columns), mart=sql.Identifier(mart), version=sql.SQL(VERSION))
+        for mart, columns in _marts(connection).items()
+    }  # fmt: skip
+    for table, column in GROWING.items():
+        columns = sql.SQL(", ").join(map(sql.Identifier, _columns(connection, table)))
+        texts[table] = sql.SQL("select {} from marts.{} where {} <= {}").format(
+            columns, sql.Identifier(table), sql.Identifier(column), sql.SQL(VERSION)
+        )
+    texts["readable_versions"] = sql.SQL(READABLE)
+    # in a home of an older version it is a table like the others
+    if NAME not in texts and set(PARTS.values()) <= set(texts):
+        as_of = f"(select as_of from marts.publications where published_version = {VERSION})"
+        texts[NAME] = sql.SQL(values_query(settings, SCHEMA, as_of))
+    there = _made_from(connection)
+    # the view of every value is the last, and goes with those that it reads
+    for name, text in texts.items():
+        digest = hashlib.sha256(text.as_string(connection).encode()).hexdigest()[:12]
+        if there.get(name) != digest:
+            forget_past(connection, name)
+            _make(connection, name, text, digest)
+            if name in PARTS.values():
+                there.pop(NAME, None)
+
+
+def forget_past(connection, mart: str) -> None:
+    """Drop the view of a mart, and that of every value where it reads it, before the mart takes another form or goes."""
+    connection.execute(sql.SQL("drop view if exists {} cascade").format(sql.Identifier(SCHEMA, mart)))
+
+
+def note_pruned(connection, oldest: int) -> None:
+    """Say that versions before `oldest` cannot be read any more, in the transaction that forgets their rows."""
+    _ensure_pruned(connection)
+    connection.execute(f"insert into {PRUNED} (oldest_version) values (%s)", [oldest])
+
+
+def _ensure_pruned(connection) -> None:
+    if connection.execute("select to_regclass(%s) as t", [PRUNED]).fetchone()["t"] is None:
+        connection.execute(f"create table {PRUNED} (oldest_version bigint not null)")
+        connection.execute(
+            f"insert into {PRUNED} select max(oldest_version) from audit.maintenance having max(oldest_version) is not null"
+        )
+
+
+def _closed(connection) -> list[str]:
+    """The tables of the history that readers are not let at yet."""
+    rows = connection.execute(
+        "select relname as name from pg_class where relnamespace = 'marts_history'::regnamespace and relkind = 'r' and not relrowsecurity order by 1"
+    ).fetchall()
+    return [r["name"] for r in rows]
+
+
+def _let_readers_in(connection, settings: Settings, table: str) -> None:
+    statements = f"""
+        alter table {{table}} enable row level security;
+        create policy whole on {{table}} for select to transformer using (true);
+        create policy as_shown on {{table}} for select to bi_reader using (_to_version > {_LAXER} + 1);
+        grant select on {{table}} to bi_reader
+    """
+    connection.execute(
+        sql.SQL(db.with_role_names(settings, statements)).format(table=sql.Identifier("marts_history", table))
+    )
+
+
+def _columns(connection, table: str) -> list[str]:
+    rows = connection.execute(
+        "select attname as name from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
+        [f"marts.{table}"],
+    ).fetchall()
+    return [r["name"] for r in rows]
+
+
+def _made_from(connection) -> dict[str, str]:
+    """{view: a digest of the text that it was made from}, which its comment ends with."""
+    rows = connection.execute(
+        "select relname as name, right(obj_description(oid, 'pg_class'), 12) as digest from pg_class "
+        "where relnamespace = %s::regnamespace and relkind = 'v'", [SCHEMA],
+    ).fetchall()  # fmt: skip
+    return {r["name"]: r["digest"] for r in rows}
+
+
+def _marts(connection) -> dict[str, str]:
+    """{mart: the columns that it and its history have, quoted} of those that have both."""
+    rows = connection.execute(
+        "select h.relname as name, string_agg(quote_ident(a.attname), ', ' order by a.attnum) as columns "
+        "from pg_class as h join pg_class as m on m.relname = h.relname and m.relnamespace = 'marts'::regnamespace and m.relkind = 'r' "
+        "join pg_attribute as a on a.attrelid = m.oid and a.attnum > 0 and not a.attisdropped and a.attname !~ '^_' "
+        "join pg_attribute as b on b.attrelid = h.oid and b.attname = a.attname and not b.attisdropped "
+        "where h.relnamespace = 'marts_history'::regnamespace and h.relkind = 'r' group by 1 order by 1"
+    ).fetchall()
+    return {r["name"]: r["columns"] for r in rows}
+
+
+def _make(connection, name: str, text: sql.Composable, digest: str) -> None:
+    view = sql.Identifier(SCHEMA, name)
+    connection.execute(sql.SQL("create view {} with (security_invoker = true) as {}").format(view, text))
+    about = (
+        f"marts.{name} as the version showed it that the setting {SETTING} names, else the newest; made from {digest}"
+    )
+    connection.execute(sql.SQL("comment on view {} is {}").format(view, sql.Literal(about)))

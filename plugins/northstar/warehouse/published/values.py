@@ -1,0 +1,114 @@
+"""`marts.metric_values`: the view that gives every metric's value in every period, from what is stored of it.
+
+Its text is dbt_project/macros/metric_values.sql, the same for the candidate, the published marts and an earlier version.
+"""
+
+import time
+from collections.abc import Callable
+
+import jinja2
+import psycopg
+from psycopg import sql
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.publish.catalogue import View
+
+NAME = "metric_values"
+# what the view reads, and each part's name in its text
+PARTS = {"points": "metric_points", "series": "metric_series", "metrics": "metrics", "periods": "dim_periods"}
+NEWEST_AS_OF = "(select as_of from marts.publications order by published_version desc limit 1)"
+# a reader waits this long for a change of the view, and the change this long for readers
+LOCK_MILLISECONDS, PATIENCE_SECONDS = 100, 60
+
+
+def values_query(settings: Settings, schema: str, as_of: str, has_version: bool = False) -> str:
+    """The statement for every value, over the relations of a schema. as_of: an expression; has_version: with the column _version."""
+    text = (settings.root / "dbt_project" / "macros" / "metric_values.sql").read_text()
+    macro = jinja2.Template(text).module.metric_values_of
+    version = "coalesce(v._version, s._version)" if has_version else None
+    return macro(**{part: f"{schema}.{name}" for part, name in PARTS.items()}, as_of=as_of, version=version).strip()
+
+
+def count_values(connection) -> int:
+    """How many rows the published view has, without making them."""
+    return connection.execute(
+        "with places as (select grain, period_start, row_number() over (partition by grain order by period_start desc) as still_to_come "
+        "from marts.dim_periods) select coalesce(sum(first.still_to_come - coalesce(after.still_to_come, 0)), 0)::bigint as n "
+        "from marts.metric_series as s join places as first on s.grain = first.grain and s.holds_from = first.period_start "
+        "left join places as after on s.grain = after.grain and s.holds_until = after.period_start"
+    ).fetchone()["n"]
+
+
+def ensure_view(connection, settings: Settings, view: View) -> None:
+    """Make the view, or make it anew where its text is another; last in the transaction, for readers wait until it ends.
+
+    Raises NorthstarError when somebody reads it all the time.
+    """
+    text = values_query(settings, "marts", NEWEST_AS_OF, has_version=True)
+    name = sql.Identifier("marts", view.name)
+    kind = connection.execute(
+        "select relkind from pg_class where oid = to_regclass(%s)", [f"marts.{view.name}"]
+    ).fetchone()
+    if kind and kind["relkind"] == "v" and _is_same(connection, view.name, text):
+        return
+    statements = (
+        []
+        if kind is None
+        else [sql.SQL("drop {} {}").format(sql.SQL("view" if kind["relkind"] == "v" else "table"), name)]
+    )
+    statements += [
+        sql.SQL("create view {} with (security_invoker = true) as {}").format(name, sql.SQL(text)),
+        _comment("view", name, view.description),
+    ]
+    columns = view.columns | {"_version": "the version in which the row was published"}
+    statements += [_comment("column", sql.Identifier("marts", view.name, c), text) for c, text in columns.items()]
+    without_queueing(connection, view.name, lambda: _execute(connection, statements))
+
+
+def forget_view(connection) -> None:
+    """Drop the view before a table that it reads takes another form; ensure_view makes it again."""
+    if connection.execute("select 1 from pg_views where schemaname = 'marts' and viewname = %s", [NAME]).fetchone():
+        dropping = sql.SQL("drop view {}").format(sql.Identifier("marts", NAME))
+        without_queueing(connection, NAME, lambda: _execute(connection, [dropping]))
+
+
+def _is_same(connection, name: str, text: str) -> bool:
+    connection.execute(sql.SQL("create or replace temp view as_it_should_be as {}").format(sql.SQL(text)))
+    found = connection.execute(
+        "select pg_get_viewdef(to_regclass(%s)) = pg_get_viewdef('pg_temp.as_it_should_be'::regclass) as same",
+        [f"marts.{name}"],
+    ).fetchone()["same"]
+    connection.execute("drop view pg_temp.as_it_should_be")
+    return found
+
+
+def _execute(connection, statements: list) -> None:
+    for statement in statements:
+        connection.execute(statement)
+
+
+def _comment(kind: str, name: sql.Identifier, text: str) -> sql.Composed:
+    return sql.SQL("comment on {} {} is {}").format(sql.SQL(kind), name, sql.Literal(text))
+
+
+def without_queueing(connection, name: str, do: Callable[[], None]) -> None:
+    """Do what locks readers of marts.`name` out, all or nothing, so that none of them queues behind a long query for more than a moment.
+
+    In a transaction of its own where none is open, else as a part of that one. Raises NorthstarError when somebody reads it all the time.
+    """
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            with connection.transaction():
+                connection.execute(f"set local lock_timeout = '{LOCK_MILLISECONDS}ms'")
+                do()
+                connection.execute("set local lock_timeout = 0")
+            return
+        except psycopg.errors.LockNotAvailable as exc:
+            if time.monotonic() > deadline:
+                raise NorthstarError(
+                    f"marts.{name} takes another form in this version, and somebody has read it for {PATIENCE_SECONDS} s without a pause; "
+                    "the last version stays up: run again when that query has ended"
+                ) from exc
+            time.sleep(0.5)
