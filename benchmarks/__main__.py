@@ -26,8 +26,8 @@ from benchmarks.values import values
 from northstar.base.settings import load_settings
 from northstar.build.manifest import dbt_target
 from northstar.cli.main import parse_time
-from northstar.extract.landing import land_directory
-from northstar.publish import rollback
+from northstar.extract.landing.directory import land_directory
+from northstar.publish.merge import rollback
 from northstar.runs import job
 from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded.server import binaries
@@ -202,7 +202,7 @@ def builds(work: Path) -> None:
 
 def orchestration(work: Path) -> None:
     """The DAGs' wall time against the same job by `northstar run`, on the demonstration company, nothing new to land."""
-    from northstar.demo import simulate
+    from northstar.demo.company import simulate
     from northstar.orchestration.services import start_services, stop_services
     from northstar.orchestration.up import Api, follow, owed_run
 
@@ -230,7 +230,7 @@ def orchestration(work: Path) -> None:
 
 def readers(work: Path) -> None:
     """The slowest of a reader's queries over all marts, in quiet and while 30 versions are published."""
-    from northstar.demo import simulate
+    from northstar.demo.company import simulate
 
     settings = load_settings(work / "readers")
     end = parse_time(None)

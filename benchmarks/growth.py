@@ -9,8 +9,7 @@ import pandas as pd
 import psutil
 
 from northstar.base.settings import Settings, load_settings
-from northstar.demo import simulate
-from northstar.demo.company import END
+from northstar.demo.company import END, simulate
 from northstar.demo.writing import write_entity
 from northstar.runs import job
 from northstar.warehouse import db, embedded

@@ -17,9 +17,10 @@ from pathlib import Path
 
 import yaml
 
-from northstar.audit import start_worker
+from northstar.audit.worker import start_worker
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import ROOT, load_settings
+from northstar.build.dbt import dbt_env
 from northstar.demo.books import truth
 from northstar.demo.writing import write_entity
 from northstar.runs import job
@@ -33,7 +34,7 @@ PARTS = ("dbt_project", "expectations", "plugins", "tests", "pyproject.toml")
 
 def unit_tests(settings, model: str | None = None) -> str | None:
     """The name of the first unit test that fails, of one model's or of all."""
-    os.environ.update(job.dbt_env(settings))
+    os.environ.update(dbt_env(settings))
     from dbt.cli.main import dbtRunner
 
     with redirect_stdout(StringIO()):

@@ -11,11 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from northstar.base.settings import Settings, load_settings
-from northstar.demo import simulate
-from northstar.demo.company import END
-from northstar.extract.landing import land_directory
+from northstar.demo.company import END, simulate
+from northstar.extract.landing.directory import land_directory
 from northstar.runs import job
-from northstar.use.alerts import evaluate
+from northstar.use.alerts.evaluate import evaluate
 from northstar.use.pages import serve
 from northstar.use.pages.app import read_pages
 from northstar.warehouse import embedded

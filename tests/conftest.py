@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from northstar.base.settings import load_settings
-from northstar.demo import simulate
+from northstar.demo.company import simulate
 from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded.server import binaries
 from northstar.warehouse.setup import bootstrap

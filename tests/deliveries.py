@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from northstar.contract import entities
-from northstar.demo import simulate
+from northstar.demo.company import simulate
 
 
 def company_rows(directory: Path, **company) -> dict:

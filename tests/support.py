@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from northstar.audit import start_worker
+from northstar.audit.worker import start_worker
 from northstar.base.settings import Settings
 from northstar.runs import job
 from northstar.warehouse import db

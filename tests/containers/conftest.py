@@ -8,7 +8,7 @@ import yaml
 
 from northstar.base.settings import ROOT, load_settings
 from northstar.cli.main import parse_time
-from northstar.demo import simulate
+from northstar.demo.company import simulate
 from northstar.orchestration.up import Api, follow, owed_run
 from tests.containers.engine import POSTGRES, POSTGRES_HOOKS, POSTGRES_IS, PYTHON, Engine, engine
 from tests.containers.stack import LIMITS, Stack, asked

@@ -16,7 +16,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import load_settings
 from northstar.base.telemetry import OFF
 from northstar.cli.main import main, parse_time
-from northstar.demo import simulate
+from northstar.demo.company import simulate
 from northstar.orchestration.domains import domains
 from northstar.orchestration.services import _known, _own_processes, _running, start_services, stop_services
 from northstar.orchestration.up import Api, debt, follow, owed_run

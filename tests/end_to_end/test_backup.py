@@ -12,7 +12,7 @@ import pytest
 
 from northstar.base.settings import ROOT, load_settings
 from northstar.cli.main import main
-from northstar.publish import rollback
+from northstar.publish.merge import rollback
 from northstar.warehouse import db, embedded
 from tests.conftest import home, release_before
 from tests.support import published

@@ -14,7 +14,7 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import load_settings
-from northstar.extract.landing import land_directory
+from northstar.extract.landing.directory import land_directory
 from northstar.extract.sources.files import check_directory
 from northstar.warehouse import db, embedded
 from northstar.warehouse.setup import bootstrap

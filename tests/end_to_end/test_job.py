@@ -15,10 +15,11 @@ import pytest
 from northstar.base.errors import NorthstarError
 from northstar.build import dbt_connections
 from northstar.build.manifest import dbt_target
+from northstar.build.results import record_build
 from northstar.cli.main import main
-from northstar.publish import rollback
+from northstar.publish.merge import rollback
 from northstar.runs import job
-from northstar.use.explain import explain
+from northstar.use.explain.explanation import explain
 from northstar.use.query import query
 from northstar.warehouse import db, lease
 from tests.support import WORKERS, empty, published, run, select, silent, utc, write_rows
@@ -274,7 +275,7 @@ def test_a_build_that_built_nothing_is_a_failed_run(shop):
     try:
         (dbt_target(settings) / "run_results.json").write_text('{"results": []}')
         with pytest.raises(NorthstarError, match=r"the build is not complete: \d+ of \d+ nodes were not built"):
-            job.record_build(settings, run_id, silent)
+            record_build(settings, run_id, silent)
     finally:
         job.close_run(settings, run_id)
 

@@ -16,8 +16,8 @@ from northstar.cli import main as cli
 from northstar.contract import entities
 from northstar.extract.landing import quarantine
 from northstar.operate import doctor
-from northstar.publish import rollback
 from northstar.publish.certificates import inputs
+from northstar.publish.merge import rollback
 from northstar.runs import job, maintenance
 from northstar.use.query import query
 from northstar.warehouse import db, embedded, lease, migrations

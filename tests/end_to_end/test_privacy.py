@@ -7,18 +7,19 @@ from dataclasses import replace
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.demo import simulate
-from northstar.extract.landing import land_directory, quarantine
+from northstar.demo.company import simulate
+from northstar.extract.landing import quarantine
+from northstar.extract.landing.directory import land_directory
 from northstar.orchestration import tasks
 from northstar.privacy.keys import keyed_hash
-from northstar.publish import erased_since, rollback, verify
 from northstar.publish.certificates import inputs
-from northstar.publish.merge import _landed
+from northstar.publish.merge import _landed, rollback
 from northstar.runs import erase as erasing
 from northstar.runs import job
 from northstar.runs.erase import erase, erase_pending
 from northstar.runs.maintenance import maintain
 from northstar.runs.rotate import rotate_key
+from northstar.runs.verify import erased_since, verify
 from northstar.use.query import query
 from northstar.use.reports.send import make_and_keep
 from northstar.warehouse import db

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from northstar.base.settings import ROOT
-from northstar.extract.landing import land_directory
+from northstar.extract.landing.directory import land_directory
 from northstar.warehouse import db
 from tests.support import empty, run, select, silent, utc
 

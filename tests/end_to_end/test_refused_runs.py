@@ -8,7 +8,8 @@ from datetime import timedelta
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.extract.landing import land_directory, quarantine
+from northstar.extract.landing import quarantine
+from northstar.extract.landing.directory import land_directory
 from northstar.runs import job
 from northstar.runs.maintenance import maintain
 from northstar.warehouse import db

@@ -6,8 +6,8 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
-from northstar.publish import verify
 from northstar.publish.certificates import inputs
+from northstar.runs.verify import verify
 from northstar.use.query import query
 from northstar.warehouse import db
 from tests.support import empty, run, select, silent, utc, write_rows

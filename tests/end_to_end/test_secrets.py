@@ -13,7 +13,7 @@ import pytest
 
 from northstar.base.settings import ROOT
 from northstar.cli import main as cli
-from northstar.extract.landing import land_source
+from northstar.extract.landing.source import land_source
 from northstar.extract.sources import declared
 from northstar.extract.sources.declared import Source, systems
 from northstar.warehouse import db

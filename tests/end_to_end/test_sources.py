@@ -11,6 +11,7 @@ import stripe as client
 
 from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
+from northstar.extract.stage import due_sources, land_source, settle_extract
 from northstar.runs import job
 from northstar.warehouse import db
 from tests.support import run, select, silent, write_rows
@@ -125,11 +126,11 @@ def test_each_source_is_a_task_and_only_those_that_are_due(home):
     settings, _ = home
     for mode, due in (("hourly", ["app", "desk", "billing"]), ("nightly", ["app", "desk", "billing", "nights"])):
         number = job.open_run(settings, mode, datetime.now(UTC), None)
-        assert job.due_sources(settings, number) == due
-        job.land_source(settings, number, "app", silent)
+        assert due_sources(settings, number) == due
+        land_source(settings, number, "app", silent)
         with pytest.raises(NorthstarError, match=r"127\.0\.0\.1"):
-            job.land_source(settings, number, "desk", silent)
-        job.settle_extract(settings, number)
+            land_source(settings, number, "desk", silent)
+        settle_extract(settings, number)
         job.close_run(settings, number)
 
 

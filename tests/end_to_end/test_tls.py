@@ -21,9 +21,9 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from northstar.audit.run import address as gx_address
 from northstar.base.errors import NorthstarError
+from northstar.build.dbt import dbt_env
 from northstar.extract.landing.batch import _connect as connect_adbc
 from northstar.orchestration.services import airflow_env
-from northstar.runs import job
 from northstar.use.marts import Marts
 from northstar.warehouse import db
 from northstar.warehouse.setup import bootstrap
@@ -151,7 +151,7 @@ def by_airflow_asynchronously(settings):
 
 def by_dbt(settings):
     command = [str(Path(sys.executable).parent / "dbt"), "debug", "--connection"]
-    done = subprocess.run(command, env=os.environ | job.dbt_env(settings), capture_output=True, text=True)
+    done = subprocess.run(command, env=os.environ | dbt_env(settings), capture_output=True, text=True)
     if done.returncode:
         raise NorthstarError(done.stdout)
 
@@ -215,7 +215,7 @@ def test_what_the_address_says_every_roles_says(warehouse, monkeypatch, query):
     assert db.uri(other, "loader") == f"postgresql://loader:a%2Fb%3Fc%40d%23%25@db.example.org:6543/metrics{query}"
     assert db.uri(other, "owner", "airflow").endswith(f"/airflow{query}")
     assert db.database_of(other) == "metrics"
-    given = job.dbt_env(other, "loader")
+    given = dbt_env(other, "loader")
     assert given["DBT_ENV_SECRET_PG_PASSWORD"] == "a/b?c@d#%" and given["NORTHSTAR_PG_DBNAME"] == "metrics"
     assert given["NORTHSTAR_PG_SSLMODE"] == query.partition("sslmode=")[2].partition("&")[0]
 

@@ -8,7 +8,7 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
-from northstar.publish import rollback
+from northstar.publish.merge import rollback
 from northstar.use.query import query
 from northstar.warehouse import db
 from northstar.warehouse.published import values

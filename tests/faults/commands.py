@@ -25,7 +25,7 @@ import psutil
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings, load_settings
-from northstar.demo import simulate
+from northstar.demo.company import simulate
 from northstar.extract.landing import quarantine
 from northstar.operate import backup
 from northstar.orchestration.services import SERVICES, service_states, stop_services

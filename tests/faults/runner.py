@@ -25,7 +25,7 @@ class InThisProcess:
         self.settings = settings
 
     def run_audit(self, run_id: int, progress=print) -> dict:
-        from northstar.audit import run_audit
+        from northstar.audit.run import run_audit
 
         return run_audit(self.settings, run_id, progress=progress)
 
@@ -49,13 +49,13 @@ class Drawn:
 
 def _command(order: dict, say) -> str:
     """A command of the command line; returns what it said where it failed."""
-    from northstar import audit as quality
+    from northstar.audit import worker as auditors
     from northstar.cli import main as cli
     from northstar.orchestration import up
     from northstar.runs import erase, rotate
     from tests.faults.ticks import Ticks
 
-    quality.start_worker = InThisProcess
+    auditors.start_worker = InThisProcess
     # two homes are compared to the byte, so both draw the same lots
     erase.secrets = rotate.secrets = Drawn()
     ticks, told = Ticks(order["home"], **order.get("strike", {})), io.StringIO()

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from northstar import audit as quality
+from northstar.audit import worker as auditors
 from northstar.cli import main as cli
 from northstar.runs import job
 from northstar.warehouse import db
@@ -37,7 +37,7 @@ def command(shop, monkeypatch, capsys):
     _, settings, source = shop
     monkeypatch.setenv("NORTHSTAR_WAREHOUSE_URL", settings.warehouse_url)
     # the auditor's own process takes longer to begin than all the rest
-    monkeypatch.setattr(quality, "start_worker", InThisProcess)
+    monkeypatch.setattr(auditors, "start_worker", InThisProcess)
     words = ["run", "--as-of", AS_OF, "--source-dir", str(source), "--home", str(settings.home)]
 
     def call(meanwhile=lambda running: None) -> tuple[int, str]:

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.publish import rollback
+from northstar.publish.merge import rollback
 from northstar.runs import job
 from northstar.warehouse import db, lease
 from tests.faults.campaign import compare, fingerprint
@@ -65,9 +65,9 @@ if stage == "audit":
     audit._validate = lambda *_: []
     audit._record = stopping(audit._record)
 try:
-    with job._closing(settings, run_id), db.telling_of_loss(settings):
+    with job.closing(settings, run_id), db.telling_of_loss(settings):
         if stage == "build":
-            job.build(settings, run_id, callback=count)
+            build(settings, run_id, callback=count)
         else:
             getattr(job, stage)(settings, run_id)
 except NorthstarError as exc:

@@ -9,8 +9,12 @@ from datetime import timedelta
 
 import pytest
 
+from northstar.audit.stage import audit
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import load_settings
+from northstar.build.stage import build
+from northstar.extract.stage import extract
+from northstar.publish.stage import publish
 from northstar.runs import job
 from northstar.warehouse import db, embedded
 from northstar.warehouse.setup import bootstrap
@@ -146,11 +150,11 @@ def test_the_same_dag_run_twice_at_once_publishes_twice_in_turn_and_changes_noth
         try:
             run_id = job.open_run(warehouse, "hourly", AS_OF, str(tmp_path), f"hourly_refresh {name}", wait=True)
             order.append(name)
-            job.extract(warehouse, run_id, silent)
+            extract(warehouse, run_id, silent)
             # dbt keeps one invocation at a time in one process, so the second thread waits for the lease meanwhile
-            job.build(warehouse, run_id, silent)
-            job.audit(warehouse, run_id, silent)
-            job.publish(warehouse, run_id, silent)
+            build(warehouse, run_id, silent)
+            audit(warehouse, run_id, silent)
+            publish(warehouse, run_id, silent)
             job.close_run(warehouse, run_id)
         except Exception as exc:
             failures.append(exc)

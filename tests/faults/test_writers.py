@@ -10,15 +10,20 @@ from contextlib import contextmanager
 import pyarrow as pa
 import pytest
 
+from northstar.audit.stage import audit
 from northstar.base.errors import NorthstarError
+from northstar.build.stage import build
 from northstar.cli import main as cli
 from northstar.contract import entities
 from northstar.extract.landing import quarantine
 from northstar.extract.landing.batch import land_batch
 from northstar.extract.landing.normalise import normalise
+from northstar.extract.stage import extract
 from northstar.privacy.guard import landing_guard
+from northstar.publish.stage import publish
 from northstar.runs import erase, job
 from northstar.warehouse import db, lease
+from northstar.warehouse.stages import working_stage
 from tests.support import empty, query_as, utc
 
 END = utc("2026-02-01T00:00:00")
@@ -32,7 +37,7 @@ from northstar.runs import job
 from northstar.base.settings import load_settings
 settings, run_id = load_settings(sys.argv[1]), int(sys.argv[2])
 run_id = run_id or job.open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere")
-with job._stage(settings, run_id, "extract"):
+with working_stage(settings, run_id, "extract"):
     print(run_id, flush=True)
     time.sleep(600)
 """
@@ -44,7 +49,7 @@ from northstar.runs import job
 from northstar.base.settings import load_settings
 settings = load_settings(sys.argv[1])
 run_id = job.open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere", trigger=sys.argv[2], is_own=True)
-with job._stage(settings, run_id, "extract"):
+with working_stage(settings, run_id, "extract"):
     os.kill(os.getpid(), 9)
 """
 
@@ -137,7 +142,7 @@ def test_a_run_whose_turn_is_another_s_by_now_does_nothing_more(opened):
     settings, run_id = opened
     assert lease.unlock(settings, run_id) == "hourly_refresh one"
     following = job.open_run(settings, "hourly", END, "nowhere")
-    for stage in (job.extract, job.build, job.audit, job.publish):
+    for stage in (extract, build, audit, publish):
         with pytest.raises(NorthstarError, match=f"run {run_id} is not running any more"):
             stage(settings, run_id)
     job.close_run(settings, run_id)
@@ -261,16 +266,16 @@ def test_what_one_source_failed_of_is_not_forgotten_because_another_landed(opene
     def told():
         return query_as(settings, "transformer", "select message, stage_seconds from audit.runs where run_id = %s", run_id)[0]  # fmt: skip
 
-    with pytest.raises(NorthstarError), job._stage(settings, run_id, "extract"):
+    with pytest.raises(NorthstarError), working_stage(settings, run_id, "extract"):
         time.sleep(0.3)
         raise NorthstarError("the shop is down")
-    with job._stage(settings, run_id, "extract"):
+    with working_stage(settings, run_id, "extract"):
         pass
     assert told()["message"] == "extract: the shop is down" and told()["stage_seconds"]["extract"] >= 0.3
-    with job._stage(settings, run_id, "build"):
+    with working_stage(settings, run_id, "build"):
         assert told()["message"] is None
-    with pytest.raises(NorthstarError), job._stage(settings, run_id, "build"):
+    with pytest.raises(NorthstarError), working_stage(settings, run_id, "build"):
         raise NorthstarError("a model failed")
-    with job._stage(settings, run_id, "build"):
+    with working_stage(settings, run_id, "build"):
         pass
     assert told()["message"] is None

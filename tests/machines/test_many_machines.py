@@ -23,7 +23,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import ROOT, Settings, load_settings
 from northstar.cli.main import parse_time
 from northstar.connections.dag_runs import has_ended
-from northstar.demo import simulate
+from northstar.demo.company import simulate
 from northstar.orchestration.up import Api, follow, owed_run
 from northstar.warehouse import db
 from tests.external import External, free_port, server

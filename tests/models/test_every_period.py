@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from northstar.demo import simulate
+from northstar.demo.company import simulate
 from northstar.runs import job
 from northstar.warehouse import db
 from tests.models.every_period import differing

@@ -7,7 +7,7 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
-from northstar.use.explain import explain
+from northstar.use.explain.explanation import explain
 from northstar.use.explain.rows import row_part
 from northstar.use.explain.text import as_json, as_text
 from northstar.warehouse import db

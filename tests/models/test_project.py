@@ -11,8 +11,9 @@ import yaml
 
 from benchmarks.mutations import lost
 from northstar.base.settings import ROOT, Settings
+from northstar.build.code_version import code_version
+from northstar.build.dbt import dbt_env
 from northstar.build.manifest import dbt_target
-from northstar.runs import job
 from northstar.use.semantic import metricflow
 from northstar.warehouse import db
 from tests.support import select
@@ -30,7 +31,7 @@ def manifest(built):
 
 
 def test_the_metrics_worked_by_hand_come_out(built):
-    os.environ.update(job.dbt_env(built))
+    os.environ.update(dbt_env(built))
     from dbt.cli.main import dbtRunner
 
     result = dbtRunner().invoke(["test", "--select", "test_type:unit", "--quiet"])
@@ -45,10 +46,10 @@ def test_hooks_and_settings_of_the_project_are_part_of_the_code(tmp_path):
     project = tmp_path / "dbt_project"
     shutil.copytree(ROOT / "dbt_project", project, ignore=shutil.ignore_patterns("target"))
     settings = Settings(home=tmp_path, root=tmp_path)
-    before = job.code_version(settings)
+    before = code_version(settings)
     text = (project / "dbt_project.yml").read_text()
     (project / "dbt_project.yml").write_text(text.replace("+schema: core", "+schema: kernel"))
-    assert job.code_version(settings) != before
+    assert code_version(settings) != before
 
 
 def test_what_does_not_depend_on_time_reads_nothing_that_does(manifest):

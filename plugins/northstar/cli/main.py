@@ -267,9 +267,8 @@ def _dashboard(arguments) -> None:
 
 
 def _report(arguments) -> None:
-    from northstar.use.reports import kept
     from northstar.use.reports.send import make_and_keep, send
-    from northstar.use.reports.store import body
+    from northstar.use.reports.store import body, kept
 
     settings = load_settings(arguments.home)
     if arguments.report == "list":
@@ -300,7 +299,8 @@ def _report(arguments) -> None:
 
 
 def _alerts(arguments) -> None:
-    from northstar.use.alerts import acknowledge, evaluate, listed, mute
+    from northstar.use.alerts.evaluate import evaluate
+    from northstar.use.alerts.notices import acknowledge, listed, mute
     from northstar.use.query import table
 
     settings = load_settings(arguments.home)
@@ -423,7 +423,7 @@ def _sql(arguments) -> None:
 
 
 def _explain(arguments) -> int:
-    from northstar.use.explain import explain
+    from northstar.use.explain.explanation import explain
     from northstar.use.explain.text import as_json, as_text
 
     name, equals, value = (arguments.segment or "").partition("=")
@@ -486,8 +486,8 @@ def _hold(arguments) -> None:
 
 
 def _rollback(arguments) -> None:
-    from northstar.publish import rollback
     from northstar.publish.hold import end_hold, hold
+    from northstar.publish.merge import rollback
     from northstar.warehouse.lease import turn
 
     settings = load_settings(arguments.home)
@@ -505,7 +505,7 @@ def _rollback(arguments) -> None:
 
 
 def _verify(arguments) -> int:
-    from northstar.publish import erased_since, verify
+    from northstar.runs.verify import erased_since, verify
     from northstar.use.query import table
 
     settings = load_settings(arguments.home)
@@ -589,7 +589,7 @@ def _rotate_key(arguments) -> None:
 
 
 def _simulate(arguments) -> None:
-    from northstar.demo import simulate
+    from northstar.demo.company import simulate
 
     options = {"applications": tuple(arguments.applications)} if arguments.applications else {}
     simulate(

@@ -1,5 +1,1 @@
 """The demonstration company: source files of a made-up business, all 36 entities, the same bytes for the same seed."""
-
-from northstar.demo.company import simulate
-
-__all__ = ["simulate"]

@@ -15,8 +15,8 @@ from northstar.base.errors import NorthstarError
 from northstar.base.files import read_word
 from northstar.base.ports import read_port
 from northstar.base.settings import Settings
+from northstar.build.code_version import code_version
 from northstar.contract import entities
-from northstar.runs import job
 from northstar.warehouse import db, embedded, lease, migrations, role_settings
 from northstar.warehouse.setup import OLDEST_POSTGRES, SCHEMAS, WRITERS, key_index, landed_columns, side_indexes
 
@@ -435,9 +435,9 @@ def _published(settings: Settings, connection) -> Iterator[tuple]:
             f"a rollback is up: the marts are those of version {last['restores_version']}",
             "the next run publishes what is true again",
         )
-    if last["code_version"] != job.code_version(settings):
+    if last["code_version"] != code_version(settings):
         yield (
-            f"it was made by other models or rules ({last['code_version']}) than this checkout has ({job.code_version(settings)})",
+            f"it was made by other models or rules ({last['code_version']}) than this checkout has ({code_version(settings)})",
             "the next run rebuilds everything; or check out the commit that its certificate names",
         )
 

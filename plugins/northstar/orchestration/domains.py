@@ -27,7 +27,7 @@ from airflow.triggers.base import (
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import ROOT, Settings, load_settings
-from northstar.runs.job import BUILT_TYPES
+from northstar.build.results import BUILT_TYPES
 from northstar.warehouse import db
 
 POLL_SECONDS = 1.0

@@ -17,7 +17,7 @@ from northstar.base.files import read_json, read_word, write_private
 from northstar.base.ports import remembered_port
 from northstar.base.settings import Settings
 from northstar.base.telemetry import silence
-from northstar.runs import job
+from northstar.build.dbt import dbt_env
 from northstar.use.pages import serve as pages
 from northstar.warehouse import db
 
@@ -106,7 +106,7 @@ def airflow_env(settings: Settings, with_warehouse: bool = True, with_metadata: 
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
     env |= {f"AIRFLOW__{name}": str(value) for name, value in options.items()}
     if with_warehouse:
-        env |= job.dbt_env(settings)
+        env |= dbt_env(settings)
     env |= {
         "AIRFLOW_HOME": str(home),
         "NORTHSTAR_HOME": str(settings.home),

@@ -3,10 +3,14 @@
 import os
 from datetime import UTC, datetime
 
+from northstar.audit import stage as audit
 from northstar.base.escaping import visible
 from northstar.base.settings import load_settings
+from northstar.build import stage as build
 from northstar.cli.main import parse_time
+from northstar.extract import stage as extract
 from northstar.extract.sources.declared import read_sources
+from northstar.publish import stage as publish
 from northstar.runs import job
 
 
@@ -44,17 +48,17 @@ def _run_id(context: dict) -> int:
 
 def list_sources(**context) -> list[dict]:
     """The arguments of `land_source`, for each source that this run asks."""
-    return [{"name": name} for name in job.due_sources(load_settings(), _run_id(context))]
+    return [{"name": name} for name in extract.due_sources(load_settings(), _run_id(context))]
 
 
 def land_source(name: str, **context) -> None:
     """Land what is new of one source."""
-    job.land_source(load_settings(), _run_id(context), name, _say)
+    extract.land_source(load_settings(), _run_id(context), name, _say)
 
 
 def settle_sources(**context) -> None:
     """Go on when every required source landed; one that is down and not required is published without, marked late."""
-    job.settle_extract(load_settings(), _run_id(context))
+    extract.settle_extract(load_settings(), _run_id(context))
     # what just landed may be what somebody has to be woken for
     _evaluate_quietly()
 
@@ -65,17 +69,17 @@ def build_models(**context) -> None:
 
     settings, run_id = load_settings(), _run_id(context)
     with noting(settings, run_id) as note:
-        job.build(settings, run_id, _say, note)
+        build.build(settings, run_id, _say, note)
 
 
 def audit_marts(**context) -> None:
     """Run the suites at both boundaries."""
-    job.audit(load_settings(), _run_id(context), _say)
+    audit.audit(load_settings(), _run_id(context), _say)
 
 
 def publish_marts(**context) -> int:
     """Publish the candidate; returns the version."""
-    return job.publish(load_settings(), _run_id(context), _say)
+    return publish.publish(load_settings(), _run_id(context), _say)
 
 
 def maintain_warehouse(**context) -> None:
@@ -90,12 +94,12 @@ def close_run(**context) -> None:
         job.close_trigger(load_settings(), _trigger(context))
         raise RuntimeError("the run was never opened")
     job.close_run(load_settings(), run_id)
-    job.demand_published(load_settings(), run_id)
+    job.require_published(load_settings(), run_id)
 
 
 def evaluate_alerts(**context) -> None:
     """Find what is wrong and tell those whom it concerns."""
-    from northstar.use.alerts import evaluate
+    from northstar.use.alerts.evaluate import evaluate
 
     evaluate(load_settings(), progress=_say)
 

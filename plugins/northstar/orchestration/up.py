@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from northstar.base.errors import NorthstarError, lacking, refused
 from northstar.base.escaping import visible_output
 from northstar.base.settings import Settings, kept_private, load_settings
+from northstar.build.code_version import code_version
 from northstar.cli.main import parse_time, progress
 from northstar.orchestration.services import api_url, await_pages, begin_pages, start_services
 from northstar.publish.hold import describe
-from northstar.runs import job
 from northstar.use.headline import print_headline
 from northstar.warehouse import db, embedded, lease
 from northstar.warehouse.setup import bootstrap, make_airflow_database
@@ -179,7 +179,7 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
     bootstrap(settings)
     demo = settings.home / "demo"
     if not (demo / "_simulation.json").exists():
-        from northstar.demo import simulate
+        from northstar.demo.company import simulate
 
         progress("simulating the demonstration company ...")
         simulate(demo, end=parse_time(None))
@@ -259,7 +259,7 @@ def debt(settings: Settings, interrupted: list[str]) -> str | None:
     version = newest_version(settings)
     if version is None:
         return "nothing was published yet"
-    if version["code_version"] != job.code_version(settings):
+    if version["code_version"] != code_version(settings):
         return f"version {version['published_version']} was made by other models or rules than these"
     if held(settings):
         # it would publish nothing

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.extract.sources.declared import read_sources
+from northstar.extract.stage import FILES, extract_again
 from northstar.runs import job
 from northstar.warehouse import db
 
@@ -45,7 +46,7 @@ def backfill(
 
     def extract(settings: Settings, run_id: int, progress) -> None:
         _note(settings, number, run_id=run_id)
-        told.update(job.extract_again(settings, run_id, names, (start, end), progress))
+        told.update(extract_again(settings, run_id, names, (start, end), progress))
 
     try:
         version = job.run(
@@ -67,7 +68,7 @@ def _sources(settings: Settings, wanted: list[str] | None, source_dir: str | Non
     unknown = set(wanted or ()) - set(declared)
     if unknown:
         raise NorthstarError(f"no source {sorted(unknown)[0]!r}; declared are {', '.join(declared) or 'none'}")
-    names = list(wanted or ([] if source_dir else declared)) + ([job.FILES] if source_dir else [])
+    names = list(wanted or ([] if source_dir else declared)) + ([FILES] if source_dir else [])
     if not names:
         raise NorthstarError("read what again? give --source-dir, declare sources, or say --no-reading")
     return names

@@ -6,10 +6,15 @@ from pathlib import Path
 
 from psycopg import sql
 
+from northstar.audit import worker as auditors
+from northstar.audit.stage import audit
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings, load_settings
+from northstar.build.code_version import code_version
+from northstar.build.stage import build
 from northstar.contract import entities
 from northstar.publish.certificates import landed_as_of
+from northstar.publish.stage import publish
 from northstar.runs.maintenance import demand_kept
 from northstar.warehouse import db, embedded
 
@@ -33,16 +38,15 @@ def verify(settings: Settings, version: int | None = None, progress=print) -> li
 
     Raises NorthstarError for a version without a certificate, and when the code or the rules are not those that made it.
     """
-    from northstar.runs import job
     from northstar.warehouse.setup import bootstrap
 
     certificate = _certificate(settings, version)
-    if job.code_version(settings) != certificate["code_version"]:
+    if code_version(settings) != certificate["code_version"]:
         commit = certificate["code_commit"]
         where = f"; check out {commit.rstrip('+')} and verify there" if commit else ""
         raise NorthstarError(
             f"version {certificate['published_version']} was made by other models or rules (code version "
-            f"{certificate['code_version']}, here {job.code_version(settings)}){where}"
+            f"{certificate['code_version']}, here {code_version(settings)}){where}"
         )
     # a short path that the server's system user may enter
     with tempfile.TemporaryDirectory(prefix="northstar-verify-", ignore_cleanup_errors=True) as directory:
@@ -145,21 +149,20 @@ def _copy(settings: Settings, scratch: Settings, name: str, batch_id: int) -> No
 
 
 def _build(scratch: Settings, certificate: dict, progress) -> None:
-    from northstar.audit import start_worker
     from northstar.runs import job
 
     run_id = job.open_run(scratch, "nightly", certificate["as_of"], trigger="verify", is_own=True)
-    worker, error = start_worker(scratch), None
+    worker, error = auditors.start_worker(scratch), None
     try:
         with db.connect(scratch, "transformer") as connection:
             connection.execute(
                 "update audit.runs set built_batch_id = %s where run_id = %s", [certificate["built_batch_id"], run_id]
             )
         progress("build ...")
-        job.build(scratch, run_id, lambda _: None)
+        build(scratch, run_id, lambda _: None)
         progress("audit and publish ...")
-        job.audit(scratch, run_id, lambda _: None, worker)
-        job.publish(scratch, run_id, lambda _: None)
+        audit(scratch, run_id, lambda _: None, worker)
+        publish(scratch, run_id, lambda _: None)
     except NorthstarError as exc:
         error = str(exc)
         raise

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.runs import job
+from northstar.build.dbt import dbt_env
 from northstar.warehouse import db
 
 # its command line asks the package index for a newer version each time
@@ -55,7 +55,7 @@ def _directory(settings: Settings) -> Path:
 
 
 def _environment(settings: Settings, directory: Path) -> dict[str, str]:
-    return job.dbt_env(settings, "bi_reader") | {
+    return dbt_env(settings, "bi_reader") | {
         "NORTHSTAR_DBT_TARGET": "marts",
         "DBT_PROJECT_DIR": str(directory),
         "DBT_PROFILES_DIR": str(directory),

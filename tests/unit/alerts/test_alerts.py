@@ -10,9 +10,9 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import ROOT
-from northstar.extract.landing import land_directory
-from northstar.use.alerts import evaluate, listed
-from northstar.use.alerts.evaluate import JOB, _largest_part, _signals, _told, rules
+from northstar.extract.landing.directory import land_directory
+from northstar.use.alerts.evaluate import JOB, _largest_part, _signals, _told, evaluate, rules
+from northstar.use.alerts.notices import listed
 from northstar.use.marts import Marts
 from northstar.use.notify import Channels
 from northstar.warehouse import db

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.extract.landing import land_directory
+from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.mapping import evaluate, read_mapping
 from northstar.warehouse import db
 from tests.support import empty, silent

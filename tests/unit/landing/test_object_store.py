@@ -8,7 +8,8 @@ from moto.server import ThreadedMotoServer
 
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
-from northstar.extract.landing import land_directory, land_source
+from northstar.extract.landing.directory import land_directory
+from northstar.extract.landing.source import land_source
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.files import storage_options
 from northstar.warehouse import db

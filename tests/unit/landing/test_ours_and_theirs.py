@@ -9,7 +9,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from northstar.contract import entities
-from northstar.extract.landing import land_directory, quarantine
+from northstar.extract.landing import quarantine
+from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.normalise import normalise, sealed_row
 from northstar.extract.sources.files import Reading, SourceFile
 from northstar.privacy.guard import Guard

@@ -11,7 +11,6 @@ from northstar.base.errors import NorthstarError
 from northstar.orchestration import services, up
 from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
 from northstar.publish.hold import end_hold, hold
-from northstar.runs import job
 from northstar.warehouse import db, lease
 from tests.support import empty, serving, utc
 
@@ -147,7 +146,7 @@ def note_run(settings, run_id, version=None, state="published", code_version=Non
         connection.execute(
             "insert into audit.runs (run_id, mode, as_of, trigger, state, published_version, code_version) "
             "values (%s, %s, %s, 'cli', %s, %s, %s)",
-            [run_id, mode, AS_OF, state, version, code_version or job.code_version(settings)],
+            [run_id, mode, AS_OF, state, version, code_version or code_version(settings)],
         )
 
 

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from northstar.audit import start_worker
+from northstar.audit.worker import start_worker
 from northstar.base.settings import ROOT
 from northstar.base.telemetry import OFF, silence
 from northstar.orchestration.services import airflow_env

@@ -2,7 +2,7 @@
 
 import pytest
 
-from northstar.audit import run_audit
+from northstar.audit.run import run_audit
 from northstar.audit.suites import BOUNDARIES, read_suites
 from northstar.base.errors import NorthstarError
 from northstar.warehouse import db

@@ -18,9 +18,9 @@ from northstar.base.formats import shown
 from northstar.base.ports import free_port
 from northstar.use.changes import contributions
 from northstar.use.notify import Message, read_channels, tell
-from northstar.use.reports import kept, make_report
-from northstar.use.reports.make import contents
+from northstar.use.reports.make import contents, make_report
 from northstar.use.reports.send import due, make_and_keep, send
+from northstar.use.reports.store import kept
 from northstar.warehouse import db
 from tests.support import northstar, utc
 

@@ -12,7 +12,7 @@ from datetime import datetime
 import pytest
 
 from northstar.connections.find import Connection
-from northstar.extract.landing import land_source
+from northstar.extract.landing.source import land_source
 from northstar.extract.sources import github
 from northstar.extract.sources.declared import Source
 from northstar.extract.sources.http import ATTEMPTS, HttpClient

@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from northstar.extract.landing import land_source
-from northstar.extract.landing.source import source_states
+from northstar.extract.landing.source import land_source, source_states
 from northstar.extract.sources import github
 from northstar.extract.sources.declared import Source, open_source
 from northstar.warehouse import db

@@ -1,7 +1,7 @@
 """What landing makes of a connector that trips."""
 
-from northstar.extract.landing import land_source
 from northstar.extract.landing import source as sources
+from northstar.extract.landing.source import land_source
 from northstar.extract.sources.declared import Page, Source
 from northstar.extract.sources.http import SourceDown
 from tests.support import empty, query_as

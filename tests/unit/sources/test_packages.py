@@ -4,7 +4,7 @@ from datetime import date, timedelta
 
 import pytest
 
-from northstar.extract.landing import land_source
+from northstar.extract.landing.source import land_source
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.packages import Packages
 from northstar.warehouse import db

@@ -8,8 +8,7 @@ import time
 import httpx
 import pytest
 
-from northstar.extract.landing import land_source
-from northstar.extract.landing.source import source_states
+from northstar.extract.landing.source import land_source, source_states
 from northstar.extract.sources import prometheus
 from northstar.extract.sources.declared import Source, open_source
 from northstar.warehouse import db

@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.extract.landing import land_source
-from northstar.extract.landing.source import source_states
+from northstar.extract.landing.source import land_source, source_states
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.sentry import Sentry
 from northstar.warehouse import db

@@ -16,7 +16,7 @@ import stripe as client
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import load_settings
 from northstar.connections.find import Connection
-from northstar.extract.landing import land_source
+from northstar.extract.landing.source import land_source
 from northstar.extract.sources.declared import Source, open_source, read_sources
 from northstar.extract.sources.stripe import connect
 from northstar.privacy.keys import unsealed

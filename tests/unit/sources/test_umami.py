@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from northstar.extract.landing import land_source
-from northstar.extract.landing.source import source_states
+from northstar.extract.landing.source import land_source, source_states
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.umami import UmamiApi
 from northstar.warehouse import db

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.extract.landing import land_source
+from northstar.extract.landing.source import land_source
 from northstar.extract.sources import webhooks
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.files import read_lines

@@ -6,8 +6,7 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
-from northstar.extract.landing import land_source
-from northstar.extract.landing.source import source_states
+from northstar.extract.landing.source import land_source, source_states
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.zendesk import connect
 from northstar.privacy.keys import HASHED, keyed_hash

@@ -15,11 +15,11 @@ from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.normalise import normalise
 from northstar.extract.sources.declared import open_source, read_sources
 from northstar.extract.sources.files import FileStore, check_directory
+from northstar.extract.stage import FILES
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.keys import SEALED, unsealed
 from northstar.privacy.personal import parsed
 from northstar.privacy.ring import home_key
-from northstar.runs.job import FILES
 from northstar.warehouse import db, lease
 from northstar.warehouse.setup import bootstrap
 

@@ -4,7 +4,7 @@ import json
 import re
 from decimal import Decimal
 
-from northstar.use.explain import Explanation, Rows, Side
+from northstar.use.explain.explanation import Explanation, Rows, Side
 from northstar.use.query import table
 
 MAX_COLUMNS = 7

@@ -1,0 +1,18 @@
+"""Stage 3 as the DAG and the command line call it: `audit`."""
+
+from northstar.audit.run import run_audit
+from northstar.audit.worker import Worker
+from northstar.base.settings import Settings
+from northstar.warehouse.stages import working_stage
+
+
+def audit(settings: Settings, run_id: int, progress=print, worker: Worker | None = None) -> dict:
+    """Run the audit at both boundaries; returns {'run': n, 'passed': n, 'warned': n}.
+
+    worker: an auditor that was started earlier (northstar.audit.worker.start_worker), else the audit runs in this process.
+    Raises NorthstarError naming the first failed error-level check with its rows and numbers.
+    """
+    with working_stage(settings, run_id, "audit"):
+        if worker is not None:
+            return worker.run_audit(run_id, progress)
+        return run_audit(settings, run_id, progress=progress)

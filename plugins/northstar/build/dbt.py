@@ -1,0 +1,104 @@
+"""dbt, called in this process: its environment, the run's context, and what it says when it cannot run."""
+
+import gc
+import json
+import os
+import sys
+from contextlib import contextmanager
+
+from northstar.base.errors import NorthstarError, lacking
+from northstar.base.settings import Settings
+from northstar.build.manifest import dbt_target, is_current, note_version
+from northstar.warehouse import db
+
+
+def dbt_env(settings: Settings, role: str = "transformer") -> dict:
+    """The environment that dbt_project/profiles.yml reads."""
+    from urllib.parse import unquote, urlsplit
+
+    address = db.uri(settings, role)
+    parts, tls = urlsplit(address), db.tls_options(address)
+    return {
+        "NORTHSTAR_PG_HOST": parts.hostname,
+        "NORTHSTAR_PG_PORT": str(parts.port),
+        "NORTHSTAR_PG_USER": parts.username,
+        "DBT_ENV_SECRET_PG_PASSWORD": unquote(parts.password),
+        "NORTHSTAR_PG_DBNAME": parts.path.lstrip("/"),
+        # empty is libpq's default, and takes back what an earlier home of this process said
+        **{
+            f"NORTHSTAR_PG_{name.upper()}": tls.get(name, "")
+            for name in ("sslmode", "sslrootcert", "sslcert", "sslkey")
+        },
+        "DBT_PROJECT_DIR": str(settings.root / "dbt_project"),
+        "DBT_PROFILES_DIR": str(settings.root / "dbt_project"),
+        "DBT_TARGET_PATH": str(dbt_target(settings)),
+        "DBT_LOG_PATH": str(settings.logs),
+    }
+
+
+@contextmanager
+def context_in_environment(settings: Settings):
+    """The run's context in the environment, where the models read it, for as long as they are built."""
+    with db.connect(settings, "transformer") as connection:
+        context = connection.execute(
+            "select run_id, mode, as_of::text, previous_as_of::text, since_batch_id, is_full, rules, restate_from::text, restate_to::text "
+            "from core.run_context"
+        ).fetchone()
+    os.environ["NORTHSTAR_RUN_CONTEXT"] = json.dumps(context)
+    try:
+        yield
+    finally:
+        del os.environ["NORTHSTAR_RUN_CONTEXT"]
+
+
+def run_dbt(settings: Settings, arguments: list, code_version: str, callback=None) -> None:
+    """Run one of dbt's commands and leave its results in the home's target directory. Raises NorthstarError when it could not run."""
+    os.environ.update(dbt_env(settings))
+    with _without_collecting_garbage():
+        _invoke(settings, arguments, code_version, callback)
+
+
+def _invoke(settings: Settings, arguments: list, code_version: str, callback) -> None:
+    from dbt.cli.main import dbtRunner
+
+    results_file = dbt_target(settings) / "run_results.json"
+    results_file.unlink(missing_ok=True)
+    runner = dbtRunner(callbacks=[callback] if callback else [])
+    arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
+    with _without_command_line():
+        if is_current(settings, code_version):
+            # dbt writes its manifest twice, before and after, which takes longer than most models
+            result = runner.invoke([*arguments, "--no-write-json"])
+            if result.result is not None:
+                result.result.write(str(results_file))
+        else:
+            result = runner.invoke(arguments)
+            if result.result is not None:
+                note_version(settings, code_version)
+    if result.exception is not None:
+        if lacking(result.exception):
+            raise NorthstarError(lacking(result.exception)) from result.exception
+        reason = " ".join(str(result.exception).split())
+        raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
+
+
+@contextmanager
+def _without_collecting_garbage():
+    """dbt makes millions of objects that live until its end; looking through them again and again for cycles is a tenth of its time."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@contextmanager
+def _without_command_line():
+    """dbt writes the words of this process's command line into its artefacts, and those of an erasure name a person."""
+    words, sys.argv = sys.argv, sys.argv[:1]
+    try:
+        yield
+    finally:
+        sys.argv = words

@@ -1,0 +1,106 @@
+"""What dbt has built, compared with what it had to."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from northstar.base.errors import NorthstarError
+from northstar.base.files import read_json
+from northstar.base.settings import Settings
+from northstar.build.manifest import dbt_target, read_manifest
+from northstar.warehouse import db
+
+# dbt's results name exposures too, which it does nothing for
+BUILT_TYPES = ("model", "seed", "test")
+
+
+def record_build(settings: Settings, run_id: int, progress=print, unchanged: Mapping = MappingProxyType({})) -> dict:
+    """Write dbt's results to audit.model_runs and compare them with the manifest; returns {model name: seconds}.
+
+    unchanged: what need not be built (northstar.build.unchanged), by unique_id; written down with that word.
+    Raises NorthstarError naming the first failed node, or the nodes of the manifest that were not built.
+    """
+    results_file = dbt_target(settings) / "run_results.json"
+    told = read_json(results_file)
+    if told is None:
+        raise NorthstarError(
+            f"dbt left no whole results in {results_file.parent}: nothing was built (its log: {settings.logs / 'dbt.log'})"
+        )
+    manifest = read_manifest(settings)
+    results = [
+        result for result in told["results"]
+        if result["unique_id"].split(".")[0] in BUILT_TYPES
+    ]  # fmt: skip
+    with db.connect(settings, "transformer") as connection:
+        run = connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]).fetchone()
+        if run["is_full"]:
+            keep_definitions(connection, run["code_version"], results)
+    wanted = {i: node for i, node in _wanted(manifest, run["is_full"]).items() if i not in unchanged}
+    rows = [
+        (run_id, unique_id, node["name"], node["resource_type"], "unchanged", 0, None, "")
+        for unique_id, node in unchanged.items()
+    ]
+    for result in results:
+        node = wanted.get(result["unique_id"], {})
+        affected = result.get("adapter_response", {}).get("rows_affected")
+        rows.append(
+            (run_id, result["unique_id"], node.get("name", result["unique_id"]), result["unique_id"].split(".")[0],
+             result["status"], round(result["execution_time"], 3), affected if affected != -1 else None,
+             (result.get("message") or "")[:2000])
+        )  # fmt: skip
+    with db.connect(settings, "transformer") as connection:
+        connection.cursor().executemany(
+            "insert into audit.model_runs values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (run_id, unique_id) "
+            "do update set status = excluded.status, seconds = excluded.seconds, rows = excluded.rows, message = excluded.message",
+            rows,
+        )
+    for row in sorted(rows, key=lambda r: -r[5])[:12]:
+        progress(f"    {row[5]:7.2f} s  {row[4]:8} {row[2]}")
+    if unchanged:
+        progress(
+            f"    {len(unchanged)} of {len(rows)} models and tests are left as they stand: what they read has not changed"
+        )
+    failed = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped", "unchanged")]
+    if failed:
+        message = " ".join(failed[0][7].split())
+        if "No space left" in message or "could not extend file" in message:
+            raise NorthstarError(
+                f"the disk is full: {failed[0][3]} {failed[0][2]} could not be built; make room and run again"
+            )
+        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
+        raise NorthstarError(f"{failed[0][3]} {failed[0][2]} failed{more}: {message[:600]}")
+    missing = sorted(set(wanted) - {r[1] for r in rows if r[4] in ("success", "pass", "warn")})
+    if missing:
+        raise NorthstarError(
+            f"the build is not complete: {len(missing)} of {len(wanted)} nodes were not built, first {missing[0]}"
+        )
+    return {r[2]: r[5] for r in rows if r[3] in ("model", "seed")}
+
+
+def _wanted(manifest: dict, is_full: bool) -> dict:
+    """The nodes that a run has to build: all, or in an incremental run those that hold rows, and their tests."""
+    nodes = {
+        unique_id: node for unique_id, node in manifest["nodes"].items()
+        if node["resource_type"] in BUILT_TYPES and node["config"].get("materialized") != "ephemeral"
+    }  # fmt: skip
+    if is_full:
+        return nodes
+    standing = {i for i, node in nodes.items() if node["config"].get("materialized") in ("view", "seed")}
+    return {
+        i: node for i, node in nodes.items()
+        if i not in standing and (node["resource_type"] != "test" or standing.isdisjoint(node["depends_on"]["nodes"]))
+    }  # fmt: skip
+
+
+def keep_definitions(connection, code_version: str, results: list[dict]) -> None:
+    """Keep the compiled models of a full build, for every number that this code version publishes.
+
+    results: dbt's run results. Models that were kept already stay as they are.
+    """
+    models = [
+        (code_version, r["unique_id"].rsplit(".", 1)[1], r["compiled_code"])
+        for r in results
+        if r["unique_id"].startswith("model.") and r.get("compiled_code")
+    ]
+    connection.cursor().executemany(
+        "insert into audit.definitions (code_version, model, sql) values (%s, %s, %s) on conflict do nothing", models
+    )

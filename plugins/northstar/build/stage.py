@@ -1,0 +1,49 @@
+"""Stage 2 as the DAG and the command line call it: `build`."""
+
+import socket
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.build.code_version import code_version
+from northstar.build.dbt import context_in_environment, run_dbt
+from northstar.build.dbt_connections import kept_connections
+from northstar.build.manifest import find_manifest, share_manifest
+from northstar.build.results import record_build
+from northstar.build.unchanged import note_nothing, unchanged_nodes
+from northstar.warehouse.stages import working_stage
+
+
+def build(settings: Settings, run_id: int, progress=print, callback=None) -> dict:
+    """Build core and candidate marts with dbt, in this process; returns {model name: seconds}.
+
+    callback: is given each of dbt's events as it comes.
+    Raises NorthstarError when a node fails or when the manifest's nodes were not all built.
+    """
+    with working_stage(settings, run_id, "build") as run:
+        _require_same_code(settings, run)
+        unchanged = {}
+        if run["is_full"]:
+            arguments = ["--full-refresh"]
+        else:
+            manifest = find_manifest(settings, run["code_version"])
+            if manifest is not None:
+                unchanged = unchanged_nodes(settings, run, manifest)
+                note_nothing(settings, unchanged)
+            # the code is that of the published version, so what consists of nothing but code stands
+            names = [node["name"] for node in unchanged.values() if node["resource_type"] == "model"]
+            arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
+        with context_in_environment(settings), kept_connections(run_id):
+            run_dbt(
+                settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"], callback
+            )
+        share_manifest(settings, run["code_version"])
+        return record_build(settings, run_id, progress, unchanged)
+
+
+def _require_same_code(settings: Settings, run: dict) -> None:
+    """Raise NorthstarError where this machine has other models or rules than the one that opened the run, or they changed since."""
+    if (here := code_version(settings)) != run["code_version"]:
+        raise NorthstarError(
+            f"the models or rules changed since run {run['run_id']} began, or this machine ({socket.gethostname()}) has others than the one "
+            f"that opened it ({here}, not {run['code_version']}): bring all to the same release and configuration, then start a new run"
+        )

@@ -1,0 +1,127 @@
+"""Stage 1 as the DAG and the command line call it: land each source that is due, then settle whether the run can go on."""
+
+from datetime import datetime
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.contract import entities
+from northstar.extract import landing
+from northstar.extract.sources.declared import Source, read_sources
+from northstar.privacy.details import forget_details
+from northstar.warehouse import db
+from northstar.warehouse.stages import working_stage
+
+# the name of the source that is a run's directory
+FILES = "files"
+
+
+def extract(settings: Settings, run_id: int, progress=print) -> None:
+    """Land what is new in all of the run's sources. Raises NorthstarError when one that is required failed."""
+    with working_stage(settings, run_id, "extract") as run:
+        for name in _due(settings, run):
+            _land(settings, run, name, progress)
+        _settle(settings, run)
+
+
+def extract_again(
+    settings: Settings, run_id: int, names: list[str], within: tuple[datetime, datetime], progress=print
+) -> dict:
+    """Read sources from their beginning and land what lies in the range; returns {'read': rows, 'changed': rows}.
+
+    Where their next reading starts stays as it is. Raises NorthstarError when one of them failed.
+    """
+    told = {"read": 0, "changed": 0}
+    with working_stage(settings, run_id, "extract") as run:
+        for name in names:
+            result = _land(settings, run, name, progress, within)
+            if result.error:
+                raise NorthstarError(f"source {name}: {result.error}")
+            told["read"] += result.landed.read
+            told["changed"] += result.landed.inserted + result.landed.updated
+        _require_rows(settings, run["as_of"])
+        note_batch(settings, run_id)
+    return told
+
+
+def due_sources(settings: Settings, run_id: int) -> list[str]:
+    """The names of the sources that a run asks: `files` for its source directory, and the declared ones that are due.
+
+    Raises NorthstarError when there is none.
+    """
+    with db.connect(settings, "transformer") as connection:
+        return _due(settings, connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone())
+
+
+def land_source(settings: Settings, run_id: int, name: str, progress=print) -> None:
+    """Land one of a run's sources, as a task of its own. Raises NorthstarError when it failed, required or not."""
+    with working_stage(settings, run_id, "extract") as run:
+        error = _land(settings, run, name, progress).error
+    if error:
+        raise NorthstarError(error)
+
+
+def settle_extract(settings: Settings, run_id: int) -> None:
+    """After all sources: raises NorthstarError when a required one failed or nothing is there to build from."""
+    with working_stage(settings, run_id, "extract") as run:
+        _settle(settings, run)
+
+
+def _due(settings: Settings, run: dict) -> list[str]:
+    declared = [source.name for source in read_sources(settings).values() if source.is_due(run["mode"])]
+    due = declared + ([FILES] if run["source_dir"] else [])
+    if not due:
+        raise NorthstarError(
+            f"no source: give a directory with --source-dir, or declare sources in {settings.config}/sources.yml"
+        )
+    return due
+
+
+def _land(settings: Settings, run: dict, name: str, progress, within: tuple[datetime, datetime] | None = None):
+    """Land one source of a run; returns its northstar.extract.landing.SourceResult. The run's directory is a source as any other."""
+
+    if name == FILES:
+        source = Source(FILES, FILES, required=True, options={"path": run["source_dir"], "mapping": run["mapping"]})
+    else:
+        source = read_sources(settings)[name]
+    return landing.land_source(settings, run["run_id"], source, progress, within)
+
+
+def _settle(settings: Settings, run: dict) -> None:
+    declared = read_sources(settings)
+    with db.connect(settings, "loader") as connection:
+        told = {
+            row["source"]: row
+            for row in connection.execute("select * from audit.source_runs where run_id = %s", [run["run_id"]])
+        }
+    for name in _due(settings, run):
+        is_required = name == FILES or declared[name].required
+        if is_required and not (name in told and told[name]["succeeded"]):
+            reason = told[name]["message"] if name in told else "it was never asked"
+            raise NorthstarError(reason if name == FILES else f"source {name}, which is required: {reason}")
+    _require_rows(settings, run["as_of"])
+    if run["is_full"]:
+        # no trace tells an hourly run of what was emptied
+        forget_details(settings, run["run_id"], run["as_of"])
+    note_batch(settings, run["run_id"])
+
+
+def note_batch(settings: Settings, run_id: int) -> None:
+    """Write down the newest landed batch: what the run builds from."""
+    with db.connect(settings, "transformer") as connection:
+        connection.execute(
+            "update audit.runs set built_batch_id = (select coalesce(max(batch_id), 0) from audit.landing_batches) where run_id = %s",
+            [run_id],
+        )
+
+
+def _require_rows(settings: Settings, as_of: datetime) -> None:
+    questions = [
+        f"exists (select 1 from staging.{entity.name} where {entity.own_time} < %(as_of)s)"
+        for entity in entities().values()
+    ]
+    with db.connect(settings, "loader") as connection:
+        found = connection.execute(f"select {' or '.join(questions)} as found", {"as_of": as_of}).fetchone()["found"]
+    if not found:
+        raise NorthstarError(
+            f"no landed row is older than as-of {as_of:%Y-%m-%dT%H:%M:%SZ}; give a later --as-of or another --source-dir"
+        )

@@ -1,0 +1,332 @@
+"""`northstar explain`: a published number, its definition, its parts, the SQL that made it, and the rows that add up to it.
+
+The rows come from the models' own SQL: every build keeps its compiled models in `audit.definitions`, and a measure's aggregate
+is taken apart into what each row adds to it. So an explanation cannot say something else than the model does.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.build.definitions import Definition, parents, read
+from northstar.contract import entities
+from northstar.use.explain.rows import Cell, Expression, Term, literal
+from northstar.warehouse import db
+
+DEFAULT_GRAIN = ("month", "week", "day", "quarter", "hour")
+
+
+@dataclass
+class Rows:
+    """The rows behind one measure: how many contribute, what they add, the largest of them, and the SQL that finds them."""
+
+    measure: str
+    relation: str
+    model: str
+    cell: Cell
+    value: Decimal | None
+    count: int
+    contribution: Decimal
+    sample: list[dict]
+    sql: str
+
+
+@dataclass
+class Side:
+    """A numerator or denominator: its expression over measures, as published, as computed again, and the rows behind it."""
+
+    expression: str
+    published: Decimal | None
+    recomputed: Decimal | None
+    is_rounded: bool
+    rows: list[Rows] = field(default_factory=list)
+
+    @property
+    def contributions(self) -> Decimal:
+        """What the rows add up to."""
+        return sum((r.contribution for r in self.rows), Decimal(0))
+
+    @property
+    def adds_up(self) -> bool:
+        """The rows make what was published: to a hundredth where parts were rounded before they met, else to 1e-9."""
+        slack = Decimal("0.01") if self.is_rounded else Decimal("1e-9")
+        published = self.published or Decimal(0)
+        return abs(self.contributions - published) <= slack * max(1, abs(published)) and close(
+            self.recomputed or Decimal(0), published
+        )
+
+
+def close(one: Decimal, other: Decimal) -> bool:
+    """Equal to 1e-9 of their size."""
+    return abs(one - other) <= Decimal("1e-9") * max(1, abs(other))
+
+
+@dataclass
+class Explanation:
+    """A published value, taken apart."""
+
+    metric: dict
+    published: dict
+    model: str
+    model_sql: str
+    upstream_sql: dict[str, str]
+    numerator: Side
+    denominator: Side | None
+
+    @property
+    def adds_up(self) -> bool:
+        """Both sides do."""
+        return self.numerator.adds_up and (self.denominator is None or self.denominator.adds_up)
+
+
+def explain(
+    settings: Settings,
+    metric_id: str,
+    period: datetime | None = None,
+    grain: str | None = None,
+    application: str = "all",
+    segment: str = "",
+    segment_value: str = "",
+    sample: int = 8,
+) -> Explanation:
+    """Explain one published value; without a period its newest complete one, without a grain the month or what there is.
+
+    Raises NorthstarError for a metric, grain or place that has no value, and when the rows are not those of the published
+    version (a later build was not published, or the version was put back).
+    """
+    with db.connect(settings, "transformer") as connection:
+        connection.execute("set transaction isolation level repeatable read, read only")
+        metric, row = _published(connection, metric_id, period, grain, application, segment, segment_value)
+        version = _current(connection)
+        models = {
+            r["model"]: r["sql"]
+            for r in connection.execute(
+                "select model, sql from audit.definitions where code_version = %s", [version["code_version"]]
+            ).fetchall()
+        }
+        library = Library(models, version["as_of"])
+        definition = library.of_metric(metric_id)
+        spec = definition.metrics[metric_id]
+        cell = Cell(row["grain"], row["period_start"], row["application"], row["segment"], row["segment_value"])
+        numerator = _side(connection, library, definition, spec, spec.numerator, cell, row["numerator"], sample)
+        denominator = None
+        if spec.denominator is not None and row["denominator"] is not None:
+            denominator = _side(
+                connection, library, definition, spec, spec.denominator, cell, row["denominator"], sample
+            )
+    sides = [s for s in (numerator, denominator) if s]
+    upstream = {r.model for s in sides for r in s.rows} - {definition.name}
+    return Explanation(
+        metric, row | {"published_version": version["published_version"], "as_of": version["as_of"]}, definition.name,
+        definition.sql, {name: library.definition(name).sql for name in sorted(upstream)}, numerator, denominator,
+    )  # fmt: skip
+
+
+class Library:
+    """The compiled models of one code version."""
+
+    def __init__(self, models: dict[str, str], as_of: datetime):
+        self._models, self.as_of, self._read, self._detailed = models, as_of, {}, {}
+
+    def definition(self, name: str) -> Definition:
+        """A model, taken apart once."""
+        if name not in self._read:
+            self._read[name] = read(name, self._models[name])
+        return self._read[name]
+
+    def of_metric(self, metric_id: str) -> Definition:
+        """The model that makes a metric."""
+        for name, sql in self._models.items():
+            if f'"{metric_id}": [' in sql and metric_id in self.definition(name).metrics:
+                return self.definition(name)
+        raise NorthstarError(
+            f"no build has told yet how {metric_id} is made; the next nightly run does (`northstar run` or the DAG)"
+        )
+
+    def find(self, model: Definition, name: str, cell: Cell, of: str | None) -> Term:
+        """The measure `name` in the model or the nearest model it is made from.
+
+        Raises NorthstarError where nothing upstream has such a measure.
+        """
+        is_opening = name.startswith("opening_")
+        wanted = name.removeprefix("opening_")
+        queue, seen = [model], {model.name}
+        while queue:
+            definition = queue.pop(0)
+            measure = definition.find(wanted, cell.grain, cell.segment, of)
+            if measure and (measure.kind == "standing" or not is_opening):
+                return Term(wanted, cell, definition, measure, is_opening, self._details(definition))
+            for parent in definition.parents:
+                if parent in self._models and parent not in seen:
+                    seen.add(parent)
+                    queue.append(self.definition(parent))
+        raise NorthstarError(
+            f"{model.name} does not say what {name} is made of; name it under `explained` (docs/add_a_metric.md)"
+        )
+
+    def _details(self, definition: Definition) -> dict[str, str]:
+        parents = [p for p in definition.parents if p in self._models]
+        return {p: d for p in parents if (d := self._detail(p))}
+
+    def _detail(self, name: str) -> str | None:
+        if name not in self._detailed:
+            self._detailed[name] = self.definition(name).detail
+        return self._detailed[name]
+
+    def entities(self, term: Term) -> list[list[str]]:
+        """The landed entities that a term's relation is made from: the nearest first, those equally near together."""
+        levels, seen = [], set()
+        names = parents(term.definition.with_clause(term.measure.relation))
+        while names:
+            levels.append([n for n in names if n in entities()])
+            seen |= set(names)
+            models = [n for n in names if n in self._models]
+            names = list(dict.fromkeys(p for m in models for p in self.definition(m).parents if p not in seen))
+        return [level for level in levels if level]
+
+
+class _Lookup:
+    def __init__(self, library: Library, model: Definition, of: str | None):
+        self._library, self._model, self._of, self.as_of = library, model, of, library.as_of
+
+    def __call__(self, name: str, cell: Cell) -> Term:
+        return self._library.find(self._model, name, cell, self._of)
+
+
+def _side(connection, library, definition, spec, text, cell, published, sample) -> Side:
+    constants = {
+        "grain": literal(cell.grain), "period_start": cell.start, "period_end": cell.end,
+        "application": literal(cell.application), "segment": literal(cell.segment),
+    }  # fmt: skip
+    expression = Expression(text, spec.explained, cell, _Lookup(library, definition, spec.of), constants)
+    values = [connection.execute(term.value_sql).fetchone()["value"] for term in expression.terms]
+    recomputed = connection.execute(expression.value_sql(values)).fetchone()["value"]
+    side = Side(text, published, recomputed, expression.is_rounded)
+    for position, term in enumerate(expression.terms):
+        weighted = expression.weighted(position, values)
+        query = term.rows_sql(weighted)
+        total = connection.execute(_total(query)).fetchone()
+        if not total["rows"]:
+            continue
+        if term.details:
+            detailed = term.rows_sql(weighted, is_detailed=True)
+            finer = connection.execute(_total(detailed)).fetchone()
+            # what was grouped is explained by its rows wherever they say the same
+            if close(finer["contribution"], total["contribution"]):
+                query, total = detailed, finer
+        largest = connection.execute(
+            f"select * from (\n{query}\n) as found order by abs(contribution) desc, source::text limit {int(sample)}"
+        ).fetchall()
+        for row in largest:
+            row["source"] = row["source"].pop("_row", None) or row["source"]
+            row["landed"] = _landed(connection, row["source"], library.entities(term))
+        side.rows.append(
+            Rows(
+                ("opening " if term.is_opening else "") + term.name, term.measure.relation, term.definition.name, term.cell,
+                values[position], total["rows"], total["contribution"], largest, query,
+            )
+        )  # fmt: skip
+    return side
+
+
+def _total(query: str) -> str:
+    return f"select count(*) as rows, coalesce(sum(contribution), 0) as contribution from (\n{query}\n) as found"
+
+
+def _landed(connection, row: dict, sources: list[list[str]]) -> list[dict]:
+    """The landed rows that carry the id of `row`: entity, how many, and the files that brought them."""
+    contract = entities()
+    ids = {
+        key[0]
+        for key in (contract[s].key for level in sources for s in level)
+        if len(key) == 1 and row.get(key[0]) is not None
+    }
+    if not ids:
+        return []
+    # an id of its own says more than the account's, which many rows share
+    name = min(ids, key=lambda i: (i == "account_id", i))
+    found = []
+    with_id = [[s for s in level if name in contract[s].columns] for level in sources]
+    # farther away the same id says less and less of this number
+    for source in [s for level in [level for level in with_id if level][:2] for s in level]:
+        landed = connection.execute(
+            f"select count(*) as rows, array_agg(distinct _batch_id) as batches from staging.{source} where {name} = %s",
+            [row[name]],
+        ).fetchone()
+        if landed["rows"]:
+            files = connection.execute(
+                "select path from audit.landed_files where entity = %s and batch_id = any(%s) order by path limit 3",
+                [source, landed["batches"]],
+            ).fetchall()
+            found.append(
+                {"entity": source, name: row[name], "rows": landed["rows"], "files": [f["path"] for f in files]}
+            )
+    return found
+
+
+def _current(connection) -> dict:
+    version = connection.execute("select * from marts.publications order by published_version desc limit 1").fetchone()
+    built = connection.execute(
+        "select r.run_id, r.as_of, r.state from core.run_context as c join audit.runs as r using (run_id) "
+        "where exists (select 1 from audit.model_runs as m where m.run_id = r.run_id)"
+    ).fetchone()
+    if version["restores_version"] is not None:
+        raise NorthstarError(
+            f"version {version['published_version']} puts version {version['restores_version']} back, and the rows in core are "
+            "newer than it; a run brings them together again"
+        )
+    if built is None or built["run_id"] != version["run_id"]:
+        writing = connection.execute("select run_id from audit.runs where state = 'running'").fetchone()
+        if writing:
+            raise NorthstarError(
+                f"run {writing['run_id']} is building what comes after version {version['published_version']}; ask again when it has ended"
+            )
+        raise NorthstarError(
+            f"the rows in core are not those of the published version {version['published_version']}: a later run began and "
+            "was not published; a run that publishes brings them together again"
+        )
+    return version
+
+
+def _published(connection, metric_id, period, grain, application, segment, segment_value) -> tuple[dict, dict]:
+    """The metric's catalogue row and the value in question."""
+    if connection.execute("select to_regclass('marts.metric_values') as t").fetchone()["t"] is None:
+        raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+    metric = connection.execute("select * from marts.metrics where metric_id = %s", [metric_id]).fetchone()
+    if metric is None:
+        near = connection.execute(
+            "select string_agg(metric_id, ', ' order by metric_id) as names from marts.metrics "
+            "where position(%(id)s in metric_id) > 0 or position(metric_id in %(id)s) > 0",
+            {"id": metric_id},
+        ).fetchone()["names"]
+        hint = f"; is it one of {near}?" if near else "; `northstar sql 'select metric_id from metrics'` lists them"
+        raise NorthstarError(f"there is no metric {metric_id!r}{hint}")
+    grains = [g.strip() for g in metric["grains"].split(",")]
+    grain = grain or next(g for g in DEFAULT_GRAIN if g in grains)
+    if grain not in grains:
+        raise NorthstarError(f"{metric_id} has no {grain} values; its grains are {', '.join(grains)}")
+    place = [metric_id, grain, application, segment, segment_value]
+    where = "metric_id = %s and grain = %s and application = %s and segment = %s and segment_value = %s"
+    row = connection.execute(
+        f"select * from marts.metric_values where {where} and (%s::timestamptz is null or period_start = %s) "
+        "order by is_complete desc, period_start desc limit 1",
+        [*place, period, period],
+    ).fetchone()
+    if row is None:
+        known = connection.execute(
+            f"select min(period_start) as first, max(period_start) as last from marts.metric_values where {where}",
+            place,
+        ).fetchone()
+        shown = f"{application}" + (f", {segment}={segment_value}" if segment else "")
+        if known["first"] is None:
+            raise NorthstarError(
+                f"{metric_id} has no {grain} values for {shown}; "
+                f"northstar sql \"select distinct application, segment, segment_value from metric_values where metric_id = '{metric_id}'\" lists what has"
+            )
+        raise NorthstarError(
+            f"{metric_id} has no value for the {grain} {period:%Y-%m-%d %H:%M} ({shown}); it has from {known['first']:%Y-%m-%d} "
+            f"to {known['last']:%Y-%m-%d}, and a period is named by its start"
+        )
+    return metric, row

@@ -1,0 +1,54 @@
+"""A stage of a run at work: it keeps the run's turn, stands back for readers, and writes down how it went."""
+
+import time
+from contextlib import contextmanager
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.warehouse import db, lease
+from northstar.warehouse.embedded.priority import standing_back
+
+
+@contextmanager
+def working_stage(settings: Settings, run_id: int, stage: str):
+    """Keeps the turn while a stage of a run works, and writes down how it went; gives the run's row of audit.runs.
+
+    Raises NorthstarError when the turn is another's by now, or the run has ended.
+    """
+    with lease.working(settings, run_id) as connection:
+        run = connection.execute(
+            # what went wrong in this stage may be another task's, or that of a try before
+            "update audit.runs set stage = %(stage)s, message = case when stage = %(stage)s then message end "
+            "where run_id = %(run)s and state = 'running' returning *", {"stage": stage, "run": run_id},
+        ).fetchone()  # fmt: skip
+        if run is None:
+            raise lease.over(run_id)
+        started = time.monotonic()
+        try:
+            with db.telling_of_loss(settings), _standing_back(settings):
+                yield run
+        except Exception as exc:
+            _note(settings, run_id, stage, started, f"{stage}: {exc}")
+            raise
+        else:
+            _note(settings, run_id, stage, started, None)
+
+
+def _standing_back(settings: Settings):
+    # another machine's processes are not ours to rank
+    niceness = 0 if settings.warehouse_url else settings.operations["job_niceness"]
+    return standing_back(lambda: db.connect(settings, "transformer", autocommit=True), niceness)
+
+
+def _note(settings: Settings, run_id: int, stage: str, started: float, message: str | None) -> None:
+    try:
+        with db.connect(settings, "transformer", autocommit=True) as connection:
+            # several tasks may be at a stage, each source's for one: it took what the longest took
+            connection.execute(
+                "update audit.runs set message = case when %(stage)s = 'extract' then coalesce(%(message)s, message) else %(message)s end, stage_seconds = stage_seconds || jsonb_build_object("
+                "%(stage)s::text, greatest((stage_seconds ->> %(stage)s)::numeric, %(seconds)s)) where run_id = %(run)s",
+                {"message": message, "stage": stage, "seconds": round(time.monotonic() - started, 2), "run": run_id},
+            )
+    except NorthstarError:
+        if message is None:
+            raise
