@@ -23,9 +23,9 @@ from benchmarks.growth import growth
 from benchmarks.load import load
 from benchmarks.pages import pages
 from benchmarks.values import values
+from northstar.base.clock import parse_time
 from northstar.base.settings import load_settings
 from northstar.build.manifest import dbt_target
-from northstar.cli.main import parse_time
 from northstar.extract.landing.directory import land_directory
 from northstar.publish.merge import rollback
 from northstar.runs import job

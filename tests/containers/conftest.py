@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import yaml
 
+from northstar.base.clock import parse_time
 from northstar.base.settings import ROOT, load_settings
-from northstar.cli.main import parse_time
 from northstar.demo.company import simulate
 from northstar.orchestration.up import Api, follow, owed_run
 from tests.containers.engine import POSTGRES, POSTGRES_HOOKS, POSTGRES_IS, PYTHON, Engine, engine

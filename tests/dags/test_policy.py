@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from northstar.connections.airflow import airflow_environment
 from northstar.orchestration.domains import DomainOperator, domains
-from northstar.orchestration.services import airflow_env
 
 DAGS = Path(__file__).parents[2] / "dags"
 STAGES = ["extract", "build", "audit", "publish"]
@@ -19,7 +19,7 @@ STAGES = ["extract", "build", "audit", "publish"]
 def bag(warehouse):
     """The project's DAGs, parsed as Airflow does."""
     before = dict(os.environ)
-    os.environ.update(airflow_env(warehouse))
+    os.environ.update(airflow_environment(warehouse))
     os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"] = "sqlite:////tmp/northstar-never-used.db"
     try:
         from airflow.dag_processing.dagbag import DagBag

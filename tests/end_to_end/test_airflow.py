@@ -12,13 +12,15 @@ from datetime import timedelta
 import psutil
 import pytest
 
+from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError
+from northstar.base.services import known_services, running_services
 from northstar.base.settings import load_settings
 from northstar.base.telemetry import OFF
-from northstar.cli.main import main, parse_time
+from northstar.cli.main import main
 from northstar.demo.company import simulate
 from northstar.orchestration.domains import domains
-from northstar.orchestration.services import _known, _own_processes, _running, start_services, stop_services
+from northstar.orchestration.services import _own_processes, start_services, stop_services
 from northstar.orchestration.up import Api, debt, follow, owed_run
 from northstar.warehouse import db
 from tests.conftest import home
@@ -76,7 +78,7 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
         settings = load_settings(settings.home)
         # a start that is killed midway, as `make run` may be
         with subprocess.Popen([sys.executable, "-c", START, str(settings.home)]) as starting:
-            while "api-server" not in _known(settings):
+            while "api-server" not in known_services(settings):
                 time.sleep(0.05)
             starting.kill()
         start_services(settings, silent)
@@ -157,7 +159,7 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             assert found_in(settings, ["person1@example.com", "203.0.113.7"]) == set()
             assert list((settings.logs / "airflow").rglob("*.log")) and open_to_others(settings.home) == []
             # its workers and their log server are found without it
-            _running(settings)["scheduler"].kill()
+            running_services(settings)["scheduler"].kill()
         finally:
             assert main(["stop", "--home", str(settings.home)]) == 0
         assert stop_services(settings) == []

@@ -14,11 +14,10 @@ import pytest
 from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
 from northstar.contract import entities
-from northstar.extract.landing import quarantine
 from northstar.operate import doctor
 from northstar.publish.certificates import inputs
 from northstar.publish.merge import rollback
-from northstar.runs import job, maintenance
+from northstar.runs import job, maintenance, quarantine
 from northstar.use.query import query
 from northstar.warehouse import db, embedded, lease, migrations
 from northstar.warehouse.setup import bootstrap, landed_columns

@@ -8,14 +8,13 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.demo.company import simulate
-from northstar.extract.landing import quarantine
 from northstar.extract.landing.directory import land_directory
 from northstar.orchestration import tasks
 from northstar.privacy.keys import keyed_hash
 from northstar.publish.certificates import inputs
 from northstar.publish.merge import _landed, rollback
 from northstar.runs import erase as erasing
-from northstar.runs import job
+from northstar.runs import job, quarantine
 from northstar.runs.erase import erase, erase_pending
 from northstar.runs.maintenance import maintain
 from northstar.runs.rotate import rotate_key

@@ -8,9 +8,8 @@ from datetime import timedelta
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.extract.landing import quarantine
 from northstar.extract.landing.directory import land_directory
-from northstar.runs import job
+from northstar.runs import job, quarantine
 from northstar.runs.maintenance import maintain
 from northstar.warehouse import db
 from tests.support import empty, query_as, run, select, silent, utc, write_rows

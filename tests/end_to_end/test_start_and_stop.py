@@ -14,7 +14,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from northstar.base.services import lives
 from northstar.base.settings import load_settings
+from northstar.connections.airflow import airflow_environment
 from northstar.orchestration import services
 from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import access, server
@@ -143,7 +145,7 @@ def test_a_state_file_that_is_not_whole_is_made_anew_and_no_traceback(stopped, c
         assert done.returncode == 0, done.stderr
     assert (stopped.home / "VERSION").read_text() == "1\n"
     assert server.read_port(stopped.home / "postgres.port")
-    assert services.airflow_env(stopped)["AIRFLOW__API__PORT"].isdigit()
+    assert airflow_environment(stopped)["AIRFLOW__API__PORT"].isdigit()
 
 
 @pytest.mark.parametrize("content", CUT, ids=["empty", "cut short", "nonsense"])
@@ -263,7 +265,7 @@ def test_stop_leaves_no_process_of_a_service_that_was_killed(tmp_path, known):
     )
     try:
         services.stop_services(settings)
-        assert [name for name, process in processes.items() if services._lives(process)] == []
+        assert [name for name, process in processes.items() if lives(process)] == []
         assert reader.poll() is None, "who reads a log, in the home, is none of it"
     finally:
         reader.kill()

@@ -22,8 +22,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from northstar.audit.run import address as gx_address
 from northstar.base.errors import NorthstarError
 from northstar.build.dbt import dbt_env
+from northstar.connections.airflow import airflow_environment
 from northstar.extract.landing.batch import _connect as connect_adbc
-from northstar.orchestration.services import airflow_env
 from northstar.use.marts import Marts
 from northstar.warehouse import db
 from northstar.warehouse.setup import bootstrap
@@ -134,14 +134,14 @@ def by_great_expectations(settings):
 
 
 def by_airflow(settings):
-    given = airflow_env(settings)
+    given = airflow_environment(settings)
     with sa.create_engine(given["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]).connect() as connection:
         connection.execute(sa.text("select 1"))
 
 
 def by_airflow_asynchronously(settings):
     async def ask():
-        engine = create_async_engine(airflow_env(settings)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"])
+        engine = create_async_engine(airflow_environment(settings)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC"])
         async with engine.connect() as connection:
             await connection.execute(sa.text("select 1"))
         await engine.dispose()

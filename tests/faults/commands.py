@@ -24,14 +24,16 @@ from pathlib import Path
 import psutil
 
 from northstar.base.errors import NorthstarError
+from northstar.base.services import service_states
 from northstar.base.settings import Settings, load_settings
+from northstar.connections.airflow import AIRFLOW_SERVICES
 from northstar.demo.company import simulate
-from northstar.extract.landing import quarantine
 from northstar.operate import backup
-from northstar.orchestration.services import SERVICES, service_states, stop_services
+from northstar.orchestration.services import stop_services
 from northstar.privacy.keys import SEALED, keyed_hash
 from northstar.privacy.subjects import HASHES
 from northstar.publish.certificates import inputs
+from northstar.runs import quarantine
 from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import server
 from northstar.warehouse.setup import bootstrap
@@ -231,7 +233,7 @@ def up_and_published(settings: Settings) -> tuple:
     with db.connect(settings, "transformer") as connection:
         versions = connection.execute("select count(*) as n from marts.publications").fetchone()["n"]
         running = connection.execute("select count(*) as n from audit.runs where state = 'running'").fetchone()["n"]
-    assert service_states(settings).keys() == {*SERVICES, "pages"}
+    assert service_states(settings).keys() == {*AIRFLOW_SERVICES, "pages"}
     return service_states(settings), versions > 0, running
 
 

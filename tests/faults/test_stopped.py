@@ -12,8 +12,9 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.publish.merge import rollback
-from northstar.runs import job
-from northstar.warehouse import db, lease
+from northstar.runs import job, turns
+from northstar.runs.turns import turn
+from northstar.warehouse import db
 from tests.faults.campaign import compare, fingerprint
 from tests.support import empty, query_as, run, select, utc, write_rows
 
@@ -120,7 +121,7 @@ def overtaken(warehouse, tmp_path_factory):
     stopped = {}
     try:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(lease, "has_ended", lambda *_: True)
+            patch.setattr(turns, "has_ended", lambda *_: True)
             for stage in STAGES:
                 stopped[stage] = stopped_in(warehouse, stage, source)
                 # while its sessions live its turn is its own, though Airflow has given it up
@@ -159,7 +160,7 @@ def test_who_comes_to_life_when_its_turn_is_anothers_changes_nothing_and_says_so
 def test_who_puts_a_version_back_when_its_turn_is_anothers_puts_nothing_back(overtaken):
     settings, _, _ = overtaken
     versions = select(settings, "select * from publications order by 1")
-    with lease.turn(settings, "rollback") as number:
+    with turn(settings, "rollback") as number:
         with db.connect(settings, "owner") as connection:
             connection.execute("update audit.writer_lease set run_id = run_id + 1")
         with pytest.raises(NorthstarError, match=f"run {number} is not running any more: it lost its turn"):

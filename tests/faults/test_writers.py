@@ -15,13 +15,13 @@ from northstar.base.errors import NorthstarError
 from northstar.build.stage import build
 from northstar.cli import main as cli
 from northstar.contract import entities
-from northstar.extract.landing import quarantine
 from northstar.extract.landing.batch import land_batch
 from northstar.extract.landing.normalise import normalise
 from northstar.extract.stage import extract
 from northstar.privacy.guard import landing_guard
 from northstar.publish.stage import publish
-from northstar.runs import erase, job
+from northstar.runs import erase, job, quarantine, turns
+from northstar.runs.turns import give_back, turn, unlock
 from northstar.warehouse import db, lease
 from northstar.warehouse.stages import working_stage
 from tests.support import empty, query_as, utc
@@ -107,7 +107,7 @@ def opened(warehouse):
     run_id = job.open_run(warehouse, "nightly", END, "nowhere", "hourly_refresh one")
     yield warehouse, run_id
     for run_id in list(lease._OWN):
-        lease.give_back(warehouse, run_id)
+        give_back(warehouse, run_id)
     with db.connect(warehouse, "owner") as connection:
         connection.execute("update audit.runs set state = 'failed' where state = 'running'")
         connection.execute("delete from audit.writer_lease")
@@ -140,7 +140,7 @@ def test_a_writer_that_is_stopped_keeps_its_turn_and_one_that_is_killed_loses_it
 
 def test_a_run_whose_turn_is_another_s_by_now_does_nothing_more(opened):
     settings, run_id = opened
-    assert lease.unlock(settings, run_id) == "hourly_refresh one"
+    assert unlock(settings, run_id) == "hourly_refresh one"
     following = job.open_run(settings, "hourly", END, "nowhere")
     for stage in (extract, build, audit, publish):
         with pytest.raises(NorthstarError, match=f"run {run_id} is not running any more"):
@@ -158,19 +158,19 @@ def test_a_dag_run_keeps_its_turn_between_its_tasks_until_airflow_says_that_it_h
     ):
         job.open_run(settings, "hourly", END, "nowhere")
     asked = []
-    monkeypatch.setattr(lease, "has_ended", lambda settings, holder: asked.append(holder) or True)
+    monkeypatch.setattr(turns, "has_ended", lambda settings, holder: asked.append(holder) or True)
     assert job.open_run(settings, "hourly", END, "nowhere", "hourly_refresh two") > run_id
     assert asked == ["hourly_refresh one"]
 
 
 def test_a_stage_at_work_is_not_unlocked_nor_taken_over_whatever_airflow_says(opened, monkeypatch):
     settings, run_id = opened
-    monkeypatch.setattr(lease, "has_ended", lambda *_: True)
+    monkeypatch.setattr(turns, "has_ended", lambda *_: True)
     with at_work(settings, run_id):
         with pytest.raises(NorthstarError, match="is writing to this warehouse"):
             job.open_run(settings, "hourly", END, "nowhere")
         with pytest.raises(NorthstarError, match=rf"run {run_id} .* is writing .*; wait for it to end and run again$"):
-            lease.unlock(settings, run_id)
+            unlock(settings, run_id)
 
 
 def test_only_the_turn_that_is_named_is_ended(opened, capsys):
@@ -240,7 +240,7 @@ def test_who_lost_its_turn_lands_accepts_and_erases_nothing(warehouse):
     entity = entities()["charges"]
     with (
         pytest.raises(NorthstarError, match="is not running any more"),
-        lease.turn(warehouse, "quarantine replay") as number,
+        turn(warehouse, "quarantine replay") as number,
     ):
         with db.connect(warehouse, "owner") as connection:
             # as when its sessions were cut off and another took over

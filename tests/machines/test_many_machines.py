@@ -19,9 +19,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import ROOT, Settings, load_settings
-from northstar.cli.main import parse_time
 from northstar.connections.dag_runs import has_ended
 from northstar.demo.company import simulate
 from northstar.orchestration.up import Api, follow, owed_run

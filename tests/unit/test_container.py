@@ -7,12 +7,12 @@ import tempfile
 import yaml
 
 from northstar.base.settings import ROOT, load_settings
+from northstar.connections.airflow import AIRFLOW_SERVICES
 from northstar.orchestration import container
-from northstar.orchestration.services import SERVICES
 from northstar.warehouse import db
 
 COMPOSE = (ROOT / "docker-compose.yml").read_text()
-SERVED = (*SERVICES, "pages")
+SERVED = (*AIRFLOW_SERVICES, "pages")
 STACK = yaml.safe_load(COMPOSE)
 
 

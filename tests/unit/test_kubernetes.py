@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from northstar.base.settings import ROOT, load_settings
+from northstar.connections.airflow import AIRFLOW_SERVICES
 from northstar.extract.sources.declared import read_sources
 from northstar.orchestration import container
-from northstar.orchestration.services import SERVICES, WORKER
+from northstar.orchestration.services import WORKER
 from northstar.use.notify import read_channels
 from tests.unit.test_container import AIRFLOWS, JOBS, READERS, SECRETS, TRANSFORMERS
 
@@ -43,7 +44,7 @@ def environment(pod: dict) -> dict:
 
 
 def test_it_has_every_service_of_the_stack_and_workers():
-    assert set(PODS) == {"init", *SERVICES, "pages", WORKER}
+    assert set(PODS) == {"init", *AIRFLOW_SERVICES, "pages", WORKER}
     assert {name: pod["containers"][0]["args"][0] for name, pod in PODS.items()} == {name: name for name in PODS}
 
 

@@ -4,11 +4,12 @@ import argparse
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 
+from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError, lacking, refused
 from northstar.base.escaping import exact_output, visible_output
+from northstar.base.progress import progress
 from northstar.base.settings import kept_private, load_settings
 
 
@@ -214,29 +215,6 @@ def _own_options(arguments) -> None:
         del words[place : place + 2]
 
 
-def progress(text: str) -> None:
-    """A line on standard error, with the time, so that standard output stays the result's."""
-    print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)
-
-
-def parse_time(text: str | None) -> datetime:
-    """A timestamp with a zone (or a date: its UTC midnight); None is the current hour.
-
-    Raises NorthstarError for anything else.
-    """
-    if text is None:
-        return datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as exc:
-        raise NorthstarError(f"{text!r} is not a time; write it like 2025-04-01T00:00:00Z") from exc
-    if moment.tzinfo is None:
-        if "T" in text or " " in text:
-            raise NorthstarError(f"{text!r} has no time zone; write it like 2025-04-01T00:00:00Z")
-        moment = moment.replace(tzinfo=UTC)
-    return moment.astimezone(UTC)
-
-
 def _run(arguments) -> None:
     from northstar.runs import job
     from northstar.use.headline import print_headline
@@ -272,7 +250,7 @@ def _report(arguments) -> None:
 
     settings = load_settings(arguments.home)
     if arguments.report == "list":
-        from northstar.use.query import table
+        from northstar.base.tables import table
 
         rows = kept(settings)
         print(table(rows) if rows else "no report was made yet")
@@ -299,9 +277,9 @@ def _report(arguments) -> None:
 
 
 def _alerts(arguments) -> None:
+    from northstar.base.tables import table
     from northstar.use.alerts.evaluate import evaluate
     from northstar.use.alerts.notices import acknowledge, listed, mute
-    from northstar.use.query import table
 
     settings = load_settings(arguments.home)
     if arguments.what in ("ack", "mute") and not arguments.id:
@@ -324,10 +302,12 @@ def _forecast(arguments) -> None:
 
 
 def _airflow(arguments) -> int:
-    from northstar.orchestration.services import airflow_env
+    from northstar.connections.airflow import airflow_environment
 
     executable = Path(sys.executable).parent / "airflow"
-    return subprocess.run([executable, *arguments.words], env=airflow_env(load_settings(arguments.home))).returncode
+    return subprocess.run(
+        [executable, *arguments.words], env=airflow_environment(load_settings(arguments.home))
+    ).returncode
 
 
 def _mf(arguments) -> int:
@@ -349,7 +329,7 @@ def _backfill(arguments) -> None:
 
 def _maintain(arguments) -> None:
     from northstar.runs.maintenance import maintain
-    from northstar.warehouse.lease import turn
+    from northstar.runs.turns import turn
 
     settings = load_settings(arguments.home)
     with turn(settings, "maintain"):
@@ -357,7 +337,7 @@ def _maintain(arguments) -> None:
 
 
 def _unlock(arguments) -> None:
-    from northstar.warehouse.lease import unlock
+    from northstar.runs.turns import unlock
 
     progress(f"the turn of run {arguments.run} ({unlock(load_settings(arguments.home), arguments.run)}) has ended")
 
@@ -440,9 +420,9 @@ def _explain(arguments) -> int:
 
 
 def _sources(arguments) -> int:
+    from northstar.base.tables import table
     from northstar.extract.landing.source import preview, source_report
     from northstar.extract.sources.declared import open_source, read_sources
-    from northstar.use.query import table
     from northstar.warehouse.setup import bootstrap
 
     settings = load_settings(arguments.home)
@@ -473,22 +453,22 @@ def _sources(arguments) -> int:
 
 
 def _status(arguments) -> None:
-    from northstar.use.query import status
+    from northstar.operate.status import status
 
     print(status(load_settings(arguments.home)))
 
 
 def _hold(arguments) -> None:
-    from northstar.publish.hold import end_hold, hold
+    from northstar.runs.hold import end_hold, hold
 
     settings = load_settings(arguments.home)
     print(end_hold(settings, arguments.by) if arguments.end else hold(settings, arguments.because, arguments.by))
 
 
 def _rollback(arguments) -> None:
-    from northstar.publish.hold import end_hold, hold
     from northstar.publish.merge import rollback
-    from northstar.warehouse.lease import turn
+    from northstar.runs.hold import end_hold, hold
+    from northstar.runs.turns import turn
 
     settings = load_settings(arguments.home)
     if arguments.hold is not None:
@@ -505,8 +485,8 @@ def _rollback(arguments) -> None:
 
 
 def _verify(arguments) -> int:
+    from northstar.base.tables import table
     from northstar.runs.verify import erased_since, verify
-    from northstar.use.query import table
 
     settings = load_settings(arguments.home)
     why = erased_since(settings, arguments.version) if arguments.version else None
@@ -524,8 +504,8 @@ def _verify(arguments) -> int:
 
 
 def _quarantine(arguments) -> None:
-    from northstar.extract.landing import quarantine
-    from northstar.use.query import table
+    from northstar.base.tables import table
+    from northstar.runs import quarantine
 
     settings = load_settings(arguments.home)
     if arguments.action == "list":

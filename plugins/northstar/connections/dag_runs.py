@@ -36,11 +36,14 @@ def _state_from_task(settings: Settings, dag_id: str, run_id: str) -> str | None
 def _state_from_home(settings: Settings, dag_id: str, run_id: str) -> str | None:
     if _is_task() or not (settings.home / "airflow" / "migrated").exists():
         return None
-    from northstar.orchestration.services import airflow_env
+    from northstar.connections.airflow import airflow_environment
 
     airflow = Path(sys.executable).parent / "airflow"
     done = subprocess.run(
-        [str(airflow), "dags", "state", dag_id, run_id], env=airflow_env(settings), capture_output=True, text=True
+        [str(airflow), "dags", "state", dag_id, run_id],
+        env=airflow_environment(settings),
+        capture_output=True,
+        text=True,
     )
     lines = done.stdout.split("\n")
     # the conf stands behind the state, warnings may stand before it

@@ -100,11 +100,11 @@ def _from_task(settings: Settings, name: str):
 def _from_home(settings: Settings, name: str):
     if not (settings.home / "airflow" / "migrated").exists():
         return None
-    from northstar.orchestration.services import airflow_env
+    from northstar.connections.airflow import airflow_environment
 
     airflow = Path(sys.executable).parent / "airflow"
     done = subprocess.run(
-        [str(airflow), "connections", "get", name, "-o", "json"], env=airflow_env(settings), capture_output=True, text=True
+        [str(airflow), "connections", "get", name, "-o", "json"], env=airflow_environment(settings), capture_output=True, text=True
     )  # fmt: skip
     if done.returncode:
         return None

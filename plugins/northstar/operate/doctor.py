@@ -123,7 +123,7 @@ def _secrets(settings: Settings) -> Iterator[tuple]:
 
 
 def _ports(settings: Settings) -> Iterator[tuple]:
-    from northstar.orchestration.services import service_states
+    from northstar.base.services import service_states
 
     running = {name for name, lives in service_states(settings).items() if lives}
     known = {
@@ -153,7 +153,8 @@ def _ports(settings: Settings) -> Iterator[tuple]:
 
 
 def _airflow(settings: Settings) -> Iterator[tuple]:
-    from northstar.orchestration.services import api_health, service_states
+    from northstar.base.services import service_states
+    from northstar.connections.airflow import api_health
 
     made_by = read_word(settings.home / "airflow" / "migrated")
     if made_by not in (None, version("apache-airflow")):
@@ -417,7 +418,7 @@ def _writer(settings: Settings, connection) -> Iterator[tuple]:
 
 
 def _published(settings: Settings, connection) -> Iterator[tuple]:
-    from northstar.orchestration.services import service_states
+    from northstar.base.services import service_states
 
     if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] is None:
         yield "nothing was published yet", "`northstar run` or `make run`"

@@ -1,6 +1,6 @@
 """The container's entry: `init` once, then the pages, one of Airflow's services or a worker, with the environment that `make run` gives them too.
 
-Options of Airflow in the container's environment (AIRFLOW__SECTION__KEY) count for more than those that `airflow_env` sets.
+Options of Airflow in the container's environment (AIRFLOW__SECTION__KEY) count for more than those that `airflow_environment` sets.
 """
 
 import os
@@ -10,17 +10,10 @@ import tempfile
 from pathlib import Path
 
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import progress
 from northstar.base.settings import kept_private, load_settings
-from northstar.cli.main import progress
-from northstar.orchestration.services import (
-    SERVICES,
-    WORKER,
-    airflow_env,
-    keep_users,
-    migrate,
-    service_command,
-    users_file,
-)
+from northstar.connections.airflow import AIRFLOW_SERVICES, airflow_environment, users_file
+from northstar.orchestration.services import WORKER, keep_users, migrate, service_command
 from northstar.use.pages import serve as pages
 from northstar.warehouse.setup import bootstrap, make_airflow_database
 
@@ -37,13 +30,13 @@ def main(arguments: list[str]) -> int:
             bootstrap(settings)
             # an earlier version left it where every service can read it
             users_file(settings).unlink(missing_ok=True)
-            migrate(settings, airflow_env(settings), progress)
+            migrate(settings, airflow_environment(settings), progress)
             return 0
         if arguments == ["pages"]:
             command = pages.command(settings)
             os.execve(command[0], command, pages.environment(settings))
         is_worker = arguments[:1] == [WORKER]
-        env = airflow_env(settings, with_warehouse=arguments != ["api-server"], with_metadata=not is_worker)
+        env = airflow_environment(settings, with_metadata=not is_worker)
         env |= {name: value for name, value in os.environ.items() if name.startswith("AIRFLOW__")}
         if is_worker:
             if "AIRFLOW__CELERY__BROKER_URL" not in env:
@@ -58,9 +51,9 @@ def main(arguments: list[str]) -> int:
             env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] = str(users)
         if len(arguments) == 2 and arguments[0] == "alive":
             return subprocess.run([AIRFLOW, "jobs", "check", "--job-type", arguments[1], "--local"], env=env).returncode
-        if len(arguments) == 1 and arguments[0] in SERVICES:
+        if len(arguments) == 1 and arguments[0] in AIRFLOW_SERVICES:
             os.execve(AIRFLOW, service_command(arguments[0]), env)
-        raise NorthstarError(f"say init, alive JOB, pages, worker, or one of {', '.join(SERVICES)}")
+        raise NorthstarError(f"say init, alive JOB, pages, worker, or one of {', '.join(AIRFLOW_SERVICES)}")
     except NorthstarError as exc:
         print(f"northstar: {exc}", file=sys.stderr)
         return 1

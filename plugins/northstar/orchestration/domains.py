@@ -121,7 +121,7 @@ def judge(domain: str, models: list[str], build: Build) -> tuple[type[TriggerEve
 
 def describe(domain: str, models: list[str], build: Build) -> str:
     """The domain's nodes with their state, seconds and rows as a text table, slowest first."""
-    from northstar.use.query import table
+    from northstar.base.tables import table
 
     nodes = sorted(_own(domain, models, build), key=lambda n: -(n["seconds"] or 0))
     if not nodes:

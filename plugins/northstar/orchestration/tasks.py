@@ -4,10 +4,10 @@ import os
 from datetime import UTC, datetime
 
 from northstar.audit import stage as audit
+from northstar.base.clock import parse_time
 from northstar.base.escaping import visible
 from northstar.base.settings import load_settings
 from northstar.build import stage as build
-from northstar.cli.main import parse_time
 from northstar.extract import stage as extract
 from northstar.extract.sources.declared import read_sources
 from northstar.publish import stage as publish

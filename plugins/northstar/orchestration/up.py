@@ -12,12 +12,14 @@ import urllib.error
 import urllib.request
 from datetime import UTC, datetime
 
+from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError, lacking, refused
 from northstar.base.escaping import visible_output
+from northstar.base.progress import progress
 from northstar.base.settings import Settings, kept_private, load_settings
 from northstar.build.code_version import code_version
-from northstar.cli.main import parse_time, progress
-from northstar.orchestration.services import api_url, await_pages, begin_pages, start_services
+from northstar.connections.airflow import api_url
+from northstar.orchestration.services import await_pages, begin_pages, start_services
 from northstar.publish.hold import describe
 from northstar.use.headline import print_headline
 from northstar.warehouse import db, embedded, lease

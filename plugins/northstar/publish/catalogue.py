@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.build.manifest import read_manifest
+from northstar.warehouse.published.values import View
 
 CANDIDATE = "marts_candidate"
 
@@ -28,15 +29,6 @@ class Mart:
     condition: str = "true"
     whole: tuple | None = None
     lookups: tuple = ()
-
-
-@dataclass
-class View:
-    """A published view: its description and those of its columns."""
-
-    name: str
-    description: str
-    columns: dict
 
 
 def marts(settings: Settings) -> list[Mart]:

@@ -213,3 +213,28 @@ def _hashed(columns: dict) -> sql.Composable:
             form = "r.{}::jsonb"
         parts.append(sql.SQL(form).format(sql.Identifier(name)))
     return sql.SQL("('x' || left(md5(row({})::text), 16))::bit(64)::bigint").format(sql.SQL(", ").join(parts))
+
+
+def changed_since(connection, version: int) -> list[str]:
+    """What has changed landed rows in their place since they were made into a version, each as a reason; no batch tells of these changes."""
+    # a version that puts another back stands on the rows of that one
+    made = connection.execute(
+        "select min(o.published_version) as version, min(o.published_at) as at, min(o.run_id) as run from marts.publications as v "
+        "join marts.publications as o using (run_id) where v.published_version = %s", [version],
+    ).fetchone()  # fmt: skip
+    erasures = connection.execute(
+        "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1", [made["version"]]
+    ).fetchall()
+    # also of one that was killed before it published
+    rotations = connection.execute(
+        "select generation, since from audit.pii_keys where generation > 1 and since > %s order by 1", [made["at"]]
+    ).fetchall()
+    emptied = connection.execute(
+        "select entity, sum(rows) as rows from audit.details_forgotten where run_id > %s group by entity order by entity",
+        [made["run"]],
+    ).fetchall()
+    return [
+        *(f"erasure {e['erasure_id']} of {e['finished_at']:%Y-%m-%d} renamed its subject" for e in erasures),
+        *(f"key {r['generation']} of {r['since']:%Y-%m-%d} hashed identifiers anew" for r in rotations),
+        *(f"retention emptied {r['rows']:,} rows of {r['entity']}" for r in emptied),
+    ]

@@ -1,41 +1,6 @@
-"""A hold on publishing: runs go on to land, build and audit, and no version of theirs is published until it ends.
-
-For whoever puts an earlier version back, which the next hourly run would otherwise follow with the one that was taken back.
-"""
-
-import getpass
+"""Whether publishing is held (northstar.runs.hold)."""
 
 from northstar.base.errors import NorthstarError
-from northstar.base.settings import Settings
-from northstar.warehouse import db, lease
-from northstar.warehouse.setup import bootstrap
-
-
-def hold(settings: Settings, because: str, by: str | None = None) -> str:
-    """Begin a hold; returns a line that says so. Raises NorthstarError without a reason, and where there is one already."""
-    if not because.strip():
-        raise NorthstarError("why is nothing to be published? say it with --because; each run that is held repeats it")
-    bootstrap(settings)
-    with lease.turn(settings, "hold") as number, db.connect(settings, "publisher") as connection:
-        lease.keep(connection, number)
-        require_none(connection)
-        connection.execute(
-            "insert into audit.holds (because, by_whom) values (%s, %s)", [because.strip(), by or getpass.getuser()]
-        )
-    return "publishing is held: runs land, build and audit, and publish nothing until `northstar hold --end`"
-
-
-def end_hold(settings: Settings, by: str | None = None) -> str:
-    """End the hold; returns a line that says so. Raises NorthstarError where there is none."""
-    bootstrap(settings)
-    with db.connect(settings, "publisher") as connection:
-        ended = connection.execute(
-            "update audit.holds set ended_at = clock_timestamp(), ended_by = %s where ended_at is null returning began_at",
-            [by or getpass.getuser()],
-        ).fetchone()
-    if ended is None:
-        raise NorthstarError("publishing is not held")
-    return f"the hold of {ended['began_at']:%Y-%m-%d %H:%M} UTC has ended; the next run publishes"
 
 
 def describe(connection) -> str | None:

@@ -17,6 +17,7 @@ from northstar.publish.carrying import carry_over, is_of_every_period
 from northstar.publish.catalogue import Mart, marts, views
 from northstar.publish.certificates import (
     CERTIFICATES,
+    changed_since,
     inputs,
     left_out,
     output,
@@ -26,10 +27,9 @@ from northstar.publish.certificates import (
 from northstar.publish.hold import require_none
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.shape import columns, make, narrow, shared, widen
-from northstar.runs.maintenance import demand_kept
-from northstar.runs.verify import changed_since
 from northstar.warehouse import db, lease
 from northstar.warehouse.published.described import DescribedTable
+from northstar.warehouse.published.kept import require_kept
 from northstar.warehouse.published.past import ensure_past
 from northstar.warehouse.published.values import PARTS, count_values, ensure_view
 
@@ -141,7 +141,7 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
             to_version = versions[-2]
         if to_version not in versions:
             raise NorthstarError(f"version {to_version} was never published; there are {versions[0]} to {versions[-1]}")
-        demand_kept(connection, to_version)
+        require_kept(connection, to_version)
         version = versions[-1] + 1
         names = [
             r["table_name"]

@@ -39,6 +39,7 @@ from northstar.privacy.subjects import (
 )
 from northstar.runs import job
 from northstar.runs.searched import files_of, needles, occurrences, places
+from northstar.runs.turns import turn
 from northstar.warehouse import db, lease
 from northstar.warehouse.setup import SCHEMAS, act_as_owner, bootstrap
 
@@ -139,7 +140,7 @@ def carry_out(settings: Settings, erasure_id: int, progress=print, worker=None, 
             progress=progress, worker=worker, wait=wait,
         )  # fmt: skip
         progress(f"erasure {erasure_id}: history, audit, logs ...")
-        with lease.turn(settings, f"erasure {erasure_id}", wait) as number:
+        with turn(settings, f"erasure {erasure_id}", wait) as number:
             _purge(settings, erasure_id, version, number)
     if state != "done":
         _clean_logs(settings, erasure_id)

@@ -21,7 +21,8 @@ from northstar.build.stage import build
 from northstar.extract.stage import extract, note_batch
 from northstar.publish.stage import publish
 from northstar.runs import maintenance
-from northstar.warehouse import db, lease
+from northstar.runs.turns import give_back, take
+from northstar.warehouse import db
 from northstar.warehouse.setup import bootstrap
 from northstar.warehouse.stages import working_stage
 
@@ -52,7 +53,7 @@ def open_run(
     if as_of > datetime.now(UTC):
         raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} lies in the future; give a time that has passed")
     bootstrap(settings)
-    run_id = lease.take(settings, trigger, trigger == "cli" if is_own is None else is_own, wait)
+    run_id = take(settings, trigger, trigger == "cli" if is_own is None else is_own, wait)
     with _given_back_on_error(settings, run_id), db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute(
             "update audit.runs set state = 'failed', finished_at = clock_timestamp(), "
@@ -128,7 +129,7 @@ def close_run(settings: Settings, run_id: int, error: str | None = None) -> None
                 [error, run_id],
             )
     finally:
-        lease.give_back(settings, run_id)
+        give_back(settings, run_id)
 
 
 def run(
@@ -178,7 +179,7 @@ def _given_back_on_error(settings: Settings, run_id: int):
         yield
     except BaseException:
         with suppress(NorthstarError):
-            lease.give_back(settings, run_id)
+            give_back(settings, run_id)
         raise
 
 

@@ -72,22 +72,6 @@ def _turn(settings: Settings, run_id: int | None):
         yield
 
 
-def oldest_version(connection) -> int | None:
-    """The oldest published version that can still be read, verified and put back; None while all of them can."""
-    if connection.execute("select to_regclass('audit.maintenance') as t").fetchone()["t"] is None:
-        return None
-    return connection.execute("select max(oldest_version) as v from audit.maintenance").fetchone()["v"]
-
-
-def demand_kept(connection, version: int) -> None:
-    """Raise NorthstarError for a version whose rows were pruned."""
-    oldest = oldest_version(connection)
-    if oldest is not None and version < oldest:
-        raise NorthstarError(
-            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is, is {oldest}"
-        )
-
-
 def _versions(settings: Settings, _, number: int) -> dict:
     """Forget what only versions older than `keep_versions_days` need: rows that they showed, landed rows that they were made of."""
     days = settings.operations["keep_versions_days"]
@@ -256,12 +240,12 @@ def _airflow(settings: Settings, deadline: float, _) -> dict:
     # a few days at once: its cleaning takes some seconds however little there is
     if oldest is None or oldest > before - timedelta(days=3):
         return {}
-    from northstar.orchestration.services import airflow_env
+    from northstar.connections.airflow import airflow_environment
 
     command = [str(Path(sys.executable).parent / "airflow"), "db", "clean", "--clean-before-timestamp", before.isoformat(), "--skip-archive", "--yes"]  # fmt: skip
     try:
         done = subprocess.run(
-            command, env=airflow_env(settings), capture_output=True, text=True, stdin=subprocess.DEVNULL,
+            command, env=airflow_environment(settings), capture_output=True, text=True, stdin=subprocess.DEVNULL,
             timeout=max(1, deadline - time.monotonic()),
         )  # fmt: skip
     except subprocess.TimeoutExpired as exc:

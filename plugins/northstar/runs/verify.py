@@ -13,10 +13,10 @@ from northstar.base.settings import Settings, load_settings
 from northstar.build.code_version import code_version
 from northstar.build.stage import build
 from northstar.contract import entities
-from northstar.publish.certificates import landed_as_of
+from northstar.publish.certificates import changed_since, landed_as_of
 from northstar.publish.stage import publish
-from northstar.runs.maintenance import demand_kept
 from northstar.warehouse import db, embedded
+from northstar.warehouse.published.kept import require_kept
 
 
 @dataclass(frozen=True)
@@ -85,31 +85,6 @@ def erased_since(settings: Settings, version: int) -> str | None:
     )
 
 
-def changed_since(connection, version: int) -> list[str]:
-    """What has changed landed rows in their place since they were made into a version, each as a reason; no batch tells of these changes."""
-    # a version that puts another back stands on the rows of that one
-    made = connection.execute(
-        "select min(o.published_version) as version, min(o.published_at) as at, min(o.run_id) as run from marts.publications as v "
-        "join marts.publications as o using (run_id) where v.published_version = %s", [version],
-    ).fetchone()  # fmt: skip
-    erasures = connection.execute(
-        "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1", [made["version"]]
-    ).fetchall()
-    # also of one that was killed before it published
-    rotations = connection.execute(
-        "select generation, since from audit.pii_keys where generation > 1 and since > %s order by 1", [made["at"]]
-    ).fetchall()
-    emptied = connection.execute(
-        "select entity, sum(rows) as rows from audit.details_forgotten where run_id > %s group by entity order by entity",
-        [made["run"]],
-    ).fetchall()
-    return [
-        *(f"erasure {e['erasure_id']} of {e['finished_at']:%Y-%m-%d} renamed its subject" for e in erasures),
-        *(f"key {r['generation']} of {r['since']:%Y-%m-%d} hashed identifiers anew" for r in rotations),
-        *(f"retention emptied {r['rows']:,} rows of {r['entity']}" for r in emptied),
-    ]
-
-
 def _certificate(settings: Settings, version: int | None) -> dict:
     with db.connect(settings, "transformer") as connection:
         if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is None:
@@ -121,7 +96,7 @@ def _certificate(settings: Settings, version: int | None) -> dict:
         ).fetchone()
     if found is not None:
         with db.connect(settings, "transformer") as connection:
-            demand_kept(connection, found["published_version"])
+            require_kept(connection, found["published_version"])
     if found is None:
         raise NorthstarError(
             f"version {version} has no certificate; `northstar sql 'select published_version from certificates'` lists those that do"

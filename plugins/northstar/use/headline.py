@@ -51,6 +51,6 @@ def show(value, unit: str) -> str:
 
 def print_headline(settings: Settings) -> None:
     """Print the headline table on standard output."""
-    from northstar.use.query import table
+    from northstar.base.tables import table
 
     print(table(headline_rows(settings)))

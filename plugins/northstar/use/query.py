@@ -1,4 +1,4 @@
-"""Reading what is published: SQL as the BI role, the status of a home."""
+"""`northstar sql`: one statement over the published marts, of the newest version or an earlier one, as the BI role."""
 
 import csv
 import json
@@ -13,8 +13,8 @@ import psycopg
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import cell
 from northstar.base.settings import Settings
-from northstar.publish import hold
-from northstar.warehouse import db, embedded, lease
+from northstar.base.tables import plain, table
+from northstar.warehouse import db
 from northstar.warehouse.published.past import SETTING, ensure_past
 
 # rows that come at once
@@ -123,25 +123,7 @@ def write(names: list[str], rows: Iterator[tuple], form: str, out) -> None:
 
 
 def _cell(value):
-    return "" if value is None else cell(str(_plain(value)))
-
-
-def _plain(value):
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if isinstance(value, dict | list):
-        return json.dumps(value, default=str)
-    return value
-
-
-def _short(value) -> str:
-    """For the eye: one line, no zeros that say nothing."""
-    if isinstance(value, Decimal) and value.is_finite():
-        text = format(value, "f")
-        return text.rstrip("0").rstrip(".") if "." in text else text
-    return "" if value is None else str(_plain(value)).replace("\n", " ")[:80]
+    return "" if value is None else cell(str(plain(value)))
 
 
 def _json(value):
@@ -152,65 +134,4 @@ def _json(value):
             # JSON has no number for it; Postgres's own to_json says it so as well
             return str(value)
         return int(value) if value == int(value) and isinstance(value, Decimal) else float(value)
-    return value if isinstance(value, bool | int | str | dict | None) else _plain(value)
-
-
-def table(rows: list[dict], names: list[str] | None = None) -> str:
-    """Rows as aligned text; '(no rows)' for none."""
-    if not rows:
-        return "(no rows)"
-    names = names or list(rows[0])
-    cells = [[_short(row[n]) for n in names] for row in rows]
-    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
-    lines = ["  ".join(name.ljust(width) for name, width in zip(names, widths, strict=True)).rstrip()]
-    lines.append("  ".join("-" * width for width in widths))
-    lines += ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
-    return "\n".join(lines)
-
-
-def status(settings: Settings) -> str:
-    """The home's state in a few lines: published version, checks, what runs, quarantine, what is late."""
-    if not settings.warehouse_url and not embedded.is_running(settings):
-        return f"Postgres of {settings.home} is not running; `make run` or `northstar run` starts it"
-    lines = []
-    with db.connect(settings, "transformer") as connection:
-        published = connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"]
-        last = (
-            published
-            and connection.execute(
-                "select * from marts.publications order by published_version desc limit 1"
-            ).fetchone()
-        )
-        if last:
-            lines.append(
-                f"published   version {last['published_version']} at {last['published_at']:%Y-%m-%d %H:%M:%S} UTC, "
-                f"as of {last['as_of']:%Y-%m-%d %H:%M} UTC, {last['checks_passed']} of {last['checks_run']} checks passed"
-            )
-        else:
-            lines.append("published   nothing yet")
-        run = connection.execute("select * from audit.runs order by run_id desc limit 1").fetchone()
-        if run:
-            lines.append(f"last run    {run['run_id']} ({run['mode']}, {run['trigger']}): {run['state']}"
-                         + (f", {run['message']}" if run["message"] else f", stage {run['stage']}"))  # fmt: skip
-        writer = lease.holding(connection)
-        is_writing = writer is not None and not writer["is_over"]
-        lines.append(f"writing     run {writer['run_id']} ({writer['holder']})" if is_writing else "writing     nobody")
-        if held := hold.describe(connection):
-            lines.append(f"held        {held}")
-        late = connection.execute(
-            "select source, message from (select distinct on (source) * from audit.source_runs order by source, run_id desc) as last "
-            "where not succeeded order by 1"
-        ).fetchall()
-        lines += [f"late        {r['source']}: {r['message']}" for r in late]
-        rejected = connection.execute(
-            "select entity, count(*) as rows from quarantine.rows where resolved_at is null group by entity order by 2 desc"
-        ).fetchall()
-        total = sum(r["rows"] for r in rejected)
-        detail = ", ".join(f"{r['entity']} {r['rows']}" for r in rejected[:6])
-        lines.append(f"quarantine  {total} rows" + (f" ({detail})" if detail else ""))
-        late = connection.execute(
-            "select check_name, observed from audit.checks where run_id = (select max(run_id) from audit.checks) "
-            "and not success and severity = 'warn' order by 1 limit 5"
-        ).fetchall()
-        lines += [f"warning     {r['check_name']}: {r['observed']}" for r in late]
-    return "\n".join(lines)
+    return value if isinstance(value, bool | int | str | dict | None) else plain(value)

@@ -15,7 +15,6 @@ itself and looks first (`keep`): where the turn is another's by now it changes n
 
 import os
 import socket
-import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,7 +22,6 @@ import psutil
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.connections.dag_runs import has_ended
 from northstar.warehouse import db
 
 # of the warehouse's database: shared by whoever writes in its turn, exclusive for whoever takes the turn
@@ -40,49 +38,10 @@ LOST_TO_ANOTHER = (
     "select exists (select 1 from audit.writer_lease where run_id <> {run}) or exists (select 1 from audit.runs where run_id = {run} "
     "and state = 'failed') as is_lost"
 )
-# the server hears a moment later that a process is gone
-ENDING_SECONDS = 60
-POLL_SECONDS = 2
-# Airflow is asked this often whether the DAG run that is waited for has ended
-ASK_SECONDS = 30
-# {run_id: the connection on which this process holds the lock for its turn}
-_OWN: dict[int, object] = {}
 _LOCKED = (
     "select exists (select 1 from pg_locks where locktype = 'advisory' and granted and (classid, objid, objsubid) = (0, %s, 1) "
     "and database = (select oid from pg_database where datname = current_database())) as is_locked"
 )
-
-
-def take(settings: Settings, holder: str, is_own: bool, wait: bool = False) -> int:
-    """Take the turn; returns the run_id that it has.
-
-    holder: who writes, in words; of a DAG run `<dag_id> <run_id>`. is_own: the turn ends with this process; otherwise it is a DAG run's.
-    wait: until the other's turn is over, instead of refusing.
-    Raises NorthstarError when it is another's turn.
-    """
-    connection = _open(settings)
-    try:
-        run_id = connection.execute("select nextval('audit.run_ids') as id").fetchone()["id"]
-        _wait_for_turn(settings, connection, run_id, holder, is_own, wait)
-    except BaseException:
-        connection.close()
-        raise
-    if is_own:
-        _OWN[run_id] = connection
-    else:
-        connection.close()
-    return run_id
-
-
-def give_back(settings: Settings, run_id: int) -> None:
-    """End the turn of a run, if it still has it."""
-    try:
-        with db.connect(settings, "transformer", autocommit=True, is_awaited=True) as connection:
-            connection.execute("delete from audit.writer_lease where run_id = %s", [run_id])
-    finally:
-        held = _OWN.pop(run_id, None)
-        if held is not None:
-            held.close()
 
 
 @contextmanager
@@ -91,48 +50,11 @@ def working(settings: Settings, run_id: int):
 
     Raises NorthstarError when the turn is another's by now.
     """
-    with db.telling_of_loss(settings), _open(settings) as connection:
+    with db.telling_of_loss(settings), open_connection(settings) as connection:
         connection.execute("select pg_advisory_lock_shared(%s)", [WRITING_LOCK])
         if not connection.execute("select 1 from audit.writer_lease where run_id = %s", [run_id]).fetchone():
             raise over(run_id)
         yield connection
-
-
-@contextmanager
-def turn(settings: Settings, what: str, wait: bool = False):
-    """The turn for something that is no run, such as a replay, for as long as the context lasts; gives its number.
-
-    wait: until the other's turn is over. Raises NorthstarError when it is another's, and for a home that no run has set up.
-    """
-    with db.telling_of_loss(settings):
-        number = take(settings, what, is_own=True, wait=wait)
-    try:
-        with working(settings, number):
-            yield number
-    finally:
-        give_back(settings, number)
-
-
-def unlock(settings: Settings, run_id: int) -> str:
-    """End the turn of a run on which nobody works any more; returns who had it.
-
-    Raises NorthstarError when a stage of it is at work, or when it is not that run's turn.
-    """
-    with _open(settings) as connection:
-        if not _try_lock(connection):
-            raise taken(holding(connection), is_at_work=True)
-        row = connection.execute("delete from audit.writer_lease where run_id = %s returning holder", [run_id]).fetchone()  # fmt: skip
-        if row is None:
-            other = holding(connection)
-            raise NorthstarError(
-                f"run {other['run_id']} has the turn, not {run_id}" if other else "nobody has the turn"
-            )
-        connection.execute(
-            "update audit.runs set state = 'failed', finished_at = clock_timestamp(), message = coalesce(message, 'unlocked by hand') "
-            "where run_id = %s and state = 'running'",
-            [run_id],
-        )
-    return row["holder"]
 
 
 def holding(connection) -> dict | None:
@@ -192,8 +114,8 @@ def is_dead(row: dict) -> bool:
     """Whether the process that a row of audit.writer_lease stands for is gone; False where nobody can tell from here."""
     if row["process_id"] is None or row["host"] != machine():
         return False
-    began = _began(row["process_id"])
-    return began is None or row["process_began"] not in (None, began)
+    process_began = began(row["process_id"])
+    return process_began is None or row["process_began"] not in (None, process_began)
 
 
 def machine() -> str:
@@ -205,69 +127,20 @@ def machine() -> str:
         return socket.gethostname()
 
 
-def _open(settings: Settings):
+def open_connection(settings: Settings):
+    """A connection of the transformer's to hold the lock on."""
     connection = db.connect(settings, "transformer", autocommit=True)
     # the lock ends with its connection, which must not end for being idle, nor outlive a machine that is gone by hours
     connection.execute("set idle_session_timeout = 0; set tcp_keepalives_idle = 30; set tcp_keepalives_interval = 10")
     return connection
 
 
-def _try_lock(connection) -> bool:
+def try_lock(connection) -> bool:
+    """Take the lock exclusively where nobody holds it; whether that was so."""
     return connection.execute("select pg_try_advisory_lock(%s) as is_free", [WRITING_LOCK]).fetchone()["is_free"]
 
 
-def _wait_for_turn(settings: Settings, connection, run_id: int, holder: str, is_own: bool, wait: bool) -> None:
-    deadline, asked_at, ended = time.monotonic() + ENDING_SECONDS, {}, None
-    while True:
-        is_ending, is_at_work = False, not _try_lock(connection)
-        if not is_at_work:
-            other = _claim(connection, run_id, holder, is_own, ended)
-            if other is None and is_own:
-                # held from now on: there is no moment in between in which it seems that nobody works
-                connection.execute("select pg_advisory_lock_shared(%s)", [WRITING_LOCK])
-            connection.execute("select pg_advisory_unlock(%s)", [WRITING_LOCK])
-            if other is None:
-                return
-            # asked without the lock, which the other's stages want
-            if time.monotonic() - asked_at.get(other["run_id"], float("-inf")) > ASK_SECONDS:
-                asked_at[other["run_id"]] = time.monotonic()
-                if has_ended(settings, other["holder"]):
-                    ended = other["run_id"]
-                    continue
-        else:
-            other = connection.execute("select * from audit.writer_lease").fetchone()
-            is_ending = other is not None and is_dead(other) and time.monotonic() < deadline
-        if not (wait or is_ending):
-            raise taken(other, is_at_work)
-        time.sleep(0.1 if is_ending else POLL_SECONDS)
-
-
-def _claim(connection, run_id: int, holder: str, is_own: bool, ended: int | None) -> dict | None:
-    """Take the turn, under the lock; returns the other's that stands in the way, or None. ended: the run of a DAG run that has ended."""
-    other = connection.execute("select * from audit.writer_lease").fetchone()
-    # the lock was free, so of a command's process nothing lives; the same DAG run again is a later try of a task that died
-    if other is not None and other["is_dag_run"]:
-        is_again = other["holder"] == holder and not is_own
-        if not (is_again or is_dead(other) or other["run_id"] == ended):
-            return other
-    process = os.getpid() if is_own else _scheduler()
-    connection.execute(
-        "insert into audit.writer_lease (run_id, holder, is_dag_run, host, process_id, process_began, taken_at) values (%(run)s, %(holder)s, "
-        "%(is_dag_run)s, %(host)s, %(pid)s, %(began)s, clock_timestamp()) on conflict (only_one) do update set run_id = excluded.run_id, "
-        "holder = excluded.holder, is_dag_run = excluded.is_dag_run, host = excluded.host, process_id = excluded.process_id, "
-        "process_began = excluded.process_began, taken_at = excluded.taken_at",
-        {"run": run_id, "holder": holder, "is_dag_run": not is_own, "host": machine(), "pid": process, "began": process and _began(process)},
-    )  # fmt: skip
-    return None
-
-
-def _scheduler() -> int | None:
-    """The process without which a DAG's run cannot go on: the scheduler whose executor runs this task; None where that is elsewhere."""
-    titles = ((p, " ".join(p.cmdline())) for p in psutil.Process().parents())
-    return next((p.pid for p, title in titles if "airflow" in title and " scheduler" in title), None)
-
-
-def _began(process_id: int) -> str | None:
+def began(process_id: int) -> str | None:
     """When a process began, in words that no clock which is put right changes; None where there is no such process."""
     try:
         # ticks since the machine was started; the name before them may have blanks and brackets

@@ -19,13 +19,13 @@ from hypothesis import strategies as st
 from northstar.base.errors import NorthstarError
 from northstar.contract import entities
 from northstar.extract.landing import directory as landing_directory
-from northstar.extract.landing import quarantine
 from northstar.extract.landing.batch import Delivery, Rejects
 from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.normalise import normalise, without_nulls
 from northstar.extract.sources.files import BLOCK_BYTES, CsvOptions, Reading, SourceFile
 from northstar.privacy.guard import Guard
 from northstar.publish.certificates import inputs
+from northstar.runs import quarantine
 from northstar.warehouse import db
 from tests import hostile
 from tests.hostile import HostileFile

@@ -10,9 +10,9 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.extract.landing import directory as landing_directory
-from northstar.extract.landing import quarantine
 from northstar.extract.landing.directory import land_directory
 from northstar.extract.sources import files
+from northstar.runs import quarantine
 from northstar.warehouse import db
 from tests.support import empty, query_as, silent
 

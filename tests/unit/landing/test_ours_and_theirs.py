@@ -9,14 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from northstar.contract import entities
-from northstar.extract.landing import quarantine
 from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.normalise import normalise, sealed_row
 from northstar.extract.sources.files import Reading, SourceFile
 from northstar.privacy.guard import Guard
 from northstar.privacy.keys import chained, keyed_hash, seal, subject_hash
 from northstar.privacy.ring import SECRET, home_key
-from northstar.runs import rotate
+from northstar.runs import quarantine, rotate
 from northstar.warehouse import db
 from tests.support import empty, silent
 

@@ -7,8 +7,8 @@ import pytest
 from openlineage.client.transport.http import HttpConfig
 
 from northstar.base.errors import NorthstarError
+from northstar.connections.airflow import airflow_environment
 from northstar.orchestration import tasks
-from northstar.orchestration.services import airflow_env
 
 
 def telling(settings, **operations):
@@ -16,13 +16,13 @@ def telling(settings, **operations):
 
 
 def test_lineage_is_told_to_nobody_unless_operations_yml_says_to_whom(warehouse):
-    assert not [name for name in airflow_env(warehouse) if "OPENLINEAGE" in name]
+    assert not [name for name in airflow_environment(warehouse) if "OPENLINEAGE" in name]
     with pytest.raises(NorthstarError, match="openlineage is an address such as"):
-        airflow_env(telling(warehouse, openlineage="somewhere"))
+        airflow_environment(telling(warehouse, openlineage="somewhere"))
 
 
 def test_what_tells_lineage_outlives_a_busy_machine_and_every_try_to_reach_a_server_that_is_silent(warehouse):
-    env = airflow_env(telling(warehouse, openlineage="http://127.0.0.1:5000"))
+    env = airflow_environment(telling(warehouse, openlineage="http://127.0.0.1:5000"))
     transport = HttpConfig.from_dict(json.loads(env["AIRFLOW__OPENLINEAGE__TRANSPORT"]))
     silence = transport.timeout * (1 + transport.retry["total"])
     assert silence <= 10, "each event of a task waits that long"
@@ -32,7 +32,7 @@ def test_what_tells_lineage_outlives_a_busy_machine_and_every_try_to_reach_a_ser
 
 def test_hosts_that_are_asked_without_the_proxy_stay_so(warehouse, monkeypatch):
     monkeypatch.setenv("no_proxy", "git.corp.example, localhost")
-    assert airflow_env(warehouse)["no_proxy"] == "git.corp.example,localhost,127.0.0.1"
+    assert airflow_environment(warehouse)["no_proxy"] == "git.corp.example,localhost,127.0.0.1"
 
 
 def test_whatever_goes_wrong_in_an_evaluation_of_alerts_stops_no_run(monkeypatch, capsys):

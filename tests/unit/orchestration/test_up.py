@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from northstar.base.errors import NorthstarError
+from northstar.connections.airflow import AIRFLOW_SERVICES
 from northstar.orchestration import services, up
 from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
-from northstar.publish.hold import end_hold, hold
+from northstar.runs.hold import end_hold, hold
 from northstar.warehouse import db, lease
 from tests.support import empty, serving, utc
 
@@ -60,7 +61,7 @@ def test_an_airflow_that_does_not_answer_is_one_line(warehouse, monkeypatch):
 
 def test_a_start_whose_starter_was_killed_is_waited_for(monkeypatch):
     waited = []
-    monkeypatch.setattr(services, "_running", lambda _: dict.fromkeys(services.SERVICES))
+    monkeypatch.setattr(services, "running_services", lambda _: dict.fromkeys(AIRFLOW_SERVICES))
     monkeypatch.setattr(services, "_await_health", lambda *_: waited.append(True))
     assert services.start_services(None, print) is False
     assert waited == [True]

@@ -11,7 +11,7 @@ import pytest
 from northstar.audit.worker import start_worker
 from northstar.base.settings import ROOT
 from northstar.base.telemetry import OFF, silence
-from northstar.orchestration.services import airflow_env
+from northstar.connections.airflow import airflow_environment
 from northstar.use.pages import serve
 from northstar.use.semantic import _environment
 
@@ -38,7 +38,7 @@ def test_telemetry_is_there_for_who_asks_for_it():
 
 def test_the_environment_of_every_child_is_silent(warehouse):
     for environment in (
-        airflow_env(warehouse),
+        airflow_environment(warehouse),
         serve.environment(warehouse),
         os.environ | _environment(warehouse, warehouse.home),
     ):

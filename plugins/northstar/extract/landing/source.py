@@ -151,7 +151,7 @@ def source_report(settings: Settings, declared: dict[str, Source]) -> list[dict]
 
 def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> str:
     """The first rows of an entity as they would land, and why the others would not; nothing is stored."""
-    from northstar.use.query import table
+    from northstar.base.tables import table
 
     if entity_name not in source.entities:
         raise NorthstarError(f"source {source.name} gives {', '.join(source.entities)}, not {entity_name!r}")

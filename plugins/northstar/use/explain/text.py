@@ -4,8 +4,8 @@ import json
 import re
 from decimal import Decimal
 
+from northstar.base.tables import table
 from northstar.use.explain.explanation import Explanation, Rows, Side
-from northstar.use.query import table
 
 MAX_COLUMNS = 7
 

@@ -5,6 +5,7 @@ Its text is dbt_project/macros/metric_values.sql, the same for the candidate, th
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jinja2
 import psycopg
@@ -12,7 +13,6 @@ from psycopg import sql
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.publish.catalogue import View
 
 NAME = "metric_values"
 # what the view reads, and each part's name in its text
@@ -20,6 +20,15 @@ PARTS = {"points": "metric_points", "series": "metric_series", "metrics": "metri
 NEWEST_AS_OF = "(select as_of from marts.publications order by published_version desc limit 1)"
 # a reader waits this long for a change of the view, and the change this long for readers
 LOCK_MILLISECONDS, PATIENCE_SECONDS = 100, 60
+
+
+@dataclass
+class View:
+    """A published view: its description and those of its columns."""
+
+    name: str
+    description: str
+    columns: dict
 
 
 def values_query(settings: Settings, schema: str, as_of: str, has_version: bool = False) -> str:

@@ -20,6 +20,7 @@ from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.keys import SEALED, unsealed
 from northstar.privacy.personal import parsed
 from northstar.privacy.ring import home_key
+from northstar.runs.turns import turn
 from northstar.warehouse import db, lease
 from northstar.warehouse.setup import bootstrap
 
@@ -64,7 +65,7 @@ def accept(settings: Settings, entity: str, because: str, by: str | None = None)
         raise NorthstarError("why may they be missing? say it with --because; the certificates repeat it")
     by = by or getpass.getuser()
     bootstrap(settings)
-    with lease.turn(settings, "quarantine accept") as number, db.connect(settings, "loader") as connection:
+    with turn(settings, "quarantine accept") as number, db.connect(settings, "loader") as connection:
         lease.keep(connection, number)
         rows = connection.execute(
             "update quarantine.rows set accepted_at = clock_timestamp(), accepted_by = %s, accepted_because = %s "
@@ -85,7 +86,7 @@ def replay(settings: Settings, entity: str | None = None) -> str:
         _demand_entity(entity)
     # rows may have been left by an older release, whose warehouse knows no keys
     bootstrap(settings)
-    with lease.turn(settings, "quarantine replay") as number:
+    with turn(settings, "quarantine replay") as number:
         with db.connect(settings, "loader") as connection:
             # with the newest row of each file: what is rejected meanwhile is no row of these
             files = connection.execute(

@@ -1,0 +1,56 @@
+"""Which services of a home were started (Airflow's and the pages), and which of them live: by process id, kept in a file of the home."""
+
+import contextlib
+from pathlib import Path
+
+import psutil
+
+from northstar.base.files import read_json
+from northstar.base.settings import Settings
+
+
+def is_anothers(began: dict) -> bool:
+    """Whether the number of a service's process is by now that of some other one."""
+    try:
+        return abs(psutil.Process(began["pid"]).create_time() - began["created"]) >= 1
+    except psutil.NoSuchProcess:
+        return False
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process is at work; one that nobody has reaped, as in a container without an init, is not."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def running_services(settings: Settings) -> dict[str, psutil.Process]:
+    """{service: its process} of those that live."""
+    found = {}
+    for service, began in known_services(settings).items():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(began["pid"])
+            if not is_anothers(began) and lives(process):
+                found[service] = process
+    return found
+
+
+def known_services(settings: Settings) -> dict[str, dict]:
+    """{service: its process id and when that began}, of those that were started; what is not whole is not known."""
+    told = read_json(state_file(settings)) or {}
+    return {
+        service: began for service, began in told.items()
+        if isinstance(began, dict) and isinstance(began.get("pid"), int) and isinstance(began.get("created"), int | float)
+    }  # fmt: skip
+
+
+def state_file(settings: Settings) -> Path:
+    """Where it is kept."""
+    return settings.home / "airflow" / "services.json"
+
+
+def service_states(settings: Settings) -> dict[str, bool]:
+    """{service that was started: whether it lives}; {} where none was, or all were stopped."""
+    running = running_services(settings)
+    return {service: service in running for service in known_services(settings)}

@@ -1,0 +1,36 @@
+"""Rows as text for the eye: aligned columns."""
+
+import json
+from decimal import Decimal
+
+
+def table(rows: list[dict], names: list[str] | None = None) -> str:
+    """Rows as aligned text; '(no rows)' for none."""
+    if not rows:
+        return "(no rows)"
+    names = names or list(rows[0])
+    cells = [[_short(row[n]) for n in names] for row in rows]
+    widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
+    lines = ["  ".join(name.ljust(width) for name, width in zip(names, widths, strict=True)).rstrip()]
+    lines.append("  ".join("-" * width for width in widths))
+    lines += ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells]
+    return "\n".join(lines)
+
+
+def _short(value) -> str:
+    """For the eye: one line, no zeros that say nothing."""
+    if isinstance(value, Decimal) and value.is_finite():
+        text = format(value, "f")
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return "" if value is None else str(plain(value)).replace("\n", " ")[:80]
+
+
+def plain(value):
+    """A value of Postgres as text, or as what prints as it should."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, dict | list):
+        return json.dumps(value, default=str)
+    return value

@@ -1,0 +1,53 @@
+"""`northstar status`: the state of a home in a few lines."""
+
+from northstar.base.settings import Settings
+from northstar.publish import hold
+from northstar.warehouse import db, embedded, lease
+
+
+def status(settings: Settings) -> str:
+    """The home's state in a few lines: published version, checks, what runs, quarantine, what is late."""
+    if not settings.warehouse_url and not embedded.is_running(settings):
+        return f"Postgres of {settings.home} is not running; `make run` or `northstar run` starts it"
+    lines = []
+    with db.connect(settings, "transformer") as connection:
+        published = connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"]
+        last = (
+            published
+            and connection.execute(
+                "select * from marts.publications order by published_version desc limit 1"
+            ).fetchone()
+        )
+        if last:
+            lines.append(
+                f"published   version {last['published_version']} at {last['published_at']:%Y-%m-%d %H:%M:%S} UTC, "
+                f"as of {last['as_of']:%Y-%m-%d %H:%M} UTC, {last['checks_passed']} of {last['checks_run']} checks passed"
+            )
+        else:
+            lines.append("published   nothing yet")
+        run = connection.execute("select * from audit.runs order by run_id desc limit 1").fetchone()
+        if run:
+            lines.append(f"last run    {run['run_id']} ({run['mode']}, {run['trigger']}): {run['state']}"
+                         + (f", {run['message']}" if run["message"] else f", stage {run['stage']}"))  # fmt: skip
+        writer = lease.holding(connection)
+        is_writing = writer is not None and not writer["is_over"]
+        lines.append(f"writing     run {writer['run_id']} ({writer['holder']})" if is_writing else "writing     nobody")
+        if held := hold.describe(connection):
+            lines.append(f"held        {held}")
+        late = connection.execute(
+            "select source, message from (select distinct on (source) * from audit.source_runs order by source, run_id desc) as last "
+            "where not succeeded order by 1"
+        ).fetchall()
+        lines += [f"late        {r['source']}: {r['message']}" for r in late]
+        rejected = connection.execute(
+            "select entity, count(*) as rows from quarantine.rows where resolved_at is null group by entity order by 2 desc"
+        ).fetchall()
+        total = sum(r["rows"] for r in rejected)
+        detail = ", ".join(f"{r['entity']} {r['rows']}" for r in rejected[:6])
+        lines.append(f"quarantine  {total} rows" + (f" ({detail})" if detail else ""))
+        late = connection.execute(
+            "select check_name, observed from audit.checks where run_id = (select max(run_id) from audit.checks) "
+            "and not success and severity = 'warn' order by 1 limit 5"
+        ).fetchall()
+        lines += [f"warning     {r['check_name']}: {r['observed']}" for r in late]
+    return "\n".join(lines)
