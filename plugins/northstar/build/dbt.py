@@ -5,6 +5,7 @@ import json
 import os
 import sys
 from contextlib import contextmanager
+from urllib.parse import unquote, urlsplit
 
 from northstar.base.errors import NorthstarError, lacking
 from northstar.base.settings import Settings
@@ -14,8 +15,6 @@ from northstar.warehouse import db
 
 def dbt_env(settings: Settings, role: str = "transformer") -> dict:
     """The environment that dbt_project/profiles.yml reads."""
-    from urllib.parse import unquote, urlsplit
-
     address = db.uri(settings, role)
     parts, tls = urlsplit(address), db.tls_options(address)
     return {

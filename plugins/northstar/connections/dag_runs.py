@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from northstar.base.settings import Settings
+from northstar.connections.airflow import airflow_environment
 
 ENDED = ("success", "failed")
 
@@ -36,7 +37,6 @@ def _state_from_task(settings: Settings, dag_id: str, run_id: str) -> str | None
 def _state_from_home(settings: Settings, dag_id: str, run_id: str) -> str | None:
     if _is_task() or not (settings.home / "airflow" / "migrated").exists():
         return None
-    from northstar.connections.airflow import airflow_environment
 
     airflow = Path(sys.executable).parent / "airflow"
     done = subprocess.run(

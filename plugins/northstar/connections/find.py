@@ -16,6 +16,7 @@ from urllib.parse import quote
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
+from northstar.connections.airflow import airflow_environment
 
 SECRET_NAME = re.compile("pass|secret|token|key|credential|signature", re.IGNORECASE)
 
@@ -100,7 +101,6 @@ def _from_task(settings: Settings, name: str):
 def _from_home(settings: Settings, name: str):
     if not (settings.home / "airflow" / "migrated").exists():
         return None
-    from northstar.connections.airflow import airflow_environment
 
     airflow = Path(sys.executable).parent / "airflow"
     done = subprocess.run(

@@ -14,9 +14,12 @@ import psycopg
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_word
 from northstar.base.ports import read_port
+from northstar.base.services import service_states
 from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
+from northstar.connections.airflow import api_health
 from northstar.contract import entities
+from northstar.extract.sources.declared import open_source, read_sources
 from northstar.warehouse import db, embedded, lease, migrations, role_settings
 from northstar.warehouse.setup import OLDEST_POSTGRES, SCHEMAS, WRITERS, key_index, landed_columns, side_indexes
 
@@ -123,8 +126,6 @@ def _secrets(settings: Settings) -> Iterator[tuple]:
 
 
 def _ports(settings: Settings) -> Iterator[tuple]:
-    from northstar.base.services import service_states
-
     running = {name for name, lives in service_states(settings).items() if lives}
     known = {
         "Postgres": (settings.home / "postgres.port", not settings.warehouse_url and embedded.is_running(settings)),
@@ -153,9 +154,6 @@ def _ports(settings: Settings) -> Iterator[tuple]:
 
 
 def _airflow(settings: Settings) -> Iterator[tuple]:
-    from northstar.base.services import service_states
-    from northstar.connections.airflow import api_health
-
     made_by = read_word(settings.home / "airflow" / "migrated")
     if made_by not in (None, version("apache-airflow")):
         yield (
@@ -178,8 +176,6 @@ def _airflow(settings: Settings) -> Iterator[tuple]:
 
 
 def _sources(settings: Settings) -> Iterator[tuple]:
-    from northstar.extract.sources.declared import open_source, read_sources
-
     for name, source in read_sources(settings).items():
         try:
             yield (f"{name}: {open_source(settings, source).check()}",)
@@ -418,8 +414,6 @@ def _writer(settings: Settings, connection) -> Iterator[tuple]:
 
 
 def _published(settings: Settings, connection) -> Iterator[tuple]:
-    from northstar.base.services import service_states
-
     if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] is None:
         yield "nothing was published yet", "`northstar run` or `make run`"
         return

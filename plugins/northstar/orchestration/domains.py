@@ -27,6 +27,7 @@ from airflow.triggers.base import (
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import ROOT, Settings, load_settings
+from northstar.base.tables import table
 from northstar.build.results import BUILT_TYPES
 from northstar.warehouse import db
 
@@ -121,8 +122,6 @@ def judge(domain: str, models: list[str], build: Build) -> tuple[type[TriggerEve
 
 def describe(domain: str, models: list[str], build: Build) -> str:
     """The domain's nodes with their state, seconds and rows as a text table, slowest first."""
-    from northstar.base.tables import table
-
     nodes = sorted(_own(domain, models, build), key=lambda n: -(n["seconds"] or 0))
     if not nodes:
         return "nothing was built"

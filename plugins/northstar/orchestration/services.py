@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import psutil
@@ -148,8 +149,6 @@ def _is_own(process: psutil.Process, settings: Settings, sessions: set[int], log
 
 def migrate(settings: Settings, env: dict, progress) -> None:
     """Bring the metadata database to the installed Airflow's version, unless this home has done so."""
-    from importlib.metadata import version
-
     mark, wanted = airflow_home(settings) / "migrated", version("apache-airflow")
     if read_word(mark) == wanted:
         return

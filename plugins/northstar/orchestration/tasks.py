@@ -10,6 +10,7 @@ from northstar.base.settings import load_settings
 from northstar.build import stage as build
 from northstar.extract import stage as extract
 from northstar.extract.sources.declared import read_sources
+from northstar.orchestration.domains import noting
 from northstar.publish import stage as publish
 from northstar.runs import job
 
@@ -65,8 +66,6 @@ def settle_sources(**context) -> None:
 
 def build_models(**context) -> None:
     """Build every model in one dbt process, which notes each as it ends."""
-    from northstar.orchestration.domains import noting
-
     settings, run_id = load_settings(), _run_id(context)
     with noting(settings, run_id) as note:
         build.build(settings, run_id, _say, note)

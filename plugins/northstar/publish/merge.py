@@ -10,6 +10,7 @@ from functools import partial
 
 import psycopg
 from psycopg import sql
+from psycopg.types.json import Jsonb
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
@@ -362,8 +363,6 @@ def _restore(connection, name: str, to_version: int, version: int) -> int:
 
 
 def _record(connection, run: dict, version: int, changed: int, checks: dict, counts: dict) -> None:
-    from psycopg.types.json import Jsonb
-
     totals = connection.execute(
         "select entity, sum(rows_read) as read, sum(rows_inserted) as inserted, sum(rows_updated) as updated, "
         "sum(rows_unchanged) as unchanged, sum(rows_quarantined) as quarantined, sum(rows_refused) as refused "

@@ -19,7 +19,9 @@ from psycopg.types.json import Jsonb
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
+from northstar.connections.airflow import airflow_environment
 from northstar.warehouse import db, lease
+from northstar.warehouse.published.past import note_pruned
 from northstar.warehouse.setup import SCHEMAS
 
 # what is vacuumed: so many rows changed since the last time, and a fifth of the table
@@ -101,7 +103,6 @@ def _versions(settings: Settings, _, number: int) -> dict:
         connection.execute("update audit.maintenance set oldest_version = %s where maintenance_id = %s", [kept, number])
     with db.connect(settings, "loader") as connection:
         replaced = connection.execute("delete from staging._replaced where batch_id <= %s", [batch or 0]).rowcount
-    from northstar.warehouse.published.past import note_pruned
 
     with db.connect(settings, "publisher") as connection:
         names = connection.execute(
@@ -240,7 +241,6 @@ def _airflow(settings: Settings, deadline: float, _) -> dict:
     # a few days at once: its cleaning takes some seconds however little there is
     if oldest is None or oldest > before - timedelta(days=3):
         return {}
-    from northstar.connections.airflow import airflow_environment
 
     command = [str(Path(sys.executable).parent / "airflow"), "db", "clean", "--clean-before-timestamp", before.isoformat(), "--skip-archive", "--yes"]  # fmt: skip
     try:

@@ -15,8 +15,10 @@ from northstar.build.stage import build
 from northstar.contract import entities
 from northstar.publish.certificates import changed_since, landed_as_of
 from northstar.publish.stage import publish
+from northstar.runs import job
 from northstar.warehouse import db, embedded
 from northstar.warehouse.published.kept import require_kept
+from northstar.warehouse.setup import bootstrap
 
 
 @dataclass(frozen=True)
@@ -38,8 +40,6 @@ def verify(settings: Settings, version: int | None = None, progress=print) -> li
 
     Raises NorthstarError for a version without a certificate, and when the code or the rules are not those that made it.
     """
-    from northstar.warehouse.setup import bootstrap
-
     certificate = _certificate(settings, version)
     if code_version(settings) != certificate["code_version"]:
         commit = certificate["code_commit"]
@@ -124,8 +124,6 @@ def _copy(settings: Settings, scratch: Settings, name: str, batch_id: int) -> No
 
 
 def _build(scratch: Settings, certificate: dict, progress) -> None:
-    from northstar.runs import job
-
     run_id = job.open_run(scratch, "nightly", certificate["as_of"], trigger="verify", is_own=True)
     worker, error = auditors.start_worker(scratch), None
     try:

@@ -1,6 +1,7 @@
 """The few numbers that `make run` and `northstar run` end with."""
 
 from northstar.base.settings import Settings
+from northstar.base.tables import table
 from northstar.warehouse import db
 
 HEADLINES = (
@@ -51,6 +52,4 @@ def show(value, unit: str) -> str:
 
 def print_headline(settings: Settings) -> None:
     """Print the headline table on standard output."""
-    from northstar.base.tables import table
-
     print(table(headline_rows(settings)))

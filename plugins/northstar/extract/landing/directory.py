@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+import fsspec
 import pyarrow as pa
 
 from northstar.base.errors import NorthstarError
@@ -126,8 +127,6 @@ def _inputs(settings: Settings, source_dir: str, mapping: Path | None, storage: 
 
 
 def _has_mapping(source_dir: str, storage: dict | None) -> bool:
-    import fsspec
-
     system, root = fsspec.core.url_to_fs(source_dir, **(storage or {}))
     return system.exists(f"{root.rstrip('/')}/{MAPPING_FILE}")
 

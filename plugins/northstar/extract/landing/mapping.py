@@ -31,10 +31,13 @@ import ast
 import codecs
 import hashlib
 import json
+import string
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import fsspec
 import pyarrow as pa
@@ -259,8 +262,6 @@ def _mapped(value, mapping: dict, how: dict):
 
 def _parse_time(value, pattern: str, zone: str):
     # strptime of the compute kernels wants two-digit days and months, and has no fractions: parse distinct values
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
 
     encoded = (
         value.cast(pa.string()).combine_chunks() if isinstance(value, pa.ChunkedArray) else value.cast(pa.string())
@@ -279,8 +280,6 @@ def _parse_time(value, pattern: str, zone: str):
 
 
 def _template(template: str, table: pa.Table):
-    import string
-
     parts = []
     for literal, name, _, _ in string.Formatter().parse(template):
         if literal:
@@ -423,8 +422,6 @@ def _time(value, pattern=None):
 
 
 def _hash(*values):
-    import hashlib
-
     joined = pc.binary_join_element_wise(*[v.cast(pa.string()) for v in values], "\x1f").dictionary_encode()
     digests = [
         None if t is None else hashlib.sha256(t.encode()).hexdigest()[:32] for t in joined.dictionary.to_pylist()

@@ -16,6 +16,7 @@ import pyarrow as pa
 from northstar.base.errors import NorthstarError, lacking
 from northstar.base.escaping import visible
 from northstar.base.settings import Settings
+from northstar.base.tables import table
 from northstar.connections.find import find_connection
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
@@ -151,8 +152,6 @@ def source_report(settings: Settings, declared: dict[str, Source]) -> list[dict]
 
 def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> str:
     """The first rows of an entity as they would land, and why the others would not; nothing is stored."""
-    from northstar.base.tables import table
-
     if entity_name not in source.entities:
         raise NorthstarError(f"source {source.name} gives {', '.join(source.entities)}, not {entity_name!r}")
     entity, guard = entities()[entity_name], Guard(settings.secret("pii_key"))

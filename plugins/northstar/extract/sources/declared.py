@@ -32,6 +32,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings, read_text
 from northstar.connections.find import Connection, find_connection
 from northstar.contract import entities
+from northstar.extract import sources
 from northstar.warehouse import db
 
 HELPERS = ("connections", "declared", "http")
@@ -166,8 +167,6 @@ def check_options(source: Source, known: set[str]) -> None:
 
 def systems() -> list[str]:
     """The systems there is a connector for: the modules of this package but the helpers."""
-    from northstar.extract import sources
-
     names = [module.name for module in pkgutil.iter_modules(sources.__path__)]
     return sorted(name for name in names if name not in HELPERS)
 
