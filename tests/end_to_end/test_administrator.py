@@ -10,7 +10,9 @@ from northstar.runs.erase import erase
 from northstar.runs.rotate import rotate_key
 from northstar.use.query import query
 from northstar.warehouse import db
-from northstar.warehouse.setup import SCHEMAS, act_as_owner, bootstrap
+from northstar.warehouse.rights import act_as_owner
+from northstar.warehouse.schemas import SCHEMAS
+from northstar.warehouse.setup import bootstrap
 from tests import external
 from tests.support import WORKERS, run, silent, utc, write_rows
 

@@ -18,10 +18,10 @@ from northstar.build.manifest import dbt_target
 from northstar.build.results import record_build
 from northstar.cli.main import main
 from northstar.publish.merge import rollback
-from northstar.runs import job
+from northstar.runs import job, turns
 from northstar.use.explain.explanation import explain
 from northstar.use.query import query
-from northstar.warehouse import db, lease
+from northstar.warehouse import db
 from tests.support import WORKERS, empty, published, run, select, silent, utc, write_rows
 
 AS_OF = utc("2025-04-01T00:00:00")
@@ -206,7 +206,7 @@ def test_two_runs_at_once_are_refused_and_a_dead_one_is_forgotten(shop):
     with pytest.raises(NorthstarError, match=f"run {held} .* is writing to this warehouse"):
         run(settings, source, AS_OF)
     # as the server sees it when the process of the run has ended
-    lease._OWN.pop(held).close()
+    turns._OWN.pop(held).close()
     assert run(settings, source, AS_OF) == 1
     with db.connect(settings, "owner") as connection:
         assert (

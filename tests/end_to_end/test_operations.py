@@ -20,7 +20,8 @@ from northstar.publish.merge import rollback
 from northstar.runs import job, maintenance, quarantine
 from northstar.use.query import query
 from northstar.warehouse import db, embedded, lease, migrations
-from northstar.warehouse.setup import bootstrap, landed_columns
+from northstar.warehouse.landed_tables import landed_columns
+from northstar.warehouse.setup import bootstrap
 from tests.conftest import home, release_before
 from tests.support import select, silent
 

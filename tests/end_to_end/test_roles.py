@@ -11,7 +11,8 @@ from northstar.base.errors import NorthstarError
 from northstar.use.query import query
 from northstar.warehouse import db
 from northstar.warehouse.embedded import ensure_running
-from northstar.warehouse.setup import WRITERS, bootstrap
+from northstar.warehouse.rights import WRITERS
+from northstar.warehouse.setup import bootstrap
 
 # a lock that the publisher waits for; see northstar.publish.merge and northstar.use.alerts.evaluate
 LOCKS = (
@@ -267,7 +268,7 @@ def test_nothing_runs_with_the_rights_of_its_maker(built):
 def test_every_table_of_the_audit_says_who_writes_it(built):
     with db.connect(built, "owner") as connection:
         for row in connection.execute("select tablename as name from pg_tables where schemaname = 'audit'").fetchall():
-            assert row["name"] in WRITERS, f"say in northstar.warehouse.setup.WRITERS who writes audit.{row['name']}"
+            assert row["name"] in WRITERS, f"say in northstar.warehouse.rights.WRITERS who writes audit.{row['name']}"
             writers = connection.execute(
                 sql.SQL("select r from unnest(%s::text[]) as r where has_table_privilege(r, {}, 'insert')").format(
                     sql.Literal(f"audit.{row['name']}")

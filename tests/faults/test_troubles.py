@@ -104,7 +104,7 @@ def test_a_disk_that_fills_up_while_marts_are_built_leads_to_the_same_marts(ware
 def test_a_clock_that_jumps_leaves_no_lease_to_a_dead_process(warehouse, tmp_path, jump):
     empty(warehouse)
     write_rows(tmp_path, {"charges": [charge(1)]})
-    code = "import sys, os; from northstar import job; from northstar.cli.main import parse_time; from northstar.base.settings import load_settings; "
+    code = "import sys, os; from northstar.runs import job; from northstar.base.clock import parse_time; from northstar.base.settings import load_settings; "
     code += "job.open_run(load_settings(sys.argv[1]), 'nightly', parse_time('2025-04-01T00:00:00Z'), sys.argv[2]); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(warehouse.home), str(tmp_path)])
     with db.connect(warehouse, "owner") as connection:

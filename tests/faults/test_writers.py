@@ -33,8 +33,9 @@ ROW = {"charge_id": "c1", "account_id": "a", "amount": "1", "currency": "USD", "
 AT_WORK = """
 import sys, time
 from datetime import UTC, datetime
-from northstar.runs import job
 from northstar.base.settings import load_settings
+from northstar.runs import job
+from northstar.warehouse.stages import working_stage
 settings, run_id = load_settings(sys.argv[1]), int(sys.argv[2])
 run_id = run_id or job.open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere")
 with working_stage(settings, run_id, "extract"):
@@ -45,8 +46,9 @@ with working_stage(settings, run_id, "extract"):
 KILLED = """
 import os, sys
 from datetime import UTC, datetime
-from northstar.runs import job
 from northstar.base.settings import load_settings
+from northstar.runs import job
+from northstar.warehouse.stages import working_stage
 settings = load_settings(sys.argv[1])
 run_id = job.open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere", trigger=sys.argv[2], is_own=True)
 with working_stage(settings, run_id, "extract"):
@@ -106,7 +108,7 @@ def opened(warehouse):
     empty(warehouse)
     run_id = job.open_run(warehouse, "nightly", END, "nowhere", "hourly_refresh one")
     yield warehouse, run_id
-    for run_id in list(lease._OWN):
+    for run_id in list(turns._OWN):
         give_back(warehouse, run_id)
     with db.connect(warehouse, "owner") as connection:
         connection.execute("update audit.runs set state = 'failed' where state = 'running'")

@@ -5,7 +5,7 @@ from datetime import datetime
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.contract import entities
-from northstar.extract import landing
+from northstar.extract.landing import source as landing
 from northstar.extract.sources.declared import Source, read_sources
 from northstar.privacy.details import forget_details
 from northstar.warehouse import db
@@ -77,7 +77,7 @@ def _due(settings: Settings, run: dict) -> list[str]:
 
 
 def _land(settings: Settings, run: dict, name: str, progress, within: tuple[datetime, datetime] | None = None):
-    """Land one source of a run; returns its northstar.extract.landing.SourceResult. The run's directory is a source as any other."""
+    """Land one source of a run; returns its northstar.extract.landing.source.SourceResult. The run's directory is a source as any other."""
 
     if name == FILES:
         source = Source(FILES, FILES, required=True, options={"path": run["source_dir"], "mapping": run["mapping"]})

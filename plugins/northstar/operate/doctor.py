@@ -21,7 +21,10 @@ from northstar.connections.airflow import api_health
 from northstar.contract import entities
 from northstar.extract.sources.declared import open_source, read_sources
 from northstar.warehouse import db, embedded, lease, migrations, role_settings
-from northstar.warehouse.setup import OLDEST_POSTGRES, SCHEMAS, WRITERS, key_index, landed_columns, side_indexes
+from northstar.warehouse.landed_tables import key_index, landed_columns, side_indexes
+from northstar.warehouse.rights import WRITERS
+from northstar.warehouse.schemas import SCHEMAS
+from northstar.warehouse.setup import OLDEST_POSTGRES
 
 FREE_BYTES = 2 << 30
 SKEW = timedelta(seconds=2)

@@ -123,7 +123,7 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
     """Put the marts back as they were at `to_version` (default: the version before); returns (new version, restored one).
 
     The restored state is a new version, so that nothing of what was published is lost. number: of the turn in which this is done
-    (northstar.warehouse.lease.turn). Raises NorthstarError for a version that was never published.
+    (northstar.runs.turns.turn). Raises NorthstarError for a version that was never published.
     """
     with db.connect(settings, "publisher") as connection:
         lease.keep(connection, number)

@@ -41,7 +41,9 @@ from northstar.runs import job
 from northstar.runs.searched import files_of, needles, occurrences, places
 from northstar.runs.turns import turn
 from northstar.warehouse import db, lease
-from northstar.warehouse.setup import SCHEMAS, act_as_owner, bootstrap
+from northstar.warehouse.rights import act_as_owner
+from northstar.warehouse.schemas import SCHEMAS
+from northstar.warehouse.setup import bootstrap
 
 EMAIL, TICKET = "email", "ticket"
 PREFIX = "erased-"

@@ -22,7 +22,7 @@ from northstar.base.settings import Settings
 from northstar.connections.airflow import airflow_environment
 from northstar.warehouse import db, lease
 from northstar.warehouse.published.past import note_pruned
-from northstar.warehouse.setup import SCHEMAS
+from northstar.warehouse.schemas import SCHEMAS
 
 # what is vacuumed: so many rows changed since the last time, and a fifth of the table
 CHANGED_ROWS, CHANGED_SHARE = 10_000, 0.2

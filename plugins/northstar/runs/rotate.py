@@ -22,7 +22,8 @@ from northstar.privacy.subjects import HASHES, NAMED
 from northstar.runs import job
 from northstar.runs.erase import rewrite
 from northstar.warehouse import db, lease
-from northstar.warehouse.setup import act_as_owner, bootstrap
+from northstar.warehouse.rights import act_as_owner
+from northstar.warehouse.setup import bootstrap
 
 STAMPED = ("core", "marts_candidate", "marts", "marts_history", "staging")
 # the version of a rotation in a warehouse that has published none

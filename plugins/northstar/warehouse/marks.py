@@ -9,6 +9,7 @@ from psycopg import sql
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db
+from northstar.warehouse.schemas import SCHEMAS
 
 MARK = "Northstar made this for its warehouse in the database {}"
 OTHER_PREFIX = "set NORTHSTAR_ROLE_PREFIX to something that nobody's names begin with, such as northstar_"
@@ -80,8 +81,6 @@ def claim_database(connection, settings: Settings) -> bool:
 
 
 def _has_other_users(connection) -> bool:
-    from northstar.warehouse.setup import SCHEMAS
-
     row = connection.execute(
         "select exists (select 1 from pg_namespace where nspname !~ '^pg_' and nspname <> all(%(ours)s)) or exists (select 1 from pg_class "
         "where relnamespace = 'public'::regnamespace) or exists (select 1 from pg_proc where pronamespace = 'public'::regnamespace) as found",
@@ -99,8 +98,6 @@ def _had_airflow(connection, settings: Settings) -> bool:
 
 
 def _require_no_schemas(connection, settings: Settings) -> None:
-    from northstar.warehouse.setup import SCHEMAS
-
     taken = connection.execute(
         "select nspname as name from pg_namespace where nspname = any(%s) order by 1", [list(SCHEMAS)]
     ).fetchone()

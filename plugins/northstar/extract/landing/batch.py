@@ -23,7 +23,7 @@ from northstar.contract import LONGEST_GROUP, Entity
 from northstar.extract.landing.normalise import landed_schema, without_nulls
 from northstar.privacy.personal import redacted
 from northstar.warehouse import db, lease
-from northstar.warehouse.setup import key_index, landed_table, side_indexes
+from northstar.warehouse.landed_tables import key_index, landed_table, side_indexes
 
 REJECTED = pa.schema([("path", pa.string()), ("line", pa.int64()), ("reasons", pa.string()), ("row", pa.string())])
 SEPARATOR = "\x1f"
@@ -133,7 +133,7 @@ def land_batch(
 
     keeps_first: a key that is there already is left as it is, whatever its cursor. is_read_meanwhile: `produce` reads the entity's
     landed rows, so the table must not be locked before it has ended. turn: the number of the turn in which this is done, where it is no
-    run's (northstar.warehouse.lease.turn).
+    run's (northstar.runs.turns.turn).
 
     Raises what `produce` raises, and NorthstarError when the warehouse refuses; then nothing was landed.
     """

@@ -1,0 +1,108 @@
+"""Commands: what keeps a home going: set-up, upkeep, backups, stopping, and other programs in its environment."""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from northstar.base.clock import parse_time
+from northstar.base.progress import progress
+from northstar.base.settings import load_settings
+from northstar.cli.command import Command
+
+
+def register(command: Command) -> None:
+    """Add the commands of this file to the parser."""
+    command(
+        "setup",
+        _setup,
+        "make the warehouse's roles, grants, tables and indexes what they should be (a run does so when a version has changed)",
+    )
+    command(
+        "maintain",
+        _maintain,
+        "prune what is kept long enough and clean up, as the nightly run does after its publication",
+    )
+    sub = command("backup", _backup, "copy this home, while it works, into a new directory")
+    sub.add_argument("--to", required=True, type=Path, metavar="DIR", help="a directory that is new or empty")
+    sub.add_argument(
+        "--secrets", type=Path, metavar="FILE", help="write the secrets to this file, to be kept elsewhere"
+    )
+    sub = command("restore", _restore, "make a new home (--home) from a backup")
+    sub.add_argument("--from", dest="source", required=True, type=Path, metavar="DIR", help="the backup")
+    sub.add_argument(
+        "--to-time", metavar="TIME", help="a moment after the backup, or `latest` (default: the backup's own)"
+    )
+    sub.add_argument("--secrets", type=Path, metavar="FILE", help="the secrets of the home that was backed up")
+    sub.add_argument(
+        "--archive", type=Path, metavar="DIR", help="where its write-ahead log is archived, if not where it was"
+    )
+    command("stop", _stop, "stop this home's Postgres and services")
+    sub = command("airflow", _airflow, "Airflow's own command line in this home's environment")
+    sub.add_argument("words", nargs=argparse.REMAINDER, help="such as: backfill create --dag-id nightly_rebuild ...")
+    sub = command("mf", _mf, "MetricFlow's own command line on the published marts, as bi_reader")
+    sub.add_argument(
+        "words", nargs=argparse.REMAINDER, help="such as: query --metrics mrr --group-by metric_time__month"
+    )
+
+
+def _setup(arguments) -> None:
+    from northstar.warehouse.setup import bootstrap
+
+    bootstrap(load_settings(arguments.home), is_forced=True)
+
+
+def _maintain(arguments) -> None:
+    from northstar.runs.maintenance import maintain
+    from northstar.runs.turns import turn
+
+    settings = load_settings(arguments.home)
+    with turn(settings, "maintain"):
+        maintain(settings, progress=progress)
+
+
+def _backup(arguments) -> None:
+    from northstar.operate.backup import backup
+
+    about = backup(load_settings(arguments.home), arguments.to.resolve(), arguments.secrets, progress)
+    place = f"in {arguments.secrets}" if arguments.secrets else "not in it: keep the home's secrets.json elsewhere"
+    print(
+        f"version {about['published_version'] or 'none'} and all before it are in {arguments.to} ({about['bytes'] / 2**20:,.0f} MB, verified); "
+        f"the secrets are {place}"
+    )
+
+
+def _restore(arguments) -> None:
+    from northstar.operate.backup import LATEST, restore
+
+    settings = load_settings(arguments.home)
+    at = arguments.to_time if arguments.to_time in (None, LATEST) else parse_time(arguments.to_time)
+    archive = arguments.archive and arguments.archive.resolve()
+    version = restore(arguments.source.resolve(), settings, at, arguments.secrets, archive, progress)
+    print(f"{settings.home} is restored, published version {version or 'none'}; `northstar doctor` looks it over")
+
+
+def _stop(arguments) -> None:
+    from northstar.orchestration.services import stop_services
+    from northstar.warehouse import embedded
+
+    settings = load_settings(arguments.home)
+    stopped = stop_services(settings)
+    if embedded.stop(settings):
+        stopped = [*stopped, "postgres"]
+    print("stopped " + ", ".join(stopped) if stopped else "nothing was running")
+
+
+def _airflow(arguments) -> int:
+    from northstar.connections.airflow import airflow_environment
+
+    executable = Path(sys.executable).parent / "airflow"
+    return subprocess.run(
+        [executable, *arguments.words], env=airflow_environment(load_settings(arguments.home))
+    ).returncode
+
+
+def _mf(arguments) -> int:
+    from northstar.use.semantic import metricflow
+
+    return metricflow(load_settings(arguments.home), arguments.words).returncode

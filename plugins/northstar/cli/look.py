@@ -1,0 +1,156 @@
+"""Commands: what shows: the pages, a home's state, published values and what is behind them, sources."""
+
+import os
+import sys
+
+from northstar.base.clock import parse_time
+from northstar.base.errors import NorthstarError
+from northstar.base.escaping import exact_output
+from northstar.base.progress import progress
+from northstar.base.settings import load_settings
+from northstar.base.tables import table
+from northstar.cli.command import Command
+
+
+def register(command: Command) -> None:
+    """Add the commands of this file to the parser."""
+    command("dashboard", _dashboard, "serve the pages in the foreground (`make run` starts them as well)")
+    command("status", _status, "the published version, what runs now, what is in quarantine, what is late")
+    command("doctor", _doctor, "look this home over: what is wrong, and what to do; exit status 1 when something is")
+    sub = command("sql", _sql, "read the published marts as the read-only BI role")
+    sub.add_argument("query")
+    sub.add_argument("--format", choices=("csv", "table", "json"), default="table")
+    sub.add_argument(
+        "--version", type=int, metavar="N", help="read the marts (by their bare names) as they were at version N"
+    )
+    sub = command("explain", _explain, "a published value: its definition, its SQL, and the rows that add up to it")
+    sub.add_argument("metric")
+    sub.add_argument("--period", help="the period's start, such as 2025-03-01 (default: the newest complete one)")
+    sub.add_argument(
+        "--grain", choices=("hour", "day", "week", "month", "quarter"), help="default: month, or what there is"
+    )
+    sub.add_argument("--application", default="all")
+    sub.add_argument("--segment", metavar="NAME=VALUE", help="such as plan_tier=pro")
+    sub.add_argument("--rows", type=int, default=8, help="how many of the rows to show (default: 8)")
+    sub.add_argument("--format", choices=("text", "json"), default="text")
+    sub = command(
+        "verify", _verify, "make a published version again from the landed rows and compare it with its certificate"
+    )
+    sub.add_argument("--version", type=int, metavar="N", help="default: the newest")
+    sub = command("sources", _sources, "the declared sources: list them, check their connections, look at their rows")
+    sub.add_argument("action", choices=("list", "check", "preview"))
+    sub.add_argument("name", nargs="?", help="a source; for check the default is all")
+    sub.add_argument("entity", nargs="?", help="for preview")
+    sub.add_argument("--rows", type=int, default=5, help="how many rows to preview (default: 5)")
+
+
+def _dashboard(arguments) -> None:
+    from northstar.use.pages import serve
+    from northstar.warehouse import embedded
+
+    settings = load_settings(arguments.home)
+    if serve.answers(settings):
+        print(f"the pages are there already: {serve.link(settings)}")
+        return
+    if not settings.warehouse_url:
+        embedded.ensure_running(settings)
+    command = serve.command(settings)
+    if warning := serve.in_clear():
+        print(f"northstar: {warning}", file=sys.stderr)
+    print(f"the pages: {serve.link(settings)}   (Ctrl-C ends them)", flush=True)
+    os.execve(command[0], command, serve.environment(settings))
+
+
+def _status(arguments) -> None:
+    from northstar.operate.status import status
+
+    print(status(load_settings(arguments.home)))
+
+
+def _doctor(arguments) -> int:
+    from northstar.operate.doctor import examine
+
+    wrong = 0
+    for finding in examine(load_settings(arguments.home)):
+        wrong += finding.is_wrong
+        print(finding, flush=True)
+    print(
+        f"{wrong} things are wrong" if wrong else "nothing is wrong",
+        "(`northstar status` says what is published and what runs)",
+    )
+    return 1 if wrong else 0
+
+
+def _sql(arguments) -> None:
+    from northstar.use.query import asked, write
+
+    out = sys.stdout if arguments.format == "table" else exact_output()
+    with asked(load_settings(arguments.home), arguments.query, arguments.version) as (names, rows):
+        write(names, rows, arguments.format, out)
+
+
+def _explain(arguments) -> int:
+    from northstar.use.explain.explanation import explain
+    from northstar.use.explain.text import as_json, as_text
+
+    name, equals, value = (arguments.segment or "").partition("=")
+    if arguments.segment and not (name and equals):
+        raise NorthstarError(f"{arguments.segment!r} is not a segment; write it like plan_tier=pro")
+    if arguments.rows < 1:
+        raise NorthstarError("--rows wants a number of 1 or more")
+    explanation = explain(
+        load_settings(arguments.home), arguments.metric, parse_time(arguments.period) if arguments.period else None,
+        arguments.grain, arguments.application, name, value, arguments.rows,
+    )  # fmt: skip
+    print(as_json(explanation) if arguments.format == "json" else as_text(explanation))
+    return 0 if explanation.adds_up else 1
+
+
+def _verify(arguments) -> int:
+    from northstar.runs.verify import erased_since, verify
+
+    settings = load_settings(arguments.home)
+    why = erased_since(settings, arguments.version) if arguments.version else None
+    if why:
+        print(why)
+    found = verify(settings, arguments.version, progress)
+    differing = [c for c in found if not c.is_same]
+    print(table([
+        {"": c.kind, "name": c.name, "rows": c.certified.get("rows"), "hash": c.certified.get("hash"), "made again": "the same"
+         if c.is_same else f"DIFFERS: {c.made.get('rows')} rows, {c.made.get('hash')}"}
+        for c in found if differing or c.kind == "outputs"
+    ]))  # fmt: skip
+    print(f"{len(found) - len(differing)} of {len(found)} entities and marts are the same to the byte")
+    return 1 if differing else 0
+
+
+def _sources(arguments) -> int:
+    from northstar.extract.landing.source import preview, source_report
+    from northstar.extract.sources.declared import open_source, read_sources
+    from northstar.warehouse.setup import bootstrap
+
+    settings = load_settings(arguments.home)
+    declared = read_sources(settings)
+    if not declared:
+        raise NorthstarError(
+            f"no source is declared; docs/add_a_source.md shows how, in {settings.config / 'sources.yml'}"
+        )
+    if arguments.name and arguments.name not in declared:
+        raise NorthstarError(f"no source {arguments.name!r}; declared are {', '.join(declared)}")
+    if arguments.action == "list":
+        bootstrap(settings)
+        print(table(source_report(settings, declared)))
+        return 0
+    if arguments.action == "preview":
+        if not arguments.name or not arguments.entity:
+            raise NorthstarError("preview what? give a source and an entity: northstar sources preview billing charges")
+        print(preview(settings, declared[arguments.name], arguments.entity, arguments.rows))
+        return 0
+    failed = 0
+    for name in [arguments.name] if arguments.name else declared:
+        try:
+            print(f"{name}: {open_source(settings, declared[name]).check()}")
+        except NorthstarError as exc:
+            failed += 1
+            print(f"{name}: FAILED, {exc}")
+    return 1 if failed else 0

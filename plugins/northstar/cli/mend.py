@@ -1,0 +1,80 @@
+"""Commands: what mends: rejected rows, an earlier version, a hold on publishing, a turn that nobody has any more."""
+
+from northstar.base.errors import NorthstarError
+from northstar.base.progress import progress
+from northstar.base.settings import load_settings
+from northstar.base.tables import table
+from northstar.cli.command import Command
+
+
+def register(command: Command) -> None:
+    """Add the commands of this file to the parser."""
+    sub = command(
+        "quarantine",
+        _quarantine,
+        "rejected rows: list them, show one, read them again after a fix, or accept that they are missing",
+    )
+    sub.add_argument("action", choices=("list", "show", "replay", "accept"))
+    sub.add_argument("id", nargs="?", type=int, help="a row's number, for show")
+    sub.add_argument("--entity", help="only this entity")
+    sub.add_argument("--because", default="", help="accept: why they may be missing; certificates repeat it")
+    sub.add_argument("--by", help="accept: who says so (default: who is logged in)")
+    sub.add_argument(
+        "--unseal", action="store_true", help="show: personal values as they were delivered, with this home's key"
+    )
+    sub = command("rollback", _rollback, "put an earlier published version back")
+    sub.add_argument("--to", type=int, metavar="VERSION", help="the version to put back (default: the one before)")
+    sub.add_argument("--hold", metavar="WHY", help="publish nothing after it until `northstar hold --end`")
+    sub = command(
+        "hold", _hold, "keep runs from publishing, for a reason, until it ends; they land, build and audit as ever"
+    )
+    sub.add_argument("--because", default="", help="why; each run that is held repeats it")
+    sub.add_argument("--end", action="store_true", help="end it: the next run publishes")
+    sub.add_argument("--by", help="who says so (default: who is logged in)")
+    sub = command(
+        "unlock",
+        _unlock,
+        "end the turn of a run on which nobody works any more, such as that of a DAG run which Airflow has forgotten",
+    )
+    sub.add_argument("run", type=int, help="its number, as `northstar status` tells it")
+
+
+def _quarantine(arguments) -> None:
+    from northstar.runs import quarantine
+
+    settings = load_settings(arguments.home)
+    if arguments.action == "list":
+        print(table(quarantine.list_rows(settings, entity=arguments.entity)))
+    elif arguments.action == "show":
+        if arguments.id is None:
+            raise NorthstarError("which row? give its number: northstar quarantine show 17")
+        for name, value in quarantine.show(settings, arguments.id, arguments.unseal).items():
+            print(f"{name}: {value}")
+    elif arguments.action == "accept":
+        if arguments.entity is None:
+            raise NorthstarError(
+                "which rows? give their entity: northstar quarantine accept --entity charges --because ..."
+            )
+        print(quarantine.accept(settings, arguments.entity, arguments.because, arguments.by))
+    else:
+        print(quarantine.replay(settings, entity=arguments.entity))
+
+
+def _rollback(arguments) -> None:
+    from northstar.runs.rollback import put_back
+
+    version, restored = put_back(load_settings(arguments.home), arguments.to, arguments.hold)
+    print(f"version {version} is published: the marts are as they were at version {restored}")
+
+
+def _hold(arguments) -> None:
+    from northstar.runs.hold import end_hold, hold
+
+    settings = load_settings(arguments.home)
+    print(end_hold(settings, arguments.by) if arguments.end else hold(settings, arguments.because, arguments.by))
+
+
+def _unlock(arguments) -> None:
+    from northstar.runs.turns import unlock
+
+    progress(f"the turn of run {arguments.run} ({unlock(load_settings(arguments.home), arguments.run)}) has ended")

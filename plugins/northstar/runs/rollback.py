@@ -1,0 +1,25 @@
+"""`northstar rollback`: put an earlier version back, in a turn, and hold publishing where that is asked for."""
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.publish.merge import rollback
+from northstar.runs.hold import end_hold, hold
+from northstar.runs.turns import turn
+
+
+def put_back(settings: Settings, version: int | None, because: str | None, progress=print) -> tuple[int, int]:
+    """Put a version back (default: the one before); returns (the new version, the one that it repeats).
+
+    because: why nothing is to be published after it until the hold ends; None: no hold. Raises NorthstarError as publish.merge.rollback
+    does; then there is no hold either.
+    """
+    if because is not None:
+        # before, so that no run comes in between
+        progress(hold(settings, because))
+    try:
+        with turn(settings, "rollback") as number:
+            return rollback(settings, version, number)
+    except NorthstarError:
+        if because is not None:
+            end_hold(settings)
+        raise

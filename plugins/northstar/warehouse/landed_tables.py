@@ -1,0 +1,97 @@
+"""The landed tables: what the contract makes of them, and how a standing one follows a contract that changed."""
+
+from psycopg import sql
+
+from northstar.base.errors import NorthstarError
+from northstar.contract import Column, Entity, entities
+
+# how Postgres calls the contract's types that have a short name
+FULL_NAMES = {"timestamptz": "timestamp with time zone"}
+# what a model gathers by the key of another entity
+LOOKED_UP = {
+    "charges": ("payment_id",),
+    "messages": ("booking_id",),
+    "reviews": ("booking_id",),
+    "refunds": ("charge_id",),
+    "ticket_events": ("ticket_id",),
+}
+
+
+def landed_columns(connection) -> dict[str, dict]:
+    """{landed table: {column: {'type', 'not_null'}}} as the warehouse has them."""
+    rows = connection.execute(
+        "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as not_null from pg_attribute as a "
+        "join pg_class as c on c.oid = a.attrelid where c.relnamespace = 'staging'::regnamespace and c.relkind = 'r' "
+        "and c.relname = any(%s) and a.attnum > 0 and not a.attisdropped",
+        [list(entities())],
+    ).fetchall()
+    found: dict[str, dict] = {}
+    for row in rows:
+        found.setdefault(row["relname"], {})[row["attname"]] = row
+    return found
+
+
+def follow_contract(connection, entity: Entity, standing: dict) -> None:
+    """Add to a landed table what the contract has come to know, and demand no more what it demands no longer; its rows stay.
+
+    Raises NorthstarError for a column of another type: only a migration knows how its values become the new ones.
+    """
+    table = sql.Identifier("staging", entity.name)
+    for column in entity.stored_columns.values():
+        name, there = sql.Identifier(column.name), standing.get(column.name)
+        if there is None:
+            # required or not: the rows that are there have none
+            connection.execute(sql.SQL("alter table {} add column {} {}").format(table, name, sql.SQL(_kind(column))))
+        elif there["type"] != FULL_NAMES.get(column.postgres_type, column.postgres_type):
+            raise NorthstarError(
+                f"staging.{entity.name}.{column.name} is {there['type']} and the contract says {column.postgres_type}: "
+                "a column's type changes by a migration (plugins/northstar/migrations)"
+            )
+        elif there["not_null"] and not column.required and column.name != "application":
+            connection.execute(sql.SQL("alter table {} alter column {} drop not null").format(table, name))
+    for name in standing.keys() - set(entity.stored_columns):
+        if not name.startswith("_") and standing[name]["not_null"]:
+            # the contract forgot it, the rows did not
+            connection.execute(
+                sql.SQL("alter table {} alter column {} drop not null").format(table, sql.Identifier(name))
+            )
+
+
+def landed_table(entity: Entity) -> str:
+    """DDL of `staging.<entity>`: the contract's columns, typed, with the landing's own ones."""
+    columns = []
+    for column in entity.stored_columns.values():
+        columns.append(f'"{column.name}" {_kind(column)}{" not null" if column.required else ""}')
+    columns += ["_extra json", "_batch_id bigint not null", "_loaded_at timestamptz not null"]
+    if entity.name == "subscriptions":
+        columns.append("_is_overlapping boolean not null default false")
+    # a block range would do for rows that came in order; a history that comes as it likes is searched through to find one hour,
+    # and later batches fill the gaps that a first load left in the pages
+    indexes = [
+        f"create index if not exists {name} on staging.{entity.name} ({column});"
+        for name, column in side_indexes(entity).items()
+    ]
+    return "\n".join(
+        [
+            f"create table if not exists staging.{entity.name} ({', '.join(columns)});",
+            f"create unique index if not exists {key_index(entity)} on staging.{entity.name}"
+            f" ({', '.join(entity.key)}) nulls not distinct;",
+            *indexes,
+        ]
+    )
+
+
+def _kind(column: Column) -> str:
+    return "text not null default 'default'" if column.name == "application" else column.postgres_type
+
+
+def side_indexes(entity: Entity) -> dict[str, str]:
+    """{name: column} of the indexes beside the key's: they find the rows of a batch and of an hour, what comes into existence as
+    as_of moves on, and what belongs to a changed row of another entity."""
+    columns = ("_batch_id", entity.own_time, *entity.later_times, *LOOKED_UP.get(entity.name, ()))
+    return {f"{entity.name}_{column}": column for column in columns}
+
+
+def key_index(entity: Entity) -> str:
+    """The name of the unique index on a landed table's key."""
+    return f"{entity.name}_key"

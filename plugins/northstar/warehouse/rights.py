@@ -1,0 +1,170 @@
+"""The roles of the warehouse and what each may do, who writes which of the audit's tables included."""
+
+from psycopg import sql
+
+from northstar.base.settings import Settings
+from northstar.warehouse import db, marks, role_settings
+
+# who may write an audit table, all three if it is not named here: nobody's evidence is in another's hands
+WRITERS = {
+    "runs": ("transformer", "publisher"),
+    "writer_lease": ("transformer",),
+    "model_runs": ("transformer",),
+    "definitions": ("transformer",),
+    "manifests": ("transformer",),
+    "holds": ("publisher",),
+    "checks": ("transformer",),
+    "reconciliations": ("loader", "transformer"),
+    "landing_batches": ("loader",),
+    "landed_files": ("loader",),
+    "schema_drift": ("loader",),
+    "source_states": ("loader",),
+    "source_runs": ("loader",),
+    "notices": ("publisher",),
+    "alert_evaluations": ("publisher",),
+    "reports": ("publisher",),
+    "outbox": ("publisher",),
+    "backfills": ("transformer",),
+    "maintenance": ("transformer",),
+    "erasures": ("loader",),
+    "erasure_ids": ("loader",),
+    "tombstones": ("loader",),
+    "details_forgotten": ("loader",),
+    "pii_keys": ("loader",),
+    "bootstrapped": (),
+    "migrations": (),
+}
+# what the upkeep, which is transformer, may forget of others' journals (northstar.runs.maintenance)
+FORGOTTEN = ("source_runs", "alert_evaluations", "notices", "outbox")
+# what Postgres lets everybody do: hold a lock that the publisher waits for, fill the disk past all tables, end the sessions of one's own role
+UNSAFE_FUNCTIONS = r"^(pg_(try_)?advisory_(xact_)?lock(_shared)?|lo_creat|lo_create|lo_from_bytea|pg_logical_emit_message|pg_(terminate|cancel)_backend)$"
+GRANTS = """
+grant usage on schema staging, quarantine to loader, transformer;
+grant usage on schema audit to loader, transformer, publisher;
+grant create on schema staging to transformer;
+grant select on all tables in schema staging to transformer;
+grant select on all tables in schema quarantine to transformer;
+grant usage on schema core, marts_candidate to publisher;
+grant usage on schema marts, marts_history, marts_at_version to bi_reader, transformer;
+grant usage on sequence audit.run_ids to transformer;
+alter default privileges for role loader in schema staging grant select on tables to transformer;
+alter default privileges for role transformer in schema core grant select on tables to publisher;
+alter default privileges for role transformer in schema marts_candidate grant select on tables to publisher;
+alter default privileges for role publisher in schema marts grant select on tables to bi_reader, transformer;
+alter default privileges for role publisher in schema marts_at_version grant select on tables to bi_reader, transformer;
+alter default privileges for role publisher in schema marts_history grant select on tables to transformer;
+grant select on core.run_context to publisher;
+revoke all on all tables in schema quarantine from publisher;
+revoke usage on schema staging, quarantine from publisher;
+revoke all on all tables in schema audit from loader, transformer, publisher;
+revoke all on all sequences in schema audit from loader, publisher;
+"""
+
+
+def make_role(connection, settings: Settings, role: str) -> None:
+    name = db.role_name(settings, role)
+    exists = connection.execute(
+        "select array_remove(array[case when rolsuper then 'nosuperuser' end, case when rolcreatedb then 'nocreatedb' end, "
+        "case when rolcreaterole then 'nocreaterole' end], null) as too_much from pg_roles where rolname = %s",
+        [name],
+    ).fetchone()
+    # hashed here: a server that logs its DDL, or a statement that fails, must not write the password down
+    hashed = connection.pgconn.encrypt_password(db.password(settings, role).encode(), name.encode(), b"scram-sha-256")
+    # what a role has not needs no taking away, which an administrator who has not got it either may not say
+    verb, attributes = ("alter", " ".join(exists["too_much"])) if exists else ("create", "")
+    connection.execute(
+        sql.SQL(f"{verb} role {{}} login {attributes} password {{}}").format(
+            sql.Identifier(name), sql.Literal(hashed.decode())
+        )
+    )
+    if not role_settings.is_superuser(connection):
+        _become_member(connection, name)
+    marks.mark(connection, "role", name, marks.mark_of(settings))
+
+
+def _become_member(connection, name: str) -> None:
+    """Let an administrator who is no superuser give things to a role that it made, and act as that role."""
+    has_options = connection.info.server_version >= 160000
+    needed = ("SET", "USAGE") if has_options else ("MEMBER",)
+    row = connection.execute(
+        "select bool_and(pg_has_role(current_user, %s::name, kind)) as is_member from unnest(%s::text[]) as kind",
+        [name, list(needed)],
+    ).fetchone()
+    if not row["is_member"]:
+        # since 16 who makes a role may grant it, and is not otherwise in it
+        options = " with inherit true, set true" if has_options else ""
+        connection.execute(sql.SQL("grant {} to current_user" + options).format(sql.Identifier(name)))
+
+
+def act_as_owner(connection, schema: str) -> None:
+    """Act as the owner of a schema's tables, until the transaction ends or the administrator's `reset role`."""
+    connection.execute("reset role")
+    owner = connection.execute(
+        "select pg_get_userbyid(nspowner) as name from pg_namespace where nspname = %s and pg_get_userbyid(nspowner) <> session_user",
+        [schema],
+    ).fetchone()
+    if owner:
+        connection.execute(sql.SQL("set local role {}").format(sql.Identifier(owner["name"])))
+
+
+def grant_audit(connection, settings: Settings) -> None:
+    def allow(what: str, table: sql.Identifier, *roles: str) -> None:
+        for role in roles:
+            name = sql.Identifier(db.role_name(settings, role))
+            connection.execute(sql.SQL(f"grant {what} on {{}} to {{}}").format(table, name))
+
+    for row in connection.execute("select tablename as name from pg_tables where schemaname = 'audit'").fetchall():
+        table = sql.Identifier("audit", row["name"])
+        if row["name"] == "bootstrapped":
+            allow("select (fingerprint)", table, "transformer")
+        else:
+            allow("select", table, "loader", "transformer", "publisher")
+        allow("insert, update, delete", table, *WRITERS.get(row["name"], ("loader", "transformer", "publisher")))
+        if row["name"] in FORGOTTEN:
+            allow("delete", table, "transformer")
+
+
+def let_in(connection, settings: Settings, database: str) -> None:
+    for role in db.ROLES:
+        rights = "connect" if role == "bi_reader" else "connect, temporary"
+        connection.execute(
+            sql.SQL(f"grant {rights} on database {{}} to {{}}").format(
+                sql.Identifier(database), sql.Identifier(db.role_name(settings, role))
+            )
+        )
+
+
+def close_databases(connection, settings: Settings, database: str) -> None:
+    """The roles reach the warehouse and no other database of this server, in so far as it is ours to say."""
+    connection.execute(sql.SQL("revoke connect, temporary on database {} from public").format(sql.Identifier(database)))
+    connection.execute("revoke create on schema public from public")
+    ours = [] if settings.warehouse_url else ["postgres", "template1"]
+    if marks.is_own_airflow(connection, settings):
+        ours.append(db.airflow_database(settings))
+    others = connection.execute(
+        "select datname as name from pg_database where datname = any(%s) and datname <> %s "
+        "and pg_has_role(datdba, 'member')",
+        [ours, database],
+    ).fetchall()
+    for other in others:
+        connection.execute(
+            sql.SQL("revoke connect, temporary on database {} from public").format(sql.Identifier(other["name"]))
+        )
+
+
+def revoke_unsafe_functions(connection, settings: Settings) -> None:
+    """What only a superuser may take from everybody; where the administrator is none (managed services), it stays as it is."""
+    if not role_settings.is_superuser(connection):
+        return
+    found = connection.execute(
+        "select oid::regprocedure::text as name, proname like '%%advisory%%' as is_lock from pg_proc "
+        "where pronamespace = 'pg_catalog'::regnamespace and proname ~ %s",
+        [UNSAFE_FUNCTIONS],
+    ).fetchall()
+    for function in found:
+        connection.execute(f"revoke execute on function {function['name']} from public")
+        if function["is_lock"]:
+            connection.execute(
+                f"grant execute on function {function['name']} to "
+                + db.with_role_names(settings, "loader, transformer, publisher")
+            )
