@@ -18,7 +18,7 @@ from northstar.base.settings import Settings, load_settings
 from northstar.runs import job
 from northstar.use.marts import Marts
 from northstar.use.pages.app import read_pages
-from northstar.use.pages.figures import Painter
+from northstar.use.pages.painter import Painter
 from northstar.warehouse import db, embedded
 from northstar.warehouse.setup import bootstrap
 

@@ -15,7 +15,7 @@ from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
 from northstar.orchestration import tasks
 from northstar.use.notify import Address, Message, _slack
-from northstar.use.pages.figures import _labelled, nothing
+from northstar.use.pages.panels.drawing import labelled, nothing
 from northstar.use.query import asked, write
 
 # each changes what a terminal shows, does, or answers as if it were typed
@@ -140,5 +140,5 @@ def test_slack_calls_nobody_and_shows_no_other_address(monkeypatch):
 
 def test_plotly_shows_markup_as_it_is():
     frame = pd.DataFrame({"segment_value": ["<b>x</b>", "R&D", None], "value": [1, 2, 3]}, dtype=object)
-    assert list(_labelled(frame, "segment_value")["segment_value"]) == ["&lt;b&gt;x&lt;/b&gt;", "R&amp;D", None]
+    assert list(labelled(frame, "segment_value")["segment_value"]) == ["&lt;b&gt;x&lt;/b&gt;", "R&amp;D", None]
     assert nothing("<a href='x'>").layout.annotations[0].text == "&lt;a href='x'&gt;"

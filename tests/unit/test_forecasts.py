@@ -5,7 +5,7 @@ import pytest
 
 from northstar.use.forecasts import AHEAD, FEWEST, forecast, forecast_metrics
 from northstar.use.marts import Marts
-from northstar.use.pages.figures import Painter
+from northstar.use.pages.painter import Painter
 from northstar.warehouse import db
 from tests.support import longer_history, northstar, silent
 

@@ -61,6 +61,11 @@ class Marts:
         self._published: Published | None = None
         self._looked_at = 0.0
 
+    @property
+    def currency(self) -> str:
+        """The reporting currency."""
+        return self.settings.rules["reporting_currency"]
+
     def published(self) -> Published | None:
         """The newest published version, or None before the first."""
         if time.monotonic() - self._looked_at > VERSION_SECONDS:

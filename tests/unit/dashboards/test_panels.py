@@ -16,7 +16,10 @@ from northstar.use import marts as data
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages import app
 from northstar.use.pages.app import read_pages
-from northstar.use.pages.figures import Painter, _axis_from, banner, description, period, title_of
+from northstar.use.pages.describe import banner, description
+from northstar.use.pages.painter import Painter
+from northstar.use.pages.panels.drawing import axis_from
+from northstar.use.words import period, title_of
 from northstar.warehouse import db
 
 REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_panels.csv").open()))
@@ -110,7 +113,7 @@ def test_error_budgets_are_reckoned_from_the_daily_sums(painter, built):
     [(32_900, 35_900, 31_000), (0, 500, 0), (-20, 80, 0), (100, 100, 0), (60, 100, 0), (95.5, 100, 93)],
 )
 def test_a_bridge_begins_where_its_steps_can_be_seen(low, high, begins):
-    assert _axis_from(low, high) == begins
+    assert axis_from(low, high) == begins
 
 
 def test_a_funnel_tells_how_many_came_what_was_the_target_and_how_many_dropped_off(painter, built):

@@ -22,7 +22,7 @@ from northstar.use.changes import explain_change
 from northstar.use.marts import Marts
 from northstar.use.notify import Address, Channels, Message, read_channels, tell
 from northstar.use.pages import serve
-from northstar.use.pages.figures import title_of
+from northstar.use.words import title_of
 from northstar.warehouse import db
 
 RULES = Path(__file__).with_name("rules.yml")

@@ -23,7 +23,10 @@ from northstar.base.formats import shown
 from northstar.base.settings import load_settings
 from northstar.use.marts import GRAINS, Marts
 from northstar.use.pages import door, serve
-from northstar.use.pages.figures import WORST, Painter, banner, description, nothing, period, title_of, told_chance
+from northstar.use.pages.describe import banner, description
+from northstar.use.pages.painter import Painter
+from northstar.use.pages.panels.drawing import WORST, nothing
+from northstar.use.words import period, title_of, told_chance
 
 PAGES = Path(__file__).with_name("pages.yml")
 ASSETS = Path(__file__).with_name("assets")
@@ -100,7 +103,7 @@ def about(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all
     return description(
         entry,
         marts.targets(application),
-        painter().currency,
+        painter().marts.currency,
         marts.coverage(metric),
         expected,
         marts.expectations(metric),
@@ -173,7 +176,7 @@ def _catalogue(marts: Marts, application: str) -> html.Div:
         )
         rows.append({
             "metric": metric, "definition": entry["definition"], "domain": entry["domain"], "level": entry["level"],
-            "newest": shown(value["value"], entry["unit"], painter().currency) if value else "-",
+            "newest": shown(value["value"], entry["unit"], painter().marts.currency) if value else "-",
             "period": period(value["period_start"], value["grain"]) if value else "", "zone": zones,
             "null because": (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
         })  # fmt: skip
@@ -192,7 +195,7 @@ def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all"):
 
 
 def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
-    currency = painter().currency
+    currency = painter().marts.currency
     expected: dict[str, dict] = {}
     rows = []
     for r in marts.targets(application).to_dict("records"):

@@ -18,7 +18,7 @@ from northstar.base.formats import change, shown, shown_change
 from northstar.base.settings import Settings, read_text
 from northstar.use.changes import told_change
 from northstar.use.marts import GRAINS, Marts, nearest
-from northstar.use.pages.figures import ZONES, period, title_of, told_chance
+from northstar.use.words import ZONES, period, title_of, told_chance
 
 HERE = Path(__file__).parent
 # points of a small chart, rows of what explains a change, and of a list of restatements

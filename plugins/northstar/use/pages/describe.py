@@ -1,0 +1,77 @@
+"""Words beside the panels: the version that is shown, and what a metric is."""
+
+from datetime import UTC, datetime
+
+import pandas as pd
+from dash import dcc, html
+
+from northstar.base.formats import shown
+from northstar.use.marts import Marts
+from northstar.use.words import ZONES, period, title_of, told_chance
+
+
+def banner(marts: Marts, now: datetime | None = None) -> html.Div:
+    """The version that is shown; and loudly, when the data is late or a check has failed."""
+    published = marts.published()
+    if published is None:
+        return html.Div("Nothing has been published yet: `make run`, or `northstar run`, publishes the first version.", role="alert",
+                        className="northstar-banner northstar-warning")  # fmt: skip
+    parts = [
+        html.Span(
+            f"Version {published.version:,}, published {published.published_at:%Y-%m-%d %H:%M} UTC, data up to {published.as_of:%Y-%m-%d %H:%M} UTC"
+        )
+    ]
+    late, warnings = published.lateness(now or datetime.now(UTC)), []
+    if late:
+        warnings.append(f"The data is {late} old: no run has published since.")
+    if published.warnings:
+        warnings.append("Checks that failed: " + ", ".join(published.warnings) + ".")
+    banner = [html.Div(parts, className="northstar-banner", **{"data-version": str(published.version)})]
+    if warnings:
+        banner.append(html.Div(" ".join(warnings), role="alert", className="northstar-banner northstar-warning"))
+    return html.Div(banner)
+
+
+def description(
+    entry: dict,
+    targets: pd.DataFrame,
+    currency: str,
+    coverage: dict | None,
+    expected: pd.DataFrame,
+    verdicts: dict[str, dict],
+) -> dcc.Markdown:
+    """What a metric is: definition, unit, owner, how fresh it is, how well it is forecast, targets and whether those that are due later will be met."""
+    own = (
+        targets[targets["metric_id"] == entry["metric_id"]].sort_values(["application", "due_at", "target_id"])
+        if len(targets)
+        else targets
+    )
+    lines = [f"**{title_of(entry['metric_id'])}** (`{entry['metric_id']}`): {entry['definition']}", "",
+             f"Level {entry['level']} · unit {entry['unit']} · better {entry['direction']} · owner {entry.get('owner') or '-'} · "
+             f"requirements {entry.get('requirement_refs') or '-'}"]  # fmt: skip
+    if coverage and coverage["last_complete"]:
+        first, last = (
+            period(datetime.fromisoformat(coverage[c]), coverage["grain"]) for c in ("first", "last_complete")
+        )
+        nulls = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in coverage["nulls"].items())
+        lines += [
+            "",
+            f"Data from {first}, complete up to {last}."
+            + (f" Values that are missing, and why: {nulls}." if nulls else ""),
+            "",
+        ]
+    if len(expected):
+        told = expected.iloc[0]
+        errors = "too few periods to try it" if told["naive_error"] is None else (
+            f"its mean error in trials {shown(told['smoothing_error' if told['method'] == 'smoothing' else 'naive_error'], entry['unit'], currency)}, "
+            f"that of {'the naive way' if told['method'] == 'smoothing' else 'smoothing'} {shown(told['naive_error' if told['method'] == 'smoothing' else 'smoothing_error'], entry['unit'], currency)}"
+        )  # fmt: skip
+        lines += ["", f"Forecast by {told['method']} from {told['periods']} periods: {errors}.", ""]
+    for row in own.to_dict("records"):
+        verdict = verdicts.get(row["target_id"])
+        due = f", due {row['due_at']:%Y-%m-%d}" if pd.notna(row["due_at"]) else ""
+        where = f" ({row['segment']} {row['segment_value']})" if row["segment"] else ""
+        lines.append(f"- {row['application']}{where}: target {row['operator']} {shown(row['target'], row['unit'], currency)} by {row['grain']}{due}: "
+                     f"{shown(row['value'], row['unit'], currency)}, {ZONES[row['zone']]}"
+                     + (f"; {told_chance(verdict)} to be met" if verdict else ""))  # fmt: skip
+    return dcc.Markdown("\n".join(lines), className="northstar-definition")

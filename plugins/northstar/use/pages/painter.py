@@ -1,0 +1,63 @@
+"""Draws panels, each once for a version that is shown."""
+
+from html import unescape
+
+import plotly.graph_objects as go
+from dash import html
+
+from northstar.use.marts import Marts
+from northstar.use.pages.panels import (
+    bars,
+    bridge,
+    budgets,
+    cards,
+    cohorts,
+    experiments,
+    funnel,
+    journey,
+    line,
+    reasons,
+)
+from northstar.use.pages.panels.drawing import HEIGHT, MARGIN
+
+KINDS = {
+    "line": line.draw,
+    "bars": bars.draw,
+    "bridge": bridge.draw,
+    "cohorts": cohorts.draw,
+    "funnel": funnel.draw,
+    "journey": journey.draw,
+    "experiments": experiments.draw,
+    "reasons": reasons.draw,
+    "budgets": budgets.draw,
+}
+
+
+class Painter:
+    """Draws panels. `draw` takes the panel's entry of pages.yml and what the reader chose.
+
+    application: one of the applications, or 'all'. grain: hour to quarter. months: how far back, 0 for everything.
+    segment: by whose values lines are split, '' for none.
+    """
+
+    def __init__(self, marts: Marts):
+        self.marts = marts
+
+    def draw(self, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+        """The figure of a panel, drawn once for a version. What there is to say without seeing it stands in `layout.meta`."""
+        key = ("figure", repr(panel), application, grain, months, segment)
+        return self.marts.kept(key, lambda: self._figure(panel, application, grain, months, segment))
+
+    def _figure(self, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+        figure = KINDS[panel["kind"]](self.marts, panel, application, grain, months, segment)
+        figure.update_layout(
+            height=panel.get("height", HEIGHT), margin={"l": MARGIN, "r": MARGIN, "t": figure.layout.margin.t or MARGIN, "b": MARGIN, "autoexpand": True}, hovermode=figure.layout.hovermode or "closest",
+            legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0, "title": None}, showlegend=bool(figure.layout.showlegend), font={"size": 13},
+            meta=unescape(figure.layout.meta or ""),
+        )  # fmt: skip
+        return figure
+
+    def cards(self, panel: dict, application: str, grain: str) -> html.Div:
+        """A card for each metric: the newest complete value, its change, and what its target says of it."""
+        key = ("cards", repr(panel), application, grain)
+        return self.marts.kept(key, lambda: cards.draw(self.marts, panel, application, grain))

@@ -1,0 +1,1 @@
+"""The kinds of panels, a file each: from the published marts to a Plotly figure."""

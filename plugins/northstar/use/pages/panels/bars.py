@@ -1,0 +1,34 @@
+"""A panel of kind bars: a bar for each value of a segment."""
+
+import plotly.graph_objects as go
+
+from northstar.base.formats import SUFFIXES, shown
+from northstar.use.marts import Marts, nearest
+from northstar.use.pages.panels.drawing import BARS, COLOURS, TICKS, caption, labelled, nothing
+from northstar.use.words import period
+
+
+def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    metric = panel["metrics"][0]
+    frame = labelled(marts.by_segment(metric, application, grain, panel["segment"]), "segment_value")
+    if not len(frame):
+        return nothing(f"no values for {application}")
+    unit = marts.catalogue()[metric]["unit"]
+    if "headroom" in panel:
+        frame = frame.assign(value=panel["headroom"] - frame["value"]).sort_values("value")
+    rest = len(frame) - BARS
+    frame = frame.head(BARS)
+    texts = [shown(value, unit, marts.currency) for value in frame["value"]]
+    figure = go.Figure(go.Bar(
+        x=frame["value"].astype(float), y=frame["segment_value"], orientation="h", text=texts, textposition="auto", hovertemplate="%{y}: %{text}<extra></extra>",
+        marker={"color": COLOURS[0]},
+    ))  # fmt: skip
+    figure.update_yaxes(autorange="reversed", type="category", title=None)
+    figure.update_xaxes(ticksuffix=SUFFIXES.get(unit, ""), tickformat=TICKS)
+    # the theme hides all texts where one of them has to be smaller than usual
+    figure.update_layout(uniformtext={"mode": False, "minsize": 0}, bargap=0.2)
+    when = period(frame["period_start"].iloc[0], nearest(grain, marts.catalogue()[metric]["grains"]))
+    told = ", ".join(f"{v} {t}" for v, t in zip(frame["segment_value"], texts, strict=True))
+    figure.update_layout(meta=f"{when}: {told}" + (f" and {rest} more" if rest > 0 else ""))
+    caption(figure, when)
+    return figure

@@ -1,0 +1,47 @@
+"""A panel of kind bridge: how recurring revenue moved from one period to the next."""
+
+import plotly.graph_objects as go
+
+from northstar.base.formats import shown
+from northstar.use.marts import Marts, nearest
+from northstar.use.pages.panels.drawing import BAD, GOOD, TOTAL, axis_from, caption, nothing
+from northstar.use.words import period
+
+MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn", "fx")
+
+
+def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    """MRR from the beginning of the newest complete period to its end."""
+    ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter"]))
+    if len(ends) < 1:
+        return nothing(f"no MRR for {application}")
+    ends = ends.sort_values("place").to_dict("records")
+    start, kind = ends[0]["period_start"], ends[0]["grain"]
+    moved = marts.frame(
+        "select movement_type, sum(amount_exact) as amount from mrr_movements where movement_date >= %(start)s::date "
+        "and movement_date < (%(start)s::timestamptz + %(length)s::interval)::date "
+        "and (application = %(application)s or %(application)s = 'all') group by 1",
+        start=start, length="3 months" if kind == "quarter" else "1 month", application=application,
+    )  # fmt: skip
+    amounts = dict(zip(moved["movement_type"], moved["amount"], strict=True)) if len(moved) else {}
+    steps = [(name, float(amounts.get(name, 0))) for name in MOVEMENTS]
+    closing = float(ends[0]["value"] or 0)
+    opening = closing - sum(amount for _, amount in steps)
+    names = ["opening", *(name for name, _ in steps), "closing"]
+    values = [opening, *(amount for _, amount in steps), closing]
+    texts = [shown(value, "money") for value in values]
+    figure = go.Figure(go.Waterfall(
+        x=[f"{n} {t}" for n, t in zip(names, texts, strict=True)], y=values, measure=["absolute", *["relative"] * len(steps), "total"], text=texts, textposition="none",
+        hovertemplate="%{x}<extra></extra>", increasing={"marker": {"color": GOOD}}, decreasing={"marker": {"color": BAD}},
+        totals={"marker": {"color": TOTAL}},
+    ))  # fmt: skip
+    levels = [opening + sum(values[1:n]) for n in range(1, len(values))]
+    base = axis_from(min(levels), max(levels))
+    figure.update_yaxes(tickformat=",.0f", range=[base, max(levels) + 0.05 * (max(levels) - base)])
+    figure.update_xaxes(tickangle=-35, tickfont={"size": 11})
+    figure.update_layout(
+        showlegend=False,
+        meta=f"{period(start, kind)}: " + ", ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True)),
+    )
+    caption(figure, f"{period(start, kind)}, {marts.currency}" + (f", axis from {base:,.0f}" if base else ""))
+    return figure

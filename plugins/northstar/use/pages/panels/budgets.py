@@ -1,0 +1,57 @@
+"""A panel of kind budgets: what is left of error budgets."""
+
+from datetime import timedelta
+
+import plotly.graph_objects as go
+
+from northstar.use.marts import Marts
+from northstar.use.pages.panels.drawing import BAD, GOOD, SCARCE, caption, nothing
+from northstar.use.words import title_of
+
+BUDGET_DAYS = 30
+
+
+def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    """What is left of the errors that a target allows over the last complete days."""
+    targets = marts.targets(application)
+    own = (
+        targets[targets["metric_id"].isin(panel["metrics"]) & (targets["segment"] == "") & targets["target"].notna()]
+        if len(targets)
+        else targets
+    )
+    if not len(own):
+        return nothing(f"no objectives of {application}")
+    sums = marts.frame(
+        "select metric_id, application, sum(numerator) as numerator, sum(denominator) as denominator from metric_values "
+        "where metric_id = any(%(metrics)s) and grain = 'day' and segment = '' and is_complete and period_start >= %(since)s group by 1, 2",
+        metrics=list(panel["metrics"]), since=marts.as_of().replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=BUDGET_DAYS),
+    )  # fmt: skip
+    totals = {(r["metric_id"], r["application"]): r for r in sums.to_dict("records")} if len(sums) else {}
+    names, left, texts = [], [], []
+    for metric, app in dict.fromkeys(zip(own["metric_id"], own["application"], strict=True)):
+        rows = own[(own["metric_id"] == metric) & (own["application"] == app)]
+        total = totals.get((metric, app))
+        if not total or not total["denominator"]:
+            continue
+        is_good = rows.iloc[0]["direction"] == "up"
+        # of several targets the strictest
+        objective = float(rows["target"].max() if is_good else rows["target"].min())
+        allowed = (100 - objective if is_good else objective) / 100 * float(total["denominator"])
+        spent = float(total["denominator"] - total["numerator"] if is_good else total["numerator"])
+        share = 100 * (1 - spent / allowed) if allowed else (100.0 if not spent else -100.0)
+        names.append(f"{title_of(metric)}, {app}")
+        left.append(max(share, -100))
+        texts.append(f"{share:,.0f} % left, objective {objective:g} %")
+    if not names:
+        return nothing(f"nothing was measured in the last {BUDGET_DAYS} days")
+    colours = [BAD if share < 0 else SCARCE if share < 25 else GOOD for share in left]
+    figure = go.Figure(go.Bar(
+        x=left, y=[f"{n}: {t.partition(' left')[0]}" for n, t in zip(names, texts, strict=True)], orientation="h", text=texts, textposition="none", marker={"color": colours}, hovertemplate="%{text}<extra></extra>"
+    ))  # fmt: skip
+    figure.update_yaxes(autorange="reversed", type="category", title=None)
+    figure.update_xaxes(ticksuffix=" %", range=[-105, 105], dtick=100)
+    caption(figure, f"left of the errors that {BUDGET_DAYS} days allow")
+    figure.update_layout(
+        meta=f"last {BUDGET_DAYS} days: " + "; ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True))
+    )
+    return figure

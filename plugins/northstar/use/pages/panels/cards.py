@@ -1,0 +1,60 @@
+"""Cards: the newest complete value of metrics, its change, and what its target says of it."""
+
+import pandas as pd
+from dash import html
+
+from northstar.base.formats import change, shown, shown_change
+from northstar.use.marts import Marts
+from northstar.use.pages.panels.drawing import WORST
+from northstar.use.words import ZONES, period, title_of
+
+
+def draw(marts: Marts, panel: dict, application: str, grain: str) -> html.Div:
+    known, frame = marts.catalogue(), marts.newest(panel["metrics"], application, grain)
+    targets = marts.targets(application)
+    cards = []
+    for metric in panel["metrics"]:
+        if metric in known:
+            rows = frame[frame["metric_id"] == metric].sort_values("place").to_dict("records") if len(frame) else []
+            zone = _zone(targets, metric, application, rows[0]["grain"] if rows else grain)
+            cards.append(_card(marts.currency, metric, known[metric], rows, zone))
+    return html.Div(cards, className="northstar-cards", role="list", **{"aria-label": panel["title"]})
+
+
+def _card(currency: str, metric: str, entry: dict, rows: list[dict], zone: tuple[str, str] | None) -> html.Div:
+    newest = rows[0] if rows else {"value": None, "null_reason": None, "grain": None}
+    before = rows[1]["value"] if len(rows) > 1 else None
+    parts = [html.Div(title_of(metric), className="northstar-card-title", title=entry["definition"]),
+             html.Div(_small_unit(shown(newest["value"], entry["unit"], currency)), className="northstar-card-value")]  # fmt: skip
+    moved = change(newest["value"], before, entry["unit"])
+    if moved is None:
+        kind, words = "flat", (newest["null_reason"] or "").replace("_", " ") if rows else "no values"
+    elif round(moved, 1) == 0:
+        kind, words = "flat", "→ unchanged"
+    else:
+        kind = "better" if (moved > 0) == (entry["direction"] == "up") else "worse"
+        words = f"{'↑' if moved > 0 else '↓'} {shown_change(newest['value'], before, entry['unit'])}, {kind}"
+    parts.append(html.Div(words, className=f"northstar-card-change northstar-{kind}"))
+    foot = (
+        [html.Span(period(newest["period_start"], newest["grain"]), className="northstar-card-period")] if rows else []
+    )
+    if zone:
+        foot.append(html.Span(zone[1], className=f"northstar-zone northstar-zone-{zone[0]}"))
+    parts.append(html.Div(foot, className="northstar-card-foot"))
+    return html.Div(parts, className="northstar-card", role="listitem", **{"data-metric": metric})
+
+
+def _zone(targets: pd.DataFrame, metric: str, application: str, grain: str) -> tuple[str, str] | None:
+    """The worst zone of a metric's targets, and in words: whose it is, and by which grain it is judged where the card shows another."""
+    own = targets[(targets["metric_id"] == metric) & (targets["segment"] == "")] if len(targets) else targets
+    if not len(own):
+        return None
+    worst = min(own.to_dict("records"), key=lambda t: WORST.index(t["zone"]))
+    where = f": {worst['application']}" if application == "all" and worst["zone"] in ("red", "yellow") else ""
+    by = f" by {worst['grain']}" if worst["grain"] != grain and worst["zone"] != "unknown" else ""
+    return worst["zone"], f"{ZONES[worst['zone']]}{by}{where}"
+
+
+def _small_unit(text: str) -> list:
+    number, space, unit = text.partition(" ")
+    return [number, html.Small(f"{space}{unit}")] if unit else [number]

@@ -1,0 +1,36 @@
+"""A panel of kind cohorts: what is left of each cohort."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from northstar.use.marts import Marts
+from northstar.use.pages.panels.drawing import nothing
+
+
+def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    frame = marts.frame(
+        "select cohort_month, months_since, cohort_size, retention_percent from cohort_retention where cohort_kind = %(kind)s "
+        "and application = %(application)s and is_complete and retention_percent is not null and cohort_month >= %(since)s::date and months_since <= 24",
+        kind=panel["cohort_kind"], application=application, since=marts.since(months),
+    )  # fmt: skip
+    if not len(frame):
+        return nothing(f"no cohorts of {application}")
+    table = frame.assign(retention_percent=frame["retention_percent"].astype(float)).pivot(
+        index="cohort_month", columns="months_since", values="retention_percent"
+    )
+    sizes = frame.groupby("cohort_month")["cohort_size"].first()
+    rows = [f"{month:%b %Y} ({sizes[month]:,})" for month in table.index]
+    is_small = table.size <= 200
+    figure = go.Figure(go.Heatmap(
+        z=table.values, x=[f"+{n}" for n in table.columns], y=rows, zmin=0, zmax=100, colorscale="Blues", xgap=1, ygap=1, hoverongaps=False,
+        text=[["" if v != v else f"{v:.0f}" for v in row] for row in table.values] if is_small else None, texttemplate="%{text}" if is_small else None,
+        hovertemplate="%{y}, month %{x}: %{z:.1f} %<extra></extra>", colorbar={"ticksuffix": " %", "thickness": 10},
+    ))  # fmt: skip
+    figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
+    figure.update_xaxes(side="top", type="category", showgrid=False)
+    later = table[1].dropna() if 1 in table.columns else pd.Series(dtype=float)
+    figure.update_layout(
+        meta=f"{len(table)} cohorts"
+        + (f"; after one month {later.mean():.1f} % of a cohort are left on average" if len(later) else "")
+    )
+    return figure

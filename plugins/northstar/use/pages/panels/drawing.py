@@ -1,0 +1,66 @@
+"""What panels of several kinds draw with: colours, sizes, labels, and a figure that says why there is nothing."""
+
+import math
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from northstar.base.escaping import plotly
+
+# lines of more values are a tangle; the others stand in the marts
+LINES, BARS, FLOWS = 8, 15, 24
+# as many digits as tell ticks apart, and never an exponent
+TICKS = ",.6~r"
+# apart from each other, and 3:1 against both themes
+COLOURS = ("#2878d0", "#c2571a", "#0f8a6c", "#a04bb5", "#8f7a12", "#c8385a", "#4b7d8c", "#7a6ae0")
+GOOD, BAD, SCARCE, TOTAL = "#16866a", "#c9382f", "#a97b00", "#4a6cb3"
+HEIGHT, MARGIN, CAPTION = 320, 8, 26
+WORST = ("red", "yellow", "unknown", "green")
+
+
+def labelled(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+    """The rows with a source's texts in `columns` as Plotly shows them as they are."""
+    if not len(frame):
+        return frame
+    shown = {c: pd.Series([plotly(v) for v in frame[c]], frame.index, dtype=object) for c in columns}
+    return frame.assign(**shown)
+
+
+def share(frame: pd.DataFrame, part: str, whole: str) -> pd.DataFrame:
+    totals = frame[frame["metric_id"] == whole].set_index(["grain", "period_start", "segment_value"])["value"]
+    own = frame[frame["metric_id"] == part].copy()
+    base = [totals.get(key) for key in zip(own["grain"], own["period_start"], own["segment_value"], strict=True)]
+    own["value"] = [100 * v / b if v is not None and b else None for v, b in zip(own["value"], base, strict=True)]
+    return own
+
+
+def axis_from(low: float, high: float) -> float:
+    """Where a bridge's axis begins: at 0, or where that would leave the steps too small to see, at a round number below them."""
+    spread = high - low
+    if low <= 0 or spread <= 0 or spread > 0.3 * high:
+        return 0.0
+    unit = 10 ** math.floor(math.log10(spread))
+    return max(0.0, math.floor((low - 0.5 * spread) / unit) * unit)
+
+
+def second_line(texts: list[str], words: list[str]) -> list[str]:
+    """Axis labels with some words below each: beside a bar they would be cut off."""
+    return [f"{text}<br><sub>{more or ' '}</sub>" for text, more in zip(texts, words, strict=True)]
+
+
+def caption(figure: go.Figure, text: str) -> None:
+    """A few words above a figure, at its right: of which period it is. Inside they would lie on the bars."""
+    place = {"x": 1, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom"}
+    figure.add_annotation(text=text, showarrow=False, font={"size": 11}, **place)
+    figure.update_layout(margin_t=CAPTION)
+
+
+def nothing(why: str) -> go.Figure:
+    figure = go.Figure()
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.add_annotation(
+        text=plotly(why), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 15}
+    )
+    figure.update_layout(meta=why)
+    return figure

@@ -1,0 +1,38 @@
+"""A panel of kind experiments: how experiments stand."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from northstar.base.formats import shown
+from northstar.use.marts import Marts
+from northstar.use.pages.panels.drawing import COLOURS, labelled, nothing, second_line
+
+
+def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    frame = marts.frame(
+        "select * from experiment_results where application = %(application)s order by experiment, variant != control, variant",
+        application=application,
+    )
+    if not len(frame):
+        return nothing(f"no experiments of {application}")
+    figure, told = go.Figure(), []
+    for row in labelled(frame, "experiment", "variant", "control").to_dict("records"):
+        name = f"{row['experiment']}: {row['variant']}"
+        if pd.isna(row["conversion_percent"]):
+            continue
+        value, low, high = (
+            float(row[c]) for c in ("conversion_percent", "conversion_percent_low", "conversion_percent_high")
+        )
+        verdict = ""
+        if pd.notna(row["p_value"]):
+            verdict = f", {float(row['uplift_percent'] or 0):+.1f} % against {row['control']}, p = {float(row['p_value']):.3f}"
+        text = f"{shown(value, 'percent')} of {row['exposed']:,}{verdict}"
+        figure.add_scatter(
+            x=[value], y=second_line([name], [text]), mode="markers", text=[text], marker={"size": 10, "color": COLOURS[0]}, showlegend=False, cliponaxis=False,
+            error_x={"type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low]}, hovertemplate="%{y}: %{text}<extra></extra>",
+        )  # fmt: skip
+        told.append(f"{name} {text}")
+    figure.update_yaxes(type="category", autorange="reversed", title=None)
+    figure.update_xaxes(ticksuffix=" %", rangemode="tozero")
+    figure.update_layout(meta="; ".join(told))
+    return figure

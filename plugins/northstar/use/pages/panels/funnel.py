@@ -1,0 +1,45 @@
+"""A panel of kind funnel: how many reach each stage."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from northstar.use.marts import Marts, nearest
+from northstar.use.pages.panels.drawing import COLOURS, caption, nothing, second_line
+from northstar.use.words import period
+
+
+def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    grain = nearest(grain, ["day", "week", "month"])
+    # a visitor belongs to one application, so that those of all are their sum
+    frame = marts.frame(
+        "with newest as (select max(period_start) as period_start from funnel_stages where funnel = %(funnel)s and grain = %(grain)s "
+        "and (application = %(application)s or %(application)s = 'all') and is_complete), "
+        "stages as (select period_start, stage_number, stage, sum(visitors)::bigint as visitors, min(target_percent) as target_percent "
+        "from funnel_stages join newest using (period_start) where funnel = %(funnel)s and grain = %(grain)s "
+        "and (application = %(application)s or %(application)s = 'all') group by 1, 2, 3) "
+        "select *, 100.0 * visitors / nullif(lag(visitors) over (order by stage_number), 0) as from_previous_percent from stages "
+        "order by stage_number",
+        funnel=panel["funnel"], grain=grain, application=application,
+    )  # fmt: skip
+    if not len(frame) or not frame["visitors"].max():
+        return nothing(f"nobody of {application} in this funnel")
+    texts = []
+    for row in frame.to_dict("records"):
+        text = f"{row['visitors']:,}"
+        if pd.notna(row["from_previous_percent"]):
+            target = f" (target {row['target_percent']:.0f} %)" if pd.notna(row["target_percent"]) else ""
+            on = row["from_previous_percent"]
+            text += f" · {on:.1f} % came here{target}, {100 - on:.1f} % dropped off"
+        texts.append(text)
+    stages = [stage.replace("_", " ") for stage in frame["stage"]]
+    labels = second_line(stages, [t.partition(" · ")[2] for t in texts])
+    figure = go.Figure(go.Bar(
+        y=labels, x=frame["visitors"], orientation="h", text=[f"{v:,}" for v in frame["visitors"]], textposition="auto", marker={"color": COLOURS[0]},
+        hovertext=[f"{s}: {t}" for s, t in zip(stages, texts, strict=True)], hoverinfo="text",
+    ))  # fmt: skip
+    figure.update_yaxes(type="category", title=None, autorange="reversed")
+    figure.update_xaxes(visible=False)
+    when = period(frame["period_start"].iloc[0], grain)
+    figure.update_layout(meta=f"{when}: " + "; ".join(f"{s} {t}" for s, t in zip(stages, texts, strict=True)))
+    caption(figure, when)
+    return figure

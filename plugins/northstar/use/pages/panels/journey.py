@@ -1,0 +1,33 @@
+"""A panel of kind journey: where sessions go."""
+
+import plotly.graph_objects as go
+
+from northstar.use.marts import Marts
+from northstar.use.pages.panels.drawing import COLOURS, FLOWS, labelled, nothing
+
+
+def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    frame = marts.frame(
+        "with chosen as (select * from user_paths where (application = %(application)s or %(application)s = 'all') and month = ("
+        "select max(month) from user_paths where month < date_trunc('month', %(as_of)s::timestamptz)::date)) "
+        "select from_event, to_event, month, sum(sessions)::bigint as sessions, "
+        "100.0 * sum(sessions) / sum(sum(sessions)) over (partition by from_event) as share "
+        "from chosen group by 1, 2, 3 order by sessions desc, from_event, to_event",
+        application=application, as_of=marts.as_of(),
+    )  # fmt: skip
+    if not len(frame):
+        return nothing(f"no journeys of {application}")
+    frame = labelled(frame.head(FLOWS), "from_event", "to_event")
+    # left and right are different nodes: a session may come back to where it was
+    left, right = list(dict.fromkeys(frame["from_event"])), list(dict.fromkeys(frame["to_event"]))
+    figure = go.Figure(go.Sankey(
+        node={"label": [*left, *right], "pad": 14, "thickness": 14, "color": COLOURS[0]},
+        link={"source": [left.index(e) for e in frame["from_event"]], "target": [len(left) + right.index(e) for e in frame["to_event"]],
+              "value": frame["sessions"], "customdata": frame["share"].astype(float), "hovertemplate": "%{source.label} to %{target.label}: %{value:,} sessions, "
+              "%{customdata:.1f} % of those there<extra></extra>"},
+    ))  # fmt: skip
+    told = ", ".join(
+        f"{r['from_event']} to {r['to_event']} {r['sessions']:,}" for r in frame.head(8).to_dict("records")
+    )
+    figure.update_layout(meta=f"{frame['month'].iloc[0]:%b %Y}, sessions: {told}")
+    return figure

@@ -1,0 +1,150 @@
+"""A panel of kind line: lines over time, with what is expected of them and their targets."""
+
+from datetime import timedelta
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from northstar.base.formats import SUFFIXES, shown
+from northstar.use.marts import Marts
+from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, labelled, nothing, share
+from northstar.use.words import period, title_of
+
+# a period that has hardly begun tells nothing: three tickets in the month's first hours are no fall
+BEGUN = 0.1
+LENGTHS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "quarter": 91}
+
+
+def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    metrics, segment = list(panel["metrics"]), panel.get("segment", segment)
+    frame = labelled(
+        marts.series(
+            [*metrics, *([panel["share_of"]] if "share_of" in panel else [])], application, grain, months, segment
+        ),
+        "segment_value",
+    )
+    known = marts.catalogue()
+    if "share_of" in panel and len(frame):
+        frame = share(frame, metrics[0], panel["share_of"])
+    frame = frame[frame["value"].notna()] if len(frame) else frame
+    if not len(frame):
+        return nothing(f"no values for {application} in this period")
+    unit = "percent" if "share_of" in panel else known[metrics[0]]["unit"]
+    figure, told = go.Figure(), []
+    for colour, (name, points) in zip(COLOURS, _lines(frame, metrics), strict=False):
+        is_over = points["is_complete"].astype(bool)
+        complete, open_ = points[is_over], points[~is_over]
+        open_ = open_[[_has_begun(marts, p, known) for p in open_.to_dict("records")]] if len(open_) else open_
+        mode = "lines+markers" if len(complete) < 40 else "lines"
+        figure.add_scatter(
+            x=complete["period_start"], y=complete["value"].astype(float), name=name, mode=mode, hovertemplate=_hover(marts.currency, unit), legendgroup=name,
+            line={"color": colour},
+        )  # fmt: skip
+        if len(open_):
+            # the period that is not over
+            figure.add_scatter(
+                x=open_["period_start"], y=open_["value"].astype(float), name=f"{name}, so far", mode="markers", legendgroup=name, showlegend=False,
+                marker={"symbol": "circle-open", "size": 8, "color": colour}, hovertemplate=_hover(marts.currency, unit, "so far"),
+            )  # fmt: skip
+        if len(complete):
+            last = complete.iloc[-1]
+            told.append(
+                f"{name} {shown(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'])})"
+            )
+    if len(metrics) == 1 and not segment and "share_of" not in panel:
+        told += _draw_forecast(marts, figure, metrics[0], application, frame, unit)
+    _draw_targets(marts, figure, panel, application, metrics, segment)
+    moments = [pd.Timestamp(x) for trace in figure.data for x in trace.x]
+    if len(set(moments)) == 1:
+        # Plotly would draw a lone point on an axis of milliseconds
+        figure.update_xaxes(range=[moments[0] - pd.Timedelta(days=20), moments[0] + pd.Timedelta(days=20)])
+    figure.update_yaxes(
+        ticksuffix=SUFFIXES.get(unit, ""),
+        tickformat=TICKS,
+        rangemode="tozero" if unit in ("count", "money") else "normal",
+    )
+    figure.update_layout(
+        hovermode="x unified",
+        showlegend=len({t.name for t in figure.data if t.showlegend is not False}) > 1,
+        meta="; ".join(told),
+    )
+    return figure
+
+
+def _hover(currency: str, unit: str, more: str = "") -> str:
+    number = {"money": ",.2f", "count": ",.0f", "percent": ",.1f"}.get(unit, ",.2f")
+    suffix = f" {currency}" if unit == "money" else SUFFIXES.get(unit, "")
+    return f"%{{y:{number}}}{suffix}" + (f" {more}" if more else "")
+
+
+def _has_begun(marts: Marts, point: dict, known: dict[str, dict]) -> bool:
+    """Whether a period that is not over is worth a mark: what stands at its end may be looked at any time, what happens in it later."""
+    elapsed = marts.as_of() - point["period_start"]
+    return known[point["metric_id"]]["kind"] == "snapshot" or elapsed >= BEGUN * timedelta(days=LENGTHS[point["grain"]])
+
+
+def _draw_forecast(
+    marts: Marts, figure: go.Figure, metric: str, application: str, frame: pd.DataFrame, unit: str
+) -> list[str]:
+    """What is expected, as a band that held 80 % of the trials; said in words."""
+    expected = marts.forecasts(metric, application, frame["grain"].iloc[0])
+    last = frame[frame["is_complete"].astype(bool)].tail(1)
+    expected = (
+        expected[expected["period_start"] > last["period_start"].iloc[0]].head(12)
+        if len(expected) and len(last)
+        else expected.head(0)
+    )
+    if not len(expected):
+        return []
+    x = [last["period_start"].iloc[0], *expected["period_start"]]
+    now = float(last["value"].iloc[0])
+    low, high, middle = ([now, *map(float, expected[column])] for column in ("low_80", "high_80", "value"))
+    common = {"x": x, "mode": "lines", "legendgroup": "forecast", "hoverinfo": "skip"}
+    figure.add_scatter(**common, y=high, line={"width": 0}, showlegend=False, name="forecast, high")
+    figure.add_scatter(
+        **common,
+        y=low,
+        line={"width": 0},
+        fill="tonexty",
+        fillcolor="rgba(120, 120, 140, 0.22)",
+        showlegend=False,
+        name="forecast, low",
+    )
+    figure.add_scatter(
+        x=x, y=middle, mode="lines", line={"dash": "dot", "width": 1.5, "color": COLOURS[6]}, legendgroup="forecast", name="forecast (80 %)",
+        hovertemplate=_hover(marts.currency, unit, "expected"),
+    )  # fmt: skip
+    end = expected.iloc[-1]
+    return [f"forecast {shown(end['value'], unit, marts.currency)} ({period(end['period_start'], end['grain'])}), "
+            f"80 %: {shown(end['low_80'], unit, marts.currency)} to {shown(end['high_80'], unit, marts.currency)}"]  # fmt: skip
+
+
+def _lines(frame: pd.DataFrame, metrics: list[str]):
+    """(name, points) of each line: of one metric its segment's largest values, of several each one's total."""
+    newest = (
+        frame.sort_values("period_start")
+        .groupby(["metric_id", "segment_value"], sort=False)["value"]
+        .last()
+        .astype(float)
+    )
+    for metric in metrics:
+        if metric not in newest.index:
+            continue
+        values = list(newest[metric].sort_values(ascending=False).index[:LINES])
+        for value in values:
+            name = (value if len(metrics) == 1 else f"{title_of(metric)}, {value}") if value else title_of(metric)
+            yield name, frame[(frame["metric_id"] == metric) & (frame["segment_value"] == value)]
+
+
+def _draw_targets(marts: Marts, figure, panel, application, metrics, segment) -> None:
+    if len(metrics) != 1 or segment or application == "all" or "share_of" in panel:
+        return
+    targets = marts.targets(application)
+    own = (
+        targets[(targets["metric_id"] == metrics[0]) & (targets["segment"] == "") & targets["target"].notna()]
+        if len(targets)
+        else targets
+    )
+    for target, operator in sorted({(float(t["target"]), t["operator"]) for t in own.to_dict("records")}):
+        text = f"target {operator} {shown(target, own.iloc[0]['unit'], marts.currency)}"
+        figure.add_hline(y=target, line={"dash": "dot", "width": 1}, annotation={"text": text, "font": {"size": 11}})

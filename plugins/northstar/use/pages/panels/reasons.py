@@ -1,0 +1,27 @@
+"""A panel of kind reasons: why customers leave."""
+
+import plotly.graph_objects as go
+
+from northstar.base.formats import shown
+from northstar.use.marts import Marts
+from northstar.use.pages.panels.drawing import COLOURS, labelled, nothing
+
+
+def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    frame = marts.frame(
+        "select cancel_reason, sum(accounts)::bigint as accounts, sum(mrr) as mrr from churn_reasons where application = %(application)s "
+        "and month >= %(since)s::date group by 1 order by accounts desc, 1", application=application, since=marts.since(months),
+    )  # fmt: skip
+    if not len(frame):
+        return nothing(f"nobody left {application} in this period")
+    frame = labelled(frame, "cancel_reason")
+    texts = [
+        f"{a:,} · {shown(m, 'money', marts.currency)} MRR" for a, m in zip(frame["accounts"], frame["mrr"], strict=True)
+    ]
+    figure = go.Figure(go.Bar(
+        x=frame["accounts"], y=frame["cancel_reason"], orientation="h", text=texts, textposition="auto", hovertemplate="%{y}: %{text}<extra></extra>",
+        marker={"color": COLOURS[0]},
+    ))  # fmt: skip
+    figure.update_yaxes(autorange="reversed", type="category", title=None)
+    figure.update_layout(meta=", ".join(f"{r} {t}" for r, t in zip(frame["cancel_reason"], texts, strict=True)))
+    return figure

@@ -1,0 +1,41 @@
+"""Metrics, periods and zones as people read them."""
+
+ZONES = {"green": "on target", "yellow": "near its target", "red": "off its target", "unknown": "not judged"}
+UPPER = (
+    "mrr",
+    "arr",
+    "arpu",
+    "ltv",
+    "cac",
+    "gmv",
+    "nps",
+    "csat",
+    "dau",
+    "wau",
+    "mau",
+    "lcp",
+    "tti",
+    "mttr",
+    "api",
+    "cpu",
+    "ai",
+)
+PERIOD = {"hour": "%-d %b %H:00", "day": "%-d %b %Y", "week": "week of %-d %b %Y", "month": "%b %Y", "year": "%Y"}
+
+
+def period(moment, grain: str) -> str:
+    """A period by its first moment, in words."""
+    if grain == "quarter":
+        return f"Q{(moment.month - 1) // 3 + 1} {moment.year}"
+    return f"{moment:{PERIOD[grain]}}"
+
+
+def title_of(metric: str) -> str:
+    """A metric's id as people read it."""
+    words = " ".join(word.upper() if word in UPPER else word for word in metric.split("_"))
+    return words[:1].upper() + words[1:]
+
+
+def told_chance(verdict: dict | None) -> str:
+    """What the forecast says of a target that is due later: 'unlikely (7 %)'; '' for no forecast."""
+    return f"{verdict['verdict']} ({100 * float(verdict['probability']):.0f} %)" if verdict else ""
