@@ -6,7 +6,7 @@ import pytest
 
 from northstar.operate import doctor
 from northstar.orchestration.container import make_airflow_database
-from northstar.runs.erase import erase
+from northstar.runs.erase.erasure import erase
 from northstar.runs.rotate import rotate_key
 from northstar.use.query import query
 from northstar.warehouse import db

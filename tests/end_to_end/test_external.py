@@ -14,7 +14,7 @@ from northstar.base.settings import load_settings
 from northstar.operate import doctor
 from northstar.orchestration import up
 from northstar.runs import job, maintenance
-from northstar.runs.erase import erase
+from northstar.runs.erase.erasure import erase
 from northstar.runs.rotate import rotate_key
 from northstar.use.marts import Marts
 from northstar.use.query import query

@@ -13,9 +13,10 @@ from northstar.orchestration import tasks
 from northstar.privacy.keys import keyed_hash
 from northstar.publish.certificates import inputs
 from northstar.publish.merge import _landed, rollback
-from northstar.runs import erase as erasing
 from northstar.runs import job, quarantine
-from northstar.runs.erase import erase, erase_pending
+from northstar.runs.erase import erasure as erasing
+from northstar.runs.erase import rewrite as rewriting
+from northstar.runs.erase.erasure import erase, erase_pending
 from northstar.runs.maintenance import maintain
 from northstar.runs.rotate import rotate_key
 from northstar.runs.verify import erased_since, verify
@@ -182,7 +183,7 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
     (settings.logs / "fallen.log").write_text(f"Failed process was running: select '{ACCOUNT}'")
     monkeypatch.setenv("NORTHSTAR_HOME", str(settings.home))
     # a reader who began before holds no lock, and sees what was there: then it is not done
-    monkeypatch.setattr(erasing, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(rewriting, "PATIENCE_SECONDS", 0.5)
     with db.connect(settings, "bi_reader") as reader:
         reader.execute("set transaction isolation level repeatable read")
         reader.execute("select 1")

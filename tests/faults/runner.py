@@ -52,12 +52,13 @@ def _command(order: dict, say) -> str:
     from northstar.audit import worker as auditors
     from northstar.cli import main as cli
     from northstar.orchestration import up
-    from northstar.runs import erase, rotate
+    from northstar.runs import rotate
+    from northstar.runs.erase import request
     from tests.faults.ticks import Ticks
 
     auditors.start_worker = InThisProcess
     # two homes are compared to the byte, so both draw the same lots
-    erase.secrets = rotate.secrets = Drawn()
+    request.secrets = rotate.secrets = Drawn()
     ticks, told = Ticks(order["home"], **order.get("strike", {})), io.StringIO()
     ticks.watch()
     try:

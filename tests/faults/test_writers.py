@@ -20,7 +20,8 @@ from northstar.extract.landing.normalise import normalise
 from northstar.extract.stage import extract
 from northstar.privacy.guard import landing_guard
 from northstar.publish.stage import publish
-from northstar.runs import erase, job, quarantine, turns
+from northstar.runs import job, quarantine, turns
+from northstar.runs.erase import purge
 from northstar.runs.turns import give_back, turn, unlock
 from northstar.warehouse import db, lease
 from northstar.warehouse.stages import working_stage
@@ -249,7 +250,7 @@ def test_who_lost_its_turn_lands_accepts_and_erases_nothing(warehouse):
             connection.execute("update audit.writer_lease set run_id = run_id + 1")
         for write in (
             lambda: land_batch(warehouse, entity, "shop", None, lambda _: iter(()), turn=number),
-            lambda: erase._purge(warehouse, 0, None, number),
+            lambda: purge.purge(warehouse, 0, None, number),
             lambda: quarantine._try_lot(warehouse, "shop", "charges", [(1, ROW)], landing_guard(warehouse), number),
         ):
             with pytest.raises(NorthstarError, match=f"run {number} is not running any more: it lost its turn"):

@@ -26,7 +26,7 @@ def register(command: Command) -> None:
 
 
 def _erase(arguments) -> None:
-    from northstar.runs.erase import erase, erase_pending
+    from northstar.runs.erase.erasure import erase, erase_pending
 
     settings = load_settings(arguments.home)
     if arguments.pending:

@@ -112,7 +112,7 @@ def forecast_metrics(**context) -> int:
 
 def erase_subjects(**context) -> int:
     """Carry out the erasures that are not done; returns how many that were."""
-    from northstar.runs.erase import erase_pending
+    from northstar.runs.erase.erasure import erase_pending
 
     return len(erase_pending(load_settings(), _say))
 

@@ -20,7 +20,7 @@ from northstar.privacy.personal import parsed
 from northstar.privacy.ring import NEXT, adopt, home_key
 from northstar.privacy.subjects import HASHES, NAMED
 from northstar.runs import job
-from northstar.runs.erase import rewrite
+from northstar.runs.erase.rewrite import rewrite
 from northstar.warehouse import db, lease
 from northstar.warehouse.rights import act_as_owner
 from northstar.warehouse.setup import bootstrap

@@ -1,0 +1,1 @@
+"""Erasing a subject; erasure.py has the states in their order."""

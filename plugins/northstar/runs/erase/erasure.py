@@ -1,0 +1,105 @@
+"""Erasing a subject: `northstar erase`, and the DAG `erase_subject` for what was asked for and is not done yet.
+
+A person's rows keep their money and their times under a fresh random name that nothing here leads back from; what else they say of the
+person goes (docs/privacy.md, docs/decisions.md). In this order, each step in one transaction, so that a killed erasure goes on where it was:
+
+    requested   the person's identifiers stand in audit.erasure_ids, each with its replacement
+    staged      landed rows carry the replacements, quarantined ones are gone, tombstones stand at the landing's door
+    (a run)     build, audit, publish: readers see the new names through the same gate as ever
+    purged      what remembered the old names does not any more: replaced rows, marts_history, audit, logs
+    done        the tables are written anew, the write-ahead log begins anew, erasure_ids is empty, and a search of every byte of the home
+                has found the names nowhere
+"""
+
+from dataclasses import dataclass
+
+from northstar.base.settings import Settings
+from northstar.privacy.ring import home_key
+from northstar.runs import job
+from northstar.runs.erase.prove import FINISHES, clean_logs, prove
+from northstar.runs.erase.purge import purge
+from northstar.runs.erase.request import request
+from northstar.runs.erase.restage import restage
+from northstar.runs.erase.rewrite import rewrite
+from northstar.runs.turns import turn
+from northstar.warehouse import db
+from northstar.warehouse.setup import bootstrap
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """The certificate of an erasure: by whom, when, how many rows of which tables, as which version."""
+
+    erasure_id: int
+    state: str
+    requested_by: str
+    subjects: list
+    rows: dict
+    published_version: int | None
+
+
+def erase(
+    settings: Settings,
+    account_id: str | None = None,
+    email: str | None = None,
+    by: str = "somebody",
+    progress=print,
+    worker=None,
+    is_later: bool = False,
+) -> Erasure:
+    """Erase one subject, by account or by e-mail address in the clear (which is hashed here and goes no further).
+
+    is_later: only note the request; the DAG carries it out. A subject that is erased already is told with its certificate.
+    Raises NorthstarError for a subject of whom nothing is known, and for what stops a run.
+    """
+    if not is_later:
+        db.require_administrator(settings, "an erasure")
+    bootstrap(settings)
+    key = home_key(settings)
+    with db.connect(settings, "loader") as connection:
+        erasure_id = request(connection, key, account_id, email, by)
+    if is_later:
+        return certificate(settings, erasure_id)
+    return carry_out(settings, erasure_id, progress, worker)
+
+
+def erase_pending(settings: Settings, progress=print) -> list[Erasure]:
+    """Carry out every request that is not done."""
+    bootstrap(settings)
+    with db.connect(settings, "loader") as connection:
+        pending = connection.execute(
+            "select erasure_id from audit.erasures where state != 'done' order by 1"
+        ).fetchall()
+    return [carry_out(settings, row["erasure_id"], progress, wait=True) for row in pending]
+
+
+def certificate(settings: Settings, erasure_id: int) -> Erasure:
+    """What audit.erasures says of an erasure."""
+    with db.connect(settings, "loader") as connection:
+        row = connection.execute("select * from audit.erasures where erasure_id = %s", [erasure_id]).fetchone()
+    return Erasure(**{name: row[name] for name in Erasure.__dataclass_fields__})
+
+
+def carry_out(settings: Settings, erasure_id: int, progress=print, worker=None, wait: bool = False) -> Erasure:
+    """Bring an erasure to its end from wherever it stands."""
+    db.require_administrator(settings, f"erasure {erasure_id}")
+    key, state = home_key(settings), certificate(settings, erasure_id).state
+    if state in ("requested", "staged"):
+        progress(f"erasure {erasure_id}: landed rows, build, audit, publish ...")
+        version = job.run_change(
+            settings, f"erasure {erasure_id}", lambda run_id: restage(settings, key, erasure_id, run_id),
+            progress=progress, worker=worker, wait=wait,
+        )  # fmt: skip
+        progress(f"erasure {erasure_id}: history, audit, logs ...")
+        with turn(settings, f"erasure {erasure_id}", wait) as number:
+            purge(settings, erasure_id, version, number)
+    if state != "done":
+        clean_logs(settings, erasure_id)
+        rewrite(settings, certificate(settings, erasure_id).rows, progress, FINISHES)
+        prove(settings, erasure_id, progress)
+        with db.connect(settings, "loader") as connection:
+            connection.execute(
+                "update audit.erasures set state = 'done', finished_at = coalesce(finished_at, clock_timestamp()) where erasure_id = %s",
+                [erasure_id],
+            )
+    return certificate(settings, erasure_id)

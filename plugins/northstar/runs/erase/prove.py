@@ -1,0 +1,71 @@
+"""`done` only when a search of every byte of the home has found the names nowhere."""
+
+from psycopg.types.json import Jsonb
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.privacy.subjects import (
+    ACCOUNT,
+    ANONYMOUS,
+    SESSION,
+)
+from northstar.runs.erase.names import EMAIL, TICKET, Names, is_distinctive
+from northstar.runs.erase.purge import KEPT_TABLES
+from northstar.runs.erase.rewrite import begin_log_anew, each_table
+from northstar.runs.erase.searched import files_of, needles, occurrences, places
+from northstar.warehouse import db
+
+FINISHES = "`northstar erase --pending`, or the DAG erase_subject by itself, finishes"
+
+
+def prove(settings: Settings, erasure_id: int, progress) -> None:
+    """Search the home for the names, forget them, and search again where they were kept for that.
+
+    Raises NorthstarError saying where they still are; the request is then not done, and goes on from here.
+    """
+    with db.connect(settings, "loader") as connection:
+        names = Names(connection, erasure_id)
+        accounts = [v for v in names.values[ACCOUNT] if is_distinctive(v)]
+        others = [v for kind in (EMAIL, ANONYMOUS, SESSION, TICKET) for v in names.values[kind]]
+        sought = needles(connection, accounts, others)
+    if not settings.warehouse_url and sought:
+        progress(f"erasure {erasure_id}: every byte of the home is searched ...")
+        # what the server logs of the table in which the names wait is searched below
+        waiting = [*files_of(settings, "audit.erasure_ids"), settings.home / "postgres" / "pg_wal"]
+        _require_none(settings, erasure_id, places(settings, sought, waiting))
+    with db.connect(settings, "loader") as connection:
+        connection.execute("delete from audit.erasure_ids where erasure_id = %s", [erasure_id])
+    kept = {"schema": "audit", "table": "erasure_ids"}
+    each_table(settings, [kept], FINISHES, lambda c, t: c.execute("vacuum full audit.erasure_ids"))
+    if not settings.warehouse_url:
+        begin_log_anew(settings)
+        _require_none(settings, erasure_id, places(settings, sought) if sought else [])
+
+
+def _require_none(settings: Settings, erasure_id: int, found: list[str]) -> None:
+    """Note what has to stay, which is the source's own account of its files; raise NorthstarError for any other place."""
+    staying = [place for place in found if place.removeprefix("audit.") in KEPT_TABLES]
+    if left := [place for place in found if place not in staying]:
+        more = f" and {len(left) - 1} more places" if len(left) > 1 else ""
+        raise NorthstarError(
+            f"erasure {erasure_id} is not done: a name is still in {left[0]}{more}; take it out there; {FINISHES}"
+        )
+    if staying:
+        with db.connect(settings, "loader") as connection:
+            connection.execute(
+                "update audit.erasures set rows = rows || %s where erasure_id = %s",
+                [Jsonb({f"still in {place}": 1 for place in staying}), erasure_id],
+            )
+
+
+def clean_logs(settings: Settings, erasure_id: int) -> None:
+    """Strike the names out of the home's log files, in place: services go on writing to them."""
+    with db.connect(settings, "loader") as connection:
+        names = [value.encode() for value, _ in Names(connection, erasure_id).in_texts]
+    for path in settings.logs.rglob("*"):
+        if not names or not path.is_file():
+            continue
+        for place, name in occurrences(path, names):
+            with path.open("r+b") as handle:
+                handle.seek(place)
+                handle.write(b"x" * len(name))

@@ -1,0 +1,144 @@
+"""`purged`: what remembered the old names does not any more: replaced rows, marts_history, audit."""
+
+from psycopg.types.json import Jsonb
+
+from northstar.base.settings import Settings
+from northstar.contract import Entity, entities
+from northstar.privacy.subjects import (
+    BELONGING,
+    HASHES,
+    NAMED,
+    READ_PROPERTIES,
+    hash_columns,
+    named_columns,
+)
+from northstar.runs.erase.names import Names, quoted
+from northstar.runs.erase.restage import empty_quarantine, parents
+from northstar.warehouse import db, lease
+from northstar.warehouse.rights import act_as_owner
+
+TEXTS = ("text", "json", "jsonb", "text[]")
+# columns of tables of marts and audit that hold no names, and are long
+PLAIN = {
+    "metric_id",
+    "grain",
+    "application",
+    "segment",
+    "null_reason",
+    "currency",
+    "unique_id",
+    "resource_type",
+    "sql",
+    "code_version",
+}
+# where the sources' own state lies: it names files and cursors, and has to stay what the source knows
+KEPT_TABLES = {
+    "erasures",
+    "erasure_ids",
+    "tombstones",
+    "landed_files",
+    "source_states",
+    "bootstrapped",
+    "definitions",
+    "pii_keys",
+}
+
+
+def purge(settings: Settings, erasure_id: int, version: int | None, turn: int) -> None:
+    """Take the names out of everything in the warehouse that remembers, in one transaction over all schemas."""
+    with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
+        lease.keep(connection, turn)
+        names = Names(connection, erasure_id)
+        counts = {}
+        for schema, tables in _tables(connection).items():
+            act_as_owner(connection, schema)
+            for table, columns in tables.items():
+                rows = _rename(connection, f'{schema}."{table}"', columns, names)
+                if rows:
+                    counts[f"{schema}.{table}"] = rows
+        act_as_owner(connection, "staging")
+        counts["staging._replaced"] = sum(_forget_replaced(connection, e, names) for e in entities().values())
+        counts["quarantine.rows"] = empty_quarantine(connection, names)
+        connection.execute("reset role")
+        connection.execute(
+            "update audit.erasures set state = 'purged', published_version = %(version)s, finished_at = clock_timestamp(), "
+            "rows = rows || %(rows)s where erasure_id = %(erasure)s",
+            {"version": version, "rows": Jsonb({k: v for k, v in counts.items() if v}), "erasure": erasure_id},
+        )
+
+
+def _tables(connection) -> dict[str, dict[str, dict[str, str]]]:
+    """{schema: {table: {column: type}}} of the text-like columns of all that was made or noted from landed rows."""
+    rows = connection.execute(
+        "select n.nspname as schema, c.relname as table, a.attname as column, format_type(a.atttypid, null) as type "
+        "from pg_attribute as a join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace "
+        "where n.nspname in ('core', 'marts_candidate', 'marts', 'marts_history', 'audit') and c.relkind = 'r' and a.attnum > 0 "
+        "and not a.attisdropped order by 1, 2, a.attnum"
+    ).fetchall()
+    found: dict = {}
+    for row in rows:
+        if (
+            row["type"] in TEXTS
+            and row["column"] not in PLAIN
+            and not (row["schema"] == "audit" and row["table"] in KEPT_TABLES)
+        ):
+            found.setdefault(row["schema"], {}).setdefault(row["table"], {})[row["column"]] = row["type"]
+    return found
+
+
+def _rename(connection, relation: str, columns: dict[str, str], names: Names) -> int:
+    sets, conditions = [], []
+    for column, kind in columns.items():
+        place = f't."{column}"'
+        if column in NAMED and kind == "text":
+            sets.append(f'"{column}" = {names.renamed(column, place)}')
+            conditions.append(names.names(column, place))
+        elif column in HASHES and kind == "text":
+            sets.append(f'"{column}" = case when {place} = any(%(email)s) then null else {place} end')
+            conditions.append(f"{place} = any(%(email)s)")
+        elif names.in_texts:
+            sets.append(f'"{column}" = ' + names.without(f"{place}::text") + f"::{kind}")
+            conditions.append(f"({place} is not null and {names.in_text(f'{place}::text')})")
+    if not sets:
+        return 0
+    query = f"update {relation} as t set {', '.join(sets)} where {' or '.join(conditions)}"
+    return connection.execute(query, names.values).rowcount
+
+
+def _forget_replaced(connection, entity: Entity, names: Names) -> int:
+    """The entity's replaced rows under the new names too, or their batches would bring the old ones back."""
+    named, hashes = named_columns(entity), hash_columns(entity)
+
+    def value(column: str) -> str:
+        return f"(t.row ->> '{column}')"
+
+    is_subject = " or ".join(
+        [names.names(c, value(c)) for c in named] + [f"{value(c)} = any(%(email)s)" for c in hashes]
+        + (["(t.row ->> 'ticket_id') = any(%(ticket)s)"] if entity.name == "tickets" else [])
+    )  # fmt: skip
+    belongs = [f"{value(column)} in ({parents(parent)})" for column, parent in BELONGING.get(entity.name, ())]
+    owned = " or ".join([*([is_subject] if is_subject else []), *belongs])
+    total = 0
+    if owned:
+        new = "t.row || jsonb_build_object('_extra', null)"
+        for column in named:
+            new += f" || jsonb_build_object('{column}', {names.renamed(column, value(column))})"
+        for column in hashes:
+            new += f" || case when {is_subject} then jsonb_build_object('{column}', null) else '{{}}' end"
+        if "properties" in entity.columns:
+            new += (
+                f" || case when jsonb_typeof(t.row -> 'properties') = 'object' then jsonb_build_object('properties', (select "
+                f"jsonb_object_agg(p.key, p.value) from jsonb_each(t.row -> 'properties') as p where p.key in ({quoted(READ_PROPERTIES)}))) "
+                "else '{}' end"
+            )
+        total += connection.execute(
+            f"update staging._replaced as t set row = {new} where t.entity = %(entity)s and ({owned})",
+            {**names.values, "entity": entity.name},
+        ).rowcount
+    if names.in_texts:
+        total += connection.execute(
+            f"update staging._replaced as t set row = ({names.without('t.row::text')})::jsonb "
+            f"where t.entity = %(entity)s and {names.in_text('t.row::text')}",
+            {**names.values, "entity": entity.name},
+        ).rowcount
+    return total

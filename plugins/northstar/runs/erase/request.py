@@ -1,0 +1,98 @@
+"""What is asked for: the erasure that there is of a subject, or a new one with all the identifiers that it is about."""
+
+import secrets
+
+from northstar.base.errors import NorthstarError
+from northstar.privacy.keys import keyed_hash, subject_hash
+from northstar.privacy.subjects import (
+    ACCOUNT,
+    ANONYMOUS,
+    NAMED,
+    SESSION,
+    kinds,
+)
+from northstar.runs.erase.names import EMAIL, TICKET
+
+PREFIX = "erased-"
+
+
+def request(connection, key: str, account_id: str | None, email: str | None, by: str) -> int:
+    """The number of the subject's erasure: the one that there is, or a new one with the identifiers that it is about."""
+    if bool(account_id) == bool(email):
+        raise NorthstarError("whom? give --account-id or --email")
+    hashed = keyed_hash(email, key) if email else None
+    accounts = [account_id] if account_id else _accounts_of(connection, hashed)
+    subjects = [subject_hash(ACCOUNT, a, key) for a in accounts]
+    known = connection.execute(
+        "select erasure_id from audit.erasures where subjects && %s::text[] order by 1 desc limit 1", [subjects]
+    ).fetchone()
+    if known:
+        return known["erasure_id"]
+    ids = _identifiers(connection, accounts, hashed)
+    if not ids:
+        raise NorthstarError("nothing here is about this subject: it was erased already, or never landed")
+    erasure_id = connection.execute(
+        "insert into audit.erasures (requested_by, subjects) values (%s, %s) returning erasure_id", [by, subjects]
+    ).fetchone()["erasure_id"]
+    connection.cursor().executemany(
+        "insert into audit.erasure_ids values (%s, %s, %s, %s)",
+        [(erasure_id, kind, value, PREFIX + secrets.token_hex(12)) for kind, values in ids.items() for value in values],
+    )
+    return erasure_id
+
+
+def _accounts_of(connection, hashed: str) -> list[str]:
+    rows = connection.execute(
+        "select account_id from staging.accounts where email = %(h)s union "
+        "select row ->> 'account_id' from staging._replaced where entity = 'accounts' and row ->> 'email' = %(h)s order by 1",
+        {"h": hashed},
+    ).fetchall()
+    return [r["account_id"] for r in rows]
+
+
+def _identifiers(connection, accounts: list[str], hashed: str | None) -> dict[str, list[str]]:
+    """{kind: values} of all that names the subject; {} when no landed, replaced or quarantined row does.
+
+    What another account used too (a shared device, a shared address) tells of that account, and stays.
+    """
+
+    def column(query: str) -> list[str]:
+        rows = connection.execute(query, values).fetchall()
+        return sorted({v for row in rows for v in row.values() if v is not None})
+
+    events = (
+        "(select account_id, anonymous_id, session_id from staging.events union all select row ->> 'account_id', row ->> 'anonymous_id', "
+        "row ->> 'session_id' from staging._replaced where entity = 'events') as e"
+    )
+    values: dict = {"accounts": accounts, "hashed": hashed, "devices": [], "sessions": [], "emails": []}
+    others = f"select {{0}} from {events} where {{0}} = any(%({{1}})s) and account_id != all(%(accounts)s)"
+    values["devices"] = column(f"select anonymous_id from {events} where account_id = any(%(accounts)s)")
+    devices = sorted(set(values["devices"]) - set(column(others.format("anonymous_id", "devices"))))
+    values["devices"] = devices
+    values["sessions"] = column(
+        f"select session_id from {events} where account_id = any(%(accounts)s) or anonymous_id = any(%(devices)s)"
+    )
+    sessions = sorted(set(values["sessions"]) - set(column(others.format("session_id", "sessions"))))
+    values["emails"] = column(
+        "select email from staging.accounts where account_id = any(%(accounts)s) union select row ->> 'email' from staging._replaced "
+        "where entity = 'accounts' and row ->> 'account_id' = any(%(accounts)s) union select %(hashed)s::text union "
+        "select requester_email from staging.tickets where account_id = any(%(accounts)s)"
+    )
+    shared = column(
+        "select email from staging.accounts where email = any(%(emails)s) and account_id != all(%(accounts)s)"
+    )
+    emails = values["emails"] = sorted(set(values["emails"]) - set(shared))
+    tickets = column(
+        "select ticket_id from staging.tickets where account_id is null and requester_email = any(%(emails)s)"
+    )
+    found = {ACCOUNT: accounts, ANONYMOUS: devices, SESSION: sessions, EMAIL: emails, TICKET: tickets}
+    parts = [
+        f"exists (select 1 from staging.{name} where {' or '.join(f'{c} = any(%(accounts)s)' for c in columns if ACCOUNT in NAMED[c])})"
+        for name, columns in kinds().items() if any(ACCOUNT in NAMED[c] for c in columns)
+    ]  # fmt: skip
+    parts += [
+        "exists (select 1 from staging._replaced where row ->> 'account_id' = any(%(accounts)s))",
+        "exists (select 1 from quarantine.rows where row ->> 'account_id' = any(%(accounts)s))",
+    ]
+    is_known = tickets or connection.execute(f"select {' or '.join(parts)} as found", values).fetchone()["found"]
+    return {kind: names for kind, names in found.items() if names} if is_known else {}

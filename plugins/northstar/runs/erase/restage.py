@@ -1,0 +1,148 @@
+"""`staged`: landed rows carry the replacements, quarantined ones are gone, tombstones stand at the landing's door."""
+
+from psycopg.types.json import Jsonb
+
+from northstar.base.settings import Settings
+from northstar.contract import Entity, entities
+from northstar.privacy.keys import subject_hash
+from northstar.privacy.subjects import (
+    ACCOUNT,
+    ANONYMOUS,
+    BELONGING,
+    NAMED,
+    READ_PROPERTIES,
+    SESSION,
+    hash_columns,
+    named_columns,
+)
+from northstar.runs.erase.names import EMAIL, TICKET, Names, quoted
+from northstar.warehouse import db, lease
+
+
+def restage(settings: Settings, key: str, erasure_id: int, run_id: int) -> None:
+    """Landed rows under their new names, with the traces that the build needs; tombstones; quarantine. Once."""
+    with db.connect(settings, "loader") as connection:
+        lease.keep(connection, run_id)
+        state = connection.execute(
+            "select state from audit.erasures where erasure_id = %s for update", [erasure_id]
+        ).fetchone()["state"]
+        if state != "requested":
+            return
+        names = Names(connection, erasure_id)
+        counts = {}
+        for entity in entities().values():
+            found = _restage_entity(connection, entity, names, run_id)
+            if found:
+                counts[f"staging.{entity.name}"] = found
+        found = empty_quarantine(connection, names)
+        if found:
+            counts["quarantine.rows"] = found
+        stones = [
+            (kind, subject_hash(kind, value, key), erasure_id)
+            for kind in (ACCOUNT, ANONYMOUS, SESSION, TICKET) for value in names.values[kind]
+        ]  # fmt: skip
+        connection.cursor().executemany(
+            "insert into audit.tombstones values (%s, %s, %s) on conflict do nothing", stones
+        )
+        connection.execute(
+            "update audit.erasures set state = 'staged', rows = %s where erasure_id = %s", [Jsonb(counts), erasure_id]
+        )
+
+
+def _restage_entity(connection, entity: Entity, names: Names, run_id: int) -> int:
+    """The entity's rows renamed in batches of their own, one for each source, as the source's totals need them."""
+    changes, condition = _changes(entity, names)
+    if not condition:
+        return 0
+    table, values, total = f"staging.{entity.name}", dict(names.values), 0
+    sources = connection.execute(
+        f"select coalesce(b.source, 'erasure') as source, array_agg(distinct t._batch_id) as batches from {table} as t "
+        f"left join audit.landing_batches as b on b.batch_id = t._batch_id where {condition} group by 1", values,
+    ).fetchall()  # fmt: skip
+    for found in sources:
+        batch = connection.execute(
+            "insert into audit.landing_batches (run_id, source, entity, finished_at) values (%s, %s, %s, clock_timestamp()) returning batch_id",
+            [run_id, found["source"], entity.name],
+        ).fetchone()["batch_id"]
+        values |= {"entity": entity.name, "batch": batch, "batches": found["batches"]}
+        connection.execute(
+            "insert into staging._replaced (entity, batch_id, row) select %(entity)s, %(batch)s, to_jsonb(t.*) "
+            f"from {table} as t where t._batch_id = any(%(batches)s) and ({condition})", values,
+        )  # fmt: skip
+        sets = ", ".join(f'"{column}" = {expression}' for column, expression in changes.items())
+        rows = connection.execute(
+            f"update {table} as t set {sets}, _batch_id = %(batch)s, _loaded_at = current_timestamp "
+            f"where t._batch_id = any(%(batches)s) and ({condition})", values,
+        ).rowcount  # fmt: skip
+        connection.execute(
+            "update audit.landing_batches set rows_read = %s, rows_updated = %s where batch_id = %s",
+            [rows, rows, batch],
+        )
+        total += rows
+    return total
+
+
+def _changes(entity: Entity, names: Names) -> tuple[dict[str, str], str]:
+    """({column: its new value as SQL}, which rows `t` change) for a landed entity."""
+    named, hashes = named_columns(entity), hash_columns(entity)
+    is_subject = " or ".join(
+        [names.names(c, f"t.{c}") for c in named] + [f"t.{c} = any(%(email)s)" for c in hashes]
+        + (["t.ticket_id = any(%(ticket)s)"] if entity.name == "tickets" else [])
+    ) or "false"  # fmt: skip
+    belongs = " or ".join(f"t.{column} in ({parents(parent)})" for column, parent in BELONGING.get(entity.name, ()))
+    changes = {c: names.renamed(c, f"t.{c}") for c in named}
+    changes |= {c: f"case when not ({is_subject}) then t.{c} end" for c in hashes}
+    conditions = [is_subject] if is_subject != "false" else []
+    if conditions or belongs:
+        owned = " or ".join(filter(None, (is_subject, belongs)))
+        changes["_extra"] = f"case when not coalesce({owned}, false) then t._extra end"
+        if belongs:
+            conditions.append(f"t._extra is not null and ({belongs})")
+    if "properties" in entity.columns:
+        kept = quoted(READ_PROPERTIES)
+        changes["properties"] = (
+            f"case when coalesce({is_subject}, false) then case when json_typeof(t.properties) = 'object' then (select json_object_agg(p.key, p.value) "
+            f"from json_each(t.properties) as p where p.key in ({kept})) end else t.properties end"
+        )
+    if names.in_texts:
+        for name, kind in _texts(entity).items():
+            current = changes.get(name, f"t.{name}")
+            changes[name] = names.without(f"({current})::text") + f"::{kind}"
+            conditions.append(f"(t.{name} is not null and {names.in_text(f't.{name}::text')})")
+    return changes, " or ".join(conditions)
+
+
+def parents(parent: str) -> str:
+    """SQL: the keys of the parent's rows that are the subject's, whether they are renamed yet or not."""
+    entity = entities()[parent]
+    columns = [c for c in named_columns(entity) if ACCOUNT in NAMED[c]]
+    conditions = [f"p.{c} = any(%(account)s) or p.{c} = any(%(replacements)s)" for c in columns]
+    if parent == "tickets":
+        conditions.append("p.ticket_id = any(%(ticket)s)")
+    return f"select p.{entity.key[0]} from staging.{parent} as p where {' or '.join(conditions)}"
+
+
+def _texts(entity: Entity) -> dict[str, str]:
+    """Columns that may tell of anybody: free text and json that is no key, no name and no hash."""
+    columns = {
+        c.name: c.postgres_type
+        for c in entity.stored_columns.values()
+        if c.type in ("text", "json") and not c.values and not c.pii and c.name not in (*entity.key, *NAMED, "application", "currency")
+        and not c.name.endswith("_id")
+    }  # fmt: skip
+    return columns | {"_extra": "json"}
+
+
+def empty_quarantine(connection, names: Names) -> int:
+    """Remove quarantined rows that name the subject anywhere; what is sealed in one that names nobody cannot be told from others."""
+    exact = [*names.values[ACCOUNT], *names.values[ANONYMOUS], *names.values[SESSION], *names.values[EMAIL]]
+    exact += [f"hashed:{v}" for v in names.values[EMAIL]]
+    conditions = [
+        "exists (select 1 from jsonb_path_query(q.row, '$.**') as v where v in (select to_jsonb(x) from unnest(%(exact)s::text[]) as x))"
+    ]
+    if names.in_texts:
+        conditions.append(names.in_text("q.row::text"))
+        conditions.append(names.in_text("array_to_string(q.reasons, ' ')"))
+    return connection.execute(
+        f"delete from quarantine.rows as q where {' or '.join(conditions)}", {**names.values, "exact": exact}
+    ).rowcount

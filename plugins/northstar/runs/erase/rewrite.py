@@ -1,0 +1,112 @@
+"""Tables written anew, and the write-ahead log begun anew: what was deleted is then on no page of the disk either."""
+
+import time
+from collections.abc import Callable
+
+import psycopg
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.privacy.subjects import (
+    HASHES,
+    NAMED,
+)
+from northstar.runs.erase.purge import KEPT_TABLES
+from northstar.warehouse import db
+from northstar.warehouse.schemas import SCHEMAS
+
+# how long readers are waited for: those who hold a table, and those who see what was there
+PATIENCE_SECONDS = 20
+
+
+def rewrite(settings: Settings, touched: dict, progress, afterwards: str) -> None:
+    """Write anew the tables that held names, and begin the write-ahead log anew: what was deleted is then on no page either.
+
+    touched: `schema.table` of those beside the ones that have columns for names. Readers of a mart wait while it is written.
+    afterwards: what to do where somebody is in the way. Raises NorthstarError, naming who, and with `afterwards`, when one does not let go of
+    a table, or still sees what was there.
+    """
+    database = None if settings.warehouse_url else db.DATABASE
+    with db.connect(settings, "owner", autocommit=True, database=database) as connection:
+        tables = connection.execute(
+            "select n.nspname as schema, c.relname as table from pg_class as c join pg_namespace as n on n.oid = c.relnamespace "
+            "where c.relkind = 'r' and n.nspname = any(%(schemas)s) and (exists (select 1 from pg_attribute as a where a.attrelid = c.oid "
+            "and a.attname = any(%(columns)s)) or (n.nspname, c.relname) in (('staging', '_replaced'), ('quarantine', 'rows')) "
+            "or (n.nspname = 'audit' and c.relname != all(%(kept)s)) or n.nspname || '.' || c.relname = any(%(touched)s)) order by 1, 2",
+            {
+                "schemas": list(SCHEMAS),
+                "touched": list(touched),
+                "columns": [*NAMED, *HASHES],
+                "kept": [t for t in KEPT_TABLES if t != "erasures"],
+            },
+        ).fetchall()
+        if not settings.warehouse_url:
+            # an empty table keeps the sample that was taken when it was none
+            connection.execute(
+                "select pg_clear_attribute_stats(schemaname, tablename, attname, inherited) from pg_stats "
+                "where schemaname || '.' || tablename = any(%s)", [[f"{t['schema']}.{t['table']}" for t in tables]],
+            )  # fmt: skip
+        _await_snapshots(connection, afterwards)
+    each_table(
+        settings, tables, afterwards, lambda c, t: c.execute(f'vacuum (full, analyze) {t["schema"]}."{t["table"]}"')
+    )
+    if settings.warehouse_url:
+        progress(
+            "statistics and write-ahead log of an external warehouse are its administrator's: docs/privacy.md says what to do"
+        )
+        return
+    begin_log_anew(settings)
+
+
+def begin_log_anew(settings: Settings) -> None:
+    """Have the embedded server forget its samples of columns and the write-ahead log so far."""
+    with db.connect(settings, "owner", autocommit=True, database=db.DATABASE) as connection:
+        # samples of the columns' values
+        connection.execute("vacuum full pg_catalog.pg_statistic")
+        # homes that were made before it was the default
+        connection.execute("alter system set wal_recycle = off")
+        connection.execute("select pg_reload_conf()")
+        connection.execute("select pg_switch_wal()")
+        connection.execute("checkpoint")
+
+
+def _await_snapshots(connection, afterwards: str) -> None:
+    """Wait until nobody sees the warehouse as it was before: what somebody still may see is written anew with the rest.
+
+    connection: an administrator's, autocommit. Raises NorthstarError naming who does after PATIENCE_SECONDS.
+    """
+    horizon = connection.execute("select pg_current_xact_id()::xid::text as x").fetchone()["x"]
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        holder = connection.execute(
+            "select * from (select coalesce('a session of ' || usename, backend_type) || ' (process ' || pid || coalesce(', ' || nullif(application_name, ''), '') "
+            "|| coalesce(', since ' || to_char(xact_start at time zone 'UTC', 'HH24:MI:SS') || ' UTC', '') || ')' as who, age(backend_xmin) as age "
+            "from pg_stat_activity where pid <> pg_backend_pid() and backend_xmin is not null and datname = current_database() "
+            "union all select 'the prepared transaction ' || gid, age(transaction) from pg_prepared_xacts where database = current_database() "
+            "union all select 'the replication slot ' || slot_name, age(xmin) from pg_replication_slots where xmin is not null) as holders "
+            "where age > age(%s::xid) order by age desc limit 1", [horizon],
+        ).fetchone()  # fmt: skip
+        if holder is None:
+            return
+        if time.monotonic() > deadline:
+            raise NorthstarError(
+                f"{holder['who']} still sees the warehouse as it was: what can be read has changed, but not yet what lies on the disk; "
+                f"end it; {afterwards}"
+            )
+        time.sleep(0.2)
+
+
+def each_table(settings: Settings, tables: list[dict], afterwards: str, do: Callable) -> None:
+    for schema in dict.fromkeys(t["schema"] for t in tables):
+        role = "owner" if SCHEMAS[schema] == "northstar_owner" else SCHEMAS[schema]
+        database = None if settings.warehouse_url or role != "owner" else db.DATABASE
+        with db.connect(settings, role, autocommit=True, database=database) as connection:
+            connection.execute(f"set lock_timeout = '{PATIENCE_SECONDS}s'")
+            for table in (t for t in tables if t["schema"] == schema):
+                try:
+                    do(connection, table)
+                except psycopg.errors.LockNotAvailable as exc:
+                    raise NorthstarError(
+                        f"a reader holds {schema}.{table['table']}: what can be read has changed, but the table could not be written anew; "
+                        f"end it; {afterwards}"
+                    ) from exc
