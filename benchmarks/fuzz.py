@@ -234,7 +234,9 @@ def target(arguments: list[str]) -> None:
     with atheris.instrument_imports(
         include=[
             "northstar.extract.sources.files",
+            "northstar.extract.landing.casts",
             "northstar.extract.landing.normalise",
+            "northstar.extract.landing.personal_values",
             "northstar.extract.landing.mapping",
         ]
     ):

@@ -14,7 +14,7 @@ import orjson
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.extract.landing.normalise import personal_columns, plain_name
+from northstar.extract.landing.personal_values import personal_columns, plain_name
 from northstar.privacy.keys import HASH, HASHED, SEALED, SEPARATOR, chained, fingerprint, kept_hash, seal, unsealed
 from northstar.privacy.personal import parsed
 from northstar.privacy.ring import NEXT, adopt, home_key

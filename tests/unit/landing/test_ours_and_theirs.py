@@ -10,7 +10,8 @@ import pytest
 
 from northstar.contract import entities
 from northstar.extract.landing.directory import land_directory
-from northstar.extract.landing.normalise import normalise, sealed_row
+from northstar.extract.landing.normalise import normalise
+from northstar.extract.landing.personal_values import sealed_row
 from northstar.extract.sources.files import Reading, SourceFile
 from northstar.privacy.guard import Guard
 from northstar.privacy.keys import chained, keyed_hash, seal, subject_hash

@@ -14,7 +14,8 @@ from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
-from northstar.extract.landing.normalise import in_range, normalise, sealed_row
+from northstar.extract.landing.normalise import in_range, normalise
+from northstar.extract.landing.personal_values import sealed_row
 from northstar.extract.sources import files
 from northstar.extract.sources.files import (
     Reading,

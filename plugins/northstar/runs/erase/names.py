@@ -4,12 +4,7 @@ import re
 
 import psycopg
 
-from northstar.privacy.subjects import (
-    ACCOUNT,
-    ANONYMOUS,
-    NAMED,
-    SESSION,
-)
+from northstar.privacy.subjects import ACCOUNT, ANONYMOUS, NAMED, SESSION
 
 EMAIL, TICKET = "email", "ticket"
 

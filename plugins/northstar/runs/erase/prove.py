@@ -4,11 +4,7 @@ from psycopg.types.json import Jsonb
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.privacy.subjects import (
-    ACCOUNT,
-    ANONYMOUS,
-    SESSION,
-)
+from northstar.privacy.subjects import ACCOUNT, ANONYMOUS, SESSION
 from northstar.runs.erase.names import EMAIL, TICKET, Names, is_distinctive
 from northstar.runs.erase.purge import KEPT_TABLES
 from northstar.runs.erase.rewrite import begin_log_anew, each_table

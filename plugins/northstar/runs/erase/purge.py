@@ -4,14 +4,7 @@ from psycopg.types.json import Jsonb
 
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
-from northstar.privacy.subjects import (
-    BELONGING,
-    HASHES,
-    NAMED,
-    READ_PROPERTIES,
-    hash_columns,
-    named_columns,
-)
+from northstar.privacy.subjects import BELONGING, HASHES, NAMED, READ_PROPERTIES, hash_columns, named_columns
 from northstar.runs.erase.names import Names, quoted
 from northstar.runs.erase.restage import empty_quarantine, parents
 from northstar.warehouse import db, lease

@@ -4,13 +4,7 @@ import secrets
 
 from northstar.base.errors import NorthstarError
 from northstar.privacy.keys import keyed_hash, subject_hash
-from northstar.privacy.subjects import (
-    ACCOUNT,
-    ANONYMOUS,
-    NAMED,
-    SESSION,
-    kinds,
-)
+from northstar.privacy.subjects import ACCOUNT, ANONYMOUS, NAMED, SESSION, kinds
 from northstar.runs.erase.names import EMAIL, TICKET
 
 PREFIX = "erased-"

@@ -7,10 +7,7 @@ import psycopg
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.privacy.subjects import (
-    HASHES,
-    NAMED,
-)
+from northstar.privacy.subjects import HASHES, NAMED
 from northstar.runs.erase.purge import KEPT_TABLES
 from northstar.warehouse import db
 from northstar.warehouse.schemas import SCHEMAS

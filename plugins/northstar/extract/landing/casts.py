@@ -1,0 +1,194 @@
+"""Casts of the contract's types: an Arrow array of texts to (typed array, which of its values are not of that type)."""
+
+import json
+import re
+
+import numpy as np
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+ARROW_TYPES = {
+    "text": pa.string(),
+    "int": pa.int64(),
+    "decimal": pa.decimal128(38, 12),
+    "bool": pa.bool_(),
+    "timestamp": pa.timestamp("us", "UTC"),
+    "date": pa.date32(),
+    "json": pa.string(),
+}
+INTEGER = r"^[+-]?\d{1,18}(\.0*)?$"
+DECIMAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+TIMESTAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)$"
+ZONELESS = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
+DATE = r"^\d{4}-\d{2}-\d{2}([T ]00:00:00(\.0+)?(Z|\+00:00)?)?$"
+TRUE, FALSE = ["true", "t", "yes", "y", "1", "1.0"], ["false", "f", "no", "n", "0", "0.0"]
+NULL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+# levels of a document that anybody writes
+DEEPEST = 100
+# numbers that are json, and that Postgres' jsonb cannot hold
+TINY = re.compile(r"[eE]-\d{4}|\.\d{10000}")
+
+
+def _strings(raw: pa.Array) -> pa.Array:
+    if pa.types.is_string(raw.type):
+        return raw
+    if pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type):
+        return pa.array([None if v is None else v.decode("utf-8", "replace") for v in raw.to_pylist()], pa.string())
+    if pa.types.is_nested(raw.type):
+        return pa.array(
+            [None if v is None else orjson.dumps(v, default=str).decode() for v in raw.to_pylist()], pa.string()
+        )
+    return raw.cast(pa.string())
+
+
+def _keep(strings: pa.Array, valid: pa.Array) -> pa.Array:
+    return pc.if_else(valid, strings, pa.scalar(None, strings.type))
+
+
+def _parse(strings: pa.Array, valid: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
+    """Cast what the pattern accepted; what the cast still refuses (month 13) is found by halving."""
+    array, refused = _cast_halving(_keep(strings, valid), kind)
+    invalid = pc.and_(pc.invert(valid), pc.is_valid(strings))
+    if refused:
+        invalid = pc.or_(invalid, _flags(refused, len(strings)))
+    return array, invalid
+
+
+def _flags(places: list, count: int) -> pa.Array:
+    flags = np.zeros(count, bool)
+    flags[places] = True
+    return pa.array(flags)
+
+
+def _cast_halving(strings: pa.Array, kind: pa.DataType, offset: int = 0) -> tuple[pa.Array, list]:
+    try:
+        return strings.cast(kind), []
+    except pa.ArrowInvalid:
+        if len(strings) == 1:
+            return pa.nulls(1, kind), [offset]
+        middle = len(strings) // 2
+        left, bad_left = _cast_halving(strings.slice(0, middle), kind, offset)
+        right, bad_right = _cast_halving(strings.slice(middle), kind, offset + middle)
+        return pa.concat_arrays([left, right]), bad_left + bad_right
+
+
+def _match(strings: pa.Array, pattern: str) -> pa.Array:
+    return pc.fill_null(pc.match_substring_regex(strings, pattern), False)
+
+
+def _to_text(raw: pa.Array) -> tuple[pa.Array, pa.Array]:
+    strings = _strings(raw)
+    return strings, pc.fill_null(pc.match_substring(strings, "\x00"), False)
+
+
+def _to_int(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    if pa.types.is_integer(raw.type) and raw.type != pa.uint64():
+        return raw.cast(pa.int64()), None
+    strings = pc.utf8_trim_whitespace(_strings(raw))
+    valid = _match(strings, INTEGER)
+    return _parse(pc.replace_substring_regex(strings, r"\.0*$", ""), valid, pa.int64())
+
+
+def _to_decimal(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    if pa.types.is_integer(raw.type):
+        raw = raw.cast(pa.string())
+    strings = pc.utf8_trim_whitespace(_strings(raw))
+    valid = _match(strings, DECIMAL)
+    try:
+        array = _keep(strings, valid).cast(ARROW_TYPES["decimal"])
+        return array, pc.and_(pc.invert(valid), pc.is_valid(strings))
+    except pa.ArrowInvalid:
+        wide, invalid = _parse(strings, valid, pa.decimal256(76, 38))
+        rounded = pc.round(wide, 12, "half_towards_infinity")
+        try:
+            return rounded.cast(ARROW_TYPES["decimal"]), invalid
+        except pa.ArrowInvalid:
+            array, refused = _cast_halving(rounded, ARROW_TYPES["decimal"])
+            return array, pc.or_(invalid, _flags(refused, len(array)))
+
+
+def _to_bool(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    if pa.types.is_boolean(raw.type):
+        return raw, None
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(_strings(raw)))
+    yes = pc.is_in(words, pa.array(TRUE))
+    no = pc.is_in(words, pa.array(FALSE))
+    known = pc.or_(yes, no)
+    return pc.if_else(known, yes, pa.scalar(None, pa.bool_())), pc.and_(pc.invert(known), pc.is_valid(words))
+
+
+def _to_timestamp(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    kind = ARROW_TYPES["timestamp"]
+    if pa.types.is_timestamp(raw.type):
+        return (
+            pc.assume_timezone(raw.cast(pa.timestamp("us"), safe=False), "UTC")
+            if raw.type.tz is None
+            else raw.cast(kind, safe=False)
+        ), None
+    if pa.types.is_date(raw.type):
+        return pc.assume_timezone(raw.cast(pa.timestamp("us")), "UTC"), None
+    strings = pc.utf8_trim_whitespace(_strings(raw))
+    valid = _match(strings, TIMESTAMP)
+    return _parse(pc.replace_substring_regex(strings, r"(\.\d{6})\d+", r"\1"), valid, kind)
+
+
+def _to_date(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    if pa.types.is_date(raw.type):
+        return raw.cast(pa.date32()), None
+    if pa.types.is_timestamp(raw.type):
+        return raw.cast(pa.timestamp("us"), safe=False).cast(pa.date32(), safe=False), None
+    strings = pc.utf8_trim_whitespace(_strings(raw))
+    valid = _match(strings, DATE)
+    return _parse(pc.utf8_slice_codeunits(strings, 0, 10), valid, pa.date32())
+
+
+def _to_json(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
+    strings = _strings(raw)
+    encoded = strings.dictionary_encode()
+    ok = [v is None or _is_json(v) for v in encoded.dictionary.to_pylist()]
+    if all(ok):
+        return strings, None
+    valid = pc.fill_null(pa.array(ok, pa.bool_()).take(encoded.indices), True)
+    return _keep(strings, valid), pc.invert(valid)
+
+
+def _is_json(text: str) -> bool:
+    if "\x00" in text or ("\\u0000" in text and NULL_ESCAPE.search(text)):
+        return False
+    try:
+        if is_deep(text, orjson.loads(text)):
+            return False
+        if TINY.search(text):
+            json.loads(text, parse_float=_stored_number)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def is_deep(text: str, document) -> bool:
+    """Whether a document is nested deeper than it can be looked through; of the many that are not, a count of brackets says so."""
+    if text.count("[") + text.count("{") <= DEEPEST:
+        return False
+    level = [document]
+    for _ in range(DEEPEST):
+        level = [v for d in level for v in (d.values() if isinstance(d, dict) else d if isinstance(d, list) else ())]
+    return bool(level)
+
+
+def _stored_number(number: str) -> float:
+    mantissa, _, exponent = number.lower().partition("e")
+    if len(mantissa) + abs(int(exponent or 0)) > 16_000:
+        raise ValueError("more digits than Postgres keeps")
+    return float(number)
+
+
+CASTS = {
+    "text": _to_text,
+    "int": _to_int,
+    "decimal": _to_decimal,
+    "bool": _to_bool,
+    "timestamp": _to_timestamp,
+    "date": _to_date,
+    "json": _to_json,
+}

@@ -1,0 +1,202 @@
+"""What a row says of persons: hashed, left out, or sealed where nobody knows what it is (northstar.privacy)."""
+
+import re
+import unicodedata
+from functools import cache, lru_cache, partial
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from northstar.contract import WRITTEN, Column, Entity, entities
+from northstar.extract.landing.casts import DEEPEST, is_deep
+from northstar.privacy.guard import pseudonym
+from northstar.privacy.keys import HASHED, SEALED, kept_hash, keyed_hash, seal
+from northstar.privacy.names import is_personal_name
+from northstar.privacy.personal import (
+    FIRST_LOOK,
+    FIRST_LOOK_AT_ADDRESSES,
+    FIRST_LOOK_AT_TEXT,
+    TIME,
+    is_personal,
+    is_prose,
+    parsed,
+    redacted,
+    says_nothing,
+    without_address,
+)
+
+SHORT_NUMBER = re.compile(r"[+-]?(\d{1,6}([.,]\d{1,6})?)?")
+# what an e-mail address is written with, encoded or not, and what our hashes begin with
+ADDRESS_SIGNS = (b"@", b"%", b"&", b"\\u", HASHED.encode())
+
+
+@cache
+def personal_columns() -> dict:
+    """Names (see plain_name) that stand for personal data in any entity, with what to do ('hash' or 'drop')."""
+    found = {}
+    for entity in entities().values():
+        for column in entity.columns.values():
+            name = plain_name(column.name)
+            if column.pii and found.get(name) != "drop":
+                found[name] = column.pii
+    return found
+
+
+@lru_cache(10_000)
+def plain_name(name: str) -> str:
+    """A column's name as people say it: `E-Mail`, ` email` and `e_mail` are one."""
+    return "".join(c for c in unicodedata.normalize("NFKC", str(name)).casefold() if c.isalnum())
+
+
+def storable(row: dict, key: str, entity: Entity | None = None, mark: str = HASHED, is_replay: bool = False) -> dict:
+    """A raw row as it may be stored: identifiers hashed, other personal data left out, what looks personal sealed.
+
+    entity: what the row is of; without one nothing is known of its columns, nor whether a value stands in its own.
+    mark: what a hash begins with. is_replay: the row was in quarantine, and its hashes are ours.
+    """
+    personal, kept = personal_columns(), {}
+    for name, value in row.items():
+        treatment = personal.get(plain_name(name))
+        if treatment is None:
+            column = entity.columns.get(name) if entity else None
+            kept[safe_name(str(name))] = _storable(str(name), value, key, column)
+        elif treatment == "hash" and value is not None:
+            kept[name] = mark + _hash(str(value), key, is_replay)
+    return kept
+
+
+@lru_cache(2_000)
+def safe_name(name: str) -> str:
+    return redacted(name)
+
+
+def _hash(value: str, key: str, is_replay: bool) -> str:
+    """The keyed hash of an identifier; of one that comes out of quarantine, the hash that it is already."""
+    return (kept_hash(value) if is_replay else None) or keyed_hash(value, key)
+
+
+def _storable(name: str, value, key: str, column: Column | None):
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if value is None or isinstance(value, bool):
+        return value
+    if column is None and is_personal_name(name) and not (isinstance(value, str) and says_nothing(value)):
+        return seal(_told(value), key)
+    # free text belongs into a column of text alone
+    is_free = column is None or column.type != "text" or bool(column.values)
+    document = parsed(value) if isinstance(value, str) else value
+    if isinstance(document, dict | list | tuple):
+        if isinstance(value, str) and is_deep(value, document):
+            return seal(value, key)
+        scrubbed = _scrubbed(document, key, is_free and (column is None or column.type != "json"))
+        return value if scrubbed == document else _told(scrubbed) if isinstance(value, str) else scrubbed
+    if column is not None and column.pattern and not re.fullmatch(column.pattern, str(value)):
+        return seal(str(value), key)
+    return _without(value, key, is_free)
+
+
+def _without(value, key: str, is_free: bool):
+    """One value as it may be stored. is_free: what people write is sealed whatever it says."""
+    if not isinstance(value, str):
+        return seal(str(value), key) if isinstance(value, int) and is_personal(str(value)) else value
+    if TIME.fullmatch(value):
+        return value
+    # what looks sealed is sealed too: so all that is stored and opens is what this home has sealed
+    if value.startswith(SEALED) or is_personal(value) or (is_free and is_prose(value)):
+        return seal(value, key)
+    return value
+
+
+def sealed_row(row: dict, key: str) -> dict:
+    """A raw row whose values may stand in the wrong columns: all that is more than a short number or a time is sealed."""
+    return {
+        safe_name(str(name)): seal(value, key) if isinstance(value, str) and not _is_plain(value) else value
+        for name, value in row.items()
+    }
+
+
+def _is_plain(text: str) -> bool:
+    return bool(SHORT_NUMBER.fullmatch(text.strip()) or TIME.fullmatch(text.strip()))
+
+
+def _told(value) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+
+
+def _scrubbed(document, key: str, is_free: bool, levels: int = DEEPEST):
+    """A JSON document with what its keys call personal, and what looks so, sealed; documents within it that are text, too.
+
+    is_free: free text is sealed whatever it says. levels: what lies deeper is sealed whole.
+    """
+    if isinstance(document, bytes):
+        document = document.decode("utf-8", "replace")
+    if isinstance(document, dict | list | tuple) and not levels:
+        return seal(_told(document), key)
+    if isinstance(document, dict):
+        return {
+            safe_name(str(k)): seal(_told(v), key)
+            if v is not None
+            and not isinstance(v, bool)
+            and is_personal_name(str(k))
+            and not (isinstance(v, str) and says_nothing(v))
+            else _scrubbed(v, key, is_free, levels - 1)
+            for k, v in document.items()
+        }
+    if isinstance(document, list | tuple):
+        return [_scrubbed(v, key, is_free, levels - 1) for v in document]
+    within = parsed(document) if isinstance(document, str) else None
+    if within is not None:
+        if is_deep(document, within):
+            return seal(document, key)
+        scrubbed = _scrubbed(within, key, is_free, levels - 1)
+        return document if scrubbed == within else _told(scrubbed)
+    return _without(document, key, is_free)
+
+
+def without_personal_data(column: Column, array: pa.Array, key: str, is_replay: bool) -> pa.Array:
+    if column.pii == "hash":
+        return _hashed(array, key, is_replay)
+    if column.type == "json":
+        return _changed(array, f"{FIRST_LOOK}|{SEALED}", partial(_scrubbed_text, key=key))
+    if column.type == "text" and not column.values:
+        if column.name not in WRITTEN and not _may_hold_address(array):
+            return array
+        if column.name.endswith("_id"):
+            # an identifier has to stay one: the same address is the same hash everywhere
+            return _changed(array, f"{FIRST_LOOK_AT_ADDRESSES}|^{HASHED}", partial(pseudonym, key=key))
+        if column.name not in WRITTEN:
+            return _changed(array, FIRST_LOOK_AT_ADDRESSES, without_address)
+        return _changed(array, FIRST_LOOK_AT_TEXT, redacted)
+    return array
+
+
+def _may_hold_address(array: pa.Array) -> bool:
+    """Whether any text of a column has what an address is written with, or what looks like a hash of ours: a look at all its bytes at once."""
+    data = array.buffers()[2]
+    if data is None:
+        return False
+    text = data.to_pybytes()
+    return not text.isascii() or any(sign in text for sign in ADDRESS_SIGNS)
+
+
+def _hashed(array: pa.Array, key: str, is_replay: bool) -> pa.Array:
+    encoded = array.dictionary_encode()
+    hashes = [None if v is None else _hash(v, key, is_replay) for v in encoded.dictionary.to_pylist()]
+    return pa.array(hashes, pa.string()).take(encoded.indices)
+
+
+def _changed(array: pa.Array, pattern: str, change) -> pa.Array:
+    """The array with the values that hold a pattern changed."""
+    found = pc.fill_null(pc.match_substring_regex(array, pattern), False)
+    if not pc.any(found).as_py():
+        return array
+    encoded = array.filter(found).dictionary_encode()
+    changed = pa.array([change(v) for v in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+    return pc.replace_with_mask(array, found, changed)
+
+
+def _scrubbed_text(text: str, key: str) -> str:
+    document = orjson.loads(text)
+    scrubbed = _scrubbed(document, key, is_free=False)
+    return text if scrubbed == document else orjson.dumps(scrubbed).decode()
