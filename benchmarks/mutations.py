@@ -2,7 +2,7 @@
 
 `python -m benchmarks.mutations [NUMBER ...]` tries all mutations or those, and writes what it saw into docs/mutations.md. A mutation is noticed by, in this order: dbt's unit
 tests; a run on 25 random companies, which fails or differs from their own books, now or at an earlier time; the ledgers and
-rules of tests/models.
+rules of tests/dbt_project.
 """
 
 import os
@@ -26,7 +26,7 @@ from northstar.demo.writing import write_entity
 from northstar.runs import job
 from northstar.warehouse import embedded
 from northstar.warehouse.setup import bootstrap
-from tests.properties.test_books import END, PAST, differences, random_companies
+from tests.demo.test_books import END, PAST, differences, random_companies
 
 MUTATIONS = Path(__file__).with_suffix(".yml")
 PARTS = ("dbt_project", "expectations", "plugins", "tests", "pyproject.toml")
@@ -61,15 +61,15 @@ def companies(settings, source: Path, books: dict, worker) -> str | None:
 
 
 def ledgers(copy: Path) -> str | None:
-    """The first test of tests/models that fails on the copy."""
+    """The first test of tests/dbt_project that fails on the copy."""
     command = [
         sys.executable,
         "-m",
         "pytest",
         "-x",
         "-q",
-        "tests/models/test_rules.py",
-        "tests/models/test_mrr_ledgers.py",
+        "tests/dbt_project/test_rules.py",
+        "tests/dbt_project/test_mrr_ledgers.py",
     ]
     done = subprocess.run(
         command, cwd=copy, env=os.environ | {"PYTHONPATH": f"{copy}/plugins:{copy}"}, capture_output=True, text=True

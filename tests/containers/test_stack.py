@@ -12,7 +12,7 @@ import pytest
 from northstar.base.formats import shown
 from tests.containers.conftest import ODD, SERVED, run_dag
 from tests.containers.stack import Stack, asked
-from tests.unit.test_container import SECRETS
+from tests.orchestration.test_container import SECRETS
 
 pytestmark = pytest.mark.timeout(1800)
 CHROMIUM = shutil.which("chromium")

@@ -16,8 +16,8 @@ import pytest
 from packaging.requirements import Requirement
 
 from northstar.base.settings import ROOT
+from tests.project.test_packaging import PROJECT
 from tests.support import write_rows
-from tests.unit.test_packaging import PROJECT
 
 # what a clone has of it; what is made while working there is left out
 PARTS = ("pyproject.toml", "setup.py", "README.md", "plugins", "dags", "dbt_project", "expectations", "docs")

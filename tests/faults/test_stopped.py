@@ -12,7 +12,8 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.publish.merge import rollback
-from northstar.runs import job, turns
+from northstar.runs import turns
+from northstar.runs.lifecycle import open_run
 from northstar.runs.turns import turn
 from northstar.warehouse import db
 from tests.faults.campaign import compare, fingerprint
@@ -66,7 +67,7 @@ if stage == "audit":
     audit._validate = lambda *_: []
     audit._record = stopping(audit._record)
 try:
-    with job.closing(settings, run_id), db.telling_of_loss(settings):
+    with closing(settings, run_id), db.telling_of_loss(settings):
         if stage == "build":
             build(settings, run_id, callback=count)
         else:
@@ -83,7 +84,7 @@ def charge(number: int) -> dict:
 
 def stopped_in(settings, stage: str, source) -> subprocess.Popen:
     """A process that was stopped in a stage of a run of its own."""
-    run_id = job.open_run(settings, "hourly", AS_OF, str(source), f"hourly_refresh {stage}")
+    run_id = open_run(settings, "hourly", AS_OF, str(source), f"hourly_refresh {stage}")
     if stage == "publish":
         with db.connect(settings, "transformer") as connection:
             connection.execute(
@@ -128,7 +129,7 @@ def overtaken(warehouse, tmp_path_factory):
                 with pytest.raises(
                     NorthstarError, match=rf"run \d+ .hourly_refresh {stage}. is writing to this warehouse"
                 ):
-                    job.open_run(warehouse, "hourly", AS_OF, str(source))
+                    open_run(warehouse, "hourly", AS_OF, str(source))
                 cut_off(warehouse, stopped[stage])
             run(warehouse, source, AS_OF + timedelta(hours=1), "hourly")
         yield warehouse, stopped, fingerprint(warehouse, EVERYTHING)

@@ -20,8 +20,9 @@ from northstar.extract.landing.normalise import normalise
 from northstar.extract.stage import extract
 from northstar.privacy.guard import landing_guard
 from northstar.publish.stage import publish
-from northstar.runs import job, quarantine, turns
+from northstar.runs import quarantine, turns
 from northstar.runs.erase import purge
+from northstar.runs.lifecycle import close_run, open_run
 from northstar.runs.turns import give_back, turn, unlock
 from northstar.warehouse import db, lease
 from northstar.warehouse.stages import working_stage
@@ -35,10 +36,10 @@ AT_WORK = """
 import sys, time
 from datetime import UTC, datetime
 from northstar.base.settings import load_settings
-from northstar.runs import job
+from northstar.runs.lifecycle import open_run
 from northstar.warehouse.stages import working_stage
 settings, run_id = load_settings(sys.argv[1]), int(sys.argv[2])
-run_id = run_id or job.open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere")
+run_id = run_id or open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere")
 with working_stage(settings, run_id, "extract"):
     print(run_id, flush=True)
     time.sleep(600)
@@ -48,10 +49,10 @@ KILLED = """
 import os, sys
 from datetime import UTC, datetime
 from northstar.base.settings import load_settings
-from northstar.runs import job
+from northstar.runs.lifecycle import open_run
 from northstar.warehouse.stages import working_stage
 settings = load_settings(sys.argv[1])
-run_id = job.open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere", trigger=sys.argv[2], is_own=True)
+run_id = open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere", trigger=sys.argv[2], is_own=True)
 with working_stage(settings, run_id, "extract"):
     os.kill(os.getpid(), 9)
 """
@@ -107,7 +108,7 @@ def test_sixteen_sources_of_one_entity_lose_nothing(warehouse):
 def opened(warehouse):
     """A warehouse with a run that a DAG opened on some other machine, and its number; nobody has the turn at the end."""
     empty(warehouse)
-    run_id = job.open_run(warehouse, "nightly", END, "nowhere", "hourly_refresh one")
+    run_id = open_run(warehouse, "nightly", END, "nowhere", "hourly_refresh one")
     yield warehouse, run_id
     for run_id in list(turns._OWN):
         give_back(warehouse, run_id)
@@ -132,23 +133,23 @@ def test_a_writer_that_is_stopped_keeps_its_turn_and_one_that_is_killed_loses_it
     with at_work(warehouse) as (worker, run_id):
         worker.send_signal(signal.SIGSTOP)
         with pytest.raises(NorthstarError, match=f"run {run_id} .* is writing to this warehouse"):
-            job.open_run(warehouse, "hourly", END, "nowhere")
+            open_run(warehouse, "hourly", END, "nowhere")
         worker.kill()
         worker.wait()
         # the server hears of it a moment later, which is waited for
-        following = job.open_run(warehouse, "hourly", END, "nowhere")
+        following = open_run(warehouse, "hourly", END, "nowhere")
     assert following > run_id
-    job.close_run(warehouse, following)
+    close_run(warehouse, following)
 
 
 def test_a_run_whose_turn_is_another_s_by_now_does_nothing_more(opened):
     settings, run_id = opened
     assert unlock(settings, run_id) == "hourly_refresh one"
-    following = job.open_run(settings, "hourly", END, "nowhere")
+    following = open_run(settings, "hourly", END, "nowhere")
     for stage in (extract, build, audit, publish):
         with pytest.raises(NorthstarError, match=f"run {run_id} is not running any more"):
             stage(settings, run_id)
-    job.close_run(settings, run_id)
+    close_run(settings, run_id)
     assert [row["run_id"] for row in query_as(settings, "transformer", "select run_id from audit.writer_lease")] == [
         following
     ]
@@ -159,10 +160,10 @@ def test_a_dag_run_keeps_its_turn_between_its_tasks_until_airflow_says_that_it_h
     with pytest.raises(
         NorthstarError, match=rf"run {run_id} \(hourly_refresh one\) is writing .*northstar unlock {run_id}"
     ):
-        job.open_run(settings, "hourly", END, "nowhere")
+        open_run(settings, "hourly", END, "nowhere")
     asked = []
     monkeypatch.setattr(turns, "has_ended", lambda settings, holder: asked.append(holder) or True)
-    assert job.open_run(settings, "hourly", END, "nowhere", "hourly_refresh two") > run_id
+    assert open_run(settings, "hourly", END, "nowhere", "hourly_refresh two") > run_id
     assert asked == ["hourly_refresh one"]
 
 
@@ -171,7 +172,7 @@ def test_a_stage_at_work_is_not_unlocked_nor_taken_over_whatever_airflow_says(op
     monkeypatch.setattr(turns, "has_ended", lambda *_: True)
     with at_work(settings, run_id):
         with pytest.raises(NorthstarError, match="is writing to this warehouse"):
-            job.open_run(settings, "hourly", END, "nowhere")
+            open_run(settings, "hourly", END, "nowhere")
         with pytest.raises(NorthstarError, match=rf"run {run_id} .* is writing .*; wait for it to end and run again$"):
             unlock(settings, run_id)
 
@@ -198,7 +199,7 @@ def test_whoever_writes_waits_for_its_turn(opened, capsys, command):
 @pytest.mark.parametrize("trigger", ["cli", "erasure 3", "rotation"])
 def test_whoever_was_killed_at_work_blocks_nobody(opened, trigger):
     settings, run_id = opened
-    job.close_run(settings, run_id)
+    close_run(settings, run_id)
     killed = [sys.executable, "-c", KILLED, str(settings.home), trigger]
     # the second follows the first
     for _ in range(2):
@@ -206,7 +207,7 @@ def test_whoever_was_killed_at_work_blocks_nobody(opened, trigger):
     assert [r["holder"] for r in query_as(settings, "transformer", "select holder from audit.writer_lease")] == [
         trigger
     ]
-    assert job.open_run(settings, "hourly", END, "nowhere") > run_id
+    assert open_run(settings, "hourly", END, "nowhere") > run_id
 
 
 def test_a_process_that_is_stopped_while_it_looks_for_the_server_keeps_nobody_out(warehouse):
@@ -224,7 +225,7 @@ def test_a_process_that_is_stopped_while_it_looks_for_the_server_keeps_nobody_ou
 
 def test_whether_a_writer_lives_is_no_question_of_clocks(warehouse):
     empty(warehouse)
-    run_id = job.open_run(warehouse, "nightly", END, "nowhere")
+    run_id = open_run(warehouse, "nightly", END, "nowhere")
     with db.connect(warehouse, "owner") as connection:
         # by the clock of a server that is behind, the turn was taken before this process began
         connection.execute("update audit.writer_lease set taken_at = taken_at - interval '10 days'")
@@ -235,7 +236,7 @@ def test_whether_a_writer_lives_is_no_question_of_clocks(warehouse):
     assert not lease.is_dead(row | {"process_id": 2**22 + 1, "host": f"{row['host']}0"})
     # of a turn that an older release took only that its process is gone
     assert not lease.is_dead(row | {"process_began": None})
-    job.close_run(warehouse, run_id)
+    close_run(warehouse, run_id)
 
 
 def test_who_lost_its_turn_lands_accepts_and_erases_nothing(warehouse):

@@ -1,7 +1,7 @@
 """Which models an hourly run leaves as they stand: nothing that they are made of has changed.
 
 A model that says `time_dependent=false` has the same rows at any `as_of` as long as nothing new is landed and no landed row comes into
-existence (tests/models/test_incremental.py builds them six weeks later and compares). Of those, the ones that read no changed entity,
+existence (tests/dbt_project/test_incremental.py builds them six weeks later and compares). Of those, the ones that read no changed entity,
 through whatever models, need not be built.
 """
 

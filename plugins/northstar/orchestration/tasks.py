@@ -1,18 +1,16 @@
-"""What the DAGs' tasks do: the job's functions, with the run's number as the only thing that passes between tasks."""
+"""What the DAGs' tasks do: the stages' functions, with the run's number as the only thing that passes between tasks.
+
+Each imports its own stage: what the others need (pyarrow's parts, pandas, numpy) would be half a second of each task.
+"""
 
 import os
 from datetime import UTC, datetime
 
-from northstar.audit import stage as audit
 from northstar.base.clock import parse_time
 from northstar.base.escaping import visible
 from northstar.base.settings import load_settings
-from northstar.build import stage as build
-from northstar.extract import stage as extract
 from northstar.extract.sources.declared import read_sources
-from northstar.orchestration.domains import noting
-from northstar.publish import stage as publish
-from northstar.runs import job
+from northstar.runs import lifecycle
 
 
 def window_end(context: dict) -> datetime:
@@ -35,8 +33,8 @@ def open_run(mode: str, **context) -> int:
     as_of = window_end(context)
     if context["dag_run"].run_type == "scheduled":
         # a run that the schedule owes must not take readers back in time
-        as_of = max(as_of, job.last_as_of(settings) or as_of)
-    return job.open_run(settings, mode, as_of, source, _trigger(context), wait=True)
+        as_of = max(as_of, lifecycle.last_as_of(settings) or as_of)
+    return lifecycle.open_run(settings, mode, as_of, source, _trigger(context), wait=True)
 
 
 def _trigger(context: dict) -> str:
@@ -49,51 +47,66 @@ def _run_id(context: dict) -> int:
 
 def list_sources(**context) -> list[dict]:
     """The arguments of `land_source`, for each source that this run asks."""
-    return [{"name": name} for name in extract.due_sources(load_settings(), _run_id(context))]
+    from northstar.extract.stage import due_sources
+
+    return [{"name": name} for name in due_sources(load_settings(), _run_id(context))]
 
 
 def land_source(name: str, **context) -> None:
     """Land what is new of one source."""
-    extract.land_source(load_settings(), _run_id(context), name, _say)
+    from northstar.extract.stage import land_source as land
+
+    land(load_settings(), _run_id(context), name, _say)
 
 
 def settle_sources(**context) -> None:
     """Go on when every required source landed; one that is down and not required is published without, marked late."""
-    extract.settle_extract(load_settings(), _run_id(context))
+    from northstar.extract.stage import settle_extract
+
+    settle_extract(load_settings(), _run_id(context))
     # what just landed may be what somebody has to be woken for
     _evaluate_quietly()
 
 
 def build_models(**context) -> None:
     """Build every model in one dbt process, which notes each as it ends."""
+    from northstar.build.stage import build
+    from northstar.orchestration.domains import noting
+
     settings, run_id = load_settings(), _run_id(context)
     with noting(settings, run_id) as note:
-        build.build(settings, run_id, _say, note)
+        build(settings, run_id, _say, note)
 
 
 def audit_marts(**context) -> None:
     """Run the suites at both boundaries."""
-    audit.audit(load_settings(), _run_id(context), _say)
+    from northstar.audit.stage import audit
+
+    audit(load_settings(), _run_id(context), _say)
 
 
 def publish_marts(**context) -> int:
     """Publish the candidate; returns the version."""
-    return publish.publish(load_settings(), _run_id(context), _say)
+    from northstar.publish.stage import publish
+
+    return publish(load_settings(), _run_id(context), _say)
 
 
 def maintain_warehouse(**context) -> None:
     """Prune and clean up behind the publication; red on its own, for close_run decides about the run."""
-    job.maintain(load_settings(), _run_id(context), _say)
+    from northstar.runs.maintenance import maintain_after_run
+
+    maintain_after_run(load_settings(), _run_id(context), _say)
 
 
 def close_run(**context) -> None:
     """Give the lease back; fails when the run did not publish, so that the DAG run is red."""
     run_id = _run_id(context)
     if run_id is None:
-        job.close_trigger(load_settings(), _trigger(context))
+        lifecycle.close_trigger(load_settings(), _trigger(context))
         raise RuntimeError("the run was never opened")
-    job.close_run(load_settings(), run_id)
-    job.require_published(load_settings(), run_id)
+    lifecycle.close_run(load_settings(), run_id)
+    lifecycle.require_published(load_settings(), run_id)
 
 
 def evaluate_alerts(**context) -> None:

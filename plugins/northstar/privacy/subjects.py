@@ -1,6 +1,6 @@
 """Where a person stands in the warehouse: the columns that name one, in the contract and in what is made of it.
 
-`tests/unit/privacy` demands that every identifier of the contract is either here or listed as that of a thing.
+`tests/privacy` demands that every identifier of the contract is either here or listed as that of a thing.
 """
 
 from northstar.contract import Entity, entities

@@ -12,6 +12,7 @@ from northstar.base.settings import Settings
 from northstar.extract.sources.declared import read_sources
 from northstar.extract.stage import FILES, extract_again
 from northstar.runs import job
+from northstar.runs.lifecycle import last_as_of
 from northstar.warehouse import db
 
 
@@ -33,7 +34,7 @@ def backfill(
         raise NorthstarError(f"{start:%Y-%m-%dT%H:%M:%SZ} lies in the future: nothing of it is published")
     if not reason.strip():
         raise NorthstarError("a backfill wants a --reason: it is what the journal is for")
-    as_of = job.last_as_of(settings)
+    as_of = last_as_of(settings)
     if as_of is None:
         raise NorthstarError("nothing was published yet; start a run with `northstar run`")
     names = _sources(settings, sources, source_dir) if with_reading else []

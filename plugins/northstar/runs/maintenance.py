@@ -23,6 +23,7 @@ from northstar.connections.airflow import airflow_environment
 from northstar.warehouse import db, lease
 from northstar.warehouse.published.past import note_pruned
 from northstar.warehouse.schemas import SCHEMAS
+from northstar.warehouse.stages import working_stage
 
 # what is vacuumed: so many rows changed since the last time, and a fifth of the table
 CHANGED_ROWS, CHANGED_SHARE = 10_000, 0.2
@@ -64,6 +65,12 @@ def maintain(settings: Settings, run_id: int | None = None, progress=print) -> d
     if failed:
         raise NorthstarError(f"maintenance: {'; '.join(failed)}")
     return did
+
+
+def maintain_after_run(settings: Settings, run_id: int, progress=print) -> None:
+    """The upkeep after a nightly publication. Raises NorthstarError naming what failed; the publication stands."""
+    with working_stage(settings, run_id, "maintain"):
+        maintain(settings, run_id, progress)
 
 
 @contextmanager

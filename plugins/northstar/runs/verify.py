@@ -15,7 +15,7 @@ from northstar.build.stage import build
 from northstar.contract import entities
 from northstar.publish.certificates import changed_since, landed_as_of
 from northstar.publish.stage import publish
-from northstar.runs import job
+from northstar.runs.lifecycle import close_run, open_run
 from northstar.warehouse import db, embedded
 from northstar.warehouse.published.kept import require_kept
 from northstar.warehouse.setup import bootstrap
@@ -124,7 +124,7 @@ def _copy(settings: Settings, scratch: Settings, name: str, batch_id: int) -> No
 
 
 def _build(scratch: Settings, certificate: dict, progress) -> None:
-    run_id = job.open_run(scratch, "nightly", certificate["as_of"], trigger="verify", is_own=True)
+    run_id = open_run(scratch, "nightly", certificate["as_of"], trigger="verify", is_own=True)
     worker, error = auditors.start_worker(scratch), None
     try:
         with db.connect(scratch, "transformer") as connection:
@@ -141,4 +141,4 @@ def _build(scratch: Settings, certificate: dict, progress) -> None:
         raise
     finally:
         worker.stop()
-        job.close_run(scratch, run_id, error)
+        close_run(scratch, run_id, error)

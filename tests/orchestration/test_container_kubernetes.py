@@ -13,7 +13,7 @@ from northstar.extract.sources.declared import read_sources
 from northstar.orchestration import container
 from northstar.orchestration.services import WORKER
 from northstar.use.notify import read_channels
-from tests.unit.test_container import AIRFLOWS, JOBS, READERS, SECRETS, TRANSFORMERS
+from tests.orchestration.test_container import AIRFLOWS, JOBS, READERS, SECRETS, TRANSFORMERS
 
 TEXT = (ROOT / "docs" / "kubernetes.yml").read_text()
 DOCUMENTS = list(yaml.safe_load_all(TEXT))

@@ -21,10 +21,10 @@ from northstar.extract.sources.sentry import Sentry
 from northstar.extract.sources.stripe import Stripe
 from northstar.extract.sources.umami import UmamiApi
 from northstar.warehouse import db
+from tests.extract.sources import test_github, test_packages, test_sentry, test_stripe, test_umami, test_zendesk
+from tests.extract.sources.test_stripe import DAY, MARCH
+from tests.extract.sources.test_webhooks import happened, state
 from tests.support import empty, serving, silent
-from tests.unit.sources import test_github, test_packages, test_sentry, test_stripe, test_umami, test_zendesk
-from tests.unit.sources.test_stripe import DAY, MARCH
-from tests.unit.sources.test_webhooks import happened, state
 
 SECRET = "canary-4242-secret"
 FAULTS = (500, 502, 429, "half", "malformed", "silence")

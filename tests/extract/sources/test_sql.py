@@ -20,8 +20,8 @@ from northstar.extract.sources import sql
 from northstar.extract.sources.declared import Source, how_read, open_source
 from northstar.extract.sources.sql import SqlDatabase, _not_after
 from northstar.warehouse import db
+from tests.extract.sources.mariadb import mariadb, needs_mariadb
 from tests.support import empty, silent
-from tests.unit.sources.mariadb import mariadb, needs_mariadb
 
 __all__ = ["mariadb"]
 

@@ -7,7 +7,7 @@ import pytest
 from northstar.demo.company import simulate
 from northstar.runs import job
 from northstar.warehouse import db
-from tests.models.every_period import differing
+from tests.dbt_project.every_period import differing
 from tests.support import WORKERS, empty, run, select, silent, utc
 
 END = utc("2026-03-01T00:00:00")

@@ -17,7 +17,7 @@ from northstar.use.marts import Marts
 from northstar.use.notify import Channels
 from northstar.warehouse import db
 from tests.support import add_values, forget_values, northstar, silent, utc, write_rows
-from tests.unit.reports.test_reports import inbox
+from tests.use.test_reports import inbox
 
 __all__ = ["inbox"]
 NOW = utc("2026-03-01T00:00:00")

@@ -9,8 +9,8 @@ from northstar.build.manifest import read_manifest
 from northstar.publish.certificates import inputs
 from northstar.use.query import query
 from northstar.warehouse import db
+from tests.dbt_project.every_period import differing
 from tests.deliveries import company_rows, corrections
-from tests.models.every_period import differing
 from tests.support import empty, query_as, run, select, utc, write_rows
 
 END = utc("2026-03-01T00:00:00")

@@ -9,7 +9,8 @@ import pytest
 
 from northstar.base.errors import NorthstarError
 from northstar.extract.landing.directory import land_directory
-from northstar.runs import job, quarantine
+from northstar.runs import quarantine
+from northstar.runs.lifecycle import close_run, open_run
 from northstar.runs.maintenance import maintain
 from northstar.warehouse import db
 from tests.support import empty, query_as, run, select, silent, utc, write_rows
@@ -87,9 +88,9 @@ def shop(warehouse, tmp_path):
     (tmp_path / "source" / "people.jsonl").write_text(json.dumps({"id": "a", "at": AT}) + "\n")
     mapping = tmp_path / "shop.yml"
     mapping.write_text(MAPPING.replace("MAP", "settled: succeeded"))
-    run_id = job.open_run(warehouse, "nightly", END, str(tmp_path / "source"), mapping=str(mapping))
+    run_id = open_run(warehouse, "nightly", END, str(tmp_path / "source"), mapping=str(mapping))
     land_directory(warehouse, run_id, str(tmp_path / "source"), mapping, progress=silent)
-    job.close_run(warehouse, run_id)
+    close_run(warehouse, run_id)
     assert unsettled(warehouse) == 30
     return warehouse, tmp_path / "source", mapping
 
@@ -155,9 +156,9 @@ def test_what_is_read_again_and_still_bad_stays_the_row_that_somebody_accepted(s
 
 def test_a_replay_waits_for_no_run_and_disturbs_none(shop):
     settings, source, mapping = shop
-    run_id = job.open_run(settings, "nightly", END, str(source), mapping=str(mapping))
+    run_id = open_run(settings, "nightly", END, str(source), mapping=str(mapping))
     with pytest.raises(NorthstarError, match=f"run {run_id} .* is writing to this warehouse"):
         quarantine.replay(settings)
-    job.close_run(settings, run_id)
+    close_run(settings, run_id)
     quarantine.replay(settings)
     assert query_as(settings, "transformer", "select 1 from audit.writer_lease") == []

@@ -12,10 +12,10 @@ import stripe as client
 from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
 from northstar.extract.stage import due_sources, land_source, settle_extract
-from northstar.runs import job
+from northstar.runs.lifecycle import close_run, open_run
 from northstar.warehouse import db
+from tests.extract.sources.test_stripe import localstripe, paying, shop
 from tests.support import run, select, silent, write_rows
-from tests.unit.sources.test_stripe import localstripe, paying, shop
 
 __all__ = ["localstripe", "shop"]
 
@@ -125,13 +125,13 @@ def test_a_source_that_is_down_is_late_and_the_others_are_published(home, tmp_pa
 def test_each_source_is_a_task_and_only_those_that_are_due(home):
     settings, _ = home
     for mode, due in (("hourly", ["app", "desk", "billing"]), ("nightly", ["app", "desk", "billing", "nights"])):
-        number = job.open_run(settings, mode, datetime.now(UTC), None)
+        number = open_run(settings, mode, datetime.now(UTC), None)
         assert due_sources(settings, number) == due
         land_source(settings, number, "app", silent)
         with pytest.raises(NorthstarError, match=r"127\.0\.0\.1"):
             land_source(settings, number, "desk", silent)
         settle_extract(settings, number)
-        job.close_run(settings, number)
+        close_run(settings, number)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from northstar.build.results import record_build
 from northstar.cli.main import main
 from northstar.publish.merge import rollback
 from northstar.runs import job, turns
+from northstar.runs.lifecycle import close_run, close_trigger, open_run
 from northstar.use.explain.explanation import explain
 from northstar.use.query import query
 from northstar.warehouse import db
@@ -202,7 +203,7 @@ def test_a_mart_takes_another_form_without_readers_queueing_behind_one_that_read
 
 def test_two_runs_at_once_are_refused_and_a_dead_one_is_forgotten(shop):
     settings, source = shop
-    held = job.open_run(settings, "hourly", AS_OF, str(source))
+    held = open_run(settings, "hourly", AS_OF, str(source))
     with pytest.raises(NorthstarError, match=f"run {held} .* is writing to this warehouse"):
         run(settings, source, AS_OF)
     # as the server sees it when the process of the run has ended
@@ -271,24 +272,24 @@ def test_while_publishing_is_held_runs_do_all_but_publish_and_the_next_one_after
 def test_a_build_that_built_nothing_is_a_failed_run(shop):
     settings, source = shop
     run(settings, source, AS_OF)
-    run_id = job.open_run(settings, "hourly", AS_OF, str(source))
+    run_id = open_run(settings, "hourly", AS_OF, str(source))
     try:
         (dbt_target(settings) / "run_results.json").write_text('{"results": []}')
         with pytest.raises(NorthstarError, match=r"the build is not complete: \d+ of \d+ nodes were not built"):
             record_build(settings, run_id, silent)
     finally:
-        job.close_run(settings, run_id)
+        close_run(settings, run_id)
 
 
 def test_explain_says_whether_it_has_to_wait_for_a_run_or_needs_one(shop):
     settings, source = shop
     run(settings, source, AS_OF)
-    run_id = job.open_run(settings, "hourly", AS_OF, str(source))
+    run_id = open_run(settings, "hourly", AS_OF, str(source))
     with pytest.raises(
         NorthstarError, match=f"run {run_id} is building what comes after version 1; ask again when it has ended"
     ):
         explain(settings, "cash_collected")
-    job.close_run(settings, run_id)
+    close_run(settings, run_id)
     with pytest.raises(NorthstarError, match="a later run began and was not published"):
         explain(settings, "cash_collected")
 
@@ -311,15 +312,15 @@ def test_runs_leave_the_manifest_of_their_code_and_replace_any_other(shop):
 )
 def test_a_later_try_of_the_same_dag_run_takes_over_what_the_first_left(shop, trigger, is_taken_over):
     settings, source = shop
-    held = job.open_run(settings, "hourly", AS_OF, str(source), "hourly_refresh run 1")
+    held = open_run(settings, "hourly", AS_OF, str(source), "hourly_refresh run 1")
     try:
         if is_taken_over:
-            assert job.open_run(settings, "hourly", AS_OF, str(source), trigger) > held
+            assert open_run(settings, "hourly", AS_OF, str(source), trigger) > held
         else:
             with pytest.raises(NorthstarError, match=f"run {held} .hourly_refresh run 1. is writing"):
-                job.open_run(settings, "hourly", AS_OF, str(source), trigger)
+                open_run(settings, "hourly", AS_OF, str(source), trigger)
     finally:
-        job.close_trigger(settings, "hourly_refresh run 1")
+        close_trigger(settings, "hourly_refresh run 1")
     with db.connect(settings, "transformer") as connection:
         assert connection.execute("select * from audit.writer_lease").fetchone() is None
 

@@ -9,7 +9,8 @@ from northstar.base.settings import load_settings
 from northstar.build.code_version import code_version
 from northstar.privacy.keys import fingerprint, seal
 from northstar.privacy.ring import home_key
-from northstar.runs import quarantine, rotate, searched
+from northstar.runs import quarantine, rotate
+from northstar.runs.erase import searched
 from northstar.warehouse import db
 from tests.support import empty, query_as, silent
 

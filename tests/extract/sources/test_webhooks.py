@@ -13,9 +13,9 @@ from northstar.extract.sources import webhooks
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.files import read_lines
 from northstar.warehouse import db
+from tests.extract.sources.test_stripe import DAY, MARCH, Api, event, item, land, price, subscription
+from tests.extract.sources.test_umami import WEB, Site, land_api, told
 from tests.support import empty, silent
-from tests.unit.sources.test_stripe import DAY, MARCH, Api, event, item, land, price, subscription
-from tests.unit.sources.test_umami import WEB, Site, land_api, told
 
 __all__ = ["land", "land_api"]
 STRIPE = ("accounts", "subscriptions", "charges", "refunds")

@@ -9,8 +9,8 @@ from northstar.extract.landing.source import land_source, source_states
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.umami import UmamiApi
 from northstar.warehouse import db
+from tests.extract.sources.mariadb import mariadb, needs_mariadb
 from tests.support import empty, serving, silent
-from tests.unit.sources.mariadb import mariadb, needs_mariadb
 
 __all__ = ["mariadb"]
 

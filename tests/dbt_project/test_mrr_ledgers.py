@@ -5,8 +5,8 @@ from collections import defaultdict
 import pytest
 
 from northstar.base.errors import NorthstarError
-from tests.models.every_period import differing
-from tests.models.ledgers import CASES, instant, rate_rows, subscription_rows
+from tests.dbt_project.every_period import differing
+from tests.dbt_project.ledgers import CASES, instant, rate_rows, subscription_rows
 from tests.support import empty, run, select, write_rows
 
 BY_AS_OF = defaultdict(list)

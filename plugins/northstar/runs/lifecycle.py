@@ -1,0 +1,170 @@
+"""A run's beginning and end: opened with its `as_of` and its turn, closed as published or failed.
+
+Between them it lives in `audit.runs` and `audit.writer_lease`, so each stage may happen in a process of its own, on a machine of its own.
+"""
+
+import json
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+
+from psycopg import sql
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.build.code_version import code_version
+from northstar.runs.turns import give_back, take
+from northstar.warehouse import db
+from northstar.warehouse.setup import bootstrap
+
+MODES = ("nightly", "hourly")
+
+
+def open_run(
+    settings: Settings,
+    mode: str,
+    as_of: datetime,
+    sources_dir: str | None = None,
+    trigger: str = "cli",
+    wait: bool = False,
+    mapping: str | None = None,
+    restate: tuple[datetime, datetime] | None = None,
+    is_own: bool | None = None,
+) -> int:
+    """Start a run and take the writer's turn; returns the run_id.
+
+    is_own: whether the run goes on and ends in this process (default: when no DAG triggered it).
+
+    as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing. restate: a half-open
+    range whose periods are built again whether or not a row in it has changed.
+    Raises NorthstarError for a bad mode or time, or when it is another's turn.
+    """
+    if mode not in MODES:
+        raise NorthstarError(f"unknown mode {mode!r}; use {' or '.join(MODES)}")
+    if as_of > datetime.now(UTC):
+        raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} lies in the future; give a time that has passed")
+    bootstrap(settings)
+    run_id = take(settings, trigger, trigger == "cli" if is_own is None else is_own, wait)
+    with _given_back_on_error(settings, run_id), db.connect(settings, "transformer", autocommit=True) as connection:
+        connection.execute(
+            "update audit.runs set state = 'failed', finished_at = clock_timestamp(), "
+            "message = coalesce(message, 'the process ended without a word') where state = 'running'"
+        )
+        context = _context(connection, settings, mode, as_of)
+        connection.execute(
+            "insert into audit.runs (run_id, mode, as_of, is_full, trigger, source_dir, code_version, mapping) "
+            "values (%s, %s, %s, %s, %s, %s, %s, %s)",
+            [run_id, mode, as_of, context["is_full"], trigger, sources_dir, code_version(settings), mapping],
+        )
+        connection.execute(
+            "insert into core.run_context values (true, %(run_id)s, %(mode)s, %(as_of)s, %(previous_as_of)s, "
+            "%(since_batch_id)s, %(is_full)s, %(rules)s, %(restate_from)s, %(restate_to)s) on conflict (only_one) do update set run_id = excluded.run_id, "
+            "mode = excluded.mode, as_of = excluded.as_of, previous_as_of = excluded.previous_as_of, "
+            "since_batch_id = excluded.since_batch_id, is_full = excluded.is_full, rules = excluded.rules, "
+            "restate_from = excluded.restate_from, restate_to = excluded.restate_to",
+            {
+                "run_id": run_id,
+                "mode": mode,
+                "as_of": as_of,
+                "rules": json.dumps(settings.rules),
+                **context,
+                "restate_from": restate[0] if restate else None,
+                "restate_to": restate[1] if restate else None,
+            },
+        )
+        connection.execute(
+            sql.SQL(
+                "create or replace function core.as_of() returns timestamptz language sql immutable parallel safe "
+                "return {}::timestamptz"
+            ).format(as_of.isoformat())
+        )
+    return run_id
+
+
+def last_as_of(settings: Settings) -> datetime | None:
+    """The as_of of the newest published run, or None."""
+    bootstrap(settings)
+    with db.connect(settings, "transformer") as connection:
+        return connection.execute(
+            "select max(as_of) as t from audit.runs where published_version is not null"
+        ).fetchone()["t"]
+
+
+def require_published(settings: Settings, run_id: int) -> None:
+    """Raise NorthstarError with the run's own message unless it published a version."""
+    with db.connect(settings, "transformer") as connection:
+        run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
+    if run["published_version"] is None:
+        raise NorthstarError(run["message"] or f"run {run_id} published nothing")
+
+
+def close_trigger(settings: Settings, trigger: str) -> None:
+    """End what a trigger left behind when its task died between taking the turn and telling of the run."""
+    with db.connect(settings, "transformer", autocommit=True) as connection:
+        connection.execute("delete from audit.writer_lease where holder = %s", [trigger])
+
+
+def close_run(settings: Settings, run_id: int, error: str | None = None) -> None:
+    """End a run: its state, its message, and its turn."""
+    try:
+        with db.connect(settings, "transformer", autocommit=True, is_awaited=True) as connection:
+            connection.execute(
+                "update audit.runs set finished_at = clock_timestamp(), message = coalesce(%s::text, message), "
+                "state = case when published_version is not null then 'published' else 'failed' end where run_id = %s",
+                [error, run_id],
+            )
+    finally:
+        give_back(settings, run_id)
+
+
+@contextmanager
+def closing(settings: Settings, run_id: int):
+    """Ends the run with what is done inside: published, or failed with its error."""
+    error = None
+    try:
+        yield
+    except BaseException as exc:
+        error = str(exc) or type(exc).__name__
+        raise
+    finally:
+        try:
+            with db.telling_of_loss(settings):
+                close_run(settings, run_id, error)
+        except NorthstarError:
+            if error is None:
+                raise
+
+
+@contextmanager
+def _given_back_on_error(settings: Settings, run_id: int):
+    """A run that could not be opened has no turn."""
+    try:
+        yield
+    except BaseException:
+        with suppress(NorthstarError):
+            give_back(settings, run_id)
+        raise
+
+
+def _context(connection, settings: Settings, mode: str, as_of: datetime) -> dict:
+    """What the last publication left: from when on rows are new, and whether everything has to be rebuilt."""
+    last = connection.execute(
+        "select run_id, as_of, code_version, built_batch_id from audit.runs where published_version is not null "
+        "order by published_version desc limit 1"
+    ).fetchone()
+    since = connection.execute(
+        "select coalesce(bool_or(is_full), false) as was_full, max(as_of) as latest from audit.runs where run_id > %s",
+        [last["run_id"] if last else 0],
+    ).fetchone()
+    is_full = (
+        mode == "nightly"
+        or last is None
+        or as_of < last["as_of"]
+        or last["code_version"] != code_version(settings)
+        or since["was_full"]
+        or (since["latest"] is not None and since["latest"] > as_of)
+    )
+    return {
+        "previous_as_of": last["as_of"] if last else None,
+        "since_batch_id": last["built_batch_id"] if last else 0,
+        "is_full": is_full,
+    }
