@@ -19,11 +19,23 @@ from tests.support import empty, query_as, silent
     ("file", "text", "message"),
     [
         ("operations", "keep_quarantine_days: soon", "keep_quarantine_days: give whole days"),
-        ("operations", "keep_details_days: {event: 90}", "keep_details_days: give days by entity"),
-        ("operations", "keep_details_days: 90", "keep_details_days: give days by entity"),
-        ("operations", "keep_details_days: {events: 0}", "keep_details_days of events: give whole days"),
+        (
+            "operations",
+            "keep_details_days: {event: 90}",
+            "line 1, keep_details_days: give whole days, 1 or more, by entity",
+        ),
+        ("operations", "keep_details_days: 90", "line 1, keep_details_days: give whole days, 1 or more, by entity"),
+        ("operations", "keep_details_days: {events: 0}", r"keep_details_days\.events: give whole days"),
         ("operations", "job_niceness: 20", "job_niceness: give 0"),
         ("operations", "keep_report_days: 0", "keep_report_days: give whole days"),
+        (
+            "operations",
+            "# one\n\nkeep_reports_days: 3",
+            "line 3, keep_reports_days: unknown key 'keep_reports_days'; do you mean 'keep_report_days'?",
+        ),
+        ("operations", "mapping_in_source: 'no'", "line 1, mapping_in_source: say true or false"),
+        ("northstar", "phases: {web: {one: soon}}", r"line 1, phases\.web\.one: give by application when"),
+        ("northstar", "[USD]", "northstar.yml, line 1: "),
         ("northstar", "suppress_below: -1", "suppress_below: give the smallest number"),
     ],
 )

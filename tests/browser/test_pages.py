@@ -144,7 +144,7 @@ def choose(page, control: str, option: str) -> None:
 
 def newest(settings, application: str = "all", grain: str = "month") -> dict[str, str]:
     """{metric: its newest complete value as it is shown} of all metrics that have the grain."""
-    currency = settings.rules["reporting_currency"]
+    currency = settings.rules.reporting_currency
     with db.connect(settings, "bi_reader") as connection:
         rows = connection.execute(
             "select distinct on (v.metric_id) v.metric_id, v.value, m.unit from metric_values as v join metrics as m using (metric_id) "

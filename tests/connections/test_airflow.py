@@ -12,7 +12,7 @@ from northstar.orchestration import tasks
 
 
 def telling(settings, **operations):
-    return replace(settings, operations={**settings.operations, **operations})
+    return replace(settings, operations=settings.operations.model_copy(update=operations))
 
 
 def test_lineage_is_told_to_nobody_unless_operations_yml_says_to_whom(warehouse):

@@ -36,7 +36,7 @@ def test_random_companies_read_as_they_did(warehouse, tmp_path, seed):
 
 def test_what_is_withheld_reads_as_it_did(warehouse, company):
     empty(warehouse)
-    withholding = replace(warehouse, rules={**warehouse.rules, "suppress_below": 5})
+    withholding = replace(warehouse, rules=warehouse.rules.model_copy(update={"suppress_below": 5}))
     job.run(withholding, "nightly", END, str(company), silent, worker=WORKERS.get(warehouse.home))
     assert differing(warehouse, "small company withheld") == []
 

@@ -289,7 +289,7 @@ def test_a_reader_may_still_say_otherwise_for_itself(server, shop):
 
 def test_what_readers_temporary_files_may_fill_is_a_share_of_the_disk(server, shop):
     for given, most in ((None, 100), (7, 7)):
-        bootstrap(replace(shop, operations=shop.operations | {"reader_disk_gb": given}))
+        bootstrap(replace(shop, operations=shop.operations.model_copy(update={"reader_disk_gb": given})))
         limit = server.run("select rolconnlimit as sessions, array_to_string(setconfig, ' ') as said from pg_roles join pg_db_role_setting "
                            "on setrole = pg_roles.oid where rolname = 'shop_bi_reader'")[0]  # fmt: skip
         megabytes = int(re.search(r"temp_file_limit=(\d+)MB", limit["said"])[1])

@@ -223,7 +223,7 @@ def test_the_upkeep_forgets_what_is_kept_long_enough_and_cleans_up(old, monkeypa
     writer.flush()
     task.mkdir(parents=True)
     os.utime(task, (time.time() - 40 * 86400,) * 2)
-    kept = replace(old, operations=old.operations | {"keep_versions_days": 7})
+    kept = replace(old, operations=old.operations.model_copy(update={"keep_versions_days": 7}))
     did = maintenance.maintain(kept, progress=silent)
 
     assert did["versions"]["oldest_version"] == 2 and did["versions"]["published"] > 0 and did["versions"]["landed"] > 0
@@ -250,7 +250,7 @@ def test_the_upkeep_forgets_what_is_kept_long_enough_and_cleans_up(old, monkeypa
             refused()
     # no time: nothing is begun, and the next night goes on
     monkeypatch.setattr(maintenance, "STEPS", {"vacuum": maintenance._vacuum})
-    late = replace(old, operations=old.operations | {"maintenance_minutes": 0})
+    late = replace(old, operations=old.operations.model_copy(update={"maintenance_minutes": 0}))
     assert maintenance.maintain(late, progress=silent) == {"vacuum": "no time left; the next night goes on"}
 
 

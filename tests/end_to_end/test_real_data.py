@@ -23,7 +23,7 @@ def pounds(warehouse):
         connection.execute(
             "insert into staging.fx_rates (rate_date, currency, rate_to_reporting, _batch_id, _loaded_at) values ('2000-01-01', 'GBP', 1, 0, '2000-01-01')"
         )
-    return replace(warehouse, operations={**warehouse.operations, "mapping_in_source": True})
+    return replace(warehouse, operations=warehouse.operations.model_copy(update={"mapping_in_source": True}))
 
 
 def counts(settings, *tables):

@@ -137,16 +137,23 @@ def test_each_source_is_a_task_and_only_those_that_are_due(home):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("sources: [a]", "it has to hold `sources:`"),
-        ("sources: {a: {system: sap}}", "source a: unknown system 'sap'; known are files, github, packages"),
-        ("sources: {a: {system: zendesk, sleep: 1}}", "source a: unknown key 'sleep'"),
-        ("sources: {a: {system: zendesk, schedule: weekly}}", "source a: schedule is hourly or nightly"),
-        ("sources: {a: {system: zendesk, per_second: fast}}", "source a: per_second is a number above 0"),
-        ("{production: maybe, sources: {}}", "it may hold `production: true` or false, and nothing else"),
+        ("sources: [a]", "line 1, sources: give an entry for each source"),
+        (
+            "sources: {a: {system: sap}}",
+            "line 1, sources.a.system: unknown system 'sap'; known are files, github, packages",
+        ),
+        ("sources: {a: {system: zendesk, sleep: 1}}", "line 1, sources.a.sleep: unknown key 'sleep'; known are"),
+        ("sources: {a: {system: zendesk, schedule: weekly}}", "sources.a.schedule: hourly or nightly"),
+        ("sources: {a: {system: zendesk, per_second: fast}}", "sources.a.per_second: give a number above 0"),
+        ("{production: maybe, sources: {}}", "line 1, production: say true or false"),
         ("sources: {a: {system: zendesk, entities: [charges]}}", "zendesk gives no entity 'charges'"),
-        ("sources: {files: {system: zendesk}}", "source files: a name is letters"),
+        ("sources: {files: {system: zendesk}}", "'files' is no name for a source"),
         ("sources: {a: {system: zendesk, connection: nobody}}", "no connection nobody: add it in Airflow"),
         ("sources: {a: {system: files}}", "source a, options: give `path`"),
+        (
+            "sources:\n  a:\n    system: zendesk\n    conection: desk",
+            "line 4, sources.a.conection: unknown key 'conection'; do you mean 'connection'?",
+        ),
         ("{", "is not valid YAML"),
     ],
 )

@@ -74,8 +74,8 @@ def test_the_archive_is_compressed_and_belongs_to_one_home(story):
     segments = list((place / "backups" / "wal").glob("*.gz"))
     assert len(segments) > 2
     assert sum(s.stat().st_size for s in segments) < 0.25 * len(segments) * (16 << 20)
-    assert settings.operations["wal_archive"] != str(place / "backups" / "wal2")
-    assert load_settings(settings.home).operations["wal_archive"] == f"{place}/backups/wal2"
+    assert settings.operations.wal_archive != str(place / "backups" / "wal2")
+    assert load_settings(settings.home).operations.wal_archive == f"{place}/backups/wal2"
     assert "# of the home that was backed up" in (settings.home / "operations.yml").read_text()
 
 

@@ -98,7 +98,7 @@ def test_the_files_that_people_write_are_read(tmp_path, monkeypatch):
         (config / name).write_text(text)
     monkeypatch.setenv("NORTHSTAR_CONFIG", str(config))
     settings = load_settings(tmp_path / "home")
-    assert settings.config == config and settings.operations["keep_versions_days"] == 400
+    assert settings.config == config and settings.operations.keep_versions_days == 400
     assert list(read_sources(settings)) == ["shop"]
     assert read_channels(settings).routes == {}
 

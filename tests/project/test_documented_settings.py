@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from northstar.base.settings import DEFAULT_BUSINESS_RULES, DEFAULT_OPERATIONS, ROOT
+from northstar.base.settings import ROOT, Operations, Rules
 
 DOCS = "\n".join(
     path.read_text()
@@ -33,13 +33,13 @@ INTERNAL = {
 KINDS = re.compile(r"`((?:keep|suppress|reader|job|mapping)_[a-z_]+|retention_days)`")
 
 
-@pytest.mark.parametrize("name", [*DEFAULT_BUSINESS_RULES, *DEFAULT_OPERATIONS])
+@pytest.mark.parametrize("name", [*Rules.model_fields, *Operations.model_fields])
 def test_a_setting_that_exists_is_named(name):
     assert re.search(rf"`{name}\b|^{name}:|\b{name}: ", DOCS, re.MULTILINE), name
 
 
 def test_a_setting_that_is_named_exists():
-    known = {*DEFAULT_BUSINESS_RULES, *DEFAULT_OPERATIONS}
+    known = {*Rules.model_fields, *Operations.model_fields}
     assert set(KINDS.findall(DOCS)) >= {"keep_versions_days"}
     assert set(KINDS.findall(DOCS)) - known == set()
 

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from northstar.base.errors import NorthstarError
+from northstar.base.settings import Rules
 from northstar.cli import main as cli
 from northstar.publish.certificates import inputs
 from northstar.runs.verify import verify
@@ -65,7 +66,7 @@ def story(warehouse, tmp_path_factory):
         utc("2025-03-01T07:00:00"),
         "hourly",
     )
-    rules = warehouse.rules | {"home_country": {"default": "DE"}, "first_days": {"web": "2024-01-01"}}
+    rules = Rules(home_country={"default": "DE"}, first_days={"web": "2024-01-01"})
     run(replace(warehouse, rules=rules), source, utc("2025-03-01T08:00:00"), "hourly")
     return warehouse
 

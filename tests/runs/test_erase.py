@@ -307,7 +307,7 @@ def test_a_rotated_key_leaves_every_join_and_number_as_it_was_and_small_groups_a
     )
 
     # the full build that ends the rotation is the proof of the erasure's incremental one as well, but for what is too small to be shown
-    suppressing = replace(settings, rules={**settings.rules, "suppress_below": 5})
+    suppressing = replace(settings, rules=settings.rules.model_copy(update={"suppress_below": 5}))
     rotated_from = select(settings, "select max(published_version) as v from publications")[0]["v"]
     rotated = rotate_key(suppressing, silent, WORKERS[settings.home])
     new_key = settings.secret("pii_key")
@@ -366,7 +366,8 @@ def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
             "update quarantine.rows set quarantined_at = now() - interval '91 days' where quarantine_id = (select min(quarantine_id) from quarantine.rows)"
         )
     keeping = replace(
-        settings, operations={**settings.operations, "keep_quarantine_days": 90, "keep_versions_days": 400}
+        settings,
+        operations=settings.operations.model_copy(update={"keep_quarantine_days": 90, "keep_versions_days": 400}),
     )
     removed = maintain(keeping, progress=silent)
     assert removed["people"] == {"quarantine": 1} and removed["versions"]["published"] and removed["versions"]["landed"]
@@ -411,7 +412,9 @@ def test_an_entity_keeps_what_numbers_are_made_of_when_its_period_is_over(wareho
         "select * from metric_values order by metric_id, grain, period_start, application, segment, segment_value",
     )
 
-    period = replace(warehouse, operations=warehouse.operations | {"keep_details_days": {"events": 60}})
+    period = replace(
+        warehouse, operations=warehouse.operations.model_copy(update={"keep_details_days": {"events": 60}})
+    )
     second = job.run(period, "nightly", END, str(tmp_path), silent, worker=WORKERS[warehouse.home])
     with db.connect(warehouse, "loader") as connection:
         kept = connection.execute("select event_id, properties, _extra from staging.events order by 1").fetchall()
@@ -459,7 +462,7 @@ def test_where_one_group_alone_would_be_withheld_the_smallest_other_goes_with_it
     empty(warehouse)
     source = write_rows(tmp_path, {"accounts": accounts, "charges": charges})
     shown = run(warehouse, source, END)
-    withholding = replace(warehouse, rules={**warehouse.rules, "suppress_below": 2})
+    withholding = replace(warehouse, rules=warehouse.rules.model_copy(update={"suppress_below": 2}))
     job.run(withholding, "nightly", END, str(source), silent, worker=WORKERS[warehouse.home])
     assert {tuple(r.values()) for r in query_as(warehouse, "transformer", "select segment_value from core.small_groups where segment = 'country'")} \
         == {("AA",), ("BB",)}  # fmt: skip

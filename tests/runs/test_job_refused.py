@@ -64,7 +64,7 @@ def test_rejected_rows_stop_every_run_until_somebody_accepts_that_they_are_missi
         run(warehouse, source, END + timedelta(hours=1), "hourly")
     with db.connect(warehouse, "owner") as connection:
         connection.execute("update quarantine.rows set quarantined_at = quarantined_at - interval '9 days'")
-    forgetful = replace(warehouse, operations={**warehouse.operations, "keep_quarantine_days": 7})
+    forgetful = replace(warehouse, operations=warehouse.operations.model_copy(update={"keep_quarantine_days": 7}))
     assert maintain(forgetful, progress=silent)["people"] == {} and unsettled(warehouse) == 200
     with pytest.raises(NorthstarError, match="--because"):
         quarantine.accept(warehouse, "charges", " ")

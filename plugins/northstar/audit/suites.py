@@ -21,28 +21,41 @@ rows that are new to it have _batch_id > $since_batch or their own time >= $prev
 A column `message` of the rows is shown to the user.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal, Self
 
-import yaml
+from pydantic import Field, model_validator
 
-from northstar.base.errors import NorthstarError
+from northstar.base.config_files import Section, read_config_file
 
 BOUNDARIES = ("staging", "marts")
-SEVERITIES = ("error", "warn")
-CHECK_KEYS = {"name", "expect", "arguments", "rows", "severity", "reason"}
 
 
-@dataclass
-class Check:
+class Check(Section):
     """One expectation with why it is there."""
 
-    name: str
-    severity: str
-    reason: str
+    name: str = Field(description="name what holds, as a sentence in one word")
+    severity: Literal["error", "warn"] = Field(description="error stops the publish, warn is recorded")
+    reason: str = Field(min_length=1, description="say what goes wrong where it does not hold")
     expect: str | None = None
-    arguments: dict = field(default_factory=dict)
+    arguments: dict[str, Any] = Field({}, description="give names with values")
     rows: str | None = None
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> Self:
+        if bool(self.expect) == bool(self.rows):
+            raise ValueError("give either `expect`, an expectation of Great Expectations, or `rows`, SQL")
+        return self
+
+
+class SuiteFile(Section):
+    """A file of expectations/."""
+
+    table: str = Field(pattern=r"^\w+\.\w+$", description="name the table, as schema.table")
+    checks: list[Check]
+    changes: str | None = None
+    read_once: bool = False
 
 
 @dataclass
@@ -53,30 +66,17 @@ class Suite:
     name: str
     schema: str
     table: str
-    checks: list
+    checks: list[Check]
     changes: str | None = None
     read_once: bool = False
 
 
 def read_suites(root: Path, boundary: str) -> list[Suite]:
-    """The suites of a boundary, by file name. Raises NorthstarError naming the file and what in it is wrong."""
+    """The suites of a boundary, by file name. Raises ConfigError naming the file and what in it is wrong."""
     return [_suite(path, boundary) for path in sorted((root / "expectations" / boundary).glob("*.yml"))]
 
 
 def _suite(path: Path, boundary: str) -> Suite:
-    raw = yaml.safe_load(path.read_text())
-    if not {"table", "checks"} <= set(raw) <= {"table", "checks", "changes", "read_once"}:
-        raise NorthstarError(
-            f"{path}: a suite has `table`, `checks`, perhaps `changes` and `read_once`, and nothing else"
-        )
-    schema, _, table = raw["table"].partition(".")
-    checks = []
-    for given in raw["checks"]:
-        unknown = set(given) - CHECK_KEYS
-        if unknown:
-            raise NorthstarError(f"{path}: unknown key {sorted(unknown)[0]!r}")
-        check = Check(**given)
-        if check.severity not in SEVERITIES or not check.reason or bool(check.expect) == bool(check.rows):
-            raise NorthstarError(f"{path}, {check.name}: needs a severity, a reason, and either `expect` or `rows`")
-        checks.append(check)
-    return Suite(boundary, path.stem, schema, table, checks, raw.get("changes"), raw.get("read_once", False))
+    file = read_config_file(path, SuiteFile)
+    schema, _, table = file.table.partition(".")
+    return Suite(boundary, path.stem, schema, table, file.checks, file.changes, file.read_once)

@@ -7,12 +7,15 @@ import secrets as token
 import threading
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
+from typing import Annotated
 from urllib.parse import quote, unquote
 
 import fasteners
+from pydantic import Field, field_validator
 
-from northstar.base.bounded_yaml import read_yaml
+from northstar.base.config_files import Section, read_config_file
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.contract import entities
@@ -29,43 +32,69 @@ HOME_VERSION = 1
 OWN_DIRECTORIES = ("logs", "dbt", "airflow", "demo")
 NEW_SECRET = threading.Lock()
 
-DEFAULT_BUSINESS_RULES = {
-    "reporting_currency": "USD",
-    "renewal_gap_days": 1,
-    "gross_margin": {"default": 0.80},
-    "home_country": {"default": "US"},
-    # {application: date}: the day that due dates count from, where it is not the first registration
-    "first_days": {},
-    # {application: {phase: date}}: when the phases of a product that sets targets by phase begin
-    "phases": {},
-    # values of segments with fewer accounts are not published; 0: all are
-    "suppress_below": 0,
-}
+Days = Annotated[int, Field(strict=True, ge=1)]
+DAYS = "give whole days, 1 or more"
+Texts = dict[str, Annotated[str, Field(strict=True)]]
 
-DEFAULT_OPERATIONS = {
+
+class Rules(Section):
+    """Business rules: they decide numbers. `northstar.yml` says where they differ from these."""
+
+    reporting_currency: str = "USD"
+    renewal_gap_days: int = Field(1, strict=True, ge=0, description="give whole days, 0 or more")
+    gross_margin: dict[str, float] = Field(
+        {"default": 0.80}, description="give a share by application, such as {default: 0.8}"
+    )
+    home_country: Texts = Field({"default": "US"}, description="give a country by application, such as {default: US}")
+    first_days: dict[str, date] = Field(
+        {}, description="give the day that due dates count from by application, where it is not the first registration"
+    )
+    phases: dict[str, dict[str, date]] = Field(
+        {}, description="give by application when each phase of a product that sets targets by phase begins"
+    )
+    suppress_below: int = Field(
+        0, strict=True, ge=0,
+        description="give the smallest number of accounts that a segment may show, such as 5; 0 shows all",
+    )  # fmt: skip
+
+
+class Operations(Section):
+    """What is kept, and where it is told of. It decides no number. `operations.yml` says where it differs from this."""
+
     # a directory for the write-ahead log's segments: restores to any moment need them, and they cost disk
-    "wal_archive": None,
-    "keep_wal_days": 14,
+    wal_archive: str | None = None
+    keep_wal_days: Days = Field(14, description=DAYS)
     # None: every published version can be read, verified and put back
-    "keep_versions_days": None,
-    "keep_audit_days": 400,
+    keep_versions_days: Days | None = Field(None, description=DAYS)
+    keep_audit_days: Days = Field(400, description=DAYS)
     # rejected rows, and the reports that were made; None: until they are replayed, or for ever
-    "keep_quarantine_days": None,
+    keep_quarantine_days: Days | None = Field(None, description=DAYS)
     # {entity: days}: how long its rows keep what no number is made of
-    "keep_details_days": {},
-    "keep_report_days": None,
-    "keep_log_days": 30,
-    "maintenance_minutes": 15,
+    keep_details_days: dict[str, Days] = Field(
+        {}, description=DAYS + ", by entity of the contract, such as {events: 400}"
+    )
+    keep_report_days: Days | None = Field(None, description=DAYS)
+    keep_log_days: Days = Field(30, description=DAYS)
+    maintenance_minutes: float = Field(15, ge=0, description="give minutes")
     # what all readers' temporary files may take of the warehouse's disk; None: a quarter of the home's, 100 on an external Postgres
-    "reader_disk_gb": None,
-    # 0 to 19: how far a run stands back for readers of the embedded warehouse; 0: not at all
-    "job_niceness": 10,
+    reader_disk_gb: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        None, description="give whole GB, 1 or more"
+    )
+    job_niceness: int = Field(
+        10, strict=True, ge=0, le=19, description="give 0 (the run does not stand back for readers) to 19"
+    )
     # whether a source directory's own _mapping.yml is followed: who writes the data then decides what it becomes
-    "mapping_in_source": False,
+    mapping_in_source: bool = Field(False, strict=True, description="say true or false")
     # host:port of a StatsD server, address of an OpenLineage server: what Airflow tells of itself
-    "statsd": None,
-    "openlineage": None,
-}
+    statsd: str | None = None
+    openlineage: str | None = None
+
+    @field_validator("keep_details_days")
+    @classmethod
+    def _by_entity(cls, given: dict[str, int]) -> dict[str, int]:
+        for name in given.keys() - entities().keys():
+            raise ValueError(f"{DAYS}, by entity of the contract, such as {{events: 400}}; {name!r} is none")
+        return given
 
 
 @dataclass(frozen=True)
@@ -77,8 +106,8 @@ class Settings:
     warehouse_url: a Postgres to use instead of the embedded one, or None.
     reader_url: a replica of that Postgres, which readers (bi_reader) are sent to, or None.
     role_prefix: what the names of roles and of Airflow's database begin with there; None: as northstar.warehouse.db.prefix_of finds it.
-    rules: business rules (reporting currency, renewal gap, margins, home countries); `config/northstar.yml` overrides.
-    operations: what is kept and where it is told of; `config/operations.yml` overrides. It decides no number.
+    rules: business rules; `northstar.yml` says where they differ from the default.
+    operations: what is kept and where it is told of; `operations.yml` likewise.
     """
 
     home: Path
@@ -87,8 +116,8 @@ class Settings:
     warehouse_url: str | None = field(default=None, repr=False)
     role_prefix: str | None = None
     reader_url: str | None = None
-    rules: dict = field(default_factory=lambda: dict(DEFAULT_BUSINESS_RULES))
-    operations: dict = field(default_factory=lambda: dict(DEFAULT_OPERATIONS))
+    rules: Rules = field(default_factory=Rules)
+    operations: Operations = field(default_factory=Operations)
 
     @property
     def logs(self) -> Path:
@@ -148,14 +177,6 @@ class Settings:
         return known
 
 
-def read_text(path: Path) -> str:
-    """A file of settings. Raises NorthstarError for one that cannot be read."""
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as exc:
-        raise NorthstarError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
-
-
 @contextmanager
 def kept_private():
     """What this process, and those that it starts, make meanwhile is read by their own user only."""
@@ -183,8 +204,8 @@ def load_settings(home: str | Path | None = None) -> Settings:
         warehouse_url=_quoted(os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None),
         role_prefix=_role_prefix(os.environ.get("NORTHSTAR_ROLE_PREFIX")),
         reader_url=os.environ.get("NORTHSTAR_READER_URL") or None,
-        rules=_given(_config(path) / "northstar.yml", DEFAULT_BUSINESS_RULES),
-        operations=_given(_config(path) / "operations.yml", DEFAULT_OPERATIONS),
+        rules=read_config_file(_config(path) / "northstar.yml", Rules),
+        operations=read_config_file(_config(path) / "operations.yml", Operations),
     )
 
 
@@ -239,42 +260,3 @@ def _check_version(home: Path) -> None:
             f"the home {home} was made by version {found} and this is version {HOME_VERSION}: "
             "use another --home, or move this one away and let a run rebuild it from its sources"
         )
-
-
-def _given(path: Path, defaults: dict) -> dict:
-    """The defaults with what the file at `path`, if there is one, says of them."""
-    found = dict(defaults)
-    if path.exists():
-        given = read_yaml(read_text(path), str(path)) or {}
-        unknown = set(given) - set(found)
-        if unknown:
-            raise NorthstarError(
-                f"{path}: unknown setting {sorted(unknown)[0]!r}; known are {', '.join(sorted(found))}"
-            )
-        found.update(given)
-        _check(path, found)
-    return found
-
-
-def _check(path: Path, found: dict) -> None:
-    """Raise NorthstarError for a setting that is no whole number where it has to be one."""
-    if not _is_count(found.get("suppress_below", 0)):
-        raise NorthstarError(
-            f"{path}, suppress_below: give the smallest number of accounts that a segment may show, such as 5; 0 shows all"
-        )
-    if not (_is_count(found.get("job_niceness", 0)) and found.get("job_niceness", 0) <= 19):
-        raise NorthstarError(f"{path}, job_niceness: give 0 (the run does not stand back for readers) to 19")
-    room = found.get("reader_disk_gb")
-    if room is not None and not (_is_count(room) and room):
-        raise NorthstarError(f"{path}, reader_disk_gb: give whole GB, 1 or more")
-    periods = {name: days for name, days in found.items() if name.startswith("keep_") and days is not None}
-    by_entity = periods.pop("keep_details_days", None) or {}
-    if not isinstance(by_entity, dict) or by_entity.keys() - entities().keys():
-        raise NorthstarError(f"{path}, keep_details_days: give days by entity of the contract, such as {{events: 400}}")
-    for name, days in (periods | {f"keep_details_days of {name}": days for name, days in by_entity.items()}).items():
-        if not (_is_count(days) and days):
-            raise NorthstarError(f"{path}, {name}: give whole days, 1 or more")
-
-
-def _is_count(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

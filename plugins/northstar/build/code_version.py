@@ -9,7 +9,7 @@ from northstar.base.settings import Settings
 
 def code_version(settings: Settings) -> str:
     """A digest of what decides the numbers: the dbt project, the business rules, and the dbt that builds."""
-    digest = hashlib.sha256(json.dumps(settings.rules, sort_keys=True).encode())
+    digest = hashlib.sha256(json.dumps(settings.rules.model_dump(mode="json"), sort_keys=True).encode())
     project = settings.root / "dbt_project"
     for package in ("dbt-core", "dbt-postgres"):
         digest.update(f"{package} {version(package)}".encode())

@@ -137,7 +137,7 @@ def _unproxied() -> list[str]:
 
 def _telling(settings: Settings) -> dict:
     """Options for what Airflow tells of itself; nothing unless operations.yml says to whom."""
-    options, statsd, lineage = {}, settings.operations["statsd"], settings.operations["openlineage"]
+    options, statsd, lineage = {}, settings.operations.statsd, settings.operations.openlineage
     if statsd:
         host, _, port = str(statsd).rpartition(":")
         if not host or not port.isdigit():

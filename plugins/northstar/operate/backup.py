@@ -75,7 +75,7 @@ def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, p
         about = {
             "form": FORM, "started_at": started.isoformat(), "ended_at": ended.isoformat(), "home": str(settings.home),
             "home_version": HOME_VERSION, "postgres": postgres, "published_version": published,
-            "wal_archive": settings.operations["wal_archive"], "secrets": _proof(settings.secret),
+            "wal_archive": settings.operations.wal_archive, "secrets": _proof(settings.secret),
             "bytes": sum(f.stat().st_size for f in (beside / "postgres").rglob("*") if f.is_file()),
         }  # fmt: skip
         write_private(beside / ABOUT, json.dumps(about, indent=1))

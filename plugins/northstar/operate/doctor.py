@@ -103,7 +103,7 @@ def _made(name: str, check: Callable, *given) -> Iterator[Finding]:
 
 
 def _disk(settings: Settings) -> Iterator[tuple]:
-    places = {"the home": settings.home, "the archive of the write-ahead log": settings.operations["wal_archive"]}
+    places = {"the home": settings.home, "the archive of the write-ahead log": settings.operations.wal_archive}
     for what, place in places.items():
         if place and Path(place).exists():
             free = shutil.disk_usage(place).free
@@ -368,7 +368,7 @@ def _checksums(settings: Settings, connection) -> Iterator[tuple]:
 
 
 def _archive(settings: Settings, connection) -> Iterator[tuple]:
-    wanted = settings.operations["wal_archive"]
+    wanted = settings.operations.wal_archive
     if settings.warehouse_url:
         yield ("the external Postgres keeps its own",)
         return

@@ -24,7 +24,7 @@ IS_LONG = f"({{json}} != 'null' and (jsonb_typeof({{json}}) != 'object' or exist
 def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str, int]:
     """Empty what is older than its entity's period, before a full run; returns {entity: rows}. Written down in audit.details_forgotten."""
     found = {}
-    for name, days in settings.operations["keep_details_days"].items():
+    for name, days in settings.operations.keep_details_days.items():
         before = as_of - timedelta(days=days)
         with db.connect(settings, "loader") as connection:
             lease.keep(connection, run_id)

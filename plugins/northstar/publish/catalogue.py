@@ -47,7 +47,7 @@ def marts(settings: Settings) -> list[Mart]:
             mart = found.setdefault(union, Mart(union, _key(node)))
             mart.parts.append(_relation(node))
             mart.is_logged = mart.is_logged and _is_logged(node)
-    if settings.rules["suppress_below"]:
+    if settings.rules.suppress_below:
         # which points are withheld is known of all parts together
         points = found["metric_points"]
         points.whole, points.is_logged = (CANDIDATE, points.name), False

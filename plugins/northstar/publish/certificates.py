@@ -122,7 +122,7 @@ def record_certificate(connection, settings: Settings, run: dict, version: int, 
     ).fetchone()["n"]
     values = {
         "published_version": version, "run_id": run["run_id"], "as_of": run["as_of"], "code_version": run["code_version"],
-        "code_commit": code_commit(settings), "rules": Jsonb(settings.rules), "built_batch_id": run["built_batch_id"] or 0,
+        "code_commit": code_commit(settings), "rules": Jsonb(settings.rules.model_dump(mode="json")), "built_batch_id": run["built_batch_id"] or 0,
         "inputs": Jsonb(landed["inputs"]), "outputs": Jsonb(outputs),
         "checks": Jsonb({c.pop("name"): c for c in checks}), "model_tests": tests, "coverage": Jsonb(_coverage(connection, settings)),
         "left_out": Jsonb(landed["left_out"]),

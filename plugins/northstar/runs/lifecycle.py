@@ -3,7 +3,6 @@
 Between them it lives in `audit.runs` and `audit.writer_lease`, so each stage may happen in a process of its own, on a machine of its own.
 """
 
-import json
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
@@ -65,7 +64,7 @@ def open_run(
                 "run_id": run_id,
                 "mode": mode,
                 "as_of": as_of,
-                "rules": json.dumps(settings.rules),
+                "rules": settings.rules.model_dump_json(),
                 **context,
                 "restate_from": restate[0] if restate else None,
                 "restate_to": restate[1] if restate else None,

@@ -40,7 +40,7 @@ PRUNED_BY_TIME = {
 
 def maintain(settings: Settings, run_id: int | None = None, progress=print) -> dict:
     """Do all of it; returns what was done, by step. Raises NorthstarError at the end, naming the steps that failed."""
-    deadline = time.monotonic() + 60 * settings.operations["maintenance_minutes"]
+    deadline = time.monotonic() + 60 * settings.operations.maintenance_minutes
     with db.connect(settings, "transformer") as connection:
         number = connection.execute(
             "insert into audit.maintenance (run_id) values (%s) returning maintenance_id as id", [run_id]
@@ -83,7 +83,7 @@ def _turn(settings: Settings, run_id: int | None):
 
 def _versions(settings: Settings, _, number: int) -> dict:
     """Forget what only versions older than `keep_versions_days` need: rows that they showed, landed rows that they were made of."""
-    days = settings.operations["keep_versions_days"]
+    days = settings.operations.keep_versions_days
     with db.connect(settings, "transformer") as connection:
         there = connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"]
         if days is None or there is None:
@@ -128,7 +128,7 @@ def _versions(settings: Settings, _, number: int) -> dict:
 
 def _journals(settings: Settings, *_) -> dict:
     """Forget what the audit wrote down longer ago than `keep_audit_days`; of published versions the certificates stay."""
-    before = datetime.now(UTC) - timedelta(days=settings.operations["keep_audit_days"])
+    before = datetime.now(UTC) - timedelta(days=settings.operations.keep_audit_days)
     with db.connect(settings, "transformer") as connection:
         gone = {
             table: connection.execute(
@@ -159,12 +159,11 @@ def _people(settings: Settings, *_) -> dict:
     """
     gone = {}
     published = "coalesce((select max(built_batch_id) from audit.runs where published_version is not null), -1)"
-    for name, role, table, column, settled in (
-        ("quarantine", "loader", "quarantine.rows", "quarantined_at",
+    for name, days, role, table, column, settled in (
+        ("quarantine", settings.operations.keep_quarantine_days, "loader", "quarantine.rows", "quarantined_at",
          f"(resolved_at is not null or accepted_at is not null or batch_id is null or batch_id <= {published})"),
-        ("report", "publisher", "audit.reports", "made_at", "true"),
+        ("report", settings.operations.keep_report_days, "publisher", "audit.reports", "made_at", "true"),
     ):  # fmt: skip
-        days = settings.operations[f"keep_{name}_days"]
         if days is not None:
             with db.connect(settings, role) as connection:
                 gone[name] = connection.execute(
@@ -217,7 +216,7 @@ def _vacuum(settings: Settings, deadline: float, _) -> dict:
 
 def _logs(settings: Settings, *_) -> dict:
     """Shorten the services' logs where they are (who writes them holds them open), forget Airflow's old ones and old log segments."""
-    before = time.time() - 86400 * settings.operations["keep_log_days"]
+    before = time.time() - 86400 * settings.operations.keep_log_days
     shortened = removed = segments = 0
     for log in settings.logs.glob("*.log"):
         if log.stat().st_size > LOG_BYTES:
@@ -228,9 +227,9 @@ def _logs(settings: Settings, *_) -> dict:
         if run.stat().st_mtime < before:
             shutil.rmtree(run, ignore_errors=True)
             removed += 1
-    if settings.operations["wal_archive"]:
-        oldest = time.time() - 86400 * settings.operations["keep_wal_days"]
-        for segment in Path(settings.operations["wal_archive"]).glob("*.gz"):
+    if settings.operations.wal_archive:
+        oldest = time.time() - 86400 * settings.operations.keep_wal_days
+        for segment in Path(settings.operations.wal_archive).glob("*.gz"):
             if segment.stat().st_mtime < oldest:
                 segment.unlink()
                 segments += 1
@@ -242,7 +241,7 @@ def _airflow(settings: Settings, deadline: float, _) -> dict:
     """Let Airflow clean its own database of what is older than `keep_log_days`, when a run of it is."""
     if not (settings.home / "airflow" / "migrated").exists():
         return {}
-    before = datetime.now(UTC) - timedelta(days=settings.operations["keep_log_days"])
+    before = datetime.now(UTC) - timedelta(days=settings.operations.keep_log_days)
     with db.connect(settings, db.AIRFLOW_ROLE, database=db.airflow_database(settings)) as connection:
         oldest = connection.execute("select min(run_after) as at from dag_run").fetchone()["at"]
     # a few days at once: its cleaning takes some seconds however little there is

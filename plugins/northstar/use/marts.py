@@ -64,7 +64,7 @@ class Marts:
     @property
     def currency(self) -> str:
         """The reporting currency."""
-        return self.settings.rules["reporting_currency"]
+        return self.settings.rules.reporting_currency
 
     def published(self) -> Published | None:
         """The newest published version, or None before the first."""

@@ -20,16 +20,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
+from typing import Self
 
 import httpx
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from northstar.base.bounded_yaml import read_yaml
+from northstar.base.config_files import Section, read_config_file
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import slack, visible
-from northstar.base.settings import Settings, read_text
+from northstar.base.settings import Settings
 from northstar.connections.find import find_connection
 
-KEYS = {"mail", "pages", "runbooks", "routes", "reports", "remind_hours", "maintenance"}
 KINDS = ("mail", "slack", "webhook")
 PAGERDUTY = "https://events.pagerduty.com/v2/enqueue"
 ATTEMPTS, TIMEOUT_SECONDS = 3, 15
@@ -58,76 +59,90 @@ class Address:
         return f"{self.kind} {self.where}"
 
 
-@dataclass(frozen=True)
-class Channels:
+class MailServer(Section):
+    """`mail:` of notify.yml."""
+
+    connection: str = Field(description="name an Airflow connection of type smtp")
+    sender: str = Field(alias="from", description="give the address that mails come from")
+
+
+class Entry(Section):
+    """An entry of a route: exactly one kind of address."""
+
+    mail: list[str] | None = None
+    slack: str | None = None
+    webhook: str | None = None
+
+    @field_validator("mail", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: object) -> object:
+        return [given] if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"each address is one of {', '.join(KINDS)}, such as {{mail: [team@example.org]}}")
+        return self
+
+
+class Window(Section):
+    """A time in which nothing is told of applications, or of all of them."""
+
+    begins: datetime = Field(alias="from", description="give a time, such as 2026-04-01T22:00:00Z")
+    ends: datetime = Field(alias="until", description="give a time, such as 2026-04-02T02:00:00Z")
+    applications: list[str] | None = Field(None, description="give a list of applications")
+
+    @field_validator("begins", "ends")
+    @classmethod
+    def _in_utc(cls, moment: datetime) -> datetime:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment
+
+
+class Channels(Section):
     """The home's notify.yml; empty where there is none."""
 
-    mail: dict = field(default_factory=dict)
+    mail: MailServer | None = Field(None, description="say {connection: ..., from: ...}")
     pages: str | None = None
     runbooks: str | None = None
-    routes: dict[str, list[dict]] = field(default_factory=dict)
-    reports: dict[str, str] = field(default_factory=dict)
-    remind_hours: float = 24
-    maintenance: tuple[dict, ...] = ()
+    routes: dict[str, list[Entry]] = Field({}, description="give a list of addresses by the route's name")
+    reports: dict[str, str] = Field({}, description="give a route by the report's name")
+    remind_hours: float = Field(24, gt=0, description="give hours, more than 0")
+    maintenance: list[Window] = Field([], description="give a list of windows with from and until")
 
-    def route(self, name: str | None) -> list[dict]:
-        """The addresses of a route, else those of `default`, else none."""
-        return self.routes.get(name or "default") or self.routes.get("default") or []
+    @field_validator("routes", "reports", "maintenance", mode="before")
+    @classmethod
+    def _none_given(cls, given: object, info: ValidationInfo) -> object:
+        return ([] if info.field_name == "maintenance" else {}) if given is None else given
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.mail is None and any(entry.mail for route in self.routes.values() for entry in route):
+            raise ValueError("a route sends mail; say mail: {connection: ..., from: ...}")
+        for report, route in self.reports.items():
+            if route not in self.routes:
+                raise ValueError(f"the report {report} goes to {route!r}, and there is no such route")
+        return self
 
     def addresses(self, name: str | None) -> list[Address]:
-        """The route's addresses, each recipient of a mail on its own."""
+        """The addresses of a route, else those of `default`, else none; each recipient of a mail on its own."""
         found = []
-        for kind, where in (next(iter(address.items())) for address in self.route(name)):
-            everybody = tuple([where] if isinstance(where, str) else where)
+        for entry in self.routes.get(name or "default") or self.routes.get("default") or []:
+            (kind,) = entry.model_fields_set
+            everybody = tuple(entry.mail or [getattr(entry, kind)])
             found += [Address(kind, one, everybody) for one in everybody]
         return list(dict.fromkeys(found))
 
     def is_quiet(self, application: str, now: datetime) -> bool:
         """Whether the application is being worked on."""
         return any(
-            window["from"] <= now < window["until"]
-            and ("applications" not in window or application in window["applications"])
+            window.begins <= now < window.ends and (window.applications is None or application in window.applications)
             for window in self.maintenance
         )
 
 
 def read_channels(settings: Settings) -> Channels:
-    """The home's notify.yml. Raises NorthstarError naming the file and what is wrong."""
-    path = settings.config / "notify.yml"
-    if not path.exists():
-        return Channels()
-    given = read_yaml(read_text(path), str(path)) or {}
-    if not isinstance(given, dict) or set(given) - KEYS:
-        unknown = sorted(set(given) - KEYS)[0] if isinstance(given, dict) else given
-        raise NorthstarError(f"{path}: unknown key {unknown!r}; known are {', '.join(sorted(KEYS))}")
-    for name, route in (given.get("routes") or {}).items():
-        for address in route if isinstance(route, list) else [None]:
-            if not isinstance(address, dict) or len(address) != 1 or next(iter(address)) not in KINDS:
-                raise NorthstarError(
-                    f"{path}, route {name}: each address is one of {', '.join(KINDS)}, such as {{mail: [team@example.org]}}"
-                )
-            if "mail" in address and not {"connection", "from"} <= set(given.get("mail") or {}):
-                raise NorthstarError(f"{path}: a route sends mail; say mail: {{connection: ..., from: ...}}")
-    for report, route in (given.get("reports") or {}).items():
-        if route not in (given.get("routes") or {}):
-            raise NorthstarError(f"{path}: the report {report} goes to {route!r}, and there is no such route")
-    windows = []
-    for window in given.get("maintenance") or []:
-        try:
-            windows.append({**window, "from": _moment(window["from"]), "until": _moment(window["until"])})
-        except (KeyError, TypeError, ValueError) as exc:
-            raise NorthstarError(
-                f"{path}: a maintenance window has from and until, such as 2026-04-01T22:00:00Z"
-            ) from exc
-    return Channels(
-        given.get("mail") or {},
-        given.get("pages"),
-        given.get("runbooks"),
-        given.get("routes") or {},
-        given.get("reports") or {},
-        float(given.get("remind_hours", 24)),
-        tuple(windows),
-    )
+    """The home's notify.yml. Raises ConfigError naming the file and what is wrong."""
+    return read_config_file(settings.config / "notify.yml", Channels)
 
 
 def tell(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
@@ -142,11 +157,11 @@ def tell(settings: Settings, channels: Channels, address: Address, message: Mess
 
 
 def _mail(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
-    connection = find_connection(settings, channels.mail["connection"])
+    connection = find_connection(settings, channels.mail.connection)
     mail = EmailMessage()
     mail["Subject"], mail["From"], mail["To"] = (
         " ".join(visible(message.subject).split()),
-        channels.mail["from"],
+        channels.mail.sender,
         ", ".join(address.copied),
     )
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain="northstar")
@@ -203,8 +218,3 @@ def _post(address: str, body: dict) -> None:
         if attempt < ATTEMPTS:
             time.sleep(2 ** (attempt - 1))
     raise problem
-
-
-def _moment(text) -> datetime:
-    moment = text if isinstance(text, datetime) else datetime.fromisoformat(str(text))
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment

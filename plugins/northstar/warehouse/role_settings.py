@@ -74,7 +74,7 @@ def reader_connections(connection) -> int:
 
 def reader_megabytes(connection, settings: Settings) -> int:
     """How much disk one session of the readers may fill with temporary files: all of them together have what operations.yml gives them."""
-    total = settings.operations["reader_disk_gb"]
+    total = settings.operations.reader_disk_gb
     if total is None:
         # of another machine's disk nothing is known here
         total = 100 if settings.warehouse_url else shutil.disk_usage(settings.home).total / 2**30 / 4

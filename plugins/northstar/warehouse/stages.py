@@ -36,7 +36,7 @@ def working_stage(settings: Settings, run_id: int, stage: str):
 
 def _standing_back(settings: Settings):
     # another machine's processes are not ours to rank
-    niceness = 0 if settings.warehouse_url else settings.operations["job_niceness"]
+    niceness = 0 if settings.warehouse_url else settings.operations.job_niceness
     return standing_back(lambda: db.connect(settings, "transformer", autocommit=True), niceness)
 
 

@@ -63,12 +63,22 @@ def test_expressions_are_arrow_compute(expression, expected):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("entities: {charges: {files: x, columns: {}, colour: red}}", "unknown key 'colour'"),
+        (
+            "entities: {charges: {files: x, columns: {}, colour: red}}",
+            r"line 1, entities\.charges\.colour: unknown key 'colour'; do you mean 'columns'\? known are aggregate",
+        ),
         ("entities: {charge: {files: x, columns: {}}}", "no entity 'charge'"),
         ("entities: {charges: {files: x, columns: {colour: red}}}", "no column 'colour'"),
         ("entities: {charges: {columns: {}}}", "`files` is missing"),
+        (
+            "entities:\n charges:\n  files: x\n  columns: {amount: {colum: y}}",
+            r"line 4, entities\.charges\.columns\.amount\.colum: unknown key 'colum'; do you mean 'column'",
+        ),
+        ("entities:\n charges: {files: x, columns: {amounts: red}}", "no column 'amounts'; do you mean 'amount'"),
+        ("entities: {charges: {files: x, columns: {}, csv: {delimiter: ab}}}", r"csv\.delimiter: give one character"),
+        ("entities: {charges: [{files: x, columns: {}, keep: last}]}", "`keep` can only be first"),
         ("entities: [", "not valid YAML"),
-        ("nothing: here", "it needs `entities:`"),
+        ("about: x", "`entities` is missing: give an entry"),
     ],
 )
 def test_a_mapping_that_is_not_understood_is_one_line(tmp_path, text, words):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from northstar.base.bounded_yaml import read_yaml
+from northstar.base.config_files import read_yaml
 from northstar.base.errors import NorthstarError
 from northstar.extract.landing.directory import land_directory
 from northstar.extract.sources.files import SourceFile, check_directory, list_files, read_lines

@@ -119,7 +119,7 @@ def land_directory(
 def _inputs(settings: Settings, source_dir: str, mapping: Path | None, storage: dict | None) -> list[Input]:
     if mapping is None and not _has_mapping(source_dir, storage):
         return contract_inputs()
-    if mapping is None and not settings.operations["mapping_in_source"]:
+    if mapping is None and not settings.operations.mapping_in_source:
         raise NorthstarError(
             f"{source_dir}/{MAPPING_FILE} is not followed, since who writes the data would decide what it becomes: look at it and "
             f"give it with --mapping (or `mapping:` in sources.yml), or say `mapping_in_source: true` in {settings.config}/operations.yml"

@@ -37,13 +37,15 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import Discriminator, Field, Tag, field_validator
 
-from northstar.base.bounded_yaml import LONGEST, read_yaml
+from northstar.base.config_files import LONGEST, Section, nearest, read_config, read_yaml
 from northstar.base.errors import NorthstarError
 from northstar.contract import Entity, entities
 from northstar.extract.sources.files import CsvOptions, Reading
@@ -51,9 +53,6 @@ from northstar.extract.sources.files import CsvOptions, Reading
 MAPPING_FILE = "_mapping.yml"
 # what of a column in the contract decides how its values are read
 READ = ("type", "required", "values", "min", "max", "pii")
-INPUT_KEYS = {"files", "csv", "where", "derive", "group_by", "aggregate", "having", "columns", "name", "keep"}
-SHAPES = {"csv": dict, "columns": dict, "derive": dict, "aggregate": dict, "group_by": list}
-COLUMN_KEYS = {"column", "constant", "map", "default", "parse", "timezone", "template", "expression"}
 AGGREGATES = {"sum": "sum", "min": "min", "max": "max", "count": "count", "first": "first", "last": "last"}
 # what an expression may come to: types that do not go together, arguments that a function does not take, numbers beyond all size
 UNFIT = (
@@ -155,77 +154,124 @@ def contract_inputs() -> list[Input]:
     return [Input(name, [f"{name}/**"]) for name in entities()]
 
 
+class CsvSpec(Section):
+    """`csv:` of an input."""
+
+    delimiter: str = Field(",", min_length=1, max_length=1, description="give one character, such as ';'")
+    encoding: str = "utf-8"
+    null_values: list[Any] | None = Field(None, description="give a list")
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, given: str) -> str:
+        if not given.isascii() or given in '\r\n"\0':
+            raise ValueError("a delimiter is one character, such as ';'")
+        return given
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, given: str) -> str:
+        try:
+            codecs.lookup(given)
+        except (LookupError, TypeError, ValueError) as exc:
+            raise ValueError(f"unknown encoding {given[:40]!r}") from exc
+        return given
+
+
+class ColumnSpec(Section):
+    """How a column comes about, where it is more than another name."""
+
+    column: Any = None
+    constant: Any = None
+    expression: Any = None
+    template: Any = None
+    parse: Any = None
+    timezone: Any = None
+    map: dict[Any, Any] | None = Field(None, description="give names with values")
+    default: Any = None
+
+
+def _how_or_name(given: object) -> str:
+    return "how" if isinstance(given, dict | ColumnSpec) else "name"
+
+
+class InputSpec(Section):
+    """An input of an entity."""
+
+    files: str | list[Any] = Field(description="give a glob below the source directory, or a list of them")
+    columns: dict[
+        str, Annotated[Annotated[ColumnSpec, Tag("how")] | Annotated[Any, Tag("name")], Discriminator(_how_or_name)]
+    ] = Field(description="give names with values")
+    name: Any = None
+    csv: CsvSpec | None = Field(None, description="give names with values")
+    where: Any = None
+    derive: dict[str, Any] | None = Field(None, description="give names with values")
+    group_by: list[str] | None = Field(None, description="give a list")
+    aggregate: dict[str, Any] | None = Field(None, description="give names with values")
+    having: Any = None
+    keep: Literal["first"] | None = Field(None, description="`keep` can only be first")
+
+    @field_validator("aggregate")
+    @classmethod
+    def _known_aggregate(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+        for text in (given or {}).values():
+            if str(text).partition(" ")[0] not in AGGREGATES:
+                raise ValueError(f"unknown aggregate {text!r}; use one of {', '.join(AGGREGATES)}")
+        return given
+
+
+def _one_or_several(given: object) -> str:
+    return "several" if isinstance(given, list) else "one"
+
+
+Inputs = Annotated[
+    Annotated[InputSpec, Tag("one")] | Annotated[list[InputSpec], Tag("several")], Discriminator(_one_or_several)
+]
+
+
+class MappingFile(Section):
+    """A mapping."""
+
+    entities: dict[str, Inputs] = Field(description="give an entry for each entity of the contract")
+    application: Any = None
+    about: Any = None
+
+    @field_validator("entities")
+    @classmethod
+    def _of_the_contract(cls, given: dict[str, Inputs]) -> dict[str, Inputs]:
+        for name, inputs in given.items():
+            if name not in entities():
+                raise ValueError(f"no entity {name!r} in the contract; {nearest(name, entities())}")
+            for spec in inputs if isinstance(inputs, list) else [inputs]:
+                for column in spec.columns.keys() - entities()[name].columns.keys():
+                    raise ValueError(f"{name} has no column {column!r}; {nearest(column, entities()[name].columns)}")
+        return given
+
+
 def read_mapping(source_dir: str, path: Path | None = None, storage: dict | None = None) -> list[Input]:
     """The inputs of a mapping file. Raises NorthstarError naming the first thing in it that is not understood."""
     where = str(path) if path else f"{source_dir.rstrip('/')}/{MAPPING_FILE}"
     try:
         with fsspec.open(where, "r", encoding="utf-8", **({} if path else storage or {})) as handle:
-            raw = read_yaml(handle.read(LONGEST + 1), where)
+            text = handle.read(LONGEST + 1)
     except (OSError, UnicodeDecodeError) as exc:
         raise NorthstarError(f"cannot read the mapping {where}: {getattr(exc, 'strerror', None) or exc}") from exc
-    if not isinstance(raw, dict) or not isinstance(raw.get("entities"), dict):
-        raise NorthstarError(f"{where}: it needs `entities:` with an entry for each entity")
-    _known(raw, {"entities", "application", "about"}, where)
-    inputs = []
+    read_config(text, where, MappingFile)
+    raw, inputs = read_yaml(text, where), []
     for entity, given in raw["entities"].items():
-        if entity not in entities():
-            raise NorthstarError(f"{where}: no entity {entity!r} in the contract")
         several = given if isinstance(given, list) else [given]
         for number, spec in enumerate(several):
             label = str(spec.get("name") or number) if len(several) > 1 else ""
-            inputs.append(_input(entity, spec, raw.get("application"), label, where))
+            inputs.append(_input(entity, spec, raw.get("application"), label))
     return inputs
 
 
-def _input(entity: str, spec: dict, application: str | None, label: str, where: str) -> Input:
-    place = f"{where}, {entity}"
-    _shaped(spec, dict, place)
-    _known(spec, INPUT_KEYS, place)
-    for needed in ("files", "columns"):
-        if needed not in spec:
-            raise NorthstarError(f"{place}: `{needed}` is missing")
-    for name, kind in SHAPES.items():
-        if spec.get(name) is not None:
-            _shaped(spec[name], kind, f"{place}, {name}")
-    options = spec.get("csv") or {}
-    _known(options, {"delimiter", "encoding", "null_values"}, f"{place}, csv")
-    if "null_values" in options:
-        _shaped(options["null_values"], list, f"{place}, csv, null_values")
-        options = {**options, "null_values": tuple(map(str, options["null_values"]))}
-    _check_csv(options, f"{place}, csv")
-    for name, how in spec["columns"].items():
-        if name not in entities()[entity].columns:
-            raise NorthstarError(f"{place}: {entity} has no column {name!r}")
-        if isinstance(how, dict):
-            _known(how, COLUMN_KEYS, f"{place}, {name}")
-    for name, text in (spec.get("aggregate") or {}).items():
-        if str(text).partition(" ")[0] not in AGGREGATES:
-            raise NorthstarError(f"{place}, {name}: unknown aggregate {text!r}; use one of {', '.join(AGGREGATES)}")
-    if spec.get("keep", "first") != "first":
-        raise NorthstarError(f"{place}: `keep` can only be first")
+def _input(entity: str, spec: dict, application: str | None, label: str) -> Input:
+    options = dict(spec.get("csv") or {})
+    if options.get("null_values") is not None:
+        options["null_values"] = tuple(map(str, options["null_values"]))
     patterns = [str(p) for p in (spec["files"] if isinstance(spec["files"], list) else [spec["files"]])]
     return Input(entity, patterns, CsvOptions(**options), spec, application, label)
-
-
-def _shaped(given, kind: type, place: str) -> None:
-    if not isinstance(given, kind):
-        raise NorthstarError(f"{place}: it has to be {'names with values' if kind is dict else 'a list'}")
-
-
-def _check_csv(options: dict, place: str) -> None:
-    delimiter, encoding = options.get("delimiter", ","), options.get("encoding", "utf-8")
-    if not isinstance(delimiter, str) or len(delimiter) != 1 or not delimiter.isascii() or delimiter in '\r\n"\0':
-        raise NorthstarError(f"{place}: a delimiter is one character, such as ';'")
-    try:
-        codecs.lookup(encoding)
-    except (LookupError, TypeError, ValueError) as exc:
-        raise NorthstarError(f"{place}: unknown encoding {str(encoding)[:40]!r}") from exc
-
-
-def _known(given: dict, known: set, place: str) -> None:
-    unknown = sorted(map(str, set(given) - known))
-    if unknown:
-        raise NorthstarError(f"{place}: unknown key {unknown[0]!r}; known are {', '.join(sorted(known))}")
 
 
 def _column(name: str, how, table: pa.Table):

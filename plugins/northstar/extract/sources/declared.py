@@ -22,22 +22,69 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Literal, Protocol, Self
 
 import pyarrow as pa
 from psycopg import sql
+from pydantic import Field, field_validator, model_validator
 
-from northstar.base.bounded_yaml import read_yaml
+from northstar.base.config_files import Section, nearest, read_config_file
 from northstar.base.errors import NorthstarError
-from northstar.base.settings import Settings, read_text
+from northstar.base.settings import Settings
 from northstar.connections.find import Connection, find_connection
 from northstar.contract import entities
 from northstar.extract import sources
 from northstar.warehouse import db
 
 HELPERS = ("connections", "declared", "http")
-SCHEDULES = ("hourly", "nightly")
-KEYS = {"system", "connection", "entities", "schedule", "required", "application", "per_second", "options"}
+
+
+class SourceSpec(Section):
+    """An entry of `sources:`."""
+
+    system: str = Field(description="name the system that it is, such as stripe")
+    connection: str | None = Field(None, description="name an Airflow connection")
+    entities: list[str] | None = Field(None, description="give a list of the contract's entities")
+    schedule: Literal["hourly", "nightly"] = Field("hourly", description="hourly or nightly")
+    required: bool = Field(False, strict=True, description="say true or false")
+    application: str | None = Field(None, description="name an application")
+    per_second: float | None = Field(None, strict=True, gt=0, description="give a number above 0")
+    options: dict[str, Any] = Field({}, description="give names with values")
+
+    @field_validator("options", mode="before")
+    @classmethod
+    def _none_given(cls, given: object) -> object:
+        return {} if given is None else given
+
+    @field_validator("system")
+    @classmethod
+    def _known_system(cls, name: str) -> str:
+        if name not in systems():
+            raise ValueError(f"unknown system {name!r}; {nearest(name, systems())}")
+        return name
+
+    @model_validator(mode="after")
+    def _known_entities(self) -> Self:
+        known = _module(self.system).ENTITIES
+        for entity in self.entities or ():
+            if entity not in entities() or (known and entity not in known):
+                raise ValueError(f"{self.system} gives no entity {entity!r}; {nearest(entity, known or entities())}")
+        return self
+
+
+class SourcesFile(Section):
+    """sources.yml."""
+
+    production: bool = Field(False, strict=True, description="say true or false")
+    sources: dict[str, SourceSpec] = Field({}, description="give an entry for each source, by its name")
+
+    @field_validator("sources")
+    @classmethod
+    def _names(cls, given: dict[str, SourceSpec]) -> dict[str, SourceSpec]:
+        for name in given:
+            if name == "files" or not name.replace("_", "").replace("-", "").isalnum():
+                raise ValueError(f"{name!r} is no name for a source: one is letters, digits, - and _, and not `files`")
+        return given
 
 
 @dataclass(frozen=True)
@@ -98,16 +145,14 @@ def read_sources(settings: Settings) -> dict[str, Source]:
     Raises NorthstarError naming the file, the source and what is wrong.
     """
     path = Path(os.environ.get("NORTHSTAR_SOURCES") or settings.config / "sources.yml")
-    if not path.exists():
-        return {}
-    given = read_yaml(read_text(path), str(path)) or {}
-    if not isinstance(given, dict) or not isinstance(given.get("sources"), dict):
-        raise NorthstarError(f"{path}: it has to hold `sources:` with one entry for each source")
-    unknown = set(given) - {"sources", "production"}
-    if unknown or not isinstance(given.get("production", False), bool):
-        raise NorthstarError(f"{path}: beside `sources` it may hold `production: true` or false, and nothing else")
-    is_production = given.get("production", False)
-    return {name: _source(path, str(name), spec, is_production) for name, spec in given["sources"].items()}
+    file = read_config_file(path, SourcesFile)
+    return {
+        name: Source(
+            name, spec.system, spec.connection, tuple(spec.entities or _module(spec.system).ENTITIES), spec.schedule, spec.required,
+            spec.application, spec.options, spec.per_second, file.production,
+        )
+        for name, spec in file.sources.items()
+    }  # fmt: skip
 
 
 def open_source(settings: Settings, source: Source) -> Connector:
@@ -160,9 +205,7 @@ def check_options(source: Source, known: set[str]) -> None:
     """Raise NorthstarError when the source's declaration has an option that its system does not know."""
     unknown = set(source.options) - known
     if unknown:
-        raise NorthstarError(
-            f"source {source.name}: unknown option {sorted(unknown)[0]!r}; known are {', '.join(sorted(known))}"
-        )
+        raise NorthstarError(f"source {source.name}: unknown option {min(unknown)!r}; {nearest(min(unknown), known)}")
 
 
 def systems() -> list[str]:
@@ -173,34 +216,3 @@ def systems() -> list[str]:
 
 def _module(system: str):
     return importlib.import_module(f"northstar.extract.sources.{system}")
-
-
-def _source(path: Path, name: str, spec, is_production: bool) -> Source:
-    def wrong(what: str) -> NorthstarError:
-        return NorthstarError(f"{path}, source {name}: {what}")
-
-    if name == "files" or not name.replace("_", "").replace("-", "").isalnum():
-        raise wrong("a name is letters, digits, - and _, and not `files`")
-    if not isinstance(spec, dict) or "system" not in spec:
-        raise wrong("it needs a `system`")
-    unknown = set(spec) - KEYS
-    if unknown:
-        raise wrong(f"unknown key {sorted(unknown)[0]!r}; known are {', '.join(sorted(KEYS))}")
-    if spec["system"] not in systems():
-        raise wrong(f"unknown system {spec['system']!r}; known are {', '.join(systems())}")
-    if spec.get("schedule", "hourly") not in SCHEDULES:
-        raise wrong(f"schedule is {' or '.join(SCHEDULES)}")
-    pace = spec.get("per_second")
-    if pace is not None and (isinstance(pace, bool) or not isinstance(pace, int | float) or pace <= 0):
-        raise wrong("per_second is a number above 0")
-    known = _module(spec["system"]).ENTITIES
-    wanted = tuple(spec.get("entities") or known)
-    for entity in wanted:
-        if entity not in entities() or (known and entity not in known):
-            raise wrong(
-                f"{spec['system']} gives no entity {entity!r}; it gives {', '.join(known) or 'those of the contract'}"
-            )
-    return Source(
-        name, spec["system"], spec.get("connection"), wanted, spec.get("schedule", "hourly"), bool(spec.get("required")),
-        spec.get("application"), dict(spec.get("options") or {}), pace, is_production,
-    )  # fmt: skip

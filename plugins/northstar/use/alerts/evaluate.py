@@ -218,7 +218,7 @@ def _told(settings: Settings, channels: Channels, marts: Marts, address: str, no
     """An alert in words: what, how much, since when, what contributes most, where to look."""
     entry, rule = marts.catalogue().get(notice["metric_id"]), _rule(notice)
     unit = rule.get("unit") or (entry["unit"] if entry else "count")
-    currency = settings.rules["reporting_currency"]
+    currency = settings.rules.reporting_currency
     lines = [f"{notice['event'].upper()}, {notice['severity']}: {_name(notice)}", f"  {notice['says']}"]
     if notice["value"] is not None and notice["threshold"] is not None:
         lines.append(

@@ -13,9 +13,10 @@ from pathlib import Path
 import jinja2
 import yaml
 
+from northstar.base.config_files import read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import change, shown, shown_change
-from northstar.base.settings import Settings, read_text
+from northstar.base.settings import Settings
 from northstar.use.changes import told_change
 from northstar.use.marts import GRAINS, Marts, nearest
 from northstar.use.words import ZONES, period, title_of, told_chance
@@ -91,7 +92,7 @@ class _Maker:
         if application not in self.marts.applications():
             raise NorthstarError(f"no application {application!r}; there are {', '.join(self.marts.applications())}")
         self.content = contents()[name]
-        self.currency = settings.rules["reporting_currency"]
+        self.currency = settings.rules.reporting_currency
         self.images: dict[str, bytes] = {}
 
     def report(self) -> Report:

@@ -305,8 +305,8 @@ def check_archive(directory: str) -> Path:
 def _configure(settings: Settings, data: Path, recovery: dict | None) -> None:
     """Write the server's options anew, so that a home follows this version and its operations.yml; they come last and win."""
     options = dict(SERVER_OPTIONS)
-    if settings.operations["wal_archive"]:
-        archive = check_archive(settings.operations["wal_archive"])
+    if settings.operations.wal_archive:
+        archive = check_archive(settings.operations.wal_archive)
         try:
             archive.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as exc:

@@ -1,0 +1,173 @@
+"""Files of settings that people write: YAML within bounds, checked against a model, with one way to say what is wrong in them."""
+
+import difflib
+import typing
+from pathlib import Path
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from northstar.base.errors import NorthstarError
+
+# a few hundred bytes of YAML can stand for more than a machine holds
+LONGEST, DEEPEST, MOST_VALUES = 1 << 20, 40, 100_000
+Model = typing.TypeVar("Model", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """A part of such a file. It knows all of its keys; a field's description is what its key has to say, as the reader is told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class ConfigError(NorthstarError):
+    """A file of settings that cannot be used. where: the file; line: the line, from 1, or None; key: the place in it, such as `sources.crm.system`."""
+
+    def __init__(self, where: str, line: int | None, key: str, problem: str):
+        place = ", ".join(part for part in (where, f"line {line}" if line else "", key) if part)
+        super().__init__(f"{place}: {problem}")
+        self.where, self.line, self.key = where, line, key
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain types; what aliases repeat counts each time, since whoever walks through it meets it each time."""
+
+    def __init__(self, stream):
+        super().__init__(stream)
+        self._depth, self._values = 0, {}
+
+    def compose_node(self, parent, index):
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise yaml.YAMLError(f"nested deeper than {DEEPEST} levels")
+        is_alias = self.check_event(yaml.AliasEvent)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        if id(node) not in self._values:
+            if is_alias:
+                raise yaml.YAMLError("a value that holds itself")
+            within = node.value if isinstance(node, yaml.CollectionNode) else []
+            parts = (part for item in within for part in (item if isinstance(item, tuple) else (item,)))
+            self._values[id(node)] = 1 + sum(self._values[id(part)] for part in parts)
+        if self._values[id(node)] > MOST_VALUES:
+            raise yaml.YAMLError(f"more than {MOST_VALUES:,} values")
+        return node
+
+
+def read_text(path: Path) -> str:
+    """A file of settings. Raises NorthstarError for one that cannot be read."""
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise NorthstarError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+
+
+def read_yaml(text: str, where: str) -> typing.Any:
+    """What `text` says; None where it says nothing.
+
+    Raises NorthstarError, naming `where`, for text that is no YAML and for text beyond the bounds.
+    """
+    return _parse(text, where)[0]
+
+
+def read_config(text: str, where: str, model: type[Model]) -> Model:
+    """A file of settings as its model.
+
+    Raises NorthstarError, naming `where`, for text that is no YAML; ConfigError with line and key for the first thing that the model
+    does not allow.
+    """
+    value, node = _parse(text, where)
+    try:
+        return model.model_validate({} if value is None else value)
+    except ValidationError as exc:
+        errors = [(_steps(node, error["loc"]), error) for error in exc.errors(include_url=False, include_input=False)]
+        # where there are alternatives, the one that the file comes furthest in is the one that is meant
+        steps, error = max(errors, key=lambda e: len(e[0]))
+        at = steps[-1][1] if steps else node
+        line = at.start_mark.line + 1 if at is not None else None
+        raise ConfigError(where, line, ".".join(part for part, _ in steps), _problem(model, error)) from exc
+
+
+def read_config_file(path: Path, model: type[Model]) -> Model:
+    """`read_config` of a file; what the model says by default where there is none."""
+    return read_config(read_text(path), str(path), model) if path.exists() else model()
+
+
+def nearest(name: str, known: typing.Iterable[str]) -> str:
+    """The known names in words, the one that was probably meant first: `do you mean 'system'? known are ...`."""
+    known = sorted(known)
+    alike = difflib.get_close_matches(name, known, n=1)
+    return (f"do you mean {alike[0]!r}? " if alike else "") + f"known are {', '.join(known)}"
+
+
+def _parse(text: str, where: str) -> tuple[typing.Any, yaml.Node | None]:
+    try:
+        if len(text) > LONGEST:
+            raise yaml.YAMLError(f"longer than {LONGEST:,} characters")
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            return (None if node is None else loader.construct_document(node)), node
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        raise NorthstarError(
+            f"{where} is not valid YAML ({' '.join(str(exc).split())[:160]}); correct or remove it"
+        ) from exc
+
+
+def _steps(node: yaml.Node | None, place: tuple[int | str, ...]) -> list[tuple[str, yaml.Node]]:
+    """The way to a place: each part and its node. Parts that the file does not have, such as the names of alternatives, are passed over."""
+    steps = []
+    for part in place:
+        if isinstance(node, yaml.MappingNode):
+            entry = next(((key, value) for key, value in node.value if key.value == str(part)), None)
+            if entry is not None:
+                steps.append((str(part), entry[0]))
+                node = entry[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            steps.append((str(part), node))
+    return steps
+
+
+def _models(kind: typing.Any) -> list[type[BaseModel]]:
+    """The models that a field's type is made of."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        return [kind]
+    return [model for part in typing.get_args(kind) for model in _models(part)]
+
+
+def _field(models: list[type[BaseModel]], name: int | str):
+    for model in models:
+        for own, field in model.model_fields.items():
+            if name in (own, field.alias):
+                return field
+    return None
+
+
+def _walk(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[type[BaseModel]], typing.Any]:
+    """The models that the last part of a place belongs to, and the last field on the way."""
+    models, last = [model], None
+    for part in place[:-1]:
+        field = _field(models, part)
+        if field is not None:
+            models, last = _models(field.annotation) or models, field
+    return models, (_field(models, place[-1]) if place else None) or last
+
+
+def _problem(model: type[BaseModel], error: typing.Any) -> str:
+    models, field = _walk(model, error["loc"])
+    if error["type"] == "extra_forbidden":
+        names = [f.alias or name for m in models for name, f in m.model_fields.items()]
+        return f"unknown key {str(error['loc'][-1])!r}; {nearest(str(error['loc'][-1]), dict.fromkeys(names))}"
+    if error["type"] == "value_error":
+        # one of ours
+        return error["msg"].removeprefix("Value error, ")
+    if error["type"] == "missing":
+        return f"`{error['loc'][-1]}` is missing" + (
+            f": {field.description}" if field is not None and field.description else ""
+        )
+    if field is not None and field.description:
+        return field.description
+    return error["msg"][:1].lower() + error["msg"][1:]
