@@ -1,10 +1,13 @@
 """What the machine lacks is told in a line."""
 
+import ast
 import errno
 
 import pytest
 
-from northstar.base.errors import NorthstarError, lacking
+from northstar.base.errors import CheckFailed, FileFailed, LeaseLost, NorthstarError, OutOfDisk
+from northstar.base.settings import PACKAGE
+from northstar.base.third_parties import resource_exhausted
 from northstar.warehouse import db
 
 
@@ -27,7 +30,9 @@ def caused_by(cause: BaseException) -> RuntimeError:
     (RuntimeError("something else"), None),
 ])  # fmt: skip
 def test_what_the_machine_lacks_is_told(error, told):
-    assert (lacking(error) or "").startswith(told or "") and bool(lacking(error)) is bool(told)
+    assert str(resource_exhausted(error) or "").startswith(told or "") and (resource_exhausted(error) is None) is (
+        told is None
+    )
 
 
 def test_a_server_that_answers_is_not_told_of_as_lost(warehouse):
@@ -38,3 +43,46 @@ def test_a_server_that_answers_is_not_told_of_as_lost(warehouse):
     ):
         connection.execute("set statement_timeout = 1")
         connection.execute("select pg_sleep(5)")
+
+
+def _looks_for_words(code: str) -> list[int]:
+    """The lines that look for words in the text of an error: `"x" in str(exc)`, `str(exc).startswith("x")`."""
+    tree = ast.parse(code)
+    errors = {node.name for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler)}
+
+    def is_text(part: ast.AST) -> bool:
+        is_str = isinstance(part, ast.Call) and isinstance(part.func, ast.Name) and part.func.id == "str"
+        return is_str and isinstance(part.args[0], ast.Name) and part.args[0].id in errors
+
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if (
+            isinstance(node, ast.Compare)
+            and isinstance(node.ops[0], ast.In | ast.NotIn)
+            and is_text(node.comparators[0])
+        )
+        or (isinstance(node, ast.Attribute) and node.attr in WORDS and is_text(node.value))
+    ]
+
+
+WORDS = ("startswith", "endswith", "partition", "find", "index", "removeprefix")
+
+
+@pytest.mark.parametrize("look", ['"x" in str(exc)', 'str(exc).startswith("x")'])
+def test_only_what_third_parties_say_is_looked_through_for_words(look):
+    assert _looks_for_words(f"try:\n  f()\nexcept ValueError as exc:\n  if {look}:\n    g()") == [4]
+    found = [
+        f"{path.relative_to(PACKAGE)}:{line}"
+        for path in PACKAGE.rglob("*.py")
+        if path.name != "third_parties.py"
+        for line in _looks_for_words(path.read_text())
+    ]
+    assert not found, "errors are told apart by their types and fields (northstar.base.errors)"
+
+
+def test_errors_have_fields_and_say_the_same_line():
+    assert str(FileFailed("charges/1.csv", "cut short")) == "charges/1.csv: cut short"
+    assert FileFailed("charges/1.csv", "cut short").path == "charges/1.csv"
+    assert CheckFailed(["core.keys"], "no").checks == ["core.keys"] and LeaseLost(7).run_id == 7
+    assert str(OutOfDisk()) == "the disk is full: nothing of this step was kept; make room and run again"

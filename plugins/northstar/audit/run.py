@@ -9,7 +9,7 @@ from psycopg.types.json import Jsonb
 
 from northstar.audit.engine import great_expectations
 from northstar.audit.suites import BOUNDARIES, Suite, read_suites
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import CheckFailed, NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db, lease
 
@@ -19,7 +19,7 @@ SAMPLE_ROWS = 5
 def run_audit(settings: Settings, run_id: int, boundaries: tuple = BOUNDARIES, progress=print) -> dict:
     """Run the suites of `boundaries` for a run; returns {'run': n, 'passed': n, 'warned': n}.
 
-    Raises NorthstarError naming the first error-level check that failed, with its numbers and rows.
+    Raises CheckFailed naming the first error-level check that failed, with its numbers and rows.
     """
     values = _values(settings, run_id)
     results = []
@@ -193,7 +193,10 @@ def _verdict(results: list, progress) -> dict:
     errors = [r for r in failed if r["severity"] == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more checks failed)" if len(errors) > 1 else ""
-        raise NorthstarError(f"the audit stopped the publish: {describe(errors[0])}{more}; the last version stays up")
+        raise CheckFailed(
+            [f"{row['suite']}.{row['check_name']}" for row in errors],
+            f"the audit stopped the publish: {describe(errors[0])}{more}; the last version stays up",
+        )
     return {"run": len(results), "passed": len(results) - len(failed), "warned": len(failed)}
 
 

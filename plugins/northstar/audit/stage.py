@@ -10,7 +10,7 @@ def audit(settings: Settings, run_id: int, progress=print, worker: Worker | None
     """Run the audit at both boundaries; returns {'run': n, 'passed': n, 'warned': n}.
 
     worker: an auditor that was started earlier (northstar.audit.worker.start_worker), else the audit runs in this process.
-    Raises NorthstarError naming the first failed error-level check with its rows and numbers.
+    Raises CheckFailed naming the first failed error-level check with its rows and numbers.
     """
     with working_stage(settings, run_id, "audit"):
         if worker is not None:

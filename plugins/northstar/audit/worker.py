@@ -5,7 +5,7 @@ import json
 import subprocess
 import sys
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import CheckFailed, NorthstarError
 from northstar.base.settings import Settings, load_settings
 from northstar.warehouse import db
 
@@ -32,7 +32,11 @@ class Worker:
             if "progress" in answer:
                 progress(answer["progress"])
             elif "error" in answer:
-                raise NorthstarError(answer["error"])
+                raise (
+                    CheckFailed(answer["checks"], answer["error"])
+                    if answer["checks"]
+                    else NorthstarError(answer["error"])
+                )
             else:
                 return answer
         raise NorthstarError("the auditor ended in the midst of its work; see auditor.log in the home's logs")
@@ -71,7 +75,7 @@ def _serve(home: str) -> None:
             with db.telling_of_loss(settings):
                 say(run_audit(settings, int(line), progress=lambda text: say({"progress": text})))
         except NorthstarError as exc:
-            say({"error": str(exc)})
+            say({"error": str(exc), "checks": getattr(exc, "checks", [])})
 
 
 if __name__ == "__main__":

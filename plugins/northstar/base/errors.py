@@ -1,15 +1,6 @@
-"""The one error a user sees, and what the machine has too little of."""
-
-import errno
-import os
-import pwd
-import tempfile
-from contextlib import suppress
+"""The errors that a user sees. Each is one line: what is wrong, where, and what to do about it; its type and fields are for programs."""
 
 from northstar.base.escaping import visible
-
-# what has no memory for a thread's stack (in Python, in Rust), for the code of a library, for a buffer
-STARVED = ("can't start new thread", "ThreadPoolBuildError", "failed to map segment", "allocate memory")
 
 
 class NorthstarError(Exception):
@@ -23,44 +14,94 @@ class NorthstarError(Exception):
         super().__init__(visible(str(message)))
 
 
-def lacking(exc: BaseException) -> str | None:
-    """What the machine lacks, where an error (or what caused it) says that it is out of memory or of disk; else None."""
-    while exc is not None:
-        text = str(exc)
-        if isinstance(exc, MemoryError) or any(words in text for words in STARVED):
-            return "out of memory: nothing of this step was kept; give the process more memory and run again"
-        if getattr(exc, "errno", None) == errno.ENOSPC or "No space left" in text or "could not extend file" in text:
-            place = f" (the home's, or the temp directory {tempfile.gettempdir()})" if isinstance(exc, OSError) else ""
-            return full_disk(place)
-        exc = exc.__cause__ or exc.__context__
-    return None
+class OutOfMemory(NorthstarError):
+    """The machine has too little memory for this step."""
+
+    def __init__(self) -> None:
+        super().__init__("out of memory: nothing of this step was kept; give the process more memory and run again")
 
 
-def refused(exc: BaseException) -> str | None:
-    """Which file this process may not use, and what to do, where an error (or what caused it) says that; else None."""
-    while exc is not None:
-        number = getattr(exc, "errno", None)
-        if isinstance(exc, OSError) and number in (errno.EACCES, errno.EPERM, errno.EROFS):
-            place = exc.filename or "a file"
-            do = (
-                "mount it for writing"
-                if number == errno.EROFS
-                else f"run as the user it belongs to{_owner(exc.filename)}"
-            )
-            return f"cannot use {place}: {exc.strerror}; {do}, or choose another home with --home"
-        exc = exc.__cause__ or exc.__context__
-    return None
+class OutOfDisk(NorthstarError):
+    """A disk is full. place: in words which one, as ` (the home's)`, or '' where nobody knows."""
+
+    def __init__(self, place: str = ""):
+        super().__init__(f"the disk is full{place}: nothing of this step was kept; make room and run again")
+        self.place = place
 
 
-def _owner(path: str | None) -> str:
-    """Who owns a file, or the nearest directory above it that can be looked at, in brackets."""
-    while path:
-        with suppress(OSError, KeyError):
-            return f" ({pwd.getpwuid(os.stat(path).st_uid).pw_name})"
-        path = os.path.dirname(path) if path != os.path.dirname(path) else None
-    return ""
+class FileRefused(NorthstarError):
+    """A file that this process may not use. path: None where the system does not say which."""
+
+    def __init__(self, path: str | None, reason: str, advice: str):
+        super().__init__(f"cannot use {path or 'a file'}: {reason}; {advice}, or choose another home with --home")
+        self.path = path
 
 
-def full_disk(place: str = "") -> str:
-    """What a full disk is told as."""
-    return f"the disk is full{place}: nothing of this step was kept; make room and run again"
+class WarehouseUnreachable(NorthstarError):
+    """No connection as a role. role: one of northstar.warehouse.db.ROLES, or owner; is_login_refused: the server answered that it does not know it."""
+
+    def __init__(self, role: str, reason: str, is_login_refused: bool = False):
+        super().__init__(f"cannot reach the warehouse as {role}: {reason}")
+        self.role, self.is_login_refused = role, is_login_refused
+
+
+class WarehouseLost(NorthstarError):
+    """The connection to the warehouse ended in the midst of the work."""
+
+
+class LeaseHeld(NorthstarError):
+    """It is another's turn to write. run_id: whose, None where nobody knows."""
+
+    def __init__(self, run_id: int | None, message: str):
+        super().__init__(message)
+        self.run_id = run_id
+
+
+class LeaseLost(NorthstarError):
+    """A run whose turn is another's by now, or that was ended. run_id: its number."""
+
+    def __init__(self, run_id: int):
+        super().__init__(
+            f"run {run_id} is not running any more: it lost its turn to another, or was ended; start a new one"
+        )
+        self.run_id = run_id
+
+
+class SourceFailed(NorthstarError):
+    """A source of a run could not be read or landed. source: its name; entity: of which entity, None for all."""
+
+    def __init__(self, source: str, message: str, entity: str | None = None):
+        super().__init__(message)
+        self.source, self.entity = source, entity
+
+
+class FileFailed(NorthstarError):
+    """A file that cannot be read as what it should be. path: below its source."""
+
+    def __init__(self, path: str, reason: object):
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+
+
+class BuildFailed(NorthstarError):
+    """A model or test of the build failed. node: its name."""
+
+    def __init__(self, node: str, message: str):
+        super().__init__(message)
+        self.node = node
+
+
+class BuildIncomplete(NorthstarError):
+    """The build ended without nodes that it had to build. missing: their dbt unique_ids."""
+
+    def __init__(self, missing: list[str], message: str):
+        super().__init__(message)
+        self.missing = missing
+
+
+class CheckFailed(NorthstarError):
+    """The audit found what must not be published. checks: the names of the checks."""
+
+    def __init__(self, checks: list[str], message: str):
+        super().__init__(message)
+        self.checks = checks

@@ -7,8 +7,9 @@ import sys
 from contextlib import contextmanager
 from urllib.parse import unquote, urlsplit
 
-from northstar.base.errors import NorthstarError, lacking
+from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
+from northstar.base.third_parties import resource_exhausted
 from northstar.build.manifest import dbt_target, is_current, note_version
 from northstar.warehouse import db
 
@@ -75,8 +76,8 @@ def _invoke(settings: Settings, arguments: list, code_version: str, callback) ->
             if result.result is not None:
                 note_version(settings, code_version)
     if result.exception is not None:
-        if lacking(result.exception):
-            raise NorthstarError(lacking(result.exception)) from result.exception
+        if exhausted := resource_exhausted(result.exception):
+            raise exhausted from result.exception
         reason = " ".join(str(result.exception).split())
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
 

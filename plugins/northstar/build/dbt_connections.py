@@ -7,7 +7,7 @@ third of the CPU that the server takes for a run on next to nothing. What a node
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import LeaseLost, NorthstarError
 from northstar.warehouse import lease
 
 # the lock by which the session keeps the turn stays, unlike with `discard all`
@@ -37,7 +37,7 @@ def kept_connections(run_id: int) -> Iterator[None]:
             refused.append(connection.name)
             connection.handle.close()
             connection.handle, connection.state = None, "fail"
-            raise FailedToConnectError(str(lease.over(run_id)))
+            raise FailedToConnectError(str(LeaseLost(run_id)))
         return connection
 
     def released(manager) -> None:
@@ -57,12 +57,12 @@ def kept_connections(run_id: int) -> Iterator[None]:
         yield
     except NorthstarError as exc:
         if refused:
-            raise lease.over(run_id) from exc
+            raise LeaseLost(run_id) from exc
         raise
     finally:
         Manager.open, Manager.release = opening, releasing
     if refused:
-        raise lease.over(run_id)
+        raise LeaseLost(run_id)
 
 
 def reset(handle) -> None:

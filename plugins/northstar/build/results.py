@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import BuildFailed, BuildIncomplete, NorthstarError, OutOfDisk
 from northstar.base.files import read_json
 from northstar.base.settings import Settings
+from northstar.base.third_parties import is_full_disk
 from northstar.build.manifest import dbt_target, read_manifest
 from northstar.warehouse import db
 
@@ -62,16 +63,15 @@ def record_build(settings: Settings, run_id: int, progress=print, unchanged: Map
     failed = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped", "unchanged")]
     if failed:
         message = " ".join(failed[0][7].split())
-        if "No space left" in message or "could not extend file" in message:
-            raise NorthstarError(
-                f"the disk is full: {failed[0][3]} {failed[0][2]} could not be built; make room and run again"
-            )
+        if is_full_disk(message):
+            raise OutOfDisk(f", where {failed[0][3]} {failed[0][2]} was built")
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-        raise NorthstarError(f"{failed[0][3]} {failed[0][2]} failed{more}: {message[:600]}")
+        raise BuildFailed(failed[0][2], f"{failed[0][3]} {failed[0][2]} failed{more}: {message[:600]}")
     missing = sorted(set(wanted) - {r[1] for r in rows if r[4] in ("success", "pass", "warn")})
     if missing:
-        raise NorthstarError(
-            f"the build is not complete: {len(missing)} of {len(wanted)} nodes were not built, first {missing[0]}"
+        raise BuildIncomplete(
+            missing,
+            f"the build is not complete: {len(missing)} of {len(wanted)} nodes were not built, first {missing[0]}",
         )
     return {r[2]: r[5] for r in rows if r[3] in ("model", "seed")}
 

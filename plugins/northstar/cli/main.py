@@ -4,9 +4,10 @@ import argparse
 import os
 import sys
 
-from northstar.base.errors import NorthstarError, lacking, refused
+from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible_output
 from northstar.base.settings import kept_private
+from northstar.base.third_parties import file_refused, resource_exhausted
 from northstar.cli import keep, look, mend, people, run
 
 
@@ -30,10 +31,10 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as exc:
-        told = lacking(exc) or refused(exc)
-        if arguments.debug or not told:
+        known = resource_exhausted(exc) or file_refused(exc)
+        if arguments.debug or known is None:
             raise
-        print(f"northstar: {told}", file=sys.stderr)
+        print(f"northstar: {known}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("northstar: interrupted; the next run starts where this one was published", file=sys.stderr)

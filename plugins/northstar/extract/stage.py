@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import NorthstarError, SourceFailed
 from northstar.base.settings import Settings
 from northstar.contract import entities
 from northstar.extract.landing import source as landing
@@ -35,7 +35,7 @@ def extract_again(
         for name in names:
             result = _land(settings, run, name, progress, within)
             if result.error:
-                raise NorthstarError(f"source {name}: {result.error}")
+                raise SourceFailed(name, f"source {name}: {result.error}")
             told["read"] += result.landed.read
             told["changed"] += result.landed.inserted + result.landed.updated
         _require_rows(settings, run["as_of"])
@@ -57,7 +57,7 @@ def land_source(settings: Settings, run_id: int, name: str, progress=print) -> N
     with working_stage(settings, run_id, "extract") as run:
         error = _land(settings, run, name, progress).error
     if error:
-        raise NorthstarError(error)
+        raise SourceFailed(name, error)
 
 
 def settle_extract(settings: Settings, run_id: int) -> None:
@@ -97,7 +97,7 @@ def _settle(settings: Settings, run: dict) -> None:
         is_required = name == FILES or declared[name].required
         if is_required and not (name in told and told[name]["succeeded"]):
             reason = told[name]["message"] if name in told else "it was never asked"
-            raise NorthstarError(reason if name == FILES else f"source {name}, which is required: {reason}")
+            raise SourceFailed(name, reason if name == FILES else f"source {name}, which is required: {reason}")
     _require_rows(settings, run["as_of"])
     if run["is_full"]:
         # no trace tells an hourly run of what was emptied

@@ -221,9 +221,8 @@ def _versions(settings: Settings, connection) -> Iterator[tuple]:
     done = [r for r in rows if r["applied_at"] is not None]
     try:
         migrations.refuse(done, migrations.migrations())
-    except NorthstarError as exc:
-        what, _, do = str(exc).partition(": ")
-        yield what, do
+    except migrations.OtherMigrations as exc:
+        yield exc.what, exc.advice
         return
     pending = [m for m in migrations.migrations() if m.number not in {r["number"] for r in rows}]
     if pending:

@@ -13,10 +13,11 @@ import urllib.request
 from datetime import UTC, datetime
 
 from northstar.base.clock import parse_time
-from northstar.base.errors import NorthstarError, lacking, refused
+from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible_output
 from northstar.base.progress import progress
 from northstar.base.settings import Settings, kept_private, load_settings
+from northstar.base.third_parties import file_refused, resource_exhausted
 from northstar.build.code_version import code_version
 from northstar.connections.airflow import api_url
 from northstar.orchestration.services import await_pages, begin_pages, start_services
@@ -299,10 +300,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"northstar: {exc}", file=sys.stderr)
         return 1
     except OSError as exc:
-        told = lacking(exc) or refused(exc)
-        if not told:
+        known = resource_exhausted(exc) or file_refused(exc)
+        if known is None:
             raise
-        print(f"northstar: {told}", file=sys.stderr)
+        print(f"northstar: {known}", file=sys.stderr)
         return 1
     return 0
 

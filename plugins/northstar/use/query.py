@@ -14,6 +14,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.escaping import cell
 from northstar.base.settings import Settings
 from northstar.base.tables import plain, table
+from northstar.base.third_parties import is_several_statements
 from northstar.warehouse import db
 from northstar.warehouse.published.past import SETTING, ensure_past
 
@@ -68,7 +69,7 @@ def _told(rows: Iterator[tuple]) -> Iterator[tuple]:
 
 def _failed(exc: psycopg.Error) -> NorthstarError:
     message = exc.diag.message_primary or str(exc).splitlines()[0]
-    if message.startswith("cannot insert multiple commands"):
+    if is_several_statements(exc):
         message = "these are several statements; give one"
     hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
     return NorthstarError(f"the query failed: {message}{hint}")

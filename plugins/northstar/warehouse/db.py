@@ -13,9 +13,16 @@ import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
 
-from northstar.base.errors import NorthstarError, full_disk, lacking
+from northstar.base.errors import NorthstarError, OutOfDisk, OutOfMemory, WarehouseLost, WarehouseUnreachable
 from northstar.base.files import read_json, write_private
 from northstar.base.settings import Settings
+from northstar.base.third_parties import (
+    is_coming_up,
+    is_database_missing,
+    is_login_refused,
+    is_without_options,
+    resource_exhausted,
+)
 from northstar.warehouse import embedded
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
@@ -30,10 +37,6 @@ POOLED: dict[str, bool] = {}
 RECOVERY_SECONDS = 60
 # what of a table is held in memory at once
 LOT_ROWS, LOT_BYTES = 5_000, 8 << 20
-# what an embedded server says of roles and databases that no run has made
-NEVER_SET_UP = [f'password authentication failed for user "{role}"' for role in ROLES] + [
-    f'database "{DATABASE}" does not exist'
-]
 OPTIONS = {"timezone": "UTC"}
 READER_SETTINGS = {
     "search_path": "marts",
@@ -48,10 +51,6 @@ OPTIONS_BY_ROLE = {
     "bi_reader": OPTIONS | READER_SETTINGS,
     "owner": OPTIONS | {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"},
 }
-NO_OPTIONS = "unsupported startup parameter"
-NOT_YET = ("in recovery mode", "is starting up", "not yet accepting connections")
-# and of an embedded one that just fell, its lock file not yet gone: asked again, it is recovered or started anew
-FALLING = ("server closed the connection unexpectedly", "Connection refused", "Connection reset")
 # what an address over a network may say of TLS: allow and prefer, libpq's default, fall back to clear text without a word
 SSL_MODES = ("verify-full", "verify-ca", "require", "disable")
 
@@ -211,13 +210,12 @@ def once_recovered(settings: Settings, connect: Callable, is_awaited: bool = Fal
 
     is_awaited: also while nothing answers at an external server's address, which is where it was a moment ago.
     """
-    passing = NOT_YET if settings.warehouse_url and not is_awaited else NOT_YET + FALLING
     deadline = time.monotonic() + RECOVERY_SECONDS
     while True:
         try:
             return connect()
         except Exception as exc:
-            if time.monotonic() > deadline or not any(words in str(exc) for words in passing):
+            if time.monotonic() > deadline or not is_coming_up(exc, is_awaited or not settings.warehouse_url):
                 raise
             time.sleep(0.2)
 
@@ -234,15 +232,16 @@ def telling_of_loss(settings: Settings):
         if lost is None:
             raise
         said = (str(lost).strip() or type(lost).__name__).splitlines()[0]
-        told = f"the connection to the warehouse was lost: {said}; run again"
+        if exhausted := exhausted_resource(settings, exc):
+            raise exhausted from exc
         if _is_answer(lost):
-            told = f"the warehouse refused what it was asked: {said}"
-        raise NorthstarError(lacked(settings, exc) or told) from exc
+            raise NorthstarError(f"the warehouse refused what it was asked: {said}") from exc
+        raise WarehouseLost(f"the connection to the warehouse was lost: {said}; run again") from exc
 
 
-def lacked(settings: Settings, exc: BaseException) -> str | None:
+def exhausted_resource(settings: Settings, exc: BaseException) -> OutOfMemory | OutOfDisk | None:
     """What the machine lacked, where an error says so, or its disk or the server's log of the last minute does; else None."""
-    return lacking(exc) or (full_disk() if embedded.ran_out_of_disk(settings) else None)
+    return resource_exhausted(exc) or (OutOfDisk() if embedded.ran_out_of_disk(settings) else None)
 
 
 def _loss(exc: BaseException | None) -> BaseException | None:
@@ -303,11 +302,12 @@ def connect(
         return connection
     except psycopg.OperationalError as exc:
         reason = str(exc).strip().splitlines()[-1]
-        if role != "owner" and not settings.warehouse_url and reason.endswith(tuple(NEVER_SET_UP)):
+        is_refused = is_login_refused(exc)
+        if role != "owner" and not settings.warehouse_url and (is_refused or is_database_missing(exc, DATABASE)):
             raise NorthstarError(
                 f"{settings.home} has no warehouse yet; `make run` or `northstar run` makes one"
             ) from exc
-        raise NorthstarError(f"cannot reach the warehouse as {role}: {reason}") from exc
+        raise WarehouseUnreachable(role, reason, is_refused) from exc
 
 
 def _open(address: str, role: str, options: dict[str, str]):
@@ -320,8 +320,7 @@ def _open(address: str, role: str, options: dict[str, str]):
     try:
         return psycopg.connect(address, options=" ".join(f"-c {n}={v}" for n, v in options.items()), **given)
     except psycopg.OperationalError as exc:
-        # a pooler that has not been told to let them pass
-        if NO_OPTIONS not in str(exc):
+        if not is_without_options(exc):
             raise
         return psycopg.connect(address, **given)
 

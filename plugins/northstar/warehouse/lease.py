@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import LeaseHeld, LeaseLost
 from northstar.base.settings import Settings
 from northstar.warehouse import db
 
@@ -48,12 +48,12 @@ _LOCKED = (
 def working(settings: Settings, run_id: int):
     """A connection that keeps others from taking the turn while the context lasts, though this process were stopped for hours.
 
-    Raises NorthstarError when the turn is another's by now.
+    Raises LeaseLost when the turn is another's by now.
     """
     with db.telling_of_loss(settings), open_connection(settings) as connection:
         connection.execute("select pg_advisory_lock_shared(%s)", [WRITING_LOCK])
         if not connection.execute("select 1 from audit.writer_lease where run_id = %s", [run_id]).fetchone():
-            raise over(run_id)
+            raise LeaseLost(run_id)
         yield connection
 
 
@@ -66,13 +66,6 @@ def holding(connection) -> dict | None:
     row.setdefault("is_dag_run", False)
     is_locked = connection.execute(_LOCKED, [WRITING_LOCK]).fetchone()["is_locked"]
     return row | {"is_over": not is_locked and (not row["is_dag_run"] or is_dead(row))}
-
-
-def over(run_id: int) -> NorthstarError:
-    """The error of a run that has lost its turn."""
-    return NorthstarError(
-        f"run {run_id} is not running any more: it lost its turn to another, or was ended; start a new one"
-    )
 
 
 def statements(run_id: int, is_session: bool = False, by_hand: bool = False) -> tuple[str, str, str]:
@@ -90,24 +83,24 @@ def statements(run_id: int, is_session: bool = False, by_hand: bool = False) -> 
 def keep(connection, run_id: int | None, is_session: bool = False, by_hand: bool = False) -> None:
     """Keep the turn on a psycopg connection: until its transaction ends, or for as long as it lives.
 
-    run_id: None is for whoever was called without a turn. by_hand: nobody need have it. Raises NorthstarError where it is another's by now.
+    run_id: None is for whoever was called without a turn. by_hand: nobody need have it. Raises LeaseLost where it is another's by now.
     """
     if run_id is None:
         return
     *hold, lost = statements(run_id, is_session, by_hand)
     connection.execute("; ".join(hold))
     if connection.execute(lost).fetchone()["is_lost"]:
-        raise over(run_id)
+        raise LeaseLost(run_id)
 
 
-def taken(row: dict | None, is_at_work: bool = False) -> NorthstarError:
+def taken(row: dict | None, is_at_work: bool = False) -> LeaseHeld:
     """The error of who finds that it is another's turn. is_at_work: its process, or a stage of its DAG run, holds the lock."""
     who = f"run {row['run_id']} ({row['holder']})" if row else "another run"
     since = f" since {row['taken_at']:%H:%M:%S} UTC" if row else ""
     advice = "wait for it to end and run again"
     if row and row["is_dag_run"] and not is_at_work:
         advice += f" (`northstar unlock {row['run_id']}` where Airflow has forgotten it)"
-    return NorthstarError(f"{who} is writing to this warehouse{since}; {advice}")
+    return LeaseHeld(row["run_id"] if row else None, f"{who} is writing to this warehouse{since}; {advice}")
 
 
 def is_dead(row: dict) -> bool:

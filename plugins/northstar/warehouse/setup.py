@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import NorthstarError, WarehouseUnreachable
 from northstar.base.settings import PACKAGE, Settings
 from northstar.contract import entities
 from northstar.warehouse import db, landed_tables, marks, migrations, rights, role_settings, schemas
@@ -186,8 +186,8 @@ def _require_current(settings: Settings) -> None:
     set_up = "run `northstar setup` once with its administrator in NORTHSTAR_WAREHOUSE_URL"
     try:
         connection = db.connect(settings, "transformer", autocommit=True)
-    except NorthstarError as exc:
-        if "authentication failed" in str(exc):
+    except WarehouseUnreachable as exc:
+        if exc.is_login_refused:
             raise NorthstarError(f"{exc}; if nothing has set up this warehouse yet, {set_up}") from exc
         raise
     with connection:

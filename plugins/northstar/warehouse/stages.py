@@ -3,7 +3,7 @@
 import time
 from contextlib import contextmanager
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import LeaseLost, NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db, lease
 from northstar.warehouse.embedded.priority import standing_back
@@ -22,7 +22,7 @@ def working_stage(settings: Settings, run_id: int, stage: str):
             "where run_id = %(run)s and state = 'running' returning *", {"stage": stage, "run": run_id},
         ).fetchone()  # fmt: skip
         if run is None:
-            raise lease.over(run_id)
+            raise LeaseLost(run_id)
         started = time.monotonic()
         try:
             with db.telling_of_loss(settings), _standing_back(settings):

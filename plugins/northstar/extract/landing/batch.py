@@ -17,8 +17,9 @@ import orjson
 import pyarrow as pa
 from psycopg import sql
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import LeaseLost, NorthstarError, WarehouseLost, WarehouseUnreachable
 from northstar.base.settings import Settings
+from northstar.base.third_parties import is_connection_lost
 from northstar.contract import LONGEST_GROUP, Entity
 from northstar.extract.landing.normalise import landed_schema, without_nulls
 from northstar.privacy.personal import redacted
@@ -143,7 +144,7 @@ def land_batch(
             merge = _Merge(connection, entity, source, run_id, delivery, keeps_first, is_read_meanwhile)
             return merge.run(produce, run_id if turn is None else turn)
     except adbc.Error as exc:
-        raise NorthstarError(_refusal(exc, settings)) from exc
+        raise _refusal(exc, settings) from exc
     finally:
         delivery.rejects.close()
 
@@ -158,7 +159,7 @@ def _connect(settings: Settings) -> adbc.Connection:
     try:
         return db.once_recovered(settings, lambda: _root(db.uri(settings, "loader")).adbc_clone())
     except adbc.Error as exc:
-        raise NorthstarError(f"cannot reach the warehouse as loader: {str(exc).splitlines()[-1]}") from exc
+        raise WarehouseUnreachable("loader", str(exc).splitlines()[-1]) from exc
 
 
 class _Merge:
@@ -222,7 +223,7 @@ class _Merge:
         for statement in lease.statements(turn, by_hand=True):
             self.cursor.execute(statement)
         if self.cursor.fetchone()[0]:
-            raise lease.over(turn)
+            raise LeaseLost(turn)
 
     def execute(self, text: str, *values) -> None:
         self.cursor.execute(self._compose(text, *values))
@@ -478,10 +479,9 @@ def _index_ddl(entity: Entity, name: str) -> sql.SQL:
     return sql.SQL(next(line for line in landed_table(entity).splitlines() if f" {name} on " in line).rstrip(";"))
 
 
-def _refusal(exc: Exception, settings: Settings) -> str:
-    text = " ".join(str(exc).split())
-    if lacks := db.lacked(settings, exc):
-        return lacks
-    if "connection" in text.lower() and ("closed" in text or "lost" in text or "terminat" in text):
-        return "the connection to Postgres was lost: nothing of this batch was landed; run again"
-    return f"Postgres refused the batch: {redacted(text[:300])}"
+def _refusal(exc: Exception, settings: Settings) -> NorthstarError:
+    if exhausted := db.exhausted_resource(settings, exc):
+        return exhausted
+    if is_connection_lost(exc):
+        return WarehouseLost("the connection to Postgres was lost: nothing of this batch was landed; run again")
+    return NorthstarError(f"Postgres refused the batch: {redacted(' '.join(str(exc).split())[:300])}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pyarrow as pa
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import FileFailed, NorthstarError
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
@@ -179,9 +179,9 @@ def _land_group(
             total += land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, guard, d, r, within, result.held),
                                 any(i.keeps_first for i, _ in group), turn=turn)  # fmt: skip
             return total
-        except NorthstarError as exc:
+        except FileFailed as exc:
             failing = reading[-1] if reading else None
-            if failing is None or not str(exc).startswith(failing[1].path):
+            if failing is None or exc.path != failing[1].path:
                 raise
             result.error = result.error or redacted(str(exc))
             # those before it were read well: they land, and are not read again for each broken file behind them
@@ -201,8 +201,8 @@ def _produce(
         if file.whole is not None:
             held.append(file.path)
         if len(_state_path(given, file).encode()) > LONGEST_PATH:
-            raise NorthstarError(
-                f"{file.path}: its path is longer than {LONGEST_PATH:,} bytes; deliver it under a shorter one"
+            raise FileFailed(
+                file.path, f"its path is longer than {LONGEST_PATH:,} bytes; deliver it under a shorter one"
             )
         path, read_before, bad_before = _state_path(given, file), delivery.read, delivery.rejects.count
         source = Reading(file, given.csv)
@@ -245,7 +245,7 @@ def _check_columns(entity: Entity, raw: pa.RecordBatch, file: SourceFile) -> Non
         return
     for column in entity.columns.values():
         if column.required and column.name not in raw.schema.names:
-            raise NorthstarError(f"{file.path}: the required column {column.name} is missing; add it to the file")
+            raise FileFailed(file.path, f"the required column {column.name} is missing; add it to the file")
 
 
 def _line(r: EntityResult) -> str:

@@ -46,7 +46,7 @@ import pyarrow.compute as pc
 from pydantic import Discriminator, Field, Tag, field_validator
 
 from northstar.base.config_files import LONGEST, Section, nearest, read_config, read_yaml
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import FileFailed, NorthstarError
 from northstar.contract import Entity, entities
 from northstar.extract.sources.files import CsvOptions, Reading
 
@@ -112,12 +112,10 @@ class Input:
             try:
                 mapped = self._map(pa.table(batch) if isinstance(batch, pa.RecordBatch) else batch)
             except NorthstarError as exc:
-                raise NorthstarError(f"{source.file.path}: {exc}") from exc
+                raise FileFailed(source.file.path, exc) from exc
             except UNFIT as exc:
                 message = " ".join(str(exc).split())[:200] or type(exc).__name__
-                raise NorthstarError(
-                    f"{source.file.path}: the mapping of {self.entity} does not fit: {message}"
-                ) from exc
+                raise FileFailed(source.file.path, f"the mapping of {self.entity} does not fit: {message}") from exc
             yield from mapped.combine_chunks().to_batches()
 
     def _map(self, table: pa.Table) -> pa.Table:

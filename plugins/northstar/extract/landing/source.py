@@ -13,10 +13,11 @@ from datetime import UTC, datetime
 import orjson
 import pyarrow as pa
 
-from northstar.base.errors import NorthstarError, lacking
+from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible
 from northstar.base.settings import Settings
 from northstar.base.tables import table
+from northstar.base.third_parties import resource_exhausted
 from northstar.connections.find import find_connection
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
@@ -93,9 +94,14 @@ def _noting(settings: Settings, source: Source, result: SourceResult, progress):
                 file.write(
                     f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {visible(redacted(masked(traceback.format_exc()), addresses=False))}\n"
                 )
-            error = lacking(exc) or (
-                f"its connector failed, {type(exc).__name__}: {' '.join(error.split())[:200]}; an answer that it does not know? "
-                f"(its log: {log})"
+            exhausted = resource_exhausted(exc)
+            error = (
+                str(exhausted)
+                if exhausted
+                else (
+                    f"its connector failed, {type(exc).__name__}: {' '.join(error.split())[:200]}; an answer that it does not know? "
+                    f"(its log: {log})"
+                )
             )
         result.error = result.error or error
         progress(f"  {result.source}: FAILED, {error}")

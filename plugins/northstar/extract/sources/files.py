@@ -30,7 +30,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import FileFailed, NorthstarError
+from northstar.base.third_parties import why_unreadable
 from northstar.connections.find import Connection
 from northstar.contract import entities
 from northstar.privacy.personal import withheld
@@ -115,13 +116,13 @@ class Reading:
         try:
             yield from {"csv": self._csv, "jsonl": self._jsonl, "parquet": self._parquet}[self.kind]()
         except (EOFError, zlib.error) as exc:
-            raise NorthstarError(f"{name}: the compressed file is cut short or damaged; deliver it again") from exc
+            raise FileFailed(name, "the compressed file is cut short or damaged; deliver it again") from exc
         except UnicodeDecodeError as exc:
-            raise NorthstarError(f"{name}: not {exc.encoding} at byte {exc.start}; deliver it as UTF-8") from exc
+            raise FileFailed(name, f"not {exc.encoding} at byte {exc.start}; deliver it as UTF-8") from exc
         except pa.ArrowMemoryError:
             raise
         except (pa.ArrowException, OSError) as exc:
-            raise NorthstarError(f"{name}: {_explain(exc, self.options)}") from exc
+            raise FileFailed(name, f"{why_unreadable(exc, self.options.encoding, BLOCK_BYTES)}") from exc
 
     def lines_of(self, ordinals: set[int]) -> dict[int, int]:
         """Physical line numbers (1-based) of well-formed csv records by ordinal; other formats count lines as they go."""
@@ -180,7 +181,7 @@ class Reading:
                 ),
             )
             if len(reader.schema.names) != len(names):
-                raise NorthstarError(f"{self.file.path}: its header is not understood; write the names in one line")
+                raise FileFailed(self.file.path, "its header is not understood; write the names in one line")
             yield from _numbered(reader, self.columns)
 
     def _skip(self, row) -> str:
@@ -201,8 +202,8 @@ class Reading:
             sorted({name for name in cleaned if cleaned.count(name) > 1}) if len(set(cleaned)) < len(cleaned) else []
         )
         if repeated:
-            raise NorthstarError(
-                f"{self.file.path}: the header names column {withheld(repeated[0][:100])!r} twice; give each its own name"
+            raise FileFailed(
+                self.file.path, f"the header names column {withheld(repeated[0][:100])!r} twice; give each its own name"
             )
         return cleaned
 
@@ -397,23 +398,10 @@ def read_lines(file: SourceFile) -> Iterator[bytes]:
             stream = io.BufferedReader(raw, 1 << 20) if isinstance(raw, io.RawIOBase) else raw
             while line := stream.readline(BLOCK_BYTES + 1):
                 if len(line) > BLOCK_BYTES:
-                    raise NorthstarError(f"{file.path}: a line is longer than {BLOCK_BYTES >> 20} MB; split or drop it")
+                    raise FileFailed(file.path, f"a line is longer than {BLOCK_BYTES >> 20} MB; split or drop it")
                 yield line
     except (EOFError, zlib.error) as exc:
-        raise NorthstarError(f"{file.path}: the compressed file is cut short or damaged; deliver it again") from exc
-
-
-def _explain(exc: Exception, options: CsvOptions) -> str:
-    text = str(exc)
-    if "straddling" in text:
-        return f"a line is longer than {BLOCK_BYTES >> 20} MB, or a quote is never closed; repair the file"
-    if "UTF8" in text:
-        return f"text that is not {options.encoding}; deliver it as UTF-8, or name its encoding in a mapping"
-    if isinstance(exc, IsADirectoryError):
-        return "a directory where a file should be; remove or rename it"
-    if "Parquet magic bytes" in text or "not a parquet" in text.lower():
-        return "not a parquet file, or cut short; deliver it again"
-    return " ".join(text.replace("\x00", " ").split())[:200] or type(exc).__name__
+        raise FileFailed(file.path, "the compressed file is cut short or damaged; deliver it again") from exc
 
 
 def with_content(files: list[SourceFile]) -> Iterator[SourceFile]:

@@ -78,15 +78,23 @@ def refuse(done: list[dict], known: list[Migration]) -> None:
     for row in sorted(done, key=lambda r: r["number"]):
         title = f"{row['number']:04}_{row['name']}"
         if row["number"] not in mine:
-            raise NorthstarError(
-                f"this warehouse was brought to a newer version (migration {title}; this one knows {max(mine):04} at most): "
-                "update the checkout, or use another --home"
+            raise OtherMigrations(
+                f"this warehouse was brought to a newer version (migration {title}; this one knows {max(mine):04} at most)",
+                "update the checkout, or use another --home",
             )
         if mine[row["number"]].digest != row["digest"]:
-            raise NorthstarError(
-                f"the warehouse had another migration {title} than this version's {mine[row['number']].title}: "
-                "put the released file back, and write a new migration for what changed"
+            raise OtherMigrations(
+                f"the warehouse had another migration {title} than this version's {mine[row['number']].title}",
+                "put the released file back, and write a new migration for what changed",
             )
+
+
+class OtherMigrations(NorthstarError):
+    """A warehouse whose applied migrations are not those of this version. what: in words; advice: what to do."""
+
+    def __init__(self, what: str, advice: str):
+        super().__init__(f"{what}: {advice}")
+        self.what, self.advice = what, advice
 
 
 class MigrationFailed(NorthstarError):

@@ -1,0 +1,115 @@
+"""What third parties mean by their errors. The one place that looks for words in them: they leave no other way."""
+
+import errno
+import os
+import pwd
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+
+from northstar.base.errors import FileRefused, OutOfDisk, OutOfMemory
+
+# no memory for a thread's stack (in Python, in Rust), for the code of a library, for a buffer
+STARVED = ("can't start new thread", "ThreadPoolBuildError", "failed to map segment", "allocate memory")
+FULL = ("No space left", "could not extend file")
+# Postgres: it comes up, or recovers from a crash
+NOT_YET = ("in recovery mode", "is starting up", "not yet accepting connections")
+# and of an embedded one that just fell, its lock file not yet gone: asked again, it is recovered or started anew
+FALLING = ("server closed the connection unexpectedly", "Connection refused", "Connection reset")
+# a pooler that has not been told to let options of a session pass
+NO_OPTIONS = "unsupported startup parameter"
+# several statements where one was asked for
+SEVERAL = "cannot insert multiple commands"
+
+
+def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it."""
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
+
+
+def _says(exc: BaseException, *words: str) -> bool:
+    text = str(exc)
+    return any(word in text for word in words)
+
+
+def resource_exhausted(exc: BaseException) -> OutOfMemory | OutOfDisk | None:
+    """What the machine lacks, where an error (or what caused it) says that it is out of memory or of disk; else None."""
+    for cause in _chain(exc):
+        if isinstance(cause, MemoryError) or _says(cause, *STARVED):
+            return OutOfMemory()
+        if getattr(cause, "errno", None) == errno.ENOSPC or _says(cause, *FULL):
+            is_here = isinstance(cause, OSError)
+            return OutOfDisk(f" (the home's, or the temp directory {tempfile.gettempdir()})" if is_here else "")
+    return None
+
+
+def is_full_disk(message: str) -> bool:
+    """Whether a node's message, which is all that dbt hands on of an error, says that a disk is full."""
+    return any(words in message for words in FULL)
+
+
+def file_refused(exc: BaseException) -> FileRefused | None:
+    """Which file this process may not use, and what to do, where an error (or what caused it) says that; else None."""
+    for cause in _chain(exc):
+        if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            advice = (
+                "mount it for writing"
+                if cause.errno == errno.EROFS
+                else f"run as the user it belongs to{_owner(cause.filename)}"
+            )
+            return FileRefused(cause.filename, cause.strerror or "it may not be used", advice)
+    return None
+
+
+def _owner(path: str | None) -> str:
+    """Who owns a file, or the nearest directory above it that can be looked at, in brackets."""
+    while path:
+        with suppress(OSError, KeyError):
+            return f" ({pwd.getpwuid(os.stat(path).st_uid).pw_name})"
+        path = os.path.dirname(path) if path != os.path.dirname(path) else None
+    return ""
+
+
+def is_coming_up(exc: BaseException, is_awaited: bool) -> bool:
+    """Whether a Postgres that refused a connection takes them soon. is_awaited: also one at whose address nobody answers."""
+    return _says(exc, *NOT_YET, *(FALLING if is_awaited else ()))
+
+
+def is_login_refused(exc: BaseException) -> bool:
+    """Whether Postgres does not know the role or its password: a failed connection has no code that says so."""
+    return _says(exc, "authentication failed")
+
+
+def is_database_missing(exc: BaseException, database: str) -> bool:
+    """Whether Postgres answered that it has no such database."""
+    return _says(exc, f'database "{database}" does not exist')
+
+
+def is_without_options(exc: BaseException) -> bool:
+    """Whether a pooler refused the options of a session."""
+    return _says(exc, NO_OPTIONS)
+
+
+def is_several_statements(exc: BaseException) -> bool:
+    """Whether Postgres refused several statements at once."""
+    return _says(exc, SEVERAL)
+
+
+def is_connection_lost(exc: BaseException) -> bool:
+    """Whether ADBC's driver for Postgres, which has one error for everything, lost its connection."""
+    return _says(exc, "connection", "Connection") and _says(exc, "closed", "lost", "terminat")
+
+
+def why_unreadable(exc: BaseException, encoding: str, longest: int) -> str:
+    """Why Arrow could not read a file, in a line with what to do. encoding: as it was read; longest: bytes that a line may have."""
+    if _says(exc, "straddling"):
+        return f"a line is longer than {longest >> 20} MB, or a quote is never closed; repair the file"
+    if _says(exc, "UTF8"):
+        return f"text that is not {encoding}; deliver it as UTF-8, or name its encoding in a mapping"
+    if isinstance(exc, IsADirectoryError):
+        return "a directory where a file should be; remove or rename it"
+    if _says(exc, "Parquet magic bytes", "not a parquet", "Not a parquet", "not a Parquet"):
+        return "not a parquet file, or cut short; deliver it again"
+    return " ".join(str(exc).replace("\x00", " ").split())[:200] or type(exc).__name__
