@@ -45,9 +45,10 @@ test-containers: setup  ## docker-compose.yml started for real (as root, with po
 test-machines: setup  ## Airflow's tasks on two workers, with a home and a user of their own each (with redis-server of Debian; users as root)
 	$(VENV)/bin/python -m pytest tests/machines
 
-lint: setup  ## ruff and sqlfluff
+lint: setup  ## ruff, mypy, import-linter and sqlfluff
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/sqlfluff lint --processes 2 --disable-progress-bar dbt_project/models
 
 bench: setup  ## benchmarks beside their peers; writes bench.json

@@ -1,7 +1,11 @@
 """What a command that takes a while says meanwhile."""
 
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime
+
+# is given what is being done, a line at a time
+Progress = Callable[[str], object]
 
 
 def progress(text: str) -> None:
