@@ -22,10 +22,11 @@ import orjson
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
 from northstar.contract import entities
-from northstar.extract.sources import stripe, umami
+from northstar.extract.sources import umami
 from northstar.extract.sources.declared import Page, Source, check_options
 from northstar.extract.sources.files import list_files, read_lines, storage_options
 from northstar.extract.sources.http import Refused
+from northstar.extract.sources.stripe import connector as stripe
 
 ENTITIES = stripe.ENTITIES + umami.ENTITIES
 OPTIONS = {"path", "of", "system_options"}
