@@ -103,7 +103,7 @@ def land(warehouse, monkeypatch):
     monkeypatch.setattr("northstar.extract.sources.zendesk.EXPORTS_PER_SECOND", None)
     monkeypatch.setattr("northstar.extract.sources.github.SEARCHES_PER_SECOND", None)
     monkeypatch.setattr("northstar.extract.sources.github.PAGE", test_github.Hub.size)
-    monkeypatch.setattr("northstar.extract.sources.stripe.connector.PAGE", 3)
+    monkeypatch.setattr("northstar.extract.sources.stripe.api.PAGE", 3)
     monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_ASKED", 4)
     monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITY_TOLD", 3)
     monkeypatch.setattr("northstar.extract.landing.source.BATCH_ROWS", 6)
@@ -238,8 +238,8 @@ import sys
 import northstar.extract.landing.source as landing
 from northstar.base.settings import load_settings
 from northstar.extract.sources.declared import Source
-from northstar.extract.sources.stripe import connector as stripe
-stripe.PAGE, stripe.PER_SECOND, landing.BATCH_ROWS = 5, None, 10
+from northstar.extract.sources.stripe import api, connector
+api.PAGE, connector.PER_SECOND, landing.BATCH_ROWS = 5, None, 10
 landing.land_source(load_settings(sys.argv[1]), None, Source("shop", "stripe", "shop", ("accounts",)))
 """
 
