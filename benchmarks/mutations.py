@@ -21,7 +21,7 @@ from northstar.audit.worker import start_worker
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import ROOT, load_settings
 from northstar.build.dbt import dbt_env
-from northstar.demo.books import truth
+from northstar.demo.books.truth import truth
 from northstar.demo.writing import write_entity
 from northstar.runs import job
 from northstar.warehouse import embedded

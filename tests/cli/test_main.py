@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
@@ -41,13 +43,12 @@ def test_a_very_small_company_is_written(tmp_path, seed):
 
 
 @pytest.fixture(scope="module")
-def new_home(tmp_path_factory):
-    """A home that no run has set up."""
-    place = tmp_path_factory.mktemp("new")
-    for folder in (place, *place.parents[:3]):
-        folder.chmod(0o755)
-    yield place / "home"
-    embedded.stop(load_settings(place / "home"))
+def new_home():
+    """A home that no run has set up, at a place that the server's own user gets to."""
+    with tempfile.TemporaryDirectory(prefix="northstar-test-") as place:
+        Path(place).chmod(0o755)
+        yield Path(place) / "home"
+        embedded.stop(load_settings(Path(place) / "home"))
 
 
 @pytest.mark.parametrize(

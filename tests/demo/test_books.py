@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from northstar.demo.books import truth
+from northstar.demo.books.truth import truth
 from northstar.demo.company import ACCOUNT_TYPES, live
 from northstar.demo.writing import write_entity
 from tests.support import empty, run, select, utc

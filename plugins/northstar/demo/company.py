@@ -10,7 +10,7 @@ import pandas as pd
 
 from northstar.base.errors import NorthstarError
 from northstar.demo import operations
-from northstar.demo.books import truth
+from northstar.demo.books.truth import truth
 from northstar.demo.times import instants, moments_from, season
 from northstar.demo.writing import write_entity
 

@@ -13,8 +13,15 @@ RECORDED = Path(__file__).parent / "readings.json"
 
 
 def code_of(system: str) -> str:
-    """A digest of a connector's code, without its comments, docstrings and imports: where a module lies changes no row."""
-    tree = ast.parse(Path(importlib.import_module(f"northstar.extract.sources.{system}").__file__).read_text())
+    """A digest of a connector's code, all files of a package, without comments, docstrings and imports: where a module lies changes no row."""
+    file = Path(importlib.import_module(f"northstar.extract.sources.{system}").__file__)
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    return hashlib.sha256("".join(ast.dump(bare_code(file)) for file in files).encode()).hexdigest()[:16]
+
+
+def bare_code(file: Path) -> ast.Module:
+    """A module's code without comments, docstrings and imports."""
+    tree = ast.parse(file.read_text())
     for node in ast.walk(tree):
         if isinstance(getattr(node, "body", None), list):
             node.body = [part for part in node.body if not isinstance(part, ast.Import | ast.ImportFrom)]
@@ -26,7 +33,7 @@ def code_of(system: str) -> str:
             and isinstance(body[0].value, ast.Constant)
         ):
             body[0].value.value = ""
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+    return tree
 
 
 def test_whoever_changes_a_connector_says_whether_its_rows_are_read_again():

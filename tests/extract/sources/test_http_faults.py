@@ -18,7 +18,7 @@ from northstar.extract.sources.declared import Source
 from northstar.extract.sources.http import ATTEMPTS, HttpClient
 from northstar.extract.sources.packages import Packages
 from northstar.extract.sources.sentry import Sentry
-from northstar.extract.sources.stripe import Stripe
+from northstar.extract.sources.stripe.connector import Stripe
 from northstar.extract.sources.umami import UmamiApi
 from northstar.warehouse import db
 from tests.extract.sources import test_github, test_packages, test_sentry, test_stripe, test_umami, test_zendesk
@@ -98,12 +98,12 @@ SYSTEMS = {
 def land(warehouse, monkeypatch):
     """A function that lands a system from a server that is spoiled as said; returns the error and all that was said."""
     monkeypatch.setattr(HttpClient.__init__, "__defaults__", (None, None, ATTEMPTS, 0.2, lambda seconds: None))
-    for module in ("stripe", "zendesk", "github", "sentry", "umami", "packages"):
+    for module in ("stripe.connector", "zendesk", "github", "sentry", "umami", "packages"):
         monkeypatch.setattr(f"northstar.extract.sources.{module}.PER_SECOND", None)
     monkeypatch.setattr("northstar.extract.sources.zendesk.EXPORTS_PER_SECOND", None)
     monkeypatch.setattr("northstar.extract.sources.github.SEARCHES_PER_SECOND", None)
     monkeypatch.setattr("northstar.extract.sources.github.PAGE", test_github.Hub.size)
-    monkeypatch.setattr("northstar.extract.sources.stripe.PAGE", 3)
+    monkeypatch.setattr("northstar.extract.sources.stripe.api.PAGE", 3)
     monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_ASKED", 4)
     monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITY_TOLD", 3)
     monkeypatch.setattr("northstar.extract.landing.source.BATCH_ROWS", 6)
@@ -237,9 +237,9 @@ KILLED = """
 import sys
 import northstar.extract.landing.source as landing
 from northstar.base.settings import load_settings
-from northstar.extract.sources import stripe
 from northstar.extract.sources.declared import Source
-stripe.PAGE, stripe.PER_SECOND, landing.BATCH_ROWS = 5, None, 10
+from northstar.extract.sources.stripe import api, connector
+api.PAGE, connector.PER_SECOND, landing.BATCH_ROWS = 5, None, 10
 landing.land_source(load_settings(sys.argv[1]), None, Source("shop", "stripe", "shop", ("accounts",)))
 """
 

@@ -215,11 +215,11 @@ class Api:
 def land(warehouse, monkeypatch):
     """A function that lands from an Api at its moment, and returns the result."""
     empty(warehouse)
-    monkeypatch.setattr("northstar.extract.sources.stripe.PER_SECOND", None)
+    monkeypatch.setattr("northstar.extract.sources.stripe.connector.PER_SECOND", None)
 
     def landing(api: Api, *entities, run=None, **options):
         monkeypatch.setattr(
-            "northstar.extract.sources.stripe.Stripe.__init__.__defaults__", (lambda: api.now,), raising=False
+            "northstar.extract.sources.stripe.connector.Stripe.__init__.__defaults__", (lambda: api.now,), raising=False
         )
         with serving(api) as address:
             monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
@@ -450,8 +450,10 @@ def test_one_list_that_is_refused_or_not_understood_leaves_the_others(warehouse,
     told: list = []
     with serving(answer) as address:
         monkeypatch.setenv("AIRFLOW_CONN_STRIPE_MAIN", address.replace("http://", "http://:rk_live_1@") + "/http")
-        monkeypatch.setattr("northstar.extract.sources.stripe.PER_SECOND", None)
-        monkeypatch.setattr("northstar.extract.sources.stripe.Stripe.__init__.__defaults__", (lambda: good.now,))
+        monkeypatch.setattr("northstar.extract.sources.stripe.connector.PER_SECOND", None)
+        monkeypatch.setattr(
+            "northstar.extract.sources.stripe.connector.Stripe.__init__.__defaults__", (lambda: good.now,)
+        )
         result = land_source(
             warehouse, 1, Source("billing", "stripe", "stripe_main", ("accounts", "charges")), told.append
         )
@@ -677,7 +679,7 @@ def test_time_is_stripes_own(warehouse, monkeypatch):
     empty(warehouse)
     present = int(time.time()) - 3600
     api = Api(subscriptions=[subscription(created=present - 9 * DAY)], customers=[{"id": "cus_1", "discount": None}])
-    monkeypatch.setattr("northstar.extract.sources.stripe.PER_SECOND", None)
+    monkeypatch.setattr("northstar.extract.sources.stripe.connector.PER_SECOND", None)
 
     def answer(path, query):
         return 200, api(path, query), {"Date": email.utils.formatdate(present, usegmt=True)}

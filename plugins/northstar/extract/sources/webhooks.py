@@ -26,6 +26,9 @@ from northstar.extract.sources import stripe, umami
 from northstar.extract.sources.declared import Page, Source, check_options
 from northstar.extract.sources.files import list_files, read_lines, storage_options
 from northstar.extract.sources.http import Refused
+from northstar.extract.sources.stripe.connector import Stripe, allow_play_money
+from northstar.extract.sources.stripe.events import EVENTS, event_order
+from northstar.extract.sources.stripe.terms import from_landed
 
 ENTITIES = stripe.ENTITIES + umami.ENTITIES
 OPTIONS = {"path", "of", "system_options"}
@@ -44,7 +47,7 @@ def connect(source: Source, connection: Connection) -> "Webhooks":
     system = Source(source.name, source.options["of"], options=given, is_production=source.is_production)
     check_options(system, {"stripe": stripe.OPTIONS, "umami": umami.OPTIONS}[system.system])
     if given.get("test_mode"):
-        stripe.allow_play_money(system, "it asks for deliveries of Stripe's test mode")
+        allow_play_money(system, "it asks for deliveries of Stripe's test mode")
     return Webhooks(source, kinds[system.system](system), storage_options(connection) if source.connection else None)
 
 
@@ -103,7 +106,7 @@ class Webhooks:
         if entity != "subscriptions":
             return rows
         standing = self.landed("subscriptions", "subscription_id", sorted({row["subscription_id"] for row in rows}))
-        before = {(row["subscription_item_id"], row["valid_from"]): row for row in map(stripe.from_landed, standing)}
+        before = {(row["subscription_item_id"], row["valid_from"]): row for row in map(from_landed, standing)}
         for row in rows:
             earlier = before.pop((row["subscription_item_id"], row["valid_from"]), None)
             if earlier and row["updated_at"] < earlier["updated_at"]:
@@ -209,16 +212,16 @@ class StripeDeliveries:
 
     def rows(self, entity: str, events: list[dict]) -> list[dict]:
         """The rows of one root, each as the last event leaves it."""
-        events.sort(key=stripe.event_order)
+        events.sort(key=event_order)
         objects = {f"prices/{name}": price for name, (_, price) in self._prices.items()}
         for event in events:
             thing = event["data"]["object"]
             objects[f"{thing.get('object')}s/{thing.get('id')}"] = thing
-        system = stripe.Stripe(self.source, _Delivered(objects))
-        system.learn(events)
+        system = Stripe(self.source, _Delivered(objects))
+        system.history.learn(events)
         key, found = entities()[entity].key, {}
         for event in events:
-            if event["type"] in stripe.EVENTS[entity]:
+            if event["type"] in EVENTS[entity]:
                 try:
                     rows = system.event_rows(entity, event)
                 except Refused:

@@ -1,0 +1,59 @@
+"""Use of the product: who was active in a month, who was so again in the next, and who used which feature."""
+
+from fractions import Fraction
+
+from northstar.demo.books.ledger import Ledger, properties
+from northstar.demo.books.times import next_month
+
+
+def reckon(ledger: Ledger) -> None:
+    """Monthly active accounts, their share of the registered ones, retention and churn of users, adoption of features."""
+    for event in ledger.rows["events"]:
+        _use(ledger, event)
+    _active_accounts(ledger)
+    _users_kept(ledger)
+    _features(ledger)
+
+
+def _use(ledger: Ledger, event: dict) -> None:
+    """Count the account of an event among those that were active, unless it failed, or the account was deleted before."""
+    who, when, application = event["account_id"], event["occurred_at"], event["application"]
+    account = ledger.accounts.get(who)
+    gone = account and account["deleted_at"]
+    if not who or event["event_name"].endswith("_failed") or (gone and when >= gone):
+        return
+    kind = account["account_type"] if account else None
+    ledger.member("mau", when, application, who, {"channel": event["channel"], "account_type": kind})
+    home = account["application"] if account else application
+    ledger.member("own_mau", when, home, (who, home), {"account_type": kind})
+    if event["event_name"] == "feature.used":
+        feature = properties(event).get("feature", "(unknown)")
+        ledger.member("feature_users", when, application, who, {"feature": feature})
+
+
+def _active_accounts(ledger: Ledger) -> None:
+    for scope, members in ledger.groups_of("mau"):
+        ledger.found["mau", *scope] = (Fraction(len(members)), None)
+        registered = ledger.total("registered_accounts", scope)
+        if scope[2] == "" and registered:
+            ledger.found["mau_rate", *scope] = (Fraction(len(members)), registered)
+
+
+def _users_kept(ledger: Ledger) -> None:
+    """Who was active in their own application in a month and in the next, of those who were so in the first."""
+    for (month, *place), members in ledger.groups_of("own_mau"):
+        later = next_month(month)
+        if later < ledger.as_of:
+            stayed, total = len(members & ledger.sets.get(("own_mau", later, *place), set())), len(members)
+            ledger.found["user_retention_rate", later, *place] = (Fraction(stayed), Fraction(total))
+            ledger.found["user_churn_rate", later, *place] = (Fraction(total - stayed), Fraction(total))
+
+
+def _features(ledger: Ledger) -> None:
+    for (month, application, *feature), users in ledger.groups_of("feature_users"):
+        active = ledger.count("mau", (month, application, "", ""))
+        if active:
+            ledger.found["feature_adoption_rate", month, application, *feature] = (
+                Fraction(len(users)),
+                Fraction(active),
+            )

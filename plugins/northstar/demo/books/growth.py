@@ -1,0 +1,20 @@
+"""What grew since the month before, by what it was then."""
+
+from fractions import Fraction
+
+from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.times import next_month
+
+GROWTH = {
+    "mrr": "mrr_growth_rate", "registered_accounts": "registration_growth_rate", "mau": "mau_growth_rate",
+    "new_creators": "creator_acquisition_growth_rate",
+}  # fmt: skip
+
+
+def reckon(ledger: Ledger) -> None:
+    """Growth of revenue, of accounts, of their use, of new creators."""
+    for (metric, month, application, segment, _), (value, _) in list(ledger.found.items()):
+        later = next_month(month)
+        if metric in GROWTH and segment == "" and later < ledger.as_of:
+            now, _ = ledger.found.get((metric, later, application, "", ""), (Fraction(0), None))
+            ledger.found[GROWTH[metric], later, application, "", ""] = (now - value, value)

@@ -1,0 +1,202 @@
+"""The ledger of one company: its rows as they were known at the closing time, and the sums, members and measurements by month."""
+
+import json
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from fractions import Fraction
+from functools import cached_property
+
+import pandas as pd
+
+from northstar.contract import entities
+from northstar.demo.books.arithmetic import percentile
+from northstar.demo.books.times import midnight, month_of, next_month
+
+# digits after the point, where they are not two
+EXPONENTS = {"JPY": 0, "KWD": 3}
+COLUMNS = ["metric_id", "period_start", "application", "segment", "segment_value", "numerator", "denominator"]
+
+
+class Ledger:
+    """What every domain reckons with, up to `as_of`.
+
+    A scope is (month, application, segment, segment_value): every entry counts for its own application and for "all", without a segment
+    ("", "") and in each of its segments. `sums` has [numerator, denominator] by (metric, *scope), `sets` the distinct members and `lists`
+    the measurements alike. `found` has what is said of the metrics in the end: (numerator, denominator or None) by (metric, *scope).
+
+    tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC.
+    home_country as in the warehouse's default rules.
+    """
+
+    def __init__(self, tables: dict, as_of: datetime, home_country: str = "US"):
+        self.as_of, self.home_country = as_of, home_country
+        self.rows = {name: self._known(name, tables.get(name)) for name in entities()}
+        self.accounts = {a["account_id"]: a for a in self.rows["accounts"]}
+        # whole numbers stay ints until the books are closed: most entries are ones
+        self.sums: dict = defaultdict(lambda: [0, 0])
+        self.sets: dict = defaultdict(set)
+        self.lists: dict = defaultdict(list)
+        self.found: dict = {}
+        self.months = self._months()
+
+    # what a row knows at the books' closing time
+
+    def _known(self, name: str, table: pd.DataFrame | None) -> list[dict]:
+        if table is None or table.empty:
+            return []
+        entity, rows = entities()[name], []
+        own_time, later_times = entity.own_time, entity.later_times
+        names, columns = list(table.columns), [_cells(table[c]) for c in table.columns]
+        for cells in zip(*columns, strict=True):
+            row = dict(zip(names, cells, strict=True))
+            own = row[own_time]
+            if isinstance(own, date) and not isinstance(own, datetime):
+                own = midnight(own)
+            if own >= self.as_of or row.get("consent") is False:
+                continue
+            for later in later_times:
+                if row.get(later) is not None and row[later] >= self.as_of:
+                    row[later], row[f"{later}_is_to_come"] = None, True
+            row.setdefault("application", "default")
+            rows.append(defaultdict(_nothing, row))
+        return rows
+
+    def _months(self) -> list[tuple[datetime, datetime]]:
+        first = min(_first_time(name, rows) for name, rows in self.rows.items() if rows and name != "fx_rates")
+        months, start = [], datetime(first.year, first.month, 1, tzinfo=UTC)
+        while start < self.as_of:
+            end = next_month(start)
+            months.append((start, end))
+            start = end
+        return months
+
+    @cached_property
+    def activity(self) -> dict[str, list[dict]]:
+        """The events of each account that has any."""
+        activity = defaultdict(list)
+        for event in self.rows["events"]:
+            if event["account_id"]:
+                activity[event["account_id"]].append(event)
+        return dict(activity)
+
+    # sums and shares, distinct members, measurements
+
+    def scopes(self, when: datetime, application: str, segments: dict | None) -> Iterator[tuple]:
+        """The scopes that an entry counts for."""
+        month = month_of(when)
+        for name in (application, "all"):
+            yield month, name, "", ""
+            for segment, value in (segments or {}).items():
+                yield month, name, segment, "(unknown)" if value is None else str(value)
+
+    def add(self, metric: str, when: datetime, application: str, numerator, denominator=None, segments=None) -> None:
+        """Add to a metric's month; denominator None: the metric has none."""
+        if isinstance(numerator, float):
+            numerator = Fraction(numerator)
+        for scope in self.scopes(when, application, segments):
+            line = self.sums[metric, *scope]
+            line[0] += numerator
+            line[1] = None if denominator is None else line[1] + denominator
+
+    def add_in_segment(
+        self, metric: str, when: datetime, application: str, numerator, denominator, segment: str, value: str
+    ) -> None:
+        """Add to one segment of a metric's month, and to nothing else: the whole is another figure than the sum of its segments."""
+        for name in (application, "all"):
+            line = self.sums[metric, month_of(when), name, segment, value]
+            line[0], line[1] = line[0] + numerator, line[1] + denominator
+
+    def member(self, group: str, when: datetime, application: str, who, segments=None) -> None:
+        """Count somebody or something in a group's month, once however often it comes."""
+        for scope in self.scopes(when, application, segments):
+            self.sets[group, *scope].add(who)
+
+    def measure(self, metric: str, when: datetime, application: str, value, segments=None) -> None:
+        """Keep a single measurement of a metric's month."""
+        for scope in self.scopes(when, application, segments):
+            self.lists[metric, *scope].append(value)
+
+    def total(self, metric: str, scope: tuple):
+        """A metric's numerator so far, 0 where nothing was added."""
+        return self.sums.get((metric, *scope), (0,))[0]
+
+    def scopes_of(self, metric: str) -> list[tuple]:
+        """The scopes in which something was added to a metric."""
+        return [key[1:] for key in self.sums if key[0] == metric]
+
+    def count(self, group: str, scope: tuple) -> int:
+        """How many members a group has."""
+        return len(self.sets.get((group, *scope), ()))
+
+    def groups_of(self, group: str) -> list[tuple[tuple, set]]:
+        """(scope, members) of each scope in which a group has members."""
+        return [(key[1:], members) for key, members in self.sets.items() if key[0] == group]
+
+    def reckon_percentile(self, *metrics: str, share: Fraction = Fraction(1, 2)) -> None:
+        """Find metrics as the percentile of their measurements, the median unless said otherwise."""
+        for key, values in self.lists.items():
+            if key[0] in metrics:
+                self.found[key] = (percentile(values, share), Fraction(len(values)))
+
+    def close(self) -> None:
+        """Take all sums into what was found."""
+        self.found |= self.sums
+        self.found = {
+            key: tuple(None if v is None else Fraction(v) for v in value) for key, value in self.found.items()
+        }
+
+    def lines(self) -> pd.DataFrame:
+        """COLUMNS of what was found, in the order of its keys; numbers are Fractions."""
+        return pd.DataFrame([(*key, *value) for key, value in sorted(self.found.items())], columns=COLUMNS)
+
+    # money
+
+    @cached_property
+    def rates(self) -> dict[str, tuple[list[date], list[Fraction]]]:
+        """The days from which rates to the reporting currency hold, and the rates, by currency."""
+        found = defaultdict(list)
+        for row in self.rows["fx_rates"]:
+            found[row["currency"]].append((row["rate_date"], Fraction(str(row["rate_to_reporting"]))))
+        return {c: tuple(map(list, zip(*sorted(r), strict=True))) for c, r in found.items()}
+
+    def rate(self, currency: str, on: date) -> Fraction:
+        """A currency's rate to the reporting currency on a day."""
+        if currency == "USD":
+            return Fraction(1)
+        days, rates = self.rates[currency]
+        return rates[bisect_right(days, on) - 1]
+
+    def money(self, amount, currency: str, on: date) -> Fraction:
+        """An amount of minor units in the reporting currency's major unit, at the rate of a day."""
+        return Fraction(str(amount)) / minor_units(currency) * self.rate(currency, on)
+
+
+def minor_units(currency: str) -> int:
+    """How many minor units make one of a currency."""
+    return 10 ** EXPONENTS.get(currency, 2)
+
+
+def properties(event: dict) -> dict:
+    """An event's properties, {} where it has none."""
+    return json.loads(event["properties"]) if event["properties"] else {}
+
+
+def _nothing() -> None:
+    """What a row has in a column that it lacks."""
+
+
+def _cells(column: pd.Series) -> list:
+    """A column as plain Python values, None for what is missing."""
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        column = pd.Series(column.dt.to_pydatetime(), dtype=object)
+    values, missing = column.tolist(), column.isna().to_numpy()
+    if not missing.any():
+        return values
+    return [None if is_missing else value for value, is_missing in zip(values, missing, strict=True)]
+
+
+def _first_time(name: str, rows: list) -> datetime:
+    times = (r[entities()[name].own_time] for r in rows)
+    return min(t if isinstance(t, datetime) else midnight(t) for t in times)

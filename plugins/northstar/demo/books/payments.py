@@ -1,0 +1,66 @@
+"""Cash: what was charged and paid back, which attempts failed, and which of the failed ones were made good."""
+
+from collections import defaultdict
+from fractions import Fraction
+
+from northstar.demo.books.ledger import Ledger
+
+
+def reckon(ledger: Ledger) -> None:
+    """Cash collected, refunds, success, failures, retries and recovery."""
+    for charge in ledger.rows["charges"]:
+        _charge(ledger, charge)
+    _refunds(ledger)
+    _failures_by_code(ledger)
+    _attempts(ledger)
+
+
+def _charge(ledger: Ledger, charge: dict) -> None:
+    when, application, country = charge["created_at"], charge["application"], {"country": charge["country"]}
+    amount = ledger.money(charge["amount"], charge["currency"], when.date())
+    is_paid, is_failed = charge["status"] == "succeeded", charge["status"] == "failed"
+    if is_paid:
+        ledger.add("cash_collected", when, application, amount, None, country)
+        ledger.add("refund_rate", when, application, 0, amount, country)
+    if is_paid or is_failed:
+        ledger.add("payment_success_rate", when, application, int(is_paid), 1, country)
+        ledger.add("payment_failure_rate", when, application, int(is_failed), 1, country)
+    if is_failed:
+        ledger.member("failures", when, application, charge["charge_id"], {"failure_code": charge["failure_code"]})
+
+
+def _refunds(ledger: Ledger) -> None:
+    charges = {c["charge_id"]: c for c in ledger.rows["charges"]}
+    for refund in ledger.rows["refunds"]:
+        if refund["status"] == "succeeded":
+            charge = charges.get(refund["charge_id"], {})
+            when = refund["created_at"]
+            amount = ledger.money(refund["amount"], refund["currency"], when.date())
+            application, country = charge.get("application") or refund["application"], charge.get("country")
+            ledger.add("cash_collected", when, application, -amount, None, {"country": country})
+            ledger.add("refund_rate", when, application, amount, 0, {"country": country})
+
+
+def _failures_by_code(ledger: Ledger) -> None:
+    """Of all attempts, those that failed with a code."""
+    for (month, application, segment, code), failures in ledger.groups_of("failures"):
+        if segment == "failure_code":
+            _, attempts = ledger.sums["payment_failure_rate", month, application, "", ""]
+            ledger.found["payment_failure_rate", month, application, segment, code] = (
+                Fraction(len(failures)),
+                attempts,
+            )
+
+
+def _attempts(ledger: Ledger) -> None:
+    """The attempts at one payment: those after the first are retries, and one that succeeds makes good that the first failed."""
+    payments = defaultdict(list)
+    for charge in ledger.rows["charges"]:
+        payments[charge["payment_id"] or charge["charge_id"]].append(charge)
+    for attempts in payments.values():
+        first, *more = sorted(attempts, key=lambda c: (c["created_at"], c["charge_id"]))
+        for charge in more:
+            ledger.add("payment_retries", charge["created_at"], charge["application"], 1)
+        if first["status"] == "failed":
+            is_collected = any(c["status"] == "succeeded" for c in more)
+            ledger.add("payment_recovery_rate", first["created_at"], first["application"], int(is_collected), 1)

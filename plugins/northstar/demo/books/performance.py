@@ -1,0 +1,76 @@
+"""Performance: how long requests and pages take, and how much goes on at once."""
+
+from collections import defaultdict
+from fractions import Fraction
+
+from northstar.demo.books.arithmetic import percentile
+from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.times import hour_of, month_of
+
+PAGE_TIMES = {"page_load_time": "page_load_ms", "lcp": "lcp_ms", "tti": "tti_ms"}
+
+
+def reckon(ledger: Ledger) -> None:
+    """Requests with their errors and times, the busiest hour's time, web vitals, peak users."""
+    for row in ledger.rows["api_requests"]:
+        _request(ledger, row)
+    for scope, values in [(key[1:], values) for key, values in ledger.lists.items() if key[0] == "api"]:
+        for number in (50, 95, 99):
+            time = percentile(values, Fraction(number, 100))
+            ledger.found[f"api_response_time_p{number}", *scope] = (time, Fraction(len(values)))
+    _busiest_hours(ledger)
+    for row in ledger.rows["web_vitals"]:
+        _page_view(ledger, row)
+    ledger.reckon_percentile(*PAGE_TIMES, share=Fraction(3, 4))
+    _peak_users(ledger)
+
+
+def _request(ledger: Ledger, row: dict) -> None:
+    when, application, service = row["occurred_at"], row["application"], {"service": row["service"]}
+    is_failed, took = int(500 <= row["status_code"] <= 599), Fraction(str(row["duration_ms"]))
+    ledger.add("api_requests", when, application, 1, None, service)
+    ledger.add("error_rate", when, application, is_failed, 1, service)
+    if row["is_critical"]:
+        ledger.add("critical_error_rate", when, application, is_failed, 1, service)
+    if row["service"] == "auth":
+        ledger.add("auth_response_time", when, application, took, 1)
+    if row["service"] == "api":
+        ledger.add("api_response_time", when, application, took, 1, {"route": row["route"]})
+        ledger.measure("api", when, application, took)
+
+
+def _busiest_hours(ledger: Ledger) -> None:
+    """The 95th percentile of the hour with most requests in a month, of the earliest where several have as many."""
+    hours = defaultdict(list)
+    for row in ledger.rows["api_requests"]:
+        if row["service"] == "api":
+            for name in (row["application"], "all"):
+                hours[hour_of(row["occurred_at"]), name].append(Fraction(str(row["duration_ms"])))
+    busiest: dict = {}
+    for (hour, name), values in hours.items():
+        place = (month_of(hour), name)
+        best = busiest.get(place)
+        if best is None or (-len(values), hour) < (-len(best[1]), best[0]):
+            busiest[place] = (hour, values)
+    for (month, name), (_, values) in busiest.items():
+        time = percentile(values, Fraction(95, 100))
+        ledger.found["peak_hour_response_time_p95", month, name, "", ""] = (time, Fraction(len(values)))
+
+
+def _page_view(ledger: Ledger, row: dict) -> None:
+    when, application, device = row["occurred_at"], row["application"], {"device": row["device"]}
+    for metric, column in PAGE_TIMES.items():
+        if row[column] is not None:
+            ledger.measure(metric, when, application, Fraction(str(row[column])), device | {"page": row["page"]})
+    for metric in ("lighthouse_score", "accessibility_score"):
+        if row[metric] is not None:
+            ledger.add(metric, when, application, Fraction(str(row[metric])), 1, device)
+
+
+def _peak_users(ledger: Ledger) -> None:
+    peaks: dict = {}
+    for row in ledger.rows["resource_samples"]:
+        for name in (row["application"], "all"):
+            key = ("peak_concurrent_users", month_of(row["sampled_at"]), name, "", "")
+            peaks[key] = max(peaks.get(key, 0), row["concurrent_users"])
+    ledger.found |= {key: (Fraction(value), None) for key, value in peaks.items()}

@@ -1,0 +1,185 @@
+"""Recurring revenue: what each account's subscriptions are worth on a day, how that moves, and what it is at each month's end."""
+
+from collections import defaultdict
+from datetime import date, datetime, timedelta
+from fractions import Fraction
+from typing import NamedTuple
+
+from northstar.demo.books.ledger import Ledger, minor_units
+from northstar.demo.books.times import DAY, midnight
+
+MOVEMENTS = ("new", "expansion", "contraction", "churned", "reactivation")
+PER_MONTH = {"month": Fraction(1), "year": Fraction(1, 12), "week": Fraction(52, 12), "day": Fraction(365, 12)}
+
+
+class Holding(NamedTuple):
+    """A subscription row that counts as revenue: from `begins` until before `ends`, `amount` a month in its own currency."""
+
+    begins: date
+    ends: date | None
+    amount: Fraction
+    row: dict
+
+
+def reckon(ledger: Ledger) -> None:
+    """MRR and its movements, paying accounts, churn and retention of revenue, markets, and what follows from them."""
+    for (application, account), held in holdings(ledger).items():
+        _movements(ledger, application, account, held)
+        _month_ends(ledger, application, account, held)
+    _yearly_and_per_account(ledger)
+    _net_of_movements(ledger)
+    for scope, countries in ledger.groups_of("markets"):
+        if scope[2] == "":
+            ledger.found["active_markets", *scope] = (Fraction(len(countries)), None)
+
+
+def holdings(ledger: Ledger) -> dict[tuple[str, str], list[Holding]]:
+    """The holdings of each (application, account): active or past due, not metered, worth something, and for a day at least."""
+    found = defaultdict(list)
+    for row in ledger.rows["subscriptions"]:
+        amount, begins = _monthly(row), row["valid_from"].date()
+        ends = row["valid_to"].date() if row["valid_to"] else None
+        is_paying = row["status"] in ("active", "past_due") and not row["is_metered"] and amount > 0
+        if is_paying and (ends is None or ends > begins):
+            found[row["application"], row["account_id"]].append(Holding(begins, ends, amount, row))
+    return found
+
+
+def first_payments(ledger: Ledger) -> dict[str, datetime]:
+    """When each account's first holding began, in whatever application."""
+    first: dict = {}
+    for (_, account), held in holdings(ledger).items():
+        began = min(holding.row["valid_from"] for holding in held)
+        first[account] = min(began, first.get(account, began))
+    return first
+
+
+# what an account holds on a day
+
+
+def _on(held: list[Holding], day: date) -> list[Holding]:
+    return [h for h in held if h.begins <= day and (h.ends is None or h.ends > day)]
+
+
+def _worth(ledger: Ledger, held: list[Holding], on: date) -> Fraction:
+    return sum((h.amount * ledger.rate(h.row["currency"], on) for h in held), Fraction(0))
+
+
+def _tier(ledger: Ledger, held: list[Holding], on: date) -> str | None:
+    """The plan tier of the holding that is worth most."""
+    if not held:
+        return None
+    best = min(held, key=lambda h: (-h.amount * ledger.rate(h.row["currency"], on), h.row["plan_id"]))
+    return best.row["plan_tier"]
+
+
+# movements
+
+
+def _movements(ledger: Ledger, application: str, account: str, held: list[Holding]) -> None:
+    last = (ledger.as_of - timedelta(microseconds=1)).date()
+    days = {h.begins for h in held} | {h.ends for h in held if h.ends} | _rate_days(ledger, held, last)
+    country, had_any = ledger.accounts.get(account, {}).get("country"), False
+    for day in sorted(d for d in days if d <= last):
+        before, after = _on(held, day - DAY), _on(held, day)
+        opening, closing = _worth(ledger, before, day), _worth(ledger, after, day)
+        amount = closing - opening
+        if not opening and not closing:
+            continue
+        kind = _movement(opening, closing, had_any)
+        tier = _tier(ledger, before, day - DAY) if kind == "churned" else _tier(ledger, after, day)
+        had_any = True
+        if kind == "new":
+            ledger.add("new_accounts", midnight(day), application, 1)
+        if amount:
+            segments = {"plan_tier": tier, "country": country}
+            ledger.add(f"{kind}_mrr", midnight(day), application, amount, None, segments)
+
+
+def _rate_days(ledger: Ledger, held: list[Holding], last: date) -> set[date]:
+    """The days on which a new rate changed what a holding is worth."""
+    days = set()
+    for begins, ends, _, row in held:
+        for on in ledger.rates.get(row["currency"], ([], []))[0]:
+            if begins < on <= last and (ends is None or on < ends):
+                days.add(on)
+    return days
+
+
+def _movement(opening: Fraction, closing: Fraction, had_any: bool) -> str:
+    if not opening:
+        return "reactivation" if had_any else "new"
+    if not closing:
+        return "churned"
+    return "expansion" if closing > opening else "contraction"
+
+
+# month ends
+
+
+def _month_ends(ledger: Ledger, application: str, account: str, held: list[Holding]) -> None:
+    """What an account holds at each month's end, and what is left then of what it held when the month began."""
+    holder = ledger.accounts.get(account, {})
+    country, kind = holder.get("country"), holder.get("account_type")
+    for start, end in ledger.months:
+        closing_day = (min(end, ledger.as_of) - timedelta(microseconds=1)).date()
+        opening_day = start.date() - DAY
+        before, after = _on(held, opening_day), _on(held, closing_day)
+        opening, closing = _worth(ledger, before, opening_day), _worth(ledger, after, closing_day)
+        if closing:
+            tier = {"plan_tier": _tier(ledger, after, closing_day)}
+            segments = tier | {"country": country, "account_type": kind}
+            listed = sum((_listed(h.row) * ledger.rate(h.row["currency"], closing_day) for h in after), Fraction(0))
+            ledger.add("mrr", start, application, closing, None, segments)
+            ledger.add("paying_accounts", start, application, 1, None, segments)
+            ledger.add("price_realisation", start, application, closing, listed, tier)
+            if kind == "creator":
+                ledger.add("revenue_per_creator", start, application, closing, 1, tier)
+            abroad = closing if country and country != ledger.home_country else 0
+            ledger.add("international_revenue_share", start, application, abroad, closing if country else 0)
+            if country:
+                ledger.member("markets", start, application, country)
+        if opening:
+            segments = {"plan_tier": _tier(ledger, before, opening_day), "country": country}
+            of_kind = segments | {"account_type": kind}
+            ledger.add("customer_churn_rate", start, application, int(not closing), 1, of_kind)
+            ledger.add("net_revenue_retention", start, application, closing, opening, segments)
+            ledger.add("gross_revenue_retention", start, application, min(closing, opening), opening, segments)
+
+
+def _yearly_and_per_account(ledger: Ledger) -> None:
+    for scope in ledger.scopes_of("mrr"):
+        if scope[2] != "account_type":
+            mrr, paying = ledger.total("mrr", scope), ledger.total("paying_accounts", scope)
+            ledger.found["arr", *scope] = (12 * mrr, None)
+            if paying:
+                ledger.found["arpu", *scope] = (mrr, paying)
+
+
+def _net_of_movements(ledger: Ledger) -> None:
+    for scope in {scope for kind in MOVEMENTS for scope in ledger.scopes_of(f"{kind}_mrr")}:
+        moved = {kind: ledger.total(f"{kind}_mrr", scope) for kind in MOVEMENTS}
+        ledger.found["net_new_mrr", *scope] = (sum(moved.values()), None)
+        lost = moved["contraction"] + moved["churned"]
+        if scope[2] == "" and lost:
+            gained = moved["new"] + moved["expansion"] + moved["reactivation"]
+            ledger.found["quick_ratio", *scope] = (gained, -lost)
+
+
+# what a subscription row is worth a month
+
+
+def _monthly(row: dict) -> Fraction:
+    """A subscription row's MRR in its own currency's major unit."""
+    amount = (
+        Fraction(str(row["quantity"]))
+        * Fraction(str(row["unit_amount"]))
+        * (1 - Fraction(str(row["discount_percent"] or 0)) / 100)
+    )
+    amount = max(amount - Fraction(str(row["discount_amount"] or 0)), Fraction(0))
+    return amount * PER_MONTH[row["billing_interval"]] / row["interval_count"] / minor_units(row["currency"])
+
+
+def _listed(row: dict) -> Fraction:
+    """A subscription row's MRR without its discounts."""
+    return _monthly(row | {"discount_percent": None, "discount_amount": None})

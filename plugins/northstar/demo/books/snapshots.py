@@ -1,0 +1,49 @@
+"""What is counted by the day: downloads of packages, and the community's and the code's figures, whose newest snapshot stands."""
+
+from bisect import bisect_left
+from collections import defaultdict
+from fractions import Fraction
+
+from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.times import midnight
+
+CODE_QUALITY = {
+    "test_coverage": "test_coverage_percent", "code_duplication": "duplication_percent",
+    "technical_debt_ratio": "technical_debt_percent", "critical_vulnerabilities": "critical_vulnerabilities",
+    "high_vulnerabilities": "high_vulnerabilities",
+}  # fmt: skip
+# of several applications the mean; of the other figures the sum
+SHARES = {"test_coverage", "code_duplication", "technical_debt_ratio"}
+
+
+def reckon(ledger: Ledger) -> None:
+    """Downloads, community figures, code quality."""
+    for row in ledger.rows["package_downloads"]:
+        when, package = midnight(row["downloaded_on"]), {"package": row["package"]}
+        ledger.add("package_downloads", when, row["application"], row["downloads"], None, package)
+    standing = defaultdict(list)
+    for (metric, application, component), known in _snapshots(ledger).items():
+        known.sort()
+        days = [day for day, _ in known]
+        for start, end in ledger.months:
+            place = bisect_left(days, end.date())
+            if place:
+                for name in (application, "all"):
+                    if component is not None:
+                        standing[metric, start, name, "component", component].append(known[place - 1][1])
+                    if component in (None, "all"):
+                        standing[metric, start, name, "", ""].append(known[place - 1][1])
+    for key, values in standing.items():
+        ledger.found[key] = (sum(values) / len(values) if key[0] in SHARES else sum(values), None)
+
+
+def _snapshots(ledger: Ledger) -> dict[tuple, list[tuple]]:
+    """(day, value) by metric, application and component; a community figure has no component."""
+    found = defaultdict(list)
+    for row in ledger.rows["community_snapshots"]:
+        found[row["measure"], row["application"], None].append((row["captured_on"], Fraction(row["value"])))
+    for row in ledger.rows["code_quality"]:
+        for metric, column in CODE_QUALITY.items():
+            value = Fraction(str(row[column]))
+            found[metric, row["application"], row["component"]].append((row["captured_on"], value))
+    return found

@@ -1,0 +1,77 @@
+"""Support: tickets and what happened to them, and who found help alone."""
+
+from collections import defaultdict
+from datetime import datetime
+
+from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.times import seconds
+
+LEFT_OUT = {"spam", "deleted", "merged"}
+
+
+def reckon(ledger: Ledger) -> None:
+    """Volume, times to a first response, to an escalation and to the resolution, reopened tickets, self-service."""
+    stories = defaultdict(list)
+    for event in ledger.rows["ticket_events"]:
+        stories[event["ticket_id"]].append(event)
+    for ticket in ledger.rows["tickets"]:
+        if ticket["status"] not in LEFT_OUT:
+            _beginning(ledger, ticket, stories[ticket["ticket_id"]])
+            _end(ledger, ticket, stories[ticket["ticket_id"]])
+    for visit in ledger.rows["help_center_visits"]:
+        alone = int(not visit["led_to_ticket"])
+        ledger.add("self_service_rate", visit["occurred_at"], visit["application"], alone, alone)
+    ledger.reckon_percentile("first_response_time", "escalation_time", "resolution_time")
+
+
+def _beginning(ledger: Ledger, ticket: dict, story: list[dict]) -> None:
+    """A ticket that comes, the first reply, and an urgent one's first escalation."""
+    application, created, desk = ticket["application"], ticket["created_at"], _desk(ticket)
+    ledger.add("ticket_volume", created, application, 1, None, desk | {"category": ticket["category"]})
+    ledger.add("self_service_rate", created, application, 0, 1)
+    replies = _replies(story)
+    if replies:
+        minutes = seconds(min(replies) - created) / 60
+        ledger.measure("first_response_time", min(replies), application, minutes, desk)
+    escalated = [e["occurred_at"] for e in story if e["event_type"] == "escalated"]
+    if escalated and ticket["priority"] == "urgent":
+        minutes = seconds(min(escalated) - created) / 60
+        ledger.measure("escalation_time", min(escalated), application, minutes)
+
+
+def _end(ledger: Ledger, ticket: dict, story: list[dict]) -> None:
+    """A ticket that is resolved in the end, whatever it was in between: at the last solution since it was last reopened."""
+    application, created = ticket["application"], ticket["created_at"]
+    ends = _ends(ticket, story, ledger.as_of)
+    if not ends or not ends[-1][1]:
+        return
+    reopenings = [at for at, is_end in ends if not is_end]
+    since = max(reopenings, default=created)
+    solved = [e["occurred_at"] for e in story if e["event_type"] == "solved" and e["occurred_at"] >= since]
+    resolved = max(solved) if solved else ends[-1][0]
+    ledger.measure("resolution_time", resolved, application, seconds(resolved - created) / 3600, _desk(ticket))
+    at_once, channel = len(_replies(story)) == 1 and not reopenings, {"channel": ticket["channel"]}
+    ledger.add("first_contact_resolution_rate", resolved, application, int(at_once), 1, channel)
+    ledger.add("ticket_reopen_rate", resolved, application, int(bool(reopenings)), 1)
+
+
+def _ends(ticket: dict, story: list[dict], as_of: datetime) -> list[tuple[datetime, bool]]:
+    """(when, whether it ended or was reopened), in the order of time."""
+    ends = sorted(
+        (e["occurred_at"], e["event_type"] != "reopened")
+        for e in story
+        if e["event_type"] in ("solved", "closed", "reopened")
+    )
+    is_told = any(is_end for _, is_end in ends)
+    if not is_told and ticket["status"] in ("solved", "closed") and ticket["updated_at"] < as_of:
+        # no event says when: at its last update
+        ends.append((max(ticket["updated_at"], ticket["created_at"]), True))
+    return ends
+
+
+def _replies(story: list[dict]) -> list[datetime]:
+    return [e["occurred_at"] for e in story if e["event_type"] == "public_reply" and e["actor_type"] == "agent"]
+
+
+def _desk(ticket: dict) -> dict:
+    return {"channel": ticket["channel"], "priority": ticket["priority"]}

@@ -1,0 +1,94 @@
+"""Targets: the share of the due monthly targets that were met."""
+
+import math
+from datetime import UTC, datetime, timedelta
+from fractions import Fraction
+
+from northstar.demo.books.arithmetic import cents
+from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.seeds import read_seed
+from northstar.demo.books.times import DAY, SEVEN_DAYS, next_month
+
+# how many days a cohort is given before its period is complete
+WINDOWS = {
+    "signup_to_paid_conversion_rate": 30, "activation_rate": 7, "retention_d1": 1, "retention_d7": 7, "retention_d30": 30,
+    "retention_d90": 90, "student_retention_30d": 30, "tutor_retention_30d": 30, "creator_onboarding_success_rate": 7,
+    "creator_onboarding_step_rate": 7, "code_review_within_24h_rate": 1,
+}  # fmt: skip
+
+
+def reckon(ledger: Ledger) -> None:
+    """Targets met, by the month of the value."""
+    catalogue = {m["metric_id"]: m for m in read_seed("metric_catalogue")}
+    first_days: dict = {}
+    for account in ledger.rows["accounts"]:
+        born, name = account["created_at"], account["application"]
+        first_days[name] = min(first_days.get(name, born), born)
+    for target in read_seed("targets"):
+        name = target["application"]
+        if target["grain"] == "month" and name in {key[2] for key in ledger.found}:
+            _judge(ledger, target, catalogue[target["metric_id"]], _due(target["due"], first_days.get(name)))
+
+
+def _judge(ledger: Ledger, target: dict, metric: dict, due: datetime | None) -> None:
+    """Judge a target in each month that is complete."""
+    name, window = target["application"], timedelta(days=WINDOWS.get(metric["metric_id"], 0))
+    history: list = []
+    for start, end in ledger.months:
+        value = _published(ledger, metric, (start, name, target["segment"] or "", target["segment_value"] or ""))
+        if value is None or end + window > ledger.as_of:
+            continue
+        is_met = _is_met(target, value, history)
+        history.append(value)
+        if is_met is not None and due is not None and due < end:
+            for scope in ((start, name, "", ""), (start, "all", "", "")):
+                met, judged = ledger.found.get(("targets_met_rate", *scope), (Fraction(0), Fraction(0)))
+                ledger.found["targets_met_rate", *scope] = (met + is_met, judged + 1)
+
+
+def _published(ledger: Ledger, metric: dict, scope: tuple) -> Fraction | None:
+    """A metric's published value; a sum of nothing is 0 once its series has begun."""
+    name = metric["metric_id"]
+    line = ledger.found.get((name, *scope))
+    if line is None:
+        has_begun = any(key[0] == name and key[2:] == scope[1:] and key[1] <= scope[0] for key in ledger.found)
+        return Fraction(0) if has_begun and metric["kind"] in ("sum", "count", "distinct", "snapshot") else None
+    numerator, denominator = line
+    if metric["kind"] in ("ratio", "mean"):
+        if not denominator:
+            return None
+        is_percent = metric["unit"] == "percent" and metric["kind"] == "ratio"
+        value = numerator / denominator * (100 if is_percent else 1)
+    else:
+        value = numerator
+    return cents(value) if metric["unit"] == "money" else value
+
+
+def _due(text: str | None, first_day: datetime | None) -> datetime | None:
+    """From when on a target is due; None for never, as far as is known."""
+    if text is None:
+        return datetime.min.replace(tzinfo=UTC)
+    unit, _, amount = text.partition(" ")
+    if first_day is None or unit not in ("month", "week"):
+        return None
+    day = first_day.replace(hour=0, minute=0, second=0, microsecond=0)
+    if unit == "week":
+        return day + int(amount) * SEVEN_DAYS
+    number = day.year * 12 + day.month - 1 + int(amount)
+    month = datetime(number // 12, number % 12 + 1, 1, tzinfo=UTC)
+    return month.replace(day=min(day.day, (next_month(month) - DAY).day))
+
+
+def _is_met(target: dict, value: Fraction, history: list) -> bool | None:
+    """Whether a value meets its target; a trend is met while it does not leave mean +- 3 deviations of the 8 values before."""
+    if target["target"] is not None:
+        wanted = Fraction(target["target"])
+        return {">": value > wanted, ">=": value >= wanted, "<": value < wanted, "<=": value <= wanted}[
+            target["operator"]
+        ]
+    before = history[-8:]
+    if len(before) < 8:
+        return None
+    middle = sum(before) / 8
+    deviation = math.sqrt(sum((v - middle) ** 2 for v in before) / 7)
+    return value >= middle - 3 * deviation if target["trend"] == "drop" else value <= middle + 3 * deviation

@@ -1,0 +1,58 @@
+"""The truth about a company: every metric that its books reckon, by month.
+
+Each domain enters what its rows say, in an order in which nobody needs what comes later (accounts who use the product are counted
+before what is a share of them). Then the ledger is closed, and metrics of metrics are reckoned from what it found.
+"""
+
+from datetime import datetime
+
+import pandas as pd
+
+from northstar.demo.books import (
+    activity,
+    conversations,
+    creators,
+    engineering,
+    growth,
+    marketplace,
+    payments,
+    performance,
+    registrations,
+    reliability,
+    revenue,
+    sessions,
+    snapshots,
+    support,
+    surveys,
+    targets,
+    unit_economics,
+)
+from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.seeds import read_seed
+
+DOMAINS = (
+    revenue, payments, registrations, activity, sessions, conversations, support, surveys, marketplace, creators, performance,
+    reliability, engineering, snapshots,
+)  # fmt: skip
+METRICS_OF_METRICS = (growth, unit_economics, targets)
+
+
+def truth(tables: dict, as_of: datetime) -> pd.DataFrame:
+    """metric_id, period_start, application, segment, segment_value, numerator, denominator; of the catalogue's metrics alone.
+
+    tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC. The numbers are
+    exact and written as text (fractions as n/d); the denominator is None where a metric has none.
+    """
+    ledger = Ledger(tables, as_of)
+    for domain in DOMAINS:
+        domain.reckon(ledger)
+    ledger.close()
+    for domain in METRICS_OF_METRICS:
+        domain.reckon(ledger)
+    lines = ledger.lines()
+    known = lines.metric_id.isin({m["metric_id"] for m in read_seed("metric_catalogue")})
+    lines = lines[known].reset_index(drop=True)
+    for column in ("numerator", "denominator"):
+        exact = [None if v is None or v != v else str(v) for v in lines[column]]
+        lines[column] = pd.Series(exact, dtype=object)
+    return lines

@@ -1,0 +1,50 @@
+"""Unit economics: what an account is worth while it lasts, what it costs to win one, and how the two change in a year."""
+
+from fractions import Fraction
+
+from northstar.demo.books.arithmetic import cents
+from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.times import midnight
+
+# as in the warehouse's default rules
+GROSS_MARGIN = Fraction(8, 10)
+
+
+def reckon(ledger: Ledger) -> None:
+    """Lifetime value, acquisition cost, their ratio and their change."""
+    ltv, cac = _lifetime_values(ledger), _acquisition_costs(ledger)
+    for scope in set(ltv) & set(cac):
+        ledger.found["ltv_cac_ratio", *scope] = (ltv[scope], cac[scope])
+    for metric, known in (("ltv_growth_rate", ltv), ("cac_change_rate", cac)):
+        for (month, application, segment, value), now in known.items():
+            before = known.get((month.replace(year=month.year - 1), application, segment, value))
+            if segment == "" and before:
+                ledger.found[metric, month, application, "", ""] = (now - before, before)
+
+
+def _lifetime_values(ledger: Ledger) -> dict[tuple, Fraction]:
+    """An account's monthly margin over the monthly churn; the published values, where there is one."""
+    values = {}
+    for (metric, *scope), (lost, base) in list(ledger.found.items()):
+        if metric == "customer_churn_rate" and scope[2] in ("", "plan_tier") and base:
+            mrr, paying = ledger.found.get(("mrr", *scope)), ledger.found.get(("paying_accounts", *scope))
+            margin = mrr[0] * GROSS_MARGIN / paying[0] if mrr else Fraction(0)
+            ledger.found["ltv", *scope] = (margin, lost / base)
+            if lost and mrr:
+                values[tuple(scope)] = cents(margin / (lost / base))
+    return values
+
+
+def _acquisition_costs(ledger: Ledger) -> dict[tuple, Fraction]:
+    """What was spent on marketing over the accounts that came to pay; the published values, where there is one."""
+    for row in ledger.rows["marketing_spend"]:
+        amount = ledger.money(row["amount"], row["currency"], row["spend_date"])
+        ledger.add("spend", midnight(row["spend_date"]), row["application"], amount)
+    values = {}
+    for scope in ledger.scopes_of("spend"):
+        spend = ledger.total("spend", scope)
+        came, _ = ledger.found.get(("new_accounts", *scope), (Fraction(0), None))
+        ledger.found["cac", *scope] = (spend, came)
+        if came:
+            values[scope] = cents(spend / came)
+    return values

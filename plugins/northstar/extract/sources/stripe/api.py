@@ -1,0 +1,74 @@
+"""What can be asked of Stripe's API: lists, page by page, and single objects."""
+
+from collections.abc import Iterator
+
+from northstar.base.errors import NorthstarError
+from northstar.extract.sources.http import HttpClient, Refused
+
+PAGE = 100
+# entity -> path and parameters of its list
+LISTS = {
+    "accounts": ("customers", {}),
+    "subscriptions": ("subscriptions", {"status": "all", "expand[]": ["data.discounts", "data.items.data.discounts"]}),
+    "charges": ("charges", {"expand[]": "data.invoice"}),
+    "refunds": ("refunds", {}),
+    "invoices": ("invoices", {"expand[]": ["data.discounts", "data.lines.data.discounts"]}),
+}
+DISCOUNTS = {"expand[]": ["discounts", "items.data.discounts"]}
+
+
+class Api:
+    """The lists and objects of one account.
+
+    changed: parameters by entity that the source's options give instead of those of LISTS; None leaves one out.
+    """
+
+    def __init__(self, http: HttpClient, changed: dict | None = None):
+        self.http = http
+        self.lists = {}
+        for entity, (path, parameters) in LISTS.items():
+            given = {**parameters, **(changed or {}).get(entity, {})}
+            self.lists[entity] = path, {name: value for name, value in given.items() if value is not None}
+
+    def pages(self, path: str, parameters: dict, after: str | None = None) -> Iterator[list[dict]]:
+        """The pages of a list. A page that only repeats what was there ends it: asking on would never end."""
+        seen: set = set()
+        ends: set = set()
+        while True:
+            answer = self.http.get(path, {"limit": PAGE, **parameters, **({"starting_after": after} if after else {})})
+            page = [thing for thing in answer["data"] if thing["id"] not in seen]
+            # of a long list only the last page and where each ended
+            seen = {thing["id"] for thing in answer["data"]}
+            if page:
+                yield page
+            if not answer.get("has_more"):
+                return
+            if not page or page[-1]["id"] in ends:
+                raise NorthstarError(f"Stripe's list of {path} repeats itself after {after}; the next run asks again")
+            after = page[-1]["id"]
+            ends.add(after)
+
+    def subscription(self, name: str) -> dict:
+        """A subscription as it is now, with its discounts; {} for one that is no more."""
+        return self._object(f"subscriptions/{name}", DISCOUNTS)
+
+    def items(self, subscription: dict) -> list[dict]:
+        """All items of a subscription: it holds the first of them itself."""
+        items = subscription["items"]
+        if items.get("has_more"):
+            return [i for page in self.pages("subscription_items", {"subscription": subscription["id"]}) for i in page]
+        return items["data"]
+
+    def once(self, known: dict[str, dict], path: str, name: str, parameters: dict | None = None) -> dict:
+        """An object from those that are known, else asked for and kept there; {} for one that is no more."""
+        if name not in known:
+            known[name] = self._object(f"{path}/{name}", parameters)
+        return known[name]
+
+    def _object(self, path: str, parameters: dict | None) -> dict:
+        try:
+            return self.http.get(path, parameters)
+        except Refused as exc:
+            if exc.status != 404:
+                raise
+            return {}

@@ -1,0 +1,189 @@
+"""A Stripe account as a source: what there is, page by page, and then what the events say changed."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+from northstar.base.errors import NorthstarError
+from northstar.connections.find import Connection
+from northstar.extract.sources.declared import Page, Source, check_options
+from northstar.extract.sources.http import HttpClient
+from northstar.extract.sources.stripe import objects
+from northstar.extract.sources.stripe.api import Api
+from northstar.extract.sources.stripe.events import events_between, spooled
+from northstar.extract.sources.stripe.forms import id_of, time_of
+from northstar.extract.sources.stripe.history import History
+from northstar.extract.sources.stripe.terms import Terms
+
+ENTITIES = ("accounts", "subscriptions", "charges", "refunds")
+OPTIONS = {"test_mode", "plan_tiers", "repull_days", "disputes", "lists"}
+ADDRESS = "https://api.stripe.com"
+# the shape that this package reads; newer versions moved charge.invoice and invoice.subscription elsewhere
+API_VERSION = "2024-06-20"
+PER_SECOND = 20  # Stripe's limit is 100 in live mode, 25 in test mode
+DAY = 86_400
+EVENTS_KEPT = 29 * DAY
+OVERLAP = 600  # events are listed by the second, and some appear a little late
+
+
+def connect(source: Source, connection: Connection) -> "Stripe":
+    """A Stripe account. Raises NorthstarError for unknown options, and for a test key that the source does not ask for."""
+    check_options(source, OPTIONS)
+    key = connection.secret()
+    if "_test_" in key:
+        allow_play_money(source, "the key is one of Stripe's test mode")
+    headers = {"Authorization": f"Bearer {key}", "Stripe-Version": API_VERSION}
+    return Stripe(source, HttpClient(connection.url(ADDRESS) + "/v1", headers, source.per_second or PER_SECOND))
+
+
+def allow_play_money(source: Source, what: str) -> None:
+    """Raise NorthstarError unless the source asks for Stripe's test mode, and always in a home of production."""
+    if source.is_production:
+        raise NorthstarError(
+            f"source {source.name}: {what}, and this home is one of production: it takes no play money"
+        )
+    if not source.options.get("test_mode"):
+        raise NorthstarError(f"source {source.name}: {what}; say test_mode: true to read play money")
+
+
+class Stripe:
+    """A connector of northstar.extract.sources.declared.Connector's shape."""
+
+    landed: Callable[[str, str, list], list[dict]] = staticmethod(lambda *_: [])
+
+    def __init__(self, source: Source, http: HttpClient, clock: Callable[[], float] | None = None):
+        self.source, self.http = source, http
+        self.clock = clock or (lambda: http.now("events", {"limit": 1}))
+        self.api = Api(http, source.options.get("lists"))
+        self.history = History(self.api, Terms(self.api, source.options.get("plan_tiers")))
+        self._invoices: dict[str, dict] = {}
+
+    def check(self) -> str:
+        """Asks each list that reading needs for one object."""
+        lists = [self.api.lists[entity][0] for entity in self.source.entities]
+        beside = ["invoices"] if "subscriptions" in lists else []
+        beside += ["disputes"] if "refunds" in lists and self.source.options.get("disputes", True) else []
+        for path in (*lists, *beside, "events"):
+            self.http.get(path, {"limit": 1})
+        return f"Stripe: may read {', '.join(lists)}"
+
+    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+        """All objects once, then what the events say. See the package's own words."""
+        now = int(self.clock())
+        is_stale = state is not None and state["phase"] == "events" and now - state["since"] > EVENTS_KEPT
+        if state is None or is_stale:
+            state = {"phase": "load", "after": None, "from": now, "again": is_stale}
+        if state["phase"] == "load":
+            yield from self._load(entity, state)
+            state = {"phase": "events", "since": state["from"]}
+        else:
+            yield from self._repull(entity, now)
+        yield from self._changes(entity, state["since"] - OVERLAP, now)
+
+    def totals(self, entity: str, state: dict | None) -> dict:
+        """Number, and amount by currency, of the last complete day's charges and refunds, as Stripe's balance has them."""
+        kinds = {"charges": ("charge", "payment"), "refunds": ("refund", "payment_refund")}.get(entity)
+        if kinds is None:
+            return {}
+        end = int(self.clock()) // DAY * DAY
+        count, amounts = 0, {}
+        asked = {"created[gte]": end - DAY, "created[lt]": end, "expand[]": "data.source"}
+        for page in self.api.pages("balance_transactions", asked):
+            for transaction in page:
+                if end - DAY <= transaction["created"] < end and transaction["type"] in kinds:
+                    count += 1
+                    amount, currency = objects.moved(transaction)
+                    amounts[currency] = amounts.get(currency, 0) + amount
+        day = datetime.fromtimestamp(end - DAY, UTC).date()
+        of_day = f"status = 'succeeded' and created_at >= '{day} 00:00Z' and created_at < '{day + timedelta(1)} 00:00Z'"
+        if entity == "refunds":
+            of_day += " and coalesce(reason, '') != 'dispute'"
+        return {f"succeeded on {day}": (count, f"count(*) filter (where {of_day})")} | {
+            f"{currency} succeeded on {day}": (
+                amount, f"coalesce(sum(amount) filter (where {of_day} and currency = '{currency}'), 0)"
+            )
+            for currency, amount in sorted(amounts.items())
+        }  # fmt: skip
+
+    def _load(self, entity: str, state: dict) -> Iterator[Page]:
+        path, parameters = self.api.lists[entity]
+        # what is listed again after a long sleep is newer than what stands
+        read_at = state["from"] if state["again"] else None
+        spool = None
+        if entity == "subscriptions":
+            spool = spooled(self.api, entity, state["from"] - EVENTS_KEPT, state["from"])
+        for page in self.api.pages(path, parameters, state["after"]):
+            if spool:
+                self.history.recall(page, self.landed)
+                rows = [
+                    row
+                    for s in page
+                    for row in self.history.retold(s, spool.about(s["id"], id_of(s["customer"])), state["from"])
+                ]
+            else:
+                rows = [row for thing in page for row in self._rows(entity, thing, read_at)]
+            yield Page(rows, {**state, "after": page[-1]["id"]} if page else None)
+        if entity == "refunds":
+            yield Page([row for page in self._disputes() for row in page], None)
+        yield Page([], {"phase": "events", "since": state["from"]})
+
+    def _repull(self, entity: str, now: int) -> Iterator[Page]:
+        """Young objects again: an event that never came loses nothing."""
+        oldest = now - self.source.options.get("repull_days", 2) * DAY
+        if entity == "subscriptions":
+            young = list(self._young("subscriptions", oldest))
+            self.history.recall(young, self.landed)
+            known = self.history.known()
+            yield Page([row for s in young if s["id"] not in known for row in self.history.rebuilt(s)], None)
+            return
+        yield Page([row for thing in self._young(entity, oldest) for row in self._rows(entity, thing, None)], None)
+
+    def _young(self, entity: str, oldest: int) -> Iterator[dict]:
+        path, parameters = self.api.lists[entity]
+        for page in self.api.pages(path, parameters):
+            yield from (thing for thing in page if thing["created"] >= oldest)
+            if page and page[0]["created"] >= page[-1]["created"] < oldest:
+                return
+
+    def _changes(self, entity: str, since: int, now: int) -> Iterator[Page]:
+        """The events in the order of time, a day at a time: each day is a place to go on from."""
+        start = since
+        if entity == "subscriptions":
+            self.history.spool = spooled(self.api, entity, since, now + 1)
+        while start <= now:
+            end = min(start + DAY, now + 1)
+            if entity == "subscriptions":
+                events = self.history.spool.between(start, end)
+                self.history.recall([e["data"]["object"] for e in events], self.landed)
+                self.history.learn(events)
+            else:
+                events = events_between(self.api, entity, start, end)
+            rows = [row for event in events for row in self.event_rows(entity, event)]
+            yield Page(rows, {"phase": "events", "since": min(end, now)})
+            start = end
+
+    def event_rows(self, entity: str, event: dict) -> list[dict]:
+        """What one event changes; of subscriptions each event must come after those before it (`event_order`), learned before."""
+        if entity == "subscriptions":
+            return self.history.rows_of(event)
+        thing, at = event["data"]["object"], event["created"]
+        if event["type"] == "customer.deleted":
+            return [{**row, "deleted_at": time_of(at)} for row in self._rows(entity, thing, at)]
+        return self._rows(entity, thing, at)
+
+    def _rows(self, entity: str, thing: dict, read_at: int | None) -> list[dict]:
+        """The row of what has no history: one, or none for what is not to land."""
+        if entity == "accounts":
+            row = objects.account(thing)
+        elif entity == "charges":
+            invoice = thing.get("invoice")
+            if isinstance(invoice, str):
+                invoice = self.api.once(self._invoices, "invoices", invoice)
+            row = objects.charge(thing, invoice)
+        else:
+            row = objects.dispute(thing) if thing.get("object") == "dispute" else objects.refund(thing)
+        return [{**row, "updated_at": time_of(read_at or thing["created"])}] if row else []
+
+    def _disputes(self) -> Iterator[list[dict]]:
+        if self.source.options.get("disputes", True):
+            for page in self.api.pages("disputes", {}):
+                yield [row for dispute in page for row in self._rows("refunds", dispute, None)]

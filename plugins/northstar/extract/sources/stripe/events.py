@@ -1,0 +1,99 @@
+"""Stripe's events: which are read for what, their order, what was before them, and a place to keep many of them."""
+
+import sqlite3
+
+import orjson
+
+from northstar.extract.sources.stripe.api import Api
+from northstar.extract.sources.stripe.forms import id_of
+
+EVENTS = {
+    "accounts": ("customer.created", "customer.updated", "customer.deleted"),
+    "subscriptions": (
+        "customer.subscription.created", "customer.subscription.updated", "customer.subscription.deleted",
+        "customer.subscription.paused", "customer.subscription.resumed", "customer.subscription.pending_update_applied",
+        "customer.discount.created", "customer.discount.updated", "customer.discount.deleted",
+    ),
+    "charges": ("charge.pending", "charge.succeeded", "charge.failed", "charge.captured", "charge.updated", "charge.expired"),
+    "refunds": ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated", "charge.dispute.closed"),
+}  # fmt: skip
+# events that do not say what was before them
+BEFORE = {
+    "customer.subscription.deleted": {"status": "active", "ended_at": None},
+    "customer.subscription.paused": {"status": "active"},
+    "customer.subscription.resumed": {"status": "paused"},
+}
+
+
+def events_between(api: Api, entity: str, start: int, end: int) -> list[dict]:
+    """The events about an entity in a span of time, in their order."""
+    found = {}
+    for kind in EVENTS[entity]:
+        for page in api.pages("events", {"type": kind, "created[gte]": start, "created[lt]": end}):
+            # pages may repeat an event while new ones come
+            found.update({event["id"]: event for event in page})
+    return sorted(found.values(), key=event_order)
+
+
+def spooled(api: Api, entity: str, start: int, end: int) -> "Spool":
+    """The same on disk: a long span may have more of them than fit into memory."""
+    spool = Spool()
+    for kind in EVENTS[entity]:
+        for page in api.pages("events", {"type": kind, "created[gte]": start, "created[lt]": end}):
+            spool.add(page)
+    return spool
+
+
+class Spool:
+    """Events on disk, in a file that vanishes with it."""
+
+    def __init__(self):
+        # each batch is read by a thread of its own
+        self._file = sqlite3.connect("", check_same_thread=False)
+        self._file.execute(
+            "create table events (about text, created int, id text, body blob, primary key (about, created, id)) without rowid"
+        )
+        self._file.execute("create index by_time on events (created)")
+
+    def add(self, events: list[dict]) -> None:
+        """Keep events; one that is there already changes nothing."""
+        found = [(_about(event), event["created"], event["id"], orjson.dumps(event)) for event in events]
+        self._file.executemany("insert or replace into events values (?, ?, ?, ?)", found)
+
+    def between(self, start: int, end: int) -> list[dict]:
+        """The events of a span of time, in their order."""
+        return self._found("created >= ? and created < ?", start, end)
+
+    def about(self, *names: str) -> list[dict]:
+        """The events about subscriptions, or about customers' own discounts, in their order."""
+        return self._found(f"about in ({', '.join('?' * len(names))})", *names)
+
+    def _found(self, where: str, *values) -> list[dict]:
+        bodies = self._file.execute(f"select body from events where {where}", values)
+        return sorted((orjson.loads(body) for (body,) in bodies), key=event_order)
+
+
+def event_order(event: dict) -> tuple:
+    """By time; within a second a subscription is created before anything else happens to it."""
+    return event["created"], event["type"] != "customer.subscription.created", event["id"]
+
+
+def undone(event: dict) -> dict:
+    """The object of an event as it was before it."""
+    before = event["data"].get("previous_attributes") or BEFORE.get(event["type"], {})
+    return _over(event["data"]["object"], before)
+
+
+def _over(thing: dict, before: dict) -> dict:
+    return thing | {
+        name: _over(thing[name], value) if isinstance(value, dict) and isinstance(thing.get(name), dict) else value
+        for name, value in before.items()
+    }
+
+
+def _about(event: dict) -> str:
+    """The subscription of an event; of a customer's own discount the customer."""
+    thing = event["data"]["object"]
+    if thing.get("object") != "discount":
+        return thing["id"]
+    return thing.get("subscription") or id_of(thing.get("customer")) or ""

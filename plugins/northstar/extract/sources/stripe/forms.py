@@ -1,0 +1,45 @@
+"""Stripe's values in the forms that land: names, times, countries, amounts."""
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+# Stripe counts them in hundredths, ISO 4217 has no minor unit
+HUNDREDTHS = ("ISK", "UGX")
+
+
+def id_of(thing) -> str | None:
+    """The id of an object that is there as a whole or by its id alone."""
+    return thing["id"] if isinstance(thing, dict) else thing
+
+
+def time_of(seconds: float) -> str:
+    """A time in seconds since 1970 as text, so that earlier is less."""
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def seconds_of(text: str) -> int:
+    """A time in seconds since 1970."""
+    return int(datetime.fromisoformat(text).timestamp())
+
+
+def country_of(thing: dict) -> str | None:
+    """The country's code; None for other text, which Stripe takes in an address: it would keep the account or the charge out."""
+    code = thing.get("country")
+    return code if code and len(code) == 2 else None
+
+
+def plain(value: Decimal | None) -> str | None:
+    """A number as text, to the 12 digits that the warehouse keeps, without zeros that say nothing."""
+    if value is None:
+        return None
+    return f"{round(Decimal(value), 12).normalize():f}"
+
+
+def minor_units(amount, currency: str):
+    """An amount of Stripe's in the minor unit of ISO 4217; None stays None."""
+    return Decimal(amount) / 100 if amount is not None and currency.upper() in HUNDREDTHS else amount
+
+
+def whole(amount: int, currency: str) -> int:
+    """An amount that was paid, in whole minor units."""
+    return int(minor_units(amount, currency))

@@ -1,0 +1,125 @@
+"""What a subscription's item costs: prices with their tiers and packages, and the discounts that recur."""
+
+import math
+from decimal import Decimal
+
+from northstar.extract.sources.stripe.api import Api
+from northstar.extract.sources.stripe.forms import id_of
+
+
+class Prices:
+    """What one unit costs."""
+
+    def __init__(self, api: Api):
+        self._api = api
+        self._known: dict[str, dict] = {}
+
+    def unit_amount(self, price: dict, units: Decimal) -> Decimal | None:
+        """What one unit costs in a period; of tiers and packages the price of all units, over their number."""
+        if price.get("billing_scheme") == "tiered":
+            if not price.get("tiers"):
+                price = self._api.once(self._known, "prices", price["id"], {"expand[]": "tiers"})
+            if not price.get("tiers"):
+                # nobody tells them: the row goes to quarantine
+                return None
+            return _tiered(price["tiers"], price.get("tiers_mode"), units) / (units or 1)
+        single = Decimal(str(price.get("unit_amount_decimal") or price.get("unit_amount") or price.get("amount") or 0))
+        package = price.get("transform_quantity")
+        if package and units:
+            packages = units / package["divide_by"]
+            packages = math.ceil(packages) if package["round"] == "up" else math.floor(packages)
+            return single * packages / units
+        return single
+
+
+def _tiered(tiers: list[dict], mode: str | None, units: Decimal) -> Decimal:
+    def price(tier: dict, count: Decimal) -> Decimal:
+        single = Decimal(str(tier.get("unit_amount_decimal") or tier.get("unit_amount") or 0))
+        return single * count + Decimal(str(tier.get("flat_amount_decimal") or tier.get("flat_amount") or 0))
+
+    total, below = Decimal(0), Decimal(0)
+    for tier in tiers:
+        limit = None if tier.get("up_to") in (None, "inf") else Decimal(tier["up_to"])
+        is_last = limit is None or units <= limit
+        if mode == "volume":
+            if is_last:
+                return price(tier, units)
+            continue
+        total += price(tier, (units if is_last else limit) - below)
+        if is_last:
+            return total
+        below = limit
+    return total
+
+
+class Discounts:
+    """The discounts of an account's subscriptions and customers.
+
+    coupons: the discounts that were seen, by id: an event names several by id alone. customers: each with its own discount.
+    """
+
+    def __init__(self, api: Api, prices: Prices):
+        self._api, self._prices = api, prices
+        self.coupons: dict[str, dict] = {}
+        self.customers: dict[str, dict] = {}
+
+    def recurring(self, subscription: dict, item: dict) -> tuple[Decimal | str | None, Decimal | None]:
+        """(percent, amount off) that recur on an item: its own, the subscription's, else the customer's.
+
+        Of a discount that nobody knows any more the percent is its name, which sends the row to quarantine.
+        """
+        given, general = (self._known(subscription, of.get("discounts") or []) for of in (item, subscription))
+        general = general or [d for d in [subscription.get("discount")] if d]
+        unknown = [d for d in (*given, *general) if isinstance(d, str)]
+        if unknown:
+            return f"discount {unknown[0]}, which nobody knows any more", None
+        if not given and not general:
+            customer = subscription["customer"]
+            if not isinstance(customer, dict):
+                customer = self._api.once(self.customers, "customers", customer)
+            general = [d for d in [customer.get("discount")] if d]
+        rest, amount = Decimal(1), Decimal(0)
+        for discount in (*given, *general):
+            coupon = discount["coupon"]
+            if _is_once(discount):
+                continue
+            rest *= 1 - Decimal(str(coupon.get("percent_off") or 0)) / 100
+            share = 1 if discount in given else self._share(subscription, item)
+            amount += Decimal(coupon.get("amount_off") or 0) * share
+        return (100 * (1 - rest) if rest != 1 else None), amount or None
+
+    def taken(self, invoice: dict, line: dict) -> int | None:
+        """The amount that recurring discounts took off an invoice line; None for nothing."""
+        told = [*(invoice.get("discounts") or []), *(line.get("discounts") or [])]
+        known = {d["id"]: d for d in told if isinstance(d, dict)}
+        taken = sum(
+            d["amount"] for d in line.get("discount_amounts") or []
+            if not _is_once(known.get(id_of(d.get("discount")), d.get("discount")))
+        )  # fmt: skip
+        return taken or None
+
+    def _known(self, subscription: dict, told: list) -> list[dict | str]:
+        """Discounts as objects: an event names them by id, the listing shows them; a name that stays one is unknown."""
+        legacy = subscription.get("discount")
+        self.coupons.update({d["id"]: d for d in (*told, legacy) if isinstance(d, dict)})
+        if any(isinstance(d, str) and d not in self.coupons for d in told):
+            now = self._api.subscription(subscription["id"])
+            shown = [now.get("discounts"), *(i.get("discounts") for i in (now.get("items") or {}).get("data") or [])]
+            self.coupons.update({d["id"]: d for part in shown for d in part or [] if isinstance(d, dict)})
+        return [d if isinstance(d, dict) else self.coupons.get(d, d) for d in told]
+
+    def _share(self, subscription: dict, item: dict) -> Decimal:
+        """An item's part of what the subscription costs: an amount off is spread over its items."""
+
+        def cost(i: dict) -> Decimal:
+            price = i.get("price") or i["plan"]
+            units = Decimal(i.get("quantity") or 0)
+            return (self._prices.unit_amount(price, units) or 0) * units
+
+        total = sum(cost(i) for i in self._api.items(subscription))
+        return cost(item) / total if total else Decimal(1) / len(self._api.items(subscription))
+
+
+def _is_once(discount) -> bool:
+    """Whether a discount holds for one invoice alone."""
+    return isinstance(discount, dict) and (discount.get("coupon") or {}).get("duration") == "once"

@@ -1,0 +1,62 @@
+"""Rows of what has no history: customers, charges, refunds, lost disputes."""
+
+from northstar.extract.sources.stripe.forms import country_of, id_of, time_of, whole
+
+
+def account(customer: dict) -> dict:
+    """A row of accounts."""
+    address = customer.get("address") or {}
+    return {
+        "account_id": customer["id"], "account_type": "customer", "email": customer.get("email"), "full_name": customer.get("name"),
+        "country": country_of(address), "created_at": time_of(customer["created"]),
+    }  # fmt: skip
+
+
+def charge(thing: dict, invoice: dict | None) -> dict:
+    """A row of charges. invoice: what the charge is for, where there is one."""
+    card = (thing.get("payment_method_details") or {}).get("card") or {}
+    address = (thing.get("billing_details") or {}).get("address") or {}
+    captured = thing.get("captured", True)
+    amount = thing.get("amount_captured") if captured and thing.get("amount_captured") else thing["amount"]
+    return {
+        "charge_id": thing["id"], "payment_id": id_of(thing.get("payment_intent")),
+        # somebody paid without an account: one of its own, so that the cash is not lost
+        "account_id": id_of(thing.get("customer")) or f"guest_{thing['id']}",
+        "subscription_id": id_of((invoice or {}).get("subscription")), "amount": whole(amount, thing["currency"]),
+        "currency": thing["currency"].upper(),
+        "status": "pending" if thing["status"] == "succeeded" and not captured else thing["status"],
+        "failure_code": thing.get("failure_code"), "country": country_of(card) or country_of(address),
+        "created_at": time_of(thing["created"]),
+    }  # fmt: skip
+
+
+def refund(thing: dict) -> dict | None:
+    """A row of refunds; None for another object, and for a refund of no charge."""
+    if thing.get("object", "refund") != "refund" or not thing.get("charge"):
+        return None
+    return {
+        "refund_id": thing["id"], "charge_id": id_of(thing["charge"]), "amount": whole(thing["amount"], thing["currency"]),
+        "currency": thing["currency"].upper(), "reason": thing.get("reason"),
+        "status": {"requires_action": "pending"}.get(thing.get("status"), thing.get("status") or "succeeded"),
+        "created_at": time_of(thing["created"]),
+    }  # fmt: skip
+
+
+def dispute(thing: dict) -> dict | None:
+    """A row of refunds: money that a lost dispute took back, at the moment when it was taken."""
+    if thing["status"] != "lost":
+        return None
+    return {
+        "refund_id": thing["id"], "charge_id": id_of(thing["charge"]), "amount": whole(thing["amount"], thing["currency"]),
+        "currency": thing["currency"].upper(), "reason": "dispute", "status": "succeeded", "created_at": time_of(thing["created"]),
+    }  # fmt: skip
+
+
+def moved(transaction: dict) -> tuple[int, str]:
+    """What a balance transaction's charge or refund moved, in its own currency: the balance may be kept in another."""
+    source = transaction.get("source")
+    if isinstance(source, dict):
+        amount, currency = source.get("amount_captured") or source["amount"], source["currency"]
+    else:
+        amount, currency = abs(transaction["amount"]), transaction["currency"]
+    return whole(amount, currency), currency.upper()

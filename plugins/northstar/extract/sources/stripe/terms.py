@@ -1,0 +1,78 @@
+"""The terms of a subscription's item: what it costs and how it stands, from the subscription, an invoice line, or a landed row."""
+
+from datetime import datetime
+from decimal import Decimal
+
+from northstar.extract.sources.stripe.api import Api
+from northstar.extract.sources.stripe.forms import id_of, minor_units, plain, time_of
+from northstar.extract.sources.stripe.money import Discounts, Prices
+
+TERMS = (
+    "account_id", "plan_id", "plan_tier", "billing_interval", "interval_count", "quantity", "unit_amount", "currency",
+    "discount_percent", "discount_amount", "is_metered", "status", "cancel_reason",
+)  # fmt: skip
+
+
+class Terms:
+    """Terms with Stripe's prices and discounts, and the plan tiers that the source's options name."""
+
+    def __init__(self, api: Api, plan_tiers: dict | None):
+        self._plan_tiers = plan_tiers or {}
+        self._prices = Prices(api)
+        self.discounts = Discounts(api, self._prices)
+
+    def of_item(self, subscription: dict, item: dict) -> dict:
+        """The terms of an item as the subscription has it."""
+        price, quantity = item.get("price") or item["plan"], item.get("quantity")
+        status = "paused" if subscription.get("pause_collection") else subscription["status"]
+        details = subscription.get("cancellation_details") or {}
+        percent, amount = self.discounts.recurring(subscription, item)
+        return self._priced(price, quantity, percent, amount) | {
+            "account_id": id_of(subscription["customer"]), "status": status,
+            "cancel_reason": (details.get("feedback") or details.get("reason")) if status == "canceled" else None,
+        }  # fmt: skip
+
+    def of_line(self, subscription: dict, invoice: dict, line: dict) -> dict:
+        """What an invoice line says of its period: the discounts are those that were taken off then, once-only ones left out."""
+        price = line.get("price") or line["plan"]
+        is_trial = (
+            line["amount"] == 0
+            and bool(subscription.get("trial_end"))
+            and line["period"]["end"] <= subscription["trial_end"]
+        )
+        taken = self.discounts.taken(invoice, line)
+        return self._priced(price, line.get("quantity"), None, taken) | {
+            "account_id": id_of(invoice["customer"]), "status": "trialing" if is_trial else "active", "cancel_reason": None,
+        }  # fmt: skip
+
+    def _priced(self, price: dict, quantity, percent: Decimal | str | None, amount) -> dict:
+        recurring = price.get("recurring") or price
+        is_metered = recurring.get("usage_type") == "metered"
+        units = Decimal(quantity or 0) if not is_metered else Decimal(0)
+        tier = self._plan_tiers.get(price["id"]) or (price.get("metadata") or {}).get("plan_tier")
+        return {
+            "plan_id": price["id"], "plan_tier": tier, "billing_interval": recurring["interval"],
+            "interval_count": str(recurring.get("interval_count") or 1), "quantity": plain(units),
+            "unit_amount": plain(minor_units(self._prices.unit_amount(price, units), price["currency"])),
+            "currency": price["currency"].upper(), "discount_percent": percent if isinstance(percent, str) else plain(percent),
+            "discount_amount": plain(minor_units(amount, price["currency"])), "is_metered": "true" if is_metered else "false",
+        }  # fmt: skip
+
+
+def terms_of(row: dict) -> dict:
+    """The terms of a row of the history."""
+    return {name: row.get(name) for name in TERMS}
+
+
+def from_landed(row: dict) -> dict:
+    """A landed row in this package's own forms, so that terms compare."""
+
+    def form(value):
+        if isinstance(value, datetime):
+            return time_of(int(value.timestamp()))
+        if isinstance(value, bool):
+            return "true" if value else "false"
+        return plain(value) if isinstance(value, Decimal) else str(value) if isinstance(value, int) else value
+
+    names = (*TERMS, "subscription_item_id", "subscription_id", "valid_from", "valid_to", "updated_at")
+    return {name: form(row[name]) for name in names}
