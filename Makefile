@@ -10,7 +10,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header $(if $(UPGRADE),--upgrade) $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-containers test-machines lint bench lock audit wheel
+.PHONY: help setup run stop test test-fast test-containers test-machines lint bench lock audit wheel
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -38,6 +38,9 @@ stop:  ## stop what `make run` started
 
 test: setup  ## all the tests, on two processes with a warehouse each
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+
+test-fast: setup  ## those that need no warehouse, in less than 30 s
+	$(VENV)/bin/python -m pytest --fast -n 2
 
 test-containers: setup  ## docker-compose.yml started for real (as root, with podman, buildah, runc, mmdebstrap and iptables of Debian)
 	$(VENV)/bin/python -m pytest tests/containers
