@@ -33,6 +33,8 @@ CALLED = {
 CALLED_BY_TESTS = {
     "import-linter": "`make lint`",
     "localstripe": "the tests start its program as a server that answers like Stripe",
+    "mkdocs": "`make docs`; docs/hooks is given to it",
+    "mkdocs-material": "`make docs`",
     "mypy": "`make lint`",
     "pytest-timeout": "pytest loads it; pyproject.toml has the timeout",
     "pytest-xdist": "pytest loads it; `make test` runs two processes",
