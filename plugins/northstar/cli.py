@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from northstar.collector import end_soon
 from northstar.errors import NorthstarError, lacking, refused
 from northstar.escaping import exact_output, visible_output
 from northstar.settings import kept_private, load_settings
@@ -15,7 +16,9 @@ from northstar.settings import kept_private, load_settings
 @kept_private()
 @visible_output()
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the exit status. Without `argv` it is the process's own, which ends with it."""
+    if argv is None:
+        end_soon()
     arguments = _parser().parse_args(argv)
     _own_options(arguments)
     try:

@@ -4,7 +4,6 @@ Between the calls a run lives in `audit.runs` and `audit.writer_lease`, so each 
 its own.
 """
 
-import gc
 import hashlib
 import json
 import os
@@ -20,9 +19,10 @@ from types import MappingProxyType
 from psycopg import sql
 
 from northstar import db, lease
+from northstar.collector import uncollected
 from northstar.contract import entities
 from northstar.dbt_connections import kept_connections
-from northstar.embedded.priority import standing_back
+from northstar.embedded.priority import job_niceness, standing_back
 from northstar.errors import NorthstarError, lacking
 from northstar.files import read_json
 from northstar.manifest import dbt_target, find_manifest, is_current, note_version, read_manifest, share_manifest
@@ -32,7 +32,7 @@ from northstar.unchanged import note_nothing, unchanged_nodes
 from northstar.warehouse import bootstrap
 
 MODES = ("nightly", "hourly")
-# dbt's results name exposures too, which it does nothing for
+# dbt's results name its hooks too
 BUILT_TYPES = ("model", "seed", "test")
 # the name of the source that is a run's directory
 FILES = "files"
@@ -169,8 +169,9 @@ def build(settings: Settings, run_id: int, progress=print, callback=None) -> dic
             # the code is that of the published version, so what consists of nothing but code stands
             names = [node["name"] for node in unchanged.values() if node["resource_type"] == "model"]
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
-        with _told_context(settings), kept_connections(run_id):
-            _dbt(settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"], callback)
+        command = ["build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "exposure", *arguments]
+        with _told_context(settings), uncollected(), kept_connections(run_id):
+            _dbt(settings, command, run["code_version"], callback)
         share_manifest(settings, run["code_version"])
         return record_build(settings, run_id, progress, unchanged)
 
@@ -241,14 +242,9 @@ def _told_context(settings: Settings):
 
 
 def _dbt(settings: Settings, arguments: list, code_version: str, callback=None) -> None:
-    os.environ.update(dbt_env(settings))
-    with _nothing_collected():
-        _invoke_dbt(settings, arguments, code_version, callback)
-
-
-def _invoke_dbt(settings: Settings, arguments: list, code_version: str, callback) -> None:
     from dbt.cli.main import dbtRunner
 
+    os.environ.update(dbt_env(settings))
     results_file = dbt_target(settings) / "run_results.json"
     results_file.unlink(missing_ok=True)
     runner = dbtRunner(callbacks=[callback] if callback else [])
@@ -271,18 +267,6 @@ def _invoke_dbt(settings: Settings, arguments: list, code_version: str, callback
 
 
 @contextmanager
-def _nothing_collected():
-    """dbt makes millions of objects that live until its end; looking through them again and again for cycles is a tenth of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-@contextmanager
 def _own_words_untold():
     """dbt writes the words of this process's command line into its artefacts, and those of an erasure name a person."""
     words, sys.argv = sys.argv, sys.argv[:1]
@@ -298,8 +282,6 @@ def record_build(settings: Settings, run_id: int, progress=print, unchanged: Map
     unchanged: what need not be built (northstar.unchanged), by unique_id; written down with that word.
     Raises NorthstarError naming the first failed node, or the nodes of the manifest that were not built.
     """
-    from northstar.explain import keep_definitions
-
     results_file = dbt_target(settings) / "run_results.json"
     told = read_json(results_file)
     if told is None:
@@ -314,6 +296,9 @@ def record_build(settings: Settings, run_id: int, progress=print, unchanged: Map
     with db.connect(settings, "transformer") as connection:
         run = connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]).fetchone()
         if run["is_full"]:
+            # which loads a parser of SQL that an hourly run has no use for
+            from northstar.explain import keep_definitions
+
             keep_definitions(connection, run["code_version"], results)
     wanted = {i: node for i, node in _wanted(manifest, run["is_full"]).items() if i not in unchanged}
     rows = [
@@ -599,9 +584,7 @@ def _stage(settings: Settings, run_id: int, stage: str):
 
 
 def _standing_back(settings: Settings):
-    # another machine's processes are not ours to rank
-    niceness = 0 if settings.warehouse_url else settings.operations["job_niceness"]
-    return standing_back(lambda: db.connect(settings, "transformer", autocommit=True), niceness)
+    return standing_back(lambda: db.connect(settings, "transformer", autocommit=True), job_niceness(settings))
 
 
 def _note(settings: Settings, run_id: int, stage: str, started: float, message: str | None) -> None:

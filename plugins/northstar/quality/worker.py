@@ -6,6 +6,8 @@ import subprocess
 import sys
 
 from northstar import db
+from northstar.collector import end_soon, uncollected
+from northstar.embedded.priority import job_niceness, stand_back
 from northstar.errors import NorthstarError
 from northstar.settings import Settings, load_settings
 
@@ -57,10 +59,14 @@ def start_worker(settings: Settings) -> Worker:
 def _serve(home: str) -> None:
     from northstar.quality.audit import context, run_audit
 
+    end_soon()
     answers = sys.stdout
     sys.stdout = sys.stderr
     settings = load_settings(home)
-    context(settings)
+    # as the build beside it does: on a busy machine the one that nobody waits for yet took the processor from the other
+    stand_back(job_niceness(settings))
+    with uncollected():
+        context(settings)
 
     def say(answer: dict) -> None:
         answers.write(json.dumps(answer) + "\n")
