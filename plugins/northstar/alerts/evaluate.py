@@ -11,10 +11,9 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlencode
 
-import yaml
-
 from northstar import db, outbox
 from northstar.alerts.notices import Finding, note, note_told, to_tell
+from northstar.bounded_yaml import read_own_yaml
 from northstar.changes import explain_change
 from northstar.dashboards import serve
 from northstar.dashboards.data import Marts
@@ -41,7 +40,7 @@ TWO_IN_A_ROW = (
 @cache
 def rules() -> list[dict]:
     """The rules of rules.yml."""
-    return yaml.safe_load(RULES.read_text())
+    return read_own_yaml(RULES)
 
 
 def evaluate(settings: Settings, now: datetime | None = None, progress=print) -> list[dict]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import yaml
+from northstar.bounded_yaml import read_own_yaml
 
 OWN_TIMES = (
     "created_at",
@@ -97,7 +97,7 @@ class Entity:
 @cache
 def entities() -> dict:
     """All entities of the contract by name, in the contract's order."""
-    raw = yaml.safe_load((Path(__file__).parent / "entities.yml").read_text())
+    raw = read_own_yaml(Path(__file__).parent / "entities.yml")
     return {name: _entity(name, spec) for name, spec in raw.items()}
 
 

@@ -24,8 +24,7 @@ A column `message` of the rows is shown to the user.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
+from northstar.bounded_yaml import read_own_yaml
 from northstar.errors import NorthstarError
 
 BOUNDARIES = ("staging", "marts")
@@ -64,7 +63,7 @@ def read_suites(root: Path, boundary: str) -> list[Suite]:
 
 
 def _suite(path: Path, boundary: str) -> Suite:
-    raw = yaml.safe_load(path.read_text())
+    raw = read_own_yaml(path)
     if not {"table", "checks"} <= set(raw) <= {"table", "checks", "changes", "read_once"}:
         raise NorthstarError(
             f"{path}: a suite has `table`, `checks`, perhaps `changes` and `read_once`, and nothing else"

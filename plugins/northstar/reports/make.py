@@ -11,8 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import jinja2
-import yaml
 
+from northstar.bounded_yaml import read_own_yaml
 from northstar.changes import told_change
 from northstar.dashboards.data import GRAINS, Marts, nearest
 from northstar.dashboards.figures import ZONES, period, title_of, told_chance
@@ -58,7 +58,7 @@ class Report:
 @cache
 def contents() -> dict[str, dict]:
     """The reports of contents.yml by name."""
-    return yaml.safe_load((HERE / "contents.yml").read_text())
+    return read_own_yaml(HERE / "contents.yml")
 
 
 def make_report(
