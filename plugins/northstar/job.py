@@ -242,9 +242,9 @@ def _told_context(settings: Settings):
 
 
 def _dbt(settings: Settings, arguments: list, code_version: str, callback=None) -> None:
+    os.environ.update(dbt_env(settings))
     from dbt.cli.main import dbtRunner
 
-    os.environ.update(dbt_env(settings))
     results_file = dbt_target(settings) / "run_results.json"
     results_file.unlink(missing_ok=True)
     runner = dbtRunner(callbacks=[callback] if callback else [])
