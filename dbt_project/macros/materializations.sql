@@ -77,3 +77,25 @@ until the new rows do.
         alter table {{ new }} rename to {{ target.identifier }}
     {% endcall %}
 {% endmacro %}
+
+{# dbt's own answer, from what it knows of the database, but looked up once where a model's macros ask for it six times: each time it goes through
+   all relations of a schema. #}
+{% macro is_incremental() %}
+    {%- if not execute or model.config.materialized != 'incremental' -%}{{ return(false) }}{%- endif -%}
+    {%- if '_stands' not in model -%}
+        {%- set standing = load_cached_relation(this) -%}
+        {%- do model.update({'_stands': standing is not none and standing.type == 'table' and not should_full_refresh()}) -%}
+    {%- endif -%}
+    {{ return(model._stands) }}
+{% endmacro %}
+
+{# The relations that dbt knows: without the logs of changed keys, one for each model, which it would go through as well, and without
+   functions and materialized views, of which a schema of models has none. #}
+{% macro postgres__list_relations_without_caching(schema_relation) %}
+    {% call statement('list_relations', fetch_result=true) %}
+        select current_database() as database, relname as name, nspname as schema, case relkind when 'v' then 'view' else 'table' end as type
+        from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+        where nspname = '{{ schema_relation.schema }}' and relkind in ('r', 'p', 'v') and relname not like '\_changed\_\_%'
+    {% endcall %}
+    {{ return(load_result('list_relations').table) }}
+{% endmacro %}

@@ -1,4 +1,4 @@
-"""A metric model may be a plain table: what an hour changes in it is published, and the views on it stand."""
+"""Our own materializations: a metric model may be a plain table, and what dbt knows of the database is enough for them."""
 
 import re
 import shutil
@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from northstar.runs import job
-from tests.support import WORKERS, empty, select, silent, utc, write_rows
+from northstar.warehouse import db
+from tests.support import WORKERS, empty, published, query_as, run, select, silent, utc, write_rows
 
 
 def conversation(number: int, at: str, is_natural: bool) -> dict:
@@ -57,3 +58,18 @@ def test_an_hour_changes_a_metric_that_is_a_plain_table(with_a_plain_table, tmp_
         "select distinct new_version from metric_restatements where metric_id = 'conversation_completion_rate'",
     )
     assert sorted(r["new_version"] for r in restated) == [2, 3]
+
+
+def test_a_table_that_somebody_dropped_is_built_anew_in_the_next_hour(warehouse, tmp_path):
+    empty(warehouse)
+    source = write_rows(tmp_path, {"conversations": [conversation(1, "2026-02-10T10:00:00Z", True)]})
+    run(warehouse, source, utc("2026-02-20T00:00:00"))
+    run(warehouse, source, utc("2026-02-20T01:00:00"), "hourly")
+    count = "select count(*) as n from core.accounts_by_period"
+    (standing,) = query_as(warehouse, "transformer", count)
+    with db.connect(warehouse, "owner") as connection:
+        connection.execute("drop table core.accounts_by_period")
+    before = published(warehouse)
+    run(warehouse, source, utc("2026-02-20T01:00:00"), "hourly")
+    assert query_as(warehouse, "transformer", count) == [standing]
+    assert published(warehouse) == before

@@ -1,6 +1,5 @@
 """dbt, called in this process: its environment, the run's context, and what it says when it cannot run."""
 
-import gc
 import json
 import os
 import sys
@@ -54,11 +53,6 @@ def context_in_environment(settings: Settings):
 def run_dbt(settings: Settings, arguments: list, code_version: str, callback=None) -> None:
     """Run one of dbt's commands and leave its results in the home's target directory. Raises NorthstarError when it could not run."""
     os.environ.update(dbt_env(settings))
-    with _without_collecting_garbage():
-        _invoke(settings, arguments, code_version, callback)
-
-
-def _invoke(settings: Settings, arguments: list, code_version: str, callback) -> None:
     from dbt.cli.main import dbtRunner
 
     results_file = dbt_target(settings) / "run_results.json"
@@ -80,18 +74,6 @@ def _invoke(settings: Settings, arguments: list, code_version: str, callback) ->
             raise exhausted from result.exception
         reason = " ".join(str(result.exception).split())
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
-
-
-@contextmanager
-def _without_collecting_garbage():
-    """dbt makes millions of objects that live until its end; looking through them again and again for cycles is a tenth of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from northstar.base.third_parties import is_full_disk
 from northstar.build.manifest import dbt_target, read_manifest
 from northstar.warehouse import db
 
-# dbt's results name exposures too, which it does nothing for
+# dbt's results name its hooks too
 BUILT_TYPES = ("model", "seed", "test")
 
 
