@@ -111,6 +111,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
     create temp table new_{{ name }} as (
         {{ sql }}
     );
+    {{ demand_contract('pg_temp.new_' ~ name) }}
     set local enable_nestloop = on;
     create temp table gone_{{ name }} as select * from {{ standing }} as standing except table new_{{ name }};
     create temp table come_{{ name }} as table new_{{ name }} except select * from {{ standing }} as standing;
