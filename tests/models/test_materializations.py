@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from northstar import db, job
+from tests.models.small_project import small_project
 from tests.support import WORKERS, empty, query_as, select, silent, utc, write_rows
 
 
@@ -79,29 +80,18 @@ TABLES = {
 @pytest.fixture
 def prices(warehouse, tmp_path, monkeypatch):
     """A project of one mart with a contract: prices(config, query, ...) builds it and returns what dbt says of it."""
-    from dbt.cli.main import dbtRunner
-
-    root = tmp_path / "checkout"
-    project = root / "dbt_project"
-    shutil.copytree(warehouse.root / "dbt_project" / "macros", project / "macros")
-    for name in ("dbt_project.yml", "profiles.yml"):
-        shutil.copy(warehouse.root / "dbt_project" / name, project)
-    folder = project / "models" / "marts"
-    folder.mkdir(parents=True)
-    settings = replace(warehouse, root=root)
-    for name, value in {**job.dbt_env(settings), "NORTHSTAR_RUN_CONTEXT": '{"rules": {}}'}.items():
+    project = small_project(warehouse, tmp_path, {"rules": {}})
+    for name, value in project.environment.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("DBT_TARGET_PATH", str(tmp_path / "target"))
 
     def build(config: str, query: str, *words: str, contract: dict = PRICES) -> str:
         columns = "".join(f"    - {{name: {name}, data_type: '{kind}'}}\n" for name, kind in contract.items())
-        (folder / "prices.sql").write_text(f"{{{{ config({config}) }}}}\n{query}\n")
-        (folder / "prices.yml").write_text(
-            f"models:\n- name: prices\n  config: {{contract: {{enforced: true}}}}\n  columns:\n{columns}"
+        project.write("marts/prices.sql", f"{{{{ config({config}) }}}}\n{query}\n")
+        project.write(
+            "marts/prices.yml",
+            f"models:\n- name: prices\n  config: {{contract: {{enforced: true}}}}\n  columns:\n{columns}",
         )
-        done = dbtRunner().invoke(["run", "--select", "prices", "--quiet", *words])
-        assert done.result is not None, done.exception
-        return " ".join(next(r.message for r in done.result.results if r.node.name == "prices").split())
+        return project.build("prices", *words)
 
     yield build
     with db.connect(warehouse, "owner") as connection:

@@ -1,34 +1,10 @@
-{# What a changed row touches in the payment models (see incremental.sql). #}
+{# What a changed row touches in the models of payments, where it is not derived (incremental/scopes.sql). #}
 
 {% macro affected__fct_payments() %}
-    select charge_id from ({{ changed_rows('charges') }}) as changed
+    {{ derived_scope() }}
     union
     -- the attempts of one payment are numbered together
     {{ attempts_of("select coalesce(payment_id, charge_id) as payment_id from (" ~ changed_rows('charges') ~ ") as changed", source('staging', 'charges')) }}
-    union
-    select charge_id from ({{ changed_rows('refunds') }}) as changed
-    union
-    select charges.charge_id
-    from {{ source('staging', 'charges') }} as charges
-    inner join ({{ changed_rows('fx_rates') }}) as changed
-        on changed.currency = charges.currency and charges.created_at >= changed.rate_date
-{% endmacro %}
-
-{% macro affected__fct_refunds() %}
-    select refund_id from ({{ changed_rows('refunds') }}) as changed
-    union
-    select refunds.refund_id
-    from {{ source('staging', 'refunds') }} as refunds
-    inner join ({{ changed_rows('charges') }}) as changed on changed.charge_id = refunds.charge_id
-    union
-    select refunds.refund_id
-    from {{ source('staging', 'refunds') }} as refunds
-    inner join ({{ changed_rows('fx_rates') }}) as changed
-        on changed.currency = refunds.currency and refunds.created_at >= changed.rate_date
-{% endmacro %}
-
-{% macro affected__metrics_payments() %}
-    {{ affected_periods(facts=['fct_payments', 'fct_refunds'], series=['series_payments']) }}
 {% endmacro %}
 
 {# The charges that are attempts of some payments, each way through an index: a payment without an id of its own has its first charge's. #}

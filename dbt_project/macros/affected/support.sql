@@ -1,9 +1,7 @@
-{# What a changed row touches in the support models (see incremental.sql). #}
+{# What a changed row touches in the models of support, where it is not derived (incremental/scopes.sql). #}
 
 {% macro changed_tickets() %}
-    select ticket_id from ({{ changed_rows('tickets') }}) as changed
-    union
-    select ticket_id from ({{ changed_rows('ticket_events') }}) as changed
+    {{ derived_scope() }}
     union
     -- the last update stands for a solve that no event tells of; it too may lie between the two times
     select ticket_id from {{ source('staging', 'tickets') }}
@@ -12,17 +10,5 @@
 
 {% macro affected__ticket_transitions() %}{{ changed_tickets() }}{% endmacro %}
 
+{# its transitions are those of the same tickets: scope_of leaves them out #}
 {% macro affected__fct_tickets() %}{{ changed_tickets() }}{% endmacro %}
-
-{% macro affected__support_scores() %}
-    select response_id as source_id from ({{ changed_rows('survey_responses') }}) as changed
-    union
-    select visit_id from ({{ changed_rows('help_center_visits') }}) as changed
-{% endmacro %}
-
-{# open tickets are a snapshot: what changed once changes all that follows #}
-{% macro affected__metrics_support() %}
-    {{ affected_periods(
-        facts=['fct_tickets', 'support_scores'], onward=['ticket_transitions'], series=['series_support'], open_changes=false
-    ) }}
-{% endmacro %}
