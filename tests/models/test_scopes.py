@@ -1,14 +1,17 @@
 """What a changed row touches is derived from what a model reads, and a model of which it cannot be derived is not built."""
 
 import re
+import shutil
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from northstar import db
+from northstar import db, job
 from northstar.settings import ROOT
 from tests.models.small_project import small_project
-from tests.support import empty, query_as
+from tests.support import WORKERS, empty, query_as, select, silent, utc, write_rows
 
 BEFORE, NOW = "2026-02-20T00:00:00+00:00", "2026-02-20T01:00:00+00:00"
 CONTEXT = {
@@ -157,3 +160,37 @@ def test_what_is_written_by_hand_stands_with_its_domain_and_for_a_model():
         assert "affected_by=" in text, name
         # what is wholly by hand has nothing beside it that has no effect
         assert "scope_of=" not in text or "derived_scope()" in path.read_text(), name
+
+
+def test_the_model_that_the_page_adds_is_right_after_a_correction(warehouse, tmp_path):
+    checkout = tmp_path / "checkout"
+    shutil.copytree(ROOT / "dbt_project", checkout / "dbt_project", ignore=shutil.ignore_patterns("target", "logs"))
+    (checkout / "expectations").symlink_to(ROOT / "expectations")
+    page = (ROOT / "docs" / "how_models_are_incremental.md").read_text()
+    script = "\n".join(re.findall(r"^    (cat >.*?^    (?:SQL|YAML)$)", page, re.MULTILINE | re.DOTALL))
+    subprocess.run(["bash", "-euc", re.sub("^    ", "", script, flags=re.MULTILINE)], cwd=checkout, check=True)
+    settings = replace(warehouse, root=checkout)
+    empty(warehouse)
+
+    def charge(number, day, code):
+        at = f"2026-02-{day:02}T10:00:00Z"
+        return {"charge_id": f"ch{number}", "account_id": "a", "application": "web", "amount": 900, "currency": "USD", "status": "failed",
+                "failure_code": code, "created_at": at, "updated_at": at}  # fmt: skip
+
+    def go(rows, name, as_of, mode):
+        write_rows(tmp_path / "source", {"charges": rows}, name)
+        job.run(settings, mode, utc(as_of), str(tmp_path / "source"), silent, worker=WORKERS.get(settings.home))
+        found = select(
+            settings, "select failed_on::text as day, failure_code, attempts from failures_by_day order by 1, 2"
+        )
+        return [tuple(row.values()) for row in found]
+
+    charges = [charge(17, 2, "expired"), charge(18, 2, "expired"), charge(19, 4, None)]
+    assert go(charges, "first", "2026-02-20T00:00:00", "nightly") == [
+        ("2026-02-02", "expired", 2),
+        ("2026-02-04", "(unknown)", 1),
+    ]
+    corrected = charge(17, 3, "stolen") | {"updated_at": "2026-02-19T00:00:00Z"}
+    wanted = [("2026-02-02", "expired", 1), ("2026-02-03", "stolen", 1), ("2026-02-04", "(unknown)", 1)]
+    assert go([corrected], "second", "2026-02-20T01:00:00", "hourly") == wanted
+    assert go([], "third", "2026-02-20T02:00:00", "nightly") == wanted
