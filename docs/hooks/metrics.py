@@ -1,6 +1,8 @@
 """MkDocs hooks: a page for each metric, made from the catalogue and the models, and dbt's own docs beside them."""
 
+import atexit
 import csv
+import json
 import os
 import re
 import shutil
@@ -16,6 +18,8 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = ROOT / "dbt_project"
+# what stands behind every metric
+GENERAL = ("metric_catalogue", "metric_shapes", "periods")
 CHAPTERS = ("Time", "Values", "Activity", "MRR", "Cohorts", "Funnels", "Support", "Percentiles and rates")
 
 
@@ -77,13 +81,40 @@ def formulas() -> dict[str, Formula]:
 
 
 @cache
-def parents(model: str) -> tuple[str, ...]:
-    """The models and landed entities that a model reads."""
-    path = next((PROJECT / "models").rglob(f"{model}.sql"), None)
-    if path is None:
-        return ()
-    text = re.sub(r"\{#.*?#\}", "", path.read_text(), flags=re.DOTALL)
-    return tuple(dict.fromkeys(re.findall(r"(?:ref\(|source\('staging', )'(\w+)'", text)))
+def target() -> Path:
+    """A directory with dbt's manifest of the project, made without a warehouse: dbt wants an address, and connects to nothing."""
+    place = Path(tempfile.mkdtemp(prefix="northstar-docs-"))
+    atexit.register(shutil.rmtree, place, ignore_errors=True)
+    dbt("parse", place)
+    return place
+
+
+def dbt(command: str, place: Path) -> None:
+    """Call one of dbt's commands. place: its target directory."""
+    address = {f"NORTHSTAR_PG_{name}": "none" for name in ("HOST", "USER", "DBNAME")}
+    environment = os.environ | address | {
+        "NORTHSTAR_PG_PORT": "1", "DBT_ENV_SECRET_PG_PASSWORD": "none", "DBT_TARGET_PATH": str(place), "DBT_LOG_PATH": str(place),
+        "DBT_PROJECT_DIR": str(PROJECT), "DBT_PROFILES_DIR": str(PROJECT),
+    }  # fmt: skip
+    subprocess.run(
+        [Path(sys.executable).parent / "dbt", "--quiet", *command.split()], env=environment, check=True, cwd=place
+    )
+
+
+@cache
+def read_by() -> dict[str, list[str]]:
+    """{model: the models, and the staging views of landed entities, that it reads}."""
+    nodes = json.loads((target() / "manifest.json").read_text())["nodes"]
+    return {
+        node["name"]: [name.rsplit(".", 1)[1] for name in node["depends_on"]["nodes"]]
+        for node in nodes.values()
+        if node["resource_type"] == "model"
+    }
+
+
+def parents(model: str) -> list[str]:
+    """The models that a model reads; its seeds and the calendar, which all of them read, left out."""
+    return [name for name in read_by().get(model, []) if name not in GENERAL]
 
 
 def landed(model: str, seen: set[str] | None = None) -> set[str]:
@@ -195,16 +226,8 @@ def on_files(files, config):
 
 
 def on_post_build(config):
-    """dbt's own docs, in one file, without a warehouse: dbt wants an address and connects to nothing."""
-    with tempfile.TemporaryDirectory() as target:
-        address = {f"NORTHSTAR_PG_{name}": "none" for name in ("HOST", "USER", "DBNAME")}
-        environment = os.environ | address | {
-            "NORTHSTAR_PG_PORT": "1", "DBT_ENV_SECRET_PG_PASSWORD": "none", "DBT_TARGET_PATH": target, "DBT_LOG_PATH": target,
-            "DBT_PROJECT_DIR": str(PROJECT), "DBT_PROFILES_DIR": str(PROJECT),
-        }  # fmt: skip
-        dbt = str(Path(sys.executable).parent / "dbt")
-        for words in (["parse"], ["docs", "generate", "--static", "--no-compile", "--empty-catalog"]):
-            subprocess.run([dbt, "--quiet", *words], env=environment, check=True, cwd=target)
-        place = Path(config["site_dir"]) / "dbt"
-        place.mkdir(exist_ok=True)
-        shutil.copy(Path(target) / "static_index.html", place / "index.html")
+    """dbt's own docs, in one file."""
+    dbt("docs generate --static --no-compile --empty-catalog", target())
+    place = Path(config["site_dir"]) / "dbt"
+    place.mkdir(exist_ok=True)
+    shutil.copy(target() / "static_index.html", place / "index.html")

@@ -38,7 +38,8 @@ until the new rows do.
         drop table if exists {{ new }};
         create temp table new_{{ target.identifier }} as (
             {{ sql }}
-        )
+        );
+        {{ demand_contract(new) }}
     {% endcall %}
     {% if columns_of(new) == columns_of(target) %}
         {% call statement('main') %}
@@ -71,6 +72,7 @@ until the new rows do.
         {% do adapter.drop_relation(standing) %}
     {% endif %}
     {% call statement() %}
+        {{ demand_contract(new) }}
         {% for index in config.get('indexes', []) %}
         create {{ 'unique ' if index.unique }}index on {{ new }} ({{ index.columns | join(', ') }}){{ ' where ' ~ index.where if index.where }};
         {% endfor %}
@@ -98,4 +100,46 @@ until the new rows do.
         where nspname = '{{ schema_relation.schema }}' and relkind in ('r', 'p', 'v') and relname not like '\_changed\_\_%'
     {% endcall %}
     {{ return(load_result('list_relations').table) }}
+{% endmacro %}
+
+{#
+What a mart promises (`contract: {enforced: true}`) is compared with the columns of what was built, within a statement that is made anyway:
+dbt's own way asks the database twice for each model and compares before a row is there (docs/decisions.md). Types are told by Postgres's
+own names, and one without a modifier (`numeric`) is met by any (`numeric(10,2)`); the order of columns is no promise.
+#}
+{% macro demand_contract(built) %}
+    {%- if config.get('contract').enforced %}
+    do $contract$
+    declare
+        breaches text;
+    begin
+        select string_agg(format('column %s: wanted %s, got %s', name, coalesce(wanted, 'nothing'), coalesce(got, 'nothing')), '; ' order by name)
+        into breaches
+        from (
+            select
+                name,
+                -- the name that Postgres has for it, where it knows the type
+                case
+                    when to_regtype(given) is null then given
+                    when given ~ '[)].' then given
+                    else format_type(to_regtype(given), null) || coalesce(replace(substring(given from '[(].*'), ' ', ''), '')
+                end as wanted,
+                format_type(atttypid, atttypmod) as got,
+                format_type(atttypid, null) as got_without_modifier
+            from (values
+                {%- for column in model.columns.values() %}
+                ('{{ column.name | replace("'", "''") }}', '{{ column.data_type | replace("'", "''") }}'){{ ',' if not loop.last }}
+                {%- endfor %}
+            ) as promised (name, given)
+            full join (
+                select attname::text as name, atttypid, atttypmod from pg_attribute
+                where attrelid = '{{ built }}'::regclass and attnum > 0 and not attisdropped
+            ) as standing using (name)
+        ) as compared
+        where wanted is null or got is null or wanted not in (got, got_without_modifier);
+        if breaches is not null then
+            raise exception 'model {{ model.name }} breaks its contract: %', breaches;
+        end if;
+    end $contract$;
+    {%- endif %}
 {% endmacro %}
