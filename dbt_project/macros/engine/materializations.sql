@@ -1,6 +1,6 @@
 {#
 How a table is built: dbt's own materializations ask the database for a table's columns three times for each model and build a context
-for each question, a quarter of an hourly run's processor time (docs/decisions.md). Both are one transaction: what stood there stands
+for each question, a quarter of an hourly run's processor time (docs/decisions.md, D84). Both are one transaction: what stood there stands
 until the new rows do.
 #}
 {% materialization incremental, adapter='postgres' %}
@@ -104,7 +104,7 @@ until the new rows do.
 
 {#
 What a mart promises (`contract: {enforced: true}`) is compared with the columns of what was built, within a statement that is made anyway:
-dbt's own way asks the database twice for each model and compares before a row is there (docs/decisions.md). Types are told by Postgres's
+dbt's own way asks the database twice for each model and compares before a row is there (docs/decisions.md, D103). Types are told by Postgres's
 own names, and one without a modifier (`numeric`) is met by any (`numeric(10,2)`); the order of columns is no promise.
 #}
 {% macro demand_contract(built) %}

@@ -1,7 +1,7 @@
 """When Python looks for objects that only hold each other: not while dbt or Great Expectations make millions that live until their process ends.
 
 It went through them again and again, and once more when the process ended and gave back all its memory anyway: a quarter of the processor
-time of an hourly run on next to nothing (docs/decisions.md).
+time of an hourly run on next to nothing (docs/decisions.md, D121).
 """
 
 import atexit
