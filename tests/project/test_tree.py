@@ -9,6 +9,8 @@ from northstar.base.settings import PACKAGE, ROOT
 README = (ROOT / "README.md").read_text()
 # what crosses rooms, or is about what is no room
 ACROSS = {"browser", "containers", "dags", "dbt_project", "end_to_end", "faults", "machines", "project", "real_data"}
+# what a page has its reader write, what `make docs` makes
+EXAMPLE = re.compile(r"acme_desk|^desk/|^home/|NNNN|^metrics/")
 # what commands leave, and git does not keep
 MADE = {"build", "dist", "logs", "site", "__pycache__"}
 ROOMS = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
@@ -37,3 +39,15 @@ def test_a_test_lies_where_its_module_lies(room):
         assert any(name == module or name.startswith(f"{module}_") for module in modules), (
             f"{path.relative_to(ROOT)} is named after no module of {folder.relative_to(ROOT)}"
         )
+
+
+def test_files_that_the_docs_name_are_there():
+    places = (ROOT, ROOT / "plugins", PACKAGE, ROOT / "dbt_project", ROOT / "tests", ROOT / "docs")
+    missing = [
+        f"{page.name}: {name}"
+        for page in [*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")]
+        if page.name not in ("decisions.md", "CHANGELOG.md")
+        for name in re.findall(r"[`(]((?:\.\./)?[a-z_]+/[\w/]+\.(?:py|sql|yml|csv|md))[`):,#]", page.read_text())
+        if not any((place / name.removeprefix("../")).exists() for place in places) and not EXAMPLE.search(name)
+    ]
+    assert missing == []
