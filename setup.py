@@ -9,11 +9,12 @@ from shutil import copyfile, rmtree
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-# folders, and files by themselves: Airflow looks for its plugins beside the package, and alerts link to their runbook
+# folders, and files by themselves: Airflow looks for its plugins beside the package, alerts link to their runbook, and the Metrics page shows the rules that a definition cites
 CARRIED = (
     "dags",
     "dbt_project",
     "docs/runbooks.md",
+    "docs/semantics.md",
     "expectations",
     "plugins/.airflowignore",
     "plugins/airflow_local_settings.py",

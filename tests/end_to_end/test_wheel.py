@@ -86,7 +86,7 @@ def test_a_wheel_has_every_file_of_the_package_and_of_the_project_and_no_other(w
     expected = {
         f"{folder}/{name}" for folder in ("dags", "dbt_project", "expectations") for name in below(ROOT / folder)
     }
-    beside = {"plugins/airflow_local_settings.py", "plugins/.airflowignore", "docs/runbooks.md"}
+    beside = {"plugins/airflow_local_settings.py", "plugins/.airflowignore", "docs/runbooks.md", "docs/semantics.md"}
     assert carried == expected | beside
 
 

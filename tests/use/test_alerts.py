@@ -369,7 +369,7 @@ TARGETS = [
 
 @pytest.mark.parametrize("required", REQUIRED, ids=lambda r: r["id"])
 def test_every_required_alert_is_raised_for_its_metric_and_told_to_whom_it_names(required):
-    """PAGES.md's rules: where the documents give a number it is a target, and what cannot wait for a build is a rule on landed rows."""
+    """The rules of docs/requirements.md: where the documents give a number it is a target, and what cannot wait for a build is a rule on landed rows."""
     ours = [rule for rule in rules() if required["id"] in rule.get("refs", [])]
     metrics = required["metrics"].split(";")
     targets = [

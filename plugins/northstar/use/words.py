@@ -1,5 +1,8 @@
 """Metrics, periods and zones as people read them."""
 
+import re
+from pathlib import Path
+
 ZONES = {"green": "on target", "yellow": "near its target", "red": "off its target", "unknown": "not judged"}
 UPPER = (
     "mrr",
@@ -34,6 +37,22 @@ def title_of(metric: str) -> str:
     """A metric's id as people read it."""
     words = " ".join(word.upper() if word in UPPER else word for word in metric.split("_"))
     return words[:1].upper() + words[1:]
+
+
+def cited_rules(definition: str, root: Path) -> tuple[str, str] | None:
+    """(title, Markdown) of the chapter of docs/semantics.md that a definition cites (`see SEMANTICS, MRR`); None where it cites none.
+
+    root: settings.root.
+    """
+    cited = re.search(r"see SEMANTICS, (\w+)", definition)
+    if cited is None:
+        return None
+    chapters = re.split(r"^## ", (root / "docs" / "semantics.md").read_text(), flags=re.MULTILINE)
+    for chapter in chapters[1:]:
+        title, _, text = chapter.partition("\n")
+        if title.lower() == cited[1].lower():
+            return title, text.strip()
+    return None
 
 
 def told_chance(verdict: dict | None) -> str:

@@ -148,7 +148,7 @@ class Input:
 
 
 def contract_inputs() -> list[Input]:
-    """The layout of CONTRACT.md: a folder for each entity, columns as the contract names them."""
+    """The contract's own layout (docs/contract.md): a folder for each entity, columns as the contract names them."""
     return [Input(name, [f"{name}/**"]) for name in entities()]
 
 

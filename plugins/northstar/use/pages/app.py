@@ -23,7 +23,7 @@ from northstar.base.formats import shown
 from northstar.base.settings import load_settings
 from northstar.use.marts import GRAINS, Marts
 from northstar.use.pages import door, serve
-from northstar.use.pages.describe import banner, description
+from northstar.use.pages.describe import banner, description, rules
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import WORST, nothing
 from northstar.use.words import period, title_of, told_chance
@@ -100,14 +100,15 @@ def about(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all
     entry = marts.catalogue()[metric]
     grain = "month" if "month" in entry["grains"] else entry["grains"][-1]
     expected = marts.forecasts(metric, application, grain)
-    return description(
+    words = description(
         entry,
         marts.targets(application),
-        painter().marts.currency,
+        marts.currency,
         marts.coverage(metric),
         expected,
         marts.expectations(metric),
     )
+    return html.Div([words, *rules(entry["definition"], marts.settings.root)])
 
 
 @capture("graph")

@@ -1,13 +1,14 @@
 """Words beside the panels: the version that is shown, and what a metric is."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pandas as pd
 from dash import dcc, html
 
 from northstar.base.formats import shown
 from northstar.use.marts import Marts
-from northstar.use.words import ZONES, period, title_of, told_chance
+from northstar.use.words import ZONES, cited_rules, period, title_of, told_chance
 
 
 def banner(marts: Marts, now: datetime | None = None) -> html.Div:
@@ -75,3 +76,12 @@ def description(
                      f"{shown(row['value'], row['unit'], currency)}, {ZONES[row['zone']]}"
                      + (f"; {told_chance(verdict)} to be met" if verdict else ""))  # fmt: skip
     return dcc.Markdown("\n".join(lines), className="northstar-definition")
+
+
+def rules(definition: str, root: Path) -> list[html.Details]:
+    """The rules that a metric's definition cites, to be unfolded; none where it cites none."""
+    cited = cited_rules(definition, root)
+    if cited is None:
+        return []
+    title, text = cited
+    return [html.Details([html.Summary(f"SEMANTICS, {title}"), dcc.Markdown(text, className="northstar-definition")])]

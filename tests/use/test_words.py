@@ -1,0 +1,19 @@
+"""Words for metrics, and the rules that their definitions cite."""
+
+import csv
+
+from northstar.base.settings import ROOT
+from northstar.use.words import cited_rules, title_of
+
+
+def test_a_metric_is_named_as_people_read_it():
+    assert title_of("mrr_growth_rate") == "MRR growth rate"
+
+
+def test_what_a_definition_cites_is_there():
+    with (ROOT / "dbt_project" / "seeds" / "metric_catalogue.csv").open() as file:
+        citing = [row["definition"] for row in csv.DictReader(file) if "SEMANTICS" in row["definition"]]
+    assert len(citing) >= 2 and all(cited_rules(definition, ROOT) for definition in citing)
+    title, text = cited_rules("Monthly recurring revenue (see SEMANTICS, MRR)", ROOT)
+    assert title == "MRR" and "trial" in text and not text.startswith("#")
+    assert cited_rules("mrr x 12", ROOT) is None
