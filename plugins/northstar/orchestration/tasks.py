@@ -111,16 +111,16 @@ def close_run(**context) -> None:
 
 def evaluate_alerts(**context) -> None:
     """Find what is wrong and tell those whom it concerns."""
-    from northstar.use.alerts.evaluate import evaluate
+    from northstar.use import stage as use
 
-    evaluate(load_settings(), progress=_say)
+    use.evaluate_alerts(load_settings(), _say)
 
 
 def forecast_metrics(**context) -> int:
     """Forecast what has changed; returns how many series that were."""
-    from northstar.use.forecasts import forecast_metrics as forecast
+    from northstar.use import stage as use
 
-    return forecast(load_settings(), _say)
+    return use.forecast_metrics(load_settings(), _say)
 
 
 def erase_subjects(**context) -> int:
@@ -144,7 +144,7 @@ def _say(text: str) -> None:
 
 def list_reports(**context) -> list[dict]:
     """The arguments of `send_report` for each report that is due, or that conf names."""
-    from northstar.use.reports.send import due
+    from northstar.use.stage import due_reports
 
     conf = context["dag_run"].conf or {}
     at = (
@@ -152,14 +152,11 @@ def list_reports(**context) -> list[dict]:
         if conf.get("as_of")
         else (context["dag_run"].run_after or datetime.now(UTC)).astimezone(UTC)
     )
-    return [{"name": name, "as_of": at.isoformat()} for name in conf.get("reports") or due(at)]
+    return [{"name": name, "as_of": at.isoformat()} for name in conf.get("reports") or due_reports(at)]
 
 
 def send_report(name: str, as_of: str, **context) -> str:
     """Make, keep and send one report; says where it went."""
-    from northstar.use.reports.send import make_and_keep, send
+    from northstar.use import stage as use
 
-    settings = load_settings()
-    report_id, report = make_and_keep(settings, name, parse_time(as_of))
-    told = send(settings, report_id, report, f"{context['dag_run'].dag_id} {context['run_id']}")
-    return f"{report.subject}: {', '.join(told) or 'kept, no route is named for it'}"
+    return use.send_report(load_settings(), name, parse_time(as_of), f"{context['dag_run'].dag_id} {context['run_id']}")

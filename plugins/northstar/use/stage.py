@@ -1,0 +1,28 @@
+"""Stage 5 as the DAGs call it: what follows a publication, and what is asked of the published marts by the clock."""
+
+from datetime import datetime
+
+from northstar.base.progress import Progress
+from northstar.base.settings import Settings
+from northstar.use.alerts.evaluate import evaluate
+from northstar.use.forecasts import forecast_metrics
+from northstar.use.reports.send import due, make_and_keep, send
+
+__all__ = ["due_reports", "evaluate_alerts", "forecast_metrics", "send_report"]
+
+
+def evaluate_alerts(settings: Settings, progress: Progress = print) -> None:
+    """Find what is wrong and tell those whom it concerns."""
+    evaluate(settings, progress=progress)
+
+
+def due_reports(at: datetime) -> list[str]:
+    """The names of the reports that are due at a moment."""
+    return due(at)
+
+
+def send_report(settings: Settings, name: str, as_of: datetime, task: str) -> str:
+    """Make a report, keep it, and send it on its route; says where it went. task: whose doing it is, in words."""
+    report_id, report = make_and_keep(settings, name, as_of)
+    addresses = send(settings, report_id, report, task)
+    return f"{report.subject}: {', '.join(addresses) or 'kept, no route is named for it'}"
