@@ -3,7 +3,8 @@
 import re
 
 from northstar.base.formats import shown
-from northstar.use.marts import Marts
+from northstar.use.marts import Marts, Metric
+from northstar.warehouse.rows import Row
 
 
 def explain_change(marts: Marts, metric: str, application: str, currency: str) -> list[str]:
@@ -23,7 +24,7 @@ def explain_change(marts: Marts, metric: str, application: str, currency: str) -
 
 
 def told_change(
-    marts: Marts, entry: dict, grain: str, application: str, newest: dict, before: dict, currency: str
+    marts: Marts, entry: Metric, grain: str, application: str, newest: Row, before: Row, currency: str
 ) -> list[str]:
     """The change between two periods in words: 'country US: -11.6 points', largest first."""
     frame = marts.frame(
@@ -34,8 +35,11 @@ def told_change(
         metric=entry["metric_id"], grain=grain, application=application, newest=newest["period_start"], before=before["period_start"],
     )  # fmt: skip
     found = contributions(frame.to_dict("records"), newest, before, entry["kind"])
+    if found is None:
+        return []
+    segment, parts = found
     told = []
-    for name, amount in found[1] if found else []:
+    for name, amount in parts:
         text = (
             f"{amount:+,.1f} points"
             if entry["unit"] == "percent"
@@ -43,13 +47,11 @@ def told_change(
         )
         # what rounds to nothing explains nothing
         if re.search("[1-9]", text):
-            told.append(f"{found[0].replace('_', ' ')} {name}: {text}")
+            told.append(f"{segment.replace('_', ' ')} {name}: {text}")
     return told
 
 
-def contributions(
-    rows: list[dict], newest: dict, before: dict, kind: str
-) -> tuple[str, list[tuple[str, float]]] | None:
+def contributions(rows: list[Row], newest: Row, before: Row, kind: str) -> tuple[str, list[tuple[str, float]]] | None:
     """How much of a value's change each value of a segment made, for the segment whose largest part is largest; None where nothing tells.
 
     rows: segment, name, period_start, numerator, denominator of both periods. For sums the difference; for a ratio N / D that went from v
@@ -65,13 +67,13 @@ def contributions(
             return None
         # percents are a hundred times their parts
         scale = float(newest["value"]) / (float(newest["numerator"]) / float(newest["denominator"]))
-    parts: dict[str, dict[str, dict]] = {}
+    parts: dict[str, dict[str, dict[str, Row]]] = {}
     for row in rows:
         place = "newest" if row["period_start"] == newest["period_start"] else "before"
         parts.setdefault(row["segment"], {}).setdefault(row["name"], {})[place] = row
     best: tuple[str, list[tuple[str, float]]] | None = None
     for segment, names in parts.items():
-        found = []
+        found: list[tuple[str, float]] = []
         for name, both in names.items():
             if is_ratio:
                 own, rate = both.get("newest"), float(before["numerator"]) / float(before["denominator"])

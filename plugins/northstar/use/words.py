@@ -1,5 +1,8 @@
 """Metrics, periods and zones as people read them."""
 
+from datetime import date
+from typing import Any
+
 ZONES = {"green": "on target", "yellow": "near its target", "red": "off its target", "unknown": "not judged"}
 UPPER = (
     "mrr",
@@ -23,7 +26,7 @@ UPPER = (
 PERIOD = {"hour": "%-d %b %H:00", "day": "%-d %b %Y", "week": "week of %-d %b %Y", "month": "%b %Y", "year": "%Y"}
 
 
-def period(moment, grain: str) -> str:
+def period(moment: date, grain: str) -> str:
     """A period by its first moment, in words."""
     if grain == "quarter":
         return f"Q{(moment.month - 1) // 3 + 1} {moment.year}"
@@ -36,6 +39,6 @@ def title_of(metric: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def told_chance(verdict: dict | None) -> str:
+def told_chance(verdict: dict[str, Any] | None) -> str:
     """What the forecast says of a target that is due later: 'unlikely (7 %)'; '' for no forecast."""
     return f"{verdict['verdict']} ({100 * float(verdict['probability']):.0f} %)" if verdict else ""

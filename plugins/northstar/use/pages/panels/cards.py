@@ -4,12 +4,13 @@ import pandas as pd
 from dash import html
 
 from northstar.base.formats import change, shown, shown_change
-from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import WORST
+from northstar.use.marts import Marts, Metric
+from northstar.use.pages.panels.drawing import WORST, Panel, attribute
 from northstar.use.words import ZONES, period, title_of
+from northstar.warehouse.rows import Row
 
 
-def draw(marts: Marts, panel: dict, application: str, grain: str) -> html.Div:
+def draw(marts: Marts, panel: Panel, application: str, grain: str) -> html.Div:
     known, frame = marts.catalogue(), marts.newest(panel["metrics"], application, grain)
     targets = marts.targets(application)
     cards = []
@@ -18,10 +19,10 @@ def draw(marts: Marts, panel: dict, application: str, grain: str) -> html.Div:
             rows = frame[frame["metric_id"] == metric].sort_values("place").to_dict("records") if len(frame) else []
             zone = _zone(targets, metric, application, rows[0]["grain"] if rows else grain)
             cards.append(_card(marts.currency, metric, known[metric], rows, zone))
-    return html.Div(cards, className="northstar-cards", role="list", **{"aria-label": panel["title"]})
+    return html.Div(cards, className="northstar-cards", role="list", **attribute("aria-label", panel["title"]))
 
 
-def _card(currency: str, metric: str, entry: dict, rows: list[dict], zone: tuple[str, str] | None) -> html.Div:
+def _card(currency: str, metric: str, entry: Metric, rows: list[Row], zone: tuple[str, str] | None) -> html.Div:
     newest = rows[0] if rows else {"value": None, "null_reason": None, "grain": None}
     before = rows[1]["value"] if len(rows) > 1 else None
     parts = [html.Div(title_of(metric), className="northstar-card-title", title=entry["definition"]),
@@ -41,7 +42,7 @@ def _card(currency: str, metric: str, entry: dict, rows: list[dict], zone: tuple
     if zone:
         foot.append(html.Span(zone[1], className=f"northstar-zone northstar-zone-{zone[0]}"))
     parts.append(html.Div(foot, className="northstar-card-foot"))
-    return html.Div(parts, className="northstar-card", role="listitem", **{"data-metric": metric})
+    return html.Div(parts, className="northstar-card", role="listitem", **attribute("data-metric", metric))
 
 
 def _zone(targets: pd.DataFrame, metric: str, application: str, grain: str) -> tuple[str, str] | None:
@@ -55,6 +56,6 @@ def _zone(targets: pd.DataFrame, metric: str, application: str, grain: str) -> t
     return worst["zone"], f"{ZONES[worst['zone']]}{by}{where}"
 
 
-def _small_unit(text: str) -> list:
+def _small_unit(text: str) -> list[str | html.Small]:
     number, space, unit = text.partition(" ")
     return [number, html.Small(f"{space}{unit}")] if unit else [number]
