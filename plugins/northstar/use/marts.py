@@ -17,6 +17,7 @@ import psycopg
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
+from northstar.use.words import Chance
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row
 
@@ -267,7 +268,7 @@ class Marts:
             metric=metric, application=application, grain=grain,
         )  # fmt: skip
 
-    def expectations(self, metric: str) -> dict[str, Row]:
+    def expectations(self, metric: str) -> dict[str, Chance]:
         """{target_id: its row of target_forecasts} of a metric's targets that are due later."""
         if not self._is_forecast():
             return {}

@@ -1,7 +1,8 @@
 """Metrics, periods and zones as people read them."""
 
 from datetime import date
-from typing import Any
+from decimal import Decimal
+from typing import TypedDict
 
 ZONES = {"green": "on target", "yellow": "near its target", "red": "off its target", "unknown": "not judged"}
 UPPER = (
@@ -39,6 +40,14 @@ def title_of(metric: str) -> str:
     return words[:1].upper() + words[1:]
 
 
-def told_chance(verdict: dict[str, Any] | None) -> str:
+class Chance(TypedDict):
+    """What the forecast says of a target: a row of target_forecasts, in so far as it is read."""
+
+    target_id: str
+    verdict: str
+    probability: Decimal
+
+
+def told_chance(verdict: Chance | None) -> str:
     """What the forecast says of a target that is due later: 'unlikely (7 %)'; '' for no forecast."""
     return f"{verdict['verdict']} ({100 * float(verdict['probability']):.0f} %)" if verdict else ""

@@ -160,7 +160,7 @@ class CsvSpec(Section):
 
     delimiter: str = Field(",", min_length=1, max_length=1, description="give one character, such as ';'")
     encoding: str = "utf-8"
-    null_values: list[Any] | None = Field(None, description="give a list")
+    null_values: list[object] | None = Field(None, description="give a list")
 
     @field_validator("delimiter")
     @classmethod
@@ -182,14 +182,14 @@ class CsvSpec(Section):
 class ColumnSpec(Section):
     """How a column comes about, where it is more than another name."""
 
-    column: Any = None
-    constant: Any = None
-    expression: Any = None
-    template: Any = None
-    parse: Any = None
-    timezone: Any = None
-    map: dict[Any, Any] | None = Field(None, description="give names with values")
-    default: Any = None
+    column: object = None
+    constant: object = None
+    expression: object = None
+    template: object = None
+    parse: object = None
+    timezone: object = None
+    map: dict[object, object] | None = Field(None, description="give names with values")
+    default: object = None
 
 
 def _how_or_name(given: object) -> str:
@@ -199,22 +199,22 @@ def _how_or_name(given: object) -> str:
 class InputSpec(Section):
     """An input of an entity."""
 
-    files: str | list[Any] = Field(description="give a glob below the source directory, or a list of them")
+    files: str | list[object] = Field(description="give a glob below the source directory, or a list of them")
     columns: dict[
-        str, Annotated[Annotated[ColumnSpec, Tag("how")] | Annotated[Any, Tag("name")], Discriminator(_how_or_name)]
+        str, Annotated[Annotated[ColumnSpec, Tag("how")] | Annotated[object, Tag("name")], Discriminator(_how_or_name)]
     ] = Field(description="give names with values")
-    name: Any = None
+    name: object = None
     csv: CsvSpec | None = Field(None, description="give names with values")
-    where: Any = None
-    derive: dict[str, Any] | None = Field(None, description="give names with values")
+    where: object = None
+    derive: dict[str, object] | None = Field(None, description="give names with values")
     group_by: list[str] | None = Field(None, description="give a list")
-    aggregate: dict[str, Any] | None = Field(None, description="give names with values")
-    having: Any = None
+    aggregate: dict[str, object] | None = Field(None, description="give names with values")
+    having: object = None
     keep: Literal["first"] | None = Field(None, description="`keep` can only be first")
 
     @field_validator("aggregate")
     @classmethod
-    def _known_aggregate(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _known_aggregate(cls, given: dict[str, object] | None) -> dict[str, object] | None:
         for text in (given or {}).values():
             if str(text).partition(" ")[0] not in AGGREGATES:
                 raise ValueError(f"unknown aggregate {text!r}; use one of {', '.join(AGGREGATES)}")
@@ -234,8 +234,8 @@ class MappingFile(Section):
     """A mapping."""
 
     entities: dict[str, Inputs] = Field(description="give an entry for each entity of the contract")
-    application: Any = None
-    about: Any = None
+    application: object = None
+    about: object = None
 
     @field_validator("entities")
     @classmethod

@@ -178,9 +178,18 @@ if TYPE_CHECKING:
     from northstar.extract.sources import files, github, packages, prometheus, sentry, stripe, umami, webhooks, zendesk
     from northstar.extract.sources import sql as sql_databases
 
-    SYSTEMS: tuple[System, ...] = (
-        files, github, packages, prometheus, sentry, sql_databases, stripe, umami, webhooks, zendesk,
-    )  # fmt: skip
+    SYSTEMS: list[System] = [
+        files,
+        github,
+        packages,
+        prometheus,
+        sentry,
+        sql_databases,
+        stripe,
+        umami,
+        webhooks,
+        zendesk,
+    ]
 
 
 def read_sources(settings: Settings) -> dict[str, Source]:

@@ -182,7 +182,7 @@ class _ReadOnly:
             raise NorthstarError(f"the database {self.where}: {_first_line(exc)}") from exc
 
 
-def _arguments(driver: str, connection: Connection) -> dict[str, Any]:
+def _arguments(driver: str, connection: Connection) -> dict[str, object]:
     # a database that does not answer must not hold a run for ever
     if driver.startswith("postgresql"):
         return {

@@ -109,7 +109,7 @@ class Webhooks:
         """
         if entity != "subscriptions":
             return rows
-        # what StripeDeliveries gives for this entity
+        # cast: these are what StripeDeliveries gives for this entity
         now = cast(list[SubscriptionRow], rows)
         standing = self.landed("subscriptions", "subscription_id", sorted({row["subscription_id"] for row in now}))
         before = {(row["subscription_item_id"], row["valid_from"]): row for row in map(from_landed, standing)}

@@ -7,6 +7,7 @@ itself (failed runs, late sources, quarantine, late data). One evaluation at a t
 import json
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import NotRequired, TypedDict, cast
@@ -26,7 +27,7 @@ from northstar.use.notify import Address, Body, Channels, Message, read_channels
 from northstar.use.pages import serve
 from northstar.use.words import title_of
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, Row, all_shaped, one
+from northstar.warehouse.rows import Connection, all_shaped, one
 
 RULES = Path(__file__).with_name("rules.yml")
 LOCK = 0x6E735F616C657274  # "ns_alert"
@@ -56,6 +57,18 @@ class Rule(TypedDict):
     unit: NotRequired[str]
     reads: NotRequired[str]
     parts: NotRequired[str]
+
+
+class Hit(TypedDict):
+    """A row of a rule's query."""
+
+    application: str
+    segment: str
+    segment_value: str
+    value: Decimal | None
+    threshold: Decimal | None
+    since: datetime
+    severity: NotRequired[str]
 
 
 @cache
@@ -159,7 +172,7 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
         for rule in rules():
             try:
                 asked = {"since": since, "now": now, "metric": rule["metric"]}
-                rows = connection.execute(rule["sql"], asked).fetchall()
+                rows = all_shaped(Hit, connection.execute(rule["sql"], asked))
                 parts = [_largest_part(connection, rule, row) for row in rows]
             except Exception as exc:
                 broken[rule["rule"]] = str(exc).splitlines()[0]
@@ -173,7 +186,7 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
     return findings, broken
 
 
-def _largest_part(connection: Connection, rule: Rule, row: Row) -> str:
+def _largest_part(connection: Connection, rule: Rule, row: Hit) -> str:
     """What contributes most to a finding, in words: 'route /search: 31 of 40'; '' where nothing is split."""
     if "parts" not in rule:
         return ""

@@ -7,6 +7,7 @@ is taken apart into what each row adds to it. So an explanation cannot say somet
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
@@ -14,9 +15,17 @@ from northstar.build.definitions import Definition, Metric, parents, read
 from northstar.contract import entities
 from northstar.use.explain.rows import Cell, Expression, Term, literal
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, Row, one
+from northstar.warehouse.rows import Connection, Row, all_shaped, one
 
 DEFAULT_GRAIN = ("month", "week", "day", "quarter", "hour")
+
+
+class Contribution(TypedDict):
+    """A row behind a measure: what it adds, its own columns, and the landed rows that carry its id."""
+
+    contribution: Decimal
+    source: Row
+    landed: list[Row]
 
 
 @dataclass
@@ -30,7 +39,7 @@ class Rows:
     value: Decimal | None
     count: int
     contribution: Decimal
-    sample: list[Row]
+    sample: list[Contribution]
     sql: str
 
 
@@ -228,9 +237,10 @@ def _side(
             # what was grouped is explained by its rows wherever they say the same
             if close(finer["contribution"], total["contribution"]):
                 query, total = detailed, finer
-        largest = connection.execute(
+        found = connection.execute(
             f"select * from (\n{query}\n) as found order by abs(contribution) desc, source::text limit {int(sample)}"
-        ).fetchall()
+        )
+        largest = all_shaped(Contribution, found)
         for row in largest:
             row["source"] = row["source"].pop("_row", None) or row["source"]
             row["landed"] = _landed(connection, row["source"], library.entities(term))

@@ -1,5 +1,6 @@
 """From an expression over measures to the rows whose contributions add up to it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -116,7 +117,7 @@ class Term:
 # what the terms of an expression come to, in their order
 Values = list[Decimal | None]
 # what stands for columns that are no measures: an expression, and perhaps the period that it is meant for
-Explained = dict[str, str | list[str]]
+Explained = Mapping[str, str | list[str]]
 
 
 class Lookup(Protocol):

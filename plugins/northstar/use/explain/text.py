@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 from northstar.base.tables import table
-from northstar.use.explain.explanation import Explanation, Rows, Side
+from northstar.use.explain.explanation import Contribution, Explanation, Rows, Side
 from northstar.warehouse.rows import Row
 
 MAX_COLUMNS = 7
@@ -82,7 +82,7 @@ def rows_lines(rows: Rows, published: Row) -> list[str]:
     return [*lines, *("  " + line for line in table(cells).splitlines())]
 
 
-def landed(row: Row) -> str:
+def landed(row: Contribution) -> str:
     """Which files brought a row, such as `charges 1 (charges_000.csv)`."""
     parts = [
         f"{part['entity']} {part['rows']} ({', '.join(f.rpartition('/')[2] for f in part['files'])})"

@@ -27,7 +27,7 @@ from northstar.use.pages import door, serve
 from northstar.use.pages.describe import banner, description
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute, nothing
-from northstar.use.words import period, title_of, told_chance
+from northstar.use.words import Chance, period, title_of, told_chance
 from northstar.warehouse.rows import Row
 
 PAGES = Path(__file__).with_name("pages.yml")
@@ -207,7 +207,7 @@ def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all") -
 
 def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
     currency = painter().marts.currency
-    expected: dict[str, Row] = {}
+    expected: dict[str, Chance] = {}
     rows = []
     for r in marts.targets(application).to_dict("records"):
         if dashboard not in re.split("[,;]", r["dashboards"] or ""):

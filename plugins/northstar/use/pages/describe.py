@@ -8,8 +8,7 @@ from dash import dcc, html
 from northstar.base.formats import shown
 from northstar.use.marts import Coverage, Marts, Metric
 from northstar.use.pages.panels.drawing import attribute
-from northstar.use.words import ZONES, period, title_of, told_chance
-from northstar.warehouse.rows import Row
+from northstar.use.words import ZONES, Chance, period, title_of, told_chance
 
 
 def banner(marts: Marts, now: datetime | None = None) -> html.Div:
@@ -40,7 +39,7 @@ def description(
     currency: str,
     coverage: Coverage | None,
     expected: pd.DataFrame,
-    verdicts: dict[str, Row],
+    verdicts: dict[str, Chance],
 ) -> dcc.Markdown:
     """What a metric is: definition, unit, owner, how fresh it is, how well it is forecast, targets and whether those that are due later will be met."""
     own = (

@@ -19,10 +19,9 @@ from northstar.base.config_files import read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import change, shown, shown_change
 from northstar.base.settings import Settings
-from northstar.use.changes import told_change
+from northstar.use.changes import Point, told_change
 from northstar.use.marts import GRAINS, Marts, Metric, nearest
 from northstar.use.words import ZONES, period, title_of, told_chance
-from northstar.warehouse.rows import Row
 
 HERE = Path(__file__).parent
 # points of a small chart, rows of what explains a change, and of a list of restatements
@@ -143,6 +142,12 @@ class ReportSection(TypedDict):
     milestones: list[str]
 
 
+class ReportPoint(Point):
+    """A metric's value in a period, with why there is none."""
+
+    null_reason: str | None
+
+
 @cache
 def contents() -> dict[str, ReportContent]:
     """The reports of contents.yml by name."""
@@ -255,7 +260,7 @@ class _Maker:
             "metric": metric, "title": title_of(metric), "value": shown(value, entry["unit"], self.currency),
             "before": shown(earlier, entry["unit"], self.currency), "change": shown_change(value, earlier, entry["unit"]),
             "is_better": None if not moved else (moved > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain) if newest else "",
-            "reason": ((newest or {}).get("null_reason") or ("" if newest else "no values")).replace("_", " "), "why": [], "image": None,
+            "reason": ((newest["null_reason"] or "") if newest else "no values").replace("_", " "), "why": [], "image": None,
             "definition": entry["definition"], "of": _counted(entry, newest),
         }  # fmt: skip
         if is_drawn and len(points) > 2:
@@ -268,14 +273,14 @@ class _Maker:
             ]
         return row
 
-    def _points(self, metric: str, grain: str, application: str) -> list[Row]:
+    def _points(self, metric: str, grain: str, application: str) -> list[ReportPoint]:
         frame = self.marts.frame(
             "select * from (select period_start, value, numerator, denominator, null_reason from metric_values where metric_id = %(metric)s and grain = %(grain)s "
             "and application = %(application)s and segment = '' and is_complete and period_start + %(length)s::interval <= %(as_of)s "
             "order by period_start desc limit %(points)s) as newest order by period_start",
             metric=metric, grain=grain, application=application, length=LENGTH[grain], as_of=self.as_of, points=POINTS,
         )  # fmt: skip
-        points: list[Row] = frame.to_dict("records")
+        points: list[ReportPoint] = frame.to_dict("records")
         return points
 
     def _funnel(self, funnel: str, application: str) -> Funnel:
@@ -376,7 +381,7 @@ class _Maker:
         return told
 
 
-def _counted(entry: Metric, point: Row | None) -> str:
+def _counted(entry: Metric, point: Point | None) -> str:
     """What a percentage was counted from: '23 of 25'; '' where that is no count."""
     part, whole = (point["numerator"], point["denominator"]) if point else (None, None)
     if entry["kind"] != "ratio" or entry["unit"] != "percent" or part is None or whole is None or part % 1 or whole % 1:

@@ -78,7 +78,7 @@ class Api:
         items = subscription["items"]
         if items.get("has_more"):
             pages = self.pages("subscription_items", {"subscription": subscription["id"]})
-            # what that list has
+            # cast: that list has items and nothing else
             return [cast(Item, item) for page in pages for item in page]
         first: list[Item] = items["data"]
         return first

@@ -16,6 +16,7 @@ TICKS = ",.6~r"
 COLOURS = ("#2878d0", "#c2571a", "#0f8a6c", "#a04bb5", "#8f7a12", "#c8385a", "#4b7d8c", "#7a6ae0")
 GOOD, BAD, SCARCE, TOTAL = "#16866a", "#c9382f", "#a97b00", "#4a6cb3"
 HEIGHT, MARGIN, CAPTION = 320, 8, 26
+WORST = ("red", "yellow", "unknown", "green")
 
 
 class Panel(TypedDict):
@@ -31,9 +32,6 @@ class Panel(TypedDict):
     headroom: NotRequired[int]
     cohort_kind: NotRequired[str]
     funnel: NotRequired[str]
-
-
-WORST = ("red", "yellow", "unknown", "green")
 
 
 def labelled(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -62,11 +60,9 @@ def axis_from(low: float, high: float) -> float:
     return base
 
 
+# Any: the type checker takes it for any of the element's arguments, which have types of their own
 def attribute(name: str, value: str) -> dict[str, Any]:
-    """An attribute of an element whose name is none of Python's, to be given with `**`.
-
-    Any: the type checker takes it for any of the element's arguments, which have types of their own.
-    """
+    """An attribute of an element whose name is none of Python's, to be given with `**`."""
     return {name: value}
 
 

@@ -1,7 +1,8 @@
 """A panel of kind line: lines over time, with what is expected of them and their targets."""
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import TypedDict
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -10,11 +11,18 @@ from northstar.base.formats import SUFFIXES, shown
 from northstar.use.marts import Marts, Metric
 from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, labelled, nothing, share
 from northstar.use.words import period, title_of
-from northstar.warehouse.rows import Row
 
 # a period that has hardly begun tells nothing: three tickets in the month's first hours are no fall
 BEGUN = 0.1
 LENGTHS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "quarter": 91}
+
+
+class LinePoint(TypedDict):
+    """A metric's value in a period, as Marts.series has it, in so far as it is read here."""
+
+    metric_id: str
+    grain: str
+    period_start: datetime
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
@@ -79,9 +87,9 @@ def _hover(currency: str, unit: str, more: str = "") -> str:
     return f"%{{y:{number}}}{suffix}" + (f" {more}" if more else "")
 
 
-def _has_begun(marts: Marts, point: Row, known: dict[str, Metric]) -> bool:
+def _has_begun(marts: Marts, point: LinePoint, known: dict[str, Metric]) -> bool:
     """Whether a period that is not over is worth a mark: what stands at its end may be looked at any time, what happens in it later."""
-    elapsed: timedelta = marts.as_of() - point["period_start"]
+    elapsed = marts.as_of() - point["period_start"]
     return known[point["metric_id"]]["kind"] == "snapshot" or elapsed >= BEGUN * timedelta(days=LENGTHS[point["grain"]])
 
 
