@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from northstar.base.errors import NorthstarError
+from northstar.build.code_version import code_version as version_here
 from northstar.connections.airflow import AIRFLOW_SERVICES
 from northstar.orchestration import services, up
 from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
@@ -147,7 +148,7 @@ def note_run(settings, run_id, version=None, state="published", code_version=Non
         connection.execute(
             "insert into audit.runs (run_id, mode, as_of, trigger, state, published_version, code_version) "
             "values (%s, %s, %s, 'cli', %s, %s, %s)",
-            [run_id, mode, AS_OF, state, version, code_version or code_version(settings)],
+            [run_id, mode, AS_OF, state, version, code_version or version_here(settings)],
         )
 
 
