@@ -9,10 +9,12 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from northstar.base.collector import end_soon, uncollected
 from northstar.base.errors import CheckFailed, NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings, load_settings
 from northstar.warehouse import db
+from northstar.warehouse.embedded.priority import job_niceness, stand_back
 
 if TYPE_CHECKING:
     from northstar.audit.run import Verdict
@@ -73,10 +75,14 @@ def start_worker(settings: Settings) -> Worker:
 def _serve(home: str) -> None:
     from northstar.audit.run import context, run_audit
 
+    end_soon()
     answers = sys.stdout
     sys.stdout = sys.stderr
     settings = load_settings(home)
-    context(settings)
+    # as the build beside it does: on a busy machine the one that nobody waits for yet took the processor from the other
+    stand_back(job_niceness(settings))
+    with uncollected():
+        context(settings)
 
     def say(answer: Mapping[str, object]) -> None:
         answers.write(json.dumps(answer) + "\n")

@@ -1,6 +1,5 @@
 """dbt, called in this process: its environment, the run's context, and what it says when it cannot run."""
 
-import gc
 import json
 import os
 import sys
@@ -68,11 +67,6 @@ def context_in_environment(settings: Settings) -> Iterator[None]:
 def run_dbt(settings: Settings, arguments: list[str], code_version: str, callback: OnEvent | None = None) -> None:
     """Run one of dbt's commands and leave its results in the home's target directory. Raises NorthstarError when it could not run."""
     os.environ.update(dbt_env(settings))
-    with _without_collecting_garbage():
-        _invoke(settings, arguments, code_version, callback)
-
-
-def _invoke(settings: Settings, arguments: list[str], code_version: str, callback: OnEvent | None) -> None:
     from dbt.artifacts.schemas.run import RunExecutionResult
     from dbt.cli.main import dbtRunner
 
@@ -95,18 +89,6 @@ def _invoke(settings: Settings, arguments: list[str], code_version: str, callbac
             raise exhausted from result.exception
         reason = " ".join(str(result.exception).split())
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
-
-
-@contextmanager
-def _without_collecting_garbage() -> Iterator[None]:
-    """dbt makes millions of objects that live until its end; looking through them again and again for cycles is a tenth of its time."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 @contextmanager

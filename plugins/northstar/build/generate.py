@@ -82,7 +82,7 @@ def files() -> dict[Path, str]:
         "# Written by northstar.build.generate from the source contract.\n"
         + yaml.safe_dump(staging_docs(), sort_keys=False, width=140)
     )
-    wanted[MACROS / "entity_times.sql"] = entity_times()
+    wanted[MACROS / "incremental" / "entity_times.sql"] = entity_times()
     return wanted
 
 

@@ -13,7 +13,7 @@ from northstar.build.manifest import Manifest, Node, dbt_target, read_manifest
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, one
 
-# dbt's results name exposures too, which it does nothing for
+# dbt's results name its hooks too
 BUILT_TYPES = ("model", "seed", "test")
 
 

@@ -2,6 +2,7 @@
 
 import socket
 
+from northstar.base.collector import uncollected
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
@@ -36,10 +37,9 @@ def build(
             # the code is that of the published version, so what consists of nothing but code stands
             names = [node["name"] for node in unchanged.values() if node["resource_type"] == "model"]
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
-        with context_in_environment(settings), kept_connections(run_id):
-            run_dbt(
-                settings, ["build", "--exclude-resource-type", "unit_test", *arguments], run["code_version"], callback
-            )
+        command = ["build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "exposure", *arguments]
+        with context_in_environment(settings), uncollected(), kept_connections(run_id):
+            run_dbt(settings, command, run["code_version"], callback)
         share_manifest(settings, run["code_version"])
         return record_build(settings, run_id, progress, unchanged)
 

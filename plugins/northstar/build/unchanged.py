@@ -54,7 +54,7 @@ def _key(node: Node) -> list[str]:
     return [key] if isinstance(key, str) else key
 
 
-# what changed_rows (dbt_project/macros/incremental.sql) finds: landed since, replaced since, or come into existence
+# what changed_rows (dbt_project/macros/incremental/incremental.sql) finds: landed since, replaced since, or come into existence
 _CHANGED = (
     "select '{entity}' as entity where exists (select 1 from staging.{entity} where _batch_id > %(since_batch_id)s) "
     "or exists (select 1 from staging._replaced where entity = '{entity}' and batch_id > %(since_batch_id)s) {times}"

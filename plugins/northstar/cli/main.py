@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
+from northstar.base.collector import end_soon
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible_output
 from northstar.base.settings import kept_private
@@ -15,7 +16,9 @@ from northstar.cli import keep, look, mend, people, run
 @kept_private()
 @visible_output()
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the exit status. Without `argv` it is the process's own, which ends with it."""
+    if argv is None:
+        end_soon()
     arguments = _parser().parse_args(argv)
     _own_options(arguments)
     try:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from northstar.base.errors import LeaseLost, NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db, lease
-from northstar.warehouse.embedded.priority import standing_back
+from northstar.warehouse.embedded.priority import job_niceness, standing_back
 from northstar.warehouse.rows import Run, shaped
 
 
@@ -37,9 +37,7 @@ def working_stage(settings: Settings, run_id: int, stage: str) -> Iterator[Run]:
 
 
 def _standing_back(settings: Settings) -> AbstractContextManager[None]:
-    # another machine's processes are not ours to rank
-    niceness = 0 if settings.warehouse_url else settings.operations.job_niceness
-    return standing_back(lambda: db.connect(settings, "transformer", autocommit=True), niceness)
+    return standing_back(lambda: db.connect(settings, "transformer", autocommit=True), job_niceness(settings))
 
 
 def _note(settings: Settings, run_id: int, stage: str, started: float, message: str | None) -> None:

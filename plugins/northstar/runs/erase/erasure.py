@@ -1,7 +1,7 @@
 """Erasing a subject: `northstar erase`, and the DAG `erase_subject` for what was asked for and is not done yet.
 
 A person's rows keep their money and their times under a fresh random name that nothing here leads back from; what else they say of the
-person goes (docs/privacy.md, docs/decisions.md). In this order, each step in one transaction, so that a killed erasure goes on where it was:
+person goes (docs/privacy.md, docs/decisions.md, D69). In this order, each step in one transaction, so that a killed erasure goes on where it was:
 
     requested   the person's identifiers stand in audit.erasure_ids, each with its replacement
     staged      landed rows carry the replacements, quarantined ones are gone, tombstones stand at the landing's door

@@ -11,8 +11,7 @@ from functools import cache
 from pathlib import Path
 from urllib.parse import urlencode
 
-import yaml
-
+from northstar.base.config_files import read_own_yaml
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import shown
 from northstar.base.settings import Settings
@@ -42,7 +41,7 @@ TWO_IN_A_ROW = (
 @cache
 def rules() -> list[dict]:
     """The rules of rules.yml."""
-    return yaml.safe_load(RULES.read_text())
+    return read_own_yaml(RULES)
 
 
 def evaluate(settings: Settings, now: datetime | None = None, progress=print) -> list[dict]:

@@ -13,12 +13,12 @@ from pathlib import Path
 import pandas as pd
 import plotly.graph_objects as go
 import vizro.models as vm
-import yaml
 from dash import html
 from vizro import Vizro
 from vizro.managers import data_manager
 from vizro.models.types import capture
 
+from northstar.base.config_files import read_own_yaml
 from northstar.base.formats import shown
 from northstar.base.settings import load_settings
 from northstar.use.marts import GRAINS, Marts
@@ -50,7 +50,7 @@ def painter() -> Painter:
 @cache
 def read_pages() -> list[dict]:
     """The pages of pages.yml."""
-    return yaml.safe_load(PAGES.read_text())
+    return read_own_yaml(PAGES)
 
 
 @capture("graph")

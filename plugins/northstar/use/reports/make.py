@@ -11,9 +11,8 @@ from functools import cache
 from pathlib import Path
 
 import jinja2
-import yaml
 
-from northstar.base.config_files import read_text
+from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import change, shown, shown_change
 from northstar.base.settings import Settings
@@ -59,7 +58,7 @@ class Report:
 @cache
 def contents() -> dict[str, dict]:
     """The reports of contents.yml by name."""
-    return yaml.safe_load((HERE / "contents.yml").read_text())
+    return read_own_yaml(HERE / "contents.yml")
 
 
 def make_report(

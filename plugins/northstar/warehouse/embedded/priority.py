@@ -9,12 +9,23 @@ from pathlib import Path
 import psycopg
 
 from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
 from northstar.warehouse.rows import Connection
 
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 SECONDS = 0.2
 # parallel workers carry the name of their leader's role
 JOB_BACKENDS = "select pid from pg_stat_activity where usename in ('loader', 'transformer', 'publisher')"
+
+
+def job_niceness(settings: Settings) -> int:
+    """How far the job's processes stand back; not at all from an external server's readers, who are on another machine."""
+    return 0 if settings.warehouse_url else settings.operations.job_niceness
+
+
+def stand_back(niceness: int) -> None:
+    """Lower the priority of the calling thread, and of what it starts from then on, for good."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), niceness))
 
 
 @contextmanager
@@ -27,7 +38,7 @@ def standing_back(connect: Callable[[], Connection], niceness: int) -> Iterator[
         yield
         return
     before, ended = os.getpriority(os.PRIO_PROCESS, 0), threading.Event()
-    os.setpriority(os.PRIO_PROCESS, 0, max(before, niceness))
+    stand_back(niceness)
     watcher = threading.Thread(target=_watch, args=(connect, niceness, ended), daemon=True)
     watcher.start()
     try:

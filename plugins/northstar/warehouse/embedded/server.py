@@ -36,7 +36,7 @@ SERVER_OPTIONS = {
     "maintenance_work_mem": "512MB",
     "effective_cache_size": "4GB",
     "max_wal_size": "4GB",
-    # an online backup needs it (docs/decisions.md has what it costs)
+    # an online backup needs it (docs/decisions.md, D75, has what it costs)
     "wal_level": "replica",
     "max_wal_senders": "4",
     "checkpoint_timeout": "15min",

@@ -1,6 +1,6 @@
 """`marts.metric_values`: the view that gives every metric's value in every period, from what is stored of it.
 
-Its text is dbt_project/macros/metric_values.sql, the same for the candidate, the published marts and an earlier version.
+Its text is dbt_project/macros/metrics/metric_values.sql, the same for the candidate, the published marts and an earlier version.
 """
 
 import time
@@ -34,7 +34,7 @@ class View:
 
 def values_query(settings: Settings, schema: str, as_of: str, has_version: bool = False) -> str:
     """The statement for every value, over the relations of a schema. as_of: an expression; has_version: with the column _version."""
-    text = (settings.root / "dbt_project" / "macros" / "metric_values.sql").read_text()
+    text = (settings.root / "dbt_project" / "macros" / "metrics" / "metric_values.sql").read_text()
     macro: Callable[..., str] = vars(jinja2.Template(text).module)["metric_values_of"]
     version = "coalesce(v._version, s._version)" if has_version else None
     return macro(**{part: f"{schema}.{name}" for part, name in PARTS.items()}, as_of=as_of, version=version).strip()
