@@ -10,7 +10,7 @@ UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header $(if $(UPGRADE),--upgrade) $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-containers test-machines lint bench lock audit wheel
+.PHONY: help setup run stop test test-fast test-containers test-machines lint docs bench lock audit wheel
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -39,6 +39,9 @@ stop:  ## stop what `make run` started
 test: setup  ## all the tests, on two processes with a warehouse each
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+test-fast: setup  ## those that need no warehouse, in less than 30 s
+	$(VENV)/bin/python -m pytest --fast -n 2
+
 test-containers: setup  ## docker-compose.yml started for real (as root, with podman, buildah, runc, mmdebstrap and iptables of Debian)
 	$(VENV)/bin/python -m pytest tests/containers
 
@@ -50,6 +53,9 @@ lint: setup  ## ruff, mypy, import-linter and sqlfluff
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/lint-imports --no-cache
 	$(VENV)/bin/sqlfluff lint --processes 2 --disable-progress-bar dbt_project/models
+
+docs: setup  ## docs/ as a site with a page for each metric and dbt's docs, in site/
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(VENV)/bin/mkdocs build --quiet --strict
 
 bench: setup  ## benchmarks beside their peers; writes bench.json
 	$(VENV)/bin/python -m benchmarks

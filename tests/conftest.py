@@ -12,6 +12,7 @@ import pytest
 from northstar.base.settings import load_settings
 from northstar.demo.company import simulate
 from northstar.warehouse import db, embedded
+from northstar.warehouse.embedded import server
 from northstar.warehouse.embedded.server import binaries
 from northstar.warehouse.setup import bootstrap
 from tests.support import WORKERS, run, utc
@@ -22,6 +23,37 @@ HOMES = Path(__file__).parent / "end_to_end" / "homes"
 
 # `make test-containers` and `make test-machines` run them: they build images, or start a whole cluster
 collect_ignore = ["containers", "machines"]
+
+
+# what is about a warehouse, or a browser, from its first test to its last
+SLOW = ("browser", "dbt_project", "demo", "end_to_end", "faults", "operate", "publish", "real_data", "runs")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fast", action="store_true", help="only what needs no warehouse (make test-fast)")
+
+
+def pytest_ignore_collect(collection_path, config):
+    return (
+        config.getoption("--fast") and collection_path.parent == Path(__file__).parent and collection_path.name in SLOW
+    ) or None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_warehouse(request):
+    """With --fast, whatever wants a server is skipped when it asks for one, and there is nothing to keep up by hand."""
+    if not request.config.getoption("--fast"):
+        yield
+        return
+
+    def skip(*given, **more):
+        pytest.skip("needs a warehouse: make test")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "_start", skip)
+        # what another process would start is not seen here
+        patch.setattr(subprocess, "Popen", skip)
+        yield
 
 
 @contextmanager

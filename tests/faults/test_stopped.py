@@ -29,13 +29,18 @@ EVERYTHING = ("core", "marts_candidate", "marts", "marts_history")
 # a run from one of its stages on, which stops itself in it where it is about to change something with a new connection
 STOPPED = f"""
 import os, signal, sys
-from northstar.warehouse import db
-from northstar.runs import job, maintenance
+from northstar.audit import run as auditing
+from northstar.audit.stage import audit
 from northstar.base.errors import NorthstarError
-from northstar.extract.landing import batch as landing
-from northstar.publish import merge as publishing
-from northstar.audit import run as audit
 from northstar.base.settings import load_settings
+from northstar.build.stage import build
+from northstar.extract.landing import batch as landing
+from northstar.extract.stage import extract
+from northstar.publish import merge as publishing
+from northstar.publish.stage import publish
+from northstar.runs import maintenance
+from northstar.runs.lifecycle import closing
+from northstar.warehouse import db
 
 settings, run_id, stage = load_settings(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 
@@ -64,14 +69,15 @@ if stage == "maintain":
     maintenance.STEPS["traces"] = stopping(maintenance.STEPS["traces"])
 if stage == "audit":
     # what the checks find is nothing to this
-    audit._validate = lambda *_: []
-    audit._record = stopping(audit._record)
+    auditing._validate = lambda *_: []
+    auditing._record = stopping(auditing._record)
 try:
     with closing(settings, run_id), db.telling_of_loss(settings):
         if stage == "build":
             build(settings, run_id, callback=count)
         else:
-            getattr(job, stage)(settings, run_id)
+            stages = {{"extract": extract, "audit": audit, "publish": publish, "maintain": maintenance.maintain_after_run}}
+            stages[stage](settings, run_id)
 except NorthstarError as exc:
     sys.exit(f"northstar: {{exc}}")
 """

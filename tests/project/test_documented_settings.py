@@ -30,7 +30,7 @@ INTERNAL = {
     "NORTHSTAR_RUN_CONTEXT",
     *(f"NORTHSTAR_PG_{n}" for n in ("HOST", "PORT", "USER", "DBNAME", "SSLMODE", "SSLROOTCERT", "SSLCERT", "SSLKEY")),
 }
-KINDS = re.compile(r"`((?:keep|suppress|reader|job|mapping)_[a-z_]+|retention_days)`")
+KINDS = re.compile(r"`(keep_[a-z_]+_days|(?:suppress|reader|job|mapping)_[a-z_]+|retention_days)`")
 
 
 @pytest.mark.parametrize("name", [*Rules.model_fields, *Operations.model_fields])

@@ -31,12 +31,18 @@ CALLED = {
     "statsd": "Airflow sends its metrics with it where operations.yml says so",
 }
 CALLED_BY_TESTS = {
+    "import-linter": "`make lint`",
     "localstripe": "the tests start its program as a server that answers like Stripe",
+    "mkdocs": "`make docs`; docs/hooks is given to it",
+    "mkdocs-material": "`make docs`",
+    "mypy": "`make lint`",
     "pytest-timeout": "pytest loads it; pyproject.toml has the timeout",
     "pytest-xdist": "pytest loads it; `make test` runs two processes",
     "ruff": "`make lint`",
     "setuptools": "a test builds a wheel with what is installed",
     "sqlfluff": "`make lint`",
+    "types-psutil": "what mypy knows of psutil",
+    "types-pyyaml": "what mypy knows of PyYAML",
 }
 # what tests import by name and production has in any case, since something else needs it
 BROUGHT = {"adbc-driver-manager", "openlineage-python", "packaging", "python-dateutil", "setuptools"}

@@ -11,6 +11,7 @@ import psutil
 import psycopg
 import pytest
 
+from northstar.audit.worker import start_worker
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import load_settings
 from northstar.warehouse import db, embedded
@@ -80,6 +81,17 @@ def test_the_job_and_its_processes_of_the_server_stand_back_for_readers(warehous
             time.sleep(0.05)
         assert (nice(0), nice(job.info.backend_pid), nice(reader.info.backend_pid)) == (10, 10, before)
     assert nice(0) == (before if os.geteuid() == 0 else 10)
+
+
+def test_the_auditor_stands_back_while_it_loads(warehouse):
+    worker = start_worker(warehouse)
+    try:
+        deadline = time.monotonic() + 60
+        while nice(worker._process.pid) != 10 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert nice(worker._process.pid) == 10
+    finally:
+        worker.stop()
 
 
 def test_a_server_that_is_gone_leaves_no_traceback_of_the_watcher(monkeypatch):

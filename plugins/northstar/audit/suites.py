@@ -27,7 +27,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from northstar.base.config_files import Section, read_config_file
+from northstar.base.config_files import Section, read_own_config
 
 BOUNDARIES = ("staging", "marts")
 
@@ -39,6 +39,7 @@ class Check(Section):
     severity: Literal["error", "warn"] = Field(description="error stops the publish, warn is recorded")
     reason: str = Field(min_length=1, description="say what goes wrong where it does not hold")
     expect: str | None = None
+    # Any: what the class of Great Expectations takes
     arguments: dict[str, Any] = Field({}, description="give names with values")
     rows: str | None = None
 
@@ -77,6 +78,6 @@ def read_suites(root: Path, boundary: str) -> list[Suite]:
 
 
 def _suite(path: Path, boundary: str) -> Suite:
-    file = read_config_file(path, SuiteFile)
+    file = read_own_config(path, SuiteFile)
     schema, _, table = file.table.partition(".")
     return Suite(boundary, path.stem, schema, table, file.checks, file.changes, file.read_once)

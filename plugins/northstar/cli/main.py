@@ -3,7 +3,9 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
+from northstar.base.collector import end_soon
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible_output
 from northstar.base.settings import kept_private
@@ -14,7 +16,9 @@ from northstar.cli import keep, look, mend, people, run
 @kept_private()
 @visible_output()
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command; returns the exit status. Without `argv` it is the process's own, which ends with it."""
+    if argv is None:
+        end_soon()
     arguments = _parser().parse_args(argv)
     _own_options(arguments)
     try:
@@ -51,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="northstar", description="A metrics warehouse that can be trusted.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name, function, text):
+    def command(name: str, function: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, parents=[common], help=text, description=text)
         sub.set_defaults(command=function)
         return sub
@@ -61,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _own_options(arguments) -> None:
+def _own_options(arguments: argparse.Namespace) -> None:
     """Take --home from among the words that another program's command line is handed."""
     words = getattr(arguments, "words", [])
     if "--home" in words[:-1]:

@@ -2,6 +2,7 @@
 {{ config(
     materialized='incremental',
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
+    scope_of={'accounts': 'onward'},
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}
 {% set measures = ['registered_accounts', 'registered_creators', 'opted_in_accounts'] %}

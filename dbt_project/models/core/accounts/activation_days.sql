@@ -1,7 +1,9 @@
 -- Grain: account_id, activity_on. The first and last event of the day that shows the product in use.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['account_id', 'activity_on'],
-    affected_by=['account_id', 'activity_on'], touches=['activity_on'],
+    affected_by=['account_id', 'activity_on'],
+    scope_of={'stg_events': {'where': "event_name in ('feature.used', 'tool.invoked', 'booking.requested')"}},
+    touches=['activity_on'],
     ordered_by=['account_id'], indexes=[{'columns': ['account_id', 'activity_on']}]
 ) }}
 

@@ -1,7 +1,9 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Registrations, activation and cohort retention.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'],
+    lags=['1 month'],
+    meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 
 {% set registered = [

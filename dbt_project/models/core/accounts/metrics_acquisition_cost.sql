@@ -1,7 +1,9 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. What a customer costs, and the market's share.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'],
+    lags=['12 months'], scope_of={'spend_days': 'onward', 'market_sizes': 'onward'},
+    meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set cac = 'round(spend / nullif(new_accounts, 0), 2)' %}
 {% set margin = ['margin_mrr / nullif(paying_accounts, 0)', 'last_month'] %}

@@ -2,7 +2,9 @@
 -- Deleted accounts count until they were deleted; home_application is the account's own, application the events'.
 {{ config(
     time_dependent=false, materialized='incremental',
-    unique_key=['account_id', 'activity_on', 'application', 'channel'], affected_by=['account_id', 'activity_on'], touches=['activity_on'],
+    unique_key=['account_id', 'activity_on', 'application', 'channel'], affected_by=['account_id', 'activity_on'],
+    scope_of={'accounts': {'through': 'activity_days', 'on': 'account_id'}},
+    touches=['activity_on'],
     ordered_by=['activity_on', 'account_id'], indexes=[{'columns': ['account_id', 'activity_on']}, {'columns': ['activity_on']}]
 ) }}
 

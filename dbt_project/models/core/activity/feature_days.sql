@@ -2,6 +2,7 @@
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['account_id', 'used_on', 'application', 'feature'], affected_by=['account_id', 'used_on'],
+    scope_of={'stg_events': {'where': "event_name = 'feature.used'"}},
     touches=['used_on'],
     ordered_by=['used_on', 'account_id'], indexes=[{'columns': ['account_id', 'used_on']}, {'columns': ['used_on']}]
 ) }}

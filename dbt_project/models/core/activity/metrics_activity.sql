@@ -1,7 +1,9 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Active accounts, stickiness, adoption, retention.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'],
+    lags=['1 month'], open_changes=true,
+    meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set begun_days = 'ceil(extract(epoch from least(period_end, ' ~ as_of() ~ ') - period_start) / 86400)' %}
 

@@ -2,7 +2,15 @@
 -- application is the account's own; the events' where nothing is known of the account, which then has no cohort.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['account_id', 'application', 'month'],
-    affected_by=['account_id', 'month'], touches=['month'],
+    affected_by=['account_id', 'month'],
+    scope_of={
+        'active_accounts': {'month': "date_trunc('month', activity_on::timestamp)::date"},
+        'accounts': {
+            'through': 'active_accounts', 'on': 'account_id',
+            'month': "date_trunc('month', found.activity_on::timestamp)::date",
+        },
+    },
+    touches=['month'],
     indexes=[{'columns': ['account_id', 'month']}, {'columns': ['month']}]
 ) }}
 

@@ -1,7 +1,9 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Downloads and the community's size.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'],
+    scope_of={'stg_community_snapshots': 'onward'},
+    meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['day', 'week', 'month'] %}
 {% set measures = [

@@ -1,7 +1,9 @@
 -- Grain: account_id, event_name, happened_on. The first and last event of the day by which creators are judged.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['account_id', 'event_name', 'happened_on'],
-    affected_by=['account_id', 'happened_on'], touches=['happened_on'], indexes=[{'columns': ['account_id', 'happened_on']}]
+    affected_by=['account_id', 'happened_on'],
+    scope_of={'stg_events': {'where': "event_name in ('creator.onboarding_completed', 'content.created', 'content.updated')"}},
+    touches=['happened_on'], indexes=[{'columns': ['account_id', 'happened_on']}]
 ) }}
 
 with events as (

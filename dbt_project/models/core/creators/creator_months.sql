@@ -2,7 +2,9 @@
 -- own application where the account is known.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['creator_id', 'application', 'month'],
-    affected_by=['creator_id'], touches=['month'], indexes=[{'columns': ['creator_id']}]
+    affected_by=['creator_id'],
+    scope_of={'accounts': {'creator_id': 'account_id'}, 'stg_fx_rates': rated_rows('stg_creator_earnings', 'found.earned_on')},
+    touches=['month'], indexes=[{'columns': ['creator_id']}]
 ) }}
 
 with earnings as (

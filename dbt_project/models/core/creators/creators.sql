@@ -1,6 +1,7 @@
 -- Grain: account_id. Creators and their first steps: within 7 days of registration.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key='account_id', affected_by=['account_id'],
+    scope_of={'stg_content_items': {'account_id': 'creator_id'}, 'stg_conversations': {'account_id': 'creator_id'}},
     touches=['created_at'], indexes=[{'columns': ['account_id'], 'unique': true}]
 ) }}
 

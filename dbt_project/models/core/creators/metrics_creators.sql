@@ -3,7 +3,9 @@
 -- creator_onboarding_step_rate is of creators who took all three steps, creators_earning_over of the lowest threshold.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'],
+    lags=['1 month'], scope_of={'creator_features': 'onward', 'stg_content_items': 'onward'},
+    meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['week', 'month'] %}
 

@@ -1,7 +1,9 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Incidents, security, deployments, work, code.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'],
+    scope_of={'stg_work_items': 'onward', 'stg_code_quality': 'onward'},
+    meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set series = ref('series_engineering') %}
 

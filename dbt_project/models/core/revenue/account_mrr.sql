@@ -2,7 +2,9 @@
 -- The opening MRR is first brought to the day's rate (fx), then the rest of the difference is the day's movement.
 {{ config(
     time_dependent=false, materialized='incremental',
-    unique_key=['application', 'account_id', 'changed_on'], affected_by=['account_id'], touches=['changed_on'],
+    unique_key=['application', 'account_id', 'changed_on'], affected_by=['account_id'],
+    scope_of={'stg_fx_rates': rated_rows('fct_subscription_periods', "coalesce(found.counts_until_on, 'infinity')")},
+    touches=['changed_on'],
     quiet=['next_changed_on'],
     ordered_by=['account_id'], indexes=[{'columns': ['account_id']}]
 ) }}

@@ -1,7 +1,9 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. MRR, its movements, churn and what follows.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'],
+    lags=['12 months'],
+    meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set margin = ['margin_mrr / nullif(paying_accounts, 0)', 'last_month'] %}
 {% set churn = ['accounts_lost / nullif(accounts_at_start, 0)', 'last_month'] %}

@@ -3,6 +3,7 @@
 {{ config(
     materialized='incremental',
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
+    scope_of={'account_mrr': 'onward'},
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}
 {% set grains = ['day', 'week', 'month', 'quarter'] %}

@@ -3,6 +3,7 @@
 {{ config(
     materialized='incremental',
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],
+    lags=['1 month', '2 months'],
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}
 {% set measures = {

@@ -1,6 +1,7 @@
 -- Grain: response_id. Surveys sent and answered, with the channel of the ticket they are about; drivers' scores have a question.
 {{ config(
     materialized='incremental', unique_key='response_id', affected_by=['response_id'],
+    scope_of={'stg_tickets': {'through': 'stg_survey_responses', 'on': 'ticket_id'}},
     touches=['sent_at', 'responded_at'],
     ordered_by=['sent_at'],
     indexes=[{'columns': ['response_id'], 'unique': true}, {'columns': ['sent_at']}, {'columns': ['responded_at']}]

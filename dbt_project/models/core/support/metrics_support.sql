@@ -1,7 +1,9 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Ticket load, response, resolution, satisfaction.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
-    affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()
+    affected_by=['grain', 'period_start'],
+    scope_of={'ticket_transitions': 'onward'},
+    meta={'mart': 'metric_points'}, indexes=metric_indexes()
 ) }}
 {% set grains = ['hour', 'day', 'week', 'month'] %}
 {% set segments = ['channel', 'priority', 'category'] %}

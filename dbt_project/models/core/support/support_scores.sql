@@ -1,7 +1,9 @@
 -- Grain: kind, source_id. What customers say of support, and the help centre's visits.
 {{ config(
     materialized='incremental', unique_key=['kind', 'source_id'],
-    affected_by=['source_id'], touches=['happened_at'],
+    affected_by=['source_id'],
+    scope_of={'stg_survey_responses': {'source_id': 'response_id'}, 'stg_help_center_visits': {'source_id': 'visit_id'}},
+    touches=['happened_at'],
     ordered_by=['happened_at'], indexes=[{'columns': ['happened_at']}, {'columns': ['source_id']}]
 ) }}
 

@@ -1,6 +1,7 @@
 -- Grain: event_id. The events that are stages of a funnel, or a landing.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key='event_id', affected_by=['event_id'],
+    scope_of={'stg_events': {'occurred_at': 'occurred_at'}},
     touches=['occurred_at'],
     indexes=[{'columns': ['event_id'], 'unique': true}, {'columns': ['anonymous_id']}]
 ) }}

@@ -2,7 +2,9 @@
 -- anonymous_id (at or after the event; told apart by day), else the anonymous_id.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['event_id', 'visitor_id'],
-    affected_by=['event_id'], touches=['occurred_at'],
+    affected_by=['event_id'],
+    scope_of={'identity_links': {'through': 'funnel_events', 'on': 'anonymous_id'}},
+    touches=['occurred_at'],
     ordered_by=['visitor_id'], indexes=[{'columns': ['visitor_id']}, {'columns': ['event_id']}, {'columns': ['event_name', 'occurred_at']}]
 ) }}
 

@@ -2,7 +2,9 @@
 -- began: '(entry)' leads to a session's first event, '(exit)' follows its last. share: percent of the sessions with from_event.
 {{ config(
     time_dependent=false, materialized='incremental',
-    unique_key=['application', 'month', 'from_event', 'to_event'], affected_by=['month'], indexes=[{'columns': ['month']}]
+    unique_key=['application', 'month', 'from_event', 'to_event'], affected_by=['month'],
+    scope_of={'path_days': {'month': "date_trunc('month', day::timestamp)::date"}},
+    indexes=[{'columns': ['month']}]
 ) }}
 
 with steps as (

@@ -1,7 +1,7 @@
 -- Grain: ticket_id. Support tickets that count (those with transitions: no spam, deleted or merged ones) with their response
 -- and resolution.
 {{ config(
-    materialized='incremental', unique_key='ticket_id', affected_by=['ticket_id'],
+    materialized='incremental', unique_key='ticket_id', affected_by=['ticket_id'], scope_of={'ticket_transitions': false},
     touches=['created_at', 'first_response_at', 'first_escalated_at', 'resolved_at'],
     indexes=[{'columns': ['ticket_id'], 'unique': true}, {'columns': ['created_at']}]
 ) }}

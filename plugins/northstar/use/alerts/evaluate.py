@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 from urllib.parse import urlencode
 
-import yaml
-
+from northstar.base.config_files import read_own_yaml
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import shown
 from northstar.base.progress import Progress
@@ -74,7 +73,7 @@ class Hit(TypedDict):
 @cache
 def rules() -> list[Rule]:
     """The rules of rules.yml."""
-    found: list[Rule] = yaml.safe_load(RULES.read_text())
+    found: list[Rule] = read_own_yaml(RULES)
     return found
 
 

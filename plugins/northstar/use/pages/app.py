@@ -14,12 +14,12 @@ from typing import Any, TypedDict
 import pandas as pd
 import plotly.graph_objects as go
 import vizro.models as vm
-import yaml
 from dash import dcc, html
 from vizro import Vizro
 from vizro.managers import data_manager
 from vizro.models.types import capture
 
+from northstar.base.config_files import read_own_yaml
 from northstar.base.formats import shown
 from northstar.base.settings import load_settings
 from northstar.use.marts import GRAINS, Marts
@@ -60,7 +60,7 @@ class PageContent(TypedDict):
 @cache
 def read_pages() -> list[PageContent]:
     """The pages of pages.yml."""
-    found: list[PageContent] = yaml.safe_load(PAGES.read_text())
+    found: list[PageContent] = read_own_yaml(PAGES)
     return found
 
 

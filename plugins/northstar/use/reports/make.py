@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 import jinja2
-import yaml
 
-from northstar.base.config_files import read_text
+from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import change, shown, shown_change
 from northstar.base.settings import Settings
@@ -151,7 +150,7 @@ class ReportPoint(Point):
 @cache
 def contents() -> dict[str, ReportContent]:
     """The reports of contents.yml by name."""
-    found: dict[str, ReportContent] = yaml.safe_load((HERE / "contents.yml").read_text())
+    found: dict[str, ReportContent] = read_own_yaml(HERE / "contents.yml")
     return found
 
 

@@ -2,12 +2,15 @@
 
 import os
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 
 from northstar.base.errors import NorthstarError
+from northstar.base.settings import Settings
+from northstar.warehouse.rows import Connection
 
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 SECONDS = 0.2
@@ -15,8 +18,18 @@ SECONDS = 0.2
 JOB_BACKENDS = "select pid from pg_stat_activity where usename in ('loader', 'transformer', 'publisher')"
 
 
+def job_niceness(settings: Settings) -> int:
+    """How far the job's processes stand back; not at all from an external server's readers, who are on another machine."""
+    return 0 if settings.warehouse_url else settings.operations.job_niceness
+
+
+def stand_back(niceness: int) -> None:
+    """Lower the priority of the calling thread, and of what it starts from then on, for good."""
+    os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), niceness))
+
+
 @contextmanager
-def standing_back(connect, niceness: int):
+def standing_back(connect: Callable[[], Connection], niceness: int) -> Iterator[None]:
     """Lower the priority of the calling thread, of what it starts, and of the server's processes that work for the job.
 
     connect: opens a connection to a server on this machine. niceness: 0 (nothing is done) to 19.
@@ -25,7 +38,7 @@ def standing_back(connect, niceness: int):
         yield
         return
     before, ended = os.getpriority(os.PRIO_PROCESS, 0), threading.Event()
-    os.setpriority(os.PRIO_PROCESS, 0, max(before, niceness))
+    stand_back(niceness)
     watcher = threading.Thread(target=_watch, args=(connect, niceness, ended), daemon=True)
     watcher.start()
     try:
@@ -39,7 +52,7 @@ def standing_back(connect, niceness: int):
             os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
-def _watch(connect, niceness: int, ended: threading.Event) -> None:
+def _watch(connect: Callable[[], Connection], niceness: int, ended: threading.Event) -> None:
     known: set[int] = set()
     # a server that is gone is told of by who works with it
     with suppress(psycopg.Error, NorthstarError), connect() as connection:

@@ -1,4 +1,4 @@
-{# What the run decided (northstar.runs.job.open_run): the models' only clock. A run hands it over in the environment, since its hundred models ask
+{# What the run decided (northstar.runs.lifecycle.open_run): the models' only clock. A run hands it over in the environment, since its hundred models ask
    for it 140 times; whoever calls dbt by hand finds it in the warehouse. #}
 {% macro run_context() %}
     {%- if not execute -%}

@@ -1,12 +1,4 @@
-{# What a changed row touches in the cohort models (see incremental.sql). #}
-
-{% macro affected__active_months() %}
-    {{ changed_keys('active_accounts', "account_id, date_trunc('month', activity_on::timestamp)::date as month") }}
-    union
-    select account_id, date_trunc('month', activity_on::timestamp)::date
-    from {{ ref('active_accounts') }}
-    where account_id in (select account_id from ({{ changed_rows('accounts') }}) as changed)
-{% endmacro %}
+{# What a changed row touches in the models of cohorts, where it is not derived (incremental/scopes.sql). #}
 
 {# The paying cohorts whose members changed: where a first MRR comes or goes, and where the account's other ones are, since it belongs
    to the company's cohort of the first of them. #}

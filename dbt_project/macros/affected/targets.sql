@@ -1,4 +1,4 @@
-{# What a changed row touches in the models that judge (see incremental.sql). #}
+{# What a changed row touches in the models of targets, where it is not derived (incremental/scopes.sql). #}
 
 {# an application whose first registration moves has other due dates; a series that begins earlier or later has other zeros; and a period
    is judged once it is complete, which it becomes by the passing of time alone #}

@@ -3,8 +3,9 @@ How a build costs what changed.
 
 Every large model is `incremental`:
 
-1. Before the model runs, `find_affected` makes the temp table `affected_<model>` from the macro `affected__<model>`:
-   the scope (accounts, charges, hours, periods, ...) that rows changed since the last publication can touch.
+1. Before the model runs, `find_affected` makes the temp table `affected_<model>`: the scope (accounts, charges, hours, periods, ...) that
+   rows changed since the last publication can touch. It is derived from what the model reads (scopes.sql), or written by hand in a
+   macro `affected__<model>` (macros/affected).
 2. The model computes its rows for that scope alone (`only_affected`).
 3. `replace_affected` compares them with what stands there for the scope. Only rows that differ are written, and they leave a trace:
    - `core.touched`: the hours of the model's `touches` columns, old and new, which decide the periods to recompute downstream
@@ -21,26 +22,23 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 #}
 
 {% macro find_affected() %}
+    {%- set definition = context.get('affected__' ~ model.name) -%}
     {%- if not execute -%}
         {# while parsing: what the definition refers to is a dependency of the model #}
-        {%- set definition = context.get('affected__' ~ model.name) -%}
         {%- if definition -%}{%- do definition() -%}{%- endif -%}
     {%- else -%}
         {%- if is_incremental() -%}
             -- what changed is little, and in memory
             set local random_page_cost = 0.2;
-            {% set definition = context.get('affected__' ~ model.name) -%}
-            {%- if definition is none and model.config.get('affected_by') -%}
-                {{ exceptions.raise_compiler_error('macro affected__' ~ model.name ~ ' is missing: it says what a changed row touches') }}
-            {%- endif -%}
-            {%- if definition -%}
+            {% if model.config.get('affected_by') -%}
                 drop table if exists pg_temp.affected_{{ model.name }};
-                create temp table affected_{{ model.name }} as {{ definition() }};
+                create temp table affected_{{ model.name }} as {{ definition() if definition else derived_scope() }};
                 analyze affected_{{ model.name }};
             {%- endif -%}
         {%- elif model.config.materialized == 'incremental' -%}
             -- what is built anew has no changed rows, and perhaps another key than the log knows
             drop table if exists {{ this.schema }}._changed__{{ this.identifier }};
+            {%- if model.config.get('affected_by') and not definition -%}{%- do demand_scope() -%}{%- endif -%}
         {% endif -%}
         {%- if model.config.materialized != 'view' and (
             model.name.startswith('metrics_') or model.name.endswith('_by_period') or model.name == 'target_periods'
@@ -102,8 +100,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 {# The rows that a model has for its affected scope are compared with those that stand there; both have the columns of one definition. #}
 {% macro replace_affected(target, sql) %}
     {%- set name = target.identifier -%}
-    {%- set key = config.get('unique_key') -%}
-    {%- set key = [key] if key is string else key -%}
+    {%- set key = as_list(config.get('unique_key')) -%}
     {%- set standing = rows_in_scope(target, config.get('affected_by', []), 'affected_' ~ name) -%}
     {%- set quiet = config.get('quiet', []) -%}
     {%- set differing = '(table pg_temp.gone_' ~ name ~ ' union all table pg_temp.come_' ~ name ~ ') as differing' -%}
@@ -111,6 +108,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
     create temp table new_{{ name }} as (
         {{ sql }}
     );
+    {{ demand_contract('pg_temp.new_' ~ name) }}
     set local enable_nestloop = on;
     create temp table gone_{{ name }} as select * from {{ standing }} as standing except table new_{{ name }};
     create temp table come_{{ name }} as table new_{{ name }} except select * from {{ standing }} as standing;
@@ -145,13 +143,12 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
    with a time in the range that is built again. #}
 {% macro changed_rows(entity) -%}
     {%- set context = run_context() -%}
-    {%- set times = entity_times()[entity] -%}
     {%- set relation = source('staging', entity) -%}
     select * from {{ relation }} where _batch_id > {{ context.since_batch_id }}
     union all
     select * from {{ relation }}
     where _batch_id <= {{ context.since_batch_id }} and (
-        {% for column in [times.own] + times.later %}
+        {% for column in times_of(entity) %}
         {{ 'or ' if not loop.first }}({{ column }} >= timestamptz '{{ context.previous_as_of }}' and {{ column }} < timestamptz '{{ context.as_of }}')
         {% if context.restate_from %}
         or ({{ column }} >= timestamptz '{{ context.restate_from }}' and {{ column }} < timestamptz '{{ context.restate_to }}')
@@ -260,4 +257,8 @@ New periods and those that ended since the last publication are always among the
 
 {% macro quoted(names) -%}
     {%- for name in names %}'{{ name }}'{{ ', ' if not loop.last }}{% else %}null{% endfor -%}
+{%- endmacro %}
+
+{% macro as_list(columns) -%}
+    {{ return([columns] if columns is string else columns) }}
 {%- endmacro %}

@@ -1,0 +1,145 @@
+{#
+How a table is built: dbt's own materializations ask the database for a table's columns three times for each model and build a context
+for each question, a quarter of an hourly run's processor time (docs/decisions.md, D84). Both are one transaction: what stood there stands
+until the new rows do.
+#}
+{% materialization incremental, adapter='postgres' %}
+    {{ return(build_table(is_incremental())) }}
+{% endmaterialization %}
+
+{% materialization table, adapter='postgres' %}
+    {{ return(build_table(load_cached_relation(this) and not should_full_refresh())) }}
+{% endmaterialization %}
+
+{# stands: what is there stays, and what differs is written into it. #}
+{% macro build_table(stands) %}
+    {%- set target = this.incorporate(type='table') -%}
+    {%- set by_key = stands and config.get('unique_key') -%}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {% if by_key %}
+        {% call statement('main') %}{{ replace_affected(target, sql) }}{% endcall %}
+    {% else %}
+        {{ replace_rows(target, sql) if stands else build_anew(target, sql) }}
+    {% endif %}
+    {# apart, since what `main` says last is how many rows the model wrote #}
+    {% call statement() %}
+        {{ suppress_small_groups(target) }}
+        {{ refresh_statistics(target, by_key) }}
+    {% endcall %}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% do adapter.commit() %}
+    {{ return({'relations': [target]}) }}
+{% endmacro %}
+
+{# An hourly run builds no views: a table that views read (metric_values, say) keeps its place, for to drop it drops them. #}
+{% macro replace_rows(target, sql) %}
+    {%- set new = 'pg_temp.new_' ~ target.identifier -%}
+    {% call statement() %}
+        drop table if exists {{ new }};
+        create temp table new_{{ target.identifier }} as (
+            {{ sql }}
+        );
+        {{ demand_contract(new) }}
+    {% endcall %}
+    {% if columns_of(new) == columns_of(target) %}
+        {% call statement('main') %}
+            truncate {{ target }};
+            insert into {{ target }} table {{ new }}
+            {% if config.get('ordered_by') %}order by {{ config.get('ordered_by') | join(', ') }}{% endif %}
+        {% endcall %}
+    {% else %}
+        {# somebody changed the model and builds it by hand #}
+        {{ build_anew(target, 'table ' ~ new) }}
+    {% endif %}
+{% endmacro %}
+
+{# The rows first, under another name, because they may be made of what stands there. #}
+{% macro build_anew(target, sql) %}
+    {%- set new = make_intermediate_relation(target) -%}
+    {%- set standing = load_cached_relation(this) -%}
+    {% call statement('main') %}
+        drop table if exists {{ new }};
+        create table {{ new }} as (
+            {{ sql }}
+        )
+        {% if config.get('ordered_by') %}
+        {# rows that are looked up together lie together: 57 days of an account were 57 pages, and are two #}
+        order by {{ config.get('ordered_by') | join(', ') }}
+        {% endif %}
+    {% endcall %}
+    {% if standing %}
+        {# the adapter's own way: it knows then that the views on it went as well #}
+        {% do adapter.drop_relation(standing) %}
+    {% endif %}
+    {% call statement() %}
+        {{ demand_contract(new) }}
+        {% for index in config.get('indexes', []) %}
+        create {{ 'unique ' if index.unique }}index on {{ new }} ({{ index.columns | join(', ') }}){{ ' where ' ~ index.where if index.where }};
+        {% endfor %}
+        alter table {{ new }} rename to {{ target.identifier }}
+    {% endcall %}
+{% endmacro %}
+
+{# dbt's own answer, from what it knows of the database, but looked up once where a model's macros ask for it six times: each time it goes through
+   all relations of a schema. #}
+{% macro is_incremental() %}
+    {%- if not execute or model.config.materialized != 'incremental' -%}{{ return(false) }}{%- endif -%}
+    {%- if '_stands' not in model -%}
+        {%- set standing = load_cached_relation(this) -%}
+        {%- do model.update({'_stands': standing is not none and standing.type == 'table' and not should_full_refresh()}) -%}
+    {%- endif -%}
+    {{ return(model._stands) }}
+{% endmacro %}
+
+{# The relations that dbt knows: without the logs of changed keys, one for each model, which it would go through as well, and without
+   functions and materialized views, of which a schema of models has none. #}
+{% macro postgres__list_relations_without_caching(schema_relation) %}
+    {% call statement('list_relations', fetch_result=true) %}
+        select current_database() as database, relname as name, nspname as schema, case relkind when 'v' then 'view' else 'table' end as type
+        from pg_class join pg_namespace on pg_namespace.oid = relnamespace
+        where nspname = '{{ schema_relation.schema }}' and relkind in ('r', 'p', 'v') and relname not like '\_changed\_\_%'
+    {% endcall %}
+    {{ return(load_result('list_relations').table) }}
+{% endmacro %}
+
+{#
+What a mart promises (`contract: {enforced: true}`) is compared with the columns of what was built, within a statement that is made anyway:
+dbt's own way asks the database twice for each model and compares before a row is there (docs/decisions.md, D103). Types are told by Postgres's
+own names, and one without a modifier (`numeric`) is met by any (`numeric(10,2)`); the order of columns is no promise.
+#}
+{% macro demand_contract(built) %}
+    {%- if config.get('contract').enforced %}
+    do $contract$
+    declare
+        breaches text;
+    begin
+        select string_agg(format('column %s: wanted %s, got %s', name, coalesce(wanted, 'nothing'), coalesce(got, 'nothing')), '; ' order by name)
+        into breaches
+        from (
+            select
+                name,
+                -- the name that Postgres has for it, where it knows the type
+                case
+                    when to_regtype(given) is null then given
+                    when given ~ '[)].' then given
+                    else format_type(to_regtype(given), null) || coalesce(replace(substring(given from '[(].*'), ' ', ''), '')
+                end as wanted,
+                format_type(atttypid, atttypmod) as got,
+                format_type(atttypid, null) as got_without_modifier
+            from (values
+                {%- for column in model.columns.values() %}
+                ('{{ column.name | replace("'", "''") }}', '{{ column.data_type | replace("'", "''") }}'){{ ',' if not loop.last }}
+                {%- endfor %}
+            ) as promised (name, given)
+            full join (
+                select attname::text as name, atttypid, atttypmod from pg_attribute
+                where attrelid = '{{ built }}'::regclass and attnum > 0 and not attisdropped
+            ) as standing using (name)
+        ) as compared
+        where wanted is null or got is null or wanted not in (got, got_without_modifier);
+        if breaches is not null then
+            raise exception 'model {{ model.name }} breaks its contract: %', breaches;
+        end if;
+    end $contract$;
+    {%- endif %}
+{% endmacro %}
