@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from northstar.base.errors import NorthstarError
 from northstar.base.settings import ROOT, load_settings
 from northstar.cli.main import main
+from northstar.operate import backup
 from northstar.publish.merge import rollback
 from northstar.warehouse import db, embedded
 from tests.conftest import home, release_before
@@ -114,3 +116,21 @@ def test_a_backup_wants_a_directory_of_its_own_and_a_warehouse(story, tmp_path, 
     ):
         assert main(["backup", *arguments]) == 1
         assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to_time", [None, backup.LATEST])
+def test_a_recovery_that_fails_after_one_to_a_moment_says_its_own_reason(tmp_path, monkeypatch, to_time):
+    settings = load_settings(tmp_path / "home")
+    # of the try before, which asked for a moment that the archive does not reach
+    (settings.logs / "postgres.log").write_text(
+        "FATAL:  recovery ended before configured recovery target was reached\n"
+    )
+
+    def fail(*_):
+        raise NorthstarError("the port is taken")
+
+    monkeypatch.setattr(backup.server, "recover", fail)
+    with pytest.raises(NorthstarError, match="the recovery failed: the port is taken"):
+        backup._recover(settings, tmp_path / "data", "password", {}, to_time)
+    with pytest.raises(NorthstarError, match="the archive ends before 2026-04-01T14:00:00Z"):
+        backup._recover(settings, tmp_path / "data", "password", {}, datetime(2026, 4, 1, 14, tzinfo=UTC))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from northstar.base.errors import NorthstarError
+from northstar.build.code_version import code_version as version_here
 from northstar.connections.airflow import AIRFLOW_SERVICES
 from northstar.orchestration import services, up
 from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
@@ -81,6 +82,27 @@ def test_a_mapped_task_has_several_instances_under_one_name_and_the_pages_end(mo
     assert Api.tasks(object.__new__(Api), "dag", "run") == {"land_source": "success", "settle": None}
 
 
+def test_a_group_that_runs_again_after_its_end_is_told_again(monkeypatch):
+    monkeypatch.setattr(up, "POLL_SECONDS", 0)
+    # somebody clears a task in Airflow's pages while the run is followed
+    looks = iter([("success", "success"), ("success", "running"), ("success", "success"), ("success", "success")])
+
+    class Cleared(Api):
+        def __init__(self):
+            self.base, self.asked = "http://airflow", 0
+
+        def state(self, dag_id, run_id):
+            self.asked += 1
+            return "success" if self.asked == 4 else "running"
+
+        def tasks(self, dag_id, run_id):
+            return dict(zip(("build.models", "build.tests"), next(looks), strict=True))
+
+    lines = []
+    up.follow(Cleared(), NIGHTLY, "run", lines.append)
+    assert lines == ["build: 2 of 2 tasks done", "build: 2 of 2 tasks done"]
+
+
 def test_a_question_that_airflow_fails_to_answer_is_asked_again_and_an_order_is_not(monkeypatch):
     monkeypatch.setattr(up, "POLL_SECONDS", 0)
     asked, api = [], object.__new__(Api)
@@ -147,7 +169,7 @@ def note_run(settings, run_id, version=None, state="published", code_version=Non
         connection.execute(
             "insert into audit.runs (run_id, mode, as_of, trigger, state, published_version, code_version) "
             "values (%s, %s, %s, 'cli', %s, %s, %s)",
-            [run_id, mode, AS_OF, state, version, code_version or code_version(settings)],
+            [run_id, mode, AS_OF, state, version, code_version or version_here(settings)],
         )
 
 

@@ -6,8 +6,10 @@ and one chart.
 
 import importlib
 import importlib.abc
+import importlib.machinery
 import importlib.util
 import sys
+from collections.abc import Sequence
 from types import ModuleType
 
 _ABSENT = ("azure", "boto3", "google", "pyspark")
@@ -17,10 +19,12 @@ _LATER = ("altair", "scipy.stats")
 class _Sparing(importlib.abc.MetaPathFinder):
     """Answers for _ABSENT that they are not installed, and puts off _LATER until somebody uses them."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._asked: set[str] = set()
 
-    def find_spec(self, fullname, path=None, target=None):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
         if fullname.split(".")[0] in _ABSENT:
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
         if fullname not in _LATER or fullname in self._asked:
@@ -28,7 +32,7 @@ class _Sparing(importlib.abc.MetaPathFinder):
         # the question after the others' finders comes back here
         self._asked.add(fullname)
         spec = importlib.util.find_spec(fullname)
-        if spec is not None:
+        if spec is not None and spec.loader is not None:
             spec.loader = importlib.util.LazyLoader(spec.loader)
         return spec
 

@@ -1,6 +1,6 @@
 """Our one expectation class. Importing this module imports Great Expectations (6 to 8 s)."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from great_expectations.expectations.core.unexpected_rows_expectation import UnexpectedRowsExpectation
 
@@ -13,6 +13,12 @@ class ExpectNoRows(UnexpectedRowsExpectation):
 
     metric_dependencies: ClassVar[tuple[str, ...]] = ("unexpected_rows_query.table",)
 
-    def _validate(self, metrics, runtime_configuration=None, execution_engine=None):
+    # Any: as its parent has it
+    def _validate(
+        self,
+        metrics: dict[str, Any],
+        runtime_configuration: dict[str, Any] | None = None,
+        execution_engine: object = None,
+    ) -> dict[str, Any]:
         rows = metrics["unexpected_rows_query.table"]
         return {"success": not rows, "result": {"observed_value": len(rows), "details": {"unexpected_rows": rows}}}

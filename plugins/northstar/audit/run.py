@@ -1,28 +1,67 @@
 """Run the suites with Great Expectations and write every result to `audit.checks`."""
 
+from __future__ import annotations
+
 import contextlib
 import io
 import string
 import time
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from psycopg.types.json import Jsonb
 
 from northstar.audit.engine import great_expectations
-from northstar.audit.suites import BOUNDARIES, Suite, read_suites
+from northstar.audit.suites import BOUNDARIES, Check, Suite, read_suites
 from northstar.base.errors import CheckFailed, NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.warehouse import db, lease
+from northstar.warehouse.rows import one
+
+if TYPE_CHECKING:
+    from great_expectations.core.expectation_validation_result import ExpectationValidationResult
+    from great_expectations.datasource.fluent.interfaces import Batch
+    from great_expectations.datasource.fluent.postgres_datasource import PostgresDatasource
+    from great_expectations.expectations.expectation import Expectation
 
 SAMPLE_ROWS = 5
 
 
-def run_audit(settings: Settings, run_id: int, boundaries: tuple = BOUNDARIES, progress=print) -> dict:
+class Verdict(TypedDict):
+    """How many checks were run, how many held, and how many failed as warnings."""
+
+    run: int
+    passed: int
+    warned: int
+
+
+class CheckResult(TypedDict):
+    """A row of audit.checks, but for its run."""
+
+    boundary: str
+    suite: str
+    check_name: str
+    severity: str
+    success: bool
+    observed: str | None
+    expected: str
+    failing_rows: int
+    # as psycopg writes it, or as it reads it
+    sample: Jsonb | list[object]
+    seconds: float
+
+
+def run_audit(
+    settings: Settings, run_id: int, boundaries: tuple[str, ...] = BOUNDARIES, progress: Progress = print
+) -> Verdict:
     """Run the suites of `boundaries` for a run; returns {'run': n, 'passed': n, 'warned': n}.
 
     Raises CheckFailed naming the first error-level check that failed, with its numbers and rows.
     """
     values = _values(settings, run_id)
-    results = []
+    results: list[CheckResult] = []
     for boundary in boundaries:
         started = time.monotonic()
         found = [row for suite in _validate(settings, read_suites(settings.root, boundary), values) for row in suite]
@@ -33,9 +72,9 @@ def run_audit(settings: Settings, run_id: int, boundaries: tuple = BOUNDARIES, p
     return _verdict(results, progress)
 
 
-def _values(settings: Settings, run_id: int) -> dict:
+def _values(settings: Settings, run_id: int) -> dict[str, str]:
     with db.connect(settings, "transformer") as connection:
-        run = connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]).fetchone()
+        run = one(connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]))
         since = connection.execute(
             "select since_batch_id, previous_as_of from core.run_context where run_id = %s", [run_id]
         ).fetchone()
@@ -46,8 +85,8 @@ def _values(settings: Settings, run_id: int) -> dict:
         "as_of": f"timestamptz '{run['as_of'].isoformat()}'",
         "run_id": str(run_id),
         "is_full": str(is_full).lower(),
-        "since_batch": "-1" if is_full else str(since["since_batch_id"]),
-        "previous_as_of": f"timestamptz '{'-infinity' if is_full else since['previous_as_of'].isoformat()}'",
+        "since_batch": "-1" if is_full or since is None else str(since["since_batch_id"]),
+        "previous_as_of": f"timestamptz '{'-infinity' if is_full or since is None else since['previous_as_of'].isoformat()}'",
     }
 
 
@@ -59,7 +98,7 @@ def address(settings: Settings) -> str:
     return found + ("&" if "?" in found else "?") + options
 
 
-def context(settings: Settings):
+def context(settings: Settings) -> PostgresDatasource:
     """An ephemeral context and its data source on the warehouse. Raises NorthstarError when it cannot be reached."""
     gx = great_expectations()
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -68,13 +107,16 @@ def context(settings: Settings):
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     try:
-        return context.data_sources.add_postgres("warehouse", connection_string=address(settings))
+        warehouse: PostgresDatasource = context.data_sources.add_postgres(
+            "warehouse", connection_string=address(settings)
+        )
+        return warehouse
     except TestConnectionError as exc:
         reason = str(getattr(exc.__cause__, "orig", exc)).strip().splitlines()[-1]
         raise NorthstarError(f"cannot reach the warehouse as transformer: {reason}") from exc
 
 
-def _validate(settings: Settings, suites: list[Suite], values: dict):
+def _validate(settings: Settings, suites: list[Suite], values: dict[str, str]) -> Iterator[list[CheckResult]]:
     gx = great_expectations()
     warehouse = context(settings)
     for suite in suites:
@@ -94,7 +136,7 @@ def _validate(settings: Settings, suites: list[Suite], values: dict):
         yield [_row(suite, check, by_name[check.name], seconds) for check in suite.checks]
 
 
-def _batch(warehouse, suite: Suite, scope: str):
+def _batch(warehouse: PostgresDatasource, suite: Suite, scope: str) -> Batch:
     """The suite's table, or those of its rows that the run may have changed."""
     name = f"{suite.boundary}.{suite.name}"
     if scope == "true" or not any(check.expect for check in suite.checks):
@@ -105,7 +147,7 @@ def _batch(warehouse, suite: Suite, scope: str):
 
 
 @contextlib.contextmanager
-def _scoped(settings: Settings, suite: Suite, values: dict):
+def _scoped(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterator[str]:
     """A relation of the table's rows in scope; of a suite that says `read_once` a copy, which all its checks read."""
     if values["in_scope"] == "true":
         yield values["batch"]
@@ -130,18 +172,20 @@ def _scoped(settings: Settings, suite: Suite, values: dict):
             connection.execute(f"drop table {copy}")
 
 
-def _expectation(gx, check, values: dict):
+def _expectation(gx: ModuleType, check: Check, values: dict[str, str]) -> Expectation:
     severity = "critical" if check.severity == "error" else "warning"
-    options = {"severity": severity, "meta": {"name": check.name}, "notes": check.reason}
+    # Any: what each class of Great Expectations takes
+    options: dict[str, Any] = {"severity": severity, "meta": {"name": check.name}, "notes": check.reason}
     if check.rows:
         query = string.Template(check.rows).substitute(values)
         from northstar.audit.expectations import ExpectNoRows
 
         return ExpectNoRows(unexpected_rows_query=query, description=check.name, **options)
-    return getattr(gx.expectations, check.expect)(**check.arguments, **options)
+    expectation: Expectation = getattr(gx.expectations, check.expect or "")(**check.arguments, **options)
+    return expectation
 
 
-def _row(suite: Suite, check, result, seconds: float) -> dict:
+def _row(suite: Suite, check: Check, result: ExpectationValidationResult, seconds: float) -> CheckResult:
     detail, raised = result.result or {}, result.exception_info or {}
     if raised and "raised_exception" not in raised:
         raised = next(iter(raised.values()))
@@ -158,7 +202,7 @@ def _row(suite: Suite, check, result, seconds: float) -> dict:
     }  # fmt: skip
 
 
-def _plain(row):
+def _plain(row: object) -> object:
     if hasattr(row, "_mapping"):
         row = dict(row._mapping)
     if isinstance(row, dict):
@@ -166,7 +210,7 @@ def _plain(row):
     return row if isinstance(row, int | float | bool | None) else str(row)
 
 
-def _record(settings: Settings, run_id: int, results: list) -> None:
+def _record(settings: Settings, run_id: int, results: list[CheckResult]) -> None:
     with db.connect(settings, "transformer") as connection:
         lease.keep(connection, run_id, by_hand=True)
         connection.cursor().executemany(
@@ -185,7 +229,7 @@ def _record(settings: Settings, run_id: int, results: list) -> None:
         )
 
 
-def _verdict(results: list, progress) -> dict:
+def _verdict(results: list[CheckResult], progress: Progress) -> Verdict:
     failed = [r for r in results if not r["success"]]
     for row in failed:
         if row["severity"] == "warn":
@@ -200,7 +244,7 @@ def _verdict(results: list, progress) -> dict:
     return {"run": len(results), "passed": len(results) - len(failed), "warned": len(failed)}
 
 
-def describe(row: dict) -> str:
+def describe(row: CheckResult) -> str:
     """A check that failed, in a line: its name, its numbers, its first rows."""
     sample = row["sample"].obj if isinstance(row["sample"], Jsonb) else row["sample"]
     messages = [r["message"] for r in sample if isinstance(r, dict) and r.get("message")]

@@ -1,12 +1,13 @@
 """Stage 3 as the DAG and the command line call it: `audit`."""
 
-from northstar.audit.run import run_audit
+from northstar.audit.run import Verdict, run_audit
 from northstar.audit.worker import Worker
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.warehouse.stages import working_stage
 
 
-def audit(settings: Settings, run_id: int, progress=print, worker: Worker | None = None) -> dict:
+def audit(settings: Settings, run_id: int, progress: Progress = print, worker: Worker | None = None) -> Verdict:
     """Run the audit at both boundaries; returns {'run': n, 'passed': n, 'warned': n}.
 
     worker: an auditor that was started earlier (northstar.audit.worker.start_worker), else the audit runs in this process.

@@ -39,6 +39,7 @@ class Check(Section):
     severity: Literal["error", "warn"] = Field(description="error stops the publish, warn is recorded")
     reason: str = Field(min_length=1, description="say what goes wrong where it does not hold")
     expect: str | None = None
+    # Any: what the class of Great Expectations takes
     arguments: dict[str, Any] = Field({}, description="give names with values")
     rows: str | None = None
 

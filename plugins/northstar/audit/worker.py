@@ -1,15 +1,23 @@
 """An auditor in a process of its own, which imports Great Expectations (6 to 8 s) while dbt still builds."""
 
+from __future__ import annotations
+
 import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from northstar.base.collector import end_soon, uncollected
 from northstar.base.errors import CheckFailed, NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings, load_settings
 from northstar.warehouse import db
 from northstar.warehouse.embedded.priority import job_niceness, stand_back
+
+if TYPE_CHECKING:
+    from northstar.audit.run import Verdict
 
 
 class Worker:
@@ -21,15 +29,18 @@ class Worker:
                 [sys.executable, "-m", "northstar.audit.worker", str(settings.home)],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
+        if self._process.stdin is None or self._process.stdout is None:
+            raise NorthstarError("the auditor has no pipes, though they were asked for")
+        self._asked, self._answered = self._process.stdin, self._process.stdout
 
-    def run_audit(self, run_id: int, progress=print) -> dict:
+    def run_audit(self, run_id: int, progress: Progress = print) -> Verdict:
         """As `northstar.audit.run_audit`, in the worker."""
         try:
-            self._process.stdin.write(f"{run_id}\n")
-            self._process.stdin.flush()
+            self._asked.write(f"{run_id}\n")
+            self._asked.flush()
         except BrokenPipeError as exc:
             raise NorthstarError("the auditor ended before its work; see auditor.log in the home's logs") from exc
-        for line in self._process.stdout:
+        for line in self._answered:
             answer = json.loads(line)
             if "progress" in answer:
                 progress(answer["progress"])
@@ -40,14 +51,15 @@ class Worker:
                     else NorthstarError(answer["error"])
                 )
             else:
-                return answer
+                verdict: Verdict = answer
+                return verdict
         raise NorthstarError("the auditor ended in the midst of its work; see auditor.log in the home's logs")
 
     def stop(self) -> None:
         """End the worker; safe to call twice."""
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        self._process.stdout.close()
+            self._asked.close()
+        self._answered.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -72,7 +84,7 @@ def _serve(home: str) -> None:
     with uncollected():
         context(settings)
 
-    def say(answer: dict) -> None:
+    def say(answer: Mapping[str, object]) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from northstar.base.errors import NorthstarError
 
@@ -31,14 +32,24 @@ class ConfigError(NorthstarError):
         self.where, self.line, self.key = where, line, key
 
 
+class _Mistake(typing.TypedDict):
+    """What pydantic says of one place, in so far as it is read."""
+
+    type: str
+    loc: tuple[int | str, ...]
+    msg: str
+
+
 class _Loader(yaml.SafeLoader):
     """YAML's plain types; what aliases repeat counts each time, since whoever walks through it meets it each time."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: str):
         super().__init__(stream)
-        self._depth, self._values = 0, {}
+        self._depth = 0
+        # how many values a node stands for, by its id
+        self._values: dict[int, int] = {}
 
-    def compose_node(self, parent, index):
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self._depth += 1
         if self._depth > DEEPEST:
             raise yaml.YAMLError(f"nested deeper than {DEEPEST} levels")
@@ -64,6 +75,7 @@ def read_text(path: Path) -> str:
         raise NorthstarError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
+# Any: YAML holds what its author wrote, and whoever reads it checks that
 def read_yaml(text: str, where: str) -> typing.Any:
     """What `text` says; None where it says nothing.
 
@@ -111,11 +123,13 @@ def nearest(name: str, known: typing.Iterable[str]) -> str:
     return (f"do you mean {alike[0]!r}? " if alike else "") + f"known are {', '.join(known)}"
 
 
+# Any: as in read_yaml
 def read_own_yaml(path: Path) -> typing.Any:
     """What a file of the release says, which needs no bounds. Raises yaml.YAMLError where it is none."""
     return yaml.load(path.read_text(), Loader=OWN_LOADER)
 
 
+# Any: as in read_yaml
 def _parse(text: str, where: str) -> tuple[typing.Any, yaml.Node | None]:
     try:
         if len(text) > LONGEST:
@@ -147,14 +161,14 @@ def _steps(node: yaml.Node | None, place: tuple[int | str, ...]) -> list[tuple[s
     return steps
 
 
-def _models(kind: typing.Any) -> list[type[BaseModel]]:
+def _models(kind: object) -> list[type[BaseModel]]:
     """The models that a field's type is made of."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return [kind]
     return [model for part in typing.get_args(kind) for model in _models(part)]
 
 
-def _field(models: list[type[BaseModel]], name: int | str):
+def _field(models: list[type[BaseModel]], name: int | str) -> FieldInfo | None:
     for model in models:
         for own, field in model.model_fields.items():
             if name in (own, field.alias):
@@ -162,7 +176,7 @@ def _field(models: list[type[BaseModel]], name: int | str):
     return None
 
 
-def _walk(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[type[BaseModel]], typing.Any]:
+def _walk(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[type[BaseModel]], FieldInfo | None]:
     """The models that the last part of a place belongs to, and the last field on the way."""
     models, last = [model], None
     for part in place[:-1]:
@@ -172,7 +186,7 @@ def _walk(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[ty
     return models, (_field(models, place[-1]) if place else None) or last
 
 
-def _problem(model: type[BaseModel], error: typing.Any) -> str:
+def _problem(model: type[BaseModel], error: _Mistake) -> str:
     models, field = _walk(model, error["loc"])
     if error["type"] == "extra_forbidden":
         names = [f.alias or name for m in models for name, f in m.model_fields.items()]

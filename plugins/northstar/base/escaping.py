@@ -7,11 +7,15 @@ import contextlib
 import html
 import re
 import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TextIO, TypeVar, cast
 
 # terminals obey C0, DEL and C1; the marks for the direction of writing have text read as what it is not; some end a line
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 # what spreadsheets take for the beginning of a formula, also in its wide form and after blanks
 _FORMULA = re.compile(r"\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
+# a label, or another value beside the labels
+Label = TypeVar("Label")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?%?")
 
 
@@ -38,7 +42,7 @@ def slack(text: str) -> str:
     return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def plotly(text):
+def plotly(text: Label) -> Label | str:
     """A label for Plotly, which reads a part of HTML; what is no text stays."""
     return html.escape(text, quote=False) if isinstance(text, str) else text
 
@@ -46,7 +50,7 @@ def plotly(text):
 class Visible:
     """A text stream that writes what a terminal would obey out; everything else is the stream's own."""
 
-    def __init__(self, stream):
+    def __init__(self, stream: TextIO):
         self.stream = stream
 
     def write(self, text: str) -> int:
@@ -54,23 +58,26 @@ class Visible:
         self.stream.write(visible(text))
         return len(text)
 
-    def writelines(self, lines) -> None:
+    def writelines(self, lines: Iterable[str]) -> None:
         """Write each text."""
         for line in lines:
             self.write(line)
 
-    def __getattr__(self, name: str):
+    # Any: whatever the stream has
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
 
 @contextlib.contextmanager
-def visible_output():
+def visible_output() -> Iterator[None]:
     """What is printed meanwhile is made visible, results and messages alike."""
-    with contextlib.redirect_stdout(Visible(sys.stdout)), contextlib.redirect_stderr(Visible(sys.stderr)):
+    # a stream in all that is asked of it, though the class does not say so
+    out, err = cast(TextIO, Visible(sys.stdout)), cast(TextIO, Visible(sys.stderr))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         yield
 
 
-def exact_output():
+def exact_output() -> TextIO:
     """Where a result goes that another program reads, character by character; on a terminal it is made visible all the same."""
     out = sys.stdout
     return out.stream if isinstance(out, Visible) and not out.isatty() else out

@@ -5,6 +5,7 @@ import os
 import threading
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -42,7 +43,8 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_json(path: Path) -> dict | None:
+# Any: what each file of state holds, those know that write it
+def read_json(path: Path) -> dict[str, Any] | None:
     """The object that a file of state holds; None where there is no such file, or it is empty, cut short or something else."""
     try:
         found = json.loads(path.read_bytes())

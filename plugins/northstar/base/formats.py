@@ -1,5 +1,10 @@
 """Numbers as their unit says, for people: on the pages, in reports, alerts and on the command line."""
 
+from decimal import Decimal
+from typing import TypeVar
+
+# a value and the one before are of one kind
+Number = TypeVar("Number", float, Decimal)
 SUFFIXES = {
     "percent": " %",
     "ms": " ms",
@@ -22,7 +27,7 @@ DIGITS = {
 }
 
 
-def shown(value, unit: str, currency: str = "") -> str:
+def shown(value: float | Decimal | None, unit: str, currency: str = "") -> str:
     """A value with its unit; '-' for none. currency: the code that money is followed by."""
     if value is None or value != value:
         return "-"
@@ -30,7 +35,7 @@ def shown(value, unit: str, currency: str = "") -> str:
     return f"{value:,.{DIGITS.get(unit, 2)}f}{suffix}"
 
 
-def change(value, before, unit: str) -> float | None:
+def change(value: Number | None, before: Number | None, unit: str) -> float | None:
     """The change from `before`: in percent of it, or in points where the unit is percent; None where there is none."""
     if value is None or before is None:
         return None
@@ -39,7 +44,7 @@ def change(value, before, unit: str) -> float | None:
     return float((value - before) / abs(before) * 100) if before else None
 
 
-def shown_change(value, before, unit: str) -> str:
+def shown_change(value: Number | None, before: Number | None, unit: str) -> str:
     """The change as words: '+4.2 %', '-0.3 points'; '' where there is none."""
     told = change(value, before, unit)
     if told is None:

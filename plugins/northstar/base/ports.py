@@ -39,7 +39,8 @@ def free_port() -> int:
     """A port on loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def is_free(port: int) -> bool:

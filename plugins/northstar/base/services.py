@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from typing import TypedDict
 
 import psutil
 
@@ -9,7 +10,14 @@ from northstar.base.files import read_json
 from northstar.base.settings import Settings
 
 
-def is_anothers(began: dict) -> bool:
+class Began(TypedDict):
+    """A service's process: its id, and when it began, in seconds since 1970."""
+
+    pid: int
+    created: float
+
+
+def is_anothers(began: Began) -> bool:
     """Whether the number of a service's process is by now that of some other one."""
     try:
         return abs(psutil.Process(began["pid"]).create_time() - began["created"]) >= 1
@@ -36,11 +44,11 @@ def running_services(settings: Settings) -> dict[str, psutil.Process]:
     return found
 
 
-def known_services(settings: Settings) -> dict[str, dict]:
+def known_services(settings: Settings) -> dict[str, Began]:
     """{service: its process id and when that began}, of those that were started; what is not whole is not known."""
     told = read_json(state_file(settings)) or {}
     return {
-        service: began for service, began in told.items()
+        service: Began(pid=began["pid"], created=began["created"]) for service, began in told.items()
         if isinstance(began, dict) and isinstance(began.get("pid"), int) and isinstance(began.get("created"), int | float)
     }  # fmt: skip
 

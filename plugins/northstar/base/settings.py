@@ -5,6 +5,7 @@ import os
 import re
 import secrets as token
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -165,7 +166,7 @@ class Settings:
         known = {name: value for name, value in (self._known_secrets() | given).items() if value}
         write_private(self.secrets_file, json.dumps(known, indent=1))
 
-    def _known_secrets(self) -> dict:
+    def _known_secrets(self) -> dict[str, str]:
         if not self.secrets_file.exists():
             return {}
         known = read_json(self.secrets_file)
@@ -178,7 +179,7 @@ class Settings:
 
 
 @contextmanager
-def kept_private():
+def kept_private() -> Iterator[None]:
     """What this process, and those that it starts, make meanwhile is read by their own user only."""
     before = os.umask(0o077)
     try:

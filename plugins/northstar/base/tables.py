@@ -1,10 +1,11 @@
 """Rows as text for the eye: aligned columns."""
 
 import json
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 
-def table(rows: list[dict], names: list[str] | None = None) -> str:
+def table(rows: Sequence[Mapping[str, object]], names: list[str] | None = None) -> str:
     """Rows as aligned text; '(no rows)' for none."""
     if not rows:
         return "(no rows)"
@@ -17,7 +18,7 @@ def table(rows: list[dict], names: list[str] | None = None) -> str:
     return "\n".join(lines)
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     """For the eye: one line, no zeros that say nothing."""
     if isinstance(value, Decimal) and value.is_finite():
         text = format(value, "f")
@@ -25,7 +26,7 @@ def _short(value) -> str:
     return "" if value is None else str(plain(value)).replace("\n", " ")[:80]
 
 
-def plain(value):
+def plain(value: object) -> object:
     """A value of Postgres as text, or as what prints as it should."""
     if isinstance(value, bool):
         return "true" if value else "false"

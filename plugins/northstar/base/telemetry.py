@@ -1,6 +1,7 @@
 """The tools that Northstar stands on report nothing to anybody, unless NORTHSTAR_TELEMETRY=1 lets each do as it does by default."""
 
 import os
+from collections.abc import MutableMapping
 
 # dbt, Great Expectations, Airflow, and what honours the common wishes (https://consoledonottrack.com, Scarf)
 OFF = {
@@ -14,7 +15,7 @@ OFF = {
 }
 
 
-def silence(environment=os.environ) -> None:
+def silence(environment: MutableMapping[str, str] = os.environ) -> None:
     """Turn reporting off in an environment, and so in every process that inherits it."""
     if environment.get("NORTHSTAR_TELEMETRY") != "1":
         environment.update(OFF)

@@ -3,7 +3,9 @@
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
 from northstar.base.errors import NorthstarError
@@ -13,15 +15,27 @@ from northstar.build.manifest import dbt_target, is_current, note_version
 from northstar.warehouse import db
 
 
-def dbt_env(settings: Settings, role: str = "transformer") -> dict:
+class Event(Protocol):
+    """An event as dbt tells of it."""
+
+    # Any: messages of protobuf, which have no types
+    info: Any
+    data: Any
+
+
+# is given each of dbt's events as it comes
+OnEvent = Callable[[Event], None]
+
+
+def dbt_env(settings: Settings, role: str = "transformer") -> dict[str, str]:
     """The environment that dbt_project/profiles.yml reads."""
     address = db.uri(settings, role)
     parts, tls = urlsplit(address), db.tls_options(address)
     return {
-        "NORTHSTAR_PG_HOST": parts.hostname,
+        "NORTHSTAR_PG_HOST": parts.hostname or "",
         "NORTHSTAR_PG_PORT": str(parts.port),
-        "NORTHSTAR_PG_USER": parts.username,
-        "DBT_ENV_SECRET_PG_PASSWORD": unquote(parts.password),
+        "NORTHSTAR_PG_USER": parts.username or "",
+        "DBT_ENV_SECRET_PG_PASSWORD": unquote(parts.password or ""),
         "NORTHSTAR_PG_DBNAME": parts.path.lstrip("/"),
         # empty is libpq's default, and takes back what an earlier home of this process said
         **{
@@ -36,7 +50,7 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict:
 
 
 @contextmanager
-def context_in_environment(settings: Settings):
+def context_in_environment(settings: Settings) -> Iterator[None]:
     """The run's context in the environment, where the models read it, for as long as they are built."""
     with db.connect(settings, "transformer") as connection:
         context = connection.execute(
@@ -50,9 +64,10 @@ def context_in_environment(settings: Settings):
         del os.environ["NORTHSTAR_RUN_CONTEXT"]
 
 
-def run_dbt(settings: Settings, arguments: list, code_version: str, callback=None) -> None:
+def run_dbt(settings: Settings, arguments: list[str], code_version: str, callback: OnEvent | None = None) -> None:
     """Run one of dbt's commands and leave its results in the home's target directory. Raises NorthstarError when it could not run."""
     os.environ.update(dbt_env(settings))
+    from dbt.artifacts.schemas.run import RunExecutionResult
     from dbt.cli.main import dbtRunner
 
     results_file = dbt_target(settings) / "run_results.json"
@@ -63,7 +78,7 @@ def run_dbt(settings: Settings, arguments: list, code_version: str, callback=Non
         if is_current(settings, code_version):
             # dbt writes its manifest twice, before and after, which takes longer than most models
             result = runner.invoke([*arguments, "--no-write-json"])
-            if result.result is not None:
+            if isinstance(result.result, RunExecutionResult):
                 result.result.write(str(results_file))
         else:
             result = runner.invoke(arguments)
@@ -77,7 +92,7 @@ def run_dbt(settings: Settings, arguments: list, code_version: str, callback=Non
 
 
 @contextmanager
-def _without_command_line():
+def _without_command_line() -> Iterator[None]:
     """dbt writes the words of this process's command line into its artefacts, and those of an erasure name a person."""
     words, sys.argv = sys.argv, sys.argv[:1]
     try:

@@ -21,9 +21,9 @@ class Measure:
     """Aggregates over rows `r` of a relation, and which rows belong to a period, an application and a segment."""
 
     relation: str
-    measures: dict
-    segments: list
-    grains: list
+    measures: dict[str, str]
+    segments: list[str]
+    grains: list[str]
     at: str
     kind: str
     key: str | None
@@ -36,7 +36,7 @@ class Metric:
 
     numerator: str
     denominator: str | None
-    explained: dict
+    explained: dict[str, str | list[str]]
     of: str | None
 
 
@@ -46,9 +46,9 @@ class Definition:
 
     name: str
     sql: str
-    ctes: dict = field(default_factory=dict)
-    measures: list = field(default_factory=list)
-    metrics: dict = field(default_factory=dict)
+    ctes: dict[str, str] = field(default_factory=dict)
+    measures: list[Measure] = field(default_factory=list)
+    metrics: dict[str, Metric] = field(default_factory=dict)
 
     @property
     def detail(self) -> str | None:
@@ -144,7 +144,7 @@ def _detailed(body: str, details: dict[str, str]) -> str:
 def part_of_each(column: exp.Expression) -> exp.Expression:
     """A column with its sums, counts and extremes replaced by what one row adds."""
 
-    def replaced(node):
+    def replaced(node: exp.Expression) -> exp.Expression:
         condition = None
         if isinstance(node, exp.Filter):
             condition, node = node.expression.this, node.this
@@ -157,13 +157,15 @@ def part_of_each(column: exp.Expression) -> exp.Expression:
                 value = exp.case().when(node.this.is_(exp.null()).not_(), value)
         return exp.Paren(this=exp.case().when(condition.copy(), value.copy()) if condition else value.copy())
 
-    return column.transform(replaced)
+    part: exp.Expression = column.transform(replaced)
+    return part
 
 
 def _ctes(sql: str) -> dict[str, str]:
     """The statement's own CTEs, name to body, as they are written."""
     tokens = sqlglot.tokenize(sql, read="postgres")
-    found, depth, name, start = {}, 0, None, None
+    found: dict[str, str] = {}
+    depth, name, start = 0, "", 0
     if not tokens or tokens[0].text.lower() != "with":
         return found
     for position, token in enumerate(tokens[1:], start=1):

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from northstar.base.settings import ROOT
-from northstar.contract import LONGEST_GROUP, WRITTEN, Entity, entities
+from northstar.contract import LONGEST_GROUP, WRITTEN, Column, Entity, entities
 
 STAGING = ROOT / "dbt_project" / "models" / "staging"
 MACROS = ROOT / "dbt_project" / "macros"
@@ -42,7 +42,7 @@ def staging_view(entity: Entity) -> str:
     )
 
 
-def staging_docs() -> dict:
+def staging_docs() -> dict[str, object]:
     """The dbt source and model properties of the staging layer, ready for YAML."""
     tables, models = [], []
     for entity in entities().values():
@@ -64,7 +64,7 @@ def staging_docs() -> dict:
     return {"version": 2, "sources": [source], "models": models}
 
 
-def _describe(column) -> str:
+def _describe(column: Column) -> str:
     parts = [column.note or column.name.replace("_", " ").strip()]
     if column.values:
         parts.append("one of " + ", ".join(column.values))

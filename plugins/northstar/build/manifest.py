@@ -4,11 +4,23 @@ import json
 import zlib
 from functools import lru_cache
 from pathlib import Path
+from typing import Any, TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.base.settings import Settings
 from northstar.warehouse import db
+from northstar.warehouse.rows import shaped
+
+# a node of dbt's manifest: too wide to describe, and another with each of dbt's versions
+Node = dict[str, Any]
+
+
+class Manifest(TypedDict):
+    """dbt's manifest, in so far as it is read. parent_map: {unique_id: those of what it reads}."""
+
+    nodes: dict[str, Node]
+    parent_map: dict[str, list[str]]
 
 
 def dbt_target(settings: Settings) -> Path:
@@ -16,24 +28,24 @@ def dbt_target(settings: Settings) -> Path:
     return settings.home / "dbt" / "target"
 
 
-def read_manifest(settings: Settings) -> dict:
+def read_manifest(settings: Settings) -> Manifest:
     """dbt's manifest of the code of the last run that was opened; nobody may change it. Raises NorthstarError when nothing was built."""
     with db.connect(settings, "transformer") as connection:
         run = connection.execute("select code_version from audit.runs order by run_id desc limit 1").fetchone()
-    found = run and find_manifest(settings, run["code_version"])
+    found = None if run is None else find_manifest(settings, run["code_version"])
     if found is None:
         raise NorthstarError("no whole manifest of what was built is known: nothing was built; start a run")
     return found
 
 
-def find_manifest(settings: Settings, code_version: str) -> dict | None:
+def find_manifest(settings: Settings, code_version: str) -> Manifest | None:
     """dbt's manifest of a version of the code, whichever machine built with it; None where none has."""
     if is_current(settings, code_version):
         return _whole_manifest(settings)
     return _shared(settings, code_version)
 
 
-def _whole_manifest(settings: Settings) -> dict | None:
+def _whole_manifest(settings: Settings) -> Manifest | None:
     path = dbt_target(settings) / "manifest.json"
     if not path.exists():
         return None
@@ -42,21 +54,23 @@ def _whole_manifest(settings: Settings) -> dict | None:
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, changed_at: int, size: int) -> dict | None:
-    return read_json(path)
+def _read(path: Path, changed_at: int, size: int) -> Manifest | None:
+    found = read_json(path)
+    return None if found is None else shaped(Manifest, found)
 
 
 @lru_cache(maxsize=1)
-def _unpacked(packed: bytes) -> dict:
-    return json.loads(zlib.decompress(packed))
+def _unpacked(packed: bytes) -> Manifest:
+    manifest: Manifest = json.loads(zlib.decompress(packed))
+    return manifest
 
 
-def _shared(settings: Settings, code_version: str) -> dict | None:
+def _shared(settings: Settings, code_version: str) -> Manifest | None:
     with db.connect(settings, "transformer") as connection:
         row = connection.execute(
             "select manifest from audit.manifests where code_version = %s", [code_version]
         ).fetchone()
-    return row and _unpacked(row["manifest"])
+    return None if row is None else _unpacked(row["manifest"])
 
 
 def is_current(settings: Settings, code_version: str) -> bool:

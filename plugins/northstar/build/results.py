@@ -2,19 +2,36 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any, Required, TypedDict
 
 from northstar.base.errors import BuildFailed, BuildIncomplete, NorthstarError, OutOfDisk
 from northstar.base.files import read_json
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.base.third_parties import is_full_disk
-from northstar.build.manifest import dbt_target, read_manifest
+from northstar.build.manifest import Manifest, Node, dbt_target, read_manifest
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, one
 
 # dbt's results name its hooks too
 BUILT_TYPES = ("model", "seed", "test")
 
 
-def record_build(settings: Settings, run_id: int, progress=print, unchanged: Mapping = MappingProxyType({})) -> dict:
+class RunResult(TypedDict, total=False):
+    """What dbt's results say of a node, in so far as it is read."""
+
+    unique_id: Required[str]
+    status: Required[str]
+    execution_time: Required[float]
+    message: str | None
+    # Any: what a database says of a statement
+    adapter_response: dict[str, Any]
+    compiled_code: str | None
+
+
+def record_build(
+    settings: Settings, run_id: int, progress: Progress = print, unchanged: Mapping[str, Node] = MappingProxyType({})
+) -> dict[str, float]:
     """Write dbt's results to audit.model_runs and compare them with the manifest; returns {model name: seconds}.
 
     unchanged: what need not be built (northstar.build.unchanged), by unique_id; written down with that word.
@@ -27,16 +44,16 @@ def record_build(settings: Settings, run_id: int, progress=print, unchanged: Map
             f"dbt left no whole results in {results_file.parent}: nothing was built (its log: {settings.logs / 'dbt.log'})"
         )
     manifest = read_manifest(settings)
-    results = [
+    results: list[RunResult] = [
         result for result in told["results"]
         if result["unique_id"].split(".")[0] in BUILT_TYPES
     ]  # fmt: skip
     with db.connect(settings, "transformer") as connection:
-        run = connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]).fetchone()
+        run = one(connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]))
         if run["is_full"]:
             keep_definitions(connection, run["code_version"], results)
     wanted = {i: node for i, node in _wanted(manifest, run["is_full"]).items() if i not in unchanged}
-    rows = [
+    rows: list[tuple[int, str, str, str, str, float, int | None, str]] = [
         (run_id, unique_id, node["name"], node["resource_type"], "unchanged", 0, None, "")
         for unique_id, node in unchanged.items()
     ]
@@ -76,7 +93,7 @@ def record_build(settings: Settings, run_id: int, progress=print, unchanged: Map
     return {r[2]: r[5] for r in rows if r[3] in ("model", "seed")}
 
 
-def _wanted(manifest: dict, is_full: bool) -> dict:
+def _wanted(manifest: Manifest, is_full: bool) -> dict[str, Node]:
     """The nodes that a run has to build: all, or in an incremental run those that hold rows, and their tests."""
     nodes = {
         unique_id: node for unique_id, node in manifest["nodes"].items()
@@ -91,7 +108,7 @@ def _wanted(manifest: dict, is_full: bool) -> dict:
     }  # fmt: skip
 
 
-def keep_definitions(connection, code_version: str, results: list[dict]) -> None:
+def keep_definitions(connection: Connection, code_version: str, results: list[RunResult]) -> None:
     """Keep the compiled models of a full build, for every number that this code version publishes.
 
     results: dbt's run results. Models that were kept already stay as they are.

@@ -4,17 +4,21 @@ import socket
 
 from northstar.base.collector import uncollected
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
-from northstar.build.dbt import context_in_environment, run_dbt
+from northstar.build.dbt import OnEvent, context_in_environment, run_dbt
 from northstar.build.dbt_connections import kept_connections
-from northstar.build.manifest import find_manifest, share_manifest
+from northstar.build.manifest import Node, find_manifest, share_manifest
 from northstar.build.results import record_build
 from northstar.build.unchanged import note_nothing, unchanged_nodes
+from northstar.warehouse.rows import Run
 from northstar.warehouse.stages import working_stage
 
 
-def build(settings: Settings, run_id: int, progress=print, callback=None) -> dict:
+def build(
+    settings: Settings, run_id: int, progress: Progress = print, callback: OnEvent | None = None
+) -> dict[str, float]:
     """Build core and candidate marts with dbt, in this process; returns {model name: seconds}.
 
     callback: is given each of dbt's events as it comes.
@@ -22,7 +26,7 @@ def build(settings: Settings, run_id: int, progress=print, callback=None) -> dic
     """
     with working_stage(settings, run_id, "build") as run:
         _require_same_code(settings, run)
-        unchanged = {}
+        unchanged: dict[str, Node] = {}
         if run["is_full"]:
             arguments = ["--full-refresh"]
         else:
@@ -40,7 +44,7 @@ def build(settings: Settings, run_id: int, progress=print, callback=None) -> dic
         return record_build(settings, run_id, progress, unchanged)
 
 
-def _require_same_code(settings: Settings, run: dict) -> None:
+def _require_same_code(settings: Settings, run: Run) -> None:
     """Raise NorthstarError where this machine has other models or rules than the one that opened the run, or they changed since."""
     if (here := code_version(settings)) != run["code_version"]:
         raise NorthstarError(

@@ -10,11 +10,13 @@ from functools import cache
 from psycopg import sql
 
 from northstar.base.settings import Settings
+from northstar.build.manifest import Manifest, Node
 from northstar.contract import Entity, entities
 from northstar.warehouse import db
+from northstar.warehouse.rows import Run, one
 
 
-def unchanged_nodes(settings: Settings, run: dict, manifest: dict) -> dict:
+def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[str, Node]:
     """{unique_id: node} of the models that the open run may leave, and of their tests; {} in a full run.
 
     run: its row of audit.runs. manifest: dbt's, of the code that built what stands. What a run was started for (a backfill's range,
@@ -23,7 +25,7 @@ def unchanged_nodes(settings: Settings, run: dict, manifest: dict) -> dict:
     if run["is_full"]:
         return {}
     with db.connect(settings, "transformer") as connection:
-        context = connection.execute("select * from core.run_context where run_id = %s", [run["run_id"]]).fetchone()
+        context = one(connection.execute("select * from core.run_context where run_id = %s", [run["run_id"]]))
         if context["restate_from"] is not None or context["as_of"] <= context["previous_as_of"]:
             return {}
         query = " union all ".join(_CHANGED.format(entity=e.name, times=_moments(e)) for e in entities().values())
@@ -31,7 +33,7 @@ def unchanged_nodes(settings: Settings, run: dict, manifest: dict) -> dict:
     return _without_changes(manifest, {f"source.northstar.staging.{name}" for name in changed})
 
 
-def note_nothing(settings: Settings, unchanged: dict) -> None:
+def note_nothing(settings: Settings, unchanged: dict[str, Node]) -> None:
     """Give the models that are left an empty log of changed keys where they have none: the audit and publishing read it."""
     logs = [
         sql.SQL("create table if not exists {log} as select {key} from {table} where false").format(
@@ -47,7 +49,7 @@ def note_nothing(settings: Settings, unchanged: dict) -> None:
             connection.execute(log)
 
 
-def _key(node: dict) -> list[str]:
+def _key(node: Node) -> list[str]:
     key = node["config"].get("unique_key") or []
     return [key] if isinstance(key, str) else key
 
@@ -66,7 +68,7 @@ def _moments(entity: Entity) -> str:
     )
 
 
-def _without_changes(manifest: dict, changed: set[str]) -> dict:
+def _without_changes(manifest: Manifest, changed: set[str]) -> dict[str, Node]:
     nodes = manifest["nodes"]
 
     @cache

@@ -46,13 +46,13 @@ def register(command: Command) -> None:
     )
 
 
-def _setup(arguments) -> None:
+def _setup(arguments: argparse.Namespace) -> None:
     from northstar.warehouse.setup import bootstrap
 
     bootstrap(load_settings(arguments.home), is_forced=True)
 
 
-def _maintain(arguments) -> None:
+def _maintain(arguments: argparse.Namespace) -> None:
     from northstar.runs.maintenance import maintain
     from northstar.runs.turns import turn
 
@@ -61,7 +61,7 @@ def _maintain(arguments) -> None:
         maintain(settings, progress=progress)
 
 
-def _backup(arguments) -> None:
+def _backup(arguments: argparse.Namespace) -> None:
     from northstar.operate.backup import backup
 
     about = backup(load_settings(arguments.home), arguments.to.resolve(), arguments.secrets, progress)
@@ -72,7 +72,7 @@ def _backup(arguments) -> None:
     )
 
 
-def _restore(arguments) -> None:
+def _restore(arguments: argparse.Namespace) -> None:
     from northstar.operate.backup import LATEST, restore
 
     settings = load_settings(arguments.home)
@@ -82,7 +82,7 @@ def _restore(arguments) -> None:
     print(f"{settings.home} is restored, published version {version or 'none'}; `northstar doctor` looks it over")
 
 
-def _stop(arguments) -> None:
+def _stop(arguments: argparse.Namespace) -> None:
     from northstar.orchestration.services import stop_services
     from northstar.warehouse import embedded
 
@@ -93,7 +93,7 @@ def _stop(arguments) -> None:
     print("stopped " + ", ".join(stopped) if stopped else "nothing was running")
 
 
-def _airflow(arguments) -> int:
+def _airflow(arguments: argparse.Namespace) -> int:
     from northstar.connections.airflow import airflow_environment
 
     executable = Path(sys.executable).parent / "airflow"
@@ -102,7 +102,7 @@ def _airflow(arguments) -> int:
     ).returncode
 
 
-def _mf(arguments) -> int:
+def _mf(arguments: argparse.Namespace) -> int:
     from northstar.use.semantic import metricflow
 
     return metricflow(load_settings(arguments.home), arguments.words).returncode

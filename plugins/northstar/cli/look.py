@@ -1,5 +1,6 @@
 """Commands: what shows: the pages, a home's state, published values and what is behind them, sources."""
 
+import argparse
 import os
 import sys
 
@@ -44,7 +45,7 @@ def register(command: Command) -> None:
     sub.add_argument("--rows", type=int, default=5, help="how many rows to preview (default: 5)")
 
 
-def _dashboard(arguments) -> None:
+def _dashboard(arguments: argparse.Namespace) -> None:
     from northstar.use.pages import serve
     from northstar.warehouse import embedded
 
@@ -61,13 +62,13 @@ def _dashboard(arguments) -> None:
     os.execve(command[0], command, serve.environment(settings))
 
 
-def _status(arguments) -> None:
+def _status(arguments: argparse.Namespace) -> None:
     from northstar.operate.status import status
 
     print(status(load_settings(arguments.home)))
 
 
-def _doctor(arguments) -> int:
+def _doctor(arguments: argparse.Namespace) -> int:
     from northstar.operate.doctor import examine
 
     wrong = 0
@@ -81,7 +82,7 @@ def _doctor(arguments) -> int:
     return 1 if wrong else 0
 
 
-def _sql(arguments) -> None:
+def _sql(arguments: argparse.Namespace) -> None:
     from northstar.use.query import asked, write
 
     out = sys.stdout if arguments.format == "table" else exact_output()
@@ -89,7 +90,7 @@ def _sql(arguments) -> None:
         write(names, rows, arguments.format, out)
 
 
-def _explain(arguments) -> int:
+def _explain(arguments: argparse.Namespace) -> int:
     from northstar.use.explain.explanation import explain
     from northstar.use.explain.text import as_json, as_text
 
@@ -106,7 +107,7 @@ def _explain(arguments) -> int:
     return 0 if explanation.adds_up else 1
 
 
-def _verify(arguments) -> int:
+def _verify(arguments: argparse.Namespace) -> int:
     from northstar.runs.verify import erased_since, verify
 
     settings = load_settings(arguments.home)
@@ -124,7 +125,7 @@ def _verify(arguments) -> int:
     return 1 if differing else 0
 
 
-def _sources(arguments) -> int:
+def _sources(arguments: argparse.Namespace) -> int:
     from northstar.extract.landing.source import preview, source_report
     from northstar.extract.sources.declared import open_source, read_sources
     from northstar.warehouse.setup import bootstrap

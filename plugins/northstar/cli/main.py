@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from collections.abc import Callable
 
 from northstar.base.collector import end_soon
 from northstar.base.errors import NorthstarError
@@ -54,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="northstar", description="A metrics warehouse that can be trusted.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name, function, text):
+    def command(name: str, function: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, parents=[common], help=text, description=text)
         sub.set_defaults(command=function)
         return sub
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _own_options(arguments) -> None:
+def _own_options(arguments: argparse.Namespace) -> None:
     """Take --home from among the words that another program's command line is handed."""
     words = getattr(arguments, "words", [])
     if "--home" in words[:-1]:

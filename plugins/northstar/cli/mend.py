@@ -1,5 +1,7 @@
 """Commands: what mends: rejected rows, an earlier version, a hold on publishing, a turn that nobody has any more."""
 
+import argparse
+
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import progress
 from northstar.base.settings import load_settings
@@ -39,7 +41,7 @@ def register(command: Command) -> None:
     sub.add_argument("run", type=int, help="its number, as `northstar status` tells it")
 
 
-def _quarantine(arguments) -> None:
+def _quarantine(arguments: argparse.Namespace) -> None:
     from northstar.runs import quarantine
 
     settings = load_settings(arguments.home)
@@ -60,21 +62,21 @@ def _quarantine(arguments) -> None:
         print(quarantine.replay(settings, entity=arguments.entity))
 
 
-def _rollback(arguments) -> None:
+def _rollback(arguments: argparse.Namespace) -> None:
     from northstar.runs.rollback import put_back
 
     version, restored = put_back(load_settings(arguments.home), arguments.to, arguments.hold)
     print(f"version {version} is published: the marts are as they were at version {restored}")
 
 
-def _hold(arguments) -> None:
+def _hold(arguments: argparse.Namespace) -> None:
     from northstar.runs.hold import end_hold, hold
 
     settings = load_settings(arguments.home)
     print(end_hold(settings, arguments.by) if arguments.end else hold(settings, arguments.because, arguments.by))
 
 
-def _unlock(arguments) -> None:
+def _unlock(arguments: argparse.Namespace) -> None:
     from northstar.runs.turns import unlock
 
     progress(f"the turn of run {arguments.run} ({unlock(load_settings(arguments.home), arguments.run)}) has ended")

@@ -1,5 +1,6 @@
 """Commands: what concerns people's data: erasure, and the key of their identifiers."""
 
+import argparse
 import os
 import sys
 
@@ -25,7 +26,7 @@ def register(command: Command) -> None:
     command("rotate-key", _rotate_key, "give the identifiers' hashes a new key: old and new rows still join")
 
 
-def _erase(arguments) -> None:
+def _erase(arguments: argparse.Namespace) -> None:
     from northstar.runs.erase.erasure import erase, erase_pending
 
     settings = load_settings(arguments.home)
@@ -37,10 +38,10 @@ def _erase(arguments) -> None:
                 "a command line is seen by every user of this machine and stays in the shell's history: "
                 "say --email - (or --account-id -) and write the address on standard input"
             )
-        whom = [
+        account_id, email = (
             sys.stdin.readline().strip() if given == "-" else given for given in (arguments.account_id, arguments.email)
-        ]
-        done = [erase(settings, *whom, arguments.by, progress, is_later=arguments.later)]
+        )
+        done = [erase(settings, account_id, email, arguments.by, progress, is_later=arguments.later)]
     for erasure in done:
         version = f", published as version {erasure.published_version}" if erasure.published_version else ""
         print(f"erasure {erasure.erasure_id}: {erasure.state}, asked for by {erasure.requested_by}{version}")
@@ -50,7 +51,7 @@ def _erase(arguments) -> None:
         print("nothing is waiting to be erased")
 
 
-def _rotate_key(arguments) -> None:
+def _rotate_key(arguments: argparse.Namespace) -> None:
     from northstar.runs.rotate import rotate_key
 
     rotated = rotate_key(load_settings(arguments.home), progress)

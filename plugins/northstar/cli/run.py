@@ -1,5 +1,6 @@
 """Commands: what runs and what is made of a run: runs, backfills, forecasts, reports, alerts, the demonstration company's files."""
 
+import argparse
 import os
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def register(command: Command) -> None:
     sub.add_argument("--applications", nargs="+")
 
 
-def _run(arguments) -> None:
+def _run(arguments: argparse.Namespace) -> None:
     from northstar.runs import job
     from northstar.use.headline import print_headline
 
@@ -73,7 +74,7 @@ def _run(arguments) -> None:
     print_headline(settings)
 
 
-def _backfill(arguments) -> None:
+def _backfill(arguments: argparse.Namespace) -> None:
     from northstar.runs.backfill import backfill
 
     version = backfill(
@@ -84,13 +85,13 @@ def _backfill(arguments) -> None:
     progress(f"published version {version}")
 
 
-def _forecast(arguments) -> None:
+def _forecast(arguments: argparse.Namespace) -> None:
     from northstar.use.forecasts import forecast_metrics
 
     forecast_metrics(load_settings(arguments.home), progress)
 
 
-def _report(arguments) -> None:
+def _report(arguments: argparse.Namespace) -> None:
     from northstar.use.reports.send import make_and_keep, send
     from northstar.use.reports.store import body, kept
 
@@ -120,7 +121,7 @@ def _report(arguments) -> None:
         )
 
 
-def _alerts(arguments) -> None:
+def _alerts(arguments: argparse.Namespace) -> None:
     from northstar.use.alerts.evaluate import evaluate
     from northstar.use.alerts.notices import acknowledge, listed, mute
 
@@ -138,16 +139,11 @@ def _alerts(arguments) -> None:
         evaluate(settings, progress=progress)
 
 
-def _simulate(arguments) -> None:
-    from northstar.demo.company import simulate
+def _simulate(arguments: argparse.Namespace) -> None:
+    from northstar.demo.company import Life, simulate
 
-    options = {"applications": tuple(arguments.applications)} if arguments.applications else {}
-    simulate(
-        arguments.out,
-        with_truth=True,
-        seed=arguments.seed,
-        months=arguments.months,
-        accounts=arguments.accounts,
-        **options,
-    )
+    life: Life = {"seed": arguments.seed, "months": arguments.months, "accounts": arguments.accounts}
+    if arguments.applications:
+        life["applications"] = tuple(arguments.applications)
+    simulate(arguments.out, with_truth=True, **life)
     print(f"the company's source files are in {arguments.out}")

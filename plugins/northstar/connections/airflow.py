@@ -43,7 +43,7 @@ def users_file(settings: Settings) -> Path:
     return airflow_home(settings) / "passwords.json"
 
 
-def airflow_environment(settings: Settings, with_metadata: bool = True) -> dict:
+def airflow_environment(settings: Settings, with_metadata: bool = True) -> dict[str, str]:
     """The whole environment of Airflow's processes; configuration lives here and nowhere else.
 
     with_metadata: with the address of Airflow's own database, where a worker on another machine has nothing to do: it asks the api-server.
@@ -117,7 +117,7 @@ def api_health(settings: Settings) -> dict[str, str]:
     }
 
 
-def _celery() -> dict:
+def _celery() -> dict[str, str]:
     """Options for Celery's workers; nothing unless NORTHSTAR_BROKER_URL says where they are told what to do."""
     broker = os.environ.get("NORTHSTAR_BROKER_URL")
     if not broker:
@@ -135,9 +135,10 @@ def _unproxied() -> list[str]:
     return [host.strip() for host in told.split(",") if host.strip()]
 
 
-def _telling(settings: Settings) -> dict:
+def _telling(settings: Settings) -> dict[str, object]:
     """Options for what Airflow tells of itself; nothing unless operations.yml says to whom."""
-    options, statsd, lineage = {}, settings.operations.statsd, settings.operations.openlineage
+    options: dict[str, object] = {}
+    statsd, lineage = settings.operations.statsd, settings.operations.openlineage
     if statsd:
         host, _, port = str(statsd).rpartition(":")
         if not host or not port.isdigit():

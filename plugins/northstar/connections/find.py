@@ -4,6 +4,8 @@ Looked for in this order: Airflow itself inside a task; `AIRFLOW_CONN_<ID>` in t
 the metadata database of the home's Airflow. Nothing is kept, and nothing is logged.
 """
 
+from __future__ import annotations
+
 import json
 import os
 import re
@@ -12,11 +14,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.connections.airflow import airflow_environment
+
+if TYPE_CHECKING:
+    from airflow.sdk.definitions.connection import Connection as AirflowConnection
 
 SECRET_NAME = re.compile("pass|secret|token|key|credential|signature", re.IGNORECASE)
 
@@ -32,7 +38,8 @@ class Connection:
     login: str | None = None
     schema: str | None = None
     password: str | None = field(default=None, repr=False)
-    extra: dict = field(default_factory=dict, repr=False)
+    # Any: JSON that somebody wrote in Airflow
+    extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def url(self, default: str | None = None) -> str:
         """The http address of the host, or `default` where the connection has none."""
@@ -71,7 +78,7 @@ def find_connection(settings: Settings, name: str) -> Connection:
     )
 
 
-def _from_environment(settings: Settings, name: str):
+def _from_environment(settings: Settings, name: str) -> AirflowConnection | None:
     given = os.environ.get(f"AIRFLOW_CONN_{name.upper()}")
     if not given:
         return None
@@ -86,19 +93,20 @@ def _from_environment(settings: Settings, name: str):
         raise NorthstarError(f"AIRFLOW_CONN_{name.upper()} is neither a connection's URI nor its json") from exc
 
 
-def _from_task(settings: Settings, name: str):
+def _from_task(settings: Settings, name: str) -> AirflowConnection | None:
     if "airflow.sdk.execution_time.task_runner" not in sys.modules:
         return None
     from airflow.sdk import Connection as AirflowConnection
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        return AirflowConnection.get(name)
+        found: AirflowConnection = AirflowConnection.get(name)
+        return found
     except AirflowNotFoundException:
         return None
 
 
-def _from_home(settings: Settings, name: str):
+def _from_home(settings: Settings, name: str) -> AirflowConnection | None:
     if not (settings.home / "airflow" / "migrated").exists():
         return None
 
@@ -114,7 +122,7 @@ def _from_home(settings: Settings, name: str):
     return AirflowConnection.from_uri(told["get_uri"], name)
 
 
-def _texts(extra, name: str = "") -> Iterator[tuple[str, str]]:
+def _texts(extra: object, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(extra, dict):
         for key, value in extra.items():
             yield from _texts(value, f"{name}.{key}")
@@ -122,7 +130,7 @@ def _texts(extra, name: str = "") -> Iterator[tuple[str, str]]:
         yield name, extra
 
 
-def _connection(name: str, found) -> Connection:
+def _connection(name: str, found: AirflowConnection) -> Connection:
     return Connection(
         name, found.conn_type or "", found.host, found.port, found.login, found.schema, found.password, dict(found.extra_dejson)
     )  # fmt: skip

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, TypedDict
 
 import yaml
 
@@ -45,6 +46,16 @@ POSTGRES_TYPES = {
 }
 
 
+class _Spec(TypedDict):
+    """An entity as entities.yml describes it. columns: {name: what a Column takes}."""
+
+    about: str
+    key: list[str]
+    cursor: str
+    # Any: an option of a column is a text, a number, a yes or a no, or a list
+    columns: dict[str, dict[str, Any]]
+
+
 @dataclass(frozen=True)
 class Column:
     """One column of an entity; `type` is a contract type, `pii` is None, 'hash' or 'drop', `pattern` a regular expression for all of a text."""
@@ -52,7 +63,7 @@ class Column:
     name: str
     type: str
     required: bool = False
-    values: tuple | None = None
+    values: tuple[str, ...] | None = None
     min: float | None = None
     max: float | None = None
     pii: str | None = None
@@ -75,9 +86,9 @@ class Entity:
 
     name: str
     about: str
-    key: tuple
+    key: tuple[str, ...]
     cursor: str
-    columns: dict
+    columns: dict[str, Column]
 
     @property
     def own_time(self) -> str:
@@ -85,25 +96,25 @@ class Entity:
         return next(name for name in OWN_TIMES if name in self.columns)
 
     @property
-    def later_times(self) -> tuple:
+    def later_times(self) -> tuple[str, ...]:
         """Timestamps that read as null while they lie at or after `as_of`."""
         skip = {self.own_time, self.cursor, "updated_at", "received_at", "due_at"}
         return tuple(c.name for c in self.columns.values() if c.type == "timestamp" and c.name not in skip)
 
     @property
-    def stored_columns(self) -> dict:
+    def stored_columns(self) -> dict[str, Column]:
         """The columns that reach the warehouse: all but those whose personal data is dropped."""
         return {name: column for name, column in self.columns.items() if column.pii != "drop"}
 
 
 @cache
-def entities() -> dict:
+def entities() -> dict[str, Entity]:
     """All entities of the contract by name, in the contract's order."""
     raw = yaml.load((Path(__file__).parent / "entities.yml").read_text(), Loader=LOADER)
     return {name: _entity(name, spec) for name, spec in raw.items()}
 
 
-def _entity(name: str, spec: dict) -> Entity:
+def _entity(name: str, spec: _Spec) -> Entity:
     columns = {}
     for column_name, column in spec["columns"].items():
         # an unquoted comma in a note leaves keys without a value behind

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,7 @@ import pandas as pd
 from northstar.base.errors import NorthstarError
 from northstar.demo import operations
 from northstar.demo.books.truth import truth
+from northstar.demo.operations import TableRow
 from northstar.demo.times import instants, moments_from, season
 from northstar.demo.writing import write_entity
 
@@ -65,6 +67,10 @@ too_few_fields,acc_0000001
 REASONS = np.array(["too_expensive", "missing_features", "switched", "not_needed", None], dtype=object)
 
 
+# of a subscription: since when it stands how, on which tier, with which discount (percent, amount), and why it was ended
+Step = tuple[pd.Timestamp, str, int, tuple[int | None, int | None] | None, str | None]
+
+
 @dataclass
 class Company:
     """What the generators share: the random stream of each area, the company's life span, its people."""
@@ -72,22 +78,34 @@ class Company:
     seed: int
     start: datetime
     end: datetime
-    applications: tuple
+    applications: tuple[str, ...]
     monitored_days: int = 60
-    people: pd.DataFrame | None = None
-    tables: dict = field(default_factory=dict)
-    extra_events: list = field(default_factory=list)
+    # who is there: what is made first
+    people: pd.DataFrame = field(default_factory=pd.DataFrame)
+    tables: dict[str, pd.DataFrame] = field(default_factory=dict)
+    extra_events: list[pd.DataFrame] = field(default_factory=list)
 
     def random(self, area: str) -> np.random.Generator:
         """A stream of its own for each area, so that a change in one leaves the others' rows as they are."""
         return np.random.default_rng([self.seed, *area.encode()])
 
 
+class Life(TypedDict, total=False):
+    """What a company is made by: see `live`."""
+
+    seed: int
+    months: int
+    accounts: int
+    applications: tuple[str, ...]
+    end: datetime
+    monitored_days: int
+
+
 def live(
     seed: int = 1,
     months: int = 12,
     accounts: int = 2000,
-    applications: tuple = tuple(ACCOUNT_TYPES),
+    applications: tuple[str, ...] = tuple(ACCOUNT_TYPES),
     end: datetime = END,
     monitored_days: int = 60,
 ) -> Company:
@@ -112,7 +130,7 @@ def live(
     return company
 
 
-def simulate(out: Path, with_truth: bool = False, **life) -> None:
+def simulate(out: Path, with_truth: bool = False, **life: Unpack[Life]) -> None:
     """Write a company's source files below `out`, one folder for each entity, with flaws, and `_simulation.json` beside them.
 
     with_truth: also `truth.parquet`, what its own books say of its metrics at `end` (northstar.demo.books). life: as for `live`.
@@ -193,7 +211,8 @@ def _rates(company: Company) -> None:
 
 
 def _subscriptions(company: Company) -> None:
-    random, people, rows = company.random("subscriptions"), company.people, []
+    random, people = company.random("subscriptions"), company.people
+    rows: list[TableRow] = []
     end = pd.Timestamp(company.end)
     tiers, prices = list(PLANS), list(PLANS.values())
     billings, billing_odds = list(BILLINGS), [odds for *_, odds in BILLINGS.values()]
@@ -204,7 +223,7 @@ def _subscriptions(company: Company) -> None:
         coupon, lasts = COUPONS[int(random.choice(len(COUPONS), p=COUPON_ODDS))]
         seats = int(random.choice([1, 2, 3, 8], p=[0.86, 0.07, 0.05, 0.02]))
         begins = person.created_at + timedelta(seconds=int(random.exponential(9 * 86400)))
-        steps = []
+        steps: list[Step] = []
         if random.random() < 0.35:
             steps.append((begins, "trialing", tier, None, None))
             begins += timedelta(days=14)
@@ -267,7 +286,8 @@ def _subscriptions(company: Company) -> None:
 def _payments(company: Company) -> None:
     if "subscriptions" not in company.tables:
         return
-    random, charges = company.random("payments"), []
+    random = company.random("payments")
+    rows: list[TableRow] = []
     end, countries = (
         pd.Timestamp(company.end),
         dict(zip(company.people.account_id, company.people.country, strict=True)),
@@ -286,11 +306,11 @@ def _payments(company: Company) -> None:
         )
         due, stop = row.valid_from, min(row.valid_to if pd.notna(row.valid_to) else end, end)
         while due < stop:
-            payment, when = f"pay_{len(charges):07d}", due
+            payment, when = f"pay_{len(rows):07d}", due
             for attempt in range(3):
                 failed = random.random() < (0.06 if attempt == 0 else 0.45)
-                charges.append({
-                    "charge_id": f"ch_{len(charges):07d}", "payment_id": payment, "account_id": row.account_id,
+                rows.append({
+                    "charge_id": f"ch_{len(rows):07d}", "payment_id": payment, "account_id": row.account_id,
                     "application": row.application, "subscription_id": row.subscription_id, "amount": amount,
                     "currency": row.currency, "status": "failed" if failed else "succeeded",
                     "failure_code": random.choice(codes) if failed else None, "country": countries[row.account_id],
@@ -300,9 +320,9 @@ def _payments(company: Company) -> None:
                 if not failed or when >= end:
                     break
             due += timedelta(days=days)
-    if not charges:
+    if not rows:
         return
-    charges = pd.DataFrame(charges)
+    charges = pd.DataFrame(rows)
     paid = charges[charges.status == "succeeded"]
     back = paid[random.random(len(paid)) < 0.025].copy()
     when = back.created_at + pd.to_timedelta(random.exponential(10 * 86400, len(back)).astype("int64"), unit="s")
@@ -420,7 +440,7 @@ def _journeys(company: Company) -> pd.DataFrame:
     return journeys
 
 
-def _finish_events(company: Company, random, events: pd.DataFrame) -> pd.DataFrame:
+def _finish_events(company: Company, random: np.random.Generator, events: pd.DataFrame) -> pd.DataFrame:
     inside = (events.occurred_at < pd.Timestamp(company.end)) & (events.occurred_at >= pd.Timestamp(company.start))
     events = events[inside].sort_values(["occurred_at", "account_id", "event_name"], kind="stable", ignore_index=True)
     events["occurred_at"] = events.occurred_at.dt.floor("ms").dt.as_unit("us")
@@ -464,7 +484,8 @@ def _conversations(company: Company) -> None:
 def _support(company: Company) -> None:
     random, people = company.random("support"), company.people
     end = pd.Timestamp(company.end)
-    tickets, events = [], []
+    tickets: list[TableRow] = []
+    happened: list[TableRow] = []
     # when something is broken for everybody, many ask within hours
     span = (company.end - company.start).total_seconds()
     storms = moments_from(company.start, np.sort(span * random.random(1 + int(span / 86400 / 60))))
@@ -513,7 +534,7 @@ def _support(company: Company) -> None:
             "priority": priority, "status": status, "merged_into_ticket_id": None, "requester_email": person.email,
             "subject": "Help", "created_at": created, "updated_at": max(s[2] for s in story),
         })  # fmt: skip
-        events += [
+        happened += [
             {"ticket_id": ticket, "event_type": kind, "actor_type": actor, "occurred_at": at}
             for kind, actor, at in story
         ]
@@ -526,7 +547,7 @@ def _support(company: Company) -> None:
     if not tickets:
         return
     company.tables["tickets"] = pd.DataFrame(tickets)
-    events = pd.DataFrame(events)
+    events = pd.DataFrame(happened)
     events.insert(0, "ticket_event_id", [f"te_{i:07d}" for i in range(len(events))])
     company.tables["ticket_events"] = events
     solved = events[events.event_type == "solved"].drop_duplicates("ticket_id")

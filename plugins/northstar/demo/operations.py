@@ -2,11 +2,21 @@
 
 import json
 from datetime import timedelta
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from northstar.demo.times import instants, moments, moments_from
+
+if TYPE_CHECKING:
+    # which calls what is here
+    from northstar.demo.company import Company
+
+Random = np.random.Generator
+# Any: a row of a source's table, whose cells are of the types that the contract says
+TableRow = dict[str, Any]
 
 ROUTES = {
     "api": ["/accounts", "/bookings", "/search", "/messages", "/reports", None],
@@ -18,11 +28,13 @@ PACKAGES = ["northstar-cli", "northstar-sdk"]
 STEPS_OF_CREATORS = ("creator.onboarding_completed", "content.created", "content.updated")
 
 
-def marketplace(company) -> None:
+def marketplace(company: "Company") -> None:
     """Bookings of the students with the tutors of their application, the packages and reviews, and how tutors came in."""
     random, people = company.random("marketplace"), company.people
     end = pd.Timestamp(company.end)
-    bookings, packages, applications = [], [], []
+    booked: list[TableRow] = []
+    bought: list[TableRow] = []
+    applications: list[TableRow] = []
     for application in company.applications:
         members = people[people.application == application]
         students, tutors = members[members.account_type == "student"], members[members.account_type == "tutor"]
@@ -41,24 +53,24 @@ def marketplace(company) -> None:
         for student in students.itertuples():
             package = None
             if random.random() < 0.3:
-                package = f"pp_{len(packages):06d}"
-                bought = student.created_at + timedelta(seconds=int(random.exponential(15 * 86400)))
+                package = f"pp_{len(bought):06d}"
+                bought_at = student.created_at + timedelta(seconds=int(random.exponential(15 * 86400)))
                 currency, price = ("JPY", 24000) if student.country == "JP" else ("USD", 18000)
-                packages.append({"package_purchase_id": package, "account_id": student.account_id, "application": application,
-                                 "sessions_total": 5, "amount": price, "currency": currency, "purchased_at": bought})  # fmt: skip
+                bought.append({"package_purchase_id": package, "account_id": student.account_id, "application": application,
+                                 "sessions_total": 5, "amount": price, "currency": currency, "purchased_at": bought_at})  # fmt: skip
             when = student.created_at
             for _ in range(random.poisson(min(student.stays_days, 150) / 14)):
                 when += timedelta(seconds=int(random.exponential(10 * 86400)) + 600)
-                bookings.append(_booking(random, len(bookings), student, tutors, application, package, when))
-    bookings = pd.DataFrame([b for b in bookings if b["requested_at"] < end])
+                booked.append(_booking(random, len(booked), student, tutors, application, package, when))
+    bookings = pd.DataFrame([b for b in booked if b["requested_at"] < end])
     if len(bookings):
         company.tables["bookings"] = _times(
             bookings, "requested_at", "confirmed_at", "completed_at", "cancelled_at", "updated_at"
         )
         _reviews(company, random)
         _booking_messages(company, random)
-    if packages:
-        packages = pd.DataFrame(packages)
+    if bought:
+        packages = pd.DataFrame(bought)
         company.tables["package_purchases"] = packages[packages.purchased_at < end]
     if applications:
         applied = pd.DataFrame(applications)
@@ -68,7 +80,16 @@ def marketplace(company) -> None:
         )  # fmt: skip
 
 
-def _booking(random, number, student, tutors, application, package, requested) -> dict:
+# Any: pandas says nothing of the rows that it goes through
+def _booking(
+    random: Random,
+    number: int,
+    student: Any,
+    tutors: pd.DataFrame,
+    application: str,
+    package: str | None,
+    requested: pd.Timestamp,
+) -> TableRow:
     confirmed = (
         requested + timedelta(seconds=int(random.exponential(8 * 3600)) + 60) if random.random() < 0.74 else None
     )
@@ -94,7 +115,7 @@ def _booking(random, number, student, tutors, application, package, requested) -
             "updated_at": max(t for t in (requested, confirmed, completed, cancelled) if t is not None)}  # fmt: skip
 
 
-def _reviews(company, random) -> None:
+def _reviews(company: "Company", random: Random) -> None:
     done = company.tables["bookings"].dropna(subset=["completed_at"])
     done = done[random.random(len(done)) < 0.45]
     written = instants(done.completed_at) + (random.exponential(86400, len(done)) + 60).astype("timedelta64[s]")
@@ -107,7 +128,7 @@ def _reviews(company, random) -> None:
     company.tables["reviews"] = reviews[reviews.created_at < company.end]
 
 
-def _booking_messages(company, random) -> None:
+def _booking_messages(company: "Company", random: Random) -> None:
     bookings = company.tables["bookings"]
     size = random.poisson(5.5, len(bookings))
     of = np.repeat(np.arange(len(bookings)), size)
@@ -121,12 +142,15 @@ def _booking_messages(company, random) -> None:
     company.tables["messages"] = both
 
 
-def creators(company) -> None:
+def creators(company: "Company") -> None:
     """What creators make and earn, and the events that tell of it (company.extra_events)."""
     random, people = company.random("creators"), company.people
     own = people[people.account_type == "creator"]
     end = pd.Timestamp(company.end)
-    items, earnings, events = [], [], []
+    items: list[TableRow] = []
+    earnings: list[TableRow] = []
+    # Any: a row of the creators, as above
+    events: list[tuple[Any, str, pd.Timestamp]] = []
     for creator in own.itertuples():
         skill, since = random.gamma(1.6, 900), creator.created_at
         last = min(end, since + timedelta(days=creator.stays_days + 30))
@@ -168,7 +192,7 @@ def creators(company) -> None:
     conversations["creator_id"] = np.where(random.random(len(conversations)) < 0.7, picks, None) if len(own) else None
 
 
-def experiments(company) -> None:
+def experiments(company: "Company") -> None:
     """Two experiments: who saw which variant, and the goal that some reached (company.extra_events)."""
     random, people = company.random("experiments"), company.people
     for name, goal, odds in (
@@ -192,10 +216,12 @@ def experiments(company) -> None:
         company.extra_events += [exposed, goals]
 
 
-def surveys(company) -> None:
+def surveys(company: "Company") -> None:
     """NPS, CSAT and creator surveys: sent to many, answered by some."""
     random, people = company.random("surveys"), company.people
-    tickets = company.tables["tickets"].ticket_id.to_numpy() if "tickets" in company.tables else np.array([None])
+    tickets: npt.NDArray[np.object_] = (
+        company.tables["tickets"].ticket_id.to_numpy() if "tickets" in company.tables else np.array([None])
+    )
     parts = [company.tables["survey_responses"]] if "survey_responses" in company.tables else []
     count = len(parts)
     for survey, scores, odds, share, answer in (
@@ -216,7 +242,7 @@ def surveys(company) -> None:
         about = tickets[random.integers(0, len(tickets), len(who))]
         parts.append(pd.DataFrame({
             "survey": survey, "account_id": asked.account_id.to_numpy()[who], "application": asked.application.to_numpy()[who],
-            "ticket_id": np.where((survey == "csat") & (random.random(len(who)) < 0.6), about, None),
+            "ticket_id": np.where((survey == "csat") & (random.random(len(who)) < 0.6), about, np.array(None, dtype=object)),
             "question": random.choice(questions, len(who)) if survey == "creator_satisfaction" else None,
             "score": np.where(answered, random.choice(list(scores), len(who), p=odds), np.nan),
             "comment": None, "sent_at": moments(sent), "responded_at": moments(responded).where(answered),
@@ -227,7 +253,7 @@ def surveys(company) -> None:
     company.tables["survey_responses"] = pd.concat([*parts[:count], new], ignore_index=True)
 
 
-def machines(company) -> None:
+def machines(company: "Company") -> None:
     """Requests, probes, errors, load, statements, page loads, integrations and security findings of the monitored days."""
     random = company.random("machines")
     begin = max(company.start, company.end - timedelta(days=company.monitored_days))
@@ -292,12 +318,12 @@ def machines(company) -> None:
         "accessibility_score": np.where(random.random(loads) < 0.2, np.round(np.clip(random.normal(94, 4, loads), 0, 100)), np.nan),
         "occurred_at": some(loads),
     })  # fmt: skip
-    calls = max(count // 12, 60)
-    kind = random.choice(np.array(["call", "setup"], dtype=object), calls, p=[0.95, 0.05])
+    tries = max(count // 12, 60)
+    kind = random.choice(np.array(["call", "setup"], dtype=object), tries, p=[0.95, 0.05])
     company.tables["integration_calls"] = pd.DataFrame({
-        "call_id": [f"ic_{i:06d}" for i in range(calls)], "application": random.choice(apps, calls),
-        "integration": random.choice(np.array(INTEGRATIONS, dtype=object), calls), "kind": kind,
-        "succeeded": random.random(calls) < np.where(kind == "setup", 0.9, 0.985), "occurred_at": some(calls),
+        "call_id": [f"ic_{i:06d}" for i in range(tries)], "application": random.choice(apps, tries),
+        "integration": random.choice(np.array(INTEGRATIONS, dtype=object), tries), "kind": kind,
+        "succeeded": random.random(tries) < np.where(kind == "setup", 0.9, 0.985), "occurred_at": some(tries),
     })  # fmt: skip
     findings = max(int(seconds // 86400) * 2, 12)
     company.tables["security_events"] = pd.DataFrame({
@@ -308,11 +334,11 @@ def machines(company) -> None:
     })  # fmt: skip
 
 
-def makers(company) -> None:
+def makers(company: "Company") -> None:
     """Deployments, incidents, work, reviews, code and the community, over the company's whole life."""
     random = company.random("makers")
     days = int((company.end - company.start).days)
-    rows: dict[str, list] = {name: [] for name in ("deployments", "incidents", "work_items", "pull_requests", "code_quality",
+    rows: dict[str, list[TableRow]] = {name: [] for name in ("deployments", "incidents", "work_items", "pull_requests", "code_quality",
                                                    "community_snapshots", "package_downloads", "ai_responses")}  # fmt: skip
     for application in company.applications:
         for _ in range(random.poisson(days * 0.5)):
@@ -365,11 +391,11 @@ def makers(company) -> None:
         company.tables[name] = _times(frame, *(c for c in frame if c.endswith("_at")))
 
 
-def _at(random, company, days) -> pd.Timestamp:
+def _at(random: Random, company: "Company", days: int) -> pd.Timestamp:
     return pd.Timestamp(company.start) + timedelta(seconds=int(random.random() * days * 86400))
 
 
-def _deployment(random, company, application, days, number) -> dict:
+def _deployment(random: Random, company: "Company", application: str, days: int, number: int) -> TableRow:
     started = _at(random, company, days)
     status = str(random.choice(["succeeded", "failed", "rolled_back", "running"], p=[0.94, 0.03, 0.02, 0.01]))
     recovered = (
@@ -379,7 +405,7 @@ def _deployment(random, company, application, days, number) -> dict:
             "status": status, "recovered_at": recovered, "updated_at": recovered or started}  # fmt: skip
 
 
-def _incident(random, company, application, days, number) -> dict:
+def _incident(random: Random, company: "Company", application: str, days: int, number: int) -> TableRow:
     started = _at(random, company, days)
     acknowledged = started + timedelta(seconds=int(random.exponential(600)) + 20) if random.random() < 0.95 else None
     resolved = started + timedelta(seconds=int(random.exponential(9000)) + 900) if random.random() < 0.97 else None
@@ -389,7 +415,7 @@ def _incident(random, company, application, days, number) -> dict:
             "updated_at": max(t for t in (started, acknowledged, resolved) if t is not None)}  # fmt: skip
 
 
-def _work_item(random, company, application, days, number) -> dict:
+def _work_item(random: Random, company: "Company", application: str, days: int, number: int) -> TableRow:
     created = _at(random, company, days)
     kind = str(random.choice(["story", "feature", "bug", "task"], p=[0.4, 0.15, 0.3, 0.15]))
     completed = (
@@ -406,7 +432,7 @@ def _work_item(random, company, application, days, number) -> dict:
             "completed_at": completed, "updated_at": completed or created}  # fmt: skip
 
 
-def _pull_request(random, company, application, days, number) -> dict:
+def _pull_request(random: Random, company: "Company", application: str, days: int, number: int) -> TableRow:
     opened = _at(random, company, days)
     reviewed = opened + timedelta(seconds=int(random.exponential(9 * 3600))) if random.random() < 0.95 else None
     merged = (

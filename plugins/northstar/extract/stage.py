@@ -1,21 +1,31 @@
 """Stage 1 as the DAG and the command line call it: land each source that is due, then settle whether the run can go on."""
 
 from datetime import datetime
+from typing import TypedDict
 
 from northstar.base.errors import NorthstarError, SourceFailed
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import entities
 from northstar.extract.landing import source as landing
 from northstar.extract.sources.declared import Source, read_sources
 from northstar.privacy.details import forget_details
 from northstar.warehouse import db
+from northstar.warehouse.rows import Run, one, shaped
 from northstar.warehouse.stages import working_stage
 
 # the name of the source that is a run's directory
 FILES = "files"
 
 
-def extract(settings: Settings, run_id: int, progress=print) -> None:
+class ReadAgain(TypedDict):
+    """How many rows were read, and how many of them were new or replaced what stood there."""
+
+    read: int
+    changed: int
+
+
+def extract(settings: Settings, run_id: int, progress: Progress = print) -> None:
     """Land what is new in all of the run's sources. Raises NorthstarError when one that is required failed."""
     with working_stage(settings, run_id, "extract") as run:
         for name in _due(settings, run):
@@ -24,13 +34,13 @@ def extract(settings: Settings, run_id: int, progress=print) -> None:
 
 
 def extract_again(
-    settings: Settings, run_id: int, names: list[str], within: tuple[datetime, datetime], progress=print
-) -> dict:
+    settings: Settings, run_id: int, names: list[str], within: tuple[datetime, datetime], progress: Progress = print
+) -> ReadAgain:
     """Read sources from their beginning and land what lies in the range; returns {'read': rows, 'changed': rows}.
 
     Where their next reading starts stays as it is. Raises NorthstarError when one of them failed.
     """
-    told = {"read": 0, "changed": 0}
+    told: ReadAgain = {"read": 0, "changed": 0}
     with working_stage(settings, run_id, "extract") as run:
         for name in names:
             result = _land(settings, run, name, progress, within)
@@ -49,10 +59,11 @@ def due_sources(settings: Settings, run_id: int) -> list[str]:
     Raises NorthstarError when there is none.
     """
     with db.connect(settings, "transformer") as connection:
-        return _due(settings, connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone())
+        run = one(connection.execute("select * from audit.runs where run_id = %s", [run_id]))
+        return _due(settings, shaped(Run, run))
 
 
-def land_source(settings: Settings, run_id: int, name: str, progress=print) -> None:
+def land_source(settings: Settings, run_id: int, name: str, progress: Progress = print) -> None:
     """Land one of a run's sources, as a task of its own. Raises NorthstarError when it failed, required or not."""
     with working_stage(settings, run_id, "extract") as run:
         error = _land(settings, run, name, progress).error
@@ -66,7 +77,7 @@ def settle_extract(settings: Settings, run_id: int) -> None:
         _settle(settings, run)
 
 
-def _due(settings: Settings, run: dict) -> list[str]:
+def _due(settings: Settings, run: Run) -> list[str]:
     declared = [source.name for source in read_sources(settings).values() if source.is_due(run["mode"])]
     due = declared + ([FILES] if run["source_dir"] else [])
     if not due:
@@ -76,7 +87,9 @@ def _due(settings: Settings, run: dict) -> list[str]:
     return due
 
 
-def _land(settings: Settings, run: dict, name: str, progress, within: tuple[datetime, datetime] | None = None):
+def _land(
+    settings: Settings, run: Run, name: str, progress: Progress, within: tuple[datetime, datetime] | None = None
+) -> landing.SourceResult:
     """Land one source of a run; returns its northstar.extract.landing.source.SourceResult. The run's directory is a source as any other."""
 
     if name == FILES:
@@ -86,7 +99,7 @@ def _land(settings: Settings, run: dict, name: str, progress, within: tuple[date
     return landing.land_source(settings, run["run_id"], source, progress, within)
 
 
-def _settle(settings: Settings, run: dict) -> None:
+def _settle(settings: Settings, run: Run) -> None:
     declared = read_sources(settings)
     with db.connect(settings, "loader") as connection:
         told = {
@@ -120,7 +133,8 @@ def _require_rows(settings: Settings, as_of: datetime) -> None:
         for entity in entities().values()
     ]
     with db.connect(settings, "loader") as connection:
-        found = connection.execute(f"select {' or '.join(questions)} as found", {"as_of": as_of}).fetchone()["found"]
+        asked = connection.execute(f"select {' or '.join(questions)} as found", {"as_of": as_of})
+        found = one(asked)["found"]
     if not found:
         raise NorthstarError(
             f"no landed row is older than as-of {as_of:%Y-%m-%dT%H:%M:%SZ}; give a later --as-of or another --source-dir"

@@ -13,28 +13,50 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Final, Literal, TypedDict
 
 import psycopg
+from psycopg.rows import dict_row
 
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_end, read_json, sync_directory, write_private
+from northstar.base.progress import Progress
 from northstar.base.settings import HOME_VERSION, Settings
 from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import server
+from northstar.warehouse.rows import Connection, one, shaped
 
 FORM = 1
 ABOUT = "backup.json"
 # where a backup is made, beside the directory that it becomes
 UNFINISHED = ".new"
 PROVING = ("pii_key", "owner_password")
-LATEST = "latest"
+LATEST: Final = "latest"
+# a moment, the end of the archive, or None: the moment of the backup
+ToTime = datetime | Literal["latest"] | None
 RECOVERY_SECONDS = 4 * 3600
 
 
-def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progress=print) -> dict:
+class About(TypedDict):
+    """What backup.json says of a backup. secrets: the digest of `_proof`; times as ISO 8601 writes them."""
+
+    form: int
+    started_at: str
+    ended_at: str
+    home: str
+    home_version: int
+    postgres: str
+    published_version: int | None
+    wal_archive: str | None
+    secrets: str
+    bytes: int
+
+
+def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progress: Progress = print) -> About:
     """Copy a home, while it works, into the new directory `to`; returns what `backup.json` says.
 
     secrets_to: a file for the home's secrets, to be kept elsewhere. Raises NorthstarError for an external Postgres, a directory that is
@@ -47,14 +69,14 @@ def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progres
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise NorthstarError(f"{to} is not empty; give each backup a directory of its own")
     with db.connect(settings, "owner", autocommit=True) as connection:
-        if connection.execute("show wal_level").fetchone()["wal_level"] == "minimal":
+        if one(connection.execute("show wal_level"))["wal_level"] == "minimal":
             raise NorthstarError(
                 "Postgres still runs as an older version started it; `northstar stop`, then back up again"
             )
         published = None
-        if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"]:
-            published = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
-        postgres = connection.info.parameter_status("server_version")
+        if one(connection.execute("select to_regclass('marts.publications') as t"))["t"]:
+            published = one(connection.execute("select max(published_version) as v from marts.publications"))["v"]
+        postgres = connection.info.parameter_status("server_version") or ""
     beside = to.with_name(f".{to.name}{UNFINISHED}")
     beside.mkdir(mode=0o700, parents=True, exist_ok=True)
     with _alone(beside):
@@ -62,7 +84,7 @@ def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progres
 
 
 def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, postgres: str, published: int | None,
-          progress) -> dict:  # fmt: skip
+          progress: Progress) -> About:  # fmt: skip
     try:
         _clear(beside)
         started = datetime.now(UTC)
@@ -72,7 +94,7 @@ def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, p
         _verify(beside / "postgres")
         for file in (*settings.home.glob("*.yml"), settings.home / "VERSION"):
             shutil.copy(file, beside / file.name)
-        about = {
+        about: About = {
             "form": FORM, "started_at": started.isoformat(), "ended_at": ended.isoformat(), "home": str(settings.home),
             "home_version": HOME_VERSION, "postgres": postgres, "published_version": published,
             "wal_archive": settings.operations.wal_archive, "secrets": _proof(settings.secret),
@@ -92,7 +114,7 @@ def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, p
 
 
 @contextmanager
-def _alone(directory: Path):
+def _alone(directory: Path) -> Iterator[None]:
     """Keeps another process from a directory as long as this one lives. Raises NorthstarError where another has it."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
@@ -112,8 +134,8 @@ def _clear(beside: Path) -> None:
         left.unlink()
 
 
-def restore(source: Path, settings: Settings, to_time: datetime | str | None = None, secrets: Path | None = None,
-            archive: Path | None = None, progress=print) -> int | None:  # fmt: skip
+def restore(source: Path, settings: Settings, to_time: ToTime = None, secrets: Path | None = None,
+            archive: Path | None = None, progress: Progress = print) -> int | None:  # fmt: skip
     """Make the new home of `settings` from a backup; returns its published version.
 
     to_time: a moment after the backup's end, or "latest" for the end of the archive; None is the moment of the backup. archive: where the
@@ -136,7 +158,7 @@ def restore(source: Path, settings: Settings, to_time: datetime | str | None = N
         if to_time is not None:
             (beside / "recovery.signal").touch()
         progress("recovering ...")
-        password = os.environ.get("NORTHSTAR_SECRET_OWNER_PASSWORD") or known["owner_password"]
+        password = os.environ.get("NORTHSTAR_SECRET_OWNER_PASSWORD") or (known or {})["owner_password"]
         version = _recover(settings, beside, password, recovery, to_time)
         for file in (*source.glob("*.yml"), source / "VERSION"):
             text = file.read_text()
@@ -151,10 +173,11 @@ def _has_warehouse(settings: Settings) -> NorthstarError:
     return NorthstarError(f"{settings.home} has a warehouse already; restore into a new --home")
 
 
-def _about(source: Path) -> dict:
-    about = read_json(source / ABOUT)
-    if about is None:
+def _about(source: Path) -> About:
+    found = read_json(source / ABOUT)
+    if found is None:
         raise NorthstarError(f"{source} is no backup: it has no {ABOUT} that can be read")
+    about = shaped(About, found)
     if about["form"] != FORM or about["home_version"] != HOME_VERSION:
         raise NorthstarError(f"{source} was made by another version of Northstar; restore it with that one")
     major, mine = about["postgres"].partition(".")[0], server.major_version()
@@ -165,7 +188,7 @@ def _about(source: Path) -> dict:
     return about
 
 
-def _recovery(about: dict, source: Path, to_time: datetime | str | None, archive: Path | None) -> dict:
+def _recovery(about: About, source: Path, to_time: ToTime, archive: Path | None) -> dict[str, str]:
     """What the server has to be told: nothing for the moment of the backup."""
     if to_time is None:
         return {}
@@ -179,7 +202,7 @@ def _recovery(about: dict, source: Path, to_time: datetime | str | None, archive
         "restore_command": server.restore_command(server.check_archive(str(place))),
         "recovery_target_action": "promote",
     }
-    if to_time == LATEST:
+    if not isinstance(to_time, datetime):
         return told
     if to_time < ended:
         raise NorthstarError(
@@ -190,7 +213,7 @@ def _recovery(about: dict, source: Path, to_time: datetime | str | None, archive
     return told | {"recovery_target_time": to_time.isoformat()}
 
 
-def _read_secrets(about: dict, source: Path, secrets: Path | None) -> dict | None:
+def _read_secrets(about: About, source: Path, secrets: Path | None) -> dict[str, str] | None:
     """The home's secrets; None where the environment has them. They must be those of the home that was backed up."""
     known = None
     if secrets is not None:
@@ -200,19 +223,19 @@ def _read_secrets(about: dict, source: Path, secrets: Path | None) -> dict | Non
         raise NorthstarError(
             "the secrets are not in a backup: give the file that `northstar backup --secrets` wrote, or the old home's secrets.json, with --secrets"
         )
-    if _proof(found.__getitem__) != about["secrets"]:
+    if _proof(lambda name: found[name] or "") != about["secrets"]:
         raise NorthstarError(
             "these are the secrets of another home: with them nobody could log in, and identifiers would hash to others"
         )
     return known
 
 
-def _proof(secret) -> str:
+def _proof(secret: Callable[[str], str]) -> str:
     # the secrets are 192 random bits each: a digest of them gives nothing away
     return hashlib.sha256("\n".join(secret(name) for name in PROVING).encode()).hexdigest()
 
 
-def _secrets_of(file: Path) -> dict:
+def _secrets_of(file: Path) -> dict[str, str]:
     known = read_json(file)
     if known is None:
         raise NorthstarError(f"{file} does not hold a home's secrets")
@@ -232,9 +255,7 @@ def _own_archive(operations: str) -> str:
     )
 
 
-def _recover(
-    settings: Settings, data: Path, password: str, recovery: dict, to_time: datetime | str | None
-) -> int | None:
+def _recover(settings: Settings, data: Path, password: str, recovery: dict[str, str], to_time: ToTime) -> int | None:
     """Start the server and wait until it has recovered; returns the published version.
 
     Not through `northstar.warehouse.db`, which would start one that gave up.
@@ -242,22 +263,29 @@ def _recover(
     deadline = time.monotonic() + RECOVERY_SECONDS
     try:
         port = server.recover(settings, data, recovery)
-        place = {"host": "127.0.0.1", "port": port, "user": server.Server.user, "password": password}
-        with psycopg.connect(**place, dbname="postgres", autocommit=True) as connection:
-            while connection.execute("select pg_is_in_recovery()").fetchone()[0]:
+
+        def opened(database: str) -> Connection:
+            return psycopg.connect(
+                host="127.0.0.1", port=port, user=server.Server.user, password=password, dbname=database, autocommit=True, row_factory=dict_row
+            )  # fmt: skip
+
+        with opened("postgres") as connection:
+            while one(connection.execute("select pg_is_in_recovery() as it_is"))["it_is"]:
                 if time.monotonic() > deadline:
                     raise NorthstarError(
                         f"the recovery has not ended after four hours; see {settings.logs}/postgres.log"
                     )
                 time.sleep(0.2)
-        with psycopg.connect(**place, dbname=db.DATABASE, autocommit=True) as connection:
+        with opened(db.DATABASE) as connection:
             # who held it works on the home that was backed up
             connection.execute("delete from audit.writer_lease")
-            there = connection.execute("select to_regclass('marts.publications')").fetchone()[0]
-            query = "select max(published_version) from marts.publications"
-            return connection.execute(query).fetchone()[0] if there else None
+            there = one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
+            query = "select max(published_version) as v from marts.publications"
+            version: int | None = one(connection.execute(query))["v"] if there else None
+            return version
     except (NorthstarError, psycopg.OperationalError) as exc:
-        if "recovery ended before" in read_end(settings.logs / "postgres.log"):
+        # the log may tell of an earlier try, which asked for a moment
+        if isinstance(to_time, datetime) and "recovery ended before" in read_end(settings.logs / "postgres.log"):
             raise NorthstarError(
                 f"the archive ends before {to_time:%Y-%m-%dT%H:%M:%SZ}; `--to-time latest` restores what there is"
             ) from exc

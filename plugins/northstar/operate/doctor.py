@@ -23,6 +23,7 @@ from northstar.extract.sources.declared import open_source, read_sources
 from northstar.warehouse import db, embedded, lease, migrations, role_settings
 from northstar.warehouse.landed_tables import key_index, landed_columns, side_indexes
 from northstar.warehouse.rights import WRITERS
+from northstar.warehouse.rows import Connection, one, shaped
 from northstar.warehouse.schemas import SCHEMAS
 from northstar.warehouse.setup import OLDEST_POSTGRES
 
@@ -51,6 +52,9 @@ GRANTS = (
     ("publisher", "audit", "update"),
     ("bi_reader", "marts", "select"),
 )
+
+# what a finding says, and what to do where something is wrong
+Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -87,11 +91,11 @@ def examine(settings: Settings) -> Iterator[Finding]:
     with connection:
         connection.execute("set statement_timeout = '20s'")
         yield Finding("server", f"Postgres {connection.info.parameter_status('server_version')} answers")
-        for name, check in INSIDE.items():
-            yield from _made(name, check, settings, connection)
+        for name, look in INSIDE.items():
+            yield from _made(name, look, settings, connection)
 
 
-def _made(name: str, check: Callable, *given) -> Iterator[Finding]:
+def _made(name: str, check: Callable[..., Iterator[Words]], *given: object) -> Iterator[Finding]:
     found = []
     try:
         found = [Finding(name, *words) for words in check(*given)]
@@ -102,7 +106,7 @@ def _made(name: str, check: Callable, *given) -> Iterator[Finding]:
     yield from found or [Finding(name, "nothing to see")]
 
 
-def _disk(settings: Settings) -> Iterator[tuple]:
+def _disk(settings: Settings) -> Iterator[Words]:
     places = {"the home": settings.home, "the archive of the write-ahead log": settings.operations.wal_archive}
     for what, place in places.items():
         if place and Path(place).exists():
@@ -111,7 +115,7 @@ def _disk(settings: Settings) -> Iterator[tuple]:
             yield (says, f"make room on the disk of {place}") if free < FREE_BYTES else (says,)
 
 
-def _secrets(settings: Settings) -> Iterator[tuple]:
+def _secrets(settings: Settings) -> Iterator[Words]:
     if not settings.warehouse_url and not settings.secrets_file.exists():
         if (settings.home / "postgres" / "PG_VERSION").exists():
             yield (
@@ -128,7 +132,7 @@ def _secrets(settings: Settings) -> Iterator[tuple]:
     yield ("only their owner reads them",)
 
 
-def _ports(settings: Settings) -> Iterator[tuple]:
+def _ports(settings: Settings) -> Iterator[Words]:
     running = {name for name, lives in service_states(settings).items() if lives}
     known = {
         "Postgres": (settings.home / "postgres.port", not settings.warehouse_url and embedded.is_running(settings)),
@@ -156,7 +160,7 @@ def _ports(settings: Settings) -> Iterator[tuple]:
             yield (f"{port} of {what}",)
 
 
-def _airflow(settings: Settings) -> Iterator[tuple]:
+def _airflow(settings: Settings) -> Iterator[Words]:
     made_by = read_word(settings.home / "airflow" / "migrated")
     if made_by not in (None, version("apache-airflow")):
         yield (
@@ -178,7 +182,7 @@ def _airflow(settings: Settings) -> Iterator[tuple]:
         yield (f"{', '.join(states)} run",)
 
 
-def _sources(settings: Settings) -> Iterator[tuple]:
+def _sources(settings: Settings) -> Iterator[Words]:
     for name, source in read_sources(settings).items():
         try:
             yield (f"{name}: {open_source(settings, source).check()}",)
@@ -190,9 +194,9 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _clock(settings: Settings, connection) -> Iterator[tuple]:
+def _clock(settings: Settings, connection: Connection) -> Iterator[Words]:
     before = _now()
-    server = connection.execute("select clock_timestamp() as at").fetchone()["at"]
+    server = one(connection.execute("select clock_timestamp() as at"))["at"]
     skew = server - (before + (_now() - before) / 2)
     if abs(skew) > SKEW:
         way = "ahead of" if skew > timedelta(0) else "behind"
@@ -204,11 +208,11 @@ def _clock(settings: Settings, connection) -> Iterator[tuple]:
         yield ("the server's and this machine's agree",)
 
 
-def _versions(settings: Settings, connection) -> Iterator[tuple]:
+def _versions(settings: Settings, connection: Connection) -> Iterator[Words]:
     number = connection.info.server_version // 10000
     if number < OLDEST_POSTGRES:
         yield f"Postgres {number} is too old", f"Northstar needs {OLDEST_POSTGRES} or newer"
-    if connection.execute("select to_regclass('audit.migrations') as t").fetchone()["t"] is None:
+    if one(connection.execute("select to_regclass('audit.migrations') as t"))["t"] is None:
         yield "the warehouse is that of a version without migrations, or none", "the next run brings it to this version"
         return
     rows = connection.execute("select * from audit.migrations order by number").fetchall()
@@ -220,7 +224,7 @@ def _versions(settings: Settings, connection) -> Iterator[tuple]:
             )
     done = [r for r in rows if r["applied_at"] is not None]
     try:
-        migrations.refuse(done, migrations.migrations())
+        migrations.refuse([shaped(migrations.Applied, r) for r in done], migrations.migrations())
     except migrations.OtherMigrations as exc:
         yield exc.what, exc.advice
         return
@@ -230,7 +234,7 @@ def _versions(settings: Settings, connection) -> Iterator[tuple]:
     yield (f"migration {max((r['number'] for r in done), default=0):04} is the newest applied",)
 
 
-def _roles(settings: Settings, connection) -> Iterator[tuple]:
+def _roles(settings: Settings, connection: Connection) -> Iterator[Words]:
     names = {role: db.role_name(settings, role) for role in db.ROLES}
     known = connection.execute("select * from pg_roles where rolname = any(%s)", [list(names.values())]).fetchall()
     roles = {role: r for role, name in names.items() for r in known if r["rolname"] == name}
@@ -275,7 +279,7 @@ def _roles(settings: Settings, connection) -> Iterator[tuple]:
     if "bi_reader" in roles:
         open_to = [
             s for s in SCHEMAS if s in schemas and s not in OPEN_TO_READERS
-            and connection.execute("select has_schema_privilege(%s, %s, 'usage') as may", [names["bi_reader"], s]).fetchone()["may"]
+            and one(connection.execute("select has_schema_privilege(%s, %s, 'usage') as may", [names["bi_reader"], s]))["may"]
         ]  # fmt: skip
         for schema in open_to:
             wrong = True
@@ -309,7 +313,7 @@ OPEN_TO_READERS = ("marts", "marts_history", "marts_at_version")
 PRIVATE = {("audit", "bootstrapped"), ("audit", "migrations"), ("core", "touched"), ("core", "touched_periods")}
 
 
-def _tables(settings: Settings, connection) -> Iterator[tuple]:
+def _tables(settings: Settings, connection: Connection) -> Iterator[Words]:
     standing = landed_columns(connection)
     for entity in entities().values():
         missing = set(entity.stored_columns) - set(standing.get(entity.name, {}))
@@ -331,7 +335,7 @@ def _tables(settings: Settings, connection) -> Iterator[tuple]:
         yield (f"all {len(standing)} landed ones are there, none is bloated",)
 
 
-def _indexes(settings: Settings, connection) -> Iterator[tuple]:
+def _indexes(settings: Settings, connection: Connection) -> Iterator[Words]:
     invalid = connection.execute(
         "select indexrelid::regclass::text as name from pg_index join pg_class as c on c.oid = indexrelid "
         "where not (indisvalid and indisready) and c.relnamespace = any(%s::text[]::regnamespace[]) order by 1",
@@ -353,7 +357,7 @@ def _indexes(settings: Settings, connection) -> Iterator[tuple]:
         yield (f"all {len(wanted)} of the landed tables are there and valid",)
 
 
-def _checksums(settings: Settings, connection) -> Iterator[tuple]:
+def _checksums(settings: Settings, connection: Connection) -> Iterator[Words]:
     rows = connection.execute(
         "select datname, checksum_failures as n from pg_stat_database where checksum_failures > 0"
     ).fetchall()
@@ -366,7 +370,7 @@ def _checksums(settings: Settings, connection) -> Iterator[tuple]:
         yield ("no damaged page was met",)
 
 
-def _archive(settings: Settings, connection) -> Iterator[tuple]:
+def _archive(settings: Settings, connection: Connection) -> Iterator[Words]:
     wanted = settings.operations.wal_archive
     if settings.warehouse_url:
         yield ("the external Postgres keeps its own",)
@@ -374,13 +378,13 @@ def _archive(settings: Settings, connection) -> Iterator[tuple]:
     if not wanted:
         yield ("the write-ahead log is not archived: a backup restores its own moment only",)
         return
-    if connection.execute("show archive_mode").fetchone()["archive_mode"] != "on":
+    if one(connection.execute("show archive_mode"))["archive_mode"] != "on":
         yield (
             "the write-ahead log is not archived yet",
             "`northstar stop` (or `make stop`) and start again: the setting needs it",
         )
         return
-    told = connection.execute("select * from pg_stat_archiver").fetchone()
+    told = one(connection.execute("select * from pg_stat_archiver"))
     failed, archived = told["last_failed_time"], told["last_archived_time"]
     if failed and (archived is None or failed > archived):
         yield (
@@ -391,7 +395,7 @@ def _archive(settings: Settings, connection) -> Iterator[tuple]:
         yield (f"newest segment {told['last_archived_wal'] or 'none yet'} in {wanted}",)
 
 
-def _writer(settings: Settings, connection) -> Iterator[tuple]:
+def _writer(settings: Settings, connection: Connection) -> Iterator[Words]:
     writer = lease.holding(connection)
     stale = connection.execute(
         "select run_id, started_at from audit.runs where state = 'running' and run_id not in (select run_id from audit.writer_lease) order by 1"
@@ -415,8 +419,8 @@ def _writer(settings: Settings, connection) -> Iterator[tuple]:
         yield (f"the last run, {last['run_id']}, published version {last['published_version']}",)
 
 
-def _published(settings: Settings, connection) -> Iterator[tuple]:
-    if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] is None:
+def _published(settings: Settings, connection: Connection) -> Iterator[Words]:
+    if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
         yield "nothing was published yet", "`northstar run` or `make run`"
         return
     last = connection.execute("select * from marts.publications order by published_version desc limit 1").fetchone()
@@ -439,7 +443,7 @@ def _published(settings: Settings, connection) -> Iterator[tuple]:
         )
 
 
-def _upkeep(settings: Settings, connection) -> Iterator[tuple]:
+def _upkeep(settings: Settings, connection: Connection) -> Iterator[Words]:
     last = connection.execute("select * from audit.maintenance order by maintenance_id desc limit 1").fetchone()
     if last and last["succeeded"] is False:
         yield f"the last maintenance failed: {last['message']}", "docs/runbooks.md, maintenance_failed"
@@ -447,8 +451,14 @@ def _upkeep(settings: Settings, connection) -> Iterator[tuple]:
         yield (f"done {last['finished_at']:%Y-%m-%d %H:%M} UTC",)
 
 
-OUTSIDE = {"disk": _disk, "secrets": _secrets, "ports": _ports, "airflow": _airflow, "sources": _sources}
-INSIDE = {
+OUTSIDE: dict[str, Callable[[Settings], Iterator[Words]]] = {
+    "disk": _disk,
+    "secrets": _secrets,
+    "ports": _ports,
+    "airflow": _airflow,
+    "sources": _sources,
+}
+INSIDE: dict[str, Callable[[Settings, Connection], Iterator[Words]]] = {
     "clock": _clock, "versions": _versions, "roles": _roles, "tables": _tables, "indexes": _indexes, "checksums": _checksums,
     "archive": _archive, "writer": _writer, "published": _published, "upkeep": _upkeep,
 }  # fmt: skip

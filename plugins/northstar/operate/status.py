@@ -3,6 +3,7 @@
 from northstar.base.settings import Settings
 from northstar.publish import hold
 from northstar.warehouse import db, embedded, lease
+from northstar.warehouse.rows import one
 
 
 def status(settings: Settings) -> str:
@@ -11,7 +12,7 @@ def status(settings: Settings) -> str:
         return f"Postgres of {settings.home} is not running; `make run` or `northstar run` starts it"
     lines = []
     with db.connect(settings, "transformer") as connection:
-        published = connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"]
+        published = one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
         last = (
             published
             and connection.execute(
@@ -30,8 +31,8 @@ def status(settings: Settings) -> str:
             lines.append(f"last run    {run['run_id']} ({run['mode']}, {run['trigger']}): {run['state']}"
                          + (f", {run['message']}" if run["message"] else f", stage {run['stage']}"))  # fmt: skip
         writer = lease.holding(connection)
-        is_writing = writer is not None and not writer["is_over"]
-        lines.append(f"writing     run {writer['run_id']} ({writer['holder']})" if is_writing else "writing     nobody")
+        writing = f"run {writer['run_id']} ({writer['holder']})" if writer and not writer["is_over"] else "nobody"
+        lines.append(f"writing     {writing}")
         if held := hold.describe(connection):
             lines.append(f"held        {held}")
         late = connection.execute(

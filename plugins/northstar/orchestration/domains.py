@@ -12,11 +12,14 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import psycopg
 from airflow.sdk import BaseOperator
 from airflow.triggers.base import (
+    BaseTaskEndEvent,
     BaseTrigger,
     StartTriggerArgs,
     TaskFailedEvent,
@@ -30,8 +33,16 @@ from northstar.base.settings import ROOT, Settings, load_settings
 from northstar.base.tables import table
 from northstar.build.results import BUILT_TYPES
 from northstar.warehouse import db
+from northstar.warehouse.rows import all_shaped
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from northstar.build.dbt import Event, OnEvent
 
 POLL_SECONDS = 1.0
+# a node that has ended, as a row of audit.model_runs
+Ended = tuple[int, str, str, str, str, float, int | None, str]
 # how long a task's table may take to its log
 LOG_SECONDS = 2.0
 # dbt's words for a node that was built, and ours for one that need not be
@@ -51,7 +62,8 @@ def domains(project: Path = ROOT / "dbt_project") -> dict[str, list[str]]:
 class DomainOperator(BaseOperator):
     """A domain's models in a run's build: red when one of them failed, skipped when what they read failed; a table in the log."""
 
-    def __init__(self, domain: str, models: list[str], **kwargs):
+    # Any: what every operator takes
+    def __init__(self, domain: str, models: list[str], **kwargs: Any):
         super().__init__(
             doc_md=f"The models of {domain}: {', '.join(models)}." if models else "dbt's tests.",
             **kwargs,
@@ -64,9 +76,20 @@ class DomainOperator(BaseOperator):
             timeout=self.execution_timeout or timedelta(hours=4),
         )
 
-    def execute(self, context) -> None:
+    def execute(self, context: "Context") -> None:
         """Never called: the trigger ends the task."""
         raise NotImplementedError
+
+
+class Node(TypedDict):
+    """A row of audit.model_runs, in so far as it is shown."""
+
+    name: str
+    resource_type: str
+    status: str
+    seconds: Decimal | None
+    rows: int | None
+    message: str | None
 
 
 @dataclass
@@ -74,22 +97,25 @@ class Build:
     """What the warehouse knows of a run's build: whether it has ended, and the nodes that have, as in audit.model_runs."""
 
     has_ended: bool = False
-    nodes: list[dict] = field(default_factory=list)
+    nodes: list[Node] = field(default_factory=list)
 
 
 class DomainTrigger(BaseTrigger):
     """Waits until a domain's models are built, or will not be, and ends its task."""
 
     def __init__(self, domain: str, models: list[str]):
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own has no types
         self.domain, self.models = domain, models
 
-    def serialize(self) -> tuple[str, dict]:
+    # Any: as BaseTrigger has it
+    def serialize(self) -> tuple[str, dict[str, Any]]:
         """As BaseTrigger wants it."""
         return f"{__name__}.{type(self).__name__}", {"domain": self.domain, "models": self.models}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event, once the domain's state is certain."""
+        if self.task_instance is None:
+            raise RuntimeError("a trigger that no task has started knows no run")
         trigger = f"{self.task_instance.dag_id} {self.task_instance.run_id}"
         while not (verdict := judge(self.domain, self.models, build := await _shared_look(trigger))):
             await asyncio.sleep(POLL_SECONDS)
@@ -101,7 +127,7 @@ class DomainTrigger(BaseTrigger):
         yield ending()
 
 
-def judge(domain: str, models: list[str], build: Build) -> tuple[type[TriggerEvent], str] | None:
+def judge(domain: str, models: list[str], build: Build) -> tuple[type[BaseTaskEndEvent], str] | None:
     """How a domain's task ends, and why in words; None while that is not certain."""
     nodes = _own(domain, models, build)
     failed = [n for n in nodes if n["status"] not in (*BUILT, "skipped")]
@@ -133,7 +159,7 @@ def describe(domain: str, models: list[str], build: Build) -> str:
     )  # fmt: skip
 
 
-def _own(domain: str, models: list[str], build: Build) -> list[dict]:
+def _own(domain: str, models: list[str], build: Build) -> list[Node]:
     if domain == TESTS:
         return [n for n in build.nodes if n["resource_type"] == "test"]
     return [n for n in build.nodes if n["resource_type"] != "test" and n["name"] in models]
@@ -148,15 +174,15 @@ def look(settings: Settings, trigger: str) -> Build:
             [trigger],
         ).fetchone()
         if run is not None:
-            nodes = connection.execute(
+            nodes = all_shaped(Node, connection.execute(
                 "select name, resource_type, status, seconds, rows, message from audit.model_runs where run_id = %s",
                 [run["run_id"]],
-            ).fetchall()
+            ))  # fmt: skip
             return Build(run["has_ended"], nodes)
     return Build()
 
 
-_LOOKS: dict[str, tuple[float, asyncio.Task]] = {}
+_LOOKS: dict[str, tuple[float, asyncio.Task[Build]]] = {}
 
 
 async def _shared_look(trigger: str) -> Build:
@@ -172,22 +198,22 @@ async def _shared_look(trigger: str) -> Build:
 
 
 @contextmanager
-def noting(settings: Settings, run_id: int) -> Iterator:
+def noting(settings: Settings, run_id: int) -> Iterator["OnEvent"]:
     """A callback for dbt that writes each node's state, seconds and rows to audit.model_runs as it ends.
 
     It keeps dbt's threads waiting for nothing; who builds writes the whole result down afterwards (job.record_build), so what is lost
     here, as with a server that is gone, is lost for the looks in between only.
     """
-    ended: queue.SimpleQueue = queue.SimpleQueue()
+    ended: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
 
-    def note(message) -> None:
+    def note(message: "Event") -> None:
         if message.info.name != "NodeFinished" or message.data.node_info.resource_type not in BUILT_TYPES:
             return
         node, result = message.data.node_info, message.data.run_result
         affected = dict(result.adapter_response).get("rows_affected")
         ended.put(
             (run_id, node.unique_id, node.node_name, node.resource_type, result.status, round(result.execution_time, 3),
-             int(affected) if affected not in (None, -1) else None, result.message[:2000])
+             int(affected) if affected is not None and affected != -1 else None, result.message[:2000])
         )  # fmt: skip
 
     writer = threading.Thread(target=_write, args=(settings, ended), daemon=True)
@@ -199,7 +225,7 @@ def noting(settings: Settings, run_id: int) -> Iterator:
         writer.join(timeout=10)
 
 
-def _write(settings: Settings, ended: queue.SimpleQueue) -> None:
+def _write(settings: Settings, ended: queue.SimpleQueue[Ended | None]) -> None:
     with suppress(psycopg.Error, NorthstarError), db.connect(settings, "transformer", autocommit=True) as connection:
         while (row := ended.get()) is not None:
             connection.execute(

@@ -14,7 +14,8 @@ import psutil
 
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_word, write_private
-from northstar.base.services import is_anothers, known_services, lives, running_services, state_file
+from northstar.base.progress import Progress
+from northstar.base.services import Began, is_anothers, known_services, lives, running_services, state_file
 from northstar.base.settings import Settings
 from northstar.connections.airflow import AIRFLOW_SERVICES, airflow_environment, airflow_home, api_health, users_file
 from northstar.use.pages import serve as pages
@@ -31,7 +32,7 @@ def keep_users(settings: Settings, file: Path) -> None:
     write_private(file, json.dumps({"admin": settings.secret("airflow_password")}))
 
 
-def start_services(settings: Settings, progress=print, with_pages: bool = False) -> bool:
+def start_services(settings: Settings, progress: Progress = print, with_pages: bool = False) -> bool:
     """Bring the metadata database to Airflow's version if need be and start what is not running; true when it had to.
 
     with_pages: have the pages load meanwhile; `await_pages` tells when they are there.
@@ -85,12 +86,12 @@ def await_pages(settings: Settings) -> str:
     return pages.link(settings)
 
 
-def _start(settings: Settings, service: str, command: list[str], env: dict) -> None:
+def _start(settings: Settings, service: str, command: list[str], env: dict[str, str]) -> None:
     with open(settings.logs / f"{service}.log", "ab") as log:
         process = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=settings.home
         )  # fmt: skip
-    began = {"pid": process.pid, "created": psutil.Process(process.pid).create_time()}
+    began = Began(pid=process.pid, created=psutil.Process(process.pid).create_time())
     write_private(state_file(settings), json.dumps(known_services(settings) | {service: began}))
 
 
@@ -147,7 +148,7 @@ def _is_own(process: psutil.Process, settings: Settings, sessions: set[int], log
         return False
 
 
-def migrate(settings: Settings, env: dict, progress) -> None:
+def migrate(settings: Settings, env: dict[str, str], progress: Progress) -> None:
     """Bring the metadata database to the installed Airflow's version, unless this home has done so."""
     mark, wanted = airflow_home(settings) / "migrated", version("apache-airflow")
     if read_word(mark) == wanted:
@@ -161,7 +162,7 @@ def migrate(settings: Settings, env: dict, progress) -> None:
     write_private(mark, wanted)
 
 
-def _await_health(settings: Settings, progress) -> None:
+def _await_health(settings: Settings, progress: Progress) -> None:
     deadline, told = time.monotonic() + START_SECONDS, time.monotonic()
     while time.monotonic() < deadline:
         running = running_services(settings)

@@ -3,8 +3,11 @@
 Each imports its own stage: what the others need (pyarrow's parts, pandas, numpy) would be half a second of each task.
 """
 
+from __future__ import annotations
+
 import os
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Unpack
 
 from northstar.base.clock import parse_time
 from northstar.base.escaping import visible
@@ -12,18 +15,22 @@ from northstar.base.settings import load_settings
 from northstar.extract.sources.declared import read_sources
 from northstar.runs import lifecycle
 
+if TYPE_CHECKING:
+    from airflow.sdk import Context
 
-def window_end(context: dict) -> datetime:
+
+def window_end(context: Context) -> datetime:
     """The run's as_of: conf's `as_of`, else the end of the data interval, else (by hand) the hour in which it was started."""
     run = context["dag_run"]
-    if (run.conf or {}).get("as_of"):
-        return parse_time(run.conf["as_of"])
-    if run.run_type != "manual" and context.get("data_interval_end"):
-        return context["data_interval_end"].astimezone(UTC)
+    if as_of := (run.conf or {}).get("as_of"):
+        return parse_time(as_of)
+    if run.run_type != "manual" and (end := context.get("data_interval_end")):
+        moment: datetime = end.astimezone(UTC)
+        return moment
     return (run.run_after or datetime.now(UTC)).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
-def open_run(mode: str, **context) -> int:
+def open_run(mode: str, **context: Unpack[Context]) -> int:
     """Open a run, waiting for one that is under way; its number goes to the other tasks."""
     settings = load_settings()
     conf = context["dag_run"].conf or {}
@@ -37,29 +44,30 @@ def open_run(mode: str, **context) -> int:
     return lifecycle.open_run(settings, mode, as_of, source, _trigger(context), wait=True)
 
 
-def _trigger(context: dict) -> str:
+def _trigger(context: Context) -> str:
     return f"{context['dag'].dag_id} {context['run_id']}"
 
 
-def _run_id(context: dict) -> int:
-    return context["ti"].xcom_pull(task_ids="extract.open_run")
+def _run_id(context: Context) -> int:
+    run_id: int = context["ti"].xcom_pull(task_ids="extract.open_run")
+    return run_id
 
 
-def list_sources(**context) -> list[dict]:
+def list_sources(**context: Unpack[Context]) -> list[dict[str, str]]:
     """The arguments of `land_source`, for each source that this run asks."""
     from northstar.extract.stage import due_sources
 
     return [{"name": name} for name in due_sources(load_settings(), _run_id(context))]
 
 
-def land_source(name: str, **context) -> None:
+def land_source(name: str, **context: Unpack[Context]) -> None:
     """Land what is new of one source."""
     from northstar.extract.stage import land_source as land
 
     land(load_settings(), _run_id(context), name, _say)
 
 
-def settle_sources(**context) -> None:
+def settle_sources(**context: Unpack[Context]) -> None:
     """Go on when every required source landed; one that is down and not required is published without, marked late."""
     from northstar.extract.stage import settle_extract
 
@@ -68,7 +76,7 @@ def settle_sources(**context) -> None:
     _evaluate_quietly()
 
 
-def build_models(**context) -> None:
+def build_models(**context: Unpack[Context]) -> None:
     """Build every model in one dbt process, which notes each as it ends."""
     from northstar.build.stage import build
     from northstar.orchestration.domains import noting
@@ -78,30 +86,30 @@ def build_models(**context) -> None:
         build(settings, run_id, _say, note)
 
 
-def audit_marts(**context) -> None:
+def audit_marts(**context: Unpack[Context]) -> None:
     """Run the suites at both boundaries."""
     from northstar.audit.stage import audit
 
     audit(load_settings(), _run_id(context), _say)
 
 
-def publish_marts(**context) -> int:
+def publish_marts(**context: Unpack[Context]) -> int:
     """Publish the candidate; returns the version."""
     from northstar.publish.stage import publish
 
     return publish(load_settings(), _run_id(context), _say)
 
 
-def maintain_warehouse(**context) -> None:
+def maintain_warehouse(**context: Unpack[Context]) -> None:
     """Prune and clean up behind the publication; red on its own, for close_run decides about the run."""
     from northstar.runs.maintenance import maintain_after_run
 
     maintain_after_run(load_settings(), _run_id(context), _say)
 
 
-def close_run(**context) -> None:
+def close_run(**context: Unpack[Context]) -> None:
     """Give the lease back; fails when the run did not publish, so that the DAG run is red."""
-    run_id = _run_id(context)
+    run_id: int | None = _run_id(context)
     if run_id is None:
         lifecycle.close_trigger(load_settings(), _trigger(context))
         raise RuntimeError("the run was never opened")
@@ -109,21 +117,21 @@ def close_run(**context) -> None:
     lifecycle.require_published(load_settings(), run_id)
 
 
-def evaluate_alerts(**context) -> None:
+def evaluate_alerts(**context: Unpack[Context]) -> None:
     """Find what is wrong and tell those whom it concerns."""
     from northstar.use import stage as use
 
     use.evaluate_alerts(load_settings(), _say)
 
 
-def forecast_metrics(**context) -> int:
+def forecast_metrics(**context: Unpack[Context]) -> int:
     """Forecast what has changed; returns how many series that were."""
     from northstar.use import stage as use
 
     return use.forecast_metrics(load_settings(), _say)
 
 
-def erase_subjects(**context) -> int:
+def erase_subjects(**context: Unpack[Context]) -> int:
     """Carry out the erasures that are not done; returns how many that were."""
     from northstar.runs.erase.erasure import erase_pending
 
@@ -142,7 +150,7 @@ def _say(text: str) -> None:
     print(visible(text), flush=True)
 
 
-def list_reports(**context) -> list[dict]:
+def list_reports(**context: Unpack[Context]) -> list[dict[str, str]]:
     """The arguments of `send_report` for each report that is due, or that conf names."""
     from northstar.use.stage import due_reports
 
@@ -155,7 +163,7 @@ def list_reports(**context) -> list[dict]:
     return [{"name": name, "as_of": at.isoformat()} for name in conf.get("reports") or due_reports(at)]
 
 
-def send_report(name: str, as_of: str, **context) -> str:
+def send_report(name: str, as_of: str, **context: Unpack[Context]) -> str:
     """Make, keep and send one report; says where it went."""
     from northstar.use import stage as use
 

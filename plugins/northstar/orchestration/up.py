@@ -11,11 +11,12 @@ import time
 import urllib.error
 import urllib.request
 from datetime import UTC, datetime
+from typing import Any, TypedDict
 
 from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible_output
-from northstar.base.progress import progress
+from northstar.base.progress import Progress, progress
 from northstar.base.settings import Settings, kept_private, load_settings
 from northstar.base.third_parties import file_refused, resource_exhausted
 from northstar.build.code_version import code_version
@@ -24,6 +25,7 @@ from northstar.orchestration.services import await_pages, begin_pages, start_ser
 from northstar.publish.hold import describe
 from northstar.use.headline import print_headline
 from northstar.warehouse import db, embedded, lease
+from northstar.warehouse.rows import one, shaped
 from northstar.warehouse.setup import bootstrap, make_airflow_database
 
 NIGHTLY = "nightly_rebuild"
@@ -35,6 +37,17 @@ OWED_SECONDS = 30
 LOGIN = "/auth/token"
 PAGE = 100  # the most that Airflow gives at once
 
+# Any: JSON of Airflow's API
+Answer = dict[str, Any]
+
+
+class Published(TypedDict):
+    """The run that published last."""
+
+    published_version: int
+    as_of: datetime
+    code_version: str
+
 
 class Api:
     """The few calls of Airflow's REST API that following a run needs."""
@@ -44,16 +57,19 @@ class Api:
         answer = self._call(LOGIN, {"username": "admin", "password": settings.secret("airflow_password")})
         self.token = answer["access_token"]
 
-    def _call(self, path: str, body: dict | None = None, method: str | None = None) -> dict:
+    def _call(self, path: str, body: Answer | None = None, method: str | None = None) -> Answer:
         headers = {"Content-Type": "application/json"}
         if hasattr(self, "token"):
             headers["Authorization"] = f"Bearer {self.token}"
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self.base + path, data=data, headers=headers, method=method)
-        for tries_left in reversed(range(TRIES)):
+        tries_left = TRIES
+        while True:
+            tries_left -= 1
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
-                    return json.load(answer)
+                    said: Answer = json.load(answer)
+                    return said
             except urllib.error.HTTPError as exc:
                 # a busy api-server answered 500 to a question, once in thousands; whoever only asks asks again
                 if exc.code < 500 or data is not None or not tries_left:
@@ -66,13 +82,15 @@ class Api:
                     ) from exc
             time.sleep(POLL_SECONDS)
 
-    def trigger(self, dag_id: str, conf: dict) -> str:
+    def trigger(self, dag_id: str, conf: dict[str, str]) -> str:
         """Trigger a DAG; returns the DAG run's id."""
-        return self._once_known(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})["dag_run_id"]
+        told = self._once_known(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
+        run_id: str = told["dag_run_id"]
+        return run_id
 
     def unpause(self, dag_id: str) -> bool:
         """Let the scheduler run the DAG; true when it was paused until now."""
-        was_paused = self._once_known(f"/api/v2/dags/{dag_id}")["is_paused"]
+        was_paused: bool = self._once_known(f"/api/v2/dags/{dag_id}")["is_paused"]
         if was_paused:
             self._call(f"/api/v2/dags/{dag_id}", {"is_paused": False}, "PATCH")
         return was_paused
@@ -117,7 +135,7 @@ class Api:
             time.sleep(0.5)
         return None
 
-    def _once_known(self, path: str, body: dict | None = None) -> dict:
+    def _once_known(self, path: str, body: Answer | None = None) -> Answer:
         """A call about a DAG, repeated until the dag-processor has told of it."""
         deadline = time.monotonic() + 120
         while True:
@@ -130,11 +148,13 @@ class Api:
 
     def state(self, dag_id: str, run_id: str) -> str:
         """The DAG run's state."""
-        return self._call(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]
+        state: str = self._call(f"/api/v2/dags/{dag_id}/dagRuns/{run_id}")["state"]
+        return state
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, str | None]:
         """State by task id; of a mapped task's instances the last one's."""
-        states, read, path = {}, 0, f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit={PAGE}&offset="
+        states: dict[str, str | None] = {}
+        read, path = 0, f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit={PAGE}&offset="
         while True:
             answer = self._call(f"{path}{read}")
             states |= {t["task_id"]: t["state"] for t in answer["task_instances"]}
@@ -144,11 +164,14 @@ class Api:
                 return states
 
 
-def follow(api: Api, dag_id: str, run_id: str, say=progress) -> None:
+def follow(api: Api, dag_id: str, run_id: str, say: Progress = progress) -> None:
     """Tell of each stage as it goes, until the run has ended. Raises NorthstarError for one that failed."""
-    started, told = time.monotonic(), {}
+    started = time.monotonic()
+    told: dict[str, float] = {}
+    over: set[str] = set()
     while time.monotonic() - started < RUN_SECONDS:
-        state, groups = api.state(dag_id, run_id), {}
+        state = api.state(dag_id, run_id)
+        groups: dict[str, list[str | None]] = {}
         for task, task_state in api.tasks(dag_id, run_id).items():
             groups.setdefault(task.split(".")[0], []).append(task_state)
         for group in ("extract", "build", "audit", "publish"):
@@ -158,9 +181,14 @@ def follow(api: Api, dag_id: str, run_id: str, say=progress) -> None:
             if "running" not in states and not ended:
                 continue
             now = time.monotonic()
-            if (ended and told.get(group) != "ended") or (not ended and now - told.get(group, 0) > 10):
+            if not ended:
+                # for the first time, or again: somebody may have cleared a task of a group that had ended
+                over.discard(group)
+            if (ended and group not in over) or (not ended and now - told.get(group, 0) > 10):
                 say(f"{group}: {done} of {len(states)} tasks done")
-                told[group] = "ended" if ended else now
+                told[group] = now
+                if ended:
+                    over.add(group)
         if state in ("success", "failed"):
             if state == "failed":
                 raise NorthstarError(f"the run {run_id} failed")
@@ -191,8 +219,8 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
     progress(f"Airflow is up after {time.monotonic() - started:.0f} s")
     api = Api(settings)
     interrupted = api.fail_unfinished(started_at) if has_started else []
-    for dag_id, run_id in interrupted:
-        progress(f"{dag_id} {run_id} was interrupted when Airflow was stopped")
+    for dag_id, ended_id in interrupted:
+        progress(f"{dag_id} {ended_id} was interrupted when Airflow was stopped")
     began = time.monotonic()
     run_id = owed_run(api, NIGHTLY)
     if run_id:
@@ -208,7 +236,7 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
         progress(f"the nightly run took {time.monotonic() - began:.0f} s")
     else:
         with db.connect(settings, "bi_reader") as connection:
-            shown = connection.execute("select * from publications order by published_version desc limit 1").fetchone()
+            shown = one(connection.execute("select * from publications order by published_version desc limit 1"))
         progress(
             f"version {shown['published_version']} of {shown['as_of']:%Y-%m-%d %H:%M} UTC is up; "
             "no nightly run is owed (make run FRESH=1 runs one)"
@@ -239,13 +267,14 @@ def owed_run(api: Api, dag_id: str) -> str | None:
     return run_id
 
 
-def newest_version(settings: Settings) -> dict | None:
+def newest_version(settings: Settings) -> Published | None:
     """published_version, as_of and code_version of the run that published last, or None."""
     with db.connect(settings, "transformer") as connection:
-        return connection.execute(
+        row = connection.execute(
             "select published_version, as_of, code_version from audit.runs where published_version is not null "
             "order by published_version desc limit 1"
         ).fetchone()
+    return None if row is None else shaped(Published, row)
 
 
 def held(settings: Settings) -> str | None:
@@ -270,7 +299,7 @@ def debt(settings: Settings, interrupted: list[str]) -> str | None:
     if NIGHTLY in interrupted:
         return "the last one was interrupted"
     with db.connect(settings, "transformer") as connection:
-        last = connection.execute("select run_id, mode, state from audit.runs order by run_id desc limit 1").fetchone()
+        last = one(connection.execute("select run_id, mode, state from audit.runs order by run_id desc limit 1"))
         writer = lease.holding(connection)
     is_at_work = writer is not None and writer["run_id"] == last["run_id"] and not writer["is_over"]
     # an hourly run's own schedule makes up for it
@@ -284,7 +313,8 @@ def debt(settings: Settings, interrupted: list[str]) -> str | None:
 def _cause(settings: Settings) -> str | None:
     with db.connect(settings, "transformer") as connection:
         row = connection.execute("select message from audit.runs order by run_id desc limit 1").fetchone()
-    return row and row["message"]
+    message: str | None = None if row is None else row["message"]
+    return message
 
 
 @kept_private()

@@ -13,6 +13,7 @@ from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.privacy.subjects import READ_PROPERTIES
 from northstar.warehouse import db, lease
+from northstar.warehouse.rows import Connection
 
 KEPT = ", ".join(f"'{name}'" for name in READ_PROPERTIES)
 # json of anything: as an object, with no members where it is none
@@ -38,7 +39,7 @@ def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str
     return found
 
 
-def _forget(connection, entity: Entity, before: datetime) -> int:
+def _forget(connection: Connection, entity: Entity, before: datetime) -> int:
     landed, replaced = "_extra = null", "o.row || jsonb_build_object('_extra', null)"
     is_long, was_long = "_extra is not null", "o.row -> '_extra' != 'null'"
     if "properties" in entity.columns:

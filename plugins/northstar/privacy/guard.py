@@ -22,7 +22,7 @@ class Guard:
     """The key ring, and the hashes of erased identifiers by kind."""
 
     key: str
-    tombstones: dict[str, frozenset] = field(default_factory=dict)
+    tombstones: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def erased(self, entity: Entity, columns: dict[str, pa.Array]) -> pa.Array | None:
         """Which rows are an erased subject's; None when none is."""
@@ -32,7 +32,7 @@ class Guard:
         """Which rows are somebody else's and only mention an erased subject; None when none does."""
         return self._naming(columns, {n: NAMED[n] for n in MENTIONS if n in columns})
 
-    def _naming(self, columns: dict[str, pa.Array], watched: dict[str, tuple]) -> pa.Array | None:
+    def _naming(self, columns: dict[str, pa.Array], watched: dict[str, tuple[str, ...]]) -> pa.Array | None:
         found = None
         for name, kinds in watched.items():
             for kind in kinds:
@@ -72,7 +72,7 @@ def landing_guard(settings: Settings) -> Guard:
     return Guard(key, {row["kind"]: frozenset(row["hashes"]) for row in rows})
 
 
-def _watched(entity: Entity) -> dict[str, tuple]:
+def _watched(entity: Entity) -> dict[str, tuple[str, ...]]:
     watched = {name: NAMED[name] for name in entity.columns if name in NAMED}
     # a ticket that names its requester by address alone is known again by its own number
     return watched | ({"ticket_id": ("ticket",)} if entity.name == "tickets" else {})

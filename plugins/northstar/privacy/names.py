@@ -119,10 +119,10 @@ def _words(name: str) -> list[str]:
     return [word for word in re.split(r"[\W\d_]+", plain.casefold()) if word]
 
 
-def _holds(words: list[str], run: tuple) -> bool:
+def _holds(words: list[str], run: tuple[str, ...]) -> bool:
     return any(tuple(words[start : start + len(run)]) == run for start in range(len(words) - len(run) + 1))
 
 
 @cache
-def _other_scripts() -> tuple:
+def _other_scripts() -> tuple[tuple[str, bool], ...]:
     return tuple(("_".join(_words(stem.removeprefix("^"))), stem.startswith("^")) for stem in OTHER_SCRIPTS)

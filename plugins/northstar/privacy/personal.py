@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv6Address
+from typing import Any
 from urllib.parse import unquote
 
 import orjson
@@ -37,7 +38,7 @@ class Kind:
     """
 
     word: str
-    pattern: re.Pattern
+    pattern: re.Pattern[str]
     digits: int = 0
     sign: str = ""
     times: int = 1
@@ -229,7 +230,7 @@ def _is_told(text: str) -> bool:
     return document is not None and _holds_personal(document, DEEPEST)
 
 
-def _holds_personal(document, levels: int) -> bool:
+def _holds_personal(document: object, levels: int) -> bool:
     if not levels:
         return True
     if isinstance(document, dict):
@@ -278,13 +279,13 @@ def redacted(text: str, addresses: bool = True) -> str:
     return BASE64.sub(lambda match: WITHHELD if _is_hidden(match[0]) else match[0], result)
 
 
-def _removed(text: str, kinds: tuple) -> str:
+def _removed(text: str, kinds: tuple[Kind, ...]) -> str:
     for kind in kinds:
         text = kind.removed(text)
     return PARAMETER.sub(_without_value, text) if "=" in text else text
 
 
-def _without_value(match: re.Match) -> str:
+def _without_value(match: re.Match[str]) -> str:
     return f"{match[0].partition('=')[0]}={WITHHELD}" if _is_personal_parameter(match[0]) else match[0]
 
 
@@ -308,11 +309,13 @@ def withheld(text: str) -> str:
     return "(withheld)" if is_personal(text) or is_prose(text) else text
 
 
-def parsed(text: str):
+# Any: JSON holds what its author wrote
+def parsed(text: str) -> dict[str, Any] | list[Any] | None:
     """What a text that is a JSON object or list holds; None for any other."""
     if not text or text.lstrip()[:1] not in ("{", "["):
         return None
     try:
-        return orjson.loads(text)
+        document: dict[str, Any] | list[Any] = orjson.loads(text)
+        return document
     except ValueError:
         return None

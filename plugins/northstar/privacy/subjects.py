@@ -50,6 +50,6 @@ def hash_columns(entity: Entity) -> list[str]:
     return [c.name for c in entity.columns.values() if c.pii == "hash"]
 
 
-def kinds() -> dict[str, tuple]:
+def kinds() -> dict[str, tuple[str, ...]]:
     """{entity: its named columns} for the entities that have any."""
     return {e.name: tuple(named_columns(e)) for e in entities().values() if named_columns(e)}

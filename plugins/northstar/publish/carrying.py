@@ -8,6 +8,7 @@ a series, version by version, its beginning; what had been published by an as_of
 from psycopg import sql
 
 from northstar.warehouse.published.past import forget_past
+from northstar.warehouse.rows import Connection
 
 # every row with the versions in which it was true, and what would be there without it
 ROWS = """
@@ -92,13 +93,13 @@ PLACES = {
 }  # fmt: skip
 
 
-def is_of_every_period(connection) -> bool:
+def is_of_every_period(connection: Connection) -> bool:
     """Whether the published values are still a table of every period."""
     found = connection.execute("select relkind from pg_class where oid = to_regclass('marts.metric_values')").fetchone()
     return found is not None and found["relkind"] == "r"
 
 
-def carry_over(connection) -> None:
+def carry_over(connection: Connection) -> None:
     """Fill the published points, series and periods, and their history, from the table of every period; its history goes.
 
     The tables are there and empty. The table itself goes when the view takes its name (northstar.warehouse.published.values).

@@ -1,10 +1,11 @@
 """Which marts there are, and what the candidate relations behind them are, read from dbt's manifest."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.build.manifest import read_manifest
+from northstar.build.manifest import Node, read_manifest
 from northstar.warehouse.published.values import View
 
 CANDIDATE = "marts_candidate"
@@ -20,15 +21,15 @@ class Mart:
     """
 
     name: str
-    key: tuple
+    key: tuple[str, ...]
     description: str = ""
-    columns: dict = field(default_factory=dict)
-    parts: list = field(default_factory=list)
+    columns: dict[str, str] = field(default_factory=dict)
+    parts: list[tuple[str, str]] = field(default_factory=list)
     is_logged: bool = True
-    published: tuple = ()
+    published: tuple[str, ...] = ()
     condition: str = "true"
-    whole: tuple | None = None
-    lookups: tuple = ()
+    whole: tuple[str, str] | None = None
+    lookups: tuple[tuple[str, ...], ...] = ()
 
 
 def marts(settings: Settings) -> list[Mart]:
@@ -66,29 +67,30 @@ def views(settings: Settings) -> list[View]:
     return sorted((View(n["name"], n["description"], _described(n)) for n in found), key=lambda v: v.name)
 
 
-def _models(settings: Settings) -> list[dict]:
+def _models(settings: Settings) -> list[Node]:
     nodes = read_manifest(settings)["nodes"].values()
     return [n for n in nodes if n["resource_type"] == "model" and n["config"].get("enabled", True)]
 
 
-def _described(node: dict) -> dict:
+def _described(node: Node) -> dict[str, str]:
     return {c["name"]: c["description"] for c in node["columns"].values()}
 
 
-def _meta(node: dict) -> dict:
+# Any: what a model of ours says in its meta
+def _meta(node: Node) -> dict[str, Any]:
     return node["config"].get("meta") or {}
 
 
-def _key(node: dict) -> tuple:
+def _key(node: Node) -> tuple[str, ...]:
     key = node["config"].get("unique_key") or _meta(node).get("key")
     if not key:
         raise NorthstarError(f"the mart {node['name']} names no key: give it unique_key or meta.key in its config")
     return (key,) if isinstance(key, str) else tuple(key)
 
 
-def _is_logged(node: dict) -> bool:
+def _is_logged(node: Node) -> bool:
     return bool(node["config"].get("unique_key"))
 
 
-def _relation(node: dict) -> tuple:
+def _relation(node: Node) -> tuple[str, str]:
     return node["schema"], node["alias"]

@@ -6,6 +6,8 @@ again from the landed rows and compares.
 """
 
 import subprocess
+from datetime import datetime
+from typing import TypedDict
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -14,6 +16,7 @@ from northstar.base.settings import Settings
 from northstar.contract import entities
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.values import NEWEST_AS_OF, values_query
+from northstar.warehouse.rows import Connection, Row, Run, one
 
 MODULUS = 2**64
 COLUMNS = {
@@ -44,13 +47,64 @@ LEFT_OUT = {
 CERTIFICATES = DescribedTable("certificates", "What each published version stands on.", COLUMNS)
 
 
-def inputs(connection, before: dict | None, batch_id: int) -> dict:
+class Content(TypedDict):
+    """How many rows, and the sum of their hashes as a decimal number."""
+
+    rows: int
+    hash: str
+
+
+class Before(TypedDict):
+    """What of the last certificate the next one begins with."""
+
+    published_version: int
+    run_id: int
+    built_batch_id: int
+    inputs: dict[str, Content]
+
+
+# landed rows that no number is made of
+LeftOut = TypedDict(
+    "LeftOut",
+    {"quarantined": dict[str, int], "accepted": list[Row], "not yet": dict[str, int], "by rule": dict[str, int]},
+)
+
+
+class Landed(TypedDict):
+    """What a certificate says of the landed rows."""
+
+    inputs: dict[str, Content]
+    left_out: LeftOut
+
+
+class Certificate(TypedDict):
+    """A row of marts.certificates, in so far as a version is made again by it."""
+
+    published_version: int
+    as_of: datetime
+    code_version: str
+    code_commit: str | None
+    built_batch_id: int
+    inputs: dict[str, Content]
+    outputs: dict[str, Content]
+
+
+class Coverage(TypedDict):
+    """A metric's first and last complete period, as days, and how many values are null, by reason."""
+
+    grain: str
+    first: str | None
+    last_complete: str | None
+    nulls: dict[str, int]
+
+
+def inputs(connection: Connection, before: Before | None, batch_id: int) -> dict[str, Content]:
     """Each entity's rows and content hash as of a batch, from those of the certificate `before` and what changed since."""
-    found = {}
+    found: dict[str, Content] = {}
     for name in entities():
         relation, row = sql.Identifier("staging", name), _content(name)
         since = before["built_batch_id"] if before else None
-        standing = before["inputs"].get(name, {"rows": 0, "hash": "0"}) if before else {"rows": 0, "hash": "0"}
+        standing = (before["inputs"].get(name) if before else None) or Content(rows=0, hash="0")
         come = sql.SQL("select {row} as h from {relation} as r where _batch_id <= {batch}").format(
             row=row, relation=relation, batch=sql.Literal(batch_id)
         )
@@ -75,7 +129,7 @@ def landed_as_of(name: str, batch_id: int) -> sql.Composable:
     ).format(relation=sql.Identifier("staging", name), name=sql.Literal(name), batch=sql.Literal(batch_id))
 
 
-def left_out(connection, as_of) -> dict:
+def left_out(connection: Connection, as_of: datetime) -> LeftOut:
     """How many landed rows no number is made of: quarantined, not yet by as_of, or left out by a rule."""
     quarantined = connection.execute(
         "select entity, count(*) as rows from quarantine.rows where resolved_at is null group by entity"
@@ -86,7 +140,7 @@ def left_out(connection, as_of) -> dict:
     )
     later = connection.execute(f"select * from ({parts}) as p where rows > 0", {"as_of": as_of}).fetchall()
     rules = {
-        rule: connection.execute(f"select count(*) as rows from staging.{where}").fetchone()["rows"]
+        rule: one(connection.execute(f"select count(*) as rows from staging.{where}"))["rows"]
         for rule, where in LEFT_OUT.items()
     }
     accepted = connection.execute(
@@ -101,13 +155,17 @@ def left_out(connection, as_of) -> dict:
     }
 
 
-def output(connection, relation: sql.Composable, columns: dict, before: dict | None, sign: int = 1) -> dict:
+def output(
+    connection: Connection, relation: sql.Composable, columns: dict[str, str], before: Content | None, sign: int = 1
+) -> Content:
     """Rows and hash of a mart's rows, added to (sign 1) or taken from (-1) what `before` says."""
     query = sql.SQL("select {row} as h from {relation} as r").format(row=_hashed(columns), relation=relation)
     return _sum(connection, query, before or {"rows": 0, "hash": "0"}, sign)
 
 
-def record_certificate(connection, settings: Settings, run: dict, version: int, landed: dict, outputs: dict) -> None:
+def record_certificate(
+    connection: Connection, settings: Settings, run: Run, version: int, landed: Landed, outputs: dict[str, Content]
+) -> None:
     """Write the certificate of a version, in the transaction that publishes it.
 
     landed: {'inputs': ..., 'left_out': ...}, read before by one who may.
@@ -116,10 +174,12 @@ def record_certificate(connection, settings: Settings, run: dict, version: int, 
         "select suite || '.' || check_name as name, boundary, severity, success, observed from audit.checks where run_id = %s "
         "order by 1", [run["run_id"]],
     ).fetchall()  # fmt: skip
-    tests = connection.execute(
-        "select count(*) as n from audit.model_runs where run_id = %s and resource_type = 'test' and status = 'pass'",
-        [run["run_id"]],
-    ).fetchone()["n"]
+    tests = one(
+        connection.execute(
+            "select count(*) as n from audit.model_runs where run_id = %s and resource_type = 'test' and status = 'pass'",
+            [run["run_id"]],
+        )
+    )["n"]
     values = {
         "published_version": version, "run_id": run["run_id"], "as_of": run["as_of"], "code_version": run["code_version"],
         "code_commit": code_commit(settings), "rules": Jsonb(settings.rules.model_dump(mode="json")), "built_batch_id": run["built_batch_id"] or 0,
@@ -132,7 +192,7 @@ def record_certificate(connection, settings: Settings, run: dict, version: int, 
     connection.execute(f"insert into marts.certificates ({names}) values ({places})", values)
 
 
-def repeat_certificate(connection, version: int, restored: int) -> None:
+def repeat_certificate(connection: Connection, version: int, restored: int) -> None:
     """A version that puts another back stands on what that one stood on."""
     others = ", ".join(name for name in COLUMNS if name != "published_version")
     connection.execute(
@@ -145,7 +205,7 @@ def repeat_certificate(connection, version: int, restored: int) -> None:
 def code_commit(settings: Settings) -> str | None:
     """The checkout's git commit, '+' behind it where files differ from it; None outside a checkout."""
 
-    def git(*words) -> subprocess.CompletedProcess:
+    def git(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", "-C", str(settings.root), *words], capture_output=True, text=True)
 
     # the virtual environment of an installation may lie in a checkout of something else
@@ -161,7 +221,7 @@ def code_commit(settings: Settings) -> str | None:
     return head.stdout.strip() + ("+" if changed.stdout.strip() else "")
 
 
-def _coverage(connection, settings: Settings) -> dict:
+def _coverage(connection: Connection, settings: Settings) -> dict[str, Coverage]:
     rows = connection.execute(
         "select metric_id, grain, min(period_start) as first, max(period_start) filter (where is_complete) as last, "
         "count(*) filter (where value is null) as nulls, null_reason "
@@ -170,7 +230,7 @@ def _coverage(connection, settings: Settings) -> dict:
         "from (select metric_id, string_to_array(replace(grains, ' ', ''), ',') as g from marts.metrics) as m) as shapes "
         "using (metric_id, grain) group by metric_id, grain, null_reason order by metric_id"
     ).fetchall()
-    found = {}
+    found: dict[str, Coverage] = {}
     for row in rows:
         told = found.setdefault(
             row["metric_id"], {"grain": row["grain"], "first": None, "last_complete": None, "nulls": {}}
@@ -183,10 +243,12 @@ def _coverage(connection, settings: Settings) -> dict:
     return found
 
 
-def _sum(connection, query: sql.Composable, standing: dict, sign: int) -> dict:
-    found = connection.execute(
-        sql.SQL("select count(*) as rows, coalesce(sum(h), 0) as total from ({}) as hashed").format(query)
-    ).fetchone()
+def _sum(connection: Connection, query: sql.Composable, standing: Content, sign: int) -> Content:
+    found = one(
+        connection.execute(
+            sql.SQL("select count(*) as rows, coalesce(sum(h), 0) as total from ({}) as hashed").format(query)
+        )
+    )
     return {
         "rows": standing["rows"] + sign * found["rows"],
         "hash": str((int(standing["hash"]) + sign * int(found["total"])) % MODULUS),
@@ -202,7 +264,7 @@ def _content(name: str) -> sql.Composable:
     return _hashed(columns)
 
 
-def _hashed(columns: dict) -> sql.Composable:
+def _hashed(columns: dict[str, str]) -> sql.Composable:
     """A row's hash. Equal values have equal texts: numbers without zeros that say nothing, json in one order."""
     parts = []
     for name, kind in columns.items():
@@ -215,13 +277,13 @@ def _hashed(columns: dict) -> sql.Composable:
     return sql.SQL("('x' || left(md5(row({})::text), 16))::bit(64)::bigint").format(sql.SQL(", ").join(parts))
 
 
-def changed_since(connection, version: int) -> list[str]:
+def changed_since(connection: Connection, version: int) -> list[str]:
     """What has changed landed rows in their place since they were made into a version, each as a reason; no batch tells of these changes."""
     # a version that puts another back stands on the rows of that one
-    made = connection.execute(
+    made = one(connection.execute(
         "select min(o.published_version) as version, min(o.published_at) as at, min(o.run_id) as run from marts.publications as v "
         "join marts.publications as o using (run_id) where v.published_version = %s", [version],
-    ).fetchone()  # fmt: skip
+    ))  # fmt: skip
     erasures = connection.execute(
         "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1", [made["version"]]
     ).fetchall()

@@ -1,20 +1,21 @@
 """Whether publishing is held (northstar.runs.hold)."""
 
 from northstar.base.errors import NorthstarError
+from northstar.warehouse.rows import Connection, one
 
 
-def describe(connection) -> str | None:
+def describe(connection: Connection) -> str | None:
     """In words that publishing is held, since when, by whom and why; None while it is not."""
     # a home that an older release left knows no holds until its next run
-    if connection.execute("select to_regclass('audit.holds') as t").fetchone()["t"] is None:
+    if one(connection.execute("select to_regclass('audit.holds') as t"))["t"] is None:
         return None
     row = connection.execute("select * from audit.holds where ended_at is null").fetchone()
-    return (
-        row and f"publishing is held since {row['began_at']:%Y-%m-%d %H:%M} UTC by {row['by_whom']}: {row['because']}"
-    )
+    if row is None:
+        return None
+    return f"publishing is held since {row['began_at']:%Y-%m-%d %H:%M} UTC by {row['by_whom']}: {row['because']}"
 
 
-def require_none(connection) -> None:
+def require_none(connection: Connection) -> None:
     """Raise NorthstarError while publishing is held."""
     if words := describe(connection):
         raise NorthstarError(f"{words}; `northstar hold --end` ends it")

@@ -6,18 +6,24 @@ reader's statement sees one version; only rows are written, so no reader waits f
 """
 
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypedDict
 
 import psycopg
 from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.publish.carrying import carry_over, is_of_every_period
 from northstar.publish.catalogue import Mart, marts, views
 from northstar.publish.certificates import (
     CERTIFICATES,
+    Before,
+    Content,
+    Landed,
     changed_since,
     inputs,
     left_out,
@@ -33,6 +39,7 @@ from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.kept import require_kept
 from northstar.warehouse.published.past import ensure_past
 from northstar.warehouse.published.values import PARTS, count_values, ensure_view
+from northstar.warehouse.rows import Connection, Publication, Run, one, shaped
 
 PUBLISHER_LOCK = 7_041_776
 ALL = sql.SQL("true")
@@ -59,7 +66,15 @@ PUBLICATIONS = DescribedTable(
 DESCRIBED = (PUBLICATIONS, RESTATEMENTS, CERTIFICATES)
 
 
-def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
+class CheckCounts(TypedDict):
+    """How many checks of a run there were, held, and failed as errors."""
+
+    run: int
+    passed: int
+    failed: int
+
+
+def publish_candidate(settings: Settings, run_id: int, progress: Progress = print) -> int:
     """Merge the candidate marts into `marts` as a new version; returns its number.
 
     Raises NorthstarError when an error-level check of the run failed, none ran, or another publisher is at work.
@@ -74,24 +89,27 @@ def publish_candidate(settings: Settings, run_id: int, progress=print) -> int:
         widen(connection, settings, published, DESCRIBED)
         lease.keep(connection, run_id)
         _lock(connection)
-        run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
+        run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
         connection.execute("set local maintenance_work_mem = '1GB'")
         connection.execute("set local work_mem = '256MB'")
         for table in DESCRIBED:
             table.ensure(connection)
-        last = connection.execute("select max(published_version) as v from marts.publications").fetchone()["v"]
+        last = one(connection.execute("select max(published_version) as v from marts.publications"))["v"]
         version = (last or 0) + 1
-        before = connection.execute("select * from marts.publications where published_version = %s", [last]).fetchone()
+        row = connection.execute("select * from marts.publications where published_version = %s", [last]).fetchone()
+        before = None if row is None else shaped(Publication, row)
         compare_all = run["is_full"] or (before is not None and before["restores_version"] is not None)
         standing = _standing_outputs(connection, last)
         if is_of_every_period(connection):
             _carry_over(connection, published)
-        changed, counts, outputs = 0, {}, {}
+        changed = 0
+        counts: dict[str, int] = {}
+        outputs: dict[str, Content] = {}
         for mart in published:
             started = time.monotonic()
             make(connection, mart)
             note = None
-            if mart.name == PARTS["points"] and last and run["as_of"] >= before["as_of"]:
+            if mart.name == PARTS["points"] and before is not None and run["as_of"] >= before["as_of"]:
                 # a run for an earlier time shows another time, it restates nothing
                 is_redefined = before["code_version"] != run["code_version"]
                 is_backfill = _is_backfill(connection, run_id)
@@ -128,7 +146,7 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
     with db.connect(settings, "publisher") as connection:
         lease.keep(connection, number)
         _lock(connection)
-        if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] is None:
+        if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
             raise NorthstarError("nothing was published yet; start a run with `northstar run`")
         versions = [
             r["published_version"]
@@ -163,15 +181,16 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
     return version, to_version
 
 
-def _landed(settings: Settings, run_id: int) -> dict:
+def _landed(settings: Settings, run_id: int) -> Landed:
     """The certificate's words on the landed rows: their hashes, and those that no number is made of."""
     with db.connect(settings, "transformer") as connection:
-        run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
+        run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
         before = None
-        if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is not None:
-            before = connection.execute(
+        if one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is not None:
+            row = connection.execute(
                 "select published_version, run_id, built_batch_id, inputs from marts.certificates order by published_version desc limit 1"
             ).fetchone()
+            before = None if row is None else shaped(Before, row)
         if before and changed_since(connection, before["published_version"]):
             # the rows are other ones, and no trace says so
             before = None
@@ -181,47 +200,50 @@ def _landed(settings: Settings, run_id: int) -> dict:
         }
 
 
-def _is_backfill(connection, run_id: int) -> bool:
-    return connection.execute(
-        "select exists (select 1 from audit.backfills where run_id = %s) as it_is", [run_id]
-    ).fetchone()["it_is"]
+def _is_backfill(connection: Connection, run_id: int) -> bool:
+    is_backfill: bool = one(
+        connection.execute("select exists (select 1 from audit.backfills where run_id = %s) as it_is", [run_id])
+    )["it_is"]
+    return is_backfill
 
 
-def _standing_outputs(connection, version: int | None) -> dict:
+def _standing_outputs(connection: Connection, version: int | None) -> dict[str, Content]:
     found = connection.execute(
         "select outputs from marts.certificates where published_version = %s", [version]
     ).fetchone()
     return found["outputs"] if found else {}
 
 
-def _output(connection, mart: Mart, standing: dict | None) -> dict:
+def _output(connection: Connection, mart: Mart, standing: Content | None) -> Content:
     """The mart's rows and hash: from what stood there and what the merge moved, or from all of it."""
     names = shared(connection, mart)
-    if standing is None or connection.execute("select to_regclass('pg_temp.removed') as t").fetchone()["t"] is None:
+    if standing is None or one(connection.execute("select to_regclass('pg_temp.removed') as t"))["t"] is None:
         return output(connection, sql.Identifier("marts", mart.name), names, None)
     standing = output(connection, sql.SQL("pg_temp.removed"), names, standing, -1)
     return output(connection, sql.SQL("pg_temp.added"), names, standing)
 
 
-def _lock(connection) -> None:
-    if not connection.execute("select pg_try_advisory_xact_lock(%s) as ok", [PUBLISHER_LOCK]).fetchone()["ok"]:
+def _lock(connection: Connection) -> None:
+    if not one(connection.execute("select pg_try_advisory_xact_lock(%s) as ok", [PUBLISHER_LOCK]))["ok"]:
         raise NorthstarError("another publisher is at work on this warehouse; run again when it is done")
 
 
-def _passed_checks(connection, run_id: int) -> dict:
-    checks = connection.execute(
+def _passed_checks(connection: Connection, run_id: int) -> CheckCounts:
+    checks = one(connection.execute(
         "select count(*) as run, count(*) filter (where success) as passed, "
         "count(*) filter (where not success and severity = 'error') as failed from audit.checks where run_id = %s",
         [run_id],
-    ).fetchone()
+    ))  # fmt: skip
     if checks["failed"]:
         raise NorthstarError(f"{checks['failed']} error-level checks of run {run_id} failed; the last version stays up")
     if not checks["run"]:
         raise NorthstarError(f"run {run_id} was not audited; only an audited candidate is published")
-    return checks
+    return shaped(CheckCounts, checks)
 
 
-def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -> int:
+def _merge(
+    connection: Connection, mart: Mart, version: int, compare_all: bool, note: Callable[[], object] | None = None
+) -> int:
     """Replace what differs; returns how many rows were removed or added.
 
     note: called when the temp tables removed and added tell what will differ, and before it does.
@@ -252,9 +274,9 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -
         )
         # one look through the mart for the keys of all its parts
         published = _logged(sql.Identifier("marts", mart.name), list(logs.values()), names)
-    is_first = not connection.execute(
-        sql.SQL("select exists (select 1 from marts.{mart}) as any").format(**names)
-    ).fetchone()["any"]
+    is_first = not one(
+        connection.execute(sql.SQL("select exists (select 1 from marts.{mart}) as any").format(**names))
+    )["any"]
     if is_first:
         added = connection.execute(
             sql.SQL(
@@ -263,10 +285,10 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -
         ).rowcount
         _make_indexes(connection, mart)
         return added
-    for table, one, other in (("removed", published, candidate), ("added", candidate, published)):
+    for table, these, those in (("removed", published, candidate), ("added", candidate, published)):
         connection.execute(
-            sql.SQL("create temp table {table} on commit drop as ({one}) except ({other})").format(
-                table=sql.Identifier(table), one=one, other=other
+            sql.SQL("create temp table {table} on commit drop as ({these}) except ({those})").format(
+                table=sql.Identifier(table), these=these, those=those
             )
         )
         # without statistics the joins on the key are planned as if it were empty
@@ -288,7 +310,7 @@ def _merge(connection, mart: Mart, version: int, compare_all: bool, note=None) -
     return removed + added
 
 
-def _make_indexes(connection, mart: Mart) -> None:
+def _make_indexes(connection: Connection, mart: Mart) -> None:
     names = {
         "mart": sql.Identifier("marts", mart.name),
         "key": sql.SQL(", ").join(map(sql.Identifier, mart.key)),
@@ -304,7 +326,7 @@ def _make_indexes(connection, mart: Mart) -> None:
     connection.execute(sql.SQL("analyze {mart}").format(**names))
 
 
-def _carry_over(connection, published: list[Mart]) -> None:
+def _carry_over(connection: Connection, published: list[Mart]) -> None:
     parts = [mart for mart in published if mart.name in PARTS.values()]
     for mart in parts:
         make(connection, mart)
@@ -313,16 +335,19 @@ def _carry_over(connection, published: list[Mart]) -> None:
         _make_indexes(connection, mart)
 
 
-def _log(connection, part: tuple) -> sql.Identifier | None:
+def _log(connection: Connection, part: tuple[str, str]) -> sql.Identifier | None:
     """The relation in which the build logged the keys that changed in `part`; None where it logged nothing."""
     schema, table = part
     log = f"_changed__{table}"
-    there = connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]).fetchone()["t"]
+    there = one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
     return None if there is None else sql.Identifier(schema, log)
 
 
 def _logged(
-    relation: sql.Identifier, logs: list[sql.Identifier], names: dict, condition: sql.Composable = ALL
+    relation: sql.Identifier,
+    logs: list[sql.Identifier],
+    names: Mapping[str, sql.Composable],
+    condition: sql.Composable = ALL,
 ) -> sql.Composed:
     """The rows of `relation` whose keys are in the logs."""
     if not logs:
@@ -333,7 +358,7 @@ def _logged(
     )
 
 
-def _restore(connection, name: str, to_version: int, version: int) -> int:
+def _restore(connection: Connection, name: str, to_version: int, version: int) -> int:
     names = sql.SQL(", ").join(map(sql.Identifier, columns(connection, "marts", name)))
     values = {
         "mart": sql.Identifier(name),
@@ -362,7 +387,9 @@ def _restore(connection, name: str, to_version: int, version: int) -> int:
     return removed + added
 
 
-def _record(connection, run: dict, version: int, changed: int, checks: dict, counts: dict) -> None:
+def _record(
+    connection: Connection, run: Run, version: int, changed: int, checks: CheckCounts, counts: dict[str, int]
+) -> None:
     totals = connection.execute(
         "select entity, sum(rows_read) as read, sum(rows_inserted) as inserted, sum(rows_updated) as updated, "
         "sum(rows_unchanged) as unchanged, sum(rows_quarantined) as quarantined, sum(rows_refused) as refused "

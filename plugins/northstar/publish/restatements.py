@@ -9,6 +9,7 @@ from northstar.base.settings import Settings
 from northstar.build.manifest import read_manifest
 from northstar.publish.catalogue import Mart
 from northstar.warehouse.published.described import DescribedTable
+from northstar.warehouse.rows import Connection, Publication, one
 
 COLUMNS = {
     "metric_id": ("text not null", "the metric"),
@@ -123,11 +124,11 @@ RESTATEMENTS = DescribedTable(
 
 
 def record_restatements(
-    connection,
+    connection: Connection,
     settings: Settings,
     mart: Mart,
     version: int,
-    before: dict,
+    before: Publication,
     is_redefined: bool,
     is_backfill: bool = False,
 ) -> int:
@@ -140,7 +141,7 @@ def record_restatements(
     as_of = f"timestamptz '{before['as_of'].isoformat()}'"
     connection.execute(f"create temp table restated on commit drop as {POINTS.format(as_of=as_of)}")
     connection.execute(f"insert into restated {SERIES.format(as_of=as_of)}")
-    found = connection.execute("select count(*) as n from restated").fetchone()["n"]
+    found: int = one(connection.execute("select count(*) as n from restated"))["n"]
     if not found:
         return 0
     # the first version whose numbers reach up to a time or beyond it
@@ -175,7 +176,7 @@ def record_restatements(
     return found
 
 
-def _causes(connection, settings: Settings, mart: Mart) -> None:
+def _causes(connection: Connection, settings: Settings, mart: Mart) -> None:
     """Temp table causes (metric_id, kind, changed_hour): what changed in the landed entities that restated metrics are made of."""
     manifest = read_manifest(settings)
     relations = {
@@ -196,8 +197,10 @@ def _causes(connection, settings: Settings, mart: Mart) -> None:
     connection.execute("analyze causes")
 
 
-def _sources(parents: dict, node: str) -> set:
-    found, seen, queue = set(), set(), [node]
+def _sources(parents: dict[str, list[str]], node: str) -> set[str]:
+    found: set[str] = set()
+    seen: set[str] = set()
+    queue = [node]
     while queue:
         for parent in parents.get(queue.pop(), []):
             if parent.startswith("source."):

@@ -4,22 +4,25 @@ What is new is there, empty, before the version that fills it; what is gone stay
 whose column takes another type is written anew by Postgres, and its readers wait that long.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from functools import partial
 
 from psycopg import sql
 
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.publish.catalogue import Mart, views
 from northstar.warehouse import db
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.past import ensure_past, forget_past
 from northstar.warehouse.published.values import PARTS, ensure_view, forget_view, without_queueing
+from northstar.warehouse.rows import Connection
 
 SCHEMAS = ("marts", "marts_history")
 
 
-def columns(connection, schema: str, name: str) -> dict[str, str]:
+def columns(connection: Connection, schema: str, name: str) -> dict[str, str]:
     """Column name -> type, the publisher's own columns left out."""
     rows = connection.execute(
         "select attname, format_type(atttypid, atttypmod) as type from pg_attribute "
@@ -29,19 +32,21 @@ def columns(connection, schema: str, name: str) -> dict[str, str]:
     return {r["attname"]: r["type"] for r in rows if not r["attname"].startswith("_")}
 
 
-def wanted(connection, mart: Mart) -> dict[str, str]:
+def wanted(connection: Connection, mart: Mart) -> dict[str, str]:
     """Column name -> type of what the mart's model makes and publishing shows."""
     found = columns(connection, *mart.parts[0])
     return {c: kind for c, kind in found.items() if not mart.published or c in mart.published}
 
 
-def shared(connection, mart: Mart) -> dict[str, str]:
+def shared(connection: Connection, mart: Mart) -> dict[str, str]:
     """Column name -> type of the published table, in its order, without columns that go."""
     names = wanted(connection, mart)
     return {c: kind for c, kind in columns(connection, "marts", mart.name).items() if c in names}
 
 
-def widen(connection, settings: Settings, published: list[Mart], described: Iterable[DescribedTable]) -> None:
+def widen(
+    connection: Connection, settings: Settings, published: list[Mart], described: Iterable[DescribedTable]
+) -> None:
     """Give published tables the columns and types that the candidate has, and our own those of this version; commits.
 
     Raises NorthstarError when readers leave no moment for it.
@@ -49,19 +54,17 @@ def widen(connection, settings: Settings, published: list[Mart], described: Iter
     for table in described:
         if columns(connection, "marts", table.name):
             connection.commit()
-            without_queueing(connection, table.name, lambda t=table: t.ensure(connection))
+            without_queueing(connection, table.name, partial(table.ensure, connection))
     for mart in published:
         there, names = columns(connection, "marts", mart.name), wanted(connection, mart)
         new = {c: kind for c, kind in names.items() if c not in there}
         retyped = {c: names[c] for c, kind in there.items() if names.get(c, kind) != kind}
         connection.commit()
         if there and (new or retyped):
-            without_queueing(
-                connection, mart.name, lambda m=mart, n=new, r=retyped: _widen(connection, settings, m, n, r)
-            )
+            without_queueing(connection, mart.name, partial(_widen, connection, settings, mart, new, retyped))
 
 
-def narrow(settings: Settings, published: list[Mart], progress: Callable[[str], None]) -> None:
+def narrow(settings: Settings, published: list[Mart], progress: Progress) -> None:
     """Drop the columns that models do not make any more; where readers leave no moment for it, the next publication does."""
     with db.connect(settings, "publisher") as connection:
         for mart in published:
@@ -70,14 +73,16 @@ def narrow(settings: Settings, published: list[Mart], progress: Callable[[str], 
             connection.commit()
             if gone:
                 try:
-                    without_queueing(connection, mart.name, lambda m=mart, g=gone: _narrow(connection, settings, m, g))
+                    without_queueing(connection, mart.name, partial(_narrow, connection, settings, mart, gone))
                 except NorthstarError as exc:
                     progress(f"    {exc}")
                     continue
                 progress(f"    {mart.name} has no {', '.join(gone)} any more: the models make none")
 
 
-def _widen(connection, settings: Settings, mart: Mart, new: dict[str, str], retyped: dict[str, str]) -> None:
+def _widen(
+    connection: Connection, settings: Settings, mart: Mart, new: dict[str, str], retyped: dict[str, str]
+) -> None:
     is_part = mart.name in PARTS.values()
     if retyped:
         forget_past(connection, mart.name)
@@ -105,7 +110,7 @@ def _widen(connection, settings: Settings, mart: Mart, new: dict[str, str], rety
         ensure_past(connection, settings)
 
 
-def _narrow(connection, settings: Settings, mart: Mart, gone: list[str]) -> None:
+def _narrow(connection: Connection, settings: Settings, mart: Mart, gone: list[str]) -> None:
     forget_past(connection, mart.name)
     for column in gone:
         connection.execute(
@@ -114,7 +119,7 @@ def _narrow(connection, settings: Settings, mart: Mart, gone: list[str]) -> None
     ensure_past(connection, settings)
 
 
-def make(connection, mart: Mart) -> None:
+def make(connection: Connection, mart: Mart) -> None:
     """Make `marts.<mart>` and `marts_history.<mart>` where they are missing, with the candidate's columns, described."""
     if columns(connection, "marts", mart.name):
         return
@@ -130,7 +135,7 @@ def make(connection, mart: Mart) -> None:
     describe(connection, mart, list(names))
 
 
-def describe(connection, mart: Mart, names: list[str]) -> None:
+def describe(connection: Connection, mart: Mart, names: list[str]) -> None:
     """Give columns of a mart the words that its model has for them."""
     for column in names:
         connection.execute(

@@ -1,11 +1,12 @@
 """Stage 4 as the DAG and the command line call it: `publish`."""
 
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.publish.merge import publish_candidate
 from northstar.warehouse.stages import working_stage
 
 
-def publish(settings: Settings, run_id: int, progress=print) -> int:
+def publish(settings: Settings, run_id: int, progress: Progress = print) -> int:
     """Publish the audited candidate in one transaction; returns the published version."""
     with working_stage(settings, run_id, "publish"):
         return publish_candidate(settings, run_id, progress=progress)

@@ -7,18 +7,21 @@ readers back in time. (What was known at a past moment is another question: `nor
 
 from datetime import UTC, datetime
 
+from northstar.audit.worker import Worker
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.extract.sources.declared import read_sources
 from northstar.extract.stage import FILES, extract_again
 from northstar.runs import job
 from northstar.runs.lifecycle import last_as_of
 from northstar.warehouse import db
+from northstar.warehouse.rows import one
 
 
 def backfill(
     settings: Settings, start: datetime, end: datetime, reason: str, by: str, sources: list[str] | None = None,
-    source_dir: str | None = None, mapping: str | None = None, with_reading: bool = True, progress=print, worker=None,
+    source_dir: str | None = None, mapping: str | None = None, with_reading: bool = True, progress: Progress = print, worker: Worker | None = None,
 ) -> int:  # fmt: skip
     """Restate the half-open range [start, end); returns the published version.
 
@@ -39,15 +42,20 @@ def backfill(
         raise NorthstarError("nothing was published yet; start a run with `northstar run`")
     names = _sources(settings, sources, source_dir) if with_reading else []
     with db.connect(settings, "transformer") as connection:
-        number = connection.execute(
-            "insert into audit.backfills (from_at, to_at, reason, asked_by, sources) values (%s, %s, %s, %s, %s) returning backfill_id as id",
-            [start, end, reason, by, names],
-        ).fetchone()["id"]
-    told, version, error = {"read": None, "changed": None}, None, None
+        number = one(
+            connection.execute(
+                "insert into audit.backfills (from_at, to_at, reason, asked_by, sources) values (%s, %s, %s, %s, %s) returning backfill_id as id",
+                [start, end, reason, by, names],
+            )
+        )["id"]
+    told: dict[str, int | None] = {"read": None, "changed": None}
+    version: int | None = None
+    error: str | None = None
 
-    def extract(settings: Settings, run_id: int, progress) -> None:
+    def extract(settings: Settings, run_id: int, progress: Progress) -> None:
         _note(settings, number, run_id=run_id)
-        told.update(extract_again(settings, run_id, names, (start, end), progress))
+        rows = extract_again(settings, run_id, names, (start, end), progress)
+        told.update(read=rows["read"], changed=rows["changed"])
 
     try:
         version = job.run(
@@ -75,7 +83,7 @@ def _sources(settings: Settings, wanted: list[str] | None, source_dir: str | Non
     return names
 
 
-def _note(settings: Settings, number: int, **values) -> None:
+def _note(settings: Settings, number: int, **values: object) -> None:
     with db.connect(settings, "transformer") as connection:
         columns = ", ".join(f"{name} = %({name})s" for name in values)
         connection.execute(

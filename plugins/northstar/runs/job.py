@@ -1,13 +1,16 @@
 """The job, whole: open a run, extract, build, audit, publish, close, in this process. The DAGs' tasks call the same functions one by one."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 from northstar.audit import worker as auditors
 from northstar.audit.stage import audit
+from northstar.audit.worker import Worker
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.build.stage import build
 from northstar.extract.stage import extract, note_batch
@@ -18,16 +21,19 @@ from northstar.warehouse import db
 from northstar.warehouse.setup import bootstrap
 from northstar.warehouse.stages import working_stage
 
+# Any: each stage gives what it has to tell, the last one the version that it published
+Stage = Callable[[Settings, int, Progress], Any]
+
 
 def run(
     settings: Settings,
     mode: str,
     as_of: datetime,
     sources_dir: str | None,
-    progress=print,
+    progress: Progress = print,
     mapping: str | None = None,
-    worker=None,
-    extract=extract,
+    worker: Worker | None = None,
+    extract: Stage = extract,
     restate: tuple[datetime, datetime] | None = None,
 ) -> int:
     """One whole run in this process, as the DAGs do it; returns the published version.
@@ -38,17 +44,17 @@ def run(
     with db.telling_of_loss(settings):
         run_id = open_run(settings, mode, as_of, sources_dir, mapping=mapping, restate=restate)
     with closing(settings, run_id), _auditor(settings, worker) as auditor:
-        stages = {
+        stages: dict[str, Stage] = {
             "extract": extract,
             "build": build,
-            "audit": lambda *given: audit(*given, worker=auditor),
+            "audit": lambda settings, run_id, progress: audit(settings, run_id, progress, auditor),
             "publish": publish,
         }
         for title, stage in stages.items():
             started = time.monotonic()
             progress(f"{title} ...")
             with db.telling_of_loss(settings):
-                result = stage(settings, run_id, progress)
+                version = stage(settings, run_id, progress)
             progress(f"{title} done in {time.monotonic() - started:.1f} s")
         if mode == "nightly":
             try:
@@ -56,18 +62,21 @@ def run(
             except NorthstarError as exc:
                 # it is written down, and readers have their version
                 progress(f"published, but {exc}")
-        return result
+        published: int = version
+        return published
 
 
 @contextmanager
-def _auditor(settings: Settings, worker=None):
+def _auditor(settings: Settings, worker: Worker | None = None) -> Iterator[Worker]:
     """The given auditor, or one for as long as the context lasts."""
-    own = None if worker else auditors.start_worker(settings)
+    if worker is not None:
+        yield worker
+        return
+    own = auditors.start_worker(settings)
     try:
-        yield worker or own
+        yield own
     finally:
-        if own:
-            own.stop()
+        own.stop()
 
 
 def run_change(
@@ -75,8 +84,8 @@ def run_change(
     trigger: str,
     change: Callable[[int], None],
     mode: str = "hourly",
-    progress=print,
-    worker=None,
+    progress: Progress = print,
+    worker: Worker | None = None,
     wait: bool = False,
 ) -> int | None:
     """A run that asks no source: `change(run_id)` changes what was landed, then build, audit and publish as ever, at the published as_of.

@@ -3,8 +3,10 @@
 Between them it lives in `audit.runs` and `audit.writer_lease`, so each stage may happen in a process of its own, on a machine of its own.
 """
 
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from typing import TypedDict
 
 from psycopg import sql
 
@@ -13,6 +15,7 @@ from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
 from northstar.runs.turns import give_back, take
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, one
 from northstar.warehouse.setup import bootstrap
 
 MODES = ("nightly", "hourly")
@@ -83,15 +86,15 @@ def last_as_of(settings: Settings) -> datetime | None:
     """The as_of of the newest published run, or None."""
     bootstrap(settings)
     with db.connect(settings, "transformer") as connection:
-        return connection.execute(
-            "select max(as_of) as t from audit.runs where published_version is not null"
-        ).fetchone()["t"]
+        row = one(connection.execute("select max(as_of) as t from audit.runs where published_version is not null"))
+    as_of: datetime | None = row["t"]
+    return as_of
 
 
 def require_published(settings: Settings, run_id: int) -> None:
     """Raise NorthstarError with the run's own message unless it published a version."""
     with db.connect(settings, "transformer") as connection:
-        run = connection.execute("select * from audit.runs where run_id = %s", [run_id]).fetchone()
+        run = one(connection.execute("select * from audit.runs where run_id = %s", [run_id]))
     if run["published_version"] is None:
         raise NorthstarError(run["message"] or f"run {run_id} published nothing")
 
@@ -116,7 +119,7 @@ def close_run(settings: Settings, run_id: int, error: str | None = None) -> None
 
 
 @contextmanager
-def closing(settings: Settings, run_id: int):
+def closing(settings: Settings, run_id: int) -> Iterator[None]:
     """Ends the run with what is done inside: published, or failed with its error."""
     error = None
     try:
@@ -134,7 +137,7 @@ def closing(settings: Settings, run_id: int):
 
 
 @contextmanager
-def _given_back_on_error(settings: Settings, run_id: int):
+def _given_back_on_error(settings: Settings, run_id: int) -> Iterator[None]:
     """A run that could not be opened has no turn."""
     try:
         yield
@@ -144,16 +147,24 @@ def _given_back_on_error(settings: Settings, run_id: int):
         raise
 
 
-def _context(connection, settings: Settings, mode: str, as_of: datetime) -> dict:
+class _Context(TypedDict):
+    """What core.run_context says of the last publication. is_full: whether everything has to be rebuilt."""
+
+    previous_as_of: datetime | None
+    since_batch_id: int | None
+    is_full: bool
+
+
+def _context(connection: Connection, settings: Settings, mode: str, as_of: datetime) -> _Context:
     """What the last publication left: from when on rows are new, and whether everything has to be rebuilt."""
     last = connection.execute(
         "select run_id, as_of, code_version, built_batch_id from audit.runs where published_version is not null "
         "order by published_version desc limit 1"
     ).fetchone()
-    since = connection.execute(
+    since = one(connection.execute(
         "select coalesce(bool_or(is_full), false) as was_full, max(as_of) as latest from audit.runs where run_id > %s",
         [last["run_id"] if last else 0],
-    ).fetchone()
+    ))  # fmt: skip
     is_full = (
         mode == "nightly"
         or last is None

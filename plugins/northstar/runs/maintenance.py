@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,16 +19,20 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.connections.airflow import airflow_environment
 from northstar.warehouse import db, lease
 from northstar.warehouse.published.past import note_pruned
+from northstar.warehouse.rows import one
 from northstar.warehouse.schemas import SCHEMAS
 from northstar.warehouse.stages import working_stage
 
 # what is vacuumed: so many rows changed since the last time, and a fifth of the table
 CHANGED_ROWS, CHANGED_SHARE = 10_000, 0.2
 LOG_BYTES = 20 << 20
+# what a step did, in words and numbers
+Did = dict[str, int | str]
 PRUNED_BY_TIME = {
     # the journals of backfills and reports, and the batches that rows name, stay
     "checks": "checked_at",
@@ -38,14 +43,17 @@ PRUNED_BY_TIME = {
 }
 
 
-def maintain(settings: Settings, run_id: int | None = None, progress=print) -> dict:
+def maintain(settings: Settings, run_id: int | None = None, progress: Progress = print) -> dict[str, Did | str]:
     """Do all of it; returns what was done, by step. Raises NorthstarError at the end, naming the steps that failed."""
     deadline = time.monotonic() + 60 * settings.operations.maintenance_minutes
     with db.connect(settings, "transformer") as connection:
-        number = connection.execute(
-            "insert into audit.maintenance (run_id) values (%s) returning maintenance_id as id", [run_id]
-        ).fetchone()["id"]
-    did, failed = {}, []
+        number = one(
+            connection.execute(
+                "insert into audit.maintenance (run_id) values (%s) returning maintenance_id as id", [run_id]
+            )
+        )["id"]
+    did: dict[str, Did | str] = {}
+    failed: list[str] = []
     for name, step in STEPS.items():
         if time.monotonic() > deadline:
             did[name] = "no time left; the next night goes on"
@@ -67,35 +75,37 @@ def maintain(settings: Settings, run_id: int | None = None, progress=print) -> d
     return did
 
 
-def maintain_after_run(settings: Settings, run_id: int, progress=print) -> None:
+def maintain_after_run(settings: Settings, run_id: int, progress: Progress = print) -> None:
     """The upkeep after a nightly publication. Raises NorthstarError naming what failed; the publication stands."""
     with working_stage(settings, run_id, "maintain"):
         maintain(settings, run_id, progress)
 
 
 @contextmanager
-def _turn(settings: Settings, run_id: int | None):
+def _turn(settings: Settings, run_id: int | None) -> Iterator[None]:
     """Keeps the turn of a run for a step: what looks like left over may be what a run that has taken over is building."""
     with db.connect(settings, "transformer", autocommit=True) as connection:
         lease.keep(connection, run_id, is_session=True)
         yield
 
 
-def _versions(settings: Settings, _, number: int) -> dict:
+def _versions(settings: Settings, _: float, number: int) -> Did:
     """Forget what only versions older than `keep_versions_days` need: rows that they showed, landed rows that they were made of."""
     days = settings.operations.keep_versions_days
     with db.connect(settings, "transformer") as connection:
-        there = connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"]
+        there = one(connection.execute("select to_regclass('marts.certificates') as t"))["t"]
         if days is None or there is None:
             return {}
         # the version that was up when the time began is the oldest that is kept
-        kept = connection.execute(
+        kept = one(connection.execute(
             "select coalesce(max(published_version) filter (where published_at < clock_timestamp() - make_interval(days => %s)), "
             "min(published_version)) as oldest from marts.publications", [days],
-        ).fetchone()["oldest"]  # fmt: skip
-        batch = connection.execute(
-            "select min(built_batch_id) as b from marts.certificates where published_version >= %s", [kept]
-        ).fetchone()["b"]
+        ))["oldest"]  # fmt: skip
+        batch = one(
+            connection.execute(
+                "select min(built_batch_id) as b from marts.certificates where published_version >= %s", [kept]
+            )
+        )["b"]
         codes = connection.execute(
             "select distinct code_version as c from marts.certificates where published_version >= %s", [kept]
         ).fetchall()
@@ -126,7 +136,7 @@ def _versions(settings: Settings, _, number: int) -> dict:
     return {"oldest_version": kept, "landed": replaced, "published": history, "definitions": definitions}
 
 
-def _journals(settings: Settings, *_) -> dict:
+def _journals(settings: Settings, *_: float) -> Did:
     """Forget what the audit wrote down longer ago than `keep_audit_days`; of published versions the certificates stay."""
     before = datetime.now(UTC) - timedelta(days=settings.operations.keep_audit_days)
     with db.connect(settings, "transformer") as connection:
@@ -152,7 +162,7 @@ def _journals(settings: Settings, *_) -> dict:
     return {table: rows for table, rows in gone.items() if rows}
 
 
-def _people(settings: Settings, *_) -> dict:
+def _people(settings: Settings, *_: float) -> Did:
     """Forget rejected rows after `keep_quarantine_days` and kept reports after `keep_report_days`: no number stands on either.
 
     Rejected rows that no version was published after stay until they are settled: to forget them would let the next run publish.
@@ -173,7 +183,7 @@ def _people(settings: Settings, *_) -> dict:
     return {name: rows for name, rows in gone.items() if rows}
 
 
-def _traces(settings: Settings, *_) -> dict:
+def _traces(settings: Settings, *_: float) -> Did:
     """Drop what a build left that was killed, and the traces of models that are no more."""
     with db.connect(settings, "transformer") as connection:
         left = connection.execute(
@@ -186,7 +196,7 @@ def _traces(settings: Settings, *_) -> dict:
     return {"tables": len(left)} if left else {}
 
 
-def _vacuum(settings: Settings, deadline: float, _) -> dict:
+def _vacuum(settings: Settings, deadline: float, _: int) -> Did:
     """VACUUM (ANALYZE) what changed most first, each as its owner, until the time is over."""
     with db.connect(settings, "transformer") as connection:
         grown = connection.execute(
@@ -214,7 +224,7 @@ def _vacuum(settings: Settings, deadline: float, _) -> dict:
     return {name: tables for name, tables in (("tables", done), ("left", left)) if tables}
 
 
-def _logs(settings: Settings, *_) -> dict:
+def _logs(settings: Settings, *_: float) -> Did:
     """Shorten the services' logs where they are (who writes them holds them open), forget Airflow's old ones and old log segments."""
     before = time.time() - 86400 * settings.operations.keep_log_days
     shortened = removed = segments = 0
@@ -237,13 +247,13 @@ def _logs(settings: Settings, *_) -> dict:
     return {what: n for what, n in found.items() if n}
 
 
-def _airflow(settings: Settings, deadline: float, _) -> dict:
+def _airflow(settings: Settings, deadline: float, _: int) -> Did:
     """Let Airflow clean its own database of what is older than `keep_log_days`, when a run of it is."""
     if not (settings.home / "airflow" / "migrated").exists():
         return {}
     before = datetime.now(UTC) - timedelta(days=settings.operations.keep_log_days)
     with db.connect(settings, db.AIRFLOW_ROLE, database=db.airflow_database(settings)) as connection:
-        oldest = connection.execute("select min(run_after) as at from dag_run").fetchone()["at"]
+        oldest = one(connection.execute("select min(run_after) as at from dag_run"))["at"]
     # a few days at once: its cleaning takes some seconds however little there is
     if oldest is None or oldest > before - timedelta(days=3):
         return {}
@@ -261,10 +271,11 @@ def _airflow(settings: Settings, deadline: float, _) -> dict:
     return {"before": f"{before:%Y-%m-%d}"}
 
 
-def _words(done) -> str:
+def _words(done: Did | str) -> str:
     return done if isinstance(done, str) else ", ".join(f"{what} {n}" for what, n in done.items())
 
 
-STEPS = {
+# (settings, the deadline on the monotonic clock, the number in audit.maintenance) -> what was done
+STEPS: dict[str, Callable[[Settings, float, int], Did]] = {
     "versions": _versions, "journals": _journals, "people": _people, "traces": _traces, "vacuum": _vacuum, "logs": _logs, "airflow": _airflow,
 }  # fmt: skip

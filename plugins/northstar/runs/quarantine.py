@@ -2,7 +2,9 @@
 
 import getpass
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TypedDict
 
 import orjson
 import pyarrow as pa
@@ -10,7 +12,7 @@ import pyarrow as pa
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.contract import entities
-from northstar.extract.landing.batch import land_batch
+from northstar.extract.landing.batch import Delivery, land_batch
 from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.normalise import normalise
 from northstar.extract.sources.declared import open_source, read_sources
@@ -22,23 +24,45 @@ from northstar.privacy.personal import parsed
 from northstar.privacy.ring import home_key
 from northstar.runs.turns import turn
 from northstar.warehouse import db, lease
+from northstar.warehouse.rows import Row, all_shaped, one
 from northstar.warehouse.setup import bootstrap
 
 # rows that a replay tries: what was left out for another row's sake has no path
 WAITING = "resolved_at is null and path is not null and (%(entity)s::text is null or entity = %(entity)s)"
 
 
-def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) -> list[dict]:
+class Rejected(TypedDict):
+    """A rejected row as a list shows it."""
+
+    id: int
+    entity: str
+    path: str | None
+    line: int | None
+    reasons: str
+    accepted_by: str | None
+
+
+class RejectedFile(TypedDict):
+    """A file with rejected rows, and the newest of them."""
+
+    source: str
+    entity: str
+    path: str
+    rows: int
+    newest: int
+
+
+def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) -> list[Rejected]:
     """The newest unresolved rows: number, entity, file, line and reasons."""
     with db.connect(settings, "loader") as connection:
-        return connection.execute(
+        return all_shaped(Rejected, connection.execute(
             "select quarantine_id as id, entity, path, line, array_to_string(reasons, '; ') as reasons, accepted_by from quarantine.rows "
             "where resolved_at is null and (%(entity)s::text is null or entity = %(entity)s) order by 1 desc limit %(limit)s",
             {"entity": entity, "limit": limit},
-        ).fetchall()
+        ))  # fmt: skip
 
 
-def show(settings: Settings, quarantine_id: int, with_personal: bool = False) -> dict:
+def show(settings: Settings, quarantine_id: int, with_personal: bool = False) -> Row:
     """One row with all that is known of it; with_personal: sealed values as they were delivered, for who has the key.
 
     Raises NorthstarError for a number that is none.
@@ -89,20 +113,20 @@ def replay(settings: Settings, entity: str | None = None) -> str:
     with turn(settings, "quarantine replay") as number:
         with db.connect(settings, "loader") as connection:
             # with the newest row of each file: what is rejected meanwhile is no row of these
-            files = connection.execute(
+            files = all_shaped(RejectedFile, connection.execute(
                 "select source, entity, path, count(*) as rows, max(quarantine_id) as newest from quarantine.rows where "
                 f"{WAITING} group by source, entity, path order by newest",
                 {"entity": entity},
-            ).fetchall()
+            ))  # fmt: skip
         for source in dict.fromkeys(f["source"] for f in files):
             _read_again(settings, source, [f for f in files if f["source"] == source], number)
         newest = max((f["newest"] for f in files), default=0)
         for name, source in dict.fromkeys((f["entity"], f["source"]) for f in files):
             _try_kept(settings, source, name, newest, number)
         with db.connect(settings, "loader") as connection:
-            still = connection.execute(
-                f"select count(*) as rows from quarantine.rows where {WAITING}", {"entity": entity}
-            ).fetchone()["rows"]
+            still = one(
+                connection.execute(f"select count(*) as rows from quarantine.rows where {WAITING}", {"entity": entity})
+            )["rows"]
     rows = sum(f["rows"] for f in files)
     landed = max(0, rows - still)
     return f"{landed} of {rows} rows landed; " + (
@@ -115,7 +139,7 @@ def _demand_entity(name: str) -> None:
         raise NorthstarError(f"no entity {name!r}; the contract has {', '.join(list(entities())[:6])}, ...")
 
 
-def _read_again(settings: Settings, source: str, files: list[dict], turn: int) -> None:
+def _read_again(settings: Settings, source: str, files: list[RejectedFile], turn: int) -> None:
     """Land the files that rejected rows come from once more, where the source is one of files and has them still."""
     store = _store(settings, source, files[-1])
     if store is None:
@@ -132,7 +156,7 @@ def _read_again(settings: Settings, source: str, files: list[dict], turn: int) -
     )
 
 
-def _store(settings: Settings, source: str, file: dict) -> FileStore | None:
+def _store(settings: Settings, source: str, file: RejectedFile) -> FileStore | None:
     """Where the files of a source are: as it is declared, or the directory of the run that rejected a row of the file."""
     if source != FILES:
         declared = read_sources(settings).get(source)
@@ -165,7 +189,7 @@ def _try_kept(settings: Settings, source: str, name: str, newest: int, turn: int
             )
 
 
-def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, dict]], guard: Guard, turn: int) -> None:
+def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, Row]], guard: Guard, turn: int) -> None:
     columns = list(dict.fromkeys(c for _, row in rows for c in row))
     arrays = [pa.array([_text(opened(row.get(c), guard.key)) for _, row in rows], pa.string()) for c in columns]
     ids = pa.array([number for number, _ in rows], pa.int64())
@@ -174,7 +198,7 @@ def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, d
     if not done.rows.num_rows:
         return
 
-    def produce(delivery):
+    def produce(delivery: Delivery) -> Iterator[pa.Table]:
         delivery.read = done.rows.num_rows
         yield done.rows
 
@@ -189,7 +213,7 @@ def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, d
         )
 
 
-def opened(value, key: str):
+def opened(value: object, key: str) -> object:
     """A quarantined value as it was delivered: what this home has sealed is opened, within json too; all else is as it is."""
     if isinstance(value, dict):
         return {name: opened(within, key) for name, within in value.items()}
@@ -205,6 +229,6 @@ def opened(value, key: str):
     return value if within == document else orjson.dumps(within).decode()
 
 
-def _text(value) -> str | None:
+def _text(value: object) -> str | None:
     # whole numbers beyond 64 bits too
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,13 +1,16 @@
 """`northstar rollback`: put an earlier version back, in a turn, and hold publishing where that is asked for."""
 
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.publish.merge import rollback
 from northstar.runs.hold import end_hold, hold
 from northstar.runs.turns import turn
 
 
-def put_back(settings: Settings, version: int | None, because: str | None, progress=print) -> tuple[int, int]:
+def put_back(
+    settings: Settings, version: int | None, because: str | None, progress: Progress = print
+) -> tuple[int, int]:
     """Put a version back (default: the one before); returns (the new version, the one that it repeats).
 
     because: why nothing is to be published after it until the hold ends; None: no hold. Raises NorthstarError as publish.merge.rollback

@@ -8,11 +8,14 @@ instead of beginning another one.
 
 import os
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import orjson
 
+from northstar.audit.worker import Worker
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.extract.landing.personal_values import personal_columns, plain_name
 from northstar.privacy.keys import HASH, HASHED, SEALED, SEPARATOR, chained, fingerprint, kept_hash, seal, unsealed
@@ -23,6 +26,7 @@ from northstar.runs import job
 from northstar.runs.erase.rewrite import rewrite
 from northstar.warehouse import db, lease
 from northstar.warehouse.rights import act_as_owner
+from northstar.warehouse.rows import Connection, one
 from northstar.warehouse.setup import bootstrap
 
 STAMPED = ("core", "marts_candidate", "marts", "marts_history", "staging")
@@ -45,7 +49,7 @@ class Rotated:
     was_interrupted: bool = False
 
 
-def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
+def rotate_key(settings: Settings, progress: Progress = print, worker: Worker | None = None) -> Rotated:
     """Put a new key on the ring, bring everything stored to it, and publish what a full build makes of it.
 
     Raises NorthstarError where the key comes from the environment and NORTHSTAR_SECRET_PII_KEY_NEXT does not hold the longer ring.
@@ -53,7 +57,7 @@ def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
     db.require_administrator(settings, "a change of the key")
     bootstrap(settings)
     key, rotated = home_key(settings), _interrupted(settings)
-    following = None if rotated else _following(settings, key)
+    following = "" if rotated else _following(settings, key)
 
     def change(run_id: int) -> None:
         nonlocal rotated
@@ -63,6 +67,8 @@ def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
             adopt(settings, following)
 
     version = job.run_change(settings, "rotation", change, "nightly", progress, worker)
+    # the run has called it
+    assert rotated is not None
     rewrite(settings, {}, progress, "the new key is in use, and `northstar rotate-key` writes the tables anew")
     with db.connect(settings, "loader") as connection:
         connection.execute(
@@ -75,7 +81,7 @@ def rotate_key(settings: Settings, progress=print, worker=None) -> Rotated:
 def _interrupted(settings: Settings) -> Rotated | None:
     """The newest rotation, where it is in use and was killed before its end."""
     with db.connect(settings, "loader") as connection:
-        newest = connection.execute("select * from audit.pii_keys order by generation desc limit 1").fetchone()
+        newest = one(connection.execute("select * from audit.pii_keys order by generation desc limit 1"))
     # the first key was never rotated to
     if newest["generation"] == 1 or newest["published_version"] is not None:
         return None
@@ -95,14 +101,16 @@ def _following(settings: Settings, key: str) -> str:
             "this home's pii_key comes from the environment: set NORTHSTAR_SECRET_PII_KEY_NEXT to it, a comma, and a new key "
             "(python3 -c 'import secrets; print(secrets.token_urlsafe(24))'), run this again, and then set NORTHSTAR_SECRET_PII_KEY to the same"
         )
-    return settings.keep_secret(NEXT, f"{key}{SEPARATOR}{secrets.token_urlsafe(24)}")
+    following = f"{key}{SEPARATOR}{secrets.token_urlsafe(24)}"
+    settings.keep_secret(NEXT, following)
+    return following
 
 
 def _bring(settings: Settings, key: str, following: str, run_id: int | None = None) -> Rotated:
     new = following.rsplit(SEPARATOR, 1)[1]
     with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
         lease.keep(connection, run_id)
-        generation = connection.execute("select max(generation) + 1 as n from audit.pii_keys").fetchone()["n"]
+        generation = one(connection.execute("select max(generation) + 1 as n from audit.pii_keys"))["n"]
         columns = connection.execute(
             "select n.nspname as schema, c.relname as table, a.attname as column, format_type(a.atttypid, null) as type from pg_attribute as a "
             "join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace where n.nspname = any(%s) "
@@ -136,11 +144,11 @@ def _bring(settings: Settings, key: str, following: str, run_id: int | None = No
         connection.execute(
             "insert into audit.pii_keys (generation, fingerprint) values (%s, %s)", [generation, fingerprint(following)]
         )
-        hashes = connection.execute("select count(*) as n from rehashed").fetchone()["n"]
+        hashes = one(connection.execute("select count(*) as n from rehashed"))["n"]
     return Rotated(generation, hashes, seals, renewal.unopened)
 
 
-def _rehash(connection, schema: str, place: str, column: str, new: str, mark: str = "") -> None:
+def _rehash(connection: Connection, schema: str, place: str, column: str, new: str, mark: str = "") -> None:
     """Hash a column's values with the new key too, each once for all tables; mark: only values that begin with it are hashes."""
     act_as_owner(connection, schema)
     unknown = (
@@ -160,7 +168,7 @@ def _rehash(connection, schema: str, place: str, column: str, new: str, mark: st
     )
 
 
-def _renew(connection, schema: str, place: str, column: str, renewed) -> None:
+def _renew(connection: Connection, schema: str, place: str, column: str, renewed: Callable[[object], object]) -> None:
     """Bring what a json column holds to the new key; renewed: what becomes of one of its documents."""
     act_as_owner(connection, schema)
     held = f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
@@ -185,25 +193,25 @@ class _Renewal:
         self.key, self.following, self.new = key, following, following.rsplit(SEPARATOR, 1)[1]
         self.documents = self.unopened = 0
 
-    def document(self, value):
+    def document(self, value: object) -> object:
         """What a source wrote as json, with sealed values in it."""
         renewed = self._leaves(value)
         self.documents += renewed != value
         return renewed
 
-    def extra(self, value):
+    def extra(self, value: object) -> object:
         """`_extra`: unknown columns by name, hashes bare under the names of the contract's."""
         return self._row(value, self._unknown_column)
 
-    def rejected(self, value):
+    def rejected(self, value: object) -> object:
         """A quarantined row: columns by name, hashes marked under the names of the contract's."""
         return self._row(value, lambda name, v: self._marked(v) if _is_hash_name(name) else self._leaves(v))
 
-    def landed(self, value):
+    def landed(self, value: object) -> object:
         """A landed row as json: hashes bare in their columns, and marked in those of identifiers."""
         return self._row(value, self._column)
 
-    def _row(self, value, column):
+    def _row(self, value: object, column: Callable[[str, object], object]) -> object:
         """A row by column; column: what becomes of a name's value."""
         if not isinstance(value, dict):
             return value
@@ -211,10 +219,10 @@ class _Renewal:
         self.documents += renewed != value
         return renewed
 
-    def _unknown_column(self, name: str, value):
+    def _unknown_column(self, name: str, value: object) -> object:
         return self._bare(value) if _is_hash_name(name) else self._leaves(value)
 
-    def _column(self, name: str, value):
+    def _column(self, name: str, value: object) -> object:
         if name in HASHES:
             return self._bare(value)
         if name in NAMED or name.endswith("_id"):
@@ -223,14 +231,14 @@ class _Renewal:
             return {k: self._unknown_column(k, v) for k, v in value.items()}
         return self._leaves(value)
 
-    def _bare(self, value):
+    def _bare(self, value: object) -> object:
         return chained(value, [self.new]) if isinstance(value, str) and HASH.fullmatch(value) else value
 
-    def _marked(self, value):
+    def _marked(self, value: object) -> object:
         kept = kept_hash(value) if isinstance(value, str) else None
         return HASHED + chained(kept, [self.new]) if kept else self._leaves(value)
 
-    def _leaves(self, value):
+    def _leaves(self, value: object) -> object:
         if isinstance(value, dict):
             return {k: self._leaves(v) for k, v in value.items()}
         if isinstance(value, list):

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
@@ -10,6 +11,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.connections.dag_runs import has_ended
 from northstar.warehouse import db, lease
+from northstar.warehouse.rows import Connection, Turn, one, shaped
 
 # the server hears a moment later that a process is gone
 ENDING_SECONDS = 60
@@ -17,7 +19,7 @@ POLL_SECONDS = 2
 # Airflow is asked this often whether the DAG run that is waited for has ended
 ASK_SECONDS = 30
 # {run_id: the connection on which this process holds the lock for its turn}
-_OWN: dict[int, object] = {}
+_OWN: dict[int, Connection] = {}
 
 
 def take(settings: Settings, holder: str, is_own: bool, wait: bool = False) -> int:
@@ -29,7 +31,7 @@ def take(settings: Settings, holder: str, is_own: bool, wait: bool = False) -> i
     """
     connection = lease.open_connection(settings)
     try:
-        run_id = connection.execute("select nextval('audit.run_ids') as id").fetchone()["id"]
+        run_id: int = one(connection.execute("select nextval('audit.run_ids') as id"))["id"]
         _wait_for_turn(settings, connection, run_id, holder, is_own, wait)
     except BaseException:
         connection.close()
@@ -53,7 +55,7 @@ def give_back(settings: Settings, run_id: int) -> None:
 
 
 @contextmanager
-def turn(settings: Settings, what: str, wait: bool = False):
+def turn(settings: Settings, what: str, wait: bool = False) -> Iterator[int]:
     """The turn for something that is no run, such as a replay, for as long as the context lasts; gives its number.
 
     wait: until the other's turn is over. Raises NorthstarError when it is another's, and for a home that no run has set up.
@@ -86,11 +88,16 @@ def unlock(settings: Settings, run_id: int) -> str:
             "where run_id = %s and state = 'running'",
             [run_id],
         )
-    return row["holder"]
+    holder: str = row["holder"]
+    return holder
 
 
-def _wait_for_turn(settings: Settings, connection, run_id: int, holder: str, is_own: bool, wait: bool) -> None:
-    deadline, asked_at, ended = time.monotonic() + ENDING_SECONDS, {}, None
+def _wait_for_turn(
+    settings: Settings, connection: Connection, run_id: int, holder: str, is_own: bool, wait: bool
+) -> None:
+    deadline = time.monotonic() + ENDING_SECONDS
+    asked_at: dict[int, float] = {}
+    ended: int | None = None
     while True:
         is_ending, is_at_work = False, not lease.try_lock(connection)
         if not is_at_work:
@@ -108,16 +115,16 @@ def _wait_for_turn(settings: Settings, connection, run_id: int, holder: str, is_
                     ended = other["run_id"]
                     continue
         else:
-            other = connection.execute("select * from audit.writer_lease").fetchone()
+            other = _holder(connection)
             is_ending = other is not None and lease.is_dead(other) and time.monotonic() < deadline
         if not (wait or is_ending):
             raise lease.taken(other, is_at_work)
         time.sleep(0.1 if is_ending else POLL_SECONDS)
 
 
-def _claim(connection, run_id: int, holder: str, is_own: bool, ended: int | None) -> dict | None:
+def _claim(connection: Connection, run_id: int, holder: str, is_own: bool, ended: int | None) -> Turn | None:
     """Take the turn, under the lock; returns the other's that stands in the way, or None. ended: the run of a DAG run that has ended."""
-    other = connection.execute("select * from audit.writer_lease").fetchone()
+    other = _holder(connection)
     # the lock was free, so of a command's process nothing lives; the same DAG run again is a later try of a task that died
     if other is not None and other["is_dag_run"]:
         is_again = other["holder"] == holder and not is_own
@@ -132,6 +139,11 @@ def _claim(connection, run_id: int, holder: str, is_own: bool, ended: int | None
         {"run": run_id, "holder": holder, "is_dag_run": not is_own, "host": lease.machine(), "pid": process, "began": process and lease.began(process)},
     )  # fmt: skip
     return None
+
+
+def _holder(connection: Connection) -> Turn | None:
+    row = connection.execute("select * from audit.writer_lease").fetchone()
+    return None if row is None else shaped(Turn, row)
 
 
 def _scheduler() -> int | None:

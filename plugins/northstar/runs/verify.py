@@ -1,6 +1,7 @@
 """`northstar verify`: make a published version again, from the landed rows as they stood then, and compare it byte by byte."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,15 +10,17 @@ from psycopg import sql
 from northstar.audit import worker as auditors
 from northstar.audit.stage import audit
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings, load_settings
 from northstar.build.code_version import code_version
 from northstar.build.stage import build
 from northstar.contract import entities
-from northstar.publish.certificates import changed_since, landed_as_of
+from northstar.publish.certificates import Certificate, changed_since, landed_as_of
 from northstar.publish.stage import publish
 from northstar.runs.lifecycle import close_run, open_run
 from northstar.warehouse import db, embedded
 from northstar.warehouse.published.kept import require_kept
+from northstar.warehouse.rows import one, shaped
 from northstar.warehouse.setup import bootstrap
 
 
@@ -27,15 +30,15 @@ class Compared:
 
     kind: str
     name: str
-    certified: dict
-    made: dict
+    certified: Mapping[str, object]
+    made: Mapping[str, object]
 
     @property
     def is_same(self) -> bool:
         return self.certified == self.made
 
 
-def verify(settings: Settings, version: int | None = None, progress=print) -> list[Compared]:
+def verify(settings: Settings, version: int | None = None, progress: Progress = print) -> list[Compared]:
     """Rebuild a version (default: the newest) in a warehouse of its own, which is removed again.
 
     Raises NorthstarError for a version without a certificate, and when the code or the rules are not those that made it.
@@ -63,10 +66,11 @@ def verify(settings: Settings, version: int | None = None, progress=print) -> li
             made = _certificate(scratch, 1)
         finally:
             embedded.stop(scratch)
+    sides = (("inputs", certificate["inputs"], made["inputs"]), ("outputs", certificate["outputs"], made["outputs"]))
     return [
-        Compared(kind, name, certificate[kind].get(name, {}), made[kind].get(name, {}))
-        for kind in ("inputs", "outputs")
-        for name in sorted(certificate[kind] | made[kind])
+        Compared(kind, name, certified.get(name) or {}, again.get(name) or {})
+        for kind, certified, again in sides
+        for name in sorted(certified | again)
     ]
 
 
@@ -74,7 +78,7 @@ def erased_since(settings: Settings, version: int) -> str | None:
     """Why a version from before an erasure or a rotation of the key cannot be the same to the byte; None where there was none."""
     with db.connect(settings, "transformer") as connection:
         # a warehouse that an older release left has no such table until its next run
-        if connection.execute("select to_regclass('audit.erasures') as t").fetchone()["t"] is None:
+        if one(connection.execute("select to_regclass('audit.erasures') as t"))["t"] is None:
             return None
         reasons = changed_since(connection, version)
     if not reasons:
@@ -85,9 +89,9 @@ def erased_since(settings: Settings, version: int) -> str | None:
     )
 
 
-def _certificate(settings: Settings, version: int | None) -> dict:
+def _certificate(settings: Settings, version: int | None) -> Certificate:
     with db.connect(settings, "transformer") as connection:
-        if connection.execute("select to_regclass('marts.certificates') as t").fetchone()["t"] is None:
+        if one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is None:
             raise NorthstarError("no version has a certificate yet; the next run that publishes writes one")
         found = connection.execute(
             "select * from marts.certificates where %(version)s::bigint is null or published_version = %(version)s "
@@ -101,7 +105,7 @@ def _certificate(settings: Settings, version: int | None) -> dict:
         raise NorthstarError(
             f"version {version} has no certificate; `northstar sql 'select published_version from certificates'` lists those that do"
         )
-    return found
+    return shaped(Certificate, found)
 
 
 def _copy(settings: Settings, scratch: Settings, name: str, batch_id: int) -> None:
@@ -123,7 +127,7 @@ def _copy(settings: Settings, scratch: Settings, name: str, batch_id: int) -> No
                 incoming.write(data)
 
 
-def _build(scratch: Settings, certificate: dict, progress) -> None:
+def _build(scratch: Settings, certificate: Certificate, progress: Progress) -> None:
     run_id = open_run(scratch, "nightly", certificate["as_of"], trigger="verify", is_own=True)
     worker, error = auditors.start_worker(scratch), None
     try:

@@ -1,9 +1,31 @@
 """Why a value changed: the parts of the change by the values of a segment."""
 
 import re
+from datetime import datetime
+from decimal import Decimal
+from typing import TypedDict
 
 from northstar.base.formats import shown
-from northstar.use.marts import Marts
+from northstar.use.marts import Marts, Metric
+
+
+class Point(TypedDict):
+    """A metric's value in a period."""
+
+    period_start: datetime
+    value: Decimal | None
+    numerator: Decimal | None
+    denominator: Decimal | None
+
+
+class Part(TypedDict):
+    """What a value of a segment had of a metric in a period."""
+
+    segment: str
+    name: str
+    period_start: datetime
+    numerator: Decimal | None
+    denominator: Decimal | None
 
 
 def explain_change(marts: Marts, metric: str, application: str, currency: str) -> list[str]:
@@ -12,7 +34,7 @@ def explain_change(marts: Marts, metric: str, application: str, currency: str) -
     if entry is None:
         return []
     for grain in reversed(entry["grains"]):
-        rows = marts.frame(
+        rows: list[Point] = marts.frame(
             "select period_start, value, numerator, denominator from metric_values where metric_id = %(metric)s and grain = %(grain)s "
             "and application = %(application)s and segment = '' and is_complete order by period_start desc limit 2",
             metric=metric, grain=grain, application=application,
@@ -23,7 +45,7 @@ def explain_change(marts: Marts, metric: str, application: str, currency: str) -
 
 
 def told_change(
-    marts: Marts, entry: dict, grain: str, application: str, newest: dict, before: dict, currency: str
+    marts: Marts, entry: Metric, grain: str, application: str, newest: Point, before: Point, currency: str
 ) -> list[str]:
     """The change between two periods in words: 'country US: -11.6 points', largest first."""
     frame = marts.frame(
@@ -34,8 +56,11 @@ def told_change(
         metric=entry["metric_id"], grain=grain, application=application, newest=newest["period_start"], before=before["period_start"],
     )  # fmt: skip
     found = contributions(frame.to_dict("records"), newest, before, entry["kind"])
+    if found is None:
+        return []
+    segment, parts = found
     told = []
-    for name, amount in found[1] if found else []:
+    for name, amount in parts:
         text = (
             f"{amount:+,.1f} points"
             if entry["unit"] == "percent"
@@ -43,49 +68,52 @@ def told_change(
         )
         # what rounds to nothing explains nothing
         if re.search("[1-9]", text):
-            told.append(f"{found[0].replace('_', ' ')} {name}: {text}")
+            told.append(f"{segment.replace('_', ' ')} {name}: {text}")
     return told
 
 
 def contributions(
-    rows: list[dict], newest: dict, before: dict, kind: str
+    rows: list[Part], newest: Point, before: Point, kind: str
 ) -> tuple[str, list[tuple[str, float]]] | None:
     """How much of a value's change each value of a segment made, for the segment whose largest part is largest; None where nothing tells.
 
     rows: segment, name, period_start, numerator, denominator of both periods. For sums the difference; for a ratio N / D that went from v
     to w: (N1 - v D1) / D1 of the segment's own parts, which add up to w - v. Distinct counts overlap, and are told nothing of.
     """
-    total = float(newest["value"] - before["value"])
+    value, earlier = newest["value"], before["value"]
+    if value is None or earlier is None:
+        return None
+    total = float(value - earlier)
     if not total or kind in ("distinct", "median", "percentile", "max"):
         return None
     is_ratio = newest["denominator"] is not None
-    scale = 1.0
+    base, rate, scale = 1.0, 0.0, 1.0
     if is_ratio:
         if not newest["denominator"] or not before["denominator"] or not newest["numerator"]:
             return None
+        base, rate = float(newest["denominator"]), float(before["numerator"] or 0) / float(before["denominator"])
         # percents are a hundred times their parts
-        scale = float(newest["value"]) / (float(newest["numerator"]) / float(newest["denominator"]))
-    parts: dict[str, dict[str, dict]] = {}
+        scale = float(value) / (float(newest["numerator"]) / base)
+    parts: dict[str, dict[str, dict[str, Part]]] = {}
     for row in rows:
         place = "newest" if row["period_start"] == newest["period_start"] else "before"
         parts.setdefault(row["segment"], {}).setdefault(row["name"], {})[place] = row
     best: tuple[str, list[tuple[str, float]]] | None = None
     for segment, names in parts.items():
-        found = []
+        found: list[tuple[str, float]] = []
         for name, both in names.items():
             if is_ratio:
-                own, rate = both.get("newest"), float(before["numerator"]) / float(before["denominator"])
+                own = both.get("newest")
                 amount = (
-                    (float(own["numerator"] or 0) - rate * float(own["denominator"] or 0))
-                    / float(newest["denominator"])
-                    * scale
+                    (float(own["numerator"] or 0) - rate * float(own["denominator"] or 0)) / base * scale
                     if own
                     else 0.0
                 )
             else:
                 amount = sum(
-                    sign * float((both.get(place) or {}).get("numerator") or 0)
+                    sign * float(both[place]["numerator"] or 0)
                     for place, sign in (("newest", 1), ("before", -1))
+                    if place in both
                 )
             found.append((name, amount))
         if len(found) < 2 or abs(sum(a for _, a in found) - total) > 0.01 * abs(total) + 0.01:

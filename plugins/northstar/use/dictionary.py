@@ -36,9 +36,9 @@ def data_dictionary(settings: Settings) -> str:
             for name, (kind, text) in table.columns.items()
         ]
     rows.sort(key=itemgetter("table_name"))
-    for table, columns in groupby(rows, key=itemgetter("table_name")):
-        columns = list(columns)
-        lines += [f"## {table}", "", columns[0]["about"] or "", "", "| column | type | |", "|---|---|---|"]
+    for name, group in groupby(rows, key=itemgetter("table_name")):
+        columns = list(group)
+        lines += [f"## {name}", "", columns[0]["about"] or "", "", "| column | type | |", "|---|---|---|"]
         for column in columns:
             text = column["description"] or (
                 "the version in which the row was published" if column["column_name"] == "_version" else ""

@@ -11,15 +11,20 @@ import math
 import warnings
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from statistics import NormalDist
+from typing import TypedDict
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.published.described import DescribedTable
+from northstar.warehouse.rows import Connection, Row, all_shaped, one
 
 FEWEST, ORIGINS, AHEAD = 6, 12, 3
 HORIZON, FARTHEST = {"month": 6, "week": 12}, {"month": 24, "week": 104}
@@ -68,28 +73,44 @@ TABLES = (
 )
 
 
+Numbers = npt.NDArray[np.float64]
+# a row as it is inserted: a value for each column of its table
+StoredRow = tuple[object, ...]
+
+
+class Series(TypedDict):
+    """The complete values of a metric, oldest first."""
+
+    metric_id: str
+    application: str
+    grain: str
+    unit: str
+    starts: list[datetime]
+    values: list[Decimal]
+
+
 @dataclass
 class Forecast:
     """The forecast of a series. values, spreads: by period ahead, 1 first; a spread is a standard deviation."""
 
-    values: np.ndarray
-    spreads: np.ndarray
+    values: Numbers
+    spreads: Numbers
     method: str
     smoothing_error: float | None
     naive_error: float | None
     coverage: float | None
 
 
-def forecast_metrics(settings: Settings, progress=print) -> int:
+def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
     """Forecast what has changed since it was last done; returns how many series that were. Raises NorthstarError before a publication."""
     with db.connect(settings, "publisher") as connection:
-        if connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"] is None:
+        if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
             raise NorthstarError("nothing is published yet; `northstar run` publishes the first version")
         for table in TABLES:
             table.ensure(connection)
-        version = connection.execute(
-            "select published_version as v, as_of from marts.publications order by 1 desc limit 1"
-        ).fetchone()
+        version = one(
+            connection.execute("select published_version as v, as_of from marts.publications order by 1 desc limit 1")
+        )
         due = connection.execute(
             "select s.*, m.unit from marts.metric_status as s join marts.metrics as m using (metric_id) where s.due_at > %s and s.segment = '' and s.target is not null",
             [version["as_of"]],
@@ -102,7 +123,8 @@ def forecast_metrics(settings: Settings, progress=print) -> int:
         }
         series_of_all = _series(connection)
     # no transaction stays open while the methods are tried, minutes over years of history: a publication may change the tables meanwhile
-    made, alive = {}, []
+    made: dict[tuple[str, str], list[StoredRow]] = {}
+    alive = []
     for series in series_of_all:
         key = (series["metric_id"], series["application"])
         last_due = max((t["due_at"] for t in due if (t["metric_id"], t["application"]) == key), default=None)
@@ -126,7 +148,7 @@ def forecast_metrics(settings: Settings, progress=print) -> int:
     return len(made)
 
 
-def forecast(values: np.ndarray, ahead: int, year: int) -> Forecast:
+def forecast(values: Numbers, ahead: int, year: int) -> Forecast:
     """The better of two forecasts of a series, with intervals from their errors in the past.
 
     values: the complete periods, oldest first, FEWEST or more. ahead: how many periods. year: how many periods make one.
@@ -153,7 +175,7 @@ def forecast(values: np.ndarray, ahead: int, year: int) -> Forecast:
     )
 
 
-def _smoothed(values: np.ndarray, ahead: int) -> np.ndarray:
+def _smoothed(values: Numbers, ahead: int) -> Numbers:
     from statsmodels.tsa.holtwinters import ExponentialSmoothing
 
     if len(values) < FEWEST - 1 or np.ptp(values) == 0:
@@ -165,13 +187,13 @@ def _smoothed(values: np.ndarray, ahead: int) -> np.ndarray:
     return told if np.isfinite(told).all() else np.repeat(values[-1], ahead)
 
 
-def _naive(values: np.ndarray, ahead: int, year: int) -> np.ndarray:
+def _naive(values: Numbers, ahead: int, year: int) -> Numbers:
     if len(values) > year:
         return np.array([values[len(values) - year + (h % year)] for h in range(ahead)])
     return np.repeat(values[-1], ahead)
 
 
-def _spreads(trials: list[np.ndarray], values: np.ndarray, ahead: int) -> np.ndarray:
+def _spreads(trials: list[Numbers], values: Numbers, ahead: int) -> Numbers:
     """Standard deviations by period ahead: of the trials as far as they went, growing with the root of the distance beyond."""
     found = []
     for h in range(AHEAD):
@@ -190,7 +212,7 @@ def _spreads(trials: list[np.ndarray], values: np.ndarray, ahead: int) -> np.nda
     return np.array(out)
 
 
-def _coverage(trials: list[np.ndarray]) -> float | None:
+def _coverage(trials: list[Numbers]) -> float | None:
     """Percent of one-period trials that fell into the 80 % interval of the trials before them."""
     errors, inside = [t[0] for t in trials if len(t)], []
     for n in range(3, len(errors)):
@@ -198,15 +220,16 @@ def _coverage(trials: list[np.ndarray]) -> float | None:
     return 100 * float(np.mean(inside)) if inside else None
 
 
-def _series(connection) -> list[dict]:
+def _series(connection: Connection) -> list[Series]:
     """Complete values of the level 1 and 2 metrics, by month or else by week; what has fewer than FEWEST periods is left out."""
-    return connection.execute(
+    rows = connection.execute(
         "select v.metric_id, v.application, v.grain, m.unit, array_agg(v.period_start order by v.period_start) as starts, "
         "array_agg(v.value order by v.period_start) as values from marts.metric_values as v join marts.metrics as m using (metric_id) "
         "where m.level in ('1', '2') and v.segment = '' and v.is_complete and v.value is not null "
         "and v.grain = case when 'month' = any(regexp_split_to_array(m.grains, '[,;]')) then 'month' else 'week' end "
         "group by 1, 2, 3, 4 having count(*) >= %s order by 1, 2", [FEWEST],
-    ).fetchall()  # fmt: skip
+    )  # fmt: skip
+    return all_shaped(Series, rows)
 
 
 def _ahead(newest: datetime, due: datetime | None, grain: str) -> int:
@@ -217,9 +240,10 @@ def _ahead(newest: datetime, due: datetime | None, grain: str) -> int:
     return min(periods, FARTHEST[grain])
 
 
-def _rows(series: dict, values: np.ndarray, found: Forecast, version: int, fingerprint: str) -> list[tuple]:
+def _rows(series: Series, values: Numbers, found: Forecast, version: int, fingerprint: str) -> list[StoredRow]:
     low, high = _bounds(series, values)
-    rows, start = [], pd.Timestamp(series["starts"][-1])
+    rows: list[StoredRow] = []
+    start = pd.Timestamp(series["starts"][-1])
     for n, (value, spread) in enumerate(zip(found.values, found.spreads, strict=True), 1):
         ends = [min(high, max(low, value + z * spread)) for z in (0, -Z80, Z80, -Z95, Z95)]
         rows.append((series["metric_id"], series["application"], series["grain"], (start + n * STEP[series["grain"]]).to_pydatetime(), *map(_number, ends),
@@ -227,7 +251,7 @@ def _rows(series: dict, values: np.ndarray, found: Forecast, version: int, finge
     return rows
 
 
-def _bounds(series: dict, values: np.ndarray) -> tuple[float, float]:
+def _bounds(series: Series, values: Numbers) -> tuple[float, float]:
     """What a value cannot be, by its unit and what it ever was."""
     if (
         series["unit"] == "percent"
@@ -243,8 +267,8 @@ def _bounds(series: dict, values: np.ndarray) -> tuple[float, float]:
     )
 
 
-def _judged(connection, due: list[dict], version: int) -> list[tuple]:
-    rows = []
+def _judged(connection: Connection, due: list[Row], version: int) -> list[StoredRow]:
+    rows: list[StoredRow] = []
     for target in due:
         told = connection.execute(
             "select value, low_80, high_80 from marts.metric_forecasts where metric_id = %s and application = %s and period_start < %s "
@@ -269,7 +293,7 @@ def _number(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 6)
 
 
-def _insert(connection, table: DescribedTable, rows: list[tuple]) -> None:
+def _insert(connection: Connection, table: DescribedTable, rows: list[StoredRow]) -> None:
     places = ", ".join(["%s"] * len(table.columns))
     with connection.cursor() as cursor:
         cursor.executemany(f"insert into marts.{table.name} values ({places})", rows)

@@ -1,8 +1,11 @@
 """The few numbers that `make run` and `northstar run` end with."""
 
+from decimal import Decimal
+
 from northstar.base.settings import Settings
 from northstar.base.tables import table
 from northstar.warehouse import db
+from northstar.warehouse.rows import Row, one
 
 HEADLINES = (
     ("MRR", "mrr", "month"),
@@ -14,9 +17,9 @@ HEADLINES = (
 )
 
 
-def headline_rows(settings: Settings) -> list[dict]:
+def headline_rows(settings: Settings) -> list[Row]:
     """The company's headline metrics: the newest complete value of each and the one before, from the published marts."""
-    rows = []
+    rows: list[Row] = []
     with db.connect(settings, "bi_reader") as connection:
         for title, metric_id, grain in HEADLINES:
             newest = connection.execute(
@@ -31,7 +34,7 @@ def headline_rows(settings: Settings) -> list[dict]:
                 {"metric": title, "period": str(value["period"] or "-"), "value": show(value["value"], value["unit"]),
                  "before": show(before, value["unit"])}
             )  # fmt: skip
-        last = connection.execute("select * from publications order by published_version desc limit 1").fetchone()
+        last = one(connection.execute("select * from publications order by published_version desc limit 1"))
     rows.append(
         {"metric": "Checks passed", "period": f"version {last['published_version']}",
          "value": f"{last['checks_passed']} of {last['checks_run']}", "before": ""}
@@ -39,7 +42,7 @@ def headline_rows(settings: Settings) -> list[dict]:
     return rows
 
 
-def show(value, unit: str) -> str:
+def show(value: Decimal | None, unit: str) -> str:
     """A value as its unit says; '-' for none."""
     if value is None:
         return "-"

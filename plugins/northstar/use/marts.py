@@ -5,18 +5,21 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Any, TypedDict, TypeVar, cast
 
 import pandas as pd
 import psycopg
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
+from northstar.use.words import Chance
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, Row
 
 GRAINS = ("hour", "day", "week", "month", "quarter")
 # a new version is looked for this often
@@ -28,6 +31,7 @@ ROWS = 200_000
 CHUNK_ROWS = 5_000
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LATE = timedelta(hours=2, minutes=30)
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,39 @@ class Published:
         return f"{hours / 24:,.0f} days" if hours >= 48 else f"{hours:,.0f} hours"
 
 
+class Metric(TypedDict):
+    """A row of `metrics`, in so far as it is used, with grains and segments as lists."""
+
+    metric_id: str
+    definition: str
+    domain: str
+    level: str
+    kind: str
+    unit: str
+    direction: str
+    owner: str | None
+    requirement_refs: str | None
+    grains: list[str]
+    segments: list[str]
+
+
+class Coverage(TypedDict):
+    """How fresh a metric is: what a version's certificate says of it."""
+
+    grain: str
+    first: str
+    last_complete: str | None
+    nulls: dict[str, int]
+
+
 class Marts:
     """Reads the marts. Thread-safe: a connection for each thread, one memory for all."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self._local, self._lock = threading.local(), threading.Lock()
-        self._memory: OrderedDict[tuple, tuple[object, int]] = OrderedDict()
+        # Any: what `kept` was given makes things of every type
+        self._memory: OrderedDict[tuple[object, ...], tuple[Any, int]] = OrderedDict()
         self._kept_bytes = 0
         self._published: Published | None = None
         self._looked_at = 0.0
@@ -97,14 +127,15 @@ class Marts:
             (Published(r["published_version"], r["as_of"], r["published_at"], tuple(r["failed"]), forecast_from) for r in rows), None
         )  # fmt: skip
 
-    def kept(self, key: tuple, make: Callable):
+    def kept(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
         """What `make` returns, made once for a version. It is everybody's: whoever changes it changes it for all (Vizro takes buttons off)."""
         version = self.published()
         key = (version and version.version, *key)
         with self._lock:
             if key in self._memory:
                 self._memory.move_to_end(key)
-                return self._memory[key][0]
+                found: Kept = self._memory[key][0]
+                return found
         made = make()
         size = _size(made)
         with self._lock:
@@ -116,7 +147,7 @@ class Marts:
                 self._kept_bytes -= gone
         return made
 
-    def frame(self, text: str, **parameters) -> pd.DataFrame:
+    def frame(self, text: str, **parameters: object) -> pd.DataFrame:
         """The rows of one statement on the newest version."""
         # as they came: numbers stay exact, and none is None
         return self.kept(
@@ -124,17 +155,21 @@ class Marts:
             lambda: pd.DataFrame(self._rows(text, parameters) if self.published() else [], dtype=object),
         )
 
-    def catalogue(self) -> dict[str, dict]:
+    def catalogue(self) -> dict[str, Metric]:
         """The metrics by id: the rows of `metrics`, grains and segments as lists."""
         return self.kept(("catalogue",), self._catalogue)
 
-    def _catalogue(self) -> dict[str, dict]:
+    def _catalogue(self) -> dict[str, Metric]:
         return {
-            row["metric_id"]: {
-                **row,
-                "grains": [g for g in GRAINS if g in re.split("[,;]", row["grains"])],
-                "segments": re.split("[,;]", row["segments"]) if isinstance(row["segments"], str) else [],
-            }
+            # a row of `metrics` has what a Metric has: cast, since pandas says nothing of a row
+            row["metric_id"]: cast(
+                Metric,
+                {
+                    **row,
+                    "grains": [g for g in GRAINS if g in re.split("[,;]", row["grains"])],
+                    "segments": re.split("[,;]", row["segments"]) if isinstance(row["segments"], str) else [],
+                },
+            )
             for row in self.frame("select * from metrics order by level, metric_id").to_dict("records")
         }
 
@@ -154,7 +189,8 @@ class Marts:
         """The moment that many months before the version's own; the beginning of time for 0."""
         if not months or self.as_of() == BEGINNING:
             return BEGINNING
-        return (pd.Timestamp(self.as_of()) - pd.DateOffset(months=months)).to_pydatetime()
+        moment: datetime = (pd.Timestamp(self.as_of()) - pd.DateOffset(months=months)).to_pydatetime()
+        return moment
 
     def series(self, metrics: list[str], application: str, grain: str, months: int, segment: str = "") -> pd.DataFrame:
         """Values over time: metric_id, grain, period_start, segment_value, numerator, denominator, value, is_complete, null_reason.
@@ -215,7 +251,7 @@ class Marts:
             application=application,
         )
 
-    def coverage(self, metric: str) -> dict | None:
+    def coverage(self, metric: str) -> Coverage | None:
         """How fresh a metric is, from the version's certificate: first and last_complete period, grain, nulls by reason; None for none."""
         frame = self.frame(
             "select coverage -> %(metric)s::text as told from certificates order by published_version desc limit 1",
@@ -232,7 +268,7 @@ class Marts:
             metric=metric, application=application, grain=grain,
         )  # fmt: skip
 
-    def expectations(self, metric: str) -> dict[str, dict]:
+    def expectations(self, metric: str) -> dict[str, Chance]:
         """{target_id: its row of target_forecasts} of a metric's targets that are due later."""
         if not self._is_forecast():
             return {}
@@ -243,7 +279,7 @@ class Marts:
         published = self.published()
         return published is not None and published.forecast_from is not None
 
-    def _rows(self, text: str, parameters: dict) -> list[dict]:
+    def _rows(self, text: str, parameters: dict[str, object]) -> list[Row]:
         for attempt in (1, 2):
             connection = getattr(self._local, "connection", None)
             try:
@@ -264,13 +300,15 @@ class Marts:
         return []
 
 
-def _at_most(connection, text: str, parameters: dict, count: int) -> list[dict]:
+def _at_most(connection: Connection, text: str, parameters: dict[str, object], count: int) -> list[Row]:
     """The first rows of a query; what follows them never comes into memory."""
-    with closing(connection.cursor().stream(text, parameters or None, size=CHUNK_ROWS)) as rows:
+    stream = connection.cursor().stream(text, parameters or None, size=CHUNK_ROWS)
+    # a generator, which psycopg's annotation does not say
+    with closing(cast(Generator[Row], stream)) as rows:
         return list(islice(rows, count))
 
 
-def _size(made) -> int:
+def _size(made: object) -> int:
     """About the bytes that something read or drawn takes."""
     return int(made.memory_usage(deep=True).sum()) if isinstance(made, pd.DataFrame) else len(pickle.dumps(made))
 

@@ -36,6 +36,10 @@ PAGERDUTY = "https://events.pagerduty.com/v2/enqueue"
 ATTEMPTS, TIMEOUT_SECONDS = 3, 15
 
 
+# a webhook's body, as the service that it goes to wants it
+Body = dict[str, object]
+
+
 @dataclass
 class Message:
     """What is told. events: the bodies of webhooks but for their key, in PagerDuty's format; images: png by content id."""
@@ -44,7 +48,7 @@ class Message:
     text: str
     html: str | None = None
     images: dict[str, bytes] = field(default_factory=dict, repr=False)
-    events: list[dict] = field(default_factory=list)
+    events: list[Body] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -157,6 +161,9 @@ def tell(settings: Settings, channels: Channels, address: Address, message: Mess
 
 
 def _mail(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
+    if channels.mail is None:
+        # which Channels refuses: a route that sends mail needs it
+        raise NorthstarError("notify.yml says nothing of mail")
     connection = find_connection(settings, channels.mail.connection)
     mail = EmailMessage()
     mail["Subject"], mail["From"], mail["To"] = (
@@ -168,8 +175,9 @@ def _mail(settings: Settings, channels: Channels, address: Address, message: Mes
     mail.set_content(visible(message.text))
     if message.html:
         mail.add_alternative(message.html, subtype="html")
+        _, page = mail.iter_parts()
         for name, image in message.images.items():
-            mail.get_payload()[1].add_related(image, "image", "png", cid=f"<{name}>")
+            page.add_related(image, "image", "png", cid=f"<{name}>")
     with smtplib.SMTP(connection.host or "localhost", connection.port or 25, timeout=TIMEOUT_SECONDS) as server:
         server.ehlo()
         if server.has_extn("starttls"):
@@ -202,7 +210,8 @@ def _webhook(settings: Settings, channels: Channels, address: Address, message: 
     return str(address)
 
 
-def _post(address: str, body: dict) -> None:
+def _post(address: str, body: Body) -> None:
+    problem: Exception
     for attempt in range(1, ATTEMPTS + 1):
         try:
             # what it says beside is not read, however long

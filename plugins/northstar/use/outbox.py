@@ -7,9 +7,11 @@ that is killed between a message and its row's mark tells that one address again
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.use.notify import Address, Channels
+from northstar.warehouse.rows import Connection, all_shaped
 
 # an address that was dead for longer is not flooded with what is long over
 GIVEN_UP_AFTER = timedelta(hours=24)
@@ -25,7 +27,18 @@ class Due:
     route: str | None
 
 
-def put(connection, what: str, due: Iterable[Due], channels: Channels, now: datetime) -> None:
+class Waiting(TypedDict):
+    """A row of audit.outbox, in so far as it is read."""
+
+    outbox_id: int
+    about: str
+    event: str
+    instance: str
+    route: str | None
+    address: str
+
+
+def put(connection: Connection, what: str, due: Iterable[Due], channels: Channels, now: datetime) -> None:
     """Put in what is due for every address of its route; what is there already stays as it is.
 
     Addresses that are not on the route any more need not hear of it, and those that came to it while it waits do.
@@ -44,24 +57,31 @@ def put(connection, what: str, due: Iterable[Due], channels: Channels, now: date
             )  # fmt: skip
 
 
-def waiting(connection, what: str, now: datetime) -> list[dict]:
+def waiting(connection: Connection, what: str, now: datetime) -> list[Waiting]:
     """The rows that have not been sent, oldest first; those that waited too long are given up."""
     connection.execute(
         "update audit.outbox set given_up_at = %(now)s where what = %(what)s and sent_at is null and given_up_at is null and queued_at < %(since)s",
         {"what": what, "now": now, "since": now - GIVEN_UP_AFTER},
     )
-    return connection.execute(
+    rows = connection.execute(
         "select * from audit.outbox where what = %s and sent_at is null and given_up_at is null order by outbox_id",
         [what],
-    ).fetchall()
+    )
+    return all_shaped(Waiting, rows)
 
 
 def send_each(
-    connection, rows: list[dict], channels: Channels, tell: Callable[[Address, list[dict]], str | None], now: datetime
-) -> tuple[list[dict], list[str], list[str]]:
+    connection: Connection,
+    rows: list[Waiting],
+    channels: Channels,
+    tell: Callable[[Address, list[Waiting]], str | None],
+    now: datetime,
+) -> tuple[list[Waiting], list[str], list[str]]:
     """Tell each address its rows at once, and note how it went at once: (rows that were sent, where to, what went wrong)."""
-    sent, where, problems = [], [], []
-    by_address: dict[str, list[dict]] = {}
+    sent: list[Waiting] = []
+    where: list[str] = []
+    problems: list[str] = []
+    by_address: dict[str, list[Waiting]] = {}
     for row in rows:
         by_address.setdefault(row["address"], []).append(row)
     for name, theirs in by_address.items():

@@ -3,10 +3,11 @@
 import csv
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from decimal import Decimal
 from itertools import chain, islice
+from typing import Any, TextIO, cast
 
 import psycopg
 
@@ -17,15 +18,18 @@ from northstar.base.tables import plain, table
 from northstar.base.third_parties import is_several_statements
 from northstar.warehouse import db
 from northstar.warehouse.published.past import SETTING, ensure_past
+from northstar.warehouse.rows import Connection, one
 
 # rows that come at once
 CHUNK = 1_000
 # a table needs its widths before its first line, and nobody reads more
 TABLE_ROWS = 1_000
+# Any: a row of a statement that somebody else wrote
+Answer = tuple[Any, ...]
 
 
 @contextmanager
-def asked(settings: Settings, text: str, version: int | None = None):
+def asked(settings: Settings, text: str, version: int | None = None) -> Iterator[tuple[list[str], Iterator[Answer]]]:
     """One statement run as `bi_reader`: (column names, an iterator over its rows), which come as they are read.
 
     version: read the marts as they were at that published version. Raises NorthstarError with Postgres's own message for a statement
@@ -37,30 +41,32 @@ def asked(settings: Settings, text: str, version: int | None = None):
         cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
         try:
             # parameters, though there are none, have the server take one statement only; until it is closed the stream has the connection
-            with closing(cursor.stream(text.replace("%", "%%"), (), size=CHUNK)) as rows:
+            stream = cursor.stream(text.replace("%", "%%"), (), size=CHUNK)
+            # a generator, which psycopg's annotation does not say
+            with closing(cast(Generator[Answer], stream)) as rows:
                 first = next(rows, None)
                 if first is None:
                     yield _names(connection, text), iter(())
                 else:
-                    yield [c.name for c in cursor.description], _told(chain([first], rows))
+                    yield [c.name for c in cursor.description or ()], _told(chain([first], rows))
         except psycopg.Error as exc:
             raise _failed(exc) from exc
 
 
-def query(settings: Settings, text: str, version: int | None = None) -> tuple[list[str], list[tuple]]:
+def query(settings: Settings, text: str, version: int | None = None) -> tuple[list[str], list[Answer]]:
     """Column names and all rows of one statement; see `asked`."""
     with asked(settings, text, version) as (names, rows):
         return names, list(rows)
 
 
-def _names(connection, text: str) -> list[str]:
+def _names(connection: Connection, text: str) -> list[str]:
     """The columns of a statement that gave no row, which a stream does not tell."""
     connection.pgconn.prepare(b"", text.encode())
     described = connection.pgconn.describe_prepared(b"")
-    return [described.fname(n).decode() for n in range(described.nfields)]
+    return [(described.fname(n) or b"").decode() for n in range(described.nfields)]
 
 
-def _told(rows: Iterator[tuple]) -> Iterator[tuple]:
+def _told(rows: Iterator[Answer]) -> Iterator[Answer]:
     try:
         yield from rows
     except psycopg.Error as exc:
@@ -75,11 +81,13 @@ def _failed(exc: psycopg.Error) -> NorthstarError:
     return NorthstarError(f"the query failed: {message}{hint}")
 
 
-def _look_back(connection, settings: Settings, version: int) -> None:
+def _look_back(connection: Connection, settings: Settings, version: int) -> None:
     """Have the session read the marts as `version` showed them."""
-    there = connection.execute(
-        "select to_regclass('marts.publications') as published, to_regclass('marts_at_version.readable_versions') as readable"
-    ).fetchone()
+    there = one(
+        connection.execute(
+            "select to_regclass('marts.publications') as published, to_regclass('marts_at_version.readable_versions') as readable"
+        )
+    )
     found = None
     if there["published"]:
         if not there["readable"]:
@@ -104,7 +112,7 @@ def _look_back(connection, settings: Settings, version: int) -> None:
     connection.execute("set local search_path = marts_at_version, marts")
 
 
-def write(names: list[str], rows: Iterator[tuple], form: str, out) -> None:
+def write(names: list[str], rows: Iterator[Answer], form: str, out: TextIO) -> None:
     """Write rows as they come: csv (a header line, nulls empty, no formulas), json (a list of objects) or a table of the first rows."""
     if form == "csv":
         writer = csv.writer(out, lineterminator="\n")
@@ -123,11 +131,11 @@ def write(names: list[str], rows: Iterator[tuple], form: str, out) -> None:
             out.write(f"(the first {TABLE_ROWS:,} rows; --format csv writes all)\n")
 
 
-def _cell(value):
+def _cell(value: object) -> str:
     return "" if value is None else cell(str(plain(value)))
 
 
-def _json(value):
+def _json(value: object) -> object:
     if isinstance(value, list):
         return [_json(v) for v in value]
     if isinstance(value, float | Decimal):

@@ -8,11 +8,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.build.dbt import dbt_env
 from northstar.warehouse import db
+from northstar.warehouse.rows import one
 
 # its command line asks the package index for a newer version each time
 MF = (
@@ -22,13 +24,14 @@ MF = (
 LINKED = ("dbt_project.yml", "profiles.yml", "models", "macros", "seeds", "tests")
 
 
-def metricflow(settings: Settings, words: list[str], **options) -> subprocess.CompletedProcess:
+# Any: `subprocess.run` takes options of many types, and gives bytes or text by them
+def metricflow(settings: Settings, words: list[str], **options: Any) -> "subprocess.CompletedProcess[Any]":
     """Run MetricFlow's command line on this home's published marts; options go to `subprocess.run`.
 
     Raises NorthstarError when nothing is published or the project cannot be parsed.
     """
     with db.connect(settings, "bi_reader") as connection:
-        if connection.execute("select to_regclass('marts.metric_values') as t").fetchone()["t"] is None:
+        if one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
             raise NorthstarError("nothing was published yet; start a run with `northstar run`")
     directory = _directory(settings)
     environment = os.environ | _environment(settings, directory)

@@ -1,7 +1,10 @@
 """Metrics, periods and zones as people read them."""
 
 import re
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
+from typing import TypedDict
 
 ZONES = {"green": "on target", "yellow": "near its target", "red": "off its target", "unknown": "not judged"}
 UPPER = (
@@ -26,7 +29,7 @@ UPPER = (
 PERIOD = {"hour": "%-d %b %H:00", "day": "%-d %b %Y", "week": "week of %-d %b %Y", "month": "%b %Y", "year": "%Y"}
 
 
-def period(moment, grain: str) -> str:
+def period(moment: date, grain: str) -> str:
     """A period by its first moment, in words."""
     if grain == "quarter":
         return f"Q{(moment.month - 1) // 3 + 1} {moment.year}"
@@ -55,6 +58,14 @@ def cited_rules(definition: str, root: Path) -> tuple[str, str] | None:
     return None
 
 
-def told_chance(verdict: dict | None) -> str:
+class Chance(TypedDict):
+    """What the forecast says of a target: a row of target_forecasts, in so far as it is read."""
+
+    target_id: str
+    verdict: str
+    probability: Decimal
+
+
+def told_chance(verdict: Chance | None) -> str:
     """What the forecast says of a target that is due later: 'unlikely (7 %)'; '' for no forecast."""
     return f"{verdict['verdict']} ({100 * float(verdict['probability']):.0f} %)" if verdict else ""

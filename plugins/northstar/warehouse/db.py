@@ -7,11 +7,13 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import TypeVar
 from urllib.parse import SplitResult, parse_qs, quote, urlsplit, urlunsplit
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import dict_row
+from psycopg.abc import Params, Query
+from psycopg.rows import TupleRow, dict_row
 
 from northstar.base.errors import NorthstarError, OutOfDisk, OutOfMemory, WarehouseLost, WarehouseUnreachable
 from northstar.base.files import read_json, write_private
@@ -24,6 +26,7 @@ from northstar.base.third_parties import (
     resource_exhausted,
 )
 from northstar.warehouse import embedded
+from northstar.warehouse.rows import Connection, Row, one
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
 DATABASE = "northstar"
@@ -32,6 +35,7 @@ AIRFLOW_DATABASE, AIRFLOW_ROLE = "airflow", "airflow_db"
 ROLE_WORDS = re.compile(rf"\b({'|'.join((*ROLES, AIRFLOW_ROLE))})\b")
 # a role's name has 63 bytes at most
 PREFIX_LENGTH = 40
+Made = TypeVar("Made")
 # whether an address leads to a pooler
 POOLED: dict[str, bool] = {}
 RECOVERY_SECONDS = 60
@@ -62,17 +66,15 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
     Raises NorthstarError for an address that names no host, or that goes over a network and says nothing of TLS.
     """
     if settings.warehouse_url:
-        is_replicas = role == "bi_reader" and settings.reader_url is not None
-        parts = (
-            _checked(settings.reader_url, "NORTHSTAR_READER_URL") if is_replicas else _checked(settings.warehouse_url)
-        )
+        replica = settings.reader_url if role == "bi_reader" else None
+        parts = _checked(settings.warehouse_url) if replica is None else _checked(replica, "NORTHSTAR_READER_URL")
         if role == "owner":
             require_administrator(settings, "this")
             if parts.username and parts.password is None and settings.known_secret("owner_password"):
                 user = f"{parts.username}:{quote(password(settings, role), safe='')}"
                 parts = parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}")
             return urlunsplit(parts._replace(path=f"/{database}") if database else parts)
-        place = f"{_bracketed(parts.hostname)}:{parts.port or 5432}"
+        place = f"{_bracketed(parts.hostname or '')}:{parts.port or 5432}"
         database, query = database or database_of(settings), f"?{parts.query}" if parts.query else ""
     else:
         place, query = f"127.0.0.1:{embedded.ensure_running(settings).port}", ""
@@ -126,7 +128,7 @@ def prefix_of(settings: Settings) -> str:
     if settings.role_prefix is not None:
         return settings.role_prefix
     with suppress(OSError):
-        known = (read_json(settings.home / "names.json") or {}).get(_place(settings))
+        known = (read_json(settings.home / "names.json") or {}).get(_place(settings, settings.warehouse_url))
         if isinstance(known, str):
             return known
     made_with = standing_prefix(settings) if has_administrator(settings) else None
@@ -142,11 +144,11 @@ def remember_prefix(settings: Settings, prefix: str) -> None:
         return
     # nothing is lost when the home cannot be written to, or another process is just writing it: the next one asks again
     with suppress(OSError):
-        write_private(settings.home / "names.json", json.dumps({_place(settings): prefix}))
+        write_private(settings.home / "names.json", json.dumps({_place(settings, settings.warehouse_url): prefix}))
 
 
-def _place(settings: Settings) -> str:
-    parts = _checked(settings.warehouse_url)
+def _place(settings: Settings, address: str) -> str:
+    parts = _checked(address)
     return f"{parts.hostname}:{parts.port or 5432}/{database_of(settings)}"
 
 
@@ -168,13 +170,16 @@ def standing_prefix(settings: Settings) -> str | None:
         return None
 
 
-def made_with_prefix(connection) -> str | None:
+def made_with_prefix(connection: Connection | psycopg.Connection[TupleRow]) -> str | None:
     """The prefix of the role that owns the landed tables of the warehouse on this connection; None where there is no warehouse."""
     row = connection.execute(
         "select left(pg_get_userbyid(nspowner), -6) from pg_namespace where nspname = 'staging' "
         "and pg_get_userbyid(nspowner) like '%loader' and to_regclass('audit.bootstrapped') is not null"
     ).fetchone()
-    return None if row is None else next(iter(row.values() if isinstance(row, dict) else row))
+    if row is None:
+        return None
+    prefix: str = next(iter(row.values() if isinstance(row, dict) else row))
+    return prefix
 
 
 def tls_options(address: str) -> dict[str, str]:
@@ -205,7 +210,7 @@ def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def once_recovered(settings: Settings, connect: Callable, is_awaited: bool = False):
+def once_recovered(settings: Settings, connect: Callable[[], Made], is_awaited: bool = False) -> Made:
     """What `connect` returns, tried again for a minute while a server that crashed is still recovering.
 
     is_awaited: also while nothing answers at an external server's address, which is where it was a moment ago.
@@ -221,7 +226,7 @@ def once_recovered(settings: Settings, connect: Callable, is_awaited: bool = Fal
 
 
 @contextmanager
-def telling_of_loss(settings: Settings):
+def telling_of_loss(settings: Settings) -> Iterator[None]:
     """What loses its connection inside, or is refused by the server, through whichever driver, ends with a NorthstarError of one line."""
     try:
         yield
@@ -281,7 +286,7 @@ def connect(
     autocommit: bool = False,
     database: str | None = None,
     is_awaited: bool = False,
-):
+) -> Connection:
     """A psycopg connection as `role`, rows as dicts, in UTC.
 
     is_awaited: for who has something to give back; an external server that is just restarted is waited for. Raises NorthstarError when
@@ -289,9 +294,12 @@ def connect(
     """
     address, options = uri(settings, role, database), OPTIONS_BY_ROLE.get(role, OPTIONS)
     try:
-        # an embedded server that is gone meanwhile is started again
-        where = (lambda: address) if settings.warehouse_url else (lambda: uri(settings, role, database))
-        connection = once_recovered(settings, lambda: _open(where(), role, options), is_awaited)
+
+        def opened() -> Connection:
+            # an embedded server that is gone meanwhile is started again
+            return _open(address if settings.warehouse_url else uri(settings, role, database), role, options)
+
+        connection = once_recovered(settings, opened, is_awaited)
         if settings.warehouse_url and _is_pooled(address, connection):
             for name, value in options.items():
                 connection.execute("select set_config(%s, %s, false)", [name, value])
@@ -310,22 +318,21 @@ def connect(
         raise WarehouseUnreachable(role, reason, is_refused) from exc
 
 
-def _open(address: str, role: str, options: dict[str, str]):
-    given = {
-        "autocommit": True,
-        "row_factory": dict_row,
-        "application_name": f"northstar {role}",
-        "connect_timeout": 10,
-    }
+def _open(address: str, role: str, options: dict[str, str]) -> Connection:
+    def opened(said: str | None) -> Connection:
+        return psycopg.connect(
+            address, autocommit=True, row_factory=dict_row, application_name=f"northstar {role}", connect_timeout=10, options=said
+        )  # fmt: skip
+
     try:
-        return psycopg.connect(address, options=" ".join(f"-c {n}={v}" for n, v in options.items()), **given)
+        return opened(" ".join(f"-c {n}={v}" for n, v in options.items()))
     except psycopg.OperationalError as exc:
         if not is_without_options(exc):
             raise
-        return psycopg.connect(address, **given)
+        return opened(None)
 
 
-def _is_pooled(address: str, connection) -> bool:
+def _is_pooled(address: str, connection: Connection) -> bool:
     """Whether something between this machine and the server gives its connections to whom it likes, asked once by address.
 
     Raises NorthstarError where one connection to the server serves several sessions at once: what one of them sets, locks, prepares or
@@ -348,16 +355,18 @@ def _is_pooled(address: str, connection) -> bool:
     return POOLED[address]
 
 
-def _backend(connection) -> int:
-    return connection.execute("select pg_backend_pid() as pid").fetchone()["pid"]
+def _backend(connection: Connection) -> int:
+    pid: int = one(connection.execute("select pg_backend_pid() as pid"))["pid"]
+    return pid
 
 
-def lots(connection, query: str, values=None, fetched: int = 50) -> Iterator[list[dict]]:
+def lots(connection: Connection, query: Query, values: Params | None = None, fetched: int = 50) -> Iterator[list[Row]]:
     """The rows of a query in lots that fit into memory, however many there are and however long: so many rows, or bytes of text.
 
     fetched: how many come from the server at once; more where each is known to be short.
     """
-    lot, size = [], 0
+    lot: list[Row] = []
+    size = 0
     with connection.cursor(name="lots") as cursor:
         cursor.execute(query, values)
         while rows := cursor.fetchmany(fetched):

@@ -1,9 +1,12 @@
 """The landed tables: what the contract makes of them, and how a standing one follows a contract that changed."""
 
+from typing import TypedDict
+
 from psycopg import sql
 
 from northstar.base.errors import NorthstarError
 from northstar.contract import Column, Entity, entities
+from northstar.warehouse.rows import Connection, all_shaped
 
 # how Postgres calls the contract's types that have a short name
 FULL_NAMES = {"timestamptz": "timestamp with time zone"}
@@ -17,21 +20,29 @@ LOOKED_UP = {
 }
 
 
-def landed_columns(connection) -> dict[str, dict]:
+class StandingColumn(TypedDict):
+    """A column of a landed table as the warehouse has it."""
+
+    relname: str
+    attname: str
+    type: str
+    not_null: bool
+
+
+def landed_columns(connection: Connection) -> dict[str, dict[str, StandingColumn]]:
     """{landed table: {column: {'type', 'not_null'}}} as the warehouse has them."""
-    rows = connection.execute(
+    query = (
         "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as not_null from pg_attribute as a "
         "join pg_class as c on c.oid = a.attrelid where c.relnamespace = 'staging'::regnamespace and c.relkind = 'r' "
-        "and c.relname = any(%s) and a.attnum > 0 and not a.attisdropped",
-        [list(entities())],
-    ).fetchall()
-    found: dict[str, dict] = {}
-    for row in rows:
+        "and c.relname = any(%s) and a.attnum > 0 and not a.attisdropped"
+    )
+    found: dict[str, dict[str, StandingColumn]] = {}
+    for row in all_shaped(StandingColumn, connection.execute(query, [list(entities())])):
         found.setdefault(row["relname"], {})[row["attname"]] = row
     return found
 
 
-def follow_contract(connection, entity: Entity, standing: dict) -> None:
+def follow_contract(connection: Connection, entity: Entity, standing: dict[str, StandingColumn]) -> None:
     """Add to a landed table what the contract has come to know, and demand no more what it demands no longer; its rows stay.
 
     Raises NorthstarError for a column of another type: only a migration knows how its values become the new ones.
@@ -49,11 +60,11 @@ def follow_contract(connection, entity: Entity, standing: dict) -> None:
             )
         elif there["not_null"] and not column.required and column.name != "application":
             connection.execute(sql.SQL("alter table {} alter column {} drop not null").format(table, name))
-    for name in standing.keys() - set(entity.stored_columns):
-        if not name.startswith("_") and standing[name]["not_null"]:
+    for left in standing.keys() - set(entity.stored_columns):
+        if not left.startswith("_") and standing[left]["not_null"]:
             # the contract forgot it, the rows did not
             connection.execute(
-                sql.SQL("alter table {} alter column {} drop not null").format(table, sql.Identifier(name))
+                sql.SQL("alter table {} alter column {} drop not null").format(table, sql.Identifier(left))
             )
 
 

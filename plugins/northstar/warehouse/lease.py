@@ -15,6 +15,7 @@ itself and looks first (`keep`): where the turn is another's by now it changes n
 
 import os
 import socket
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +24,7 @@ import psutil
 from northstar.base.errors import LeaseHeld, LeaseLost
 from northstar.base.settings import Settings
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, HeldTurn, Turn, one, shaped
 
 # of the warehouse's database: shared by whoever writes in its turn, exclusive for whoever takes the turn
 WRITING_LOCK = 7041778
@@ -45,7 +47,7 @@ _LOCKED = (
 
 
 @contextmanager
-def working(settings: Settings, run_id: int):
+def working(settings: Settings, run_id: int) -> Iterator[Connection]:
     """A connection that keeps others from taking the turn while the context lasts, though this process were stopped for hours.
 
     Raises LeaseLost when the turn is another's by now.
@@ -57,15 +59,16 @@ def working(settings: Settings, run_id: int):
         yield connection
 
 
-def holding(connection) -> dict | None:
+def holding(connection: Connection) -> HeldTurn | None:
     """The row of audit.writer_lease, with `is_over`: whether the next who asks may take the turn. None where nobody has it."""
     row = connection.execute("select * from audit.writer_lease").fetchone()
     if row is None:
         return None
     # of an older release's home, which had time-outs instead
     row.setdefault("is_dag_run", False)
-    is_locked = connection.execute(_LOCKED, [WRITING_LOCK]).fetchone()["is_locked"]
-    return row | {"is_over": not is_locked and (not row["is_dag_run"] or is_dead(row))}
+    is_locked = one(connection.execute(_LOCKED, [WRITING_LOCK]))["is_locked"]
+    is_over = not is_locked and (not row["is_dag_run"] or is_dead(shaped(Turn, row)))
+    return shaped(HeldTurn, row | {"is_over": is_over})
 
 
 def statements(run_id: int, is_session: bool = False, by_hand: bool = False) -> tuple[str, str, str]:
@@ -80,7 +83,7 @@ def statements(run_id: int, is_session: bool = False, by_hand: bool = False) -> 
     )
 
 
-def keep(connection, run_id: int | None, is_session: bool = False, by_hand: bool = False) -> None:
+def keep(connection: Connection, run_id: int | None, is_session: bool = False, by_hand: bool = False) -> None:
     """Keep the turn on a psycopg connection: until its transaction ends, or for as long as it lives.
 
     run_id: None is for whoever was called without a turn. by_hand: nobody need have it. Raises LeaseLost where it is another's by now.
@@ -89,11 +92,11 @@ def keep(connection, run_id: int | None, is_session: bool = False, by_hand: bool
         return
     *hold, lost = statements(run_id, is_session, by_hand)
     connection.execute("; ".join(hold))
-    if connection.execute(lost).fetchone()["is_lost"]:
+    if one(connection.execute(lost))["is_lost"]:
         raise LeaseLost(run_id)
 
 
-def taken(row: dict | None, is_at_work: bool = False) -> LeaseHeld:
+def taken(row: Turn | None, is_at_work: bool = False) -> LeaseHeld:
     """The error of who finds that it is another's turn. is_at_work: its process, or a stage of its DAG run, holds the lock."""
     who = f"run {row['run_id']} ({row['holder']})" if row else "another run"
     since = f" since {row['taken_at']:%H:%M:%S} UTC" if row else ""
@@ -103,7 +106,7 @@ def taken(row: dict | None, is_at_work: bool = False) -> LeaseHeld:
     return LeaseHeld(row["run_id"] if row else None, f"{who} is writing to this warehouse{since}; {advice}")
 
 
-def is_dead(row: dict) -> bool:
+def is_dead(row: Turn) -> bool:
     """Whether the process that a row of audit.writer_lease stands for is gone; False where nobody can tell from here."""
     if row["process_id"] is None or row["host"] != machine():
         return False
@@ -120,7 +123,7 @@ def machine() -> str:
         return socket.gethostname()
 
 
-def open_connection(settings: Settings):
+def open_connection(settings: Settings) -> Connection:
     """A connection of the transformer's to hold the lock on."""
     connection = db.connect(settings, "transformer", autocommit=True)
     # the lock ends with its connection, which must not end for being idle, nor outlive a machine that is gone by hours
@@ -128,9 +131,10 @@ def open_connection(settings: Settings):
     return connection
 
 
-def try_lock(connection) -> bool:
+def try_lock(connection: Connection) -> bool:
     """Take the lock exclusively where nobody holds it; whether that was so."""
-    return connection.execute("select pg_try_advisory_lock(%s) as is_free", [WRITING_LOCK]).fetchone()["is_free"]
+    is_free: bool = one(connection.execute("select pg_try_advisory_lock(%s) as is_free", [WRITING_LOCK]))["is_free"]
+    return is_free
 
 
 def began(process_id: int) -> str | None:

@@ -9,6 +9,7 @@ from psycopg import sql
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, one
 from northstar.warehouse.schemas import SCHEMAS
 
 MARK = "Northstar made this for its warehouse in the database {}"
@@ -22,12 +23,12 @@ def mark_of(settings: Settings) -> str:
     return MARK.format(db.database_of(settings))
 
 
-def mark(connection, kind: str, name: str, text: str) -> None:
+def mark(connection: Connection, kind: str, name: str, text: str) -> None:
     """Mark a role or a database (`kind`) as made by Northstar."""
     connection.execute(sql.SQL(f"comment on {kind} {{}} is {{}}").format(sql.Identifier(name), sql.Literal(text)))
 
 
-def require_own(connection, settings: Settings) -> None:
+def require_own(connection: Connection, settings: Settings) -> None:
     """Raise NorthstarError where what is to be changed in this database or on this server is somebody else's; changes nothing."""
     if not settings.warehouse_url:
         # the whole server is the home's
@@ -52,7 +53,7 @@ def require_own(connection, settings: Settings) -> None:
             )
 
 
-def is_own_airflow(connection, settings: Settings) -> bool:
+def is_own_airflow(connection: Connection, settings: Settings) -> bool:
     """Whether Airflow's database is there and the home's."""
     found = connection.execute(
         "select shobj_description(oid, 'pg_database') as mark from pg_database where datname = %s",
@@ -65,13 +66,13 @@ def is_own_airflow(connection, settings: Settings) -> bool:
     return found["mark"] is None and not db.prefix_of(settings) and _had_airflow(connection, settings)
 
 
-def claim_database(connection, settings: Settings) -> bool:
+def claim_database(connection: Connection, settings: Settings) -> bool:
     """Whether the warehouse's database is the home's alone: it was marked so, or nobody has anything else in it, and now it is."""
     database = db.database_of(settings)
-    found = connection.execute(
+    found = one(connection.execute(
         "select shobj_description(oid, 'pg_database') as mark, pg_has_role(datdba, 'member') as may from pg_database where datname = %s",
         [database],
-    ).fetchone()
+    ))  # fmt: skip
     if found["mark"] == mark_of(settings):
         return True
     if settings.warehouse_url and (found["mark"] is not None or not found["may"] or _has_other_users(connection)):
@@ -80,24 +81,24 @@ def claim_database(connection, settings: Settings) -> bool:
     return True
 
 
-def _has_other_users(connection) -> bool:
-    row = connection.execute(
+def _has_other_users(connection: Connection) -> bool:
+    row = one(connection.execute(
         "select exists (select 1 from pg_namespace where nspname !~ '^pg_' and nspname <> all(%(ours)s)) or exists (select 1 from pg_class "
         "where relnamespace = 'public'::regnamespace) or exists (select 1 from pg_proc where pronamespace = 'public'::regnamespace) as found",
         {"ours": [*SCHEMAS, "public", "information_schema"]},
-    ).fetchone()
-    return row["found"]
+    ))  # fmt: skip
+    return bool(row["found"])
 
 
-def _had_airflow(connection, settings: Settings) -> bool:
+def _had_airflow(connection: Connection, settings: Settings) -> bool:
     """Whether a version before the marks handed `airflow` over, and this home's Airflow then filled it."""
-    if connection.execute("select to_regclass('audit.bootstrapped') as t").fetchone()["t"] is None:
+    if one(connection.execute("select to_regclass('audit.bootstrapped') as t"))["t"] is None:
         return False
     row = connection.execute("select fingerprint like '% with Airflow' as had from audit.bootstrapped").fetchone()
     return bool(row and row["had"]) and (settings.home / "airflow" / "migrated").exists()
 
 
-def _require_no_schemas(connection, settings: Settings) -> None:
+def _require_no_schemas(connection: Connection, settings: Settings) -> None:
     taken = connection.execute(
         "select nspname as name from pg_namespace where nspname = any(%s) order by 1", [list(SCHEMAS)]
     ).fetchone()
@@ -108,7 +109,7 @@ def _require_no_schemas(connection, settings: Settings) -> None:
         )
 
 
-def _is_own_role(connection, settings: Settings, role: str, told: str | None) -> bool:
+def _is_own_role(connection: Connection, settings: Settings, role: str, told: str | None) -> bool:
     if told is not None:
         return told == mark_of(settings)
     name = db.role_name(settings, role)
@@ -126,10 +127,10 @@ def _is_own_role(connection, settings: Settings, role: str, told: str | None) ->
     return _is_granted(connection, "select nspacl as acl from pg_namespace where nspname = %s", "marts", name)
 
 
-def _is_granted(connection, query: str, place: str, role: str) -> bool:
+def _is_granted(connection: Connection, query: str, place: str, role: str) -> bool:
     """Whether an access list names a role."""
-    found = connection.execute(
+    found = one(connection.execute(
         f"select exists (select 1 from ({query}) as x, aclexplode(x.acl) as a where pg_get_userbyid(a.grantee) = %s) as found",
         [place, role],
-    ).fetchone()
-    return found["found"]
+    ))  # fmt: skip
+    return bool(found["found"])

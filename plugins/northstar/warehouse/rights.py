@@ -4,6 +4,7 @@ from psycopg import sql
 
 from northstar.base.settings import Settings
 from northstar.warehouse import db, marks, role_settings
+from northstar.warehouse.rows import Connection, one
 
 # who may write an audit table, all three if it is not named here: nobody's evidence is in another's hands
 WRITERS = {
@@ -61,7 +62,7 @@ revoke all on all sequences in schema audit from loader, publisher;
 """
 
 
-def make_role(connection, settings: Settings, role: str) -> None:
+def make_role(connection: Connection, settings: Settings, role: str) -> None:
     name = db.role_name(settings, role)
     exists = connection.execute(
         "select array_remove(array[case when rolsuper then 'nosuperuser' end, case when rolcreatedb then 'nocreatedb' end, "
@@ -82,21 +83,21 @@ def make_role(connection, settings: Settings, role: str) -> None:
     marks.mark(connection, "role", name, marks.mark_of(settings))
 
 
-def _become_member(connection, name: str) -> None:
+def _become_member(connection: Connection, name: str) -> None:
     """Let an administrator who is no superuser give things to a role that it made, and act as that role."""
     has_options = connection.info.server_version >= 160000
     needed = ("SET", "USAGE") if has_options else ("MEMBER",)
-    row = connection.execute(
+    row = one(connection.execute(
         "select bool_and(pg_has_role(current_user, %s::name, kind)) as is_member from unnest(%s::text[]) as kind",
         [name, list(needed)],
-    ).fetchone()
+    ))  # fmt: skip
     if not row["is_member"]:
         # since 16 who makes a role may grant it, and is not otherwise in it
         options = " with inherit true, set true" if has_options else ""
         connection.execute(sql.SQL("grant {} to current_user" + options).format(sql.Identifier(name)))
 
 
-def act_as_owner(connection, schema: str) -> None:
+def act_as_owner(connection: Connection, schema: str) -> None:
     """Act as the owner of a schema's tables, until the transaction ends or the administrator's `reset role`."""
     connection.execute("reset role")
     owner = connection.execute(
@@ -107,7 +108,7 @@ def act_as_owner(connection, schema: str) -> None:
         connection.execute(sql.SQL("set local role {}").format(sql.Identifier(owner["name"])))
 
 
-def grant_audit(connection, settings: Settings) -> None:
+def grant_audit(connection: Connection, settings: Settings) -> None:
     def allow(what: str, table: sql.Identifier, *roles: str) -> None:
         for role in roles:
             name = sql.Identifier(db.role_name(settings, role))
@@ -124,7 +125,7 @@ def grant_audit(connection, settings: Settings) -> None:
             allow("delete", table, "transformer")
 
 
-def let_in(connection, settings: Settings, database: str) -> None:
+def let_in(connection: Connection, settings: Settings, database: str) -> None:
     for role in db.ROLES:
         rights = "connect" if role == "bi_reader" else "connect, temporary"
         connection.execute(
@@ -134,7 +135,7 @@ def let_in(connection, settings: Settings, database: str) -> None:
         )
 
 
-def close_databases(connection, settings: Settings, database: str) -> None:
+def close_databases(connection: Connection, settings: Settings, database: str) -> None:
     """The roles reach the warehouse and no other database of this server, in so far as it is ours to say."""
     connection.execute(sql.SQL("revoke connect, temporary on database {} from public").format(sql.Identifier(database)))
     connection.execute("revoke create on schema public from public")
@@ -152,7 +153,7 @@ def close_databases(connection, settings: Settings, database: str) -> None:
         )
 
 
-def revoke_unsafe_functions(connection, settings: Settings) -> None:
+def revoke_unsafe_functions(connection: Connection, settings: Settings) -> None:
     """What only a superuser may take from everybody; where the administrator is none (managed services), it stays as it is."""
     if not role_settings.is_superuser(connection):
         return

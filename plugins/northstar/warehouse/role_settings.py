@@ -12,6 +12,7 @@ from psycopg import sql
 
 from northstar.base.settings import Settings
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, one
 
 # a server's own limits, meant for its other users, would end a run in the midst of its work
 UNLIMITED = (
@@ -24,6 +25,8 @@ UNLIMITED = (
 SINCE = {"transaction_timeout": 170000}
 LOGIN_TRIGGERS = 170000
 TRIGGER = "northstar_reader_login"
+# {role: {database or None: {setting: value}}}
+OwnSettings = dict[str, dict[str | None, dict[str, str]]]
 # what a reader says at its log-in or later (PGOPTIONS, set) is its own; what it made last is not looked at
 SETTLE = """
 create or replace function audit.settle_reader() returns event_trigger language plpgsql as $body$
@@ -52,7 +55,7 @@ $body$
 """
 
 
-def wanted(connection, settings: Settings) -> dict[str, dict[str, str]]:
+def wanted(connection: Connection, settings: Settings) -> dict[str, dict[str, str]]:
     """{role: {setting: value}} that this warehouse's roles have to have, in so far as the administrator may set it."""
     job = {name: "0" for name in UNLIMITED if connection.info.server_version >= SINCE.get(name, 0)}
     reader = {"timezone": "UTC", **db.READER_SETTINGS}
@@ -66,27 +69,27 @@ def wanted(connection, settings: Settings) -> dict[str, dict[str, str]]:
     return found
 
 
-def reader_connections(connection) -> int:
+def reader_connections(connection: Connection) -> int:
     """How many sessions readers may have at once: whatever they do, the job finds a connection."""
-    most = connection.execute("select current_setting('max_connections')::int as most").fetchone()["most"]
+    most: int = one(connection.execute("select current_setting('max_connections')::int as most"))["most"]
     return max(10, most // 4)
 
 
-def reader_megabytes(connection, settings: Settings) -> int:
+def reader_megabytes(connection: Connection, settings: Settings) -> int:
     """How much disk one session of the readers may fill with temporary files: all of them together have what operations.yml gives them."""
-    total = settings.operations.reader_disk_gb
+    total: float | None = settings.operations.reader_disk_gb
     if total is None:
         # of another machine's disk nothing is known here
         total = 100 if settings.warehouse_url else shutil.disk_usage(settings.home).total / 2**30 / 4
     return max(1, int(total * 1024 / reader_connections(connection)))
 
 
-def is_superuser(connection) -> bool:
+def is_superuser(connection: Connection) -> bool:
     """Whether the administrator of this connection is one."""
-    return connection.execute("select rolsuper from pg_roles where rolname = current_user").fetchone()["rolsuper"]
+    return bool(one(connection.execute("select rolsuper from pg_roles where rolname = current_user"))["rolsuper"])
 
 
-def changed(connection, settings: Settings) -> Iterator[tuple[str, str | None, str]]:
+def changed(connection: Connection, settings: Settings) -> Iterator[tuple[str, str | None, str]]:
     """(role, database or None, what it has instead) of every setting that is not as it has to be; a role that is missing has none."""
     known = _own_settings(connection)
     can_set = _user_settings(connection)
@@ -107,7 +110,7 @@ def changed(connection, settings: Settings) -> Iterator[tuple[str, str | None, s
                     yield role, database, f"{setting} is {value}" + (f" in {database}" if database else "")
 
 
-def restore(connection, settings: Settings) -> None:
+def restore(connection: Connection, settings: Settings) -> None:
     """Make the roles' own settings what they have to be. What an administrator gave the job's roles beside them stays."""
     known = _own_settings(connection)
     for role, settings_of_role in wanted(connection, settings).items():
@@ -127,7 +130,9 @@ def restore_as_reader(settings: Settings) -> None:
         _restore_role(connection, settings, "bi_reader", reader, _own_settings(connection))
 
 
-def _restore_role(connection, settings: Settings, role: str, settings_of_role: dict[str, str], known: dict) -> None:
+def _restore_role(
+    connection: Connection, settings: Settings, role: str, settings_of_role: dict[str, str], known: OwnSettings
+) -> None:
     name = db.role_name(settings, role)
     of_role = sql.SQL("alter role {}").format(sql.Identifier(name))
     for database, found in known.get(name, {}).items():
@@ -143,7 +148,7 @@ def _restore_role(connection, settings: Settings, role: str, settings_of_role: d
         connection.execute(of_role + sql.SQL(f" set {setting} = {{}}").format(values))
 
 
-def settle_at_login(connection, settings: Settings) -> None:
+def settle_at_login(connection: Connection, settings: Settings) -> None:
     """Have the reader's settings put right at its log-in, by a server that can and a superuser, who alone may say so."""
     if connection.info.server_version < LOGIN_TRIGGERS or not is_superuser(connection):
         return
@@ -160,13 +165,13 @@ def settle_at_login(connection, settings: Settings) -> None:
     connection.execute(f"alter event trigger {TRIGGER} enable always")
 
 
-def _own_settings(connection) -> dict[str, dict[str | None, dict[str, str]]]:
+def _own_settings(connection: Connection) -> OwnSettings:
     """{role: {database or None: {setting: value}}} as the server has them; names in small letters."""
     rows = connection.execute(
         "select r.rolname as role, d.datname as database, s.setconfig as said from pg_roles as r left join pg_db_role_setting as s "
         "on s.setrole = r.oid left join pg_database as d on d.oid = s.setdatabase"
     ).fetchall()
-    found: dict = {}
+    found: OwnSettings = {}
     for row in rows:
         of_role = found.setdefault(row["role"], {})
         if row["said"]:
@@ -175,5 +180,5 @@ def _own_settings(connection) -> dict[str, dict[str | None, dict[str, str]]]:
     return found
 
 
-def _user_settings(connection) -> set[str]:
+def _user_settings(connection: Connection) -> set[str]:
     return {r["name"] for r in connection.execute("select lower(name) as name from pg_settings where context = 'user'")}

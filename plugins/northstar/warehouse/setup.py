@@ -20,6 +20,7 @@ from northstar.contract import entities
 from northstar.warehouse import db, landed_tables, marks, migrations, rights, role_settings, schemas
 from northstar.warehouse.landed_tables import follow_contract, landed_columns, landed_table
 from northstar.warehouse.rights import GRANTS, close_databases, grant_audit, let_in, make_role, revoke_unsafe_functions
+from northstar.warehouse.rows import Connection, one
 from northstar.warehouse.schemas import SCHEMAS
 
 LOCK = 0x6E735F6D69677261  # "ns_migra"
@@ -169,8 +170,8 @@ def _create_databases(settings: Settings) -> None:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
 
-def _is_current(connection, settings: Settings, fingerprint: str, passwords: str) -> bool:
-    if connection.execute("select to_regclass('audit.bootstrapped') as t").fetchone()["t"] is None:
+def _is_current(connection: Connection, settings: Settings, fingerprint: str, passwords: str) -> bool:
+    if one(connection.execute("select to_regclass('audit.bootstrapped') as t"))["t"] is None:
         return False
     row = connection.execute("select * from audit.bootstrapped").fetchone()
     is_ours = row is not None and (row["fingerprint"], row.get("passwords")) == (fingerprint, passwords)
@@ -207,7 +208,7 @@ def _require_current(settings: Settings) -> None:
 def _fingerprint(settings: Settings, has_airflow: bool) -> str:
     digest = hashlib.sha256(Path(__file__).read_bytes())
     for module in (schemas, rights, landed_tables, role_settings):
-        digest.update(Path(module.__file__).read_bytes())
+        digest.update(Path(str(module.__file__)).read_bytes())
     digest.update((PACKAGE / "contract" / "entities.yml").read_bytes())
     for migration in migrations.migrations():
         digest.update(migration.text.encode())
@@ -223,10 +224,10 @@ def _password_digest(settings: Settings) -> str:
     ).hexdigest()
 
 
-def _create(connection, settings: Settings, database: str) -> None:
+def _create(connection: Connection, settings: Settings, database: str) -> None:
     for role in db.ROLES:
         make_role(connection, settings, role)
-    owner = connection.execute("select current_user as name").fetchone()["name"]
+    owner = one(connection.execute("select current_user as name"))["name"]
     for schema, schema_owner in SCHEMAS.items():
         role = owner if schema_owner == "northstar_owner" else db.role_name(settings, schema_owner)
         connection.execute(

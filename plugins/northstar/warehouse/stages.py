@@ -1,16 +1,18 @@
 """A stage of a run at work: it keeps the run's turn, stands back for readers, and writes down how it went."""
 
 import time
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from northstar.base.errors import LeaseLost, NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db, lease
 from northstar.warehouse.embedded.priority import job_niceness, standing_back
+from northstar.warehouse.rows import Run, shaped
 
 
 @contextmanager
-def working_stage(settings: Settings, run_id: int, stage: str):
+def working_stage(settings: Settings, run_id: int, stage: str) -> Iterator[Run]:
     """Keeps the turn while a stage of a run works, and writes down how it went; gives the run's row of audit.runs.
 
     Raises NorthstarError when the turn is another's by now, or the run has ended.
@@ -26,7 +28,7 @@ def working_stage(settings: Settings, run_id: int, stage: str):
         started = time.monotonic()
         try:
             with db.telling_of_loss(settings), _standing_back(settings):
-                yield run
+                yield shaped(Run, run)
         except Exception as exc:
             _note(settings, run_id, stage, started, f"{stage}: {exc}")
             raise
@@ -34,7 +36,7 @@ def working_stage(settings: Settings, run_id: int, stage: str):
             _note(settings, run_id, stage, started, None)
 
 
-def _standing_back(settings: Settings):
+def _standing_back(settings: Settings) -> AbstractContextManager[None]:
     return standing_back(lambda: db.connect(settings, "transformer", autocommit=True), job_niceness(settings))
 
 

@@ -6,6 +6,8 @@ import importlib
 import json
 from pathlib import Path
 
+import pytest
+
 from northstar.base.settings import ROOT
 from northstar.extract.sources.declared import reading_of, systems
 
@@ -13,27 +15,76 @@ RECORDED = Path(__file__).parent / "readings.json"
 
 
 def code_of(system: str) -> str:
-    """A digest of a connector's code, all files of a package, without comments, docstrings and imports: where a module lies changes no row."""
+    """A digest of a connector's code, all files of a package, without what changes no row: see bare_code."""
     file = Path(importlib.import_module(f"northstar.extract.sources.{system}").__file__)
     files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
-    return hashlib.sha256("".join(ast.dump(bare_code(file)) for file in files).encode()).hexdigest()[:16]
+    code = "".join(ast.dump(bare_code(file.read_text())) for file in files)
+    return hashlib.sha256(code.encode()).hexdigest()[:16]
 
 
-def bare_code(file: Path) -> ast.Module:
-    """A module's code without comments, docstrings and imports."""
-    tree = ast.parse(file.read_text())
+def bare_code(text: str) -> ast.Module:
+    """A module's code without comments, docstrings, imports (where a module lies changes no row), and what is for the type checker alone."""
+    tree = _WithoutTypes().visit(ast.parse(text))
     for node in ast.walk(tree):
-        if isinstance(getattr(node, "body", None), list):
-            node.body = [part for part in node.body if not isinstance(part, ast.Import | ast.ImportFrom)]
         body = getattr(node, "body", None)
-        if (
-            isinstance(body, list)
-            and body
-            and isinstance(body[0], ast.Expr)
-            and isinstance(body[0].value, ast.Constant)
-        ):
+        if not isinstance(body, list):
+            continue
+        node.body = body = [part for part in body if not isinstance(part, ast.Import | ast.ImportFrom)]
+        if body and isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant):
             body[0].value.value = ""
     return tree
+
+
+class _WithoutTypes(ast.NodeTransformer):
+    """Annotations, casts, and classes that declare what something else has to look like."""
+
+    def __init__(self):
+        self.declaring = {"TypedDict", "Protocol"}
+
+    def visit_arg(self, node):
+        node.annotation = None
+        return node
+
+    def visit_FunctionDef(self, node):
+        if any(isinstance(how, ast.Name) and how.id == "overload" for how in node.decorator_list):
+            return None
+        node.returns = None
+        # a name that is declared before it has a value; in a class it may be a dataclass' field, and stays
+        node.body = [part for part in node.body if not isinstance(part, ast.AnnAssign) or part.value is not None]
+        return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node):
+        node = self.generic_visit(node)
+        if node.value is None:
+            return ast.Expr(node.target)
+        return ast.Assign([node.target], node.value)
+
+    def visit_Call(self, node):
+        node = self.generic_visit(node)
+        return node.args[1] if isinstance(node.func, ast.Name) and node.func.id == "cast" else node
+
+    def visit_ClassDef(self, node):
+        if {base.id for base in node.bases if isinstance(base, ast.Name)} & self.declaring:
+            self.declaring.add(node.name)
+            return None
+        return self.generic_visit(node)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        "def rows(given: dict[str, Any], most: int = 3) -> list[Row]:\n    return given[:most]",
+        "def rows(given, most=3):\n    return cast(list[Row], given[:most])",
+        "class Row(TypedDict):\n    name: str\n\nclass Longer(Row):\n    more: str\n\ndef rows(given, most=3):\n    return given[:most]",
+    ],
+)
+def test_types_are_no_part_of_the_code_that_makes_rows(typed):
+    assert ast.dump(bare_code(typed)) == ast.dump(bare_code("def rows(given, most=3):\n    return given[:most]"))
+
+
+def test_a_value_is_part_of_the_code_that_makes_rows_and_its_type_is_not():
+    assert ast.dump(bare_code("seen: set[str] = set()")) == ast.dump(bare_code("seen = set()"))
+    assert ast.dump(bare_code("seen: set[str] = set()")) != ast.dump(bare_code("seen: set[str] = {1}"))
 
 
 def test_whoever_changes_a_connector_says_whether_its_rows_are_read_again():

@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from northstar.demo.books.ledger import Ledger, properties
+from northstar.demo.books.ledger import BookRow, Ledger, properties
 from northstar.demo.books.times import next_month
 
 
@@ -15,7 +15,7 @@ def reckon(ledger: Ledger) -> None:
     _features(ledger)
 
 
-def _use(ledger: Ledger, event: dict) -> None:
+def _use(ledger: Ledger, event: BookRow) -> None:
     """Count the account of an event among those that were active, unless it failed, or the account was deleted before."""
     who, when, application = event["account_id"], event["occurred_at"], event["application"]
     account = ledger.accounts.get(who)
@@ -41,8 +41,8 @@ def _active_accounts(ledger: Ledger) -> None:
 
 def _users_kept(ledger: Ledger) -> None:
     """Who was active in their own application in a month and in the next, of those who were so in the first."""
-    for (month, *place), members in ledger.groups_of("own_mau"):
-        later = next_month(month)
+    for (month, application, segment, value), members in ledger.groups_of("own_mau"):
+        later, place = next_month(month), (application, segment, value)
         if later < ledger.as_of:
             stayed, total = len(members & ledger.sets.get(("own_mau", later, *place), set())), len(members)
             ledger.found["user_retention_rate", later, *place] = (Fraction(stayed), Fraction(total))
@@ -50,10 +50,10 @@ def _users_kept(ledger: Ledger) -> None:
 
 
 def _features(ledger: Ledger) -> None:
-    for (month, application, *feature), users in ledger.groups_of("feature_users"):
+    for (month, application, segment, value), users in ledger.groups_of("feature_users"):
         active = ledger.count("mau", (month, application, "", ""))
         if active:
-            ledger.found["feature_adoption_rate", month, application, *feature] = (
+            ledger.found["feature_adoption_rate", month, application, segment, value] = (
                 Fraction(len(users)),
                 Fraction(active),
             )

@@ -9,7 +9,7 @@ def cents(value: Fraction) -> Fraction:
     return Fraction(math.floor(abs(value) * 100 + Fraction(1, 2)), 100) * (1 if value >= 0 else -1)
 
 
-def percentile(values: list, share: Fraction) -> Fraction:
+def percentile(values: list[Fraction], share: Fraction) -> Fraction:
     """The value that a share (0 to 1) of the values lies below, interpolated between its two neighbours."""
     ranked = sorted(values, key=float)
     place = share * (len(ranked) - 1)

@@ -1,9 +1,10 @@
 """Conversations: whether they came to their end, how good the answers were, and the busiest hour of messages."""
 
 from collections import defaultdict
+from datetime import datetime
 from fractions import Fraction
 
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import BookRow, Ledger
 from northstar.demo.books.times import hour_of, month_of
 
 JUDGEMENTS = {
@@ -23,7 +24,7 @@ def reckon(ledger: Ledger) -> None:
     _busiest_hours(ledger)
 
 
-def _answer(ledger: Ledger, row: dict) -> None:
+def _answer(ledger: Ledger, row: BookRow) -> None:
     when, application = row["created_at"], row["application"]
     for metric, column in JUDGEMENTS.items():
         if row[column] is not None:
@@ -33,11 +34,11 @@ def _answer(ledger: Ledger, row: dict) -> None:
 
 
 def _busiest_hours(ledger: Ledger) -> None:
-    messages = defaultdict(int)
+    messages: dict[tuple[str, datetime], int] = defaultdict(int)
     for message in ledger.rows["messages"]:
         for application in (message["application"], "all"):
             messages[application, hour_of(message["sent_at"])] += 1
-    peaks = defaultdict(int)
+    peaks: dict[tuple[datetime, str], int] = defaultdict(int)
     for (application, hour), number in messages.items():
         peaks[month_of(hour), application] = max(number, peaks[month_of(hour), application])
     for (month, application), number in peaks.items():

@@ -1,9 +1,10 @@
 """Creators: what they make, what they earn, how they begin, and which features they take up."""
 
 from collections import defaultdict
+from datetime import datetime
 from fractions import Fraction
 
-from northstar.demo.books.ledger import Ledger, properties
+from northstar.demo.books.ledger import BookRow, Ledger, Scope, properties
 from northstar.demo.books.times import SEVEN_DAYS, midnight, month_of, next_month
 
 THRESHOLDS = (1000, 5000, 10000)
@@ -37,7 +38,7 @@ def _content(ledger: Ledger) -> None:
 
 def _earnings(ledger: Ledger) -> None:
     """What each creator earned in a month, for the application that is their home."""
-    earned = defaultdict(Fraction)
+    earned: dict[tuple[str, str, datetime], Fraction] = defaultdict(Fraction)
     for row in ledger.rows["creator_earnings"]:
         home = ledger.accounts.get(row["creator_id"])
         application, month = home["application"] if home else row["application"], month_of(midnight(row["earned_on"]))
@@ -55,11 +56,12 @@ def _earnings(ledger: Ledger) -> None:
                 ledger.member("over", month, application, who, {"threshold": threshold})
 
 
-def _onboarding(ledger: Ledger, account: dict, made: list[dict], talked: list) -> None:
+def _onboarding(ledger: Ledger, account: BookRow, made: list[BookRow], talked: list[datetime]) -> None:
     """Whether a creator's first seven days had all steps of the onboarding, and each of them."""
-    born, application = account["created_at"], account["application"]
+    born: datetime = account["created_at"]
+    application = account["application"]
 
-    def is_early(when) -> bool:
+    def is_early(when: datetime) -> bool:
         return born <= when <= born + SEVEN_DAYS
 
     is_done = any(
@@ -78,10 +80,10 @@ def _onboarding(ledger: Ledger, account: dict, made: list[dict], talked: list) -
         ledger.add_in_segment(metric, born, application, int(is_taken), 1, "step", step)
 
 
-def _features(ledger: Ledger, account: dict) -> None:
+def _features(ledger: Ledger, account: BookRow) -> None:
     """Which features a creator has ever used by each month's end, while the account is there."""
     born, gone = account["created_at"], account["deleted_at"]
-    first_used: dict = {}
+    first_used: dict[str, datetime] = {}
     for event in ledger.activity.get(account["account_id"], []):
         if event["event_name"] == "feature.used" and (not gone or event["occurred_at"] < gone):
             feature, at = properties(event).get("feature", "(unknown)"), max(event["occurred_at"], born)
@@ -94,7 +96,7 @@ def _features(ledger: Ledger, account: dict) -> None:
                     ledger.member("adopters", start, application, who, {"feature": feature})
 
 
-def _per_creator(ledger: Ledger, scope: tuple, creators) -> None:
+def _per_creator(ledger: Ledger, scope: Scope, creators: Fraction) -> None:
     for metric, content in (("documents_per_creator", "documents"), ("programs_per_creator", "programs")):
         ledger.found[metric, *scope] = (ledger.total(content, scope), creators)
     ledger.found["creator_success_rate", *scope] = (Fraction(ledger.count("earning", scope)), creators)

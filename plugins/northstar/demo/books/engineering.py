@@ -3,7 +3,7 @@
 from collections import defaultdict
 from fractions import Fraction
 
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import BookRow, Ledger
 from northstar.demo.books.times import DAY, midnight, seconds
 
 
@@ -21,7 +21,7 @@ def reckon(ledger: Ledger) -> None:
     ledger.reckon_percentile("bug_resolution_time")
 
 
-def _incident(ledger: Ledger, row: dict) -> None:
+def _incident(ledger: Ledger, row: BookRow) -> None:
     application, severity = row["application"], {"severity": row["severity"]}
     if row["resolved_at"]:
         hours = seconds(row["resolved_at"] - row["started_at"]) / 3600
@@ -31,7 +31,7 @@ def _incident(ledger: Ledger, row: dict) -> None:
         ledger.add("time_to_acknowledge", row["acknowledged_at"], application, minutes, 1, severity)
 
 
-def _deployment(ledger: Ledger, row: dict) -> None:
+def _deployment(ledger: Ledger, row: BookRow) -> None:
     when, application = row["started_at"], row["application"]
     if row["status"] != "running":
         ledger.add("deployment_success_rate", when, application, int(row["status"] == "succeeded"), 1)
@@ -39,7 +39,7 @@ def _deployment(ledger: Ledger, row: dict) -> None:
         ledger.add("deployment_recovery_time", when, application, seconds(row["recovered_at"] - when) / 60, 1)
 
 
-def _work_item(ledger: Ledger, row: dict) -> None:
+def _work_item(ledger: Ledger, row: BookRow) -> None:
     done, application = row["completed_at"], row["application"]
     if row["kind"] == "bug" and done:
         hours = seconds(done - row["created_at"]) / 3600
@@ -63,7 +63,7 @@ def _sprints(ledger: Ledger) -> None:
             ledger.add("development_velocity", midnight(last_day), application, points, 1)
 
 
-def _pull_request(ledger: Ledger, row: dict) -> None:
+def _pull_request(ledger: Ledger, row: BookRow) -> None:
     is_quick = bool(row["first_review_at"] and row["first_review_at"] <= row["opened_at"] + DAY)
     ledger.add("code_review_within_24h_rate", row["opened_at"], row["application"], int(is_quick), 1)
     if row["merged_at"] and row["review_cycles"] is not None:

@@ -3,10 +3,11 @@
 import json
 from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from fractions import Fraction
 from functools import cached_property
+from typing import Any
 
 import pandas as pd
 
@@ -16,6 +17,16 @@ from northstar.demo.books.times import midnight, month_of, next_month
 
 # digits after the point, where they are not two
 EXPONENTS = {"JPY": 0, "KWD": 3}
+# month, application, segment, segment_value
+Scope = tuple[datetime, str, str, str]
+# a metric (or a group) in a scope
+Key = tuple[str, datetime, str, str, str]
+# numerator, and denominator or None. A whole number may stand for a fraction until the books are closed
+Line = tuple[Fraction, Fraction | None]
+# Any: a row of a source's table, whose cells are of the types that the contract says
+BookRow = dict[str, Any]
+# by whose values an entry is counted, too
+Segments = Mapping[str, object]
 COLUMNS = ["metric_id", "period_start", "application", "segment", "segment_value", "numerator", "denominator"]
 
 
@@ -30,23 +41,25 @@ class Ledger:
     home_country as in the warehouse's default rules.
     """
 
-    def __init__(self, tables: dict, as_of: datetime, home_country: str = "US"):
+    def __init__(self, tables: Mapping[str, pd.DataFrame], as_of: datetime, home_country: str = "US"):
         self.as_of, self.home_country = as_of, home_country
         self.rows = {name: self._known(name, tables.get(name)) for name in entities()}
         self.accounts = {a["account_id"]: a for a in self.rows["accounts"]}
         # whole numbers stay ints until the books are closed: most entries are ones
-        self.sums: dict = defaultdict(lambda: [0, 0])
-        self.sets: dict = defaultdict(set)
-        self.lists: dict = defaultdict(list)
-        self.found: dict = {}
+        # Any: numbers of both kinds, and None for the second of a metric that has no denominator
+        self.sums: dict[Key, list[Any]] = defaultdict(lambda: [0, 0])
+        self.sets: dict[Key, set[Hashable]] = defaultdict(set)
+        self.lists: dict[Key, list[Fraction]] = defaultdict(list)
+        self.found: dict[Key, Line] = {}
         self.months = self._months()
 
     # what a row knows at the books' closing time
 
-    def _known(self, name: str, table: pd.DataFrame | None) -> list[dict]:
+    def _known(self, name: str, table: pd.DataFrame | None) -> list[BookRow]:
         if table is None or table.empty:
             return []
-        entity, rows = entities()[name], []
+        entity = entities()[name]
+        rows: list[BookRow] = []
         own_time, later_times = entity.own_time, entity.later_times
         names, columns = list(table.columns), [_cells(table[c]) for c in table.columns]
         for cells in zip(*columns, strict=True):
@@ -73,7 +86,7 @@ class Ledger:
         return months
 
     @cached_property
-    def activity(self) -> dict[str, list[dict]]:
+    def activity(self) -> dict[str, list[BookRow]]:
         """The events of each account that has any."""
         activity = defaultdict(list)
         for event in self.rows["events"]:
@@ -83,7 +96,7 @@ class Ledger:
 
     # sums and shares, distinct members, measurements
 
-    def scopes(self, when: datetime, application: str, segments: dict | None) -> Iterator[tuple]:
+    def scopes(self, when: datetime, application: str, segments: Segments | None) -> Iterator[Scope]:
         """The scopes that an entry counts for."""
         month = month_of(when)
         for name in (application, "all"):
@@ -91,7 +104,15 @@ class Ledger:
             for segment, value in (segments or {}).items():
                 yield month, name, segment, "(unknown)" if value is None else str(value)
 
-    def add(self, metric: str, when: datetime, application: str, numerator, denominator=None, segments=None) -> None:
+    def add(
+        self,
+        metric: str,
+        when: datetime,
+        application: str,
+        numerator: Fraction | float,
+        denominator: Fraction | int | None = None,
+        segments: Segments | None = None,
+    ) -> None:
         """Add to a metric's month; denominator None: the metric has none."""
         if isinstance(numerator, float):
             numerator = Fraction(numerator)
@@ -101,36 +122,49 @@ class Ledger:
             line[1] = None if denominator is None else line[1] + denominator
 
     def add_in_segment(
-        self, metric: str, when: datetime, application: str, numerator, denominator, segment: str, value: str
+        self,
+        metric: str,
+        when: datetime,
+        application: str,
+        numerator: Fraction | int,
+        denominator: Fraction | int,
+        segment: str,
+        value: str,
     ) -> None:
         """Add to one segment of a metric's month, and to nothing else: the whole is another figure than the sum of its segments."""
         for name in (application, "all"):
             line = self.sums[metric, month_of(when), name, segment, value]
             line[0], line[1] = line[0] + numerator, line[1] + denominator
 
-    def member(self, group: str, when: datetime, application: str, who, segments=None) -> None:
+    def member(
+        self, group: str, when: datetime, application: str, who: Hashable, segments: Segments | None = None
+    ) -> None:
         """Count somebody or something in a group's month, once however often it comes."""
         for scope in self.scopes(when, application, segments):
             self.sets[group, *scope].add(who)
 
-    def measure(self, metric: str, when: datetime, application: str, value, segments=None) -> None:
+    def measure(
+        self, metric: str, when: datetime, application: str, value: Fraction, segments: Segments | None = None
+    ) -> None:
         """Keep a single measurement of a metric's month."""
         for scope in self.scopes(when, application, segments):
             self.lists[metric, *scope].append(value)
 
-    def total(self, metric: str, scope: tuple):
+    def total(self, metric: str, scope: Scope) -> Fraction:
         """A metric's numerator so far, 0 where nothing was added."""
-        return self.sums.get((metric, *scope), (0,))[0]
+        line = self.sums.get((metric, *scope))
+        total: Fraction = (line or [0])[0]
+        return total
 
-    def scopes_of(self, metric: str) -> list[tuple]:
+    def scopes_of(self, metric: str) -> list[Scope]:
         """The scopes in which something was added to a metric."""
         return [key[1:] for key in self.sums if key[0] == metric]
 
-    def count(self, group: str, scope: tuple) -> int:
+    def count(self, group: str, scope: Scope) -> int:
         """How many members a group has."""
         return len(self.sets.get((group, *scope), ()))
 
-    def groups_of(self, group: str) -> list[tuple[tuple, set]]:
+    def groups_of(self, group: str) -> list[tuple[Scope, set[Hashable]]]:
         """(scope, members) of each scope in which a group has members."""
         return [(key[1:], members) for key, members in self.sets.items() if key[0] == group]
 
@@ -142,9 +176,9 @@ class Ledger:
 
     def close(self) -> None:
         """Take all sums into what was found."""
-        self.found |= self.sums
         self.found = {
-            key: tuple(None if v is None else Fraction(v) for v in value) for key, value in self.found.items()
+            key: (Fraction(numerator), None if denominator is None else Fraction(denominator))
+            for key, (numerator, denominator) in (self.found | self.sums).items()
         }
 
     def lines(self) -> pd.DataFrame:
@@ -156,10 +190,10 @@ class Ledger:
     @cached_property
     def rates(self) -> dict[str, tuple[list[date], list[Fraction]]]:
         """The days from which rates to the reporting currency hold, and the rates, by currency."""
-        found = defaultdict(list)
+        found: dict[str, list[tuple[date, Fraction]]] = defaultdict(list)
         for row in self.rows["fx_rates"]:
             found[row["currency"]].append((row["rate_date"], Fraction(str(row["rate_to_reporting"]))))
-        return {c: tuple(map(list, zip(*sorted(r), strict=True))) for c, r in found.items()}
+        return {c: ([day for day, _ in sorted(r)], [rate for _, rate in sorted(r)]) for c, r in found.items()}
 
     def rate(self, currency: str, on: date) -> Fraction:
         """A currency's rate to the reporting currency on a day."""
@@ -168,17 +202,18 @@ class Ledger:
         days, rates = self.rates[currency]
         return rates[bisect_right(days, on) - 1]
 
-    def money(self, amount, currency: str, on: date) -> Fraction:
+    def money(self, amount: object, currency: str, on: date) -> Fraction:
         """An amount of minor units in the reporting currency's major unit, at the rate of a day."""
         return Fraction(str(amount)) / minor_units(currency) * self.rate(currency, on)
 
 
 def minor_units(currency: str) -> int:
     """How many minor units make one of a currency."""
-    return 10 ** EXPONENTS.get(currency, 2)
+    units: int = 10 ** EXPONENTS.get(currency, 2)
+    return units
 
 
-def properties(event: dict) -> dict:
+def properties(event: BookRow) -> BookRow:
     """An event's properties, {} where it has none."""
     return json.loads(event["properties"]) if event["properties"] else {}
 
@@ -187,16 +222,17 @@ def _nothing() -> None:
     """What a row has in a column that it lacks."""
 
 
-def _cells(column: pd.Series) -> list:
+def _cells(column: pd.Series) -> list[object]:
     """A column as plain Python values, None for what is missing."""
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         column = pd.Series(column.dt.to_pydatetime(), dtype=object)
-    values, missing = column.tolist(), column.isna().to_numpy()
+    values: list[object] = column.tolist()
+    missing = column.isna().to_numpy()
     if not missing.any():
         return values
     return [None if is_missing else value for value, is_missing in zip(values, missing, strict=True)]
 
 
-def _first_time(name: str, rows: list) -> datetime:
+def _first_time(name: str, rows: list[BookRow]) -> datetime:
     times = (r[entities()[name].own_time] for r in rows)
     return min(t if isinstance(t, datetime) else midnight(t) for t in times)

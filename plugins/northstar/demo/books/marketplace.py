@@ -3,7 +3,7 @@
 from collections import Counter
 from fractions import Fraction
 
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import BookRow, Ledger
 
 
 def reckon(ledger: Ledger) -> None:
@@ -27,7 +27,7 @@ def reckon(ledger: Ledger) -> None:
             ledger.found["package_purchase_rate", *scope] = (Fraction(len(buyers)), Fraction(active))
 
 
-def _booking(ledger: Ledger, row: dict, messages: int, is_reviewed: bool) -> None:
+def _booking(ledger: Ledger, row: BookRow, messages: int, is_reviewed: bool) -> None:
     application, country = row["application"], {"country": row["country"]}
     price = ledger.money(row["price_amount"], row["currency"], row["requested_at"].date())
     asked, agreed, done = row["requested_at"], row["confirmed_at"], row["completed_at"]

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from fractions import Fraction
 
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import BookRow, Ledger
 
 
 def reckon(ledger: Ledger) -> None:
@@ -15,7 +15,7 @@ def reckon(ledger: Ledger) -> None:
     _attempts(ledger)
 
 
-def _charge(ledger: Ledger, charge: dict) -> None:
+def _charge(ledger: Ledger, charge: BookRow) -> None:
     when, application, country = charge["created_at"], charge["application"], {"country": charge["country"]}
     amount = ledger.money(charge["amount"], charge["currency"], when.date())
     is_paid, is_failed = charge["status"] == "succeeded", charge["status"] == "failed"

@@ -1,10 +1,11 @@
 """Performance: how long requests and pages take, and how much goes on at once."""
 
 from collections import defaultdict
+from datetime import datetime
 from fractions import Fraction
 
 from northstar.demo.books.arithmetic import percentile
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import BookRow, Key, Ledger
 from northstar.demo.books.times import hour_of, month_of
 
 PAGE_TIMES = {"page_load_time": "page_load_ms", "lcp": "lcp_ms", "tti": "tti_ms"}
@@ -25,7 +26,7 @@ def reckon(ledger: Ledger) -> None:
     _peak_users(ledger)
 
 
-def _request(ledger: Ledger, row: dict) -> None:
+def _request(ledger: Ledger, row: BookRow) -> None:
     when, application, service = row["occurred_at"], row["application"], {"service": row["service"]}
     is_failed, took = int(500 <= row["status_code"] <= 599), Fraction(str(row["duration_ms"]))
     ledger.add("api_requests", when, application, 1, None, service)
@@ -46,7 +47,7 @@ def _busiest_hours(ledger: Ledger) -> None:
         if row["service"] == "api":
             for name in (row["application"], "all"):
                 hours[hour_of(row["occurred_at"]), name].append(Fraction(str(row["duration_ms"])))
-    busiest: dict = {}
+    busiest: dict[tuple[datetime, str], tuple[datetime, list[Fraction]]] = {}
     for (hour, name), values in hours.items():
         place = (month_of(hour), name)
         best = busiest.get(place)
@@ -57,7 +58,7 @@ def _busiest_hours(ledger: Ledger) -> None:
         ledger.found["peak_hour_response_time_p95", month, name, "", ""] = (time, Fraction(len(values)))
 
 
-def _page_view(ledger: Ledger, row: dict) -> None:
+def _page_view(ledger: Ledger, row: BookRow) -> None:
     when, application, device = row["occurred_at"], row["application"], {"device": row["device"]}
     for metric, column in PAGE_TIMES.items():
         if row[column] is not None:
@@ -68,7 +69,7 @@ def _page_view(ledger: Ledger, row: dict) -> None:
 
 
 def _peak_users(ledger: Ledger) -> None:
-    peaks: dict = {}
+    peaks: dict[Key, int] = {}
     for row in ledger.rows["resource_samples"]:
         for name in (row["application"], "all"):
             key = ("peak_concurrent_users", month_of(row["sampled_at"]), name, "", "")

@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from fractions import Fraction
 
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import BookRow, Ledger
 from northstar.demo.books.revenue import first_payments
 from northstar.demo.books.times import SEVEN_DAYS, THIRTY_DAYS
 
@@ -21,7 +21,7 @@ def reckon(ledger: Ledger) -> None:
     _referral_rate(ledger)
 
 
-def _registration(ledger: Ledger, account: dict) -> None:
+def _registration(ledger: Ledger, account: BookRow) -> None:
     born, application, kind = account["created_at"], account["application"], account["account_type"]
     segments = _cohort(account) | {"account_type": kind}
     ledger.add("new_registrations", born, application, 1, None, segments)
@@ -34,7 +34,7 @@ def _registration(ledger: Ledger, account: dict) -> None:
         ledger.member("referrers", born, referrer["application"], account["referred_by_account_id"])
 
 
-def _first_steps(ledger: Ledger, account: dict, paid: datetime | None) -> None:
+def _first_steps(ledger: Ledger, account: BookRow, paid: datetime | None) -> None:
     """Whether an account paid within 30 days, and used the product within 7."""
     born, application = account["created_at"], account["application"]
     has_paid = bool(paid and paid <= born + THIRTY_DAYS)
@@ -47,7 +47,7 @@ def _first_steps(ledger: Ledger, account: dict, paid: datetime | None) -> None:
     ledger.add("activation_rate", born, application, int(is_active), 1, channel)
 
 
-def _returns(ledger: Ledger, account: dict) -> None:
+def _returns(ledger: Ledger, account: BookRow) -> None:
     """On which days after its first an account came back, while it was there."""
     born, application, gone = account["created_at"], account["application"], account["deleted_at"]
     days = {
@@ -63,7 +63,7 @@ def _returns(ledger: Ledger, account: dict) -> None:
         ledger.add(f"{account['account_type']}_retention_30d", born, application, int(stayed), 1)
 
 
-def _months_registered(ledger: Ledger, account: dict) -> None:
+def _months_registered(ledger: Ledger, account: BookRow) -> None:
     """The month ends at which an account is there."""
     born, gone, application = account["created_at"], account["deleted_at"], account["application"]
     is_creator = int(account["account_type"] == "creator")
@@ -83,5 +83,5 @@ def _referral_rate(ledger: Ledger) -> None:
             ledger.found["referral_rate", *scope] = (Fraction(ledger.count("referrers", scope)), registered)
 
 
-def _cohort(account: dict) -> dict:
+def _cohort(account: BookRow) -> dict[str, object]:
     return {"country": account["country"], "acquisition_channel": account["acquisition_channel"]}

@@ -15,9 +15,9 @@ def reckon(ledger: Ledger) -> None:
             segments = {"level": row["level"], "service": row["service"]}
             ledger.add("application_errors", row["occurred_at"], row["application"], 1, None, segments)
     for row in ledger.rows["integration_calls"]:
-        metric, integration = ATTEMPTS.get(row["kind"]), {"integration": row["integration"]}
-        if metric:
-            ledger.add(metric, row["occurred_at"], row["application"], int(row["succeeded"]), 1, integration)
+        tried, integration = ATTEMPTS.get(row["kind"]), {"integration": row["integration"]}
+        if tried:
+            ledger.add(tried, row["occurred_at"], row["application"], int(row["succeeded"]), 1, integration)
     for row in ledger.rows["security_events"]:
         when, application, kind, severity = (row[n] for n in ("occurred_at", "application", "kind", "severity"))
         is_grave, segments = int(severity in ("high", "critical")), {"kind": kind, "severity": severity}

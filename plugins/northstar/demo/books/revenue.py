@@ -5,7 +5,7 @@ from datetime import date, datetime, timedelta
 from fractions import Fraction
 from typing import NamedTuple
 
-from northstar.demo.books.ledger import Ledger, minor_units
+from northstar.demo.books.ledger import BookRow, Ledger, minor_units
 from northstar.demo.books.times import DAY, midnight
 
 MOVEMENTS = ("new", "expansion", "contraction", "churned", "reactivation")
@@ -18,7 +18,7 @@ class Holding(NamedTuple):
     begins: date
     ends: date | None
     amount: Fraction
-    row: dict
+    row: BookRow
 
 
 def reckon(ledger: Ledger) -> None:
@@ -47,7 +47,7 @@ def holdings(ledger: Ledger) -> dict[tuple[str, str], list[Holding]]:
 
 def first_payments(ledger: Ledger) -> dict[str, datetime]:
     """When each account's first holding began, in whatever application."""
-    first: dict = {}
+    first: dict[str, datetime] = {}
     for (_, account), held in holdings(ledger).items():
         began = min(holding.row["valid_from"] for holding in held)
         first[account] = min(began, first.get(account, began))
@@ -70,7 +70,8 @@ def _tier(ledger: Ledger, held: list[Holding], on: date) -> str | None:
     if not held:
         return None
     best = min(held, key=lambda h: (-h.amount * ledger.rate(h.row["currency"], on), h.row["plan_id"]))
-    return best.row["plan_tier"]
+    tier: str | None = best.row["plan_tier"]
+    return tier
 
 
 # movements
@@ -159,7 +160,7 @@ def _yearly_and_per_account(ledger: Ledger) -> None:
 def _net_of_movements(ledger: Ledger) -> None:
     for scope in {scope for kind in MOVEMENTS for scope in ledger.scopes_of(f"{kind}_mrr")}:
         moved = {kind: ledger.total(f"{kind}_mrr", scope) for kind in MOVEMENTS}
-        ledger.found["net_new_mrr", *scope] = (sum(moved.values()), None)
+        ledger.found["net_new_mrr", *scope] = (sum(moved.values(), Fraction(0)), None)
         lost = moved["contraction"] + moved["churned"]
         if scope[2] == "" and lost:
             gained = moved["new"] + moved["expansion"] + moved["reactivation"]
@@ -169,7 +170,7 @@ def _net_of_movements(ledger: Ledger) -> None:
 # what a subscription row is worth a month
 
 
-def _monthly(row: dict) -> Fraction:
+def _monthly(row: BookRow) -> Fraction:
     """A subscription row's MRR in its own currency's major unit."""
     amount = (
         Fraction(str(row["quantity"]))
@@ -177,9 +178,10 @@ def _monthly(row: dict) -> Fraction:
         * (1 - Fraction(str(row["discount_percent"] or 0)) / 100)
     )
     amount = max(amount - Fraction(str(row["discount_amount"] or 0)), Fraction(0))
-    return amount * PER_MONTH[row["billing_interval"]] / row["interval_count"] / minor_units(row["currency"])
+    interval_count: int = row["interval_count"]
+    return amount * PER_MONTH[row["billing_interval"]] / interval_count / minor_units(row["currency"])
 
 
-def _listed(row: dict) -> Fraction:
+def _listed(row: BookRow) -> Fraction:
     """A subscription row's MRR without its discounts."""
     return _monthly(row | {"discount_percent": None, "discount_amount": None})

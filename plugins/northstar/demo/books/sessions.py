@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 
-from northstar.demo.books.ledger import Ledger, properties
+from northstar.demo.books.ledger import BookRow, Ledger, properties
 from northstar.demo.books.times import seconds
 
 
@@ -20,7 +20,7 @@ def reckon(ledger: Ledger) -> None:
         ledger.add("messages_per_session", message["sent_at"], message["application"], 1, 0, channel)
 
 
-def _event(ledger: Ledger, event: dict) -> None:
+def _event(ledger: Ledger, event: BookRow) -> None:
     application, when, name = event["application"], event["occurred_at"], event["event_name"]
     ledger.add("tracked_events", when, application, 1, None, {"event_name": name})
     if name == "tool.invoked":
@@ -32,7 +32,7 @@ def _event(ledger: Ledger, event: dict) -> None:
         ledger.add("auth_success_rate", when, application, int(name == "user.login"), 1)
 
 
-def _visit(ledger: Ledger, application: str, events: list[dict]) -> None:
+def _visit(ledger: Ledger, application: str, events: list[BookRow]) -> None:
     """A session belongs to the month and the channel of its first event."""
     first = min(events, key=lambda e: (e["occurred_at"], e["event_id"]))
     began, ended = first["occurred_at"], max(e["occurred_at"] for e in events)

@@ -2,9 +2,10 @@
 
 from bisect import bisect_left
 from collections import defaultdict
+from datetime import date
 from fractions import Fraction
 
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import Key, Ledger
 from northstar.demo.books.times import midnight
 
 CODE_QUALITY = {
@@ -21,7 +22,7 @@ def reckon(ledger: Ledger) -> None:
     for row in ledger.rows["package_downloads"]:
         when, package = midnight(row["downloaded_on"]), {"package": row["package"]}
         ledger.add("package_downloads", when, row["application"], row["downloads"], None, package)
-    standing = defaultdict(list)
+    standing: dict[Key, list[Fraction]] = defaultdict(list)
     for (metric, application, component), known in _snapshots(ledger).items():
         known.sort()
         days = [day for day, _ in known]
@@ -34,12 +35,12 @@ def reckon(ledger: Ledger) -> None:
                     if component in (None, "all"):
                         standing[metric, start, name, "", ""].append(known[place - 1][1])
     for key, values in standing.items():
-        ledger.found[key] = (sum(values) / len(values) if key[0] in SHARES else sum(values), None)
+        ledger.found[key] = (sum(values, Fraction(0)) / (len(values) if key[0] in SHARES else 1), None)
 
 
-def _snapshots(ledger: Ledger) -> dict[tuple, list[tuple]]:
+def _snapshots(ledger: Ledger) -> dict[tuple[str, str, str | None], list[tuple[date, Fraction]]]:
     """(day, value) by metric, application and component; a community figure has no component."""
-    found = defaultdict(list)
+    found: dict[tuple[str, str, str | None], list[tuple[date, Fraction]]] = defaultdict(list)
     for row in ledger.rows["community_snapshots"]:
         found[row["measure"], row["application"], None].append((row["captured_on"], Fraction(row["value"])))
     for row in ledger.rows["code_quality"]:

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from datetime import datetime
 
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import BookRow, Ledger
 from northstar.demo.books.times import seconds
 
 LEFT_OUT = {"spam", "deleted", "merged"}
@@ -24,7 +24,7 @@ def reckon(ledger: Ledger) -> None:
     ledger.reckon_percentile("first_response_time", "escalation_time", "resolution_time")
 
 
-def _beginning(ledger: Ledger, ticket: dict, story: list[dict]) -> None:
+def _beginning(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
     """A ticket that comes, the first reply, and an urgent one's first escalation."""
     application, created, desk = ticket["application"], ticket["created_at"], _desk(ticket)
     ledger.add("ticket_volume", created, application, 1, None, desk | {"category": ticket["category"]})
@@ -39,7 +39,7 @@ def _beginning(ledger: Ledger, ticket: dict, story: list[dict]) -> None:
         ledger.measure("escalation_time", min(escalated), application, minutes)
 
 
-def _end(ledger: Ledger, ticket: dict, story: list[dict]) -> None:
+def _end(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
     """A ticket that is resolved in the end, whatever it was in between: at the last solution since it was last reopened."""
     application, created = ticket["application"], ticket["created_at"]
     ends = _ends(ticket, story, ledger.as_of)
@@ -55,7 +55,7 @@ def _end(ledger: Ledger, ticket: dict, story: list[dict]) -> None:
     ledger.add("ticket_reopen_rate", resolved, application, int(bool(reopenings)), 1)
 
 
-def _ends(ticket: dict, story: list[dict], as_of: datetime) -> list[tuple[datetime, bool]]:
+def _ends(ticket: BookRow, story: list[BookRow], as_of: datetime) -> list[tuple[datetime, bool]]:
     """(when, whether it ended or was reopened), in the order of time."""
     ends = sorted(
         (e["occurred_at"], e["event_type"] != "reopened")
@@ -69,9 +69,9 @@ def _ends(ticket: dict, story: list[dict], as_of: datetime) -> list[tuple[dateti
     return ends
 
 
-def _replies(story: list[dict]) -> list[datetime]:
+def _replies(story: list[BookRow]) -> list[datetime]:
     return [e["occurred_at"] for e in story if e["event_type"] == "public_reply" and e["actor_type"] == "agent"]
 
 
-def _desk(ticket: dict) -> dict:
+def _desk(ticket: BookRow) -> dict[str, object]:
     return {"channel": ticket["channel"], "priority": ticket["priority"]}

@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import BookRow, Ledger
 
 # metric -> survey: the mean of the answers
 MEANS = {
@@ -22,7 +22,7 @@ def reckon(ledger: Ledger) -> None:
             _answer(ledger, row, tickets)
 
 
-def _answer(ledger: Ledger, row: dict, tickets: dict) -> None:
+def _answer(ledger: Ledger, row: BookRow, tickets: dict[str, BookRow]) -> None:
     """An answer to the whole survey; one to a single question counts for the creators' questions alone."""
     when, application, survey, score = (
         row["responded_at"],

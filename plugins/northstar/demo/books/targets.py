@@ -3,9 +3,10 @@
 import math
 from datetime import UTC, datetime, timedelta
 from fractions import Fraction
+from typing import TypedDict
 
 from northstar.demo.books.arithmetic import cents
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import Ledger, Scope
 from northstar.demo.books.seeds import read_seed
 from northstar.demo.books.times import DAY, SEVEN_DAYS, next_month
 
@@ -17,23 +18,46 @@ WINDOWS = {
 }  # fmt: skip
 
 
+class Metric(TypedDict):
+    """A row of the metric catalogue, in so far as it is read."""
+
+    metric_id: str
+    kind: str
+    unit: str
+
+
+class Target(TypedDict):
+    """A row of the targets, in so far as it is read."""
+
+    metric_id: str
+    application: str
+    segment: str | None
+    segment_value: str | None
+    grain: str
+    operator: str
+    target: str | None
+    trend: str | None
+    due: str | None
+
+
 def reckon(ledger: Ledger) -> None:
     """Targets met, by the month of the value."""
-    catalogue = {m["metric_id"]: m for m in read_seed("metric_catalogue")}
-    first_days: dict = {}
+    catalogue: dict[str, Metric] = {m["metric_id"]: m for m in read_seed("metric_catalogue")}
+    first_days: dict[str, datetime] = {}
     for account in ledger.rows["accounts"]:
         born, name = account["created_at"], account["application"]
         first_days[name] = min(first_days.get(name, born), born)
-    for target in read_seed("targets"):
+    targets: list[Target] = read_seed("targets")
+    for target in targets:
         name = target["application"]
         if target["grain"] == "month" and name in {key[2] for key in ledger.found}:
             _judge(ledger, target, catalogue[target["metric_id"]], _due(target["due"], first_days.get(name)))
 
 
-def _judge(ledger: Ledger, target: dict, metric: dict, due: datetime | None) -> None:
+def _judge(ledger: Ledger, target: Target, metric: Metric, due: datetime | None) -> None:
     """Judge a target in each month that is complete."""
     name, window = target["application"], timedelta(days=WINDOWS.get(metric["metric_id"], 0))
-    history: list = []
+    history: list[Fraction] = []
     for start, end in ledger.months:
         value = _published(ledger, metric, (start, name, target["segment"] or "", target["segment_value"] or ""))
         if value is None or end + window > ledger.as_of:
@@ -43,10 +67,10 @@ def _judge(ledger: Ledger, target: dict, metric: dict, due: datetime | None) -> 
         if is_met is not None and due is not None and due < end:
             for scope in ((start, name, "", ""), (start, "all", "", "")):
                 met, judged = ledger.found.get(("targets_met_rate", *scope), (Fraction(0), Fraction(0)))
-                ledger.found["targets_met_rate", *scope] = (met + is_met, judged + 1)
+                ledger.found["targets_met_rate", *scope] = (met + is_met, (judged or Fraction(0)) + 1)
 
 
-def _published(ledger: Ledger, metric: dict, scope: tuple) -> Fraction | None:
+def _published(ledger: Ledger, metric: Metric, scope: Scope) -> Fraction | None:
     """A metric's published value; a sum of nothing is 0 once its series has begun."""
     name = metric["metric_id"]
     line = ledger.found.get((name, *scope))
@@ -79,7 +103,7 @@ def _due(text: str | None, first_day: datetime | None) -> datetime | None:
     return month.replace(day=min(day.day, (next_month(month) - DAY).day))
 
 
-def _is_met(target: dict, value: Fraction, history: list) -> bool | None:
+def _is_met(target: Target, value: Fraction, history: list[Fraction]) -> bool | None:
     """Whether a value meets its target; a trend is met while it does not leave mean +- 3 deviations of the 8 values before."""
     if target["target"] is not None:
         wanted = Fraction(target["target"])
@@ -89,6 +113,6 @@ def _is_met(target: dict, value: Fraction, history: list) -> bool | None:
     before = history[-8:]
     if len(before) < 8:
         return None
-    middle = sum(before) / 8
+    middle = sum(before, Fraction(0)) / 8
     deviation = math.sqrt(sum((v - middle) ** 2 for v in before) / 7)
     return value >= middle - 3 * deviation if target["trend"] == "drop" else value <= middle + 3 * deviation

@@ -4,6 +4,7 @@ Each domain enters what its rows say, in an order in which nobody needs what com
 before what is a share of them). Then the ledger is closed, and metrics of metrics are reckoned from what it found.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 
 import pandas as pd
@@ -37,7 +38,7 @@ DOMAINS = (
 METRICS_OF_METRICS = (growth, unit_economics, targets)
 
 
-def truth(tables: dict, as_of: datetime) -> pd.DataFrame:
+def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime) -> pd.DataFrame:
     """metric_id, period_start, application, segment, segment_value, numerator, denominator; of the catalogue's metrics alone.
 
     tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC. The numbers are

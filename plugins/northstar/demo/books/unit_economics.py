@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 from northstar.demo.books.arithmetic import cents
-from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.ledger import Ledger, Scope
 from northstar.demo.books.times import midnight
 
 # as in the warehouse's default rules
@@ -22,25 +22,26 @@ def reckon(ledger: Ledger) -> None:
                 ledger.found[metric, month, application, "", ""] = (now - before, before)
 
 
-def _lifetime_values(ledger: Ledger) -> dict[tuple, Fraction]:
+def _lifetime_values(ledger: Ledger) -> dict[Scope, Fraction]:
     """An account's monthly margin over the monthly churn; the published values, where there is one."""
-    values = {}
-    for (metric, *scope), (lost, base) in list(ledger.found.items()):
+    values: dict[Scope, Fraction] = {}
+    for (metric, month, application, segment, value), (lost, base) in list(ledger.found.items()):
+        scope = (month, application, segment, value)
         if metric == "customer_churn_rate" and scope[2] in ("", "plan_tier") and base:
             mrr, paying = ledger.found.get(("mrr", *scope)), ledger.found.get(("paying_accounts", *scope))
-            margin = mrr[0] * GROSS_MARGIN / paying[0] if mrr else Fraction(0)
+            margin = mrr[0] * GROSS_MARGIN / paying[0] if mrr and paying else Fraction(0)
             ledger.found["ltv", *scope] = (margin, lost / base)
             if lost and mrr:
-                values[tuple(scope)] = cents(margin / (lost / base))
+                values[scope] = cents(margin / (lost / base))
     return values
 
 
-def _acquisition_costs(ledger: Ledger) -> dict[tuple, Fraction]:
+def _acquisition_costs(ledger: Ledger) -> dict[Scope, Fraction]:
     """What was spent on marketing over the accounts that came to pay; the published values, where there is one."""
     for row in ledger.rows["marketing_spend"]:
         amount = ledger.money(row["amount"], row["currency"], row["spend_date"])
         ledger.add("spend", midnight(row["spend_date"]), row["application"], amount)
-    values = {}
+    values: dict[Scope, Fraction] = {}
     for scope in ledger.scopes_of("spend"):
         spend = ledger.total("spend", scope)
         came, _ = ledger.found.get(("new_accounts", *scope), (Fraction(0), None))

@@ -8,9 +8,10 @@ import contextlib
 import queue
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from typing import Any, TypedDict
 
 import adbc_driver_postgresql.dbapi as adbc
 import orjson
@@ -22,9 +23,11 @@ from northstar.base.settings import Settings
 from northstar.base.third_parties import is_connection_lost
 from northstar.contract import LONGEST_GROUP, Entity
 from northstar.extract.landing.normalise import landed_schema, without_nulls
+from northstar.extract.sources.declared import State
 from northstar.privacy.personal import redacted
 from northstar.warehouse import db, lease
 from northstar.warehouse.landed_tables import key_index, landed_table, side_indexes
+from northstar.warehouse.rows import Row
 
 REJECTED = pa.schema([("path", pa.string()), ("line", pa.int64()), ("reasons", pa.string()), ("row", pa.string())])
 SEPARATOR = "\x1f"
@@ -55,13 +58,13 @@ class Landed:
 class Rejects:
     """Rejected rows on their way to quarantine, spooled to disk so that a file of nothing but bad rows needs no memory."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._file = tempfile.TemporaryFile(prefix="northstar-rejected-")  # noqa: SIM115
         self._writer = pa.ipc.new_stream(self._file, REJECTED)
-        self._rows: list = []
+        self._rows: list[tuple[str, int | None, str, str]] = []
         self.count = 0
 
-    def add(self, path: str, line: int | None, reasons: list, row: dict) -> None:
+    def add(self, path: str, line: int | None, reasons: list[str], row: Row) -> None:
         text = without_nulls(orjson.dumps(row, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
         self._rows.append((path, line, SEPARATOR.join(r.replace("\x00", "") for r in reasons), text))
         self.count += 1
@@ -87,6 +90,17 @@ class Rejects:
             self._rows = []
 
 
+class ReadFile(TypedDict):
+    """A file that was read: what audit.landed_files says of it."""
+
+    path: str
+    fingerprint: str
+    reading: str
+    size: int
+    read: int
+    quarantined: int
+
+
 @dataclass
 class Delivery:
     """What a producer tells the merge when its stream has ended."""
@@ -98,10 +112,11 @@ class Delivery:
     refused: int = 0
     # of the refused: those that name an erased subject
     erased: int = 0
-    files: list = field(default_factory=list)
-    drift: dict = field(default_factory=dict)
+    files: list[ReadFile] = field(default_factory=list)
+    # {column: (where it came, in how many rows)}
+    drift: dict[str, tuple[str, int]] = field(default_factory=dict)
     # where a connector goes on from once this batch is stored
-    state: dict | None = None
+    state: State | None = None
     # how it reads: a digest (northstar.extract.sources.declared)
     reading: str | None = None
 
@@ -120,12 +135,16 @@ class Delivery:
                 self.drift[told] = (path, seen[1] + rows)
 
 
+# yields what is to land, and fills the Delivery that it is given
+Produce = Callable[[Delivery], Iterator[pa.RecordBatch]]
+
+
 def land_batch(
     settings: Settings,
     entity: Entity,
     source: str,
     run_id: int | None,
-    produce: Callable[[Delivery], Iterator[pa.RecordBatch]],
+    produce: Produce,
     keeps_first: bool = False,
     is_read_meanwhile: bool = False,
     turn: int | None = None,
@@ -165,7 +184,7 @@ def _connect(settings: Settings) -> adbc.Connection:
 class _Merge:
     def __init__(
         self,
-        connection,
+        connection: adbc.Connection,
         entity: Entity,
         source: str,
         run_id: int | None,
@@ -189,7 +208,7 @@ class _Merge:
         self.columns = [*entity.stored_columns, "_extra"]
         self.batch_id = 0
 
-    def run(self, produce, turn: int | None) -> Landed:
+    def run(self, produce: Produce, turn: int | None) -> Landed:
         producer = _Producer(produce, self.delivery)
         try:
             self.execute("set local timezone = 'UTC'")
@@ -225,21 +244,22 @@ class _Merge:
         if self.cursor.fetchone()[0]:
             raise LeaseLost(turn)
 
-    def execute(self, text: str, *values) -> None:
+    def execute(self, text: str, *values: object) -> None:
         self.cursor.execute(self._compose(text, *values))
 
-    def value(self, text: str, *values):
+    # Any: what a query of one value gives, a number or a truth
+    def value(self, text: str, *values: object) -> Any:
         self.cursor.execute(self._compose(text, *values))
         return self.cursor.fetchone()[0]
 
-    def _compose(self, text: str, *values) -> str:
+    def _compose(self, text: str, *values: object) -> str:
         parts = [v if isinstance(v, sql.Composable) else sql.Literal(v) for v in values]
         return sql.SQL(text).format(*parts).as_string(None)
 
-    def names(self, columns, prefix: str = "") -> sql.Composable:
+    def names(self, columns: Iterable[str], prefix: str = "") -> sql.Composable:
         return sql.SQL(", ").join(sql.SQL(prefix + "{}").format(sql.Identifier(c)) for c in columns)
 
-    def _into_empty(self, producer) -> Landed:
+    def _into_empty(self, producer: "_Producer") -> Landed:
         """Straight into the table; the indexes come after the rows."""
         # rows that a failed first batch left behind are gone, and the indexes are built once
         self.execute("truncate {}", self.table)
@@ -267,7 +287,7 @@ class _Merge:
         self.execute("analyze {}", self.table)
         return Landed(inserted=rows, unchanged=repeated)
 
-    def _into_standing(self, producer) -> Landed:
+    def _into_standing(self, producer: "_Producer") -> Landed:
         self.cursor.adbc_ingest("incoming", producer.reader(self.entity), mode="create", temporary=True)
         if not producer.rows:
             return Landed()
@@ -286,7 +306,7 @@ class _Merge:
             .format(sql.Identifier(c)) for c in self.entity.key
         )  # fmt: skip
         differs = sql.SQL("({}) is distinct from ({})").format(self._comparable("old"), self._comparable("new"))
-        newer = sql.SQL("(new.{0} >= old.{0} or old.{0} is null) and {1}").format(cursor, differs)
+        newer: sql.Composable = sql.SQL("(new.{0} >= old.{0} or old.{0} is null) and {1}").format(cursor, differs)
         if self.keeps_first:
             newer = sql.SQL("false")
         self.execute(
@@ -432,10 +452,11 @@ class _Merge:
 class _Producer:
     """Runs `produce` in a thread, a few batches ahead of the COPY, so that reading and storing use a core each."""
 
-    def __init__(self, produce, delivery: Delivery):
-        self.rows, self.error = 0, None
+    def __init__(self, produce: Produce, delivery: Delivery):
+        self.rows = 0
+        self.error: BaseException | None = None
         self._produce, self._delivery = produce, delivery
-        self._queue: queue.Queue = queue.Queue(PREFETCHED_BATCHES)
+        self._queue: queue.Queue[pa.RecordBatch | None] = queue.Queue(PREFETCHED_BATCHES)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, daemon=True)
         self._thread.start()
@@ -459,14 +480,14 @@ class _Producer:
             self.error = exc
         self._put(None)
 
-    def _put(self, batch) -> bool:
+    def _put(self, batch: pa.RecordBatch | None) -> bool:
         while not self._stopped.is_set():
             with contextlib.suppress(queue.Full):
                 self._queue.put(batch, timeout=0.2)
                 return True
         return False
 
-    def _batches(self):
+    def _batches(self) -> Iterator[pa.RecordBatch]:
         while (batch := self._queue.get()) is not None:
             if batch.num_rows:
                 self.rows += batch.num_rows

@@ -55,13 +55,13 @@ def _parse(strings: pa.Array, valid: pa.Array, kind: pa.DataType) -> tuple[pa.Ar
     return array, invalid
 
 
-def _flags(places: list, count: int) -> pa.Array:
+def _flags(places: list[int], count: int) -> pa.Array:
     flags = np.zeros(count, bool)
     flags[places] = True
     return pa.array(flags)
 
 
-def _cast_halving(strings: pa.Array, kind: pa.DataType, offset: int = 0) -> tuple[pa.Array, list]:
+def _cast_halving(strings: pa.Array, kind: pa.DataType, offset: int = 0) -> tuple[pa.Array, list[int]]:
     try:
         return strings.cast(kind), []
     except pa.ArrowInvalid:
@@ -166,7 +166,7 @@ def _is_json(text: str) -> bool:
     return True
 
 
-def is_deep(text: str, document) -> bool:
+def is_deep(text: str, document: object) -> bool:
     """Whether a document is nested deeper than it can be looked through; of the many that are not, a count of brackets says so."""
     if text.count("[") + text.count("{") <= DEEPEST:
         return False

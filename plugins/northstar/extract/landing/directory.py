@@ -4,22 +4,25 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import fsspec
 import pyarrow as pa
 
 from northstar.base.errors import FileFailed, NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
-from northstar.extract.landing.normalise import in_range, normalise
+from northstar.extract.landing.normalise import BadRow, in_range, normalise
 from northstar.extract.landing.personal_values import sealed_row
 from northstar.extract.sources import files
 from northstar.extract.sources.files import (
     Reading,
     SourceFile,
+    Storage,
     check_directory,
     list_files,
     with_content,
@@ -33,6 +36,8 @@ GROUP_BYTES = 512 << 20
 GROUP_FILES = 500
 # the path is part of a key, and an index entry of Postgres holds 2,704 bytes
 LONGEST_PATH = 2_000
+# a file, and the input that it is read as
+Work = tuple[Input, SourceFile]
 
 
 @dataclass
@@ -60,8 +65,8 @@ def land_directory(
     source_dir: str,
     mapping: Path | None = None,
     source: str = "files",
-    progress=print,
-    storage: dict | None = None,
+    progress: Progress = print,
+    storage: Storage | None = None,
     within: tuple[datetime, datetime] | None = None,
     only: dict[str, set[str]] | None = None,
     turn: int | None = None,
@@ -116,7 +121,7 @@ def land_directory(
     return results
 
 
-def _inputs(settings: Settings, source_dir: str, mapping: Path | None, storage: dict | None) -> list[Input]:
+def _inputs(settings: Settings, source_dir: str, mapping: Path | None, storage: Storage | None) -> list[Input]:
     if mapping is None and not _has_mapping(source_dir, storage):
         return contract_inputs()
     if mapping is None and not settings.operations.mapping_in_source:
@@ -127,9 +132,10 @@ def _inputs(settings: Settings, source_dir: str, mapping: Path | None, storage: 
     return read_mapping(source_dir, mapping, storage)
 
 
-def _has_mapping(source_dir: str, storage: dict | None) -> bool:
+def _has_mapping(source_dir: str, storage: Storage | None) -> bool:
     system, root = fsspec.core.url_to_fs(source_dir, **(storage or {}))
-    return system.exists(f"{root.rstrip('/')}/{MAPPING_FILE}")
+    is_there: bool = system.exists(f"{root.rstrip('/')}/{MAPPING_FILE}")
+    return is_there
 
 
 def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, str | None]]:
@@ -156,8 +162,9 @@ def _state_path(given: Input, file: SourceFile) -> str:
     return f"{file.path}#{given.label}" if given.label else file.path
 
 
-def _groups(work: list) -> Iterator[list]:
-    group, size = [], 0
+def _groups(work: list[Work]) -> Iterator[list[Work]]:
+    group: list[Work] = []
+    size = 0
     for item in work:
         if group and (size + item[1].size > GROUP_BYTES or len(group) >= GROUP_FILES):
             yield group
@@ -169,14 +176,22 @@ def _groups(work: list) -> Iterator[list]:
 
 
 def _land_group(
-    settings, run_id, source, entity, group: list, guard: Guard, result: EntityResult, within, turn
+    settings: Settings,
+    run_id: int | None,
+    source: str,
+    entity: Entity,
+    group: list[Work],
+    guard: Guard,
+    result: EntityResult,
+    within: tuple[datetime, datetime] | None,
+    turn: int | None,
 ) -> Landed:
     """Land a group of files in one transaction; a file that fails is reported and the others land without it, in their order."""
     total = Landed()
     while group:
-        reading: list = []
+        reading: list[Work] = []
         try:
-            total += land_batch(settings, entity, source, run_id, lambda d, r=reading, g=group: _produce(entity, g, guard, d, r, within, result.held),
+            total += land_batch(settings, entity, source, run_id, partial(_produce, entity, group, guard, reading=reading, within=within, held=result.held),
                                 any(i.keeps_first for i, _ in group), turn=turn)  # fmt: skip
             return total
         except FileFailed as exc:
@@ -192,7 +207,13 @@ def _land_group(
 
 
 def _produce(
-    entity: Entity, group: list, guard: Guard, delivery: Delivery, reading: list, within, held: list[str]
+    entity: Entity,
+    group: list[Work],
+    guard: Guard,
+    delivery: Delivery,
+    reading: list[Work],
+    within: tuple[datetime, datetime] | None,
+    held: list[str],
 ) -> Iterator[pa.RecordBatch]:
     for item, listed in zip(group, with_content([f for _, f in group]), strict=True):
         given = item[0]
@@ -206,7 +227,7 @@ def _produce(
             )
         path, read_before, bad_before = _state_path(given, file), delivery.read, delivery.rejects.count
         source = Reading(file, given.csv)
-        pending: list = []
+        pending: list[BadRow] = []
         for raw in given.apply(source):
             _check_columns(entity, raw, file)
             done, beside = in_range(entity, normalise(entity, raw, guard), within)
@@ -235,7 +256,7 @@ def _produce(
         )  # fmt: skip
 
 
-def _reject(path: str, bad: list, lines: dict, delivery: Delivery) -> None:
+def _reject(path: str, bad: list[BadRow], lines: dict[int, int], delivery: Delivery) -> None:
     for line, reasons, row in bad:
         delivery.rejects.add(path, lines.get(line, line), reasons, row)
 

@@ -32,12 +32,12 @@ import codecs
 import hashlib
 import json
 import string
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn, TypeAlias
 from zoneinfo import ZoneInfo
 
 import fsspec
@@ -48,7 +48,7 @@ from pydantic import Discriminator, Field, Tag, field_validator
 from northstar.base.config_files import LONGEST, Section, nearest, read_config, read_yaml
 from northstar.base.errors import FileFailed, NorthstarError
 from northstar.contract import Entity, entities
-from northstar.extract.sources.files import CsvOptions, Reading
+from northstar.extract.sources.files import CsvOptions, Reading, Storage
 
 MAPPING_FILE = "_mapping.yml"
 # what of a column in the contract decides how its values are read
@@ -68,9 +68,13 @@ UNFIT = (
 DECIMAL = pa.decimal128(30, 9)
 # products and quotients of the above fit into 76 digits
 WIDE = pa.decimal256(30, 9)
+# an input of a mapping as it is written: InputSpec says what it may have
+Spec = dict[str, Any]
+# what an expression comes to
+Value: TypeAlias = pa.Array | pa.Scalar
 
 
-def contract_decides(entity: Entity) -> list:
+def contract_decides(entity: Entity) -> list[object]:
     """What in the contract decides which rows an entity's values become."""
     columns = [(c.name, *(getattr(c, name) for name in READ)) for c in entity.columns.values()]
     return [entity.key, entity.cursor, columns]
@@ -81,9 +85,9 @@ class Input:
     """Files that feed an entity, and how their columns become the contract's. `label` tells several inputs apart."""
 
     entity: str
-    patterns: list
+    patterns: list[str]
     csv: CsvOptions = field(default_factory=CsvOptions)
-    spec: dict | None = None
+    spec: Spec | None = None
     application: str | None = None
     label: str = ""
 
@@ -103,14 +107,14 @@ class Input:
         if self.spec is None:
             yield from source.batches()
             return
-        batches = source.batches()
+        batches: Iterable[pa.RecordBatch | pa.Table] = source.batches()
         if "group_by" in self.spec:
             # groups are whole within a file, so the file has to be
             held = list(batches)
             batches = [pa.Table.from_batches(held).combine_chunks()] if held else []
         for batch in batches:
             try:
-                mapped = self._map(pa.table(batch) if isinstance(batch, pa.RecordBatch) else batch)
+                mapped = self._map(self.spec, pa.table(batch) if isinstance(batch, pa.RecordBatch) else batch)
             except NorthstarError as exc:
                 raise FileFailed(source.file.path, exc) from exc
             except UNFIT as exc:
@@ -118,14 +122,13 @@ class Input:
                 raise FileFailed(source.file.path, f"the mapping of {self.entity} does not fit: {message}") from exc
             yield from mapped.combine_chunks().to_batches()
 
-    def _map(self, table: pa.Table) -> pa.Table:
-        spec = self.spec
+    def _map(self, spec: Spec, table: pa.Table) -> pa.Table:
         if "where" in spec:
             table = table.filter(_condition(spec["where"], table))
         for name, expression in (spec.get("derive") or {}).items():
             table = _with(table, name, evaluate(expression, table))
         if "group_by" in spec:
-            table = self._grouped(table)
+            table = self._grouped(spec, table)
         if "having" in spec:
             table = table.filter(_condition(spec["having"], table))
         columns = {name: _column(name, how, table) for name, how in spec["columns"].items()}
@@ -133,10 +136,10 @@ class Input:
             columns["application"] = pa.array([self.application] * table.num_rows, pa.string())
         return pa.table({**columns, "_line": table.column("_line")})
 
-    def _grouped(self, table: pa.Table) -> pa.Table:
-        keys = self.spec["group_by"]
+    def _grouped(self, spec: Spec, table: pa.Table) -> pa.Table:
+        keys = spec["group_by"]
         wanted = [("_line", "min", "_line")]
-        for name, text in (self.spec.get("aggregate") or {}).items():
+        for name, text in (spec.get("aggregate") or {}).items():
             function, _, column = text.partition(" ")
             wanted.append((column, AGGREGATES[function], name))
         for column in [*keys, *(c for c, _, _ in wanted)]:
@@ -157,7 +160,7 @@ class CsvSpec(Section):
 
     delimiter: str = Field(",", min_length=1, max_length=1, description="give one character, such as ';'")
     encoding: str = "utf-8"
-    null_values: list[Any] | None = Field(None, description="give a list")
+    null_values: list[object] | None = Field(None, description="give a list")
 
     @field_validator("delimiter")
     @classmethod
@@ -179,14 +182,14 @@ class CsvSpec(Section):
 class ColumnSpec(Section):
     """How a column comes about, where it is more than another name."""
 
-    column: Any = None
-    constant: Any = None
-    expression: Any = None
-    template: Any = None
-    parse: Any = None
-    timezone: Any = None
-    map: dict[Any, Any] | None = Field(None, description="give names with values")
-    default: Any = None
+    column: object = None
+    constant: object = None
+    expression: object = None
+    template: object = None
+    parse: object = None
+    timezone: object = None
+    map: dict[object, object] | None = Field(None, description="give names with values")
+    default: object = None
 
 
 def _how_or_name(given: object) -> str:
@@ -196,22 +199,22 @@ def _how_or_name(given: object) -> str:
 class InputSpec(Section):
     """An input of an entity."""
 
-    files: str | list[Any] = Field(description="give a glob below the source directory, or a list of them")
+    files: str | list[object] = Field(description="give a glob below the source directory, or a list of them")
     columns: dict[
-        str, Annotated[Annotated[ColumnSpec, Tag("how")] | Annotated[Any, Tag("name")], Discriminator(_how_or_name)]
+        str, Annotated[Annotated[ColumnSpec, Tag("how")] | Annotated[object, Tag("name")], Discriminator(_how_or_name)]
     ] = Field(description="give names with values")
-    name: Any = None
+    name: object = None
     csv: CsvSpec | None = Field(None, description="give names with values")
-    where: Any = None
-    derive: dict[str, Any] | None = Field(None, description="give names with values")
+    where: object = None
+    derive: dict[str, object] | None = Field(None, description="give names with values")
     group_by: list[str] | None = Field(None, description="give a list")
-    aggregate: dict[str, Any] | None = Field(None, description="give names with values")
-    having: Any = None
+    aggregate: dict[str, object] | None = Field(None, description="give names with values")
+    having: object = None
     keep: Literal["first"] | None = Field(None, description="`keep` can only be first")
 
     @field_validator("aggregate")
     @classmethod
-    def _known_aggregate(cls, given: dict[str, Any] | None) -> dict[str, Any] | None:
+    def _known_aggregate(cls, given: dict[str, object] | None) -> dict[str, object] | None:
         for text in (given or {}).values():
             if str(text).partition(" ")[0] not in AGGREGATES:
                 raise ValueError(f"unknown aggregate {text!r}; use one of {', '.join(AGGREGATES)}")
@@ -231,8 +234,8 @@ class MappingFile(Section):
     """A mapping."""
 
     entities: dict[str, Inputs] = Field(description="give an entry for each entity of the contract")
-    application: Any = None
-    about: Any = None
+    application: object = None
+    about: object = None
 
     @field_validator("entities")
     @classmethod
@@ -246,7 +249,7 @@ class MappingFile(Section):
         return given
 
 
-def read_mapping(source_dir: str, path: Path | None = None, storage: dict | None = None) -> list[Input]:
+def read_mapping(source_dir: str, path: Path | None = None, storage: Storage | None = None) -> list[Input]:
     """The inputs of a mapping file. Raises NorthstarError naming the first thing in it that is not understood."""
     where = str(path) if path else f"{source_dir.rstrip('/')}/{MAPPING_FILE}"
     try:
@@ -264,7 +267,7 @@ def read_mapping(source_dir: str, path: Path | None = None, storage: dict | None
     return inputs
 
 
-def _input(entity: str, spec: dict, application: str | None, label: str) -> Input:
+def _input(entity: str, spec: Spec, application: str | None, label: str) -> Input:
     options = dict(spec.get("csv") or {})
     if options.get("null_values") is not None:
         options["null_values"] = tuple(map(str, options["null_values"]))
@@ -272,7 +275,7 @@ def _input(entity: str, spec: dict, application: str | None, label: str) -> Inpu
     return Input(entity, patterns, CsvOptions(**options), spec, application, label)
 
 
-def _column(name: str, how, table: pa.Table):
+def _column(name: str, how: object, table: pa.Table) -> pa.Array:
     if not isinstance(how, dict):
         return _lookup(table, str(how))
     if "constant" in how:
@@ -294,7 +297,7 @@ def _column(name: str, how, table: pa.Table):
     return value
 
 
-def _mapped(value, mapping: dict, how: dict):
+def _mapped(value: pa.Array, mapping: Spec, how: Spec) -> pa.Array:
     keys = pa.array([str(k) for k in mapping], pa.string())
     targets = pa.array([None if v is None else str(v) for v in mapping.values()], pa.string())
     value = value.cast(pa.string())
@@ -304,7 +307,7 @@ def _mapped(value, mapping: dict, how: dict):
     return pc.if_else(pc.is_valid(index), known, other)
 
 
-def _parse_time(value, pattern: str, zone: str):
+def _parse_time(value: Value, pattern: str, zone: str) -> pa.Array:
     # strptime of the compute kernels wants two-digit days and months, and has no fractions: parse distinct values
 
     encoded = (
@@ -323,7 +326,7 @@ def _parse_time(value, pattern: str, zone: str):
     return pa.array(parsed, pa.string()).take(encoded.indices)
 
 
-def _template(template: str, table: pa.Table):
+def _template(template: str, table: pa.Table) -> pa.Array:
     parts = []
     for literal, name, _, _ in string.Formatter().parse(template):
         if literal:
@@ -333,7 +336,7 @@ def _template(template: str, table: pa.Table):
     return pc.binary_join_element_wise(*parts, "")
 
 
-def _lookup(table: pa.Table, name: str):
+def _lookup(table: pa.Table, name: str) -> pa.Array:
     if name not in table.schema.names:
         raise NorthstarError(
             f"the mapped column {name!r} is not in the file; it has {', '.join(table.schema.names[:12])}"
@@ -342,22 +345,22 @@ def _lookup(table: pa.Table, name: str):
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _with(table: pa.Table, name: str, value) -> pa.Table:
+def _with(table: pa.Table, name: str, value: Value) -> pa.Table:
     array = _array(value, table)
     if name in table.schema.names:
         return table.set_column(table.schema.get_field_index(name), name, array)
     return table.append_column(name, array)
 
 
-def _array(value, table: pa.Table):
+def _array(value: Value, table: pa.Table) -> pa.Array:
     return pa.array([value.as_py()] * table.num_rows, value.type) if isinstance(value, pa.Scalar) else value
 
 
-def _condition(expression: str, table: pa.Table):
+def _condition(expression: str, table: pa.Table) -> pa.Array:
     return pc.fill_null(_array(evaluate(expression, table), table), False)
 
 
-def evaluate(expression, table: pa.Table):
+def evaluate(expression: object, table: pa.Table) -> Value:
     """The value of an expression over a table's columns: an Arrow array or scalar.
 
     Raises NorthstarError for syntax that is not part of the language.
@@ -370,7 +373,7 @@ def evaluate(expression, table: pa.Table):
     return _Evaluator(table, str(expression)).visit(tree)
 
 
-def _shown(expression) -> str:
+def _shown(expression: object) -> str:
     return repr(str(expression)[:200])
 
 
@@ -378,19 +381,19 @@ class _Evaluator(ast.NodeVisitor):
     def __init__(self, table: pa.Table, text: str):
         self.table, self.text = table, text
 
-    def generic_visit(self, node):
+    def generic_visit(self, node: ast.AST) -> NoReturn:
         raise NorthstarError(
             f"the expression {_shown(self.text)} uses {type(node).__name__}, which is not part of the language"
         )
 
-    def visit_Constant(self, node):
+    def visit_Constant(self, node: ast.Constant) -> Value:
         value = node.value
         return pa.scalar(Decimal(str(value))).cast(DECIMAL) if isinstance(value, float) else pa.scalar(value)
 
-    def visit_Name(self, node):
+    def visit_Name(self, node: ast.Name) -> Value:
         return _lookup(self.table, node.id)
 
-    def visit_BoolOp(self, node):
+    def visit_BoolOp(self, node: ast.BoolOp) -> Value:
         combine = pc.and_kleene if isinstance(node.op, ast.And) else pc.or_kleene
         values = [self.visit(v) for v in node.values]
         result = values[0]
@@ -398,7 +401,7 @@ class _Evaluator(ast.NodeVisitor):
             result = combine(result, value)
         return result
 
-    def visit_UnaryOp(self, node):
+    def visit_UnaryOp(self, node: ast.UnaryOp) -> Value:
         value = self.visit(node.operand)
         if isinstance(node.op, ast.Not):
             return pc.invert(value)
@@ -406,7 +409,7 @@ class _Evaluator(ast.NodeVisitor):
             return pc.negate(value)
         return self.generic_visit(node)
 
-    def visit_BinOp(self, node):
+    def visit_BinOp(self, node: ast.BinOp) -> Value:
         operations = {ast.Add: pc.add, ast.Sub: pc.subtract, ast.Mult: pc.multiply, ast.Div: pc.divide}
         if type(node.op) not in operations:
             return self.generic_visit(node.op)
@@ -416,10 +419,10 @@ class _Evaluator(ast.NodeVisitor):
             return pc.round(result, 9, "half_towards_infinity").cast(DECIMAL)
         return operations[type(node.op)](left, right)
 
-    def visit_IfExp(self, node):
+    def visit_IfExp(self, node: ast.IfExp) -> Value:
         return pc.if_else(pc.fill_null(self.visit(node.test), False), self.visit(node.body), self.visit(node.orelse))
 
-    def visit_Compare(self, node):
+    def visit_Compare(self, node: ast.Compare) -> Value:
         if len(node.ops) != 1:
             raise NorthstarError(f"the expression {_shown(self.text)} chains comparisons; join them with `and`")
         operator, left, other = node.ops[0], self.visit(node.left), node.comparators[0]
@@ -434,7 +437,7 @@ class _Evaluator(ast.NodeVisitor):
                    ast.Gt: pc.greater, ast.GtE: pc.greater_equal}[type(operator)]  # fmt: skip
         return compare(left, self.visit(other))
 
-    def visit_Call(self, node):
+    def visit_Call(self, node: ast.Call) -> Value:
         name = getattr(node.func, "id", None)
         if name not in FUNCTIONS or node.keywords:
             raise NorthstarError(
@@ -443,29 +446,30 @@ class _Evaluator(ast.NodeVisitor):
         return FUNCTIONS[name](*[self.visit(a) for a in node.args])
 
 
-def _constant(value):
+# Any: a constant as Python has it, of whatever type the function that takes it wants
+def _constant(value: Value) -> Any:
     return value.as_py() if isinstance(value, pa.Scalar) else value
 
 
-def _to_decimal(value):
+def _to_decimal(value: Value) -> Value:
     text = value.cast(pa.string())
     valid = pc.fill_null(pc.match_substring_regex(text, r"^[+-]?(\d+\.?\d*|\.\d+)$"), False)
     wide = pc.if_else(valid, text, pa.scalar(None, pa.string())).cast(pa.decimal256(60, 24))
     return pc.round(wide, 9, "half_towards_infinity").cast(DECIMAL)
 
 
-def _add_days(moment, days):
+def _add_days(moment: Value, days: Value) -> Value:
     span = pc.multiply(days.cast(pa.int64()), pa.scalar(86_400_000_000)).cast(pa.duration("us"))
     return pc.add(moment, span)
 
 
-def _time(value, pattern=None):
+def _time(value: Value, pattern: Value | None = None) -> Value:
     if pattern is not None:
         value = _parse_time(value, _constant(pattern), "UTC")
     return value.cast(pa.timestamp("us", "UTC"))
 
 
-def _hash(*values):
+def _hash(*values: Value) -> pa.Array:
     joined = pc.binary_join_element_wise(*[v.cast(pa.string()) for v in values], "\x1f").dictionary_encode()
     digests = [
         None if t is None else hashlib.sha256(t.encode()).hexdigest()[:32] for t in joined.dictionary.to_pylist()
@@ -473,7 +477,7 @@ def _hash(*values):
     return pa.array(digests, pa.string()).take(joined.indices)
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[..., Value]] = {
     "decimal": _to_decimal,
     "int": lambda v: v.cast(pa.int64()),
     "text": lambda v: v.cast(pa.string()),

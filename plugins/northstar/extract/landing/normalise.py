@@ -8,6 +8,7 @@ looks like nothing personal; else it is sealed (northstar.privacy.keys), so that
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -27,9 +28,15 @@ from northstar.extract.landing.personal_values import (
 from northstar.privacy.guard import MENTIONS, Guard
 from northstar.privacy.names import is_personal_name
 from northstar.privacy.personal import FIRST_LOOK_AT_UNKNOWN, LONG, withheld
+from northstar.warehouse.rows import Row
 
 # one time of year 1 would make 17 million hourly periods; no reader's datetime goes beyond year 9999
 EARLIEST, LATEST = 1990, 9999
+# a row that is none of the contract's: its line, why, and the row as it may be stored
+BadRow = tuple[int, list[str], Row]
+# which rows have a problem, and what it is: for all of them, or said of each one's value in a column
+Describe = Callable[[object], str]
+Problem = tuple[pa.Array, str | tuple[str, Describe]]
 
 
 @dataclass
@@ -40,7 +47,7 @@ class Normalised:
     """
 
     rows: pa.RecordBatch
-    bad: list
+    bad: list[BadRow]
     refused: int
     erased: int = 0
 
@@ -59,7 +66,9 @@ def without_nulls(text: str) -> str:
 def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bool = False) -> Normalised:
     """Type and check a raw batch (columns by name, `_line`) against `entity`. is_replay: the rows come out of quarantine, their hashes are ours."""
     pii_key = guard.key
-    count, masks, typed = batch.num_rows, [], {}
+    count = batch.num_rows
+    masks: list[Problem] = []
+    typed: dict[str, pa.Array] = {}
     names = set(batch.schema.names)
     for column in entity.columns.values():
         raw = batch.column(column.name) if column.name in names else pa.nulls(count, pa.string())
@@ -100,7 +109,7 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
     return Normalised(rows, bad, refused, erased)
 
 
-def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list]:
+def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
     if pa.types.is_null(raw.type):
@@ -110,17 +119,17 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list]:
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         # a value that its type can hold and ours cannot: by its text, one by one
         array, invalid = CASTS[column.type](pa.array(map(_written, _values(raw)), pa.string()))
-    problems = []
+    problems: list[tuple[pa.Array, str | Describe]] = []
     if invalid is not None and pc.any(invalid).as_py():
         problems.append((invalid, lambda v: _reason(column, v)))
     if column.required:
         missing = pc.is_null(raw)
         if pc.any(missing).as_py():
             problems.append((missing, f"{column.name}: required"))
-    if column.values:
-        strange = pc.invert(pc.is_in(array, pa.array([*column.values, None], pa.string())))
+    if values := column.values:
+        strange = pc.invert(pc.is_in(array, pa.array([*values, None], pa.string())))
         if pc.any(strange).as_py():
-            problems.append((strange, lambda v: f"{column.name}: {_short(v)} is not one of {', '.join(column.values)}"))
+            problems.append((strange, lambda v: f"{column.name}: {_short(v)} is not one of {', '.join(values)}"))
     if column.pattern:
         strange = pc.invert(pc.fill_null(pc.match_substring_regex(array, column.pattern), True))
         if pc.any(strange).as_py():
@@ -134,12 +143,16 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list]:
         if bound is not None:
             outside = pc.fill_null(compare(array, pa.scalar(bound).cast(array.type)), False)
             if pc.any(outside).as_py():
-                problems.append((outside, lambda v, b=bound, w=word: f"{column.name}: {_short(v)} is {w} than {b:g}"))
+                problems.append((outside, _beyond(column, bound, word)))
     return array, [(mask, reason if isinstance(reason, str) else (column.name, reason)) for mask, reason in problems]
 
 
-def _row_checks(entity: Entity, typed: dict) -> list:
-    checks = []
+def _beyond(column: Column, bound: float, word: str) -> Describe:
+    return lambda v: f"{column.name}: {_short(v)} is {word} than {bound:g}"
+
+
+def _row_checks(entity: Entity, typed: dict[str, pa.Array]) -> list[Problem]:
+    checks: list[Problem] = []
     for column in entity.columns.values():
         if column.type in ("timestamp", "date"):
             year = pc.year(typed[column.name])
@@ -156,22 +169,23 @@ def _row_checks(entity: Entity, typed: dict) -> list:
     return checks
 
 
-def _values(array: pa.Array) -> list:
+def _values(array: pa.Array) -> list[object]:
     """The values as Python's own, those that Python has none for (a day in year 300,000) as their number."""
     try:
-        return array.to_pylist()
+        values: list[object] = array.to_pylist()
     except (OverflowError, ValueError):
         return [_value(scalar) for scalar in array]
+    return values
 
 
-def _value(scalar: pa.Scalar):
+def _value(scalar: pa.Scalar) -> object:
     try:
         return scalar.as_py()
     except (OverflowError, ValueError):
         return str(getattr(scalar, "value", scalar.type))
 
 
-def _written(value) -> str | None:
+def _written(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, datetime):
@@ -179,7 +193,7 @@ def _written(value) -> str | None:
     return str(value)
 
 
-def _reason(column: Column, value) -> str:
+def _reason(column: Column, value: object) -> str:
     kind = {
         "int": "a whole number",
         "decimal": "a number",
@@ -196,12 +210,12 @@ def _reason(column: Column, value) -> str:
     return f"{column.name}: {_short(value)} is not {kind}"
 
 
-def _short(value) -> str:
+def _short(value: object) -> str:
     text = withheld(str(value)).replace("\x00", "\\0")
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def _any(masks: list, count: int) -> pa.Array:
+def _any(masks: list[pa.Array], count: int) -> pa.Array:
     if not masks:
         return pa.array([False] * count, pa.bool_()) if count else pa.array([], pa.bool_())
     result = masks[0]
@@ -210,7 +224,9 @@ def _any(masks: list, count: int) -> pa.Array:
     return result
 
 
-def _bad_rows(entity: Entity, batch: pa.RecordBatch, masks: list, bad_mask: pa.Array, pii_key: str) -> list:
+def _bad_rows(
+    entity: Entity, batch: pa.RecordBatch, masks: list[Problem], bad_mask: pa.Array, pii_key: str
+) -> list[BadRow]:
     if not masks or not pc.any(bad_mask).as_py():
         return []
     filtered = batch.filter(bad_mask)
@@ -219,9 +235,10 @@ def _bad_rows(entity: Entity, batch: pa.RecordBatch, masks: list, bad_mask: pa.A
         [str(v) if isinstance(v, float) and not math.isfinite(v) else v for v in _values(column)]
         for column in filtered.columns
     ]
-    raw = [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
+    raw: list[Row] = [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
     flags = [(mask.filter(bad_mask).to_pylist(), reason) for mask, reason in masks]
-    personal, found = personal_columns(), []
+    personal = personal_columns()
+    found: list[BadRow] = []
     for index, row in enumerate(raw):
         reasons = []
         for hits, reason in flags:
@@ -252,7 +269,7 @@ def in_range(entity: Entity, done: Normalised, within: tuple[datetime, datetime]
     return replace(done, rows=rows, bad=bad), beside
 
 
-def _may_lie_in(text, within: tuple[datetime, datetime]) -> bool:
+def _may_lie_in(text: object, within: tuple[datetime, datetime]) -> bool:
     try:
         at = datetime.fromisoformat(str(text))
     except ValueError:
@@ -260,10 +277,10 @@ def _may_lie_in(text, within: tuple[datetime, datetime]) -> bool:
     return within[0] <= (at if at.tzinfo else at.replace(tzinfo=UTC)) < within[1]
 
 
-def _extra(batch: pa.RecordBatch, unknown: list, key: str, is_replay: bool) -> pa.Array:
+def _extra(batch: pa.RecordBatch, unknown: list[str], key: str, is_replay: bool) -> pa.Array:
     if not unknown:
         return pa.nulls(batch.num_rows, pa.string())
-    columns: dict[str, list] = {}
+    columns: dict[str, list[object]] = {}
     for name in unknown:
         stored = _stored_column(name, batch.column(name), key, is_replay)
         if stored is not None:
@@ -279,7 +296,7 @@ def _extra(batch: pa.RecordBatch, unknown: list, key: str, is_replay: bool) -> p
     return pa.array(texts, pa.string())
 
 
-def _stored_column(name: str, array: pa.Array, key: str, is_replay: bool) -> tuple[str, list] | None:
+def _stored_column(name: str, array: pa.Array, key: str, is_replay: bool) -> tuple[str, list[object]] | None:
     """The name and values of an unknown column as they may be stored (see storable); None for one that is left out.
 
     Of texts only those are looked at one by one in which a first look at all of them finds anything, and each of these once.
@@ -293,7 +310,7 @@ def _stored_column(name: str, array: pa.Array, key: str, is_replay: bool) -> tup
         looked_at = pc.fill_null(found, False).to_pylist()
     else:
         looked_at = [True] * len(values)
-    stored: dict = {}
+    stored: dict[str, object] = {}
     for place, (value, is_looked_at) in enumerate(zip(values, looked_at, strict=True)):
         if value is None or not is_looked_at:
             continue

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import cache, lru_cache, partial
 
 import orjson
@@ -25,6 +26,7 @@ from northstar.privacy.personal import (
     says_nothing,
     without_address,
 )
+from northstar.warehouse.rows import Row
 
 SHORT_NUMBER = re.compile(r"[+-]?(\d{1,6}([.,]\d{1,6})?)?")
 # what an e-mail address is written with, encoded or not, and what our hashes begin with
@@ -32,9 +34,9 @@ ADDRESS_SIGNS = (b"@", b"%", b"&", b"\\u", HASHED.encode())
 
 
 @cache
-def personal_columns() -> dict:
+def personal_columns() -> dict[str, str]:
     """Names (see plain_name) that stand for personal data in any entity, with what to do ('hash' or 'drop')."""
-    found = {}
+    found: dict[str, str] = {}
     for entity in entities().values():
         for column in entity.columns.values():
             name = plain_name(column.name)
@@ -49,13 +51,14 @@ def plain_name(name: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", str(name)).casefold() if c.isalnum())
 
 
-def storable(row: dict, key: str, entity: Entity | None = None, mark: str = HASHED, is_replay: bool = False) -> dict:
+def storable(row: Row, key: str, entity: Entity | None = None, mark: str = HASHED, is_replay: bool = False) -> Row:
     """A raw row as it may be stored: identifiers hashed, other personal data left out, what looks personal sealed.
 
     entity: what the row is of; without one nothing is known of its columns, nor whether a value stands in its own.
     mark: what a hash begins with. is_replay: the row was in quarantine, and its hashes are ours.
     """
-    personal, kept = personal_columns(), {}
+    personal = personal_columns()
+    kept: Row = {}
     for name, value in row.items():
         treatment = personal.get(plain_name(name))
         if treatment is None:
@@ -76,7 +79,7 @@ def _hash(value: str, key: str, is_replay: bool) -> str:
     return (kept_hash(value) if is_replay else None) or keyed_hash(value, key)
 
 
-def _storable(name: str, value, key: str, column: Column | None):
+def _storable(name: str, value: object, key: str, column: Column | None) -> object:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if value is None or isinstance(value, bool):
@@ -96,7 +99,7 @@ def _storable(name: str, value, key: str, column: Column | None):
     return _without(value, key, is_free)
 
 
-def _without(value, key: str, is_free: bool):
+def _without(value: object, key: str, is_free: bool) -> object:
     """One value as it may be stored. is_free: what people write is sealed whatever it says."""
     if not isinstance(value, str):
         return seal(str(value), key) if isinstance(value, int) and is_personal(str(value)) else value
@@ -108,7 +111,7 @@ def _without(value, key: str, is_free: bool):
     return value
 
 
-def sealed_row(row: dict, key: str) -> dict:
+def sealed_row(row: Row, key: str) -> Row:
     """A raw row whose values may stand in the wrong columns: all that is more than a short number or a time is sealed."""
     return {
         safe_name(str(name)): seal(value, key) if isinstance(value, str) and not _is_plain(value) else value
@@ -120,11 +123,11 @@ def _is_plain(text: str) -> bool:
     return bool(SHORT_NUMBER.fullmatch(text.strip()) or TIME.fullmatch(text.strip()))
 
 
-def _told(value) -> str:
+def _told(value: object) -> str:
     return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
 
 
-def _scrubbed(document, key: str, is_free: bool, levels: int = DEEPEST):
+def _scrubbed(document: object, key: str, is_free: bool, levels: int = DEEPEST) -> object:
     """A JSON document with what its keys call personal, and what looks so, sealed; documents within it that are text, too.
 
     is_free: free text is sealed whatever it says. levels: what lies deeper is sealed whole.
@@ -145,8 +148,7 @@ def _scrubbed(document, key: str, is_free: bool, levels: int = DEEPEST):
         }
     if isinstance(document, list | tuple):
         return [_scrubbed(v, key, is_free, levels - 1) for v in document]
-    within = parsed(document) if isinstance(document, str) else None
-    if within is not None:
+    if isinstance(document, str) and (within := parsed(document)) is not None:
         if is_deep(document, within):
             return seal(document, key)
         scrubbed = _scrubbed(within, key, is_free, levels - 1)
@@ -186,7 +188,7 @@ def _hashed(array: pa.Array, key: str, is_replay: bool) -> pa.Array:
     return pa.array(hashes, pa.string()).take(encoded.indices)
 
 
-def _changed(array: pa.Array, pattern: str, change) -> pa.Array:
+def _changed(array: pa.Array, pattern: str, change: Callable[[str], str]) -> pa.Array:
     """The array with the values that hold a pattern changed."""
     found = pc.fill_null(pc.match_substring_regex(array, pattern), False)
     if not pc.any(found).as_py():

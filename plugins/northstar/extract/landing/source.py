@@ -6,7 +6,7 @@ A source that fails keeps what came before and goes on from there in the next ru
 import contextlib
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.base.tables import table
 from northstar.base.third_parties import resource_exhausted
@@ -23,12 +24,23 @@ from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
 from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.mapping import contract_decides
-from northstar.extract.landing.normalise import in_range, normalise
-from northstar.extract.sources.declared import Connector, Page, Source, how_read, open_source, reads_alike
+from northstar.extract.landing.normalise import BadRow, in_range, normalise
+from northstar.extract.sources.declared import (
+    Connector,
+    ContractRow,
+    Page,
+    ReadsLanded,
+    Source,
+    State,
+    how_read,
+    open_source,
+    reads_alike,
+)
 from northstar.extract.sources.files import FileStore
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redacted
 from northstar.warehouse import db
+from northstar.warehouse.rows import Row, one
 
 # a batch ends with the first page after so many rows, or so long a reading: what a kill costs
 BATCH_ROWS, BATCH_SECONDS = 50_000, 60
@@ -48,7 +60,7 @@ def land_source(
     settings: Settings,
     run_id: int | None,
     source: Source,
-    progress=print,
+    progress: Progress = print,
     within: tuple[datetime, datetime] | None = None,
 ) -> SourceResult:
     """Land everything new of one source, entity by entity; never raises for what the source does wrong.
@@ -76,7 +88,7 @@ def land_source(
 
 
 @contextlib.contextmanager
-def _noting(settings: Settings, source: Source, result: SourceResult, progress):
+def _noting(settings: Settings, source: Source, result: SourceResult, progress: Progress) -> Iterator[None]:
     """Write down what fails inside, whatever it is: a system may answer in a shape that its connector trips over.
 
     A system, or the library that speaks to it, may repeat a secret in what it says; it is masked.
@@ -114,7 +126,7 @@ def _masking(settings: Settings, source: Source) -> Callable[[str], str]:
         return str
 
 
-def _start(settings: Settings, source: Source, entity: str, reading: str, progress) -> dict | None:
+def _start(settings: Settings, source: Source, entity: str, reading: str, progress: Progress) -> State | None:
     """Where reading goes on; None, its beginning, when what was read until now was read in another way."""
     with db.connect(settings, "loader") as connection:
         known = connection.execute(
@@ -122,12 +134,12 @@ def _start(settings: Settings, source: Source, entity: str, reading: str, progre
         ).fetchone()
     # an older release did not note how it read: it is taken for the way of now
     if known is None or known["reading"] is None or reads_alike(known["reading"], reading):
-        return known and known["state"]
+        return known["state"] if known else None
     progress(f"  {source.name}, {entity}: read again from its beginning, since its options or its connector changed")
     return None
 
 
-def source_states(settings: Settings, source: str) -> dict:
+def source_states(settings: Settings, source: str) -> dict[str, State]:
     """{entity: state} of a source: where its next reading starts."""
     with db.connect(settings, "loader") as connection:
         rows = connection.execute(
@@ -136,7 +148,7 @@ def source_states(settings: Settings, source: str) -> dict:
     return {row["entity"]: row["state"] for row in rows}
 
 
-def source_report(settings: Settings, declared: dict[str, Source]) -> list[dict]:
+def source_report(settings: Settings, declared: dict[str, Source]) -> list[Row]:
     """A row for each declared source: what it is, how its last run went, where its next one starts."""
     with db.connect(settings, "loader") as connection:
         last = {
@@ -145,7 +157,7 @@ def source_report(settings: Settings, declared: dict[str, Source]) -> list[dict]
                 "select distinct on (source) * from audit.source_runs order by source, run_id desc"
             )
         }
-    rows = []
+    rows: list[Row] = []
     for source in declared.values():
         ran = last.get(source.name)
         rows.append({
@@ -166,7 +178,8 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
         raise NorthstarError(
             "files need no preview: look at them where they are, and at `northstar quarantine list` after a run"
         )
-    good, bad = [], []
+    good: list[Row] = []
+    bad: list[BadRow] = []
     for page in connector.read(entity_name, None):
         done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), guard)
         good += [
@@ -181,17 +194,20 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
 
 
 def raw_batch(
-    entity: Entity, rows: list[dict] | pa.RecordBatch, application: str | None, first_line: int
+    entity: Entity, rows: Sequence[ContractRow] | pa.RecordBatch, application: str | None, first_line: int
 ) -> pa.RecordBatch:
     """A page's rows as landing reads them: a column for each name, and `_line`, the row's ordinal in this reading."""
-    if isinstance(rows, list):
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        rows = pa.RecordBatch.from_arrays(
-            [pa.array([_text(r.get(n)) for r in rows], pa.string()) for n in names], names=names
-        )
-    if application and "application" in entity.columns and "application" not in rows.schema.names:
-        rows = rows.append_column("application", pa.array([application] * rows.num_rows, pa.string()))
-    return rows.append_column("_line", pa.array(range(first_line, first_line + rows.num_rows), pa.int64()))
+    batch = rows if isinstance(rows, pa.RecordBatch) else _batch(rows)
+    if application and "application" in entity.columns and "application" not in batch.schema.names:
+        batch = batch.append_column("application", pa.array([application] * batch.num_rows, pa.string()))
+    return batch.append_column("_line", pa.array(range(first_line, first_line + batch.num_rows), pa.int64()))
+
+
+def _batch(rows: Sequence[ContractRow]) -> pa.RecordBatch:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    return pa.RecordBatch.from_arrays(
+        [pa.array([_text(r.get(n)) for r in rows], pa.string()) for n in names], names=names
+    )
 
 
 def _land_entity(
@@ -201,8 +217,8 @@ def _land_entity(
     connector: Connector,
     entity: Entity,
     result: SourceResult,
-    within,
-    progress,
+    within: tuple[datetime, datetime] | None,
+    progress: Progress,
 ) -> Landed:
     reading = how_read(source, entity.name, contract_decides(entity))
     state = None if within else _start(settings, source, entity.name, reading, progress)
@@ -227,7 +243,7 @@ def _land_entity(
                     yield done.rows
 
         landed = land_batch(
-            settings, entity, source.name, run_id, produce, is_read_meanwhile=hasattr(connector, "landed")
+            settings, entity, source.name, run_id, produce, is_read_meanwhile=isinstance(connector, ReadsLanded)
         )
         total += landed
         result.landed += landed
@@ -238,7 +254,13 @@ def _land_entity(
 
 
 def _land_files(
-    settings: Settings, run_id: int | None, source: Source, store: FileStore, result: SourceResult, progress, within
+    settings: Settings,
+    run_id: int | None,
+    source: Source,
+    store: FileStore,
+    result: SourceResult,
+    progress: Progress,
+    within: tuple[datetime, datetime] | None,
 ) -> None:
     """A store keeps no state of ours: which of its files were read stands in audit.landed_files."""
     found = land_directory(settings, run_id, store.path, store.mapping, source.name, progress, store.storage, within)
@@ -254,7 +276,8 @@ class _Pages:
     """
 
     def __init__(self, pages: Iterator[Page]):
-        self._pages, self.is_done, self.error = pages, False, None
+        self._pages, self.is_done = pages, False
+        self.error: Exception | None = None
 
     def until(self, rows: int, seconds: float) -> Iterator[Page]:
         count, end = 0, time.monotonic() + seconds
@@ -274,18 +297,19 @@ class _Pages:
             return None
 
 
-def _text(value) -> str | None:
+def _text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
         return "true" if value else "false"
     if hasattr(value, "isoformat"):
-        return value.isoformat()
+        text: str = value.isoformat()
+        return text
     return str(value) if isinstance(value, int) else orjson.dumps(value, default=str).decode()
 
 
 def _reconcile(
-    settings: Settings, run_id: int | None, source: Source, connector: Connector, entity: Entity, progress
+    settings: Settings, run_id: int | None, source: Source, connector: Connector, entity: Entity, progress: Progress
 ) -> None:
     """What the source says it has against what of it stands in the warehouse."""
     if run_id is None:
@@ -294,20 +318,22 @@ def _reconcile(
         totals = connector.totals(entity.name, source_states(settings, source.name).get(entity.name))
     except Exception as exc:
         # the rows have landed: a key that may not read the totals, or a system that cannot tell them now, takes nothing of that back
-        told = _masking(settings, source)(
+        why = _masking(settings, source)(
             str(exc) if isinstance(exc, NorthstarError) else f"{type(exc).__name__}: {exc}"
         )
         progress(
-            f"  {source.name}, {entity.name}: not reconciled, {redacted(' '.join(told.split())[:200], addresses=False)}"
+            f"  {source.name}, {entity.name}: not reconciled, {redacted(' '.join(why.split())[:200], addresses=False)}"
         )
         return
     with db.connect(settings, "loader") as connection:
         for measure, (told, expression) in totals.items():
-            landed = connection.execute(
-                f"select {expression} as total from staging.{entity.name} where _batch_id in "
-                "(select batch_id from audit.landing_batches where source = %s and entity = %s)",
-                [source.name, entity.name],
-            ).fetchone()["total"]
+            landed = one(
+                connection.execute(
+                    f"select {expression} as total from staging.{entity.name} where _batch_id in "
+                    "(select batch_id from audit.landing_batches where source = %s and entity = %s)",
+                    [source.name, entity.name],
+                )
+            )["total"]
             connection.execute(
                 "insert into audit.reconciliations (run_id, source, entity, measure, source_total, landed_total, difference) "
                 "values (%(run)s, %(source)s, %(entity)s, %(measure)s, %(told)s, %(landed)s, "

@@ -18,11 +18,11 @@ import importlib
 import json
 import os
 import pkgutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, Protocol, Self, cast, runtime_checkable
 
 import pyarrow as pa
 from psycopg import sql
@@ -35,8 +35,23 @@ from northstar.connections.find import Connection, find_connection
 from northstar.contract import entities
 from northstar.extract import sources
 from northstar.warehouse import db
+from northstar.warehouse.rows import Row
+
+if TYPE_CHECKING:
+    # whose own `connect` takes a Source
+    from northstar.extract.sources.files import FileStore
 
 HELPERS = ("connections", "declared", "http")
+# a row as a connector gives it: values by the contract's columns, of which landing asks whether they are what the contract says
+ContractRow = Mapping[str, object]
+# where reading goes on: json of a connector's own, which nobody else looks into
+State = dict[str, Any]
+# {measure: (the system's own figure, SQL over the landed rows)}
+Totals = Mapping[str, tuple[object, str]]
+# gives the rows of a source that stand in the warehouse: of an entity, those that have one of the values in a column
+FindLanded = Callable[[str, str, list[str]], list[Row]]
+# a connector's own options: what people write, which each connector looks through when it is opened
+Options = dict[str, Any]
 
 
 class SourceSpec(Section):
@@ -49,7 +64,7 @@ class SourceSpec(Section):
     required: bool = Field(False, strict=True, description="say true or false")
     application: str | None = Field(None, description="name an application")
     per_second: float | None = Field(None, strict=True, gt=0, description="give a number above 0")
-    options: dict[str, Any] = Field({}, description="give names with values")
+    options: Options = Field({}, description="give names with values")
 
     @field_validator("options", mode="before")
     @classmethod
@@ -94,11 +109,11 @@ class Source:
     name: str
     system: str
     connection: str | None = None
-    entities: tuple = ()
+    entities: tuple[str, ...] = ()
     schedule: str = "hourly"
     required: bool = False
     application: str | None = None
-    options: dict = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
     per_second: float | None = None
     is_production: bool = False
 
@@ -111,32 +126,70 @@ class Source:
 class Page:
     """Some rows of one entity, and from where to go on once they are stored.
 
-    rows: dicts by contract column, or a record batch of such columns. state: json that `read` gets next time, or None
+    rows: mappings by contract column, or a record batch of such columns. state: json that `read` gets next time, or None
     where reading cannot go on from here (then the page before that has one is where it does).
     """
 
-    rows: list[dict] | pa.RecordBatch
-    state: dict | None = None
+    rows: Sequence[ContractRow] | pa.RecordBatch
+    state: State | None = None
 
 
 class Connector(Protocol):
-    """What a module of northstar.extract.sources gives: `connect(source, connection) -> Connector`, and ENTITIES, the entities it knows.
-
-    READING, 1 where a module does not say it, goes up when it makes other rows of the same answers: everything is read again then.
-    EACH_ITS_PLACE names an option whose entries have a place to go on from of their own in the state: one more has nothing read again.
-
-    A connector that tells changes only may have an attribute `landed`: it is given a function (entity, column, values) that returns
-    the rows of this source that stand in the warehouse.
-    """
+    """An open source that gives rows: all but one of files (northstar.extract.sources.files.FileStore), which landing reads itself."""
 
     def check(self) -> str:
         """In one line what the connection may read. Raises NorthstarError when it does not work."""
 
-    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+    def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """The entity's rows that are new since `state` (None: all of them), oldest first where the system can."""
 
-    def totals(self, entity: str, state: dict | None) -> dict:
+    def totals(self, entity: str, state: State | None) -> Totals:
         """{measure: (the system's own figure for what was read up to `state`, SQL over the landed rows)}; {} where it tells none."""
+
+
+@runtime_checkable
+class ReadsLanded(Protocol):
+    """A connector that tells changes only: before it is read, `landed` is set to what gives the rows of its source."""
+
+    landed: FindLanded
+
+
+class System(Protocol):
+    """What a module of northstar.extract.sources gives: the type checker holds each against it (SYSTEMS below).
+
+    Beside that a module may have READING, 1 where it does not say it, which goes up when it makes other rows of the same answers:
+    everything is read again then. EACH_ITS_PLACE names an option whose entries have a place to go on from of their own in the state:
+    one more has nothing read again.
+    """
+
+    @property
+    def ENTITIES(self) -> tuple[str, ...]:
+        """The entities it knows; () for one that knows whatever its options say."""
+
+    @property
+    def OPTIONS(self) -> set[str]:
+        """The names of its options."""
+
+    def connect(self, source: Source, connection: Connection) -> "Connector | FileStore":
+        """An open source. Raises NorthstarError when its options are wrong."""
+
+
+if TYPE_CHECKING:
+    from northstar.extract.sources import files, github, packages, prometheus, sentry, stripe, umami, webhooks, zendesk
+    from northstar.extract.sources import sql as sql_databases
+
+    SYSTEMS: list[System] = [
+        files,
+        github,
+        packages,
+        prometheus,
+        sentry,
+        sql_databases,
+        stripe,
+        umami,
+        webhooks,
+        zendesk,
+    ]
 
 
 def read_sources(settings: Settings) -> dict[str, Source]:
@@ -155,16 +208,16 @@ def read_sources(settings: Settings) -> dict[str, Source]:
     }  # fmt: skip
 
 
-def open_source(settings: Settings, source: Source) -> Connector:
+def open_source(settings: Settings, source: Source) -> "Connector | FileStore":
     """The connector of a source. Raises NorthstarError when its connection is unknown or its options are wrong."""
     connection = find_connection(settings, source.connection) if source.connection else Connection(source.name)
     connector = _module(source.system).connect(source, connection)
-    if hasattr(connector, "landed"):
+    if isinstance(connector, ReadsLanded):
         connector.landed = partial(_landed, settings, source.name)
     return connector
 
 
-def _landed(settings: Settings, source: str, entity: str, column: str, values: list) -> list[dict]:
+def _landed(settings: Settings, source: str, entity: str, column: str, values: list[str]) -> list[Row]:
     with db.connect(settings, "loader") as connection:
         return connection.execute(
             sql.SQL(
@@ -175,7 +228,7 @@ def _landed(settings: Settings, source: str, entity: str, column: str, values: l
         ).fetchall()
 
 
-def how_read(source: Source, entity: str, contract: list) -> str:
+def how_read(source: Source, entity: str, contract: list[object]) -> str:
     """A digest of what decides which rows an entity's answers become: the connector's READING, the source's options and application.
 
     contract: what of the contract decides it, too. What the options say of other entities has no part in it.
@@ -198,7 +251,8 @@ def reads_alike(known: str, now: str) -> bool:
 
 def reading_of(system: str) -> int:
     """The number of a connector's way to read."""
-    return getattr(_module(system), "READING", 1)
+    number: int = getattr(_module(system), "READING", 1)
+    return number
 
 
 def check_options(source: Source, known: set[str]) -> None:
@@ -214,5 +268,6 @@ def systems() -> list[str]:
     return sorted(name for name in names if name not in HELPERS)
 
 
-def _module(system: str):
-    return importlib.import_module(f"northstar.extract.sources.{system}")
+def _module(system: str) -> System:
+    # cast: the type checker does not know which module a name means; each of them is among SYSTEMS
+    return cast(System, importlib.import_module(f"northstar.extract.sources.{system}"))

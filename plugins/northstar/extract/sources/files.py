@@ -17,10 +17,11 @@ import logging
 import os
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import IO, Any, cast
 
 import fsspec
 import numpy as np
@@ -34,6 +35,7 @@ from northstar.base.errors import FileFailed, NorthstarError
 from northstar.base.third_parties import why_unreadable
 from northstar.connections.find import Connection
 from northstar.contract import entities
+from northstar.extract.sources.declared import Source
 from northstar.privacy.personal import withheld
 
 # goes up when the same file makes other rows: all are read again then
@@ -53,6 +55,8 @@ SMALL_BYTES, FETCHED_BYTES, FETCHED_FILES = 1 << 20, 64 << 20, 200
 ENTITIES = tuple(entities())
 OPTIONS = {"path", "mapping"}
 LOCAL = "file://"
+# what fsspec needs to reach a store beside its address: each store has arguments of its own
+Storage = dict[str, Any]
 # the folder of a home that `make run` writes its demonstration company to
 DEMONSTRATION = "demo"
 
@@ -68,7 +72,7 @@ class SourceFile:
     # when its content or its name was changed last, where the store tells it apart from what a writer may set
     changed: str = ""
     # what fsspec needs beside the address (credentials), and the content where it was fetched already
-    storage: dict = field(default_factory=dict, repr=False)
+    storage: Storage = field(default_factory=dict, repr=False)
     content: bytes | None = field(default=None, repr=False)
     # how many bytes of it are read, where its last line is not whole yet
     whole: int | None = None
@@ -79,7 +83,7 @@ class Rejected:
     """A record that is not well-formed, with its fields as far as they could be told apart."""
 
     reason: str
-    row: dict
+    row: dict[str, object]
     line: int | None = None
 
 
@@ -89,7 +93,7 @@ class CsvOptions:
 
     delimiter: str = ","
     encoding: str = "utf-8"
-    null_values: tuple = ("",)
+    null_values: tuple[str, ...] = ("",)
 
 
 @dataclass
@@ -98,8 +102,8 @@ class Reading:
 
     file: SourceFile
     options: CsvOptions = field(default_factory=CsvOptions)
-    rejected: list = field(default_factory=list)
-    columns: list = field(default_factory=list)
+    rejected: list[Rejected] = field(default_factory=list)
+    columns: list[str] = field(default_factory=list)
     ragged: int = 0
 
     @property
@@ -130,14 +134,15 @@ class Reading:
             return {}
         if self.kind == "parquet" or not (ordinals or self.ragged):
             return {ordinal: ordinal + 1 for ordinal in ordinals}
-        found, ordinal, previous, last = {}, 0, 0, max(ordinals, default=-1)
+        found: dict[int, int] = {}
+        ordinal, previous, last = 0, 0, max(ordinals, default=-1)
+        header: list[str] | None = None
+        ragged: list[tuple[int, list[str]]] = []
         with (
             _open(self.file) as raw,
             io.TextIOWrapper(raw, self.options.encoding, errors="replace", newline="") as text,
         ):
             reader = csv.reader(text, delimiter=self.options.delimiter)
-            header = None
-            ragged = []
             for record in reader:
                 line, previous = previous + 1, reader.line_num
                 if not record:
@@ -154,8 +159,8 @@ class Reading:
                 if ordinal > last and len(ragged) >= self.ragged:
                     break
         for line, record in ragged[: self.ragged]:
-            reason = f"{len(record)} fields where the header has {len(header)}"
-            self.rejected.append(Rejected(reason, dict(zip(header, record, strict=False)), line))
+            reason = f"{len(record)} fields where the header has {len(header or [])}"
+            self.rejected.append(Rejected(reason, dict(zip(header or [], record, strict=False)), line))
         return found
 
     def _csv(self) -> Iterator[pa.RecordBatch]:
@@ -184,7 +189,7 @@ class Reading:
                 raise FileFailed(self.file.path, "its header is not understood; write the names in one line")
             yield from _numbered(reader, self.columns)
 
-    def _skip(self, row) -> str:
+    def _skip(self, row: object) -> str:
         self.ragged += 1
         return "skip"
 
@@ -208,7 +213,10 @@ class Reading:
         return cleaned
 
     def _jsonl(self) -> Iterator[pa.RecordBatch]:
-        ordinal, records, lines, names, size = 0, [], [], set(), 0
+        records: list[dict[str, str | None]] = []
+        lines: list[int] = []
+        names: set[str] = set()
+        ordinal = size = 0
         for ordinal, line in enumerate(read_lines(self.file), start=1):
             if not line.strip():
                 continue
@@ -237,8 +245,8 @@ class Reading:
         if records:
             yield self._record_batch(records, lines)
 
-    def _record_batch(self, records: list[dict], lines: list[int]) -> pa.RecordBatch:
-        found: dict[str, list] = {}
+    def _record_batch(self, records: list[dict[str, str | None]], lines: list[int]) -> pa.RecordBatch:
+        found: dict[str, list[str]] = {}
         for name in dict.fromkeys(name for record in records for name in record):
             found.setdefault(_clean(name), []).append(name)
         names = list(found)
@@ -260,7 +268,7 @@ class Reading:
             yield from _numbered(map(_validated, batches), self.columns)
 
 
-def _numbered(batches, names: list[str]) -> Iterator[pa.RecordBatch]:
+def _numbered(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterator[pa.RecordBatch]:
     ordinal = 0
     for batch in batches:
         count = batch.num_rows
@@ -270,7 +278,7 @@ def _numbered(batches, names: list[str]) -> Iterator[pa.RecordBatch]:
         ordinal += count
 
 
-def _first(record: dict, names: list[str]) -> str | None:
+def _first(record: dict[str, str | None], names: list[str]) -> str | None:
     return next((record[name] for name in names if record.get(name) is not None), None)
 
 
@@ -280,8 +288,9 @@ def _clean(name: str) -> str:
     return "_line_" if name == "_line" else name
 
 
-def _batch_rows(group) -> int:
-    return max(1, min(ROWS, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
+def _batch_rows(group: pq.RowGroupMetaData) -> int:
+    rows: int = max(1, min(ROWS, BATCH_BYTES * group.num_rows // max(1, group.total_byte_size)))
+    return rows
 
 
 def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
@@ -293,7 +302,7 @@ def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
 class _Utf8(io.RawIOBase):
     """Bytes as they come, and UnicodeDecodeError for those that are not UTF-8, before a parser makes something of them."""
 
-    def __init__(self, raw):
+    def __init__(self, raw: IO[bytes]):
         self._raw, self._decoder, self._place = raw, codecs.getincrementaldecoder("utf-8")(), 0
 
     def readable(self) -> bool:
@@ -312,7 +321,7 @@ class _Utf8(io.RawIOBase):
         return data
 
 
-def _text(value) -> str | None:
+def _text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -322,11 +331,16 @@ def _text(value) -> str | None:
     return orjson.dumps(value).decode()
 
 
-def _open(file: SourceFile):
+def _open(file: SourceFile) -> IO[bytes]:
+    # gzip's and fsspec's files, and ours, are read as any file of bytes, which none of their types says
+    return cast(IO[bytes], _opened(file))
+
+
+def _opened(file: SourceFile) -> object:
     compression = "gzip" if file.path.lower().endswith(".gz") else None
     if file.content is not None:
-        raw = io.BytesIO(file.content)
-        return gzip.GzipFile(fileobj=raw) if compression else raw
+        content = io.BytesIO(file.content)
+        return gzip.GzipFile(fileobj=content) if compression else content
     if file.url.startswith(LOCAL):
         # a link that was put there after the listing is not followed
         raw = open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links)  # noqa: SIM115
@@ -339,13 +353,14 @@ def _open(file: SourceFile):
 class _Beginning(io.RawIOBase):
     """The first bytes of a file that somebody may still be writing."""
 
-    def __init__(self, raw, size: int):
+    def __init__(self, raw: IO[bytes], size: int):
         self._raw, self._left = raw, size
 
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer) -> int:
+    # Any: a buffer of whatever kind, of which no type says that it has a length
+    def readinto(self, buffer: Any) -> int:
         """Fill the buffer as far as there is something left."""
         data = self._raw.read(min(len(buffer), self._left))
         buffer[: len(data)] = data
@@ -432,7 +447,7 @@ def _fetched(lot: list[SourceFile]) -> Iterator[SourceFile]:
         yield replace(file, content=content) if isinstance(content, bytes) else file
 
 
-def storage_options(connection: Connection) -> dict:
+def storage_options(connection: Connection) -> Storage:
     """What fsspec needs to reach a store with an Airflow connection (of type aws, google_cloud_platform or wasb)."""
     extra = connection.extra
     if connection.kind == "aws":
@@ -458,7 +473,7 @@ def storage_options(connection: Connection) -> dict:
     )
 
 
-def list_files(directory: str, pattern: str = "*", storage: dict | None = None) -> list[SourceFile]:
+def list_files(directory: str, pattern: str = "*", storage: Storage | None = None) -> list[SourceFile]:
     """The readable files of `directory` (local path or fsspec URL) that match `pattern`, by path.
 
     Raises NorthstarError when the directory cannot be listed, for a directory that is named like a file, and for a name with
@@ -525,7 +540,7 @@ def _home_of(directory: str) -> str | None:
     return None if above == directory else _home_of(above)
 
 
-def connect(source, connection: Connection) -> "FileStore":
+def connect(source: Source, connection: Connection) -> "FileStore":
     """The store of a declared source of files. Raises NorthstarError for options that are wrong."""
     unknown = set(source.options) - OPTIONS
     if unknown or not source.options.get("path"):
@@ -543,7 +558,7 @@ class FileStore:
 
     path: str
     mapping: Path | None = None
-    storage: dict = field(default_factory=dict, repr=False)
+    storage: Storage = field(default_factory=dict, repr=False)
 
     def check(self) -> str:
         """Lists the directory."""
@@ -551,7 +566,7 @@ class FileStore:
         return f"{self.path}: may list it"
 
 
-def check_directory(directory: str, storage: dict | None = None) -> None:
+def check_directory(directory: str, storage: Storage | None = None) -> None:
     """Raise NorthstarError unless `directory` exists and can be listed."""
     try:
         system, root = fsspec.core.url_to_fs(directory, **(storage or {}))

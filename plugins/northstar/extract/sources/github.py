@@ -20,11 +20,12 @@ import re
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from typing import TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
-from northstar.extract.sources.declared import Page, Source, check_options
-from northstar.extract.sources.http import HttpClient, Refused
+from northstar.extract.sources.declared import ContractRow, Page, Source, State, Totals, check_options
+from northstar.extract.sources.http import HttpClient, JsonObject, Parameters, Refused
 
 EACH_ITS_PLACE = "repositories"
 ENTITIES = ("pull_requests", "work_items", "deployments", "community_snapshots")
@@ -42,6 +43,18 @@ VERDICTS = ("APPROVED", "CHANGES_REQUESTED")
 STATUSES = {"success": "succeeded", "failure": "failed", "error": "failed"}
 # a deployment's status may still change, and one that failed may still recover
 OPEN_DAYS = 30
+
+
+class Deployment(TypedDict):
+    """A row of deployments."""
+
+    deployment_id: str
+    application: str
+    service: str
+    started_at: str
+    status: str
+    recovered_at: str | None
+    updated_at: str
 
 
 def connect(source: Source, connection: Connection) -> "GitHub":
@@ -74,7 +87,7 @@ class GitHub:
         names = [self.http.get(f"repos/{name}")["full_name"] for name in self.repositories]
         return f"GitHub: may read {', '.join(self.source.entities)} of {', '.join(names)}"
 
-    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+    def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """What changed since the state, repository by repository; each page is a place to go on from."""
         if entity == "community_snapshots":
             yield from self._community()
@@ -86,7 +99,7 @@ class GitHub:
                 known[name] = place
                 yield Page(rows, {"repositories": dict(known)})
 
-    def totals(self, entity: str, state: dict | None) -> dict:
+    def totals(self, entity: str, state: State | None) -> Totals:
         """The number of issues or pull requests that GitHub finds, beside those that landed."""
         kind = {"pull_requests": "pr", "work_items": "issue"}.get(entity)
         if kind is None:
@@ -95,11 +108,17 @@ class GitHub:
 
     # issues and pull requests are one list to GitHub
 
-    def _issues(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[dict], str | None]]:
+    def _issues(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[ContractRow], str | None]]:
         """Changed ones, oldest change first: asking again from the last one's time, a change in the meantime moves no page."""
         number = 1
         while True:
-            asked = {"state": "all", "sort": "updated", "direction": "asc", "per_page": PAGE, "page": number}
+            asked: Parameters = {
+                "state": "all",
+                "sort": "updated",
+                "direction": "asc",
+                "per_page": PAGE,
+                "page": number,
+            }
             found = self.http.get(f"repos/{name}/issues", {**asked, "since": since} if since else asked)
             is_pull = entity == "pull_requests"
             wanted = [issue for issue in found if ("pull_request" in issue) == is_pull]
@@ -112,9 +131,9 @@ class GitHub:
             number = number + 1 if newest == since else 1
             since = newest
 
-    def _pull_request(self, name: str, issue: dict) -> dict:
+    def _pull_request(self, name: str, issue: JsonObject) -> ContractRow:
         author = (issue.get("user") or {}).get("login")
-        reviews = []
+        reviews: list[JsonObject] = []
         for page in self.http.pages(f"repos/{name}/pulls/{issue['number']}/reviews", {"per_page": PAGE}):
             # a pending review is a draft, and who answers on his own code reviews nothing
             reviews += [r for r in page if r.get("submitted_at") and (r.get("user") or {}).get("login") != author]
@@ -128,7 +147,7 @@ class GitHub:
             "merged_at": issue["pull_request"].get("merged_at"), "updated_at": issue["updated_at"],
         }  # fmt: skip
 
-    def _work_item(self, name: str, issue: dict) -> dict:
+    def _work_item(self, name: str, issue: JsonObject) -> ContractRow:
         kinds = {label.lower(): kind for label, kind in self.source.options.get("kinds", KINDS).items()}
         labels = [(label if isinstance(label, str) else label.get("name") or "").lower() for label in issue["labels"]]
         of_type = ((issue.get("type") or {}).get("name") or "").lower()
@@ -145,21 +164,20 @@ class GitHub:
 
     # deployments
 
-    def _deployments(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[dict], str | None]]:
+    def _deployments(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[ContractRow], str | None]]:
         """Deployments since a month before the state: GitHub lists them by creation and tells no changes."""
         oldest = _back(since, OPEN_DAYS) if since else ""
-        found: dict[int, dict] = {}
+        found: dict[int, JsonObject] = {}
         for page in self.http.pages(f"repos/{name}/deployments", {"per_page": PAGE}):
             found.update({d["id"]: d for d in page if d["created_at"] >= oldest})
             if page and page[-1]["created_at"] < oldest:
                 break
         wanted = self.source.options.get("environments")
-        changed: dict[str, dict] = {}
-        last: dict[str, dict] = {}
-        failed: dict[str, list[dict]] = {}
+        changed: dict[str, Deployment] = {}
+        last: dict[str, Deployment] = {}
+        failed: dict[str, list[Deployment]] = {}
 
-        def note(row: dict, **fields) -> None:
-            row.update(fields)
+        def note(row: Deployment) -> None:
             changed[row["deployment_id"]] = row
 
         for deployment in sorted(found.values(), key=lambda d: (d["created_at"], d["id"])):
@@ -169,14 +187,16 @@ class GitHub:
             row, succeeded_at = self._deployment(name, deployment)
             before = last.get(environment)
             if before and deployment.get("task") == self.source.options.get("rollback_task", "rollback"):
-                note(before, status="rolled_back", updated_at=max(before["updated_at"], row["started_at"]))
+                before["status"], before["updated_at"] = "rolled_back", max(before["updated_at"], row["started_at"])
+                note(before)
                 if before not in failed.setdefault(environment, []):
                     failed[environment].append(before)
             if row["status"] == "failed":
                 failed.setdefault(environment, []).append(row)
             elif succeeded_at:
                 for broken in failed.pop(environment, []):
-                    note(broken, recovered_at=succeeded_at, updated_at=max(broken["updated_at"], succeeded_at))
+                    broken["recovered_at"], broken["updated_at"] = succeeded_at, max(broken["updated_at"], succeeded_at)
+                    note(broken)
             last[environment] = row
             note(row)
             since = max(since or "", row["started_at"])
@@ -185,14 +205,14 @@ class GitHub:
                 changed.clear()
         yield list(changed.values()), since
 
-    def _deployment(self, name: str, deployment: dict) -> tuple[dict, str | None]:
-        told = []
+    def _deployment(self, name: str, deployment: JsonObject) -> tuple[Deployment, str | None]:
+        told: list[JsonObject] = []
         for page in self.http.pages(f"repos/{name}/deployments/{deployment['id']}/statuses", {"per_page": PAGE}):
             told += page
         told.sort(key=lambda s: (s["created_at"], s["id"]))
         # inactive: another one took its place
         states = [s["state"] for s in told if s["state"] != "inactive"]
-        row = {
+        row: Deployment = {
             "deployment_id": f"{name}/{deployment['id']}", "application": self.repositories[name],
             "service": f"{name}/{deployment['environment']}", "started_at": deployment["created_at"],
             "status": STATUSES.get(states[-1], "running") if states else "running", "recovered_at": None,
@@ -203,7 +223,8 @@ class GitHub:
     # the community
 
     def _community(self) -> Iterator[Page]:
-        day, rows = str(datetime.fromtimestamp(self.clock(), UTC).date()), []
+        day = str(datetime.fromtimestamp(self.clock(), UTC).date())
+        rows: list[ContractRow] = []
         for application in dict.fromkeys(self.repositories.values()):
             names = [name for name, belongs_to in self.repositories.items() if belongs_to == application]
             seen = [self.http.get(f"repos/{name}") for name in names]
@@ -235,10 +256,11 @@ class GitHub:
         return insiders
 
     def _found(self, name: str, what: str) -> int:
-        return self.search.get("search/issues", {"q": f"repo:{name} {what}", "per_page": 1})["total_count"]
+        count: int = self.search.get("search/issues", {"q": f"repo:{name} {what}", "per_page": 1})["total_count"]
+        return count
 
 
-def _first(pattern: re.Pattern, labels: list[str]) -> str | None:
+def _first(pattern: re.Pattern[str], labels: list[str]) -> str | None:
     return next((found[1] for label in labels if (found := pattern.search(label))), None)
 
 

@@ -13,8 +13,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,6 +31,11 @@ ANSWER_BYTES, ANSWER_SECONDS = 64 * 2**20, 300
 # headers of how the body travelled, not of what it is
 PACKING = ("content-encoding", "content-length", "transfer-encoding")
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
+# what an API answers: its shape is checked where it is read
+Json = Any
+JsonObject = dict[str, Json]
+# of a request's address
+Parameters = Mapping[str, str | int | float | list[str] | None]
 # it logs addresses, queries and all
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
@@ -60,7 +66,7 @@ class HttpClient:
     def __init__(
         self,
         base_url: str,
-        headers: dict | Callable[[], dict] | None = None,
+        headers: dict[str, str] | Callable[[], dict[str, str]] | None = None,
         per_second: float | None = None,
         attempts: int = ATTEMPTS,
         timeout: httpx.Timeout | float = TIMEOUT_SECONDS,
@@ -68,7 +74,7 @@ class HttpClient:
     ):
         self.base_url = base_url.rstrip("/")
         self._give_headers = headers if callable(headers) else lambda: dict(headers or {})
-        self._headers: dict | None = None
+        self._headers: dict[str, str] | None = None
         self._interval = 1 / per_second if per_second else 0
         self._next_at = 0.0
         self._attempts, self._wait = attempts, wait
@@ -78,28 +84,28 @@ class HttpClient:
         self._client = self._connect()
         self.requests = 0
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_) -> None:
+    def __exit__(self, *_: object) -> None:
         self._client.close()
 
     def _connect(self) -> httpx.Client:
         # a redirect could carry the secret elsewhere
         return httpx.Client(timeout=self._timeout, headers={"Accept-Encoding": "gzip, deflate"})
 
-    def get(self, path: str, params=None) -> dict | list:
+    def get(self, path: str, params: Parameters | None = None) -> Json:
         """The JSON answer of a GET; `path` is below the base address, or a whole address on the same host (a next page's).
 
         Raises SourceDown, or Refused for a 4xx that asking again does not mend.
         """
         return self._answer("GET", path, params=params).json()
 
-    def post(self, path: str, body: dict) -> dict | list:
+    def post(self, path: str, body: JsonObject) -> Json:
         """The JSON answer of a POST that only asks (a log-in, a query). Raises as `get` does."""
-        return self._answer("POST", path, json=body).json()
+        return self._answer("POST", path, body=body).json()
 
-    def now(self, path: str, params=None) -> float:
+    def now(self, path: str, params: Parameters | None = None) -> float:
         """The present by the system's own clock (the Date of its answers), in seconds; ours where it tells none.
 
         path: what to ask for when nothing was asked yet. Raises as `get` does.
@@ -108,23 +114,26 @@ class HttpClient:
             self._answer("GET", path, params=params)
         return time.time() + (self._ahead or 0)
 
-    def pages(self, path: str, params=None) -> Iterator[dict | list]:
+    def pages(self, path: str, params: Parameters | None = None) -> Iterator[Json]:
         """The JSON answers of a listing whose `Link` header names the next page.
 
         Raises as `get` does, and SourceDown when a page names itself as the next one.
         """
         seen = set()
-        while path:
-            response = self._answer("GET", path, params=params)
+        following: str | None = path
+        while following:
+            response = self._answer("GET", following, params=params)
             yield response.json()
-            following = response.links.get("next") or {}
+            link = response.links.get("next") or {}
             # Sentry names a next page where there is none, and says so beside it
-            path, params = (following.get("url") if following.get("results") != "false" else None), None
-            if path in seen:
-                raise SourceDown(f"{_named(path)}: its pages repeat themselves; the next run asks again")
-            seen.add(path)
+            following, params = (link.get("url") if link.get("results") != "false" else None), None
+            if following and following in seen:
+                raise SourceDown(f"{_named(following)}: its pages repeat themselves; the next run asks again")
+            seen.add(following)
 
-    def _answer(self, method: str, path: str, **given) -> httpx.Response:
+    def _answer(
+        self, method: str, path: str, params: Parameters | None = None, body: JsonObject | None = None
+    ) -> httpx.Response:
         if self._down:
             raise SourceDown(self._down)
         url = self._url(path)
@@ -134,7 +143,7 @@ class HttpClient:
             self._keep_pace()
             delay = None
             try:
-                response = self._whole(method, url, **given)
+                response = self._whole(method, url, params, body)
                 self._ahead = _ahead(response)
                 if response.status_code == 401 and not is_renewed:
                     # perhaps a token that ran out: once with a new one, without counting as a failure
@@ -172,7 +181,7 @@ class HttpClient:
         self._down = f"{_named(url)}: {reason}{times}; the next run goes on where this one stopped"
         raise SourceDown(self._down)
 
-    def _whole(self, method: str, url: str, **given) -> httpx.Response:
+    def _whole(self, method: str, url: str, params: Parameters | None, body: JsonObject | None) -> httpx.Response:
         """The answer with its body, read within bounds of size and time. Raises _TooLong, and httpx's errors."""
         is_late = threading.Event()
 
@@ -185,14 +194,14 @@ class HttpClient:
         timer.daemon = True
         timer.start()
         try:
-            with self._client.stream(method, url, headers=self._known_headers(), **given) as response:
-                body = bytearray()
+            with self._client.stream(method, url, headers=self._known_headers(), params=params, json=body) as response:
+                content = bytearray()
                 for part in response.iter_bytes():
-                    body += part
-                    if len(body) > ANSWER_BYTES:
+                    content += part
+                    if len(content) > ANSWER_BYTES:
                         raise _TooLong(f"its answer is larger than {ANSWER_BYTES // 2**20} MB")
             kept = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in PACKING]
-            return httpx.Response(response.status_code, headers=kept, content=bytes(body), request=response.request)
+            return httpx.Response(response.status_code, headers=kept, content=bytes(content), request=response.request)
         except (httpx.HTTPError, httpx.StreamError, OSError, RuntimeError) as exc:
             if is_late.is_set():
                 raise _TooLong(f"its answer took longer than {ANSWER_SECONDS} s") from exc
@@ -213,7 +222,7 @@ class HttpClient:
             )
         return path
 
-    def _known_headers(self) -> dict:
+    def _known_headers(self) -> dict[str, str]:
         if self._headers is None:
             self._headers = self._give_headers()
         return self._headers
@@ -227,12 +236,12 @@ class HttpClient:
 
 
 def _pause(attempt: int) -> float:
-    return FIRST_WAIT_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1)
+    return FIRST_WAIT_SECONDS * float(2 ** (attempt - 1)) * random.uniform(0.5, 1)
 
 
 def _retry_after(response: httpx.Response) -> float | None:
     """Seconds that the system asks to wait: Retry-After, or GitHub's moment when a used-up limit begins anew."""
-    told = response.headers.get("retry-after", "").strip()
+    told: str = response.headers.get("retry-after", "").strip()
     if told.isdigit():
         return float(told)
     if response.headers.get("x-ratelimit-remaining") == "0" and response.headers.get("x-ratelimit-reset", "").isdigit():
@@ -256,7 +265,7 @@ def _named(url: str) -> str:
     return f"{parts.hostname}{parts.path}"
 
 
-def _told(response: httpx.Response, headers: dict) -> str:
+def _told(response: httpx.Response, headers: dict[str, str]) -> str:
     """What the system says of a refusal, shortened; its error objects differ, their messages do not.
 
     One that repeats what it was asked with repeats the key: whatever was sent in a header or a log-in is masked.
@@ -274,7 +283,7 @@ def _told(response: httpx.Response, headers: dict) -> str:
     return f": {message[:200]}" if message else ""
 
 
-def _sent(request: httpx.Request, headers: dict) -> list[str]:
+def _sent(request: httpx.Request, headers: dict[str, str]) -> list[str]:
     """What may be secret in a request, longest first: the words of its own headers, also as they were before base64, and a log-in's texts."""
     words = [word for value in headers.values() for word in (value, *value.split())]
     for word in list(words):

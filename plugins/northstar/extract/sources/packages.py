@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
-from northstar.extract.sources.declared import Page, Source, check_options
+from northstar.extract.sources.declared import Page, Source, State, Totals, check_options
 from northstar.extract.sources.http import HttpClient
 
 EACH_ITS_PLACE = "packages"
@@ -52,7 +52,7 @@ class Packages:
             list(self._days(name, yesterday, yesterday))
         return f"{self.registry}: may read the downloads of {', '.join(self.source.options['packages'])}"
 
-    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+    def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """All complete days since the state, a week before it again; a package that was added since is read from its start."""
         last, known = self.today() - timedelta(days=1), dict((state or {}).get("until") or {})
         first = date.fromisoformat(str(self.source.options.get("start", last - timedelta(days=LONGEST_RANGE_DAYS - 1))))
@@ -72,7 +72,7 @@ class Packages:
             known[name] = str(last)
             yield Page(rows, {"until": dict(known)})
 
-    def totals(self, entity: str, state: dict | None) -> dict:
+    def totals(self, entity: str, state: State | None) -> Totals:
         """Neither service tells a total of its own."""
         return {}
 

@@ -30,8 +30,8 @@ import pyarrow.compute as pc
 
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
-from northstar.extract.sources.declared import Page, Source, check_options
-from northstar.extract.sources.http import HttpClient
+from northstar.extract.sources.declared import ContractRow, Options, Page, Source, State, Totals, check_options
+from northstar.extract.sources.http import HttpClient, Json, JsonObject, Parameters
 
 ENTITIES = ("uptime_checks", "resource_samples", "api_requests")
 OPTIONS = {"uptime", "third_party", "resources", "requests", "applications", "history_days", "lag"}
@@ -44,6 +44,12 @@ RESOURCES = {
     "cpu_percent": '100 * (1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m])))',
     "memory_percent": "100 * (1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)",
 }
+# of a series, without its name and its bucket
+Labels = dict[str, str]
+# the counters as they stood last, by series
+Counters = dict[str, float]
+# {(time, series): (labels, {bound: increment})}
+Steps = dict[tuple[float, str], tuple[Labels, dict[str, float]]]
 MEASURES = ("cpu_percent", "memory_percent", "concurrent_users", "network_latency_ms")
 
 
@@ -58,7 +64,7 @@ def connect(source: Source, connection: Connection) -> "Prometheus":
     requests = source.options.get("requests")
     if requests is not None and not {"metric", "service", "status"} <= set(requests):
         raise NorthstarError(f"source {source.name}: requests needs metric, and the labels service and status")
-    headers = {}
+    headers: dict[str, str] = {}
     if connection.password:
         pair = base64.b64encode(f"{connection.login}:{connection.password}".encode()).decode()
         headers["Authorization"] = f"Basic {pair}" if connection.login else f"Bearer {connection.password}"
@@ -76,7 +82,7 @@ class Prometheus:
         told = self._query("count(up)", self._now())
         return f"Prometheus: may read {', '.join(self.source.entities)}; it watches {told[0]['value'][1] if told else 0} targets"
 
-    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+    def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """An hour at a time by the server's own clock, oldest first; each is a place to go on from."""
         end = self._now() - self.options.get("lag", LAG)
         start = state["since"] if state else end - int(self.options.get("history_days", HISTORY_DAYS) * DAY)
@@ -85,7 +91,7 @@ class Prometheus:
             until = min(end, (start // HOUR + 1) * HOUR)
             if entity == "api_requests":
                 steps, after = self._steps(start, until, counters)
-                rows = []
+                rows: list[pa.RecordBatch] = []
                 for batch in self._batches(steps):
                     if rows and sum(b.num_rows for b in rows) + batch.num_rows > PAGE_ROWS:
                         # the hour is not over: whoever goes on from here reads it again, and the same rows are the same
@@ -99,7 +105,7 @@ class Prometheus:
                 yield Page(make(start, until), {"since": until})
             start = until
 
-    def totals(self, entity: str, state: dict | None) -> dict:
+    def totals(self, entity: str, state: State | None) -> Totals:
         """The number of samples of the last complete day, as Prometheus counts them."""
         if entity != "uptime_checks" or state is None:
             return {}
@@ -114,9 +120,9 @@ class Prometheus:
         given = self.options.get("uptime") or {}
         return given.get("metric", "up"), given.get("service", "job")
 
-    def _checks(self, start: int, until: int) -> list[dict]:
+    def _checks(self, start: int, until: int) -> list[ContractRow]:
         metric, label = self._uptime()
-        found: dict[tuple, bool] = {}
+        found: dict[tuple[str, float], bool] = {}
         for series in self._raw(metric, start, until):
             service = series["metric"].get(label) or series["metric"].get("instance", "")
             for at, value in series["values"]:
@@ -127,15 +133,16 @@ class Prometheus:
             for (service, at), is_up in sorted(found.items(), key=lambda item: item[0][1])
         ]  # fmt: skip
 
-    def _samples(self, start: int, until: int) -> list[dict]:
-        given = self.options.get("resources") or RESOURCES
-        label, step = given.get("resource", "instance"), given.get("step", STEP)
+    def _samples(self, start: int, until: int) -> list[ContractRow]:
+        given: Options = self.options.get("resources") or RESOURCES
+        label: str = given.get("resource", "instance")
+        step: int = given.get("step", STEP)
         # steps are counted from the epoch, so that the next reading's are the same ones
         first = start // step * step + step
-        found: dict[tuple, dict] = {}
+        found: dict[tuple[float, str], dict[str, str | None]] = {}
         for measure in MEASURES:
             if measure in given and first <= until:
-                asked = {"query": given[measure], "start": first, "end": until, "step": step}
+                asked: Parameters = {"query": given[measure], "start": first, "end": until, "step": step}
                 for series in self._result("query_range", asked):
                     for at, value in series["values"]:
                         row = found.setdefault((at, series["metric"].get(label, "")), {})
@@ -146,12 +153,13 @@ class Prometheus:
             for (at, resource), row in sorted(found.items())
         ]
 
-    def _steps(self, start: int, until: int, before: dict | None) -> tuple[dict, dict]:
+    def _steps(self, start: int, until: int, before: Counters | None) -> tuple[Steps, Counters]:
         """A histogram's increments, {(time, series): (labels, {bound: increment})}, and the counters as they stood last, by series."""
         given = self.options.get("requests")
         if not given:
             return {}, before or {}
-        last, groups = dict(before or {}), {}
+        last: Counters = dict(before or {})
+        groups: Steps = {}
         found = [
             s for part in ("bucket", "sum") for s in self._raw(f"{given['metric']}_{part}", start, until) if s["values"]
         ]
@@ -172,13 +180,14 @@ class Prometheus:
                     step = groups.setdefault((at, name), (labels, {}))[1]
                     step[bound] = now - known if now >= known else now
                 known = now
-            last[f"{name}/{bound}"] = known
+            if known is not None:
+                last[f"{name}/{bound}"] = known
         last.update(begins)
         return groups, last
 
-    def _batches(self, steps: dict) -> Iterator[pa.RecordBatch]:
+    def _batches(self, steps: Steps) -> Iterator[pa.RecordBatch]:
         """The requests of each increment; one that can be none is a row that landing puts into quarantine."""
-        given = self.options.get("requests")
+        given: Options = self.options.get("requests") or {}
         for (at, name), (labels, step) in sorted(steps.items(), key=lambda g: g[0]):
             most = max((count for bound, count in step.items() if bound != "sum"), default=0)
             batch = _spread(at, name, step, labels, given) if most <= LIKELY else _jump(at, name, most, labels, given)
@@ -189,7 +198,7 @@ class Prometheus:
         told = self._application(batch.column("service")[0].as_py()).get("application") or self.source.application
         return batch.append_column("application", pa.array([told] * batch.num_rows, pa.string()))
 
-    def _application(self, name: str) -> dict:
+    def _application(self, name: str) -> dict[str, str]:
         for application, names in (self.options.get("applications") or {}).items():
             if name in names:
                 return {"application": application}
@@ -198,7 +207,7 @@ class Prometheus:
     def _now(self) -> int:
         return int(float(self._result("query", {"query": "time()"})[1]))
 
-    def _raw(self, metric: str, start: int, until: int) -> list[dict]:
+    def _raw(self, metric: str, start: int, until: int) -> list[JsonObject]:
         """Samples as they were scraped, later than start and not later than until."""
         found = self._query(f"{metric}[{until - start}s]", until)
         for series in found:
@@ -206,17 +215,18 @@ class Prometheus:
             series["values"] = [(at, value) for at, value in series["values"] if start < at <= until]
         return found
 
-    def _query(self, query: str, at: int) -> list:
-        return self._result("query", {"query": query, "time": at})
+    def _query(self, query: str, at: int) -> list[JsonObject]:
+        found: list[JsonObject] = self._result("query", {"query": query, "time": at})
+        return found
 
-    def _result(self, path: str, parameters: dict) -> list:
+    def _result(self, path: str, parameters: Parameters) -> Json:
         answer = self.http.get(path, parameters)
         if answer.get("status") != "success":
             raise NorthstarError(f"Prometheus answered {answer.get('error', 'without a result')}")
         return answer["data"]["result"]
 
 
-def _spread(at: float, name: str, step: dict[str, float], labels: dict, given: dict) -> pa.RecordBatch:
+def _spread(at: float, name: str, step: dict[str, float], labels: Labels, given: Options) -> pa.RecordBatch:
     """The requests of one sample: a row for each, its duration (ms) where the buckets and the sum put it."""
     bounds = sorted((float(bound), count) for bound, count in step.items() if bound != "sum")
     upper = np.array([bound for bound, _ in bounds])
@@ -242,12 +252,12 @@ def _spread(at: float, name: str, step: dict[str, float], labels: dict, given: d
     return _rows(ids, pa.array([f"{d:.6f}" for d in durations.tolist()], pa.string()), at, labels, given)
 
 
-def _jump(at: float, name: str, count: float, labels: dict, given: dict) -> pa.RecordBatch:
+def _jump(at: float, name: str, count: float, labels: Labels, given: Options) -> pa.RecordBatch:
     """What stands for an increment that no service serves: a request whose duration is none, less than 0 by what was counted."""
     return _rows(pa.array([f"{name}-{at:.3f}-jump"]), pa.array([f"{-count:.0f}"]), at, labels, given)
 
 
-def _rows(ids: pa.Array, durations: pa.Array, at: float, labels: dict, given: dict) -> pa.RecordBatch:
+def _rows(ids: pa.Array, durations: pa.Array, at: float, labels: Labels, given: Options) -> pa.RecordBatch:
     same = {
         "service": labels.get(given["service"], ""), "route": labels.get(given.get("route", ""), ""),
         "status_code": labels.get(given["status"], ""), "occurred_at": _time(at),
@@ -258,7 +268,7 @@ def _rows(ids: pa.Array, durations: pa.Array, at: float, labels: dict, given: di
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch | list:
+def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch | list[ContractRow]:
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0] if batches else []
 
 
@@ -269,11 +279,11 @@ def _number(value: str, most: float | None) -> str | None:
     return repr(min(number, most) if most is not None else number)
 
 
-def _target(series: dict) -> str:
+def _target(series: JsonObject) -> str:
     return "target/" + _name({label: series["metric"].get(label, "") for label in ("job", "instance")})
 
 
-def _name(labels: dict) -> str:
+def _name(labels: Labels) -> str:
     told = "\n".join(f"{k}={v}" for k, v in sorted(labels.items()))
     return hashlib.sha256(told.encode()).hexdigest()[:16]
 

@@ -19,8 +19,8 @@ from datetime import UTC, datetime, timedelta
 
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
-from northstar.extract.sources.declared import Page, Source, check_options
-from northstar.extract.sources.http import HttpClient
+from northstar.extract.sources.declared import ContractRow, Page, Source, State, Totals, check_options
+from northstar.extract.sources.http import HttpClient, JsonObject
 
 ENTITIES = ("error_events",)
 ADDRESS = "https://sentry.io"
@@ -56,7 +56,7 @@ class Sentry:
         ]
         return f"Sentry: may read the error events of {', '.join(names)}"
 
-    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+    def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """Events a day at a time, of all projects; each day is a place to go on from."""
         now, options = int(self.clock()), self.source.options
         start = now - options.get("history_days", HISTORY_DAYS) * DAY
@@ -73,7 +73,7 @@ class Sentry:
             yield Page([], {"since": end})
             start = end
 
-    def totals(self, entity: str, state: dict | None) -> dict:
+    def totals(self, entity: str, state: State | None) -> Totals:
         """The errors that Sentry accepted on the last complete day; it counts all environments."""
         if self.source.options.get("environments"):
             return {}
@@ -92,11 +92,11 @@ class Sentry:
         )
         return {f"accepted on {day}": (sum(group["totals"]["sum(quantity)"] for group in told["groups"]), landed)}
 
-    def _is_wanted(self, event: dict) -> bool:
+    def _is_wanted(self, event: JsonObject) -> bool:
         wanted = self.source.options.get("environments")
         return not wanted or _tags(event).get("environment") in wanted
 
-    def _row(self, slug: str, application: str, event: dict) -> dict:
+    def _row(self, slug: str, application: str, event: JsonObject) -> ContractRow:
         tags = _tags(event)
         return {
             "error_id": event.get("eventID") or event["id"], "application": application,
@@ -107,7 +107,7 @@ class Sentry:
         }  # fmt: skip
 
 
-def _tags(event: dict) -> dict:
+def _tags(event: JsonObject) -> dict[str, str]:
     return {tag["key"]: tag["value"] for tag in event.get("tags") or []}
 
 

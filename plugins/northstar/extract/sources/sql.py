@@ -19,7 +19,9 @@ is ahead) is read each time until then, and no other row is stepped over for it.
 
 import datetime as dt
 import decimal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pyarrow as pa
@@ -28,9 +30,9 @@ import sqlalchemy as sa
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
 from northstar.contract import Entity, entities
-from northstar.extract.sources.declared import Page, Source
+from northstar.extract.sources.declared import Options, Page, Source, State, Totals
 
-ENTITIES = ()
+ENTITIES: tuple[str, ...] = ()
 DRIVERS = {
     "postgres": "postgresql+psycopg",
     "postgresql": "postgresql+psycopg",
@@ -47,6 +49,8 @@ PRESENT = {
     "mysql": "select utc_timestamp()",
     "sqlite": "select datetime('now')",
 }
+# what a database gives: a cursor's value is whatever it has there that has an order
+Value = Any
 ROWS = 20_000
 LOOKBACK = 900
 OPTIONS = {"query", "table", "cursor", "lookback", "totals"}
@@ -62,7 +66,7 @@ class SqlDatabase:
 
     def __init__(self, source: Source, connection: Connection):
         self.source = source
-        self.queries = source.options.get("entities") or {}
+        self.queries: dict[str, Options] = source.options.get("entities") or {}
         for entity in source.entities or self.queries:
             self._check_options(entity)
         driver = DRIVERS.get(connection.kind)
@@ -86,7 +90,7 @@ class SqlDatabase:
                 self._columns(connection, entity)
         return f"{self.engine.dialect.name} {self.where}: may read {', '.join(self.source.entities)}"
 
-    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+    def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """Pages in the order of the cursor; each can be gone on from. Without a cursor: everything, once."""
         options = self.queries[entity]
         cursor = options.get("cursor")
@@ -98,7 +102,7 @@ class SqlDatabase:
                 )
             query = sa.select(sa.text("*")).select_from(sa.text(f"({self._query(entity)}) as source_rows"))
             if cursor:
-                column = sa.column(cursor)
+                column: sa.ColumnClause[Value] = sa.column(cursor)
                 if state:
                     start = _before(_revive(state), options.get("lookback", LOOKBACK))
                     # a row that has no cursor yet is read each time: nothing says when it changed
@@ -118,16 +122,16 @@ class SqlDatabase:
                     rows = rows.drop_columns([cursor])
                 yield Page(rows, newest)
 
-    def totals(self, entity: str, state: dict | None) -> dict:
+    def totals(self, entity: str, state: State | None) -> Totals:
         """The number of rows and what the options name under `totals`, of the rows whose cursor is not beyond the state's."""
         options = self.queries[entity]
         measures = {"rows": "count(*)", **(options.get("totals") or {})}
         with self.reading() as connection:
-            query = sa.select(*map(sa.literal_column, measures.values())).select_from(
+            query: sa.Select[*tuple[Value, ...]] = sa.select(*map(sa.literal_column, measures.values())).select_from(
                 sa.text(f"({self._query(entity)}) as source_rows")
             )
             if options.get("cursor") and state:
-                column = sa.column(options["cursor"])
+                column: sa.ColumnClause[Value] = sa.column(options["cursor"])
                 query = query.where((column <= _revive(state)) | column.is_(None))
             told = connection.execute(query).one()
         return {name: (value, expression) for (name, expression), value in zip(measures.items(), told, strict=True)}
@@ -144,25 +148,25 @@ class SqlDatabase:
         options = self.queries[entity]
         return options.get("query") or f"select * from {options['table']}"
 
-    def _present(self, connection) -> dt.datetime:
-        told = connection.execute(sa.text(PRESENT[self.engine.dialect.name])).scalar()
-        told = dt.datetime.fromisoformat(told) if isinstance(told, str) else told
-        return told if told.tzinfo else told.replace(tzinfo=dt.UTC)
+    def _present(self, connection: sa.Connection) -> dt.datetime:
+        told: dt.datetime | str = connection.execute(sa.text(PRESENT[self.engine.dialect.name])).scalar_one()
+        moment = dt.datetime.fromisoformat(told) if isinstance(told, str) else told
+        return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
-    def _columns(self, connection, entity: str) -> list[str]:
+    def _columns(self, connection: sa.Connection, entity: str) -> list[str]:
         found = connection.execute(sa.text(f"select * from ({self._query(entity)}) as source_rows where 1 = 0"))
         return list(found.keys())
 
-    def reading(self):
+    def reading(self) -> "_ReadOnly":
         """A read-only transaction as a context; what goes wrong in it is a NorthstarError."""
         return _ReadOnly(self.engine, self.where)
 
 
 class _ReadOnly:
-    def __init__(self, engine, where: str):
+    def __init__(self, engine: sa.Engine, where: str):
         self.engine, self.where = engine, where
 
-    def __enter__(self):
+    def __enter__(self) -> sa.Connection:
         try:
             self.connection = self.engine.connect()
             self.connection.execute(sa.text(READ_ONLY[self.engine.dialect.name]))
@@ -172,13 +176,13 @@ class _ReadOnly:
             raise NorthstarError(f"cannot reach the database {self.where}: {_first_line(exc)}") from exc
         return self.connection
 
-    def __exit__(self, kind, exc, _):
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> None:
         self.connection.close()
         if isinstance(exc, sa.exc.SQLAlchemyError):
             raise NorthstarError(f"the database {self.where}: {_first_line(exc)}") from exc
 
 
-def _arguments(driver: str, connection: Connection) -> dict:
+def _arguments(driver: str, connection: Connection) -> dict[str, object]:
     # a database that does not answer must not hold a run for ever
     if driver.startswith("postgresql"):
         return {
@@ -202,11 +206,11 @@ def _zone(source: Source) -> ZoneInfo | None:
         raise NorthstarError(f"source {source.name}: unknown timezone {name!r}") from exc
 
 
-def _batch(entity: Entity, columns: list[str], rows, zone: ZoneInfo | None) -> pa.RecordBatch:
+def _batch(entity: Entity, columns: list[str], rows: Sequence[sa.Row[Value]], zone: ZoneInfo | None) -> pa.RecordBatch:
     arrays = []
     for name, values in zip(columns, zip(*rows, strict=True), strict=True):
         if zone and name in entity.columns and entity.columns[name].type == "timestamp":
-            values = [_in_zone(v, zone) for v in values]
+            values = tuple(_in_zone(v, zone) for v in values)
         try:
             array = pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -216,7 +220,7 @@ def _batch(entity: Entity, columns: list[str], rows, zone: ZoneInfo | None) -> p
     return pa.RecordBatch.from_arrays(arrays, names=columns)
 
 
-def _in_zone(value, zone: ZoneInfo):
+def _in_zone(value: Value, zone: ZoneInfo) -> Value:
     if isinstance(value, str):
         try:
             value = dt.datetime.fromisoformat(value)
@@ -225,7 +229,7 @@ def _in_zone(value, zone: ZoneInfo):
     return value.replace(tzinfo=zone) if isinstance(value, dt.datetime) and value.tzinfo is None else value
 
 
-def _state(value) -> dict | None:
+def _state(value: Value) -> State | None:
     if value is None:
         return None
     if isinstance(value, dt.datetime):
@@ -237,7 +241,7 @@ def _state(value) -> dict | None:
     return {"value": value}
 
 
-def _revive(state: dict):
+def _revive(state: State) -> Value:
     ((kind, value),) = state.items()
     if kind == "datetime":
         return dt.datetime.fromisoformat(value)
@@ -246,7 +250,7 @@ def _revive(state: dict):
     return decimal.Decimal(value) if kind == "decimal" else value
 
 
-def _not_after(value, present: dt.datetime, zone: ZoneInfo | None):
+def _not_after(value: Value, present: dt.datetime, zone: ZoneInfo | None) -> Value:
     """A cursor's value, or the present in its form when it lies in the future."""
     here = present.astimezone(zone or dt.UTC)
     if isinstance(value, dt.datetime):
@@ -265,7 +269,7 @@ def _not_after(value, present: dt.datetime, zone: ZoneInfo | None):
     return there.isoformat(sep=" " if " " in value else "T")[:19]
 
 
-def _before(value, lookback):
+def _before(value: Value, lookback: Value) -> Value:
     if isinstance(value, dt.datetime):
         return value - dt.timedelta(seconds=lookback)
     if isinstance(value, dt.date):

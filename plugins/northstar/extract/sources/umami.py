@@ -16,15 +16,15 @@ performance measurements are no events here. The tables are the better way where
 and for each event with properties.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
 import orjson
 import sqlalchemy as sa
 
 from northstar.connections.find import Connection
-from northstar.extract.sources.declared import Page, Source, check_options
-from northstar.extract.sources.http import HttpClient
+from northstar.extract.sources.declared import ContractRow, Page, Source, State, Totals, check_options
+from northstar.extract.sources.http import HttpClient, Json, JsonObject, Parameters
 from northstar.extract.sources.sql import LOOKBACK, ROWS, SqlDatabase
 
 ENTITIES = ("events",)
@@ -37,6 +37,10 @@ EVENTS_ASKED = 5_000
 # the activity of a session is told up to this number; a visit may have begun this long before it is looked at
 ACTIVITY_TOLD, VISIT = 500, timedelta(hours=24)
 
+# an event by the column names of its table; and what the site told of an event or a session
+Event = Mapping[str, Json] | sa.RowMapping
+Data = dict[str, object]
+
 
 def connect(source: Source, connection: Connection) -> "Umami | UmamiApi":
     """The database or the API of an Umami. Raises NorthstarError for options that are wrong."""
@@ -47,7 +51,7 @@ def connect(source: Source, connection: Connection) -> "Umami | UmamiApi":
     if not connection.login:
         return UmamiApi(source, HttpClient(connection.url() + "/api", {"x-umami-api-key": connection.secret()}, pace))
 
-    def log_in() -> dict:
+    def log_in() -> dict[str, str]:
         # its own client: the token of this one is what is asked for
         with HttpClient(connection.url() + "/api") as http:
             token = http.post("auth/login", {"username": connection.login, "password": connection.secret()})["token"]
@@ -61,7 +65,7 @@ class Events:
 
     source: Source
 
-    def row(self, event: dict, own: dict, of_session: dict) -> dict | None:
+    def row(self, event: Event, own: Data, of_session: Data) -> ContractRow | None:
         """A row of events; None for what is none, or is not wanted.
 
         event: by the column names of website_event, with country, account_id (distinct_id) and is_first. own, of_session: the data
@@ -101,7 +105,7 @@ class Umami(Events):
         told = "accounts by distinct_id" if has_accounts else "sessions without distinct_id"
         return f"Umami: may read the events of {websites} websites ({told})"
 
-    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+    def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """Events in the order of their time; each page can be gone on from."""
         with self.database.reading() as connection:
             newest = state and datetime.fromisoformat(state["created_at"])
@@ -130,7 +134,7 @@ class Umami(Events):
                     found = [self.row(r, data.get(r["event_id"], {}), data.get(r["session_id"], {})) for r in part]
                     yield Page([row for row in found if row], {"created_at": newest.isoformat()})
 
-    def totals(self, entity: str, state: dict | None) -> dict:
+    def totals(self, entity: str, state: State | None) -> Totals:
         """The number of events up to the state."""
         if self.source.options.get("websites") or not state:
             return {}
@@ -143,9 +147,9 @@ class Umami(Events):
             ).scalar()
         return {"rows": (count, "count(*)")}
 
-    def _data(self, connection, events: list, sessions: list) -> dict:
+    def _data(self, connection: sa.Connection, events: list[object], sessions: list[Json]) -> dict[object, Data]:
         """{event or session: {key: value}} of what the site told of them."""
-        found: dict = {}
+        found: dict[object, Data] = {}
         for table, column, wanted in (
             ("event_data", "website_event_id", events),
             ("session_data", "session_id", sorted(set(sessions))),
@@ -161,7 +165,7 @@ class Umami(Events):
                 )
         return found
 
-    def _has_distinct_id(self, connection) -> bool:
+    def _has_distinct_id(self, connection: sa.Connection) -> bool:
         # since v2.18
         return "distinct_id" in {c["name"] for c in sa.inspect(connection).get_columns("session")}
 
@@ -177,13 +181,13 @@ class UmamiApi(Events):
         self.source, self.http = source, http
         # a clock of ours that is before Umami's would step over events
         self.clock = clock or (lambda: datetime.fromtimestamp(http.now("websites", {"pageSize": 1}), UTC))
-        self._sessions: dict[str, tuple[dict, dict]] = {}
+        self._sessions: dict[str, tuple[JsonObject, Data]] = {}
 
     def check(self) -> str:
         """Asks for the websites."""
         return f"Umami: may read the events of {len(self._websites())} websites (REST API)"
 
-    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+    def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """A day of all websites at a time, oldest first; each is a place to go on from."""
         now = self.clock()
         if state:
@@ -203,7 +207,7 @@ class UmamiApi(Events):
             yield Page([], {"created_at": end.isoformat()})
             start = end
 
-    def totals(self, entity: str, state: dict | None) -> dict:
+    def totals(self, entity: str, state: State | None) -> Totals:
         """The number of events that Umami tells of the last complete day."""
         end = self.clock().replace(hour=0, minute=0, second=0, microsecond=0)
         day = (end - timedelta(1)).date()
@@ -234,7 +238,7 @@ class UmamiApi(Events):
                 return sorted(set(found))
             number += 1
 
-    def _between(self, website: str, start: datetime, end: datetime) -> Iterator[list[dict]]:
+    def _between(self, website: str, start: datetime, end: datetime) -> Iterator[list[JsonObject]]:
         told = self._asked(website, start, end, EVENTS_ASKED)
         if int(told["count"]) <= len(told["data"]) or end - start <= timedelta(milliseconds=2):
             yield told["data"]
@@ -243,11 +247,12 @@ class UmamiApi(Events):
         yield from self._between(website, start, middle)
         yield from self._between(website, middle, end)
 
-    def _asked(self, website: str, start: datetime, end: datetime, size: int) -> dict:
-        asked = {"startAt": _milliseconds(start), "endAt": _milliseconds(end), "page": 1, "pageSize": size}
-        return self.http.get(f"websites/{website}/events", asked)
+    def _asked(self, website: str, start: datetime, end: datetime, size: int) -> JsonObject:
+        asked: Parameters = {"startAt": _milliseconds(start), "endAt": _milliseconds(end), "page": 1, "pageSize": size}
+        answer: JsonObject = self.http.get(f"websites/{website}/events", asked)
+        return answer
 
-    def _rows(self, website: str, events: list[dict]) -> list[dict]:
+    def _rows(self, website: str, events: list[JsonObject]) -> list[ContractRow]:
         visits = self._visits(website, events)
         rows = []
         for event in sorted(events, key=lambda e: (e["createdAt"], e["id"])):
@@ -258,14 +263,15 @@ class UmamiApi(Events):
             rows.append(self.row(event_of_api(event, session, visit, is_first), own, of_session))
         return [row for row in rows if row]
 
-    def _visits(self, website: str, events: list[dict]) -> dict[str, tuple[str, bool]]:
+    def _visits(self, website: str, events: list[JsonObject]) -> dict[str, tuple[str, bool]]:
         """{event: (its visit, whether it is the visit's first page view)}, from the activity of the sessions."""
         spans: dict[str, list[datetime]] = {}
         for event in events:
             spans.setdefault(event["sessionId"], []).append(datetime.fromisoformat(event["createdAt"]))
         found = {}
         for session, moments in spans.items():
-            told, last = {}, max(moments)
+            told: dict[str, JsonObject] = {}
+            last = max(moments)
             while True:
                 asked = {"startAt": _milliseconds(min(moments) - VISIT), "endAt": _milliseconds(last) + 1}
                 part = self.http.get(f"websites/{website}/sessions/{session}/activity", asked)
@@ -282,20 +288,20 @@ class UmamiApi(Events):
                     seen.add(event["visitId"])
         return found
 
-    def _session(self, website: str, session: str) -> tuple[dict, dict]:
+    def _session(self, website: str, session: str) -> tuple[JsonObject, Data]:
         if session not in self._sessions:
             told = self.http.get(f"websites/{website}/sessions/{session}") or {}
-            data = {}
+            data: Data = {}
             if self.source.options.get("account_key"):
                 data = _data(self.http.get(f"websites/{website}/sessions/{session}/properties"))
             self._sessions[session] = told, data
         return self._sessions[session]
 
-    def _told(self, website: str, event: str) -> dict:
+    def _told(self, website: str, event: str) -> Data:
         return _data(self.http.get(f"websites/{website}/event-data/{event}"))
 
 
-def event_of_api(event: dict, session: dict, visit: str | None, is_first: bool) -> dict:
+def event_of_api(event: JsonObject, session: JsonObject, visit: str | None, is_first: bool) -> Event:
     """An event as the API tells it, by the names of the tables."""
     return {
         "event_id": event["id"], "website_id": event["websiteId"], "session_id": event["sessionId"], "visit_id": visit,
@@ -305,11 +311,11 @@ def event_of_api(event: dict, session: dict, visit: str | None, is_first: bool) 
     }  # fmt: skip
 
 
-def _data(told: list[dict]) -> dict:
+def _data(told: list[JsonObject]) -> Data:
     return {d["dataKey"]: _value(d.get("numberValue"), d.get("stringValue"), d.get("dateValue")) for d in told}
 
 
-def _value(number, text: str | None, moment):
+def _value(number: Json, text: str | None, moment: Json) -> object:
     """What a row of event_data or session_data holds; numbers are told as text too."""
     if number is not None:
         number = float(number)

@@ -15,7 +15,8 @@ mode, unless system_options say test_mode: true.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import cast
 
 import orjson
 
@@ -23,12 +24,12 @@ from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
 from northstar.contract import entities
 from northstar.extract.sources import stripe, umami
-from northstar.extract.sources.declared import Page, Source, check_options
-from northstar.extract.sources.files import list_files, read_lines, storage_options
-from northstar.extract.sources.http import Refused
+from northstar.extract.sources.declared import ContractRow, FindLanded, Page, Source, State, Totals, check_options
+from northstar.extract.sources.files import SourceFile, Storage, list_files, read_lines, storage_options
+from northstar.extract.sources.http import Json, JsonObject, Parameters, Refused
 from northstar.extract.sources.stripe.connector import Stripe, allow_play_money
 from northstar.extract.sources.stripe.events import EVENTS, event_order
-from northstar.extract.sources.stripe.terms import from_landed
+from northstar.extract.sources.stripe.terms import SubscriptionRow, from_landed
 
 ENTITIES = stripe.ENTITIES + umami.ENTITIES
 OPTIONS = {"path", "of", "system_options"}
@@ -40,7 +41,10 @@ ROWS = 5_000
 def connect(source: Source, connection: Connection) -> "Webhooks":
     """A directory of deliveries. Raises NorthstarError for options that are wrong or missing."""
     check_options(source, OPTIONS)
-    kinds = {"stripe": StripeDeliveries, "umami": UmamiDeliveries}
+    kinds: dict[str, type[StripeDeliveries] | type[UmamiDeliveries]] = {
+        "stripe": StripeDeliveries,
+        "umami": UmamiDeliveries,
+    }
     if source.options.get("of") not in kinds or not source.options.get("path"):
         raise NorthstarError(f"source {source.name}: say path, and of: {' or '.join(kinds)}")
     given = dict(source.options.get("system_options") or {})
@@ -54,9 +58,9 @@ def connect(source: Source, connection: Connection) -> "Webhooks":
 class Webhooks:
     """A connector of northstar.extract.sources.declared.Connector's shape."""
 
-    landed: Callable[[str, str, list], list[dict]] = staticmethod(lambda *_: [])
+    landed: FindLanded = staticmethod(lambda *_: [])
 
-    def __init__(self, source: Source, deliveries: "StripeDeliveries | UmamiDeliveries", storage: dict | None):
+    def __init__(self, source: Source, deliveries: "StripeDeliveries | UmamiDeliveries", storage: Storage | None):
         self.source, self.deliveries, self.storage = source, deliveries, storage
         self._spool: _Spool | None = None
 
@@ -64,7 +68,7 @@ class Webhooks:
         """Lists the directory."""
         return f"webhooks of {self.deliveries.source.system}: {len(self._files()):,} files of deliveries"
 
-    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+    def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """The rows of all that new files are about; the files count as read once all of it has landed."""
         if entity not in self.deliveries.entities:
             return
@@ -77,7 +81,7 @@ class Webhooks:
         if entity == next(n for n in entities() if n in self.deliveries.entities and n in self.source.entities):
             for lot in spool.bad():
                 yield Page([{"delivery": place} for place in lot], None)
-        rows: list[dict] = []
+        rows: list[ContractRow] = []
         for bodies in spool.deliveries():
             rows += self.deliveries.rows(entity, [orjson.loads(body) for body in bodies])
             if len(rows) >= ROWS:
@@ -85,41 +89,45 @@ class Webhooks:
                 rows = []
         yield Page(self._corrected(entity, rows), {"files": {file.path: file.fingerprint for file in files}})
 
-    def totals(self, entity: str, state: dict | None) -> dict:
+    def totals(self, entity: str, state: State | None) -> Totals:
         """A directory tells no totals."""
         return {}
 
-    def _files(self) -> list:
+    def _files(self) -> list[SourceFile]:
         return list_files(self.source.options["path"], PATTERN, self.storage)
 
-    def _spooled(self, files: list, new: list) -> "_Spool":
+    def _spooled(self, files: list[SourceFile], new: list[SourceFile]) -> "_Spool":
         """The deliveries that new files are about: gathered for the first of the entities, and still there for the others."""
         if self._spool is None or not self._spool.is_of(files, new):
             self._spool = _Spool(self.deliveries, files, new)
         return self._spool
 
-    def _corrected(self, entity: str, rows: list[dict]) -> list[dict]:
+    def _corrected(self, entity: str, rows: list[ContractRow]) -> list[ContractRow]:
         """Subscription rows that replace those that earlier deliveries had led to, and what of those is no more.
 
         An interval that a late delivery took the place of ends where it begins; and what it says now is newer than what it said.
         """
         if entity != "subscriptions":
             return rows
-        standing = self.landed("subscriptions", "subscription_id", sorted({row["subscription_id"] for row in rows}))
+        # cast: these are what StripeDeliveries gives for this entity
+        now = cast(list[SubscriptionRow], rows)
+        standing = self.landed("subscriptions", "subscription_id", sorted({row["subscription_id"] for row in now}))
         before = {(row["subscription_item_id"], row["valid_from"]): row for row in map(from_landed, standing)}
-        for row in rows:
+        for row in now:
             earlier = before.pop((row["subscription_item_id"], row["valid_from"]), None)
             if earlier and row["updated_at"] < earlier["updated_at"]:
                 row["updated_at"] = earlier["updated_at"]
         return rows + [
-            {**row, "valid_to": row["valid_from"]} for row in before.values() if row["valid_to"] != row["valid_from"]
+            row | {"valid_to": row["valid_from"]} for row in before.values() if row["valid_to"] != row["valid_from"]
         ]  # fmt: skip
 
 
 class _Spool:
     """All deliveries of the customers or visits that new files name, on disk."""
 
-    def __init__(self, deliveries: "StripeDeliveries | UmamiDeliveries", files: list, new: list):
+    def __init__(
+        self, deliveries: "StripeDeliveries | UmamiDeliveries", files: list[SourceFile], new: list[SourceFile]
+    ):
         self._of = _marks(files), _marks(new)
         # a database without a name is a private file that vanishes with the connection; landing reads in threads, one after the other
         self._database = sqlite3.connect("", check_same_thread=False)
@@ -134,7 +142,7 @@ class _Spool:
             if file.path not in names:
                 self._add(deliveries, file, is_new=False)
 
-    def is_of(self, files: list, new: list) -> bool:
+    def is_of(self, files: list[SourceFile], new: list[SourceFile]) -> bool:
         """Whether it was gathered from these files for those that are new."""
         return self._of == (_marks(files), _marks(new))
 
@@ -149,7 +157,7 @@ class _Spool:
             found = self._database.execute("select body from deliveries where root = ? order by id", [root])
             yield [body for (body,) in found]
 
-    def _add(self, deliveries: "StripeDeliveries | UmamiDeliveries", file, is_new: bool) -> None:
+    def _add(self, deliveries: "StripeDeliveries | UmamiDeliveries", file: SourceFile, is_new: bool) -> None:
         for number, line in enumerate(read_lines(file), 1):
             if not line.strip():
                 continue
@@ -171,7 +179,7 @@ class _Spool:
         self._database.commit()
 
 
-def _marks(files: list) -> dict[str, str]:
+def _marks(files: list[SourceFile]) -> dict[str, str]:
     return {file.path: file.fingerprint for file in files}
 
 
@@ -182,9 +190,9 @@ class StripeDeliveries:
 
     def __init__(self, source: Source):
         self.source = source
-        self._prices: dict[str, tuple[tuple[int, str], dict]] = {}
+        self._prices: dict[str, tuple[tuple[int, str], JsonObject]] = {}
 
-    def is_one(self, delivery: dict) -> bool:
+    def is_one(self, delivery: JsonObject) -> bool:
         """Whether it is an event of Stripe's, and of real money."""
         return (
             (delivery.get("livemode", True) is True or bool(self.source.options.get("test_mode")))
@@ -192,25 +200,26 @@ class StripeDeliveries:
             and isinstance(delivery.get("data"), dict) and isinstance(delivery["data"].get("object"), dict)
         )  # fmt: skip
 
-    def root(self, delivery: dict) -> str | None:
+    def root(self, delivery: JsonObject) -> str | None:
         """The customer or charge; None for what is about neither (a price, a payout)."""
         thing = delivery["data"]["object"]
+        name: str | None = thing.get("id")
         if thing.get("object") == "customer":
-            return thing.get("id")
-        customer = thing.get("customer")
+            return name
+        customer: Json = thing.get("customer")
         customer = customer.get("id") if isinstance(customer, dict) else customer
         if thing.get("object") in ("refund", "dispute"):
-            return thing.get("charge") or thing.get("id")
-        return customer or (thing.get("id") if thing.get("object") == "charge" else None)
+            return thing.get("charge") or name
+        return customer or (name if thing.get("object") == "charge" else None)
 
-    def learn(self, delivery: dict) -> None:
+    def learn(self, delivery: JsonObject) -> None:
         """Keep what belongs to nobody: the newest of each price."""
         thing, moment = delivery["data"]["object"], (delivery["created"], delivery["id"])
         # in whatever order they are read
         if thing.get("object") == "price" and moment >= self._prices.get(thing["id"], ((0, ""), {}))[0]:
             self._prices[thing["id"]] = moment, thing
 
-    def rows(self, entity: str, events: list[dict]) -> list[dict]:
+    def rows(self, entity: str, events: list[JsonObject]) -> list[ContractRow]:
         """The rows of one root, each as the last event leaves it."""
         events.sort(key=event_order)
         objects = {f"prices/{name}": price for name, (_, price) in self._prices.items()}
@@ -219,7 +228,8 @@ class StripeDeliveries:
             objects[f"{thing.get('object')}s/{thing.get('id')}"] = thing
         system = Stripe(self.source, _Delivered(objects))
         system.history.learn(events)
-        key, found = entities()[entity].key, {}
+        key = entities()[entity].key
+        found: dict[tuple[object, ...], ContractRow] = {}
         for event in events:
             if event["type"] in EVENTS[entity]:
                 try:
@@ -239,19 +249,20 @@ class UmamiDeliveries(umami.Events):
     def __init__(self, source: Source):
         self.source = source
 
-    def is_one(self, delivery: dict) -> bool:
+    def is_one(self, delivery: JsonObject) -> bool:
         """Whether it is an event of Umami's."""
         names = ("id", "websiteId", "sessionId", "visitId", "createdAt")
         return all(isinstance(delivery.get(name), str) for name in names) and isinstance(delivery.get("eventType"), int)
 
-    def root(self, delivery: dict) -> str:
+    def root(self, delivery: JsonObject) -> str:
         """The visit."""
-        return delivery["visitId"]
+        visit: str = delivery["visitId"]
+        return visit
 
-    def learn(self, delivery: dict) -> None:
+    def learn(self, delivery: JsonObject) -> None:
         """An event stands for itself."""
 
-    def rows(self, entity: str, events: list[dict]) -> list[dict]:
+    def rows(self, entity: str, events: list[JsonObject]) -> list[ContractRow]:
         """The rows of one visit."""
         events.sort(key=lambda e: (e["createdAt"], e["id"]))
         views = [e["id"] for e in events if e["eventType"] == umami.VIEW]
@@ -269,16 +280,20 @@ class UmamiDeliveries(umami.Events):
 class _Delivered:
     """What Stripe would answer, as far as it was delivered: an HttpClient without a network."""
 
-    def __init__(self, objects: dict[str, dict]):
+    def __init__(self, objects: dict[str, JsonObject]):
         self.objects = objects
 
-    def get(self, path: str, params=None) -> dict:
+    def get(self, path: str, params: Parameters | None = None) -> Json:
         if path in self.objects:
             return self.objects[path]
         raise Refused(f"{path} is in no delivery", 404)
 
+    def now(self, path: str, params: Parameters | None = None) -> float:
+        """Nobody answers, so nobody's clock is known."""
+        raise Refused(f"{path} is in no delivery", 404)
 
-def _parsed(line: bytes) -> dict | None:
+
+def _parsed(line: bytes) -> JsonObject | None:
     try:
         delivery = orjson.loads(line)
     except orjson.JSONDecodeError:

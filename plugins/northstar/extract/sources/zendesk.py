@@ -12,13 +12,13 @@ asked for each ticket that changed. Visits of the help centre are not in this AP
 """
 
 import base64
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
-from northstar.extract.sources.declared import Page, Source, check_options
-from northstar.extract.sources.http import HttpClient, Refused
+from northstar.extract.sources.declared import ContractRow, Page, Source, State, Totals, check_options
+from northstar.extract.sources.http import HttpClient, Json, JsonObject, Parameters, Refused
 
 ENTITIES = ("tickets", "ticket_events", "survey_responses")
 OPTIONS = {"start", "escalation_tag", "account_field"}
@@ -53,7 +53,7 @@ class Zendesk:
 
     def __init__(self, source: Source, http: HttpClient, export: HttpClient):
         self.source, self.http, self.export = source, http, export
-        self._users: dict[int, dict] = {}
+        self._users: dict[int, JsonObject] = {}
 
     def check(self) -> str:
         """Asks who the token belongs to, and for one ticket."""
@@ -61,26 +61,31 @@ class Zendesk:
         self.http.get("tickets.json", {"page[size]": 1})
         return f"Zendesk: may read {', '.join(self.source.entities)} as {user.get('role')}"
 
-    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+    def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """The changed tickets, their audits, or the ratings since the state."""
         if entity == "survey_responses":
             yield from self._ratings(state)
             return
-        make = {"tickets": lambda t: [self._ticket(t)], "ticket_events": self._events}[entity]
+        make: dict[str, Callable[[JsonObject], list[ContractRow]]] = {
+            "tickets": lambda t: [self._ticket(t)],
+            "ticket_events": self._events,
+        }
         for tickets, cursor in self._changed(state):
-            yield Page([row for ticket in tickets for row in make(ticket)], {"cursor": cursor} if cursor else None)
+            yield Page(
+                [row for ticket in tickets for row in make[entity](ticket)], {"cursor": cursor} if cursor else None
+            )
 
-    def totals(self, entity: str, state: dict | None) -> dict:
+    def totals(self, entity: str, state: State | None) -> Totals:
         """The number of tickets that Zendesk counts, beside those that landed and are not deleted."""
         if entity != "tickets" or self.source.options.get("start"):
             return {}
         count = self.http.get("tickets/count.json")["count"]["value"]
         return {"tickets": (count, "count(*) filter (where status not in ('deleted', 'spam'))")}
 
-    def _changed(self, state: dict | None) -> Iterator[tuple[list[dict], str | None]]:
+    def _changed(self, state: State | None) -> Iterator[tuple[list[JsonObject], str | None]]:
         """Changed tickets with the cursor behind them; a ticket that changed twice comes as it is now."""
         start = _second(self.source.options.get("start")) or 1
-        parameters = {"cursor": state["cursor"]} if state else {"start_time": start}
+        parameters: dict[str, str | int] = {"cursor": state["cursor"]} if state else {"start_time": start}
         while True:
             answer = self.export.get("incremental/tickets/cursor.json", {**parameters, "include": "users"})
             self._learn(answer)
@@ -92,8 +97,8 @@ class Zendesk:
                 raise NorthstarError("Zendesk's export repeats itself; the next run asks again")
             parameters = {"cursor": cursor}
 
-    def _ticket(self, ticket: dict) -> dict:
-        user = self._users.get(ticket.get("requester_id")) or {}
+    def _ticket(self, ticket: JsonObject) -> ContractRow:
+        user = self._user(ticket.get("requester_id"))
         status = STATUSES.get(ticket["status"], ticket["status"])
         is_merged = MERGED_TAG in (ticket.get("tags") or [])
         # of a deleted ticket the export tells the bare numbers; its last change is when it was exported
@@ -107,15 +112,16 @@ class Zendesk:
             "subject": ticket.get("subject"), "created_at": ticket["created_at"], "updated_at": _time(changed),
         }  # fmt: skip
 
-    def _merged_into(self, ticket: dict) -> str | None:
+    def _merged_into(self, ticket: JsonObject) -> str | None:
         for audit in reversed(self._audits(ticket["id"])):
             source = (audit.get("via") or {}).get("source") or {}
             if source.get("rel") == "merge":
                 return _text((source.get("to") or {}).get("ticket_id"))
         return None
 
-    def _events(self, ticket: dict) -> list[dict]:
-        rows, audits = [], self._audits(ticket["id"])
+    def _events(self, ticket: JsonObject) -> list[ContractRow]:
+        rows: list[ContractRow] = []
+        audits = self._audits(ticket["id"])
         self._know(audit.get("author_id") for audit in audits)
         for number, audit in enumerate(audits):
             actor = self._actor(audit)
@@ -131,7 +137,7 @@ class Zendesk:
             ]  # fmt: skip
         return rows
 
-    def _kinds(self, event: dict, is_first: bool) -> list[str]:
+    def _kinds(self, event: JsonObject, is_first: bool) -> list[str]:
         """What one part of an audit means. The first comment is the ticket itself."""
         if event["type"] == "Comment":
             return [] if is_first else ["public_reply" if event.get("public") else "internal_note"]
@@ -152,20 +158,19 @@ class Zendesk:
             )
         return []
 
-    def _actor(self, audit: dict) -> str:
+    def _actor(self, audit: JsonObject) -> str:
         channel = (audit.get("via") or {}).get("channel")
         if audit.get("author_id") in (None, -1) or channel in ("rule", "system", "trigger", "automation"):
             return "system"
         if channel in ("answer_bot_for_web_widget", "answer_bot", "chat_transcript_bot"):
             return "bot"
         # somebody whom Zendesk has forgotten answers for nobody: no first response by guess
-        return (
-            "customer" if (self._users.get(audit["author_id"]) or {}).get("role", "end-user") == "end-user" else "agent"
-        )
+        return "customer" if self._user(audit["author_id"]).get("role", "end-user") == "end-user" else "agent"
 
-    def _audits(self, ticket: int) -> list[dict]:
-        audits, path = [], f"tickets/{ticket}/audits.json"
-        parameters = {"page[size]": 100, "include": "users"}
+    def _audits(self, ticket: int) -> list[JsonObject]:
+        audits: list[JsonObject] = []
+        path: str | None = f"tickets/{ticket}/audits.json"
+        parameters: Parameters | None = {"page[size]": 100, "include": "users"}
         while path:
             try:
                 answer = self.http.get(path, parameters)
@@ -182,12 +187,14 @@ class Zendesk:
             )
         return sorted(audits, key=lambda a: (a["created_at"], a["id"]))
 
-    def _ratings(self, state: dict | None) -> Iterator[Page]:
+    def _ratings(self, state: State | None) -> Iterator[Page]:
         since = (state or {}).get("since") or _second(self.source.options.get("start")) or 0
-        newest, path, parameters = since, "satisfaction_ratings.json", {"page[size]": 100, "start_time": since}
+        newest = since
+        path: str | None = "satisfaction_ratings.json"
+        parameters: Parameters | None = {"page[size]": 100, "start_time": since}
         while path:
             answer = self.http.get(path, parameters)
-            rows = []
+            rows: list[ContractRow] = []
             self._know(rating.get("requester_id") for rating in answer["satisfaction_ratings"])
             for rating in answer["satisfaction_ratings"]:
                 newest = max(newest, _second(rating["updated_at"]))
@@ -205,32 +212,35 @@ class Zendesk:
             yield Page(rows, None if path else {"since": newest})
 
     def _account(self, user: int | None) -> str | None:
-        return _text((self._users.get(user) or {}).get(self.source.options.get("account_field", "external_id")))
+        return _text(self._user(user).get(self.source.options.get("account_field", "external_id")))
 
-    def _know(self, users) -> None:
+    def _user(self, user: int | None) -> JsonObject:
+        return (self._users.get(user) if user is not None else None) or {}
+
+    def _know(self, users: Iterable[int | None]) -> None:
         """Ask for the users who came with no answer so far; who is not told then is forgotten by Zendesk too."""
         if len(self._users) > KEPT_USERS:
             self._users.clear()
-        unknown = sorted({user for user in users if user not in (None, -1)} - self._users.keys())
+        unknown = sorted({user for user in users if user is not None and user != -1} - self._users.keys())
         for start in range(0, len(unknown), USERS_ASKED):
             asked = unknown[start : start + USERS_ASKED]
             self._users.update({user: {} for user in asked})
             self._learn(self.http.get("users/show_many.json", {"ids": ",".join(map(str, asked))}))
 
-    def _learn(self, answer: dict) -> None:
+    def _learn(self, answer: JsonObject) -> None:
         self._users.update({user["id"]: user for user in answer.get("users") or []})
 
 
-def _basic(login: str, password: str) -> dict:
+def _basic(login: str, password: str) -> dict[str, str]:
     """The header of HTTP's basic authentication."""
     return {"Authorization": "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()}
 
 
-def _tags(value) -> list[str]:
+def _tags(value: Json) -> list[str]:
     return value if isinstance(value, list) else (value or "").split()
 
 
-def _text(value) -> str | None:
+def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 

@@ -13,6 +13,8 @@ person goes (docs/privacy.md, docs/decisions.md, D69). In this order, each step 
 
 from dataclasses import dataclass
 
+from northstar.audit.worker import Worker
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.privacy.ring import home_key
 from northstar.runs import job
@@ -23,6 +25,7 @@ from northstar.runs.erase.restage import restage
 from northstar.runs.erase.rewrite import rewrite
 from northstar.runs.turns import turn
 from northstar.warehouse import db
+from northstar.warehouse.rows import one
 from northstar.warehouse.setup import bootstrap
 
 
@@ -33,8 +36,8 @@ class Erasure:
     erasure_id: int
     state: str
     requested_by: str
-    subjects: list
-    rows: dict
+    subjects: list[str]
+    rows: dict[str, int]
     published_version: int | None
 
 
@@ -43,8 +46,8 @@ def erase(
     account_id: str | None = None,
     email: str | None = None,
     by: str = "somebody",
-    progress=print,
-    worker=None,
+    progress: Progress = print,
+    worker: Worker | None = None,
     is_later: bool = False,
 ) -> Erasure:
     """Erase one subject, by account or by e-mail address in the clear (which is hashed here and goes no further).
@@ -63,7 +66,7 @@ def erase(
     return carry_out(settings, erasure_id, progress, worker)
 
 
-def erase_pending(settings: Settings, progress=print) -> list[Erasure]:
+def erase_pending(settings: Settings, progress: Progress = print) -> list[Erasure]:
     """Carry out every request that is not done."""
     bootstrap(settings)
     with db.connect(settings, "loader") as connection:
@@ -76,11 +79,13 @@ def erase_pending(settings: Settings, progress=print) -> list[Erasure]:
 def certificate(settings: Settings, erasure_id: int) -> Erasure:
     """What audit.erasures says of an erasure."""
     with db.connect(settings, "loader") as connection:
-        row = connection.execute("select * from audit.erasures where erasure_id = %s", [erasure_id]).fetchone()
+        row = one(connection.execute("select * from audit.erasures where erasure_id = %s", [erasure_id]))
     return Erasure(**{name: row[name] for name in Erasure.__dataclass_fields__})
 
 
-def carry_out(settings: Settings, erasure_id: int, progress=print, worker=None, wait: bool = False) -> Erasure:
+def carry_out(
+    settings: Settings, erasure_id: int, progress: Progress = print, worker: Worker | None = None, wait: bool = False
+) -> Erasure:
     """Bring an erasure to its end from wherever it stands."""
     db.require_administrator(settings, f"erasure {erasure_id}")
     key, state = home_key(settings), certificate(settings, erasure_id).state

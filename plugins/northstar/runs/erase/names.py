@@ -1,10 +1,12 @@
 """The identifiers of an erasure, as SQL and as what texts are searched for."""
 
 import re
+from collections.abc import Iterable
 
 import psycopg
 
 from northstar.privacy.subjects import ACCOUNT, ANONYMOUS, NAMED, SESSION
+from northstar.warehouse.rows import Connection, Parameters
 
 EMAIL, TICKET = "email", "ticket"
 
@@ -12,9 +14,9 @@ EMAIL, TICKET = "email", "ticket"
 class Names:
     """The identifiers of an erasure as SQL needs them."""
 
-    def __init__(self, connection, erasure_id: int):
+    def __init__(self, connection: Connection, erasure_id: int):
         rows = connection.execute("select * from audit.erasure_ids where erasure_id = %s", [erasure_id]).fetchall()
-        self.values = {"erasure": erasure_id}
+        self.values: Parameters = {"erasure": erasure_id}
         for kind in (ACCOUNT, ANONYMOUS, SESSION, EMAIL, TICKET):
             self.values[kind] = [r["value"] for r in rows if r["kind"] == kind]
         self.values["replacements"] = [r["replacement"] for r in rows if r["kind"] == ACCOUNT]
@@ -51,7 +53,7 @@ def is_distinctive(value: str) -> bool:
     return len(value) >= 16 or (len(value) >= 6 and any(map(str.isdigit, value)) and any(map(str.isalpha, value)))
 
 
-def quoted(values) -> str:
+def quoted(values: Iterable[str]) -> str:
     return ", ".join(f"'{v}'" for v in values)
 
 

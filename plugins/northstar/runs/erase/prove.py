@@ -3,18 +3,19 @@
 from psycopg.types.json import Jsonb
 
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.privacy.subjects import ACCOUNT, ANONYMOUS, SESSION
 from northstar.runs.erase.names import EMAIL, TICKET, Names, is_distinctive
 from northstar.runs.erase.purge import KEPT_TABLES
-from northstar.runs.erase.rewrite import begin_log_anew, each_table
+from northstar.runs.erase.rewrite import Table, begin_log_anew, each_table
 from northstar.runs.erase.searched import files_of, needles, occurrences, places
 from northstar.warehouse import db
 
 FINISHES = "`northstar erase --pending`, or the DAG erase_subject by itself, finishes"
 
 
-def prove(settings: Settings, erasure_id: int, progress) -> None:
+def prove(settings: Settings, erasure_id: int, progress: Progress) -> None:
     """Search the home for the names, forget them, and search again where they were kept for that.
 
     Raises NorthstarError saying where they still are; the request is then not done, and goes on from here.
@@ -31,7 +32,7 @@ def prove(settings: Settings, erasure_id: int, progress) -> None:
         _require_none(settings, erasure_id, places(settings, sought, waiting))
     with db.connect(settings, "loader") as connection:
         connection.execute("delete from audit.erasure_ids where erasure_id = %s", [erasure_id])
-    kept = {"schema": "audit", "table": "erasure_ids"}
+    kept = Table(schema="audit", table="erasure_ids")
     each_table(settings, [kept], FINISHES, lambda c, t: c.execute("vacuum full audit.erasure_ids"))
     if not settings.warehouse_url:
         begin_log_anew(settings)

@@ -9,6 +9,7 @@ from northstar.runs.erase.names import Names, quoted
 from northstar.runs.erase.restage import empty_quarantine, parents
 from northstar.warehouse import db, lease
 from northstar.warehouse.rights import act_as_owner
+from northstar.warehouse.rows import Connection
 
 TEXTS = ("text", "json", "jsonb", "text[]")
 # columns of tables of marts and audit that hold no names, and are long
@@ -60,7 +61,7 @@ def purge(settings: Settings, erasure_id: int, version: int | None, turn: int) -
         )
 
 
-def _tables(connection) -> dict[str, dict[str, dict[str, str]]]:
+def _tables(connection: Connection) -> dict[str, dict[str, dict[str, str]]]:
     """{schema: {table: {column: type}}} of the text-like columns of all that was made or noted from landed rows."""
     rows = connection.execute(
         "select n.nspname as schema, c.relname as table, a.attname as column, format_type(a.atttypid, null) as type "
@@ -68,7 +69,7 @@ def _tables(connection) -> dict[str, dict[str, dict[str, str]]]:
         "where n.nspname in ('core', 'marts_candidate', 'marts', 'marts_history', 'audit') and c.relkind = 'r' and a.attnum > 0 "
         "and not a.attisdropped order by 1, 2, a.attnum"
     ).fetchall()
-    found: dict = {}
+    found: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
         if (
             row["type"] in TEXTS
@@ -79,7 +80,7 @@ def _tables(connection) -> dict[str, dict[str, dict[str, str]]]:
     return found
 
 
-def _rename(connection, relation: str, columns: dict[str, str], names: Names) -> int:
+def _rename(connection: Connection, relation: str, columns: dict[str, str], names: Names) -> int:
     sets, conditions = [], []
     for column, kind in columns.items():
         place = f't."{column}"'
@@ -98,7 +99,7 @@ def _rename(connection, relation: str, columns: dict[str, str], names: Names) ->
     return connection.execute(query, names.values).rowcount
 
 
-def _forget_replaced(connection, entity: Entity, names: Names) -> int:
+def _forget_replaced(connection: Connection, entity: Entity, names: Names) -> int:
     """The entity's replaced rows under the new names too, or their batches would bring the old ones back."""
     named, hashes = named_columns(entity), hash_columns(entity)
 

@@ -6,11 +6,12 @@ from northstar.base.errors import NorthstarError
 from northstar.privacy.keys import keyed_hash, subject_hash
 from northstar.privacy.subjects import ACCOUNT, ANONYMOUS, NAMED, SESSION, kinds
 from northstar.runs.erase.names import EMAIL, TICKET
+from northstar.warehouse.rows import Connection, Parameters, one
 
 PREFIX = "erased-"
 
 
-def request(connection, key: str, account_id: str | None, email: str | None, by: str) -> int:
+def request(connection: Connection, key: str, account_id: str | None, email: str | None, by: str) -> int:
     """The number of the subject's erasure: the one that there is, or a new one with the identifiers that it is about."""
     if bool(account_id) == bool(email):
         raise NorthstarError("whom? give --account-id or --email")
@@ -21,13 +22,16 @@ def request(connection, key: str, account_id: str | None, email: str | None, by:
         "select erasure_id from audit.erasures where subjects && %s::text[] order by 1 desc limit 1", [subjects]
     ).fetchone()
     if known:
-        return known["erasure_id"]
+        number: int = known["erasure_id"]
+        return number
     ids = _identifiers(connection, accounts, hashed)
     if not ids:
         raise NorthstarError("nothing here is about this subject: it was erased already, or never landed")
-    erasure_id = connection.execute(
-        "insert into audit.erasures (requested_by, subjects) values (%s, %s) returning erasure_id", [by, subjects]
-    ).fetchone()["erasure_id"]
+    erasure_id: int = one(
+        connection.execute(
+            "insert into audit.erasures (requested_by, subjects) values (%s, %s) returning erasure_id", [by, subjects]
+        )
+    )["erasure_id"]
     connection.cursor().executemany(
         "insert into audit.erasure_ids values (%s, %s, %s, %s)",
         [(erasure_id, kind, value, PREFIX + secrets.token_hex(12)) for kind, values in ids.items() for value in values],
@@ -35,7 +39,7 @@ def request(connection, key: str, account_id: str | None, email: str | None, by:
     return erasure_id
 
 
-def _accounts_of(connection, hashed: str) -> list[str]:
+def _accounts_of(connection: Connection, hashed: str | None) -> list[str]:
     rows = connection.execute(
         "select account_id from staging.accounts where email = %(h)s union "
         "select row ->> 'account_id' from staging._replaced where entity = 'accounts' and row ->> 'email' = %(h)s order by 1",
@@ -44,7 +48,7 @@ def _accounts_of(connection, hashed: str) -> list[str]:
     return [r["account_id"] for r in rows]
 
 
-def _identifiers(connection, accounts: list[str], hashed: str | None) -> dict[str, list[str]]:
+def _identifiers(connection: Connection, accounts: list[str], hashed: str | None) -> dict[str, list[str]]:
     """{kind: values} of all that names the subject; {} when no landed, replaced or quarantined row does.
 
     What another account used too (a shared device, a shared address) tells of that account, and stays.
@@ -58,7 +62,7 @@ def _identifiers(connection, accounts: list[str], hashed: str | None) -> dict[st
         "(select account_id, anonymous_id, session_id from staging.events union all select row ->> 'account_id', row ->> 'anonymous_id', "
         "row ->> 'session_id' from staging._replaced where entity = 'events') as e"
     )
-    values: dict = {"accounts": accounts, "hashed": hashed, "devices": [], "sessions": [], "emails": []}
+    values: Parameters = {"accounts": accounts, "hashed": hashed, "devices": [], "sessions": [], "emails": []}
     others = f"select {{0}} from {events} where {{0}} = any(%({{1}})s) and account_id != all(%(accounts)s)"
     values["devices"] = column(f"select anonymous_id from {events} where account_id = any(%(accounts)s)")
     devices = sorted(set(values["devices"]) - set(column(others.format("anonymous_id", "devices"))))
@@ -88,5 +92,5 @@ def _identifiers(connection, accounts: list[str], hashed: str | None) -> dict[st
         "exists (select 1 from staging._replaced where row ->> 'account_id' = any(%(accounts)s))",
         "exists (select 1 from quarantine.rows where row ->> 'account_id' = any(%(accounts)s))",
     ]
-    is_known = tickets or connection.execute(f"select {' or '.join(parts)} as found", values).fetchone()["found"]
+    is_known = tickets or one(connection.execute(f"select {' or '.join(parts)} as found", values))["found"]
     return {kind: names for kind, names in found.items() if names} if is_known else {}

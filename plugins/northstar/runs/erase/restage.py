@@ -17,15 +17,16 @@ from northstar.privacy.subjects import (
 )
 from northstar.runs.erase.names import EMAIL, TICKET, Names, quoted
 from northstar.warehouse import db, lease
+from northstar.warehouse.rows import Connection, one
 
 
 def restage(settings: Settings, key: str, erasure_id: int, run_id: int) -> None:
     """Landed rows under their new names, with the traces that the build needs; tombstones; quarantine. Once."""
     with db.connect(settings, "loader") as connection:
         lease.keep(connection, run_id)
-        state = connection.execute(
-            "select state from audit.erasures where erasure_id = %s for update", [erasure_id]
-        ).fetchone()["state"]
+        state = one(
+            connection.execute("select state from audit.erasures where erasure_id = %s for update", [erasure_id])
+        )["state"]
         if state != "requested":
             return
         names = Names(connection, erasure_id)
@@ -49,7 +50,7 @@ def restage(settings: Settings, key: str, erasure_id: int, run_id: int) -> None:
         )
 
 
-def _restage_entity(connection, entity: Entity, names: Names, run_id: int) -> int:
+def _restage_entity(connection: Connection, entity: Entity, names: Names, run_id: int) -> int:
     """The entity's rows renamed in batches of their own, one for each source, as the source's totals need them."""
     changes, condition = _changes(entity, names)
     if not condition:
@@ -60,10 +61,12 @@ def _restage_entity(connection, entity: Entity, names: Names, run_id: int) -> in
         f"left join audit.landing_batches as b on b.batch_id = t._batch_id where {condition} group by 1", values,
     ).fetchall()  # fmt: skip
     for found in sources:
-        batch = connection.execute(
-            "insert into audit.landing_batches (run_id, source, entity, finished_at) values (%s, %s, %s, clock_timestamp()) returning batch_id",
-            [run_id, found["source"], entity.name],
-        ).fetchone()["batch_id"]
+        batch = one(
+            connection.execute(
+                "insert into audit.landing_batches (run_id, source, entity, finished_at) values (%s, %s, %s, clock_timestamp()) returning batch_id",
+                [run_id, found["source"], entity.name],
+            )
+        )["batch_id"]
         values |= {"entity": entity.name, "batch": batch, "batches": found["batches"]}
         connection.execute(
             "insert into staging._replaced (entity, batch_id, row) select %(entity)s, %(batch)s, to_jsonb(t.*) "
@@ -133,7 +136,7 @@ def _texts(entity: Entity) -> dict[str, str]:
     return columns | {"_extra": "json"}
 
 
-def empty_quarantine(connection, names: Names) -> int:
+def empty_quarantine(connection: Connection, names: Names) -> int:
     """Remove quarantined rows that name the subject anywhere; what is sealed in one that names nobody cannot be told from others."""
     exact = [*names.values[ACCOUNT], *names.values[ANONYMOUS], *names.values[SESSION], *names.values[EMAIL]]
     exact += [f"hashed:{v}" for v in names.values[EMAIL]]

@@ -1,22 +1,32 @@
 """Tables written anew, and the write-ahead log begun anew: what was deleted is then on no page of the disk either."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from typing import TypedDict
 
 import psycopg
 
 from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.privacy.subjects import HASHES, NAMED
 from northstar.runs.erase.purge import KEPT_TABLES
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, all_shaped, one
 from northstar.warehouse.schemas import SCHEMAS
 
 # how long readers are waited for: those who hold a table, and those who see what was there
 PATIENCE_SECONDS = 20
 
 
-def rewrite(settings: Settings, touched: dict, progress, afterwards: str) -> None:
+class Table(TypedDict):
+    """A table by its schema and name."""
+
+    schema: str
+    table: str
+
+
+def rewrite(settings: Settings, touched: Collection[str], progress: Progress, afterwards: str) -> None:
     """Write anew the tables that held names, and begin the write-ahead log anew: what was deleted is then on no page either.
 
     touched: `schema.table` of those beside the ones that have columns for names. Readers of a mart wait while it is written.
@@ -25,7 +35,7 @@ def rewrite(settings: Settings, touched: dict, progress, afterwards: str) -> Non
     """
     database = None if settings.warehouse_url else db.DATABASE
     with db.connect(settings, "owner", autocommit=True, database=database) as connection:
-        tables = connection.execute(
+        tables = all_shaped(Table, connection.execute(
             "select n.nspname as schema, c.relname as table from pg_class as c join pg_namespace as n on n.oid = c.relnamespace "
             "where c.relkind = 'r' and n.nspname = any(%(schemas)s) and (exists (select 1 from pg_attribute as a where a.attrelid = c.oid "
             "and a.attname = any(%(columns)s)) or (n.nspname, c.relname) in (('staging', '_replaced'), ('quarantine', 'rows')) "
@@ -36,7 +46,7 @@ def rewrite(settings: Settings, touched: dict, progress, afterwards: str) -> Non
                 "columns": [*NAMED, *HASHES],
                 "kept": [t for t in KEPT_TABLES if t != "erasures"],
             },
-        ).fetchall()
+        ))  # fmt: skip
         if not settings.warehouse_url:
             # an empty table keeps the sample that was taken when it was none
             connection.execute(
@@ -67,12 +77,12 @@ def begin_log_anew(settings: Settings) -> None:
         connection.execute("checkpoint")
 
 
-def _await_snapshots(connection, afterwards: str) -> None:
+def _await_snapshots(connection: Connection, afterwards: str) -> None:
     """Wait until nobody sees the warehouse as it was before: what somebody still may see is written anew with the rest.
 
     connection: an administrator's, autocommit. Raises NorthstarError naming who does after PATIENCE_SECONDS.
     """
-    horizon = connection.execute("select pg_current_xact_id()::xid::text as x").fetchone()["x"]
+    horizon = one(connection.execute("select pg_current_xact_id()::xid::text as x"))["x"]
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         holder = connection.execute(
@@ -93,7 +103,9 @@ def _await_snapshots(connection, afterwards: str) -> None:
         time.sleep(0.2)
 
 
-def each_table(settings: Settings, tables: list[dict], afterwards: str, do: Callable) -> None:
+def each_table(
+    settings: Settings, tables: list[Table], afterwards: str, do: Callable[[Connection, Table], object]
+) -> None:
     for schema in dict.fromkeys(t["schema"] for t in tables):
         role = "owner" if SCHEMAS[schema] == "northstar_owner" else SCHEMAS[schema]
         database = None if settings.warehouse_url or role != "owner" else db.DATABASE

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from northstar.base.settings import Settings
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, one
 
 # more of a person's sessions and tickets tell no more than these whether their rows are gone
 SESSIONS = 500
@@ -14,7 +15,7 @@ BLOCK_BYTES = 4 << 20
 SOURCES = ("demo",)
 
 
-def needles(connection, accounts: list[str], others: list[str]) -> list[bytes]:
+def needles(connection: Connection, accounts: list[str], others: list[str]) -> list[bytes]:
     """What to look for: names that can stand for nobody and nothing else.
 
     accounts: the subject's accounts that are like no word. others: its devices, sessions, tickets, hashed addresses.
@@ -76,9 +77,9 @@ def _named(settings: Settings, path: Path) -> str:
     number = path.name.split(".")[0].split("_")[0]
     if "base" in path.parts and number.isdigit():
         with db.connect(settings, "owner") as connection:
-            known = connection.execute(
-                "select pg_filenode_relation(0, %s)::regclass::text as name", [int(number)]
-            ).fetchone()["name"]
+            known: str | None = one(
+                connection.execute("select pg_filenode_relation(0, %s)::regclass::text as name", [int(number)])
+            )["name"]
         if known:
             return known
     return str(path.relative_to(settings.home))

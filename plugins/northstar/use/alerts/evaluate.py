@@ -7,22 +7,26 @@ itself (failed runs, late sources, quarantine, late data). One evaluation at a t
 import json
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import NotRequired, TypedDict, cast
 from urllib.parse import urlencode
 
 from northstar.base.config_files import read_own_yaml
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import shown
+from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.use import outbox
-from northstar.use.alerts.notices import Finding, note, note_told, to_tell
+from northstar.use.alerts.notices import Finding, KnownNotice, Notice, note, note_told, to_tell
 from northstar.use.changes import explain_change
 from northstar.use.marts import Marts
-from northstar.use.notify import Address, Channels, Message, read_channels, tell
+from northstar.use.notify import Address, Body, Channels, Message, read_channels, tell
 from northstar.use.pages import serve
 from northstar.use.words import title_of
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, all_shaped, one
 
 RULES = Path(__file__).with_name("rules.yml")
 LOCK = 0x6E735F616C657274  # "ns_alert"
@@ -38,23 +42,52 @@ TWO_IN_A_ROW = (
 )
 
 
+class Rule(TypedDict):
+    """A rule of rules.yml, which says what each of them is."""
+
+    rule: str
+    metric: str
+    severity: str
+    action: str
+    quiet: int
+    page: str
+    says: str
+    sql: str
+    unit: NotRequired[str]
+    reads: NotRequired[str]
+    parts: NotRequired[str]
+
+
+class Hit(TypedDict):
+    """A row of a rule's query."""
+
+    application: str
+    segment: str
+    segment_value: str
+    value: Decimal | None
+    threshold: Decimal | None
+    since: datetime
+    severity: NotRequired[str]
+
+
 @cache
-def rules() -> list[dict]:
+def rules() -> list[Rule]:
     """The rules of rules.yml."""
-    return read_own_yaml(RULES)
+    found: list[Rule] = read_own_yaml(RULES)
+    return found
 
 
-def evaluate(settings: Settings, now: datetime | None = None, progress=print) -> list[dict]:
+def evaluate(settings: Settings, now: datetime | None = None, progress: Progress = print) -> list[Notice]:
     """One evaluation: notices opened, gone on with and closed, and everybody told; returns what was told of.
 
     Raises NorthstarError when somebody could not be told; the next evaluation tells them, and nobody else again.
     """
     now, channels = now or datetime.now(UTC), read_channels(settings)
     with db.connect(settings, "publisher") as connection:
-        if not connection.execute("select pg_try_advisory_xact_lock(%s) as got", [LOCK]).fetchone()["got"]:
+        if not one(connection.execute("select pg_try_advisory_xact_lock(%s) as got", [LOCK]))["got"]:
             progress("another evaluation is under way; it tells")
             return []
-        last = connection.execute("select max(evaluated_at) as at from audit.alert_evaluations").fetchone()["at"]
+        last = one(connection.execute("select max(evaluated_at) as at from audit.alert_evaluations"))["at"]
         findings, broken = _signals(settings, (last or now - FIRST_LOOK) - OVERLAP, now)
         findings += _targets(settings)
         sources = {"targets", *(rule["rule"] for rule in rules() if rule["rule"] not in broken)}
@@ -82,12 +115,12 @@ def evaluate(settings: Settings, now: datetime | None = None, progress=print) ->
     return told
 
 
-def _is_silent(channels: Channels, notice: dict, now: datetime) -> bool:
+def _is_silent(channels: Channels, notice: KnownNotice, now: datetime) -> bool:
     is_muted = notice["muted_until"] is not None and notice["muted_until"] > now
     return is_muted or channels.is_quiet(notice["application"], now)
 
 
-def _due(channels: Channels, notice: dict) -> outbox.Due:
+def _due(channels: Channels, notice: Notice) -> outbox.Due:
     moment = {
         "opened": f"{notice['opened_at']} {notice['severity']}",
         "still open": max(filter(None, (notice["told_at"], notice["reminded_at"])), default=None),
@@ -96,43 +129,49 @@ def _due(channels: Channels, notice: dict) -> outbox.Due:
     return outbox.Due(notice["key"], notice["event"], str(moment), _route(channels, notice))
 
 
-def _tell(settings: Settings, connection, channels: Channels, now: datetime, progress) -> tuple[list[dict], list[str]]:
+def _tell(
+    settings: Settings, connection: Connection, channels: Channels, now: datetime, progress: Progress
+) -> tuple[list[Notice], list[str]]:
     """Tell every address what it has not heard: (the notices that somebody heard of, each once, what went wrong)."""
     rows = outbox.waiting(connection, "alert", now)
     # a route may have other addresses since
     again = dict.fromkeys(outbox.Due(r["about"], r["event"], r["instance"], r["route"]) for r in rows)
     outbox.put(connection, "alert", again, channels, now)
     rows = outbox.waiting(connection, "alert", now)
-    notices = connection.execute(
-        "select * from audit.notices where key = any(%s)", [[r["about"] for r in rows]]
-    ).fetchall()
-    known = {n["key"]: n for n in notices}
+    found = connection.execute("select * from audit.notices where key = any(%s)", [[r["about"] for r in rows]])
+    known = {n["key"]: n for n in all_shaped(KnownNotice, found)}
     rows = [r for r in rows if r["about"] in known and not _is_silent(channels, known[r["about"]], now)]
     connection.commit()
 
-    def tell_them(address: Address, theirs: list[dict]) -> str | None:
-        notices = [known[r["about"]] | {"event": r["event"]} for r in theirs]
+    def tell_them(address: Address, theirs: list[outbox.Waiting]) -> str | None:
+        notices = [_of(known[r["about"]], r) for r in theirs]
         return tell(settings, channels, address, _message(settings, channels, notices))
 
     sent, where, problems = outbox.send_each(connection, rows, channels, tell_them, now)
-    told = {(r["about"], r["event"]): known[r["about"]] | {"event": r["event"]} for r in sent}
+    told = {(r["about"], r["event"]): _of(known[r["about"]], r) for r in sent}
     if told:
         progress(f"{len(told)} told: {', '.join(where)}")
     return list(told.values()), problems
 
 
+def _of(notice: KnownNotice, row: outbox.Waiting) -> Notice:
+    # an event is put into the outbox as it stands in a notice
+    return cast(Notice, notice | {"event": row["event"]})
+
+
 def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[Finding], dict[str, str]]:
     """What the rules find, and the rules that could not be asked with why; one that fails leaves the others alone."""
-    findings, broken = [], {}
+    findings: list[Finding] = []
+    broken: dict[str, str] = {}
     with db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute("set default_transaction_read_only = on")
         connection.execute("set statement_timeout = '60s'")
-        if not connection.execute("select to_regclass('marts.publications') as t").fetchone()["t"]:
+        if not one(connection.execute("select to_regclass('marts.publications') as t"))["t"]:
             return [], {}
         for rule in rules():
             try:
                 asked = {"since": since, "now": now, "metric": rule["metric"]}
-                rows = connection.execute(rule["sql"], asked).fetchall()
+                rows = all_shaped(Hit, connection.execute(rule["sql"], asked))
                 parts = [_largest_part(connection, rule, row) for row in rows]
             except Exception as exc:
                 broken[rule["rule"]] = str(exc).splitlines()[0]
@@ -146,7 +185,7 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
     return findings, broken
 
 
-def _largest_part(connection, rule: dict, row: dict) -> str:
+def _largest_part(connection: Connection, rule: Rule, row: Hit) -> str:
     """What contributes most to a finding, in words: 'route /search: 31 of 40'; '' where nothing is split."""
     if "parts" not in rule:
         return ""
@@ -171,9 +210,9 @@ def _targets(settings: Settings) -> list[Finding]:
         lone = {
             r["alert_id"]
             for r in hourly
-            if not connection.execute(
-                TWO_IN_A_ROW, [r["application"], r["opened_at"] - timedelta(hours=1), marts.as_of()]
-            ).fetchone()["found"]
+            if not one(
+                connection.execute(TWO_IN_A_ROW, [r["application"], r["opened_at"] - timedelta(hours=1), marts.as_of()])
+            )["found"]
         }
     return [
         Finding(f"target|{r['alert_id']}", "target", r["metric_id"], r["application"], r["segment"], r["segment_value"], r["severity"], r["action"], r["value"],
@@ -182,11 +221,11 @@ def _targets(settings: Settings) -> list[Finding]:
     ]  # fmt: skip
 
 
-def _route(channels: Channels, notice: dict) -> str:
+def _route(channels: Channels, notice: Notice) -> str:
     return notice["action"] if notice["action"] in channels.routes else "default"
 
 
-def _message(settings: Settings, channels: Channels, notices: list[dict]) -> Message:
+def _message(settings: Settings, channels: Channels, notices: list[Notice]) -> Message:
     marts, address = Marts(settings), channels.pages or serve.url(settings)
     counts = [
         f"{sum(n['event'] == event for n in notices)} {event}"
@@ -203,7 +242,7 @@ def _message(settings: Settings, channels: Channels, notices: list[dict]) -> Mes
     )
 
 
-def _name(notice: dict) -> str:
+def _name(notice: Notice) -> str:
     what = title_of(notice["metric_id"]) if notice["metric_id"] else notice["rule"].replace("_", " ").capitalize()
     return f"{what} ({notice['application']}{', ' + notice['segment_value'] if notice['segment_value'] else ''})"
 
@@ -213,10 +252,10 @@ def runbook(settings: Settings, channels: Channels, rule: str) -> str:
     return f"{channels.runbooks or settings.root / 'docs' / 'runbooks.md'}#{rule}"
 
 
-def _told(settings: Settings, channels: Channels, marts: Marts, address: str, notice: dict) -> str:
+def _told(settings: Settings, channels: Channels, marts: Marts, address: str, notice: Notice) -> str:
     """An alert in words: what, how much, since when, what contributes most, where to look."""
     entry, rule = marts.catalogue().get(notice["metric_id"]), _rule(notice)
-    unit = rule.get("unit") or (entry["unit"] if entry else "count")
+    unit = (rule and rule.get("unit")) or (entry["unit"] if entry else "count")
     currency = settings.rules.reporting_currency
     lines = [f"{notice['event'].upper()}, {notice['severity']}: {_name(notice)}", f"  {notice['says']}"]
     if notice["value"] is not None and notice["threshold"] is not None:
@@ -232,7 +271,7 @@ def _told(settings: Settings, channels: Channels, marts: Marts, address: str, no
         part = next(iter(explain_change(marts, notice["metric_id"], notice["application"], currency)), part)
     if part:
         lines.append(f"  contributes most: {part}")
-    if notice["rule"] != "target" and notice["rule"] not in JOB and "reads" not in rule:
+    if notice["rule"] != "target" and notice["rule"] not in JOB and not (rule and "reads" in rule):
         lines.append("  from rows as they landed, before they were audited")
     if notice["rule"] in JOB:
         lines.append(f"  runbook: {runbook(settings, channels, notice['rule'])}")
@@ -240,12 +279,12 @@ def _told(settings: Settings, channels: Channels, marts: Marts, address: str, no
     return "\n".join(lines)
 
 
-def _rule(notice: dict) -> dict:
-    """The rule that a notice came from; {} for a target."""
-    return next((rule for rule in rules() if rule["rule"] == notice["rule"]), {})
+def _rule(notice: Notice) -> Rule | None:
+    """The rule that a notice came from; None for a target."""
+    return next((rule for rule in rules() if rule["rule"] == notice["rule"]), None)
 
 
-def _link(address: str, marts: Marts, notice: dict) -> str:
+def _link(address: str, marts: Marts, notice: Notice) -> str:
     """The page that shows an alert's metric, with the application (and on the page of all metrics the metric) chosen."""
     page, chosen = notice["page"], {}
     if page == "metrics":
@@ -261,7 +300,7 @@ def _link(address: str, marts: Marts, notice: dict) -> str:
     return f"{address}/{page}".rstrip("/") + ("?" + urlencode(encoded) if encoded else "")
 
 
-def _event(notice: dict, text: str, link: str, address: str) -> dict:
+def _event(notice: Notice, text: str, link: str, address: str) -> Body:
     """The alert in PagerDuty's format (Events API, version 2), without the key."""
     if notice["event"] == "closed":
         return {"event_action": "resolve", "dedup_key": notice["key"]}

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Literal, TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, Row, all_shaped
 
 # an alert that comes back sooner than this after it closed goes on, and nobody is told again
 FLAPPING = timedelta(minutes=30)
@@ -33,7 +36,37 @@ class Finding:
     contributes: str = ""
 
 
-def note(connection, findings: list[Finding], sources: set[str], now: datetime) -> None:
+class KnownNotice(TypedDict):
+    """A row of audit.notices, in so far as it is read."""
+
+    key: str
+    rule: str
+    metric_id: str
+    application: str
+    segment: str
+    segment_value: str
+    severity: str
+    action: str
+    value: Decimal | None
+    threshold: Decimal | None
+    says: str
+    page: str
+    contributes: str
+    since: datetime
+    opened_at: datetime
+    closed_at: datetime | None
+    told_at: datetime | None
+    reminded_at: datetime | None
+    muted_until: datetime | None
+
+
+class Notice(KnownNotice):
+    """A notice that somebody has to hear of, and what of it."""
+
+    event: Literal["opened", "still open", "closed"]
+
+
+def note(connection: Connection, findings: list[Finding], sources: set[str], now: datetime) -> None:
     """Open what is new, go on with what is known, close what is over; only notices of `sources` are looked at."""
     for finding in findings:
         known = connection.execute("select * from audit.notices where key = %s for update", [finding.key]).fetchone()
@@ -70,19 +103,20 @@ def note(connection, findings: list[Finding], sources: set[str], now: datetime) 
     )  # fmt: skip
 
 
-def to_tell(connection, now: datetime, remind_hours: float) -> list[dict]:
+def to_tell(connection: Connection, now: datetime, remind_hours: float) -> list[Notice]:
     """The notices that somebody has to hear of, each with `event`: opened, still open (a reminder), closed."""
-    return connection.execute(
+    rows = connection.execute(
         "select *, case when closed_at is null and told_at is null then 'opened' when closed_at is null then 'still open' else 'closed' end as event "
         "from audit.notices where (muted_until is null or muted_until <= %(now)s) and ("
         "(closed_at is null and told_at is null) or (closed_at is null and acknowledged_at is null and greatest(told_at, reminded_at) <= %(now)s - %(remind)s) "
         # one that flaps is not told closed before it has stayed so
         "or (closed_at <= %(now)s - %(flapping)s and told_at is not null and told_closed_at is null)) order by severity, opened_at, key",
         {"now": now, "remind": timedelta(hours=remind_hours), "flapping": FLAPPING},
-    ).fetchall()
+    )
+    return all_shaped(Notice, rows)
 
 
-def note_told(connection, notices: list[dict], now: datetime) -> None:
+def note_told(connection: Connection, notices: list[Notice], now: datetime) -> None:
     """Write down that somebody was told."""
     columns = {"opened": "told_at", "still open": "reminded_at", "closed": "told_closed_at"}
     for event, column in columns.items():
@@ -90,7 +124,7 @@ def note_told(connection, notices: list[dict], now: datetime) -> None:
         connection.execute(f"update audit.notices set {column} = %s where key = any(%s)", [now, keys])
 
 
-def listed(settings: Settings, with_closed: bool = False) -> list[dict]:
+def listed(settings: Settings, with_closed: bool = False) -> list[Row]:
     """The open notices (or all), worst and newest first."""
     with db.connect(settings, "publisher") as connection:
         return connection.execute(
@@ -111,7 +145,7 @@ def mute(settings: Settings, number: str, hours: float) -> None:
     _change(settings, number, "muted_until = clock_timestamp() + %s", timedelta(hours=hours))
 
 
-def _change(settings: Settings, number: str, change: str, value) -> None:
+def _change(settings: Settings, number: str, change: str, value: object) -> None:
     with db.connect(settings, "publisher") as connection:
         done = connection.execute(
             f"update audit.notices set {change} where left(md5(key), 8) = %s and closed_at is null", [value, number]

@@ -7,15 +7,25 @@ is taken apart into what each row adds to it. So an explanation cannot say somet
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from typing import TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.build.definitions import Definition, parents, read
+from northstar.build.definitions import Definition, Metric, parents, read
 from northstar.contract import entities
 from northstar.use.explain.rows import Cell, Expression, Term, literal
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, Row, all_shaped, one
 
 DEFAULT_GRAIN = ("month", "week", "day", "quarter", "hour")
+
+
+class Contribution(TypedDict):
+    """A row behind a measure: what it adds, its own columns, and the landed rows that carry its id."""
+
+    contribution: Decimal
+    source: Row
+    landed: list[Row]
 
 
 @dataclass
@@ -29,7 +39,7 @@ class Rows:
     value: Decimal | None
     count: int
     contribution: Decimal
-    sample: list[dict]
+    sample: list[Contribution]
     sql: str
 
 
@@ -53,22 +63,22 @@ class Side:
         """The rows make what was published: to a hundredth where parts were rounded before they met, else to 1e-9."""
         slack = Decimal("0.01") if self.is_rounded else Decimal("1e-9")
         published = self.published or Decimal(0)
-        return abs(self.contributions - published) <= slack * max(1, abs(published)) and close(
+        return abs(self.contributions - published) <= slack * max(Decimal(1), abs(published)) and close(
             self.recomputed or Decimal(0), published
         )
 
 
 def close(one: Decimal, other: Decimal) -> bool:
     """Equal to 1e-9 of their size."""
-    return abs(one - other) <= Decimal("1e-9") * max(1, abs(other))
+    return abs(one - other) <= Decimal("1e-9") * max(Decimal(1), abs(other))
 
 
 @dataclass
 class Explanation:
     """A published value, taken apart."""
 
-    metric: dict
-    published: dict
+    metric: Row
+    published: Row
     model: str
     model_sql: str
     upstream_sql: dict[str, str]
@@ -128,7 +138,9 @@ class Library:
     """The compiled models of one code version."""
 
     def __init__(self, models: dict[str, str], as_of: datetime):
-        self._models, self.as_of, self._read, self._detailed = models, as_of, {}, {}
+        self._models, self.as_of = models, as_of
+        self._read: dict[str, Definition] = {}
+        self._detailed: dict[str, str | None] = {}
 
     def definition(self, name: str) -> Definition:
         """A model, taken apart once."""
@@ -195,30 +207,40 @@ class _Lookup:
         return self._library.find(self._model, name, cell, self._of)
 
 
-def _side(connection, library, definition, spec, text, cell, published, sample) -> Side:
+def _side(
+    connection: Connection,
+    library: Library,
+    definition: Definition,
+    spec: Metric,
+    text: str,
+    cell: Cell,
+    published: Decimal | None,
+    sample: int,
+) -> Side:
     constants = {
         "grain": literal(cell.grain), "period_start": cell.start, "period_end": cell.end,
         "application": literal(cell.application), "segment": literal(cell.segment),
     }  # fmt: skip
     expression = Expression(text, spec.explained, cell, _Lookup(library, definition, spec.of), constants)
-    values = [connection.execute(term.value_sql).fetchone()["value"] for term in expression.terms]
-    recomputed = connection.execute(expression.value_sql(values)).fetchone()["value"]
+    values = [one(connection.execute(term.value_sql))["value"] for term in expression.terms]
+    recomputed = one(connection.execute(expression.value_sql(values)))["value"]
     side = Side(text, published, recomputed, expression.is_rounded)
     for position, term in enumerate(expression.terms):
         weighted = expression.weighted(position, values)
         query = term.rows_sql(weighted)
-        total = connection.execute(_total(query)).fetchone()
+        total = one(connection.execute(_total(query)))
         if not total["rows"]:
             continue
         if term.details:
             detailed = term.rows_sql(weighted, is_detailed=True)
-            finer = connection.execute(_total(detailed)).fetchone()
+            finer = one(connection.execute(_total(detailed)))
             # what was grouped is explained by its rows wherever they say the same
             if close(finer["contribution"], total["contribution"]):
                 query, total = detailed, finer
-        largest = connection.execute(
+        found = connection.execute(
             f"select * from (\n{query}\n) as found order by abs(contribution) desc, source::text limit {int(sample)}"
-        ).fetchall()
+        )
+        largest = all_shaped(Contribution, found)
         for row in largest:
             row["source"] = row["source"].pop("_row", None) or row["source"]
             row["landed"] = _landed(connection, row["source"], library.entities(term))
@@ -235,7 +257,7 @@ def _total(query: str) -> str:
     return f"select count(*) as rows, coalesce(sum(contribution), 0) as contribution from (\n{query}\n) as found"
 
 
-def _landed(connection, row: dict, sources: list[list[str]]) -> list[dict]:
+def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[Row]:
     """The landed rows that carry the id of `row`: entity, how many, and the files that brought them."""
     contract = entities()
     ids = {
@@ -251,10 +273,12 @@ def _landed(connection, row: dict, sources: list[list[str]]) -> list[dict]:
     with_id = [[s for s in level if name in contract[s].columns] for level in sources]
     # farther away the same id says less and less of this number
     for source in [s for level in [level for level in with_id if level][:2] for s in level]:
-        landed = connection.execute(
-            f"select count(*) as rows, array_agg(distinct _batch_id) as batches from staging.{source} where {name} = %s",
-            [row[name]],
-        ).fetchone()
+        landed = one(
+            connection.execute(
+                f"select count(*) as rows, array_agg(distinct _batch_id) as batches from staging.{source} where {name} = %s",
+                [row[name]],
+            )
+        )
         if landed["rows"]:
             files = connection.execute(
                 "select path from audit.landed_files where entity = %s and batch_id = any(%s) order by path limit 3",
@@ -266,8 +290,8 @@ def _landed(connection, row: dict, sources: list[list[str]]) -> list[dict]:
     return found
 
 
-def _current(connection) -> dict:
-    version = connection.execute("select * from marts.publications order by published_version desc limit 1").fetchone()
+def _current(connection: Connection) -> Row:
+    version = one(connection.execute("select * from marts.publications order by published_version desc limit 1"))
     built = connection.execute(
         "select r.run_id, r.as_of, r.state from core.run_context as c join audit.runs as r using (run_id) "
         "where exists (select 1 from audit.model_runs as m where m.run_id = r.run_id)"
@@ -290,17 +314,27 @@ def _current(connection) -> dict:
     return version
 
 
-def _published(connection, metric_id, period, grain, application, segment, segment_value) -> tuple[dict, dict]:
+def _published(
+    connection: Connection,
+    metric_id: str,
+    period: datetime | None,
+    grain: str | None,
+    application: str,
+    segment: str,
+    segment_value: str,
+) -> tuple[Row, Row]:
     """The metric's catalogue row and the value in question."""
-    if connection.execute("select to_regclass('marts.metric_values') as t").fetchone()["t"] is None:
+    if one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
         raise NorthstarError("nothing was published yet; start a run with `northstar run`")
     metric = connection.execute("select * from marts.metrics where metric_id = %s", [metric_id]).fetchone()
     if metric is None:
-        near = connection.execute(
-            "select string_agg(metric_id, ', ' order by metric_id) as names from marts.metrics "
-            "where position(%(id)s in metric_id) > 0 or position(metric_id in %(id)s) > 0",
-            {"id": metric_id},
-        ).fetchone()["names"]
+        near = one(
+            connection.execute(
+                "select string_agg(metric_id, ', ' order by metric_id) as names from marts.metrics "
+                "where position(%(id)s in metric_id) > 0 or position(metric_id in %(id)s) > 0",
+                {"id": metric_id},
+            )
+        )["names"]
         hint = f"; is it one of {near}?" if near else "; `northstar sql 'select metric_id from metrics'` lists them"
         raise NorthstarError(f"there is no metric {metric_id!r}{hint}")
     grains = [g.strip() for g in metric["grains"].split(",")]
@@ -315,10 +349,12 @@ def _published(connection, metric_id, period, grain, application, segment, segme
         [*place, period, period],
     ).fetchone()
     if row is None:
-        known = connection.execute(
-            f"select min(period_start) as first, max(period_start) as last from marts.metric_values where {where}",
-            place,
-        ).fetchone()
+        known = one(
+            connection.execute(
+                f"select min(period_start) as first, max(period_start) as last from marts.metric_values where {where}",
+                place,
+            )
+        )
         shown = f"{application}" + (f", {segment}={segment_value}" if segment else "")
         if known["first"] is None:
             raise NorthstarError(

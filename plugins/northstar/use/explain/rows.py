@@ -1,7 +1,10 @@
 """From an expression over measures to the rows whose contributions add up to it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
 
 from sqlglot import exp, parse_one
 
@@ -55,11 +58,12 @@ class Term:
     definition: Definition
     measure: Measure
     is_opening: bool
-    details: dict
+    details: dict[str, str]
 
     @property
     def aggregate(self) -> str:
-        return self.measure.measures[self.name]
+        text: str = self.measure.measures[self.name]
+        return text
 
     @property
     def where(self) -> str:
@@ -110,19 +114,34 @@ class Term:
         )
 
 
+# what the terms of an expression come to, in their order
+Values = list[Decimal | None]
+# what stands for columns that are no measures: an expression, and perhaps the period that it is meant for
+Explained = Mapping[str, str | list[str]]
+
+
+class Lookup(Protocol):
+    """Finds measures."""
+
+    as_of: datetime
+
+    def __call__(self, name: str, cell: Cell) -> Term:
+        """The measure of that name at a place. Raises NorthstarError where there is none."""
+
+
 class Expression:
     """An expression over measures, resolved to terms."""
 
-    def __init__(self, text: str, explained: dict, cell: Cell, lookup, constants: dict):
-        """lookup: (measure name, cell) -> Term or None; constants: column name -> SQL."""
+    def __init__(self, text: str, explained: Explained, cell: Cell, lookup: Lookup, constants: dict[str, str]):
+        """lookup: (measure name, cell) -> Term; constants: column name -> SQL."""
         self.text = text
         self.terms: list[Term] = []
         self._explained, self._lookup, self._constants = explained, lookup, constants
         self._tree = self._resolve(text, cell, explained)
         self.is_rounded = self._tree.find(exp.Round) is not None
 
-    def _resolve(self, text: str, cell: Cell, explained: dict) -> exp.Expression:
-        def resolved(node):
+    def _resolve(self, text: str, cell: Cell, explained: Explained) -> exp.Expr:
+        def resolved(node: exp.Expr) -> exp.Expr:
             if not isinstance(node, exp.Column):
                 return node
             name = node.name
@@ -139,22 +158,23 @@ class Expression:
                 self.terms.append(term)
             return exp.column(f"m{self.terms.index(term)}")
 
-        return parse_one(text, read="postgres").transform(resolved)
+        tree: exp.Expr = parse_one(text, read="postgres").transform(resolved)
+        return tree
 
-    def value_sql(self, values: list) -> str:
+    def value_sql(self, values: Values) -> str:
         """The expression with the terms' values in it."""
         return f"select ({_with_values(self._tree, values).sql(dialect='postgres')})::numeric as value"
 
-    def weighted(self, position: int, values: list) -> str:
+    def weighted(self, position: int, values: Values) -> str:
         """What one row's part of a term is worth in the whole: divisors and conditions stand at their values."""
         return _linear(self._tree.copy(), position, values).sql(dialect="postgres")
 
 
-def _with_values(tree: exp.Expression, values: list) -> exp.Expression:
+def _with_values(tree: exp.Expr, values: Values) -> exp.Expr:
     return tree.transform(lambda node: _number(values[int(node.name[1:])]) if isinstance(node, exp.Column) else node)
 
 
-def _linear(node: exp.Expression, position: int, values: list) -> exp.Expression:
+def _linear(node: exp.Expr, position: int, values: Values) -> exp.Expr:
     if isinstance(node, exp.Column):
         return exp.column("part") if int(node.name[1:]) == position else exp.Literal.number(0)
     if isinstance(node, exp.Round):
@@ -180,7 +200,7 @@ def row_part(aggregate: str, order_by: str) -> str:
     rows between which it lies, by their distance (percentile_cont); of a mean each row by the number of them.
     """
 
-    def replaced(node):
+    def replaced(node: exp.Expr) -> exp.Expr:
         condition = None
         if isinstance(node, exp.Filter):
             condition, node = node.expression.this.sql(dialect="postgres"), node.this
@@ -220,14 +240,15 @@ def row_part(aggregate: str, order_by: str) -> str:
             return _parsed(f"coalesce({value}, 0)")
         raise NorthstarError(f"no row's part is known of {node.sql(dialect='postgres')}")
 
-    return parse_one(aggregate, read="postgres").transform(replaced).sql(dialect="postgres")
+    part: exp.Expr = parse_one(aggregate, read="postgres").transform(replaced)
+    return part.sql(dialect="postgres")
 
 
-def _parsed(text: str) -> exp.Expression:
+def _parsed(text: str) -> exp.Expr:
     return exp.Paren(this=parse_one(text, read="postgres"))
 
 
-def _number(value) -> exp.Expression:
+def _number(value: Decimal | None) -> exp.Expr:
     if value is None:
         return exp.cast(exp.null(), "numeric")
     return exp.Paren(this=exp.cast(exp.Literal.string(str(value)), "numeric"))

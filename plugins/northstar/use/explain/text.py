@@ -3,9 +3,11 @@
 import json
 import re
 from decimal import Decimal
+from typing import Any
 
 from northstar.base.tables import table
-from northstar.use.explain.explanation import Explanation, Rows, Side
+from northstar.use.explain.explanation import Contribution, Explanation, Rows, Side
+from northstar.warehouse.rows import Row
 
 MAX_COLUMNS = 7
 
@@ -57,7 +59,7 @@ def verdict(side: Side) -> str:
     return f"{count} {'row adds' if count == 1 else 'rows add'} up to {number(side.contributions)}, {outcome}"
 
 
-def rows_lines(rows: Rows, published: dict) -> list[str]:
+def rows_lines(rows: Rows, published: Row) -> list[str]:
     """The largest contributions to one measure, and the files that the rows came from."""
     shown = f"the {len(rows.sample)} largest of {rows.count}" if rows.count > len(rows.sample) else f"{rows.count}"
     place = "" if rows.cell.period_start == published["period_start"] else f" in {rows.cell.period_start:%Y-%m-%d}"
@@ -80,7 +82,7 @@ def rows_lines(rows: Rows, published: dict) -> list[str]:
     return [*lines, *("  " + line for line in table(cells).splitlines())]
 
 
-def landed(row: dict) -> str:
+def landed(row: Contribution) -> str:
     """Which files brought a row, such as `charges 1 (charges_000.csv)`."""
     parts = [
         f"{part['entity']} {part['rows']} ({', '.join(f.rpartition('/')[2] for f in part['files'])})"
@@ -100,7 +102,7 @@ def number(value: Decimal | None) -> str:
 def as_json(explanation: Explanation) -> str:
     """The same as one JSON object."""
 
-    def side(given: Side | None):
+    def side(given: Side | None) -> Row | None:
         if given is None:
             return None
         return {
@@ -121,7 +123,8 @@ def as_json(explanation: Explanation) -> str:
     return json.dumps(content, ensure_ascii=False, default=plain)
 
 
-def plain(value):
+# Any: what json.dumps cannot write is of any type
+def plain(value: Any) -> object:
     """What JSON does not know: decimals as numbers, times as ISO text."""
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)

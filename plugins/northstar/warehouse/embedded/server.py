@@ -10,6 +10,7 @@ import stat
 import subprocess
 import time
 import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -95,7 +96,7 @@ def ensure_running(settings: Settings) -> Server:
     return Server(port)
 
 
-def recover(settings: Settings, data: Path, recovery: dict) -> int:
+def recover(settings: Settings, data: Path, recovery: dict[str, str]) -> int:
     """Start a data directory that was copied from a backup, with what Postgres has to know to recover it; returns its port.
 
     Raises NorthstarError with the server's own words when it cannot.
@@ -105,7 +106,7 @@ def recover(settings: Settings, data: Path, recovery: dict) -> int:
 
 
 @contextmanager
-def made_whole(data: Path, is_copied: bool = False):
+def made_whole(data: Path, is_copied: bool = False) -> Iterator[Path]:
     """A new directory beside `data` that gets its name when what is done with it has ended well, its server stopped.
 
     What an interrupted try left is taken away first, as is what this one leaves when it fails. Whoever calls it holds the lock.
@@ -195,7 +196,7 @@ def ran_out_of_disk(settings: Settings) -> bool:
 
 
 @contextmanager
-def lock(settings: Settings):
+def lock(settings: Settings) -> Iterator[None]:
     """Held by whoever makes, starts or stops the home's server. Raises NorthstarError when another process keeps it."""
     lock, deadline = fasteners.InterProcessLock(settings.home / "postgres.lock"), time.monotonic() + START_SECONDS
     while not (held := lock.acquire(timeout=120)):
@@ -302,7 +303,7 @@ def check_archive(directory: str) -> Path:
     return path
 
 
-def _configure(settings: Settings, data: Path, recovery: dict | None) -> None:
+def _configure(settings: Settings, data: Path, recovery: dict[str, str] | None) -> None:
     """Write the server's options anew, so that a home follows this version and its operations.yml; they come last and win."""
     options = dict(SERVER_OPTIONS)
     if settings.operations.wal_archive:
@@ -329,7 +330,7 @@ def _configure(settings: Settings, data: Path, recovery: dict | None) -> None:
     hand_over(settings.home, data, main, data / CONFIGURATION)
 
 
-def _start(settings: Settings, data: Path, recovery: dict | None = None) -> int:
+def _start(settings: Settings, data: Path, recovery: dict[str, str] | None = None) -> int:
     _configure(settings, data, recovery)
     port_file = settings.home / "postgres.port"
     remembered = read_port(port_file)
@@ -428,12 +429,15 @@ def _binary(name: str) -> str:
     return str(binaries() / name)
 
 
-def _run(*command: str, what: str = "", check: bool = True, inherited: tuple = ()) -> subprocess.CompletedProcess:
-    user = {"user": SYSTEM_USER, "group": SYSTEM_USER, "extra_groups": []} if as_root() else {}
+def _run(
+    *command: str, what: str = "", check: bool = True, inherited: tuple[int, ...] = ()
+) -> subprocess.CompletedProcess[bytes]:
+    user = SYSTEM_USER if as_root() else None
     with open(os.devnull) as nothing:
         # the server inherits these descriptors: a pipe would never be closed
         done = subprocess.run(
-            command, stdin=nothing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", pass_fds=inherited, **user
+            command, stdin=nothing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", pass_fds=inherited,
+            user=user, group=user, extra_groups=None if user is None else [],
         )  # fmt: skip
     if check and done.returncode != 0:
         raise NorthstarError(

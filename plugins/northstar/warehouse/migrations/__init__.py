@@ -11,10 +11,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import psycopg
 
 from northstar.base.errors import NorthstarError
+from northstar.warehouse.rows import Connection, all_shaped
 
 FOLDER = Path(__file__).parent
 JOURNAL = """
@@ -41,13 +43,23 @@ class Migration:
         return f"{self.number:04}_{self.name}"
 
 
+class Applied(TypedDict):
+    """A row of audit.migrations, in so far as a version is compared with it."""
+
+    number: int
+    name: str
+    digest: str
+
+
 def migrations(folder: Path = FOLDER) -> list[Migration]:
     """The migrations of this version, in order."""
     files = sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.sql"))
     return [Migration(int(f.stem[:4]), f.stem[5:], f.read_text()) for f in files]
 
 
-def apply(connection, known: list[Migration] | None = None, naming: Callable[[str], str] = str) -> list[Migration]:
+def apply(
+    connection: Connection, known: list[Migration] | None = None, naming: Callable[[str], str] = str
+) -> list[Migration]:
     """Apply what the warehouse lacks, in the caller's transaction; returns what was applied.
 
     naming: puts the names of this home's roles into a migration's text.
@@ -55,7 +67,8 @@ def apply(connection, known: list[Migration] | None = None, naming: Callable[[st
     """
     known = migrations() if known is None else known
     connection.execute(JOURNAL)
-    done = {r["number"]: r for r in connection.execute("select * from audit.migrations where applied_at is not null")}
+    standing = connection.execute("select * from audit.migrations where applied_at is not null")
+    done = {r["number"]: r for r in all_shaped(Applied, standing)}
     refuse(list(done.values()), known)
     pending = [m for m in known if m.number not in done]
     for migration in pending:
@@ -72,7 +85,7 @@ def apply(connection, known: list[Migration] | None = None, naming: Callable[[st
     return pending
 
 
-def refuse(done: list[dict], known: list[Migration]) -> None:
+def refuse(done: list[Applied], known: list[Migration]) -> None:
     """Raise NorthstarError where the applied migrations are not those of this version: newer ones, or others under the same number."""
     mine = {m.number: m for m in known}
     for row in sorted(done, key=lambda r: r["number"]):
@@ -106,7 +119,7 @@ class MigrationFailed(NorthstarError):
             f"migration {migration.title} failed: {self.cause}; the warehouse stays as it was, and the version before still runs on it"
         )
 
-    def note(self, connection) -> None:
+    def note(self, connection: Connection) -> None:
         """Write the failure down, in a transaction of its own."""
         connection.execute(JOURNAL)
         connection.execute(

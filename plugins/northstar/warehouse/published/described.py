@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
+from northstar.warehouse.rows import Connection, one
+
 
 @dataclass(frozen=True)
 class DescribedTable:
@@ -14,13 +16,13 @@ class DescribedTable:
     columns: dict[str, tuple[str, str]]
     key: tuple[str, ...] = ()
 
-    def ensure(self, connection) -> None:
+    def ensure(self, connection: Connection) -> None:
         """Make and describe the table where it is missing; give one of an older version the columns (nullable, or with a default) and
         the words that it lacks."""
         table = sql.Identifier("marts", self.name)
-        found = connection.execute(
+        found = one(connection.execute(
             "select obj_description(to_regclass(%s)) as about, to_regclass(%s) as t", [f"marts.{self.name}"] * 2
-        ).fetchone()
+        ))  # fmt: skip
         if found["t"] is None:
             kinds = [
                 sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, (kind, _) in self.columns.items()

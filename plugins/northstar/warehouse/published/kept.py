@@ -1,16 +1,18 @@
 """Which published versions are kept: the upkeep forgets what only older ones need."""
 
 from northstar.base.errors import NorthstarError
+from northstar.warehouse.rows import Connection, one
 
 
-def oldest_version(connection) -> int | None:
+def oldest_version(connection: Connection) -> int | None:
     """The oldest published version that can still be read, verified and put back; None while all of them can."""
-    if connection.execute("select to_regclass('audit.maintenance') as t").fetchone()["t"] is None:
+    if one(connection.execute("select to_regclass('audit.maintenance') as t"))["t"] is None:
         return None
-    return connection.execute("select max(oldest_version) as v from audit.maintenance").fetchone()["v"]
+    oldest: int | None = one(connection.execute("select max(oldest_version) as v from audit.maintenance"))["v"]
+    return oldest
 
 
-def require_kept(connection, version: int) -> None:
+def require_kept(connection: Connection, version: int) -> None:
     """Raise NorthstarError for a version whose rows were pruned."""
     oldest = oldest_version(connection)
     if oldest is not None and version < oldest:

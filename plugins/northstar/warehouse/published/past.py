@@ -12,6 +12,7 @@ from psycopg import sql
 from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.published.values import NAME, PARTS, values_query
+from northstar.warehouse.rows import Connection, one
 
 SCHEMA = "marts_at_version"
 SETTING = "northstar.version"
@@ -35,7 +36,7 @@ READABLE = (
 PRUNED = f"{SCHEMA}.pruned_versions"
 
 
-def ensure_past(connection, settings: Settings) -> None:
+def ensure_past(connection: Connection, settings: Settings) -> None:
     """Make the views that are missing or say something else, and let readers at the history that they need.
 
     As publisher, in its transaction. `forget_past` drops a mart's view before the mart takes another form.
@@ -43,7 +44,7 @@ def ensure_past(connection, settings: Settings) -> None:
     _ensure_pruned(connection)
     for table in _closed(connection):
         _let_readers_in(connection, settings, table)
-    texts = {
+    texts: dict[str, sql.SQL | sql.Composed] = {
         mart: sql.SQL(
             "select {columns} from marts.{mart} where _version <= {version} union all "
             "select {columns} from marts_history.{mart} where _from_version <= {version} and _to_version > {version}"
@@ -71,26 +72,26 @@ def ensure_past(connection, settings: Settings) -> None:
                 there.pop(NAME, None)
 
 
-def forget_past(connection, mart: str) -> None:
+def forget_past(connection: Connection, mart: str) -> None:
     """Drop the view of a mart, and that of every value where it reads it, before the mart takes another form or goes."""
     connection.execute(sql.SQL("drop view if exists {} cascade").format(sql.Identifier(SCHEMA, mart)))
 
 
-def note_pruned(connection, oldest: int) -> None:
+def note_pruned(connection: Connection, oldest: int) -> None:
     """Say that versions before `oldest` cannot be read any more, in the transaction that forgets their rows."""
     _ensure_pruned(connection)
     connection.execute(f"insert into {PRUNED} (oldest_version) values (%s)", [oldest])
 
 
-def _ensure_pruned(connection) -> None:
-    if connection.execute("select to_regclass(%s) as t", [PRUNED]).fetchone()["t"] is None:
+def _ensure_pruned(connection: Connection) -> None:
+    if one(connection.execute("select to_regclass(%s) as t", [PRUNED]))["t"] is None:
         connection.execute(f"create table {PRUNED} (oldest_version bigint not null)")
         connection.execute(
             f"insert into {PRUNED} select max(oldest_version) from audit.maintenance having max(oldest_version) is not null"
         )
 
 
-def _closed(connection) -> list[str]:
+def _closed(connection: Connection) -> list[str]:
     """The tables of the history that readers are not let at yet."""
     rows = connection.execute(
         "select relname as name from pg_class where relnamespace = 'marts_history'::regnamespace and relkind = 'r' and not relrowsecurity order by 1"
@@ -98,7 +99,7 @@ def _closed(connection) -> list[str]:
     return [r["name"] for r in rows]
 
 
-def _let_readers_in(connection, settings: Settings, table: str) -> None:
+def _let_readers_in(connection: Connection, settings: Settings, table: str) -> None:
     statements = f"""
         alter table {{table}} enable row level security;
         create policy whole on {{table}} for select to transformer using (true);
@@ -110,7 +111,7 @@ def _let_readers_in(connection, settings: Settings, table: str) -> None:
     )
 
 
-def _columns(connection, table: str) -> list[str]:
+def _columns(connection: Connection, table: str) -> list[str]:
     rows = connection.execute(
         "select attname as name from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
         [f"marts.{table}"],
@@ -118,7 +119,7 @@ def _columns(connection, table: str) -> list[str]:
     return [r["name"] for r in rows]
 
 
-def _made_from(connection) -> dict[str, str]:
+def _made_from(connection: Connection) -> dict[str, str]:
     """{view: a digest of the text that it was made from}, which its comment ends with."""
     rows = connection.execute(
         "select relname as name, right(obj_description(oid, 'pg_class'), 12) as digest from pg_class "
@@ -127,7 +128,7 @@ def _made_from(connection) -> dict[str, str]:
     return {r["name"]: r["digest"] for r in rows}
 
 
-def _marts(connection) -> dict[str, str]:
+def _marts(connection: Connection) -> dict[str, str]:
     """{mart: the columns that it and its history have, quoted} of those that have both."""
     rows = connection.execute(
         "select h.relname as name, string_agg(quote_ident(a.attname), ', ' order by a.attnum) as columns "
@@ -139,7 +140,7 @@ def _marts(connection) -> dict[str, str]:
     return {r["name"]: r["columns"] for r in rows}
 
 
-def _make(connection, name: str, text: sql.Composable, digest: str) -> None:
+def _make(connection: Connection, name: str, text: sql.Composable, digest: str) -> None:
     view = sql.Identifier(SCHEMA, name)
     connection.execute(sql.SQL("create view {} with (security_invoker = true) as {}").format(view, text))
     about = (

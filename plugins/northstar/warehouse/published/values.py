@@ -4,7 +4,7 @@ Its text is dbt_project/macros/metrics/metric_values.sql, the same for the candi
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import jinja2
@@ -13,6 +13,7 @@ from psycopg import sql
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
+from northstar.warehouse.rows import Connection, one
 
 NAME = "metric_values"
 # what the view reads, and each part's name in its text
@@ -28,28 +29,31 @@ class View:
 
     name: str
     description: str
-    columns: dict
+    columns: dict[str, str]
 
 
 def values_query(settings: Settings, schema: str, as_of: str, has_version: bool = False) -> str:
     """The statement for every value, over the relations of a schema. as_of: an expression; has_version: with the column _version."""
     text = (settings.root / "dbt_project" / "macros" / "metrics" / "metric_values.sql").read_text()
-    macro = jinja2.Template(text).module.metric_values_of
+    macro: Callable[..., str] = vars(jinja2.Template(text).module)["metric_values_of"]
     version = "coalesce(v._version, s._version)" if has_version else None
     return macro(**{part: f"{schema}.{name}" for part, name in PARTS.items()}, as_of=as_of, version=version).strip()
 
 
-def count_values(connection) -> int:
+def count_values(connection: Connection) -> int:
     """How many rows the published view has, without making them."""
-    return connection.execute(
-        "with places as (select grain, period_start, row_number() over (partition by grain order by period_start desc) as still_to_come "
-        "from marts.dim_periods) select coalesce(sum(first.still_to_come - coalesce(after.still_to_come, 0)), 0)::bigint as n "
-        "from marts.metric_series as s join places as first on s.grain = first.grain and s.holds_from = first.period_start "
-        "left join places as after on s.grain = after.grain and s.holds_until = after.period_start"
-    ).fetchone()["n"]
+    n: int = one(
+        connection.execute(
+            "with places as (select grain, period_start, row_number() over (partition by grain order by period_start desc) as still_to_come "
+            "from marts.dim_periods) select coalesce(sum(first.still_to_come - coalesce(after.still_to_come, 0)), 0)::bigint as n "
+            "from marts.metric_series as s join places as first on s.grain = first.grain and s.holds_from = first.period_start "
+            "left join places as after on s.grain = after.grain and s.holds_until = after.period_start"
+        )
+    )["n"]
+    return n
 
 
-def ensure_view(connection, settings: Settings, view: View) -> None:
+def ensure_view(connection: Connection, settings: Settings, view: View) -> None:
     """Make the view, or make it anew where its text is another; last in the transaction, for readers wait until it ends.
 
     Raises NorthstarError when somebody reads it all the time.
@@ -75,24 +79,26 @@ def ensure_view(connection, settings: Settings, view: View) -> None:
     without_queueing(connection, view.name, lambda: _execute(connection, statements))
 
 
-def forget_view(connection) -> None:
+def forget_view(connection: Connection) -> None:
     """Drop the view before a table that it reads takes another form; ensure_view makes it again."""
     if connection.execute("select 1 from pg_views where schemaname = 'marts' and viewname = %s", [NAME]).fetchone():
         dropping = sql.SQL("drop view {}").format(sql.Identifier("marts", NAME))
         without_queueing(connection, NAME, lambda: _execute(connection, [dropping]))
 
 
-def _is_same(connection, name: str, text: str) -> bool:
+def _is_same(connection: Connection, name: str, text: str) -> bool:
     connection.execute(sql.SQL("create or replace temp view as_it_should_be as {}").format(sql.SQL(text)))
-    found = connection.execute(
-        "select pg_get_viewdef(to_regclass(%s)) = pg_get_viewdef('pg_temp.as_it_should_be'::regclass) as same",
-        [f"marts.{name}"],
-    ).fetchone()["same"]
+    found: bool = one(
+        connection.execute(
+            "select pg_get_viewdef(to_regclass(%s)) = pg_get_viewdef('pg_temp.as_it_should_be'::regclass) as same",
+            [f"marts.{name}"],
+        )
+    )["same"]
     connection.execute("drop view pg_temp.as_it_should_be")
     return found
 
 
-def _execute(connection, statements: list) -> None:
+def _execute(connection: Connection, statements: Sequence[sql.Composed]) -> None:
     for statement in statements:
         connection.execute(statement)
 
@@ -101,7 +107,7 @@ def _comment(kind: str, name: sql.Identifier, text: str) -> sql.Composed:
     return sql.SQL("comment on {} {} is {}").format(sql.SQL(kind), name, sql.Literal(text))
 
 
-def without_queueing(connection, name: str, do: Callable[[], None]) -> None:
+def without_queueing(connection: Connection, name: str, do: Callable[[], None]) -> None:
     """Do what locks readers of marts.`name` out, all or nothing, so that none of them queues behind a long query for more than a moment.
 
     In a transaction of its own where none is open, else as a part of that one. Raises NorthstarError when somebody reads it all the time.

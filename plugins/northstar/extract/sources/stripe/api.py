@@ -1,20 +1,41 @@
 """What can be asked of Stripe's API: lists, page by page, and single objects."""
 
 from collections.abc import Iterator
+from typing import NotRequired, Protocol, TypedDict, cast
 
 from northstar.base.errors import NorthstarError
-from northstar.extract.sources.http import HttpClient, Refused
+from northstar.extract.sources.http import Json, JsonObject, Parameters, Refused
 
 PAGE = 100
 # entity -> path and parameters of its list
-LISTS = {
+LISTS: dict[str, tuple[str, Parameters]] = {
     "accounts": ("customers", {}),
     "subscriptions": ("subscriptions", {"status": "all", "expand[]": ["data.discounts", "data.items.data.discounts"]}),
     "charges": ("charges", {"expand[]": "data.invoice"}),
     "refunds": ("refunds", {}),
     "invoices": ("invoices", {"expand[]": ["data.discounts", "data.lines.data.discounts"]}),
 }
-DISCOUNTS = {"expand[]": ["discounts", "items.data.discounts"]}
+DISCOUNTS: Parameters = {"expand[]": ["discounts", "items.data.discounts"]}
+
+
+class Item(TypedDict):
+    """An item of a subscription, in so far as it is read. Older ones have a plan for a price."""
+
+    id: str
+    price: NotRequired[JsonObject | None]
+    plan: NotRequired[JsonObject]
+    quantity: NotRequired[int | None]
+    discounts: NotRequired[list[JsonObject | str]]
+
+
+class Client(Protocol):
+    """What is asked: an HttpClient, or what stands for one."""
+
+    def get(self, path: str, params: Parameters | None = None) -> Json:
+        """The answer. Raises Refused for what there is none of."""
+
+    def now(self, path: str, params: Parameters | None = None) -> float:
+        """The present by Stripe's own clock, in seconds."""
 
 
 class Api:
@@ -23,17 +44,17 @@ class Api:
     changed: parameters by entity that the source's options give instead of those of LISTS; None leaves one out.
     """
 
-    def __init__(self, http: HttpClient, changed: dict | None = None):
+    def __init__(self, http: Client, changed: dict[str, Parameters] | None = None):
         self.http = http
-        self.lists = {}
+        self.lists: dict[str, tuple[str, Parameters]] = {}
         for entity, (path, parameters) in LISTS.items():
             given = {**parameters, **(changed or {}).get(entity, {})}
             self.lists[entity] = path, {name: value for name, value in given.items() if value is not None}
 
-    def pages(self, path: str, parameters: dict, after: str | None = None) -> Iterator[list[dict]]:
+    def pages(self, path: str, parameters: Parameters, after: str | None = None) -> Iterator[list[JsonObject]]:
         """The pages of a list. A page that only repeats what was there ends it: asking on would never end."""
-        seen: set = set()
-        ends: set = set()
+        seen: set[str] = set()
+        ends: set[str] = set()
         while True:
             answer = self.http.get(path, {"limit": PAGE, **parameters, **({"starting_after": after} if after else {})})
             page = [thing for thing in answer["data"] if thing["id"] not in seen]
@@ -48,27 +69,33 @@ class Api:
             after = page[-1]["id"]
             ends.add(after)
 
-    def subscription(self, name: str) -> dict:
+    def subscription(self, name: str) -> JsonObject:
         """A subscription as it is now, with its discounts; {} for one that is no more."""
         return self._object(f"subscriptions/{name}", DISCOUNTS)
 
-    def items(self, subscription: dict) -> list[dict]:
+    def items(self, subscription: JsonObject) -> list[Item]:
         """All items of a subscription: it holds the first of them itself."""
         items = subscription["items"]
         if items.get("has_more"):
-            return [i for page in self.pages("subscription_items", {"subscription": subscription["id"]}) for i in page]
-        return items["data"]
+            pages = self.pages("subscription_items", {"subscription": subscription["id"]})
+            # cast: that list has items and nothing else
+            return [cast(Item, item) for page in pages for item in page]
+        first: list[Item] = items["data"]
+        return first
 
-    def once(self, known: dict[str, dict], path: str, name: str, parameters: dict | None = None) -> dict:
+    def once(
+        self, known: dict[str, JsonObject], path: str, name: str, parameters: Parameters | None = None
+    ) -> JsonObject:
         """An object from those that are known, else asked for and kept there; {} for one that is no more."""
         if name not in known:
             known[name] = self._object(f"{path}/{name}", parameters)
         return known[name]
 
-    def _object(self, path: str, parameters: dict | None) -> dict:
+    def _object(self, path: str, parameters: Parameters | None) -> JsonObject:
         try:
-            return self.http.get(path, parameters)
+            answer: JsonObject = self.http.get(path, parameters)
         except Refused as exc:
             if exc.status != 404:
                 raise
             return {}
+        return answer

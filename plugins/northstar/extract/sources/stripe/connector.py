@@ -1,14 +1,14 @@
 """A Stripe account as a source: what there is, page by page, and then what the events say changed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
-from northstar.extract.sources.declared import Page, Source, check_options
-from northstar.extract.sources.http import HttpClient
+from northstar.extract.sources.declared import ContractRow, FindLanded, Page, Source, State, Totals, check_options
+from northstar.extract.sources.http import HttpClient, JsonObject, Parameters
 from northstar.extract.sources.stripe import objects
-from northstar.extract.sources.stripe.api import Api
+from northstar.extract.sources.stripe.api import Api, Client
 from northstar.extract.sources.stripe.events import events_between, spooled
 from northstar.extract.sources.stripe.forms import id_of, time_of
 from northstar.extract.sources.stripe.history import History
@@ -48,14 +48,14 @@ def allow_play_money(source: Source, what: str) -> None:
 class Stripe:
     """A connector of northstar.extract.sources.declared.Connector's shape."""
 
-    landed: Callable[[str, str, list], list[dict]] = staticmethod(lambda *_: [])
+    landed: FindLanded = staticmethod(lambda *_: [])
 
-    def __init__(self, source: Source, http: HttpClient, clock: Callable[[], float] | None = None):
+    def __init__(self, source: Source, http: Client, clock: Callable[[], float] | None = None):
         self.source, self.http = source, http
         self.clock = clock or (lambda: http.now("events", {"limit": 1}))
         self.api = Api(http, source.options.get("lists"))
         self.history = History(self.api, Terms(self.api, source.options.get("plan_tiers")))
-        self._invoices: dict[str, dict] = {}
+        self._invoices: dict[str, JsonObject] = {}
 
     def check(self) -> str:
         """Asks each list that reading needs for one object."""
@@ -66,7 +66,7 @@ class Stripe:
             self.http.get(path, {"limit": 1})
         return f"Stripe: may read {', '.join(lists)}"
 
-    def read(self, entity: str, state: dict | None) -> Iterator[Page]:
+    def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """All objects once, then what the events say. See the package's own words."""
         now = int(self.clock())
         is_stale = state is not None and state["phase"] == "events" and now - state["since"] > EVENTS_KEPT
@@ -79,14 +79,15 @@ class Stripe:
             yield from self._repull(entity, now)
         yield from self._changes(entity, state["since"] - OVERLAP, now)
 
-    def totals(self, entity: str, state: dict | None) -> dict:
+    def totals(self, entity: str, state: State | None) -> Totals:
         """Number, and amount by currency, of the last complete day's charges and refunds, as Stripe's balance has them."""
         kinds = {"charges": ("charge", "payment"), "refunds": ("refund", "payment_refund")}.get(entity)
         if kinds is None:
             return {}
         end = int(self.clock()) // DAY * DAY
-        count, amounts = 0, {}
-        asked = {"created[gte]": end - DAY, "created[lt]": end, "expand[]": "data.source"}
+        count = 0
+        amounts: dict[str, int] = {}
+        asked: Parameters = {"created[gte]": end - DAY, "created[lt]": end, "expand[]": "data.source"}
         for page in self.api.pages("balance_transactions", asked):
             for transaction in page:
                 if end - DAY <= transaction["created"] < end and transaction["type"] in kinds:
@@ -104,7 +105,7 @@ class Stripe:
             for currency, amount in sorted(amounts.items())
         }  # fmt: skip
 
-    def _load(self, entity: str, state: dict) -> Iterator[Page]:
+    def _load(self, entity: str, state: State) -> Iterator[Page]:
         path, parameters = self.api.lists[entity]
         # what is listed again after a long sleep is newer than what stands
         read_at = state["from"] if state["again"] else None
@@ -114,10 +115,10 @@ class Stripe:
         for page in self.api.pages(path, parameters, state["after"]):
             if spool:
                 self.history.recall(page, self.landed)
-                rows = [
+                rows: list[ContractRow] = [
                     row
                     for s in page
-                    for row in self.history.retold(s, spool.about(s["id"], id_of(s["customer"])), state["from"])
+                    for row in self.history.retold(s, spool.about(s["id"], id_of(s["customer"]) or ""), state["from"])
                 ]
             else:
                 rows = [row for thing in page for row in self._rows(entity, thing, read_at)]
@@ -137,7 +138,7 @@ class Stripe:
             return
         yield Page([row for thing in self._young(entity, oldest) for row in self._rows(entity, thing, None)], None)
 
-    def _young(self, entity: str, oldest: int) -> Iterator[dict]:
+    def _young(self, entity: str, oldest: int) -> Iterator[JsonObject]:
         path, parameters = self.api.lists[entity]
         for page in self.api.pages(path, parameters):
             yield from (thing for thing in page if thing["created"] >= oldest)
@@ -161,7 +162,7 @@ class Stripe:
             yield Page(rows, {"phase": "events", "since": min(end, now)})
             start = end
 
-    def event_rows(self, entity: str, event: dict) -> list[dict]:
+    def event_rows(self, entity: str, event: JsonObject) -> Sequence[ContractRow]:
         """What one event changes; of subscriptions each event must come after those before it (`event_order`), learned before."""
         if entity == "subscriptions":
             return self.history.rows_of(event)
@@ -170,8 +171,9 @@ class Stripe:
             return [{**row, "deleted_at": time_of(at)} for row in self._rows(entity, thing, at)]
         return self._rows(entity, thing, at)
 
-    def _rows(self, entity: str, thing: dict, read_at: int | None) -> list[dict]:
+    def _rows(self, entity: str, thing: JsonObject, read_at: int | None) -> list[ContractRow]:
         """The row of what has no history: one, or none for what is not to land."""
+        row: ContractRow | None
         if entity == "accounts":
             row = objects.account(thing)
         elif entity == "charges":
@@ -183,7 +185,7 @@ class Stripe:
             row = objects.dispute(thing) if thing.get("object") == "dispute" else objects.refund(thing)
         return [{**row, "updated_at": time_of(read_at or thing["created"])}] if row else []
 
-    def _disputes(self) -> Iterator[list[dict]]:
+    def _disputes(self) -> Iterator[list[ContractRow]]:
         if self.source.options.get("disputes", True):
             for page in self.api.pages("disputes", {}):
                 yield [row for dispute in page for row in self._rows("refunds", dispute, None)]

@@ -4,6 +4,7 @@ import sqlite3
 
 import orjson
 
+from northstar.extract.sources.http import JsonObject
 from northstar.extract.sources.stripe.api import Api
 from northstar.extract.sources.stripe.forms import id_of
 
@@ -18,16 +19,16 @@ EVENTS = {
     "refunds": ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated", "charge.dispute.closed"),
 }  # fmt: skip
 # events that do not say what was before them
-BEFORE = {
+BEFORE: dict[str, JsonObject] = {
     "customer.subscription.deleted": {"status": "active", "ended_at": None},
     "customer.subscription.paused": {"status": "active"},
     "customer.subscription.resumed": {"status": "paused"},
 }
 
 
-def events_between(api: Api, entity: str, start: int, end: int) -> list[dict]:
+def events_between(api: Api, entity: str, start: int, end: int) -> list[JsonObject]:
     """The events about an entity in a span of time, in their order."""
-    found = {}
+    found: dict[str, JsonObject] = {}
     for kind in EVENTS[entity]:
         for page in api.pages("events", {"type": kind, "created[gte]": start, "created[lt]": end}):
             # pages may repeat an event while new ones come
@@ -47,7 +48,7 @@ def spooled(api: Api, entity: str, start: int, end: int) -> "Spool":
 class Spool:
     """Events on disk, in a file that vanishes with it."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         # each batch is read by a thread of its own
         self._file = sqlite3.connect("", check_same_thread=False)
         self._file.execute(
@@ -55,45 +56,46 @@ class Spool:
         )
         self._file.execute("create index by_time on events (created)")
 
-    def add(self, events: list[dict]) -> None:
+    def add(self, events: list[JsonObject]) -> None:
         """Keep events; one that is there already changes nothing."""
         found = [(_about(event), event["created"], event["id"], orjson.dumps(event)) for event in events]
         self._file.executemany("insert or replace into events values (?, ?, ?, ?)", found)
 
-    def between(self, start: int, end: int) -> list[dict]:
+    def between(self, start: int, end: int) -> list[JsonObject]:
         """The events of a span of time, in their order."""
         return self._found("created >= ? and created < ?", start, end)
 
-    def about(self, *names: str) -> list[dict]:
+    def about(self, *names: str) -> list[JsonObject]:
         """The events about subscriptions, or about customers' own discounts, in their order."""
         return self._found(f"about in ({', '.join('?' * len(names))})", *names)
 
-    def _found(self, where: str, *values) -> list[dict]:
+    def _found(self, where: str, *values: str | int) -> list[JsonObject]:
         bodies = self._file.execute(f"select body from events where {where}", values)
         return sorted((orjson.loads(body) for (body,) in bodies), key=event_order)
 
 
-def event_order(event: dict) -> tuple:
+def event_order(event: JsonObject) -> tuple[int, bool, str]:
     """By time; within a second a subscription is created before anything else happens to it."""
     return event["created"], event["type"] != "customer.subscription.created", event["id"]
 
 
-def undone(event: dict) -> dict:
+def undone(event: JsonObject) -> JsonObject:
     """The object of an event as it was before it."""
-    before = event["data"].get("previous_attributes") or BEFORE.get(event["type"], {})
+    before: JsonObject = event["data"].get("previous_attributes") or BEFORE.get(event["type"], {})
     return _over(event["data"]["object"], before)
 
 
-def _over(thing: dict, before: dict) -> dict:
+def _over(thing: JsonObject, before: JsonObject) -> JsonObject:
     return thing | {
         name: _over(thing[name], value) if isinstance(value, dict) and isinstance(thing.get(name), dict) else value
         for name, value in before.items()
     }
 
 
-def _about(event: dict) -> str:
+def _about(event: JsonObject) -> str:
     """The subscription of an event; of a customer's own discount the customer."""
     thing = event["data"]["object"]
     if thing.get("object") != "discount":
-        return thing["id"]
+        name: str = thing["id"]
+        return name
     return thing.get("subscription") or id_of(thing.get("customer")) or ""

@@ -2,14 +2,18 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import overload
+
+from northstar.extract.sources.http import Json, JsonObject
 
 # Stripe counts them in hundredths, ISO 4217 has no minor unit
 HUNDREDTHS = ("ISK", "UGX")
 
 
-def id_of(thing) -> str | None:
+def id_of(thing: Json) -> str | None:
     """The id of an object that is there as a whole or by its id alone."""
-    return thing["id"] if isinstance(thing, dict) else thing
+    name: str | None = thing["id"] if isinstance(thing, dict) else thing
+    return name
 
 
 def time_of(seconds: float) -> str:
@@ -22,20 +26,24 @@ def seconds_of(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp())
 
 
-def country_of(thing: dict) -> str | None:
+def country_of(thing: JsonObject) -> str | None:
     """The country's code; None for other text, which Stripe takes in an address: it would keep the account or the charge out."""
     code = thing.get("country")
     return code if code and len(code) == 2 else None
 
 
-def plain(value: Decimal | None) -> str | None:
+def plain(value: Decimal | int | None) -> str | None:
     """A number as text, to the 12 digits that the warehouse keeps, without zeros that say nothing."""
     if value is None:
         return None
     return f"{round(Decimal(value), 12).normalize():f}"
 
 
-def minor_units(amount, currency: str):
+@overload
+def minor_units(amount: Decimal | int, currency: str) -> Decimal | int: ...
+@overload
+def minor_units(amount: Decimal | int | None, currency: str) -> Decimal | int | None: ...
+def minor_units(amount: Decimal | int | None, currency: str) -> Decimal | int | None:
     """An amount of Stripe's in the minor unit of ISO 4217; None stays None."""
     return Decimal(amount) / 100 if amount is not None and currency.upper() in HUNDREDTHS else amount
 

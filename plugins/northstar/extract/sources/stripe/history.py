@@ -5,13 +5,14 @@ events: what was invoiced. `retold` does both for a subscription that is listed 
 """
 
 import math
-from collections.abc import Callable
 from typing import NamedTuple
 
-from northstar.extract.sources.stripe.api import Api
+from northstar.extract.sources.declared import FindLanded
+from northstar.extract.sources.http import JsonObject
+from northstar.extract.sources.stripe.api import Api, Item
 from northstar.extract.sources.stripe.events import Spool, undone
 from northstar.extract.sources.stripe.forms import id_of, seconds_of, time_of
-from northstar.extract.sources.stripe.terms import Terms, from_landed, terms_of
+from northstar.extract.sources.stripe.terms import ItemTerms, SubscriptionRow, Terms, from_landed, terms_of
 
 INVOICED = ("paid", "open", "uncollectible")
 OVER = ("canceled", "incomplete_expired")
@@ -23,7 +24,7 @@ class Span(NamedTuple):
     item: str
     start: int
     end: int
-    terms: dict
+    terms: ItemTerms
 
 
 class History:
@@ -32,8 +33,8 @@ class History:
     def __init__(self, api: Api, terms: Terms):
         self._api, self._terms = api, terms
         # the newest row of each item, and each subscription as the last event left it
-        self._newest: dict[str, dict] = {}
-        self._seen: dict[str, dict] = {}
+        self._newest: dict[str, SubscriptionRow] = {}
+        self._seen: dict[str, JsonObject] = {}
         # the events that are being read
         self.spool = Spool()
 
@@ -41,12 +42,14 @@ class History:
         """The subscriptions of which a row is known."""
         return {row["subscription_id"] for row in self._newest.values()}
 
-    def recall(self, things: list[dict], landed: Callable[[str, str, list], list[dict]]) -> None:
+    def recall(self, things: list[JsonObject], landed: FindLanded) -> None:
         """The rows that stand in the warehouse for what the events are about."""
-        wanted = {id_of(t.get("subscription")) if t.get("object") == "discount" else t["id"] for t in things} - {None}
-        of_customers = {
+        subscriptions = [id_of(t.get("subscription")) if t.get("object") == "discount" else t["id"] for t in things]
+        wanted = {name for name in subscriptions if name is not None}
+        customers = [
             id_of(t.get("customer")) for t in things if t.get("object") == "discount" and not t.get("subscription")
-        } - {None}
+        ]
+        of_customers = {name for name in customers if name is not None}
         if of_customers:
             found = [from_landed(row) for row in landed("subscriptions", "account_id", sorted(of_customers))]
             self._remember([row for row in found if row["subscription_item_id"] not in self._newest])
@@ -54,15 +57,15 @@ class History:
         if unknown:
             self._remember([from_landed(row) for row in landed("subscriptions", "subscription_id", unknown)])
 
-    def learn(self, events: list[dict]) -> None:
+    def learn(self, events: list[JsonObject]) -> None:
         """Take up what events tell beside their own moment: the discounts by id, and how things stood before the first of them."""
-        met: set = set()
+        met: set[str] = set()
         for event in events:
             thing = event["data"]["object"]
             if thing.get("object") == "discount":
                 self._terms.discounts.coupons[thing["id"]] = thing
-                of, kept = id_of(thing.get("customer")), self._terms.discounts.customers
-                before = {"discount": thing if event["type"].endswith("deleted") else None}
+                of, kept = id_of(thing.get("customer")) or "", self._terms.discounts.customers
+                before: JsonObject = {"discount": thing if event["type"].endswith("deleted") else None}
                 if event["type"].endswith("updated"):
                     before = {"discount": undone(event)}
                 if thing.get("subscription"):
@@ -77,11 +80,11 @@ class History:
 
     # forward, event by event
 
-    def rows_of(self, event: dict) -> list[dict]:
+    def rows_of(self, event: JsonObject) -> list[SubscriptionRow]:
         """The rows that an event changes; each event must come after those before it (`event_order`), learned before."""
         return [row for changed in self._changed(event) for row in self._as_of(changed, event["created"])]
 
-    def _changed(self, event: dict) -> list[dict]:
+    def _changed(self, event: JsonObject) -> list[JsonObject]:
         """The subscriptions that an event is about, as they were from then on: one, or for a customer's discount all of theirs."""
         thing = event["data"]["object"]
         if not event["type"].startswith("customer.discount"):
@@ -91,7 +94,7 @@ class History:
         if of:
             names = [of]
         else:
-            customer = id_of(thing.get("customer"))
+            customer = id_of(thing.get("customer")) or ""
             self._terms.discounts.customers[customer] = {"discount": None if is_gone else thing}
             names = sorted({
                 row["subscription_id"] for row in self._newest.values()
@@ -109,24 +112,27 @@ class History:
                 found.append(seen)
         return found
 
-    def _until_next(self, name: str, at: int) -> dict:
+    def _until_next(self, name: str, at: int) -> JsonObject:
         """A subscription as it was between a moment and the next event about it; as it is now where there is none."""
         later = [e for e in self.spool.about(name) if e["created"] >= at and e["data"]["object"]["id"] == name]
         return undone(later[0]) if later else self._api.subscription(name)
 
-    def _as_of(self, subscription: dict, at: int) -> list[dict]:
+    def _as_of(self, subscription: JsonObject, at: int) -> list[SubscriptionRow]:
         """What a subscription's state at a moment changes in its history: rows that end then, rows that begin then."""
-        moment, rows = time_of(at), []
+        moment = time_of(at)
+        rows: list[SubscriptionRow] = []
         items = {item["id"]: self._terms.of_item(subscription, item) for item in self._api.items(subscription)}
         known = [r for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
         for last in known:
-            terms = items.get(last["subscription_item_id"])
-            if last["valid_from"] >= moment or last["valid_to"] is not None or terms == terms_of(last):
+            now = items.get(last["subscription_item_id"])
+            if last["valid_from"] >= moment or last["valid_to"] is not None or now == terms_of(last):
                 continue
             rows.append({**last, "valid_to": moment, "updated_at": moment})
         for item, terms in items.items():
-            last = self._newest.get(item)
-            if last and (last["valid_from"] >= moment or (last["valid_to"] is None and terms == terms_of(last))):
+            newest = self._newest.get(item)
+            if newest and (
+                newest["valid_from"] >= moment or (newest["valid_to"] is None and terms == terms_of(newest))
+            ):
                 continue
             begun = moment if known else time_of(min(at, subscription.get("start_date") or at))
             rows.append({"subscription_item_id": item, "subscription_id": subscription["id"], **terms,
@@ -136,7 +142,7 @@ class History:
 
     # back, to before there are events
 
-    def retold(self, subscription: dict, events: list[dict], now: int) -> list[dict]:
+    def retold(self, subscription: JsonObject, events: list[JsonObject], now: int) -> list[SubscriptionRow]:
         """The rows of a subscription up to now: before the first of its events from the invoices, then as the events tell."""
         if not events:
             return self.rebuilt(subscription)
@@ -151,25 +157,26 @@ class History:
         # what no event told of holds since now
         return rows + self._as_of(subscription, subscription.get("ended_at") or now)
 
-    def rebuilt(self, subscription: dict, until: float = math.inf) -> list[dict]:
+    def rebuilt(self, subscription: JsonObject, until: float = math.inf) -> list[SubscriptionRow]:
         """The rows of a subscription up to a moment: those that stand, billing periods as they were invoiced, then what it was at last."""
         spans = self._invoiced(subscription, until)
-        rows = [dict(r) for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
+        rows = [r.copy() for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
         for span in sorted(spans, key=lambda span: (span.item, span.start)):
             _follow(rows, subscription["id"], span.item, span.start, span.terms)
         present = self._api.items(subscription)
         for item in present:
             self._go_on(rows, subscription, item, until)
-        for item in {r["subscription_item_id"] for r in rows} - {i["id"] for i in present}:
-            _end(rows, subscription, item, [span.end for span in spans if span.item == item], until)
+        for name in {r["subscription_item_id"] for r in rows} - {i["id"] for i in present}:
+            _end(rows, subscription, name, [span.end for span in spans if span.item == name], until)
         for row in rows:
-            row["updated_at"] = max(row["valid_to"] or row["valid_from"], row.get("updated_at") or "")
+            row["updated_at"] = max(row["valid_to"] or row["valid_from"], row["updated_at"] or "")
         self._remember(rows)
         return rows
 
-    def _invoiced(self, subscription: dict, until: float) -> list[Span]:
+    def _invoiced(self, subscription: JsonObject, until: float) -> list[Span]:
         """The billing periods that begin before a moment, and after the row that stands for their item."""
-        spans, standing = [], {r["subscription_item_id"]: r["valid_from"] for r in self._newest.values()}
+        spans: list[Span] = []
+        standing = {r["subscription_item_id"]: r["valid_from"] for r in self._newest.values()}
         path, parameters = self._api.lists["invoices"]
         for page in self._api.pages(path, {**parameters, "subscription": subscription["id"]}):
             for invoice in page:
@@ -185,7 +192,7 @@ class History:
                         spans.append(Span(item, period["start"], period["end"], terms))
         return spans
 
-    def _go_on(self, rows: list[dict], subscription: dict, item: dict, until: float) -> None:
+    def _go_on(self, rows: list[SubscriptionRow], subscription: JsonObject, item: Item, until: float) -> None:
         """Add to the rows what an item was at last: since its newest row, or since the subscription began, after the trial if it had one."""
         terms = self._terms.of_item(subscription, item)
         begun, ended = subscription.get("start_date") or subscription["created"], subscription.get("ended_at")
@@ -196,39 +203,39 @@ class History:
         else:
             trial_end, start = subscription.get("trial_end"), begun
             if trial_end and trial_end > begun and subscription["status"] != "trialing":
-                trial = {**terms, "status": "trialing", "cancel_reason": None}
+                trial: ItemTerms = {**terms, "status": "trialing", "cancel_reason": None}
                 _follow(rows, subscription["id"], item["id"], begun, trial)
                 start = trial_end
             if ended and ended > start:
-                active = {**terms, "status": "active", "cancel_reason": None}
+                active: ItemTerms = {**terms, "status": "active", "cancel_reason": None}
                 _follow(rows, subscription["id"], item["id"], start, active)
             at = ended or start
         if at < until:
             _follow(rows, subscription["id"], item["id"], at, terms)
 
-    def _remember(self, rows: list[dict]) -> None:
+    def _remember(self, rows: list[SubscriptionRow]) -> None:
         for row in rows:
             known = self._newest.get(row["subscription_item_id"])
             if known is None or row["valid_from"] >= known["valid_from"]:
                 self._newest[row["subscription_item_id"]] = row
 
 
-def _follow(rows: list[dict], subscription: str, item: str, start: int, terms: dict) -> None:
+def _follow(rows: list[SubscriptionRow], subscription: str, item: str, start: int, terms: ItemTerms) -> None:
     """Add a span to an item's rows in the order of time: the same terms go on, others begin a row."""
     last = next((r for r in reversed(rows) if r["subscription_item_id"] == item), None)
-    is_open = last is not None and last["valid_to"] is None
-    if is_open and terms_of(last) == terms:
-        return
-    if is_open and last["valid_from"] == time_of(start):
-        last.update(terms)
-        return
-    if is_open:
+    if last is not None and last["valid_to"] is None:
+        if terms_of(last) == terms:
+            return
+        if last["valid_from"] == time_of(start):
+            # its own names are among those of the row, which the type checker wants to see whole
+            last.update(terms)  # type: ignore[typeddict-item]
+            return
         last["valid_to"] = time_of(start)
     rows.append({"subscription_item_id": item, "subscription_id": subscription, **terms,
-                 "valid_from": time_of(start), "valid_to": None})  # fmt: skip
+                 "valid_from": time_of(start), "valid_to": None, "updated_at": ""})  # fmt: skip
 
 
-def _end(rows: list[dict], subscription: dict, item: str, invoiced: list[int], until: float) -> None:
+def _end(rows: list[SubscriptionRow], subscription: JsonObject, item: str, invoiced: list[int], until: float) -> None:
     """End the rows of an item that was taken away since: with its last invoiced period."""
     last = max((r for r in rows if r["subscription_item_id"] == item), key=lambda r: r["valid_from"])
     if last["valid_to"] is None:

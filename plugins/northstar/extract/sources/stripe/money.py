@@ -3,7 +3,8 @@
 import math
 from decimal import Decimal
 
-from northstar.extract.sources.stripe.api import Api
+from northstar.extract.sources.http import Json, JsonObject
+from northstar.extract.sources.stripe.api import Api, Item
 from northstar.extract.sources.stripe.forms import id_of
 
 
@@ -12,9 +13,9 @@ class Prices:
 
     def __init__(self, api: Api):
         self._api = api
-        self._known: dict[str, dict] = {}
+        self._known: dict[str, JsonObject] = {}
 
-    def unit_amount(self, price: dict, units: Decimal) -> Decimal | None:
+    def unit_amount(self, price: JsonObject, units: Decimal) -> Decimal | None:
         """What one unit costs in a period; of tiers and packages the price of all units, over their number."""
         if price.get("billing_scheme") == "tiered":
             if not price.get("tiers"):
@@ -26,14 +27,14 @@ class Prices:
         single = Decimal(str(price.get("unit_amount_decimal") or price.get("unit_amount") or price.get("amount") or 0))
         package = price.get("transform_quantity")
         if package and units:
-            packages = units / package["divide_by"]
-            packages = math.ceil(packages) if package["round"] == "up" else math.floor(packages)
+            begun: Decimal = units / package["divide_by"]
+            packages = math.ceil(begun) if package["round"] == "up" else math.floor(begun)
             return single * packages / units
         return single
 
 
-def _tiered(tiers: list[dict], mode: str | None, units: Decimal) -> Decimal:
-    def price(tier: dict, count: Decimal) -> Decimal:
+def _tiered(tiers: list[JsonObject], mode: str | None, units: Decimal) -> Decimal:
+    def price(tier: JsonObject, count: Decimal) -> Decimal:
         single = Decimal(str(tier.get("unit_amount_decimal") or tier.get("unit_amount") or 0))
         return single * count + Decimal(str(tier.get("flat_amount_decimal") or tier.get("flat_amount") or 0))
 
@@ -45,10 +46,11 @@ def _tiered(tiers: list[dict], mode: str | None, units: Decimal) -> Decimal:
             if is_last:
                 return price(tier, units)
             continue
-        total += price(tier, (units if is_last else limit) - below)
+        end = units if limit is None or is_last else limit
+        total += price(tier, end - below)
         if is_last:
             return total
-        below = limit
+        below = end
     return total
 
 
@@ -60,10 +62,10 @@ class Discounts:
 
     def __init__(self, api: Api, prices: Prices):
         self._api, self._prices = api, prices
-        self.coupons: dict[str, dict] = {}
-        self.customers: dict[str, dict] = {}
+        self.coupons: dict[str, JsonObject] = {}
+        self.customers: dict[str, JsonObject] = {}
 
-    def recurring(self, subscription: dict, item: dict) -> tuple[Decimal | str | None, Decimal | None]:
+    def recurring(self, subscription: JsonObject, item: Item) -> tuple[Decimal | str | None, Decimal | None]:
         """(percent, amount off) that recur on an item: its own, the subscription's, else the customer's.
 
         Of a discount that nobody knows any more the percent is its name, which sends the row to quarantine.
@@ -80,25 +82,25 @@ class Discounts:
             general = [d for d in [customer.get("discount")] if d]
         rest, amount = Decimal(1), Decimal(0)
         for discount in (*given, *general):
-            coupon = discount["coupon"]
-            if _is_once(discount):
+            if isinstance(discount, str) or _is_once(discount):
                 continue
+            coupon = discount["coupon"]
             rest *= 1 - Decimal(str(coupon.get("percent_off") or 0)) / 100
-            share = 1 if discount in given else self._share(subscription, item)
+            share = Decimal(1) if discount in given else self._share(subscription, item)
             amount += Decimal(coupon.get("amount_off") or 0) * share
         return (100 * (1 - rest) if rest != 1 else None), amount or None
 
-    def taken(self, invoice: dict, line: dict) -> int | None:
+    def taken(self, invoice: JsonObject, line: JsonObject) -> int | None:
         """The amount that recurring discounts took off an invoice line; None for nothing."""
         told = [*(invoice.get("discounts") or []), *(line.get("discounts") or [])]
-        known = {d["id"]: d for d in told if isinstance(d, dict)}
-        taken = sum(
+        known: dict[str | None, Json] = {d["id"]: d for d in told if isinstance(d, dict)}
+        taken: int = sum(
             d["amount"] for d in line.get("discount_amounts") or []
             if not _is_once(known.get(id_of(d.get("discount")), d.get("discount")))
         )  # fmt: skip
         return taken or None
 
-    def _known(self, subscription: dict, told: list) -> list[dict | str]:
+    def _known(self, subscription: JsonObject, told: list[JsonObject | str]) -> list[JsonObject | str]:
         """Discounts as objects: an event names them by id, the listing shows them; a name that stays one is unknown."""
         legacy = subscription.get("discount")
         self.coupons.update({d["id"]: d for d in (*told, legacy) if isinstance(d, dict)})
@@ -106,20 +108,20 @@ class Discounts:
             now = self._api.subscription(subscription["id"])
             shown = [now.get("discounts"), *(i.get("discounts") for i in (now.get("items") or {}).get("data") or [])]
             self.coupons.update({d["id"]: d for part in shown for d in part or [] if isinstance(d, dict)})
-        return [d if isinstance(d, dict) else self.coupons.get(d, d) for d in told]
+        return [d if isinstance(d, dict) else self.coupons.get(d) or d for d in told]
 
-    def _share(self, subscription: dict, item: dict) -> Decimal:
+    def _share(self, subscription: JsonObject, item: Item) -> Decimal:
         """An item's part of what the subscription costs: an amount off is spread over its items."""
 
-        def cost(i: dict) -> Decimal:
+        def cost(i: Item) -> Decimal:
             price = i.get("price") or i["plan"]
             units = Decimal(i.get("quantity") or 0)
-            return (self._prices.unit_amount(price, units) or 0) * units
+            return (self._prices.unit_amount(price, units) or Decimal(0)) * units
 
         total = sum(cost(i) for i in self._api.items(subscription))
         return cost(item) / total if total else Decimal(1) / len(self._api.items(subscription))
 
 
-def _is_once(discount) -> bool:
+def _is_once(discount: Json) -> bool:
     """Whether a discount holds for one invoice alone."""
     return isinstance(discount, dict) and (discount.get("coupon") or {}).get("duration") == "once"

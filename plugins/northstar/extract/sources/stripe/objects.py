@@ -1,9 +1,11 @@
 """Rows of what has no history: customers, charges, refunds, lost disputes."""
 
+from northstar.extract.sources.declared import ContractRow
+from northstar.extract.sources.http import JsonObject
 from northstar.extract.sources.stripe.forms import country_of, id_of, time_of, whole
 
 
-def account(customer: dict) -> dict:
+def account(customer: JsonObject) -> ContractRow:
     """A row of accounts."""
     address = customer.get("address") or {}
     return {
@@ -12,12 +14,12 @@ def account(customer: dict) -> dict:
     }  # fmt: skip
 
 
-def charge(thing: dict, invoice: dict | None) -> dict:
+def charge(thing: JsonObject, invoice: JsonObject | None) -> ContractRow:
     """A row of charges. invoice: what the charge is for, where there is one."""
     card = (thing.get("payment_method_details") or {}).get("card") or {}
     address = (thing.get("billing_details") or {}).get("address") or {}
     captured = thing.get("captured", True)
-    amount = thing.get("amount_captured") if captured and thing.get("amount_captured") else thing["amount"]
+    amount: int = thing["amount_captured"] if captured and thing.get("amount_captured") else thing["amount"]
     return {
         "charge_id": thing["id"], "payment_id": id_of(thing.get("payment_intent")),
         # somebody paid without an account: one of its own, so that the cash is not lost
@@ -30,19 +32,20 @@ def charge(thing: dict, invoice: dict | None) -> dict:
     }  # fmt: skip
 
 
-def refund(thing: dict) -> dict | None:
+def refund(thing: JsonObject) -> ContractRow | None:
     """A row of refunds; None for another object, and for a refund of no charge."""
     if thing.get("object", "refund") != "refund" or not thing.get("charge"):
         return None
+    status = thing.get("status") or "succeeded"
     return {
         "refund_id": thing["id"], "charge_id": id_of(thing["charge"]), "amount": whole(thing["amount"], thing["currency"]),
         "currency": thing["currency"].upper(), "reason": thing.get("reason"),
-        "status": {"requires_action": "pending"}.get(thing.get("status"), thing.get("status") or "succeeded"),
+        "status": "pending" if status == "requires_action" else status,
         "created_at": time_of(thing["created"]),
     }  # fmt: skip
 
 
-def dispute(thing: dict) -> dict | None:
+def dispute(thing: JsonObject) -> ContractRow | None:
     """A row of refunds: money that a lost dispute took back, at the moment when it was taken."""
     if thing["status"] != "lost":
         return None
@@ -52,7 +55,7 @@ def dispute(thing: dict) -> dict | None:
     }  # fmt: skip
 
 
-def moved(transaction: dict) -> tuple[int, str]:
+def moved(transaction: JsonObject) -> tuple[int, str]:
     """What a balance transaction's charge or refund moved, in its own currency: the balance may be kept in another."""
     source = transaction.get("source")
     if isinstance(source, dict):

@@ -2,10 +2,13 @@
 
 from datetime import datetime
 from decimal import Decimal
+from typing import TypedDict, cast
 
-from northstar.extract.sources.stripe.api import Api
+from northstar.extract.sources.http import JsonObject
+from northstar.extract.sources.stripe.api import Api, Item
 from northstar.extract.sources.stripe.forms import id_of, minor_units, plain, time_of
 from northstar.extract.sources.stripe.money import Discounts, Prices
+from northstar.warehouse.rows import Row
 
 TERMS = (
     "account_id", "plan_id", "plan_tier", "billing_interval", "interval_count", "quantity", "unit_amount", "currency",
@@ -13,26 +16,62 @@ TERMS = (
 )  # fmt: skip
 
 
+class Price(TypedDict):
+    """What an item costs; numbers as text."""
+
+    plan_id: str
+    plan_tier: str | None
+    billing_interval: str
+    interval_count: str
+    quantity: str | None
+    unit_amount: str | None
+    currency: str
+    # or which discount nobody knows any more
+    discount_percent: str | None
+    discount_amount: str | None
+    is_metered: str
+
+
+class ItemTerms(Price):
+    """What an item costs and how it stands: TERMS."""
+
+    account_id: str | None
+    status: str
+    cancel_reason: str | None
+
+
+class SubscriptionRow(ItemTerms):
+    """A row of subscriptions: a stretch of time in which an item's terms stay the same."""
+
+    subscription_item_id: str
+    subscription_id: str
+    valid_from: str
+    valid_to: str | None
+    # "" of a row that is still being put together
+    updated_at: str
+
+
 class Terms:
     """Terms with Stripe's prices and discounts, and the plan tiers that the source's options name."""
 
-    def __init__(self, api: Api, plan_tiers: dict | None):
+    def __init__(self, api: Api, plan_tiers: dict[str, str] | None):
         self._plan_tiers = plan_tiers or {}
         self._prices = Prices(api)
         self.discounts = Discounts(api, self._prices)
 
-    def of_item(self, subscription: dict, item: dict) -> dict:
+    def of_item(self, subscription: JsonObject, item: Item) -> ItemTerms:
         """The terms of an item as the subscription has it."""
         price, quantity = item.get("price") or item["plan"], item.get("quantity")
         status = "paused" if subscription.get("pause_collection") else subscription["status"]
         details = subscription.get("cancellation_details") or {}
         percent, amount = self.discounts.recurring(subscription, item)
-        return self._priced(price, quantity, percent, amount) | {
+        return {
+            **self._priced(price, quantity, percent, amount),
             "account_id": id_of(subscription["customer"]), "status": status,
             "cancel_reason": (details.get("feedback") or details.get("reason")) if status == "canceled" else None,
         }  # fmt: skip
 
-    def of_line(self, subscription: dict, invoice: dict, line: dict) -> dict:
+    def of_line(self, subscription: JsonObject, invoice: JsonObject, line: JsonObject) -> ItemTerms:
         """What an invoice line says of its period: the discounts are those that were taken off then, once-only ones left out."""
         price = line.get("price") or line["plan"]
         is_trial = (
@@ -41,11 +80,14 @@ class Terms:
             and line["period"]["end"] <= subscription["trial_end"]
         )
         taken = self.discounts.taken(invoice, line)
-        return self._priced(price, line.get("quantity"), None, taken) | {
+        return {
+            **self._priced(price, line.get("quantity"), None, taken),
             "account_id": id_of(invoice["customer"]), "status": "trialing" if is_trial else "active", "cancel_reason": None,
         }  # fmt: skip
 
-    def _priced(self, price: dict, quantity, percent: Decimal | str | None, amount) -> dict:
+    def _priced(
+        self, price: JsonObject, quantity: int | None, percent: Decimal | str | None, amount: Decimal | int | None
+    ) -> Price:
         recurring = price.get("recurring") or price
         is_metered = recurring.get("usage_type") == "metered"
         units = Decimal(quantity or 0) if not is_metered else Decimal(0)
@@ -59,15 +101,16 @@ class Terms:
         }  # fmt: skip
 
 
-def terms_of(row: dict) -> dict:
+def terms_of(row: SubscriptionRow) -> ItemTerms:
     """The terms of a row of the history."""
-    return {name: row.get(name) for name in TERMS}
+    # TERMS are all of its names
+    return cast(ItemTerms, {name: row.get(name) for name in TERMS})
 
 
-def from_landed(row: dict) -> dict:
+def from_landed(row: Row) -> SubscriptionRow:
     """A landed row in this package's own forms, so that terms compare."""
 
-    def form(value):
+    def form(value: object) -> object:
         if isinstance(value, datetime):
             return time_of(int(value.timestamp()))
         if isinstance(value, bool):
@@ -75,4 +118,5 @@ def from_landed(row: dict) -> dict:
         return plain(value) if isinstance(value, Decimal) else str(value) if isinstance(value, int) else value
 
     names = (*TERMS, "subscription_item_id", "subscription_id", "valid_from", "valid_to", "updated_at")
-    return {name: form(row[name]) for name in names}
+    # these are all of its names, and the contract says what stands in their columns
+    return cast(SubscriptionRow, {name: form(row[name]) for name in names})

@@ -4,11 +4,11 @@ import plotly.graph_objects as go
 
 from northstar.base.formats import SUFFIXES, shown
 from northstar.use.marts import Marts, nearest
-from northstar.use.pages.panels.drawing import BARS, COLOURS, TICKS, caption, labelled, nothing
+from northstar.use.pages.panels.drawing import BARS, COLOURS, TICKS, Panel, caption, labelled, nothing
 from northstar.use.words import period
 
 
-def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     metric = panel["metrics"][0]
     frame = labelled(marts.by_segment(metric, application, grain, panel["segment"]), "segment_value")
     if not len(frame):

@@ -4,13 +4,13 @@ import plotly.graph_objects as go
 
 from northstar.base.formats import shown
 from northstar.use.marts import Marts, nearest
-from northstar.use.pages.panels.drawing import BAD, GOOD, TOTAL, axis_from, caption, nothing
+from northstar.use.pages.panels.drawing import BAD, GOOD, TOTAL, Panel, axis_from, caption, nothing
 from northstar.use.words import period
 
 MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn", "fx")
 
 
-def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     """MRR from the beginning of the newest complete period to its end."""
     ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter"]))
     if len(ends) < 1:

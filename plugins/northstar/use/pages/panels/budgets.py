@@ -5,13 +5,13 @@ from datetime import timedelta
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import BAD, GOOD, SCARCE, caption, nothing
+from northstar.use.pages.panels.drawing import BAD, GOOD, SCARCE, Panel, caption, nothing
 from northstar.use.words import title_of
 
 BUDGET_DAYS = 30
 
 
-def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     """What is left of the errors that a target allows over the last complete days."""
     targets = marts.targets(application)
     own = (

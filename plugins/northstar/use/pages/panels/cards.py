@@ -1,15 +1,28 @@
 """Cards: the newest complete value of metrics, its change, and what its target says of it."""
 
+from datetime import datetime
+from decimal import Decimal
+from typing import TypedDict
+
 import pandas as pd
 from dash import html
 
 from northstar.base.formats import change, shown, shown_change
-from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import WORST
+from northstar.use.marts import Marts, Metric
+from northstar.use.pages.panels.drawing import WORST, Panel, attribute
 from northstar.use.words import ZONES, period, title_of
 
 
-def draw(marts: Marts, panel: dict, application: str, grain: str) -> html.Div:
+class CardPoint(TypedDict):
+    """A metric's value in a period, as Marts.newest has it."""
+
+    grain: str
+    period_start: datetime
+    value: Decimal | None
+    null_reason: str | None
+
+
+def draw(marts: Marts, panel: Panel, application: str, grain: str) -> html.Div:
     known, frame = marts.catalogue(), marts.newest(panel["metrics"], application, grain)
     targets = marts.targets(application)
     cards = []
@@ -18,30 +31,33 @@ def draw(marts: Marts, panel: dict, application: str, grain: str) -> html.Div:
             rows = frame[frame["metric_id"] == metric].sort_values("place").to_dict("records") if len(frame) else []
             zone = _zone(targets, metric, application, rows[0]["grain"] if rows else grain)
             cards.append(_card(marts.currency, metric, known[metric], rows, zone))
-    return html.Div(cards, className="northstar-cards", role="list", **{"aria-label": panel["title"]})
+    return html.Div(cards, className="northstar-cards", role="list", **attribute("aria-label", panel["title"]))
 
 
-def _card(currency: str, metric: str, entry: dict, rows: list[dict], zone: tuple[str, str] | None) -> html.Div:
-    newest = rows[0] if rows else {"value": None, "null_reason": None, "grain": None}
+def _card(currency: str, metric: str, entry: Metric, rows: list[CardPoint], zone: tuple[str, str] | None) -> html.Div:
+    newest = rows[0] if rows else None
+    value = newest["value"] if newest else None
     before = rows[1]["value"] if len(rows) > 1 else None
     parts = [html.Div(title_of(metric), className="northstar-card-title", title=entry["definition"]),
-             html.Div(_small_unit(shown(newest["value"], entry["unit"], currency)), className="northstar-card-value")]  # fmt: skip
-    moved = change(newest["value"], before, entry["unit"])
+             html.Div(_small_unit(shown(value, entry["unit"], currency)), className="northstar-card-value")]  # fmt: skip
+    moved = change(value, before, entry["unit"])
     if moved is None:
-        kind, words = "flat", (newest["null_reason"] or "").replace("_", " ") if rows else "no values"
+        kind, words = "flat", (newest["null_reason"] or "").replace("_", " ") if newest else "no values"
     elif round(moved, 1) == 0:
         kind, words = "flat", "→ unchanged"
     else:
         kind = "better" if (moved > 0) == (entry["direction"] == "up") else "worse"
-        words = f"{'↑' if moved > 0 else '↓'} {shown_change(newest['value'], before, entry['unit'])}, {kind}"
+        words = f"{'↑' if moved > 0 else '↓'} {shown_change(value, before, entry['unit'])}, {kind}"
     parts.append(html.Div(words, className=f"northstar-card-change northstar-{kind}"))
     foot = (
-        [html.Span(period(newest["period_start"], newest["grain"]), className="northstar-card-period")] if rows else []
+        [html.Span(period(newest["period_start"], newest["grain"]), className="northstar-card-period")]
+        if newest
+        else []
     )
     if zone:
         foot.append(html.Span(zone[1], className=f"northstar-zone northstar-zone-{zone[0]}"))
     parts.append(html.Div(foot, className="northstar-card-foot"))
-    return html.Div(parts, className="northstar-card", role="listitem", **{"data-metric": metric})
+    return html.Div(parts, className="northstar-card", role="listitem", **attribute("data-metric", metric))
 
 
 def _zone(targets: pd.DataFrame, metric: str, application: str, grain: str) -> tuple[str, str] | None:
@@ -55,6 +71,6 @@ def _zone(targets: pd.DataFrame, metric: str, application: str, grain: str) -> t
     return worst["zone"], f"{ZONES[worst['zone']]}{by}{where}"
 
 
-def _small_unit(text: str) -> list:
+def _small_unit(text: str) -> list[str | html.Small]:
     number, space, unit = text.partition(" ")
     return [number, html.Small(f"{space}{unit}")] if unit else [number]

@@ -4,10 +4,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import nothing
+from northstar.use.pages.panels.drawing import Panel, nothing
 
 
-def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     frame = marts.frame(
         "select cohort_month, months_since, cohort_size, retention_percent from cohort_retention where cohort_kind = %(kind)s "
         "and application = %(application)s and is_complete and retention_percent is not null and cohort_month >= %(since)s::date and months_since <= 24",

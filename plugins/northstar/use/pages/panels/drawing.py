@@ -1,6 +1,7 @@
 """What panels of several kinds draw with: colours, sizes, labels, and a figure that says why there is nothing."""
 
 import math
+from typing import Any, NotRequired, TypedDict
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,6 +17,21 @@ COLOURS = ("#2878d0", "#c2571a", "#0f8a6c", "#a04bb5", "#8f7a12", "#c8385a", "#4
 GOOD, BAD, SCARCE, TOTAL = "#16866a", "#c9382f", "#a97b00", "#4a6cb3"
 HEIGHT, MARGIN, CAPTION = 320, 8, 26
 WORST = ("red", "yellow", "unknown", "green")
+
+
+class Panel(TypedDict):
+    """A panel of pages.yml, which says what each part is."""
+
+    title: str
+    kind: str
+    metrics: list[str]
+    width: NotRequired[int]
+    height: NotRequired[int]
+    segment: NotRequired[str]
+    share_of: NotRequired[str]
+    headroom: NotRequired[int]
+    cohort_kind: NotRequired[str]
+    funnel: NotRequired[str]
 
 
 def labelled(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -40,7 +56,14 @@ def axis_from(low: float, high: float) -> float:
     if low <= 0 or spread <= 0 or spread > 0.3 * high:
         return 0.0
     unit = 10 ** math.floor(math.log10(spread))
-    return max(0.0, math.floor((low - 0.5 * spread) / unit) * unit)
+    base: float = max(0.0, math.floor((low - 0.5 * spread) / unit) * unit)
+    return base
+
+
+# Any: the type checker takes it for any of the element's arguments, which have types of their own
+def attribute(name: str, value: str) -> dict[str, Any]:
+    """An attribute of an element whose name is none of Python's, to be given with `**`."""
+    return {name: value}
 
 
 def second_line(texts: list[str], words: list[str]) -> list[str]:

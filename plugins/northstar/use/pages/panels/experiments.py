@@ -5,10 +5,10 @@ import plotly.graph_objects as go
 
 from northstar.base.formats import shown
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, labelled, nothing, second_line
+from northstar.use.pages.panels.drawing import COLOURS, Panel, labelled, nothing, second_line
 
 
-def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     frame = marts.frame(
         "select * from experiment_results where application = %(application)s order by experiment, variant != control, variant",
         application=application,

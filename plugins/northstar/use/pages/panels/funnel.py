@@ -4,11 +4,11 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts, nearest
-from northstar.use.pages.panels.drawing import COLOURS, caption, nothing, second_line
+from northstar.use.pages.panels.drawing import COLOURS, Panel, caption, nothing, second_line
 from northstar.use.words import period
 
 
-def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     grain = nearest(grain, ["day", "week", "month"])
     # a visitor belongs to one application, so that those of all are their sum
     frame = marts.frame(

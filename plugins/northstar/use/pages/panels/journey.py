@@ -3,10 +3,10 @@
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, FLOWS, labelled, nothing
+from northstar.use.pages.panels.drawing import COLOURS, FLOWS, Panel, labelled, nothing
 
 
-def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     frame = marts.frame(
         "with chosen as (select * from user_paths where (application = %(application)s or %(application)s = 'all') and month = ("
         "select max(month) from user_paths where month < date_trunc('month', %(as_of)s::timestamptz)::date)) "

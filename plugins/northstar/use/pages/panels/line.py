@@ -1,13 +1,15 @@
 """A panel of kind line: lines over time, with what is expected of them and their targets."""
 
-from datetime import timedelta
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import TypedDict
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.base.formats import SUFFIXES, shown
-from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, labelled, nothing, share
+from northstar.use.marts import Marts, Metric
+from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, labelled, nothing, share
 from northstar.use.words import period, title_of
 
 # a period that has hardly begun tells nothing: three tickets in the month's first hours are no fall
@@ -15,7 +17,15 @@ BEGUN = 0.1
 LENGTHS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "quarter": 91}
 
 
-def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+class LinePoint(TypedDict):
+    """A metric's value in a period, as Marts.series has it, in so far as it is read here."""
+
+    metric_id: str
+    grain: str
+    period_start: datetime
+
+
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     metrics, segment = list(panel["metrics"]), panel.get("segment", segment)
     frame = labelled(
         marts.series(
@@ -77,7 +87,7 @@ def _hover(currency: str, unit: str, more: str = "") -> str:
     return f"%{{y:{number}}}{suffix}" + (f" {more}" if more else "")
 
 
-def _has_begun(marts: Marts, point: dict, known: dict[str, dict]) -> bool:
+def _has_begun(marts: Marts, point: LinePoint, known: dict[str, Metric]) -> bool:
     """Whether a period that is not over is worth a mark: what stands at its end may be looked at any time, what happens in it later."""
     elapsed = marts.as_of() - point["period_start"]
     return known[point["metric_id"]]["kind"] == "snapshot" or elapsed >= BEGUN * timedelta(days=LENGTHS[point["grain"]])
@@ -119,7 +129,7 @@ def _draw_forecast(
             f"80 %: {shown(end['low_80'], unit, marts.currency)} to {shown(end['high_80'], unit, marts.currency)}"]  # fmt: skip
 
 
-def _lines(frame: pd.DataFrame, metrics: list[str]):
+def _lines(frame: pd.DataFrame, metrics: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
     """(name, points) of each line: of one metric its segment's largest values, of several each one's total."""
     newest = (
         frame.sort_values("period_start")
@@ -136,7 +146,9 @@ def _lines(frame: pd.DataFrame, metrics: list[str]):
             yield name, frame[(frame["metric_id"] == metric) & (frame["segment_value"] == value)]
 
 
-def _draw_targets(marts: Marts, figure, panel, application, metrics, segment) -> None:
+def _draw_targets(
+    marts: Marts, figure: go.Figure, panel: Panel, application: str, metrics: list[str], segment: str
+) -> None:
     if len(metrics) != 1 or segment or application == "all" or "share_of" in panel:
         return
     targets = marts.targets(application)

@@ -4,10 +4,10 @@ import plotly.graph_objects as go
 
 from northstar.base.formats import shown
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, labelled, nothing
+from northstar.use.pages.panels.drawing import COLOURS, Panel, labelled, nothing
 
 
-def draw(marts: Marts, panel: dict, application: str, grain: str, months: int, segment: str) -> go.Figure:
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     frame = marts.frame(
         "select cancel_reason, sum(accounts)::bigint as accounts, sum(mrr) as mrr from churn_reasons where application = %(application)s "
         "and month >= %(since)s::date group by 1 order by accounts desc, 1", application=application, since=marts.since(months),
