@@ -81,7 +81,8 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
             if isinstance(result.result, RunExecutionResult):
                 result.result.write(str(results_file))
         else:
-            result = runner.invoke(arguments)
+            # what dbt remembers is of other code: of a model that is gone it kept the tests, which then were never built
+            result = runner.invoke([*arguments, "--no-partial-parse"])
             if result.result is not None:
                 note_version(settings, code_version)
     if result.exception is not None:
