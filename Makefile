@@ -51,7 +51,8 @@ test-machines: setup  ## Airflow's tasks on two workers, with a home and a user 
 lint: setup  ## ruff, mypy, import-linter and sqlfluff
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
-	$(VENV)/bin/lint-imports --no-cache
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports --no-cache --no-logo
 	$(VENV)/bin/sqlfluff lint --processes 2 --disable-progress-bar dbt_project/models
 
 docs: setup  ## docs/ as a site with a page for each metric and dbt's docs, in site/
