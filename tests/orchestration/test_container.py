@@ -133,3 +133,12 @@ def test_images_are_pinned():
 def test_no_service_takes_the_whole_machine():
     for service in STACK["services"].values():
         assert service["mem_limit"] and service["pids_limit"]
+
+
+def test_the_image_carries_what_a_wheel_carries():
+    carried = re.search(r"CARRIED = \((.*?)\)", (ROOT / "setup.py").read_text(), re.DOTALL)[1]
+    copied = set(re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE))
+    ignored = (ROOT / ".dockerignore").read_text().split("\n")
+    for name in re.findall(r'"(.+)"', carried):
+        assert name.split("/")[0] in copied, name
+        assert f"{name.split('/')[0]}/*" not in ignored or f"!{name}" in ignored, name
