@@ -80,10 +80,12 @@ class SourceSpec(Section):
 
     @model_validator(mode="after")
     def _known_entities(self) -> Self:
-        known = _module(self.system).ENTITIES
+        connector_entities = _module(self.system).ENTITIES
         for entity in self.entities or ():
-            if entity not in entities() or (known and entity not in known):
-                raise ValueError(f"{self.system} gives no entity {entity!r}; {nearest(entity, known or entities())}")
+            if entity not in entities() or (connector_entities and entity not in connector_entities):
+                raise ValueError(
+                    f"{self.system} gives no entity {entity!r}; {nearest(entity, connector_entities or entities())}"
+                )
         return self
 
 
@@ -244,9 +246,11 @@ def how_read(source: Source, entity: str, contract: list[object]) -> str:
 
 def reads_alike(known: str, now: str) -> bool:
     """Whether what was read in one way need not be read again in another: it is the same, or has entries more or less."""
-    (was, _, before), (digest, _, after) = known.partition(" "), now.partition(" ")
-    before, after = json.loads(before or "{}"), json.loads(after or "{}")
-    return was == digest and all(after[name] == value for name, value in before.items() if name in after)
+    (old_digest, _, old_entries), (new_digest, _, new_entries) = known.partition(" "), now.partition(" ")
+    old_entries, new_entries = json.loads(old_entries or "{}"), json.loads(new_entries or "{}")
+    return old_digest == new_digest and all(
+        new_entries[name] == value for name, value in old_entries.items() if name in new_entries
+    )
 
 
 def reading_of(system: str) -> int:

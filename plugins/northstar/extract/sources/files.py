@@ -134,7 +134,7 @@ class Reading:
             return {}
         if self.kind == "parquet" or not (ordinals or self.ragged):
             return {ordinal: ordinal + 1 for ordinal in ordinals}
-        found: dict[int, int] = {}
+        line_numbers: dict[int, int] = {}
         ordinal, previous, last = 0, 0, max(ordinals, default=-1)
         header: list[str] | None = None
         ragged: list[tuple[int, list[str]]] = []
@@ -154,14 +154,14 @@ class Reading:
                     ragged.append((line, record))
                 else:
                     if ordinal in ordinals:
-                        found[ordinal] = line
+                        line_numbers[ordinal] = line
                     ordinal += 1
                 if ordinal > last and len(ragged) >= self.ragged:
                     break
         for line, record in ragged[: self.ragged]:
             reason = f"{len(record)} fields where the header has {len(header or [])}"
             self.rejected.append(Rejected(reason, dict(zip(header or [], record, strict=False)), line))
-        return found
+        return line_numbers
 
     def _csv(self) -> Iterator[pa.RecordBatch]:
         names = self._header()
@@ -246,13 +246,13 @@ class Reading:
             yield self._record_batch(records, lines)
 
     def _record_batch(self, records: list[dict[str, str | None]], lines: list[int]) -> pa.RecordBatch:
-        found: dict[str, list[str]] = {}
+        spellings_by_name: dict[str, list[str]] = {}
         for name in dict.fromkeys(name for record in records for name in record):
-            found.setdefault(_clean(name), []).append(name)
-        names = list(found)
+            spellings_by_name.setdefault(_clean(name), []).append(name)
+        names = list(spellings_by_name)
         self.columns = list(dict.fromkeys([*self.columns, *names]))
         arrays = [pa.array([_first(r, spellings) for r in records] if len(spellings) > 1 else [r.get(spellings[0]) for r in records], pa.string())
-                  for spellings in found.values()]  # fmt: skip
+                  for spellings in spellings_by_name.values()]  # fmt: skip
         return pa.RecordBatch.from_arrays([*arrays, pa.array(lines, pa.int64())], names=[*names, "_line"])
 
     def _parquet(self) -> Iterator[pa.RecordBatch]:
@@ -381,10 +381,10 @@ def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
     if not file.url.startswith(LOCAL) or file.content is not None or name.endswith((".gz", ".parquet")):
         return file
     with open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links) as raw:
-        told = os.fstat(raw.fileno())
-        if not told.st_size or (now or time.time()) - told.st_mtime >= SETTLED_SECONDS:
+        status = os.fstat(raw.fileno())
+        if not status.st_size or (now or time.time()) - status.st_mtime >= SETTLED_SECONDS:
             return file
-        end, tail = told.st_size, b""
+        end, tail = status.st_size, b""
         while b"\n" not in tail and end:
             begin = max(0, end - BLOCK_BYTES)
             raw.seek(begin)
@@ -392,7 +392,7 @@ def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
     line = tail[tail.rfind(b"\n") + 1 :]
     if not line or (".jsonl" in name and _is_json(line)):
         return file
-    return replace(file, whole=told.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
+    return replace(file, whole=status.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
 
 
 def _is_json(line: bytes) -> bool:
@@ -440,9 +440,9 @@ def _fetched(lot: list[SourceFile]) -> Iterator[SourceFile]:
         return
     system, _ = fsspec.core.url_to_fs(lot[0].url, **lot[0].storage)
     paths = [system._strip_protocol(f.url) for f in lot]
-    found = system.cat(paths, on_error="return")
+    contents = system.cat(paths, on_error="return")
     for file, path in zip(lot, paths, strict=True):
-        content = found.get(path)
+        content = contents.get(path)
         # one that failed is opened on its own, and says why
         yield replace(file, content=content) if isinstance(content, bytes) else file
 

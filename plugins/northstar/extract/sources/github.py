@@ -93,11 +93,11 @@ class GitHub:
             yield from self._community()
             return
         read = self._deployments if entity == "deployments" else self._issues
-        known = dict((state or {}).get("repositories") or {})
+        places = dict((state or {}).get("repositories") or {})
         for name in self.repositories:
-            for rows, place in read(entity, name, known.get(name)):
-                known[name] = place
-                yield Page(rows, {"repositories": dict(known)})
+            for rows, place in read(entity, name, places.get(name)):
+                places[name] = place
+                yield Page(rows, {"repositories": dict(places)})
 
     def totals(self, entity: str, state: State | None) -> Totals:
         """The number of issues or pull requests that GitHub finds, beside those that landed."""
@@ -112,20 +112,23 @@ class GitHub:
         """Changed ones, oldest change first: asking again from the last one's time, a change in the meantime moves no page."""
         number = 1
         while True:
-            asked: Parameters = {
+            parameters: Parameters = {
                 "state": "all",
                 "sort": "updated",
                 "direction": "asc",
                 "per_page": PAGE,
                 "page": number,
             }
-            found = self.http.get(f"repos/{name}/issues", {**asked, "since": since} if since else asked)
+            issues = self.http.get(f"repos/{name}/issues", {**parameters, "since": since} if since else parameters)
             is_pull = entity == "pull_requests"
-            wanted = [issue for issue in found if ("pull_request" in issue) == is_pull]
-            rows = [self._pull_request(name, issue) if is_pull else self._work_item(name, issue) for issue in wanted]
-            newest = max([issue["updated_at"] for issue in found], default=since)
+            matching_issues = [issue for issue in issues if ("pull_request" in issue) == is_pull]
+            rows = [
+                self._pull_request(name, issue) if is_pull else self._work_item(name, issue)
+                for issue in matching_issues
+            ]
+            newest = max([issue["updated_at"] for issue in issues], default=since)
             yield rows, newest
-            if len(found) < PAGE:
+            if len(issues) < PAGE:
                 return
             # a whole page of one second: only there is the next page needed
             number = number + 1 if newest == since else 1
@@ -167,12 +170,12 @@ class GitHub:
     def _deployments(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[ContractRow], str | None]]:
         """Deployments since a month before the state: GitHub lists them by creation and tells no changes."""
         oldest = _back(since, OPEN_DAYS) if since else ""
-        found: dict[int, JsonObject] = {}
+        deployments: dict[int, JsonObject] = {}
         for page in self.http.pages(f"repos/{name}/deployments", {"per_page": PAGE}):
-            found.update({d["id"]: d for d in page if d["created_at"] >= oldest})
+            deployments.update({d["id"]: d for d in page if d["created_at"] >= oldest})
             if page and page[-1]["created_at"] < oldest:
                 break
-        wanted = self.source.options.get("environments")
+        environments = self.source.options.get("environments")
         changed: dict[str, Deployment] = {}
         last: dict[str, Deployment] = {}
         failed: dict[str, list[Deployment]] = {}
@@ -180,9 +183,9 @@ class GitHub:
         def note(row: Deployment) -> None:
             changed[row["deployment_id"]] = row
 
-        for deployment in sorted(found.values(), key=lambda d: (d["created_at"], d["id"])):
+        for deployment in sorted(deployments.values(), key=lambda d: (d["created_at"], d["id"])):
             environment = deployment["environment"]
-            if wanted and environment not in wanted:
+            if environments and environment not in environments:
                 continue
             row, succeeded_at = self._deployment(name, deployment)
             before = last.get(environment)
@@ -206,19 +209,19 @@ class GitHub:
         yield list(changed.values()), since
 
     def _deployment(self, name: str, deployment: JsonObject) -> tuple[Deployment, str | None]:
-        told: list[JsonObject] = []
+        statuses: list[JsonObject] = []
         for page in self.http.pages(f"repos/{name}/deployments/{deployment['id']}/statuses", {"per_page": PAGE}):
-            told += page
-        told.sort(key=lambda s: (s["created_at"], s["id"]))
+            statuses += page
+        statuses.sort(key=lambda s: (s["created_at"], s["id"]))
         # inactive: another one took its place
-        states = [s["state"] for s in told if s["state"] != "inactive"]
+        states = [s["state"] for s in statuses if s["state"] != "inactive"]
         row: Deployment = {
             "deployment_id": f"{name}/{deployment['id']}", "application": self.repositories[name],
             "service": f"{name}/{deployment['environment']}", "started_at": deployment["created_at"],
             "status": STATUSES.get(states[-1], "running") if states else "running", "recovered_at": None,
-            "updated_at": max([deployment["updated_at"], *(s["created_at"] for s in told)]),
+            "updated_at": max([deployment["updated_at"], *(s["created_at"] for s in statuses)]),
         }  # fmt: skip
-        return row, max([s["created_at"] for s in told if s["state"] == "success"], default=None)
+        return row, max([s["created_at"] for s in statuses if s["state"] == "success"], default=None)
 
     # the community
 
@@ -261,7 +264,7 @@ class GitHub:
 
 
 def _first(pattern: re.Pattern[str], labels: list[str]) -> str | None:
-    return next((found[1] for label in labels if (found := pattern.search(label))), None)
+    return next((match[1] for label in labels if (match := pattern.search(label))), None)
 
 
 def _back(moment: str, days: int) -> str:

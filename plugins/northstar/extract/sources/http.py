@@ -241,13 +241,13 @@ def _pause(attempt: int) -> float:
 
 def _retry_after(response: httpx.Response) -> float | None:
     """Seconds that the system asks to wait: Retry-After, or GitHub's moment when a used-up limit begins anew."""
-    told: str = response.headers.get("retry-after", "").strip()
-    if told.isdigit():
-        return float(told)
+    header: str = response.headers.get("retry-after", "").strip()
+    if header.isdigit():
+        return float(header)
     if response.headers.get("x-ratelimit-remaining") == "0" and response.headers.get("x-ratelimit-reset", "").isdigit():
         return max(1.0, float(response.headers["x-ratelimit-reset"]) - time.time())
     try:
-        return max(0.0, (email.utils.parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (email.utils.parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return None
 

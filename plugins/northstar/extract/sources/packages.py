@@ -54,12 +54,12 @@ class Packages:
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """All complete days since the state, a week before it again; a package that was added since is read from its start."""
-        last, known = self.today() - timedelta(days=1), dict((state or {}).get("until") or {})
+        last, last_days = self.today() - timedelta(days=1), dict((state or {}).get("until") or {})
         first = date.fromisoformat(str(self.source.options.get("start", last - timedelta(days=LONGEST_RANGE_DAYS - 1))))
         for name, application in self.source.options["packages"].items():
             start = first
-            if name in known:
-                start = max(first, date.fromisoformat(known[name]) - timedelta(days=CORRECTED_DAYS - 1))
+            if name in last_days:
+                start = max(first, date.fromisoformat(last_days[name]) - timedelta(days=CORRECTED_DAYS - 1))
             rows = [
                 {
                     "downloaded_on": str(day),
@@ -69,8 +69,8 @@ class Packages:
                 }
                 for day, count in self._days(name, start, last)
             ]
-            known[name] = str(last)
-            yield Page(rows, {"until": dict(known)})
+            last_days[name] = str(last)
+            yield Page(rows, {"until": dict(last_days)})
 
     def totals(self, entity: str, state: State | None) -> Totals:
         """Neither service tells a total of its own."""
@@ -79,8 +79,8 @@ class Packages:
     def _days(self, name: str, first: date, last: date) -> Iterator[tuple[date, int]]:
         if self.registry == "pypi":
             answer = self.http.get(f"api/packages/{quote(name)}/overall", {"mirrors": "false"})
-            told = [(r["date"], r["downloads"]) for r in answer["data"] if r["category"] == "without_mirrors"]
-            yield from ((day, n) for text, n in told if first <= (day := date.fromisoformat(text)) <= last)
+            daily_counts = [(r["date"], r["downloads"]) for r in answer["data"] if r["category"] == "without_mirrors"]
+            yield from ((day, n) for text, n in daily_counts if first <= (day := date.fromisoformat(text)) <= last)
             return
         while first <= last:
             end = min(last, first + timedelta(days=LONGEST_RANGE_DAYS - 1))

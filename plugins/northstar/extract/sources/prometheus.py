@@ -79,8 +79,8 @@ class Prometheus:
 
     def check(self) -> str:
         """Counts the targets that are up."""
-        told = self._query("count(up)", self._now())
-        return f"Prometheus: may read {', '.join(self.source.entities)}; it watches {told[0]['value'][1] if told else 0} targets"
+        samples = self._query("count(up)", self._now())
+        return f"Prometheus: may read {', '.join(self.source.entities)}; it watches {samples[0]['value'][1] if samples else 0} targets"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """An hour at a time by the server's own clock, oldest first; each is a place to go on from."""
@@ -111,92 +111,106 @@ class Prometheus:
             return {}
         end = state["since"] // DAY * DAY
         metric = self._uptime()[0]
-        told = self._query(f"sum(count_over_time({metric}[{DAY}s] @ {end}))", end)
+        samples = self._query(f"sum(count_over_time({metric}[{DAY}s] @ {end}))", end)
         day = datetime.fromtimestamp(end - DAY, UTC)
         landed = f"count(*) filter (where checked_at > '{day:%Y-%m-%d %H:%M}Z' and checked_at <= '{datetime.fromtimestamp(end, UTC):%Y-%m-%d %H:%M}Z')"
-        return {f"samples on {day:%Y-%m-%d}": (int(float(told[0]["value"][1])) if told else 0, landed)}
+        return {f"samples on {day:%Y-%m-%d}": (int(float(samples[0]["value"][1])) if samples else 0, landed)}
 
     def _uptime(self) -> tuple[str, str]:
-        given = self.options.get("uptime") or {}
-        return given.get("metric", "up"), given.get("service", "job")
+        uptime_options = self.options.get("uptime") or {}
+        return uptime_options.get("metric", "up"), uptime_options.get("service", "job")
 
     def _checks(self, start: int, until: int) -> list[ContractRow]:
         metric, label = self._uptime()
-        found: dict[tuple[str, float], bool] = {}
+        checks: dict[tuple[str, float], bool] = {}
         for series in self._raw(metric, start, until):
             service = series["metric"].get(label) or series["metric"].get("instance", "")
             for at, value in series["values"]:
-                found[service, at] = found.get((service, at), True) and float(value) > 0
+                checks[service, at] = checks.get((service, at), True) and float(value) > 0
         third = set(self.options.get("third_party") or [])
         return [
             {"service": service, **self._application(service), "checked_at": _time(at), "is_up": is_up, "is_third_party": service in third}
-            for (service, at), is_up in sorted(found.items(), key=lambda item: item[0][1])
+            for (service, at), is_up in sorted(checks.items(), key=lambda item: item[0][1])
         ]  # fmt: skip
 
     def _samples(self, start: int, until: int) -> list[ContractRow]:
-        given: Options = self.options.get("resources") or RESOURCES
-        label: str = given.get("resource", "instance")
-        step: int = given.get("step", STEP)
+        resource_options: Options = self.options.get("resources") or RESOURCES
+        label: str = resource_options.get("resource", "instance")
+        step: int = resource_options.get("step", STEP)
         # steps are counted from the epoch, so that the next reading's are the same ones
         first = start // step * step + step
-        found: dict[tuple[float, str], dict[str, str | None]] = {}
+        samples: dict[tuple[float, str], dict[str, str | None]] = {}
         for measure in MEASURES:
-            if measure in given and first <= until:
-                asked: Parameters = {"query": given[measure], "start": first, "end": until, "step": step}
-                for series in self._result("query_range", asked):
+            if measure in resource_options and first <= until:
+                parameters: Parameters = {
+                    "query": resource_options[measure],
+                    "start": first,
+                    "end": until,
+                    "step": step,
+                }
+                for series in self._result("query_range", parameters):
                     for at, value in series["values"]:
-                        row = found.setdefault((at, series["metric"].get(label, "")), {})
+                        row = samples.setdefault((at, series["metric"].get(label, "")), {})
                         # rounding may bring a share a hair above 100
                         row[measure] = _number(value, 100 if measure.endswith("percent") else None)
         return [
             {"resource": resource, **self._application(resource), "sampled_at": _time(at), **row}
-            for (at, resource), row in sorted(found.items())
+            for (at, resource), row in sorted(samples.items())
         ]
 
     def _steps(self, start: int, until: int, before: Counters | None) -> tuple[Steps, Counters]:
         """A histogram's increments, {(time, series): (labels, {bound: increment})}, and the counters as they stood last, by series."""
-        given = self.options.get("requests")
-        if not given:
+        request_options = self.options.get("requests")
+        if not request_options:
             return {}, before or {}
         last: Counters = dict(before or {})
         groups: Steps = {}
-        found = [
-            s for part in ("bucket", "sum") for s in self._raw(f"{given['metric']}_{part}", start, until) if s["values"]
+        histogram_series = [
+            s
+            for part in ("bucket", "sum")
+            for s in self._raw(f"{request_options['metric']}_{part}", start, until)
+            if s["values"]
         ]
-        begins: dict[str, float] = {}
-        for series in found:
+        first_times: dict[str, float] = {}
+        for series in histogram_series:
             target = _target(series)
-            begins[target] = min(begins.get(target, np.inf), series["values"][0][0])
-        for series in found:
+            first_times[target] = min(first_times.get(target, np.inf), series["values"][0][0])
+        for series in histogram_series:
             labels = {k: v for k, v in series["metric"].items() if k not in ("__name__", "le")}
             name, bound, target = _name(labels), series["metric"].get("le", "sum"), _target(series)
-            known = last.get(f"{name}/{bound}")
-            if known is None and (target in last or series["values"][0][0] > begins[target]):
+            previous = last.get(f"{name}/{bound}")
+            if previous is None and (target in last or series["values"][0][0] > first_times[target]):
                 # its target was watched before: a label that is seen for the first time, counted from 0
-                known = 0.0
+                previous = 0.0
             for at, value in series["values"]:
                 now = float(value)
-                if known is not None:
+                if previous is not None:
                     step = groups.setdefault((at, name), (labels, {}))[1]
-                    step[bound] = now - known if now >= known else now
-                known = now
-            if known is not None:
-                last[f"{name}/{bound}"] = known
-        last.update(begins)
+                    step[bound] = now - previous if now >= previous else now
+                previous = now
+            if previous is not None:
+                last[f"{name}/{bound}"] = previous
+        last.update(first_times)
         return groups, last
 
     def _batches(self, steps: Steps) -> Iterator[pa.RecordBatch]:
         """The requests of each increment; one that can be none is a row that landing puts into quarantine."""
-        given: Options = self.options.get("requests") or {}
+        request_options: Options = self.options.get("requests") or {}
         for (at, name), (labels, step) in sorted(steps.items(), key=lambda g: g[0]):
             most = max((count for bound, count in step.items() if bound != "sum"), default=0)
-            batch = _spread(at, name, step, labels, given) if most <= LIKELY else _jump(at, name, most, labels, given)
+            batch = (
+                _spread(at, name, step, labels, request_options)
+                if most <= LIKELY
+                else _jump(at, name, most, labels, request_options)
+            )
             if batch.num_rows:
                 yield self._with_application(batch)
 
     def _with_application(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        told = self._application(batch.column("service")[0].as_py()).get("application") or self.source.application
-        return batch.append_column("application", pa.array([told] * batch.num_rows, pa.string()))
+        application = (
+            self._application(batch.column("service")[0].as_py()).get("application") or self.source.application
+        )
+        return batch.append_column("application", pa.array([application] * batch.num_rows, pa.string()))
 
     def _application(self, name: str) -> dict[str, str]:
         for application, names in (self.options.get("applications") or {}).items():
@@ -209,15 +223,15 @@ class Prometheus:
 
     def _raw(self, metric: str, start: int, until: int) -> list[JsonObject]:
         """Samples as they were scraped, later than start and not later than until."""
-        found = self._query(f"{metric}[{until - start}s]", until)
-        for series in found:
+        all_series = self._query(f"{metric}[{until - start}s]", until)
+        for series in all_series:
             # versions before 3 hold the sample at the window's very start too
             series["values"] = [(at, value) for at, value in series["values"] if start < at <= until]
-        return found
+        return all_series
 
     def _query(self, query: str, at: int) -> list[JsonObject]:
-        found: list[JsonObject] = self._result("query", {"query": query, "time": at})
-        return found
+        result: list[JsonObject] = self._result("query", {"query": query, "time": at})
+        return result
 
     def _result(self, path: str, parameters: Parameters) -> Json:
         answer = self.http.get(path, parameters)
@@ -284,8 +298,8 @@ def _target(series: JsonObject) -> str:
 
 
 def _name(labels: Labels) -> str:
-    told = "\n".join(f"{k}={v}" for k, v in sorted(labels.items()))
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = "\n".join(f"{k}={v}" for k, v in sorted(labels.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _time(seconds: float) -> str:

@@ -81,7 +81,7 @@ class Sentry:
         projects = [
             self.http.get(f"projects/{self.organization}/{slug}/")["id"] for slug in self.source.options["projects"]
         ]
-        told = self.http.get(
+        statistics = self.http.get(
             f"organizations/{self.organization}/stats_v2/",
             {"field": "sum(quantity)", "category": "error", "outcome": "accepted", "interval": "1d", "project": projects,
              "groupBy": "outcome", "start": _time(end - DAY), "end": _time(end)},
@@ -90,11 +90,11 @@ class Sentry:
         landed = (
             f"count(*) filter (where occurred_at >= '{day} 00:00Z' and occurred_at < '{day + timedelta(1)} 00:00Z')"
         )
-        return {f"accepted on {day}": (sum(group["totals"]["sum(quantity)"] for group in told["groups"]), landed)}
+        return {f"accepted on {day}": (sum(group["totals"]["sum(quantity)"] for group in statistics["groups"]), landed)}
 
     def _is_wanted(self, event: JsonObject) -> bool:
-        wanted = self.source.options.get("environments")
-        return not wanted or _tags(event).get("environment") in wanted
+        environments = self.source.options.get("environments")
+        return not environments or _tags(event).get("environment") in environments
 
     def _row(self, slug: str, application: str, event: JsonObject) -> ContractRow:
         tags = _tags(event)

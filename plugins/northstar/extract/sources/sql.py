@@ -114,8 +114,8 @@ class SqlDatabase:
             ):
                 if cursor:
                     place = columns.index(cursor)
-                    found = [r[place] for r in part if r[place] is not None]
-                    last = max([*found, *([_revive(newest)] if newest else [])], default=None)
+                    cursors = [r[place] for r in part if r[place] is not None]
+                    last = max([*cursors, *([_revive(newest)] if newest else [])], default=None)
                     newest = _state(_not_after(last, present, self.zone)) or newest
                 rows = _batch(entities()[entity], columns, part, self.zone)
                 if cursor and cursor not in entities()[entity].columns:
@@ -133,8 +133,8 @@ class SqlDatabase:
             if options.get("cursor") and state:
                 column: sa.ColumnClause[Value] = sa.column(options["cursor"])
                 query = query.where((column <= _revive(state)) | column.is_(None))
-            told = connection.execute(query).one()
-        return {name: (value, expression) for (name, expression), value in zip(measures.items(), told, strict=True)}
+            values = connection.execute(query).one()
+        return {name: (value, expression) for (name, expression), value in zip(measures.items(), values, strict=True)}
 
     def _check_options(self, entity: str) -> None:
         options = self.queries.get(entity)
@@ -149,13 +149,13 @@ class SqlDatabase:
         return options.get("query") or f"select * from {options['table']}"
 
     def _present(self, connection: sa.Connection) -> dt.datetime:
-        told: dt.datetime | str = connection.execute(sa.text(PRESENT[self.engine.dialect.name])).scalar_one()
-        moment = dt.datetime.fromisoformat(told) if isinstance(told, str) else told
+        server_time: dt.datetime | str = connection.execute(sa.text(PRESENT[self.engine.dialect.name])).scalar_one()
+        moment = dt.datetime.fromisoformat(server_time) if isinstance(server_time, str) else server_time
         return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
     def _columns(self, connection: sa.Connection, entity: str) -> list[str]:
-        found = connection.execute(sa.text(f"select * from ({self._query(entity)}) as source_rows where 1 = 0"))
-        return list(found.keys())
+        result = connection.execute(sa.text(f"select * from ({self._query(entity)}) as source_rows where 1 = 0"))
+        return list(result.keys())
 
     def reading(self) -> "_ReadOnly":
         """A read-only transaction as a context; what goes wrong in it is a NorthstarError."""

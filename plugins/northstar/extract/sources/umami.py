@@ -80,13 +80,13 @@ class Events:
             name = (self.source.options.get("events") or {}).get(event["event_name"], event["event_name"])
         else:
             name = "page.landing" if event["is_first"] else "page.view"
-        told = {name: event[name] for name in ("url_path", "page_title", "referrer_domain")} | own
+        properties = {name: event[name] for name in ("url_path", "page_title", "referrer_domain")} | own
         moment = _utc(event["created_at"]).isoformat()
         row = {
             "event_id": str(event["event_id"]), "event_name": name, "occurred_at": moment, "received_at": moment,
             "account_id": account and str(account), "anonymous_id": str(event["session_id"]), "session_id": str(event["visit_id"]),
             "channel": "web", "country": event["country"],
-            "properties": orjson.dumps({k: v for k, v in told.items() if v is not None}, default=str).decode(),
+            "properties": orjson.dumps({k: v for k, v in properties.items() if v is not None}, default=str).decode(),
         }  # fmt: skip
         return row | ({"application": websites[str(event["website_id"])]} if websites else {})
 
@@ -102,8 +102,8 @@ class Umami(Events):
         with self.database.reading() as connection:
             has_accounts = self._has_distinct_id(connection)
             websites = connection.execute(sa.text("select count(*) from website")).scalar()
-        told = "accounts by distinct_id" if has_accounts else "sessions without distinct_id"
-        return f"Umami: may read the events of {websites} websites ({told})"
+        account_note = "accounts by distinct_id" if has_accounts else "sessions without distinct_id"
+        return f"Umami: may read the events of {websites} websites ({account_note})"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """Events in the order of their time; each page can be gone on from."""
@@ -126,13 +126,13 @@ class Umami(Events):
             rows = connection.execution_options(stream_results=True, max_row_buffer=ROWS).execute(
                 sa.text(query + " order by e.created_at, e.event_id"), {"start": self._plain(start)} if start else {}
             )
-            with self.database.reading() as beside:
+            with self.database.reading() as second_connection:
                 for part in rows.mappings().partitions(ROWS):
                     moments = [_utc(r["created_at"]) for r in part]
                     newest = max([*moments, *([newest] if newest else [])])
-                    data = self._data(beside, [r["event_id"] for r in part], [r["session_id"] for r in part])
-                    found = [self.row(r, data.get(r["event_id"], {}), data.get(r["session_id"], {})) for r in part]
-                    yield Page([row for row in found if row], {"created_at": newest.isoformat()})
+                    data = self._data(second_connection, [r["event_id"] for r in part], [r["session_id"] for r in part])
+                    event_rows = [self.row(r, data.get(r["event_id"], {}), data.get(r["session_id"], {})) for r in part]
+                    yield Page([row for row in event_rows if row], {"created_at": newest.isoformat()})
 
     def totals(self, entity: str, state: State | None) -> Totals:
         """The number of events up to the state."""
@@ -149,8 +149,8 @@ class Umami(Events):
 
     def _data(self, connection: sa.Connection, events: list[object], sessions: list[Json]) -> dict[object, Data]:
         """{event or session: {key: value}} of what the site told of them."""
-        found: dict[object, Data] = {}
-        for table, column, wanted in (
+        data: dict[object, Data] = {}
+        for table, column, owners in (
             ("event_data", "website_event_id", events),
             ("session_data", "session_id", sorted(set(sessions))),
         ):
@@ -159,11 +159,11 @@ class Umami(Events):
             query = sa.text(
                 f"select {column} as owner, data_key, string_value, number_value, date_value from {table} where {column} in :wanted"
             ).bindparams(sa.bindparam("wanted", expanding=True))
-            for row in connection.execute(query, {"wanted": wanted}).mappings():
-                found.setdefault(row["owner"], {})[row["data_key"]] = _value(
+            for row in connection.execute(query, {"wanted": owners}).mappings():
+                data.setdefault(row["owner"], {})[row["data_key"]] = _value(
                     row["number_value"], row["string_value"], row["date_value"]
                 )
-        return found
+        return data
 
     def _has_distinct_id(self, connection: sa.Connection) -> bool:
         # since v2.18
@@ -211,7 +211,7 @@ class UmamiApi(Events):
         """The number of events that Umami tells of the last complete day."""
         end = self.clock().replace(hour=0, minute=0, second=0, microsecond=0)
         day = (end - timedelta(1)).date()
-        found = {
+        event_ids = {
             event["id"]
             for website in self._websites()
             # its bounds are both inclusive
@@ -221,27 +221,27 @@ class UmamiApi(Events):
         }
         return {
             f"events on {day}": (
-                len(found),
+                len(event_ids),
                 f"count(*) filter (where occurred_at >= '{day} 00:00Z' and occurred_at < '{end:%Y-%m-%d} 00:00Z')",
             )
         }
 
     def _websites(self) -> list[str]:
-        wanted = self.source.options.get("websites")
-        if wanted:
-            return list(wanted)
-        found, number = [], 1
+        selected_websites = self.source.options.get("websites")
+        if selected_websites:
+            return list(selected_websites)
+        website_ids, number = [], 1
         while True:
-            told = self.http.get("websites", {"page": number, "pageSize": 100, "includeTeams": "true"})
-            found += [website["id"] for website in told["data"]]
-            if not told["data"] or len(found) >= int(told["count"]):
-                return sorted(set(found))
+            page = self.http.get("websites", {"page": number, "pageSize": 100, "includeTeams": "true"})
+            website_ids += [website["id"] for website in page["data"]]
+            if not page["data"] or len(website_ids) >= int(page["count"]):
+                return sorted(set(website_ids))
             number += 1
 
     def _between(self, website: str, start: datetime, end: datetime) -> Iterator[list[JsonObject]]:
-        told = self._asked(website, start, end, EVENTS_ASKED)
-        if int(told["count"]) <= len(told["data"]) or end - start <= timedelta(milliseconds=2):
-            yield told["data"]
+        answer = self._asked(website, start, end, EVENTS_ASKED)
+        if int(answer["count"]) <= len(answer["data"]) or end - start <= timedelta(milliseconds=2):
+            yield answer["data"]
             return
         middle = start + (end - start) / 2
         yield from self._between(website, start, middle)
@@ -268,33 +268,33 @@ class UmamiApi(Events):
         spans: dict[str, list[datetime]] = {}
         for event in events:
             spans.setdefault(event["sessionId"], []).append(datetime.fromisoformat(event["createdAt"]))
-        found = {}
+        visits = {}
         for session, moments in spans.items():
-            told: dict[str, JsonObject] = {}
+            activity: dict[str, JsonObject] = {}
             last = max(moments)
             while True:
                 asked = {"startAt": _milliseconds(min(moments) - VISIT), "endAt": _milliseconds(last) + 1}
                 part = self.http.get(f"websites/{website}/sessions/{session}/activity", asked)
-                is_new = not told.keys() >= {e["eventId"] for e in part}
-                told.update({e["eventId"]: e for e in part})
+                is_new = not activity.keys() >= {e["eventId"] for e in part}
+                activity.update({e["eventId"]: e for e in part})
                 if len(part) < ACTIVITY_TOLD or not is_new:
                     break
                 last = min(datetime.fromisoformat(e["createdAt"]) for e in part)
             seen = set()
-            for event in sorted(told.values(), key=lambda e: (e["createdAt"], e["eventId"])):
+            for event in sorted(activity.values(), key=lambda e: (e["createdAt"], e["eventId"])):
                 is_view = event["eventType"] == VIEW
-                found[event["eventId"]] = event["visitId"], is_view and event["visitId"] not in seen
+                visits[event["eventId"]] = event["visitId"], is_view and event["visitId"] not in seen
                 if is_view:
                     seen.add(event["visitId"])
-        return found
+        return visits
 
     def _session(self, website: str, session: str) -> tuple[JsonObject, Data]:
         if session not in self._sessions:
-            told = self.http.get(f"websites/{website}/sessions/{session}") or {}
+            details = self.http.get(f"websites/{website}/sessions/{session}") or {}
             data: Data = {}
             if self.source.options.get("account_key"):
                 data = _data(self.http.get(f"websites/{website}/sessions/{session}/properties"))
-            self._sessions[session] = told, data
+            self._sessions[session] = details, data
         return self._sessions[session]
 
     def _told(self, website: str, event: str) -> Data:

@@ -47,10 +47,10 @@ def connect(source: Source, connection: Connection) -> "Webhooks":
     }
     if source.options.get("of") not in kinds or not source.options.get("path"):
         raise NorthstarError(f"source {source.name}: say path, and of: {' or '.join(kinds)}")
-    given = dict(source.options.get("system_options") or {})
-    system = Source(source.name, source.options["of"], options=given, is_production=source.is_production)
+    system_options = dict(source.options.get("system_options") or {})
+    system = Source(source.name, source.options["of"], options=system_options, is_production=source.is_production)
     check_options(system, {"stripe": stripe.OPTIONS, "umami": umami.OPTIONS}[system.system])
-    if given.get("test_mode"):
+    if system_options.get("test_mode"):
         allow_play_money(system, "it asks for deliveries of Stripe's test mode")
     return Webhooks(source, kinds[system.system](system), storage_options(connection) if source.connection else None)
 
@@ -154,8 +154,8 @@ class _Spool:
     def deliveries(self) -> Iterator[list[bytes]]:
         """The deliveries of each customer or visit, as they came."""
         for (root,) in self._database.execute("select root from roots order by root"):
-            found = self._database.execute("select body from deliveries where root = ? order by id", [root])
-            yield [body for (body,) in found]
+            bodies = self._database.execute("select body from deliveries where root = ? order by id", [root])
+            yield [body for (body,) in bodies]
 
     def _add(self, deliveries: "StripeDeliveries | UmamiDeliveries", file: SourceFile, is_new: bool) -> None:
         for number, line in enumerate(read_lines(file), 1):
@@ -229,7 +229,7 @@ class StripeDeliveries:
         system = Stripe(self.source, _Delivered(objects))
         system.history.learn(events)
         key = entities()[entity].key
-        found: dict[tuple[object, ...], ContractRow] = {}
+        rows_by_key: dict[tuple[object, ...], ContractRow] = {}
         for event in events:
             if event["type"] in EVENTS[entity]:
                 try:
@@ -237,8 +237,8 @@ class StripeDeliveries:
                 except Refused:
                     # a discount of a subscription that no delivery has told of yet
                     continue
-                found.update({tuple(row[name] for name in key): row for row in rows})
-        return list(found.values())
+                rows_by_key.update({tuple(row[name] for name in key): row for row in rows})
+        return list(rows_by_key.values())
 
 
 class UmamiDeliveries(umami.Events):

@@ -125,15 +125,15 @@ class Zendesk:
         self._know(audit.get("author_id") for audit in audits)
         for number, audit in enumerate(audits):
             actor = self._actor(audit)
-            found = ["created"] if number == 0 else []
+            kinds = ["created"] if number == 0 else []
             for event in audit["events"]:
-                found += self._kinds(event, number == 0)
-            if ((audit.get("via") or {}).get("source") or {}).get("rel") == "merge" and "closed" in found:
-                found = ["merged" if kind == "closed" else kind for kind in found]
+                kinds += self._kinds(event, number == 0)
+            if ((audit.get("via") or {}).get("source") or {}).get("rel") == "merge" and "closed" in kinds:
+                kinds = ["merged" if kind == "closed" else kind for kind in kinds]
             rows += [
                 {"ticket_event_id": f"{audit['id']}-{place}", "ticket_id": str(ticket["id"]), "event_type": kind, "actor_type": actor,
                  "occurred_at": audit["created_at"]}
-                for place, kind in enumerate(found)
+                for place, kind in enumerate(kinds)
             ]  # fmt: skip
         return rows
 

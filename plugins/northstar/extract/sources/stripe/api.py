@@ -48,8 +48,8 @@ class Api:
         self.http = http
         self.lists: dict[str, tuple[str, Parameters]] = {}
         for entity, (path, parameters) in LISTS.items():
-            given = {**parameters, **(changed or {}).get(entity, {})}
-            self.lists[entity] = path, {name: value for name, value in given.items() if value is not None}
+            merged_parameters = {**parameters, **(changed or {}).get(entity, {})}
+            self.lists[entity] = path, {name: value for name, value in merged_parameters.items() if value is not None}
 
     def pages(self, path: str, parameters: Parameters, after: str | None = None) -> Iterator[list[JsonObject]]:
         """The pages of a list. A page that only repeats what was there ends it: asking on would never end."""

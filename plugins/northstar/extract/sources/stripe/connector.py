@@ -60,9 +60,9 @@ class Stripe:
     def check(self) -> str:
         """Asks each list that reading needs for one object."""
         lists = [self.api.lists[entity][0] for entity in self.source.entities]
-        beside = ["invoices"] if "subscriptions" in lists else []
-        beside += ["disputes"] if "refunds" in lists and self.source.options.get("disputes", True) else []
-        for path in (*lists, *beside, "events"):
+        other_lists = ["invoices"] if "subscriptions" in lists else []
+        other_lists += ["disputes"] if "refunds" in lists and self.source.options.get("disputes", True) else []
+        for path in (*lists, *other_lists, "events"):
             self.http.get(path, {"limit": 1})
         return f"Stripe: may read {', '.join(lists)}"
 
@@ -133,8 +133,10 @@ class Stripe:
         if entity == "subscriptions":
             young = list(self._young("subscriptions", oldest))
             self.history.recall(young, self.landed)
-            known = self.history.known()
-            yield Page([row for s in young if s["id"] not in known for row in self.history.rebuilt(s)], None)
+            known_subscriptions = self.history.known()
+            yield Page(
+                [row for s in young if s["id"] not in known_subscriptions for row in self.history.rebuilt(s)], None
+            )
             return
         yield Page([row for thing in self._young(entity, oldest) for row in self._rows(entity, thing, None)], None)
 

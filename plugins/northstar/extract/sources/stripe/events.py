@@ -28,12 +28,12 @@ BEFORE: dict[str, JsonObject] = {
 
 def events_between(api: Api, entity: str, start: int, end: int) -> list[JsonObject]:
     """The events about an entity in a span of time, in their order."""
-    found: dict[str, JsonObject] = {}
+    events_by_id: dict[str, JsonObject] = {}
     for kind in EVENTS[entity]:
         for page in api.pages("events", {"type": kind, "created[gte]": start, "created[lt]": end}):
             # pages may repeat an event while new ones come
-            found.update({event["id"]: event for event in page})
-    return sorted(found.values(), key=event_order)
+            events_by_id.update({event["id"]: event for event in page})
+    return sorted(events_by_id.values(), key=event_order)
 
 
 def spooled(api: Api, entity: str, start: int, end: int) -> "Spool":
@@ -58,8 +58,8 @@ class Spool:
 
     def add(self, events: list[JsonObject]) -> None:
         """Keep events; one that is there already changes nothing."""
-        found = [(_about(event), event["created"], event["id"], orjson.dumps(event)) for event in events]
-        self._file.executemany("insert or replace into events values (?, ?, ?, ?)", found)
+        records = [(_about(event), event["created"], event["id"], orjson.dumps(event)) for event in events]
+        self._file.executemany("insert or replace into events values (?, ?, ?, ?)", records)
 
     def between(self, start: int, end: int) -> list[JsonObject]:
         """The events of a span of time, in their order."""

@@ -45,15 +45,15 @@ class History:
     def recall(self, things: list[JsonObject], landed: FindLanded) -> None:
         """The rows that stand in the warehouse for what the events are about."""
         subscriptions = [id_of(t.get("subscription")) if t.get("object") == "discount" else t["id"] for t in things]
-        wanted = {name for name in subscriptions if name is not None}
+        subscription_ids = {name for name in subscriptions if name is not None}
         customers = [
             id_of(t.get("customer")) for t in things if t.get("object") == "discount" and not t.get("subscription")
         ]
-        of_customers = {name for name in customers if name is not None}
-        if of_customers:
-            found = [from_landed(row) for row in landed("subscriptions", "account_id", sorted(of_customers))]
-            self._remember([row for row in found if row["subscription_item_id"] not in self._newest])
-        unknown = sorted(wanted - self.known())
+        customer_ids = {name for name in customers if name is not None}
+        if customer_ids:
+            landed_rows = [from_landed(row) for row in landed("subscriptions", "account_id", sorted(customer_ids))]
+            self._remember([row for row in landed_rows if row["subscription_item_id"] not in self._newest])
+        unknown = sorted(subscription_ids - self.known())
         if unknown:
             self._remember([from_landed(row) for row in landed("subscriptions", "subscription_id", unknown)])
 
@@ -100,17 +100,21 @@ class History:
                 row["subscription_id"] for row in self._newest.values()
                 if row["account_id"] == customer and row["valid_to"] is None and row["status"] not in OVER
             })  # fmt: skip
-        found = []
+        changed_subscriptions = []
         for name in names:
             seen = self._seen.get(name) or self._until_next(name, event["created"])
             if seen and of:
-                others = [d for d in seen.get("discounts") or [] if id_of(d) != thing["id"]]
-                given = [] if is_gone else [thing]
-                seen = {**seen, "discount": given[0] if given else None, "discounts": others + given}
+                other_discounts = [d for d in seen.get("discounts") or [] if id_of(d) != thing["id"]]
+                new_discounts = [] if is_gone else [thing]
+                seen = {
+                    **seen,
+                    "discount": new_discounts[0] if new_discounts else None,
+                    "discounts": other_discounts + new_discounts,
+                }
             if seen:
                 self._seen[name] = seen
-                found.append(seen)
-        return found
+                changed_subscriptions.append(seen)
+        return changed_subscriptions
 
     def _until_next(self, name: str, at: int) -> JsonObject:
         """A subscription as it was between a moment and the next event about it; as it is now where there is none."""
@@ -122,8 +126,8 @@ class History:
         moment = time_of(at)
         rows: list[SubscriptionRow] = []
         items = {item["id"]: self._terms.of_item(subscription, item) for item in self._api.items(subscription)}
-        known = [r for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
-        for last in known:
+        newest_rows = [r for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
+        for last in newest_rows:
             now = items.get(last["subscription_item_id"])
             if last["valid_from"] >= moment or last["valid_to"] is not None or now == terms_of(last):
                 continue
@@ -134,7 +138,7 @@ class History:
                 newest["valid_from"] >= moment or (newest["valid_to"] is None and terms == terms_of(newest))
             ):
                 continue
-            begun = moment if known else time_of(min(at, subscription.get("start_date") or at))
+            begun = moment if newest_rows else time_of(min(at, subscription.get("start_date") or at))
             rows.append({"subscription_item_id": item, "subscription_id": subscription["id"], **terms,
                          "valid_from": begun, "valid_to": None, "updated_at": moment})  # fmt: skip
         self._remember(rows)
@@ -215,8 +219,8 @@ class History:
 
     def _remember(self, rows: list[SubscriptionRow]) -> None:
         for row in rows:
-            known = self._newest.get(row["subscription_item_id"])
-            if known is None or row["valid_from"] >= known["valid_from"]:
+            newest_row = self._newest.get(row["subscription_item_id"])
+            if newest_row is None or row["valid_from"] >= newest_row["valid_from"]:
                 self._newest[row["subscription_item_id"]] = row
 
 
@@ -240,6 +244,6 @@ def _end(rows: list[SubscriptionRow], subscription: JsonObject, item: str, invoi
     last = max((r for r in rows if r["subscription_item_id"] == item), key=lambda r: r["valid_from"])
     if last["valid_to"] is None:
         begun = subscription.get("start_date") or subscription["created"]
-        told = max(invoiced, default=subscription.get("current_period_start") or begun)
-        at = min(subscription.get("ended_at") or told, until)
+        period_end = max(invoiced, default=subscription.get("current_period_start") or begun)
+        at = min(subscription.get("ended_at") or period_end, until)
         last["valid_to"] = max(time_of(at), last["valid_from"])

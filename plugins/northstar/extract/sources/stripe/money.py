@@ -70,35 +70,37 @@ class Discounts:
 
         Of a discount that nobody knows any more the percent is its name, which sends the row to quarantine.
         """
-        given, general = (self._known(subscription, of.get("discounts") or []) for of in (item, subscription))
-        general = general or [d for d in [subscription.get("discount")] if d]
-        unknown = [d for d in (*given, *general) if isinstance(d, str)]
+        own_discounts, shared_discounts = (
+            self._known(subscription, of.get("discounts") or []) for of in (item, subscription)
+        )
+        shared_discounts = shared_discounts or [d for d in [subscription.get("discount")] if d]
+        unknown = [d for d in (*own_discounts, *shared_discounts) if isinstance(d, str)]
         if unknown:
             return f"discount {unknown[0]}, which nobody knows any more", None
-        if not given and not general:
+        if not own_discounts and not shared_discounts:
             customer = subscription["customer"]
             if not isinstance(customer, dict):
                 customer = self._api.once(self.customers, "customers", customer)
-            general = [d for d in [customer.get("discount")] if d]
+            shared_discounts = [d for d in [customer.get("discount")] if d]
         rest, amount = Decimal(1), Decimal(0)
-        for discount in (*given, *general):
+        for discount in (*own_discounts, *shared_discounts):
             if isinstance(discount, str) or _is_once(discount):
                 continue
             coupon = discount["coupon"]
             rest *= 1 - Decimal(str(coupon.get("percent_off") or 0)) / 100
-            share = Decimal(1) if discount in given else self._share(subscription, item)
+            share = Decimal(1) if discount in own_discounts else self._share(subscription, item)
             amount += Decimal(coupon.get("amount_off") or 0) * share
         return (100 * (1 - rest) if rest != 1 else None), amount or None
 
     def taken(self, invoice: JsonObject, line: JsonObject) -> int | None:
         """The amount that recurring discounts took off an invoice line; None for nothing."""
-        told = [*(invoice.get("discounts") or []), *(line.get("discounts") or [])]
-        known: dict[str | None, Json] = {d["id"]: d for d in told if isinstance(d, dict)}
-        taken: int = sum(
+        discounts = [*(invoice.get("discounts") or []), *(line.get("discounts") or [])]
+        discounts_by_id: dict[str | None, Json] = {d["id"]: d for d in discounts if isinstance(d, dict)}
+        total: int = sum(
             d["amount"] for d in line.get("discount_amounts") or []
-            if not _is_once(known.get(id_of(d.get("discount")), d.get("discount")))
+            if not _is_once(discounts_by_id.get(id_of(d.get("discount")), d.get("discount")))
         )  # fmt: skip
-        return taken or None
+        return total or None
 
     def _known(self, subscription: JsonObject, told: list[JsonObject | str]) -> list[JsonObject | str]:
         """Discounts as objects: an event names them by id, the listing shows them; a name that stays one is unknown."""
