@@ -40,17 +40,17 @@ def extract_again(
 
     Where their next reading starts stays as it is. Raises NorthstarError when one of them failed.
     """
-    told: ReadAgain = {"read": 0, "changed": 0}
+    counts: ReadAgain = {"read": 0, "changed": 0}
     with working_stage(settings, run_id, "extract") as run:
         for name in names:
             result = _land(settings, run, name, progress, within)
             if result.error:
                 raise SourceFailed(name, f"source {name}: {result.error}")
-            told["read"] += result.landed.read
-            told["changed"] += result.landed.inserted + result.landed.updated
+            counts["read"] += result.landed.read
+            counts["changed"] += result.landed.inserted + result.landed.updated
         _require_rows(settings, run["as_of"])
         note_batch(settings, run_id)
-    return told
+    return counts
 
 
 def due_sources(settings: Settings, run_id: int) -> list[str]:
@@ -102,14 +102,14 @@ def _land(
 def _settle(settings: Settings, run: Run) -> None:
     declared = read_sources(settings)
     with db.connect(settings, "loader") as connection:
-        told = {
+        source_runs = {
             row["source"]: row
             for row in connection.execute("select * from audit.source_runs where run_id = %s", [run["run_id"]])
         }
     for name in _due(settings, run):
         is_required = name == FILES or declared[name].required
-        if is_required and not (name in told and told[name]["succeeded"]):
-            reason = told[name]["message"] if name in told else "it was never asked"
+        if is_required and not (name in source_runs and source_runs[name]["succeeded"]):
+            reason = source_runs[name]["message"] if name in source_runs else "it was never asked"
             raise SourceFailed(name, reason if name == FILES else f"source {name}, which is required: {reason}")
     _require_rows(settings, run["as_of"])
     if run["is_full"]:
@@ -133,9 +133,9 @@ def _require_rows(settings: Settings, as_of: datetime) -> None:
         for entity in entities().values()
     ]
     with db.connect(settings, "loader") as connection:
-        asked = connection.execute(f"select {' or '.join(questions)} as found", {"as_of": as_of})
-        found = one(asked)["found"]
-    if not found:
+        answer = connection.execute(f"select {' or '.join(questions)} as found", {"as_of": as_of})
+        has_rows = one(answer)["found"]
+    if not has_rows:
         raise NorthstarError(
             f"no landed row is older than as-of {as_of:%Y-%m-%dT%H:%M:%SZ}; give a later --as-of or another --source-dir"
         )

@@ -130,9 +130,9 @@ class Delivery:
             ):
                 rows = raw.num_rows - raw.column(name).null_count
                 # a file without a header has its first row for names, and a key of the drift's table has to fit into an index
-                told = redacted(name)[:LONGEST_GROUP]
-                seen = self.drift.get(told, (path, 0))
-                self.drift[told] = (path, seen[1] + rows)
+                stored_name = redacted(name)[:LONGEST_GROUP]
+                seen = self.drift.get(stored_name, (path, 0))
+                self.drift[stored_name] = (path, seen[1] + rows)
 
 
 # yields what is to land, and fills the Delivery that it is given

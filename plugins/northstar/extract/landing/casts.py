@@ -114,8 +114,8 @@ def _to_bool(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     words = pc.utf8_lower(pc.utf8_trim_whitespace(_strings(raw)))
     yes = pc.is_in(words, pa.array(TRUE))
     no = pc.is_in(words, pa.array(FALSE))
-    known = pc.or_(yes, no)
-    return pc.if_else(known, yes, pa.scalar(None, pa.bool_())), pc.and_(pc.invert(known), pc.is_valid(words))
+    is_known = pc.or_(yes, no)
+    return pc.if_else(is_known, yes, pa.scalar(None, pa.bool_())), pc.and_(pc.invert(is_known), pc.is_valid(words))
 
 
 def _to_timestamp(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:

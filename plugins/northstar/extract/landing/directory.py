@@ -84,20 +84,22 @@ def land_directory(
     """
     check_directory(source_dir, storage)
     inputs = _inputs(settings, source_dir, mapping, storage)
-    guard, results, found = landing_guard(settings), [], False
-    known = {} if within or only else _known(settings, source)
+    guard, results, has_files = landing_guard(settings), [], False
+    landed_files = {} if within or only else _known(settings, source)
     for entity in entities().values():
-        mine = [i for i in inputs if i.entity == entity.name]
+        own_inputs = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
         result = EntityResult(source, entity.name)
         try:
-            work = [(i, f) for i in mine for pattern in i.patterns for f in list_files(source_dir, pattern, storage)]
-            found = found or bool(work)
+            work = [
+                (i, f) for i in own_inputs for pattern in i.patterns for f in list_files(source_dir, pattern, storage)
+            ]
+            has_files = has_files or bool(work)
             if not work:
                 continue
             if only is not None:
                 work = [(i, f) for i, f in work if _state_path(i, f) in only.get(entity.name, ())]
-            new = [(i, f) for i, f in work if not _is_known(known.get((entity.name, _state_path(i, f))), i, f)]
+            new = [(i, f) for i, f in work if not _is_known(landed_files.get((entity.name, _state_path(i, f))), i, f)]
             total = Landed()
             for group in _groups(new):
                 total += _land_group(settings, run_id, source, entity, group, guard, result, within, turn)
@@ -110,7 +112,7 @@ def land_directory(
         results.append(result)
         if result.files or result.error:
             progress(_line(result))
-    if not found and not any(r.error for r in results):
+    if not has_files and not any(r.error for r in results):
         raise NorthstarError(
             f"{source_dir} holds no files to land: it needs a folder for each entity, such as {source_dir}/accounts/*.csv"
         )
@@ -216,23 +218,23 @@ def _produce(
     held: list[str],
 ) -> Iterator[pa.RecordBatch]:
     for item, listed in zip(group, with_content([f for _, f in group]), strict=True):
-        given = item[0]
+        mapped_input = item[0]
         reading.append(item)
         file = without_half_line(listed)
         if file.whole is not None:
             held.append(file.path)
-        if len(_state_path(given, file).encode()) > LONGEST_PATH:
+        if len(_state_path(mapped_input, file).encode()) > LONGEST_PATH:
             raise FileFailed(
                 file.path, f"its path is longer than {LONGEST_PATH:,} bytes; deliver it under a shorter one"
             )
-        path, read_before, bad_before = _state_path(given, file), delivery.read, delivery.rejects.count
-        source = Reading(file, given.csv)
+        path, read_before, bad_before = _state_path(mapped_input, file), delivery.read, delivery.rejects.count
+        source = Reading(file, mapped_input.csv)
         pending: list[BadRow] = []
-        for raw in given.apply(source):
+        for raw in mapped_input.apply(source):
             _check_columns(entity, raw, file)
-            done, beside = in_range(entity, normalise(entity, raw, guard), within)
+            done, rows_outside = in_range(entity, normalise(entity, raw, guard), within)
             delivery.read += raw.num_rows
-            delivery.beside += beside
+            delivery.beside += rows_outside
             delivery.refused += done.refused
             delivery.erased += done.erased
             delivery.note_drift(entity, raw, path)
@@ -251,7 +253,7 @@ def _produce(
             # the rows beside the range were not landed: the file does not count as read by this
             continue
         delivery.files.append(
-            {"path": path, "fingerprint": file.fingerprint, "reading": _reading(given, file), "size": file.size,
+            {"path": path, "fingerprint": file.fingerprint, "reading": _reading(mapped_input, file), "size": file.size,
              "read": delivery.read - read_before, "quarantined": delivery.rejects.count - bad_before}
         )  # fmt: skip
 

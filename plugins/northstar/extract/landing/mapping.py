@@ -138,16 +138,16 @@ class Input:
 
     def _grouped(self, spec: Spec, table: pa.Table) -> pa.Table:
         keys = spec["group_by"]
-        wanted = [("_line", "min", "_line")]
+        aggregations = [("_line", "min", "_line")]
         for name, text in (spec.get("aggregate") or {}).items():
             function, _, column = text.partition(" ")
-            wanted.append((column, AGGREGATES[function], name))
-        for column in [*keys, *(c for c, _, _ in wanted)]:
+            aggregations.append((column, AGGREGATES[function], name))
+        for column in [*keys, *(c for c, _, _ in aggregations)]:
             _lookup(table, column)
-        grouped = table.group_by(keys, use_threads=False).aggregate([(c, f) for c, f, _ in wanted])
-        names = [f"{c}_{f}" for c, f, _ in wanted]
+        grouped = table.group_by(keys, use_threads=False).aggregate([(c, f) for c, f, _ in aggregations])
+        names = [f"{c}_{f}" for c, f, _ in aggregations]
         return pa.table({**{k: grouped.column(k) for k in keys},
-                         **{name: grouped.column(n) for n, (_, _, name) in zip(names, wanted, strict=True)}})  # fmt: skip
+                         **{name: grouped.column(n) for n, (_, _, name) in zip(names, aggregations, strict=True)}})  # fmt: skip
 
 
 def contract_inputs() -> list[Input]:
@@ -259,10 +259,10 @@ def read_mapping(source_dir: str, path: Path | None = None, storage: Storage | N
         raise NorthstarError(f"cannot read the mapping {where}: {getattr(exc, 'strerror', None) or exc}") from exc
     read_config(text, where, MappingFile)
     raw, inputs = read_yaml(text, where), []
-    for entity, given in raw["entities"].items():
-        several = given if isinstance(given, list) else [given]
-        for number, spec in enumerate(several):
-            label = str(spec.get("name") or number) if len(several) > 1 else ""
+    for entity, declaration in raw["entities"].items():
+        specs = declaration if isinstance(declaration, list) else [declaration]
+        for number, spec in enumerate(specs):
+            label = str(spec.get("name") or number) if len(specs) > 1 else ""
             inputs.append(_input(entity, spec, raw.get("application"), label))
     return inputs
 
@@ -302,9 +302,9 @@ def _mapped(value: pa.Array, mapping: Spec, how: Spec) -> pa.Array:
     targets = pa.array([None if v is None else str(v) for v in mapping.values()], pa.string())
     value = value.cast(pa.string())
     index = pc.index_in(value, keys)
-    known = targets.take(index.combine_chunks() if isinstance(index, pa.ChunkedArray) else index)
+    mapped = targets.take(index.combine_chunks() if isinstance(index, pa.ChunkedArray) else index)
     other = pa.scalar(how["default"], pa.string()) if "default" in how else value
-    return pc.if_else(pc.is_valid(index), known, other)
+    return pc.if_else(pc.is_valid(index), mapped, other)
 
 
 def _parse_time(value: Value, pattern: str, zone: str) -> pa.Array:
@@ -429,8 +429,8 @@ class _Evaluator(ast.NodeVisitor):
         if isinstance(operator, ast.In | ast.NotIn):
             if not isinstance(other, ast.List | ast.Tuple):
                 raise NorthstarError(f"the expression {_shown(self.text)}: `in` wants a list of constants")
-            found = pc.is_in(left, pa.array([ast.literal_eval(e) for e in other.elts]).cast(left.type))
-            return found if isinstance(operator, ast.In) else pc.invert(found)
+            is_in_list = pc.is_in(left, pa.array([ast.literal_eval(e) for e in other.elts]).cast(left.type))
+            return is_in_list if isinstance(operator, ast.In) else pc.invert(is_in_list)
         if isinstance(operator, ast.Is | ast.IsNot):
             return pc.is_null(left) if isinstance(operator, ast.Is) else pc.is_valid(left)
         compare = {ast.Eq: pc.equal, ast.NotEq: pc.not_equal, ast.Lt: pc.less, ast.LtE: pc.less_equal,

@@ -238,7 +238,7 @@ def _bad_rows(
     raw: list[Row] = [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
     flags = [(mask.filter(bad_mask).to_pylist(), reason) for mask, reason in masks]
     personal = personal_columns()
-    found: list[BadRow] = []
+    bad_rows: list[BadRow] = []
     for index, row in enumerate(raw):
         reasons = []
         for hits, reason in flags:
@@ -251,8 +251,8 @@ def _bad_rows(
                 # the value of a personal column must not show up in the reason
                 reasons.append(f"{name}: not acceptable" if plain_name(name) in personal else describe(row.get(name)))
         line = row.pop("_line")
-        found.append((line, reasons, storable(row, pii_key, entity)))
-    return found
+        bad_rows.append((line, reasons, storable(row, pii_key, entity)))
+    return bad_rows
 
 
 def in_range(entity: Entity, done: Normalised, within: tuple[datetime, datetime] | None) -> tuple[Normalised, int]:
@@ -265,8 +265,8 @@ def in_range(entity: Entity, done: Normalised, within: tuple[datetime, datetime]
     start, end = (pa.scalar(moment, at.type) for moment in within)
     rows = done.rows.filter(pc.and_(pc.greater_equal(at, start), pc.less(at, end)))
     bad = [rejected for rejected in done.bad if _may_lie_in(rejected[2].get(entity.own_time), within)]
-    beside = done.rows.num_rows - rows.num_rows + len(done.bad) - len(bad)
-    return replace(done, rows=rows, bad=bad), beside
+    rows_outside = done.rows.num_rows - rows.num_rows + len(done.bad) - len(bad)
+    return replace(done, rows=rows, bad=bad), rows_outside
 
 
 def _may_lie_in(text: object, within: tuple[datetime, datetime]) -> bool:
@@ -284,9 +284,9 @@ def _extra(batch: pa.RecordBatch, unknown: list[str], key: str, is_replay: bool)
     for name in unknown:
         stored = _stored_column(name, batch.column(name), key, is_replay)
         if stored is not None:
-            known, values = stored
-            earlier = columns.get(known)
-            columns[known] = (
+            stored_name, values = stored
+            earlier = columns.get(stored_name)
+            columns[stored_name] = (
                 values if earlier is None else [o if v is None else v for v, o in zip(values, earlier, strict=True)]
             )
     texts = []
@@ -306,8 +306,10 @@ def _stored_column(name: str, array: pa.Array, key: str, is_replay: bool) -> tup
         return None
     values = _values(array)
     if treatment is None and pa.types.is_string(array.type) and not is_personal_name(name):
-        found = pc.or_(pc.match_substring_regex(array, FIRST_LOOK_AT_UNKNOWN), pc.greater(pc.utf8_length(array), LONG))
-        looked_at = pc.fill_null(found, False).to_pylist()
+        is_suspect = pc.or_(
+            pc.match_substring_regex(array, FIRST_LOOK_AT_UNKNOWN), pc.greater(pc.utf8_length(array), LONG)
+        )
+        looked_at = pc.fill_null(is_suspect, False).to_pylist()
     else:
         looked_at = [True] * len(values)
     stored: dict[str, object] = {}

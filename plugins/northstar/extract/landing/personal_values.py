@@ -36,13 +36,13 @@ ADDRESS_SIGNS = (b"@", b"%", b"&", b"\\u", HASHED.encode())
 @cache
 def personal_columns() -> dict[str, str]:
     """Names (see plain_name) that stand for personal data in any entity, with what to do ('hash' or 'drop')."""
-    found: dict[str, str] = {}
+    treatments: dict[str, str] = {}
     for entity in entities().values():
         for column in entity.columns.values():
             name = plain_name(column.name)
-            if column.pii and found.get(name) != "drop":
-                found[name] = column.pii
-    return found
+            if column.pii and treatments.get(name) != "drop":
+                treatments[name] = column.pii
+    return treatments
 
 
 @lru_cache(10_000)
@@ -190,12 +190,12 @@ def _hashed(array: pa.Array, key: str, is_replay: bool) -> pa.Array:
 
 def _changed(array: pa.Array, pattern: str, change: Callable[[str], str]) -> pa.Array:
     """The array with the values that hold a pattern changed."""
-    found = pc.fill_null(pc.match_substring_regex(array, pattern), False)
-    if not pc.any(found).as_py():
+    has_pattern = pc.fill_null(pc.match_substring_regex(array, pattern), False)
+    if not pc.any(has_pattern).as_py():
         return array
-    encoded = array.filter(found).dictionary_encode()
+    encoded = array.filter(has_pattern).dictionary_encode()
     changed = pa.array([change(v) for v in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
-    return pc.replace_with_mask(array, found, changed)
+    return pc.replace_with_mask(array, has_pattern, changed)
 
 
 def _scrubbed_text(text: str, key: str) -> str:

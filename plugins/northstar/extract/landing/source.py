@@ -78,9 +78,9 @@ def land_source(
             for entity in entities().values():
                 if entity.name in source.entities:
                     with _noting(settings, source, result, progress):
-                        found = _land_entity(settings, run_id, source, connector, entity, result, within, progress)
-                        progress(f"  {source.name}, {entity.name}: {found.inserted:,} new, {found.updated:,} replaced, "
-                                 f"{found.unchanged:,} repeated, {found.quarantined:,} quarantined")  # fmt: skip
+                        landed = _land_entity(settings, run_id, source, connector, entity, result, within, progress)
+                        progress(f"  {source.name}, {entity.name}: {landed.inserted:,} new, {landed.updated:,} replaced, "
+                                 f"{landed.unchanged:,} repeated, {landed.quarantined:,} quarantined")  # fmt: skip
                         _reconcile(settings, run_id, source, connector, entity, progress)
     result.seconds = time.monotonic() - started
     _record(settings, run_id, source, result)
@@ -129,12 +129,12 @@ def _masking(settings: Settings, source: Source) -> Callable[[str], str]:
 def _start(settings: Settings, source: Source, entity: str, reading: str, progress: Progress) -> State | None:
     """Where reading goes on; None, its beginning, when what was read until now was read in another way."""
     with db.connect(settings, "loader") as connection:
-        known = connection.execute(
+        stored_state = connection.execute(
             "select state, reading from audit.source_states where source = %s and entity = %s", [source.name, entity]
         ).fetchone()
     # an older release did not note how it read: it is taken for the way of now
-    if known is None or known["reading"] is None or reads_alike(known["reading"], reading):
-        return known["state"] if known else None
+    if stored_state is None or stored_state["reading"] is None or reads_alike(stored_state["reading"], reading):
+        return stored_state["state"] if stored_state else None
     progress(f"  {source.name}, {entity}: read again from its beginning, since its options or its connector changed")
     return None
 
@@ -231,9 +231,9 @@ def _land_entity(
                 if page.state is not None and not within:
                     delivery.state, delivery.reading = page.state, reading
                 batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
-                done, beside = in_range(entity, normalise(entity, batch, guard), within)
+                done, rows_outside = in_range(entity, normalise(entity, batch, guard), within)
                 delivery.read += batch.num_rows
-                delivery.beside += beside
+                delivery.beside += rows_outside
                 delivery.refused += done.refused
                 delivery.erased += done.erased
                 delivery.note_drift(entity, batch, source.name)
@@ -263,8 +263,8 @@ def _land_files(
     within: tuple[datetime, datetime] | None,
 ) -> None:
     """A store keeps no state of ours: which of its files were read stands in audit.landed_files."""
-    found = land_directory(settings, run_id, store.path, store.mapping, source.name, progress, store.storage, within)
-    for entity in found:
+    results = land_directory(settings, run_id, store.path, store.mapping, source.name, progress, store.storage, within)
+    for entity in results:
         result.landed += Landed(entity.files, entity.rows_read, entity.inserted, entity.updated, entity.unchanged,
                                 entity.quarantined, entity.refused)  # fmt: skip
 
@@ -326,7 +326,7 @@ def _reconcile(
         )
         return
     with db.connect(settings, "loader") as connection:
-        for measure, (told, expression) in totals.items():
+        for measure, (source_total, expression) in totals.items():
             landed = one(
                 connection.execute(
                     f"select {expression} as total from staging.{entity.name} where _batch_id in "
@@ -343,7 +343,7 @@ def _reconcile(
                     "source": source.name,
                     "entity": entity.name,
                     "measure": measure,
-                    "told": told,
+                    "told": source_total,
                     "landed": landed,
                 },
             )
