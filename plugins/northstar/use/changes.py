@@ -55,11 +55,11 @@ def told_change(
         "and grain = %(grain)s and application != 'all' and segment = '' and period_start in (%(newest)s, %(before)s)",
         metric=entry["metric_id"], grain=grain, application=application, newest=newest["period_start"], before=before["period_start"],
     )  # fmt: skip
-    found = contributions(frame.to_dict("records"), newest, before, entry["kind"])
-    if found is None:
+    split = contributions(frame.to_dict("records"), newest, before, entry["kind"])
+    if split is None:
         return []
-    segment, parts = found
-    told = []
+    segment, parts = split
+    lines = []
     for name, amount in parts:
         text = (
             f"{amount:+,.1f} points"
@@ -68,8 +68,8 @@ def told_change(
         )
         # what rounds to nothing explains nothing
         if re.search("[1-9]", text):
-            told.append(f"{segment.replace('_', ' ')} {name}: {text}")
-    return told
+            lines.append(f"{segment.replace('_', ' ')} {name}: {text}")
+    return lines
 
 
 def contributions(
@@ -100,7 +100,7 @@ def contributions(
         parts.setdefault(row["segment"], {}).setdefault(row["name"], {})[place] = row
     best: tuple[str, list[tuple[str, float]]] | None = None
     for segment, names in parts.items():
-        found: list[tuple[str, float]] = []
+        amounts: list[tuple[str, float]] = []
         for name, both in names.items():
             if is_ratio:
                 own = both.get("newest")
@@ -115,11 +115,11 @@ def contributions(
                     for place, sign in (("newest", 1), ("before", -1))
                     if place in both
                 )
-            found.append((name, amount))
-        if len(found) < 2 or abs(sum(a for _, a in found) - total) > 0.01 * abs(total) + 0.01:
+            amounts.append((name, amount))
+        if len(amounts) < 2 or abs(sum(a for _, a in amounts) - total) > 0.01 * abs(total) + 0.01:
             # parts that overlap, or leave some out, explain nothing
             continue
-        found.sort(key=lambda f: -abs(f[1]))
-        if best is None or abs(found[0][1]) > abs(best[1][0][1]):
-            best = segment, found
+        amounts.sort(key=lambda f: -abs(f[1]))
+        if best is None or abs(amounts[0][1]) > abs(best[1][0][1]):
+            best = segment, amounts
     return best

@@ -115,7 +115,7 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
             "select s.*, m.unit from marts.metric_status as s join marts.metrics as m using (metric_id) where s.due_at > %s and s.segment = '' and s.target is not null",
             [version["as_of"]],
         ).fetchall()  # fmt: skip
-        known = {
+        fingerprints = {
             (r["metric_id"], r["application"]): r["fingerprint"]
             for r in connection.execute(
                 "select distinct metric_id, application, fingerprint from marts.metric_forecasts"
@@ -123,7 +123,7 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
         }
         series_of_all = _series(connection)
     # no transaction stays open while the methods are tried, minutes over years of history: a publication may change the tables meanwhile
-    made: dict[tuple[str, str], list[StoredRow]] = {}
+    new_rows: dict[tuple[str, str], list[StoredRow]] = {}
     alive = []
     for series in series_of_all:
         key = (series["metric_id"], series["application"])
@@ -131,12 +131,12 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
         ahead = _ahead(series["starts"][-1], last_due, series["grain"])
         fingerprint = hashlib.sha256(repr((series["starts"][0], series["values"], ahead)).encode()).hexdigest()[:16]
         alive.append("|".join(key))
-        if known.get(key) != fingerprint:
+        if fingerprints.get(key) != fingerprint:
             values = np.array([float(v) for v in series["values"]])
-            found = forecast(values, ahead, YEAR[series["grain"]])
-            made[key] = _rows(series, values, found, version["v"], fingerprint)
+            prediction = forecast(values, ahead, YEAR[series["grain"]])
+            new_rows[key] = _rows(series, values, prediction, version["v"], fingerprint)
     with db.connect(settings, "publisher") as connection:
-        for key, rows in made.items():
+        for key, rows in new_rows.items():
             connection.execute("delete from marts.metric_forecasts where metric_id = %s and application = %s", key)
             _insert(connection, TABLES[0], rows)
         connection.execute(
@@ -144,8 +144,8 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
         )
         connection.execute("delete from marts.target_forecasts")
         _insert(connection, TABLES[1], _judged(connection, due, version["v"]))
-    progress(f"{len(made)} series forecast, {len(alive) - len(made)} had not changed")
-    return len(made)
+    progress(f"{len(new_rows)} series forecast, {len(alive) - len(new_rows)} had not changed")
+    return len(new_rows)
 
 
 def forecast(values: Numbers, ahead: int, year: int) -> Forecast:
@@ -183,8 +183,8 @@ def _smoothed(values: Numbers, ahead: int) -> Numbers:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fitted = ExponentialSmoothing(values, trend="add", damped_trend=True, initialization_method="estimated").fit()
-    told = np.asarray(fitted.forecast(ahead), dtype=float)
-    return told if np.isfinite(told).all() else np.repeat(values[-1], ahead)
+    prediction = np.asarray(fitted.forecast(ahead), dtype=float)
+    return prediction if np.isfinite(prediction).all() else np.repeat(values[-1], ahead)
 
 
 def _naive(values: Numbers, ahead: int, year: int) -> Numbers:
@@ -195,21 +195,27 @@ def _naive(values: Numbers, ahead: int, year: int) -> Numbers:
 
 def _spreads(trials: list[Numbers], values: Numbers, ahead: int) -> Numbers:
     """Standard deviations by period ahead: of the trials as far as they went, growing with the root of the distance beyond."""
-    found = []
+    trial_spreads = []
     for h in range(AHEAD):
         errors = [t[h] for t in trials if len(t) > h]
-        found.append(float(np.sqrt(np.mean(np.square(errors)))) if len(errors) > 2 else math.nan)
+        trial_spreads.append(float(np.sqrt(np.mean(np.square(errors)))) if len(errors) > 2 else math.nan)
     steps = np.diff(values)
-    first = found[0] if not math.isnan(found[0]) else float(np.sqrt(np.mean(np.square(steps)))) if len(steps) else 0.0
-    out = [first]
+    first = (
+        trial_spreads[0]
+        if not math.isnan(trial_spreads[0])
+        else float(np.sqrt(np.mean(np.square(steps))))
+        if len(steps)
+        else 0.0
+    )
+    spreads = [first]
     for h in range(1, ahead):
-        known = (
-            found[h]
-            if h < AHEAD and not math.isnan(found[h])
-            else out[min(h, AHEAD) - 1] * math.sqrt((h + 1) / min(h, AHEAD))
+        spread = (
+            trial_spreads[h]
+            if h < AHEAD and not math.isnan(trial_spreads[h])
+            else spreads[min(h, AHEAD) - 1] * math.sqrt((h + 1) / min(h, AHEAD))
         )
-        out.append(max(known, out[-1]))
-    return np.array(out)
+        spreads.append(max(spread, spreads[-1]))
+    return np.array(spreads)
 
 
 def _coverage(trials: list[Numbers]) -> float | None:
@@ -270,14 +276,14 @@ def _bounds(series: Series, values: Numbers) -> tuple[float, float]:
 def _judged(connection: Connection, due: list[Row], version: int) -> list[StoredRow]:
     rows: list[StoredRow] = []
     for target in due:
-        told = connection.execute(
+        prediction = connection.execute(
             "select value, low_80, high_80 from marts.metric_forecasts where metric_id = %s and application = %s and period_start < %s "
             "order by period_start desc limit 1", [target["metric_id"], target["application"], target["due_at"]],
         ).fetchone()  # fmt: skip
-        if told is None or target["operator"] not in (">", ">=", "<", "<="):
+        if prediction is None or target["operator"] not in (">", ">=", "<", "<="):
             continue
-        spread = float(told["high_80"] - told["low_80"]) / 2 / Z80
-        distance = float(told["value"] - target["target"]) * (1 if target["operator"].startswith(">") else -1)
+        spread = float(prediction["high_80"] - prediction["low_80"]) / 2 / Z80
+        distance = float(prediction["value"] - target["target"]) * (1 if target["operator"].startswith(">") else -1)
         chance = (
             NormalDist().cdf(distance / spread)
             if spread
@@ -285,7 +291,7 @@ def _judged(connection: Connection, due: list[Row], version: int) -> list[Stored
         )
         verdict = "likely" if chance >= LIKELY else "unlikely" if chance <= UNLIKELY else "open"
         rows.append((target["target_id"], target["metric_id"], target["application"], target["due_at"], target["operator"], target["target"],
-                     told["value"], _number(chance), verdict, version))  # fmt: skip
+                     prediction["value"], _number(chance), verdict, version))  # fmt: skip
     return rows
 
 

@@ -134,8 +134,8 @@ class Marts:
         with self._lock:
             if key in self._memory:
                 self._memory.move_to_end(key)
-                found: Kept = self._memory[key][0]
-                return found
+                value: Kept = self._memory[key][0]
+                return value
         made = make()
         size = _size(made)
         with self._lock:
@@ -197,14 +197,14 @@ class Marts:
 
         Each metric in `grain`, or in the next one that it has; by the values of `segment` where it has that, else in total.
         """
-        known, asked = self.catalogue(), []
+        catalogue, requested_series = self.catalogue(), []
         for metric in metrics:
-            if metric in known:
-                asked.append(
+            if metric in catalogue:
+                requested_series.append(
                     (
                         metric,
-                        nearest(grain, known[metric]["grains"]),
-                        segment if segment in known[metric]["segments"] else "",
+                        nearest(grain, catalogue[metric]["grains"]),
+                        segment if segment in catalogue[metric]["segments"] else "",
                     )
                 )
         return self.frame(
@@ -213,34 +213,36 @@ class Marts:
             "join metric_values as v on v.metric_id = a.metric_id and v.grain = a.grain and v.segment = a.segment "
             "where v.application = %(application)s and v.period_start >= %(since)s "
             "order by a.place, v.segment_value, v.period_start",
-            metrics=[a[0] for a in asked], grains=[a[1] for a in asked], segments=[a[2] for a in asked], application=application,
+            metrics=[a[0] for a in requested_series], grains=[a[1] for a in requested_series], segments=[a[2] for a in requested_series], application=application,
             since=self.since(months),
         )  # fmt: skip
 
     def newest(self, metrics: list[str], application: str, grain: str) -> pd.DataFrame:
         """The two newest complete values of each metric: metric_id, grain, place (1 newest), period_start, value, null_reason."""
-        known = self.catalogue()
-        asked = [(metric, nearest(grain, known[metric]["grains"])) for metric in metrics if metric in known]
+        catalogue = self.catalogue()
+        requested_series = [
+            (metric, nearest(grain, catalogue[metric]["grains"])) for metric in metrics if metric in catalogue
+        ]
         return self.frame(
             "select a.metric_id, a.grain, row_number() over (partition by a.metric_id order by v.period_start desc) as place, "
             "v.period_start, v.value, v.null_reason "
             "from unnest(%(metrics)s::text[], %(grains)s::text[]) as a (metric_id, grain) cross join lateral ("
             "select period_start, value, null_reason from metric_values where metric_id = a.metric_id and grain = a.grain "
             "and application = %(application)s and segment = '' and is_complete order by period_start desc limit 2) as v",
-            metrics=[a[0] for a in asked], grains=[a[1] for a in asked], application=application,
+            metrics=[a[0] for a in requested_series], grains=[a[1] for a in requested_series], application=application,
         )  # fmt: skip
 
     def by_segment(self, metric: str, application: str, grain: str, segment: str) -> pd.DataFrame:
         """The values of the newest complete period by the values of a segment, largest first."""
-        known = self.catalogue()
-        if metric not in known or segment not in known[metric]["segments"]:
+        catalogue = self.catalogue()
+        if metric not in catalogue or segment not in catalogue[metric]["segments"]:
             return pd.DataFrame()
         return self.frame(
             "select segment_value, period_start, value from metric_values where metric_id = %(metric)s and grain = %(grain)s "
             "and application = %(application)s and segment = %(segment)s and value is not null and period_start = ("
             "select max(period_start) from metric_values where metric_id = %(metric)s and grain = %(grain)s "
             "and application = %(application)s and segment = '' and is_complete) order by value desc, segment_value",
-            metric=metric, grain=nearest(grain, known[metric]["grains"]), application=application, segment=segment,
+            metric=metric, grain=nearest(grain, catalogue[metric]["grains"]), application=application, segment=segment,
         )  # fmt: skip
 
     def targets(self, application: str) -> pd.DataFrame:

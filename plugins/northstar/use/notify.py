@@ -129,12 +129,12 @@ class Channels(Section):
 
     def addresses(self, name: str | None) -> list[Address]:
         """The addresses of a route, else those of `default`, else none; each recipient of a mail on its own."""
-        found = []
+        all_addresses = []
         for entry in self.routes.get(name or "default") or self.routes.get("default") or []:
             (kind,) = entry.model_fields_set
             everybody = tuple(entry.mail or [getattr(entry, kind)])
-            found += [Address(kind, one, everybody) for one in everybody]
-        return list(dict.fromkeys(found))
+            all_addresses += [Address(kind, one, everybody) for one in everybody]
+        return list(dict.fromkeys(all_addresses))
 
     def is_quiet(self, application: str, now: datetime) -> bool:
         """Whether the application is being worked on."""

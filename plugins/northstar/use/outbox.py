@@ -90,9 +90,9 @@ def send_each(
             continue
         problem = None
         try:
-            told = tell(address, theirs)
+            destination = tell(address, theirs)
             sent += theirs
-            where += [told] if told else []
+            where += [destination] if destination else []
         except NorthstarError as exc:
             problem = str(exc)
             problems.append(f"{address}: {problem}")

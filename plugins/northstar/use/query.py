@@ -83,28 +83,28 @@ def _failed(exc: psycopg.Error) -> NorthstarError:
 
 def _look_back(connection: Connection, settings: Settings, version: int) -> None:
     """Have the session read the marts as `version` showed them."""
-    there = one(
+    relations = one(
         connection.execute(
             "select to_regclass('marts.publications') as published, to_regclass('marts_at_version.readable_versions') as readable"
         )
     )
-    found = None
-    if there["published"]:
-        if not there["readable"]:
+    version_row = None
+    if relations["published"]:
+        if not relations["readable"]:
             # a home that an older release published last
             with db.connect(settings, "publisher") as publisher:
                 ensure_past(publisher, settings)
-        found = connection.execute(
+        version_row = connection.execute(
             "select is_kept, is_coarse_enough, (select min(published_version) from marts_at_version.readable_versions where is_kept) as oldest "
             "from marts_at_version.readable_versions where published_version = %s", [version]
         ).fetchone()  # fmt: skip
-    if found is None:
+    if version_row is None:
         raise NorthstarError(f"version {version} was never published; `northstar status` names the newest")
-    if not found["is_kept"]:
+    if not version_row["is_kept"]:
         raise NorthstarError(
-            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is, is {found['oldest']}"
+            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is, is {version_row['oldest']}"
         )
-    if not found["is_coarse_enough"]:
+    if not version_row["is_coarse_enough"]:
         raise NorthstarError(
             f"version {version} showed groups of people that are smaller than suppress_below allows now: it cannot be read any more"
         )

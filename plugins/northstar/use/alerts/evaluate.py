@@ -73,8 +73,8 @@ class Hit(TypedDict):
 @cache
 def rules() -> list[Rule]:
     """The rules of rules.yml."""
-    found: list[Rule] = read_own_yaml(RULES)
-    return found
+    entries: list[Rule] = read_own_yaml(RULES)
+    return entries
 
 
 def evaluate(settings: Settings, now: datetime | None = None, progress: Progress = print) -> list[Notice]:
@@ -102,17 +102,19 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
         due = [
             n for n in to_tell(connection, now, channels.remind_hours) if not channels.is_quiet(n["application"], now)
         ]
-        heard = [n for n in due if channels.addresses(_route(channels, n))]
-        outbox.put(connection, "alert", [_due(channels, n) for n in heard], channels, now)
-        note_told(connection, heard, now)
+        routed_notices = [n for n in due if channels.addresses(_route(channels, n))]
+        outbox.put(connection, "alert", [_due(channels, n) for n in routed_notices], channels, now)
+        note_told(connection, routed_notices, now)
         connection.commit()
-        told, problems = _tell(settings, connection, channels, now, progress)
-    if len(due) > len(heard):
-        progress(f"{len(due) - len(heard)} alerts, and notify.yml names no route for them: `northstar alerts list`")
+        sent_notices, problems = _tell(settings, connection, channels, now, progress)
+    if len(due) > len(routed_notices):
+        progress(
+            f"{len(due) - len(routed_notices)} alerts, and notify.yml names no route for them: `northstar alerts list`"
+        )
     failures += [f"could not tell {problem}" for problem in problems]
     if failures:
         raise NorthstarError("; ".join(failures))
-    return told
+    return sent_notices
 
 
 def _is_silent(channels: Channels, notice: KnownNotice, now: datetime) -> bool:
@@ -138,20 +140,22 @@ def _tell(
     again = dict.fromkeys(outbox.Due(r["about"], r["event"], r["instance"], r["route"]) for r in rows)
     outbox.put(connection, "alert", again, channels, now)
     rows = outbox.waiting(connection, "alert", now)
-    found = connection.execute("select * from audit.notices where key = any(%s)", [[r["about"] for r in rows]])
-    known = {n["key"]: n for n in all_shaped(KnownNotice, found)}
-    rows = [r for r in rows if r["about"] in known and not _is_silent(channels, known[r["about"]], now)]
+    result = connection.execute("select * from audit.notices where key = any(%s)", [[r["about"] for r in rows]])
+    notices_by_key = {n["key"]: n for n in all_shaped(KnownNotice, result)}
+    rows = [
+        r for r in rows if r["about"] in notices_by_key and not _is_silent(channels, notices_by_key[r["about"]], now)
+    ]
     connection.commit()
 
     def tell_them(address: Address, theirs: list[outbox.Waiting]) -> str | None:
-        notices = [_of(known[r["about"]], r) for r in theirs]
+        notices = [_of(notices_by_key[r["about"]], r) for r in theirs]
         return tell(settings, channels, address, _message(settings, channels, notices))
 
     sent, where, problems = outbox.send_each(connection, rows, channels, tell_them, now)
-    told = {(r["about"], r["event"]): _of(known[r["about"]], r) for r in sent}
-    if told:
-        progress(f"{len(told)} told: {', '.join(where)}")
-    return list(told.values()), problems
+    sent_notices = {(r["about"], r["event"]): _of(notices_by_key[r["about"]], r) for r in sent}
+    if sent_notices:
+        progress(f"{len(sent_notices)} told: {', '.join(where)}")
+    return list(sent_notices.values()), problems
 
 
 def _of(notice: KnownNotice, row: outbox.Waiting) -> Notice:
@@ -189,10 +193,10 @@ def _largest_part(connection: Connection, rule: Rule, row: Hit) -> str:
     """What contributes most to a finding, in words: 'route /search: 31 of 40'; '' where nothing is split."""
     if "parts" not in rule:
         return ""
-    given = {"application": row["application"], "segment_value": row["segment_value"], "begin": row["since"], "threshold": row["threshold"]}  # fmt: skip
+    parameters = {"application": row["application"], "segment_value": row["segment_value"], "begin": row["since"], "threshold": row["threshold"]}  # fmt: skip
     largest = connection.execute(
         f"select part, amount, sum(amount) over () as total from ({rule['parts']}) as p order by amount desc, part limit 1",
-        given,
+        parameters,
     ).fetchone()
     if largest is None:
         return ""

@@ -69,20 +69,20 @@ class Notice(KnownNotice):
 def note(connection: Connection, findings: list[Finding], sources: set[str], now: datetime) -> None:
     """Open what is new, go on with what is known, close what is over; only notices of `sources` are looked at."""
     for finding in findings:
-        known = connection.execute("select * from audit.notices where key = %s for update", [finding.key]).fetchone()
-        found = {**vars(finding), "now": now}
-        if known is None:
+        notice = connection.execute("select * from audit.notices where key = %s for update", [finding.key]).fetchone()
+        values = {**vars(finding), "now": now}
+        if notice is None:
             connection.execute(
                 "insert into audit.notices (key, rule, source, metric_id, application, segment, segment_value, severity, action, value, threshold, says, page, "
                 "since, opened_at, last_seen_at, quiet, contributes) values (%(key)s, %(rule)s, %(source)s, %(metric_id)s, %(application)s, %(segment)s, "
                 "%(segment_value)s, %(severity)s, %(action)s, %(value)s, %(threshold)s, %(says)s, %(page)s, %(since)s, %(now)s, %(now)s, %(quiet)s, %(contributes)s)",
-                found,
+                values,
             )  # fmt: skip
             continue
-        if known["closed_at"] is None or now - known["closed_at"] < FLAPPING:
+        if notice["closed_at"] is None or now - notice["closed_at"] < FLAPPING:
             # what has become critical stays so until it is over, and is told, also to those who knew of a warning
-            is_worse = (known["severity"], finding.severity) == ("warning", "critical")
-            found["severity"] = "critical" if known["severity"] == "critical" else finding.severity
+            is_worse = (notice["severity"], finding.severity) == ("warning", "critical")
+            values["severity"] = "critical" if notice["severity"] == "critical" else finding.severity
             anew = (
                 ", told_at = null, reminded_at = null, acknowledged_at = null, acknowledged_by = null"
                 if is_worse
@@ -95,7 +95,7 @@ def note(connection: Connection, findings: list[Finding], sources: set[str], now
             )
         connection.execute(
             "update audit.notices set severity = %(severity)s, value = %(value)s, threshold = %(threshold)s, last_seen_at = %(now)s, quiet = %(quiet)s, "
-            f"contributes = %(contributes)s, closed_at = null{anew} where key = %(key)s", found,
+            f"contributes = %(contributes)s, closed_at = null{anew} where key = %(key)s", values,
         )  # fmt: skip
     connection.execute(
         "update audit.notices set closed_at = %(now)s where closed_at is null and source = any(%(sources)s) and not key = any(%(keys)s) "

@@ -163,13 +163,13 @@ class Library:
         Raises NorthstarError where nothing upstream has such a measure.
         """
         is_opening = name.startswith("opening_")
-        wanted = name.removeprefix("opening_")
+        base_name = name.removeprefix("opening_")
         queue, seen = [model], {model.name}
         while queue:
             definition = queue.pop(0)
-            measure = definition.find(wanted, cell.grain, cell.segment, of)
+            measure = definition.find(base_name, cell.grain, cell.segment, of)
             if measure and (measure.kind == "standing" or not is_opening):
-                return Term(wanted, cell, definition, measure, is_opening, self._details(definition))
+                return Term(base_name, cell, definition, measure, is_opening, self._details(definition))
             for parent in definition.parents:
                 if parent in self._models and parent not in seen:
                     seen.add(parent)
@@ -237,10 +237,10 @@ def _side(
             # what was grouped is explained by its rows wherever they say the same
             if close(finer["contribution"], total["contribution"]):
                 query, total = detailed, finer
-        found = connection.execute(
+        result = connection.execute(
             f"select * from (\n{query}\n) as found order by abs(contribution) desc, source::text limit {int(sample)}"
         )
-        largest = all_shaped(Contribution, found)
+        largest = all_shaped(Contribution, result)
         for row in largest:
             row["source"] = row["source"].pop("_row", None) or row["source"]
             row["landed"] = _landed(connection, row["source"], library.entities(term))
@@ -269,7 +269,7 @@ def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[
         return []
     # an id of its own says more than the account's, which many rows share
     name = min(ids, key=lambda i: (i == "account_id", i))
-    found = []
+    landed_rows = []
     with_id = [[s for s in level if name in contract[s].columns] for level in sources]
     # farther away the same id says less and less of this number
     for source in [s for level in [level for level in with_id if level][:2] for s in level]:
@@ -284,10 +284,10 @@ def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[
                 "select path from audit.landed_files where entity = %s and batch_id = any(%s) order by path limit 3",
                 [source, landed["batches"]],
             ).fetchall()
-            found.append(
+            landed_rows.append(
                 {"entity": source, name: row[name], "rows": landed["rows"], "files": [f["path"] for f in files]}
             )
-    return found
+    return landed_rows
 
 
 def _current(connection: Connection) -> Row:
@@ -349,20 +349,20 @@ def _published(
         [*place, period, period],
     ).fetchone()
     if row is None:
-        known = one(
+        bounds = one(
             connection.execute(
                 f"select min(period_start) as first, max(period_start) as last from marts.metric_values where {where}",
                 place,
             )
         )
         shown = f"{application}" + (f", {segment}={segment_value}" if segment else "")
-        if known["first"] is None:
+        if bounds["first"] is None:
             raise NorthstarError(
                 f"{metric_id} has no {grain} values for {shown}; "
                 f"northstar sql \"select distinct application, segment, segment_value from metric_values where metric_id = '{metric_id}'\" lists what has"
             )
         raise NorthstarError(
-            f"{metric_id} has no value for the {grain} {period:%Y-%m-%d %H:%M} ({shown}); it has from {known['first']:%Y-%m-%d} "
-            f"to {known['last']:%Y-%m-%d}, and a period is named by its start"
+            f"{metric_id} has no value for the {grain} {period:%Y-%m-%d %H:%M} ({shown}); it has from {bounds['first']:%Y-%m-%d} "
+            f"to {bounds['last']:%Y-%m-%d}, and a period is named by its start"
         )
     return metric, row

@@ -148,8 +148,8 @@ class Expression:
             if name in self._constants:
                 return parse_one(f"({self._constants[name]})", read="postgres")
             if name in explained:
-                given = explained[name]
-                inner, period = (given, None) if isinstance(given, str) else given
+                explanation = explained[name]
+                inner, period = (explanation, None) if isinstance(explanation, str) else explanation
                 place = cell.shifted(period, self._lookup.as_of) if period else cell
                 others = {k: v for k, v in explained.items() if k != name}
                 return exp.Paren(this=self._resolve(inner, place, others))
@@ -221,8 +221,8 @@ def row_part(aggregate: str, order_by: str) -> str:
             first = f"row_number() over (partition by {values}, ({counted}) is true order by r.{order_by}) = 1"
             # a row value is counted whatever is in it
             alone = [e for e in inner.expressions if not isinstance(e, exp.Tuple)]
-            given = " and ".join(f"{e.sql(dialect='postgres')} is not null" for e in alone) or "true"
-            return _parsed(f"case when ({counted}) and ({given}) and {first} then 1 else 0 end")
+            all_present = " and ".join(f"{e.sql(dialect='postgres')} is not null" for e in alone) or "true"
+            return _parsed(f"case when ({counted}) and ({all_present}) and {first} then 1 else 0 end")
         if isinstance(node, exp.Count):
             is_star = isinstance(inner, exp.Star)
             value = "1" if is_star else f"case when {inner.sql(dialect='postgres')} is not null then 1 end"

@@ -60,8 +60,8 @@ class PageContent(TypedDict):
 @cache
 def read_pages() -> list[PageContent]:
     """The pages of pages.yml."""
-    found: list[PageContent] = read_own_yaml(PAGES)
-    return found
+    pages: list[PageContent] = read_own_yaml(PAGES)
+    return pages
 
 
 @capture("graph")
@@ -166,16 +166,16 @@ def catalogue(data_frame: pd.DataFrame, application: str = "all") -> html.Div:
 
 
 def _catalogue(marts: Marts, application: str) -> html.Div:
-    known, targets = marts.catalogue(), marts.targets(application)
+    metrics_by_id, targets = marts.catalogue(), marts.targets(application)
     frame = marts.frame(
         "select distinct on (metric_id) metric_id, grain, period_start, value, null_reason from metric_values where application = %(application)s "
         "and segment = '' and is_complete and grain in ('month', 'week', 'quarter', 'day') "
         "and (metric_id, grain) in (select * from unnest(%(metrics)s::text[], %(grains)s::text[])) order by metric_id, period_start desc",
-        application=application, metrics=list(known), grains=[_shown_grain(entry["grains"]) for entry in known.values()],
+        application=application, metrics=list(metrics_by_id), grains=[_shown_grain(entry["grains"]) for entry in metrics_by_id.values()],
     )  # fmt: skip
     newest = {r["metric_id"]: r for r in frame.to_dict("records")} if len(frame) else {}
     rows = []
-    for metric, entry in known.items():
+    for metric, entry in metrics_by_id.items():
         value = newest.get(metric)
         own = targets[(targets["metric_id"] == metric)] if len(targets) else targets
         worst: dict[str, str] = {}
@@ -238,13 +238,13 @@ def is_offered(
 ) -> bool:
     """Whether a reader can choose that. A request may ask for anything, and what it is answered is kept."""
     marts = painter().marts
-    known = marts.catalogue()
+    metrics_by_id = marts.catalogue()
     return (
         application in marts.applications()
         and grain in GRAINS
         and months in list(PERIODS.values())
-        and (segment == NO_SEGMENT or any(segment in entry["segments"] for entry in known.values()))
-        and (metric is None or metric in list(known))
+        and (segment == NO_SEGMENT or any(segment in entry["segments"] for entry in metrics_by_id.values()))
+        and (metric is None or metric in list(metrics_by_id))
     )
 
 
@@ -325,9 +325,9 @@ def _page(page: PageContent) -> vm.Page:
                 vm.Container(title=panel["title"], components=[graph]) if panel.get("width") == 12 else graph
             )
             drawn.append(name)
-    known = painter().marts.catalogue()
+    metrics_by_id = painter().marts.catalogue()
     segments = sorted({s for panel in page["panels"] if panel["kind"] == "line" and "segment" not in panel and len(panel["metrics"]) == 1
-                       for s in (known[panel["metrics"][0]]["segments"] if panel["metrics"][0] in known else ())})  # fmt: skip
+                       for s in (metrics_by_id[panel["metrics"][0]]["segments"] if panel["metrics"][0] in metrics_by_id else ())})  # fmt: skip
     lines = [
         f"{_slug(page['title'])}-{n}"
         for n, panel in enumerate(page["panels"])
@@ -346,7 +346,7 @@ def _controls(
 ) -> list[vm.Parameter]:
     """The controls of a page: each one sets an argument of the panels named."""
     slug = _slug(page)
-    found = [
+    controls = [
         vm.Parameter(id=f"{slug}-application", targets=[f"{n}.application" for n in applications], show_in_url=True,
                      selector=vm.Dropdown(title="Application", options=built_applications(), value="all", multi=False)),
         vm.Parameter(id=f"{slug}-period", targets=[f"{n}.months" for n in months], show_in_url=True, selector=vm.Dropdown(
@@ -355,16 +355,16 @@ def _controls(
                      selector=vm.Dropdown(title="Grain", options=list(GRAINS), value="month", multi=False)),
     ]  # fmt: skip
     if segmented:
-        found.append(vm.Parameter(id=f"{slug}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=vm.Dropdown(
+        controls.append(vm.Parameter(id=f"{slug}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=vm.Dropdown(
             title="Segment", options=[NO_SEGMENT, *segments], value=NO_SEGMENT, multi=False)))  # fmt: skip
-    return found
+    return controls
 
 
 def _metrics_page() -> vm.Page:
     """Every metric: its definition, history, targets, restatements."""
-    known = painter().marts.catalogue()
-    segments = sorted({s for entry in known.values() for s in entry["segments"]})
-    metrics = [{"label": title_of(m), "value": m} for m in sorted(known)] or [{"label": "MRR", "value": "mrr"}]
+    metrics_by_id = painter().marts.catalogue()
+    segments = sorted({s for entry in metrics_by_id.values() for s in entry["segments"]})
+    metrics = [{"label": title_of(m), "value": m} for m in sorted(metrics_by_id)] or [{"label": "MRR", "value": "mrr"}]
     chosen = ("metrics-about", "metrics-history", "metrics-restatements")
     return vm.Page(
         id="metrics", title="Metrics", path="/metrics", layout=vm.Flex(direction="row", wrap=True, gap="16px"),

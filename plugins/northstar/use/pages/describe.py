@@ -64,12 +64,12 @@ def description(
             "",
         ]
     if len(expected):
-        told = expected.iloc[0]
-        errors = "too few periods to try it" if told["naive_error"] is None else (
-            f"its mean error in trials {shown(told['smoothing_error' if told['method'] == 'smoothing' else 'naive_error'], entry['unit'], currency)}, "
-            f"that of {'the naive way' if told['method'] == 'smoothing' else 'smoothing'} {shown(told['naive_error' if told['method'] == 'smoothing' else 'smoothing_error'], entry['unit'], currency)}"
+        forecast = expected.iloc[0]
+        errors = "too few periods to try it" if forecast["naive_error"] is None else (
+            f"its mean error in trials {shown(forecast['smoothing_error' if forecast['method'] == 'smoothing' else 'naive_error'], entry['unit'], currency)}, "
+            f"that of {'the naive way' if forecast['method'] == 'smoothing' else 'smoothing'} {shown(forecast['naive_error' if forecast['method'] == 'smoothing' else 'smoothing_error'], entry['unit'], currency)}"
         )  # fmt: skip
-        lines += ["", f"Forecast by {told['method']} from {told['periods']} periods: {errors}.", ""]
+        lines += ["", f"Forecast by {forecast['method']} from {forecast['periods']} periods: {errors}.", ""]
     for row in own.to_dict("records"):
         verdict = verdicts.get(row["target_id"])
         due = f", due {row['due_at']:%Y-%m-%d}" if pd.notna(row["due_at"]) else ""

@@ -96,27 +96,27 @@ def guard(server: Flask, settings: Settings) -> None:
     password, link_key = credentials(settings)["Authorization"].encode(), key(settings).encode()
     # cookies know no ports: two homes on one machine must not take each other's place
     cookie = f"northstar_{mark(settings).rpartition(' ')[2]}"
-    guesses, told = Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
+    guesses, log_lines = Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
 
     @server.before_request
     def _ask() -> ResponseReturnValue | None:
         if request.path == HEALTH or _is(request.cookies.get(cookie), link_key):
             return None
-        address, given = request.remote_addr or "", request.headers.get("Authorization")
+        address, authorization = request.remote_addr or "", request.headers.get("Authorization")
         has_link = request.method == "GET" and KEY in request.args
-        if (given or has_link) and not guesses.is_left(address):
+        if (authorization or has_link) and not guesses.is_left(address):
             return Response("too many wrong passwords", 429, {"Retry-After": "60", "Content-Type": "text/plain"})
         if has_link and _is(request.args[KEY], link_key):
             g.enters = True
             # the key need not stay in the address bar, where it would be copied with the link
             rest = {name: values for name, values in request.args.to_dict(flat=False).items() if name != KEY}
             return redirect("/" + request.path.lstrip("/") + _query(rest), 303)
-        if _is(given, password):
+        if _is(authorization, password):
             g.enters = True
             return None
-        if given or has_link:
+        if authorization or has_link:
             guesses.take(address)
-            if told.take("refused"):
+            if log_lines.take("refused"):
                 LOG.warning("refused: a wrong password from %s", address)
         return Response(
             "a password is needed: user reader, or the link that `make run` prints",

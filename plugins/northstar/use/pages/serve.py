@@ -76,10 +76,10 @@ def answers(settings: Settings) -> bool:
 
 def _certificate() -> tuple[str, ...]:
     """The files of NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY, for TLS; nothing where there are none."""
-    found = tuple(filter(None, (os.environ.get("NORTHSTAR_PAGES_CERT"), os.environ.get("NORTHSTAR_PAGES_KEY"))))
-    if len(found) == 1:
+    files = tuple(filter(None, (os.environ.get("NORTHSTAR_PAGES_CERT"), os.environ.get("NORTHSTAR_PAGES_KEY"))))
+    if len(files) == 1:
         raise NorthstarError("TLS for the pages wants both NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY")
-    return found
+    return files
 
 
 def _is_ours(settings: Settings, number: int) -> bool:

@@ -150,8 +150,8 @@ class ReportPoint(Point):
 @cache
 def contents() -> dict[str, ReportContent]:
     """The reports of contents.yml by name."""
-    found: dict[str, ReportContent] = read_own_yaml(HERE / "contents.yml")
-    return found
+    entries: dict[str, ReportContent] = read_own_yaml(HERE / "contents.yml")
+    return entries
 
 
 def make_report(
@@ -191,15 +191,15 @@ class _Maker:
         start = self._period_start(self.content["grain"])
         sections = [self._section(section) for section in self.content["sections"]]
         when = period(start, self.content["grain"])
-        of = "" if self.application == "all" else f" of {self.application}"
+        suffix = "" if self.application == "all" else f" of {self.application}"
         headlines = [row for section in sections for row in section["rows"] if row["is_better"] is not None][:3]
         subject = (
-            f"{self.content['title']}{of}, {when}"
+            f"{self.content['title']}{suffix}, {when}"
             + (": " if headlines else "")
             + ", ".join(f"{r['title']} {r['change']}" for r in headlines)
         )
-        told = {
-            "title": f"{self.content['title']}{of}", "when": when, "sections": sections, "version": self.published.version,
+        template_values = {
+            "title": f"{self.content['title']}{suffix}", "when": when, "sections": sections, "version": self.published.version,
             "published_at": f"{self.published.published_at:%Y-%m-%d %H:%M} UTC", "as_of": f"{self.published.as_of:%Y-%m-%d %H:%M} UTC",
             "warnings": self.published.warnings, "restatements": self._restatements(), "since_version": self.since_version,
         }  # fmt: skip
@@ -210,8 +210,8 @@ class _Maker:
             lstrip_blocks=True,
         )
         return Report(
-            self.name, self.application, self.as_of, start, self.published.version, subject, templates.get_template("report.html").render(told),
-            templates.get_template("report.txt").render(told), self.images,
+            self.name, self.application, self.as_of, start, self.published.version, subject, templates.get_template("report.html").render(template_values),
+            templates.get_template("report.txt").render(template_values), self.images,
         )  # fmt: skip
 
     def _period_start(self, grain: str) -> datetime:
@@ -229,12 +229,12 @@ class _Maker:
 
     def _section(self, section: SectionContent) -> ReportSection:
         application = section.get("application", self.application)
-        known = self.marts.catalogue()
+        catalogue = self.marts.catalogue()
         metrics = section.get("metrics") or [
-            m for m, entry in known.items() if int(entry["level"]) in section.get("levels", [])
+            m for m, entry in catalogue.items() if int(entry["level"]) in section.get("levels", [])
         ]
         is_long = "metrics" not in section
-        rows = [self._row(metric, application, not is_long) for metric in metrics if metric in known]
+        rows = [self._row(metric, application, not is_long) for metric in metrics if metric in catalogue]
         if is_long:
             # an application that never had such a thing needs no line for it
             rows = [row for row in rows if row["value"] != "-"]
@@ -333,7 +333,7 @@ class _Maker:
 
     def _catalogue(self, application: str) -> list[str]:
         """How the metrics themselves did in the period: how many have values, which have none, whose definition changed."""
-        known = self.marts.catalogue()
+        catalogue = self.marts.catalogue()
         frame = self.marts.frame(
             "select distinct metric_id from metric_values where application = %(application)s and segment = '' and value is not null",
             application=application,
@@ -343,9 +343,9 @@ class _Maker:
             "select metric_id, count(*) as values from metric_restatements where reason = 'definition' and application = %(application)s "
             "group by 1 order by 1", application=application,
         ).to_dict("records")  # fmt: skip
-        silent = sorted(set(known) - valued)
+        silent = sorted(set(catalogue) - valued)
         return [
-            f"{len(valued)} of {len(known)} metrics have values" + (f"; without any: {', '.join(map(title_of, silent))}" if silent else ""),
+            f"{len(valued)} of {len(catalogue)} metrics have values" + (f"; without any: {', '.join(map(title_of, silent))}" if silent else ""),
             "definitions that changed: " + (", ".join(f"{title_of(r['metric_id'])} ({r['values']:,} values restated)" for r in changed) or "none"),
         ]  # fmt: skip
 
@@ -370,14 +370,14 @@ class _Maker:
             since=self.since_version, application=self.application, grains=grains, limit=RESTATEMENTS,
         )  # fmt: skip
         rows = frame.to_dict("records")
-        told = [
+        lines = [
             f"{title_of(r['metric_id'])}, {period(r['period_start'], r['grain'])}: {shown(r['old_value'], r['unit'], self.currency)} became "
             f"{shown(r['new_value'], r['unit'], self.currency)} ({r['reason'].replace('_', ' ')}, version {r['new_version']})"
             for r in rows
         ]  # fmt: skip
         if rows and rows[0]["total"] > len(rows):
-            told.append(f"and {rows[0]['total'] - len(rows)} more; see metric_restatements")
-        return told
+            lines.append(f"and {rows[0]['total'] - len(rows)} more; see metric_restatements")
+        return lines
 
 
 def _counted(entry: Metric, point: Point | None) -> str:

@@ -38,22 +38,22 @@ def send(settings: Settings, report_id: int, report: Report, occasion: str | Non
         waiting = outbox.waiting(connection, "report", now)
         rows = [row for row in waiting if (row["about"], row["instance"]) == (due.about, due.instance)]
         connection.commit()
-        _, told, problems = outbox.send_each(
+        _, destinations, problems = outbox.send_each(
             connection, rows, channels, lambda address, _: tell(settings, channels, address, message), now
         )
-    note_sent(settings, report_id, told)
+    note_sent(settings, report_id, destinations)
     if problems:
         raise NorthstarError("; ".join(f"could not tell {problem}" for problem in problems))
-    return told
+    return destinations
 
 
 def due(at: datetime) -> list[str]:
     """The reports whose period ended in the day before `at`: the daily one, on Mondays the weekly one, ..."""
-    found = {
+    is_due = {
         "daily": True,
         "weekly": at.weekday() == 0,
         "monthly": at.day == 1,
         "quarterly": at.day == 1 and at.month % 3 == 1,
         "annual": at.day == 1 and at.month == 1,
     }
-    return [name for name in contents() if found[name]]
+    return [name for name in contents() if is_due[name]]

@@ -28,7 +28,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     # the theme hides all texts where one of them has to be smaller than usual
     figure.update_layout(uniformtext={"mode": False, "minsize": 0}, bargap=0.2)
     when = period(frame["period_start"].iloc[0], nearest(grain, marts.catalogue()[metric]["grains"]))
-    told = ", ".join(f"{v} {t}" for v, t in zip(frame["segment_value"], texts, strict=True))
-    figure.update_layout(meta=f"{when}: {told}" + (f" and {rest} more" if rest > 0 else ""))
+    summary = ", ".join(f"{v} {t}" for v, t in zip(frame["segment_value"], texts, strict=True))
+    figure.update_layout(meta=f"{when}: {summary}" + (f" and {rest} more" if rest > 0 else ""))
     caption(figure, when)
     return figure

@@ -23,14 +23,14 @@ class CardPoint(TypedDict):
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str) -> html.Div:
-    known, frame = marts.catalogue(), marts.newest(panel["metrics"], application, grain)
+    catalogue, frame = marts.catalogue(), marts.newest(panel["metrics"], application, grain)
     targets = marts.targets(application)
     cards = []
     for metric in panel["metrics"]:
-        if metric in known:
+        if metric in catalogue:
             rows = frame[frame["metric_id"] == metric].sort_values("place").to_dict("records") if len(frame) else []
             zone = _zone(targets, metric, application, rows[0]["grain"] if rows else grain)
-            cards.append(_card(marts.currency, metric, known[metric], rows, zone))
+            cards.append(_card(marts.currency, metric, catalogue[metric], rows, zone))
     return html.Div(cards, className="northstar-cards", role="list", **attribute("aria-label", panel["title"]))
 
 

@@ -33,18 +33,18 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         ),
         "segment_value",
     )
-    known = marts.catalogue()
+    catalogue = marts.catalogue()
     if "share_of" in panel and len(frame):
         frame = share(frame, metrics[0], panel["share_of"])
     frame = frame[frame["value"].notna()] if len(frame) else frame
     if not len(frame):
         return nothing(f"no values for {application} in this period")
-    unit = "percent" if "share_of" in panel else known[metrics[0]]["unit"]
-    figure, told = go.Figure(), []
+    unit = "percent" if "share_of" in panel else catalogue[metrics[0]]["unit"]
+    figure, summaries = go.Figure(), []
     for colour, (name, points) in zip(COLOURS, _lines(frame, metrics), strict=False):
         is_over = points["is_complete"].astype(bool)
         complete, open_ = points[is_over], points[~is_over]
-        open_ = open_[[_has_begun(marts, p, known) for p in open_.to_dict("records")]] if len(open_) else open_
+        open_ = open_[[_has_begun(marts, p, catalogue) for p in open_.to_dict("records")]] if len(open_) else open_
         mode = "lines+markers" if len(complete) < 40 else "lines"
         figure.add_scatter(
             x=complete["period_start"], y=complete["value"].astype(float), name=name, mode=mode, hovertemplate=_hover(marts.currency, unit), legendgroup=name,
@@ -58,11 +58,11 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
             )  # fmt: skip
         if len(complete):
             last = complete.iloc[-1]
-            told.append(
+            summaries.append(
                 f"{name} {shown(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'])})"
             )
     if len(metrics) == 1 and not segment and "share_of" not in panel:
-        told += _draw_forecast(marts, figure, metrics[0], application, frame, unit)
+        summaries += _draw_forecast(marts, figure, metrics[0], application, frame, unit)
     _draw_targets(marts, figure, panel, application, metrics, segment)
     moments = [pd.Timestamp(x) for trace in figure.data for x in trace.x]
     if len(set(moments)) == 1:
@@ -76,7 +76,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     figure.update_layout(
         hovermode="x unified",
         showlegend=len({t.name for t in figure.data if t.showlegend is not False}) > 1,
-        meta="; ".join(told),
+        meta="; ".join(summaries),
     )
     return figure
 
