@@ -204,7 +204,7 @@ def experiments(company: "Company") -> None:
         at = instants(seen.created_at) + (random.exponential(4 * 86400, len(seen))).astype("timedelta64[s]")
         variant = np.where(treated, "treatment", "control")
         reached = random.random(len(seen)) < np.where(treated, odds[1], odds[0])
-        told = at + (random.exponential(86400, len(seen)) + 5).astype("timedelta64[s]")
+        reached_at = at + (random.exponential(86400, len(seen)) + 5).astype("timedelta64[s]")
         shared = {
             "account_id": seen.account_id.to_numpy(),
             "application": seen.application.to_numpy(),
@@ -212,7 +212,9 @@ def experiments(company: "Company") -> None:
         }
         exposed = pd.DataFrame({"event_name": "experiment.exposed", "occurred_at": moments(at), **shared, "properties": [
             json.dumps({"experiment": name, "variant": v, "goal": goal}) for v in variant]})  # fmt: skip
-        goals = pd.DataFrame({"event_name": goal, "occurred_at": moments(told), **shared, "properties": None})[reached]
+        goals = pd.DataFrame({"event_name": goal, "occurred_at": moments(reached_at), **shared, "properties": None})[
+            reached
+        ]
         company.extra_events += [exposed, goals]
 
 

@@ -190,10 +190,10 @@ class Ledger:
     @cached_property
     def rates(self) -> dict[str, tuple[list[date], list[Fraction]]]:
         """The days from which rates to the reporting currency hold, and the rates, by currency."""
-        found: dict[str, list[tuple[date, Fraction]]] = defaultdict(list)
+        dated_rates: dict[str, list[tuple[date, Fraction]]] = defaultdict(list)
         for row in self.rows["fx_rates"]:
-            found[row["currency"]].append((row["rate_date"], Fraction(str(row["rate_to_reporting"]))))
-        return {c: ([day for day, _ in sorted(r)], [rate for _, rate in sorted(r)]) for c, r in found.items()}
+            dated_rates[row["currency"]].append((row["rate_date"], Fraction(str(row["rate_to_reporting"]))))
+        return {c: ([day for day, _ in sorted(r)], [rate for _, rate in sorted(r)]) for c, r in dated_rates.items()}
 
     def rate(self, currency: str, on: date) -> Fraction:
         """A currency's rate to the reporting currency on a day."""

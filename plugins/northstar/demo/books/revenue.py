@@ -35,14 +35,14 @@ def reckon(ledger: Ledger) -> None:
 
 def holdings(ledger: Ledger) -> dict[tuple[str, str], list[Holding]]:
     """The holdings of each (application, account): active or past due, not metered, worth something, and for a day at least."""
-    found = defaultdict(list)
+    holdings_by_account = defaultdict(list)
     for row in ledger.rows["subscriptions"]:
         amount, begins = _monthly(row), row["valid_from"].date()
         ends = row["valid_to"].date() if row["valid_to"] else None
         is_paying = row["status"] in ("active", "past_due") and not row["is_metered"] and amount > 0
         if is_paying and (ends is None or ends > begins):
-            found[row["application"], row["account_id"]].append(Holding(begins, ends, amount, row))
-    return found
+            holdings_by_account[row["application"], row["account_id"]].append(Holding(begins, ends, amount, row))
+    return holdings_by_account
 
 
 def first_payments(ledger: Ledger) -> dict[str, datetime]:

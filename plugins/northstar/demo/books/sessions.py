@@ -24,10 +24,10 @@ def _event(ledger: Ledger, event: BookRow) -> None:
     application, when, name = event["application"], event["occurred_at"], event["event_name"]
     ledger.add("tracked_events", when, application, 1, None, {"event_name": name})
     if name == "tool.invoked":
-        given = properties(event)
-        tool = {"tool": given.get("tool", "(unknown)")}
+        event_properties = properties(event)
+        tool = {"tool": event_properties.get("tool", "(unknown)")}
         ledger.add("tool_invocations", when, application, 1, None, tool)
-        ledger.add("tool_error_rate", when, application, int(given.get("status") == "error"), 1, tool)
+        ledger.add("tool_error_rate", when, application, int(event_properties.get("status") == "error"), 1, tool)
     if name in ("user.login", "user.login_failed"):
         ledger.add("auth_success_rate", when, application, int(name == "user.login"), 1)
 

@@ -106,10 +106,8 @@ def _due(text: str | None, first_day: datetime | None) -> datetime | None:
 def _is_met(target: Target, value: Fraction, history: list[Fraction]) -> bool | None:
     """Whether a value meets its target; a trend is met while it does not leave mean +- 3 deviations of the 8 values before."""
     if target["target"] is not None:
-        wanted = Fraction(target["target"])
-        return {">": value > wanted, ">=": value >= wanted, "<": value < wanted, "<=": value <= wanted}[
-            target["operator"]
-        ]
+        bound = Fraction(target["target"])
+        return {">": value > bound, ">=": value >= bound, "<": value < bound, "<=": value <= bound}[target["operator"]]
     before = history[-8:]
     if len(before) < 8:
         return None

@@ -51,8 +51,8 @@ def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime) -> pd.DataFrame:
     for domain in METRICS_OF_METRICS:
         domain.reckon(ledger)
     lines = ledger.lines()
-    known = lines.metric_id.isin({m["metric_id"] for m in read_seed("metric_catalogue")})
-    lines = lines[known].reset_index(drop=True)
+    is_in_catalogue = lines.metric_id.isin({m["metric_id"] for m in read_seed("metric_catalogue")})
+    lines = lines[is_in_catalogue].reset_index(drop=True)
     for column in ("numerator", "denominator"):
         exact = [None if v is None or v != v else str(v) for v in lines[column]]
         lines[column] = pd.Series(exact, dtype=object)

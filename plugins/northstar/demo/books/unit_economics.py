@@ -15,9 +15,9 @@ def reckon(ledger: Ledger) -> None:
     ltv, cac = _lifetime_values(ledger), _acquisition_costs(ledger)
     for scope in set(ltv) & set(cac):
         ledger.found["ltv_cac_ratio", *scope] = (ltv[scope], cac[scope])
-    for metric, known in (("ltv_growth_rate", ltv), ("cac_change_rate", cac)):
-        for (month, application, segment, value), now in known.items():
-            before = known.get((month.replace(year=month.year - 1), application, segment, value))
+    for metric, values_by_scope in (("ltv_growth_rate", ltv), ("cac_change_rate", cac)):
+        for (month, application, segment, value), now in values_by_scope.items():
+            before = values_by_scope.get((month.replace(year=month.year - 1), application, segment, value))
             if segment == "" and before:
                 ledger.found[metric, month, application, "", ""] = (now - before, before)
 
