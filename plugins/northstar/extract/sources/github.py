@@ -11,9 +11,9 @@
 
 A review cycle is a verdict that asked for changes, and the approval that ended it. Priority and story points are labels: `priority: high`,
 `high`, `points: 3`, `sp-3`. An issue's milestone is its sprint, the milestone's due date the sprint's end and the issue's own. An
-issue that was closed as not planned is not completed. Of a deployment the last status but `inactive` counts; a failed one has
-recovered when the next to its environment succeeded. Community figures are those of the moment when they are read, summed over
-the application's repositories; people are counted once.
+issue that was closed as not planned is not completed. A deployment's status is its last one other than `inactive`; a failed deployment
+has recovered when the next one to its environment succeeded. Community figures are those of the moment when they are read, summed
+over the application's repositories; people are counted once.
 """
 
 import re
@@ -41,7 +41,7 @@ POINTS = re.compile(r"^(?:story[ -]?points?|points?|sp|estimate)[:/ -]+(\d+(?:\.
 INSIDERS = ("OWNER", "MEMBER", "COLLABORATOR")
 VERDICTS = ("APPROVED", "CHANGES_REQUESTED")
 STATUSES = {"success": "succeeded", "failure": "failed", "error": "failed"}
-# a deployment's status may still change, and one that failed may still recover
+# for so long a deployment's status may change, and a failed deployment may recover
 OPEN_DAYS = 30
 
 
@@ -83,12 +83,12 @@ class GitHub:
         self.repositories: dict[str, str] = source.options["repositories"]
 
     def check(self) -> str:
-        """Asks each repository for itself."""
+        """Ask for each repository."""
         names = [self.http.get(f"repos/{name}")["full_name"] for name in self.repositories]
         return f"GitHub: may read {', '.join(self.source.entities)} of {', '.join(names)}"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """What changed since the state, repository by repository; each page is a place to go on from."""
+        """The rows that changed since the state, repository by repository. Reading can go on after each page."""
         if entity == "community_snapshots":
             yield from self._community()
             return
@@ -100,7 +100,7 @@ class GitHub:
                 yield Page(rows, {"repositories": dict(places)})
 
     def totals(self, entity: str, state: State | None) -> Totals:
-        """The number of issues or pull requests that GitHub finds, beside those that landed."""
+        """The number of issues or pull requests that GitHub's search finds, and of those that landed."""
         kind = {"pull_requests": "pr", "work_items": "issue"}.get(entity)
         if kind is None:
             return {}
@@ -109,7 +109,10 @@ class GitHub:
     # issues and pull requests are one list to GitHub
 
     def _issues(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[ContractRow], str | None]]:
-        """Changed ones, oldest change first: asking again from the last one's time, a change in the meantime moves no page."""
+        """The changed issues or pull requests, oldest change first, each page with the time from which to go on.
+
+        Each request starts at the time of the last change received: by page number, a change in the meantime would shift the pages.
+        """
         number = 1
         while True:
             parameters: Parameters = {
@@ -130,7 +133,7 @@ class GitHub:
             yield rows, newest
             if len(issues) < PAGE:
                 return
-            # a whole page of one second: only there is the next page needed
+            # a full page of changes in one second: only then is the next page needed
             number = number + 1 if newest == since else 1
             since = newest
 
@@ -138,7 +141,7 @@ class GitHub:
         author = (issue.get("user") or {}).get("login")
         reviews: list[JsonObject] = []
         for page in self.http.pages(f"repos/{name}/pulls/{issue['number']}/reviews", {"per_page": PAGE}):
-            # a pending review is a draft, and who answers on his own code reviews nothing
+            # a pending review is a draft, and an author's comments on their own code are no review
             reviews += [r for r in page if r.get("submitted_at") and (r.get("user") or {}).get("login") != author]
         reviews.sort(key=lambda r: r["submitted_at"])
         verdicts = [r["state"] for r in reviews if r["state"] in VERDICTS]
@@ -168,7 +171,7 @@ class GitHub:
     # deployments
 
     def _deployments(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[ContractRow], str | None]]:
-        """Deployments since a month before the state: GitHub lists them by creation and tells no changes."""
+        """Deployments since a month before the state. GitHub lists them by creation and does not say which of them changed."""
         oldest = _back(since, OPEN_DAYS) if since else ""
         deployments: dict[int, JsonObject] = {}
         for page in self.http.pages(f"repos/{name}/deployments", {"per_page": PAGE}):
@@ -213,7 +216,7 @@ class GitHub:
         for page in self.http.pages(f"repos/{name}/deployments/{deployment['id']}/statuses", {"per_page": PAGE}):
             statuses += page
         statuses.sort(key=lambda s: (s["created_at"], s["id"]))
-        # inactive: another one took its place
+        # inactive: a later deployment replaced it
         states = [s["state"] for s in statuses if s["state"] != "inactive"]
         row: Deployment = {
             "deployment_id": f"{name}/{deployment['id']}", "application": self.repositories[name],
@@ -254,7 +257,7 @@ class GitHub:
                 for page in self.http.pages(f"orgs/{owner}/members", {"per_page": PAGE}):
                     insiders |= {person["login"] for person in page}
             except Refused:
-                # a person's repositories, not an organization's
+                # the owner is a person, not an organization
                 insiders.add(owner)
         return insiders
 

@@ -13,10 +13,11 @@
       history_days: 15          # how far back the first reading goes
       lag: 60                   # seconds that samples may take to arrive
 
-A check is a sample as it was scraped; where several targets make one service at one instant, it was up if all were.
-Histograms hold no single requests: each increment of a bucket becomes one request at the sample's time. Number, status and mean duration are
-exact, a single duration is right to its bucket's width. A counter that jumps by more than a million between two samples is one row in quarantine. Increments are counted from one reading to the next (counters that restart
-included); what a target had counted before its first sample is not there.
+An uptime check is a sample as it was scraped. Where a service has several targets at one instant, it was up if all of them were.
+Histograms hold no single requests: each increment of a bucket becomes one request at the sample's time. Number, status and mean
+duration are exact; a single duration is right to its bucket's width. A counter that jumps by more than a million between two samples
+is one row in quarantine. Increments are counted from one reading to the next (counters that restart included); what a target had
+counted before its first sample is not read.
 """
 
 import base64
@@ -38,17 +39,17 @@ OPTIONS = {"uptime", "third_party", "resources", "requests", "applications", "hi
 HOUR, DAY = 3600, 86_400
 HISTORY_DAYS, LAG, STEP = 15, 60, 60
 PAGE_ROWS = 500_000
-# requests of one series between two samples; what counts more was reset, or counts something else
+# the most requests of one series between two samples; a counter that grew by more was reset, or counts something else
 LIKELY = 1_000_000
 RESOURCES = {
     "cpu_percent": '100 * (1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m])))',
     "memory_percent": "100 * (1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)",
 }
-# of a series, without its name and its bucket
+# the labels of a series, without its name and its bucket
 Labels = dict[str, str]
-# the counters as they stood last, by series
+# the last value of each counter, by series
 Counters = dict[str, float]
-# {(time, series): (labels, {bound: increment})}
+# increments of a histogram: {(time, series): (labels, {bound: increment})}
 Steps = dict[tuple[float, str], tuple[Labels, dict[str, float]]]
 MEASURES = ("cpu_percent", "memory_percent", "concurrent_users", "network_latency_ms")
 
@@ -78,12 +79,12 @@ class Prometheus:
         self.source, self.http, self.options = source, http, source.options
 
     def check(self) -> str:
-        """Counts the targets that are up."""
+        """Count the targets that are up."""
         samples = self._query("count(up)", self._now())
         return f"Prometheus: may read {', '.join(self.source.entities)}; it watches {samples[0]['value'][1] if samples else 0} targets"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """An hour at a time by the server's own clock, oldest first; each is a place to go on from."""
+        """The rows of one hour at a time by the server's own clock, oldest first. Reading can go on after each hour."""
         end = self._now() - self.options.get("lag", LAG)
         start = state["since"] if state else end - int(self.options.get("history_days", HISTORY_DAYS) * DAY)
         counters = (state or {}).get("counters")
@@ -94,7 +95,7 @@ class Prometheus:
                 rows: list[pa.RecordBatch] = []
                 for batch in self._batches(steps):
                     if rows and sum(b.num_rows for b in rows) + batch.num_rows > PAGE_ROWS:
-                        # the hour is not over: whoever goes on from here reads it again, and the same rows are the same
+                        # the hour is not complete: the next reading starts with it again, and gives the same rows for it
                         yield Page(_one(rows), {"since": start, "counters": counters})
                         rows = []
                     rows.append(batch)
@@ -137,7 +138,7 @@ class Prometheus:
         resource_options: Options = self.options.get("resources") or RESOURCES
         label: str = resource_options.get("resource", "instance")
         step: int = resource_options.get("step", STEP)
-        # steps are counted from the epoch, so that the next reading's are the same ones
+        # steps are counted from the epoch, so that every reading has the same ones
         first = start // step * step + step
         samples: dict[tuple[float, str], dict[str, str | None]] = {}
         for measure in MEASURES:
@@ -151,7 +152,7 @@ class Prometheus:
                 for series in self._result("query_range", parameters):
                     for at, value in series["values"]:
                         row = samples.setdefault((at, series["metric"].get(label, "")), {})
-                        # rounding may bring a share a hair above 100
+                        # rounding may bring a percentage slightly above 100
                         row[measure] = _number(value, 100 if measure.endswith("percent") else None)
         return [
             {"resource": resource, **self._application(resource), "sampled_at": _time(at), **row}
@@ -159,7 +160,7 @@ class Prometheus:
         ]
 
     def _steps(self, start: int, until: int, before: Counters | None) -> tuple[Steps, Counters]:
-        """A histogram's increments, {(time, series): (labels, {bound: increment})}, and the counters as they stood last, by series."""
+        """A histogram's increments, {(time, series): (labels, {bound: increment})}, and the last value of each counter, by series."""
         request_options = self.options.get("requests")
         if not request_options:
             return {}, before or {}
@@ -180,7 +181,7 @@ class Prometheus:
             name, bound, target = _name(labels), series["metric"].get("le", "sum"), _target(series)
             previous = last.get(f"{name}/{bound}")
             if previous is None and (target in last or series["values"][0][0] > first_times[target]):
-                # its target was watched before: a label that is seen for the first time, counted from 0
+                # its target was scraped before: the series is new, and counts from 0
                 previous = 0.0
             for at, value in series["values"]:
                 now = float(value)
@@ -194,7 +195,7 @@ class Prometheus:
         return groups, last
 
     def _batches(self, steps: Steps) -> Iterator[pa.RecordBatch]:
-        """The requests of each increment; one that can be none is a row that landing puts into quarantine."""
+        """The requests of each increment. An impossible increment is one row that landing puts into quarantine."""
         request_options: Options = self.options.get("requests") or {}
         for (at, name), (labels, step) in sorted(steps.items(), key=lambda g: g[0]):
             most = max((count for bound, count in step.items() if bound != "sum"), default=0)
@@ -225,7 +226,7 @@ class Prometheus:
         """Samples as they were scraped, later than start and not later than until."""
         all_series = self._query(f"{metric}[{until - start}s]", until)
         for series in all_series:
-            # versions before 3 hold the sample at the window's very start too
+            # versions before 3 also give the sample at the window's very start
             series["values"] = [(at, value) for at, value in series["values"] if start < at <= until]
         return all_series
 
@@ -241,10 +242,10 @@ class Prometheus:
 
 
 def _spread(at: float, name: str, step: dict[str, float], labels: Labels, given: Options) -> pa.RecordBatch:
-    """The requests of one sample: a row for each, its duration (ms) where the buckets and the sum put it."""
+    """The requests of one sample, a row for each. Durations (ms) are placed within their buckets so that they fit the histogram's sum."""
     bounds = sorted((float(bound), count) for bound, count in step.items() if bound != "sum")
     upper = np.array([bound for bound, _ in bounds])
-    # cumulative; a scrape that came between two increments can be off by one
+    # buckets are cumulative; a scrape between two increments can be off by one
     counts = np.diff(np.maximum.accumulate(np.array([0.0, *(count for _, count in bounds)]))).round().astype(int)
     lower = np.concatenate([[0.0], upper[:-1]]) if len(upper) else upper
     total, spent = counts.sum(), step.get("sum", 0.0)
@@ -252,7 +253,7 @@ def _spread(at: float, name: str, step: dict[str, float], labels: Labels, given:
         endless = counts[-1] if np.isinf(upper[-1]) else 0
         top = np.where(np.isinf(upper), lower, upper)
         if endless:
-            # what the others leave of the sum, were they in the middle of theirs
+            # the last bucket has no upper bound: it takes what is left of the sum when the others lie in the middle of their buckets
             rest = spent - float((counts[:-1] * (lower[:-1] + upper[:-1]) / 2).sum())
             top[-1] = max(lower[-1], 2 * rest / endless - lower[-1])
         room = float((counts * (top - lower)).sum())
@@ -267,7 +268,7 @@ def _spread(at: float, name: str, step: dict[str, float], labels: Labels, given:
 
 
 def _jump(at: float, name: str, count: float, labels: Labels, given: Options) -> pa.RecordBatch:
-    """What stands for an increment that no service serves: a request whose duration is none, less than 0 by what was counted."""
+    """The row for an increment that no service can serve: a request with an impossible duration, minus the increment."""
     return _rows(pa.array([f"{name}-{at:.3f}-jump"]), pa.array([f"{-count:.0f}"]), at, labels, given)
 
 

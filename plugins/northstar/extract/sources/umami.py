@@ -11,8 +11,8 @@
       start: 2025-01-01         # REST API: the first day asked for (default: a year ago)
 
 A page view is the event `page.view`, the first of a visit `page.landing`; a custom event has its own name. Umami's session is the
-visitor (anonymous_id), its visit the session. Queries of addresses are left out: people write names into them. Links, pixels and
-performance measurements are no events here. The tables are the better way where both are open: the API asks anew for each visitor
+visitor (anonymous_id), its visit the session. Queries of addresses are left out, since they may contain names. Links, pixels and
+performance measurements are not read. The tables are the better way where both are open: the API needs a request for each visitor
 and for each event with properties.
 """
 
@@ -30,14 +30,14 @@ from northstar.extract.sources.sql import LOOKBACK, ROWS, SqlDatabase
 ENTITIES = ("events",)
 OPTIONS = {"websites", "events", "account_key", "lookback", "start"}
 PER_SECOND = 20
-VIEW, CUSTOM = 1, 2  # event_type: a page view, and an event that the site itself names
+VIEW, CUSTOM = 1, 2  # values of event_type: a page view, and an event that the site itself names
 HISTORY_DAYS = 366
-# more events than this are asked for in halves of their time: pages by number could skip or repeat events of one moment
+# a span with more events than this is requested in halves: pages by number could skip or repeat events of one moment
 EVENTS_ASKED = 5_000
-# the activity of a session is told up to this number; a visit may have begun this long before it is looked at
+# the API gives at most this many activities of a session; a visit may have begun this long before its first event that is read
 ACTIVITY_TOLD, VISIT = 500, timedelta(hours=24)
 
-# an event by the column names of its table; and what the site told of an event or a session
+# an event by the column names of its table; and the data that the site sent for an event or a session
 Event = Mapping[str, Json] | sa.RowMapping
 Data = dict[str, object]
 
@@ -52,7 +52,7 @@ def connect(source: Source, connection: Connection) -> "Umami | UmamiApi":
         return UmamiApi(source, HttpClient(connection.url() + "/api", {"x-umami-api-key": connection.secret()}, pace))
 
     def log_in() -> dict[str, str]:
-        # its own client: the token of this one is what is asked for
+        # a client of its own: this request gets the token of the other one
         with HttpClient(connection.url() + "/api") as http:
             token = http.post("auth/login", {"username": connection.login, "password": connection.secret()})["token"]
         return {"Authorization": f"Bearer {token}"}
@@ -66,10 +66,10 @@ class Events:
     source: Source
 
     def row(self, event: Event, own: Data, of_session: Data) -> ContractRow | None:
-        """A row of events; None for what is none, or is not wanted.
+        """A row of the entity `events`; None for something else, or for a website that the options leave out.
 
         event: by the column names of website_event, with country, account_id (distinct_id) and is_first. own, of_session: the data
-        that the site told of the event, and of its session.
+        that the site sent for the event, and for its session.
         """
         websites = self.source.options.get("websites")
         if event["event_type"] not in (VIEW, CUSTOM) or (websites and str(event["website_id"]) not in websites):
@@ -98,7 +98,7 @@ class Umami(Events):
         self.source, self.database = source, database
 
     def check(self) -> str:
-        """Looks at the tables, and counts the websites."""
+        """Look at the tables, and count the websites."""
         with self.database.reading() as connection:
             has_accounts = self._has_distinct_id(connection)
             websites = connection.execute(sa.text("select count(*) from website")).scalar()
@@ -106,7 +106,7 @@ class Umami(Events):
         return f"Umami: may read the events of {websites} websites ({account_note})"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """Events in the order of their time; each page can be gone on from."""
+        """Events in the order of their time. Reading can go on after each page."""
         with self.database.reading() as connection:
             newest = state and datetime.fromisoformat(state["created_at"])
             start = newest and newest - timedelta(seconds=self.source.options.get("lookback", LOOKBACK))
@@ -148,7 +148,7 @@ class Umami(Events):
         return {"rows": (count, "count(*)")}
 
     def _data(self, connection: sa.Connection, events: list[object], sessions: list[Json]) -> dict[object, Data]:
-        """{event or session: {key: value}} of what the site told of them."""
+        """The data that the site sent: {event or session: {key: value}}."""
         data: dict[object, Data] = {}
         for table, column, owners in (
             ("event_data", "website_event_id", events),
@@ -170,7 +170,7 @@ class Umami(Events):
         return "distinct_id" in {c["name"] for c in sa.inspect(connection).get_columns("session")}
 
     def _plain(self, moment: datetime) -> datetime:
-        """A moment as the database compares it: MySQL keeps UTC without saying so."""
+        """A moment in the form that the database compares: MySQL keeps UTC without a time zone."""
         return moment if self.database.engine.dialect.name == "postgresql" else moment.replace(tzinfo=None)
 
 
@@ -179,16 +179,16 @@ class UmamiApi(Events):
 
     def __init__(self, source: Source, http: HttpClient, clock: Callable[[], datetime] | None = None):
         self.source, self.http = source, http
-        # a clock of ours that is before Umami's would step over events
+        # Umami's clock: if ours were ahead of it, events would be skipped
         self.clock = clock or (lambda: datetime.fromtimestamp(http.now("websites", {"pageSize": 1}), UTC))
         self._sessions: dict[str, tuple[JsonObject, Data]] = {}
 
     def check(self) -> str:
-        """Asks for the websites."""
+        """Ask for the websites."""
         return f"Umami: may read the events of {len(self._websites())} websites (REST API)"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """A day of all websites at a time, oldest first; each is a place to go on from."""
+        """The events of all websites, one day at a time, oldest first. Reading can go on after each day."""
         now = self.clock()
         if state:
             start = datetime.fromisoformat(state["created_at"]) - timedelta(
@@ -208,13 +208,13 @@ class UmamiApi(Events):
             start = end
 
     def totals(self, entity: str, state: State | None) -> Totals:
-        """The number of events that Umami tells of the last complete day."""
+        """The number of events that Umami has for the last complete day."""
         end = self.clock().replace(hour=0, minute=0, second=0, microsecond=0)
         day = (end - timedelta(1)).date()
         event_ids = {
             event["id"]
             for website in self._websites()
-            # its bounds are both inclusive
+            # both bounds of the API are inclusive
             for events in self._between(website, end - timedelta(1), end - timedelta(milliseconds=1))
             for event in events
             if event["eventType"] in (VIEW, CUSTOM)
@@ -258,7 +258,7 @@ class UmamiApi(Events):
         for event in sorted(events, key=lambda e: (e["createdAt"], e["id"])):
             session, of_session = self._session(website, event["sessionId"])
             visit, is_first = visits.get(event["id"], (None, False))
-            # older versions do not say whether there is any
+            # older versions do not say whether an event has data
             own = self._told(website, event["id"]) if event.get("hasData", event["eventType"] == CUSTOM) else {}
             rows.append(self.row(event_of_api(event, session, visit, is_first), own, of_session))
         return [row for row in rows if row]
@@ -302,7 +302,7 @@ class UmamiApi(Events):
 
 
 def event_of_api(event: JsonObject, session: JsonObject, visit: str | None, is_first: bool) -> Event:
-    """An event as the API tells it, by the names of the tables."""
+    """An event of the API, by the column names of the tables."""
     return {
         "event_id": event["id"], "website_id": event["websiteId"], "session_id": event["sessionId"], "visit_id": visit,
         "created_at": datetime.fromisoformat(event["createdAt"]), "url_path": event.get("urlPath"), "page_title": event.get("pageTitle"),
@@ -316,7 +316,7 @@ def _data(told: list[JsonObject]) -> Data:
 
 
 def _value(number: Json, text: str | None, moment: Json) -> object:
-    """What a row of event_data or session_data holds; numbers are told as text too."""
+    """The value of a row of event_data or session_data. Numbers come as text, too."""
     if number is not None:
         number = float(number)
         return int(number) if number.is_integer() else number

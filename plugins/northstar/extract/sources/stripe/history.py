@@ -1,7 +1,7 @@
 """The history of subscriptions: a row for each stretch of time in which an item's terms stay the same.
 
-`rows_of` goes forward, event by event: what the subscription's state at a moment changes. `rebuilt` goes back to before there are
-events: what was invoiced. `retold` does both for a subscription that is listed for the first time.
+`rows_of` goes forward, event by event, and gives the rows that each event changes. `rebuilt` goes back to the time before there are
+events, and uses what was invoiced. `retold` does both for a subscription that is listed for the first time.
 """
 
 import math
@@ -39,11 +39,11 @@ class History:
         self.spool = Spool()
 
     def known(self) -> set[str]:
-        """The subscriptions of which a row is known."""
+        """The ids of the subscriptions of which a row is known."""
         return {row["subscription_id"] for row in self._newest.values()}
 
     def recall(self, things: list[JsonObject], landed: FindLanded) -> None:
-        """The rows that stand in the warehouse for what the events are about."""
+        """Load the landed rows of the subscriptions and customers that the events are about."""
         subscriptions = [id_of(t.get("subscription")) if t.get("object") == "discount" else t["id"] for t in things]
         subscription_ids = {name for name in subscriptions if name is not None}
         customers = [
@@ -58,7 +58,7 @@ class History:
             self._remember([from_landed(row) for row in landed("subscriptions", "subscription_id", unknown)])
 
     def learn(self, events: list[JsonObject]) -> None:
-        """Take up what events tell beside their own moment: the discounts by id, and how things stood before the first of them."""
+        """Keep what events say about more than their own moment: the discounts by id, and each object as it was before its first event."""
         met: set[str] = set()
         for event in events:
             thing = event["data"]["object"]
@@ -81,11 +81,11 @@ class History:
     # forward, event by event
 
     def rows_of(self, event: JsonObject) -> list[SubscriptionRow]:
-        """The rows that an event changes; each event must come after those before it (`event_order`), learned before."""
+        """The rows that an event changes. Events must come in `event_order`, and after `learn` has seen them."""
         return [row for changed in self._changed(event) for row in self._as_of(changed, event["created"])]
 
     def _changed(self, event: JsonObject) -> list[JsonObject]:
-        """The subscriptions that an event is about, as they were from then on: one, or for a customer's discount all of theirs."""
+        """The subscriptions that an event changes, as they were after it: one, or all of a customer's for the customer's own discount."""
         thing = event["data"]["object"]
         if not event["type"].startswith("customer.discount"):
             self._seen[thing["id"]] = thing
@@ -117,12 +117,12 @@ class History:
         return changed_subscriptions
 
     def _until_next(self, name: str, at: int) -> JsonObject:
-        """A subscription as it was between a moment and the next event about it; as it is now where there is none."""
+        """A subscription as it was between a moment and the next event about it; as it is now where no event follows."""
         later = [e for e in self.spool.about(name) if e["created"] >= at and e["data"]["object"]["id"] == name]
         return undone(later[0]) if later else self._api.subscription(name)
 
     def _as_of(self, subscription: JsonObject, at: int) -> list[SubscriptionRow]:
-        """What a subscription's state at a moment changes in its history: rows that end then, rows that begin then."""
+        """The rows that a subscription's state at a moment changes in its history: those that end then, and those that begin then."""
         moment = time_of(at)
         rows: list[SubscriptionRow] = []
         items = {item["id"]: self._terms.of_item(subscription, item) for item in self._api.items(subscription)}
@@ -147,7 +147,7 @@ class History:
     # back, to before there are events
 
     def retold(self, subscription: JsonObject, events: list[JsonObject], now: int) -> list[SubscriptionRow]:
-        """The rows of a subscription up to now: before the first of its events from the invoices, then as the events tell."""
+        """The rows of a subscription up to now: from the invoices before its first event, and from the events after that."""
         if not events:
             return self.rebuilt(subscription)
         self.learn(events)
@@ -158,11 +158,11 @@ class History:
         for event in events:
             at = event["created"]
             rows += [r for s in self._changed(event) if s["id"] == subscription["id"] for r in self._as_of(s, at)]
-        # what no event told of holds since now
+        # a change that no event reported holds from now on
         return rows + self._as_of(subscription, subscription.get("ended_at") or now)
 
     def rebuilt(self, subscription: JsonObject, until: float = math.inf) -> list[SubscriptionRow]:
-        """The rows of a subscription up to a moment: those that stand, billing periods as they were invoiced, then what it was at last."""
+        """The rows of a subscription up to a moment: the known rows, then the billing periods as they were invoiced, then its last state."""
         spans = self._invoiced(subscription, until)
         rows = [r.copy() for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
         for span in sorted(spans, key=lambda span: (span.item, span.start)):
@@ -178,7 +178,7 @@ class History:
         return rows
 
     def _invoiced(self, subscription: JsonObject, until: float) -> list[Span]:
-        """The billing periods that begin before a moment, and after the row that stands for their item."""
+        """The invoiced billing periods that begin before `until`, and after the newest row of their item."""
         spans: list[Span] = []
         standing = {r["subscription_item_id"]: r["valid_from"] for r in self._newest.values()}
         path, parameters = self._api.lists["invoices"]
@@ -197,7 +197,7 @@ class History:
         return spans
 
     def _go_on(self, rows: list[SubscriptionRow], subscription: JsonObject, item: Item, until: float) -> None:
-        """Add to the rows what an item was at last: since its newest row, or since the subscription began, after the trial if it had one."""
+        """Add an item's last state to the rows: since its newest row, or else since the subscription began, after the trial if it had one."""
         terms = self._terms.of_item(subscription, item)
         begun, ended = subscription.get("start_date") or subscription["created"], subscription.get("ended_at")
         own = [r for r in rows if r["subscription_item_id"] == item["id"]]
@@ -225,13 +225,13 @@ class History:
 
 
 def _follow(rows: list[SubscriptionRow], subscription: str, item: str, start: int, terms: ItemTerms) -> None:
-    """Add a span to an item's rows in the order of time: the same terms go on, others begin a row."""
+    """Add a span to an item's rows, in the order of time. The same terms continue the last row; others begin a new one."""
     last = next((r for r in reversed(rows) if r["subscription_item_id"] == item), None)
     if last is not None and last["valid_to"] is None:
         if terms_of(last) == terms:
             return
         if last["valid_from"] == time_of(start):
-            # its own names are among those of the row, which the type checker wants to see whole
+            # the keys of the terms are some of the row's keys; the type checker wants all of them here
             last.update(terms)  # type: ignore[typeddict-item]
             return
         last["valid_to"] = time_of(start)
@@ -240,7 +240,7 @@ def _follow(rows: list[SubscriptionRow], subscription: str, item: str, start: in
 
 
 def _end(rows: list[SubscriptionRow], subscription: JsonObject, item: str, invoiced: list[int], until: float) -> None:
-    """End the rows of an item that was taken away since: with its last invoiced period."""
+    """End the rows of an item that was removed since, with its last invoiced period."""
     last = max((r for r in rows if r["subscription_item_id"] == item), key=lambda r: r["valid_from"])
     if last["valid_to"] is None:
         begun = subscription.get("start_date") or subscription["created"]

@@ -16,12 +16,12 @@ class Prices:
         self._known: dict[str, JsonObject] = {}
 
     def unit_amount(self, price: JsonObject, units: Decimal) -> Decimal | None:
-        """What one unit costs in a period; of tiers and packages the price of all units, over their number."""
+        """What one unit costs in a period. With tiers or packages it is the price of all units, divided by their number."""
         if price.get("billing_scheme") == "tiered":
             if not price.get("tiers"):
                 price = self._api.once(self._known, "prices", price["id"], {"expand[]": "tiers"})
             if not price.get("tiers"):
-                # nobody tells them: the row goes to quarantine
+                # Stripe does not give them: the row goes to quarantine
                 return None
             return _tiered(price["tiers"], price.get("tiers_mode"), units) / (units or 1)
         single = Decimal(str(price.get("unit_amount_decimal") or price.get("unit_amount") or price.get("amount") or 0))
@@ -57,7 +57,7 @@ def _tiered(tiers: list[JsonObject], mode: str | None, units: Decimal) -> Decima
 class Discounts:
     """The discounts of an account's subscriptions and customers.
 
-    coupons: the discounts that were seen, by id: an event names several by id alone. customers: each with its own discount.
+    coupons: the discounts seen so far, by id, since an event with several has only their ids. customers: each with its own discount.
     """
 
     def __init__(self, api: Api, prices: Prices):
@@ -66,9 +66,9 @@ class Discounts:
         self.customers: dict[str, JsonObject] = {}
 
     def recurring(self, subscription: JsonObject, item: Item) -> tuple[Decimal | str | None, Decimal | None]:
-        """(percent, amount off) that recur on an item: its own, the subscription's, else the customer's.
+        """The recurring discount of an item as (percent, amount off): from its own and the subscription's discounts, else the customer's.
 
-        Of a discount that nobody knows any more the percent is its name, which sends the row to quarantine.
+        For a discount that no longer exists the percent is a text with its id, which sends the row to quarantine.
         """
         own_discounts, shared_discounts = (
             self._known(subscription, of.get("discounts") or []) for of in (item, subscription)
@@ -93,7 +93,7 @@ class Discounts:
         return (100 * (1 - rest) if rest != 1 else None), amount or None
 
     def taken(self, invoice: JsonObject, line: JsonObject) -> int | None:
-        """The amount that recurring discounts took off an invoice line; None for nothing."""
+        """The amount that recurring discounts took off an invoice line; None where they took nothing."""
         discounts = [*(invoice.get("discounts") or []), *(line.get("discounts") or [])]
         discounts_by_id: dict[str | None, Json] = {d["id"]: d for d in discounts if isinstance(d, dict)}
         total: int = sum(
@@ -103,7 +103,7 @@ class Discounts:
         return total or None
 
     def _known(self, subscription: JsonObject, told: list[JsonObject | str]) -> list[JsonObject | str]:
-        """Discounts as objects: an event names them by id, the listing shows them; a name that stays one is unknown."""
+        """Discounts as objects. An event may have only their ids, which the subscription's listing resolves; an id that it does not stays an id."""
         legacy = subscription.get("discount")
         self.coupons.update({d["id"]: d for d in (*told, legacy) if isinstance(d, dict)})
         if any(isinstance(d, str) and d not in self.coupons for d in told):
@@ -113,7 +113,7 @@ class Discounts:
         return [d if isinstance(d, dict) else self.coupons.get(d) or d for d in told]
 
     def _share(self, subscription: JsonObject, item: Item) -> Decimal:
-        """An item's part of what the subscription costs: an amount off is spread over its items."""
+        """An item's share (0 to 1) of what the subscription costs, by which an amount off is spread over the items."""
 
         def cost(i: Item) -> Decimal:
             price = i.get("price") or i["plan"]
