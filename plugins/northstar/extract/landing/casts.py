@@ -1,4 +1,4 @@
-"""Casts of the contract's types: an Arrow array of texts to (typed array, which of its values are not of that type)."""
+"""Casts to the contract's types: from an Arrow array of texts to (typed array, mask of the values that are not of that type)."""
 
 import json
 import re
@@ -24,9 +24,9 @@ ZONELESS = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]00:00:00(\.0+)?(Z|\+00:00)?)?$"
 TRUE, FALSE = ["true", "t", "yes", "y", "1", "1.0"], ["false", "f", "no", "n", "0", "0.0"]
 NULL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-# levels of a document that anybody writes
+# the most levels that a JSON document may have
 DEEPEST = 100
-# numbers that are json, and that Postgres' jsonb cannot hold
+# numbers that JSON allows and Postgres' jsonb cannot hold
 TINY = re.compile(r"[eE]-\d{4}|\.\d{10000}")
 
 
@@ -47,7 +47,7 @@ def _keep(strings: pa.Array, valid: pa.Array) -> pa.Array:
 
 
 def _parse(strings: pa.Array, valid: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
-    """Cast what the pattern accepted; what the cast still refuses (month 13) is found by halving."""
+    """Cast the values that the pattern accepted. Those that the cast still refuses (month 13) are found by halving."""
     array, refused = _cast_halving(_keep(strings, valid), kind)
     invalid = pc.and_(pc.invert(valid), pc.is_valid(strings))
     if refused:
@@ -167,7 +167,7 @@ def _is_json(text: str) -> bool:
 
 
 def is_deep(text: str, document: object) -> bool:
-    """Whether a document is nested deeper than it can be looked through; of the many that are not, a count of brackets says so."""
+    """Whether a document is nested too deep to be searched. For most documents a count of brackets is enough to say that it is not."""
     if text.count("[") + text.count("{") <= DEEPEST:
         return False
     level = [document]

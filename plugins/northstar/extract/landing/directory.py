@@ -73,13 +73,14 @@ def land_directory(
 ) -> list[EntityResult]:
     """Land every new or changed file below `source_dir`; returns a result for each entity that has any files.
 
-    A file is new or changed, too, when it would be read in another way than it was: with another mapping, or for another contract.
+    A file counts as changed, too, when it would be read in another way than it was: with another mapping, or for another contract.
 
-    `mapping` tells how a foreign layout becomes contract entities; a `_mapping.yml` in the directory is followed where the home's
-    `mapping_in_source` says so, and refused otherwise;
-    `storage` is what fsspec needs beside the address (northstar.extract.sources.files.storage_options); `within` reads all files again, lands
-    the rows in that half-open range, and leaves alone which files count as read; `only` reads these files ({entity: their paths as in
-    audit.landed_files}) again, whether or not anything changed, and no others. `turn`: as for land_batch.
+    mapping: says how a foreign layout becomes contract entities. A `_mapping.yml` in the directory is followed where the home's
+    `mapping_in_source` says so, and refused otherwise. storage: what fsspec needs besides the address
+    (northstar.extract.sources.files.storage_options). within: read all files again, land the rows in this half-open range, and do not
+    change which files count as read. only: read these files ({entity: their paths as in audit.landed_files}) again, whether or not
+    anything changed, and no others. turn: as for land_batch.
+
     One failing file or entity does not keep the others from landing; a NorthstarError names the failed ones afterwards.
     """
     check_directory(source_dir, storage)
@@ -141,7 +142,7 @@ def _has_mapping(source_dir: str, storage: Storage | None) -> bool:
 
 
 def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, str | None]]:
-    """{(entity, path): (fingerprint, how it was read)} of the files that were landed."""
+    """The files that have landed: {(entity, path): (fingerprint, how it was read)}."""
     with db.connect(settings, "loader") as connection:
         rows = connection.execute(
             "select entity, path, fingerprint, reading from audit.landed_files where source = %s", [source]
@@ -150,12 +151,12 @@ def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, 
 
 
 def _is_known(landed: tuple[str, str | None] | None, given: Input, file: SourceFile) -> bool:
-    # an older release did not note how it read: it is taken for the way of now
+    # an older release did not note how it read a file; that is taken to be the way of this release
     return landed is not None and landed[0] == file.fingerprint and landed[1] in (None, _reading(given, file))
 
 
 def _reading(given: Input, file: SourceFile) -> str:
-    # 1 is what releases wrote that did not count it
+    # READING 1 is left out, as it was by the releases that had no READING
     connector = f"reading {files.READING}" if files.READING > 1 else ""
     return " ".join(filter(None, (given.digest, file.changed, connector)))
 
@@ -201,7 +202,7 @@ def _land_group(
             if failing is None or exc.path != failing[1].path:
                 raise
             result.error = result.error or redacted(str(exc))
-            # those before it were read well: they land, and are not read again for each broken file behind them
+            # the files before it were read without error: they land now, and are not read again for each broken file after them
             place = next(n for n, item in enumerate(group) if item is failing)
             total += _land_group(settings, run_id, source, entity, group[:place], guard, result, within, turn)
             group = group[place + 1 :]
@@ -250,7 +251,7 @@ def _produce(
             delivery.read += 1
             delivery.rejects.add(path, rejected.line, [rejected.reason], sealed_row(rejected.row, guard.key))
         if within:
-            # the rows beside the range were not landed: the file does not count as read by this
+            # the rows outside the range have not landed, so the file does not count as read
             continue
         delivery.files.append(
             {"path": path, "fingerprint": file.fingerprint, "reading": _reading(mapped_input, file), "size": file.size,

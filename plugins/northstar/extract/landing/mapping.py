@@ -51,10 +51,10 @@ from northstar.contract import Entity, entities
 from northstar.extract.sources.files import CsvOptions, Reading, Storage
 
 MAPPING_FILE = "_mapping.yml"
-# what of a column in the contract decides how its values are read
+# the parts of a contract column that decide how its values are read
 READ = ("type", "required", "values", "min", "max", "pii")
 AGGREGATES = {"sum": "sum", "min": "min", "max": "max", "count": "count", "first": "first", "last": "last"}
-# what an expression may come to: types that do not go together, arguments that a function does not take, numbers beyond all size
+# errors of expressions: types that do not fit, arguments that a function does not take, numbers that are too large
 UNFIT = (
     pa.ArrowException,
     ArithmeticError,
@@ -70,12 +70,12 @@ DECIMAL = pa.decimal128(30, 9)
 WIDE = pa.decimal256(30, 9)
 # an input of a mapping as it is written: InputSpec says what it may have
 Spec = dict[str, Any]
-# what an expression comes to
+# the result of an expression
 Value: TypeAlias = pa.Array | pa.Scalar
 
 
 def contract_decides(entity: Entity) -> list[object]:
-    """What in the contract decides which rows an entity's values become."""
+    """The part of the contract that decides which rows an entity's values become."""
     columns = [(c.name, *(getattr(c, name) for name in READ)) for c in entity.columns.values()]
     return [entity.key, entity.cursor, columns]
 
@@ -93,12 +93,12 @@ class Input:
 
     @property
     def keeps_first(self) -> bool:
-        """Whether a row that is there already is never replaced."""
+        """Whether a landed row is never replaced."""
         return bool(self.spec and self.spec.get("keep"))
 
     @property
     def digest(self) -> str:
-        """What decides which rows a file becomes: the mapping, and the entity's columns in the contract."""
+        """A digest of what decides which rows a file becomes: the mapping, and the entity's columns in the contract."""
         decides = [self.spec, self.application, vars(self.csv), *contract_decides(entities()[self.entity])]
         return hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:16]
 
@@ -109,7 +109,7 @@ class Input:
             return
         batches: Iterable[pa.RecordBatch | pa.Table] = source.batches()
         if "group_by" in self.spec:
-            # groups are whole within a file, so the file has to be
+            # a group may have rows anywhere in a file, so the whole file is held
             held = list(batches)
             batches = [pa.Table.from_batches(held).combine_chunks()] if held else []
         for batch in batches:
@@ -180,7 +180,7 @@ class CsvSpec(Section):
 
 
 class ColumnSpec(Section):
-    """How a column comes about, where it is more than another name."""
+    """How a column is made, where it is not only renamed."""
 
     column: object = None
     constant: object = None
@@ -308,7 +308,7 @@ def _mapped(value: pa.Array, mapping: Spec, how: Spec) -> pa.Array:
 
 
 def _parse_time(value: Value, pattern: str, zone: str) -> pa.Array:
-    # strptime of the compute kernels wants two-digit days and months, and has no fractions: parse distinct values
+    # Arrow's strptime needs two-digit days and months, and has no fractions: the distinct values are parsed in Python
 
     encoded = (
         value.cast(pa.string()).combine_chunks() if isinstance(value, pa.ChunkedArray) else value.cast(pa.string())
@@ -321,7 +321,7 @@ def _parse_time(value: Value, pattern: str, zone: str) -> pa.Array:
             moment = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
             parsed.append(moment.astimezone(ZoneInfo("UTC")).isoformat())
         except ValueError:
-            # left as it stands: normalising will say what is wrong with it
+            # left as it is: `normalise` will say what is wrong with it
             parsed.append(text)
     return pa.array(parsed, pa.string()).take(encoded.indices)
 
