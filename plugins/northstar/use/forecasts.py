@@ -1,4 +1,4 @@
-"""Forecasts of the level 1 and 2 metrics, with what they were worth in the past: `marts.metric_forecasts` and `marts.target_forecasts`.
+"""Forecasts of the level 1 and 2 metrics, with their errors in the past: `marts.metric_forecasts` and `marts.target_forecasts`.
 
 Each series (a metric of an application, by month or else by week) is forecast twice: by damped exponential smoothing (statsmodels) and by the naive
 way, the same period of the year before, or the last value where there is no year yet. Both are tried on the past, from up to 12 origins, three periods
@@ -102,7 +102,7 @@ class Forecast:
 
 
 def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
-    """Forecast what has changed since it was last done; returns how many series that were. Raises NorthstarError before a publication."""
+    """Forecast the series that have changed since the last forecast; returns their number. Raises NorthstarError before a publication."""
     with db.connect(settings, "publisher") as connection:
         if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
             raise NorthstarError("nothing is published yet; `northstar run` publishes the first version")
@@ -122,7 +122,7 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
             )
         }
         series_of_all = _series(connection)
-    # no transaction stays open while the methods are tried, minutes over years of history: a publication may change the tables meanwhile
+    # no transaction stays open while the methods are tried, which takes minutes for years of history: a publication may change the tables meanwhile
     new_rows: dict[tuple[str, str], list[StoredRow]] = {}
     alive = []
     for series in series_of_all:
@@ -161,7 +161,7 @@ def forecast(values: Numbers, ahead: int, year: int) -> Forecast:
         for name, method in methods.items()
     }
     means = {name: float(np.mean(np.abs(np.concatenate(e)))) if e else math.nan for name, e in errors.items()}
-    # as good is not better: the simpler one wins
+    # smoothing has to be clearly better: otherwise the simpler method wins
     best = "smoothing" if means["smoothing"] < 0.98 * means["naive"] else "naive"
     trials = errors[best]
     spreads = _spreads(trials, values, ahead)
@@ -194,7 +194,7 @@ def _naive(values: Numbers, ahead: int, year: int) -> Numbers:
 
 
 def _spreads(trials: list[Numbers], values: Numbers, ahead: int) -> Numbers:
-    """Standard deviations by period ahead: of the trials as far as they went, growing with the root of the distance beyond."""
+    """Standard deviations by period ahead: from the trials as far as they went; beyond that they grow with the root of the distance."""
     trial_spreads = []
     for h in range(AHEAD):
         errors = [t[h] for t in trials if len(t) > h]
@@ -227,7 +227,7 @@ def _coverage(trials: list[Numbers]) -> float | None:
 
 
 def _series(connection: Connection) -> list[Series]:
-    """Complete values of the level 1 and 2 metrics, by month or else by week; what has fewer than FEWEST periods is left out."""
+    """The series of the level 1 and 2 metrics, complete values by month or else by week. Those with fewer than FEWEST periods are left out."""
     rows = connection.execute(
         "select v.metric_id, v.application, v.grain, m.unit, array_agg(v.period_start order by v.period_start) as starts, "
         "array_agg(v.value order by v.period_start) as values from marts.metric_values as v join marts.metrics as m using (metric_id) "
@@ -258,7 +258,7 @@ def _rows(series: Series, values: Numbers, found: Forecast, version: int, finger
 
 
 def _bounds(series: Series, values: Numbers) -> tuple[float, float]:
-    """What a value cannot be, by its unit and what it ever was."""
+    """The lowest and highest value that a metric can have, by its unit and its history."""
     if (
         series["unit"] == "percent"
         and values.min() >= 0

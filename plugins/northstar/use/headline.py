@@ -43,7 +43,7 @@ def headline_rows(settings: Settings) -> list[Row]:
 
 
 def show(value: Decimal | None, unit: str) -> str:
-    """A value as its unit says; '-' for none."""
+    """A value in the form of its unit; '-' for none."""
     if value is None:
         return "-"
     if unit == "money":

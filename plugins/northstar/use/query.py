@@ -20,9 +20,9 @@ from northstar.warehouse import db
 from northstar.warehouse.published.past import SETTING, ensure_past
 from northstar.warehouse.rows import Connection, one
 
-# rows that come at once
+# rows that are fetched at a time
 CHUNK = 1_000
-# a table needs its widths before its first line, and nobody reads more
+# the most rows of a table: its column widths are needed before its first line, and nobody reads more
 TABLE_ROWS = 1_000
 # Any: a row of a statement that somebody else wrote
 Answer = tuple[Any, ...]
@@ -40,7 +40,7 @@ def asked(settings: Settings, text: str, version: int | None = None) -> Iterator
             _look_back(connection, settings, version)
         cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
         try:
-            # parameters, though there are none, have the server take one statement only; until it is closed the stream has the connection
+            # with parameters, even none, the server accepts one statement only; the stream uses the connection until it is closed
             stream = cursor.stream(text.replace("%", "%%"), (), size=CHUNK)
             # a generator, which psycopg's annotation does not say
             with closing(cast(Generator[Answer], stream)) as rows:
@@ -60,7 +60,7 @@ def query(settings: Settings, text: str, version: int | None = None) -> tuple[li
 
 
 def _names(connection: Connection, text: str) -> list[str]:
-    """The columns of a statement that gave no row, which a stream does not tell."""
+    """The column names of a statement that gave no row; a stream does not give them then."""
     connection.pgconn.prepare(b"", text.encode())
     described = connection.pgconn.describe_prepared(b"")
     return [(described.fname(n) or b"").decode() for n in range(described.nfields)]
@@ -91,7 +91,7 @@ def _look_back(connection: Connection, settings: Settings, version: int) -> None
     version_row = None
     if relations["published"]:
         if not relations["readable"]:
-            # a home that an older release published last
+            # the home was last published by an older release
             with db.connect(settings, "publisher") as publisher:
                 ensure_past(publisher, settings)
         version_row = connection.execute(
@@ -140,7 +140,7 @@ def _json(value: object) -> object:
         return [_json(v) for v in value]
     if isinstance(value, float | Decimal):
         if not math.isfinite(value):
-            # JSON has no number for it; Postgres's own to_json says it so as well
+            # JSON has no number for NaN and infinity; Postgres's own to_json writes them as text, too
             return str(value)
         return int(value) if value == int(value) and isinstance(value, Decimal) else float(value)
     return value if isinstance(value, bool | int | str | dict | None) else plain(value)

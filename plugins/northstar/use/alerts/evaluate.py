@@ -1,7 +1,8 @@
-"""Find what is wrong, and tell those whom it concerns.
+"""Evaluate the alerts: find what is wrong, and send notices to the people concerned.
 
-Three sources: `signals` (rules.yml on rows that have landed, not audited yet), `targets` (marts.alerts, after each publication), and the job
-itself (failed runs, late sources, quarantine, late data). One evaluation at a time; an address that fails is told again by the next.
+Alerts have three sources: `signals` (rules.yml on rows that have landed, not audited yet), `targets` (marts.alerts, after each
+publication), and the job itself (failed runs, late sources, quarantine, late data). There is one evaluation at a time. The next
+evaluation tries an address again that failed.
 """
 
 import json
@@ -31,11 +32,11 @@ from northstar.warehouse.rows import Connection, all_shaped, one
 RULES = Path(__file__).with_name("rules.yml")
 LOCK = 0x6E735F616C657274  # "ns_alert"
 FIRST_LOOK = timedelta(hours=1)
-# rows commit a little after the moment that they carry
+# rows commit a little after the time that they carry, so evaluations overlap
 OVERLAP = timedelta(minutes=2)
 SEVERITIES = {"critical": "critical", "warning": "warning"}
 JOB = {"run_failed", "source_late", "source_differs", "quarantine_grows", "data_late", "maintenance_failed"}
-# hours in which one check failed are no downtime where a check is made each minute (SEMANTICS): two in a row are
+# a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (SEMANTICS)
 TWO_IN_A_ROW = (
     "select exists (select from (select is_up, lag(is_up) over (partition by service order by checked_at) as was_up from staging.uptime_checks "
     "where application = %s and checked_at >= %s and checked_at < %s and not coalesce(is_third_party, false)) as c where not is_up and not was_up) as found"
@@ -43,7 +44,7 @@ TWO_IN_A_ROW = (
 
 
 class Rule(TypedDict):
-    """A rule of rules.yml, which says what each of them is."""
+    """A rule of rules.yml; that file says what each key means."""
 
     rule: str
     metric: str
@@ -78,9 +79,9 @@ def rules() -> list[Rule]:
 
 
 def evaluate(settings: Settings, now: datetime | None = None, progress: Progress = print) -> list[Notice]:
-    """One evaluation: notices opened, gone on with and closed, and everybody told; returns what was told of.
+    """Evaluate once: open, continue and close notices, and send them; returns the notices that were sent.
 
-    Raises NorthstarError when somebody could not be told; the next evaluation tells them, and nobody else again.
+    Raises NorthstarError when an address could not be reached; the next evaluation tries that address again, and no other.
     """
     now, channels = now or datetime.now(UTC), read_channels(settings)
     with db.connect(settings, "publisher") as connection:
@@ -96,7 +97,7 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
             "insert into audit.alert_evaluations (evaluated_at, findings) values (%s, %s)", [now, len(findings)]
         )
     with db.connect(settings, "publisher") as connection:
-        # of the session: what was told is noted message by message
+        # a lock of the session, not of a transaction: what was sent is committed message by message
         connection.execute("select pg_advisory_lock(%s)", [LOCK])
         failures = [f"the rule {rule} failed: {why}" for rule, why in broken.items()]
         due = [
@@ -134,9 +135,9 @@ def _due(channels: Channels, notice: Notice) -> outbox.Due:
 def _tell(
     settings: Settings, connection: Connection, channels: Channels, now: datetime, progress: Progress
 ) -> tuple[list[Notice], list[str]]:
-    """Tell every address what it has not heard: (the notices that somebody heard of, each once, what went wrong)."""
+    """Send every address the notices that it has not had: (the notices that somebody got, each once, the problems)."""
     rows = outbox.waiting(connection, "alert", now)
-    # a route may have other addresses since
+    # a route's addresses may have changed since
     again = dict.fromkeys(outbox.Due(r["about"], r["event"], r["instance"], r["route"]) for r in rows)
     outbox.put(connection, "alert", again, channels, now)
     rows = outbox.waiting(connection, "alert", now)
@@ -159,12 +160,12 @@ def _tell(
 
 
 def _of(notice: KnownNotice, row: outbox.Waiting) -> Notice:
-    # an event is put into the outbox as it stands in a notice
+    # cast: an event is put into the outbox as it is in a notice
     return cast(Notice, notice | {"event": row["event"]})
 
 
 def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[Finding], dict[str, str]]:
-    """What the rules find, and the rules that could not be asked with why; one that fails leaves the others alone."""
+    """What the rules find, and {rule: why it failed}. A rule that fails does not affect the others."""
     findings: list[Finding] = []
     broken: dict[str, str] = {}
     with db.connect(settings, "transformer", autocommit=True) as connection:
@@ -190,7 +191,7 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
 
 
 def _largest_part(connection: Connection, rule: Rule, row: Hit) -> str:
-    """What contributes most to a finding, in words: 'route /search: 31 of 40'; '' where nothing is split."""
+    """What contributes most to a finding, in words: 'route /search: 31 of 40'; '' for a rule without parts."""
     if "parts" not in rule:
         return ""
     parameters = {"application": row["application"], "segment_value": row["segment_value"], "begin": row["since"], "threshold": row["threshold"]}  # fmt: skip
@@ -204,7 +205,7 @@ def _largest_part(connection: Connection, rule: Rule, row: Hit) -> str:
 
 
 def _targets(settings: Settings) -> list[Finding]:
-    """The alerts that the published marts hold open."""
+    """The alerts that are open in the published marts."""
     marts = Marts(settings)
     frame = marts.frame("select * from alerts where closed_at is null and opened_at <= %(as_of)s", as_of=marts.as_of())
     rows = frame.to_dict("records")
@@ -252,7 +253,7 @@ def _name(notice: Notice) -> str:
 
 
 def runbook(settings: Settings, channels: Channels, rule: str) -> str:
-    """Where it stands what to do about an alert of the job itself."""
+    """The address of the instructions for an alert of the job itself."""
     return f"{channels.runbooks or settings.root / 'docs' / 'runbooks.md'}#{rule}"
 
 
@@ -289,13 +290,13 @@ def _rule(notice: Notice) -> Rule | None:
 
 
 def _link(address: str, marts: Marts, notice: Notice) -> str:
-    """The page that shows an alert's metric, with the application (and on the page of all metrics the metric) chosen."""
+    """The address of the page that shows an alert's metric, with the application (and on the page of all metrics the metric) chosen."""
     page, chosen = notice["page"], {}
     if page == "metrics":
         chosen["metric"] = notice["metric_id"]
     if notice["application"] in marts.applications():
         chosen["application"] = notice["application"]
-    # as Vizro writes a choice into the address
+    # the form in which Vizro writes a choice into an address
     encoded = {
         f"{page or 'executive'}-{name}": "b64_" + urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
         for name, value in chosen.items()

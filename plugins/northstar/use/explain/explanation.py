@@ -1,7 +1,7 @@
 """`northstar explain`: a published number, its definition, its parts, the SQL that made it, and the rows that add up to it.
 
 The rows come from the models' own SQL: every build keeps its compiled models in `audit.definitions`, and a measure's aggregate
-is taken apart into what each row adds to it. So an explanation cannot say something else than the model does.
+is taken apart into what each row adds to it. So an explanation cannot differ from the model.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ DEFAULT_GRAIN = ("month", "week", "day", "quarter", "hour")
 
 
 class Contribution(TypedDict):
-    """A row behind a measure: what it adds, its own columns, and the landed rows that carry its id."""
+    """A row that a measure is made from: what it adds, its own columns, and the landed rows that carry its id."""
 
     contribution: Decimal
     source: Row
@@ -30,7 +30,7 @@ class Contribution(TypedDict):
 
 @dataclass
 class Rows:
-    """The rows behind one measure: how many contribute, what they add, the largest of them, and the SQL that finds them."""
+    """The rows that one measure is made from: how many contribute, what they add, the largest of them, and the SQL that finds them."""
 
     measure: str
     relation: str
@@ -45,7 +45,7 @@ class Rows:
 
 @dataclass
 class Side:
-    """A numerator or denominator: its expression over measures, as published, as computed again, and the rows behind it."""
+    """A numerator or denominator: its expression over measures, its value as published and as computed again, and its rows."""
 
     expression: str
     published: Decimal | None
@@ -60,7 +60,7 @@ class Side:
 
     @property
     def adds_up(self) -> bool:
-        """The rows make what was published: to a hundredth where parts were rounded before they met, else to 1e-9."""
+        """Whether the rows add up to what was published: to a hundredth where parts were rounded before they were added, else to 1e-9."""
         slack = Decimal("0.01") if self.is_rounded else Decimal("1e-9")
         published = self.published or Decimal(0)
         return abs(self.contributions - published) <= slack * max(Decimal(1), abs(published)) and close(
@@ -69,7 +69,7 @@ class Side:
 
 
 def close(one: Decimal, other: Decimal) -> bool:
-    """Equal to 1e-9 of their size."""
+    """Whether two numbers are equal to 1e-9 of their size."""
     return abs(one - other) <= Decimal("1e-9") * max(Decimal(1), abs(other))
 
 
@@ -87,7 +87,7 @@ class Explanation:
 
     @property
     def adds_up(self) -> bool:
-        """Both sides do."""
+        """Whether numerator and denominator both add up."""
         return self.numerator.adds_up and (self.denominator is None or self.denominator.adds_up)
 
 
@@ -101,7 +101,7 @@ def explain(
     segment_value: str = "",
     sample: int = 8,
 ) -> Explanation:
-    """Explain one published value; without a period its newest complete one, without a grain the month or what there is.
+    """Explain one published value. Without a period it is the newest complete one, without a grain the month or else what the metric has.
 
     Raises NorthstarError for a metric, grain or place that has no value, and when the rows are not those of the published
     version (a later build was not published, or the version was put back).
@@ -143,7 +143,7 @@ class Library:
         self._detailed: dict[str, str | None] = {}
 
     def definition(self, name: str) -> Definition:
-        """A model, taken apart once."""
+        """A model's definition; each model is taken apart once."""
         if name not in self._read:
             self._read[name] = read(name, self._models[name])
         return self._read[name]
@@ -234,7 +234,7 @@ def _side(
         if term.details:
             detailed = term.rows_sql(weighted, is_detailed=True)
             finer = one(connection.execute(_total(detailed)))
-            # what was grouped is explained by its rows wherever they say the same
+            # a grouped model is explained by the rows that it was grouped from, where they give the same total
             if close(finer["contribution"], total["contribution"]):
                 query, total = detailed, finer
         result = connection.execute(
@@ -267,11 +267,11 @@ def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[
     }
     if not ids:
         return []
-    # an id of its own says more than the account's, which many rows share
+    # an id other than the account's is preferred, since many rows share an account
     name = min(ids, key=lambda i: (i == "account_id", i))
     landed_rows = []
     with_id = [[s for s in level if name in contract[s].columns] for level in sources]
-    # farther away the same id says less and less of this number
+    # only the two nearest levels: the farther away, the less the same id has to do with this number
     for source in [s for level in [level for level in with_id if level][:2] for s in level]:
         landed = one(
             connection.execute(

@@ -1,6 +1,6 @@
 """The pages as a Vizro application: `server` is what gunicorn serves, built from `pages.yml` for the home of the environment.
 
-Every panel is drawn from the marts when it is looked at, as `bi_reader`; what was read is kept until the next version is published.
+Every panel is drawn from the marts when somebody opens it, as `bi_reader`. What was read is kept until the next version is published.
 """
 
 import logging
@@ -38,7 +38,7 @@ UNKNOWN = "there is no such application, metric, grain, period or segment"
 BROKEN = "this panel could not be drawn; the log of the pages says why"
 LOG = logging.getLogger(__name__)
 ROOT = "Executive"
-# Vizro wants a frame for each figure, and asks for one by name when it draws; ours come from the marts
+# Vizro needs the name of a frame for each figure; ours read the marts instead
 NO_FRAME = "none"
 data_manager[NO_FRAME] = pd.DataFrame
 
@@ -91,7 +91,7 @@ def cards(data_frame: pd.DataFrame, panel: Panel, application: str = "all", grai
 
 @capture("figure")
 def version(data_frame: pd.DataFrame) -> html.Div:
-    """The banner at the head of each page. A new application among the marts has the pages built anew."""
+    """The banner at the head of each page. When the marts have a new application, the pages are built again."""
     marts = painter().marts
     if (
         marts.published()
@@ -198,7 +198,7 @@ def _catalogue(marts: Marts, application: str) -> html.Div:
 
 @capture("figure")
 def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all") -> html.Div:
-    """The targets of a dashboard's metrics with their values, zones, thresholds, and whether those that are due later will be met."""
+    """The targets of a dashboard's metrics with their values, zones, thresholds, and the chance that those due later will be met."""
     if not is_offered(application=application):
         return html.Div(UNKNOWN, role="alert")
     return painter().marts.kept(
@@ -223,7 +223,7 @@ def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
             "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
             "will be met": told_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
         })  # fmt: skip
-    # what is off its target first, and on a phone the zone before what has to be scrolled to
+    # missed targets come first; on a phone the zone comes before the columns that have to be scrolled to
     rows.sort(key=lambda row: (WORST.index(row["zone"]), row["metric"]))
     names = ["metric", "application", "zone", "value", "target", "warning", "critical", "of", "by", "trend", "due", "will be met", "alert", "action"]  # fmt: skip
     return _table(rows, names, "Targets", "This application has no such targets.")
@@ -236,7 +236,7 @@ def is_offered(
     segment: object = NO_SEGMENT,
     metric: object = None,
 ) -> bool:
-    """Whether a reader can choose that. A request may ask for anything, and what it is answered is kept."""
+    """Whether a reader can choose these values. A request may contain any values, and its answer would be kept."""
     marts = painter().marts
     metrics_by_id = marts.catalogue()
     return (
@@ -253,7 +253,7 @@ def _shown_grain(grains: list[str]) -> str:
 
 
 def _drawn(panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    """The panel's figure; one that cannot be drawn says so, and leaves the page's others alone."""
+    """The panel's figure. One that cannot be drawn says so, and does not affect the page's others."""
     if not is_offered(application=application, grain=grain, months=months, segment=segment):
         return nothing(UNKNOWN)
     try:
@@ -264,7 +264,7 @@ def _drawn(panel: Panel, application: str, grain: str, months: int, segment: str
 
 
 def _table(rows: list[Row], names: list[str], caption: str, empty: str) -> html.Div:
-    """A table that can be scrolled by keyboard; the first column heads its row."""
+    """A table that can be scrolled by keyboard; its first column is the header of each row."""
     if not rows:
         return html.Div(empty, className="northstar-empty")
     body = [
@@ -406,7 +406,7 @@ def build() -> Vizro:
     return Vizro(assets_folder=str(ASSETS)).build(dashboard)
 
 
-# Any: what a module gives by a name is of any type
+# Any: a module's attribute may be of any type
 def __getattr__(name: str) -> Any:
     # gunicorn asks for `server`; nobody else builds the pages by importing this module
     if name == "server":
@@ -418,7 +418,7 @@ def __getattr__(name: str) -> Any:
         door.guard(server, settings)
         door.bound(server, lambda: dash.callback_map)
         door.add_headers(server, dash.csp_hashes)
-        # Dash knows its own files once it has made the page that names them: each worker must have done so before it serves one
+        # Dash knows its own files only after it has made a page that names them: each worker must do so before it serves one
         server.test_client().get("/", headers=door.credentials(settings))
         return server
     raise AttributeError(name)

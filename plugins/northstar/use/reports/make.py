@@ -23,7 +23,7 @@ from northstar.use.marts import GRAINS, Marts, Metric, nearest
 from northstar.use.words import ZONES, period, title_of, told_chance
 
 HERE = Path(__file__).parent
-# points of a small chart, rows of what explains a change, and of a list of restatements
+# the most points of a small chart, rows that explain a change, and rows of the list of restatements
 POINTS, CONTRIBUTORS, RESTATEMENTS = 13, 3, 40
 LENGTH = {
     "hour": "1 hour",
@@ -37,7 +37,7 @@ LENGTH = {
 
 @dataclass
 class Report:
-    """A report that was made: its parts for a mail, and what it was made from. images: png by content id, which the html names."""
+    """A report: the parts of its mail, and what it was made from. images: png by content id, which the html refers to."""
 
     name: str
     application: str
@@ -58,7 +58,7 @@ class Report:
 
 
 class SectionContent(TypedDict):
-    """A section of contents.yml, which says what each part is."""
+    """A section of contents.yml; that file says what each key means."""
 
     title: str
     audience: str
@@ -88,12 +88,12 @@ class MetricLine(TypedDict):
     value: str
     before: str
     change: str
-    # of no change neither
+    # None where nothing changed
     is_better: bool | None
     period: str
     reason: str
     why: list[str]
-    # the name of its chart
+    # the content id of its chart
     image: str | None
     definition: str
     of: str
@@ -163,8 +163,8 @@ def make_report(
 ) -> Report:
     """The report of the last period that was over at `as_of` (default: the newest version's own).
 
-    since_version: the version that the one before was made from; restatements after it are told. Raises NorthstarError for a report
-    there is none of, and before the first publication.
+    since_version: the version that the previous report was made from; the report has the restatements after it. Raises NorthstarError for
+    an unknown report, and before the first publication.
     """
     if name not in contents():
         raise NorthstarError(f"no report {name!r}; there are {', '.join(contents())}")
@@ -236,7 +236,7 @@ class _Maker:
         is_long = "metrics" not in section
         rows = [self._row(metric, application, not is_long) for metric in metrics if metric in catalogue]
         if is_long:
-            # an application that never had such a thing needs no line for it
+            # an application that never had a value of a metric needs no line for it
             rows = [row for row in rows if row["value"] != "-"]
         return {
             "title": section["title"], "audience": section["audience"], "rows": rows, "note": self._note(section), "is_long": is_long,
@@ -248,7 +248,7 @@ class _Maker:
 
     def _row(self, metric: str, application: str, is_drawn: bool) -> MetricLine:
         entry = self.marts.catalogue()[metric]
-        # a report of months on something that is counted by day tells the day
+        # quarters at most; and a metric that is only counted by day is shown by day in a monthly report
         grain = nearest(min(self.content["grain"], "quarter", key=list(LENGTH).index), entry["grains"])
         points = self._points(metric, grain, application)
         newest, before = (points[-1] if points else None), (points[-2] if len(points) > 1 else None)
@@ -301,7 +301,7 @@ class _Maker:
         return {"title": title_of(funnel), "stages": stages}
 
     def _targets(self, application: str, whose: bool | str) -> list[TargetLine]:
-        """What is off its target now, worst first; whose: True for all, 'report' for the report's own metrics."""
+        """The missed targets, worst first. whose: True for all, 'report' for those of the report's own metrics."""
         frame = self.marts.targets(application)
         rows = [r for r in frame.to_dict("records") if r["zone"] in ("red", "yellow")] if len(frame) else []
         if whose == "report":
@@ -332,7 +332,7 @@ class _Maker:
         ]  # fmt: skip
 
     def _catalogue(self, application: str) -> list[str]:
-        """How the metrics themselves did in the period: how many have values, which have none, whose definition changed."""
+        """The state of the metrics themselves: how many have values, which have none, whose definition changed."""
         catalogue = self.marts.catalogue()
         frame = self.marts.frame(
             "select distinct metric_id from metric_values where application = %(application)s and segment = '' and value is not null",
@@ -381,7 +381,7 @@ class _Maker:
 
 
 def _counted(entry: Metric, point: Point | None) -> str:
-    """What a percentage was counted from: '23 of 25'; '' where that is no count."""
+    """The counts that a percentage is made from: '23 of 25'; '' where they are no counts."""
     part, whole = (point["numerator"], point["denominator"]) if point else (None, None)
     if entry["kind"] != "ratio" or entry["unit"] != "percent" or part is None or whole is None or part % 1 or whole % 1:
         return ""

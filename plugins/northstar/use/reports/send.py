@@ -14,7 +14,7 @@ from northstar.warehouse import db
 def make_and_keep(
     settings: Settings, name: str, as_of: datetime | None = None, application: str = "all"
 ) -> tuple[int, Report]:
-    """A report, and its number in audit.reports; it tells of restatements since the one about the period before."""
+    """Make a report and keep it; returns it with its number in audit.reports. It has the restatements since the previous period's report."""
     first = make_report(settings, name, as_of, application)
     since = last_version(settings, name, application, first.period_start)
     report = first if since is None else make_report(settings, name, as_of, application, since)
@@ -22,10 +22,10 @@ def make_and_keep(
 
 
 def send(settings: Settings, report_id: int, report: Report, occasion: str | None = None) -> list[str]:
-    """Send a kept report; returns where it went, nowhere where no route is named for it.
+    """Send a kept report; returns where it went, [] where no route is named for it.
 
-    occasion: who has had the report on it does not get it again, as when Airflow tries a task once more; None: everybody gets it.
-    Raises NorthstarError when an address failed, after the others have it.
+    occasion: an address gets a report once for each occasion, even when Airflow tries a task again; None: every address gets it.
+    Raises NorthstarError when an address failed, after the report was sent to the others.
     """
     channels, now = read_channels(settings), datetime.now(UTC)
     route = channels.reports.get(report.name)

@@ -25,7 +25,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     ))  # fmt: skip
     figure.update_yaxes(autorange="reversed", type="category", title=None)
     figure.update_xaxes(ticksuffix=SUFFIXES.get(unit, ""), tickformat=TICKS)
-    # the theme hides all texts where one of them has to be smaller than usual
+    # the theme would hide all texts where one of them has to be smaller than usual
     figure.update_layout(uniformtext={"mode": False, "minsize": 0}, bargap=0.2)
     when = period(frame["period_start"].iloc[0], nearest(grain, marts.catalogue()[metric]["grains"]))
     summary = ", ".join(f"{v} {t}" for v, t in zip(frame["segment_value"], texts, strict=True))

@@ -61,7 +61,7 @@ def _card(currency: str, metric: str, entry: Metric, rows: list[CardPoint], zone
 
 
 def _zone(targets: pd.DataFrame, metric: str, application: str, grain: str) -> tuple[str, str] | None:
-    """The worst zone of a metric's targets, and in words: whose it is, and by which grain it is judged where the card shows another."""
+    """The worst zone of a metric's targets, and in words whose it is, and the grain that it is judged by where the card shows another."""
     own = targets[(targets["metric_id"] == metric) & (targets["segment"] == "")] if len(targets) else targets
     if not len(own):
         return None

@@ -1,4 +1,4 @@
-"""A panel of kind line: lines over time, with what is expected of them and their targets."""
+"""A panel of kind line: lines over time, with their forecasts and their targets."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -12,13 +12,13 @@ from northstar.use.marts import Marts, Metric
 from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, labelled, nothing, share
 from northstar.use.words import period, title_of
 
-# a period that has hardly begun tells nothing: three tickets in the month's first hours are no fall
+# the share of a period that has to be over before its value is drawn: three tickets in a month's first hours are no fall
 BEGUN = 0.1
 LENGTHS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "quarter": 91}
 
 
 class LinePoint(TypedDict):
-    """A metric's value in a period, as Marts.series has it, in so far as it is read here."""
+    """A metric's value in a period, from Marts.series; the columns that are read here."""
 
     metric_id: str
     grain: str
@@ -51,7 +51,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
             line={"color": colour},
         )  # fmt: skip
         if len(open_):
-            # the period that is not over
+            # the period that is not complete
             figure.add_scatter(
                 x=open_["period_start"], y=open_["value"].astype(float), name=f"{name}, so far", mode="markers", legendgroup=name, showlegend=False,
                 marker={"symbol": "circle-open", "size": 8, "color": colour}, hovertemplate=_hover(marts.currency, unit, "so far"),
@@ -88,7 +88,7 @@ def _hover(currency: str, unit: str, more: str = "") -> str:
 
 
 def _has_begun(marts: Marts, point: LinePoint, known: dict[str, Metric]) -> bool:
-    """Whether a period that is not over is worth a mark: what stands at its end may be looked at any time, what happens in it later."""
+    """Whether to draw a period that is not complete: a snapshot always, and what happens during a period once BEGUN of it is over."""
     elapsed = marts.as_of() - point["period_start"]
     return known[point["metric_id"]]["kind"] == "snapshot" or elapsed >= BEGUN * timedelta(days=LENGTHS[point["grain"]])
 
@@ -96,7 +96,7 @@ def _has_begun(marts: Marts, point: LinePoint, known: dict[str, Metric]) -> bool
 def _draw_forecast(
     marts: Marts, figure: go.Figure, metric: str, application: str, frame: pd.DataFrame, unit: str
 ) -> list[str]:
-    """What is expected, as a band that held 80 % of the trials; said in words."""
+    """Draw the forecast with its 80 % interval; returns it in words."""
     expected = marts.forecasts(metric, application, frame["grain"].iloc[0])
     last = frame[frame["is_complete"].astype(bool)].tail(1)
     expected = (
@@ -130,7 +130,7 @@ def _draw_forecast(
 
 
 def _lines(frame: pd.DataFrame, metrics: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(name, points) of each line: of one metric its segment's largest values, of several each one's total."""
+    """(name, points) of each line: for one metric its segment's largest values, for several metrics the total of each."""
     newest = (
         frame.sort_values("period_start")
         .groupby(["metric_id", "segment_value"], sort=False)["value"]
