@@ -1,4 +1,4 @@
-"""How the made-up company lives: people register, come back or not, pay, upgrade, leave, and ask for help."""
+"""The simulator of the made-up company: people register, come back or not, pay, upgrade, leave, and ask for help."""
 
 import json
 from dataclasses import dataclass, field
@@ -45,15 +45,15 @@ ACTIVITY = (
     "booking.requested",
 )
 ACTIVITY_ODDS = [0.2, 0.3, 0.24, 0.1, 0.08, 0.05, 0.03]
-# how often is paid: interval, count, days, the price of a period by that of a month, share of subscriptions
+# billing periods: interval, count, days, the price of a period in months' prices, share of subscriptions
 BILLINGS = {
     "m": ("month", 1, 30, 1, 0.74), "y": ("year", 1, 365, 10, 0.14), "q": ("month", 3, 90, 2.8, 0.05),
     "w": ("week", 1, 7, 0.28, 0.04), "d": ("day", 1, 1, 0.05, 0.03),
 }  # fmt: skip
-# percent or amount off a period, and for how many days (None: for ever)
+# coupons: (percent or amount off a period, and for how many days; None: for ever)
 COUPONS = [(None, None), ((20, None), 90), ((50, None), 30), ((100, None), 30), ((15, None), None), ((None, 1000), 60)]
 COUPON_ODDS = [0.76, 0.08, 0.05, 0.02, 0.05, 0.04]
-# a delivery gone wrong, one row for each way
+# a broken delivery, with a row for each way in which one can be broken
 BROKEN_CHARGES = """charge_id,account_id,application,amount,currency,status,created_at,updated_at
 bad_time,acc_0000001,web,900,USD,succeeded,yesterday,2025-01-01T00:00:00Z
 bad_year,acc_0000001,web,900,USD,succeeded,0001-01-01T00:00:00Z,2025-01-01T00:00:00Z
@@ -67,7 +67,7 @@ too_few_fields,acc_0000001
 REASONS = np.array(["too_expensive", "missing_features", "switched", "not_needed", None], dtype=object)
 
 
-# of a subscription: since when it stands how, on which tier, with which discount (percent, amount), and why it was ended
+# a step of a subscription: since when, status, tier, discount (percent, amount), and why it ended
 Step = tuple[pd.Timestamp, str, int, tuple[int | None, int | None] | None, str | None]
 
 
@@ -80,18 +80,18 @@ class Company:
     end: datetime
     applications: tuple[str, ...]
     monitored_days: int = 60
-    # who is there: what is made first
+    # the people, which are made first
     people: pd.DataFrame = field(default_factory=pd.DataFrame)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     extra_events: list[pd.DataFrame] = field(default_factory=list)
 
     def random(self, area: str) -> np.random.Generator:
-        """A stream of its own for each area, so that a change in one leaves the others' rows as they are."""
+        """The random stream of an area. Each area has its own, so that a change in one does not change the others' rows."""
         return np.random.default_rng([self.seed, *area.encode()])
 
 
 class Life(TypedDict, total=False):
-    """What a company is made by: see `live`."""
+    """The arguments that a company is made from: see `live`."""
 
     seed: int
     months: int
@@ -109,7 +109,7 @@ def live(
     end: datetime = END,
     monitored_days: int = 60,
 ) -> Company:
-    """A company with its source tables, none of their rows flawed yet.
+    """Simulate a company, with its source tables; none of their rows are flawed yet.
 
     accounts: people who register within `months` months before `end`, over all applications. monitored_days: how far back
     machines were watched. Raises NorthstarError for fewer than 10 accounts, no months, or an application that it does not know.
@@ -151,14 +151,14 @@ def simulate(out: Path, with_truth: bool = False, **life: Unpack[Life]) -> None:
                "rows": {entity: len(table) for entity, table in company.tables.items()}}  # fmt: skip
     if lines is not None:
         lines.to_parquet(out / "truth.parquet", index=False)
-    # last: it says that all of it is there
+    # written last: it shows that everything is there
     (out / "_simulation.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
 
 
 def _people(company: Company, count: int) -> None:
     random = company.random("people")
     span = (company.end - company.start).total_seconds()
-    # registrations grow: the density rises over the company's life; and they follow the year
+    # registrations grow, so their density rises over the company's life; and they follow the seasons
     drawn = span * random.random(4 * count) ** 0.6
     kept = drawn[random.random(4 * count) < season(instants(moments_from(company.start, drawn)))]
     registered = np.sort(kept[:count])
@@ -233,7 +233,7 @@ def _subscriptions(company: Company) -> None:
             now += timedelta(days=lasts)
             steps.append((now, "active", tier, None, None))
         while True:
-            # who stayed long stays longer
+            # people who have stayed long stay longer
             tenure = (now - begins).total_seconds() / 86400
             pace = (420 if interval == "year" else 100 + min(tenure, 200)) * 86400
             now += timedelta(seconds=int(random.exponential(pace)) + 86400)
@@ -272,7 +272,7 @@ def _subscriptions(company: Company) -> None:
             }  # fmt: skip
             rows.append(row)
             if addon < 0.12:
-                # what is used is metered and no MRR; extra storage is a second item of the subscription
+                # usage is metered and no MRR; extra storage is a second item of the subscription
                 kind = "usage" if addon < 0.05 else "storage"
                 rows.append(row | {
                     "subscription_item_id": f"{row['subscription_item_id']}_{kind}", "plan_id": f"{kind}_{billing}", "plan_tier": kind,
@@ -583,7 +583,7 @@ def _market(company: Company) -> None:
 
 
 def _flaws(company: Company) -> None:
-    """A little of what real sources deliver: repeated rows, rows that are wrong, old forms of rows, items whose intervals overlap."""
+    """Add a few flaws that real sources have: repeated rows, wrong rows, old versions of rows, items whose intervals overlap."""
     random, events = company.random("flaws"), company.tables["events"]
     repeated = events.iloc[np.sort(random.choice(len(events), len(events) // 500, replace=False))]
     wrong = events.iloc[:3].copy()

@@ -1,4 +1,4 @@
-"""What surrounds the company's customers: the marketplace, creators, surveys, the machines that serve them and their makers."""
+"""The company's operations: the marketplace, creators, surveys, the machines that serve the customers, and the engineers."""
 
 import json
 from datetime import timedelta
@@ -11,7 +11,7 @@ import pandas as pd
 from northstar.demo.times import instants, moments, moments_from
 
 if TYPE_CHECKING:
-    # which calls what is here
+    # for the type checker alone: company.py imports this module
     from northstar.demo.company import Company
 
 Random = np.random.Generator
@@ -80,7 +80,7 @@ def marketplace(company: "Company") -> None:
         )  # fmt: skip
 
 
-# Any: pandas says nothing of the rows that it goes through
+# Any: pandas gives the rows that it iterates over no type
 def _booking(
     random: Random,
     number: int,
@@ -143,7 +143,7 @@ def _booking_messages(company: "Company", random: Random) -> None:
 
 
 def creators(company: "Company") -> None:
-    """What creators make and earn, and the events that tell of it (company.extra_events)."""
+    """What creators make and earn, and the events about it (company.extra_events)."""
     random, people = company.random("creators"), company.people
     own = people[people.account_type == "creator"]
     end = pd.Timestamp(company.end)
@@ -264,7 +264,7 @@ def machines(company: "Company") -> None:
     count = int(len(company.people) * 12)
 
     def some(number: int) -> pd.Series:
-        # the day has its hours: more in the afternoon
+        # hours of the day: more requests in the afternoon
         day = np.sort(random.integers(0, max(int(seconds // 86400), 1), number)) * 86400
         hour = np.clip(random.normal(14, 4.5, number), 0, 23.999) * 3600
         return moments_from(begin, np.minimum(day + hour, seconds - 1))

@@ -11,7 +11,7 @@ THRESHOLDS = (1000, 5000, 10000)
 
 
 def reckon(ledger: Ledger) -> None:
-    """Content, earnings and their growth, onboarding and its steps, adopted features; and each by the number of creators."""
+    """Content, earnings and their growth, onboarding and its steps, adopted features, and each of them per creator."""
     _content(ledger)
     _earnings(ledger)
     made, talked = defaultdict(list), defaultdict(list)
@@ -29,7 +29,7 @@ def reckon(ledger: Ledger) -> None:
 
 
 def _content(ledger: Ledger) -> None:
-    """The documents and programs that stand at each month's end."""
+    """The documents and programs that exist at each month's end."""
     for item in ledger.rows["content_items"]:
         for start, end in ledger.months:
             if item["created_at"] < end and (not item["archived_at"] or item["archived_at"] >= end):

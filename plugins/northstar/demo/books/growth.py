@@ -1,4 +1,4 @@
-"""What grew since the month before, by what it was then."""
+"""Growth rates: the change since the month before, over the value of that month."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""The marketplace: lessons that are asked for, agreed on, held, paid and reviewed."""
+"""The marketplace: lessons that are requested, agreed on, held, paid and reviewed."""
 
 from collections import Counter
 from fractions import Fraction

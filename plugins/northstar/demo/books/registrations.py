@@ -48,7 +48,7 @@ def _first_steps(ledger: Ledger, account: BookRow, paid: datetime | None) -> Non
 
 
 def _returns(ledger: Ledger, account: BookRow) -> None:
-    """On which days after its first an account came back, while it was there."""
+    """The days after an account's first on which it came back, while the account existed."""
     born, application, gone = account["created_at"], account["application"], account["deleted_at"]
     days = {
         e["occurred_at"].date()
@@ -64,7 +64,7 @@ def _returns(ledger: Ledger, account: BookRow) -> None:
 
 
 def _months_registered(ledger: Ledger, account: BookRow) -> None:
-    """The month ends at which an account is there."""
+    """The month ends at which an account exists."""
     born, gone, application = account["created_at"], account["deleted_at"], account["application"]
     is_creator = int(account["account_type"] == "creator")
     segments = {"country": account["country"], "account_type": account["account_type"]}
@@ -76,7 +76,7 @@ def _months_registered(ledger: Ledger, account: BookRow) -> None:
 
 
 def _referral_rate(ledger: Ledger) -> None:
-    """Who referred somebody in a month, of those who are registered at its end."""
+    """The share of the accounts registered at a month's end that referred somebody in the month."""
     for scope in ledger.scopes_of("registered_accounts"):
         registered = ledger.total("registered_accounts", scope)
         if scope[2] == "" and registered:

@@ -1,4 +1,4 @@
-"""Recurring revenue: what each account's subscriptions are worth on a day, how that moves, and what it is at each month's end."""
+"""Recurring revenue: what each account's subscriptions are worth on a day, how that changes, and what it is at each month's end."""
 
 from collections import defaultdict
 from datetime import date, datetime, timedelta
@@ -22,7 +22,7 @@ class Holding(NamedTuple):
 
 
 def reckon(ledger: Ledger) -> None:
-    """MRR and its movements, paying accounts, churn and retention of revenue, markets, and what follows from them."""
+    """MRR and its movements, paying accounts, churn and retention of revenue, markets, and the metrics derived from them."""
     for (application, account), held in holdings(ledger).items():
         _movements(ledger, application, account, held)
         _month_ends(ledger, application, account, held)
@@ -34,7 +34,7 @@ def reckon(ledger: Ledger) -> None:
 
 
 def holdings(ledger: Ledger) -> dict[tuple[str, str], list[Holding]]:
-    """The holdings of each (application, account): active or past due, not metered, worth something, and for a day at least."""
+    """The holdings of each (application, account): rows that are active or past due, not metered, worth more than 0, and a day long at least."""
     holdings_by_account = defaultdict(list)
     for row in ledger.rows["subscriptions"]:
         amount, begins = _monthly(row), row["valid_from"].date()
@@ -46,7 +46,7 @@ def holdings(ledger: Ledger) -> dict[tuple[str, str], list[Holding]]:
 
 
 def first_payments(ledger: Ledger) -> dict[str, datetime]:
-    """When each account's first holding began, in whatever application."""
+    """The day when each account's first holding began, in any application."""
     first: dict[str, datetime] = {}
     for (_, account), held in holdings(ledger).items():
         began = min(holding.row["valid_from"] for holding in held)
@@ -119,7 +119,7 @@ def _movement(opening: Fraction, closing: Fraction, had_any: bool) -> str:
 
 
 def _month_ends(ledger: Ledger, application: str, account: str, held: list[Holding]) -> None:
-    """What an account holds at each month's end, and what is left then of what it held when the month began."""
+    """The MRR of an account at each month's end, and how much is left then of its MRR when the month began."""
     holder = ledger.accounts.get(account, {})
     country, kind = holder.get("country"), holder.get("account_type")
     for start, end in ledger.months:

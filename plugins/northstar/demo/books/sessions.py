@@ -1,4 +1,4 @@
-"""Sessions: events one by one, and gathered to visits."""
+"""Sessions: single events, and events grouped into visits."""
 
 from collections import defaultdict
 

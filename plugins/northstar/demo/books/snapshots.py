@@ -1,4 +1,4 @@
-"""What is counted by the day: downloads of packages, and the community's and the code's figures, whose newest snapshot stands."""
+"""Daily figures: downloads of packages, and figures of the community and the code, of which the newest snapshot counts."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -13,7 +13,7 @@ CODE_QUALITY = {
     "technical_debt_ratio": "technical_debt_percent", "critical_vulnerabilities": "critical_vulnerabilities",
     "high_vulnerabilities": "high_vulnerabilities",
 }  # fmt: skip
-# of several applications the mean; of the other figures the sum
+# figures that are averaged over several applications; the others are summed
 SHARES = {"test_coverage", "code_duplication", "technical_debt_ratio"}
 
 
@@ -39,7 +39,7 @@ def reckon(ledger: Ledger) -> None:
 
 
 def _snapshots(ledger: Ledger) -> dict[tuple[str, str, str | None], list[tuple[date, Fraction]]]:
-    """(day, value) by metric, application and component; a community figure has no component."""
+    """The snapshots, (day, value), by metric, application and component; a community figure has no component."""
     snapshots: dict[tuple[str, str, str | None], list[tuple[date, Fraction]]] = defaultdict(list)
     for row in ledger.rows["community_snapshots"]:
         snapshots[row["measure"], row["application"], None].append((row["captured_on"], Fraction(row["value"])))

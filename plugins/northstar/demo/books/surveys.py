@@ -23,7 +23,7 @@ def reckon(ledger: Ledger) -> None:
 
 
 def _answer(ledger: Ledger, row: BookRow, tickets: dict[str, BookRow]) -> None:
-    """An answer to the whole survey; one to a single question counts for the creators' questions alone."""
+    """Count an answer to the whole survey; an answer to a single question counts for the creators' questions only."""
     when, application, survey, score = (
         row["responded_at"],
         row["application"],

@@ -23,7 +23,7 @@ def reckon(ledger: Ledger) -> None:
 
 
 def _lifetime_values(ledger: Ledger) -> dict[Scope, Fraction]:
-    """An account's monthly margin over the monthly churn; the published values, where there is one."""
+    """Enter lifetime values, an account's monthly margin over the monthly churn; returns the published values where there is one."""
     values: dict[Scope, Fraction] = {}
     for (metric, month, application, segment, value), (lost, base) in list(ledger.found.items()):
         scope = (month, application, segment, value)
@@ -37,7 +37,7 @@ def _lifetime_values(ledger: Ledger) -> dict[Scope, Fraction]:
 
 
 def _acquisition_costs(ledger: Ledger) -> dict[Scope, Fraction]:
-    """What was spent on marketing over the accounts that came to pay; the published values, where there is one."""
+    """Enter acquisition costs, the marketing spend over the accounts that began to pay; returns the published values where there is one."""
     for row in ledger.rows["marketing_spend"]:
         amount = ledger.money(row["amount"], row["currency"], row["spend_date"])
         ledger.add("spend", midnight(row["spend_date"]), row["application"], amount)
