@@ -131,8 +131,8 @@ class Delivery:
                 rows = raw.num_rows - raw.column(name).null_count
                 # a file without a header has the values of its first row for names, so they are redacted; and a name has to fit into an index
                 stored_name = redacted(name)[:LONGEST_GROUP]
-                seen = self.drift.get(stored_name, (path, 0))
-                self.drift[stored_name] = (path, seen[1] + rows)
+                earlier = self.drift.get(stored_name, (path, 0))
+                self.drift[stored_name] = (path, earlier[1] + rows)
 
 
 # yields what is to land, and fills the Delivery that it is given
@@ -389,14 +389,14 @@ class _Merge:
             self.cursor.adbc_ingest("rejected", rejects.reader(), mode="create", temporary=True)
         if self.delivery.files:
             # a row that is rejected again for the same reasons stays, with its number and who accepted it
-            still = (
+            same_rejection = (
                 "select 1 from rejected as r where r.path = q.path and r.line is not distinct from q.line and r.row::jsonb = q.row "
                 "and string_to_array(r.reasons, {}) = q.reasons"
             )
             self.execute(
                 "update quarantine.rows as q set resolved_at = current_timestamp, resolution = 'the file was delivered again' "
                 "where source = {} and entity = {} and path in ({}) and resolved_at is null"
-                + (f" and not exists ({still})" if rejects.count else ""),
+                + (f" and not exists ({same_rejection})" if rejects.count else ""),
                 self.source, self.entity.name, paths, SEPARATOR,
             )  # fmt: skip
         if not rejects.count:

@@ -112,10 +112,10 @@ def _to_bool(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pa.types.is_boolean(raw.type):
         return raw, None
     words = pc.utf8_lower(pc.utf8_trim_whitespace(_strings(raw)))
-    yes = pc.is_in(words, pa.array(TRUE))
-    no = pc.is_in(words, pa.array(FALSE))
-    is_known = pc.or_(yes, no)
-    return pc.if_else(is_known, yes, pa.scalar(None, pa.bool_())), pc.and_(pc.invert(is_known), pc.is_valid(words))
+    is_true = pc.is_in(words, pa.array(TRUE))
+    is_false = pc.is_in(words, pa.array(FALSE))
+    is_known = pc.or_(is_true, is_false)
+    return pc.if_else(is_known, is_true, pa.scalar(None, pa.bool_())), pc.and_(pc.invert(is_known), pc.is_valid(words))
 
 
 def _to_timestamp(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:

@@ -100,9 +100,11 @@ def land_directory(
                 continue
             if only is not None:
                 work = [(i, f) for i, f in work if _state_path(i, f) in only.get(entity.name, ())]
-            new = [(i, f) for i, f in work if not _is_known(landed_files.get((entity.name, _state_path(i, f))), i, f)]
+            new_work = [
+                (i, f) for i, f in work if not _is_known(landed_files.get((entity.name, _state_path(i, f))), i, f)
+            ]
             total = Landed()
-            for group in _groups(new):
+            for group in _groups(new_work):
                 total += _land_group(settings, run_id, source, entity, group, guard, result, within, turn)
             result.files, result.rows_read = total.files, total.read
             for name in ("inserted", "updated", "unchanged", "quarantined", "refused"):

@@ -110,8 +110,8 @@ class Input:
         batches: Iterable[pa.RecordBatch | pa.Table] = source.batches()
         if "group_by" in self.spec:
             # a group may have rows anywhere in a file, so the whole file is held
-            held = list(batches)
-            batches = [pa.Table.from_batches(held).combine_chunks()] if held else []
+            held_batches = list(batches)
+            batches = [pa.Table.from_batches(held_batches).combine_chunks()] if held_batches else []
         for batch in batches:
             try:
                 mapped = self._map(self.spec, pa.table(batch) if isinstance(batch, pa.RecordBatch) else batch)
@@ -251,14 +251,14 @@ class MappingFile(Section):
 
 def read_mapping(source_dir: str, path: Path | None = None, storage: Storage | None = None) -> list[Input]:
     """The inputs of a mapping file. Raises NorthstarError naming the first thing in it that is not understood."""
-    where = str(path) if path else f"{source_dir.rstrip('/')}/{MAPPING_FILE}"
+    address = str(path) if path else f"{source_dir.rstrip('/')}/{MAPPING_FILE}"
     try:
-        with fsspec.open(where, "r", encoding="utf-8", **({} if path else storage or {})) as handle:
+        with fsspec.open(address, "r", encoding="utf-8", **({} if path else storage or {})) as handle:
             text = handle.read(LONGEST + 1)
     except (OSError, UnicodeDecodeError) as exc:
-        raise NorthstarError(f"cannot read the mapping {where}: {getattr(exc, 'strerror', None) or exc}") from exc
-    read_config(text, where, MappingFile)
-    raw, inputs = read_yaml(text, where), []
+        raise NorthstarError(f"cannot read the mapping {address}: {getattr(exc, 'strerror', None) or exc}") from exc
+    read_config(text, address, MappingFile)
+    raw, inputs = read_yaml(text, address), []
     for entity, declaration in raw["entities"].items():
         specs = declaration if isinstance(declaration, list) else [declaration]
         for number, spec in enumerate(specs):

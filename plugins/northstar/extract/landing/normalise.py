@@ -80,9 +80,9 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
     bad_mask = _any([mask for mask, _ in masks], count)
     good = pc.invert(bad_mask)
     refused = 0
-    gone = guard.erased(entity, typed)
-    erased = 0 if gone is None else pc.sum(gone).as_py() or 0
-    unwanted = [] if gone is None else [gone]
+    is_erased = guard.erased(entity, typed)
+    erased = 0 if is_erased is None else pc.sum(is_erased).as_py() or 0
+    unwanted = [] if is_erased is None else [is_erased]
     mentioned = guard.mentioning(typed)
     if mentioned is not None:
         for name in (n for n in MENTIONS if n in typed):
@@ -291,8 +291,8 @@ def _extra(batch: pa.RecordBatch, unknown: list[str], key: str, is_replay: bool)
             )
     texts = []
     for row in zip(*columns.values(), strict=True) if columns else [()] * batch.num_rows:
-        kept = {name: value for name, value in zip(columns, row, strict=True) if value is not None}
-        texts.append(without_nulls(orjson.dumps(kept, default=str).decode()) if kept else None)
+        values_by_name = {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+        texts.append(without_nulls(orjson.dumps(values_by_name, default=str).decode()) if values_by_name else None)
     return pa.array(texts, pa.string())
 
 

@@ -58,15 +58,15 @@ def storable(row: Row, key: str, entity: Entity | None = None, mark: str = HASHE
     mark: what a hash begins with. is_replay: the row was in quarantine, and its hashes are ours.
     """
     personal = personal_columns()
-    kept: Row = {}
+    stored_row: Row = {}
     for name, value in row.items():
         treatment = personal.get(plain_name(name))
         if treatment is None:
             column = entity.columns.get(name) if entity else None
-            kept[safe_name(str(name))] = _storable(str(name), value, key, column)
+            stored_row[safe_name(str(name))] = _storable(str(name), value, key, column)
         elif treatment == "hash" and value is not None:
-            kept[name] = mark + _hash(str(value), key, is_replay)
-    return kept
+            stored_row[name] = mark + _hash(str(value), key, is_replay)
+    return stored_row
 
 
 @lru_cache(2_000)

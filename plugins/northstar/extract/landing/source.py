@@ -190,8 +190,8 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
         if len(good) >= rows:
             break
     names = list(dict.fromkeys(name for row in good for name in row))
-    shown = table([{n: row.get(n) for n in names} for row in good]) if good else "no rows"
-    return "\n".join([shown, *(f"to quarantine: {'; '.join(reasons)}" for _, reasons, _ in bad)])
+    rows_text = table([{n: row.get(n) for n in names} for row in good]) if good else "no rows"
+    return "\n".join([rows_text, *(f"to quarantine: {'; '.join(reasons)}" for _, reasons, _ in bad)])
 
 
 def raw_batch(

@@ -424,18 +424,18 @@ def read_lines(file: SourceFile) -> Iterator[bytes]:
 
 def with_content(files: list[SourceFile]) -> Iterator[SourceFile]:
     """The files in their order. Small files of a store come with their content: many are fetched at once, a bounded number ahead."""
-    lot: list[SourceFile] = []
+    small_files: list[SourceFile] = []
     for file in files:
         if file.url.startswith(LOCAL) or file.size > SMALL_BYTES:
-            yield from _fetched(lot)
-            lot = []
+            yield from _fetched(small_files)
+            small_files = []
             yield file
             continue
-        lot.append(file)
-        if len(lot) >= FETCHED_FILES or sum(f.size for f in lot) > FETCHED_BYTES:
-            yield from _fetched(lot)
-            lot = []
-    yield from _fetched(lot)
+        small_files.append(file)
+        if len(small_files) >= FETCHED_FILES or sum(f.size for f in small_files) > FETCHED_BYTES:
+            yield from _fetched(small_files)
+            small_files = []
+    yield from _fetched(small_files)
 
 
 def _fetched(lot: list[SourceFile]) -> Iterator[SourceFile]:
@@ -507,8 +507,8 @@ def list_files(directory: str, pattern: str = "*", storage: Storage | None = Non
         mark = (
             info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime") or info.get("LastModified")
         )
-        changed = str(os.stat(url.removeprefix(LOCAL)).st_ctime_ns) if is_local else ""
-        files.append(SourceFile(relative, url, info["size"], f"{info['size']}-{mark}", changed, storage or {}))
+        changed_at = str(os.stat(url.removeprefix(LOCAL)).st_ctime_ns) if is_local else ""
+        files.append(SourceFile(relative, url, info["size"], f"{info['size']}-{mark}", changed_at, storage or {}))
     return files
 
 

@@ -92,10 +92,10 @@ class GitHub:
         if entity == "community_snapshots":
             yield from self._community()
             return
-        read = self._deployments if entity == "deployments" else self._issues
+        read_pages = self._deployments if entity == "deployments" else self._issues
         places = dict((state or {}).get("repositories") or {})
         for name in self.repositories:
-            for rows, place in read(entity, name, places.get(name)):
+            for rows, place in read_pages(entity, name, places.get(name)):
                 places[name] = place
                 yield Page(rows, {"repositories": dict(places)})
 
@@ -158,13 +158,13 @@ class GitHub:
         labels = [(label if isinstance(label, str) else label.get("name") or "").lower() for label in issue["labels"]]
         of_type = ((issue.get("type") or {}).get("name") or "").lower()
         milestone = issue.get("milestone") or {}
-        due = milestone.get("due_on")
+        due_on = milestone.get("due_on")
         is_done = issue.get("closed_at") and issue.get("state_reason") != "not_planned"
         return {
             "work_item_id": f"{name}#{issue['number']}", "application": self.repositories[name],
             "kind": next((kinds[label] for label in [of_type, *labels] if label in kinds), "task"),
             "priority": _first(PRIORITY, labels), "story_points": _first(POINTS, labels), "sprint": milestone.get("title"),
-            "sprint_ends_on": due and due[:10], "created_at": issue["created_at"], "due_at": due,
+            "sprint_ends_on": due_on and due_on[:10], "created_at": issue["created_at"], "due_at": due_on,
             "completed_at": issue["closed_at"] if is_done else None, "updated_at": issue["updated_at"],
         }  # fmt: skip
 
@@ -179,24 +179,27 @@ class GitHub:
             if page and page[-1]["created_at"] < oldest:
                 break
         environments = self.source.options.get("environments")
-        changed: dict[str, Deployment] = {}
+        changed_rows: dict[str, Deployment] = {}
         last: dict[str, Deployment] = {}
         failed: dict[str, list[Deployment]] = {}
 
         def note(row: Deployment) -> None:
-            changed[row["deployment_id"]] = row
+            changed_rows[row["deployment_id"]] = row
 
         for deployment in sorted(deployments.values(), key=lambda d: (d["created_at"], d["id"])):
             environment = deployment["environment"]
             if environments and environment not in environments:
                 continue
             row, succeeded_at = self._deployment(name, deployment)
-            before = last.get(environment)
-            if before and deployment.get("task") == self.source.options.get("rollback_task", "rollback"):
-                before["status"], before["updated_at"] = "rolled_back", max(before["updated_at"], row["started_at"])
-                note(before)
-                if before not in failed.setdefault(environment, []):
-                    failed[environment].append(before)
+            previous = last.get(environment)
+            if previous and deployment.get("task") == self.source.options.get("rollback_task", "rollback"):
+                previous["status"], previous["updated_at"] = (
+                    "rolled_back",
+                    max(previous["updated_at"], row["started_at"]),
+                )
+                note(previous)
+                if previous not in failed.setdefault(environment, []):
+                    failed[environment].append(previous)
             if row["status"] == "failed":
                 failed.setdefault(environment, []).append(row)
             elif succeeded_at:
@@ -206,10 +209,10 @@ class GitHub:
             last[environment] = row
             note(row)
             since = max(since or "", row["started_at"])
-            if len(changed) >= PAGE:
-                yield list(changed.values()), since
-                changed.clear()
-        yield list(changed.values()), since
+            if len(changed_rows) >= PAGE:
+                yield list(changed_rows.values()), since
+                changed_rows.clear()
+        yield list(changed_rows.values()), since
 
     def _deployment(self, name: str, deployment: JsonObject) -> tuple[Deployment, str | None]:
         statuses: list[JsonObject] = []
@@ -233,10 +236,10 @@ class GitHub:
         rows: list[ContractRow] = []
         for application in dict.fromkeys(self.repositories.values()):
             names = [name for name, belongs_to in self.repositories.items() if belongs_to == application]
-            seen = [self.http.get(f"repos/{name}") for name in names]
+            repositories = [self.http.get(f"repos/{name}") for name in names]
             people = {login for name in names for login in self._contributors(name)}
             counts = {
-                "github_stars": sum(r["stargazers_count"] for r in seen), "github_forks": sum(r["forks_count"] for r in seen),
+                "github_stars": sum(r["stargazers_count"] for r in repositories), "github_forks": sum(r["forks_count"] for r in repositories),
                 "contributors": len(people), "external_contributors": len(people - self._insiders(names)),
                 "issues_opened": sum(self._found(name, "type:issue") for name in names),
                 "pull_requests_merged": sum(self._found(name, "type:pr is:merged") for name in names),

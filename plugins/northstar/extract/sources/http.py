@@ -120,7 +120,7 @@ class HttpClient:
 
         Raises as `get` does, and SourceDown when a page names itself as the next one.
         """
-        seen = set()
+        addresses = set()
         following: str | None = path
         while following:
             response = self._answer("GET", following, params=params)
@@ -128,9 +128,9 @@ class HttpClient:
             link = response.links.get("next") or {}
             # Sentry names a next page even where there is none, and says so in `results`
             following, params = (link.get("url") if link.get("results") != "false" else None), None
-            if following and following in seen:
+            if following and following in addresses:
                 raise SourceDown(f"{_named(following)}: its pages repeat themselves; the next run asks again")
-            seen.add(following)
+            addresses.add(following)
 
     def _answer(
         self, method: str, path: str, params: Parameters | None = None, body: JsonObject | None = None
@@ -201,8 +201,10 @@ class HttpClient:
                     content += part
                     if len(content) > ANSWER_BYTES:
                         raise _TooLong(f"its answer is larger than {ANSWER_BYTES // 2**20} MB")
-            kept = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in PACKING]
-            return httpx.Response(response.status_code, headers=kept, content=bytes(content), request=response.request)
+            headers = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in PACKING]
+            return httpx.Response(
+                response.status_code, headers=headers, content=bytes(content), request=response.request
+            )
         except (httpx.HTTPError, httpx.StreamError, OSError, RuntimeError) as exc:
             if is_late.is_set():
                 raise _TooLong(f"its answer took longer than {ANSWER_SECONDS} s") from exc

@@ -91,7 +91,7 @@ class Prometheus:
         while start < end:
             until = min(end, (start // HOUR + 1) * HOUR)
             if entity == "api_requests":
-                steps, after = self._steps(start, until, counters)
+                steps, new_counters = self._steps(start, until, counters)
                 rows: list[pa.RecordBatch] = []
                 for batch in self._batches(steps):
                     if rows and sum(b.num_rows for b in rows) + batch.num_rows > PAGE_ROWS:
@@ -99,7 +99,7 @@ class Prometheus:
                         yield Page(_one(rows), {"since": start, "counters": counters})
                         rows = []
                     rows.append(batch)
-                counters = after
+                counters = new_counters
                 yield Page(_one(rows), {"since": until, "counters": counters})
             else:
                 make = self._checks if entity == "uptime_checks" else self._samples
@@ -128,9 +128,9 @@ class Prometheus:
             service = series["metric"].get(label) or series["metric"].get("instance", "")
             for at, value in series["values"]:
                 checks[service, at] = checks.get((service, at), True) and float(value) > 0
-        third = set(self.options.get("third_party") or [])
+        third_parties = set(self.options.get("third_party") or [])
         return [
-            {"service": service, **self._application(service), "checked_at": _time(at), "is_up": is_up, "is_third_party": service in third}
+            {"service": service, **self._application(service), "checked_at": _time(at), "is_up": is_up, "is_third_party": service in third_parties}
             for (service, at), is_up in sorted(checks.items(), key=lambda item: item[0][1])
         ]  # fmt: skip
 
@@ -184,11 +184,11 @@ class Prometheus:
                 # its target was scraped before: the series is new, and counts from 0
                 previous = 0.0
             for at, value in series["values"]:
-                now = float(value)
+                count = float(value)
                 if previous is not None:
                     step = groups.setdefault((at, name), (labels, {}))[1]
-                    step[bound] = now - previous if now >= previous else now
-                previous = now
+                    step[bound] = count - previous if count >= previous else count
+                previous = count
             if previous is not None:
                 last[f"{name}/{bound}"] = previous
         last.update(first_times)
@@ -254,8 +254,8 @@ def _spread(at: float, name: str, step: dict[str, float], labels: Labels, given:
         top = np.where(np.isinf(upper), lower, upper)
         if endless:
             # the last bucket has no upper bound: it takes what is left of the sum when the others lie in the middle of their buckets
-            rest = spent - float((counts[:-1] * (lower[:-1] + upper[:-1]) / 2).sum())
-            top[-1] = max(lower[-1], 2 * rest / endless - lower[-1])
+            remainder = spent - float((counts[:-1] * (lower[:-1] + upper[:-1]) / 2).sum())
+            top[-1] = max(lower[-1], 2 * remainder / endless - lower[-1])
         room = float((counts * (top - lower)).sum())
         place = min(1.0, max(0.0, (spent - float((counts * lower).sum())) / room)) if room else 0.0
         seconds = lower + place * (top - lower)

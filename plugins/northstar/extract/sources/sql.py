@@ -139,11 +139,11 @@ class SqlDatabase:
 
     def _check_options(self, entity: str) -> None:
         options = self.queries.get(entity)
-        where = f"source {self.source.name}, options, {entity}"
+        place = f"source {self.source.name}, options, {entity}"
         if not isinstance(options, dict) or set(options) - OPTIONS or ("query" in options) == ("table" in options):
-            raise NorthstarError(f"{where}: give `query` or `table`, and perhaps `cursor`, `lookback`, `totals`")
+            raise NorthstarError(f"{place}: give `query` or `table`, and perhaps `cursor`, `lookback`, `totals`")
         if entity not in entities():
-            raise NorthstarError(f"{where}: the contract has no such entity")
+            raise NorthstarError(f"{place}: the contract has no such entity")
 
     def _query(self, entity: str) -> str:
         options = self.queries[entity]
@@ -253,21 +253,21 @@ def _revive(state: State) -> Value:
 
 def _not_after(value: Value, present: dt.datetime, zone: ZoneInfo | None) -> Value:
     """A cursor's value; when it lies in the future, the present in the same form."""
-    here = present.astimezone(zone or dt.UTC)
+    local_present = present.astimezone(zone or dt.UTC)
     if isinstance(value, dt.datetime):
-        return min(value, present if value.tzinfo else here.replace(tzinfo=None))
+        return min(value, present if value.tzinfo else local_present.replace(tzinfo=None))
     if isinstance(value, dt.date):
-        return min(value, here.date())
+        return min(value, local_present.date())
     if not isinstance(value, str):
         return value
     try:
         moment = dt.datetime.fromisoformat(value)
     except ValueError:
         return value
-    if moment <= (present if moment.tzinfo else here.replace(tzinfo=None)):
+    if moment <= (present if moment.tzinfo else local_present.replace(tzinfo=None)):
         return value
-    there = present.astimezone(moment.tzinfo) if moment.tzinfo else here
-    return there.isoformat(sep=" " if " " in value else "T")[:19]
+    present_in_zone = present.astimezone(moment.tzinfo) if moment.tzinfo else local_present
+    return present_in_zone.isoformat(sep=" " if " " in value else "T")[:19]
 
 
 def _before(value: Value, lookback: Value) -> Value:

@@ -248,8 +248,13 @@ class UmamiApi(Events):
         yield from self._between(website, middle, end)
 
     def _asked(self, website: str, start: datetime, end: datetime, size: int) -> JsonObject:
-        asked: Parameters = {"startAt": _milliseconds(start), "endAt": _milliseconds(end), "page": 1, "pageSize": size}
-        answer: JsonObject = self.http.get(f"websites/{website}/events", asked)
+        parameters: Parameters = {
+            "startAt": _milliseconds(start),
+            "endAt": _milliseconds(end),
+            "page": 1,
+            "pageSize": size,
+        }
+        answer: JsonObject = self.http.get(f"websites/{website}/events", parameters)
         return answer
 
     def _rows(self, website: str, events: list[JsonObject]) -> list[ContractRow]:
@@ -273,19 +278,19 @@ class UmamiApi(Events):
             activity: dict[str, JsonObject] = {}
             last = max(moments)
             while True:
-                asked = {"startAt": _milliseconds(min(moments) - VISIT), "endAt": _milliseconds(last) + 1}
-                part = self.http.get(f"websites/{website}/sessions/{session}/activity", asked)
+                parameters = {"startAt": _milliseconds(min(moments) - VISIT), "endAt": _milliseconds(last) + 1}
+                part = self.http.get(f"websites/{website}/sessions/{session}/activity", parameters)
                 is_new = not activity.keys() >= {e["eventId"] for e in part}
                 activity.update({e["eventId"]: e for e in part})
                 if len(part) < ACTIVITY_TOLD or not is_new:
                     break
                 last = min(datetime.fromisoformat(e["createdAt"]) for e in part)
-            seen = set()
+            viewed_visits = set()
             for event in sorted(activity.values(), key=lambda e: (e["createdAt"], e["eventId"])):
                 is_view = event["eventType"] == VIEW
-                visits[event["eventId"]] = event["visitId"], is_view and event["visitId"] not in seen
+                visits[event["eventId"]] = event["visitId"], is_view and event["visitId"] not in viewed_visits
                 if is_view:
-                    seen.add(event["visitId"])
+                    viewed_visits.add(event["visitId"])
         return visits
 
     def _session(self, website: str, session: str) -> tuple[JsonObject, Data]:

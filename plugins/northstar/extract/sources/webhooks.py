@@ -73,15 +73,15 @@ class Webhooks:
         """The rows of all customers or visits in new files. The files count as read once all of these rows have landed."""
         if entity not in self.deliveries.entities:
             return
-        files, read = self._files(), (state or {}).get("files") or {}
-        new = [file for file in files if read.get(file.path) != file.fingerprint]
-        if not new:
+        files, fingerprints = self._files(), (state or {}).get("files") or {}
+        new_files = [file for file in files if fingerprints.get(file.path) != file.fingerprint]
+        if not new_files:
             return
-        spool = self._spooled(files, new)
+        spool = self._spooled(files, new_files)
         # reported once, with the first of the entities
         if entity == next(n for n in entities() if n in self.deliveries.entities and n in self.source.entities):
-            for lot in spool.bad():
-                yield Page([{"delivery": place} for place in lot], None)
+            for places in spool.bad():
+                yield Page([{"delivery": place} for place in places], None)
         rows: list[ContractRow] = []
         for bodies in spool.deliveries():
             rows += self.deliveries.rows(entity, [orjson.loads(body) for body in bodies])
@@ -111,15 +111,17 @@ class Webhooks:
         if entity != "subscriptions":
             return rows
         # cast: these are what StripeDeliveries gives for this entity
-        now = cast(list[SubscriptionRow], rows)
-        standing = self.landed("subscriptions", "subscription_id", sorted({row["subscription_id"] for row in now}))
-        before = {(row["subscription_item_id"], row["valid_from"]): row for row in map(from_landed, standing)}
-        for row in now:
-            earlier = before.pop((row["subscription_item_id"], row["valid_from"]), None)
+        new_rows = cast(list[SubscriptionRow], rows)
+        landed_rows = self.landed(
+            "subscriptions", "subscription_id", sorted({row["subscription_id"] for row in new_rows})
+        )
+        landed_by_key = {(row["subscription_item_id"], row["valid_from"]): row for row in map(from_landed, landed_rows)}
+        for row in new_rows:
+            earlier = landed_by_key.pop((row["subscription_item_id"], row["valid_from"]), None)
             if earlier and row["updated_at"] < earlier["updated_at"]:
                 row["updated_at"] = earlier["updated_at"]
         return rows + [
-            row | {"valid_to": row["valid_from"]} for row in before.values() if row["valid_to"] != row["valid_from"]
+            row | {"valid_to": row["valid_from"]} for row in landed_by_key.values() if row["valid_to"] != row["valid_from"]
         ]  # fmt: skip
 
 

@@ -102,14 +102,14 @@ class Zendesk:
         status = STATUSES.get(ticket["status"], ticket["status"])
         is_merged = MERGED_TAG in (ticket.get("tags") or [])
         # the export gives only the bare numbers of a deleted ticket, so its last change is the time of the export
-        changed = max(
+        updated_at = max(
             _second(ticket["updated_at"]), ticket.get("generated_timestamp") or 0 if status == "deleted" else 0
         )
         return {
             "ticket_id": str(ticket["id"]), "account_id": self._account(ticket.get("requester_id")), "channel": (ticket.get("via") or {}).get("channel"),
             "category": ticket.get("type"), "priority": ticket.get("priority"), "status": "merged" if is_merged else status,
             "merged_into_ticket_id": self._merged_into(ticket) if is_merged else None, "requester_email": user.get("email"),
-            "subject": ticket.get("subject"), "created_at": ticket["created_at"], "updated_at": _time(changed),
+            "subject": ticket.get("subject"), "created_at": ticket["created_at"], "updated_at": _time(updated_at),
         }  # fmt: skip
 
     def _merged_into(self, ticket: JsonObject) -> str | None:
@@ -143,16 +143,16 @@ class Zendesk:
             return [] if is_first else ["public_reply" if event.get("public") else "internal_note"]
         if event["type"] not in ("Change", "Create"):
             return []
-        name, value, before = event.get("field_name"), event.get("value"), event.get("previous_value")
+        name, value, previous_value = event.get("field_name"), event.get("value"), event.get("previous_value")
         if name == "status":
             if value in DONE:
                 return [value]
-            return ["reopened"] if before in DONE else []
+            return ["reopened"] if previous_value in DONE else []
         if name == "assignee_id" and value:
             return ["assigned"]
         if name == "tags":
             tag = self.source.options.get("escalation_tag", "escalated")
-            is_tagged, was_tagged = tag in _tags(value), tag in _tags(before)
+            is_tagged, was_tagged = tag in _tags(value), tag in _tags(previous_value)
             return ["escalated"] * (is_tagged and not was_tagged) + ["escalation_resolved"] * (
                 was_tagged and not is_tagged
             )
@@ -223,9 +223,9 @@ class Zendesk:
             self._users.clear()
         unknown = sorted({user for user in users if user is not None and user != -1} - self._users.keys())
         for start in range(0, len(unknown), USERS_ASKED):
-            asked = unknown[start : start + USERS_ASKED]
-            self._users.update({user: {} for user in asked})
-            self._learn(self.http.get("users/show_many.json", {"ids": ",".join(map(str, asked))}))
+            user_ids = unknown[start : start + USERS_ASKED]
+            self._users.update({user: {} for user in user_ids})
+            self._learn(self.http.get("users/show_many.json", {"ids": ",".join(map(str, user_ids))}))
 
     def _learn(self, answer: JsonObject) -> None:
         self._users.update({user["id"]: user for user in answer.get("users") or []})

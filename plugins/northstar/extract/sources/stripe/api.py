@@ -53,13 +53,13 @@ class Api:
 
     def pages(self, path: str, parameters: Parameters, after: str | None = None) -> Iterator[list[JsonObject]]:
         """The pages of a list. Raises NorthstarError for a list that repeats itself, which would never end."""
-        seen: set[str] = set()
+        previous_ids: set[str] = set()
         ends: set[str] = set()
         while True:
             answer = self.http.get(path, {"limit": PAGE, **parameters, **({"starting_after": after} if after else {})})
-            page = [thing for thing in answer["data"] if thing["id"] not in seen]
+            page = [thing for thing in answer["data"] if thing["id"] not in previous_ids]
             # a long list does not fit into memory: only the ids of the last page are kept, and where each page ended
-            seen = {thing["id"] for thing in answer["data"]}
+            previous_ids = {thing["id"] for thing in answer["data"]}
             if page:
                 yield page
             if not answer.get("has_more"):

@@ -87,8 +87,8 @@ class Stripe:
         end = int(self.clock()) // DAY * DAY
         count = 0
         amounts: dict[str, int] = {}
-        asked: Parameters = {"created[gte]": end - DAY, "created[lt]": end, "expand[]": "data.source"}
-        for page in self.api.pages("balance_transactions", asked):
+        parameters: Parameters = {"created[gte]": end - DAY, "created[lt]": end, "expand[]": "data.source"}
+        for page in self.api.pages("balance_transactions", parameters):
             for transaction in page:
                 if end - DAY <= transaction["created"] < end and transaction["type"] in kinds:
                     count += 1
@@ -131,11 +131,17 @@ class Stripe:
         """List young objects again, so that nothing is lost when an event never came."""
         oldest = now - self.source.options.get("repull_days", 2) * DAY
         if entity == "subscriptions":
-            young = list(self._young("subscriptions", oldest))
-            self.history.recall(young, self.landed)
+            young_subscriptions = list(self._young("subscriptions", oldest))
+            self.history.recall(young_subscriptions, self.landed)
             known_subscriptions = self.history.known()
             yield Page(
-                [row for s in young if s["id"] not in known_subscriptions for row in self.history.rebuilt(s)], None
+                [
+                    row
+                    for s in young_subscriptions
+                    if s["id"] not in known_subscriptions
+                    for row in self.history.rebuilt(s)
+                ],
+                None,
             )
             return
         yield Page([row for thing in self._young(entity, oldest) for row in self._rows(entity, thing, None)], None)

@@ -81,8 +81,8 @@ def event_order(event: JsonObject) -> tuple[int, bool, str]:
 
 def undone(event: JsonObject) -> JsonObject:
     """An event's object as it was before the event."""
-    before: JsonObject = event["data"].get("previous_attributes") or BEFORE.get(event["type"], {})
-    return _over(event["data"]["object"], before)
+    previous_values: JsonObject = event["data"].get("previous_attributes") or BEFORE.get(event["type"], {})
+    return _over(event["data"]["object"], previous_values)
 
 
 def _over(thing: JsonObject, before: JsonObject) -> JsonObject:

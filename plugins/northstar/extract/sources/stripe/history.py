@@ -59,24 +59,24 @@ class History:
 
     def learn(self, events: list[JsonObject]) -> None:
         """Keep what events say about more than their own moment: the discounts by id, and each object as it was before its first event."""
-        met: set[str] = set()
+        known_ids: set[str] = set()
         for event in events:
             thing = event["data"]["object"]
             if thing.get("object") == "discount":
                 self._terms.discounts.coupons[thing["id"]] = thing
-                of, kept = id_of(thing.get("customer")) or "", self._terms.discounts.customers
-                before: JsonObject = {"discount": thing if event["type"].endswith("deleted") else None}
+                object_id, states = id_of(thing.get("customer")) or "", self._terms.discounts.customers
+                earlier_state: JsonObject = {"discount": thing if event["type"].endswith("deleted") else None}
                 if event["type"].endswith("updated"):
-                    before = {"discount": undone(event)}
+                    earlier_state = {"discount": undone(event)}
                 if thing.get("subscription"):
                     continue
             elif thing.get("object") == "subscription":
-                of, kept, before = thing["id"], self._seen, undone(event)
+                object_id, states, earlier_state = thing["id"], self._seen, undone(event)
             else:
                 continue
-            if of not in met:
-                met.add(of)
-                kept[of] = before
+            if object_id not in known_ids:
+                known_ids.add(object_id)
+                states[object_id] = earlier_state
 
     # forward, event by event
 
@@ -90,9 +90,9 @@ class History:
         if not event["type"].startswith("customer.discount"):
             self._seen[thing["id"]] = thing
             return [thing]
-        is_gone, of = event["type"].endswith("deleted"), thing.get("subscription")
-        if of:
-            names = [of]
+        is_gone, subscription_id = event["type"].endswith("deleted"), thing.get("subscription")
+        if subscription_id:
+            names = [subscription_id]
         else:
             customer = id_of(thing.get("customer")) or ""
             self._terms.discounts.customers[customer] = {"discount": None if is_gone else thing}
@@ -102,18 +102,18 @@ class History:
             })  # fmt: skip
         changed_subscriptions = []
         for name in names:
-            seen = self._seen.get(name) or self._until_next(name, event["created"])
-            if seen and of:
-                other_discounts = [d for d in seen.get("discounts") or [] if id_of(d) != thing["id"]]
+            state = self._seen.get(name) or self._until_next(name, event["created"])
+            if state and subscription_id:
+                other_discounts = [d for d in state.get("discounts") or [] if id_of(d) != thing["id"]]
                 new_discounts = [] if is_gone else [thing]
-                seen = {
-                    **seen,
+                state = {
+                    **state,
                     "discount": new_discounts[0] if new_discounts else None,
                     "discounts": other_discounts + new_discounts,
                 }
-            if seen:
-                self._seen[name] = seen
-                changed_subscriptions.append(seen)
+            if state:
+                self._seen[name] = state
+                changed_subscriptions.append(state)
         return changed_subscriptions
 
     def _until_next(self, name: str, at: int) -> JsonObject:
@@ -128,8 +128,8 @@ class History:
         items = {item["id"]: self._terms.of_item(subscription, item) for item in self._api.items(subscription)}
         newest_rows = [r for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
         for last in newest_rows:
-            now = items.get(last["subscription_item_id"])
-            if last["valid_from"] >= moment or last["valid_to"] is not None or now == terms_of(last):
+            terms_now = items.get(last["subscription_item_id"])
+            if last["valid_from"] >= moment or last["valid_to"] is not None or terms_now == terms_of(last):
                 continue
             rows.append({**last, "valid_to": moment, "updated_at": moment})
         for item, terms in items.items():
@@ -138,9 +138,9 @@ class History:
                 newest["valid_from"] >= moment or (newest["valid_to"] is None and terms == terms_of(newest))
             ):
                 continue
-            begun = moment if newest_rows else time_of(min(at, subscription.get("start_date") or at))
+            valid_from = moment if newest_rows else time_of(min(at, subscription.get("start_date") or at))
             rows.append({"subscription_item_id": item, "subscription_id": subscription["id"], **terms,
-                         "valid_from": begun, "valid_to": None, "updated_at": moment})  # fmt: skip
+                         "valid_from": valid_from, "valid_to": None, "updated_at": moment})  # fmt: skip
         self._remember(rows)
         return rows
 
@@ -152,9 +152,9 @@ class History:
             return self.rebuilt(subscription)
         self.learn(events)
         own = [e for e in events if e["data"]["object"].get("object") == "subscription"]
-        before = self._seen[subscription["id"]] if own else subscription
+        first_state = self._seen[subscription["id"]] if own else subscription
         is_new = bool(own) and own[0]["type"] == "customer.subscription.created"
-        rows = [] if is_new else self.rebuilt(before, events[0]["created"])
+        rows = [] if is_new else self.rebuilt(first_state, events[0]["created"])
         for event in events:
             at = event["created"]
             rows += [r for s in self._changed(event) if s["id"] == subscription["id"] for r in self._as_of(s, at)]
@@ -180,7 +180,7 @@ class History:
     def _invoiced(self, subscription: JsonObject, until: float) -> list[Span]:
         """The invoiced billing periods that begin before `until`, and after the newest row of their item."""
         spans: list[Span] = []
-        standing = {r["subscription_item_id"]: r["valid_from"] for r in self._newest.values()}
+        newest_starts = {r["subscription_item_id"]: r["valid_from"] for r in self._newest.values()}
         path, parameters = self._api.lists["invoices"]
         for page in self._api.pages(path, {**parameters, "subscription": subscription["id"]}):
             for invoice in page:
@@ -190,7 +190,10 @@ class History:
                     item = line.get("subscription_item")
                     if line.get("type") != "subscription" or line.get("proration") or not item:
                         continue
-                    period, since = line["period"], seconds_of(standing[item]) if item in standing else -math.inf
+                    period, since = (
+                        line["period"],
+                        seconds_of(newest_starts[item]) if item in newest_starts else -math.inf,
+                    )
                     if since < period["start"] < until:
                         terms = self._terms.of_line(subscription, invoice, line)
                         spans.append(Span(item, period["start"], period["end"], terms))
@@ -199,21 +202,21 @@ class History:
     def _go_on(self, rows: list[SubscriptionRow], subscription: JsonObject, item: Item, until: float) -> None:
         """Add an item's last state to the rows: since its newest row, or else since the subscription began, after the trial if it had one."""
         terms = self._terms.of_item(subscription, item)
-        begun, ended = subscription.get("start_date") or subscription["created"], subscription.get("ended_at")
+        begun, end = subscription.get("start_date") or subscription["created"], subscription.get("ended_at")
         own = [r for r in rows if r["subscription_item_id"] == item["id"]]
         if own:
             newest = max(seconds_of(r["valid_from"]) for r in own)
-            at = ended or max(subscription.get("current_period_start") or begun, newest)
+            at = end or max(subscription.get("current_period_start") or begun, newest)
         else:
             trial_end, start = subscription.get("trial_end"), begun
             if trial_end and trial_end > begun and subscription["status"] != "trialing":
                 trial: ItemTerms = {**terms, "status": "trialing", "cancel_reason": None}
                 _follow(rows, subscription["id"], item["id"], begun, trial)
                 start = trial_end
-            if ended and ended > start:
+            if end and end > start:
                 active: ItemTerms = {**terms, "status": "active", "cancel_reason": None}
                 _follow(rows, subscription["id"], item["id"], start, active)
-            at = ended or start
+            at = end or start
         if at < until:
             _follow(rows, subscription["id"], item["id"], at, terms)
 
@@ -243,7 +246,7 @@ def _end(rows: list[SubscriptionRow], subscription: JsonObject, item: str, invoi
     """End the rows of an item that was removed since, with its last invoiced period."""
     last = max((r for r in rows if r["subscription_item_id"] == item), key=lambda r: r["valid_from"])
     if last["valid_to"] is None:
-        begun = subscription.get("start_date") or subscription["created"]
-        period_end = max(invoiced, default=subscription.get("current_period_start") or begun)
+        start = subscription.get("start_date") or subscription["created"]
+        period_end = max(invoiced, default=subscription.get("current_period_start") or start)
         at = min(subscription.get("ended_at") or period_end, until)
         last["valid_to"] = max(time_of(at), last["valid_from"])

@@ -27,8 +27,8 @@ class Prices:
         single = Decimal(str(price.get("unit_amount_decimal") or price.get("unit_amount") or price.get("amount") or 0))
         package = price.get("transform_quantity")
         if package and units:
-            begun: Decimal = units / package["divide_by"]
-            packages = math.ceil(begun) if package["round"] == "up" else math.floor(begun)
+            exact_packages: Decimal = units / package["divide_by"]
+            packages = math.ceil(exact_packages) if package["round"] == "up" else math.floor(exact_packages)
             return single * packages / units
         return single
 
@@ -71,7 +71,7 @@ class Discounts:
         For a discount that no longer exists the percent is a text with its id, which sends the row to quarantine.
         """
         own_discounts, shared_discounts = (
-            self._known(subscription, of.get("discounts") or []) for of in (item, subscription)
+            self._known(subscription, holder.get("discounts") or []) for holder in (item, subscription)
         )
         shared_discounts = shared_discounts or [d for d in [subscription.get("discount")] if d]
         unknown = [d for d in (*own_discounts, *shared_discounts) if isinstance(d, str)]
@@ -82,15 +82,15 @@ class Discounts:
             if not isinstance(customer, dict):
                 customer = self._api.once(self.customers, "customers", customer)
             shared_discounts = [d for d in [customer.get("discount")] if d]
-        rest, amount = Decimal(1), Decimal(0)
+        factor, amount = Decimal(1), Decimal(0)
         for discount in (*own_discounts, *shared_discounts):
             if isinstance(discount, str) or _is_once(discount):
                 continue
             coupon = discount["coupon"]
-            rest *= 1 - Decimal(str(coupon.get("percent_off") or 0)) / 100
+            factor *= 1 - Decimal(str(coupon.get("percent_off") or 0)) / 100
             share = Decimal(1) if discount in own_discounts else self._share(subscription, item)
             amount += Decimal(coupon.get("amount_off") or 0) * share
-        return (100 * (1 - rest) if rest != 1 else None), amount or None
+        return (100 * (1 - factor) if factor != 1 else None), amount or None
 
     def taken(self, invoice: JsonObject, line: JsonObject) -> int | None:
         """The amount that recurring discounts took off an invoice line; None where they took nothing."""
@@ -107,9 +107,12 @@ class Discounts:
         legacy = subscription.get("discount")
         self.coupons.update({d["id"]: d for d in (*told, legacy) if isinstance(d, dict)})
         if any(isinstance(d, str) and d not in self.coupons for d in told):
-            now = self._api.subscription(subscription["id"])
-            shown = [now.get("discounts"), *(i.get("discounts") for i in (now.get("items") or {}).get("data") or [])]
-            self.coupons.update({d["id"]: d for part in shown for d in part or [] if isinstance(d, dict)})
+            current = self._api.subscription(subscription["id"])
+            listings = [
+                current.get("discounts"),
+                *(i.get("discounts") for i in (current.get("items") or {}).get("data") or []),
+            ]
+            self.coupons.update({d["id"]: d for part in listings for d in part or [] if isinstance(d, dict)})
         return [d if isinstance(d, dict) else self.coupons.get(d) or d for d in told]
 
     def _share(self, subscription: JsonObject, item: Item) -> Decimal:
