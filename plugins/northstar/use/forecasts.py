@@ -111,7 +111,7 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
         version = one(
             connection.execute("select published_version as v, as_of from marts.publications order by 1 desc limit 1")
         )
-        due = connection.execute(
+        due_targets = connection.execute(
             "select s.*, m.unit from marts.metric_status as s join marts.metrics as m using (metric_id) where s.due_at > %s and s.segment = '' and s.target is not null",
             [version["as_of"]],
         ).fetchall()  # fmt: skip
@@ -124,13 +124,13 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
         series_of_all = _series(connection)
     # no transaction stays open while the methods are tried, which takes minutes for years of history: a publication may change the tables meanwhile
     new_rows: dict[tuple[str, str], list[StoredRow]] = {}
-    alive = []
+    series_keys = []
     for series in series_of_all:
         key = (series["metric_id"], series["application"])
-        last_due = max((t["due_at"] for t in due if (t["metric_id"], t["application"]) == key), default=None)
+        last_due = max((t["due_at"] for t in due_targets if (t["metric_id"], t["application"]) == key), default=None)
         ahead = _ahead(series["starts"][-1], last_due, series["grain"])
         fingerprint = hashlib.sha256(repr((series["starts"][0], series["values"], ahead)).encode()).hexdigest()[:16]
-        alive.append("|".join(key))
+        series_keys.append("|".join(key))
         if fingerprints.get(key) != fingerprint:
             values = np.array([float(v) for v in series["values"]])
             prediction = forecast(values, ahead, YEAR[series["grain"]])
@@ -140,11 +140,11 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
             connection.execute("delete from marts.metric_forecasts where metric_id = %s and application = %s", key)
             _insert(connection, TABLES[0], rows)
         connection.execute(
-            "delete from marts.metric_forecasts where not metric_id || '|' || application = any(%s)", [alive]
+            "delete from marts.metric_forecasts where not metric_id || '|' || application = any(%s)", [series_keys]
         )
         connection.execute("delete from marts.target_forecasts")
-        _insert(connection, TABLES[1], _judged(connection, due, version["v"]))
-    progress(f"{len(new_rows)} series forecast, {len(alive) - len(new_rows)} had not changed")
+        _insert(connection, TABLES[1], _judged(connection, due_targets, version["v"]))
+    progress(f"{len(new_rows)} series forecast, {len(series_keys) - len(new_rows)} had not changed")
     return len(new_rows)
 
 

@@ -108,10 +108,10 @@ class Marts:
         return self._published
 
     def _newest(self) -> Published | None:
-        there = self._rows(
+        relations = self._rows(
             "select to_regclass('marts.publications') is not null as published, to_regclass('marts.target_forecasts') is not null as forecast", {}
         )[0]  # fmt: skip
-        if not there["published"]:
+        if not relations["published"]:
             return None
         rows = self._rows(
             "select p.published_version, p.as_of, p.published_at, coalesce((select array_agg(c.key order by c.key) "
@@ -122,7 +122,7 @@ class Marts:
         # forecasts are made after a publication, and make no new version
         forecast_from = self._rows(
             "select greatest((select max(published_version) from metric_forecasts), (select max(published_version) from target_forecasts)) as version", {}
-        )[0]["version"] or 0 if there["forecast"] else None  # fmt: skip
+        )[0]["version"] or 0 if relations["forecast"] else None  # fmt: skip
         return next(
             (Published(r["published_version"], r["as_of"], r["published_at"], tuple(r["failed"]), forecast_from) for r in rows), None
         )  # fmt: skip
@@ -136,16 +136,16 @@ class Marts:
                 self._memory.move_to_end(key)
                 value: Kept = self._memory[key][0]
                 return value
-        made = make()
-        size = _size(made)
+        result = make()
+        size = _size(result)
         with self._lock:
             if version == self._published and key not in self._memory:
-                self._memory[key] = (made, size)
+                self._memory[key] = (result, size)
                 self._kept_bytes += size
             while self._kept_bytes > KEPT_BYTES:
-                _, (_, gone) = self._memory.popitem(last=False)
-                self._kept_bytes -= gone
-        return made
+                _, (_, removed_size) = self._memory.popitem(last=False)
+                self._kept_bytes -= removed_size
+        return result
 
     def frame(self, text: str, **parameters: object) -> pd.DataFrame:
         """The rows of one statement on the newest version, as a frame."""

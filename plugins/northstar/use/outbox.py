@@ -79,7 +79,7 @@ def send_each(
 ) -> tuple[list[Waiting], list[str], list[str]]:
     """Send each address its rows in one message, and note at once how it went: (rows that were sent, where to, problems)."""
     sent: list[Waiting] = []
-    where: list[str] = []
+    destinations: list[str] = []
     problems: list[str] = []
     by_address: dict[str, list[Waiting]] = {}
     for row in rows:
@@ -92,7 +92,7 @@ def send_each(
         try:
             destination = tell(address, theirs)
             sent += theirs
-            where += [destination] if destination else []
+            destinations += [destination] if destination else []
         except NorthstarError as exc:
             problem = str(exc)
             problems.append(f"{address}: {problem}")
@@ -102,4 +102,4 @@ def send_each(
         )
         # a commit for each address: a message that was sent cannot be undone by a later failure
         connection.commit()
-    return sent, where, problems
+    return sent, destinations, problems

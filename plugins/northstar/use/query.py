@@ -119,14 +119,14 @@ def write(names: list[str], rows: Iterator[Answer], form: str, out: TextIO) -> N
         writer.writerow([cell(name) for name in names])
         writer.writerows([_cell(v) for v in row] for row in rows)
     elif form == "json":
-        before = "["
+        separator = "["
         for row in rows:
-            out.write(before + json.dumps(dict(zip(names, map(_json, row), strict=True)), ensure_ascii=False))
-            before = ",\n "
-        out.write("[]\n" if before == "[" else "]\n")
+            out.write(separator + json.dumps(dict(zip(names, map(_json, row), strict=True)), ensure_ascii=False))
+            separator = ",\n "
+        out.write("[]\n" if separator == "[" else "]\n")
     else:
-        shown = [dict(zip(names, row, strict=True)) for row in islice(rows, TABLE_ROWS)]
-        out.write(table(shown, names) + "\n")
+        table_rows = [dict(zip(names, row, strict=True)) for row in islice(rows, TABLE_ROWS)]
+        out.write(table(table_rows, names) + "\n")
         if next(rows, None) is not None:
             out.write(f"(the first {TABLE_ROWS:,} rows; --format csv writes all)\n")
 

@@ -100,17 +100,17 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
         # a lock of the session, not of a transaction: what was sent is committed message by message
         connection.execute("select pg_advisory_lock(%s)", [LOCK])
         failures = [f"the rule {rule} failed: {why}" for rule, why in broken.items()]
-        due = [
+        due_notices = [
             n for n in to_tell(connection, now, channels.remind_hours) if not channels.is_quiet(n["application"], now)
         ]
-        routed_notices = [n for n in due if channels.addresses(_route(channels, n))]
+        routed_notices = [n for n in due_notices if channels.addresses(_route(channels, n))]
         outbox.put(connection, "alert", [_due(channels, n) for n in routed_notices], channels, now)
         note_told(connection, routed_notices, now)
         connection.commit()
         sent_notices, problems = _tell(settings, connection, channels, now, progress)
-    if len(due) > len(routed_notices):
+    if len(due_notices) > len(routed_notices):
         progress(
-            f"{len(due) - len(routed_notices)} alerts, and notify.yml names no route for them: `northstar alerts list`"
+            f"{len(due_notices) - len(routed_notices)} alerts, and notify.yml names no route for them: `northstar alerts list`"
         )
     failures += [f"could not tell {problem}" for problem in problems]
     if failures:
@@ -138,8 +138,8 @@ def _tell(
     """Send every address the notices that it has not had: (the notices that somebody got, each once, the problems)."""
     rows = outbox.waiting(connection, "alert", now)
     # a route's addresses may have changed since
-    again = dict.fromkeys(outbox.Due(r["about"], r["event"], r["instance"], r["route"]) for r in rows)
-    outbox.put(connection, "alert", again, channels, now)
+    due_rows = dict.fromkeys(outbox.Due(r["about"], r["event"], r["instance"], r["route"]) for r in rows)
+    outbox.put(connection, "alert", due_rows, channels, now)
     rows = outbox.waiting(connection, "alert", now)
     result = connection.execute("select * from audit.notices where key = any(%s)", [[r["about"] for r in rows]])
     notices_by_key = {n["key"]: n for n in all_shaped(KnownNotice, result)}
@@ -152,10 +152,10 @@ def _tell(
         notices = [_of(notices_by_key[r["about"]], r) for r in theirs]
         return tell(settings, channels, address, _message(settings, channels, notices))
 
-    sent, where, problems = outbox.send_each(connection, rows, channels, tell_them, now)
+    sent, destinations, problems = outbox.send_each(connection, rows, channels, tell_them, now)
     sent_notices = {(r["about"], r["event"]): _of(notices_by_key[r["about"]], r) for r in sent}
     if sent_notices:
-        progress(f"{len(sent_notices)} told: {', '.join(where)}")
+        progress(f"{len(sent_notices)} told: {', '.join(destinations)}")
     return list(sent_notices.values()), problems
 
 
@@ -175,8 +175,8 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
             return [], {}
         for rule in rules():
             try:
-                asked = {"since": since, "now": now, "metric": rule["metric"]}
-                rows = all_shaped(Hit, connection.execute(rule["sql"], asked))
+                parameters = {"since": since, "now": now, "metric": rule["metric"]}
+                rows = all_shaped(Hit, connection.execute(rule["sql"], parameters))
                 parts = [_largest_part(connection, rule, row) for row in rows]
             except Exception as exc:
                 broken[rule["rule"]] = str(exc).splitlines()[0]

@@ -86,19 +86,19 @@ def note(connection: Connection, findings: list[Finding], sources: set[str], now
             # an alert that has become critical stays so until it is over, and is sent again to those who had the warning
             is_worse = (notice["severity"], finding.severity) == ("warning", "critical")
             values["severity"] = "critical" if notice["severity"] == "critical" else finding.severity
-            anew = (
+            resets = (
                 ", told_at = null, reminded_at = null, acknowledged_at = null, acknowledged_by = null"
                 if is_worse
                 else ""
             )
         else:
-            anew = (
+            resets = (
                 ", since = %(since)s, opened_at = %(now)s, told_at = null, reminded_at = null, told_closed_at = null, "
                 "acknowledged_at = null, acknowledged_by = null"
             )
         connection.execute(
             "update audit.notices set severity = %(severity)s, value = %(value)s, threshold = %(threshold)s, last_seen_at = %(now)s, quiet = %(quiet)s, "
-            f"contributes = %(contributes)s, closed_at = null{anew} where key = %(key)s", values,
+            f"contributes = %(contributes)s, closed_at = null{resets} where key = %(key)s", values,
         )  # fmt: skip
     connection.execute(
         "update audit.notices set closed_at = %(now)s where closed_at is null and source = any(%(sources)s) and not key = any(%(keys)s) "

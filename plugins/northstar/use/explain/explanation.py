@@ -164,15 +164,15 @@ class Library:
         """
         is_opening = name.startswith("opening_")
         base_name = name.removeprefix("opening_")
-        queue, seen = [model], {model.name}
+        queue, visited = [model], {model.name}
         while queue:
             definition = queue.pop(0)
             measure = definition.find(base_name, cell.grain, cell.segment, of)
             if measure and (measure.kind == "standing" or not is_opening):
                 return Term(base_name, cell, definition, measure, is_opening, self._details(definition))
             for parent in definition.parents:
-                if parent in self._models and parent not in seen:
-                    seen.add(parent)
+                if parent in self._models and parent not in visited:
+                    visited.add(parent)
                     queue.append(self.definition(parent))
         raise NorthstarError(
             f"{model.name} does not say what {name} is made of; name it under `explained` (docs/add_a_metric.md)"
@@ -189,13 +189,13 @@ class Library:
 
     def entities(self, term: Term) -> list[list[str]]:
         """The landed entities that a term's relation is made from: the nearest first, those equally near together."""
-        levels, seen = [], set()
+        levels, visited = [], set()
         names = parents(term.definition.with_clause(term.measure.relation))
         while names:
             levels.append([n for n in names if n in entities()])
-            seen |= set(names)
+            visited |= set(names)
             models = [n for n in names if n in self._models]
-            names = list(dict.fromkeys(p for m in models for p in self.definition(m).parents if p not in seen))
+            names = list(dict.fromkeys(p for m in models for p in self.definition(m).parents if p not in visited))
         return [level for level in levels if level]
 
 

@@ -294,8 +294,8 @@ def _page(page: PageContent) -> vm.Page:
     components: list[vm.Figure | vm.Graph | vm.Container] = [
         vm.Figure(id=f"{_slug(page['title'])}-version", figure=version(data_frame=NO_FRAME))
     ]
-    drawn: list[str] = []
-    headed: list[str] = []
+    chart_names: list[str] = []
+    figure_names: list[str] = []
     for number, panel in enumerate(page["panels"]):
         name = f"{_slug(page['title'])}-{number}"
         if panel["kind"] == "cards":
@@ -305,7 +305,7 @@ def _page(page: PageContent) -> vm.Page:
                     components=[vm.Figure(id=name, figure=cards(data_frame=NO_FRAME, panel=panel))],
                 )
             )
-            headed.append(name)
+            figure_names.append(name)
         elif panel["kind"] == "targets":
             components.append(
                 vm.Container(
@@ -313,7 +313,7 @@ def _page(page: PageContent) -> vm.Page:
                     components=[vm.Figure(id=name, figure=judged(data_frame=NO_FRAME, dashboard=_slug(page["title"])))],
                 )
             )
-            headed.append(name)
+            figure_names.append(name)
         else:
             graph = vm.Graph(
                 id=name,
@@ -324,7 +324,7 @@ def _page(page: PageContent) -> vm.Page:
             components.append(
                 vm.Container(title=panel["title"], components=[graph]) if panel.get("width") == 12 else graph
             )
-            drawn.append(name)
+            chart_names.append(name)
     metrics_by_id = painter().marts.catalogue()
     segments = sorted({s for panel in page["panels"] if panel["kind"] == "line" and "segment" not in panel and len(panel["metrics"]) == 1
                        for s in (metrics_by_id[panel["metrics"][0]]["segments"] if panel["metrics"][0] in metrics_by_id else ())})  # fmt: skip
@@ -333,11 +333,14 @@ def _page(page: PageContent) -> vm.Page:
         for n, panel in enumerate(page["panels"])
         if panel["kind"] == "line" and "segment" not in panel
     ]
-    grained = [*drawn, *(n for n in headed if page["panels"][int(n.rsplit("-", 1)[1])]["kind"] == "cards")]
+    grained_names = [
+        *chart_names,
+        *(n for n in figure_names if page["panels"][int(n.rsplit("-", 1)[1])]["kind"] == "cards"),
+    ]
     return vm.Page(
         id=_slug(page["title"]), title=page["title"], path="/" if page["title"] == ROOT else f"/{_slug(page['title'])}", components=components,
         layout=vm.Flex(direction="row", wrap=True, gap="16px"),
-        controls=_controls(page["title"], [*drawn, *headed], grained, drawn, lines if segments else [], segments),
+        controls=_controls(page["title"], [*chart_names, *figure_names], grained_names, chart_names, lines if segments else [], segments),
     )  # fmt: skip
 
 

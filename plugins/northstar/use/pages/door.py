@@ -109,8 +109,8 @@ def guard(server: Flask, settings: Settings) -> None:
         if has_link and _is(request.args[KEY], link_key):
             g.enters = True
             # the key need not stay in the address bar, where it would be copied with the link
-            rest = {name: values for name, values in request.args.to_dict(flat=False).items() if name != KEY}
-            return redirect("/" + request.path.lstrip("/") + _query(rest), 303)
+            other_arguments = {name: values for name, values in request.args.to_dict(flat=False).items() if name != KEY}
+            return redirect("/" + request.path.lstrip("/") + _query(other_arguments), 303)
         if _is(authorization, password):
             g.enters = True
             return None

@@ -251,14 +251,14 @@ class _Maker:
         # quarters at most; and a metric that is only counted by day is shown by day in a monthly report
         grain = nearest(min(self.content["grain"], "quarter", key=list(LENGTH).index), entry["grains"])
         points = self._points(metric, grain, application)
-        newest, before = (points[-1] if points else None), (points[-2] if len(points) > 1 else None)
+        newest, previous = (points[-1] if points else None), (points[-2] if len(points) > 1 else None)
         value = newest and newest["value"]
-        earlier = before and before["value"]
-        moved = change(value, earlier, entry["unit"])
+        earlier = previous and previous["value"]
+        difference = change(value, earlier, entry["unit"])
         row: MetricLine = {
             "metric": metric, "title": title_of(metric), "value": shown(value, entry["unit"], self.currency),
             "before": shown(earlier, entry["unit"], self.currency), "change": shown_change(value, earlier, entry["unit"]),
-            "is_better": None if not moved else (moved > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain) if newest else "",
+            "is_better": None if not difference else (difference > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain) if newest else "",
             "reason": ((newest["null_reason"] or "") if newest else "no values").replace("_", " "), "why": [], "image": None,
             "definition": entry["definition"], "of": _counted(entry, newest),
         }  # fmt: skip
@@ -266,8 +266,8 @@ class _Maker:
             image = f"{metric}-{application}"
             row["image"] = image
             self.images.setdefault(image, _chart([p["value"] for p in points], f"{row['title']}"))
-        if is_drawn and moved and newest and before:
-            row["why"] = told_change(self.marts, entry, grain, application, newest, before, self.currency)[
+        if is_drawn and difference and newest and previous:
+            row["why"] = told_change(self.marts, entry, grain, application, newest, previous, self.currency)[
                 :CONTRIBUTORS
             ]
         return row
@@ -339,14 +339,14 @@ class _Maker:
             application=application,
         )
         valued = set(frame["metric_id"]) if len(frame) else set()
-        changed = self.marts.frame(
+        redefined = self.marts.frame(
             "select metric_id, count(*) as values from metric_restatements where reason = 'definition' and application = %(application)s "
             "group by 1 order by 1", application=application,
         ).to_dict("records")  # fmt: skip
-        silent = sorted(set(catalogue) - valued)
+        without_values = sorted(set(catalogue) - valued)
         return [
-            f"{len(valued)} of {len(catalogue)} metrics have values" + (f"; without any: {', '.join(map(title_of, silent))}" if silent else ""),
-            "definitions that changed: " + (", ".join(f"{title_of(r['metric_id'])} ({r['values']:,} values restated)" for r in changed) or "none"),
+            f"{len(valued)} of {len(catalogue)} metrics have values" + (f"; without any: {', '.join(map(title_of, without_values))}" if without_values else ""),
+            "definitions that changed: " + (", ".join(f"{title_of(r['metric_id'])} ({r['values']:,} values restated)" for r in redefined) or "none"),
         ]  # fmt: skip
 
     def _note(self, section: SectionContent) -> str | None:

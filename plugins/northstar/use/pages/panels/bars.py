@@ -16,7 +16,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     unit = marts.catalogue()[metric]["unit"]
     if "headroom" in panel:
         frame = frame.assign(value=panel["headroom"] - frame["value"]).sort_values("value")
-    rest = len(frame) - BARS
+    hidden_count = len(frame) - BARS
     frame = frame.head(BARS)
     texts = [shown(value, unit, marts.currency) for value in frame["value"]]
     figure = go.Figure(go.Bar(
@@ -29,6 +29,6 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     figure.update_layout(uniformtext={"mode": False, "minsize": 0}, bargap=0.2)
     when = period(frame["period_start"].iloc[0], nearest(grain, marts.catalogue()[metric]["grains"]))
     summary = ", ".join(f"{v} {t}" for v, t in zip(frame["segment_value"], texts, strict=True))
-    figure.update_layout(meta=f"{when}: {summary}" + (f" and {rest} more" if rest > 0 else ""))
+    figure.update_layout(meta=f"{when}: {summary}" + (f" and {hidden_count} more" if hidden_count > 0 else ""))
     caption(figure, when)
     return figure

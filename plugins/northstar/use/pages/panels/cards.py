@@ -37,17 +37,17 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str) -> html.Div:
 def _card(currency: str, metric: str, entry: Metric, rows: list[CardPoint], zone: tuple[str, str] | None) -> html.Div:
     newest = rows[0] if rows else None
     value = newest["value"] if newest else None
-    before = rows[1]["value"] if len(rows) > 1 else None
+    previous = rows[1]["value"] if len(rows) > 1 else None
     parts = [html.Div(title_of(metric), className="northstar-card-title", title=entry["definition"]),
              html.Div(_small_unit(shown(value, entry["unit"], currency)), className="northstar-card-value")]  # fmt: skip
-    moved = change(value, before, entry["unit"])
-    if moved is None:
+    difference = change(value, previous, entry["unit"])
+    if difference is None:
         kind, words = "flat", (newest["null_reason"] or "").replace("_", " ") if newest else "no values"
-    elif round(moved, 1) == 0:
+    elif round(difference, 1) == 0:
         kind, words = "flat", "→ unchanged"
     else:
-        kind = "better" if (moved > 0) == (entry["direction"] == "up") else "worse"
-        words = f"{'↑' if moved > 0 else '↓'} {shown_change(value, before, entry['unit'])}, {kind}"
+        kind = "better" if (difference > 0) == (entry["direction"] == "up") else "worse"
+        words = f"{'↑' if difference > 0 else '↓'} {shown_change(value, previous, entry['unit'])}, {kind}"
     parts.append(html.Div(words, className=f"northstar-card-change northstar-{kind}"))
     foot = (
         [html.Span(period(newest["period_start"], newest["grain"]), className="northstar-card-period")]

@@ -107,8 +107,8 @@ def _draw_forecast(
     if not len(expected):
         return []
     x = [last["period_start"].iloc[0], *expected["period_start"]]
-    now = float(last["value"].iloc[0])
-    low, high, middle = ([now, *map(float, expected[column])] for column in ("low_80", "high_80", "value"))
+    newest_value = float(last["value"].iloc[0])
+    low, high, middle = ([newest_value, *map(float, expected[column])] for column in ("low_80", "high_80", "value"))
     common = {"x": x, "mode": "lines", "legendgroup": "forecast", "hoverinfo": "skip"}
     figure.add_scatter(**common, y=high, line={"width": 0}, showlegend=False, name="forecast, high")
     figure.add_scatter(
