@@ -19,8 +19,8 @@ def _use(ledger: Ledger, event: BookRow) -> None:
     """Count the account of an event as active, unless the event failed, or the account was deleted before."""
     who, when, application = event["account_id"], event["occurred_at"], event["application"]
     account = ledger.accounts.get(who)
-    gone = account and account["deleted_at"]
-    if not who or event["event_name"].endswith("_failed") or (gone and when >= gone):
+    deleted_at = account and account["deleted_at"]
+    if not who or event["event_name"].endswith("_failed") or (deleted_at and when >= deleted_at):
         return
     kind = account["account_type"] if account else None
     ledger.member("mau", when, application, who, {"channel": event["channel"], "account_type": kind})

@@ -22,7 +22,7 @@ def reckon(ledger: Ledger) -> None:
     for row in ledger.rows["package_downloads"]:
         when, package = midnight(row["downloaded_on"]), {"package": row["package"]}
         ledger.add("package_downloads", when, row["application"], row["downloads"], None, package)
-    standing: dict[Key, list[Fraction]] = defaultdict(list)
+    newest_values: dict[Key, list[Fraction]] = defaultdict(list)
     for (metric, application, component), snapshots in _snapshots(ledger).items():
         snapshots.sort()
         days = [day for day, _ in snapshots]
@@ -31,10 +31,10 @@ def reckon(ledger: Ledger) -> None:
             if place:
                 for name in (application, "all"):
                     if component is not None:
-                        standing[metric, start, name, "component", component].append(snapshots[place - 1][1])
+                        newest_values[metric, start, name, "component", component].append(snapshots[place - 1][1])
                     if component in (None, "all"):
-                        standing[metric, start, name, "", ""].append(snapshots[place - 1][1])
-    for key, values in standing.items():
+                        newest_values[metric, start, name, "", ""].append(snapshots[place - 1][1])
+    for key, values in newest_values.items():
         ledger.found[key] = (sum(values, Fraction(0)) / (len(values) if key[0] in SHARES else 1), None)
 
 

@@ -66,8 +66,8 @@ def _judge(ledger: Ledger, target: Target, metric: Metric, due: datetime | None)
         history.append(value)
         if is_met is not None and due is not None and due < end:
             for scope in ((start, name, "", ""), (start, "all", "", "")):
-                met, judged = ledger.found.get(("targets_met_rate", *scope), (Fraction(0), Fraction(0)))
-                ledger.found["targets_met_rate", *scope] = (met + is_met, (judged or Fraction(0)) + 1)
+                met_targets, judged_targets = ledger.found.get(("targets_met_rate", *scope), (Fraction(0), Fraction(0)))
+                ledger.found["targets_met_rate", *scope] = (met_targets + is_met, (judged_targets or Fraction(0)) + 1)
 
 
 def _published(ledger: Ledger, metric: Metric, scope: Scope) -> Fraction | None:
@@ -108,9 +108,9 @@ def _is_met(target: Target, value: Fraction, history: list[Fraction]) -> bool | 
     if target["target"] is not None:
         bound = Fraction(target["target"])
         return {">": value > bound, ">=": value >= bound, "<": value < bound, "<=": value <= bound}[target["operator"]]
-    before = history[-8:]
-    if len(before) < 8:
+    earlier_values = history[-8:]
+    if len(earlier_values) < 8:
         return None
-    middle = sum(before, Fraction(0)) / 8
-    deviation = math.sqrt(sum((v - middle) ** 2 for v in before) / 7)
+    middle = sum(earlier_values, Fraction(0)) / 8
+    deviation = math.sqrt(sum((v - middle) ** 2 for v in earlier_values) / 7)
     return value >= middle - 3 * deviation if target["trend"] == "drop" else value <= middle + 3 * deviation

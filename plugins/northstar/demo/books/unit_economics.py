@@ -16,10 +16,10 @@ def reckon(ledger: Ledger) -> None:
     for scope in set(ltv) & set(cac):
         ledger.found["ltv_cac_ratio", *scope] = (ltv[scope], cac[scope])
     for metric, values_by_scope in (("ltv_growth_rate", ltv), ("cac_change_rate", cac)):
-        for (month, application, segment, value), now in values_by_scope.items():
-            before = values_by_scope.get((month.replace(year=month.year - 1), application, segment, value))
-            if segment == "" and before:
-                ledger.found[metric, month, application, "", ""] = (now - before, before)
+        for (month, application, segment, value), current in values_by_scope.items():
+            year_before = values_by_scope.get((month.replace(year=month.year - 1), application, segment, value))
+            if segment == "" and year_before:
+                ledger.found[metric, month, application, "", ""] = (current - year_before, year_before)
 
 
 def _lifetime_values(ledger: Ledger) -> dict[Scope, Fraction]:
@@ -44,8 +44,8 @@ def _acquisition_costs(ledger: Ledger) -> dict[Scope, Fraction]:
     values: dict[Scope, Fraction] = {}
     for scope in ledger.scopes_of("spend"):
         spend = ledger.total("spend", scope)
-        came, _ = ledger.found.get(("new_accounts", *scope), (Fraction(0), None))
-        ledger.found["cac", *scope] = (spend, came)
-        if came:
-            values[scope] = cents(spend / came)
+        new_accounts, _ = ledger.found.get(("new_accounts", *scope), (Fraction(0), None))
+        ledger.found["cac", *scope] = (spend, new_accounts)
+        if new_accounts:
+            values[scope] = cents(spend / new_accounts)
     return values
