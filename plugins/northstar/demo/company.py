@@ -1,4 +1,4 @@
-"""How the made-up company lives: people register, come back or not, pay, upgrade, leave, and ask for help."""
+"""The simulator of the made-up company: people register, come back or not, pay, upgrade, leave, and ask for help."""
 
 import json
 from dataclasses import dataclass, field
@@ -45,15 +45,15 @@ ACTIVITY = (
     "booking.requested",
 )
 ACTIVITY_ODDS = [0.2, 0.3, 0.24, 0.1, 0.08, 0.05, 0.03]
-# how often is paid: interval, count, days, the price of a period by that of a month, share of subscriptions
+# billing periods: interval, count, days, the price of a period in months' prices, share of subscriptions
 BILLINGS = {
     "m": ("month", 1, 30, 1, 0.74), "y": ("year", 1, 365, 10, 0.14), "q": ("month", 3, 90, 2.8, 0.05),
     "w": ("week", 1, 7, 0.28, 0.04), "d": ("day", 1, 1, 0.05, 0.03),
 }  # fmt: skip
-# percent or amount off a period, and for how many days (None: for ever)
+# coupons: (percent or amount off a period, and for how many days; None: for ever)
 COUPONS = [(None, None), ((20, None), 90), ((50, None), 30), ((100, None), 30), ((15, None), None), ((None, 1000), 60)]
 COUPON_ODDS = [0.76, 0.08, 0.05, 0.02, 0.05, 0.04]
-# a delivery gone wrong, one row for each way
+# a broken delivery, with a row for each way in which one can be broken
 BROKEN_CHARGES = """charge_id,account_id,application,amount,currency,status,created_at,updated_at
 bad_time,acc_0000001,web,900,USD,succeeded,yesterday,2025-01-01T00:00:00Z
 bad_year,acc_0000001,web,900,USD,succeeded,0001-01-01T00:00:00Z,2025-01-01T00:00:00Z
@@ -67,7 +67,7 @@ too_few_fields,acc_0000001
 REASONS = np.array(["too_expensive", "missing_features", "switched", "not_needed", None], dtype=object)
 
 
-# of a subscription: since when it stands how, on which tier, with which discount (percent, amount), and why it was ended
+# a step of a subscription: since when, status, tier, discount (percent, amount), and why it ended
 Step = tuple[pd.Timestamp, str, int, tuple[int | None, int | None] | None, str | None]
 
 
@@ -80,18 +80,18 @@ class Company:
     end: datetime
     applications: tuple[str, ...]
     monitored_days: int = 60
-    # who is there: what is made first
+    # the people, which are made first
     people: pd.DataFrame = field(default_factory=pd.DataFrame)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     extra_events: list[pd.DataFrame] = field(default_factory=list)
 
     def random(self, area: str) -> np.random.Generator:
-        """A stream of its own for each area, so that a change in one leaves the others' rows as they are."""
+        """The random stream of an area. Each area has its own, so that a change in one does not change the others' rows."""
         return np.random.default_rng([self.seed, *area.encode()])
 
 
 class Life(TypedDict, total=False):
-    """What a company is made by: see `live`."""
+    """The arguments that a company is made from: see `live`."""
 
     seed: int
     months: int
@@ -109,7 +109,7 @@ def live(
     end: datetime = END,
     monitored_days: int = 60,
 ) -> Company:
-    """A company with its source tables, none of their rows flawed yet.
+    """Simulate a company, with its source tables; none of their rows are flawed yet.
 
     accounts: people who register within `months` months before `end`, over all applications. monitored_days: how far back
     machines were watched. Raises NorthstarError for fewer than 10 accounts, no months, or an application that it does not know.
@@ -151,17 +151,17 @@ def simulate(out: Path, with_truth: bool = False, **life: Unpack[Life]) -> None:
                "rows": {entity: len(table) for entity, table in company.tables.items()}}  # fmt: skip
     if lines is not None:
         lines.to_parquet(out / "truth.parquet", index=False)
-    # last: it says that all of it is there
+    # written last: it shows that everything is there
     (out / "_simulation.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
 
 
 def _people(company: Company, count: int) -> None:
     random = company.random("people")
     span = (company.end - company.start).total_seconds()
-    # registrations grow: the density rises over the company's life; and they follow the year
-    drawn = span * random.random(4 * count) ** 0.6
-    kept = drawn[random.random(4 * count) < season(instants(moments_from(company.start, drawn)))]
-    registered = np.sort(kept[:count])
+    # registrations grow, so their density rises over the company's life; and they follow the seasons
+    candidates = span * random.random(4 * count) ** 0.6
+    registrations = candidates[random.random(4 * count) < season(instants(moments_from(company.start, candidates)))]
+    registered = np.sort(registrations[:count])
     application = random.choice(np.array(company.applications), count)
     kinds = np.empty(count, dtype=object)
     for name in company.applications:
@@ -187,8 +187,8 @@ def _people(company: Company, count: int) -> None:
     people["telemetry_opt_in"] = random.random(count) < 0.35
     deleted = random.random(count) < 0.03
     life = random.exponential(120 * 86400, count)
-    gone = people.created_at + pd.to_timedelta(life.astype("int64"), unit="s")
-    people["deleted_at"] = gone.where(deleted & (gone < company.end))
+    deleted_at = people.created_at + pd.to_timedelta(life.astype("int64"), unit="s")
+    people["deleted_at"] = deleted_at.where(deleted & (deleted_at < company.end))
     people["updated_at"] = people.deleted_at.fillna(people.created_at)
     # how long somebody stays, and how often they come: what cohorts are made of
     people["stays_days"] = random.exponential(np.where(random.random(count) < 0.45, 220, 25))
@@ -228,34 +228,37 @@ def _subscriptions(company: Company) -> None:
             steps.append((begins, "trialing", tier, None, None))
             begins += timedelta(days=14)
         steps.append((begins, "active", tier, coupon, None))
-        now = begins
+        moment = begins
         if coupon and lasts:
-            now += timedelta(days=lasts)
-            steps.append((now, "active", tier, None, None))
+            moment += timedelta(days=lasts)
+            steps.append((moment, "active", tier, None, None))
         while True:
-            # who stayed long stays longer
-            tenure = (now - begins).total_seconds() / 86400
+            # people who have stayed long stay longer
+            tenure = (moment - begins).total_seconds() / 86400
             pace = (420 if interval == "year" else 100 + min(tenure, 200)) * 86400
-            now += timedelta(seconds=int(random.exponential(pace)) + 86400)
-            if now >= end:
+            moment += timedelta(seconds=int(random.exponential(pace)) + 86400)
+            if moment >= end:
                 break
             what = random.choice(["up", "down", "cancel", "pause", "late"], p=[0.3, 0.1, 0.4, 0.08, 0.12])
             if what in ("up", "down"):
                 tier = min(2, tier + 1) if what == "up" else max(0, tier - 1)
-                steps.append((now, "active", tier, None, None))
+                steps.append((moment, "active", tier, None, None))
             elif what == "pause":
-                steps += [(now, "paused", tier, None, None), (now + timedelta(days=30), "active", tier, None, None)]
-                now += timedelta(days=30)
+                steps += [
+                    (moment, "paused", tier, None, None),
+                    (moment + timedelta(days=30), "active", tier, None, None),
+                ]
+                moment += timedelta(days=30)
             elif what == "late":
-                steps.append((now, "past_due", tier, None, None))
-                now += timedelta(days=9)
-                steps.append((now, "active" if random.random() < 0.7 else "unpaid", tier, None, None))
+                steps.append((moment, "past_due", tier, None, None))
+                moment += timedelta(days=9)
+                steps.append((moment, "active" if random.random() < 0.7 else "unpaid", tier, None, None))
             else:
-                steps.append((now, "canceled", tier, None, random.choice(REASONS)))
+                steps.append((moment, "canceled", tier, None, random.choice(REASONS)))
                 if random.random() < 0.75:
                     break
-                now += timedelta(seconds=int(random.exponential(60 * 86400)) + 2 * 86400)
-                steps.append((now, "active", tier, None, None))
+                moment += timedelta(seconds=int(random.exponential(60 * 86400)) + 2 * 86400)
+                steps.append((moment, "active", tier, None, None))
         steps = [s for s in steps if s[0] < end]
         addon = random.random()
         for number, (since, status, level, discount, reason) in enumerate(steps):
@@ -272,7 +275,7 @@ def _subscriptions(company: Company) -> None:
             }  # fmt: skip
             rows.append(row)
             if addon < 0.12:
-                # what is used is metered and no MRR; extra storage is a second item of the subscription
+                # usage is metered and no MRR; extra storage is a second item of the subscription
                 kind = "usage" if addon < 0.05 else "storage"
                 rows.append(row | {
                     "subscription_item_id": f"{row['subscription_item_id']}_{kind}", "plan_id": f"{kind}_{billing}", "plan_tier": kind,
@@ -304,9 +307,9 @@ def _payments(company: Company) -> None:
             for interval, count, d, *_ in BILLINGS.values()
             if (interval, count) == (row.billing_interval, row.interval_count)
         )
-        due, stop = row.valid_from, min(row.valid_to if pd.notna(row.valid_to) else end, end)
-        while due < stop:
-            payment, when = f"pay_{len(rows):07d}", due
+        due_at, stop = row.valid_from, min(row.valid_to if pd.notna(row.valid_to) else end, end)
+        while due_at < stop:
+            payment, when = f"pay_{len(rows):07d}", due_at
             for attempt in range(3):
                 failed = random.random() < (0.06 if attempt == 0 else 0.45)
                 rows.append({
@@ -319,7 +322,7 @@ def _payments(company: Company) -> None:
                 when += timedelta(days=2)
                 if not failed or when >= end:
                     break
-            due += timedelta(days=days)
+            due_at += timedelta(days=days)
     if not rows:
         return
     charges = pd.DataFrame(rows)
@@ -360,18 +363,21 @@ def _events(company: Company) -> None:
         np.array(["web", "web_widget", "mobile_app", "messaging"], dtype=object), len(owner), p=[0.5, 0.15, 0.28, 0.07]
     )
     size = 1 + random.poisson(4.0, len(owner))
-    of = np.repeat(np.arange(len(owner)), size)
-    gap = random.exponential(55, len(of))
+    session_index = np.repeat(np.arange(len(owner)), size)
+    gap = random.exponential(55, len(session_index))
     first = np.concatenate([[0], np.cumsum(size)[:-1]])
-    running = np.cumsum(gap) - np.repeat(np.cumsum(gap)[first] if len(of) else [], size)
-    when = begins[of] + (running * 1e6).astype("int64").astype("timedelta64[us]")
-    name = random.choice(np.array(ACTIVITY, dtype=object), len(of), p=ACTIVITY_ODDS)
-    failed = (name == "user.login") & (random.random(len(of)) < 0.06)
+    running = np.cumsum(gap) - np.repeat(np.cumsum(gap)[first] if len(session_index) else [], size)
+    when = begins[session_index] + (running * 1e6).astype("int64").astype("timedelta64[us]")
+    name = random.choice(np.array(ACTIVITY, dtype=object), len(session_index), p=ACTIVITY_ODDS)
+    failed = (name == "user.login") & (random.random(len(session_index)) < 0.06)
     name[failed] = "user.login_failed"
-    person = owner[of]
-    feature, tool = FEATURES[random.integers(0, len(FEATURES), len(of))], TOOLS[random.integers(0, len(TOOLS), len(of))]
-    broken = random.random(len(of)) < 0.02
-    properties = np.full(len(of), None, dtype=object)
+    person = owner[session_index]
+    feature, tool = (
+        FEATURES[random.integers(0, len(FEATURES), len(session_index))],
+        TOOLS[random.integers(0, len(TOOLS), len(session_index))],
+    )
+    broken = random.random(len(session_index)) < 0.02
+    properties = np.full(len(session_index), None, dtype=object)
     used, invoked = name == "feature.used", name == "tool.invoked"
     properties[used] = [json.dumps({"feature": f}) for f in feature[used]]
     properties[invoked] = [
@@ -380,8 +386,8 @@ def _events(company: Company) -> None:
     ]
     visits = pd.DataFrame({
         "event_name": name, "occurred_at": pd.to_datetime(when, utc=True), "account_id": people.account_id.to_numpy()[person],
-        "anonymous_id": None, "session_id": [f"s{i:08d}" for i in of], "application": application[of],
-        "channel": channel[of], "country": people.country.to_numpy()[person], "properties": properties,
+        "anonymous_id": None, "session_id": [f"s{i:08d}" for i in session_index], "application": application[session_index],
+        "channel": channel[session_index], "country": people.country.to_numpy()[person], "properties": properties,
     })  # fmt: skip
     extra = pd.concat(company.extra_events, ignore_index=True).reindex(columns=visits.columns)
     extra["channel"] = "web"
@@ -404,11 +410,11 @@ def _journeys(company: Company) -> pd.DataFrame:
         ("user.signup", people.created_at, people.account_id, own, people.index),
     ]
     is_tutor = people.account_type == "tutor"
-    of = {name: people.application == name for name in ("tutoring", "web")}
+    is_in = {name: people.application == name for name in ("tutoring", "web")}
     ways = [
-        (of["tutoring"], (("search.performed", 0.6), ("booking.requested", 0.5), ("booking.completed", 0.75), ("booking.requested", 0.5))),
-        (of["web"], (("feature.used", 0.6), ("payment.completed", 0.35))),
-        (is_tutor & of["tutoring"], (("tutor.application", 0.97), ("tutor.approved", 0.62), ("tutor.profile_completed", 0.78), ("tutor.availability_set", 0.74),
+        (is_in["tutoring"], (("search.performed", 0.6), ("booking.requested", 0.5), ("booking.completed", 0.75), ("booking.requested", 0.5))),
+        (is_in["web"], (("feature.used", 0.6), ("payment.completed", 0.35))),
+        (is_tutor & is_in["tutoring"], (("tutor.application", 0.97), ("tutor.approved", 0.62), ("tutor.profile_completed", 0.78), ("tutor.availability_set", 0.74),
                                      ("tutor.booking_received", 0.55), ("tutor.session_completed", 0.88))),
     ]  # fmt: skip
     for members, stages in ways:
@@ -463,21 +469,23 @@ def _conversations(company: Company) -> None:
         "timedelta64[s]"
     )
     started = pd.Series(pd.to_datetime(started, utc=True))
-    ended = started + pd.to_timedelta(random.exponential(900, count).astype("int64"), unit="s")
+    end_times = started + pd.to_timedelta(random.exponential(900, count).astype("int64"), unit="s")
     size = 1 + random.poisson(6, count)
     channel = random.choice(np.array(["web", "mobile_app", "messaging"], dtype=object), count)
     application = people.application.to_numpy()[owner]
     company.tables["conversations"] = pd.DataFrame({
         "conversation_id": [f"co_{i:07d}" for i in range(count)], "account_id": people.account_id.to_numpy()[owner],
-        "application": application, "channel": channel, "started_at": started, "ended_at": ended,
-        "ended_naturally": random.random(count) < 0.82, "updated_at": ended,
+        "application": application, "channel": channel, "started_at": started, "ended_at": end_times,
+        "ended_naturally": random.random(count) < 0.82, "updated_at": end_times,
     })  # fmt: skip
-    of = np.repeat(np.arange(count), size)
-    sent = instants(started)[of] + (random.random(len(of)) * 900).astype("int64").astype("timedelta64[s]")
+    conversation_index = np.repeat(np.arange(count), size)
+    sent = instants(started)[conversation_index] + (random.random(len(conversation_index)) * 900).astype(
+        "int64"
+    ).astype("timedelta64[s]")
     company.tables["messages"] = pd.DataFrame({
-        "message_id": [f"me_{i:08d}" for i in range(len(of))], "conversation_id": [f"co_{i:07d}" for i in of],
-        "sender_type": random.choice(np.array(["user", "assistant"], dtype=object), len(of)), "application": application[of],
-        "channel": channel[of], "sent_at": pd.to_datetime(sent, utc=True),
+        "message_id": [f"me_{i:08d}" for i in range(len(conversation_index))], "conversation_id": [f"co_{i:07d}" for i in conversation_index],
+        "sender_type": random.choice(np.array(["user", "assistant"], dtype=object), len(conversation_index)), "application": application[conversation_index],
+        "channel": channel[conversation_index], "sent_at": pd.to_datetime(sent, utc=True),
     })  # fmt: skip
 
 
@@ -506,24 +514,24 @@ def _support(company: Company) -> None:
         )
         speed = {"low": 3.0, "normal": 1.5, "high": 0.7, "urgent": 0.3}[priority]
         spam = random.random()
-        story, now, status = [("created", "customer", created)], created, "open"
+        story, moment, status = [("created", "customer", created)], created, "open"
         if spam < 0.04:
             status = "spam" if spam < 0.02 else "merged"
         else:
             for _ in range(1 + random.poisson(0.8)):
-                now += timedelta(seconds=int(random.exponential(speed * 5400)) + 60)
-                story.append(("public_reply", "agent" if random.random() < 0.9 else "bot", now))
+                moment += timedelta(seconds=int(random.exponential(speed * 5400)) + 60)
+                story.append(("public_reply", "agent" if random.random() < 0.9 else "bot", moment))
             if priority == "urgent" and random.random() < 0.5:
                 story.append(("escalated", "agent", created + timedelta(seconds=int(random.exponential(2400)) + 60)))
             if random.random() < 0.93:
-                now += timedelta(seconds=int(random.exponential(speed * 36000)) + 60)
-                story.append(("solved", "agent", now))
+                moment += timedelta(seconds=int(random.exponential(speed * 36000)) + 60)
+                story.append(("solved", "agent", moment))
                 status = "solved"
                 if random.random() < 0.08:
-                    now += timedelta(seconds=int(random.exponential(86400)) + 60)
-                    story.append(("reopened", "customer", now))
-                    now += timedelta(seconds=int(random.exponential(speed * 36000)) + 60)
-                    story.append(("solved", "agent", now))
+                    moment += timedelta(seconds=int(random.exponential(86400)) + 60)
+                    story.append(("reopened", "customer", moment))
+                    moment += timedelta(seconds=int(random.exponential(speed * 36000)) + 60)
+                    story.append(("solved", "agent", moment))
         story = [s for s in story if s[2] < end]
         if status == "solved":
             ends = [s for s in story if s[0] in ("solved", "reopened")]
@@ -583,7 +591,7 @@ def _market(company: Company) -> None:
 
 
 def _flaws(company: Company) -> None:
-    """A little of what real sources deliver: repeated rows, rows that are wrong, old forms of rows, items whose intervals overlap."""
+    """Add a few flaws that real sources have: repeated rows, wrong rows, old versions of rows, items whose intervals overlap."""
     random, events = company.random("flaws"), company.tables["events"]
     repeated = events.iloc[np.sort(random.choice(len(events), len(events) // 500, replace=False))]
     wrong = events.iloc[:3].copy()
@@ -600,10 +608,10 @@ def _flaws(company: Company) -> None:
     for entity, then in (("tickets", {"status": "new"}), ("accounts", {"country": None})):
         if (table := company.tables.get(entity)) is None:
             continue
-        old = table.iloc[np.sort(random.choice(len(table), len(table) // 50, replace=False))].assign(**then)
-        old["updated_at"] -= timedelta(seconds=30)
-        company.tables[entity] = pd.concat([old, table], ignore_index=True)
-        company.tables["events"].attrs["flaws"][f"{entity} corrected"] = len(old)
+        old_versions = table.iloc[np.sort(random.choice(len(table), len(table) // 50, replace=False))].assign(**then)
+        old_versions["updated_at"] -= timedelta(seconds=30)
+        company.tables[entity] = pd.concat([old_versions, table], ignore_index=True)
+        company.tables["events"].attrs["flaws"][f"{entity} corrected"] = len(old_versions)
     if "subscriptions" not in company.tables:
         return
     subscriptions = company.tables["subscriptions"]

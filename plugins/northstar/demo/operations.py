@@ -1,4 +1,4 @@
-"""What surrounds the company's customers: the marketplace, creators, surveys, the machines that serve them and their makers."""
+"""The company's operations: the marketplace, creators, surveys, the machines that serve the customers, and the engineers."""
 
 import json
 from datetime import timedelta
@@ -11,7 +11,7 @@ import pandas as pd
 from northstar.demo.times import instants, moments, moments_from
 
 if TYPE_CHECKING:
-    # which calls what is here
+    # for the type checker alone: company.py imports this module
     from northstar.demo.company import Company
 
 Random = np.random.Generator
@@ -80,7 +80,7 @@ def marketplace(company: "Company") -> None:
         )  # fmt: skip
 
 
-# Any: pandas says nothing of the rows that it goes through
+# Any: pandas gives the rows that it iterates over no type
 def _booking(
     random: Random,
     number: int,
@@ -131,19 +131,21 @@ def _reviews(company: "Company", random: Random) -> None:
 def _booking_messages(company: "Company", random: Random) -> None:
     bookings = company.tables["bookings"]
     size = random.poisson(5.5, len(bookings))
-    of = np.repeat(np.arange(len(bookings)), size)
-    sent = instants(bookings.requested_at)[of] + (random.random(len(of)) * 2 * 86400).astype("timedelta64[s]")
+    booking_index = np.repeat(np.arange(len(bookings)), size)
+    sent = instants(bookings.requested_at)[booking_index] + (random.random(len(booking_index)) * 2 * 86400).astype(
+        "timedelta64[s]"
+    )
     messages = pd.DataFrame({
-        "message_id": [f"mb_{i:08d}" for i in range(len(of))], "booking_id": bookings.booking_id.to_numpy()[of],
-        "sender_type": random.choice(np.array(["user", "tutor"], dtype=object), len(of)),
-        "application": bookings.application.to_numpy()[of], "channel": "web", "sent_at": moments(sent),
+        "message_id": [f"mb_{i:08d}" for i in range(len(booking_index))], "booking_id": bookings.booking_id.to_numpy()[booking_index],
+        "sender_type": random.choice(np.array(["user", "tutor"], dtype=object), len(booking_index)),
+        "application": bookings.application.to_numpy()[booking_index], "channel": "web", "sent_at": moments(sent),
     })  # fmt: skip
     both = pd.concat([company.tables["messages"], messages[messages.sent_at < company.end]], ignore_index=True)
     company.tables["messages"] = both
 
 
 def creators(company: "Company") -> None:
-    """What creators make and earn, and the events that tell of it (company.extra_events)."""
+    """What creators make and earn, and the events about it (company.extra_events)."""
     random, people = company.random("creators"), company.people
     own = people[people.account_type == "creator"]
     end = pd.Timestamp(company.end)
@@ -199,20 +201,24 @@ def experiments(company: "Company") -> None:
         ("checkout_v2", "payment.completed", (0.11, 0.16)),
         ("new_search", "booking.requested", (0.3, 0.31)),
     ):
-        seen = people[random.random(len(people)) < 0.4]
-        treated = random.random(len(seen)) < 0.5
-        at = instants(seen.created_at) + (random.exponential(4 * 86400, len(seen))).astype("timedelta64[s]")
-        variant = np.where(treated, "treatment", "control")
-        reached = random.random(len(seen)) < np.where(treated, odds[1], odds[0])
-        told = at + (random.exponential(86400, len(seen)) + 5).astype("timedelta64[s]")
+        participants = people[random.random(len(people)) < 0.4]
+        is_treated = random.random(len(participants)) < 0.5
+        at = instants(participants.created_at) + (random.exponential(4 * 86400, len(participants))).astype(
+            "timedelta64[s]"
+        )
+        variant = np.where(is_treated, "treatment", "control")
+        reached = random.random(len(participants)) < np.where(is_treated, odds[1], odds[0])
+        reached_at = at + (random.exponential(86400, len(participants)) + 5).astype("timedelta64[s]")
         shared = {
-            "account_id": seen.account_id.to_numpy(),
-            "application": seen.application.to_numpy(),
-            "country": seen.country.to_numpy(),
+            "account_id": participants.account_id.to_numpy(),
+            "application": participants.application.to_numpy(),
+            "country": participants.country.to_numpy(),
         }
         exposed = pd.DataFrame({"event_name": "experiment.exposed", "occurred_at": moments(at), **shared, "properties": [
             json.dumps({"experiment": name, "variant": v, "goal": goal}) for v in variant]})  # fmt: skip
-        goals = pd.DataFrame({"event_name": goal, "occurred_at": moments(told), **shared, "properties": None})[reached]
+        goals = pd.DataFrame({"event_name": goal, "occurred_at": moments(reached_at), **shared, "properties": None})[
+            reached
+        ]
         company.extra_events += [exposed, goals]
 
 
@@ -230,27 +236,27 @@ def surveys(company: "Company") -> None:
         ("creator_satisfaction", range(1, 6), [0.01, 0.02, 0.07, 0.3, 0.6], 3.0, 0.6),
         ("help_center", range(1, 6), [0.03, 0.05, 0.12, 0.4, 0.4], 0.3, 0.5),
     ):
-        asked = people[people.account_type == "creator"] if survey == "creator_satisfaction" else people
-        if len(asked) == 0:
+        recipients = people[people.account_type == "creator"] if survey == "creator_satisfaction" else people
+        if len(recipients) == 0:
             continue
-        who = random.integers(0, len(asked), int(len(asked) * share))
-        span = (pd.Timestamp(company.end) - asked.created_at).dt.total_seconds().to_numpy()[who]
-        sent = instants(asked.created_at)[who] + (random.random(len(who)) * span).astype("timedelta64[s]")
+        who = random.integers(0, len(recipients), int(len(recipients) * share))
+        span = (pd.Timestamp(company.end) - recipients.created_at).dt.total_seconds().to_numpy()[who]
+        sent = instants(recipients.created_at)[who] + (random.random(len(who)) * span).astype("timedelta64[s]")
         responded = sent + (random.exponential(40000, len(who))).astype("timedelta64[s]")
         answered = random.random(len(who)) < answer
         questions = np.array([None, "earnings", "tools"], dtype=object)
         about = tickets[random.integers(0, len(tickets), len(who))]
         parts.append(pd.DataFrame({
-            "survey": survey, "account_id": asked.account_id.to_numpy()[who], "application": asked.application.to_numpy()[who],
+            "survey": survey, "account_id": recipients.account_id.to_numpy()[who], "application": recipients.application.to_numpy()[who],
             "ticket_id": np.where((survey == "csat") & (random.random(len(who)) < 0.6), about, np.array(None, dtype=object)),
             "question": random.choice(questions, len(who)) if survey == "creator_satisfaction" else None,
             "score": np.where(answered, random.choice(list(scores), len(who), p=odds), np.nan),
             "comment": None, "sent_at": moments(sent), "responded_at": moments(responded).where(answered),
             "updated_at": moments(responded).where(answered, moments(sent)),
         }))  # fmt: skip
-    new = pd.concat(parts[count:], ignore_index=True)
-    new.insert(0, "response_id", [f"sv_{i:06d}" for i in range(len(new))])
-    company.tables["survey_responses"] = pd.concat([*parts[:count], new], ignore_index=True)
+    responses = pd.concat(parts[count:], ignore_index=True)
+    responses.insert(0, "response_id", [f"sv_{i:06d}" for i in range(len(responses))])
+    company.tables["survey_responses"] = pd.concat([*parts[:count], responses], ignore_index=True)
 
 
 def machines(company: "Company") -> None:
@@ -262,7 +268,7 @@ def machines(company: "Company") -> None:
     count = int(len(company.people) * 12)
 
     def some(number: int) -> pd.Series:
-        # the day has its hours: more in the afternoon
+        # hours of the day: more requests in the afternoon
         day = np.sort(random.integers(0, max(int(seconds // 86400), 1), number)) * 86400
         hour = np.clip(random.normal(14, 4.5, number), 0, 23.999) * 3600
         return moments_from(begin, np.minimum(day + hour, seconds - 1))
@@ -281,10 +287,10 @@ def machines(company: "Company") -> None:
     hours = pd.date_range(begin, company.end, freq="1h", inclusive="left", unit="us")
     probes, samples, statements = [], [], []
     for application in company.applications:
-        for name, third in (("api", False), ("web", None), ("mail_provider", True)):
-            up = random.random(len(hours)) < (0.995 if third else 0.998)
+        for name, is_third_party in (("api", False), ("web", None), ("mail_provider", True)):
+            up = random.random(len(hours)) < (0.995 if is_third_party else 0.998)
             probes.append(pd.DataFrame({"service": f"{application}_{name}", "application": application, "checked_at": hours + timedelta(minutes=5),
-                                        "is_up": up, "is_third_party": third}))  # fmt: skip
+                                        "is_up": up, "is_third_party": is_third_party}))  # fmt: skip
         for name in ("app_server", "database"):
             samples.append(pd.DataFrame({
                 "resource": f"{application}_{name}", "application": application, "sampled_at": hours,
@@ -423,12 +429,12 @@ def _work_item(random: Random, company: "Company", application: str, days: int, 
     )
     sprint = int((created - pd.Timestamp(company.start)).days // 14)
     ends = (company.start + timedelta(days=14 * (sprint + 1) - 1)).date()
-    due = created + timedelta(days=12) if kind == "feature" else None
+    due_at = created + timedelta(days=12) if kind == "feature" else None
     return {"work_item_id": f"wi_{number:06d}", "application": application, "kind": kind,
             "priority": str(random.choice(["critical", "high", "medium", "low"], p=[0.08, 0.22, 0.4, 0.3])),
             "story_points": int(random.choice([1, 2, 3, 5, 8])) if kind != "task" else None,
             "sprint": f"sprint {sprint + 1}" if kind in ("story", "feature") else None,
-            "sprint_ends_on": ends if kind in ("story", "feature") else None, "created_at": created, "due_at": due,
+            "sprint_ends_on": ends if kind in ("story", "feature") else None, "created_at": created, "due_at": due_at,
             "completed_at": completed, "updated_at": completed or created}  # fmt: skip
 
 

@@ -28,7 +28,7 @@ def instants(column: pd.Series) -> Instants:
 
 
 def season(moments: Instants) -> Numbers:
-    """How much of the usual goes on at each moment (datetime64), 0.6 to 1: less in summer and around the turn of the year."""
+    """The season's factor at each moment (datetime64), 0.6 to 1: less goes on in summer and around the turn of the year."""
     day = pd.DatetimeIndex(moments).dayofyear.to_numpy()
     summer = np.exp(-(((day - 212) / 24.0) ** 2))
     turn = np.exp(-((np.minimum(np.abs(day - 360), day + 5) / 6.0) ** 2))

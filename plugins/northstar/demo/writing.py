@@ -1,4 +1,4 @@
-"""Tables to source files, in the formats that real deliveries mix."""
+"""Write tables as source files, in the mix of formats that real deliveries have."""
 
 import gzip
 from pathlib import Path

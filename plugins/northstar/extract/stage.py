@@ -1,4 +1,4 @@
-"""Stage 1 as the DAG and the command line call it: land each source that is due, then settle whether the run can go on."""
+"""Stage 1 as the DAG and the command line call it: land each source that is due, then decide whether the run can go on."""
 
 from datetime import datetime
 from typing import TypedDict
@@ -19,7 +19,7 @@ FILES = "files"
 
 
 class ReadAgain(TypedDict):
-    """How many rows were read, and how many of them were new or replaced what stood there."""
+    """How many rows were read, and how many of them were new or replaced a landed row."""
 
     read: int
     changed: int
@@ -36,25 +36,25 @@ def extract(settings: Settings, run_id: int, progress: Progress = print) -> None
 def extract_again(
     settings: Settings, run_id: int, names: list[str], within: tuple[datetime, datetime], progress: Progress = print
 ) -> ReadAgain:
-    """Read sources from their beginning and land what lies in the range; returns {'read': rows, 'changed': rows}.
+    """Read sources from their beginning and land the rows in the range; returns {'read': rows, 'changed': rows}.
 
     Where their next reading starts stays as it is. Raises NorthstarError when one of them failed.
     """
-    told: ReadAgain = {"read": 0, "changed": 0}
+    counts: ReadAgain = {"read": 0, "changed": 0}
     with working_stage(settings, run_id, "extract") as run:
         for name in names:
             result = _land(settings, run, name, progress, within)
             if result.error:
                 raise SourceFailed(name, f"source {name}: {result.error}")
-            told["read"] += result.landed.read
-            told["changed"] += result.landed.inserted + result.landed.updated
+            counts["read"] += result.landed.read
+            counts["changed"] += result.landed.inserted + result.landed.updated
         _require_rows(settings, run["as_of"])
         note_batch(settings, run_id)
-    return told
+    return counts
 
 
 def due_sources(settings: Settings, run_id: int) -> list[str]:
-    """The names of the sources that a run asks: `files` for its source directory, and the declared ones that are due.
+    """The names of the sources that a run reads: `files` for its source directory, and the declared ones that are due.
 
     Raises NorthstarError when there is none.
     """
@@ -72,7 +72,10 @@ def land_source(settings: Settings, run_id: int, name: str, progress: Progress =
 
 
 def settle_extract(settings: Settings, run_id: int) -> None:
-    """After all sources: raises NorthstarError when a required one failed or nothing is there to build from."""
+    """Check, after all sources, that the run can go on.
+
+    Raises NorthstarError when a required source failed, or when there is nothing to build from.
+    """
     with working_stage(settings, run_id, "extract") as run:
         _settle(settings, run)
 
@@ -90,7 +93,7 @@ def _due(settings: Settings, run: Run) -> list[str]:
 def _land(
     settings: Settings, run: Run, name: str, progress: Progress, within: tuple[datetime, datetime] | None = None
 ) -> landing.SourceResult:
-    """Land one source of a run; returns its northstar.extract.landing.source.SourceResult. The run's directory is a source as any other."""
+    """Land one source of a run; returns its northstar.extract.landing.source.SourceResult. The run's directory is a source like any other."""
 
     if name == FILES:
         source = Source(FILES, FILES, required=True, options={"path": run["source_dir"], "mapping": run["mapping"]})
@@ -102,24 +105,24 @@ def _land(
 def _settle(settings: Settings, run: Run) -> None:
     declared = read_sources(settings)
     with db.connect(settings, "loader") as connection:
-        told = {
+        source_runs = {
             row["source"]: row
             for row in connection.execute("select * from audit.source_runs where run_id = %s", [run["run_id"]])
         }
     for name in _due(settings, run):
         is_required = name == FILES or declared[name].required
-        if is_required and not (name in told and told[name]["succeeded"]):
-            reason = told[name]["message"] if name in told else "it was never asked"
+        if is_required and not (name in source_runs and source_runs[name]["succeeded"]):
+            reason = source_runs[name]["message"] if name in source_runs else "it was never asked"
             raise SourceFailed(name, reason if name == FILES else f"source {name}, which is required: {reason}")
     _require_rows(settings, run["as_of"])
     if run["is_full"]:
-        # no trace tells an hourly run of what was emptied
+        # nothing would show an hourly run what was emptied, so only full runs do this
         forget_details(settings, run["run_id"], run["as_of"])
     note_batch(settings, run["run_id"])
 
 
 def note_batch(settings: Settings, run_id: int) -> None:
-    """Write down the newest landed batch: what the run builds from."""
+    """Note the newest landed batch, up to which the run builds."""
     with db.connect(settings, "transformer") as connection:
         connection.execute(
             "update audit.runs set built_batch_id = (select coalesce(max(batch_id), 0) from audit.landing_batches) where run_id = %s",
@@ -133,9 +136,9 @@ def _require_rows(settings: Settings, as_of: datetime) -> None:
         for entity in entities().values()
     ]
     with db.connect(settings, "loader") as connection:
-        asked = connection.execute(f"select {' or '.join(questions)} as found", {"as_of": as_of})
-        found = one(asked)["found"]
-    if not found:
+        answer = connection.execute(f"select {' or '.join(questions)} as found", {"as_of": as_of})
+        has_rows = one(answer)["found"]
+    if not has_rows:
         raise NorthstarError(
             f"no landed row is older than as-of {as_of:%Y-%m-%dT%H:%M:%SZ}; give a later --as-of or another --source-dir"
         )

@@ -19,7 +19,7 @@ class Point(TypedDict):
 
 
 class Part(TypedDict):
-    """What a value of a segment had of a metric in a period."""
+    """The part of a metric's value in a period that belongs to one value of a segment."""
 
     segment: str
     name: str
@@ -29,7 +29,7 @@ class Part(TypedDict):
 
 
 def explain_change(marts: Marts, metric: str, application: str, currency: str) -> list[str]:
-    """What explains the newest change of a metric's value best, largest first; [] where nothing does."""
+    """The parts that explain the newest change of a metric's value best, in words, largest first; [] where nothing does."""
     entry = marts.catalogue().get(metric)
     if entry is None:
         return []
@@ -55,30 +55,30 @@ def told_change(
         "and grain = %(grain)s and application != 'all' and segment = '' and period_start in (%(newest)s, %(before)s)",
         metric=entry["metric_id"], grain=grain, application=application, newest=newest["period_start"], before=before["period_start"],
     )  # fmt: skip
-    found = contributions(frame.to_dict("records"), newest, before, entry["kind"])
-    if found is None:
+    split = contributions(frame.to_dict("records"), newest, before, entry["kind"])
+    if split is None:
         return []
-    segment, parts = found
-    told = []
+    segment, parts = split
+    lines = []
     for name, amount in parts:
         text = (
             f"{amount:+,.1f} points"
             if entry["unit"] == "percent"
             else f"{'+' if amount > 0 else ''}{shown(amount, entry['unit'], currency)}"
         )
-        # what rounds to nothing explains nothing
+        # a part that rounds to 0 explains nothing
         if re.search("[1-9]", text):
-            told.append(f"{segment.replace('_', ' ')} {name}: {text}")
-    return told
+            lines.append(f"{segment.replace('_', ' ')} {name}: {text}")
+    return lines
 
 
 def contributions(
     rows: list[Part], newest: Point, before: Point, kind: str
 ) -> tuple[str, list[tuple[str, float]]] | None:
-    """How much of a value's change each value of a segment made, for the segment whose largest part is largest; None where nothing tells.
+    """How much each value of a segment contributed to a change, for the segment with the largest contribution; None where none explains it.
 
     rows: segment, name, period_start, numerator, denominator of both periods. For sums the difference; for a ratio N / D that went from v
-    to w: (N1 - v D1) / D1 of the segment's own parts, which add up to w - v. Distinct counts overlap, and are told nothing of.
+    to w: (N1 - v D1) / D1 of the segment's own parts, which add up to w - v. Distinct counts overlap, and give None.
     """
     value, earlier = newest["value"], before["value"]
     if value is None or earlier is None:
@@ -92,7 +92,7 @@ def contributions(
         if not newest["denominator"] or not before["denominator"] or not newest["numerator"]:
             return None
         base, rate = float(newest["denominator"]), float(before["numerator"] or 0) / float(before["denominator"])
-        # percents are a hundred times their parts
+        # a percentage is a hundred times its numerator over its denominator
         scale = float(value) / (float(newest["numerator"]) / base)
     parts: dict[str, dict[str, dict[str, Part]]] = {}
     for row in rows:
@@ -100,7 +100,7 @@ def contributions(
         parts.setdefault(row["segment"], {}).setdefault(row["name"], {})[place] = row
     best: tuple[str, list[tuple[str, float]]] | None = None
     for segment, names in parts.items():
-        found: list[tuple[str, float]] = []
+        amounts: list[tuple[str, float]] = []
         for name, both in names.items():
             if is_ratio:
                 own = both.get("newest")
@@ -115,11 +115,11 @@ def contributions(
                     for place, sign in (("newest", 1), ("before", -1))
                     if place in both
                 )
-            found.append((name, amount))
-        if len(found) < 2 or abs(sum(a for _, a in found) - total) > 0.01 * abs(total) + 0.01:
-            # parts that overlap, or leave some out, explain nothing
+            amounts.append((name, amount))
+        if len(amounts) < 2 or abs(sum(a for _, a in amounts) - total) > 0.01 * abs(total) + 0.01:
+            # parts that overlap, or do not cover everything, explain nothing
             continue
-        found.sort(key=lambda f: -abs(f[1]))
-        if best is None or abs(found[0][1]) > abs(best[1][0][1]):
-            best = segment, found
+        amounts.sort(key=lambda f: -abs(f[1]))
+        if best is None or abs(amounts[0][1]) > abs(best[1][0][1]):
+            best = segment, amounts
     return best

@@ -22,7 +22,7 @@ def data_dictionary(settings: Settings) -> str:
         "The schema `marts`, from the descriptions that the tables themselves carry; a test writes it and keeps it so.",
         "",
     ]
-    # made after a publication, and so not always there
+    # these tables are made after a publication, and may not exist yet
     for table in TABLES:
         rows = [r for r in rows if r["table_name"] != table.name]
         rows += [

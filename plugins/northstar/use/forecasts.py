@@ -1,4 +1,4 @@
-"""Forecasts of the level 1 and 2 metrics, with what they were worth in the past: `marts.metric_forecasts` and `marts.target_forecasts`.
+"""Forecasts of the level 1 and 2 metrics, with their errors in the past: `marts.metric_forecasts` and `marts.target_forecasts`.
 
 Each series (a metric of an application, by month or else by week) is forecast twice: by damped exponential smoothing (statsmodels) and by the naive
 way, the same period of the year before, or the last value where there is no year yet. Both are tried on the past, from up to 12 origins, three periods
@@ -102,7 +102,7 @@ class Forecast:
 
 
 def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
-    """Forecast what has changed since it was last done; returns how many series that were. Raises NorthstarError before a publication."""
+    """Forecast the series that have changed since the last forecast; returns their number. Raises NorthstarError before a publication."""
     with db.connect(settings, "publisher") as connection:
         if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
             raise NorthstarError("nothing is published yet; `northstar run` publishes the first version")
@@ -111,41 +111,41 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
         version = one(
             connection.execute("select published_version as v, as_of from marts.publications order by 1 desc limit 1")
         )
-        due = connection.execute(
+        due_targets = connection.execute(
             "select s.*, m.unit from marts.metric_status as s join marts.metrics as m using (metric_id) where s.due_at > %s and s.segment = '' and s.target is not null",
             [version["as_of"]],
         ).fetchall()  # fmt: skip
-        known = {
+        fingerprints = {
             (r["metric_id"], r["application"]): r["fingerprint"]
             for r in connection.execute(
                 "select distinct metric_id, application, fingerprint from marts.metric_forecasts"
             )
         }
         series_of_all = _series(connection)
-    # no transaction stays open while the methods are tried, minutes over years of history: a publication may change the tables meanwhile
-    made: dict[tuple[str, str], list[StoredRow]] = {}
-    alive = []
+    # no transaction stays open while the methods are tried, which takes minutes for years of history: a publication may change the tables meanwhile
+    new_rows: dict[tuple[str, str], list[StoredRow]] = {}
+    series_keys = []
     for series in series_of_all:
         key = (series["metric_id"], series["application"])
-        last_due = max((t["due_at"] for t in due if (t["metric_id"], t["application"]) == key), default=None)
+        last_due = max((t["due_at"] for t in due_targets if (t["metric_id"], t["application"]) == key), default=None)
         ahead = _ahead(series["starts"][-1], last_due, series["grain"])
         fingerprint = hashlib.sha256(repr((series["starts"][0], series["values"], ahead)).encode()).hexdigest()[:16]
-        alive.append("|".join(key))
-        if known.get(key) != fingerprint:
+        series_keys.append("|".join(key))
+        if fingerprints.get(key) != fingerprint:
             values = np.array([float(v) for v in series["values"]])
-            found = forecast(values, ahead, YEAR[series["grain"]])
-            made[key] = _rows(series, values, found, version["v"], fingerprint)
+            prediction = forecast(values, ahead, YEAR[series["grain"]])
+            new_rows[key] = _rows(series, values, prediction, version["v"], fingerprint)
     with db.connect(settings, "publisher") as connection:
-        for key, rows in made.items():
+        for key, rows in new_rows.items():
             connection.execute("delete from marts.metric_forecasts where metric_id = %s and application = %s", key)
             _insert(connection, TABLES[0], rows)
         connection.execute(
-            "delete from marts.metric_forecasts where not metric_id || '|' || application = any(%s)", [alive]
+            "delete from marts.metric_forecasts where not metric_id || '|' || application = any(%s)", [series_keys]
         )
         connection.execute("delete from marts.target_forecasts")
-        _insert(connection, TABLES[1], _judged(connection, due, version["v"]))
-    progress(f"{len(made)} series forecast, {len(alive) - len(made)} had not changed")
-    return len(made)
+        _insert(connection, TABLES[1], _judged(connection, due_targets, version["v"]))
+    progress(f"{len(new_rows)} series forecast, {len(series_keys) - len(new_rows)} had not changed")
+    return len(new_rows)
 
 
 def forecast(values: Numbers, ahead: int, year: int) -> Forecast:
@@ -161,7 +161,7 @@ def forecast(values: Numbers, ahead: int, year: int) -> Forecast:
         for name, method in methods.items()
     }
     means = {name: float(np.mean(np.abs(np.concatenate(e)))) if e else math.nan for name, e in errors.items()}
-    # as good is not better: the simpler one wins
+    # smoothing has to be clearly better: otherwise the simpler method wins
     best = "smoothing" if means["smoothing"] < 0.98 * means["naive"] else "naive"
     trials = errors[best]
     spreads = _spreads(trials, values, ahead)
@@ -183,8 +183,8 @@ def _smoothed(values: Numbers, ahead: int) -> Numbers:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fitted = ExponentialSmoothing(values, trend="add", damped_trend=True, initialization_method="estimated").fit()
-    told = np.asarray(fitted.forecast(ahead), dtype=float)
-    return told if np.isfinite(told).all() else np.repeat(values[-1], ahead)
+    prediction = np.asarray(fitted.forecast(ahead), dtype=float)
+    return prediction if np.isfinite(prediction).all() else np.repeat(values[-1], ahead)
 
 
 def _naive(values: Numbers, ahead: int, year: int) -> Numbers:
@@ -194,22 +194,28 @@ def _naive(values: Numbers, ahead: int, year: int) -> Numbers:
 
 
 def _spreads(trials: list[Numbers], values: Numbers, ahead: int) -> Numbers:
-    """Standard deviations by period ahead: of the trials as far as they went, growing with the root of the distance beyond."""
-    found = []
+    """Standard deviations by period ahead: from the trials as far as they went; beyond that they grow with the root of the distance."""
+    trial_spreads = []
     for h in range(AHEAD):
         errors = [t[h] for t in trials if len(t) > h]
-        found.append(float(np.sqrt(np.mean(np.square(errors)))) if len(errors) > 2 else math.nan)
+        trial_spreads.append(float(np.sqrt(np.mean(np.square(errors)))) if len(errors) > 2 else math.nan)
     steps = np.diff(values)
-    first = found[0] if not math.isnan(found[0]) else float(np.sqrt(np.mean(np.square(steps)))) if len(steps) else 0.0
-    out = [first]
+    first = (
+        trial_spreads[0]
+        if not math.isnan(trial_spreads[0])
+        else float(np.sqrt(np.mean(np.square(steps))))
+        if len(steps)
+        else 0.0
+    )
+    spreads = [first]
     for h in range(1, ahead):
-        known = (
-            found[h]
-            if h < AHEAD and not math.isnan(found[h])
-            else out[min(h, AHEAD) - 1] * math.sqrt((h + 1) / min(h, AHEAD))
+        spread = (
+            trial_spreads[h]
+            if h < AHEAD and not math.isnan(trial_spreads[h])
+            else spreads[min(h, AHEAD) - 1] * math.sqrt((h + 1) / min(h, AHEAD))
         )
-        out.append(max(known, out[-1]))
-    return np.array(out)
+        spreads.append(max(spread, spreads[-1]))
+    return np.array(spreads)
 
 
 def _coverage(trials: list[Numbers]) -> float | None:
@@ -221,7 +227,7 @@ def _coverage(trials: list[Numbers]) -> float | None:
 
 
 def _series(connection: Connection) -> list[Series]:
-    """Complete values of the level 1 and 2 metrics, by month or else by week; what has fewer than FEWEST periods is left out."""
+    """The series of the level 1 and 2 metrics, complete values by month or else by week. Those with fewer than FEWEST periods are left out."""
     rows = connection.execute(
         "select v.metric_id, v.application, v.grain, m.unit, array_agg(v.period_start order by v.period_start) as starts, "
         "array_agg(v.value order by v.period_start) as values from marts.metric_values as v join marts.metrics as m using (metric_id) "
@@ -252,7 +258,7 @@ def _rows(series: Series, values: Numbers, found: Forecast, version: int, finger
 
 
 def _bounds(series: Series, values: Numbers) -> tuple[float, float]:
-    """What a value cannot be, by its unit and what it ever was."""
+    """The lowest and highest value that a metric can have, by its unit and its history."""
     if (
         series["unit"] == "percent"
         and values.min() >= 0
@@ -270,14 +276,14 @@ def _bounds(series: Series, values: Numbers) -> tuple[float, float]:
 def _judged(connection: Connection, due: list[Row], version: int) -> list[StoredRow]:
     rows: list[StoredRow] = []
     for target in due:
-        told = connection.execute(
+        prediction = connection.execute(
             "select value, low_80, high_80 from marts.metric_forecasts where metric_id = %s and application = %s and period_start < %s "
             "order by period_start desc limit 1", [target["metric_id"], target["application"], target["due_at"]],
         ).fetchone()  # fmt: skip
-        if told is None or target["operator"] not in (">", ">=", "<", "<="):
+        if prediction is None or target["operator"] not in (">", ">=", "<", "<="):
             continue
-        spread = float(told["high_80"] - told["low_80"]) / 2 / Z80
-        distance = float(told["value"] - target["target"]) * (1 if target["operator"].startswith(">") else -1)
+        spread = float(prediction["high_80"] - prediction["low_80"]) / 2 / Z80
+        distance = float(prediction["value"] - target["target"]) * (1 if target["operator"].startswith(">") else -1)
         chance = (
             NormalDist().cdf(distance / spread)
             if spread
@@ -285,7 +291,7 @@ def _judged(connection: Connection, due: list[Row], version: int) -> list[Stored
         )
         verdict = "likely" if chance >= LIKELY else "unlikely" if chance <= UNLIKELY else "open"
         rows.append((target["target_id"], target["metric_id"], target["application"], target["due_at"], target["operator"], target["target"],
-                     told["value"], _number(chance), verdict, version))  # fmt: skip
+                     prediction["value"], _number(chance), verdict, version))  # fmt: skip
     return rows
 
 

@@ -29,10 +29,10 @@ def headline_rows(settings: Settings) -> list[Row]:
                 [metric_id, grain],
             ).fetchall()
             value = newest[0] if newest else {"value": None, "unit": "", "period": None}
-            before = newest[1]["value"] if len(newest) > 1 else None
+            previous = newest[1]["value"] if len(newest) > 1 else None
             rows.append(
                 {"metric": title, "period": str(value["period"] or "-"), "value": show(value["value"], value["unit"]),
-                 "before": show(before, value["unit"])}
+                 "before": show(previous, value["unit"])}
             )  # fmt: skip
         last = one(connection.execute("select * from publications order by published_version desc limit 1"))
     rows.append(
@@ -43,7 +43,7 @@ def headline_rows(settings: Settings) -> list[Row]:
 
 
 def show(value: Decimal | None, unit: str) -> str:
-    """A value as its unit says; '-' for none."""
+    """A value in the form of its unit; '-' for none."""
     if value is None:
         return "-"
     if unit == "money":

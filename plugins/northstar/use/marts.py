@@ -22,11 +22,11 @@ from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row
 
 GRAINS = ("hour", "day", "week", "month", "quarter")
-# a new version is looked for this often
+# how often the newest version is looked up
 VERSION_SECONDS = 2.0
-# of what was read and drawn, in each process
+# the most memory for results that were read or drawn, in each process
 KEPT_BYTES = 128 * 2**20
-# more than a page can show: somebody who reads that much wants SQL
+# the most rows of one query: no page can show more, and for more there is SQL
 ROWS = 200_000
 CHUNK_ROWS = 5_000
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
@@ -46,7 +46,7 @@ class Published:
     forecast_from: int | None
 
     def lateness(self, now: datetime) -> str | None:
-        """What to say where the data is older than the hourly run leaves it."""
+        """A sentence for data that is older than an hourly run would leave it."""
         age = now - self.as_of
         if age <= LATE:
             return None
@@ -55,7 +55,7 @@ class Published:
 
 
 class Metric(TypedDict):
-    """A row of `metrics`, in so far as it is used, with grains and segments as lists."""
+    """The columns of a row of `metrics` that are used, with grains and segments as lists."""
 
     metric_id: str
     definition: str
@@ -71,7 +71,7 @@ class Metric(TypedDict):
 
 
 class Coverage(TypedDict):
-    """How fresh a metric is: what a version's certificate says of it."""
+    """How fresh a metric is, from a version's certificate."""
 
     grain: str
     first: str
@@ -80,12 +80,12 @@ class Coverage(TypedDict):
 
 
 class Marts:
-    """Reads the marts. Thread-safe: a connection for each thread, one memory for all."""
+    """A reader of the marts. It is thread-safe: each thread has a connection, and all share one memory."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
         self._local, self._lock = threading.local(), threading.Lock()
-        # Any: what `kept` was given makes things of every type
+        # Any: the functions that `kept` gets return values of every type
         self._memory: OrderedDict[tuple[object, ...], tuple[Any, int]] = OrderedDict()
         self._kept_bytes = 0
         self._published: Published | None = None
@@ -108,10 +108,10 @@ class Marts:
         return self._published
 
     def _newest(self) -> Published | None:
-        there = self._rows(
+        relations = self._rows(
             "select to_regclass('marts.publications') is not null as published, to_regclass('marts.target_forecasts') is not null as forecast", {}
         )[0]  # fmt: skip
-        if not there["published"]:
+        if not relations["published"]:
             return None
         rows = self._rows(
             "select p.published_version, p.as_of, p.published_at, coalesce((select array_agg(c.key order by c.key) "
@@ -119,37 +119,37 @@ class Marts:
             "from publications as p left join certificates as t using (published_version) "
             "order by p.published_version desc limit 1", {},
         )  # fmt: skip
-        # made after a publication, so that their coming is no new version
+        # forecasts are made after a publication, and make no new version
         forecast_from = self._rows(
             "select greatest((select max(published_version) from metric_forecasts), (select max(published_version) from target_forecasts)) as version", {}
-        )[0]["version"] or 0 if there["forecast"] else None  # fmt: skip
+        )[0]["version"] or 0 if relations["forecast"] else None  # fmt: skip
         return next(
             (Published(r["published_version"], r["as_of"], r["published_at"], tuple(r["failed"]), forecast_from) for r in rows), None
         )  # fmt: skip
 
     def kept(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
-        """What `make` returns, made once for a version. It is everybody's: whoever changes it changes it for all (Vizro takes buttons off)."""
+        """The result of `make`, made once for a version. Everybody gets the same object, so a change to it is a change for all (Vizro removes buttons)."""
         version = self.published()
         key = (version and version.version, *key)
         with self._lock:
             if key in self._memory:
                 self._memory.move_to_end(key)
-                found: Kept = self._memory[key][0]
-                return found
-        made = make()
-        size = _size(made)
+                value: Kept = self._memory[key][0]
+                return value
+        result = make()
+        size = _size(result)
         with self._lock:
             if version == self._published and key not in self._memory:
-                self._memory[key] = (made, size)
+                self._memory[key] = (result, size)
                 self._kept_bytes += size
             while self._kept_bytes > KEPT_BYTES:
-                _, (_, gone) = self._memory.popitem(last=False)
-                self._kept_bytes -= gone
-        return made
+                _, (_, removed_size) = self._memory.popitem(last=False)
+                self._kept_bytes -= removed_size
+        return result
 
     def frame(self, text: str, **parameters: object) -> pd.DataFrame:
-        """The rows of one statement on the newest version."""
-        # as they came: numbers stay exact, and none is None
+        """The rows of one statement on the newest version, as a frame."""
+        # dtype object: numbers stay exact, and a null is None
         return self.kept(
             (text, repr(sorted(parameters.items()))),
             lambda: pd.DataFrame(self._rows(text, parameters) if self.published() else [], dtype=object),
@@ -181,12 +181,12 @@ class Marts:
         return ["all", *sorted(set(frame["application"]) - {"all"})] if len(frame) else ["all"]
 
     def as_of(self) -> datetime:
-        """The logical time of the version that is shown; the beginning of time before the first."""
+        """The as_of of the version that is shown; the earliest time before the first version."""
         published = self.published()
         return published.as_of if published else BEGINNING
 
     def since(self, months: int) -> datetime:
-        """The moment that many months before the version's own; the beginning of time for 0."""
+        """The moment that many months before the version's as_of; the earliest time for 0."""
         if not months or self.as_of() == BEGINNING:
             return BEGINNING
         moment: datetime = (pd.Timestamp(self.as_of()) - pd.DateOffset(months=months)).to_pydatetime()
@@ -197,14 +197,14 @@ class Marts:
 
         Each metric in `grain`, or in the next one that it has; by the values of `segment` where it has that, else in total.
         """
-        known, asked = self.catalogue(), []
+        catalogue, requested_series = self.catalogue(), []
         for metric in metrics:
-            if metric in known:
-                asked.append(
+            if metric in catalogue:
+                requested_series.append(
                     (
                         metric,
-                        nearest(grain, known[metric]["grains"]),
-                        segment if segment in known[metric]["segments"] else "",
+                        nearest(grain, catalogue[metric]["grains"]),
+                        segment if segment in catalogue[metric]["segments"] else "",
                     )
                 )
         return self.frame(
@@ -213,34 +213,36 @@ class Marts:
             "join metric_values as v on v.metric_id = a.metric_id and v.grain = a.grain and v.segment = a.segment "
             "where v.application = %(application)s and v.period_start >= %(since)s "
             "order by a.place, v.segment_value, v.period_start",
-            metrics=[a[0] for a in asked], grains=[a[1] for a in asked], segments=[a[2] for a in asked], application=application,
+            metrics=[a[0] for a in requested_series], grains=[a[1] for a in requested_series], segments=[a[2] for a in requested_series], application=application,
             since=self.since(months),
         )  # fmt: skip
 
     def newest(self, metrics: list[str], application: str, grain: str) -> pd.DataFrame:
         """The two newest complete values of each metric: metric_id, grain, place (1 newest), period_start, value, null_reason."""
-        known = self.catalogue()
-        asked = [(metric, nearest(grain, known[metric]["grains"])) for metric in metrics if metric in known]
+        catalogue = self.catalogue()
+        requested_series = [
+            (metric, nearest(grain, catalogue[metric]["grains"])) for metric in metrics if metric in catalogue
+        ]
         return self.frame(
             "select a.metric_id, a.grain, row_number() over (partition by a.metric_id order by v.period_start desc) as place, "
             "v.period_start, v.value, v.null_reason "
             "from unnest(%(metrics)s::text[], %(grains)s::text[]) as a (metric_id, grain) cross join lateral ("
             "select period_start, value, null_reason from metric_values where metric_id = a.metric_id and grain = a.grain "
             "and application = %(application)s and segment = '' and is_complete order by period_start desc limit 2) as v",
-            metrics=[a[0] for a in asked], grains=[a[1] for a in asked], application=application,
+            metrics=[a[0] for a in requested_series], grains=[a[1] for a in requested_series], application=application,
         )  # fmt: skip
 
     def by_segment(self, metric: str, application: str, grain: str, segment: str) -> pd.DataFrame:
         """The values of the newest complete period by the values of a segment, largest first."""
-        known = self.catalogue()
-        if metric not in known or segment not in known[metric]["segments"]:
+        catalogue = self.catalogue()
+        if metric not in catalogue or segment not in catalogue[metric]["segments"]:
             return pd.DataFrame()
         return self.frame(
             "select segment_value, period_start, value from metric_values where metric_id = %(metric)s and grain = %(grain)s "
             "and application = %(application)s and segment = %(segment)s and value is not null and period_start = ("
             "select max(period_start) from metric_values where metric_id = %(metric)s and grain = %(grain)s "
             "and application = %(application)s and segment = '' and is_complete) order by value desc, segment_value",
-            metric=metric, grain=nearest(grain, known[metric]["grains"]), application=application, segment=segment,
+            metric=metric, grain=nearest(grain, catalogue[metric]["grains"]), application=application, segment=segment,
         )  # fmt: skip
 
     def targets(self, application: str) -> pd.DataFrame:
@@ -260,7 +262,7 @@ class Marts:
         return frame["told"].iloc[0] if len(frame) else None
 
     def forecasts(self, metric: str, application: str, grain: str) -> pd.DataFrame:
-        """What is expected of a metric, by that grain: period_start, value, low_80, high_80, method and its errors; empty where nothing is."""
+        """The forecast of a metric by that grain: period_start, value, low_80, high_80, method and its errors; empty where there is none."""
         if not self._is_forecast():
             return pd.DataFrame()
         return self.frame(
@@ -287,7 +289,7 @@ class Marts:
                     connection = self._local.connection = db.connect(self.settings, "bi_reader", autocommit=True)
                 rows = _at_most(connection, text, parameters, ROWS + 1)
             except psycopg.OperationalError:
-                # a statement that was stopped, at its time limit for one, is not asked again; one whose server was restarted is
+                # a statement that was cancelled, such as at its time limit, is not tried again; one that lost its connection is
                 if attempt == 2 or (connection is not None and not connection.closed):
                     raise
                 self._local.connection = None
@@ -309,7 +311,7 @@ def _at_most(connection: Connection, text: str, parameters: dict[str, object], c
 
 
 def _size(made: object) -> int:
-    """About the bytes that something read or drawn takes."""
+    """About how many bytes something that was read or drawn takes."""
     return int(made.memory_usage(deep=True).sum()) if isinstance(made, pd.DataFrame) else len(pickle.dumps(made))
 
 

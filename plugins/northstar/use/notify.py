@@ -42,7 +42,7 @@ Body = dict[str, object]
 
 @dataclass
 class Message:
-    """What is told. events: the bodies of webhooks but for their key, in PagerDuty's format; images: png by content id."""
+    """A message to send. events: the bodies of webhooks without their key, in PagerDuty's format. images: png by content id."""
 
     subject: str
     text: str
@@ -53,7 +53,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Address:
-    """One that is told on its own: a person's mail, a Slack channel, a webhook. copied: all whom the same mail goes to."""
+    """An address that gets its own message: a person's mail, a Slack channel, a webhook. copied: all addresses that the same mail goes to."""
 
     kind: str
     where: str
@@ -90,7 +90,7 @@ class Entry(Section):
 
 
 class Window(Section):
-    """A time in which nothing is told of applications, or of all of them."""
+    """A time in which nothing is sent about some applications, or about all of them."""
 
     begins: datetime = Field(alias="from", description="give a time, such as 2026-04-01T22:00:00Z")
     ends: datetime = Field(alias="until", description="give a time, such as 2026-04-02T02:00:00Z")
@@ -129,15 +129,15 @@ class Channels(Section):
 
     def addresses(self, name: str | None) -> list[Address]:
         """The addresses of a route, else those of `default`, else none; each recipient of a mail on its own."""
-        found = []
+        all_addresses = []
         for entry in self.routes.get(name or "default") or self.routes.get("default") or []:
             (kind,) = entry.model_fields_set
             everybody = tuple(entry.mail or [getattr(entry, kind)])
-            found += [Address(kind, one, everybody) for one in everybody]
-        return list(dict.fromkeys(found))
+            all_addresses += [Address(kind, one, everybody) for one in everybody]
+        return list(dict.fromkeys(all_addresses))
 
     def is_quiet(self, application: str, now: datetime) -> bool:
-        """Whether the application is being worked on."""
+        """Whether the application is being worked on, so that nothing is sent about it."""
         return any(
             window.begins <= now < window.ends and (window.applications is None or application in window.applications)
             for window in self.maintenance
@@ -150,11 +150,11 @@ def read_channels(settings: Settings) -> Channels:
 
 
 def tell(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
-    """Tell one address; returns where it went, None for a webhook that was given no event. Raises NorthstarError when it failed."""
+    """Send a message to one address; returns where it went, None for a webhook without an event. Raises NorthstarError when it failed."""
     try:
         return {"mail": _mail, "slack": _slack, "webhook": _webhook}[address.kind](settings, channels, address, message)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
-        # its text holds the address, and Slack's address is its secret
+        # without the error's text, which contains the address: Slack's address is its secret
         raise NorthstarError(type(exc).__name__) from exc
     except (OSError, smtplib.SMTPException) as exc:
         raise NorthstarError(exc) from exc
@@ -162,7 +162,7 @@ def tell(settings: Settings, channels: Channels, address: Address, message: Mess
 
 def _mail(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
     if channels.mail is None:
-        # which Channels refuses: a route that sends mail needs it
+        # Channels refuses this already: a route that sends mail needs `mail`
         raise NorthstarError("notify.yml says nothing of mail")
     connection = find_connection(settings, channels.mail.connection)
     mail = EmailMessage()
@@ -214,7 +214,7 @@ def _post(address: str, body: Body) -> None:
     problem: Exception
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            # what it says beside is not read, however long
+            # only the status is read, not the body, which may be long
             with httpx.stream("POST", address, json=body, timeout=TIMEOUT_SECONDS) as response:
                 status = response.status_code
             if status < 400:

@@ -1,7 +1,7 @@
-"""Who has yet to hear of what: `audit.outbox`, a row for each alert or report and each address.
+"""Messages and their addresses: `audit.outbox` has a row for each alert or report and each address that it is for.
 
-What is due is put in once; each address is tried on its own until it has heard, so that one that fails has nobody else told twice. A process
-that is killed between a message and its row's mark tells that one address again.
+What is due is put in once. Each address is tried on its own until the message is sent, so that an address that fails sends nobody else
+a message twice. When a process is killed between a message and the mark on its row, that one address gets the message again.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,13 +13,13 @@ from northstar.base.errors import NorthstarError
 from northstar.use.notify import Address, Channels
 from northstar.warehouse.rows import Connection, all_shaped
 
-# an address that was dead for longer is not flooded with what is long over
+# a row is given up after this time: an address that works again is not flooded with old messages
 GIVEN_UP_AFTER = timedelta(hours=24)
 
 
 @dataclass(frozen=True)
 class Due:
-    """Something that a route has to hear of. instance: tells the same event at another time apart, such as an alert that opens again."""
+    """Something to send on a route. instance: separates the same event at different times, such as an alert that opens again."""
 
     about: str
     event: str
@@ -28,7 +28,7 @@ class Due:
 
 
 class Waiting(TypedDict):
-    """A row of audit.outbox, in so far as it is read."""
+    """The columns of a row of audit.outbox that are read."""
 
     outbox_id: int
     about: str
@@ -39,9 +39,9 @@ class Waiting(TypedDict):
 
 
 def put(connection: Connection, what: str, due: Iterable[Due], channels: Channels, now: datetime) -> None:
-    """Put in what is due for every address of its route; what is there already stays as it is.
+    """Put in a row for every address of each route; a row that is there already stays as it is.
 
-    Addresses that are not on the route any more need not hear of it, and those that came to it while it waits do.
+    While a message waits, an address that leaves the route does not get it any more, and one that joins the route gets it.
     """
     for item in due:
         names = [str(address) for address in channels.addresses(item.route)]
@@ -77,9 +77,9 @@ def send_each(
     tell: Callable[[Address, list[Waiting]], str | None],
     now: datetime,
 ) -> tuple[list[Waiting], list[str], list[str]]:
-    """Tell each address its rows at once, and note how it went at once: (rows that were sent, where to, what went wrong)."""
+    """Send each address its rows in one message, and note at once how it went: (rows that were sent, where to, problems)."""
     sent: list[Waiting] = []
-    where: list[str] = []
+    destinations: list[str] = []
     problems: list[str] = []
     by_address: dict[str, list[Waiting]] = {}
     for row in rows:
@@ -90,9 +90,9 @@ def send_each(
             continue
         problem = None
         try:
-            told = tell(address, theirs)
+            destination = tell(address, theirs)
             sent += theirs
-            where += [told] if told else []
+            destinations += [destination] if destination else []
         except NorthstarError as exc:
             problem = str(exc)
             problems.append(f"{address}: {problem}")
@@ -100,6 +100,6 @@ def send_each(
             "update audit.outbox set attempts = attempts + 1, problem = %s, sent_at = case when %s::text is null then %s end where outbox_id = any(%s)",
             [problem, problem, now, [row["outbox_id"] for row in theirs]],
         )
-        # each on its own: what was said cannot be taken back by what fails later
+        # a commit for each address: a message that was sent cannot be undone by a later failure
         connection.commit()
-    return sent, where, problems
+    return sent, destinations, problems

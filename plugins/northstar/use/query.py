@@ -20,9 +20,9 @@ from northstar.warehouse import db
 from northstar.warehouse.published.past import SETTING, ensure_past
 from northstar.warehouse.rows import Connection, one
 
-# rows that come at once
+# rows that are fetched at a time
 CHUNK = 1_000
-# a table needs its widths before its first line, and nobody reads more
+# the most rows of a table: its column widths are needed before its first line, and nobody reads more
 TABLE_ROWS = 1_000
 # Any: a row of a statement that somebody else wrote
 Answer = tuple[Any, ...]
@@ -40,7 +40,7 @@ def asked(settings: Settings, text: str, version: int | None = None) -> Iterator
             _look_back(connection, settings, version)
         cursor = connection.cursor(row_factory=psycopg.rows.tuple_row)
         try:
-            # parameters, though there are none, have the server take one statement only; until it is closed the stream has the connection
+            # with parameters, even none, the server accepts one statement only; the stream uses the connection until it is closed
             stream = cursor.stream(text.replace("%", "%%"), (), size=CHUNK)
             # a generator, which psycopg's annotation does not say
             with closing(cast(Generator[Answer], stream)) as rows:
@@ -60,7 +60,7 @@ def query(settings: Settings, text: str, version: int | None = None) -> tuple[li
 
 
 def _names(connection: Connection, text: str) -> list[str]:
-    """The columns of a statement that gave no row, which a stream does not tell."""
+    """The column names of a statement that gave no row; a stream does not give them then."""
     connection.pgconn.prepare(b"", text.encode())
     described = connection.pgconn.describe_prepared(b"")
     return [(described.fname(n) or b"").decode() for n in range(described.nfields)]
@@ -83,28 +83,28 @@ def _failed(exc: psycopg.Error) -> NorthstarError:
 
 def _look_back(connection: Connection, settings: Settings, version: int) -> None:
     """Have the session read the marts as `version` showed them."""
-    there = one(
+    relations = one(
         connection.execute(
             "select to_regclass('marts.publications') as published, to_regclass('marts_at_version.readable_versions') as readable"
         )
     )
-    found = None
-    if there["published"]:
-        if not there["readable"]:
-            # a home that an older release published last
+    version_row = None
+    if relations["published"]:
+        if not relations["readable"]:
+            # the home was last published by an older release
             with db.connect(settings, "publisher") as publisher:
                 ensure_past(publisher, settings)
-        found = connection.execute(
+        version_row = connection.execute(
             "select is_kept, is_coarse_enough, (select min(published_version) from marts_at_version.readable_versions where is_kept) as oldest "
             "from marts_at_version.readable_versions where published_version = %s", [version]
         ).fetchone()  # fmt: skip
-    if found is None:
+    if version_row is None:
         raise NorthstarError(f"version {version} was never published; `northstar status` names the newest")
-    if not found["is_kept"]:
+    if not version_row["is_kept"]:
         raise NorthstarError(
-            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is, is {found['oldest']}"
+            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is, is {version_row['oldest']}"
         )
-    if not found["is_coarse_enough"]:
+    if not version_row["is_coarse_enough"]:
         raise NorthstarError(
             f"version {version} showed groups of people that are smaller than suppress_below allows now: it cannot be read any more"
         )
@@ -119,14 +119,14 @@ def write(names: list[str], rows: Iterator[Answer], form: str, out: TextIO) -> N
         writer.writerow([cell(name) for name in names])
         writer.writerows([_cell(v) for v in row] for row in rows)
     elif form == "json":
-        before = "["
+        separator = "["
         for row in rows:
-            out.write(before + json.dumps(dict(zip(names, map(_json, row), strict=True)), ensure_ascii=False))
-            before = ",\n "
-        out.write("[]\n" if before == "[" else "]\n")
+            out.write(separator + json.dumps(dict(zip(names, map(_json, row), strict=True)), ensure_ascii=False))
+            separator = ",\n "
+        out.write("[]\n" if separator == "[" else "]\n")
     else:
-        shown = [dict(zip(names, row, strict=True)) for row in islice(rows, TABLE_ROWS)]
-        out.write(table(shown, names) + "\n")
+        table_rows = [dict(zip(names, row, strict=True)) for row in islice(rows, TABLE_ROWS)]
+        out.write(table(table_rows, names) + "\n")
         if next(rows, None) is not None:
             out.write(f"(the first {TABLE_ROWS:,} rows; --format csv writes all)\n")
 
@@ -140,7 +140,7 @@ def _json(value: object) -> object:
         return [_json(v) for v in value]
     if isinstance(value, float | Decimal):
         if not math.isfinite(value):
-            # JSON has no number for it; Postgres's own to_json says it so as well
+            # JSON has no number for NaN and infinity; Postgres's own to_json writes them as text, too
             return str(value)
         return int(value) if value == int(value) and isinstance(value, Decimal) else float(value)
     return value if isinstance(value, bool | int | str | dict | None) else plain(value)

@@ -1,7 +1,7 @@
 """MetricFlow over the published marts: `northstar mf query --metrics mrr --group-by metric_time__month`.
 
 MetricFlow reads `target/semantic_manifest.json` of the directory it runs in, so each home has a directory of its own with links
-to the project; the dbt target `marts` and the role bi_reader see to it that nothing but what is published is read.
+to the project. With the dbt target `marts` and the role bi_reader it reads only what is published.
 """
 
 import os
@@ -16,7 +16,7 @@ from northstar.build.dbt import dbt_env
 from northstar.warehouse import db
 from northstar.warehouse.rows import one
 
-# its command line asks the package index for a newer version each time
+# its command line would ask the package index for a newer version each time
 MF = (
     "import update_checker; update_checker.UpdateChecker.check = lambda *_, **__: None; "
     "from dbt_metricflow.cli.main import cli; cli(prog_name='mf')"

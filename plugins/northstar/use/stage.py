@@ -1,4 +1,4 @@
-"""Stage 5 as the DAGs call it: what follows a publication, and what is asked of the published marts by the clock."""
+"""Stage 5 as the DAGs call it: what follows a publication, and what is done with the published marts at fixed times."""
 
 from datetime import datetime
 
@@ -12,7 +12,7 @@ __all__ = ["due_reports", "evaluate_alerts", "forecast_metrics", "send_report"]
 
 
 def evaluate_alerts(settings: Settings, progress: Progress = print) -> None:
-    """Find what is wrong and tell those whom it concerns."""
+    """Evaluate the alerts, and send notices to the people concerned."""
     evaluate(settings, progress=progress)
 
 
@@ -22,7 +22,7 @@ def due_reports(at: datetime) -> list[str]:
 
 
 def send_report(settings: Settings, name: str, as_of: datetime, task: str) -> str:
-    """Make a report, keep it, and send it on its route; says where it went. task: whose doing it is, in words."""
+    """Make a report, keep it, and send it on its route; says where it went. task: the task that does it, in words."""
     report_id, report = make_and_keep(settings, name, as_of)
     addresses = send(settings, report_id, report, task)
     return f"{report.subject}: {', '.join(addresses) or 'kept, no route is named for it'}"

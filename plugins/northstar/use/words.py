@@ -1,4 +1,4 @@
-"""Metrics, periods and zones as people read them."""
+"""Words for metrics, periods and zones, as people read them."""
 
 import re
 from datetime import date
@@ -37,7 +37,7 @@ def period(moment: date, grain: str) -> str:
 
 
 def title_of(metric: str) -> str:
-    """A metric's id as people read it."""
+    """A metric's title, made from its id."""
     words = " ".join(word.upper() if word in UPPER else word for word in metric.split("_"))
     return words[:1].upper() + words[1:]
 
@@ -59,7 +59,7 @@ def cited_rules(definition: str, root: Path) -> tuple[str, str] | None:
 
 
 class Chance(TypedDict):
-    """What the forecast says of a target: a row of target_forecasts, in so far as it is read."""
+    """The forecast of a target: the columns of target_forecasts that are read."""
 
     target_id: str
     verdict: str
@@ -67,5 +67,5 @@ class Chance(TypedDict):
 
 
 def told_chance(verdict: Chance | None) -> str:
-    """What the forecast says of a target that is due later: 'unlikely (7 %)'; '' for no forecast."""
+    """The forecast of a target that is due later, in words: 'unlikely (7 %)'; '' for no forecast."""
     return f"{verdict['verdict']} ({100 * float(verdict['probability']):.0f} %)" if verdict else ""

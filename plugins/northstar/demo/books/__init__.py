@@ -1,5 +1,5 @@
 """The company's own books: what its metrics truly are, reckoned row by row in plain Python.
 
-Nothing here is shared with the warehouse's SQL. Both follow docs/semantics as it is written, so where they agree on many random
-companies, it is the rules that they agree on. Exact: sums are fractions, money is never floating point.
+The books share nothing with the warehouse's SQL. Both follow docs/semantics as it is written, so where they agree on many random
+companies, they agree on the rules. The books are exact: sums are fractions, and money is never floating point.
 """

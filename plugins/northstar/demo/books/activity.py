@@ -1,4 +1,4 @@
-"""Use of the product: who was active in a month, who was so again in the next, and who used which feature."""
+"""Use of the product: who was active in a month, who was active again in the next, and who used which feature."""
 
 from fractions import Fraction
 
@@ -16,11 +16,11 @@ def reckon(ledger: Ledger) -> None:
 
 
 def _use(ledger: Ledger, event: BookRow) -> None:
-    """Count the account of an event among those that were active, unless it failed, or the account was deleted before."""
+    """Count the account of an event as active, unless the event failed, or the account was deleted before."""
     who, when, application = event["account_id"], event["occurred_at"], event["application"]
     account = ledger.accounts.get(who)
-    gone = account and account["deleted_at"]
-    if not who or event["event_name"].endswith("_failed") or (gone and when >= gone):
+    deleted_at = account and account["deleted_at"]
+    if not who or event["event_name"].endswith("_failed") or (deleted_at and when >= deleted_at):
         return
     kind = account["account_type"] if account else None
     ledger.member("mau", when, application, who, {"channel": event["channel"], "account_type": kind})
@@ -40,7 +40,7 @@ def _active_accounts(ledger: Ledger) -> None:
 
 
 def _users_kept(ledger: Ledger) -> None:
-    """Who was active in their own application in a month and in the next, of those who were so in the first."""
+    """User retention and churn: of those active in their own application in a month, who was active there in the next."""
     for (month, application, segment, value), members in ledger.groups_of("own_mau"):
         later, place = next_month(month), (application, segment, value)
         if later < ledger.as_of:

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 
 def cents(value: Fraction) -> Fraction:
-    """Rounded half away from zero to the minor unit."""
+    """An amount, rounded half away from zero to the minor unit."""
     return Fraction(math.floor(abs(value) * 100 + Fraction(1, 2)), 100) * (1 if value >= 0 else -1)
 
 

@@ -11,17 +11,19 @@ THRESHOLDS = (1000, 5000, 10000)
 
 
 def reckon(ledger: Ledger) -> None:
-    """Content, earnings and their growth, onboarding and its steps, adopted features; and each by the number of creators."""
+    """Content, earnings and their growth, onboarding and its steps, adopted features, and each of them per creator."""
     _content(ledger)
     _earnings(ledger)
-    made, talked = defaultdict(list), defaultdict(list)
+    items_by_creator, conversation_starts = defaultdict(list), defaultdict(list)
     for item in ledger.rows["content_items"]:
-        made[item["creator_id"]].append(item)
+        items_by_creator[item["creator_id"]].append(item)
     for conversation in ledger.rows["conversations"]:
-        talked[conversation["creator_id"]].append(conversation["started_at"])
+        conversation_starts[conversation["creator_id"]].append(conversation["started_at"])
     for account in ledger.rows["accounts"]:
         if account["account_type"] == "creator":
-            _onboarding(ledger, account, made[account["account_id"]], talked[account["account_id"]])
+            _onboarding(
+                ledger, account, items_by_creator[account["account_id"]], conversation_starts[account["account_id"]]
+            )
             _features(ledger, account)
     for scope in ledger.scopes_of("creators"):
         if scope[2] == "" and ledger.total("creators", scope):
@@ -29,7 +31,7 @@ def reckon(ledger: Ledger) -> None:
 
 
 def _content(ledger: Ledger) -> None:
-    """The documents and programs that stand at each month's end."""
+    """The documents and programs that exist at each month's end."""
     for item in ledger.rows["content_items"]:
         for start, end in ledger.months:
             if item["created_at"] < end and (not item["archived_at"] or item["archived_at"] >= end):
@@ -38,18 +40,18 @@ def _content(ledger: Ledger) -> None:
 
 def _earnings(ledger: Ledger) -> None:
     """What each creator earned in a month, for the application that is their home."""
-    earned: dict[tuple[str, str, datetime], Fraction] = defaultdict(Fraction)
+    earnings: dict[tuple[str, str, datetime], Fraction] = defaultdict(Fraction)
     for row in ledger.rows["creator_earnings"]:
         home = ledger.accounts.get(row["creator_id"])
         application, month = home["application"] if home else row["application"], month_of(midnight(row["earned_on"]))
         amount = ledger.money(row["amount"], row["currency"], row["earned_on"])
-        earned[row["creator_id"], application, month] += amount
-    for (who, application, month), amount in earned.items():
+        earnings[row["creator_id"], application, month] += amount
+    for (who, application, month), amount in earnings.items():
         later = next_month(month)
         if amount > 0:
             ledger.member("earning", month, application, who)
         if amount > 0 and later < ledger.as_of:
-            grown = earned.get((who, application, later), Fraction(0)) - amount
+            grown = earnings.get((who, application, later), Fraction(0)) - amount
             ledger.add("creator_revenue_growth_rate", later, application, 100 * grown / amount, 1)
         for threshold in THRESHOLDS:
             if amount > threshold:
@@ -82,14 +84,14 @@ def _onboarding(ledger: Ledger, account: BookRow, made: list[BookRow], talked: l
 
 def _features(ledger: Ledger, account: BookRow) -> None:
     """Which features a creator has ever used by each month's end, while the account is there."""
-    born, gone = account["created_at"], account["deleted_at"]
+    born, deleted_at = account["created_at"], account["deleted_at"]
     first_used: dict[str, datetime] = {}
     for event in ledger.activity.get(account["account_id"], []):
-        if event["event_name"] == "feature.used" and (not gone or event["occurred_at"] < gone):
+        if event["event_name"] == "feature.used" and (not deleted_at or event["occurred_at"] < deleted_at):
             feature, at = properties(event).get("feature", "(unknown)"), max(event["occurred_at"], born)
             first_used[feature] = min(at, first_used.get(feature, at))
     for start, end in ledger.months:
-        if not gone or gone >= end:
+        if not deleted_at or deleted_at >= end:
             for feature, at in first_used.items():
                 if at < end:
                     who, application = account["account_id"], account["application"]

@@ -49,7 +49,7 @@ def _work_item(ledger: Ledger, row: BookRow) -> None:
 
 
 def _sprints(ledger: Ledger) -> None:
-    """The story points that were done in each sprint that is over."""
+    """The story points that were completed in each sprint that is over."""
     sprints = defaultdict(list)
     for row in ledger.rows["work_items"]:
         if row["sprint"] and row["sprint_ends_on"]:

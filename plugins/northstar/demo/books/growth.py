@@ -1,4 +1,4 @@
-"""What grew since the month before, by what it was then."""
+"""Growth rates: the change since the month before, over the value of that month."""
 
 from fractions import Fraction
 
@@ -16,5 +16,5 @@ def reckon(ledger: Ledger) -> None:
     for (metric, month, application, segment, _), (value, _) in list(ledger.found.items()):
         later = next_month(month)
         if metric in GROWTH and segment == "" and later < ledger.as_of:
-            now, _ = ledger.found.get((metric, later, application, "", ""), (Fraction(0), None))
-            ledger.found[GROWTH[metric], later, application, "", ""] = (now - value, value)
+            later_value, _ = ledger.found.get((metric, later, application, "", ""), (Fraction(0), None))
+            ledger.found[GROWTH[metric], later, application, "", ""] = (later_value - value, value)

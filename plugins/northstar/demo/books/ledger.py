@@ -1,4 +1,4 @@
-"""The ledger of one company: its rows as they were known at the closing time, and the sums, members and measurements by month."""
+"""The ledger of one company: its rows as they were known at the closing time, and its sums, members and measurements by month."""
 
 import json
 from bisect import bisect_right
@@ -15,27 +15,27 @@ from northstar.contract import entities
 from northstar.demo.books.arithmetic import percentile
 from northstar.demo.books.times import midnight, month_of, next_month
 
-# digits after the point, where they are not two
+# currencies whose minor unit has not two decimal digits, and how many it has
 EXPONENTS = {"JPY": 0, "KWD": 3}
 # month, application, segment, segment_value
 Scope = tuple[datetime, str, str, str]
-# a metric (or a group) in a scope
+# a metric (or a group of members) in a scope
 Key = tuple[str, datetime, str, str, str]
 # numerator, and denominator or None. A whole number may stand for a fraction until the books are closed
 Line = tuple[Fraction, Fraction | None]
 # Any: a row of a source's table, whose cells are of the types that the contract says
 BookRow = dict[str, Any]
-# by whose values an entry is counted, too
+# the segments in which an entry counts, with their values
 Segments = Mapping[str, object]
 COLUMNS = ["metric_id", "period_start", "application", "segment", "segment_value", "numerator", "denominator"]
 
 
 class Ledger:
-    """What every domain reckons with, up to `as_of`.
+    """What every domain's module reckons with: a company's rows up to `as_of`, and the figures made from them.
 
     A scope is (month, application, segment, segment_value): every entry counts for its own application and for "all", without a segment
-    ("", "") and in each of its segments. `sums` has [numerator, denominator] by (metric, *scope), `sets` the distinct members and `lists`
-    the measurements alike. `found` has what is said of the metrics in the end: (numerator, denominator or None) by (metric, *scope).
+    ("", "") and in each of its segments. `sums` has [numerator, denominator] by (metric, *scope); in the same way `sets` has the distinct
+    members and `lists` the measurements. `found` has the metrics' values in the end: (numerator, denominator or None) by (metric, *scope).
 
     tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC.
     home_country as in the warehouse's default rules.
@@ -53,7 +53,7 @@ class Ledger:
         self.found: dict[Key, Line] = {}
         self.months = self._months()
 
-    # what a row knows at the books' closing time
+    # rows as they are known at the books' closing time
 
     def _known(self, name: str, table: pd.DataFrame | None) -> list[BookRow]:
         if table is None or table.empty:
@@ -113,7 +113,7 @@ class Ledger:
         denominator: Fraction | int | None = None,
         segments: Segments | None = None,
     ) -> None:
-        """Add to a metric's month; denominator None: the metric has none."""
+        """Add to a metric's month. denominator: None for a metric without one."""
         if isinstance(numerator, float):
             numerator = Fraction(numerator)
         for scope in self.scopes(when, application, segments):
@@ -131,7 +131,7 @@ class Ledger:
         segment: str,
         value: str,
     ) -> None:
-        """Add to one segment of a metric's month, and to nothing else: the whole is another figure than the sum of its segments."""
+        """Add to one segment of a metric's month only: for such a metric the whole is not the sum of its segments."""
         for name in (application, "all"):
             line = self.sums[metric, month_of(when), name, segment, value]
             line[0], line[1] = line[0] + numerator, line[1] + denominator
@@ -139,7 +139,7 @@ class Ledger:
     def member(
         self, group: str, when: datetime, application: str, who: Hashable, segments: Segments | None = None
     ) -> None:
-        """Count somebody or something in a group's month, once however often it comes."""
+        """Count somebody or something in a group's month; it counts once, however often it is added."""
         for scope in self.scopes(when, application, segments):
             self.sets[group, *scope].add(who)
 
@@ -169,31 +169,31 @@ class Ledger:
         return [(key[1:], members) for key, members in self.sets.items() if key[0] == group]
 
     def reckon_percentile(self, *metrics: str, share: Fraction = Fraction(1, 2)) -> None:
-        """Find metrics as the percentile of their measurements, the median unless said otherwise."""
+        """Set metrics to a percentile of their measurements, by default the median."""
         for key, values in self.lists.items():
             if key[0] in metrics:
                 self.found[key] = (percentile(values, share), Fraction(len(values)))
 
     def close(self) -> None:
-        """Take all sums into what was found."""
+        """Close the ledger: take all sums into `found`, as fractions."""
         self.found = {
             key: (Fraction(numerator), None if denominator is None else Fraction(denominator))
             for key, (numerator, denominator) in (self.found | self.sums).items()
         }
 
     def lines(self) -> pd.DataFrame:
-        """COLUMNS of what was found, in the order of its keys; numbers are Fractions."""
+        """The contents of `found` as a frame with COLUMNS, in the order of its keys; numbers are Fractions."""
         return pd.DataFrame([(*key, *value) for key, value in sorted(self.found.items())], columns=COLUMNS)
 
     # money
 
     @cached_property
     def rates(self) -> dict[str, tuple[list[date], list[Fraction]]]:
-        """The days from which rates to the reporting currency hold, and the rates, by currency."""
-        found: dict[str, list[tuple[date, Fraction]]] = defaultdict(list)
+        """Exchange rates by currency: the days from which rates to the reporting currency hold, and the rates."""
+        dated_rates: dict[str, list[tuple[date, Fraction]]] = defaultdict(list)
         for row in self.rows["fx_rates"]:
-            found[row["currency"]].append((row["rate_date"], Fraction(str(row["rate_to_reporting"]))))
-        return {c: ([day for day, _ in sorted(r)], [rate for _, rate in sorted(r)]) for c, r in found.items()}
+            dated_rates[row["currency"]].append((row["rate_date"], Fraction(str(row["rate_to_reporting"]))))
+        return {c: ([day for day, _ in sorted(r)], [rate for _, rate in sorted(r)]) for c, r in dated_rates.items()}
 
     def rate(self, currency: str, on: date) -> Fraction:
         """A currency's rate to the reporting currency on a day."""
@@ -219,7 +219,7 @@ def properties(event: BookRow) -> BookRow:
 
 
 def _nothing() -> None:
-    """What a row has in a column that it lacks."""
+    """The value of a row in a column that it does not have."""
 
 
 def _cells(column: pd.Series) -> list[object]:

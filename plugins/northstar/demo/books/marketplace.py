@@ -1,4 +1,4 @@
-"""The marketplace: lessons that are asked for, agreed on, held, paid and reviewed."""
+"""The marketplace: lessons that are requested, agreed on, held, paid and reviewed."""
 
 from collections import Counter
 from fractions import Fraction
@@ -30,20 +30,20 @@ def reckon(ledger: Ledger) -> None:
 def _booking(ledger: Ledger, row: BookRow, messages: int, is_reviewed: bool) -> None:
     application, country = row["application"], {"country": row["country"]}
     price = ledger.money(row["price_amount"], row["currency"], row["requested_at"].date())
-    asked, agreed, done = row["requested_at"], row["confirmed_at"], row["completed_at"]
-    ledger.add("bookings", asked, application, 1, None, country)
-    ledger.add("booking_conversion_rate", asked, application, int(bool(agreed)), 1)
-    ledger.add("messages_per_booking", asked, application, messages, 1)
-    if agreed:
-        ledger.add("session_completion_rate", agreed, application, int(bool(done)), 1)
-        ledger.add("booking_cancellation_rate", agreed, application, int(bool(row["cancelled_at"])), 1)
+    requested_at, confirmed_at, completed_at = row["requested_at"], row["confirmed_at"], row["completed_at"]
+    ledger.add("bookings", requested_at, application, 1, None, country)
+    ledger.add("booking_conversion_rate", requested_at, application, int(bool(confirmed_at)), 1)
+    ledger.add("messages_per_booking", requested_at, application, messages, 1)
+    if confirmed_at:
+        ledger.add("session_completion_rate", confirmed_at, application, int(bool(completed_at)), 1)
+        ledger.add("booking_cancellation_rate", confirmed_at, application, int(bool(row["cancelled_at"])), 1)
         if not row["cancelled_at"]:
             commission = price * Fraction(str(row["commission_rate"]))
-            ledger.add("gmv", agreed, application, price, None, country)
-            ledger.add("marketplace_net_revenue", agreed, application, commission, None, country)
-    if done:
-        ledger.add("review_rate", done, application, int(is_reviewed), 1)
-        ledger.add("completed", done, application, 1)
-        ledger.member("teaching", done, application, row["tutor_id"])
+            ledger.add("gmv", confirmed_at, application, price, None, country)
+            ledger.add("marketplace_net_revenue", confirmed_at, application, commission, None, country)
+    if completed_at:
+        ledger.add("review_rate", completed_at, application, int(is_reviewed), 1)
+        ledger.add("completed", completed_at, application, 1)
+        ledger.member("teaching", completed_at, application, row["tutor_id"])
         if row["payment_state"] == "captured":
-            ledger.add("average_session_value", done, application, price, 1)
+            ledger.add("average_session_value", completed_at, application, price, 1)

@@ -1,4 +1,4 @@
-"""Cash: what was charged and paid back, which attempts failed, and which of the failed ones were made good."""
+"""Cash: what was charged and refunded, which attempts failed, and which of the failed payments succeeded later."""
 
 from collections import defaultdict
 from fractions import Fraction
@@ -42,7 +42,7 @@ def _refunds(ledger: Ledger) -> None:
 
 
 def _failures_by_code(ledger: Ledger) -> None:
-    """Of all attempts, those that failed with a code."""
+    """The share of all attempts that failed with each code."""
     for (month, application, segment, code), failures in ledger.groups_of("failures"):
         if segment == "failure_code":
             _, attempts = ledger.sums["payment_failure_rate", month, application, "", ""]
@@ -53,7 +53,7 @@ def _failures_by_code(ledger: Ledger) -> None:
 
 
 def _attempts(ledger: Ledger) -> None:
-    """The attempts at one payment: those after the first are retries, and one that succeeds makes good that the first failed."""
+    """The attempts at one payment: those after the first are retries, and a retry that succeeds recovers a payment that failed at first."""
     payments = defaultdict(list)
     for charge in ledger.rows["charges"]:
         payments[charge["payment_id"] or charge["charge_id"]].append(charge)

@@ -1,4 +1,4 @@
-"""Performance: how long requests and pages take, and how much goes on at once."""
+"""Performance: how long requests and pages take, and how many users there are at once."""
 
 from collections import defaultdict
 from datetime import datetime
@@ -41,7 +41,7 @@ def _request(ledger: Ledger, row: BookRow) -> None:
 
 
 def _busiest_hours(ledger: Ledger) -> None:
-    """The 95th percentile of the hour with most requests in a month, of the earliest where several have as many."""
+    """The 95th percentile of request times in each month's hour with most requests; the earliest of these hours if there are several."""
     hours = defaultdict(list)
     for row in ledger.rows["api_requests"]:
         if row["service"] == "api":

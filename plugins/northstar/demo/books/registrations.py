@@ -48,35 +48,35 @@ def _first_steps(ledger: Ledger, account: BookRow, paid: datetime | None) -> Non
 
 
 def _returns(ledger: Ledger, account: BookRow) -> None:
-    """On which days after its first an account came back, while it was there."""
-    born, application, gone = account["created_at"], account["application"], account["deleted_at"]
+    """The days after an account's first on which it came back, while the account existed."""
+    born, application, deleted_at = account["created_at"], account["application"], account["deleted_at"]
     days = {
         e["occurred_at"].date()
         for e in ledger.activity.get(account["account_id"], [])
-        if not e["event_name"].endswith("_failed") and (not gone or e["occurred_at"] < gone)
+        if not e["event_name"].endswith("_failed") and (not deleted_at or e["occurred_at"] < deleted_at)
     }
     for number in (1, 7, 30, 90):
-        came = born.date() + timedelta(days=number) in days
-        ledger.add(f"retention_d{number}", born, application, int(came), 1, _cohort(account))
+        has_returned = born.date() + timedelta(days=number) in days
+        ledger.add(f"retention_d{number}", born, application, int(has_returned), 1, _cohort(account))
     if account["account_type"] in ("student", "tutor"):
         stayed = any(day >= born.date() + THIRTY_DAYS for day in days)
         ledger.add(f"{account['account_type']}_retention_30d", born, application, int(stayed), 1)
 
 
 def _months_registered(ledger: Ledger, account: BookRow) -> None:
-    """The month ends at which an account is there."""
-    born, gone, application = account["created_at"], account["deleted_at"], account["application"]
+    """The month ends at which an account exists."""
+    born, deleted_at, application = account["created_at"], account["deleted_at"], account["application"]
     is_creator = int(account["account_type"] == "creator")
     segments = {"country": account["country"], "account_type": account["account_type"]}
     for start, end in ledger.months:
-        if born < end and (not gone or gone >= end):
+        if born < end and (not deleted_at or deleted_at >= end):
             ledger.add("registered_accounts", start, application, 1, None, segments)
             ledger.add("telemetry_opt_in_rate", start, application, int(account["telemetry_opt_in"] is True), 1)
             ledger.add("creators", start, application, is_creator)
 
 
 def _referral_rate(ledger: Ledger) -> None:
-    """Who referred somebody in a month, of those who are registered at its end."""
+    """The share of the accounts registered at a month's end that referred somebody in the month."""
     for scope in ledger.scopes_of("registered_accounts"):
         registered = ledger.total("registered_accounts", scope)
         if scope[2] == "" and registered:

@@ -1,4 +1,4 @@
-"""Reliability: what was up, what failed, and what went wrong with security."""
+"""Reliability: uptime, errors, and security incidents."""
 
 from northstar.demo.books.ledger import Ledger
 

@@ -1,4 +1,4 @@
-"""Recurring revenue: what each account's subscriptions are worth on a day, how that moves, and what it is at each month's end."""
+"""Recurring revenue: what each account's subscriptions are worth on a day, how that changes, and what it is at each month's end."""
 
 from collections import defaultdict
 from datetime import date, datetime, timedelta
@@ -22,10 +22,10 @@ class Holding(NamedTuple):
 
 
 def reckon(ledger: Ledger) -> None:
-    """MRR and its movements, paying accounts, churn and retention of revenue, markets, and what follows from them."""
-    for (application, account), held in holdings(ledger).items():
-        _movements(ledger, application, account, held)
-        _month_ends(ledger, application, account, held)
+    """MRR and its movements, paying accounts, churn and retention of revenue, markets, and the metrics derived from them."""
+    for (application, account), account_holdings in holdings(ledger).items():
+        _movements(ledger, application, account, account_holdings)
+        _month_ends(ledger, application, account, account_holdings)
     _yearly_and_per_account(ledger)
     _net_of_movements(ledger)
     for scope, countries in ledger.groups_of("markets"):
@@ -34,22 +34,22 @@ def reckon(ledger: Ledger) -> None:
 
 
 def holdings(ledger: Ledger) -> dict[tuple[str, str], list[Holding]]:
-    """The holdings of each (application, account): active or past due, not metered, worth something, and for a day at least."""
-    found = defaultdict(list)
+    """The holdings of each (application, account): rows that are active or past due, not metered, worth more than 0, and a day long at least."""
+    holdings_by_account = defaultdict(list)
     for row in ledger.rows["subscriptions"]:
         amount, begins = _monthly(row), row["valid_from"].date()
         ends = row["valid_to"].date() if row["valid_to"] else None
         is_paying = row["status"] in ("active", "past_due") and not row["is_metered"] and amount > 0
         if is_paying and (ends is None or ends > begins):
-            found[row["application"], row["account_id"]].append(Holding(begins, ends, amount, row))
-    return found
+            holdings_by_account[row["application"], row["account_id"]].append(Holding(begins, ends, amount, row))
+    return holdings_by_account
 
 
 def first_payments(ledger: Ledger) -> dict[str, datetime]:
-    """When each account's first holding began, in whatever application."""
+    """The day when each account's first holding began, in any application."""
     first: dict[str, datetime] = {}
-    for (_, account), held in holdings(ledger).items():
-        began = min(holding.row["valid_from"] for holding in held)
+    for (_, account), account_holdings in holdings(ledger).items():
+        began = min(holding.row["valid_from"] for holding in account_holdings)
         first[account] = min(began, first.get(account, began))
     return first
 
@@ -82,13 +82,13 @@ def _movements(ledger: Ledger, application: str, account: str, held: list[Holdin
     days = {h.begins for h in held} | {h.ends for h in held if h.ends} | _rate_days(ledger, held, last)
     country, had_any = ledger.accounts.get(account, {}).get("country"), False
     for day in sorted(d for d in days if d <= last):
-        before, after = _on(held, day - DAY), _on(held, day)
-        opening, closing = _worth(ledger, before, day), _worth(ledger, after, day)
+        earlier_holdings, later_holdings = _on(held, day - DAY), _on(held, day)
+        opening, closing = _worth(ledger, earlier_holdings, day), _worth(ledger, later_holdings, day)
         amount = closing - opening
         if not opening and not closing:
             continue
         kind = _movement(opening, closing, had_any)
-        tier = _tier(ledger, before, day - DAY) if kind == "churned" else _tier(ledger, after, day)
+        tier = _tier(ledger, earlier_holdings, day - DAY) if kind == "churned" else _tier(ledger, later_holdings, day)
         had_any = True
         if kind == "new":
             ledger.add("new_accounts", midnight(day), application, 1)
@@ -119,21 +119,23 @@ def _movement(opening: Fraction, closing: Fraction, had_any: bool) -> str:
 
 
 def _month_ends(ledger: Ledger, application: str, account: str, held: list[Holding]) -> None:
-    """What an account holds at each month's end, and what is left then of what it held when the month began."""
+    """The MRR of an account at each month's end, and how much is left then of its MRR when the month began."""
     holder = ledger.accounts.get(account, {})
     country, kind = holder.get("country"), holder.get("account_type")
     for start, end in ledger.months:
         closing_day = (min(end, ledger.as_of) - timedelta(microseconds=1)).date()
         opening_day = start.date() - DAY
-        before, after = _on(held, opening_day), _on(held, closing_day)
-        opening, closing = _worth(ledger, before, opening_day), _worth(ledger, after, closing_day)
+        opening_holdings, closing_holdings = _on(held, opening_day), _on(held, closing_day)
+        opening, closing = _worth(ledger, opening_holdings, opening_day), _worth(ledger, closing_holdings, closing_day)
         if closing:
-            tier = {"plan_tier": _tier(ledger, after, closing_day)}
+            tier = {"plan_tier": _tier(ledger, closing_holdings, closing_day)}
             segments = tier | {"country": country, "account_type": kind}
-            listed = sum((_listed(h.row) * ledger.rate(h.row["currency"], closing_day) for h in after), Fraction(0))
+            undiscounted_mrr = sum(
+                (_listed(h.row) * ledger.rate(h.row["currency"], closing_day) for h in closing_holdings), Fraction(0)
+            )
             ledger.add("mrr", start, application, closing, None, segments)
             ledger.add("paying_accounts", start, application, 1, None, segments)
-            ledger.add("price_realisation", start, application, closing, listed, tier)
+            ledger.add("price_realisation", start, application, closing, undiscounted_mrr, tier)
             if kind == "creator":
                 ledger.add("revenue_per_creator", start, application, closing, 1, tier)
             abroad = closing if country and country != ledger.home_country else 0
@@ -141,7 +143,7 @@ def _month_ends(ledger: Ledger, application: str, account: str, held: list[Holdi
             if country:
                 ledger.member("markets", start, application, country)
         if opening:
-            segments = {"plan_tier": _tier(ledger, before, opening_day), "country": country}
+            segments = {"plan_tier": _tier(ledger, opening_holdings, opening_day), "country": country}
             of_kind = segments | {"account_type": kind}
             ledger.add("customer_churn_rate", start, application, int(not closing), 1, of_kind)
             ledger.add("net_revenue_retention", start, application, closing, opening, segments)
@@ -159,11 +161,11 @@ def _yearly_and_per_account(ledger: Ledger) -> None:
 
 def _net_of_movements(ledger: Ledger) -> None:
     for scope in {scope for kind in MOVEMENTS for scope in ledger.scopes_of(f"{kind}_mrr")}:
-        moved = {kind: ledger.total(f"{kind}_mrr", scope) for kind in MOVEMENTS}
-        ledger.found["net_new_mrr", *scope] = (sum(moved.values(), Fraction(0)), None)
-        lost = moved["contraction"] + moved["churned"]
+        movements = {kind: ledger.total(f"{kind}_mrr", scope) for kind in MOVEMENTS}
+        ledger.found["net_new_mrr", *scope] = (sum(movements.values(), Fraction(0)), None)
+        lost = movements["contraction"] + movements["churned"]
         if scope[2] == "" and lost:
-            gained = moved["new"] + moved["expansion"] + moved["reactivation"]
+            gained = movements["new"] + movements["expansion"] + movements["reactivation"]
             ledger.found["quick_ratio", *scope] = (gained, -lost)
 
 

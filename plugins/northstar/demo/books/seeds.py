@@ -7,7 +7,7 @@ import pandas as pd
 from northstar.base.settings import ROOT
 
 
-# Any: who reads a file says what its rows have
+# Any: the caller knows what the rows of a file have
 def read_seed(name: str) -> list[Any]:
     """The rows of a contract file, empty fields as None."""
     table = pd.read_csv(ROOT / "dbt_project" / "seeds" / f"{name}.csv", dtype=str)

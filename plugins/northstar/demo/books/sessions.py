@@ -1,4 +1,4 @@
-"""Sessions: events one by one, and gathered to visits."""
+"""Sessions: single events, and events grouped into visits."""
 
 from collections import defaultdict
 
@@ -24,10 +24,10 @@ def _event(ledger: Ledger, event: BookRow) -> None:
     application, when, name = event["application"], event["occurred_at"], event["event_name"]
     ledger.add("tracked_events", when, application, 1, None, {"event_name": name})
     if name == "tool.invoked":
-        given = properties(event)
-        tool = {"tool": given.get("tool", "(unknown)")}
+        event_properties = properties(event)
+        tool = {"tool": event_properties.get("tool", "(unknown)")}
         ledger.add("tool_invocations", when, application, 1, None, tool)
-        ledger.add("tool_error_rate", when, application, int(given.get("status") == "error"), 1, tool)
+        ledger.add("tool_error_rate", when, application, int(event_properties.get("status") == "error"), 1, tool)
     if name in ("user.login", "user.login_failed"):
         ledger.add("auth_success_rate", when, application, int(name == "user.login"), 1)
 
@@ -35,11 +35,11 @@ def _event(ledger: Ledger, event: BookRow) -> None:
 def _visit(ledger: Ledger, application: str, events: list[BookRow]) -> None:
     """A session belongs to the month and the channel of its first event."""
     first = min(events, key=lambda e: (e["occurred_at"], e["event_id"]))
-    began, ended = first["occurred_at"], max(e["occurred_at"] for e in events)
+    start, end = first["occurred_at"], max(e["occurred_at"] for e in events)
     channel = {"channel": first["channel"]}
-    ledger.add("sessions", began, application, 1, None, channel)
-    ledger.add("session_duration", began, application, seconds(ended - began), 1, channel)
-    ledger.add("messages_per_session", began, application, 0, 1, channel)
+    ledger.add("sessions", start, application, 1, None, channel)
+    ledger.add("session_duration", start, application, seconds(end - start), 1, channel)
+    ledger.add("messages_per_session", start, application, 0, 1, channel)
     tools = sum(e["event_name"] == "tool.invoked" for e in events)
     if tools:
-        ledger.add("tools_per_session", began, application, tools, 1)
+        ledger.add("tools_per_session", start, application, tools, 1)

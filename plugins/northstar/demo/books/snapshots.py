@@ -1,4 +1,4 @@
-"""What is counted by the day: downloads of packages, and the community's and the code's figures, whose newest snapshot stands."""
+"""Daily figures: downloads of packages, and figures of the community and the code, of which the newest snapshot counts."""
 
 from bisect import bisect_left
 from collections import defaultdict
@@ -13,7 +13,7 @@ CODE_QUALITY = {
     "technical_debt_ratio": "technical_debt_percent", "critical_vulnerabilities": "critical_vulnerabilities",
     "high_vulnerabilities": "high_vulnerabilities",
 }  # fmt: skip
-# of several applications the mean; of the other figures the sum
+# figures that are averaged over several applications; the others are summed
 SHARES = {"test_coverage", "code_duplication", "technical_debt_ratio"}
 
 
@@ -22,29 +22,29 @@ def reckon(ledger: Ledger) -> None:
     for row in ledger.rows["package_downloads"]:
         when, package = midnight(row["downloaded_on"]), {"package": row["package"]}
         ledger.add("package_downloads", when, row["application"], row["downloads"], None, package)
-    standing: dict[Key, list[Fraction]] = defaultdict(list)
-    for (metric, application, component), known in _snapshots(ledger).items():
-        known.sort()
-        days = [day for day, _ in known]
+    newest_values: dict[Key, list[Fraction]] = defaultdict(list)
+    for (metric, application, component), snapshots in _snapshots(ledger).items():
+        snapshots.sort()
+        days = [day for day, _ in snapshots]
         for start, end in ledger.months:
             place = bisect_left(days, end.date())
             if place:
                 for name in (application, "all"):
                     if component is not None:
-                        standing[metric, start, name, "component", component].append(known[place - 1][1])
+                        newest_values[metric, start, name, "component", component].append(snapshots[place - 1][1])
                     if component in (None, "all"):
-                        standing[metric, start, name, "", ""].append(known[place - 1][1])
-    for key, values in standing.items():
+                        newest_values[metric, start, name, "", ""].append(snapshots[place - 1][1])
+    for key, values in newest_values.items():
         ledger.found[key] = (sum(values, Fraction(0)) / (len(values) if key[0] in SHARES else 1), None)
 
 
 def _snapshots(ledger: Ledger) -> dict[tuple[str, str, str | None], list[tuple[date, Fraction]]]:
-    """(day, value) by metric, application and component; a community figure has no component."""
-    found: dict[tuple[str, str, str | None], list[tuple[date, Fraction]]] = defaultdict(list)
+    """The snapshots, (day, value), by metric, application and component; a community figure has no component."""
+    snapshots: dict[tuple[str, str, str | None], list[tuple[date, Fraction]]] = defaultdict(list)
     for row in ledger.rows["community_snapshots"]:
-        found[row["measure"], row["application"], None].append((row["captured_on"], Fraction(row["value"])))
+        snapshots[row["measure"], row["application"], None].append((row["captured_on"], Fraction(row["value"])))
     for row in ledger.rows["code_quality"]:
         for metric, column in CODE_QUALITY.items():
             value = Fraction(str(row[column]))
-            found[metric, row["application"], row["component"]].append((row["captured_on"], value))
-    return found
+            snapshots[metric, row["application"], row["component"]].append((row["captured_on"], value))
+    return snapshots

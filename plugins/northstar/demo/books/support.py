@@ -1,4 +1,4 @@
-"""Support: tickets and what happened to them, and who found help alone."""
+"""Support: tickets and what happened to them, and self-service."""
 
 from collections import defaultdict
 from datetime import datetime
@@ -25,7 +25,7 @@ def reckon(ledger: Ledger) -> None:
 
 
 def _beginning(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
-    """A ticket that comes, the first reply, and an urgent one's first escalation."""
+    """The beginning of a ticket: that it came, its first reply, and an urgent ticket's first escalation."""
     application, created, desk = ticket["application"], ticket["created_at"], _desk(ticket)
     ledger.add("ticket_volume", created, application, 1, None, desk | {"category": ticket["category"]})
     ledger.add("self_service_rate", created, application, 0, 1)
@@ -40,7 +40,7 @@ def _beginning(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
 
 
 def _end(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
-    """A ticket that is resolved in the end, whatever it was in between: at the last solution since it was last reopened."""
+    """The end of a ticket that is resolved in the end: its last solution since it was last reopened, whatever happened in between."""
     application, created = ticket["application"], ticket["created_at"]
     ends = _ends(ticket, story, ledger.as_of)
     if not ends or not ends[-1][1]:
@@ -56,7 +56,7 @@ def _end(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
 
 
 def _ends(ticket: BookRow, story: list[BookRow], as_of: datetime) -> list[tuple[datetime, bool]]:
-    """(when, whether it ended or was reopened), in the order of time."""
+    """The ends of a ticket: (when, True where it ended, False where it was reopened), in the order of time."""
     ends = sorted(
         (e["occurred_at"], e["event_type"] != "reopened")
         for e in story
@@ -64,7 +64,7 @@ def _ends(ticket: BookRow, story: list[BookRow], as_of: datetime) -> list[tuple[
     )
     is_told = any(is_end for _, is_end in ends)
     if not is_told and ticket["status"] in ("solved", "closed") and ticket["updated_at"] < as_of:
-        # no event says when: at its last update
+        # no event says when it ended: its last update counts
         ends.append((max(ticket["updated_at"], ticket["created_at"]), True))
     return ends
 

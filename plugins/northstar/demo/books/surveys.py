@@ -23,7 +23,7 @@ def reckon(ledger: Ledger) -> None:
 
 
 def _answer(ledger: Ledger, row: BookRow, tickets: dict[str, BookRow]) -> None:
-    """An answer to the whole survey; one to a single question counts for the creators' questions alone."""
+    """Count an answer to the whole survey; an answer to a single question counts for the creators' questions only."""
     when, application, survey, score = (
         row["responded_at"],
         row["application"],
@@ -34,8 +34,8 @@ def _answer(ledger: Ledger, row: BookRow, tickets: dict[str, BookRow]) -> None:
         if survey == "creator_satisfaction":
             ledger.add_in_segment(survey, when, application, score, 1, "question", row["question"])
         return
-    for metric, of in MEANS.items():
-        if of == survey:
+    for metric, metric_survey in MEANS.items():
+        if metric_survey == survey:
             ledger.add(metric, when, application, score, 1)
     if survey == "nps":
         ledger.add("nps", when, application, 100 * (int(score >= 9) - int(score <= 6)), 1)

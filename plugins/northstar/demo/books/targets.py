@@ -10,7 +10,7 @@ from northstar.demo.books.ledger import Ledger, Scope
 from northstar.demo.books.seeds import read_seed
 from northstar.demo.books.times import DAY, SEVEN_DAYS, next_month
 
-# how many days a cohort is given before its period is complete
+# the windows of metrics: how many days after its end a period is complete
 WINDOWS = {
     "signup_to_paid_conversion_rate": 30, "activation_rate": 7, "retention_d1": 1, "retention_d7": 7, "retention_d30": 30,
     "retention_d90": 90, "student_retention_30d": 30, "tutor_retention_30d": 30, "creator_onboarding_success_rate": 7,
@@ -19,7 +19,7 @@ WINDOWS = {
 
 
 class Metric(TypedDict):
-    """A row of the metric catalogue, in so far as it is read."""
+    """The columns of the metric catalogue that are read."""
 
     metric_id: str
     kind: str
@@ -27,7 +27,7 @@ class Metric(TypedDict):
 
 
 class Target(TypedDict):
-    """A row of the targets, in so far as it is read."""
+    """The columns of the targets that are read."""
 
     metric_id: str
     application: str
@@ -41,7 +41,7 @@ class Target(TypedDict):
 
 
 def reckon(ledger: Ledger) -> None:
-    """Targets met, by the month of the value."""
+    """The share of targets met, by the month of the value."""
     catalogue: dict[str, Metric] = {m["metric_id"]: m for m in read_seed("metric_catalogue")}
     first_days: dict[str, datetime] = {}
     for account in ledger.rows["accounts"]:
@@ -55,7 +55,7 @@ def reckon(ledger: Ledger) -> None:
 
 
 def _judge(ledger: Ledger, target: Target, metric: Metric, due: datetime | None) -> None:
-    """Judge a target in each month that is complete."""
+    """Judge a target by each complete month."""
     name, window = target["application"], timedelta(days=WINDOWS.get(metric["metric_id"], 0))
     history: list[Fraction] = []
     for start, end in ledger.months:
@@ -66,12 +66,12 @@ def _judge(ledger: Ledger, target: Target, metric: Metric, due: datetime | None)
         history.append(value)
         if is_met is not None and due is not None and due < end:
             for scope in ((start, name, "", ""), (start, "all", "", "")):
-                met, judged = ledger.found.get(("targets_met_rate", *scope), (Fraction(0), Fraction(0)))
-                ledger.found["targets_met_rate", *scope] = (met + is_met, (judged or Fraction(0)) + 1)
+                met_targets, judged_targets = ledger.found.get(("targets_met_rate", *scope), (Fraction(0), Fraction(0)))
+                ledger.found["targets_met_rate", *scope] = (met_targets + is_met, (judged_targets or Fraction(0)) + 1)
 
 
 def _published(ledger: Ledger, metric: Metric, scope: Scope) -> Fraction | None:
-    """A metric's published value; a sum of nothing is 0 once its series has begun."""
+    """A metric's published value. Without an entry it is 0 for sums and counts whose series has begun (an implied zero), else None."""
     name = metric["metric_id"]
     line = ledger.found.get((name, *scope))
     if line is None:
@@ -89,7 +89,7 @@ def _published(ledger: Ledger, metric: Metric, scope: Scope) -> Fraction | None:
 
 
 def _due(text: str | None, first_day: datetime | None) -> datetime | None:
-    """From when on a target is due; None for never, as far as is known."""
+    """The moment from which a target is due; None where there is none yet."""
     if text is None:
         return datetime.min.replace(tzinfo=UTC)
     unit, _, amount = text.partition(" ")
@@ -104,15 +104,13 @@ def _due(text: str | None, first_day: datetime | None) -> datetime | None:
 
 
 def _is_met(target: Target, value: Fraction, history: list[Fraction]) -> bool | None:
-    """Whether a value meets its target; a trend is met while it does not leave mean +- 3 deviations of the 8 values before."""
+    """Whether a value meets its target. A trend is met while the value lies within mean +- 3 deviations of the 8 values before."""
     if target["target"] is not None:
-        wanted = Fraction(target["target"])
-        return {">": value > wanted, ">=": value >= wanted, "<": value < wanted, "<=": value <= wanted}[
-            target["operator"]
-        ]
-    before = history[-8:]
-    if len(before) < 8:
+        bound = Fraction(target["target"])
+        return {">": value > bound, ">=": value >= bound, "<": value < bound, "<=": value <= bound}[target["operator"]]
+    earlier_values = history[-8:]
+    if len(earlier_values) < 8:
         return None
-    middle = sum(before, Fraction(0)) / 8
-    deviation = math.sqrt(sum((v - middle) ** 2 for v in before) / 7)
+    middle = sum(earlier_values, Fraction(0)) / 8
+    deviation = math.sqrt(sum((v - middle) ** 2 for v in earlier_values) / 7)
     return value >= middle - 3 * deviation if target["trend"] == "drop" else value <= middle + 3 * deviation

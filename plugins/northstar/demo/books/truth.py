@@ -1,7 +1,7 @@
-"""The truth about a company: every metric that its books reckon, by month.
+"""The truth about a company: the values of every metric that its books reckon, by month.
 
-Each domain enters what its rows say, in an order in which nobody needs what comes later (accounts who use the product are counted
-before what is a share of them). Then the ledger is closed, and metrics of metrics are reckoned from what it found.
+Each domain's module enters its figures, after those that it needs (accounts that use the product are counted before shares of them).
+Then the ledger is closed, and metrics of metrics are reckoned from its values.
 """
 
 from collections.abc import Mapping
@@ -39,7 +39,7 @@ METRICS_OF_METRICS = (growth, unit_economics, targets)
 
 
 def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime) -> pd.DataFrame:
-    """metric_id, period_start, application, segment, segment_value, numerator, denominator; of the catalogue's metrics alone.
+    """A frame: metric_id, period_start, application, segment, segment_value, numerator, denominator; of the catalogue's metrics only.
 
     tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC. The numbers are
     exact and written as text (fractions as n/d); the denominator is None where a metric has none.
@@ -51,8 +51,8 @@ def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime) -> pd.DataFrame:
     for domain in METRICS_OF_METRICS:
         domain.reckon(ledger)
     lines = ledger.lines()
-    known = lines.metric_id.isin({m["metric_id"] for m in read_seed("metric_catalogue")})
-    lines = lines[known].reset_index(drop=True)
+    is_in_catalogue = lines.metric_id.isin({m["metric_id"] for m in read_seed("metric_catalogue")})
+    lines = lines[is_in_catalogue].reset_index(drop=True)
     for column in ("numerator", "denominator"):
         exact = [None if v is None or v != v else str(v) for v in lines[column]]
         lines[column] = pd.Series(exact, dtype=object)

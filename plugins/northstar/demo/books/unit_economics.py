@@ -15,15 +15,15 @@ def reckon(ledger: Ledger) -> None:
     ltv, cac = _lifetime_values(ledger), _acquisition_costs(ledger)
     for scope in set(ltv) & set(cac):
         ledger.found["ltv_cac_ratio", *scope] = (ltv[scope], cac[scope])
-    for metric, known in (("ltv_growth_rate", ltv), ("cac_change_rate", cac)):
-        for (month, application, segment, value), now in known.items():
-            before = known.get((month.replace(year=month.year - 1), application, segment, value))
-            if segment == "" and before:
-                ledger.found[metric, month, application, "", ""] = (now - before, before)
+    for metric, values_by_scope in (("ltv_growth_rate", ltv), ("cac_change_rate", cac)):
+        for (month, application, segment, value), current in values_by_scope.items():
+            year_before = values_by_scope.get((month.replace(year=month.year - 1), application, segment, value))
+            if segment == "" and year_before:
+                ledger.found[metric, month, application, "", ""] = (current - year_before, year_before)
 
 
 def _lifetime_values(ledger: Ledger) -> dict[Scope, Fraction]:
-    """An account's monthly margin over the monthly churn; the published values, where there is one."""
+    """Enter lifetime values, an account's monthly margin over the monthly churn; returns the published values where there is one."""
     values: dict[Scope, Fraction] = {}
     for (metric, month, application, segment, value), (lost, base) in list(ledger.found.items()):
         scope = (month, application, segment, value)
@@ -37,15 +37,15 @@ def _lifetime_values(ledger: Ledger) -> dict[Scope, Fraction]:
 
 
 def _acquisition_costs(ledger: Ledger) -> dict[Scope, Fraction]:
-    """What was spent on marketing over the accounts that came to pay; the published values, where there is one."""
+    """Enter acquisition costs, the marketing spend over the accounts that began to pay; returns the published values where there is one."""
     for row in ledger.rows["marketing_spend"]:
         amount = ledger.money(row["amount"], row["currency"], row["spend_date"])
         ledger.add("spend", midnight(row["spend_date"]), row["application"], amount)
     values: dict[Scope, Fraction] = {}
     for scope in ledger.scopes_of("spend"):
         spend = ledger.total("spend", scope)
-        came, _ = ledger.found.get(("new_accounts", *scope), (Fraction(0), None))
-        ledger.found["cac", *scope] = (spend, came)
-        if came:
-            values[scope] = cents(spend / came)
+        new_accounts, _ = ledger.found.get(("new_accounts", *scope), (Fraction(0), None))
+        ledger.found["cac", *scope] = (spend, new_accounts)
+        if new_accounts:
+            values[scope] = cents(spend / new_accounts)
     return values

@@ -1,7 +1,7 @@
-"""One batch of one entity into `staging`, in one transaction: rows, replaced rows, quarantine, file state, the batch's row.
+"""Land one batch of one entity in `staging`, in one transaction: new and replaced rows, quarantine, the state of files, the batch's own row.
 
 Arrow batches stream through ADBC (COPY BINARY) into a temporary table and are merged from there; into an empty table they
-go directly and the key's index is built afterwards. Whatever goes wrong, nothing of the batch is there.
+go directly and the key's index is built afterwards. If anything goes wrong, nothing of the batch is stored.
 """
 
 import contextlib
@@ -33,7 +33,7 @@ REJECTED = pa.schema([("path", pa.string()), ("line", pa.int64()), ("reasons", p
 SEPARATOR = "\x1f"
 PREFETCHED_BATCHES = 4
 LANDING_LOCK = 7041779
-# whose keys are values has no end of columns
+# the most unknown columns that are noted: a file whose keys are values has ever more of them
 DRIFTED_COLUMNS = 1_000
 
 
@@ -103,25 +103,25 @@ class ReadFile(TypedDict):
 
 @dataclass
 class Delivery:
-    """What a producer tells the merge when its stream has ended."""
+    """What a producer reports to the merge by the end of its stream."""
 
     rejects: Rejects
     read: int = 0
-    # rows that were read and lie beside the range that was asked for
+    # rows that were read and lie outside the requested range
     beside: int = 0
     refused: int = 0
-    # of the refused: those that name an erased subject
+    # how many of the refused rows name an erased subject
     erased: int = 0
     files: list[ReadFile] = field(default_factory=list)
-    # {column: (where it came, in how many rows)}
+    # columns that the contract does not know: {column: (where it came, in how many rows)}
     drift: dict[str, tuple[str, int]] = field(default_factory=dict)
-    # where a connector goes on from once this batch is stored
+    # the state from which a connector goes on once this batch is stored
     state: State | None = None
     # how it reads: a digest (northstar.extract.sources.declared)
     reading: str | None = None
 
     def note_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
-        """Remember the columns of a raw batch that the contract does not know, with where and how often they came."""
+        """Note the columns of a raw batch that the contract does not know, with where they came and in how many rows."""
         for name in raw.schema.names:
             if (
                 name not in entity.columns
@@ -129,10 +129,10 @@ class Delivery:
                 and (name in self.drift or len(self.drift) < DRIFTED_COLUMNS)
             ):
                 rows = raw.num_rows - raw.column(name).null_count
-                # a file without a header has its first row for names, and a key of the drift's table has to fit into an index
-                told = redacted(name)[:LONGEST_GROUP]
-                seen = self.drift.get(told, (path, 0))
-                self.drift[told] = (path, seen[1] + rows)
+                # a file without a header has the values of its first row for names, so they are redacted; and a name has to fit into an index
+                stored_name = redacted(name)[:LONGEST_GROUP]
+                earlier = self.drift.get(stored_name, (path, 0))
+                self.drift[stored_name] = (path, earlier[1] + rows)
 
 
 # yields what is to land, and fills the Delivery that it is given
@@ -151,7 +151,7 @@ def land_batch(
 ) -> Landed:
     """Land the batches that `produce` yields (landed schema); it fills the Delivery it is given.
 
-    keeps_first: a key that is there already is left as it is, whatever its cursor. is_read_meanwhile: `produce` reads the entity's
+    keeps_first: a landed row is never replaced, whatever the cursor. is_read_meanwhile: `produce` reads the entity's
     landed rows, so the table must not be locked before it has ended. turn: the number of the turn in which this is done, where it is no
     run's (northstar.runs.turns.turn).
 
@@ -170,7 +170,7 @@ def land_batch(
 
 @cache
 def _root(uri: str) -> adbc.Connection:
-    """A connection that stays, and is there to be cloned: only the first asks the server for all its types, which takes 60 ms."""
+    """A connection that stays open to be cloned: only the first one asks the server for all its types, which takes 60 ms."""
     return adbc.connect(uri, autocommit=True)
 
 
@@ -200,7 +200,7 @@ class _Merge:
             delivery,
         )
         cursor = sql.Identifier(entity.cursor)
-        # which of several rows with one key is the one
+        # the order of several rows with one key, of which the first is kept
         self.order = sql.SQL("ctid") if keeps_first else sql.SQL("{} desc nulls last, ctid desc").format(cursor)
         self.keeps_first, self.is_read_meanwhile = keeps_first, is_read_meanwhile
         self.cursor = connection.cursor()
@@ -247,7 +247,7 @@ class _Merge:
     def execute(self, text: str, *values: object) -> None:
         self.cursor.execute(self._compose(text, *values))
 
-    # Any: what a query of one value gives, a number or a truth
+    # Any: the one value of a query, a number or a boolean
     def value(self, text: str, *values: object) -> Any:
         self.cursor.execute(self._compose(text, *values))
         return self.cursor.fetchone()[0]
@@ -260,8 +260,8 @@ class _Merge:
         return sql.SQL(", ").join(sql.SQL(prefix + "{}").format(sql.Identifier(c)) for c in columns)
 
     def _into_empty(self, producer: "_Producer") -> Landed:
-        """Straight into the table; the indexes come after the rows."""
-        # rows that a failed first batch left behind are gone, and the indexes are built once
+        """Write straight into the table, and build the indexes after the rows."""
+        # this removes what a failed first batch left behind, and the indexes are built only once
         self.execute("truncate {}", self.table)
         for index in (key_index(self.entity), *side_indexes(self.entity)):
             self.execute("drop index if exists staging.{}", sql.Identifier(index))
@@ -348,7 +348,7 @@ class _Merge:
         )  # fmt: skip
 
     def _flag_overlaps(self) -> None:
-        """Rows of one subscription item that are valid at once are a source error: all of them go to quarantine."""
+        """Put rows of one subscription item that are valid at the same time into quarantine, all of them: they are an error of the source."""
         self.execute(
             "create temp table flags on commit drop as "
             "with items as (select distinct subscription_item_id from staging.subscriptions where _batch_id = {0} "
@@ -388,15 +388,15 @@ class _Merge:
         if rejects.count:
             self.cursor.adbc_ingest("rejected", rejects.reader(), mode="create", temporary=True)
         if self.delivery.files:
-            # a row that is as bad as it was stays, with its number and who accepted it
-            still = (
+            # a row that is rejected again for the same reasons stays, with its number and who accepted it
+            same_rejection = (
                 "select 1 from rejected as r where r.path = q.path and r.line is not distinct from q.line and r.row::jsonb = q.row "
                 "and string_to_array(r.reasons, {}) = q.reasons"
             )
             self.execute(
                 "update quarantine.rows as q set resolved_at = current_timestamp, resolution = 'the file was delivered again' "
                 "where source = {} and entity = {} and path in ({}) and resolved_at is null"
-                + (f" and not exists ({still})" if rejects.count else ""),
+                + (f" and not exists ({same_rejection})" if rejects.count else ""),
                 self.source, self.entity.name, paths, SEPARATOR,
             )  # fmt: skip
         if not rejects.count:

@@ -1,4 +1,4 @@
-"""Casts of the contract's types: an Arrow array of texts to (typed array, which of its values are not of that type)."""
+"""Casts to the contract's types: from an Arrow array of texts to (typed array, mask of the values that are not of that type)."""
 
 import json
 import re
@@ -24,9 +24,9 @@ ZONELESS = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]00:00:00(\.0+)?(Z|\+00:00)?)?$"
 TRUE, FALSE = ["true", "t", "yes", "y", "1", "1.0"], ["false", "f", "no", "n", "0", "0.0"]
 NULL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
-# levels of a document that anybody writes
+# the most levels that a JSON document may have
 DEEPEST = 100
-# numbers that are json, and that Postgres' jsonb cannot hold
+# numbers that JSON allows and Postgres' jsonb cannot hold
 TINY = re.compile(r"[eE]-\d{4}|\.\d{10000}")
 
 
@@ -47,7 +47,7 @@ def _keep(strings: pa.Array, valid: pa.Array) -> pa.Array:
 
 
 def _parse(strings: pa.Array, valid: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
-    """Cast what the pattern accepted; what the cast still refuses (month 13) is found by halving."""
+    """Cast the values that the pattern accepted. Those that the cast still refuses (month 13) are found by halving."""
     array, refused = _cast_halving(_keep(strings, valid), kind)
     invalid = pc.and_(pc.invert(valid), pc.is_valid(strings))
     if refused:
@@ -112,10 +112,10 @@ def _to_bool(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pa.types.is_boolean(raw.type):
         return raw, None
     words = pc.utf8_lower(pc.utf8_trim_whitespace(_strings(raw)))
-    yes = pc.is_in(words, pa.array(TRUE))
-    no = pc.is_in(words, pa.array(FALSE))
-    known = pc.or_(yes, no)
-    return pc.if_else(known, yes, pa.scalar(None, pa.bool_())), pc.and_(pc.invert(known), pc.is_valid(words))
+    is_true = pc.is_in(words, pa.array(TRUE))
+    is_false = pc.is_in(words, pa.array(FALSE))
+    is_known = pc.or_(is_true, is_false)
+    return pc.if_else(is_known, is_true, pa.scalar(None, pa.bool_())), pc.and_(pc.invert(is_known), pc.is_valid(words))
 
 
 def _to_timestamp(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
@@ -167,7 +167,7 @@ def _is_json(text: str) -> bool:
 
 
 def is_deep(text: str, document: object) -> bool:
-    """Whether a document is nested deeper than it can be looked through; of the many that are not, a count of brackets says so."""
+    """Whether a document is nested too deep to be searched. For most documents a count of brackets is enough to say that it is not."""
     if text.count("[") + text.count("{") <= DEEPEST:
         return False
     level = [document]

@@ -73,33 +73,38 @@ def land_directory(
 ) -> list[EntityResult]:
     """Land every new or changed file below `source_dir`; returns a result for each entity that has any files.
 
-    A file is new or changed, too, when it would be read in another way than it was: with another mapping, or for another contract.
+    A file counts as changed, too, when it would be read in another way than it was: with another mapping, or for another contract.
 
-    `mapping` tells how a foreign layout becomes contract entities; a `_mapping.yml` in the directory is followed where the home's
-    `mapping_in_source` says so, and refused otherwise;
-    `storage` is what fsspec needs beside the address (northstar.extract.sources.files.storage_options); `within` reads all files again, lands
-    the rows in that half-open range, and leaves alone which files count as read; `only` reads these files ({entity: their paths as in
-    audit.landed_files}) again, whether or not anything changed, and no others. `turn`: as for land_batch.
+    mapping: says how a foreign layout becomes contract entities. A `_mapping.yml` in the directory is followed where the home's
+    `mapping_in_source` says so, and refused otherwise. storage: what fsspec needs besides the address
+    (northstar.extract.sources.files.storage_options). within: read all files again, land the rows in this half-open range, and do not
+    change which files count as read. only: read these files ({entity: their paths as in audit.landed_files}) again, whether or not
+    anything changed, and no others. turn: as for land_batch.
+
     One failing file or entity does not keep the others from landing; a NorthstarError names the failed ones afterwards.
     """
     check_directory(source_dir, storage)
     inputs = _inputs(settings, source_dir, mapping, storage)
-    guard, results, found = landing_guard(settings), [], False
-    known = {} if within or only else _known(settings, source)
+    guard, results, has_files = landing_guard(settings), [], False
+    landed_files = {} if within or only else _known(settings, source)
     for entity in entities().values():
-        mine = [i for i in inputs if i.entity == entity.name]
+        own_inputs = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
         result = EntityResult(source, entity.name)
         try:
-            work = [(i, f) for i in mine for pattern in i.patterns for f in list_files(source_dir, pattern, storage)]
-            found = found or bool(work)
+            work = [
+                (i, f) for i in own_inputs for pattern in i.patterns for f in list_files(source_dir, pattern, storage)
+            ]
+            has_files = has_files or bool(work)
             if not work:
                 continue
             if only is not None:
                 work = [(i, f) for i, f in work if _state_path(i, f) in only.get(entity.name, ())]
-            new = [(i, f) for i, f in work if not _is_known(known.get((entity.name, _state_path(i, f))), i, f)]
+            new_work = [
+                (i, f) for i, f in work if not _is_known(landed_files.get((entity.name, _state_path(i, f))), i, f)
+            ]
             total = Landed()
-            for group in _groups(new):
+            for group in _groups(new_work):
                 total += _land_group(settings, run_id, source, entity, group, guard, result, within, turn)
             result.files, result.rows_read = total.files, total.read
             for name in ("inserted", "updated", "unchanged", "quarantined", "refused"):
@@ -110,7 +115,7 @@ def land_directory(
         results.append(result)
         if result.files or result.error:
             progress(_line(result))
-    if not found and not any(r.error for r in results):
+    if not has_files and not any(r.error for r in results):
         raise NorthstarError(
             f"{source_dir} holds no files to land: it needs a folder for each entity, such as {source_dir}/accounts/*.csv"
         )
@@ -139,7 +144,7 @@ def _has_mapping(source_dir: str, storage: Storage | None) -> bool:
 
 
 def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, str | None]]:
-    """{(entity, path): (fingerprint, how it was read)} of the files that were landed."""
+    """The files that have landed: {(entity, path): (fingerprint, how it was read)}."""
     with db.connect(settings, "loader") as connection:
         rows = connection.execute(
             "select entity, path, fingerprint, reading from audit.landed_files where source = %s", [source]
@@ -148,12 +153,12 @@ def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, 
 
 
 def _is_known(landed: tuple[str, str | None] | None, given: Input, file: SourceFile) -> bool:
-    # an older release did not note how it read: it is taken for the way of now
+    # an older release did not note how it read a file; that is taken to be the way of this release
     return landed is not None and landed[0] == file.fingerprint and landed[1] in (None, _reading(given, file))
 
 
 def _reading(given: Input, file: SourceFile) -> str:
-    # 1 is what releases wrote that did not count it
+    # READING 1 is left out, as it was by the releases that had no READING
     connector = f"reading {files.READING}" if files.READING > 1 else ""
     return " ".join(filter(None, (given.digest, file.changed, connector)))
 
@@ -199,7 +204,7 @@ def _land_group(
             if failing is None or exc.path != failing[1].path:
                 raise
             result.error = result.error or redacted(str(exc))
-            # those before it were read well: they land, and are not read again for each broken file behind them
+            # the files before it were read without error: they land now, and are not read again for each broken file after them
             place = next(n for n, item in enumerate(group) if item is failing)
             total += _land_group(settings, run_id, source, entity, group[:place], guard, result, within, turn)
             group = group[place + 1 :]
@@ -216,23 +221,23 @@ def _produce(
     held: list[str],
 ) -> Iterator[pa.RecordBatch]:
     for item, listed in zip(group, with_content([f for _, f in group]), strict=True):
-        given = item[0]
+        mapped_input = item[0]
         reading.append(item)
         file = without_half_line(listed)
         if file.whole is not None:
             held.append(file.path)
-        if len(_state_path(given, file).encode()) > LONGEST_PATH:
+        if len(_state_path(mapped_input, file).encode()) > LONGEST_PATH:
             raise FileFailed(
                 file.path, f"its path is longer than {LONGEST_PATH:,} bytes; deliver it under a shorter one"
             )
-        path, read_before, bad_before = _state_path(given, file), delivery.read, delivery.rejects.count
-        source = Reading(file, given.csv)
+        path, read_before, bad_before = _state_path(mapped_input, file), delivery.read, delivery.rejects.count
+        source = Reading(file, mapped_input.csv)
         pending: list[BadRow] = []
-        for raw in given.apply(source):
+        for raw in mapped_input.apply(source):
             _check_columns(entity, raw, file)
-            done, beside = in_range(entity, normalise(entity, raw, guard), within)
+            done, rows_outside = in_range(entity, normalise(entity, raw, guard), within)
             delivery.read += raw.num_rows
-            delivery.beside += beside
+            delivery.beside += rows_outside
             delivery.refused += done.refused
             delivery.erased += done.erased
             delivery.note_drift(entity, raw, path)
@@ -248,10 +253,10 @@ def _produce(
             delivery.read += 1
             delivery.rejects.add(path, rejected.line, [rejected.reason], sealed_row(rejected.row, guard.key))
         if within:
-            # the rows beside the range were not landed: the file does not count as read by this
+            # the rows outside the range have not landed, so the file does not count as read
             continue
         delivery.files.append(
-            {"path": path, "fingerprint": file.fingerprint, "reading": _reading(given, file), "size": file.size,
+            {"path": path, "fingerprint": file.fingerprint, "reading": _reading(mapped_input, file), "size": file.size,
              "read": delivery.read - read_before, "quarantined": delivery.rejects.count - bad_before}
         )  # fmt: skip
 

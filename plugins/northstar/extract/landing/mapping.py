@@ -51,10 +51,10 @@ from northstar.contract import Entity, entities
 from northstar.extract.sources.files import CsvOptions, Reading, Storage
 
 MAPPING_FILE = "_mapping.yml"
-# what of a column in the contract decides how its values are read
+# the parts of a contract column that decide how its values are read
 READ = ("type", "required", "values", "min", "max", "pii")
 AGGREGATES = {"sum": "sum", "min": "min", "max": "max", "count": "count", "first": "first", "last": "last"}
-# what an expression may come to: types that do not go together, arguments that a function does not take, numbers beyond all size
+# errors of expressions: types that do not fit, arguments that a function does not take, numbers that are too large
 UNFIT = (
     pa.ArrowException,
     ArithmeticError,
@@ -70,12 +70,12 @@ DECIMAL = pa.decimal128(30, 9)
 WIDE = pa.decimal256(30, 9)
 # an input of a mapping as it is written: InputSpec says what it may have
 Spec = dict[str, Any]
-# what an expression comes to
+# the result of an expression
 Value: TypeAlias = pa.Array | pa.Scalar
 
 
 def contract_decides(entity: Entity) -> list[object]:
-    """What in the contract decides which rows an entity's values become."""
+    """The part of the contract that decides which rows an entity's values become."""
     columns = [(c.name, *(getattr(c, name) for name in READ)) for c in entity.columns.values()]
     return [entity.key, entity.cursor, columns]
 
@@ -93,12 +93,12 @@ class Input:
 
     @property
     def keeps_first(self) -> bool:
-        """Whether a row that is there already is never replaced."""
+        """Whether a landed row is never replaced."""
         return bool(self.spec and self.spec.get("keep"))
 
     @property
     def digest(self) -> str:
-        """What decides which rows a file becomes: the mapping, and the entity's columns in the contract."""
+        """A digest of what decides which rows a file becomes: the mapping, and the entity's columns in the contract."""
         decides = [self.spec, self.application, vars(self.csv), *contract_decides(entities()[self.entity])]
         return hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:16]
 
@@ -109,9 +109,9 @@ class Input:
             return
         batches: Iterable[pa.RecordBatch | pa.Table] = source.batches()
         if "group_by" in self.spec:
-            # groups are whole within a file, so the file has to be
-            held = list(batches)
-            batches = [pa.Table.from_batches(held).combine_chunks()] if held else []
+            # a group may have rows anywhere in a file, so the whole file is held
+            held_batches = list(batches)
+            batches = [pa.Table.from_batches(held_batches).combine_chunks()] if held_batches else []
         for batch in batches:
             try:
                 mapped = self._map(self.spec, pa.table(batch) if isinstance(batch, pa.RecordBatch) else batch)
@@ -138,16 +138,16 @@ class Input:
 
     def _grouped(self, spec: Spec, table: pa.Table) -> pa.Table:
         keys = spec["group_by"]
-        wanted = [("_line", "min", "_line")]
+        aggregations = [("_line", "min", "_line")]
         for name, text in (spec.get("aggregate") or {}).items():
             function, _, column = text.partition(" ")
-            wanted.append((column, AGGREGATES[function], name))
-        for column in [*keys, *(c for c, _, _ in wanted)]:
+            aggregations.append((column, AGGREGATES[function], name))
+        for column in [*keys, *(c for c, _, _ in aggregations)]:
             _lookup(table, column)
-        grouped = table.group_by(keys, use_threads=False).aggregate([(c, f) for c, f, _ in wanted])
-        names = [f"{c}_{f}" for c, f, _ in wanted]
+        grouped = table.group_by(keys, use_threads=False).aggregate([(c, f) for c, f, _ in aggregations])
+        names = [f"{c}_{f}" for c, f, _ in aggregations]
         return pa.table({**{k: grouped.column(k) for k in keys},
-                         **{name: grouped.column(n) for n, (_, _, name) in zip(names, wanted, strict=True)}})  # fmt: skip
+                         **{name: grouped.column(n) for n, (_, _, name) in zip(names, aggregations, strict=True)}})  # fmt: skip
 
 
 def contract_inputs() -> list[Input]:
@@ -180,7 +180,7 @@ class CsvSpec(Section):
 
 
 class ColumnSpec(Section):
-    """How a column comes about, where it is more than another name."""
+    """How a column is made, where it is not only renamed."""
 
     column: object = None
     constant: object = None
@@ -251,18 +251,18 @@ class MappingFile(Section):
 
 def read_mapping(source_dir: str, path: Path | None = None, storage: Storage | None = None) -> list[Input]:
     """The inputs of a mapping file. Raises NorthstarError naming the first thing in it that is not understood."""
-    where = str(path) if path else f"{source_dir.rstrip('/')}/{MAPPING_FILE}"
+    address = str(path) if path else f"{source_dir.rstrip('/')}/{MAPPING_FILE}"
     try:
-        with fsspec.open(where, "r", encoding="utf-8", **({} if path else storage or {})) as handle:
+        with fsspec.open(address, "r", encoding="utf-8", **({} if path else storage or {})) as handle:
             text = handle.read(LONGEST + 1)
     except (OSError, UnicodeDecodeError) as exc:
-        raise NorthstarError(f"cannot read the mapping {where}: {getattr(exc, 'strerror', None) or exc}") from exc
-    read_config(text, where, MappingFile)
-    raw, inputs = read_yaml(text, where), []
-    for entity, given in raw["entities"].items():
-        several = given if isinstance(given, list) else [given]
-        for number, spec in enumerate(several):
-            label = str(spec.get("name") or number) if len(several) > 1 else ""
+        raise NorthstarError(f"cannot read the mapping {address}: {getattr(exc, 'strerror', None) or exc}") from exc
+    read_config(text, address, MappingFile)
+    raw, inputs = read_yaml(text, address), []
+    for entity, declaration in raw["entities"].items():
+        specs = declaration if isinstance(declaration, list) else [declaration]
+        for number, spec in enumerate(specs):
+            label = str(spec.get("name") or number) if len(specs) > 1 else ""
             inputs.append(_input(entity, spec, raw.get("application"), label))
     return inputs
 
@@ -302,13 +302,13 @@ def _mapped(value: pa.Array, mapping: Spec, how: Spec) -> pa.Array:
     targets = pa.array([None if v is None else str(v) for v in mapping.values()], pa.string())
     value = value.cast(pa.string())
     index = pc.index_in(value, keys)
-    known = targets.take(index.combine_chunks() if isinstance(index, pa.ChunkedArray) else index)
+    mapped = targets.take(index.combine_chunks() if isinstance(index, pa.ChunkedArray) else index)
     other = pa.scalar(how["default"], pa.string()) if "default" in how else value
-    return pc.if_else(pc.is_valid(index), known, other)
+    return pc.if_else(pc.is_valid(index), mapped, other)
 
 
 def _parse_time(value: Value, pattern: str, zone: str) -> pa.Array:
-    # strptime of the compute kernels wants two-digit days and months, and has no fractions: parse distinct values
+    # Arrow's strptime needs two-digit days and months, and has no fractions: the distinct values are parsed in Python
 
     encoded = (
         value.cast(pa.string()).combine_chunks() if isinstance(value, pa.ChunkedArray) else value.cast(pa.string())
@@ -321,7 +321,7 @@ def _parse_time(value: Value, pattern: str, zone: str) -> pa.Array:
             moment = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
             parsed.append(moment.astimezone(ZoneInfo("UTC")).isoformat())
         except ValueError:
-            # left as it stands: normalising will say what is wrong with it
+            # left as it is: `normalise` will say what is wrong with it
             parsed.append(text)
     return pa.array(parsed, pa.string()).take(encoded.indices)
 
@@ -429,8 +429,8 @@ class _Evaluator(ast.NodeVisitor):
         if isinstance(operator, ast.In | ast.NotIn):
             if not isinstance(other, ast.List | ast.Tuple):
                 raise NorthstarError(f"the expression {_shown(self.text)}: `in` wants a list of constants")
-            found = pc.is_in(left, pa.array([ast.literal_eval(e) for e in other.elts]).cast(left.type))
-            return found if isinstance(operator, ast.In) else pc.invert(found)
+            is_in_list = pc.is_in(left, pa.array([ast.literal_eval(e) for e in other.elts]).cast(left.type))
+            return is_in_list if isinstance(operator, ast.In) else pc.invert(is_in_list)
         if isinstance(operator, ast.Is | ast.IsNot):
             return pc.is_null(left) if isinstance(operator, ast.Is) else pc.is_valid(left)
         compare = {ast.Eq: pc.equal, ast.NotEq: pc.not_equal, ast.Lt: pc.less, ast.LtE: pc.less_equal,

@@ -1,10 +1,10 @@
 """From raw batches to the contract's types: pure functions on Arrow arrays, no database, no files.
 
-`normalise` gives the good rows, typed, and for every other row all the reasons why it is none. Work is done on whole
+`normalise` gives the good rows, typed, and for every bad row all the reasons why it is bad. Work is done on whole
 columns; Python loops only over distinct values (json, hashes) and over rows that are already known to be bad.
 
-What the contract marks as personal is hashed or left out. What it does not know, and what a bad row holds, is kept as it is only when it
-looks like nothing personal; else it is sealed (northstar.privacy.keys), so that it is not lost.
+What the contract marks as personal is hashed or left out. Values of columns that it does not know, and of bad rows, are kept as they
+are only when they do not look personal; otherwise they are sealed (northstar.privacy.keys), so that they are not lost.
 """
 
 import math
@@ -30,11 +30,11 @@ from northstar.privacy.names import is_personal_name
 from northstar.privacy.personal import FIRST_LOOK_AT_UNKNOWN, LONG, withheld
 from northstar.warehouse.rows import Row
 
-# one time of year 1 would make 17 million hourly periods; no reader's datetime goes beyond year 9999
+# the years that a time may lie in: one time of year 1 would make 17 million hourly periods, and Python's datetime ends with year 9999
 EARLIEST, LATEST = 1990, 9999
-# a row that is none of the contract's: its line, why, and the row as it may be stored
+# a row that breaks the contract: its line, the reasons, and the row as it may be stored
 BadRow = tuple[int, list[str], Row]
-# which rows have a problem, and what it is: for all of them, or said of each one's value in a column
+# a problem: the mask of its rows, and its reason, which is one for all of them or is made from each one's value in a column
 Describe = Callable[[object], str]
 Problem = tuple[pa.Array, str | tuple[str, Describe]]
 
@@ -80,14 +80,14 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
     bad_mask = _any([mask for mask, _ in masks], count)
     good = pc.invert(bad_mask)
     refused = 0
-    gone = guard.erased(entity, typed)
-    erased = 0 if gone is None else pc.sum(gone).as_py() or 0
-    unwanted = [] if gone is None else [gone]
+    is_erased = guard.erased(entity, typed)
+    erased = 0 if is_erased is None else pc.sum(is_erased).as_py() or 0
+    unwanted = [] if is_erased is None else [is_erased]
     mentioned = guard.mentioning(typed)
     if mentioned is not None:
         for name in (n for n in MENTIONS if n in typed):
             typed[name] = pc.if_else(mentioned, pa.scalar("erased"), typed[name])
-        # a bad row would be kept as it came
+        # a bad row would be kept in quarantine as it came
         unwanted.append(pc.and_(bad_mask, mentioned))
     if "consent" in typed:
         unwanted.append(pc.fill_null(pc.equal(typed["consent"], False), False))
@@ -117,7 +117,7 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
     try:
         array, invalid = CASTS[column.type](raw)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        # a value that its type can hold and ours cannot: by its text, one by one
+        # a value that its own type can hold and ours cannot: the values are cast from their texts
         array, invalid = CASTS[column.type](pa.array(map(_written, _values(raw)), pa.string()))
     problems: list[tuple[pa.Array, str | Describe]] = []
     if invalid is not None and pc.any(invalid).as_py():
@@ -133,7 +133,7 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
     if column.pattern:
         strange = pc.invert(pc.fill_null(pc.match_substring_regex(array, column.pattern), True))
         if pc.any(strange).as_py():
-            # the value itself may be anybody's name
+            # without the value, which may be somebody's name
             problems.append((strange, f"{column.name}: not {column.note or column.pattern}"))
     if column.is_name:
         long = pc.fill_null(pc.greater(pc.binary_length(array), LONGEST_NAME), False)
@@ -170,7 +170,7 @@ def _row_checks(entity: Entity, typed: dict[str, pa.Array]) -> list[Problem]:
 
 
 def _values(array: pa.Array) -> list[object]:
-    """The values as Python's own, those that Python has none for (a day in year 300,000) as their number."""
+    """The values as Python objects. Those that Python cannot represent (a day in year 300,000) are given as their number."""
     try:
         values: list[object] = array.to_pylist()
     except (OverflowError, ValueError):
@@ -230,7 +230,7 @@ def _bad_rows(
     if not masks or not pc.any(bad_mask).as_py():
         return []
     filtered = batch.filter(bad_mask)
-    # json has no word for nan, and a null would pass on the next try
+    # JSON has no NaN, and a null in its place would be accepted when the row is replayed
     columns = [
         [str(v) if isinstance(v, float) and not math.isfinite(v) else v for v in _values(column)]
         for column in filtered.columns
@@ -238,7 +238,7 @@ def _bad_rows(
     raw: list[Row] = [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
     flags = [(mask.filter(bad_mask).to_pylist(), reason) for mask, reason in masks]
     personal = personal_columns()
-    found: list[BadRow] = []
+    bad_rows: list[BadRow] = []
     for index, row in enumerate(raw):
         reasons = []
         for hits, reason in flags:
@@ -251,12 +251,12 @@ def _bad_rows(
                 # the value of a personal column must not show up in the reason
                 reasons.append(f"{name}: not acceptable" if plain_name(name) in personal else describe(row.get(name)))
         line = row.pop("_line")
-        found.append((line, reasons, storable(row, pii_key, entity)))
-    return found
+        bad_rows.append((line, reasons, storable(row, pii_key, entity)))
+    return bad_rows
 
 
 def in_range(entity: Entity, done: Normalised, within: tuple[datetime, datetime] | None) -> tuple[Normalised, int]:
-    """What of it lies, by its own time, in the half-open range, and how many rows do not; a bad row without a time stays."""
+    """The rows whose own time lies in the half-open range, and how many lie outside it. A bad row without a time stays."""
     if within is None:
         return done, 0
     at = done.rows.column(entity.own_time)
@@ -265,8 +265,8 @@ def in_range(entity: Entity, done: Normalised, within: tuple[datetime, datetime]
     start, end = (pa.scalar(moment, at.type) for moment in within)
     rows = done.rows.filter(pc.and_(pc.greater_equal(at, start), pc.less(at, end)))
     bad = [rejected for rejected in done.bad if _may_lie_in(rejected[2].get(entity.own_time), within)]
-    beside = done.rows.num_rows - rows.num_rows + len(done.bad) - len(bad)
-    return replace(done, rows=rows, bad=bad), beside
+    rows_outside = done.rows.num_rows - rows.num_rows + len(done.bad) - len(bad)
+    return replace(done, rows=rows, bad=bad), rows_outside
 
 
 def _may_lie_in(text: object, within: tuple[datetime, datetime]) -> bool:
@@ -284,30 +284,32 @@ def _extra(batch: pa.RecordBatch, unknown: list[str], key: str, is_replay: bool)
     for name in unknown:
         stored = _stored_column(name, batch.column(name), key, is_replay)
         if stored is not None:
-            known, values = stored
-            earlier = columns.get(known)
-            columns[known] = (
+            stored_name, values = stored
+            earlier = columns.get(stored_name)
+            columns[stored_name] = (
                 values if earlier is None else [o if v is None else v for v, o in zip(values, earlier, strict=True)]
             )
     texts = []
     for row in zip(*columns.values(), strict=True) if columns else [()] * batch.num_rows:
-        kept = {name: value for name, value in zip(columns, row, strict=True) if value is not None}
-        texts.append(without_nulls(orjson.dumps(kept, default=str).decode()) if kept else None)
+        values_by_name = {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+        texts.append(without_nulls(orjson.dumps(values_by_name, default=str).decode()) if values_by_name else None)
     return pa.array(texts, pa.string())
 
 
 def _stored_column(name: str, array: pa.Array, key: str, is_replay: bool) -> tuple[str, list[object]] | None:
     """The name and values of an unknown column as they may be stored (see storable); None for one that is left out.
 
-    Of texts only those are looked at one by one in which a first look at all of them finds anything, and each of these once.
+    Texts are checked one by one only where a first look at the whole column finds something, and each distinct text once.
     """
     treatment = personal_columns().get(plain_name(name))
     if treatment == "drop":
         return None
     values = _values(array)
     if treatment is None and pa.types.is_string(array.type) and not is_personal_name(name):
-        found = pc.or_(pc.match_substring_regex(array, FIRST_LOOK_AT_UNKNOWN), pc.greater(pc.utf8_length(array), LONG))
-        looked_at = pc.fill_null(found, False).to_pylist()
+        is_suspect = pc.or_(
+            pc.match_substring_regex(array, FIRST_LOOK_AT_UNKNOWN), pc.greater(pc.utf8_length(array), LONG)
+        )
+        looked_at = pc.fill_null(is_suspect, False).to_pylist()
     else:
         looked_at = [True] * len(values)
     stored: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""What a row says of persons: hashed, left out, or sealed where nobody knows what it is (northstar.privacy)."""
+"""Personal values of a row: hashed, left out, or sealed where nobody knows what they are (northstar.privacy)."""
 
 import re
 import unicodedata
@@ -29,44 +29,44 @@ from northstar.privacy.personal import (
 from northstar.warehouse.rows import Row
 
 SHORT_NUMBER = re.compile(r"[+-]?(\d{1,6}([.,]\d{1,6})?)?")
-# what an e-mail address is written with, encoded or not, and what our hashes begin with
+# the signs of an e-mail address, encoded or not, and the beginning of our hashes
 ADDRESS_SIGNS = (b"@", b"%", b"&", b"\\u", HASHED.encode())
 
 
 @cache
 def personal_columns() -> dict[str, str]:
     """Names (see plain_name) that stand for personal data in any entity, with what to do ('hash' or 'drop')."""
-    found: dict[str, str] = {}
+    treatments: dict[str, str] = {}
     for entity in entities().values():
         for column in entity.columns.values():
             name = plain_name(column.name)
-            if column.pii and found.get(name) != "drop":
-                found[name] = column.pii
-    return found
+            if column.pii and treatments.get(name) != "drop":
+                treatments[name] = column.pii
+    return treatments
 
 
 @lru_cache(10_000)
 def plain_name(name: str) -> str:
-    """A column's name as people say it: `E-Mail`, ` email` and `e_mail` are one."""
+    """A column's name in one form: `E-Mail`, ` email` and `e_mail` are the same name."""
     return "".join(c for c in unicodedata.normalize("NFKC", str(name)).casefold() if c.isalnum())
 
 
 def storable(row: Row, key: str, entity: Entity | None = None, mark: str = HASHED, is_replay: bool = False) -> Row:
     """A raw row as it may be stored: identifiers hashed, other personal data left out, what looks personal sealed.
 
-    entity: what the row is of; without one nothing is known of its columns, nor whether a value stands in its own.
+    entity: the row's entity; without one nothing is known about its columns, nor whether a value is in the right one.
     mark: what a hash begins with. is_replay: the row was in quarantine, and its hashes are ours.
     """
     personal = personal_columns()
-    kept: Row = {}
+    stored_row: Row = {}
     for name, value in row.items():
         treatment = personal.get(plain_name(name))
         if treatment is None:
             column = entity.columns.get(name) if entity else None
-            kept[safe_name(str(name))] = _storable(str(name), value, key, column)
+            stored_row[safe_name(str(name))] = _storable(str(name), value, key, column)
         elif treatment == "hash" and value is not None:
-            kept[name] = mark + _hash(str(value), key, is_replay)
-    return kept
+            stored_row[name] = mark + _hash(str(value), key, is_replay)
+    return stored_row
 
 
 @lru_cache(2_000)
@@ -75,7 +75,7 @@ def safe_name(name: str) -> str:
 
 
 def _hash(value: str, key: str, is_replay: bool) -> str:
-    """The keyed hash of an identifier; of one that comes out of quarantine, the hash that it is already."""
+    """The keyed hash of an identifier. An identifier that comes out of quarantine is a hash already, and stays as it is."""
     return (kept_hash(value) if is_replay else None) or keyed_hash(value, key)
 
 
@@ -86,7 +86,7 @@ def _storable(name: str, value: object, key: str, column: Column | None) -> obje
         return value
     if column is None and is_personal_name(name) and not (isinstance(value, str) and says_nothing(value)):
         return seal(_told(value), key)
-    # free text belongs into a column of text alone
+    # free text is expected only in a column of type text without a list of values
     is_free = column is None or column.type != "text" or bool(column.values)
     document = parsed(value) if isinstance(value, str) else value
     if isinstance(document, dict | list | tuple):
@@ -105,14 +105,14 @@ def _without(value: object, key: str, is_free: bool) -> object:
         return seal(str(value), key) if isinstance(value, int) and is_personal(str(value)) else value
     if TIME.fullmatch(value):
         return value
-    # what looks sealed is sealed too: so all that is stored and opens is what this home has sealed
+    # a value that looks sealed is sealed, too: so every stored value that can be opened was sealed by this home
     if value.startswith(SEALED) or is_personal(value) or (is_free and is_prose(value)):
         return seal(value, key)
     return value
 
 
 def sealed_row(row: Row, key: str) -> Row:
-    """A raw row whose values may stand in the wrong columns: all that is more than a short number or a time is sealed."""
+    """A raw row whose values may be in the wrong columns: everything is sealed but short numbers and times."""
     return {
         safe_name(str(name)): seal(value, key) if isinstance(value, str) and not _is_plain(value) else value
         for name, value in row.items()
@@ -128,7 +128,7 @@ def _told(value: object) -> str:
 
 
 def _scrubbed(document: object, key: str, is_free: bool, levels: int = DEEPEST) -> object:
-    """A JSON document with what its keys call personal, and what looks so, sealed; documents within it that are text, too.
+    """A JSON document in which everything is sealed that its keys call personal, or that looks so; also in documents within it that are text.
 
     is_free: free text is sealed whatever it says. levels: what lies deeper is sealed whole.
     """
@@ -165,7 +165,7 @@ def without_personal_data(column: Column, array: pa.Array, key: str, is_replay: 
         if column.name not in WRITTEN and not _may_hold_address(array):
             return array
         if column.name.endswith("_id"):
-            # an identifier has to stay one: the same address is the same hash everywhere
+            # an identifier has to stay an identifier: the same address is the same hash everywhere
             return _changed(array, f"{FIRST_LOOK_AT_ADDRESSES}|^{HASHED}", partial(pseudonym, key=key))
         if column.name not in WRITTEN:
             return _changed(array, FIRST_LOOK_AT_ADDRESSES, without_address)
@@ -174,7 +174,7 @@ def without_personal_data(column: Column, array: pa.Array, key: str, is_replay: 
 
 
 def _may_hold_address(array: pa.Array) -> bool:
-    """Whether any text of a column has what an address is written with, or what looks like a hash of ours: a look at all its bytes at once."""
+    """Whether any text of a column has a sign of an address, or looks like a hash of ours. It searches all bytes of the column at once."""
     data = array.buffers()[2]
     if data is None:
         return False
@@ -190,12 +190,12 @@ def _hashed(array: pa.Array, key: str, is_replay: bool) -> pa.Array:
 
 def _changed(array: pa.Array, pattern: str, change: Callable[[str], str]) -> pa.Array:
     """The array with the values that hold a pattern changed."""
-    found = pc.fill_null(pc.match_substring_regex(array, pattern), False)
-    if not pc.any(found).as_py():
+    has_pattern = pc.fill_null(pc.match_substring_regex(array, pattern), False)
+    if not pc.any(has_pattern).as_py():
         return array
-    encoded = array.filter(found).dictionary_encode()
+    encoded = array.filter(has_pattern).dictionary_encode()
     changed = pa.array([change(v) for v in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
-    return pc.replace_with_mask(array, found, changed)
+    return pc.replace_with_mask(array, has_pattern, changed)
 
 
 def _scrubbed_text(text: str, key: str) -> str:

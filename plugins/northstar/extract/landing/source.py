@@ -1,6 +1,7 @@
 """Land what the declared sources have: page by page, each batch with the state to go on from, in one transaction.
 
-A source that fails keeps what came before and goes on from there in the next run; it does not keep the others from landing. `audit.source_runs` says of each run and source how it went.
+What a source gave before it failed stays landed, and the next run goes on from there. It does not keep the other sources from landing.
+`audit.source_runs` says how each source of each run went.
 """
 
 import contextlib
@@ -42,7 +43,7 @@ from northstar.privacy.personal import redacted
 from northstar.warehouse import db
 from northstar.warehouse.rows import Row, one
 
-# a batch ends with the first page after so many rows, or so long a reading: what a kill costs
+# a batch ends with the first page after so many rows, or so many seconds of reading: as much is read again after a kill
 BATCH_ROWS, BATCH_SECONDS = 50_000, 60
 
 
@@ -65,7 +66,7 @@ def land_source(
 ) -> SourceResult:
     """Land everything new of one source, entity by entity; never raises for what the source does wrong.
 
-    within: read it from its beginning instead, land what lies in this half-open range, and leave alone where its next reading starts.
+    within: read it from its beginning instead, land the rows in this half-open range, and do not change where its next reading starts.
 
     An entity that fails does not keep the source's others from landing; the result has the first failure.
     """
@@ -78,9 +79,9 @@ def land_source(
             for entity in entities().values():
                 if entity.name in source.entities:
                     with _noting(settings, source, result, progress):
-                        found = _land_entity(settings, run_id, source, connector, entity, result, within, progress)
-                        progress(f"  {source.name}, {entity.name}: {found.inserted:,} new, {found.updated:,} replaced, "
-                                 f"{found.unchanged:,} repeated, {found.quarantined:,} quarantined")  # fmt: skip
+                        landed = _land_entity(settings, run_id, source, connector, entity, result, within, progress)
+                        progress(f"  {source.name}, {entity.name}: {landed.inserted:,} new, {landed.updated:,} replaced, "
+                                 f"{landed.unchanged:,} repeated, {landed.quarantined:,} quarantined")  # fmt: skip
                         _reconcile(settings, run_id, source, connector, entity, progress)
     result.seconds = time.monotonic() - started
     _record(settings, run_id, source, result)
@@ -89,18 +90,18 @@ def land_source(
 
 @contextlib.contextmanager
 def _noting(settings: Settings, source: Source, result: SourceResult, progress: Progress) -> Iterator[None]:
-    """Write down what fails inside, whatever it is: a system may answer in a shape that its connector trips over.
+    """A context that notes any failure inside it: a system may answer in a shape that its connector does not expect.
 
-    A system, or the library that speaks to it, may repeat a secret in what it says; it is masked.
+    A system, or the library that speaks to it, may repeat a secret in its message; secrets are masked.
     """
     try:
         yield
     except Exception as exc:
         masked = _masking(settings, source)
-        # what a system answers may be about people; its own address has to stay readable
+        # a system's message may be about people, so it is redacted; the system's own address has to stay readable
         error = redacted(masked(str(exc)), addresses=False)
         if not isinstance(exc, NorthstarError):
-            # a name of its own: a source may be called as a service is, or as another entity's failure was
+            # the prefix, since a source may have the name of a service; appended, since another entity may have failed before
             log = settings.logs / f"source_{result.source}.log"
             with log.open("a") as file:
                 file.write(
@@ -127,14 +128,14 @@ def _masking(settings: Settings, source: Source) -> Callable[[str], str]:
 
 
 def _start(settings: Settings, source: Source, entity: str, reading: str, progress: Progress) -> State | None:
-    """Where reading goes on; None, its beginning, when what was read until now was read in another way."""
+    """The state from which reading goes on; None, for the beginning, when everything before was read in another way."""
     with db.connect(settings, "loader") as connection:
-        known = connection.execute(
+        stored_state = connection.execute(
             "select state, reading from audit.source_states where source = %s and entity = %s", [source.name, entity]
         ).fetchone()
-    # an older release did not note how it read: it is taken for the way of now
-    if known is None or known["reading"] is None or reads_alike(known["reading"], reading):
-        return known["state"] if known else None
+    # an older release did not note how it read; that is taken to be the way of this release
+    if stored_state is None or stored_state["reading"] is None or reads_alike(stored_state["reading"], reading):
+        return stored_state["state"] if stored_state else None
     progress(f"  {source.name}, {entity}: read again from its beginning, since its options or its connector changed")
     return None
 
@@ -189,8 +190,8 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
         if len(good) >= rows:
             break
     names = list(dict.fromkeys(name for row in good for name in row))
-    shown = table([{n: row.get(n) for n in names} for row in good]) if good else "no rows"
-    return "\n".join([shown, *(f"to quarantine: {'; '.join(reasons)}" for _, reasons, _ in bad)])
+    rows_text = table([{n: row.get(n) for n in names} for row in good]) if good else "no rows"
+    return "\n".join([rows_text, *(f"to quarantine: {'; '.join(reasons)}" for _, reasons, _ in bad)])
 
 
 def raw_batch(
@@ -231,9 +232,9 @@ def _land_entity(
                 if page.state is not None and not within:
                     delivery.state, delivery.reading = page.state, reading
                 batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
-                done, beside = in_range(entity, normalise(entity, batch, guard), within)
+                done, rows_outside = in_range(entity, normalise(entity, batch, guard), within)
                 delivery.read += batch.num_rows
-                delivery.beside += beside
+                delivery.beside += rows_outside
                 delivery.refused += done.refused
                 delivery.erased += done.erased
                 delivery.note_drift(entity, batch, source.name)
@@ -262,9 +263,9 @@ def _land_files(
     progress: Progress,
     within: tuple[datetime, datetime] | None,
 ) -> None:
-    """A store keeps no state of ours: which of its files were read stands in audit.landed_files."""
-    found = land_directory(settings, run_id, store.path, store.mapping, source.name, progress, store.storage, within)
-    for entity in found:
+    """Land a store's files. A store has no state: audit.landed_files says which of its files were read."""
+    results = land_directory(settings, run_id, store.path, store.mapping, source.name, progress, store.storage, within)
+    for entity in results:
         result.landed += Landed(entity.files, entity.rows_read, entity.inserted, entity.updated, entity.unchanged,
                                 entity.quarantined, entity.refused)  # fmt: skip
 
@@ -272,7 +273,7 @@ def _land_files(
 class _Pages:
     """The pages of one reading, handed out in lots that end where reading can go on from.
 
-    `error` is what ended the reading before its end: the pages before it are good, and a system that fails each hour gets on.
+    `error` is the failure that ended the reading early. The pages before it are good, so a system that fails each hour still gets on.
     """
 
     def __init__(self, pages: Iterator[Page]):
@@ -311,13 +312,13 @@ def _text(value: object) -> str | None:
 def _reconcile(
     settings: Settings, run_id: int | None, source: Source, connector: Connector, entity: Entity, progress: Progress
 ) -> None:
-    """What the source says it has against what of it stands in the warehouse."""
+    """Store the source's reconciliation: what it says that it has, against what of it has landed."""
     if run_id is None:
         return
     try:
         totals = connector.totals(entity.name, source_states(settings, source.name).get(entity.name))
     except Exception as exc:
-        # the rows have landed: a key that may not read the totals, or a system that cannot tell them now, takes nothing of that back
+        # the rows have landed, and stay when the key may not read the totals or the system cannot give them now
         why = _masking(settings, source)(
             str(exc) if isinstance(exc, NorthstarError) else f"{type(exc).__name__}: {exc}"
         )
@@ -326,7 +327,7 @@ def _reconcile(
         )
         return
     with db.connect(settings, "loader") as connection:
-        for measure, (told, expression) in totals.items():
+        for measure, (source_total, expression) in totals.items():
             landed = one(
                 connection.execute(
                     f"select {expression} as total from staging.{entity.name} where _batch_id in "
@@ -343,7 +344,7 @@ def _reconcile(
                     "source": source.name,
                     "entity": entity.name,
                     "measure": measure,
-                    "told": told,
+                    "told": source_total,
                     "landed": landed,
                 },
             )

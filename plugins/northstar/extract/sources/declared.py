@@ -38,19 +38,19 @@ from northstar.warehouse import db
 from northstar.warehouse.rows import Row
 
 if TYPE_CHECKING:
-    # whose own `connect` takes a Source
+    # for the type checker alone: files.py imports this module
     from northstar.extract.sources.files import FileStore
 
 HELPERS = ("connections", "declared", "http")
-# a row as a connector gives it: values by the contract's columns, of which landing asks whether they are what the contract says
+# a row as a connector gives it: values by contract column. They may be of any type, since landing checks them against the contract
 ContractRow = Mapping[str, object]
-# where reading goes on: json of a connector's own, which nobody else looks into
+# a connector's state: JSON that says where its next reading starts. Nobody but the connector interprets it
 State = dict[str, Any]
-# {measure: (the system's own figure, SQL over the landed rows)}
+# figures to reconcile: {measure: (the system's own figure, SQL over the landed rows)}
 Totals = Mapping[str, tuple[object, str]]
-# gives the rows of a source that stand in the warehouse: of an entity, those that have one of the values in a column
+# a function that gives a source's landed rows: (entity, column, values) -> the rows that have one of the values in the column
 FindLanded = Callable[[str, str, list[str]], list[Row]]
-# a connector's own options: what people write, which each connector looks through when it is opened
+# a connector's options as people wrote them; each connector checks its own when it is opened
 Options = dict[str, Any]
 
 
@@ -80,10 +80,12 @@ class SourceSpec(Section):
 
     @model_validator(mode="after")
     def _known_entities(self) -> Self:
-        known = _module(self.system).ENTITIES
+        connector_entities = _module(self.system).ENTITIES
         for entity in self.entities or ():
-            if entity not in entities() or (known and entity not in known):
-                raise ValueError(f"{self.system} gives no entity {entity!r}; {nearest(entity, known or entities())}")
+            if entity not in entities() or (connector_entities and entity not in connector_entities):
+                raise ValueError(
+                    f"{self.system} gives no entity {entity!r}; {nearest(entity, connector_entities or entities())}"
+                )
         return self
 
 
@@ -118,16 +120,16 @@ class Source:
     is_production: bool = False
 
     def is_due(self, mode: str) -> bool:
-        """Whether a run of this mode asks it: a nightly run asks all."""
+        """Whether a run of this mode reads the source. A nightly run reads all sources."""
         return mode == "nightly" or self.schedule == "hourly"
 
 
 @dataclass
 class Page:
-    """Some rows of one entity, and from where to go on once they are stored.
+    """Some rows of one entity, and the state from which reading goes on once they are stored.
 
-    rows: mappings by contract column, or a record batch of such columns. state: json that `read` gets next time, or None
-    where reading cannot go on from here (then the page before that has one is where it does).
+    rows: mappings by contract column, or a record batch of such columns. state: JSON that `read` gets next time. None means that
+    reading cannot go on from here; it then goes on from the last page before that has a state.
     """
 
     rows: Sequence[ContractRow] | pa.RecordBatch
@@ -135,36 +137,39 @@ class Page:
 
 
 class Connector(Protocol):
-    """An open source that gives rows: all but one of files (northstar.extract.sources.files.FileStore), which landing reads itself."""
+    """An open source that gives rows.
+
+    Every source is one, but for a directory of files (northstar.extract.sources.files.FileStore), which landing reads itself.
+    """
 
     def check(self) -> str:
-        """In one line what the connection may read. Raises NorthstarError when it does not work."""
+        """Say in one line what the connection may read. Raises NorthstarError when it does not work."""
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """The entity's rows that are new since `state` (None: all of them), oldest first where the system can."""
 
     def totals(self, entity: str, state: State | None) -> Totals:
-        """{measure: (the system's own figure for what was read up to `state`, SQL over the landed rows)}; {} where it tells none."""
+        """Figures to reconcile: {measure: (the system's own figure for what was read up to `state`, SQL over the landed rows)}; {} where it has none."""
 
 
 @runtime_checkable
 class ReadsLanded(Protocol):
-    """A connector that tells changes only: before it is read, `landed` is set to what gives the rows of its source."""
+    """A connector that gives changes only, and needs landed rows for that: landing sets `landed` before it reads."""
 
     landed: FindLanded
 
 
 class System(Protocol):
-    """What a module of northstar.extract.sources gives: the type checker holds each against it (SYSTEMS below).
+    """What every module of northstar.extract.sources has; the type checker checks each of them (SYSTEMS below).
 
-    Beside that a module may have READING, 1 where it does not say it, which goes up when it makes other rows of the same answers:
-    everything is read again then. EACH_ITS_PLACE names an option whose entries have a place to go on from of their own in the state:
-    one more has nothing read again.
+    A module may also have READING, a number that is 1 by default. It goes up when the module makes other rows of the same answers; then
+    everything is read again. EACH_ITS_PLACE names an option whose entries each have their own place in the state, so that nothing is
+    read again because an entry was added.
     """
 
     @property
     def ENTITIES(self) -> tuple[str, ...]:
-        """The entities it knows; () for one that knows whatever its options say."""
+        """The entities that it gives; () where its options decide which."""
 
     @property
     def OPTIONS(self) -> set[str]:
@@ -229,9 +234,9 @@ def _landed(settings: Settings, source: str, entity: str, column: str, values: l
 
 
 def how_read(source: Source, entity: str, contract: list[object]) -> str:
-    """A digest of what decides which rows an entity's answers become: the connector's READING, the source's options and application.
+    """A digest of what decides which rows a system's answers become: the connector's READING, the source's options and application.
 
-    contract: what of the contract decides it, too. What the options say of other entities has no part in it.
+    contract: the part of the contract that decides it, too. Options about other entities are left out.
     """
     options = dict(source.options)
     if isinstance(options.get("entities"), dict):
@@ -243,14 +248,16 @@ def how_read(source: Source, entity: str, contract: list[object]) -> str:
 
 
 def reads_alike(known: str, now: str) -> bool:
-    """Whether what was read in one way need not be read again in another: it is the same, or has entries more or less."""
-    (was, _, before), (digest, _, after) = known.partition(" "), now.partition(" ")
-    before, after = json.loads(before or "{}"), json.loads(after or "{}")
-    return was == digest and all(after[name] == value for name, value in before.items() if name in after)
+    """Whether two digests of `how_read` allow reading to go on: they are the same, or differ only in entries that were added or removed."""
+    (old_digest, _, old_entries), (new_digest, _, new_entries) = known.partition(" "), now.partition(" ")
+    old_entries, new_entries = json.loads(old_entries or "{}"), json.loads(new_entries or "{}")
+    return old_digest == new_digest and all(
+        new_entries[name] == value for name, value in old_entries.items() if name in new_entries
+    )
 
 
 def reading_of(system: str) -> int:
-    """The number of a connector's way to read."""
+    """The connector's READING; 1 where its module has none."""
     number: int = getattr(_module(system), "READING", 1)
     return number
 
@@ -263,7 +270,7 @@ def check_options(source: Source, known: set[str]) -> None:
 
 
 def systems() -> list[str]:
-    """The systems there is a connector for: the modules of this package but the helpers."""
+    """The systems that have a connector: the modules of this package, without the helpers."""
     names = [module.name for module in pkgutil.iter_modules(sources.__path__)]
     return sorted(name for name in names if name not in HELPERS)
 

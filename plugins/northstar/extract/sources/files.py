@@ -38,24 +38,26 @@ from northstar.contract import entities
 from northstar.extract.sources.declared import Source
 from northstar.privacy.personal import withheld
 
-# goes up when the same file makes other rows: all are read again then
+# goes up when the same file would make other rows; then all files are read again
 READING = 1
 SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
 BLOCK_BYTES = 4 << 20
-# nobody writes a line for so long
+# a file that was not written to for so long is finished: no writer takes longer for a line
 SETTLED_SECONDS = 30
 # Python's own reader gives up at 128 KB; no field is longer than a block
 csv.field_size_limit(BLOCK_BYTES)
-# a batch ends at so many rows, or bytes
+# the largest batch, in rows and in bytes
 ROWS, BATCH_BYTES = 65_536, 16 << 20
-# keys that are values (an id, a day) make a column for each record: then a batch ends at so many keys times records
+# where JSON keys are values (an id, a day), each record brings new columns: a batch with more than MANY_KEYS of them ends at CELLS,
+# keys times records
 MANY_KEYS, CELLS = 500, 500_000
-# objects that are fetched many at a time: on a store each open costs a round trip or two
+# small objects of a store are fetched many at a time, since each open costs a round trip or two: the largest of them, and the most
+# bytes and files at a time
 SMALL_BYTES, FETCHED_BYTES, FETCHED_FILES = 1 << 20, 64 << 20, 200
 ENTITIES = tuple(entities())
 OPTIONS = {"path", "mapping"}
 LOCAL = "file://"
-# what fsspec needs to reach a store beside its address: each store has arguments of its own
+# what fsspec needs to reach a store, besides its address: each store has arguments of its own
 Storage = dict[str, Any]
 # the folder of a home that `make run` writes its demonstration company to
 DEMONSTRATION = "demo"
@@ -63,24 +65,24 @@ DEMONSTRATION = "demo"
 
 @dataclass(frozen=True)
 class SourceFile:
-    """A file of a source: where it is and what tells whether it changed."""
+    """A file of a source: where it is, and a fingerprint that shows whether it changed."""
 
     path: str
     url: str
     size: int
     fingerprint: str
-    # when its content or its name was changed last, where the store tells it apart from what a writer may set
+    # when its content or its name last changed; "" where the store only has a time that a writer can set
     changed: str = ""
-    # what fsspec needs beside the address (credentials), and the content where it was fetched already
+    # what fsspec needs besides the address (credentials), and the content where it has been fetched already
     storage: Storage = field(default_factory=dict, repr=False)
     content: bytes | None = field(default=None, repr=False)
-    # how many bytes of it are read, where its last line is not whole yet
+    # how many bytes to read where the last line is not finished yet; None: all
     whole: int | None = None
 
 
 @dataclass
 class Rejected:
-    """A record that is not well-formed, with its fields as far as they could be told apart."""
+    """A record that is not well-formed, with as many of its fields as could be recognised."""
 
     reason: str
     row: dict[str, object]
@@ -114,7 +116,7 @@ class Reading:
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The file's raw batches.
 
-        Raises NorthstarError, naming the file, for one that cannot be read as what its name says.
+        Raises NorthstarError, naming the file, when it cannot be read as the format that its name says.
         """
         name = self.file.path
         try:
@@ -134,7 +136,7 @@ class Reading:
             return {}
         if self.kind == "parquet" or not (ordinals or self.ragged):
             return {ordinal: ordinal + 1 for ordinal in ordinals}
-        found: dict[int, int] = {}
+        line_numbers: dict[int, int] = {}
         ordinal, previous, last = 0, 0, max(ordinals, default=-1)
         header: list[str] | None = None
         ragged: list[tuple[int, list[str]]] = []
@@ -148,20 +150,20 @@ class Reading:
                 if not record:
                     continue
                 if header is None:
-                    # as it was read: a name behind a byte order mark would not be known for personal data
+                    # the cleaned names: behind a byte order mark, the name of a personal column would not be recognised
                     header = self.columns
                 elif len(record) != len(header):
                     ragged.append((line, record))
                 else:
                     if ordinal in ordinals:
-                        found[ordinal] = line
+                        line_numbers[ordinal] = line
                     ordinal += 1
                 if ordinal > last and len(ragged) >= self.ragged:
                     break
         for line, record in ragged[: self.ragged]:
             reason = f"{len(record)} fields where the header has {len(header or [])}"
             self.rejected.append(Rejected(reason, dict(zip(header or [], record, strict=False)), line))
-        return found
+        return line_numbers
 
     def _csv(self) -> Iterator[pa.RecordBatch]:
         names = self._header()
@@ -194,7 +196,7 @@ class Reading:
         return "skip"
 
     def _header(self) -> list[str]:
-        """The names in the header, as they stand there."""
+        """The names in the header, as they are written there."""
         with _open(self.file) as raw:
             start = raw.read(BLOCK_BYTES).decode(self.options.encoding, errors="replace").lstrip("\ufeff")
         reader = csv.reader(io.StringIO(start, newline=""), delimiter=self.options.delimiter)
@@ -246,21 +248,21 @@ class Reading:
             yield self._record_batch(records, lines)
 
     def _record_batch(self, records: list[dict[str, str | None]], lines: list[int]) -> pa.RecordBatch:
-        found: dict[str, list[str]] = {}
+        spellings_by_name: dict[str, list[str]] = {}
         for name in dict.fromkeys(name for record in records for name in record):
-            found.setdefault(_clean(name), []).append(name)
-        names = list(found)
+            spellings_by_name.setdefault(_clean(name), []).append(name)
+        names = list(spellings_by_name)
         self.columns = list(dict.fromkeys([*self.columns, *names]))
         arrays = [pa.array([_first(r, spellings) for r in records] if len(spellings) > 1 else [r.get(spellings[0]) for r in records], pa.string())
-                  for spellings in found.values()]  # fmt: skip
+                  for spellings in spellings_by_name.values()]  # fmt: skip
         return pa.RecordBatch.from_arrays([*arrays, pa.array(lines, pa.int64())], names=[*names, "_line"])
 
     def _parquet(self) -> Iterator[pa.RecordBatch]:
         with _open(self.file) as raw:
-            # read ahead, the whole file's column chunks would be held
+            # with pre_buffer the column chunks of the whole file would be held in memory
             file = pq.ParquetFile(raw, pre_buffer=False, buffer_size=BLOCK_BYTES)
             for kind in file.schema_arrow.types:
-                # Arrow takes the name of a time zone on trust, until somebody asks for it
+                # Arrow does not check the name of a time zone before it is read, so it is read here
                 getattr(getattr(kind, "value_type", kind), "tz", None)
             self.columns = self._named(file.schema_arrow.names)
             groups = ((g, file.metadata.row_group(g)) for g in range(file.num_row_groups))
@@ -283,7 +285,7 @@ def _first(record: dict[str, str | None], names: list[str]) -> str | None:
 
 
 def _clean(name: str) -> str:
-    """A column's name without what nobody sees, and not the one that is ours."""
+    """A column's name without invisible characters. A file's own `_line` is renamed, since that name is ours."""
     name = name.replace("\x00", "").strip().lstrip("\ufeff").strip()
     return "_line_" if name == "_line" else name
 
@@ -294,13 +296,13 @@ def _batch_rows(group: pq.RowGroupMetaData) -> int:
 
 
 def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """The batch. Raises ArrowInvalid for one whose text is not UTF-8, which Arrow's own functions take on trust."""
+    """The batch itself. Raises ArrowInvalid when its text is not UTF-8, which Arrow's other functions do not check."""
     batch.validate(full=True)
     return batch
 
 
 class _Utf8(io.RawIOBase):
-    """Bytes as they come, and UnicodeDecodeError for those that are not UTF-8, before a parser makes something of them."""
+    """A stream of bytes that raises UnicodeDecodeError for bytes that are not UTF-8, before a parser interprets them."""
 
     def __init__(self, raw: IO[bytes]):
         self._raw, self._decoder, self._place = raw, codecs.getincrementaldecoder("utf-8")(), 0
@@ -342,7 +344,7 @@ def _opened(file: SourceFile) -> object:
         content = io.BytesIO(file.content)
         return gzip.GzipFile(fileobj=content) if compression else content
     if file.url.startswith(LOCAL):
-        # a link that was put there after the listing is not followed
+        # a link that replaced the file after the listing is not followed
         raw = open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links)  # noqa: SIM115
         if file.whole is not None:
             return _Beginning(raw, file.whole)
@@ -361,7 +363,7 @@ class _Beginning(io.RawIOBase):
 
     # Any: a buffer of whatever kind, of which no type says that it has a length
     def readinto(self, buffer: Any) -> int:
-        """Fill the buffer as far as there is something left."""
+        """Fill the buffer with what is left; returns the number of bytes."""
         data = self._raw.read(min(len(buffer), self._left))
         buffer[: len(data)] = data
         self._left -= len(data)
@@ -373,18 +375,19 @@ class _Beginning(io.RawIOBase):
 
 
 def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
-    """The file without a last line that its writer may not have finished: one without its end, in a file that was just written to.
+    """The file without a last line that its writer may not have finished: a line without a line end, in a file that was just written to.
 
-    A line of JSON that can be read is whole. Object stores show whole files only, and a compressed or parquet file that is cut short says so.
+    A line that is valid JSON is finished. Object stores show whole files only, and a compressed or parquet file that is cut short fails
+    when it is read.
     """
     name = file.path.lower()
     if not file.url.startswith(LOCAL) or file.content is not None or name.endswith((".gz", ".parquet")):
         return file
     with open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links) as raw:
-        told = os.fstat(raw.fileno())
-        if not told.st_size or (now or time.time()) - told.st_mtime >= SETTLED_SECONDS:
+        status = os.fstat(raw.fileno())
+        if not status.st_size or (now or time.time()) - status.st_mtime >= SETTLED_SECONDS:
             return file
-        end, tail = told.st_size, b""
+        end, tail = status.st_size, b""
         while b"\n" not in tail and end:
             begin = max(0, end - BLOCK_BYTES)
             raw.seek(begin)
@@ -392,7 +395,7 @@ def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
     line = tail[tail.rfind(b"\n") + 1 :]
     if not line or (".jsonl" in name and _is_json(line)):
         return file
-    return replace(file, whole=told.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
+    return replace(file, whole=status.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
 
 
 def _is_json(line: bytes) -> bool:
@@ -420,19 +423,19 @@ def read_lines(file: SourceFile) -> Iterator[bytes]:
 
 
 def with_content(files: list[SourceFile]) -> Iterator[SourceFile]:
-    """The files in their order, small ones of a store with their content: fetched many at once, a bounded number ahead."""
-    lot: list[SourceFile] = []
+    """The files in their order. Small files of a store come with their content: many are fetched at once, a bounded number ahead."""
+    small_files: list[SourceFile] = []
     for file in files:
         if file.url.startswith(LOCAL) or file.size > SMALL_BYTES:
-            yield from _fetched(lot)
-            lot = []
+            yield from _fetched(small_files)
+            small_files = []
             yield file
             continue
-        lot.append(file)
-        if len(lot) >= FETCHED_FILES or sum(f.size for f in lot) > FETCHED_BYTES:
-            yield from _fetched(lot)
-            lot = []
-    yield from _fetched(lot)
+        small_files.append(file)
+        if len(small_files) >= FETCHED_FILES or sum(f.size for f in small_files) > FETCHED_BYTES:
+            yield from _fetched(small_files)
+            small_files = []
+    yield from _fetched(small_files)
 
 
 def _fetched(lot: list[SourceFile]) -> Iterator[SourceFile]:
@@ -440,10 +443,10 @@ def _fetched(lot: list[SourceFile]) -> Iterator[SourceFile]:
         return
     system, _ = fsspec.core.url_to_fs(lot[0].url, **lot[0].storage)
     paths = [system._strip_protocol(f.url) for f in lot]
-    found = system.cat(paths, on_error="return")
+    contents = system.cat(paths, on_error="return")
     for file, path in zip(lot, paths, strict=True):
-        content = found.get(path)
-        # one that failed is opened on its own, and says why
+        content = contents.get(path)
+        # a file that could not be fetched is opened on its own later, and that error says why
         yield replace(file, content=content) if isinstance(content, bytes) else file
 
 
@@ -459,13 +462,13 @@ def storage_options(connection: Connection) -> Storage:
             "client_kwargs": client,
         }
     if connection.kind == "google_cloud_platform":
-        # gcsfs' experiment asks each bucket for its kind over gRPC, and waits a minute where only REST answers
+        # an experiment of gcsfs asks each bucket for its kind over gRPC, and waits a minute where only REST answers
         os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
         key = extra.get("keyfile_dict")
         return {"token": json.loads(key) if isinstance(key, str) else key or extra.get("key_path") or "google_default",
                 **({"endpoint_url": extra["endpoint_url"]} if extra.get("endpoint_url") else {})}  # fmt: skip
     if connection.kind in ("wasb", "adls"):
-        # it logs each request
+        # Azure's library logs each request
         logging.getLogger("azure").setLevel(logging.WARNING)
         return {"account_name": connection.login, "account_key": connection.password, **extra}
     raise NorthstarError(
@@ -504,16 +507,16 @@ def list_files(directory: str, pattern: str = "*", storage: Storage | None = Non
         mark = (
             info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime") or info.get("LastModified")
         )
-        changed = str(os.stat(url.removeprefix(LOCAL)).st_ctime_ns) if is_local else ""
-        files.append(SourceFile(relative, url, info["size"], f"{info['size']}-{mark}", changed, storage or {}))
+        changed_at = str(os.stat(url.removeprefix(LOCAL)).st_ctime_ns) if is_local else ""
+        files.append(SourceFile(relative, url, info["size"], f"{info['size']}-{mark}", changed_at, storage or {}))
     return files
 
 
 def _own(path: str, root: str, told: str) -> str:
-    """Where a local path leads. Raises NorthstarError unless that is a file of the source's own: whoever writes the data is trusted with nothing else.
+    """The file that a local path leads to. Raises NorthstarError unless it is a regular file below the source's directory.
 
-    A link that stays below the root is welcome (many stores publish a delivery by a link to it); one that leads out of it could
-    fetch what this process may read and the source may not.
+    Whoever writes the data is trusted with nothing else. A link that stays below the root is allowed (many stores publish a delivery by a
+    link to it). A link that leads out of it could fetch what this process may read and the source may not.
     """
     real = os.path.realpath(path)
     if not real.startswith(os.path.realpath(root).rstrip("/") + "/"):
@@ -525,7 +528,7 @@ def _own(path: str, root: str, told: str) -> str:
 
 
 def _demand_no_home(directory: str) -> None:
-    """Raise NorthstarError for a directory in a home: the password of the warehouse lies there, and what it says of people."""
+    """Raise NorthstarError for a directory inside a home, which holds the warehouse's password and data about people."""
     home = _home_of(os.path.realpath(directory))
     if home and not os.path.realpath(directory).startswith(f"{home}/{DEMONSTRATION}"):
         raise NorthstarError(f"{directory} lies in the home {home}, which is no source; give a directory beside it")
@@ -554,7 +557,7 @@ def connect(source: Source, connection: Connection) -> "FileStore":
 
 @dataclass(frozen=True)
 class FileStore:
-    """A directory of files, here or in an object store. What landing reads of it is what is new or changed."""
+    """A directory of files, local or in an object store. Landing reads the files that are new or changed."""
 
     path: str
     mapping: Path | None = None

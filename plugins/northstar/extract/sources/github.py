@@ -11,9 +11,9 @@
 
 A review cycle is a verdict that asked for changes, and the approval that ended it. Priority and story points are labels: `priority: high`,
 `high`, `points: 3`, `sp-3`. An issue's milestone is its sprint, the milestone's due date the sprint's end and the issue's own. An
-issue that was closed as not planned is not completed. Of a deployment the last status but `inactive` counts; a failed one has
-recovered when the next to its environment succeeded. Community figures are those of the moment when they are read, summed over
-the application's repositories; people are counted once.
+issue that was closed as not planned is not completed. A deployment's status is its last one other than `inactive`; a failed deployment
+has recovered when the next one to its environment succeeded. Community figures are those of the moment when they are read, summed
+over the application's repositories; people are counted once.
 """
 
 import re
@@ -41,7 +41,7 @@ POINTS = re.compile(r"^(?:story[ -]?points?|points?|sp|estimate)[:/ -]+(\d+(?:\.
 INSIDERS = ("OWNER", "MEMBER", "COLLABORATOR")
 VERDICTS = ("APPROVED", "CHANGES_REQUESTED")
 STATUSES = {"success": "succeeded", "failure": "failed", "error": "failed"}
-# a deployment's status may still change, and one that failed may still recover
+# for so long a deployment's status may change, and a failed deployment may recover
 OPEN_DAYS = 30
 
 
@@ -83,24 +83,24 @@ class GitHub:
         self.repositories: dict[str, str] = source.options["repositories"]
 
     def check(self) -> str:
-        """Asks each repository for itself."""
+        """Ask for each repository."""
         names = [self.http.get(f"repos/{name}")["full_name"] for name in self.repositories]
         return f"GitHub: may read {', '.join(self.source.entities)} of {', '.join(names)}"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """What changed since the state, repository by repository; each page is a place to go on from."""
+        """The rows that changed since the state, repository by repository. Reading can go on after each page."""
         if entity == "community_snapshots":
             yield from self._community()
             return
-        read = self._deployments if entity == "deployments" else self._issues
-        known = dict((state or {}).get("repositories") or {})
+        read_pages = self._deployments if entity == "deployments" else self._issues
+        places = dict((state or {}).get("repositories") or {})
         for name in self.repositories:
-            for rows, place in read(entity, name, known.get(name)):
-                known[name] = place
-                yield Page(rows, {"repositories": dict(known)})
+            for rows, place in read_pages(entity, name, places.get(name)):
+                places[name] = place
+                yield Page(rows, {"repositories": dict(places)})
 
     def totals(self, entity: str, state: State | None) -> Totals:
-        """The number of issues or pull requests that GitHub finds, beside those that landed."""
+        """The number of issues or pull requests that GitHub's search finds, and of those that landed."""
         kind = {"pull_requests": "pr", "work_items": "issue"}.get(entity)
         if kind is None:
             return {}
@@ -109,25 +109,31 @@ class GitHub:
     # issues and pull requests are one list to GitHub
 
     def _issues(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[ContractRow], str | None]]:
-        """Changed ones, oldest change first: asking again from the last one's time, a change in the meantime moves no page."""
+        """The changed issues or pull requests, oldest change first, each page with the time from which to go on.
+
+        Each request starts at the time of the last change received: by page number, a change in the meantime would shift the pages.
+        """
         number = 1
         while True:
-            asked: Parameters = {
+            parameters: Parameters = {
                 "state": "all",
                 "sort": "updated",
                 "direction": "asc",
                 "per_page": PAGE,
                 "page": number,
             }
-            found = self.http.get(f"repos/{name}/issues", {**asked, "since": since} if since else asked)
+            issues = self.http.get(f"repos/{name}/issues", {**parameters, "since": since} if since else parameters)
             is_pull = entity == "pull_requests"
-            wanted = [issue for issue in found if ("pull_request" in issue) == is_pull]
-            rows = [self._pull_request(name, issue) if is_pull else self._work_item(name, issue) for issue in wanted]
-            newest = max([issue["updated_at"] for issue in found], default=since)
+            matching_issues = [issue for issue in issues if ("pull_request" in issue) == is_pull]
+            rows = [
+                self._pull_request(name, issue) if is_pull else self._work_item(name, issue)
+                for issue in matching_issues
+            ]
+            newest = max([issue["updated_at"] for issue in issues], default=since)
             yield rows, newest
-            if len(found) < PAGE:
+            if len(issues) < PAGE:
                 return
-            # a whole page of one second: only there is the next page needed
+            # a full page of changes in one second: only then is the next page needed
             number = number + 1 if newest == since else 1
             since = newest
 
@@ -135,7 +141,7 @@ class GitHub:
         author = (issue.get("user") or {}).get("login")
         reviews: list[JsonObject] = []
         for page in self.http.pages(f"repos/{name}/pulls/{issue['number']}/reviews", {"per_page": PAGE}):
-            # a pending review is a draft, and who answers on his own code reviews nothing
+            # a pending review is a draft, and an author's comments on their own code are no review
             reviews += [r for r in page if r.get("submitted_at") and (r.get("user") or {}).get("login") != author]
         reviews.sort(key=lambda r: r["submitted_at"])
         verdicts = [r["state"] for r in reviews if r["state"] in VERDICTS]
@@ -152,45 +158,48 @@ class GitHub:
         labels = [(label if isinstance(label, str) else label.get("name") or "").lower() for label in issue["labels"]]
         of_type = ((issue.get("type") or {}).get("name") or "").lower()
         milestone = issue.get("milestone") or {}
-        due = milestone.get("due_on")
+        due_on = milestone.get("due_on")
         is_done = issue.get("closed_at") and issue.get("state_reason") != "not_planned"
         return {
             "work_item_id": f"{name}#{issue['number']}", "application": self.repositories[name],
             "kind": next((kinds[label] for label in [of_type, *labels] if label in kinds), "task"),
             "priority": _first(PRIORITY, labels), "story_points": _first(POINTS, labels), "sprint": milestone.get("title"),
-            "sprint_ends_on": due and due[:10], "created_at": issue["created_at"], "due_at": due,
+            "sprint_ends_on": due_on and due_on[:10], "created_at": issue["created_at"], "due_at": due_on,
             "completed_at": issue["closed_at"] if is_done else None, "updated_at": issue["updated_at"],
         }  # fmt: skip
 
     # deployments
 
     def _deployments(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[ContractRow], str | None]]:
-        """Deployments since a month before the state: GitHub lists them by creation and tells no changes."""
+        """Deployments since a month before the state. GitHub lists them by creation and does not say which of them changed."""
         oldest = _back(since, OPEN_DAYS) if since else ""
-        found: dict[int, JsonObject] = {}
+        deployments: dict[int, JsonObject] = {}
         for page in self.http.pages(f"repos/{name}/deployments", {"per_page": PAGE}):
-            found.update({d["id"]: d for d in page if d["created_at"] >= oldest})
+            deployments.update({d["id"]: d for d in page if d["created_at"] >= oldest})
             if page and page[-1]["created_at"] < oldest:
                 break
-        wanted = self.source.options.get("environments")
-        changed: dict[str, Deployment] = {}
+        environments = self.source.options.get("environments")
+        changed_rows: dict[str, Deployment] = {}
         last: dict[str, Deployment] = {}
         failed: dict[str, list[Deployment]] = {}
 
         def note(row: Deployment) -> None:
-            changed[row["deployment_id"]] = row
+            changed_rows[row["deployment_id"]] = row
 
-        for deployment in sorted(found.values(), key=lambda d: (d["created_at"], d["id"])):
+        for deployment in sorted(deployments.values(), key=lambda d: (d["created_at"], d["id"])):
             environment = deployment["environment"]
-            if wanted and environment not in wanted:
+            if environments and environment not in environments:
                 continue
             row, succeeded_at = self._deployment(name, deployment)
-            before = last.get(environment)
-            if before and deployment.get("task") == self.source.options.get("rollback_task", "rollback"):
-                before["status"], before["updated_at"] = "rolled_back", max(before["updated_at"], row["started_at"])
-                note(before)
-                if before not in failed.setdefault(environment, []):
-                    failed[environment].append(before)
+            previous = last.get(environment)
+            if previous and deployment.get("task") == self.source.options.get("rollback_task", "rollback"):
+                previous["status"], previous["updated_at"] = (
+                    "rolled_back",
+                    max(previous["updated_at"], row["started_at"]),
+                )
+                note(previous)
+                if previous not in failed.setdefault(environment, []):
+                    failed[environment].append(previous)
             if row["status"] == "failed":
                 failed.setdefault(environment, []).append(row)
             elif succeeded_at:
@@ -200,25 +209,25 @@ class GitHub:
             last[environment] = row
             note(row)
             since = max(since or "", row["started_at"])
-            if len(changed) >= PAGE:
-                yield list(changed.values()), since
-                changed.clear()
-        yield list(changed.values()), since
+            if len(changed_rows) >= PAGE:
+                yield list(changed_rows.values()), since
+                changed_rows.clear()
+        yield list(changed_rows.values()), since
 
     def _deployment(self, name: str, deployment: JsonObject) -> tuple[Deployment, str | None]:
-        told: list[JsonObject] = []
+        statuses: list[JsonObject] = []
         for page in self.http.pages(f"repos/{name}/deployments/{deployment['id']}/statuses", {"per_page": PAGE}):
-            told += page
-        told.sort(key=lambda s: (s["created_at"], s["id"]))
-        # inactive: another one took its place
-        states = [s["state"] for s in told if s["state"] != "inactive"]
+            statuses += page
+        statuses.sort(key=lambda s: (s["created_at"], s["id"]))
+        # inactive: a later deployment replaced it
+        states = [s["state"] for s in statuses if s["state"] != "inactive"]
         row: Deployment = {
             "deployment_id": f"{name}/{deployment['id']}", "application": self.repositories[name],
             "service": f"{name}/{deployment['environment']}", "started_at": deployment["created_at"],
             "status": STATUSES.get(states[-1], "running") if states else "running", "recovered_at": None,
-            "updated_at": max([deployment["updated_at"], *(s["created_at"] for s in told)]),
+            "updated_at": max([deployment["updated_at"], *(s["created_at"] for s in statuses)]),
         }  # fmt: skip
-        return row, max([s["created_at"] for s in told if s["state"] == "success"], default=None)
+        return row, max([s["created_at"] for s in statuses if s["state"] == "success"], default=None)
 
     # the community
 
@@ -227,10 +236,10 @@ class GitHub:
         rows: list[ContractRow] = []
         for application in dict.fromkeys(self.repositories.values()):
             names = [name for name, belongs_to in self.repositories.items() if belongs_to == application]
-            seen = [self.http.get(f"repos/{name}") for name in names]
+            repositories = [self.http.get(f"repos/{name}") for name in names]
             people = {login for name in names for login in self._contributors(name)}
             counts = {
-                "github_stars": sum(r["stargazers_count"] for r in seen), "github_forks": sum(r["forks_count"] for r in seen),
+                "github_stars": sum(r["stargazers_count"] for r in repositories), "github_forks": sum(r["forks_count"] for r in repositories),
                 "contributors": len(people), "external_contributors": len(people - self._insiders(names)),
                 "issues_opened": sum(self._found(name, "type:issue") for name in names),
                 "pull_requests_merged": sum(self._found(name, "type:pr is:merged") for name in names),
@@ -251,7 +260,7 @@ class GitHub:
                 for page in self.http.pages(f"orgs/{owner}/members", {"per_page": PAGE}):
                     insiders |= {person["login"] for person in page}
             except Refused:
-                # a person's repositories, not an organization's
+                # the owner is a person, not an organization
                 insiders.add(owner)
         return insiders
 
@@ -261,7 +270,7 @@ class GitHub:
 
 
 def _first(pattern: re.Pattern[str], labels: list[str]) -> str | None:
-    return next((found[1] for label in labels if (found := pattern.search(label))), None)
+    return next((match[1] for label in labels if (match := pattern.search(label))), None)
 
 
 def _back(moment: str, days: int) -> str:

@@ -1,8 +1,9 @@
 """One way to talk to an HTTP API: time-outs, retries, Retry-After, a rate limit, a circuit that opens when the system is down.
 
 A request is tried again after a time-out, a lost connection, half an answer, an answer that is not JSON, 429 and 5xx: after
-0.5, 1, 2, ... seconds with jitter, or when Retry-After says. A system that failed `attempts` times in a row, or asks for more patience
-than a run has, is taken to be down: the source fails at once for the rest of the run instead of waiting again for each request. Addresses in messages carry no query and no secret.
+0.5, 1, 2, ... seconds with jitter, or when Retry-After says. A system that failed `attempts` times in a row, or asks to wait longer
+than a run can, is taken to be down: for the rest of the run the source fails at once instead of waiting again for each request.
+Addresses in messages have no query and no secret.
 """
 
 import base64
@@ -26,26 +27,26 @@ TIMEOUT_SECONDS = httpx.Timeout(60, connect=10)
 ATTEMPTS = 6
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.5, 300
 SHORTEST_SECRET = 6
-# one answer, unpacked and with all its bytes; a system that has more to say has pages
+# the bounds of one answer, in bytes after unpacking and in seconds; a system that has more to say has pages
 ANSWER_BYTES, ANSWER_SECONDS = 64 * 2**20, 300
-# headers of how the body travelled, not of what it is
+# headers that describe how the body was sent, not what it is
 PACKING = ("content-encoding", "content-length", "transfer-encoding")
 RETRIED = (408, 425, 429, 500, 502, 503, 504)
 # what an API answers: its shape is checked where it is read
 Json = Any
 JsonObject = dict[str, Json]
-# of a request's address
+# the query of a request's address
 Parameters = Mapping[str, str | int | float | list[str] | None]
-# it logs addresses, queries and all
+# httpx logs addresses with their queries
 logging.getLogger("httpx").setLevel(logging.WARNING)
 
 
 class SourceDown(NorthstarError):
-    """The system did not answer, or not with sense, as often as it was asked."""
+    """The system gave no usable answer, however often it was asked."""
 
 
 class Refused(NorthstarError):
-    """The system answered that this request is not allowed or not right (4xx): asking again does not help."""
+    """The system answered that this request is not allowed or not valid (4xx). Asking again does not help."""
 
     def __init__(self, message: str, status: int):
         super().__init__(message)
@@ -53,7 +54,7 @@ class Refused(NorthstarError):
 
 
 class _TooLong(Exception):
-    """An answer without an end."""
+    """An answer that is larger, or takes longer, than the bounds allow."""
 
 
 class HttpClient:
@@ -106,9 +107,9 @@ class HttpClient:
         return self._answer("POST", path, body=body).json()
 
     def now(self, path: str, params: Parameters | None = None) -> float:
-        """The present by the system's own clock (the Date of its answers), in seconds; ours where it tells none.
+        """The time by the system's own clock (the Date of its answers), in seconds since 1970; by our clock where it sends none.
 
-        path: what to ask for when nothing was asked yet. Raises as `get` does.
+        path: what to request when there was no request yet. Raises as `get` does.
         """
         if self._ahead is None:
             self._answer("GET", path, params=params)
@@ -119,17 +120,17 @@ class HttpClient:
 
         Raises as `get` does, and SourceDown when a page names itself as the next one.
         """
-        seen = set()
+        addresses = set()
         following: str | None = path
         while following:
             response = self._answer("GET", following, params=params)
             yield response.json()
             link = response.links.get("next") or {}
-            # Sentry names a next page where there is none, and says so beside it
+            # Sentry names a next page even where there is none, and says so in `results`
             following, params = (link.get("url") if link.get("results") != "false" else None), None
-            if following and following in seen:
+            if following and following in addresses:
                 raise SourceDown(f"{_named(following)}: its pages repeat themselves; the next run asks again")
-            seen.add(following)
+            addresses.add(following)
 
     def _answer(
         self, method: str, path: str, params: Parameters | None = None, body: JsonObject | None = None
@@ -146,7 +147,7 @@ class HttpClient:
                 response = self._whole(method, url, params, body)
                 self._ahead = _ahead(response)
                 if response.status_code == 401 and not is_renewed:
-                    # perhaps a token that ran out: once with a new one, without counting as a failure
+                    # the token may have expired: one more try with a new one, which does not count as a failure
                     is_renewed, self._headers = True, None
                     continue
                 if response.status_code < 300:
@@ -163,7 +164,7 @@ class HttpClient:
                     reason += f" and asks to wait for {delay:,.0f} s"
                     break
             except _TooLong as exc:
-                # it would be as long the next time
+                # the answer would be as long the next time
                 reason = str(exc)
                 break
             except httpx.TimeoutException:
@@ -186,7 +187,7 @@ class HttpClient:
         is_late = threading.Event()
 
         def hang_up() -> None:
-            # a system that sends a byte now and then runs into no time-out of the connection's
+            # a system that sends a byte now and then never exceeds the connection's own time-outs
             is_late.set()
             self._client.close()
 
@@ -200,8 +201,10 @@ class HttpClient:
                     content += part
                     if len(content) > ANSWER_BYTES:
                         raise _TooLong(f"its answer is larger than {ANSWER_BYTES // 2**20} MB")
-            kept = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in PACKING]
-            return httpx.Response(response.status_code, headers=kept, content=bytes(content), request=response.request)
+            headers = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in PACKING]
+            return httpx.Response(
+                response.status_code, headers=headers, content=bytes(content), request=response.request
+            )
         except (httpx.HTTPError, httpx.StreamError, OSError, RuntimeError) as exc:
             if is_late.is_set():
                 raise _TooLong(f"its answer took longer than {ANSWER_SECONDS} s") from exc
@@ -240,20 +243,20 @@ def _pause(attempt: int) -> float:
 
 
 def _retry_after(response: httpx.Response) -> float | None:
-    """Seconds that the system asks to wait: Retry-After, or GitHub's moment when a used-up limit begins anew."""
-    told: str = response.headers.get("retry-after", "").strip()
-    if told.isdigit():
-        return float(told)
+    """Seconds that the system asks to wait: from Retry-After, or until GitHub resets a limit that was used up. None where it asks for none."""
+    header: str = response.headers.get("retry-after", "").strip()
+    if header.isdigit():
+        return float(header)
     if response.headers.get("x-ratelimit-remaining") == "0" and response.headers.get("x-ratelimit-reset", "").isdigit():
         return max(1.0, float(response.headers["x-ratelimit-reset"]) - time.time())
     try:
-        return max(0.0, (email.utils.parsedate_to_datetime(told) - datetime.now(UTC)).total_seconds())
+        return max(0.0, (email.utils.parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
     except (TypeError, ValueError):
         return None
 
 
 def _ahead(response: httpx.Response) -> float:
-    """How far the system's clock is before ours, in seconds."""
+    """How far the system's clock is ahead of ours, in seconds."""
     try:
         return email.utils.parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
     except (KeyError, TypeError, ValueError):
@@ -266,9 +269,9 @@ def _named(url: str) -> str:
 
 
 def _told(response: httpx.Response, headers: dict[str, str]) -> str:
-    """What the system says of a refusal, shortened; its error objects differ, their messages do not.
+    """The system's own message about a refusal, shortened. Systems have different error objects, but all have a message.
 
-    One that repeats what it was asked with repeats the key: whatever was sent in a header or a log-in is masked.
+    A message that repeats the request repeats the key, so whatever was sent in a header or a log-in is masked.
     """
     try:
         body = response.json()
@@ -284,7 +287,7 @@ def _told(response: httpx.Response, headers: dict[str, str]) -> str:
 
 
 def _sent(request: httpx.Request, headers: dict[str, str]) -> list[str]:
-    """What may be secret in a request, longest first: the words of its own headers, also as they were before base64, and a log-in's texts."""
+    """The texts of a request that may be secret, longest first: the words of our own headers, also decoded from base64, and a log-in's values."""
     words = [word for value in headers.values() for word in (value, *value.split())]
     for word in list(words):
         # login and password of HTTP's basic authentication

@@ -1,4 +1,4 @@
-"""Package statistics: how often a package was installed, by day, as the statistics of PyPI and npm tell it.
+"""Package statistics: how often a package was installed, by day, from the statistics of PyPI and npm.
 
     system: packages
     connection: pypi_stats      # host: the statistics service's address (that of pypistats, or of npm's download counts)
@@ -7,8 +7,8 @@
       packages: {acme-client: suite, "@acme/cli": wizard}   # by name: its application
       start: 2024-01-01         # npm: the first day asked for (default: 18 months ago, its longest range; pypi keeps 180 days)
 
-A package is called `<registry>/<name>`: the same name in two registries is two packages. Mirrors are not counted. Today is not
-over and left out; the last week is asked for again, since both services correct it.
+A package is called `<registry>/<name>`: the same name in two registries is two packages. Mirrors are not counted. Today is left
+out, since it is not over; the last week is read again, since both services correct it.
 """
 
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ CORRECTED_DAYS, LONGEST_RANGE_DAYS = 7, 540
 
 
 def connect(source: Source, connection: Connection) -> "Packages":
-    """A registry's statistics. Raises NorthstarError for options that are wrong or missing."""
+    """A registry's download statistics. Raises NorthstarError for options that are wrong or missing."""
     check_options(source, OPTIONS)
     if source.options.get("registry") not in REGISTRIES or not source.options.get("packages"):
         raise NorthstarError(
@@ -46,20 +46,20 @@ class Packages:
         self.registry = source.options["registry"]
 
     def check(self) -> str:
-        """Asks for the yesterday of each package."""
+        """Ask for yesterday's downloads of each package."""
         yesterday = self.today() - timedelta(days=1)
         for name in self.source.options["packages"]:
             list(self._days(name, yesterday, yesterday))
         return f"{self.registry}: may read the downloads of {', '.join(self.source.options['packages'])}"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """All complete days since the state, a week before it again; a package that was added since is read from its start."""
-        last, known = self.today() - timedelta(days=1), dict((state or {}).get("until") or {})
+        """All complete days since a week before the state. A package that was added since then is read from the start."""
+        last, last_days = self.today() - timedelta(days=1), dict((state or {}).get("until") or {})
         first = date.fromisoformat(str(self.source.options.get("start", last - timedelta(days=LONGEST_RANGE_DAYS - 1))))
         for name, application in self.source.options["packages"].items():
             start = first
-            if name in known:
-                start = max(first, date.fromisoformat(known[name]) - timedelta(days=CORRECTED_DAYS - 1))
+            if name in last_days:
+                start = max(first, date.fromisoformat(last_days[name]) - timedelta(days=CORRECTED_DAYS - 1))
             rows = [
                 {
                     "downloaded_on": str(day),
@@ -69,18 +69,18 @@ class Packages:
                 }
                 for day, count in self._days(name, start, last)
             ]
-            known[name] = str(last)
-            yield Page(rows, {"until": dict(known)})
+            last_days[name] = str(last)
+            yield Page(rows, {"until": dict(last_days)})
 
     def totals(self, entity: str, state: State | None) -> Totals:
-        """Neither service tells a total of its own."""
+        """None: neither service has a total of its own."""
         return {}
 
     def _days(self, name: str, first: date, last: date) -> Iterator[tuple[date, int]]:
         if self.registry == "pypi":
             answer = self.http.get(f"api/packages/{quote(name)}/overall", {"mirrors": "false"})
-            told = [(r["date"], r["downloads"]) for r in answer["data"] if r["category"] == "without_mirrors"]
-            yield from ((day, n) for text, n in told if first <= (day := date.fromisoformat(text)) <= last)
+            daily_counts = [(r["date"], r["downloads"]) for r in answer["data"] if r["category"] == "without_mirrors"]
+            yield from ((day, n) for text, n in daily_counts if first <= (day := date.fromisoformat(text)) <= last)
             return
         while first <= last:
             end = min(last, first + timedelta(days=LONGEST_RANGE_DAYS - 1))

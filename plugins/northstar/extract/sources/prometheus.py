@@ -13,10 +13,11 @@
       history_days: 15          # how far back the first reading goes
       lag: 60                   # seconds that samples may take to arrive
 
-A check is a sample as it was scraped; where several targets make one service at one instant, it was up if all were.
-Histograms hold no single requests: each increment of a bucket becomes one request at the sample's time. Number, status and mean duration are
-exact, a single duration is right to its bucket's width. A counter that jumps by more than a million between two samples is one row in quarantine. Increments are counted from one reading to the next (counters that restart
-included); what a target had counted before its first sample is not there.
+An uptime check is a sample as it was scraped. Where a service has several targets at one instant, it was up if all of them were.
+Histograms hold no single requests: each increment of a bucket becomes one request at the sample's time. Number, status and mean
+duration are exact; a single duration is right to its bucket's width. A counter that jumps by more than a million between two samples
+is one row in quarantine. Increments are counted from one reading to the next (counters that restart included); what a target had
+counted before its first sample is not read.
 """
 
 import base64
@@ -38,17 +39,17 @@ OPTIONS = {"uptime", "third_party", "resources", "requests", "applications", "hi
 HOUR, DAY = 3600, 86_400
 HISTORY_DAYS, LAG, STEP = 15, 60, 60
 PAGE_ROWS = 500_000
-# requests of one series between two samples; what counts more was reset, or counts something else
+# the most requests of one series between two samples; a counter that grew by more was reset, or counts something else
 LIKELY = 1_000_000
 RESOURCES = {
     "cpu_percent": '100 * (1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m])))',
     "memory_percent": "100 * (1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)",
 }
-# of a series, without its name and its bucket
+# the labels of a series, without its name and its bucket
 Labels = dict[str, str]
-# the counters as they stood last, by series
+# the last value of each counter, by series
 Counters = dict[str, float]
-# {(time, series): (labels, {bound: increment})}
+# increments of a histogram: {(time, series): (labels, {bound: increment})}
 Steps = dict[tuple[float, str], tuple[Labels, dict[str, float]]]
 MEASURES = ("cpu_percent", "memory_percent", "concurrent_users", "network_latency_ms")
 
@@ -78,27 +79,27 @@ class Prometheus:
         self.source, self.http, self.options = source, http, source.options
 
     def check(self) -> str:
-        """Counts the targets that are up."""
-        told = self._query("count(up)", self._now())
-        return f"Prometheus: may read {', '.join(self.source.entities)}; it watches {told[0]['value'][1] if told else 0} targets"
+        """Count the targets that are up."""
+        samples = self._query("count(up)", self._now())
+        return f"Prometheus: may read {', '.join(self.source.entities)}; it watches {samples[0]['value'][1] if samples else 0} targets"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """An hour at a time by the server's own clock, oldest first; each is a place to go on from."""
+        """The rows of one hour at a time by the server's own clock, oldest first. Reading can go on after each hour."""
         end = self._now() - self.options.get("lag", LAG)
         start = state["since"] if state else end - int(self.options.get("history_days", HISTORY_DAYS) * DAY)
         counters = (state or {}).get("counters")
         while start < end:
             until = min(end, (start // HOUR + 1) * HOUR)
             if entity == "api_requests":
-                steps, after = self._steps(start, until, counters)
+                steps, new_counters = self._steps(start, until, counters)
                 rows: list[pa.RecordBatch] = []
                 for batch in self._batches(steps):
                     if rows and sum(b.num_rows for b in rows) + batch.num_rows > PAGE_ROWS:
-                        # the hour is not over: whoever goes on from here reads it again, and the same rows are the same
+                        # the hour is not complete: the next reading starts with it again, and gives the same rows for it
                         yield Page(_one(rows), {"since": start, "counters": counters})
                         rows = []
                     rows.append(batch)
-                counters = after
+                counters = new_counters
                 yield Page(_one(rows), {"since": until, "counters": counters})
             else:
                 make = self._checks if entity == "uptime_checks" else self._samples
@@ -111,92 +112,106 @@ class Prometheus:
             return {}
         end = state["since"] // DAY * DAY
         metric = self._uptime()[0]
-        told = self._query(f"sum(count_over_time({metric}[{DAY}s] @ {end}))", end)
+        samples = self._query(f"sum(count_over_time({metric}[{DAY}s] @ {end}))", end)
         day = datetime.fromtimestamp(end - DAY, UTC)
         landed = f"count(*) filter (where checked_at > '{day:%Y-%m-%d %H:%M}Z' and checked_at <= '{datetime.fromtimestamp(end, UTC):%Y-%m-%d %H:%M}Z')"
-        return {f"samples on {day:%Y-%m-%d}": (int(float(told[0]["value"][1])) if told else 0, landed)}
+        return {f"samples on {day:%Y-%m-%d}": (int(float(samples[0]["value"][1])) if samples else 0, landed)}
 
     def _uptime(self) -> tuple[str, str]:
-        given = self.options.get("uptime") or {}
-        return given.get("metric", "up"), given.get("service", "job")
+        uptime_options = self.options.get("uptime") or {}
+        return uptime_options.get("metric", "up"), uptime_options.get("service", "job")
 
     def _checks(self, start: int, until: int) -> list[ContractRow]:
         metric, label = self._uptime()
-        found: dict[tuple[str, float], bool] = {}
+        checks: dict[tuple[str, float], bool] = {}
         for series in self._raw(metric, start, until):
             service = series["metric"].get(label) or series["metric"].get("instance", "")
             for at, value in series["values"]:
-                found[service, at] = found.get((service, at), True) and float(value) > 0
-        third = set(self.options.get("third_party") or [])
+                checks[service, at] = checks.get((service, at), True) and float(value) > 0
+        third_parties = set(self.options.get("third_party") or [])
         return [
-            {"service": service, **self._application(service), "checked_at": _time(at), "is_up": is_up, "is_third_party": service in third}
-            for (service, at), is_up in sorted(found.items(), key=lambda item: item[0][1])
+            {"service": service, **self._application(service), "checked_at": _time(at), "is_up": is_up, "is_third_party": service in third_parties}
+            for (service, at), is_up in sorted(checks.items(), key=lambda item: item[0][1])
         ]  # fmt: skip
 
     def _samples(self, start: int, until: int) -> list[ContractRow]:
-        given: Options = self.options.get("resources") or RESOURCES
-        label: str = given.get("resource", "instance")
-        step: int = given.get("step", STEP)
-        # steps are counted from the epoch, so that the next reading's are the same ones
+        resource_options: Options = self.options.get("resources") or RESOURCES
+        label: str = resource_options.get("resource", "instance")
+        step: int = resource_options.get("step", STEP)
+        # steps are counted from the epoch, so that every reading has the same ones
         first = start // step * step + step
-        found: dict[tuple[float, str], dict[str, str | None]] = {}
+        samples: dict[tuple[float, str], dict[str, str | None]] = {}
         for measure in MEASURES:
-            if measure in given and first <= until:
-                asked: Parameters = {"query": given[measure], "start": first, "end": until, "step": step}
-                for series in self._result("query_range", asked):
+            if measure in resource_options and first <= until:
+                parameters: Parameters = {
+                    "query": resource_options[measure],
+                    "start": first,
+                    "end": until,
+                    "step": step,
+                }
+                for series in self._result("query_range", parameters):
                     for at, value in series["values"]:
-                        row = found.setdefault((at, series["metric"].get(label, "")), {})
-                        # rounding may bring a share a hair above 100
+                        row = samples.setdefault((at, series["metric"].get(label, "")), {})
+                        # rounding may bring a percentage slightly above 100
                         row[measure] = _number(value, 100 if measure.endswith("percent") else None)
         return [
             {"resource": resource, **self._application(resource), "sampled_at": _time(at), **row}
-            for (at, resource), row in sorted(found.items())
+            for (at, resource), row in sorted(samples.items())
         ]
 
     def _steps(self, start: int, until: int, before: Counters | None) -> tuple[Steps, Counters]:
-        """A histogram's increments, {(time, series): (labels, {bound: increment})}, and the counters as they stood last, by series."""
-        given = self.options.get("requests")
-        if not given:
+        """A histogram's increments, {(time, series): (labels, {bound: increment})}, and the last value of each counter, by series."""
+        request_options = self.options.get("requests")
+        if not request_options:
             return {}, before or {}
         last: Counters = dict(before or {})
         groups: Steps = {}
-        found = [
-            s for part in ("bucket", "sum") for s in self._raw(f"{given['metric']}_{part}", start, until) if s["values"]
+        histogram_series = [
+            s
+            for part in ("bucket", "sum")
+            for s in self._raw(f"{request_options['metric']}_{part}", start, until)
+            if s["values"]
         ]
-        begins: dict[str, float] = {}
-        for series in found:
+        first_times: dict[str, float] = {}
+        for series in histogram_series:
             target = _target(series)
-            begins[target] = min(begins.get(target, np.inf), series["values"][0][0])
-        for series in found:
+            first_times[target] = min(first_times.get(target, np.inf), series["values"][0][0])
+        for series in histogram_series:
             labels = {k: v for k, v in series["metric"].items() if k not in ("__name__", "le")}
             name, bound, target = _name(labels), series["metric"].get("le", "sum"), _target(series)
-            known = last.get(f"{name}/{bound}")
-            if known is None and (target in last or series["values"][0][0] > begins[target]):
-                # its target was watched before: a label that is seen for the first time, counted from 0
-                known = 0.0
+            previous = last.get(f"{name}/{bound}")
+            if previous is None and (target in last or series["values"][0][0] > first_times[target]):
+                # its target was scraped before: the series is new, and counts from 0
+                previous = 0.0
             for at, value in series["values"]:
-                now = float(value)
-                if known is not None:
+                count = float(value)
+                if previous is not None:
                     step = groups.setdefault((at, name), (labels, {}))[1]
-                    step[bound] = now - known if now >= known else now
-                known = now
-            if known is not None:
-                last[f"{name}/{bound}"] = known
-        last.update(begins)
+                    step[bound] = count - previous if count >= previous else count
+                previous = count
+            if previous is not None:
+                last[f"{name}/{bound}"] = previous
+        last.update(first_times)
         return groups, last
 
     def _batches(self, steps: Steps) -> Iterator[pa.RecordBatch]:
-        """The requests of each increment; one that can be none is a row that landing puts into quarantine."""
-        given: Options = self.options.get("requests") or {}
+        """The requests of each increment. An impossible increment is one row that landing puts into quarantine."""
+        request_options: Options = self.options.get("requests") or {}
         for (at, name), (labels, step) in sorted(steps.items(), key=lambda g: g[0]):
             most = max((count for bound, count in step.items() if bound != "sum"), default=0)
-            batch = _spread(at, name, step, labels, given) if most <= LIKELY else _jump(at, name, most, labels, given)
+            batch = (
+                _spread(at, name, step, labels, request_options)
+                if most <= LIKELY
+                else _jump(at, name, most, labels, request_options)
+            )
             if batch.num_rows:
                 yield self._with_application(batch)
 
     def _with_application(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        told = self._application(batch.column("service")[0].as_py()).get("application") or self.source.application
-        return batch.append_column("application", pa.array([told] * batch.num_rows, pa.string()))
+        application = (
+            self._application(batch.column("service")[0].as_py()).get("application") or self.source.application
+        )
+        return batch.append_column("application", pa.array([application] * batch.num_rows, pa.string()))
 
     def _application(self, name: str) -> dict[str, str]:
         for application, names in (self.options.get("applications") or {}).items():
@@ -209,15 +224,15 @@ class Prometheus:
 
     def _raw(self, metric: str, start: int, until: int) -> list[JsonObject]:
         """Samples as they were scraped, later than start and not later than until."""
-        found = self._query(f"{metric}[{until - start}s]", until)
-        for series in found:
-            # versions before 3 hold the sample at the window's very start too
+        all_series = self._query(f"{metric}[{until - start}s]", until)
+        for series in all_series:
+            # versions before 3 also give the sample at the window's very start
             series["values"] = [(at, value) for at, value in series["values"] if start < at <= until]
-        return found
+        return all_series
 
     def _query(self, query: str, at: int) -> list[JsonObject]:
-        found: list[JsonObject] = self._result("query", {"query": query, "time": at})
-        return found
+        result: list[JsonObject] = self._result("query", {"query": query, "time": at})
+        return result
 
     def _result(self, path: str, parameters: Parameters) -> Json:
         answer = self.http.get(path, parameters)
@@ -227,10 +242,10 @@ class Prometheus:
 
 
 def _spread(at: float, name: str, step: dict[str, float], labels: Labels, given: Options) -> pa.RecordBatch:
-    """The requests of one sample: a row for each, its duration (ms) where the buckets and the sum put it."""
+    """The requests of one sample, a row for each. Durations (ms) are placed within their buckets so that they fit the histogram's sum."""
     bounds = sorted((float(bound), count) for bound, count in step.items() if bound != "sum")
     upper = np.array([bound for bound, _ in bounds])
-    # cumulative; a scrape that came between two increments can be off by one
+    # buckets are cumulative; a scrape between two increments can be off by one
     counts = np.diff(np.maximum.accumulate(np.array([0.0, *(count for _, count in bounds)]))).round().astype(int)
     lower = np.concatenate([[0.0], upper[:-1]]) if len(upper) else upper
     total, spent = counts.sum(), step.get("sum", 0.0)
@@ -238,9 +253,9 @@ def _spread(at: float, name: str, step: dict[str, float], labels: Labels, given:
         endless = counts[-1] if np.isinf(upper[-1]) else 0
         top = np.where(np.isinf(upper), lower, upper)
         if endless:
-            # what the others leave of the sum, were they in the middle of theirs
-            rest = spent - float((counts[:-1] * (lower[:-1] + upper[:-1]) / 2).sum())
-            top[-1] = max(lower[-1], 2 * rest / endless - lower[-1])
+            # the last bucket has no upper bound: it takes what is left of the sum when the others lie in the middle of their buckets
+            remainder = spent - float((counts[:-1] * (lower[:-1] + upper[:-1]) / 2).sum())
+            top[-1] = max(lower[-1], 2 * remainder / endless - lower[-1])
         room = float((counts * (top - lower)).sum())
         place = min(1.0, max(0.0, (spent - float((counts * lower).sum())) / room)) if room else 0.0
         seconds = lower + place * (top - lower)
@@ -253,7 +268,7 @@ def _spread(at: float, name: str, step: dict[str, float], labels: Labels, given:
 
 
 def _jump(at: float, name: str, count: float, labels: Labels, given: Options) -> pa.RecordBatch:
-    """What stands for an increment that no service serves: a request whose duration is none, less than 0 by what was counted."""
+    """The row for an increment that no service can serve: a request with an impossible duration, minus the increment."""
     return _rows(pa.array([f"{name}-{at:.3f}-jump"]), pa.array([f"{-count:.0f}"]), at, labels, given)
 
 
@@ -284,8 +299,8 @@ def _target(series: JsonObject) -> str:
 
 
 def _name(labels: Labels) -> str:
-    told = "\n".join(f"{k}={v}" for k, v in sorted(labels.items()))
-    return hashlib.sha256(told.encode()).hexdigest()[:16]
+    text = "\n".join(f"{k}={v}" for k, v in sorted(labels.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _time(seconds: float) -> str:

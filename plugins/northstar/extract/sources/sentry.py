@@ -10,7 +10,7 @@
       history_days: 90              # how far back the first reading goes; Sentry keeps 30 to 90 days
       lookback: 86400               # seconds read again: a telephone sends its errors when it is back
 
-An event is user-facing when Sentry knows who saw it (its `user`), and its fingerprint is the issue that Sentry put it into. Stack traces,
+An event is user-facing when Sentry knows who saw it (its `user`). Its fingerprint is the issue that Sentry put it into. Stack traces,
 messages and users themselves are not read.
 """
 
@@ -44,20 +44,20 @@ class Sentry:
     def __init__(self, source: Source, http: HttpClient, clock: Callable[[], float] | None = None):
         self.source, self.http = source, http
         self.organization = source.options["organization"]
-        # a clock of ours that is before Sentry's would step over events
+        # Sentry's clock: if ours were ahead of it, events would be skipped
         self.clock = clock or (
             lambda: http.now(f"projects/{self.organization}/{next(iter(source.options['projects']))}/")
         )
 
     def check(self) -> str:
-        """Asks each project for itself."""
+        """Ask for each project."""
         names = [
             self.http.get(f"projects/{self.organization}/{slug}/")["slug"] for slug in self.source.options["projects"]
         ]
         return f"Sentry: may read the error events of {', '.join(names)}"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """Events a day at a time, of all projects; each day is a place to go on from."""
+        """The events of all projects, one day at a time. Reading can go on after each day."""
         now, options = int(self.clock()), self.source.options
         start = now - options.get("history_days", HISTORY_DAYS) * DAY
         if state:
@@ -81,7 +81,7 @@ class Sentry:
         projects = [
             self.http.get(f"projects/{self.organization}/{slug}/")["id"] for slug in self.source.options["projects"]
         ]
-        told = self.http.get(
+        statistics = self.http.get(
             f"organizations/{self.organization}/stats_v2/",
             {"field": "sum(quantity)", "category": "error", "outcome": "accepted", "interval": "1d", "project": projects,
              "groupBy": "outcome", "start": _time(end - DAY), "end": _time(end)},
@@ -90,18 +90,18 @@ class Sentry:
         landed = (
             f"count(*) filter (where occurred_at >= '{day} 00:00Z' and occurred_at < '{day + timedelta(1)} 00:00Z')"
         )
-        return {f"accepted on {day}": (sum(group["totals"]["sum(quantity)"] for group in told["groups"]), landed)}
+        return {f"accepted on {day}": (sum(group["totals"]["sum(quantity)"] for group in statistics["groups"]), landed)}
 
     def _is_wanted(self, event: JsonObject) -> bool:
-        wanted = self.source.options.get("environments")
-        return not wanted or _tags(event).get("environment") in wanted
+        environments = self.source.options.get("environments")
+        return not environments or _tags(event).get("environment") in environments
 
     def _row(self, slug: str, application: str, event: JsonObject) -> ContractRow:
         tags = _tags(event)
         return {
             "error_id": event.get("eventID") or event["id"], "application": application,
             "service": tags.get(self.source.options.get("service_tag", "service"), slug),
-            # an event without a level is an error to Sentry
+            # Sentry takes an event without a level for an error
             "level": tags.get("level", "error"), "fingerprint": event.get("groupID"),
             "is_user_facing": bool(event.get("user")), "occurred_at": event["dateCreated"],
         }  # fmt: skip

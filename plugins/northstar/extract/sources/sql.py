@@ -11,10 +11,11 @@
           lookback: 900             # how far back to read again: seconds, or for a number cursor a difference (default 900)
           totals: {amount: sum(amount)}     # optional: figures to reconcile, SQL over the query's columns
 
-A row that is committed after a later one was read has an older cursor than the state. Reading starts `lookback` before
-the state, so it comes with the next run as long as its transaction took no longer than that; what was read before is
-recognised as unchanged. The state is never beyond the database's own present: a row with a cursor in the future (a writer whose clock
-is ahead) is read each time until then, and no other row is stepped over for it. Reads happen in one read-only transaction, in the order of the cursor, through a server-side cursor.
+A row may be committed after a row with a later cursor was read; then its cursor is older than the state. Reading therefore starts
+`lookback` before the state, and the next run reads such a row as long as its transaction took no longer than that. What was read
+before is recognised as unchanged. The state is never later than the database's own present: a row with a cursor in the future (from a
+writer whose clock is ahead) is read each time until then, and no other row is skipped because of it. Reads happen in one read-only
+transaction, in the order of the cursor, through a server-side cursor.
 """
 
 import datetime as dt
@@ -49,7 +50,7 @@ PRESENT = {
     "mysql": "select utc_timestamp()",
     "sqlite": "select datetime('now')",
 }
-# what a database gives: a cursor's value is whatever it has there that has an order
+# a value of a database: a cursor's may be of any type that has an order
 Value = Any
 ROWS = 20_000
 LOOKBACK = 900
@@ -84,14 +85,14 @@ class SqlDatabase:
         self.engine = sa.create_engine(url, poolclass=sa.pool.NullPool, connect_args=_arguments(driver, connection))
 
     def check(self) -> str:
-        """Connects, and asks each entity's query for no row."""
+        """Connect, and run each entity's query without fetching a row."""
         with self.reading() as connection:
             for entity in self.source.entities:
                 self._columns(connection, entity)
         return f"{self.engine.dialect.name} {self.where}: may read {', '.join(self.source.entities)}"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """Pages in the order of the cursor; each can be gone on from. Without a cursor: everything, once."""
+        """Pages in the order of the cursor; reading can go on after each. Without a cursor: everything, once."""
         options = self.queries[entity]
         cursor = options.get("cursor")
         with self.reading() as connection:
@@ -105,7 +106,7 @@ class SqlDatabase:
                 column: sa.ColumnClause[Value] = sa.column(cursor)
                 if state:
                     start = _before(_revive(state), options.get("lookback", LOOKBACK))
-                    # a row that has no cursor yet is read each time: nothing says when it changed
+                    # a row whose cursor is still null is read each time: nothing says when it changed
                     query = query.where((column >= start) | column.is_(None))
                 query = query.order_by(column)
             newest, present = state, self._present(connection)
@@ -114,8 +115,8 @@ class SqlDatabase:
             ):
                 if cursor:
                     place = columns.index(cursor)
-                    found = [r[place] for r in part if r[place] is not None]
-                    last = max([*found, *([_revive(newest)] if newest else [])], default=None)
+                    cursors = [r[place] for r in part if r[place] is not None]
+                    last = max([*cursors, *([_revive(newest)] if newest else [])], default=None)
                     newest = _state(_not_after(last, present, self.zone)) or newest
                 rows = _batch(entities()[entity], columns, part, self.zone)
                 if cursor and cursor not in entities()[entity].columns:
@@ -123,7 +124,7 @@ class SqlDatabase:
                 yield Page(rows, newest)
 
     def totals(self, entity: str, state: State | None) -> Totals:
-        """The number of rows and what the options name under `totals`, of the rows whose cursor is not beyond the state's."""
+        """The number of rows, and the figures that the options name under `totals`, over the rows whose cursor is not later than the state's."""
         options = self.queries[entity]
         measures = {"rows": "count(*)", **(options.get("totals") or {})}
         with self.reading() as connection:
@@ -133,32 +134,32 @@ class SqlDatabase:
             if options.get("cursor") and state:
                 column: sa.ColumnClause[Value] = sa.column(options["cursor"])
                 query = query.where((column <= _revive(state)) | column.is_(None))
-            told = connection.execute(query).one()
-        return {name: (value, expression) for (name, expression), value in zip(measures.items(), told, strict=True)}
+            values = connection.execute(query).one()
+        return {name: (value, expression) for (name, expression), value in zip(measures.items(), values, strict=True)}
 
     def _check_options(self, entity: str) -> None:
         options = self.queries.get(entity)
-        where = f"source {self.source.name}, options, {entity}"
+        place = f"source {self.source.name}, options, {entity}"
         if not isinstance(options, dict) or set(options) - OPTIONS or ("query" in options) == ("table" in options):
-            raise NorthstarError(f"{where}: give `query` or `table`, and perhaps `cursor`, `lookback`, `totals`")
+            raise NorthstarError(f"{place}: give `query` or `table`, and perhaps `cursor`, `lookback`, `totals`")
         if entity not in entities():
-            raise NorthstarError(f"{where}: the contract has no such entity")
+            raise NorthstarError(f"{place}: the contract has no such entity")
 
     def _query(self, entity: str) -> str:
         options = self.queries[entity]
         return options.get("query") or f"select * from {options['table']}"
 
     def _present(self, connection: sa.Connection) -> dt.datetime:
-        told: dt.datetime | str = connection.execute(sa.text(PRESENT[self.engine.dialect.name])).scalar_one()
-        moment = dt.datetime.fromisoformat(told) if isinstance(told, str) else told
+        server_time: dt.datetime | str = connection.execute(sa.text(PRESENT[self.engine.dialect.name])).scalar_one()
+        moment = dt.datetime.fromisoformat(server_time) if isinstance(server_time, str) else server_time
         return moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)
 
     def _columns(self, connection: sa.Connection, entity: str) -> list[str]:
-        found = connection.execute(sa.text(f"select * from ({self._query(entity)}) as source_rows where 1 = 0"))
-        return list(found.keys())
+        result = connection.execute(sa.text(f"select * from ({self._query(entity)}) as source_rows where 1 = 0"))
+        return list(result.keys())
 
     def reading(self) -> "_ReadOnly":
-        """A read-only transaction as a context; what goes wrong in it is a NorthstarError."""
+        """A read-only transaction as a context manager. Whatever goes wrong in it is raised as NorthstarError."""
         return _ReadOnly(self.engine, self.where)
 
 
@@ -214,7 +215,7 @@ def _batch(entity: Entity, columns: list[str], rows: Sequence[sa.Row[Value]], zo
         try:
             array = pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
-            # SQLite keeps what it is given: a column may hold numbers and text
+            # SQLite does not enforce types: a column may hold numbers and text
             array = pa.array([None if v is None else str(v) for v in values])
         arrays.append(array)
     return pa.RecordBatch.from_arrays(arrays, names=columns)
@@ -251,22 +252,22 @@ def _revive(state: State) -> Value:
 
 
 def _not_after(value: Value, present: dt.datetime, zone: ZoneInfo | None) -> Value:
-    """A cursor's value, or the present in its form when it lies in the future."""
-    here = present.astimezone(zone or dt.UTC)
+    """A cursor's value; when it lies in the future, the present in the same form."""
+    local_present = present.astimezone(zone or dt.UTC)
     if isinstance(value, dt.datetime):
-        return min(value, present if value.tzinfo else here.replace(tzinfo=None))
+        return min(value, present if value.tzinfo else local_present.replace(tzinfo=None))
     if isinstance(value, dt.date):
-        return min(value, here.date())
+        return min(value, local_present.date())
     if not isinstance(value, str):
         return value
     try:
         moment = dt.datetime.fromisoformat(value)
     except ValueError:
         return value
-    if moment <= (present if moment.tzinfo else here.replace(tzinfo=None)):
+    if moment <= (present if moment.tzinfo else local_present.replace(tzinfo=None)):
         return value
-    there = present.astimezone(moment.tzinfo) if moment.tzinfo else here
-    return there.isoformat(sep=" " if " " in value else "T")[:19]
+    present_in_zone = present.astimezone(moment.tzinfo) if moment.tzinfo else local_present
+    return present_in_zone.isoformat(sep=" " if " " in value else "T")[:19]
 
 
 def _before(value: Value, lookback: Value) -> Value:
@@ -276,7 +277,7 @@ def _before(value: Value, lookback: Value) -> Value:
         return value - dt.timedelta(days=max(1, -(-lookback // 86_400)))
     if isinstance(value, int | float | decimal.Decimal):
         return value - lookback
-    # times as text (SQLite): a text before any time of that moment
+    # times as text (SQLite): a text that sorts before every text of that moment
     try:
         moment = dt.datetime.fromisoformat(value)
     except ValueError:

@@ -11,8 +11,8 @@
       start: 2025-01-01         # REST API: the first day asked for (default: a year ago)
 
 A page view is the event `page.view`, the first of a visit `page.landing`; a custom event has its own name. Umami's session is the
-visitor (anonymous_id), its visit the session. Queries of addresses are left out: people write names into them. Links, pixels and
-performance measurements are no events here. The tables are the better way where both are open: the API asks anew for each visitor
+visitor (anonymous_id), its visit the session. Queries of addresses are left out, since they may contain names. Links, pixels and
+performance measurements are not read. The tables are the better way where both are open: the API needs a request for each visitor
 and for each event with properties.
 """
 
@@ -30,14 +30,14 @@ from northstar.extract.sources.sql import LOOKBACK, ROWS, SqlDatabase
 ENTITIES = ("events",)
 OPTIONS = {"websites", "events", "account_key", "lookback", "start"}
 PER_SECOND = 20
-VIEW, CUSTOM = 1, 2  # event_type: a page view, and an event that the site itself names
+VIEW, CUSTOM = 1, 2  # values of event_type: a page view, and an event that the site itself names
 HISTORY_DAYS = 366
-# more events than this are asked for in halves of their time: pages by number could skip or repeat events of one moment
+# a span with more events than this is requested in halves: pages by number could skip or repeat events of one moment
 EVENTS_ASKED = 5_000
-# the activity of a session is told up to this number; a visit may have begun this long before it is looked at
+# the API gives at most this many activities of a session; a visit may have begun this long before its first event that is read
 ACTIVITY_TOLD, VISIT = 500, timedelta(hours=24)
 
-# an event by the column names of its table; and what the site told of an event or a session
+# an event by the column names of its table; and the data that the site sent for an event or a session
 Event = Mapping[str, Json] | sa.RowMapping
 Data = dict[str, object]
 
@@ -52,7 +52,7 @@ def connect(source: Source, connection: Connection) -> "Umami | UmamiApi":
         return UmamiApi(source, HttpClient(connection.url() + "/api", {"x-umami-api-key": connection.secret()}, pace))
 
     def log_in() -> dict[str, str]:
-        # its own client: the token of this one is what is asked for
+        # a client of its own: this request gets the token of the other one
         with HttpClient(connection.url() + "/api") as http:
             token = http.post("auth/login", {"username": connection.login, "password": connection.secret()})["token"]
         return {"Authorization": f"Bearer {token}"}
@@ -66,10 +66,10 @@ class Events:
     source: Source
 
     def row(self, event: Event, own: Data, of_session: Data) -> ContractRow | None:
-        """A row of events; None for what is none, or is not wanted.
+        """A row of the entity `events`; None for something else, or for a website that the options leave out.
 
         event: by the column names of website_event, with country, account_id (distinct_id) and is_first. own, of_session: the data
-        that the site told of the event, and of its session.
+        that the site sent for the event, and for its session.
         """
         websites = self.source.options.get("websites")
         if event["event_type"] not in (VIEW, CUSTOM) or (websites and str(event["website_id"]) not in websites):
@@ -80,13 +80,13 @@ class Events:
             name = (self.source.options.get("events") or {}).get(event["event_name"], event["event_name"])
         else:
             name = "page.landing" if event["is_first"] else "page.view"
-        told = {name: event[name] for name in ("url_path", "page_title", "referrer_domain")} | own
+        properties = {name: event[name] for name in ("url_path", "page_title", "referrer_domain")} | own
         moment = _utc(event["created_at"]).isoformat()
         row = {
             "event_id": str(event["event_id"]), "event_name": name, "occurred_at": moment, "received_at": moment,
             "account_id": account and str(account), "anonymous_id": str(event["session_id"]), "session_id": str(event["visit_id"]),
             "channel": "web", "country": event["country"],
-            "properties": orjson.dumps({k: v for k, v in told.items() if v is not None}, default=str).decode(),
+            "properties": orjson.dumps({k: v for k, v in properties.items() if v is not None}, default=str).decode(),
         }  # fmt: skip
         return row | ({"application": websites[str(event["website_id"])]} if websites else {})
 
@@ -98,15 +98,15 @@ class Umami(Events):
         self.source, self.database = source, database
 
     def check(self) -> str:
-        """Looks at the tables, and counts the websites."""
+        """Look at the tables, and count the websites."""
         with self.database.reading() as connection:
             has_accounts = self._has_distinct_id(connection)
             websites = connection.execute(sa.text("select count(*) from website")).scalar()
-        told = "accounts by distinct_id" if has_accounts else "sessions without distinct_id"
-        return f"Umami: may read the events of {websites} websites ({told})"
+        account_note = "accounts by distinct_id" if has_accounts else "sessions without distinct_id"
+        return f"Umami: may read the events of {websites} websites ({account_note})"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """Events in the order of their time; each page can be gone on from."""
+        """Events in the order of their time. Reading can go on after each page."""
         with self.database.reading() as connection:
             newest = state and datetime.fromisoformat(state["created_at"])
             start = newest and newest - timedelta(seconds=self.source.options.get("lookback", LOOKBACK))
@@ -126,13 +126,13 @@ class Umami(Events):
             rows = connection.execution_options(stream_results=True, max_row_buffer=ROWS).execute(
                 sa.text(query + " order by e.created_at, e.event_id"), {"start": self._plain(start)} if start else {}
             )
-            with self.database.reading() as beside:
+            with self.database.reading() as second_connection:
                 for part in rows.mappings().partitions(ROWS):
                     moments = [_utc(r["created_at"]) for r in part]
                     newest = max([*moments, *([newest] if newest else [])])
-                    data = self._data(beside, [r["event_id"] for r in part], [r["session_id"] for r in part])
-                    found = [self.row(r, data.get(r["event_id"], {}), data.get(r["session_id"], {})) for r in part]
-                    yield Page([row for row in found if row], {"created_at": newest.isoformat()})
+                    data = self._data(second_connection, [r["event_id"] for r in part], [r["session_id"] for r in part])
+                    event_rows = [self.row(r, data.get(r["event_id"], {}), data.get(r["session_id"], {})) for r in part]
+                    yield Page([row for row in event_rows if row], {"created_at": newest.isoformat()})
 
     def totals(self, entity: str, state: State | None) -> Totals:
         """The number of events up to the state."""
@@ -148,9 +148,9 @@ class Umami(Events):
         return {"rows": (count, "count(*)")}
 
     def _data(self, connection: sa.Connection, events: list[object], sessions: list[Json]) -> dict[object, Data]:
-        """{event or session: {key: value}} of what the site told of them."""
-        found: dict[object, Data] = {}
-        for table, column, wanted in (
+        """The data that the site sent: {event or session: {key: value}}."""
+        data: dict[object, Data] = {}
+        for table, column, owners in (
             ("event_data", "website_event_id", events),
             ("session_data", "session_id", sorted(set(sessions))),
         ):
@@ -159,18 +159,18 @@ class Umami(Events):
             query = sa.text(
                 f"select {column} as owner, data_key, string_value, number_value, date_value from {table} where {column} in :wanted"
             ).bindparams(sa.bindparam("wanted", expanding=True))
-            for row in connection.execute(query, {"wanted": wanted}).mappings():
-                found.setdefault(row["owner"], {})[row["data_key"]] = _value(
+            for row in connection.execute(query, {"wanted": owners}).mappings():
+                data.setdefault(row["owner"], {})[row["data_key"]] = _value(
                     row["number_value"], row["string_value"], row["date_value"]
                 )
-        return found
+        return data
 
     def _has_distinct_id(self, connection: sa.Connection) -> bool:
         # since v2.18
         return "distinct_id" in {c["name"] for c in sa.inspect(connection).get_columns("session")}
 
     def _plain(self, moment: datetime) -> datetime:
-        """A moment as the database compares it: MySQL keeps UTC without saying so."""
+        """A moment in the form that the database compares: MySQL keeps UTC without a time zone."""
         return moment if self.database.engine.dialect.name == "postgresql" else moment.replace(tzinfo=None)
 
 
@@ -179,16 +179,16 @@ class UmamiApi(Events):
 
     def __init__(self, source: Source, http: HttpClient, clock: Callable[[], datetime] | None = None):
         self.source, self.http = source, http
-        # a clock of ours that is before Umami's would step over events
+        # Umami's clock: if ours were ahead of it, events would be skipped
         self.clock = clock or (lambda: datetime.fromtimestamp(http.now("websites", {"pageSize": 1}), UTC))
         self._sessions: dict[str, tuple[JsonObject, Data]] = {}
 
     def check(self) -> str:
-        """Asks for the websites."""
+        """Ask for the websites."""
         return f"Umami: may read the events of {len(self._websites())} websites (REST API)"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """A day of all websites at a time, oldest first; each is a place to go on from."""
+        """The events of all websites, one day at a time, oldest first. Reading can go on after each day."""
         now = self.clock()
         if state:
             start = datetime.fromisoformat(state["created_at"]) - timedelta(
@@ -208,48 +208,53 @@ class UmamiApi(Events):
             start = end
 
     def totals(self, entity: str, state: State | None) -> Totals:
-        """The number of events that Umami tells of the last complete day."""
+        """The number of events that Umami has for the last complete day."""
         end = self.clock().replace(hour=0, minute=0, second=0, microsecond=0)
         day = (end - timedelta(1)).date()
-        found = {
+        event_ids = {
             event["id"]
             for website in self._websites()
-            # its bounds are both inclusive
+            # both bounds of the API are inclusive
             for events in self._between(website, end - timedelta(1), end - timedelta(milliseconds=1))
             for event in events
             if event["eventType"] in (VIEW, CUSTOM)
         }
         return {
             f"events on {day}": (
-                len(found),
+                len(event_ids),
                 f"count(*) filter (where occurred_at >= '{day} 00:00Z' and occurred_at < '{end:%Y-%m-%d} 00:00Z')",
             )
         }
 
     def _websites(self) -> list[str]:
-        wanted = self.source.options.get("websites")
-        if wanted:
-            return list(wanted)
-        found, number = [], 1
+        selected_websites = self.source.options.get("websites")
+        if selected_websites:
+            return list(selected_websites)
+        website_ids, number = [], 1
         while True:
-            told = self.http.get("websites", {"page": number, "pageSize": 100, "includeTeams": "true"})
-            found += [website["id"] for website in told["data"]]
-            if not told["data"] or len(found) >= int(told["count"]):
-                return sorted(set(found))
+            page = self.http.get("websites", {"page": number, "pageSize": 100, "includeTeams": "true"})
+            website_ids += [website["id"] for website in page["data"]]
+            if not page["data"] or len(website_ids) >= int(page["count"]):
+                return sorted(set(website_ids))
             number += 1
 
     def _between(self, website: str, start: datetime, end: datetime) -> Iterator[list[JsonObject]]:
-        told = self._asked(website, start, end, EVENTS_ASKED)
-        if int(told["count"]) <= len(told["data"]) or end - start <= timedelta(milliseconds=2):
-            yield told["data"]
+        answer = self._asked(website, start, end, EVENTS_ASKED)
+        if int(answer["count"]) <= len(answer["data"]) or end - start <= timedelta(milliseconds=2):
+            yield answer["data"]
             return
         middle = start + (end - start) / 2
         yield from self._between(website, start, middle)
         yield from self._between(website, middle, end)
 
     def _asked(self, website: str, start: datetime, end: datetime, size: int) -> JsonObject:
-        asked: Parameters = {"startAt": _milliseconds(start), "endAt": _milliseconds(end), "page": 1, "pageSize": size}
-        answer: JsonObject = self.http.get(f"websites/{website}/events", asked)
+        parameters: Parameters = {
+            "startAt": _milliseconds(start),
+            "endAt": _milliseconds(end),
+            "page": 1,
+            "pageSize": size,
+        }
+        answer: JsonObject = self.http.get(f"websites/{website}/events", parameters)
         return answer
 
     def _rows(self, website: str, events: list[JsonObject]) -> list[ContractRow]:
@@ -258,7 +263,7 @@ class UmamiApi(Events):
         for event in sorted(events, key=lambda e: (e["createdAt"], e["id"])):
             session, of_session = self._session(website, event["sessionId"])
             visit, is_first = visits.get(event["id"], (None, False))
-            # older versions do not say whether there is any
+            # older versions do not say whether an event has data
             own = self._told(website, event["id"]) if event.get("hasData", event["eventType"] == CUSTOM) else {}
             rows.append(self.row(event_of_api(event, session, visit, is_first), own, of_session))
         return [row for row in rows if row]
@@ -268,33 +273,33 @@ class UmamiApi(Events):
         spans: dict[str, list[datetime]] = {}
         for event in events:
             spans.setdefault(event["sessionId"], []).append(datetime.fromisoformat(event["createdAt"]))
-        found = {}
+        visits = {}
         for session, moments in spans.items():
-            told: dict[str, JsonObject] = {}
+            activity: dict[str, JsonObject] = {}
             last = max(moments)
             while True:
-                asked = {"startAt": _milliseconds(min(moments) - VISIT), "endAt": _milliseconds(last) + 1}
-                part = self.http.get(f"websites/{website}/sessions/{session}/activity", asked)
-                is_new = not told.keys() >= {e["eventId"] for e in part}
-                told.update({e["eventId"]: e for e in part})
+                parameters = {"startAt": _milliseconds(min(moments) - VISIT), "endAt": _milliseconds(last) + 1}
+                part = self.http.get(f"websites/{website}/sessions/{session}/activity", parameters)
+                is_new = not activity.keys() >= {e["eventId"] for e in part}
+                activity.update({e["eventId"]: e for e in part})
                 if len(part) < ACTIVITY_TOLD or not is_new:
                     break
                 last = min(datetime.fromisoformat(e["createdAt"]) for e in part)
-            seen = set()
-            for event in sorted(told.values(), key=lambda e: (e["createdAt"], e["eventId"])):
+            viewed_visits = set()
+            for event in sorted(activity.values(), key=lambda e: (e["createdAt"], e["eventId"])):
                 is_view = event["eventType"] == VIEW
-                found[event["eventId"]] = event["visitId"], is_view and event["visitId"] not in seen
+                visits[event["eventId"]] = event["visitId"], is_view and event["visitId"] not in viewed_visits
                 if is_view:
-                    seen.add(event["visitId"])
-        return found
+                    viewed_visits.add(event["visitId"])
+        return visits
 
     def _session(self, website: str, session: str) -> tuple[JsonObject, Data]:
         if session not in self._sessions:
-            told = self.http.get(f"websites/{website}/sessions/{session}") or {}
+            details = self.http.get(f"websites/{website}/sessions/{session}") or {}
             data: Data = {}
             if self.source.options.get("account_key"):
                 data = _data(self.http.get(f"websites/{website}/sessions/{session}/properties"))
-            self._sessions[session] = told, data
+            self._sessions[session] = details, data
         return self._sessions[session]
 
     def _told(self, website: str, event: str) -> Data:
@@ -302,7 +307,7 @@ class UmamiApi(Events):
 
 
 def event_of_api(event: JsonObject, session: JsonObject, visit: str | None, is_first: bool) -> Event:
-    """An event as the API tells it, by the names of the tables."""
+    """An event of the API, by the column names of the tables."""
     return {
         "event_id": event["id"], "website_id": event["websiteId"], "session_id": event["sessionId"], "visit_id": visit,
         "created_at": datetime.fromisoformat(event["createdAt"]), "url_path": event.get("urlPath"), "page_title": event.get("pageTitle"),
@@ -316,7 +321,7 @@ def _data(told: list[JsonObject]) -> Data:
 
 
 def _value(number: Json, text: str | None, moment: Json) -> object:
-    """What a row of event_data or session_data holds; numbers are told as text too."""
+    """The value of a row of event_data or session_data. Numbers come as text, too."""
     if number is not None:
         number = float(number)
         return int(number) if number.is_integer() else number

@@ -1,4 +1,4 @@
-"""Webhook deliveries in bulk: a directory of newline-delimited deliveries of Stripe or Umami lands as their API would have.
+"""Webhook deliveries in bulk: a directory of newline-delimited deliveries of Stripe or Umami, which lands as if it came from their API.
 
     system: webhooks
     connection: lake            # where the store needs credentials, as for `files`
@@ -8,10 +8,11 @@
                                 # and distinctId and data where there are any
       system_options: {...}     # the options of that system, such as plan_tiers or websites
 
-Deliveries come twice, late and in any order. What a new one is about (Stripe: the customer, Umami: the visit) is worked out again
-from all its deliveries, in the order of their time, so that the end is the same whichever way they came: a new file costs one scan of
-the directory, whatever it is read for, and where nothing is new nothing is read. In memory is one customer's or visit's deliveries at a time. A line that is no delivery goes to quarantine with its file and number, without its content; so does one of Stripe's test
-mode, unless system_options say test_mode: true.
+Deliveries may come twice, late and in any order. A delivery is about a customer (Stripe) or a visit (Umami). When a new one comes,
+the rows of its customer or visit are made again from all of its deliveries, in the order of their time, so that the result does not
+depend on the order in which they came. A new file costs one scan of the directory, however many entities are read; without new files
+nothing is read. Memory holds the deliveries of one customer or visit at a time. A line that is no delivery goes to quarantine with its
+file and line number, without its content; so does a delivery of Stripe's test mode, unless system_options say test_mode: true.
 """
 
 import sqlite3
@@ -47,10 +48,10 @@ def connect(source: Source, connection: Connection) -> "Webhooks":
     }
     if source.options.get("of") not in kinds or not source.options.get("path"):
         raise NorthstarError(f"source {source.name}: say path, and of: {' or '.join(kinds)}")
-    given = dict(source.options.get("system_options") or {})
-    system = Source(source.name, source.options["of"], options=given, is_production=source.is_production)
+    system_options = dict(source.options.get("system_options") or {})
+    system = Source(source.name, source.options["of"], options=system_options, is_production=source.is_production)
     check_options(system, {"stripe": stripe.OPTIONS, "umami": umami.OPTIONS}[system.system])
-    if given.get("test_mode"):
+    if system_options.get("test_mode"):
         allow_play_money(system, "it asks for deliveries of Stripe's test mode")
     return Webhooks(source, kinds[system.system](system), storage_options(connection) if source.connection else None)
 
@@ -69,18 +70,18 @@ class Webhooks:
         return f"webhooks of {self.deliveries.source.system}: {len(self._files()):,} files of deliveries"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """The rows of all that new files are about; the files count as read once all of it has landed."""
+        """The rows of all customers or visits in new files. The files count as read once all of these rows have landed."""
         if entity not in self.deliveries.entities:
             return
-        files, read = self._files(), (state or {}).get("files") or {}
-        new = [file for file in files if read.get(file.path) != file.fingerprint]
-        if not new:
+        files, fingerprints = self._files(), (state or {}).get("files") or {}
+        new_files = [file for file in files if fingerprints.get(file.path) != file.fingerprint]
+        if not new_files:
             return
-        spool = self._spooled(files, new)
-        # told once, with the first of the entities
+        spool = self._spooled(files, new_files)
+        # reported once, with the first of the entities
         if entity == next(n for n in entities() if n in self.deliveries.entities and n in self.source.entities):
-            for lot in spool.bad():
-                yield Page([{"delivery": place} for place in lot], None)
+            for places in spool.bad():
+                yield Page([{"delivery": place} for place in places], None)
         rows: list[ContractRow] = []
         for bodies in spool.deliveries():
             rows += self.deliveries.rows(entity, [orjson.loads(body) for body in bodies])
@@ -90,35 +91,37 @@ class Webhooks:
         yield Page(self._corrected(entity, rows), {"files": {file.path: file.fingerprint for file in files}})
 
     def totals(self, entity: str, state: State | None) -> Totals:
-        """A directory tells no totals."""
+        """None: a directory has no totals of its own."""
         return {}
 
     def _files(self) -> list[SourceFile]:
         return list_files(self.source.options["path"], PATTERN, self.storage)
 
     def _spooled(self, files: list[SourceFile], new: list[SourceFile]) -> "_Spool":
-        """The deliveries that new files are about: gathered for the first of the entities, and still there for the others."""
+        """All deliveries of the customers or visits in new files: collected for the first of the entities, and reused for the others."""
         if self._spool is None or not self._spool.is_of(files, new):
             self._spool = _Spool(self.deliveries, files, new)
         return self._spool
 
     def _corrected(self, entity: str, rows: list[ContractRow]) -> list[ContractRow]:
-        """Subscription rows that replace those that earlier deliveries had led to, and what of those is no more.
+        """The subscription rows, fit to replace those that earlier deliveries had led to, and the rows that end those that are gone.
 
-        An interval that a late delivery took the place of ends where it begins; and what it says now is newer than what it said.
+        A landed row that a late delivery made wrong ends where it begins. A row that replaces a landed one is never older than it.
         """
         if entity != "subscriptions":
             return rows
         # cast: these are what StripeDeliveries gives for this entity
-        now = cast(list[SubscriptionRow], rows)
-        standing = self.landed("subscriptions", "subscription_id", sorted({row["subscription_id"] for row in now}))
-        before = {(row["subscription_item_id"], row["valid_from"]): row for row in map(from_landed, standing)}
-        for row in now:
-            earlier = before.pop((row["subscription_item_id"], row["valid_from"]), None)
+        new_rows = cast(list[SubscriptionRow], rows)
+        landed_rows = self.landed(
+            "subscriptions", "subscription_id", sorted({row["subscription_id"] for row in new_rows})
+        )
+        landed_by_key = {(row["subscription_item_id"], row["valid_from"]): row for row in map(from_landed, landed_rows)}
+        for row in new_rows:
+            earlier = landed_by_key.pop((row["subscription_item_id"], row["valid_from"]), None)
             if earlier and row["updated_at"] < earlier["updated_at"]:
                 row["updated_at"] = earlier["updated_at"]
         return rows + [
-            row | {"valid_to": row["valid_from"]} for row in before.values() if row["valid_to"] != row["valid_from"]
+            row | {"valid_to": row["valid_from"]} for row in landed_by_key.values() if row["valid_to"] != row["valid_from"]
         ]  # fmt: skip
 
 
@@ -129,7 +132,7 @@ class _Spool:
         self, deliveries: "StripeDeliveries | UmamiDeliveries", files: list[SourceFile], new: list[SourceFile]
     ):
         self._of = _marks(files), _marks(new)
-        # a database without a name is a private file that vanishes with the connection; landing reads in threads, one after the other
+        # a database without a name is a private file that is deleted with the connection; landing reads in threads, one after the other
         self._database = sqlite3.connect("", check_same_thread=False)
         self._database.executescript(
             "create table roots (root text primary key) without rowid; create table bad (place text);"
@@ -143,19 +146,19 @@ class _Spool:
                 self._add(deliveries, file, is_new=False)
 
     def is_of(self, files: list[SourceFile], new: list[SourceFile]) -> bool:
-        """Whether it was gathered from these files for those that are new."""
+        """Whether it was collected from these files, with these as the new ones."""
         return self._of == (_marks(files), _marks(new))
 
     def bad(self) -> Iterator[list[str]]:
-        """Where in new files a line is no delivery, so many at a time."""
+        """The places (file:line) in new files where a line is no delivery, at most ROWS at a time."""
         places = self._database.execute("select place from bad order by rowid")
         return iter(lambda: [place for (place,) in places.fetchmany(ROWS)], [])
 
     def deliveries(self) -> Iterator[list[bytes]]:
         """The deliveries of each customer or visit, as they came."""
         for (root,) in self._database.execute("select root from roots order by root"):
-            found = self._database.execute("select body from deliveries where root = ? order by id", [root])
-            yield [body for (body,) in found]
+            bodies = self._database.execute("select body from deliveries where root = ? order by id", [root])
+            yield [body for (body,) in bodies]
 
     def _add(self, deliveries: "StripeDeliveries | UmamiDeliveries", file: SourceFile, is_new: bool) -> None:
         for number, line in enumerate(read_lines(file), 1):
@@ -184,7 +187,7 @@ def _marks(files: list[SourceFile]) -> dict[str, str]:
 
 
 class StripeDeliveries:
-    """Stripe's events, by the customer whom they are about; what one has no customer for, by its charge."""
+    """Stripe's events, grouped by their customer, or by their charge where there is no customer."""
 
     entities = stripe.ENTITIES
 
@@ -213,14 +216,14 @@ class StripeDeliveries:
         return customer or (name if thing.get("object") == "charge" else None)
 
     def learn(self, delivery: JsonObject) -> None:
-        """Keep what belongs to nobody: the newest of each price."""
+        """Keep what belongs to no customer: the newest version of each price."""
         thing, moment = delivery["data"]["object"], (delivery["created"], delivery["id"])
-        # in whatever order they are read
+        # deliveries may be read in any order
         if thing.get("object") == "price" and moment >= self._prices.get(thing["id"], ((0, ""), {}))[0]:
             self._prices[thing["id"]] = moment, thing
 
     def rows(self, entity: str, events: list[JsonObject]) -> list[ContractRow]:
-        """The rows of one root, each as the last event leaves it."""
+        """The rows of one customer or charge, each as the last event leaves it."""
         events.sort(key=event_order)
         objects = {f"prices/{name}": price for name, (_, price) in self._prices.items()}
         for event in events:
@@ -229,20 +232,20 @@ class StripeDeliveries:
         system = Stripe(self.source, _Delivered(objects))
         system.history.learn(events)
         key = entities()[entity].key
-        found: dict[tuple[object, ...], ContractRow] = {}
+        rows_by_key: dict[tuple[object, ...], ContractRow] = {}
         for event in events:
             if event["type"] in EVENTS[entity]:
                 try:
                     rows = system.event_rows(entity, event)
                 except Refused:
-                    # a discount of a subscription that no delivery has told of yet
+                    # a discount of a subscription that is in no delivery yet
                     continue
-                found.update({tuple(row[name] for name in key): row for row in rows})
-        return list(found.values())
+                rows_by_key.update({tuple(row[name] for name in key): row for row in rows})
+        return list(rows_by_key.values())
 
 
 class UmamiDeliveries(umami.Events):
-    """Umami's events, by their visit."""
+    """Umami's events, grouped by their visit."""
 
     entities = umami.ENTITIES
 
@@ -260,7 +263,7 @@ class UmamiDeliveries(umami.Events):
         return visit
 
     def learn(self, delivery: JsonObject) -> None:
-        """An event stands for itself."""
+        """Nothing: an event needs no other."""
 
     def rows(self, entity: str, events: list[JsonObject]) -> list[ContractRow]:
         """The rows of one visit."""
@@ -278,7 +281,7 @@ class UmamiDeliveries(umami.Events):
 
 
 class _Delivered:
-    """What Stripe would answer, as far as it was delivered: an HttpClient without a network."""
+    """A stand-in for an HttpClient, without a network: it answers as Stripe would, from the objects that were delivered."""
 
     def __init__(self, objects: dict[str, JsonObject]):
         self.objects = objects
@@ -289,7 +292,7 @@ class _Delivered:
         raise Refused(f"{path} is in no delivery", 404)
 
     def now(self, path: str, params: Parameters | None = None) -> float:
-        """Nobody answers, so nobody's clock is known."""
+        """Raises Refused: no server answers, so no clock is known."""
         raise Refused(f"{path} is in no delivery", 404)
 
 

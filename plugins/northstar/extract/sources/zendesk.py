@@ -7,8 +7,8 @@
       escalation_tag: escalated     # its coming and going are `escalated` and `escalation_resolved`
       account_field: external_id    # what of the requester is the account: external_id (default), id, or email
 
-Tickets come from the incremental export by cursor, which also tells deleted ones; what happened to a ticket is in its audits, which are
-asked for each ticket that changed. Visits of the help centre are not in this API.
+Tickets come from the incremental export by cursor, which includes deleted ones. What happened to a ticket is in its audits, which are
+read for each ticket that changed. Visits of the help centre are not in this API.
 """
 
 import base64
@@ -25,7 +25,7 @@ OPTIONS = {"start", "escalation_tag", "account_field"}
 ACCOUNT_FIELDS = ("external_id", "id", "email")
 # the export allows 10 requests a minute, everything else hundreds
 EXPORTS_PER_SECOND, PER_SECOND = 10 / 60, 10
-# a user whom a later ticket names is asked for again
+# so many users are kept in memory; a forgotten one is requested again when a later ticket names it
 KEPT_USERS = 100_000
 STATUSES = {"hold": "on_hold"}
 SCORES = {"good": "5", "bad": "1", "good_with_comment": "5", "bad_with_comment": "1"}
@@ -56,7 +56,7 @@ class Zendesk:
         self._users: dict[int, JsonObject] = {}
 
     def check(self) -> str:
-        """Asks who the token belongs to, and for one ticket."""
+        """Ask who the token belongs to, and for one ticket."""
         user = self.http.get("users/me.json")["user"]
         self.http.get("tickets.json", {"page[size]": 1})
         return f"Zendesk: may read {', '.join(self.source.entities)} as {user.get('role')}"
@@ -76,14 +76,14 @@ class Zendesk:
             )
 
     def totals(self, entity: str, state: State | None) -> Totals:
-        """The number of tickets that Zendesk counts, beside those that landed and are not deleted."""
+        """The number of tickets that Zendesk counts, and of those that landed and are not deleted."""
         if entity != "tickets" or self.source.options.get("start"):
             return {}
         count = self.http.get("tickets/count.json")["count"]["value"]
         return {"tickets": (count, "count(*) filter (where status not in ('deleted', 'spam'))")}
 
     def _changed(self, state: State | None) -> Iterator[tuple[list[JsonObject], str | None]]:
-        """Changed tickets with the cursor behind them; a ticket that changed twice comes as it is now."""
+        """Changed tickets, and the cursor after them. A ticket that changed twice comes as it is now."""
         start = _second(self.source.options.get("start")) or 1
         parameters: dict[str, str | int] = {"cursor": state["cursor"]} if state else {"start_time": start}
         while True:
@@ -101,15 +101,15 @@ class Zendesk:
         user = self._user(ticket.get("requester_id"))
         status = STATUSES.get(ticket["status"], ticket["status"])
         is_merged = MERGED_TAG in (ticket.get("tags") or [])
-        # of a deleted ticket the export tells the bare numbers; its last change is when it was exported
-        changed = max(
+        # the export gives only the bare numbers of a deleted ticket, so its last change is the time of the export
+        updated_at = max(
             _second(ticket["updated_at"]), ticket.get("generated_timestamp") or 0 if status == "deleted" else 0
         )
         return {
             "ticket_id": str(ticket["id"]), "account_id": self._account(ticket.get("requester_id")), "channel": (ticket.get("via") or {}).get("channel"),
             "category": ticket.get("type"), "priority": ticket.get("priority"), "status": "merged" if is_merged else status,
             "merged_into_ticket_id": self._merged_into(ticket) if is_merged else None, "requester_email": user.get("email"),
-            "subject": ticket.get("subject"), "created_at": ticket["created_at"], "updated_at": _time(changed),
+            "subject": ticket.get("subject"), "created_at": ticket["created_at"], "updated_at": _time(updated_at),
         }  # fmt: skip
 
     def _merged_into(self, ticket: JsonObject) -> str | None:
@@ -125,15 +125,15 @@ class Zendesk:
         self._know(audit.get("author_id") for audit in audits)
         for number, audit in enumerate(audits):
             actor = self._actor(audit)
-            found = ["created"] if number == 0 else []
+            kinds = ["created"] if number == 0 else []
             for event in audit["events"]:
-                found += self._kinds(event, number == 0)
-            if ((audit.get("via") or {}).get("source") or {}).get("rel") == "merge" and "closed" in found:
-                found = ["merged" if kind == "closed" else kind for kind in found]
+                kinds += self._kinds(event, number == 0)
+            if ((audit.get("via") or {}).get("source") or {}).get("rel") == "merge" and "closed" in kinds:
+                kinds = ["merged" if kind == "closed" else kind for kind in kinds]
             rows += [
                 {"ticket_event_id": f"{audit['id']}-{place}", "ticket_id": str(ticket["id"]), "event_type": kind, "actor_type": actor,
                  "occurred_at": audit["created_at"]}
-                for place, kind in enumerate(found)
+                for place, kind in enumerate(kinds)
             ]  # fmt: skip
         return rows
 
@@ -143,16 +143,16 @@ class Zendesk:
             return [] if is_first else ["public_reply" if event.get("public") else "internal_note"]
         if event["type"] not in ("Change", "Create"):
             return []
-        name, value, before = event.get("field_name"), event.get("value"), event.get("previous_value")
+        name, value, previous_value = event.get("field_name"), event.get("value"), event.get("previous_value")
         if name == "status":
             if value in DONE:
                 return [value]
-            return ["reopened"] if before in DONE else []
+            return ["reopened"] if previous_value in DONE else []
         if name == "assignee_id" and value:
             return ["assigned"]
         if name == "tags":
             tag = self.source.options.get("escalation_tag", "escalated")
-            is_tagged, was_tagged = tag in _tags(value), tag in _tags(before)
+            is_tagged, was_tagged = tag in _tags(value), tag in _tags(previous_value)
             return ["escalated"] * (is_tagged and not was_tagged) + ["escalation_resolved"] * (
                 was_tagged and not is_tagged
             )
@@ -164,7 +164,7 @@ class Zendesk:
             return "system"
         if channel in ("answer_bot_for_web_widget", "answer_bot", "chat_transcript_bot"):
             return "bot"
-        # somebody whom Zendesk has forgotten answers for nobody: no first response by guess
+        # a user whom Zendesk has forgotten counts as a customer, so that no first response is guessed
         return "customer" if self._user(audit["author_id"]).get("role", "end-user") == "end-user" else "agent"
 
     def _audits(self, ticket: int) -> list[JsonObject]:
@@ -176,7 +176,7 @@ class Zendesk:
                 answer = self.http.get(path, parameters)
             except Refused as exc:
                 if exc.status == 404:
-                    # deleted for good since it was exported
+                    # the ticket was deleted for good after the export
                     return audits
                 raise
             self._learn(answer)
@@ -198,7 +198,7 @@ class Zendesk:
             self._know(rating.get("requester_id") for rating in answer["satisfaction_ratings"])
             for rating in answer["satisfaction_ratings"]:
                 newest = max(newest, _second(rating["updated_at"]))
-                # offered, or taken back: sent and not answered
+                # other scores (offered, or taken back): sent and not answered
                 score = SCORES.get(rating["score"])
                 rows.append({
                     "response_id": str(rating["id"]), "survey": "support_csat", "ticket_id": _text(rating.get("ticket_id")),
@@ -208,7 +208,7 @@ class Zendesk:
                 })  # fmt: skip
             more = (answer.get("meta") or {}).get("has_more")
             path, parameters = (answer.get("links") or {}).get("next") if more else None, None
-            # a later page is asked for by its address: only the last one is a place to start from
+            # a later page is requested by its address, so reading can only go on after the last page
             yield Page(rows, None if path else {"since": newest})
 
     def _account(self, user: int | None) -> str | None:
@@ -218,14 +218,14 @@ class Zendesk:
         return (self._users.get(user) if user is not None else None) or {}
 
     def _know(self, users: Iterable[int | None]) -> None:
-        """Ask for the users who came with no answer so far; who is not told then is forgotten by Zendesk too."""
+        """Request the users who were in no answer so far. One who is missing even then has been forgotten by Zendesk."""
         if len(self._users) > KEPT_USERS:
             self._users.clear()
         unknown = sorted({user for user in users if user is not None and user != -1} - self._users.keys())
         for start in range(0, len(unknown), USERS_ASKED):
-            asked = unknown[start : start + USERS_ASKED]
-            self._users.update({user: {} for user in asked})
-            self._learn(self.http.get("users/show_many.json", {"ids": ",".join(map(str, asked))}))
+            user_ids = unknown[start : start + USERS_ASKED]
+            self._users.update({user: {} for user in user_ids})
+            self._learn(self.http.get("users/show_many.json", {"ids": ",".join(map(str, user_ids))}))
 
     def _learn(self, answer: JsonObject) -> None:
         self._users.update({user["id"]: user for user in answer.get("users") or []})

@@ -1,7 +1,8 @@
-"""Find what is wrong, and tell those whom it concerns.
+"""Evaluate the alerts: find what is wrong, and send notices to the people concerned.
 
-Three sources: `signals` (rules.yml on rows that have landed, not audited yet), `targets` (marts.alerts, after each publication), and the job
-itself (failed runs, late sources, quarantine, late data). One evaluation at a time; an address that fails is told again by the next.
+Alerts have three sources: `signals` (rules.yml on rows that have landed, not audited yet), `targets` (marts.alerts, after each
+publication), and the job itself (failed runs, late sources, quarantine, late data). There is one evaluation at a time. The next
+evaluation tries an address again that failed.
 """
 
 import json
@@ -31,11 +32,11 @@ from northstar.warehouse.rows import Connection, all_shaped, one
 RULES = Path(__file__).with_name("rules.yml")
 LOCK = 0x6E735F616C657274  # "ns_alert"
 FIRST_LOOK = timedelta(hours=1)
-# rows commit a little after the moment that they carry
+# rows commit a little after the time that they carry, so evaluations overlap
 OVERLAP = timedelta(minutes=2)
 SEVERITIES = {"critical": "critical", "warning": "warning"}
 JOB = {"run_failed", "source_late", "source_differs", "quarantine_grows", "data_late", "maintenance_failed"}
-# hours in which one check failed are no downtime where a check is made each minute (SEMANTICS): two in a row are
+# a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (SEMANTICS)
 TWO_IN_A_ROW = (
     "select exists (select from (select is_up, lag(is_up) over (partition by service order by checked_at) as was_up from staging.uptime_checks "
     "where application = %s and checked_at >= %s and checked_at < %s and not coalesce(is_third_party, false)) as c where not is_up and not was_up) as found"
@@ -43,7 +44,7 @@ TWO_IN_A_ROW = (
 
 
 class Rule(TypedDict):
-    """A rule of rules.yml, which says what each of them is."""
+    """A rule of rules.yml; that file says what each key means."""
 
     rule: str
     metric: str
@@ -73,14 +74,14 @@ class Hit(TypedDict):
 @cache
 def rules() -> list[Rule]:
     """The rules of rules.yml."""
-    found: list[Rule] = read_own_yaml(RULES)
-    return found
+    entries: list[Rule] = read_own_yaml(RULES)
+    return entries
 
 
 def evaluate(settings: Settings, now: datetime | None = None, progress: Progress = print) -> list[Notice]:
-    """One evaluation: notices opened, gone on with and closed, and everybody told; returns what was told of.
+    """Evaluate once: open, continue and close notices, and send them; returns the notices that were sent.
 
-    Raises NorthstarError when somebody could not be told; the next evaluation tells them, and nobody else again.
+    Raises NorthstarError when an address could not be reached; the next evaluation tries that address again, and no other.
     """
     now, channels = now or datetime.now(UTC), read_channels(settings)
     with db.connect(settings, "publisher") as connection:
@@ -96,23 +97,25 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
             "insert into audit.alert_evaluations (evaluated_at, findings) values (%s, %s)", [now, len(findings)]
         )
     with db.connect(settings, "publisher") as connection:
-        # of the session: what was told is noted message by message
+        # a lock of the session, not of a transaction: what was sent is committed message by message
         connection.execute("select pg_advisory_lock(%s)", [LOCK])
         failures = [f"the rule {rule} failed: {why}" for rule, why in broken.items()]
-        due = [
+        due_notices = [
             n for n in to_tell(connection, now, channels.remind_hours) if not channels.is_quiet(n["application"], now)
         ]
-        heard = [n for n in due if channels.addresses(_route(channels, n))]
-        outbox.put(connection, "alert", [_due(channels, n) for n in heard], channels, now)
-        note_told(connection, heard, now)
+        routed_notices = [n for n in due_notices if channels.addresses(_route(channels, n))]
+        outbox.put(connection, "alert", [_due(channels, n) for n in routed_notices], channels, now)
+        note_told(connection, routed_notices, now)
         connection.commit()
-        told, problems = _tell(settings, connection, channels, now, progress)
-    if len(due) > len(heard):
-        progress(f"{len(due) - len(heard)} alerts, and notify.yml names no route for them: `northstar alerts list`")
+        sent_notices, problems = _tell(settings, connection, channels, now, progress)
+    if len(due_notices) > len(routed_notices):
+        progress(
+            f"{len(due_notices) - len(routed_notices)} alerts, and notify.yml names no route for them: `northstar alerts list`"
+        )
     failures += [f"could not tell {problem}" for problem in problems]
     if failures:
         raise NorthstarError("; ".join(failures))
-    return told
+    return sent_notices
 
 
 def _is_silent(channels: Channels, notice: KnownNotice, now: datetime) -> bool:
@@ -132,35 +135,37 @@ def _due(channels: Channels, notice: Notice) -> outbox.Due:
 def _tell(
     settings: Settings, connection: Connection, channels: Channels, now: datetime, progress: Progress
 ) -> tuple[list[Notice], list[str]]:
-    """Tell every address what it has not heard: (the notices that somebody heard of, each once, what went wrong)."""
+    """Send every address the notices that it has not had: (the notices that somebody got, each once, the problems)."""
     rows = outbox.waiting(connection, "alert", now)
-    # a route may have other addresses since
-    again = dict.fromkeys(outbox.Due(r["about"], r["event"], r["instance"], r["route"]) for r in rows)
-    outbox.put(connection, "alert", again, channels, now)
+    # a route's addresses may have changed since
+    due_rows = dict.fromkeys(outbox.Due(r["about"], r["event"], r["instance"], r["route"]) for r in rows)
+    outbox.put(connection, "alert", due_rows, channels, now)
     rows = outbox.waiting(connection, "alert", now)
-    found = connection.execute("select * from audit.notices where key = any(%s)", [[r["about"] for r in rows]])
-    known = {n["key"]: n for n in all_shaped(KnownNotice, found)}
-    rows = [r for r in rows if r["about"] in known and not _is_silent(channels, known[r["about"]], now)]
+    result = connection.execute("select * from audit.notices where key = any(%s)", [[r["about"] for r in rows]])
+    notices_by_key = {n["key"]: n for n in all_shaped(KnownNotice, result)}
+    rows = [
+        r for r in rows if r["about"] in notices_by_key and not _is_silent(channels, notices_by_key[r["about"]], now)
+    ]
     connection.commit()
 
     def tell_them(address: Address, theirs: list[outbox.Waiting]) -> str | None:
-        notices = [_of(known[r["about"]], r) for r in theirs]
+        notices = [_of(notices_by_key[r["about"]], r) for r in theirs]
         return tell(settings, channels, address, _message(settings, channels, notices))
 
-    sent, where, problems = outbox.send_each(connection, rows, channels, tell_them, now)
-    told = {(r["about"], r["event"]): _of(known[r["about"]], r) for r in sent}
-    if told:
-        progress(f"{len(told)} told: {', '.join(where)}")
-    return list(told.values()), problems
+    sent, destinations, problems = outbox.send_each(connection, rows, channels, tell_them, now)
+    sent_notices = {(r["about"], r["event"]): _of(notices_by_key[r["about"]], r) for r in sent}
+    if sent_notices:
+        progress(f"{len(sent_notices)} told: {', '.join(destinations)}")
+    return list(sent_notices.values()), problems
 
 
 def _of(notice: KnownNotice, row: outbox.Waiting) -> Notice:
-    # an event is put into the outbox as it stands in a notice
+    # cast: an event is put into the outbox as it is in a notice
     return cast(Notice, notice | {"event": row["event"]})
 
 
 def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[Finding], dict[str, str]]:
-    """What the rules find, and the rules that could not be asked with why; one that fails leaves the others alone."""
+    """What the rules find, and {rule: why it failed}. A rule that fails does not affect the others."""
     findings: list[Finding] = []
     broken: dict[str, str] = {}
     with db.connect(settings, "transformer", autocommit=True) as connection:
@@ -170,8 +175,8 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
             return [], {}
         for rule in rules():
             try:
-                asked = {"since": since, "now": now, "metric": rule["metric"]}
-                rows = all_shaped(Hit, connection.execute(rule["sql"], asked))
+                parameters = {"since": since, "now": now, "metric": rule["metric"]}
+                rows = all_shaped(Hit, connection.execute(rule["sql"], parameters))
                 parts = [_largest_part(connection, rule, row) for row in rows]
             except Exception as exc:
                 broken[rule["rule"]] = str(exc).splitlines()[0]
@@ -186,13 +191,13 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
 
 
 def _largest_part(connection: Connection, rule: Rule, row: Hit) -> str:
-    """What contributes most to a finding, in words: 'route /search: 31 of 40'; '' where nothing is split."""
+    """What contributes most to a finding, in words: 'route /search: 31 of 40'; '' for a rule without parts."""
     if "parts" not in rule:
         return ""
-    given = {"application": row["application"], "segment_value": row["segment_value"], "begin": row["since"], "threshold": row["threshold"]}  # fmt: skip
+    parameters = {"application": row["application"], "segment_value": row["segment_value"], "begin": row["since"], "threshold": row["threshold"]}  # fmt: skip
     largest = connection.execute(
         f"select part, amount, sum(amount) over () as total from ({rule['parts']}) as p order by amount desc, part limit 1",
-        given,
+        parameters,
     ).fetchone()
     if largest is None:
         return ""
@@ -200,7 +205,7 @@ def _largest_part(connection: Connection, rule: Rule, row: Hit) -> str:
 
 
 def _targets(settings: Settings) -> list[Finding]:
-    """The alerts that the published marts hold open."""
+    """The alerts that are open in the published marts."""
     marts = Marts(settings)
     frame = marts.frame("select * from alerts where closed_at is null and opened_at <= %(as_of)s", as_of=marts.as_of())
     rows = frame.to_dict("records")
@@ -248,7 +253,7 @@ def _name(notice: Notice) -> str:
 
 
 def runbook(settings: Settings, channels: Channels, rule: str) -> str:
-    """Where it stands what to do about an alert of the job itself."""
+    """The address of the instructions for an alert of the job itself."""
     return f"{channels.runbooks or settings.root / 'docs' / 'runbooks.md'}#{rule}"
 
 
@@ -285,13 +290,13 @@ def _rule(notice: Notice) -> Rule | None:
 
 
 def _link(address: str, marts: Marts, notice: Notice) -> str:
-    """The page that shows an alert's metric, with the application (and on the page of all metrics the metric) chosen."""
+    """The address of the page that shows an alert's metric, with the application (and on the page of all metrics the metric) chosen."""
     page, chosen = notice["page"], {}
     if page == "metrics":
         chosen["metric"] = notice["metric_id"]
     if notice["application"] in marts.applications():
         chosen["application"] = notice["application"]
-    # as Vizro writes a choice into the address
+    # the form in which Vizro writes a choice into an address
     encoded = {
         f"{page or 'executive'}-{name}": "b64_" + urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
         for name, value in chosen.items()

@@ -1,4 +1,4 @@
-"""What was found and who was told: `audit.notices`, one row for each alert, open or closed."""
+"""The table `audit.notices`: one row for each alert, open or closed, with what was found and when people were told."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -10,13 +10,16 @@ from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row, all_shaped
 
-# an alert that comes back sooner than this after it closed goes on, and nobody is told again
+# an alert that comes back sooner than this after it closed is continued, and nobody is told again
 FLAPPING = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
 class Finding:
-    """Something that is wrong now. key: the same for the same trouble; quiet: how long it must be gone before it is over; contributes: the part that is largest."""
+    """Something that is wrong now.
+
+    key: the same for the same trouble. quiet: how long it must be gone before it is over. contributes: what contributes most, in words.
+    """
 
     key: str
     rule: str
@@ -37,7 +40,7 @@ class Finding:
 
 
 class KnownNotice(TypedDict):
-    """A row of audit.notices, in so far as it is read."""
+    """The columns of a row of audit.notices that are read."""
 
     key: str
     rule: str
@@ -61,41 +64,41 @@ class KnownNotice(TypedDict):
 
 
 class Notice(KnownNotice):
-    """A notice that somebody has to hear of, and what of it."""
+    """A notice to send, and which event of it: opened, still open, closed."""
 
     event: Literal["opened", "still open", "closed"]
 
 
 def note(connection: Connection, findings: list[Finding], sources: set[str], now: datetime) -> None:
-    """Open what is new, go on with what is known, close what is over; only notices of `sources` are looked at."""
+    """Open notices for new findings, continue those that are known, and close those that are over; only notices of `sources` are closed."""
     for finding in findings:
-        known = connection.execute("select * from audit.notices where key = %s for update", [finding.key]).fetchone()
-        found = {**vars(finding), "now": now}
-        if known is None:
+        notice = connection.execute("select * from audit.notices where key = %s for update", [finding.key]).fetchone()
+        values = {**vars(finding), "now": now}
+        if notice is None:
             connection.execute(
                 "insert into audit.notices (key, rule, source, metric_id, application, segment, segment_value, severity, action, value, threshold, says, page, "
                 "since, opened_at, last_seen_at, quiet, contributes) values (%(key)s, %(rule)s, %(source)s, %(metric_id)s, %(application)s, %(segment)s, "
                 "%(segment_value)s, %(severity)s, %(action)s, %(value)s, %(threshold)s, %(says)s, %(page)s, %(since)s, %(now)s, %(now)s, %(quiet)s, %(contributes)s)",
-                found,
+                values,
             )  # fmt: skip
             continue
-        if known["closed_at"] is None or now - known["closed_at"] < FLAPPING:
-            # what has become critical stays so until it is over, and is told, also to those who knew of a warning
-            is_worse = (known["severity"], finding.severity) == ("warning", "critical")
-            found["severity"] = "critical" if known["severity"] == "critical" else finding.severity
-            anew = (
+        if notice["closed_at"] is None or now - notice["closed_at"] < FLAPPING:
+            # an alert that has become critical stays so until it is over, and is sent again to those who had the warning
+            is_worse = (notice["severity"], finding.severity) == ("warning", "critical")
+            values["severity"] = "critical" if notice["severity"] == "critical" else finding.severity
+            resets = (
                 ", told_at = null, reminded_at = null, acknowledged_at = null, acknowledged_by = null"
                 if is_worse
                 else ""
             )
         else:
-            anew = (
+            resets = (
                 ", since = %(since)s, opened_at = %(now)s, told_at = null, reminded_at = null, told_closed_at = null, "
                 "acknowledged_at = null, acknowledged_by = null"
             )
         connection.execute(
             "update audit.notices set severity = %(severity)s, value = %(value)s, threshold = %(threshold)s, last_seen_at = %(now)s, quiet = %(quiet)s, "
-            f"contributes = %(contributes)s, closed_at = null{anew} where key = %(key)s", found,
+            f"contributes = %(contributes)s, closed_at = null{resets} where key = %(key)s", values,
         )  # fmt: skip
     connection.execute(
         "update audit.notices set closed_at = %(now)s where closed_at is null and source = any(%(sources)s) and not key = any(%(keys)s) "
@@ -104,12 +107,12 @@ def note(connection: Connection, findings: list[Finding], sources: set[str], now
 
 
 def to_tell(connection: Connection, now: datetime, remind_hours: float) -> list[Notice]:
-    """The notices that somebody has to hear of, each with `event`: opened, still open (a reminder), closed."""
+    """The notices to send, each with `event`: opened, still open (a reminder), closed."""
     rows = connection.execute(
         "select *, case when closed_at is null and told_at is null then 'opened' when closed_at is null then 'still open' else 'closed' end as event "
         "from audit.notices where (muted_until is null or muted_until <= %(now)s) and ("
         "(closed_at is null and told_at is null) or (closed_at is null and acknowledged_at is null and greatest(told_at, reminded_at) <= %(now)s - %(remind)s) "
-        # one that flaps is not told closed before it has stayed so
+        # a notice that it closed is sent only once it has stayed closed for FLAPPING
         "or (closed_at <= %(now)s - %(flapping)s and told_at is not null and told_closed_at is null)) order by severity, opened_at, key",
         {"now": now, "remind": timedelta(hours=remind_hours), "flapping": FLAPPING},
     )
@@ -117,7 +120,7 @@ def to_tell(connection: Connection, now: datetime, remind_hours: float) -> list[
 
 
 def note_told(connection: Connection, notices: list[Notice], now: datetime) -> None:
-    """Write down that somebody was told."""
+    """Note that these notices were sent."""
     columns = {"opened": "told_at", "still open": "reminded_at", "closed": "told_closed_at"}
     for event, column in columns.items():
         keys = [n["key"] for n in notices if n["event"] == event]
@@ -136,12 +139,12 @@ def listed(settings: Settings, with_closed: bool = False) -> list[Row]:
 
 
 def acknowledge(settings: Settings, number: str, who: str) -> None:
-    """Say that somebody is at it: no reminders. Raises NorthstarError where there is no such open alert."""
+    """Note that somebody works on an alert, which ends its reminders. Raises NorthstarError where there is no such open alert."""
     _change(settings, number, "acknowledged_at = clock_timestamp(), acknowledged_by = %s", who)
 
 
 def mute(settings: Settings, number: str, hours: float) -> None:
-    """Tell nobody of it for some hours. Raises NorthstarError where there is no such open alert."""
+    """Send nothing about an alert for some hours. Raises NorthstarError where there is no such open alert."""
     _change(settings, number, "muted_until = clock_timestamp() + %s", timedelta(hours=hours))
 
 

@@ -1,7 +1,7 @@
 """`northstar explain`: a published number, its definition, its parts, the SQL that made it, and the rows that add up to it.
 
 The rows come from the models' own SQL: every build keeps its compiled models in `audit.definitions`, and a measure's aggregate
-is taken apart into what each row adds to it. So an explanation cannot say something else than the model does.
+is taken apart into what each row adds to it. So an explanation cannot differ from the model.
 """
 
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ DEFAULT_GRAIN = ("month", "week", "day", "quarter", "hour")
 
 
 class Contribution(TypedDict):
-    """A row behind a measure: what it adds, its own columns, and the landed rows that carry its id."""
+    """A row that a measure is made from: what it adds, its own columns, and the landed rows that carry its id."""
 
     contribution: Decimal
     source: Row
@@ -30,7 +30,7 @@ class Contribution(TypedDict):
 
 @dataclass
 class Rows:
-    """The rows behind one measure: how many contribute, what they add, the largest of them, and the SQL that finds them."""
+    """The rows that one measure is made from: how many contribute, what they add, the largest of them, and the SQL that finds them."""
 
     measure: str
     relation: str
@@ -45,7 +45,7 @@ class Rows:
 
 @dataclass
 class Side:
-    """A numerator or denominator: its expression over measures, as published, as computed again, and the rows behind it."""
+    """A numerator or denominator: its expression over measures, its value as published and as computed again, and its rows."""
 
     expression: str
     published: Decimal | None
@@ -60,7 +60,7 @@ class Side:
 
     @property
     def adds_up(self) -> bool:
-        """The rows make what was published: to a hundredth where parts were rounded before they met, else to 1e-9."""
+        """Whether the rows add up to what was published: to a hundredth where parts were rounded before they were added, else to 1e-9."""
         slack = Decimal("0.01") if self.is_rounded else Decimal("1e-9")
         published = self.published or Decimal(0)
         return abs(self.contributions - published) <= slack * max(Decimal(1), abs(published)) and close(
@@ -69,7 +69,7 @@ class Side:
 
 
 def close(one: Decimal, other: Decimal) -> bool:
-    """Equal to 1e-9 of their size."""
+    """Whether two numbers are equal to 1e-9 of their size."""
     return abs(one - other) <= Decimal("1e-9") * max(Decimal(1), abs(other))
 
 
@@ -87,7 +87,7 @@ class Explanation:
 
     @property
     def adds_up(self) -> bool:
-        """Both sides do."""
+        """Whether numerator and denominator both add up."""
         return self.numerator.adds_up and (self.denominator is None or self.denominator.adds_up)
 
 
@@ -101,7 +101,7 @@ def explain(
     segment_value: str = "",
     sample: int = 8,
 ) -> Explanation:
-    """Explain one published value; without a period its newest complete one, without a grain the month or what there is.
+    """Explain one published value. Without a period it is the newest complete one, without a grain the month or else what the metric has.
 
     Raises NorthstarError for a metric, grain or place that has no value, and when the rows are not those of the published
     version (a later build was not published, or the version was put back).
@@ -143,7 +143,7 @@ class Library:
         self._detailed: dict[str, str | None] = {}
 
     def definition(self, name: str) -> Definition:
-        """A model, taken apart once."""
+        """A model's definition; each model is taken apart once."""
         if name not in self._read:
             self._read[name] = read(name, self._models[name])
         return self._read[name]
@@ -163,16 +163,16 @@ class Library:
         Raises NorthstarError where nothing upstream has such a measure.
         """
         is_opening = name.startswith("opening_")
-        wanted = name.removeprefix("opening_")
-        queue, seen = [model], {model.name}
+        base_name = name.removeprefix("opening_")
+        queue, visited = [model], {model.name}
         while queue:
             definition = queue.pop(0)
-            measure = definition.find(wanted, cell.grain, cell.segment, of)
+            measure = definition.find(base_name, cell.grain, cell.segment, of)
             if measure and (measure.kind == "standing" or not is_opening):
-                return Term(wanted, cell, definition, measure, is_opening, self._details(definition))
+                return Term(base_name, cell, definition, measure, is_opening, self._details(definition))
             for parent in definition.parents:
-                if parent in self._models and parent not in seen:
-                    seen.add(parent)
+                if parent in self._models and parent not in visited:
+                    visited.add(parent)
                     queue.append(self.definition(parent))
         raise NorthstarError(
             f"{model.name} does not say what {name} is made of; name it under `explained` (docs/add_a_metric.md)"
@@ -189,13 +189,13 @@ class Library:
 
     def entities(self, term: Term) -> list[list[str]]:
         """The landed entities that a term's relation is made from: the nearest first, those equally near together."""
-        levels, seen = [], set()
+        levels, visited = [], set()
         names = parents(term.definition.with_clause(term.measure.relation))
         while names:
             levels.append([n for n in names if n in entities()])
-            seen |= set(names)
+            visited |= set(names)
             models = [n for n in names if n in self._models]
-            names = list(dict.fromkeys(p for m in models for p in self.definition(m).parents if p not in seen))
+            names = list(dict.fromkeys(p for m in models for p in self.definition(m).parents if p not in visited))
         return [level for level in levels if level]
 
 
@@ -234,13 +234,13 @@ def _side(
         if term.details:
             detailed = term.rows_sql(weighted, is_detailed=True)
             finer = one(connection.execute(_total(detailed)))
-            # what was grouped is explained by its rows wherever they say the same
+            # a grouped model is explained by the rows that it was grouped from, where they give the same total
             if close(finer["contribution"], total["contribution"]):
                 query, total = detailed, finer
-        found = connection.execute(
+        result = connection.execute(
             f"select * from (\n{query}\n) as found order by abs(contribution) desc, source::text limit {int(sample)}"
         )
-        largest = all_shaped(Contribution, found)
+        largest = all_shaped(Contribution, result)
         for row in largest:
             row["source"] = row["source"].pop("_row", None) or row["source"]
             row["landed"] = _landed(connection, row["source"], library.entities(term))
@@ -267,11 +267,11 @@ def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[
     }
     if not ids:
         return []
-    # an id of its own says more than the account's, which many rows share
+    # an id other than the account's is preferred, since many rows share an account
     name = min(ids, key=lambda i: (i == "account_id", i))
-    found = []
+    landed_rows = []
     with_id = [[s for s in level if name in contract[s].columns] for level in sources]
-    # farther away the same id says less and less of this number
+    # only the two nearest levels: the farther away, the less the same id has to do with this number
     for source in [s for level in [level for level in with_id if level][:2] for s in level]:
         landed = one(
             connection.execute(
@@ -284,10 +284,10 @@ def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[
                 "select path from audit.landed_files where entity = %s and batch_id = any(%s) order by path limit 3",
                 [source, landed["batches"]],
             ).fetchall()
-            found.append(
+            landed_rows.append(
                 {"entity": source, name: row[name], "rows": landed["rows"], "files": [f["path"] for f in files]}
             )
-    return found
+    return landed_rows
 
 
 def _current(connection: Connection) -> Row:
@@ -349,20 +349,20 @@ def _published(
         [*place, period, period],
     ).fetchone()
     if row is None:
-        known = one(
+        bounds = one(
             connection.execute(
                 f"select min(period_start) as first, max(period_start) as last from marts.metric_values where {where}",
                 place,
             )
         )
         shown = f"{application}" + (f", {segment}={segment_value}" if segment else "")
-        if known["first"] is None:
+        if bounds["first"] is None:
             raise NorthstarError(
                 f"{metric_id} has no {grain} values for {shown}; "
                 f"northstar sql \"select distinct application, segment, segment_value from metric_values where metric_id = '{metric_id}'\" lists what has"
             )
         raise NorthstarError(
-            f"{metric_id} has no value for the {grain} {period:%Y-%m-%d %H:%M} ({shown}); it has from {known['first']:%Y-%m-%d} "
-            f"to {known['last']:%Y-%m-%d}, and a period is named by its start"
+            f"{metric_id} has no value for the {grain} {period:%Y-%m-%d %H:%M} ({shown}); it has from {bounds['first']:%Y-%m-%d} "
+            f"to {bounds['last']:%Y-%m-%d}, and a period is named by its start"
         )
     return metric, row

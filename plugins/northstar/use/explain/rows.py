@@ -35,7 +35,7 @@ class Cell:
         return f"({self.start} + interval '{LENGTHS[self.grain]}')"
 
     def shifted(self, period: str, as_of: datetime) -> "Cell":
-        """The cell that an explanation means by `month_before`, `year_before`, `last_month`, `last_month_of_year_before`, `whole`."""
+        """The cell that the words `month_before`, `year_before`, `last_month`, `last_month_of_year_before` and `whole` of an explanation mean."""
         if period == "whole":
             return replace(self, segment="", segment_value="")
         cell = self
@@ -67,7 +67,7 @@ class Term:
 
     @property
     def where(self) -> str:
-        """Which rows `r` count."""
+        """The SQL condition for the rows `r` that count."""
         cell, measure = self.cell, self.measure
         if measure.kind == "by_period":
             conditions = [f"r.grain = '{cell.grain}'", f"r.period_start = {cell.start}"]
@@ -83,7 +83,7 @@ class Term:
 
     @property
     def value_sql(self) -> str:
-        """The measure's value, from the rows; sums and counts of no rows are 0."""
+        """SQL for the measure's value, from the rows; sums and counts of no rows are 0."""
         kinds = {type(node) for node in parse_one(self.aggregate, read="postgres").find_all(exp.AggFunc)}
         empty = "0" if kinds <= {exp.Sum, exp.Count} else "null"
         return (
@@ -92,7 +92,7 @@ class Term:
         )
 
     def rows_sql(self, weighted: str, is_detailed: bool = False) -> str:
-        """The rows (as json) and what each contributes; `weighted` is an expression over `part`, a row's part of the measure.
+        """SQL for the rows (as json) and what each contributes; `weighted` is an expression over `part`, a row's part of the measure.
 
         is_detailed: read the rows that grouped models (hours, days) were made of instead of theirs.
         """
@@ -114,9 +114,9 @@ class Term:
         )
 
 
-# what the terms of an expression come to, in their order
+# the values of an expression's terms, in their order
 Values = list[Decimal | None]
-# what stands for columns that are no measures: an expression, and perhaps the period that it is meant for
+# explanations of columns that are no measures: an expression, or an expression and the period that it is for
 Explained = Mapping[str, str | list[str]]
 
 
@@ -148,8 +148,8 @@ class Expression:
             if name in self._constants:
                 return parse_one(f"({self._constants[name]})", read="postgres")
             if name in explained:
-                given = explained[name]
-                inner, period = (given, None) if isinstance(given, str) else given
+                explanation = explained[name]
+                inner, period = (explanation, None) if isinstance(explanation, str) else explanation
                 place = cell.shifted(period, self._lookup.as_of) if period else cell
                 others = {k: v for k, v in explained.items() if k != name}
                 return exp.Paren(this=self._resolve(inner, place, others))
@@ -166,7 +166,7 @@ class Expression:
         return f"select ({_with_values(self._tree, values).sql(dialect='postgres')})::numeric as value"
 
     def weighted(self, position: int, values: Values) -> str:
-        """What one row's part of a term is worth in the whole: divisors and conditions stand at their values."""
+        """SQL for what one row's part of a term is worth in the whole; divisors and conditions are replaced by their values."""
         return _linear(self._tree.copy(), position, values).sql(dialect="postgres")
 
 
@@ -194,10 +194,10 @@ def _linear(node: exp.Expr, position: int, values: Values) -> exp.Expr:
 
 
 def row_part(aggregate: str, order_by: str) -> str:
-    """What one row of the counted ones adds to an aggregate over them, as SQL over `r`.
+    """What one row adds to an aggregate over all counted rows, as SQL over `r`.
 
-    Of a distinct count the first row of each value counts; of a maximum the first that has it; of a percentile the two
-    rows between which it lies, by their distance (percentile_cont); of a mean each row by the number of them.
+    In a distinct count the first row of each value counts; in a maximum the first row that has it; in a percentile the two
+    rows between which it lies, by their distance (percentile_cont); in a mean each row, divided by the number of rows.
     """
 
     def replaced(node: exp.Expr) -> exp.Expr:
@@ -219,10 +219,10 @@ def row_part(aggregate: str, order_by: str) -> str:
             values = ", ".join(e.sql(dialect="postgres") for e in inner.expressions)
             counted = condition or "true"
             first = f"row_number() over (partition by {values}, ({counted}) is true order by r.{order_by}) = 1"
-            # a row value is counted whatever is in it
+            # a row value (a tuple) is counted even if its parts are null
             alone = [e for e in inner.expressions if not isinstance(e, exp.Tuple)]
-            given = " and ".join(f"{e.sql(dialect='postgres')} is not null" for e in alone) or "true"
-            return _parsed(f"case when ({counted}) and ({given}) and {first} then 1 else 0 end")
+            all_present = " and ".join(f"{e.sql(dialect='postgres')} is not null" for e in alone) or "true"
+            return _parsed(f"case when ({counted}) and ({all_present}) and {first} then 1 else 0 end")
         if isinstance(node, exp.Count):
             is_star = isinstance(inner, exp.Star)
             value = "1" if is_star else f"case when {inner.sql(dialect='postgres')} is not null then 1 end"
@@ -255,7 +255,7 @@ def _number(value: Decimal | None) -> exp.Expr:
 
 
 def literal(value: str) -> str:
-    """A text as SQL."""
+    """A text as a SQL literal."""
     return exp.Literal.string(value).sql(dialect="postgres")
 
 

@@ -1,4 +1,4 @@
-"""An explanation for the eye and for programs."""
+"""An explanation as text for people, and as JSON for programs."""
 
 import json
 import re
@@ -69,7 +69,7 @@ def rows_lines(rows: Rows, published: Row) -> list[str]:
     names = []
     for row in rows.sample:
         names += [n for n, v in row["source"].items() if v is not None and not n.startswith("_") and n not in names]
-    # ids first, then what is short
+    # ids first, then the shortest names
     names = sorted(names, key=lambda n: (not n.endswith("_id"), n))[:MAX_COLUMNS]
     cells = [
         {
@@ -92,7 +92,7 @@ def landed(row: Contribution) -> str:
 
 
 def number(value: Decimal | None) -> str:
-    """A number without zeros that say nothing; at most nine decimals."""
+    """A number without trailing zeros; at most nine decimals."""
     if value is None:
         return "null"
     text = format(round(Decimal(value), 9), "f")

@@ -1,6 +1,6 @@
 """The pages as a Vizro application: `server` is what gunicorn serves, built from `pages.yml` for the home of the environment.
 
-Every panel is drawn from the marts when it is looked at, as `bi_reader`; what was read is kept until the next version is published.
+Every panel is drawn from the marts when somebody opens it, as `bi_reader`. What was read is kept until the next version is published.
 """
 
 import logging
@@ -38,7 +38,7 @@ UNKNOWN = "there is no such application, metric, grain, period or segment"
 BROKEN = "this panel could not be drawn; the log of the pages says why"
 LOG = logging.getLogger(__name__)
 ROOT = "Executive"
-# Vizro wants a frame for each figure, and asks for one by name when it draws; ours come from the marts
+# Vizro needs the name of a frame for each figure; ours read the marts instead
 NO_FRAME = "none"
 data_manager[NO_FRAME] = pd.DataFrame
 
@@ -60,8 +60,8 @@ class PageContent(TypedDict):
 @cache
 def read_pages() -> list[PageContent]:
     """The pages of pages.yml."""
-    found: list[PageContent] = read_own_yaml(PAGES)
-    return found
+    pages: list[PageContent] = read_own_yaml(PAGES)
+    return pages
 
 
 @capture("graph")
@@ -91,7 +91,7 @@ def cards(data_frame: pd.DataFrame, panel: Panel, application: str = "all", grai
 
 @capture("figure")
 def version(data_frame: pd.DataFrame) -> html.Div:
-    """The banner at the head of each page. A new application among the marts has the pages built anew."""
+    """The banner at the head of each page. When the marts have a new application, the pages are built again."""
     marts = painter().marts
     if (
         marts.published()
@@ -166,16 +166,16 @@ def catalogue(data_frame: pd.DataFrame, application: str = "all") -> html.Div:
 
 
 def _catalogue(marts: Marts, application: str) -> html.Div:
-    known, targets = marts.catalogue(), marts.targets(application)
+    metrics_by_id, targets = marts.catalogue(), marts.targets(application)
     frame = marts.frame(
         "select distinct on (metric_id) metric_id, grain, period_start, value, null_reason from metric_values where application = %(application)s "
         "and segment = '' and is_complete and grain in ('month', 'week', 'quarter', 'day') "
         "and (metric_id, grain) in (select * from unnest(%(metrics)s::text[], %(grains)s::text[])) order by metric_id, period_start desc",
-        application=application, metrics=list(known), grains=[_shown_grain(entry["grains"]) for entry in known.values()],
+        application=application, metrics=list(metrics_by_id), grains=[_shown_grain(entry["grains"]) for entry in metrics_by_id.values()],
     )  # fmt: skip
     newest = {r["metric_id"]: r for r in frame.to_dict("records")} if len(frame) else {}
     rows = []
-    for metric, entry in known.items():
+    for metric, entry in metrics_by_id.items():
         value = newest.get(metric)
         own = targets[(targets["metric_id"] == metric)] if len(targets) else targets
         worst: dict[str, str] = {}
@@ -198,7 +198,7 @@ def _catalogue(marts: Marts, application: str) -> html.Div:
 
 @capture("figure")
 def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all") -> html.Div:
-    """The targets of a dashboard's metrics with their values, zones, thresholds, and whether those that are due later will be met."""
+    """The targets of a dashboard's metrics with their values, zones, thresholds, and the chance that those due later will be met."""
     if not is_offered(application=application):
         return html.Div(UNKNOWN, role="alert")
     return painter().marts.kept(
@@ -223,7 +223,7 @@ def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
             "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
             "will be met": told_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
         })  # fmt: skip
-    # what is off its target first, and on a phone the zone before what has to be scrolled to
+    # missed targets come first; on a phone the zone comes before the columns that have to be scrolled to
     rows.sort(key=lambda row: (WORST.index(row["zone"]), row["metric"]))
     names = ["metric", "application", "zone", "value", "target", "warning", "critical", "of", "by", "trend", "due", "will be met", "alert", "action"]  # fmt: skip
     return _table(rows, names, "Targets", "This application has no such targets.")
@@ -236,15 +236,15 @@ def is_offered(
     segment: object = NO_SEGMENT,
     metric: object = None,
 ) -> bool:
-    """Whether a reader can choose that. A request may ask for anything, and what it is answered is kept."""
+    """Whether a reader can choose these values. A request may contain any values, and its answer would be kept."""
     marts = painter().marts
-    known = marts.catalogue()
+    metrics_by_id = marts.catalogue()
     return (
         application in marts.applications()
         and grain in GRAINS
         and months in list(PERIODS.values())
-        and (segment == NO_SEGMENT or any(segment in entry["segments"] for entry in known.values()))
-        and (metric is None or metric in list(known))
+        and (segment == NO_SEGMENT or any(segment in entry["segments"] for entry in metrics_by_id.values()))
+        and (metric is None or metric in list(metrics_by_id))
     )
 
 
@@ -253,7 +253,7 @@ def _shown_grain(grains: list[str]) -> str:
 
 
 def _drawn(panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    """The panel's figure; one that cannot be drawn says so, and leaves the page's others alone."""
+    """The panel's figure. One that cannot be drawn says so, and does not affect the page's others."""
     if not is_offered(application=application, grain=grain, months=months, segment=segment):
         return nothing(UNKNOWN)
     try:
@@ -264,7 +264,7 @@ def _drawn(panel: Panel, application: str, grain: str, months: int, segment: str
 
 
 def _table(rows: list[Row], names: list[str], caption: str, empty: str) -> html.Div:
-    """A table that can be scrolled by keyboard; the first column heads its row."""
+    """A table that can be scrolled by keyboard; its first column is the header of each row."""
     if not rows:
         return html.Div(empty, className="northstar-empty")
     body = [
@@ -294,8 +294,8 @@ def _page(page: PageContent) -> vm.Page:
     components: list[vm.Figure | vm.Graph | vm.Container] = [
         vm.Figure(id=f"{_slug(page['title'])}-version", figure=version(data_frame=NO_FRAME))
     ]
-    drawn: list[str] = []
-    headed: list[str] = []
+    chart_names: list[str] = []
+    figure_names: list[str] = []
     for number, panel in enumerate(page["panels"]):
         name = f"{_slug(page['title'])}-{number}"
         if panel["kind"] == "cards":
@@ -305,7 +305,7 @@ def _page(page: PageContent) -> vm.Page:
                     components=[vm.Figure(id=name, figure=cards(data_frame=NO_FRAME, panel=panel))],
                 )
             )
-            headed.append(name)
+            figure_names.append(name)
         elif panel["kind"] == "targets":
             components.append(
                 vm.Container(
@@ -313,7 +313,7 @@ def _page(page: PageContent) -> vm.Page:
                     components=[vm.Figure(id=name, figure=judged(data_frame=NO_FRAME, dashboard=_slug(page["title"])))],
                 )
             )
-            headed.append(name)
+            figure_names.append(name)
         else:
             graph = vm.Graph(
                 id=name,
@@ -324,20 +324,23 @@ def _page(page: PageContent) -> vm.Page:
             components.append(
                 vm.Container(title=panel["title"], components=[graph]) if panel.get("width") == 12 else graph
             )
-            drawn.append(name)
-    known = painter().marts.catalogue()
+            chart_names.append(name)
+    metrics_by_id = painter().marts.catalogue()
     segments = sorted({s for panel in page["panels"] if panel["kind"] == "line" and "segment" not in panel and len(panel["metrics"]) == 1
-                       for s in (known[panel["metrics"][0]]["segments"] if panel["metrics"][0] in known else ())})  # fmt: skip
+                       for s in (metrics_by_id[panel["metrics"][0]]["segments"] if panel["metrics"][0] in metrics_by_id else ())})  # fmt: skip
     lines = [
         f"{_slug(page['title'])}-{n}"
         for n, panel in enumerate(page["panels"])
         if panel["kind"] == "line" and "segment" not in panel
     ]
-    grained = [*drawn, *(n for n in headed if page["panels"][int(n.rsplit("-", 1)[1])]["kind"] == "cards")]
+    grained_names = [
+        *chart_names,
+        *(n for n in figure_names if page["panels"][int(n.rsplit("-", 1)[1])]["kind"] == "cards"),
+    ]
     return vm.Page(
         id=_slug(page["title"]), title=page["title"], path="/" if page["title"] == ROOT else f"/{_slug(page['title'])}", components=components,
         layout=vm.Flex(direction="row", wrap=True, gap="16px"),
-        controls=_controls(page["title"], [*drawn, *headed], grained, drawn, lines if segments else [], segments),
+        controls=_controls(page["title"], [*chart_names, *figure_names], grained_names, chart_names, lines if segments else [], segments),
     )  # fmt: skip
 
 
@@ -346,7 +349,7 @@ def _controls(
 ) -> list[vm.Parameter]:
     """The controls of a page: each one sets an argument of the panels named."""
     slug = _slug(page)
-    found = [
+    controls = [
         vm.Parameter(id=f"{slug}-application", targets=[f"{n}.application" for n in applications], show_in_url=True,
                      selector=vm.Dropdown(title="Application", options=built_applications(), value="all", multi=False)),
         vm.Parameter(id=f"{slug}-period", targets=[f"{n}.months" for n in months], show_in_url=True, selector=vm.Dropdown(
@@ -355,16 +358,16 @@ def _controls(
                      selector=vm.Dropdown(title="Grain", options=list(GRAINS), value="month", multi=False)),
     ]  # fmt: skip
     if segmented:
-        found.append(vm.Parameter(id=f"{slug}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=vm.Dropdown(
+        controls.append(vm.Parameter(id=f"{slug}-segment", targets=[f"{n}.segment" for n in segmented], show_in_url=True, selector=vm.Dropdown(
             title="Segment", options=[NO_SEGMENT, *segments], value=NO_SEGMENT, multi=False)))  # fmt: skip
-    return found
+    return controls
 
 
 def _metrics_page() -> vm.Page:
     """Every metric: its definition, history, targets, restatements."""
-    known = painter().marts.catalogue()
-    segments = sorted({s for entry in known.values() for s in entry["segments"]})
-    metrics = [{"label": title_of(m), "value": m} for m in sorted(known)] or [{"label": "MRR", "value": "mrr"}]
+    metrics_by_id = painter().marts.catalogue()
+    segments = sorted({s for entry in metrics_by_id.values() for s in entry["segments"]})
+    metrics = [{"label": title_of(m), "value": m} for m in sorted(metrics_by_id)] or [{"label": "MRR", "value": "mrr"}]
     chosen = ("metrics-about", "metrics-history", "metrics-restatements")
     return vm.Page(
         id="metrics", title="Metrics", path="/metrics", layout=vm.Flex(direction="row", wrap=True, gap="16px"),
@@ -406,7 +409,7 @@ def build() -> Vizro:
     return Vizro(assets_folder=str(ASSETS)).build(dashboard)
 
 
-# Any: what a module gives by a name is of any type
+# Any: a module's attribute may be of any type
 def __getattr__(name: str) -> Any:
     # gunicorn asks for `server`; nobody else builds the pages by importing this module
     if name == "server":
@@ -418,7 +421,7 @@ def __getattr__(name: str) -> Any:
         door.guard(server, settings)
         door.bound(server, lambda: dash.callback_map)
         door.add_headers(server, dash.csp_hashes)
-        # Dash knows its own files once it has made the page that names them: each worker must have done so before it serves one
+        # Dash knows its own files only after it has made a page that names them: each worker must do so before it serves one
         server.test_client().get("/", headers=door.credentials(settings))
         return server
     raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""Words beside the panels: the version that is shown, and what a metric is."""
+"""Texts besides the panels: the version that is shown, and what a metric is."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from northstar.use.words import ZONES, Chance, cited_rules, period, title_of, to
 
 
 def banner(marts: Marts, now: datetime | None = None) -> html.Div:
-    """The version that is shown; and loudly, when the data is late or a check has failed."""
+    """The version that is shown, with a warning when the data is late or a check has failed."""
     published = marts.published()
     if published is None:
         return html.Div("Nothing has been published yet: `make run`, or `northstar run`, publishes the first version.", role="alert",
@@ -42,7 +42,7 @@ def description(
     expected: pd.DataFrame,
     verdicts: dict[str, Chance],
 ) -> dcc.Markdown:
-    """What a metric is: definition, unit, owner, how fresh it is, how well it is forecast, targets and whether those that are due later will be met."""
+    """What a metric is: definition, unit, owner, how fresh it is, the errors of its forecast, its targets and the chance that those due later are met."""
     own = (
         targets[targets["metric_id"] == entry["metric_id"]].sort_values(["application", "due_at", "target_id"])
         if len(targets)
@@ -64,12 +64,12 @@ def description(
             "",
         ]
     if len(expected):
-        told = expected.iloc[0]
-        errors = "too few periods to try it" if told["naive_error"] is None else (
-            f"its mean error in trials {shown(told['smoothing_error' if told['method'] == 'smoothing' else 'naive_error'], entry['unit'], currency)}, "
-            f"that of {'the naive way' if told['method'] == 'smoothing' else 'smoothing'} {shown(told['naive_error' if told['method'] == 'smoothing' else 'smoothing_error'], entry['unit'], currency)}"
+        forecast = expected.iloc[0]
+        errors = "too few periods to try it" if forecast["naive_error"] is None else (
+            f"its mean error in trials {shown(forecast['smoothing_error' if forecast['method'] == 'smoothing' else 'naive_error'], entry['unit'], currency)}, "
+            f"that of {'the naive way' if forecast['method'] == 'smoothing' else 'smoothing'} {shown(forecast['naive_error' if forecast['method'] == 'smoothing' else 'smoothing_error'], entry['unit'], currency)}"
         )  # fmt: skip
-        lines += ["", f"Forecast by {told['method']} from {told['periods']} periods: {errors}.", ""]
+        lines += ["", f"Forecast by {forecast['method']} from {forecast['periods']} periods: {errors}.", ""]
     for row in own.to_dict("records"):
         verdict = verdicts.get(row["target_id"])
         due = f", due {row['due_at']:%Y-%m-%d}" if pd.notna(row["due_at"]) else ""
@@ -81,7 +81,7 @@ def description(
 
 
 def rules(definition: str, root: Path) -> list[html.Details]:
-    """The rules that a metric's definition cites, to be unfolded; none where it cites none."""
+    """The rules that a metric's definition cites, folded; none where it cites none."""
     cited = cited_rules(definition, root)
     if cited is None:
         return []

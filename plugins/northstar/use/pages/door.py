@@ -1,7 +1,7 @@
-"""Who gets into the pages, and how much of their server one visitor can take.
+"""Access to the pages: who gets in, and how much of the server one visitor can use.
 
-Everybody shows a key or the password, this machine too: a proxy on it looks just like its own browser. Requests are small, guesses few, and
-what goes wrong is told in few lines however often it is asked for.
+Everybody needs a key or the password, on this machine too: a proxy on it looks just like its own browser. The size of requests, the
+number of guesses and the number of log lines are limited.
 """
 
 import base64
@@ -31,7 +31,7 @@ REQUEST_BYTES = 256 * 1024
 MINUTE = 60.0
 WRONG_A_MINUTE = 10
 LINES_A_MINUTE = 20
-# nothing from elsewhere, in nobody's frame. Plotly and Dash set styles as they draw; what runs is known by its hash
+# nothing is loaded from elsewhere, and no other page may frame these. Plotly and Dash set styles as they draw; scripts are allowed by hash
 POLICY = (
     "default-src 'self'; script-src 'self' {scripts}; style-src 'self' 'unsafe-inline'; img-src 'self' data: blob:; font-src 'self' data:; "
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -47,7 +47,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Allowance:
-    """So many in a minute for each name, such as an address; thread-safe. The oldest names are forgotten beyond 1,000."""
+    """A limit of so many in a minute for each name, such as an address; thread-safe. The oldest names are forgotten beyond 1,000."""
 
     NAMES = 1_000
 
@@ -84,39 +84,39 @@ def credentials(settings: Settings) -> dict[str, str]:
 
 
 def key(settings: Settings) -> str:
-    """What a link to the pages says instead of the password, and the cookie that remembers it: 64 hex digits; another with another password."""
+    """The key that links to the pages and the cookie have instead of the password: 64 hex digits, which change with the password."""
     return hmac.new(settings.secret("pages_password").encode(), b"northstar pages", hashlib.sha256).hexdigest()
 
 
 def guard(server: Flask, settings: Settings) -> None:
     """Ask everybody for the link's key, the cookie it leaves, or the password (user `reader`, secret `pages_password`).
 
-    Wrong ones are limited by address; who has a cookie is not asked again, whatever others try.
+    Wrong guesses are limited by address. A browser with the cookie is not asked again, whatever others on its address try.
     """
     password, link_key = credentials(settings)["Authorization"].encode(), key(settings).encode()
-    # cookies know no ports: two homes on one machine must not take each other's place
+    # cookies are the same for all ports: two homes on one machine must not replace each other's
     cookie = f"northstar_{mark(settings).rpartition(' ')[2]}"
-    guesses, told = Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
+    guesses, log_lines = Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
 
     @server.before_request
     def _ask() -> ResponseReturnValue | None:
         if request.path == HEALTH or _is(request.cookies.get(cookie), link_key):
             return None
-        address, given = request.remote_addr or "", request.headers.get("Authorization")
+        address, authorization = request.remote_addr or "", request.headers.get("Authorization")
         has_link = request.method == "GET" and KEY in request.args
-        if (given or has_link) and not guesses.is_left(address):
+        if (authorization or has_link) and not guesses.is_left(address):
             return Response("too many wrong passwords", 429, {"Retry-After": "60", "Content-Type": "text/plain"})
         if has_link and _is(request.args[KEY], link_key):
             g.enters = True
             # the key need not stay in the address bar, where it would be copied with the link
-            rest = {name: values for name, values in request.args.to_dict(flat=False).items() if name != KEY}
-            return redirect("/" + request.path.lstrip("/") + _query(rest), 303)
-        if _is(given, password):
+            other_arguments = {name: values for name, values in request.args.to_dict(flat=False).items() if name != KEY}
+            return redirect("/" + request.path.lstrip("/") + _query(other_arguments), 303)
+        if _is(authorization, password):
             g.enters = True
             return None
-        if given or has_link:
+        if authorization or has_link:
             guesses.take(address)
-            if told.take("refused"):
+            if log_lines.take("refused"):
                 LOG.warning("refused: a wrong password from %s", address)
         return Response(
             "a password is needed: user reader, or the link that `make run` prints",
@@ -135,9 +135,9 @@ def guard(server: Flask, settings: Settings) -> None:
 
 
 def bound(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:
-    """Refuse what no page of ours asks, before it costs anything, and tell what goes wrong in few lines.
+    """Refuse requests that no page of ours makes, before they cost anything, and log failures in few lines.
 
-    callbacks: gives the names of those that the pages have.
+    callbacks: gives the names of the pages' callbacks.
     """
     server.config["MAX_CONTENT_LENGTH"] = REQUEST_BYTES
     lines, places = Allowance(LINES_A_MINUTE), Allowance(1)
@@ -159,19 +159,19 @@ def bound(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:
         if isinstance(exc, HTTPException):
             return exc
         place = traceback.extract_tb(exc.__traceback__)[-1]
-        # the whole story once a minute for each place, so that nobody can fill the disk by asking again
+        # a traceback once a minute for each place in the code, so that nobody can fill the disk by repeating a request
         if lines.take("all") and places.take(f"{type(exc).__name__} {place.filename}:{place.lineno}"):
             LOG.error("%s %s failed", request.method, request.path[:200], exc_info=exc)
         return Response("this failed; the log of the pages says why", 500, {"Content-Type": "text/plain"})
 
 
 def add_headers(server: Flask, scripts: Callable[[], Sequence[str]]) -> None:
-    """Have the browser run nothing that is not ours, in nobody's frame; scripts: gives the hashes of what stands in the pages themselves."""
+    """Have the browser run only our scripts, and let no other page frame ours. scripts: gives the hashes of the scripts within the pages."""
 
     @server.after_request
     def _add(response: Response) -> Response:
         response.headers.update(HEADERS)
-        # asked each time: Dash adds scripts of its own when the first page is drawn
+        # read each time: Dash adds scripts of its own when the first page is drawn
         response.headers["Content-Security-Policy"] = POLICY.format(scripts=" ".join(scripts()))
         return response
 
@@ -182,7 +182,7 @@ def add_health(server: Flask, settings: Settings) -> None:
 
 
 def mark(settings: Settings) -> str:
-    """What the pages of a home answer to who asks whether they are there."""
+    """The text by which the pages of a home answer at the health address."""
     return f"northstar pages {hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]}"
 
 
@@ -191,7 +191,7 @@ def _is(given: str | None, expected: bytes) -> bool:
 
 
 def _is_callback(asked: dict[str, object]) -> bool:
-    """Whether it has the shape of Dash's requests: lists of inputs and states, each with an id."""
+    """Whether a request has the shape of Dash's: lists of inputs and states, each with an id."""
     return all(
         isinstance(parts := asked.get(name, []), list)
         and all(isinstance(part, list) or (isinstance(part, dict) and "id" in part) for part in parts)

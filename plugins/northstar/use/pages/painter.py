@@ -1,4 +1,4 @@
-"""Draws panels, each once for a version that is shown."""
+"""The painter draws panels, each once for a version that is shown."""
 
 from collections.abc import Callable
 from html import unescape
@@ -38,14 +38,14 @@ class Painter:
     """Draws panels. `draw` takes the panel's entry of pages.yml and what the reader chose.
 
     application: one of the applications, or 'all'. grain: hour to quarter. months: how far back, 0 for everything.
-    segment: by whose values lines are split, '' for none.
+    segment: the segment by whose values lines are split, '' for none.
     """
 
     def __init__(self, marts: Marts):
         self.marts = marts
 
     def draw(self, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-        """The figure of a panel, drawn once for a version. What there is to say without seeing it stands in `layout.meta`."""
+        """The figure of a panel, drawn once for a version. `layout.meta` has it in words, for those who cannot see it."""
         key = ("figure", repr(panel), application, grain, months, segment)
         return self.marts.kept(key, lambda: self._figure(panel, application, grain, months, segment))
 

@@ -1,4 +1,4 @@
-"""Where the pages are served, and the gunicorn that does it; who gets in is said in door.py."""
+"""The address of the pages, and the gunicorn that serves them. Access is in door.py."""
 
 import os
 import ssl
@@ -24,7 +24,7 @@ def host() -> str:
 def port(settings: Settings) -> int:
     """The port of the pages: NORTHSTAR_PAGES_PORT, or the one that was chosen when they were first started."""
     remembered = settings.home / "pages_port"
-    # only who starts them chooses anew: pages that are starting, or busy, do not answer, and are there
+    # a new port is chosen only when pages are started: pages that are starting, or busy, do not answer although they run
     return remembered_port(remembered, "NORTHSTAR_PAGES_PORT", is_ours=True)
 
 
@@ -40,19 +40,19 @@ def url(settings: Settings) -> str:
 
 
 def link(settings: Settings) -> str:
-    """The address with the key in it, for whoever may read the home's secrets: a browser that opens it is let in, and remembers."""
+    """The address with the key, for those who may read the home's secrets. A browser that opens it is let in, and gets the cookie."""
     return f"{url(settings)}/?{KEY}={key(settings)}"
 
 
 def in_clear() -> str | None:
-    """What to say where the password would cross a network in clear; None where it does not."""
+    """A warning where the password would cross a network unencrypted; None where it does not."""
     if host() in LOOPBACK or _certificate():
         return None
     return "passwords cross the network in clear: give NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY, or have only a proxy with TLS reach them"
 
 
 def command(settings: Settings) -> list[str]:
-    """The gunicorn that serves the pages of a home; chooses their port where the one they had is taken by somebody else.
+    """The command of the gunicorn that serves the pages of a home. It chooses a new port where another process has taken the old one.
 
     Raises NorthstarError for a certificate without its key.
     """
@@ -70,21 +70,21 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def answers(settings: Settings) -> bool:
-    """Whether the pages are there."""
+    """Whether the pages of this home answer."""
     return _is_ours(settings, port(settings))
 
 
 def _certificate() -> tuple[str, ...]:
     """The files of NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY, for TLS; nothing where there are none."""
-    found = tuple(filter(None, (os.environ.get("NORTHSTAR_PAGES_CERT"), os.environ.get("NORTHSTAR_PAGES_KEY"))))
-    if len(found) == 1:
+    files = tuple(filter(None, (os.environ.get("NORTHSTAR_PAGES_CERT"), os.environ.get("NORTHSTAR_PAGES_KEY"))))
+    if len(files) == 1:
         raise NorthstarError("TLS for the pages wants both NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY")
-    return found
+    return files
 
 
 def _is_ours(settings: Settings, number: int) -> bool:
     try:
-        # our own pages, on this machine: what counts is the mark they show
+        # the certificate is not checked: these are our own pages on this machine, and they are known by their mark
         scheme, context = ("https", ssl._create_unverified_context()) if _certificate() else ("http", None)
         with urllib.request.urlopen(f"{scheme}://127.0.0.1:{number}{HEALTH}", timeout=2, context=context) as answer:
             text: str = answer.read().decode()

@@ -23,7 +23,7 @@ from northstar.use.marts import GRAINS, Marts, Metric, nearest
 from northstar.use.words import ZONES, period, title_of, told_chance
 
 HERE = Path(__file__).parent
-# points of a small chart, rows of what explains a change, and of a list of restatements
+# the most points of a small chart, rows that explain a change, and rows of the list of restatements
 POINTS, CONTRIBUTORS, RESTATEMENTS = 13, 3, 40
 LENGTH = {
     "hour": "1 hour",
@@ -37,7 +37,7 @@ LENGTH = {
 
 @dataclass
 class Report:
-    """A report that was made: its parts for a mail, and what it was made from. images: png by content id, which the html names."""
+    """A report: the parts of its mail, and what it was made from. images: png by content id, which the html refers to."""
 
     name: str
     application: str
@@ -58,7 +58,7 @@ class Report:
 
 
 class SectionContent(TypedDict):
-    """A section of contents.yml, which says what each part is."""
+    """A section of contents.yml; that file says what each key means."""
 
     title: str
     audience: str
@@ -88,12 +88,12 @@ class MetricLine(TypedDict):
     value: str
     before: str
     change: str
-    # of no change neither
+    # None where nothing changed
     is_better: bool | None
     period: str
     reason: str
     why: list[str]
-    # the name of its chart
+    # the content id of its chart
     image: str | None
     definition: str
     of: str
@@ -150,8 +150,8 @@ class ReportPoint(Point):
 @cache
 def contents() -> dict[str, ReportContent]:
     """The reports of contents.yml by name."""
-    found: dict[str, ReportContent] = read_own_yaml(HERE / "contents.yml")
-    return found
+    entries: dict[str, ReportContent] = read_own_yaml(HERE / "contents.yml")
+    return entries
 
 
 def make_report(
@@ -163,8 +163,8 @@ def make_report(
 ) -> Report:
     """The report of the last period that was over at `as_of` (default: the newest version's own).
 
-    since_version: the version that the one before was made from; restatements after it are told. Raises NorthstarError for a report
-    there is none of, and before the first publication.
+    since_version: the version that the previous report was made from; the report has the restatements after it. Raises NorthstarError for
+    an unknown report, and before the first publication.
     """
     if name not in contents():
         raise NorthstarError(f"no report {name!r}; there are {', '.join(contents())}")
@@ -191,15 +191,15 @@ class _Maker:
         start = self._period_start(self.content["grain"])
         sections = [self._section(section) for section in self.content["sections"]]
         when = period(start, self.content["grain"])
-        of = "" if self.application == "all" else f" of {self.application}"
+        suffix = "" if self.application == "all" else f" of {self.application}"
         headlines = [row for section in sections for row in section["rows"] if row["is_better"] is not None][:3]
         subject = (
-            f"{self.content['title']}{of}, {when}"
+            f"{self.content['title']}{suffix}, {when}"
             + (": " if headlines else "")
             + ", ".join(f"{r['title']} {r['change']}" for r in headlines)
         )
-        told = {
-            "title": f"{self.content['title']}{of}", "when": when, "sections": sections, "version": self.published.version,
+        template_values = {
+            "title": f"{self.content['title']}{suffix}", "when": when, "sections": sections, "version": self.published.version,
             "published_at": f"{self.published.published_at:%Y-%m-%d %H:%M} UTC", "as_of": f"{self.published.as_of:%Y-%m-%d %H:%M} UTC",
             "warnings": self.published.warnings, "restatements": self._restatements(), "since_version": self.since_version,
         }  # fmt: skip
@@ -210,8 +210,8 @@ class _Maker:
             lstrip_blocks=True,
         )
         return Report(
-            self.name, self.application, self.as_of, start, self.published.version, subject, templates.get_template("report.html").render(told),
-            templates.get_template("report.txt").render(told), self.images,
+            self.name, self.application, self.as_of, start, self.published.version, subject, templates.get_template("report.html").render(template_values),
+            templates.get_template("report.txt").render(template_values), self.images,
         )  # fmt: skip
 
     def _period_start(self, grain: str) -> datetime:
@@ -229,14 +229,14 @@ class _Maker:
 
     def _section(self, section: SectionContent) -> ReportSection:
         application = section.get("application", self.application)
-        known = self.marts.catalogue()
+        catalogue = self.marts.catalogue()
         metrics = section.get("metrics") or [
-            m for m, entry in known.items() if int(entry["level"]) in section.get("levels", [])
+            m for m, entry in catalogue.items() if int(entry["level"]) in section.get("levels", [])
         ]
         is_long = "metrics" not in section
-        rows = [self._row(metric, application, not is_long) for metric in metrics if metric in known]
+        rows = [self._row(metric, application, not is_long) for metric in metrics if metric in catalogue]
         if is_long:
-            # an application that never had such a thing needs no line for it
+            # an application that never had a value of a metric needs no line for it
             rows = [row for row in rows if row["value"] != "-"]
         return {
             "title": section["title"], "audience": section["audience"], "rows": rows, "note": self._note(section), "is_long": is_long,
@@ -248,17 +248,17 @@ class _Maker:
 
     def _row(self, metric: str, application: str, is_drawn: bool) -> MetricLine:
         entry = self.marts.catalogue()[metric]
-        # a report of months on something that is counted by day tells the day
+        # quarters at most; and a metric that is only counted by day is shown by day in a monthly report
         grain = nearest(min(self.content["grain"], "quarter", key=list(LENGTH).index), entry["grains"])
         points = self._points(metric, grain, application)
-        newest, before = (points[-1] if points else None), (points[-2] if len(points) > 1 else None)
+        newest, previous = (points[-1] if points else None), (points[-2] if len(points) > 1 else None)
         value = newest and newest["value"]
-        earlier = before and before["value"]
-        moved = change(value, earlier, entry["unit"])
+        earlier = previous and previous["value"]
+        difference = change(value, earlier, entry["unit"])
         row: MetricLine = {
             "metric": metric, "title": title_of(metric), "value": shown(value, entry["unit"], self.currency),
             "before": shown(earlier, entry["unit"], self.currency), "change": shown_change(value, earlier, entry["unit"]),
-            "is_better": None if not moved else (moved > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain) if newest else "",
+            "is_better": None if not difference else (difference > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain) if newest else "",
             "reason": ((newest["null_reason"] or "") if newest else "no values").replace("_", " "), "why": [], "image": None,
             "definition": entry["definition"], "of": _counted(entry, newest),
         }  # fmt: skip
@@ -266,8 +266,8 @@ class _Maker:
             image = f"{metric}-{application}"
             row["image"] = image
             self.images.setdefault(image, _chart([p["value"] for p in points], f"{row['title']}"))
-        if is_drawn and moved and newest and before:
-            row["why"] = told_change(self.marts, entry, grain, application, newest, before, self.currency)[
+        if is_drawn and difference and newest and previous:
+            row["why"] = told_change(self.marts, entry, grain, application, newest, previous, self.currency)[
                 :CONTRIBUTORS
             ]
         return row
@@ -301,7 +301,7 @@ class _Maker:
         return {"title": title_of(funnel), "stages": stages}
 
     def _targets(self, application: str, whose: bool | str) -> list[TargetLine]:
-        """What is off its target now, worst first; whose: True for all, 'report' for the report's own metrics."""
+        """The missed targets, worst first. whose: True for all, 'report' for those of the report's own metrics."""
         frame = self.marts.targets(application)
         rows = [r for r in frame.to_dict("records") if r["zone"] in ("red", "yellow")] if len(frame) else []
         if whose == "report":
@@ -332,21 +332,21 @@ class _Maker:
         ]  # fmt: skip
 
     def _catalogue(self, application: str) -> list[str]:
-        """How the metrics themselves did in the period: how many have values, which have none, whose definition changed."""
-        known = self.marts.catalogue()
+        """The state of the metrics themselves: how many have values, which have none, whose definition changed."""
+        catalogue = self.marts.catalogue()
         frame = self.marts.frame(
             "select distinct metric_id from metric_values where application = %(application)s and segment = '' and value is not null",
             application=application,
         )
         valued = set(frame["metric_id"]) if len(frame) else set()
-        changed = self.marts.frame(
+        redefined = self.marts.frame(
             "select metric_id, count(*) as values from metric_restatements where reason = 'definition' and application = %(application)s "
             "group by 1 order by 1", application=application,
         ).to_dict("records")  # fmt: skip
-        silent = sorted(set(known) - valued)
+        without_values = sorted(set(catalogue) - valued)
         return [
-            f"{len(valued)} of {len(known)} metrics have values" + (f"; without any: {', '.join(map(title_of, silent))}" if silent else ""),
-            "definitions that changed: " + (", ".join(f"{title_of(r['metric_id'])} ({r['values']:,} values restated)" for r in changed) or "none"),
+            f"{len(valued)} of {len(catalogue)} metrics have values" + (f"; without any: {', '.join(map(title_of, without_values))}" if without_values else ""),
+            "definitions that changed: " + (", ".join(f"{title_of(r['metric_id'])} ({r['values']:,} values restated)" for r in redefined) or "none"),
         ]  # fmt: skip
 
     def _note(self, section: SectionContent) -> str | None:
@@ -370,18 +370,18 @@ class _Maker:
             since=self.since_version, application=self.application, grains=grains, limit=RESTATEMENTS,
         )  # fmt: skip
         rows = frame.to_dict("records")
-        told = [
+        lines = [
             f"{title_of(r['metric_id'])}, {period(r['period_start'], r['grain'])}: {shown(r['old_value'], r['unit'], self.currency)} became "
             f"{shown(r['new_value'], r['unit'], self.currency)} ({r['reason'].replace('_', ' ')}, version {r['new_version']})"
             for r in rows
         ]  # fmt: skip
         if rows and rows[0]["total"] > len(rows):
-            told.append(f"and {rows[0]['total'] - len(rows)} more; see metric_restatements")
-        return told
+            lines.append(f"and {rows[0]['total'] - len(rows)} more; see metric_restatements")
+        return lines
 
 
 def _counted(entry: Metric, point: Point | None) -> str:
-    """What a percentage was counted from: '23 of 25'; '' where that is no count."""
+    """The counts that a percentage is made from: '23 of 25'; '' where they are no counts."""
     part, whole = (point["numerator"], point["denominator"]) if point else (None, None)
     if entry["kind"] != "ratio" or entry["unit"] != "percent" or part is None or whole is None or part % 1 or whole % 1:
         return ""

@@ -14,7 +14,7 @@ from northstar.warehouse import db
 def make_and_keep(
     settings: Settings, name: str, as_of: datetime | None = None, application: str = "all"
 ) -> tuple[int, Report]:
-    """A report, and its number in audit.reports; it tells of restatements since the one about the period before."""
+    """Make a report and keep it; returns it with its number in audit.reports. It has the restatements since the previous period's report."""
     first = make_report(settings, name, as_of, application)
     since = last_version(settings, name, application, first.period_start)
     report = first if since is None else make_report(settings, name, as_of, application, since)
@@ -22,10 +22,10 @@ def make_and_keep(
 
 
 def send(settings: Settings, report_id: int, report: Report, occasion: str | None = None) -> list[str]:
-    """Send a kept report; returns where it went, nowhere where no route is named for it.
+    """Send a kept report; returns where it went, [] where no route is named for it.
 
-    occasion: who has had the report on it does not get it again, as when Airflow tries a task once more; None: everybody gets it.
-    Raises NorthstarError when an address failed, after the others have it.
+    occasion: an address gets a report once for each occasion, even when Airflow tries a task again; None: every address gets it.
+    Raises NorthstarError when an address failed, after the report was sent to the others.
     """
     channels, now = read_channels(settings), datetime.now(UTC)
     route = channels.reports.get(report.name)
@@ -38,22 +38,22 @@ def send(settings: Settings, report_id: int, report: Report, occasion: str | Non
         waiting = outbox.waiting(connection, "report", now)
         rows = [row for row in waiting if (row["about"], row["instance"]) == (due.about, due.instance)]
         connection.commit()
-        _, told, problems = outbox.send_each(
+        _, destinations, problems = outbox.send_each(
             connection, rows, channels, lambda address, _: tell(settings, channels, address, message), now
         )
-    note_sent(settings, report_id, told)
+    note_sent(settings, report_id, destinations)
     if problems:
         raise NorthstarError("; ".join(f"could not tell {problem}" for problem in problems))
-    return told
+    return destinations
 
 
 def due(at: datetime) -> list[str]:
     """The reports whose period ended in the day before `at`: the daily one, on Mondays the weekly one, ..."""
-    found = {
+    is_due = {
         "daily": True,
         "weekly": at.weekday() == 0,
         "monthly": at.day == 1,
         "quarterly": at.day == 1 and at.month % 3 == 1,
         "annual": at.day == 1 and at.month == 1,
     }
-    return [name for name in contents() if found[name]]
+    return [name for name in contents() if is_due[name]]

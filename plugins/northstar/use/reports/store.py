@@ -1,4 +1,4 @@
-"""Reports that were made: kept in `audit.reports` with the version they were made from, and to whom they went."""
+"""Kept reports: `audit.reports` has each with the version that it was made from, and where it was sent."""
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
@@ -8,7 +8,7 @@ from northstar.warehouse.rows import Row, one
 
 
 def keep(settings: Settings, report: Report) -> int:
-    """Store a report; returns its number. The same report of the same version again is the same one."""
+    """Store a report; returns its number. The same report of the same version keeps its number."""
     with db.connect(settings, "publisher") as connection:
         row = one(connection.execute(
             "insert into audit.reports (report, application, period_start, as_of, published_version, subject, html, text) "
@@ -21,7 +21,7 @@ def keep(settings: Settings, report: Report) -> int:
 
 
 def note_sent(settings: Settings, report_id: int, outcomes: list[str]) -> None:
-    """Write down where a report went."""
+    """Note where a report was sent."""
     with db.connect(settings, "publisher") as connection:
         connection.execute(
             "update audit.reports set sent_to = sent_to || %s, sent_at = clock_timestamp() where report_id = %s",

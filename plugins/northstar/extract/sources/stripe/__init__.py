@@ -9,16 +9,17 @@
       disputes: false           # an account that may not read disputes
       lists: {subscriptions: {status: active}}     # parameters of the listings; null leaves one out
 
-The first reading lists what there is, page by page. After that the events say what changed: a listing by `created` never
-sees an update. Stripe keeps events for 30 days: a source that slept longer lists everything again. Time is Stripe's own: a clock of
-ours that is before it would step over events.
+The first reading lists everything, page by page. After that the events say what changed, because a listing by `created` never
+shows an update. Stripe keeps events for 30 days: a source that was not read for longer lists everything again. Times are by Stripe's
+own clock: if ours were ahead of it, events would be skipped.
 
 An event holds the whole subscription as it was then, so each change of terms or status closes one row of the history and opens the
-next. What happened before the first reading is rebuilt: as far back as there are events from them, and before that from the
-invoices' subscription lines; proration lines are left out. An event names several discounts by id alone: what they are is asked for.
+next. What happened before the first reading is rebuilt: from the events as far back as there are any, and before that from the
+invoices' subscription lines, without proration lines. Where there are several discounts, an event has only their ids, and the
+discounts themselves are requested.
 """
 
-# a source is found by the name of its system, which is this package's (declared.py): these are what a system's module has to have
+# what the module of a system has to have (declared.py): it is found by the system's name, which is this package's
 from northstar.extract.sources.stripe.connector import ENTITIES, OPTIONS, connect
 
 __all__ = ["ENTITIES", "OPTIONS", "connect"]

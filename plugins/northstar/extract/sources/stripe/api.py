@@ -1,4 +1,4 @@
-"""What can be asked of Stripe's API: lists, page by page, and single objects."""
+"""Requests to Stripe's API: lists, page by page, and single objects."""
 
 from collections.abc import Iterator
 from typing import NotRequired, Protocol, TypedDict, cast
@@ -19,7 +19,7 @@ DISCOUNTS: Parameters = {"expand[]": ["discounts", "items.data.discounts"]}
 
 
 class Item(TypedDict):
-    """An item of a subscription, in so far as it is read. Older ones have a plan for a price."""
+    """The keys of a subscription's item that are read. Older items have a plan instead of a price."""
 
     id: str
     price: NotRequired[JsonObject | None]
@@ -29,37 +29,37 @@ class Item(TypedDict):
 
 
 class Client(Protocol):
-    """What is asked: an HttpClient, or what stands for one."""
+    """What answers requests: an HttpClient, or a stand-in for one."""
 
     def get(self, path: str, params: Parameters | None = None) -> Json:
-        """The answer. Raises Refused for what there is none of."""
+        """The answer. Raises Refused for an object that does not exist."""
 
     def now(self, path: str, params: Parameters | None = None) -> float:
-        """The present by Stripe's own clock, in seconds."""
+        """The time by Stripe's own clock, in seconds since 1970."""
 
 
 class Api:
     """The lists and objects of one account.
 
-    changed: parameters by entity that the source's options give instead of those of LISTS; None leaves one out.
+    changed: parameters by entity, from the source's options, which replace those of LISTS; None leaves one out.
     """
 
     def __init__(self, http: Client, changed: dict[str, Parameters] | None = None):
         self.http = http
         self.lists: dict[str, tuple[str, Parameters]] = {}
         for entity, (path, parameters) in LISTS.items():
-            given = {**parameters, **(changed or {}).get(entity, {})}
-            self.lists[entity] = path, {name: value for name, value in given.items() if value is not None}
+            merged_parameters = {**parameters, **(changed or {}).get(entity, {})}
+            self.lists[entity] = path, {name: value for name, value in merged_parameters.items() if value is not None}
 
     def pages(self, path: str, parameters: Parameters, after: str | None = None) -> Iterator[list[JsonObject]]:
-        """The pages of a list. A page that only repeats what was there ends it: asking on would never end."""
-        seen: set[str] = set()
+        """The pages of a list. Raises NorthstarError for a list that repeats itself, which would never end."""
+        previous_ids: set[str] = set()
         ends: set[str] = set()
         while True:
             answer = self.http.get(path, {"limit": PAGE, **parameters, **({"starting_after": after} if after else {})})
-            page = [thing for thing in answer["data"] if thing["id"] not in seen]
-            # of a long list only the last page and where each ended
-            seen = {thing["id"] for thing in answer["data"]}
+            page = [thing for thing in answer["data"] if thing["id"] not in previous_ids]
+            # a long list does not fit into memory: only the ids of the last page are kept, and where each page ended
+            previous_ids = {thing["id"] for thing in answer["data"]}
             if page:
                 yield page
             if not answer.get("has_more"):
@@ -70,11 +70,11 @@ class Api:
             ends.add(after)
 
     def subscription(self, name: str) -> JsonObject:
-        """A subscription as it is now, with its discounts; {} for one that is no more."""
+        """A subscription as it is now, with its discounts; {} for one that no longer exists."""
         return self._object(f"subscriptions/{name}", DISCOUNTS)
 
     def items(self, subscription: JsonObject) -> list[Item]:
-        """All items of a subscription: it holds the first of them itself."""
+        """All items of a subscription. The subscription itself holds only the first of them."""
         items = subscription["items"]
         if items.get("has_more"):
             pages = self.pages("subscription_items", {"subscription": subscription["id"]})
@@ -86,7 +86,7 @@ class Api:
     def once(
         self, known: dict[str, JsonObject], path: str, name: str, parameters: Parameters | None = None
     ) -> JsonObject:
-        """An object from those that are known, else asked for and kept there; {} for one that is no more."""
+        """An object from `known`. One that is not there is requested and added to it, as {} if it no longer exists."""
         if name not in known:
             known[name] = self._object(f"{path}/{name}", parameters)
         return known[name]

@@ -1,4 +1,4 @@
-"""A Stripe account as a source: what there is, page by page, and then what the events say changed."""
+"""A Stripe account as a source: first all objects, page by page, then the changes that events report."""
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,7 @@ from northstar.extract.sources.stripe.terms import Terms
 ENTITIES = ("accounts", "subscriptions", "charges", "refunds")
 OPTIONS = {"test_mode", "plan_tiers", "repull_days", "disputes", "lists"}
 ADDRESS = "https://api.stripe.com"
-# the shape that this package reads; newer versions moved charge.invoice and invoice.subscription elsewhere
+# the version whose objects this package reads; newer ones moved charge.invoice and invoice.subscription elsewhere
 API_VERSION = "2024-06-20"
 PER_SECOND = 20  # Stripe's limit is 100 in live mode, 25 in test mode
 DAY = 86_400
@@ -36,7 +36,7 @@ def connect(source: Source, connection: Connection) -> "Stripe":
 
 
 def allow_play_money(source: Source, what: str) -> None:
-    """Raise NorthstarError unless the source asks for Stripe's test mode, and always in a home of production."""
+    """Raise NorthstarError unless the source asks for Stripe's test mode, and always in a production home."""
     if source.is_production:
         raise NorthstarError(
             f"source {source.name}: {what}, and this home is one of production: it takes no play money"
@@ -58,16 +58,16 @@ class Stripe:
         self._invoices: dict[str, JsonObject] = {}
 
     def check(self) -> str:
-        """Asks each list that reading needs for one object."""
+        """Ask for one object of each list that reading needs."""
         lists = [self.api.lists[entity][0] for entity in self.source.entities]
-        beside = ["invoices"] if "subscriptions" in lists else []
-        beside += ["disputes"] if "refunds" in lists and self.source.options.get("disputes", True) else []
-        for path in (*lists, *beside, "events"):
+        other_lists = ["invoices"] if "subscriptions" in lists else []
+        other_lists += ["disputes"] if "refunds" in lists and self.source.options.get("disputes", True) else []
+        for path in (*lists, *other_lists, "events"):
             self.http.get(path, {"limit": 1})
         return f"Stripe: may read {', '.join(lists)}"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
-        """All objects once, then what the events say. See the package's own words."""
+        """All objects once, then the changes that events report; see the package's docstring."""
         now = int(self.clock())
         is_stale = state is not None and state["phase"] == "events" and now - state["since"] > EVENTS_KEPT
         if state is None or is_stale:
@@ -87,8 +87,8 @@ class Stripe:
         end = int(self.clock()) // DAY * DAY
         count = 0
         amounts: dict[str, int] = {}
-        asked: Parameters = {"created[gte]": end - DAY, "created[lt]": end, "expand[]": "data.source"}
-        for page in self.api.pages("balance_transactions", asked):
+        parameters: Parameters = {"created[gte]": end - DAY, "created[lt]": end, "expand[]": "data.source"}
+        for page in self.api.pages("balance_transactions", parameters):
             for transaction in page:
                 if end - DAY <= transaction["created"] < end and transaction["type"] in kinds:
                     count += 1
@@ -107,7 +107,7 @@ class Stripe:
 
     def _load(self, entity: str, state: State) -> Iterator[Page]:
         path, parameters = self.api.lists[entity]
-        # what is listed again after a long sleep is newer than what stands
+        # what is listed again after a long pause is newer than the landed rows
         read_at = state["from"] if state["again"] else None
         spool = None
         if entity == "subscriptions":
@@ -128,13 +128,21 @@ class Stripe:
         yield Page([], {"phase": "events", "since": state["from"]})
 
     def _repull(self, entity: str, now: int) -> Iterator[Page]:
-        """Young objects again: an event that never came loses nothing."""
+        """List young objects again, so that nothing is lost when an event never came."""
         oldest = now - self.source.options.get("repull_days", 2) * DAY
         if entity == "subscriptions":
-            young = list(self._young("subscriptions", oldest))
-            self.history.recall(young, self.landed)
-            known = self.history.known()
-            yield Page([row for s in young if s["id"] not in known for row in self.history.rebuilt(s)], None)
+            young_subscriptions = list(self._young("subscriptions", oldest))
+            self.history.recall(young_subscriptions, self.landed)
+            known_subscriptions = self.history.known()
+            yield Page(
+                [
+                    row
+                    for s in young_subscriptions
+                    if s["id"] not in known_subscriptions
+                    for row in self.history.rebuilt(s)
+                ],
+                None,
+            )
             return
         yield Page([row for thing in self._young(entity, oldest) for row in self._rows(entity, thing, None)], None)
 
@@ -146,7 +154,7 @@ class Stripe:
                 return
 
     def _changes(self, entity: str, since: int, now: int) -> Iterator[Page]:
-        """The events in the order of time, a day at a time: each day is a place to go on from."""
+        """The changes in the order of time, one day at a time. Reading can go on after each day."""
         start = since
         if entity == "subscriptions":
             self.history.spool = spooled(self.api, entity, since, now + 1)
@@ -163,7 +171,7 @@ class Stripe:
             start = end
 
     def event_rows(self, entity: str, event: JsonObject) -> Sequence[ContractRow]:
-        """What one event changes; of subscriptions each event must come after those before it (`event_order`), learned before."""
+        """The rows that one event changes. Events about subscriptions must come in `event_order`, and after `learn` has seen them."""
         if entity == "subscriptions":
             return self.history.rows_of(event)
         thing, at = event["data"]["object"], event["created"]
@@ -172,7 +180,7 @@ class Stripe:
         return self._rows(entity, thing, at)
 
     def _rows(self, entity: str, thing: JsonObject, read_at: int | None) -> list[ContractRow]:
-        """The row of what has no history: one, or none for what is not to land."""
+        """The row of an object without a history, as a list: it is empty for an object that is not to land."""
         row: ContractRow | None
         if entity == "accounts":
             row = objects.account(thing)

@@ -1,4 +1,4 @@
-"""Stripe's events: which are read for what, their order, what was before them, and a place to keep many of them."""
+"""Stripe's events: which are read for each entity, their order, the objects before them, and a place on disk for many of them."""
 
 import sqlite3
 
@@ -18,7 +18,7 @@ EVENTS = {
     "charges": ("charge.pending", "charge.succeeded", "charge.failed", "charge.captured", "charge.updated", "charge.expired"),
     "refunds": ("refund.created", "refund.updated", "refund.failed", "charge.refund.updated", "charge.dispute.closed"),
 }  # fmt: skip
-# events that do not say what was before them
+# the values before an event, for kinds of events that do not carry them
 BEFORE: dict[str, JsonObject] = {
     "customer.subscription.deleted": {"status": "active", "ended_at": None},
     "customer.subscription.paused": {"status": "active"},
@@ -28,16 +28,16 @@ BEFORE: dict[str, JsonObject] = {
 
 def events_between(api: Api, entity: str, start: int, end: int) -> list[JsonObject]:
     """The events about an entity in a span of time, in their order."""
-    found: dict[str, JsonObject] = {}
+    events_by_id: dict[str, JsonObject] = {}
     for kind in EVENTS[entity]:
         for page in api.pages("events", {"type": kind, "created[gte]": start, "created[lt]": end}):
             # pages may repeat an event while new ones come
-            found.update({event["id"]: event for event in page})
-    return sorted(found.values(), key=event_order)
+            events_by_id.update({event["id"]: event for event in page})
+    return sorted(events_by_id.values(), key=event_order)
 
 
 def spooled(api: Api, entity: str, start: int, end: int) -> "Spool":
-    """The same on disk: a long span may have more of them than fit into memory."""
+    """The same events on disk: a long span may have more than fit into memory."""
     spool = Spool()
     for kind in EVENTS[entity]:
         for page in api.pages("events", {"type": kind, "created[gte]": start, "created[lt]": end}):
@@ -46,7 +46,7 @@ def spooled(api: Api, entity: str, start: int, end: int) -> "Spool":
 
 
 class Spool:
-    """Events on disk, in a file that vanishes with it."""
+    """Events on disk, in a private file that is deleted with this object."""
 
     def __init__(self) -> None:
         # each batch is read by a thread of its own
@@ -57,9 +57,9 @@ class Spool:
         self._file.execute("create index by_time on events (created)")
 
     def add(self, events: list[JsonObject]) -> None:
-        """Keep events; one that is there already changes nothing."""
-        found = [(_about(event), event["created"], event["id"], orjson.dumps(event)) for event in events]
-        self._file.executemany("insert or replace into events values (?, ?, ?, ?)", found)
+        """Store events. An event that is there already changes nothing."""
+        records = [(_about(event), event["created"], event["id"], orjson.dumps(event)) for event in events]
+        self._file.executemany("insert or replace into events values (?, ?, ?, ?)", records)
 
     def between(self, start: int, end: int) -> list[JsonObject]:
         """The events of a span of time, in their order."""
@@ -75,14 +75,14 @@ class Spool:
 
 
 def event_order(event: JsonObject) -> tuple[int, bool, str]:
-    """By time; within a second a subscription is created before anything else happens to it."""
+    """The sort key of an event: its time; within a second a subscription is created before anything else happens to it."""
     return event["created"], event["type"] != "customer.subscription.created", event["id"]
 
 
 def undone(event: JsonObject) -> JsonObject:
-    """The object of an event as it was before it."""
-    before: JsonObject = event["data"].get("previous_attributes") or BEFORE.get(event["type"], {})
-    return _over(event["data"]["object"], before)
+    """An event's object as it was before the event."""
+    previous_values: JsonObject = event["data"].get("previous_attributes") or BEFORE.get(event["type"], {})
+    return _over(event["data"]["object"], previous_values)
 
 
 def _over(thing: JsonObject, before: JsonObject) -> JsonObject:
@@ -93,7 +93,7 @@ def _over(thing: JsonObject, before: JsonObject) -> JsonObject:
 
 
 def _about(event: JsonObject) -> str:
-    """The subscription of an event; of a customer's own discount the customer."""
+    """The id of what an event is about: its subscription, or the customer for a customer's own discount."""
     thing = event["data"]["object"]
     if thing.get("object") != "discount":
         name: str = thing["id"]

@@ -6,12 +6,12 @@ from typing import overload
 
 from northstar.extract.sources.http import Json, JsonObject
 
-# Stripe counts them in hundredths, ISO 4217 has no minor unit
+# currencies that Stripe counts in hundredths, though ISO 4217 gives them no minor unit
 HUNDREDTHS = ("ISK", "UGX")
 
 
 def id_of(thing: Json) -> str | None:
-    """The id of an object that is there as a whole or by its id alone."""
+    """The id of an object that is given as a whole, or as its id alone."""
     name: str | None = thing["id"] if isinstance(thing, dict) else thing
     return name
 
@@ -27,13 +27,13 @@ def seconds_of(text: str) -> int:
 
 
 def country_of(thing: JsonObject) -> str | None:
-    """The country's code; None for other text, which Stripe takes in an address: it would keep the account or the charge out."""
+    """The country's two-letter code. None for other text, which Stripe allows in an address: it would keep the account or charge from landing."""
     code = thing.get("country")
     return code if code and len(code) == 2 else None
 
 
 def plain(value: Decimal | int | None) -> str | None:
-    """A number as text, to the 12 digits that the warehouse keeps, without zeros that say nothing."""
+    """A number as text, to the 12 digits that the warehouse keeps, without trailing zeros."""
     if value is None:
         return None
     return f"{round(Decimal(value), 12).normalize():f}"

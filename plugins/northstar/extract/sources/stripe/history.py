@@ -1,7 +1,7 @@
 """The history of subscriptions: a row for each stretch of time in which an item's terms stay the same.
 
-`rows_of` goes forward, event by event: what the subscription's state at a moment changes. `rebuilt` goes back to before there are
-events: what was invoiced. `retold` does both for a subscription that is listed for the first time.
+`rows_of` goes forward, event by event, and gives the rows that each event changes. `rebuilt` goes back to the time before there are
+events, and uses what was invoiced. `retold` does both for a subscription that is listed for the first time.
 """
 
 import math
@@ -39,60 +39,60 @@ class History:
         self.spool = Spool()
 
     def known(self) -> set[str]:
-        """The subscriptions of which a row is known."""
+        """The ids of the subscriptions of which a row is known."""
         return {row["subscription_id"] for row in self._newest.values()}
 
     def recall(self, things: list[JsonObject], landed: FindLanded) -> None:
-        """The rows that stand in the warehouse for what the events are about."""
+        """Load the landed rows of the subscriptions and customers that the events are about."""
         subscriptions = [id_of(t.get("subscription")) if t.get("object") == "discount" else t["id"] for t in things]
-        wanted = {name for name in subscriptions if name is not None}
+        subscription_ids = {name for name in subscriptions if name is not None}
         customers = [
             id_of(t.get("customer")) for t in things if t.get("object") == "discount" and not t.get("subscription")
         ]
-        of_customers = {name for name in customers if name is not None}
-        if of_customers:
-            found = [from_landed(row) for row in landed("subscriptions", "account_id", sorted(of_customers))]
-            self._remember([row for row in found if row["subscription_item_id"] not in self._newest])
-        unknown = sorted(wanted - self.known())
+        customer_ids = {name for name in customers if name is not None}
+        if customer_ids:
+            landed_rows = [from_landed(row) for row in landed("subscriptions", "account_id", sorted(customer_ids))]
+            self._remember([row for row in landed_rows if row["subscription_item_id"] not in self._newest])
+        unknown = sorted(subscription_ids - self.known())
         if unknown:
             self._remember([from_landed(row) for row in landed("subscriptions", "subscription_id", unknown)])
 
     def learn(self, events: list[JsonObject]) -> None:
-        """Take up what events tell beside their own moment: the discounts by id, and how things stood before the first of them."""
-        met: set[str] = set()
+        """Keep what events say about more than their own moment: the discounts by id, and each object as it was before its first event."""
+        known_ids: set[str] = set()
         for event in events:
             thing = event["data"]["object"]
             if thing.get("object") == "discount":
                 self._terms.discounts.coupons[thing["id"]] = thing
-                of, kept = id_of(thing.get("customer")) or "", self._terms.discounts.customers
-                before: JsonObject = {"discount": thing if event["type"].endswith("deleted") else None}
+                object_id, states = id_of(thing.get("customer")) or "", self._terms.discounts.customers
+                earlier_state: JsonObject = {"discount": thing if event["type"].endswith("deleted") else None}
                 if event["type"].endswith("updated"):
-                    before = {"discount": undone(event)}
+                    earlier_state = {"discount": undone(event)}
                 if thing.get("subscription"):
                     continue
             elif thing.get("object") == "subscription":
-                of, kept, before = thing["id"], self._seen, undone(event)
+                object_id, states, earlier_state = thing["id"], self._seen, undone(event)
             else:
                 continue
-            if of not in met:
-                met.add(of)
-                kept[of] = before
+            if object_id not in known_ids:
+                known_ids.add(object_id)
+                states[object_id] = earlier_state
 
     # forward, event by event
 
     def rows_of(self, event: JsonObject) -> list[SubscriptionRow]:
-        """The rows that an event changes; each event must come after those before it (`event_order`), learned before."""
+        """The rows that an event changes. Events must come in `event_order`, and after `learn` has seen them."""
         return [row for changed in self._changed(event) for row in self._as_of(changed, event["created"])]
 
     def _changed(self, event: JsonObject) -> list[JsonObject]:
-        """The subscriptions that an event is about, as they were from then on: one, or for a customer's discount all of theirs."""
+        """The subscriptions that an event changes, as they were after it: one, or all of a customer's for the customer's own discount."""
         thing = event["data"]["object"]
         if not event["type"].startswith("customer.discount"):
             self._seen[thing["id"]] = thing
             return [thing]
-        is_gone, of = event["type"].endswith("deleted"), thing.get("subscription")
-        if of:
-            names = [of]
+        is_gone, subscription_id = event["type"].endswith("deleted"), thing.get("subscription")
+        if subscription_id:
+            names = [subscription_id]
         else:
             customer = id_of(thing.get("customer")) or ""
             self._terms.discounts.customers[customer] = {"discount": None if is_gone else thing}
@@ -100,32 +100,36 @@ class History:
                 row["subscription_id"] for row in self._newest.values()
                 if row["account_id"] == customer and row["valid_to"] is None and row["status"] not in OVER
             })  # fmt: skip
-        found = []
+        changed_subscriptions = []
         for name in names:
-            seen = self._seen.get(name) or self._until_next(name, event["created"])
-            if seen and of:
-                others = [d for d in seen.get("discounts") or [] if id_of(d) != thing["id"]]
-                given = [] if is_gone else [thing]
-                seen = {**seen, "discount": given[0] if given else None, "discounts": others + given}
-            if seen:
-                self._seen[name] = seen
-                found.append(seen)
-        return found
+            state = self._seen.get(name) or self._until_next(name, event["created"])
+            if state and subscription_id:
+                other_discounts = [d for d in state.get("discounts") or [] if id_of(d) != thing["id"]]
+                new_discounts = [] if is_gone else [thing]
+                state = {
+                    **state,
+                    "discount": new_discounts[0] if new_discounts else None,
+                    "discounts": other_discounts + new_discounts,
+                }
+            if state:
+                self._seen[name] = state
+                changed_subscriptions.append(state)
+        return changed_subscriptions
 
     def _until_next(self, name: str, at: int) -> JsonObject:
-        """A subscription as it was between a moment and the next event about it; as it is now where there is none."""
+        """A subscription as it was between a moment and the next event about it; as it is now where no event follows."""
         later = [e for e in self.spool.about(name) if e["created"] >= at and e["data"]["object"]["id"] == name]
         return undone(later[0]) if later else self._api.subscription(name)
 
     def _as_of(self, subscription: JsonObject, at: int) -> list[SubscriptionRow]:
-        """What a subscription's state at a moment changes in its history: rows that end then, rows that begin then."""
+        """The rows that a subscription's state at a moment changes in its history: those that end then, and those that begin then."""
         moment = time_of(at)
         rows: list[SubscriptionRow] = []
         items = {item["id"]: self._terms.of_item(subscription, item) for item in self._api.items(subscription)}
-        known = [r for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
-        for last in known:
-            now = items.get(last["subscription_item_id"])
-            if last["valid_from"] >= moment or last["valid_to"] is not None or now == terms_of(last):
+        newest_rows = [r for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
+        for last in newest_rows:
+            terms_now = items.get(last["subscription_item_id"])
+            if last["valid_from"] >= moment or last["valid_to"] is not None or terms_now == terms_of(last):
                 continue
             rows.append({**last, "valid_to": moment, "updated_at": moment})
         for item, terms in items.items():
@@ -134,31 +138,31 @@ class History:
                 newest["valid_from"] >= moment or (newest["valid_to"] is None and terms == terms_of(newest))
             ):
                 continue
-            begun = moment if known else time_of(min(at, subscription.get("start_date") or at))
+            valid_from = moment if newest_rows else time_of(min(at, subscription.get("start_date") or at))
             rows.append({"subscription_item_id": item, "subscription_id": subscription["id"], **terms,
-                         "valid_from": begun, "valid_to": None, "updated_at": moment})  # fmt: skip
+                         "valid_from": valid_from, "valid_to": None, "updated_at": moment})  # fmt: skip
         self._remember(rows)
         return rows
 
     # back, to before there are events
 
     def retold(self, subscription: JsonObject, events: list[JsonObject], now: int) -> list[SubscriptionRow]:
-        """The rows of a subscription up to now: before the first of its events from the invoices, then as the events tell."""
+        """The rows of a subscription up to now: from the invoices before its first event, and from the events after that."""
         if not events:
             return self.rebuilt(subscription)
         self.learn(events)
         own = [e for e in events if e["data"]["object"].get("object") == "subscription"]
-        before = self._seen[subscription["id"]] if own else subscription
+        first_state = self._seen[subscription["id"]] if own else subscription
         is_new = bool(own) and own[0]["type"] == "customer.subscription.created"
-        rows = [] if is_new else self.rebuilt(before, events[0]["created"])
+        rows = [] if is_new else self.rebuilt(first_state, events[0]["created"])
         for event in events:
             at = event["created"]
             rows += [r for s in self._changed(event) if s["id"] == subscription["id"] for r in self._as_of(s, at)]
-        # what no event told of holds since now
+        # a change that no event reported holds from now on
         return rows + self._as_of(subscription, subscription.get("ended_at") or now)
 
     def rebuilt(self, subscription: JsonObject, until: float = math.inf) -> list[SubscriptionRow]:
-        """The rows of a subscription up to a moment: those that stand, billing periods as they were invoiced, then what it was at last."""
+        """The rows of a subscription up to a moment: the known rows, then the billing periods as they were invoiced, then its last state."""
         spans = self._invoiced(subscription, until)
         rows = [r.copy() for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
         for span in sorted(spans, key=lambda span: (span.item, span.start)):
@@ -174,9 +178,9 @@ class History:
         return rows
 
     def _invoiced(self, subscription: JsonObject, until: float) -> list[Span]:
-        """The billing periods that begin before a moment, and after the row that stands for their item."""
+        """The invoiced billing periods that begin before `until`, and after the newest row of their item."""
         spans: list[Span] = []
-        standing = {r["subscription_item_id"]: r["valid_from"] for r in self._newest.values()}
+        newest_starts = {r["subscription_item_id"]: r["valid_from"] for r in self._newest.values()}
         path, parameters = self._api.lists["invoices"]
         for page in self._api.pages(path, {**parameters, "subscription": subscription["id"]}):
             for invoice in page:
@@ -186,48 +190,51 @@ class History:
                     item = line.get("subscription_item")
                     if line.get("type") != "subscription" or line.get("proration") or not item:
                         continue
-                    period, since = line["period"], seconds_of(standing[item]) if item in standing else -math.inf
+                    period, since = (
+                        line["period"],
+                        seconds_of(newest_starts[item]) if item in newest_starts else -math.inf,
+                    )
                     if since < period["start"] < until:
                         terms = self._terms.of_line(subscription, invoice, line)
                         spans.append(Span(item, period["start"], period["end"], terms))
         return spans
 
     def _go_on(self, rows: list[SubscriptionRow], subscription: JsonObject, item: Item, until: float) -> None:
-        """Add to the rows what an item was at last: since its newest row, or since the subscription began, after the trial if it had one."""
+        """Add an item's last state to the rows: since its newest row, or else since the subscription began, after the trial if it had one."""
         terms = self._terms.of_item(subscription, item)
-        begun, ended = subscription.get("start_date") or subscription["created"], subscription.get("ended_at")
+        begun, end = subscription.get("start_date") or subscription["created"], subscription.get("ended_at")
         own = [r for r in rows if r["subscription_item_id"] == item["id"]]
         if own:
             newest = max(seconds_of(r["valid_from"]) for r in own)
-            at = ended or max(subscription.get("current_period_start") or begun, newest)
+            at = end or max(subscription.get("current_period_start") or begun, newest)
         else:
             trial_end, start = subscription.get("trial_end"), begun
             if trial_end and trial_end > begun and subscription["status"] != "trialing":
                 trial: ItemTerms = {**terms, "status": "trialing", "cancel_reason": None}
                 _follow(rows, subscription["id"], item["id"], begun, trial)
                 start = trial_end
-            if ended and ended > start:
+            if end and end > start:
                 active: ItemTerms = {**terms, "status": "active", "cancel_reason": None}
                 _follow(rows, subscription["id"], item["id"], start, active)
-            at = ended or start
+            at = end or start
         if at < until:
             _follow(rows, subscription["id"], item["id"], at, terms)
 
     def _remember(self, rows: list[SubscriptionRow]) -> None:
         for row in rows:
-            known = self._newest.get(row["subscription_item_id"])
-            if known is None or row["valid_from"] >= known["valid_from"]:
+            newest_row = self._newest.get(row["subscription_item_id"])
+            if newest_row is None or row["valid_from"] >= newest_row["valid_from"]:
                 self._newest[row["subscription_item_id"]] = row
 
 
 def _follow(rows: list[SubscriptionRow], subscription: str, item: str, start: int, terms: ItemTerms) -> None:
-    """Add a span to an item's rows in the order of time: the same terms go on, others begin a row."""
+    """Add a span to an item's rows, in the order of time. The same terms continue the last row; others begin a new one."""
     last = next((r for r in reversed(rows) if r["subscription_item_id"] == item), None)
     if last is not None and last["valid_to"] is None:
         if terms_of(last) == terms:
             return
         if last["valid_from"] == time_of(start):
-            # its own names are among those of the row, which the type checker wants to see whole
+            # the keys of the terms are some of the row's keys; the type checker wants all of them here
             last.update(terms)  # type: ignore[typeddict-item]
             return
         last["valid_to"] = time_of(start)
@@ -236,10 +243,10 @@ def _follow(rows: list[SubscriptionRow], subscription: str, item: str, start: in
 
 
 def _end(rows: list[SubscriptionRow], subscription: JsonObject, item: str, invoiced: list[int], until: float) -> None:
-    """End the rows of an item that was taken away since: with its last invoiced period."""
+    """End the rows of an item that was removed since, with its last invoiced period."""
     last = max((r for r in rows if r["subscription_item_id"] == item), key=lambda r: r["valid_from"])
     if last["valid_to"] is None:
-        begun = subscription.get("start_date") or subscription["created"]
-        told = max(invoiced, default=subscription.get("current_period_start") or begun)
-        at = min(subscription.get("ended_at") or told, until)
+        start = subscription.get("start_date") or subscription["created"]
+        period_end = max(invoiced, default=subscription.get("current_period_start") or start)
+        at = min(subscription.get("ended_at") or period_end, until)
         last["valid_to"] = max(time_of(at), last["valid_from"])

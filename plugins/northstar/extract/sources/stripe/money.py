@@ -16,19 +16,19 @@ class Prices:
         self._known: dict[str, JsonObject] = {}
 
     def unit_amount(self, price: JsonObject, units: Decimal) -> Decimal | None:
-        """What one unit costs in a period; of tiers and packages the price of all units, over their number."""
+        """What one unit costs in a period. With tiers or packages it is the price of all units, divided by their number."""
         if price.get("billing_scheme") == "tiered":
             if not price.get("tiers"):
                 price = self._api.once(self._known, "prices", price["id"], {"expand[]": "tiers"})
             if not price.get("tiers"):
-                # nobody tells them: the row goes to quarantine
+                # Stripe does not give them: the row goes to quarantine
                 return None
             return _tiered(price["tiers"], price.get("tiers_mode"), units) / (units or 1)
         single = Decimal(str(price.get("unit_amount_decimal") or price.get("unit_amount") or price.get("amount") or 0))
         package = price.get("transform_quantity")
         if package and units:
-            begun: Decimal = units / package["divide_by"]
-            packages = math.ceil(begun) if package["round"] == "up" else math.floor(begun)
+            exact_packages: Decimal = units / package["divide_by"]
+            packages = math.ceil(exact_packages) if package["round"] == "up" else math.floor(exact_packages)
             return single * packages / units
         return single
 
@@ -57,7 +57,7 @@ def _tiered(tiers: list[JsonObject], mode: str | None, units: Decimal) -> Decima
 class Discounts:
     """The discounts of an account's subscriptions and customers.
 
-    coupons: the discounts that were seen, by id: an event names several by id alone. customers: each with its own discount.
+    coupons: the discounts seen so far, by id, since an event with several has only their ids. customers: each with its own discount.
     """
 
     def __init__(self, api: Api, prices: Prices):
@@ -66,52 +66,57 @@ class Discounts:
         self.customers: dict[str, JsonObject] = {}
 
     def recurring(self, subscription: JsonObject, item: Item) -> tuple[Decimal | str | None, Decimal | None]:
-        """(percent, amount off) that recur on an item: its own, the subscription's, else the customer's.
+        """The recurring discount of an item as (percent, amount off): from its own and the subscription's discounts, else the customer's.
 
-        Of a discount that nobody knows any more the percent is its name, which sends the row to quarantine.
+        For a discount that no longer exists the percent is a text with its id, which sends the row to quarantine.
         """
-        given, general = (self._known(subscription, of.get("discounts") or []) for of in (item, subscription))
-        general = general or [d for d in [subscription.get("discount")] if d]
-        unknown = [d for d in (*given, *general) if isinstance(d, str)]
+        own_discounts, shared_discounts = (
+            self._known(subscription, holder.get("discounts") or []) for holder in (item, subscription)
+        )
+        shared_discounts = shared_discounts or [d for d in [subscription.get("discount")] if d]
+        unknown = [d for d in (*own_discounts, *shared_discounts) if isinstance(d, str)]
         if unknown:
             return f"discount {unknown[0]}, which nobody knows any more", None
-        if not given and not general:
+        if not own_discounts and not shared_discounts:
             customer = subscription["customer"]
             if not isinstance(customer, dict):
                 customer = self._api.once(self.customers, "customers", customer)
-            general = [d for d in [customer.get("discount")] if d]
-        rest, amount = Decimal(1), Decimal(0)
-        for discount in (*given, *general):
+            shared_discounts = [d for d in [customer.get("discount")] if d]
+        factor, amount = Decimal(1), Decimal(0)
+        for discount in (*own_discounts, *shared_discounts):
             if isinstance(discount, str) or _is_once(discount):
                 continue
             coupon = discount["coupon"]
-            rest *= 1 - Decimal(str(coupon.get("percent_off") or 0)) / 100
-            share = Decimal(1) if discount in given else self._share(subscription, item)
+            factor *= 1 - Decimal(str(coupon.get("percent_off") or 0)) / 100
+            share = Decimal(1) if discount in own_discounts else self._share(subscription, item)
             amount += Decimal(coupon.get("amount_off") or 0) * share
-        return (100 * (1 - rest) if rest != 1 else None), amount or None
+        return (100 * (1 - factor) if factor != 1 else None), amount or None
 
     def taken(self, invoice: JsonObject, line: JsonObject) -> int | None:
-        """The amount that recurring discounts took off an invoice line; None for nothing."""
-        told = [*(invoice.get("discounts") or []), *(line.get("discounts") or [])]
-        known: dict[str | None, Json] = {d["id"]: d for d in told if isinstance(d, dict)}
-        taken: int = sum(
+        """The amount that recurring discounts took off an invoice line; None where they took nothing."""
+        discounts = [*(invoice.get("discounts") or []), *(line.get("discounts") or [])]
+        discounts_by_id: dict[str | None, Json] = {d["id"]: d for d in discounts if isinstance(d, dict)}
+        total: int = sum(
             d["amount"] for d in line.get("discount_amounts") or []
-            if not _is_once(known.get(id_of(d.get("discount")), d.get("discount")))
+            if not _is_once(discounts_by_id.get(id_of(d.get("discount")), d.get("discount")))
         )  # fmt: skip
-        return taken or None
+        return total or None
 
     def _known(self, subscription: JsonObject, told: list[JsonObject | str]) -> list[JsonObject | str]:
-        """Discounts as objects: an event names them by id, the listing shows them; a name that stays one is unknown."""
+        """Discounts as objects. An event may have only their ids, which the subscription's listing resolves; an id that it does not stays an id."""
         legacy = subscription.get("discount")
         self.coupons.update({d["id"]: d for d in (*told, legacy) if isinstance(d, dict)})
         if any(isinstance(d, str) and d not in self.coupons for d in told):
-            now = self._api.subscription(subscription["id"])
-            shown = [now.get("discounts"), *(i.get("discounts") for i in (now.get("items") or {}).get("data") or [])]
-            self.coupons.update({d["id"]: d for part in shown for d in part or [] if isinstance(d, dict)})
+            current = self._api.subscription(subscription["id"])
+            listings = [
+                current.get("discounts"),
+                *(i.get("discounts") for i in (current.get("items") or {}).get("data") or []),
+            ]
+            self.coupons.update({d["id"]: d for part in listings for d in part or [] if isinstance(d, dict)})
         return [d if isinstance(d, dict) else self.coupons.get(d) or d for d in told]
 
     def _share(self, subscription: JsonObject, item: Item) -> Decimal:
-        """An item's part of what the subscription costs: an amount off is spread over its items."""
+        """An item's share (0 to 1) of what the subscription costs, by which an amount off is spread over the items."""
 
         def cost(i: Item) -> Decimal:
             price = i.get("price") or i["plan"]

@@ -1,4 +1,4 @@
-"""Rows of what has no history: customers, charges, refunds, lost disputes."""
+"""Rows of objects without a history: customers, charges, refunds, lost disputes."""
 
 from northstar.extract.sources.declared import ContractRow
 from northstar.extract.sources.http import JsonObject
@@ -22,7 +22,7 @@ def charge(thing: JsonObject, invoice: JsonObject | None) -> ContractRow:
     amount: int = thing["amount_captured"] if captured and thing.get("amount_captured") else thing["amount"]
     return {
         "charge_id": thing["id"], "payment_id": id_of(thing.get("payment_intent")),
-        # somebody paid without an account: one of its own, so that the cash is not lost
+        # somebody paid without an account: the charge gets an account of its own, so that the cash is not lost
         "account_id": id_of(thing.get("customer")) or f"guest_{thing['id']}",
         "subscription_id": id_of((invoice or {}).get("subscription")), "amount": whole(amount, thing["currency"]),
         "currency": thing["currency"].upper(),
@@ -56,7 +56,7 @@ def dispute(thing: JsonObject) -> ContractRow | None:
 
 
 def moved(transaction: JsonObject) -> tuple[int, str]:
-    """What a balance transaction's charge or refund moved, in its own currency: the balance may be kept in another."""
+    """The amount that a balance transaction's charge or refund moved, in its own currency; the balance may be kept in another."""
     source = transaction.get("source")
     if isinstance(source, dict):
         amount, currency = source.get("amount_captured") or source["amount"], source["currency"]

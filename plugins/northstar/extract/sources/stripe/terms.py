@@ -26,14 +26,14 @@ class Price(TypedDict):
     quantity: str | None
     unit_amount: str | None
     currency: str
-    # or which discount nobody knows any more
+    # or a text that names a discount which no longer exists
     discount_percent: str | None
     discount_amount: str | None
     is_metered: str
 
 
 class ItemTerms(Price):
-    """What an item costs and how it stands: TERMS."""
+    """What an item costs, and its status: the columns of TERMS."""
 
     account_id: str | None
     status: str
@@ -47,7 +47,7 @@ class SubscriptionRow(ItemTerms):
     subscription_id: str
     valid_from: str
     valid_to: str | None
-    # "" of a row that is still being put together
+    # "" while the row is still being put together
     updated_at: str
 
 
@@ -72,7 +72,7 @@ class Terms:
         }  # fmt: skip
 
     def of_line(self, subscription: JsonObject, invoice: JsonObject, line: JsonObject) -> ItemTerms:
-        """What an invoice line says of its period: the discounts are those that were taken off then, once-only ones left out."""
+        """The terms of an invoice line's period. The discounts are those that were taken off then, without those for a single invoice."""
         price = line.get("price") or line["plan"]
         is_trial = (
             line["amount"] == 0
@@ -103,12 +103,12 @@ class Terms:
 
 def terms_of(row: SubscriptionRow) -> ItemTerms:
     """The terms of a row of the history."""
-    # TERMS are all of its names
+    # cast: TERMS are all of its keys
     return cast(ItemTerms, {name: row.get(name) for name in TERMS})
 
 
 def from_landed(row: Row) -> SubscriptionRow:
-    """A landed row in this package's own forms, so that terms compare."""
+    """A landed row in this package's own forms, so that its terms can be compared."""
 
     def form(value: object) -> object:
         if isinstance(value, datetime):
@@ -118,5 +118,5 @@ def from_landed(row: Row) -> SubscriptionRow:
         return plain(value) if isinstance(value, Decimal) else str(value) if isinstance(value, int) else value
 
     names = (*TERMS, "subscription_item_id", "subscription_id", "valid_from", "valid_to", "updated_at")
-    # these are all of its names, and the contract says what stands in their columns
+    # cast: these are all of its keys, and the contract says what their columns hold
     return cast(SubscriptionRow, {name: form(row[name]) for name in names})

@@ -16,7 +16,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     unit = marts.catalogue()[metric]["unit"]
     if "headroom" in panel:
         frame = frame.assign(value=panel["headroom"] - frame["value"]).sort_values("value")
-    rest = len(frame) - BARS
+    hidden_count = len(frame) - BARS
     frame = frame.head(BARS)
     texts = [shown(value, unit, marts.currency) for value in frame["value"]]
     figure = go.Figure(go.Bar(
@@ -25,10 +25,10 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     ))  # fmt: skip
     figure.update_yaxes(autorange="reversed", type="category", title=None)
     figure.update_xaxes(ticksuffix=SUFFIXES.get(unit, ""), tickformat=TICKS)
-    # the theme hides all texts where one of them has to be smaller than usual
+    # the theme would hide all texts where one of them has to be smaller than usual
     figure.update_layout(uniformtext={"mode": False, "minsize": 0}, bargap=0.2)
     when = period(frame["period_start"].iloc[0], nearest(grain, marts.catalogue()[metric]["grains"]))
-    told = ", ".join(f"{v} {t}" for v, t in zip(frame["segment_value"], texts, strict=True))
-    figure.update_layout(meta=f"{when}: {told}" + (f" and {rest} more" if rest > 0 else ""))
+    summary = ", ".join(f"{v} {t}" for v, t in zip(frame["segment_value"], texts, strict=True))
+    figure.update_layout(meta=f"{when}: {summary}" + (f" and {hidden_count} more" if hidden_count > 0 else ""))
     caption(figure, when)
     return figure

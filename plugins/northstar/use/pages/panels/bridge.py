@@ -17,13 +17,13 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         return nothing(f"no MRR for {application}")
     ends = ends.sort_values("place").to_dict("records")
     start, kind = ends[0]["period_start"], ends[0]["grain"]
-    moved = marts.frame(
+    movements = marts.frame(
         "select movement_type, sum(amount_exact) as amount from mrr_movements where movement_date >= %(start)s::date "
         "and movement_date < (%(start)s::timestamptz + %(length)s::interval)::date "
         "and (application = %(application)s or %(application)s = 'all') group by 1",
         start=start, length="3 months" if kind == "quarter" else "1 month", application=application,
     )  # fmt: skip
-    amounts = dict(zip(moved["movement_type"], moved["amount"], strict=True)) if len(moved) else {}
+    amounts = dict(zip(movements["movement_type"], movements["amount"], strict=True)) if len(movements) else {}
     steps = [(name, float(amounts.get(name, 0))) for name in MOVEMENTS]
     closing = float(ends[0]["value"] or 0)
     opening = closing - sum(amount for _, amount in steps)

@@ -1,4 +1,4 @@
-"""A panel of kind budgets: what is left of error budgets."""
+"""A panel of kind budgets: what is left of the error budgets."""
 
 from datetime import timedelta
 

@@ -23,31 +23,31 @@ class CardPoint(TypedDict):
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str) -> html.Div:
-    known, frame = marts.catalogue(), marts.newest(panel["metrics"], application, grain)
+    catalogue, frame = marts.catalogue(), marts.newest(panel["metrics"], application, grain)
     targets = marts.targets(application)
     cards = []
     for metric in panel["metrics"]:
-        if metric in known:
+        if metric in catalogue:
             rows = frame[frame["metric_id"] == metric].sort_values("place").to_dict("records") if len(frame) else []
             zone = _zone(targets, metric, application, rows[0]["grain"] if rows else grain)
-            cards.append(_card(marts.currency, metric, known[metric], rows, zone))
+            cards.append(_card(marts.currency, metric, catalogue[metric], rows, zone))
     return html.Div(cards, className="northstar-cards", role="list", **attribute("aria-label", panel["title"]))
 
 
 def _card(currency: str, metric: str, entry: Metric, rows: list[CardPoint], zone: tuple[str, str] | None) -> html.Div:
     newest = rows[0] if rows else None
     value = newest["value"] if newest else None
-    before = rows[1]["value"] if len(rows) > 1 else None
+    previous = rows[1]["value"] if len(rows) > 1 else None
     parts = [html.Div(title_of(metric), className="northstar-card-title", title=entry["definition"]),
              html.Div(_small_unit(shown(value, entry["unit"], currency)), className="northstar-card-value")]  # fmt: skip
-    moved = change(value, before, entry["unit"])
-    if moved is None:
+    difference = change(value, previous, entry["unit"])
+    if difference is None:
         kind, words = "flat", (newest["null_reason"] or "").replace("_", " ") if newest else "no values"
-    elif round(moved, 1) == 0:
+    elif round(difference, 1) == 0:
         kind, words = "flat", "→ unchanged"
     else:
-        kind = "better" if (moved > 0) == (entry["direction"] == "up") else "worse"
-        words = f"{'↑' if moved > 0 else '↓'} {shown_change(value, before, entry['unit'])}, {kind}"
+        kind = "better" if (difference > 0) == (entry["direction"] == "up") else "worse"
+        words = f"{'↑' if difference > 0 else '↓'} {shown_change(value, previous, entry['unit'])}, {kind}"
     parts.append(html.Div(words, className=f"northstar-card-change northstar-{kind}"))
     foot = (
         [html.Span(period(newest["period_start"], newest["grain"]), className="northstar-card-period")]
@@ -61,7 +61,7 @@ def _card(currency: str, metric: str, entry: Metric, rows: list[CardPoint], zone
 
 
 def _zone(targets: pd.DataFrame, metric: str, application: str, grain: str) -> tuple[str, str] | None:
-    """The worst zone of a metric's targets, and in words: whose it is, and by which grain it is judged where the card shows another."""
+    """The worst zone of a metric's targets, and in words whose it is, and the grain that it is judged by where the card shows another."""
     own = targets[(targets["metric_id"] == metric) & (targets["segment"] == "")] if len(targets) else targets
     if not len(own):
         return None

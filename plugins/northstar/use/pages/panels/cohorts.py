@@ -1,4 +1,4 @@
-"""A panel of kind cohorts: what is left of each cohort."""
+"""A panel of kind cohorts: how much of each cohort stays."""
 
 import pandas as pd
 import plotly.graph_objects as go

@@ -8,11 +8,11 @@ import plotly.graph_objects as go
 
 from northstar.base.escaping import plotly
 
-# lines of more values are a tangle; the others stand in the marts
+# the most lines, bars and flows of a panel: more are hard to read, and the others are in the marts
 LINES, BARS, FLOWS = 8, 15, 24
-# as many digits as tell ticks apart, and never an exponent
+# as many digits as it takes to tell ticks apart, and never an exponent
 TICKS = ",.6~r"
-# apart from each other, and 3:1 against both themes
+# distinct colours, with a contrast of 3:1 against both themes
 COLOURS = ("#2878d0", "#c2571a", "#0f8a6c", "#a04bb5", "#8f7a12", "#c8385a", "#4b7d8c", "#7a6ae0")
 GOOD, BAD, SCARCE, TOTAL = "#16866a", "#c9382f", "#a97b00", "#4a6cb3"
 HEIGHT, MARGIN, CAPTION = 320, 8, 26
@@ -20,7 +20,7 @@ WORST = ("red", "yellow", "unknown", "green")
 
 
 class Panel(TypedDict):
-    """A panel of pages.yml, which says what each part is."""
+    """A panel of pages.yml; that file says what each key means."""
 
     title: str
     kind: str
@@ -35,7 +35,7 @@ class Panel(TypedDict):
 
 
 def labelled(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
-    """The rows with a source's texts in `columns` as Plotly shows them as they are."""
+    """The rows, with the texts in `columns` escaped so that Plotly shows them as they are."""
     if not len(frame):
         return frame
     shown = {c: pd.Series([plotly(v) for v in frame[c]], frame.index, dtype=object) for c in columns}
@@ -62,17 +62,17 @@ def axis_from(low: float, high: float) -> float:
 
 # Any: the type checker takes it for any of the element's arguments, which have types of their own
 def attribute(name: str, value: str) -> dict[str, Any]:
-    """An attribute of an element whose name is none of Python's, to be given with `**`."""
+    """An attribute of an element whose name is no Python identifier, to be passed with `**`."""
     return {name: value}
 
 
 def second_line(texts: list[str], words: list[str]) -> list[str]:
-    """Axis labels with some words below each: beside a bar they would be cut off."""
+    """Axis labels with some words below each, since words next to a bar would be cut off."""
     return [f"{text}<br><sub>{more or ' '}</sub>" for text, more in zip(texts, words, strict=True)]
 
 
 def caption(figure: go.Figure, text: str) -> None:
-    """A few words above a figure, at its right: of which period it is. Inside they would lie on the bars."""
+    """Write a few words, such as the period, above a figure at its right. Inside they would cover the bars."""
     place = {"x": 1, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "right", "yanchor": "bottom"}
     figure.add_annotation(text=text, showarrow=False, font={"size": 11}, **place)
     figure.update_layout(margin_t=CAPTION)

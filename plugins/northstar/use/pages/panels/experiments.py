@@ -15,7 +15,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     )
     if not len(frame):
         return nothing(f"no experiments of {application}")
-    figure, told = go.Figure(), []
+    figure, summaries = go.Figure(), []
     for row in labelled(frame, "experiment", "variant", "control").to_dict("records"):
         name = f"{row['experiment']}: {row['variant']}"
         if pd.isna(row["conversion_percent"]):
@@ -31,8 +31,8 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
             x=[value], y=second_line([name], [text]), mode="markers", text=[text], marker={"size": 10, "color": COLOURS[0]}, showlegend=False, cliponaxis=False,
             error_x={"type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low]}, hovertemplate="%{y}: %{text}<extra></extra>",
         )  # fmt: skip
-        told.append(f"{name} {text}")
+        summaries.append(f"{name} {text}")
     figure.update_yaxes(type="category", autorange="reversed", title=None)
     figure.update_xaxes(ticksuffix=" %", rangemode="tozero")
-    figure.update_layout(meta="; ".join(told))
+    figure.update_layout(meta="; ".join(summaries))
     return figure

@@ -10,7 +10,7 @@ from northstar.use.words import period
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     grain = nearest(grain, ["day", "week", "month"])
-    # a visitor belongs to one application, so that those of all are their sum
+    # a visitor belongs to one application, so the visitors of all applications are the sum
     frame = marts.frame(
         "with newest as (select max(period_start) as period_start from funnel_stages where funnel = %(funnel)s and grain = %(grain)s "
         "and (application = %(application)s or %(application)s = 'all') and is_complete), "

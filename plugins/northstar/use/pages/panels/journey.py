@@ -26,8 +26,8 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
               "value": frame["sessions"], "customdata": frame["share"].astype(float), "hovertemplate": "%{source.label} to %{target.label}: %{value:,} sessions, "
               "%{customdata:.1f} % of those there<extra></extra>"},
     ))  # fmt: skip
-    told = ", ".join(
+    summary = ", ".join(
         f"{r['from_event']} to {r['to_event']} {r['sessions']:,}" for r in frame.head(8).to_dict("records")
     )
-    figure.update_layout(meta=f"{frame['month'].iloc[0]:%b %Y}, sessions: {told}")
+    figure.update_layout(meta=f"{frame['month'].iloc[0]:%b %Y}, sessions: {summary}")
     return figure

@@ -1,4 +1,4 @@
-"""A panel of kind line: lines over time, with what is expected of them and their targets."""
+"""A panel of kind line: lines over time, with their forecasts and their targets."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -12,13 +12,13 @@ from northstar.use.marts import Marts, Metric
 from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, labelled, nothing, share
 from northstar.use.words import period, title_of
 
-# a period that has hardly begun tells nothing: three tickets in the month's first hours are no fall
+# the share of a period that has to be over before its value is drawn: three tickets in a month's first hours are no fall
 BEGUN = 0.1
 LENGTHS = {"hour": 1 / 24, "day": 1, "week": 7, "month": 30, "quarter": 91}
 
 
 class LinePoint(TypedDict):
-    """A metric's value in a period, as Marts.series has it, in so far as it is read here."""
+    """A metric's value in a period, from Marts.series; the columns that are read here."""
 
     metric_id: str
     grain: str
@@ -33,36 +33,36 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         ),
         "segment_value",
     )
-    known = marts.catalogue()
+    catalogue = marts.catalogue()
     if "share_of" in panel and len(frame):
         frame = share(frame, metrics[0], panel["share_of"])
     frame = frame[frame["value"].notna()] if len(frame) else frame
     if not len(frame):
         return nothing(f"no values for {application} in this period")
-    unit = "percent" if "share_of" in panel else known[metrics[0]]["unit"]
-    figure, told = go.Figure(), []
+    unit = "percent" if "share_of" in panel else catalogue[metrics[0]]["unit"]
+    figure, summaries = go.Figure(), []
     for colour, (name, points) in zip(COLOURS, _lines(frame, metrics), strict=False):
         is_over = points["is_complete"].astype(bool)
         complete, open_ = points[is_over], points[~is_over]
-        open_ = open_[[_has_begun(marts, p, known) for p in open_.to_dict("records")]] if len(open_) else open_
+        open_ = open_[[_has_begun(marts, p, catalogue) for p in open_.to_dict("records")]] if len(open_) else open_
         mode = "lines+markers" if len(complete) < 40 else "lines"
         figure.add_scatter(
             x=complete["period_start"], y=complete["value"].astype(float), name=name, mode=mode, hovertemplate=_hover(marts.currency, unit), legendgroup=name,
             line={"color": colour},
         )  # fmt: skip
         if len(open_):
-            # the period that is not over
+            # the period that is not complete
             figure.add_scatter(
                 x=open_["period_start"], y=open_["value"].astype(float), name=f"{name}, so far", mode="markers", legendgroup=name, showlegend=False,
                 marker={"symbol": "circle-open", "size": 8, "color": colour}, hovertemplate=_hover(marts.currency, unit, "so far"),
             )  # fmt: skip
         if len(complete):
             last = complete.iloc[-1]
-            told.append(
+            summaries.append(
                 f"{name} {shown(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'])})"
             )
     if len(metrics) == 1 and not segment and "share_of" not in panel:
-        told += _draw_forecast(marts, figure, metrics[0], application, frame, unit)
+        summaries += _draw_forecast(marts, figure, metrics[0], application, frame, unit)
     _draw_targets(marts, figure, panel, application, metrics, segment)
     moments = [pd.Timestamp(x) for trace in figure.data for x in trace.x]
     if len(set(moments)) == 1:
@@ -76,7 +76,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     figure.update_layout(
         hovermode="x unified",
         showlegend=len({t.name for t in figure.data if t.showlegend is not False}) > 1,
-        meta="; ".join(told),
+        meta="; ".join(summaries),
     )
     return figure
 
@@ -88,7 +88,7 @@ def _hover(currency: str, unit: str, more: str = "") -> str:
 
 
 def _has_begun(marts: Marts, point: LinePoint, known: dict[str, Metric]) -> bool:
-    """Whether a period that is not over is worth a mark: what stands at its end may be looked at any time, what happens in it later."""
+    """Whether to draw a period that is not complete: a snapshot always, and what happens during a period once BEGUN of it is over."""
     elapsed = marts.as_of() - point["period_start"]
     return known[point["metric_id"]]["kind"] == "snapshot" or elapsed >= BEGUN * timedelta(days=LENGTHS[point["grain"]])
 
@@ -96,7 +96,7 @@ def _has_begun(marts: Marts, point: LinePoint, known: dict[str, Metric]) -> bool
 def _draw_forecast(
     marts: Marts, figure: go.Figure, metric: str, application: str, frame: pd.DataFrame, unit: str
 ) -> list[str]:
-    """What is expected, as a band that held 80 % of the trials; said in words."""
+    """Draw the forecast with its 80 % interval; returns it in words."""
     expected = marts.forecasts(metric, application, frame["grain"].iloc[0])
     last = frame[frame["is_complete"].astype(bool)].tail(1)
     expected = (
@@ -107,8 +107,8 @@ def _draw_forecast(
     if not len(expected):
         return []
     x = [last["period_start"].iloc[0], *expected["period_start"]]
-    now = float(last["value"].iloc[0])
-    low, high, middle = ([now, *map(float, expected[column])] for column in ("low_80", "high_80", "value"))
+    newest_value = float(last["value"].iloc[0])
+    low, high, middle = ([newest_value, *map(float, expected[column])] for column in ("low_80", "high_80", "value"))
     common = {"x": x, "mode": "lines", "legendgroup": "forecast", "hoverinfo": "skip"}
     figure.add_scatter(**common, y=high, line={"width": 0}, showlegend=False, name="forecast, high")
     figure.add_scatter(
@@ -130,7 +130,7 @@ def _draw_forecast(
 
 
 def _lines(frame: pd.DataFrame, metrics: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
-    """(name, points) of each line: of one metric its segment's largest values, of several each one's total."""
+    """(name, points) of each line: for one metric its segment's largest values, for several metrics the total of each."""
     newest = (
         frame.sort_values("period_start")
         .groupby(["metric_id", "segment_value"], sort=False)["value"]
