@@ -48,14 +48,14 @@ def backfill(
                 [start, end, reason, by, names],
             )
         )["id"]
-    told: dict[str, int | None] = {"read": None, "changed": None}
+    row_counts: dict[str, int | None] = {"read": None, "changed": None}
     version: int | None = None
     error: str | None = None
 
     def extract(settings: Settings, run_id: int, progress: Progress) -> None:
         _note(settings, number, run_id=run_id)
         rows = extract_again(settings, run_id, names, (start, end), progress)
-        told.update(read=rows["read"], changed=rows["changed"])
+        row_counts.update(read=rows["read"], changed=rows["changed"])
 
     try:
         version = job.run(
@@ -68,7 +68,7 @@ def backfill(
     finally:
         _note(
             settings, number, finished_at=datetime.now(UTC), published_version=version, message=error,
-            rows_read=told["read"], rows_changed=told["changed"],
+            rows_read=row_counts["read"], rows_changed=row_counts["changed"],
         )  # fmt: skip
 
 

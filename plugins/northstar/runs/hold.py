@@ -31,10 +31,10 @@ def end_hold(settings: Settings, by: str | None = None) -> str:
     """End the hold; returns a line that says so. Raises NorthstarError where there is none."""
     bootstrap(settings)
     with db.connect(settings, "publisher") as connection:
-        ended = connection.execute(
+        hold_row = connection.execute(
             "update audit.holds set ended_at = clock_timestamp(), ended_by = %s where ended_at is null returning began_at",
             [by or getpass.getuser()],
         ).fetchone()
-    if ended is None:
+    if hold_row is None:
         raise NorthstarError("publishing is not held")
-    return f"the hold of {ended['began_at']:%Y-%m-%d %H:%M} UTC has ended; the next run publishes"
+    return f"the hold of {hold_row['began_at']:%Y-%m-%d %H:%M} UTC has ended; the next run publishes"

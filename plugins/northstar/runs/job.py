@@ -72,11 +72,11 @@ def _auditor(settings: Settings, worker: Worker | None = None) -> Iterator[Worke
     if worker is not None:
         yield worker
         return
-    own = auditors.start_worker(settings)
+    new_auditor = auditors.start_worker(settings)
     try:
-        yield own
+        yield new_auditor
     finally:
-        own.stop()
+        new_auditor.stop()
 
 
 def run_change(
@@ -94,16 +94,16 @@ def run_change(
     """
     bootstrap(settings)
     with db.connect(settings, "transformer") as connection:
-        last = connection.execute(
+        last_run = connection.execute(
             "select as_of from audit.runs where published_version is not null order by published_version desc limit 1"
         ).fetchone()
-    as_of = last["as_of"] if last else datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    as_of = last_run["as_of"] if last_run else datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     run_id = open_run(settings, mode, as_of, trigger=trigger, wait=wait, is_own=True)
     with closing(settings, run_id):
         with working_stage(settings, run_id, "extract"):
             change(run_id)
             note_batch(settings, run_id)
-        if last is None:
+        if last_run is None:
             return None
         with _auditor(settings, worker) as auditor:
             build(settings, run_id, progress)

@@ -157,24 +157,24 @@ class _Context(TypedDict):
 
 def _context(connection: Connection, settings: Settings, mode: str, as_of: datetime) -> _Context:
     """What the last publication left: from when on rows are new, and whether everything has to be rebuilt."""
-    last = connection.execute(
+    last_run = connection.execute(
         "select run_id, as_of, code_version, built_batch_id from audit.runs where published_version is not null "
         "order by published_version desc limit 1"
     ).fetchone()
-    since = one(connection.execute(
+    later_runs = one(connection.execute(
         "select coalesce(bool_or(is_full), false) as was_full, max(as_of) as latest from audit.runs where run_id > %s",
-        [last["run_id"] if last else 0],
+        [last_run["run_id"] if last_run else 0],
     ))  # fmt: skip
     is_full = (
         mode == "nightly"
-        or last is None
-        or as_of < last["as_of"]
-        or last["code_version"] != code_version(settings)
-        or since["was_full"]
-        or (since["latest"] is not None and since["latest"] > as_of)
+        or last_run is None
+        or as_of < last_run["as_of"]
+        or last_run["code_version"] != code_version(settings)
+        or later_runs["was_full"]
+        or (later_runs["latest"] is not None and later_runs["latest"] > as_of)
     )
     return {
-        "previous_as_of": last["as_of"] if last else None,
-        "since_batch_id": last["built_batch_id"] if last else 0,
+        "previous_as_of": last_run["as_of"] if last_run else None,
+        "since_batch_id": last_run["built_batch_id"] if last_run else 0,
         "is_full": is_full,
     }

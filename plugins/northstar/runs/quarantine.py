@@ -124,13 +124,13 @@ def replay(settings: Settings, entity: str | None = None) -> str:
         for name, source in dict.fromkeys((f["entity"], f["source"]) for f in files):
             _try_kept(settings, source, name, newest, number)
         with db.connect(settings, "loader") as connection:
-            still = one(
+            waiting_rows = one(
                 connection.execute(f"select count(*) as rows from quarantine.rows where {WAITING}", {"entity": entity})
             )["rows"]
-    rows = sum(f["rows"] for f in files)
-    landed = max(0, rows - still)
-    return f"{landed} of {rows} rows landed; " + (
-        "the next run publishes them" if landed else "nothing changes with the next run"
+    tried_rows = sum(f["rows"] for f in files)
+    landed_rows = max(0, tried_rows - waiting_rows)
+    return f"{landed_rows} of {tried_rows} rows landed; " + (
+        "the next run publishes them" if landed_rows else "nothing changes with the next run"
     )
 
 
@@ -160,8 +160,8 @@ def _store(settings: Settings, source: str, file: RejectedFile) -> FileStore | N
     """Where the files of a source are: as it is declared, or the directory of the run that rejected a row of the file."""
     if source != FILES:
         declared = read_sources(settings).get(source)
-        found = open_source(settings, declared) if declared else None
-        return found if isinstance(found, FileStore) else None
+        connector = open_source(settings, declared) if declared else None
+        return connector if isinstance(connector, FileStore) else None
     with db.connect(settings, "transformer") as connection:
         run = connection.execute(
             "select r.source_dir, r.mapping from quarantine.rows as q join audit.landing_batches as b using (batch_id) "
@@ -177,13 +177,13 @@ def _try_kept(settings: Settings, source: str, name: str, newest: int, turn: int
     """Try an entity's rows up to the number `newest` as they were kept, against the contract as it is now."""
     guard = landing_guard(settings)
     with db.connect(settings, "loader") as connection:
-        kept = db.lots(
+        lots = db.lots(
             connection,
             "select quarantine_id, row::text as row from quarantine.rows where source = %(source)s and quarantine_id <= %(newest)s "
             f"and {WAITING} order by 1",
             {"entity": name, "source": source, "newest": newest},
         )
-        for lot in kept:
+        for lot in lots:
             _try_lot(
                 settings, source, name, [(row["quarantine_id"], json.loads(row["row"])) for row in lot], guard, turn
             )
@@ -194,22 +194,22 @@ def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, R
     arrays = [pa.array([_text(opened(row.get(c), guard.key)) for _, row in rows], pa.string()) for c in columns]
     ids = pa.array([number for number, _ in rows], pa.int64())
     batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])
-    done = normalise(entities()[name], batch, guard, is_replay=True)
-    if not done.rows.num_rows:
+    normalised_batch = normalise(entities()[name], batch, guard, is_replay=True)
+    if not normalised_batch.rows.num_rows:
         return
 
     def produce(delivery: Delivery) -> Iterator[pa.Table]:
-        delivery.read = done.rows.num_rows
-        yield done.rows
+        delivery.read = normalised_batch.rows.num_rows
+        yield normalised_batch.rows
 
     land_batch(settings, entities()[name], source, None, produce, turn=turn)
-    still_bad = {line for line, _, _ in done.bad}
-    passed = [number for number, _ in rows if number not in still_bad]
+    rejected_ids = {line for line, _, _ in normalised_batch.bad}
+    landed_ids = [number for number, _ in rows if number not in rejected_ids]
     with db.connect(settings, "loader") as connection:
         lease.keep(connection, turn)
         connection.execute(
             "update quarantine.rows set resolved_at = clock_timestamp(), resolution = 'replayed' where quarantine_id = any(%s)",
-            [passed],
+            [landed_ids],
         )
 
 
@@ -221,10 +221,10 @@ def opened(value: object, key: str) -> object:
         return [opened(within, key) for within in value]
     if not isinstance(value, str) or SEALED not in value:
         return value
-    said = unsealed(value, key)
-    document = parsed(value) if said is None else None
+    plain_text = unsealed(value, key)
+    document = parsed(value) if plain_text is None else None
     if document is None:
-        return value if said is None else said
+        return value if plain_text is None else plain_text
     within = opened(document, key)
     return value if within == document else orjson.dumps(within).decode()
 

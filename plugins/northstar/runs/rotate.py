@@ -90,12 +90,12 @@ def _interrupted(settings: Settings) -> Rotated | None:
 
 def _following(settings: Settings, key: str) -> str:
     """The ring with one key more, written down before anything is hashed with it."""
-    given = settings.known_secret(NEXT)
+    next_ring = settings.known_secret(NEXT)
     # earlier releases, killed between two writings, left the ring that is in use there as well
-    if given and given != key:
-        if not given.startswith(key + SEPARATOR):
+    if next_ring and next_ring != key:
+        if not next_ring.startswith(key + SEPARATOR):
             raise NorthstarError("pii_key_next has to be the ring that is in use, a comma, and the new key")
-        return given
+        return next_ring
     if os.environ.get("NORTHSTAR_SECRET_PII_KEY"):
         raise NorthstarError(
             "this home's pii_key comes from the environment: set NORTHSTAR_SECRET_PII_KEY_NEXT to it, a comma, and a new key "
@@ -171,16 +171,16 @@ def _rehash(connection: Connection, schema: str, place: str, column: str, new: s
 def _renew(connection: Connection, schema: str, place: str, column: str, renewed: Callable[[object], object]) -> None:
     """Bring what a json column holds to the new key; renewed: what becomes of one of its documents."""
     act_as_owner(connection, schema)
-    held = f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
+    query = f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
     # the cursor sees the table as it was, whatever is changed meanwhile
-    for lot in db.lots(connection, held):
-        changed = []
+    for lot in db.lots(connection, query):
+        changed_rows = []
         for row in lot:
             document = orjson.loads(row["v"])
-            following = renewed(document)
-            if following != document:
-                changed.append((orjson.dumps(following).decode(), row["place"]))
-        connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed)
+            renewed_document = renewed(document)
+            if renewed_document != document:
+                changed_rows.append((orjson.dumps(renewed_document).decode(), row["place"]))
+        connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed_rows)
 
 
 class _Renewal:
@@ -235,8 +235,8 @@ class _Renewal:
         return chained(value, [self.new]) if isinstance(value, str) and HASH.fullmatch(value) else value
 
     def _marked(self, value: object) -> object:
-        kept = kept_hash(value) if isinstance(value, str) else None
-        return HASHED + chained(kept, [self.new]) if kept else self._leaves(value)
+        stored_hash = kept_hash(value) if isinstance(value, str) else None
+        return HASHED + chained(stored_hash, [self.new]) if stored_hash else self._leaves(value)
 
     def _leaves(self, value: object) -> object:
         if isinstance(value, dict):
@@ -250,9 +250,9 @@ class _Renewal:
             # a document that was delivered as text
             renewed = self._leaves(document)
             return value if renewed == document else orjson.dumps(renewed).decode()
-        opened = unsealed(value, self.key)
-        self.unopened += opened is None and value.startswith(SEALED)
-        return value if opened is None else seal(opened, self.following)
+        plain_text = unsealed(value, self.key)
+        self.unopened += plain_text is None and value.startswith(SEALED)
+        return value if plain_text is None else seal(plain_text, self.following)
 
 
 def _is_hash_name(name: str) -> bool:

@@ -49,9 +49,9 @@ def give_back(settings: Settings, run_id: int) -> None:
         with db.connect(settings, "transformer", autocommit=True, is_awaited=True) as connection:
             connection.execute("delete from audit.writer_lease where run_id = %s", [run_id])
     finally:
-        held = _OWN.pop(run_id, None)
-        if held is not None:
-            held.close()
+        own_connection = _OWN.pop(run_id, None)
+        if own_connection is not None:
+            own_connection.close()
 
 
 @contextmanager
@@ -79,9 +79,9 @@ def unlock(settings: Settings, run_id: int) -> str:
             raise lease.taken(lease.holding(connection), is_at_work=True)
         row = connection.execute("delete from audit.writer_lease where run_id = %s returning holder", [run_id]).fetchone()  # fmt: skip
         if row is None:
-            other = lease.holding(connection)
+            current_turn = lease.holding(connection)
             raise NorthstarError(
-                f"run {other['run_id']} has the turn, not {run_id}" if other else "nobody has the turn"
+                f"run {current_turn['run_id']} has the turn, not {run_id}" if current_turn else "nobody has the turn"
             )
         connection.execute(
             "update audit.runs set state = 'failed', finished_at = clock_timestamp(), message = coalesce(message, 'unlocked by hand') "
@@ -97,39 +97,39 @@ def _wait_for_turn(
 ) -> None:
     deadline = time.monotonic() + ENDING_SECONDS
     asked_at: dict[int, float] = {}
-    ended: int | None = None
+    ended_run: int | None = None
     while True:
         is_ending, is_at_work = False, not lease.try_lock(connection)
         if not is_at_work:
-            other = _claim(connection, run_id, holder, is_own, ended)
-            if other is None and is_own:
+            other_turn = _claim(connection, run_id, holder, is_own, ended_run)
+            if other_turn is None and is_own:
                 # held from now on: there is no moment in between in which it seems that nobody works
                 connection.execute("select pg_advisory_lock_shared(%s)", [lease.WRITING_LOCK])
             connection.execute("select pg_advisory_unlock(%s)", [lease.WRITING_LOCK])
-            if other is None:
+            if other_turn is None:
                 return
             # asked without the lock, which the other's stages want
-            if time.monotonic() - asked_at.get(other["run_id"], float("-inf")) > ASK_SECONDS:
-                asked_at[other["run_id"]] = time.monotonic()
-                if has_ended(settings, other["holder"]):
-                    ended = other["run_id"]
+            if time.monotonic() - asked_at.get(other_turn["run_id"], float("-inf")) > ASK_SECONDS:
+                asked_at[other_turn["run_id"]] = time.monotonic()
+                if has_ended(settings, other_turn["holder"]):
+                    ended_run = other_turn["run_id"]
                     continue
         else:
-            other = _holder(connection)
-            is_ending = other is not None and lease.is_dead(other) and time.monotonic() < deadline
+            other_turn = _holder(connection)
+            is_ending = other_turn is not None and lease.is_dead(other_turn) and time.monotonic() < deadline
         if not (wait or is_ending):
-            raise lease.taken(other, is_at_work)
+            raise lease.taken(other_turn, is_at_work)
         time.sleep(0.1 if is_ending else POLL_SECONDS)
 
 
 def _claim(connection: Connection, run_id: int, holder: str, is_own: bool, ended: int | None) -> Turn | None:
     """Take the turn, under the lock; returns the other's that stands in the way, or None. ended: the run of a DAG run that has ended."""
-    other = _holder(connection)
+    other_turn = _holder(connection)
     # the lock was free, so of a command's process nothing lives; the same DAG run again is a later try of a task that died
-    if other is not None and other["is_dag_run"]:
-        is_again = other["holder"] == holder and not is_own
-        if not (is_again or lease.is_dead(other) or other["run_id"] == ended):
-            return other
+    if other_turn is not None and other_turn["is_dag_run"]:
+        is_again = other_turn["holder"] == holder and not is_own
+        if not (is_again or lease.is_dead(other_turn) or other_turn["run_id"] == ended):
+            return other_turn
     process = os.getpid() if is_own else _scheduler()
     connection.execute(
         "insert into audit.writer_lease (run_id, holder, is_dag_run, host, process_id, process_began, taken_at) values (%(run)s, %(holder)s, "

@@ -63,14 +63,17 @@ def verify(settings: Settings, version: int | None = None, progress: Progress = 
                 _copy(settings, scratch, name, certificate["built_batch_id"])
             progress(f"landed rows as they stood at batch {certificate['built_batch_id']}: copied")
             _build(scratch, certificate, progress)
-            made = _certificate(scratch, 1)
+            remade_certificate = _certificate(scratch, 1)
         finally:
             embedded.stop(scratch)
-    sides = (("inputs", certificate["inputs"], made["inputs"]), ("outputs", certificate["outputs"], made["outputs"]))
+    sides = (
+        ("inputs", certificate["inputs"], remade_certificate["inputs"]),
+        ("outputs", certificate["outputs"], remade_certificate["outputs"]),
+    )
     return [
-        Compared(kind, name, certified.get(name) or {}, again.get(name) or {})
-        for kind, certified, again in sides
-        for name in sorted(certified | again)
+        Compared(kind, name, certified.get(name) or {}, remade.get(name) or {})
+        for kind, certified, remade in sides
+        for name in sorted(certified | remade)
     ]
 
 
@@ -93,19 +96,19 @@ def _certificate(settings: Settings, version: int | None) -> Certificate:
     with db.connect(settings, "transformer") as connection:
         if one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is None:
             raise NorthstarError("no version has a certificate yet; the next run that publishes writes one")
-        found = connection.execute(
+        row = connection.execute(
             "select * from marts.certificates where %(version)s::bigint is null or published_version = %(version)s "
             "order by published_version desc limit 1",
             {"version": version},
         ).fetchone()
-    if found is not None:
+    if row is not None:
         with db.connect(settings, "transformer") as connection:
-            require_kept(connection, found["published_version"])
-    if found is None:
+            require_kept(connection, row["published_version"])
+    if row is None:
         raise NorthstarError(
             f"version {version} has no certificate; `northstar sql 'select published_version from certificates'` lists those that do"
         )
-    return shaped(Certificate, found)
+    return shaped(Certificate, row)
 
 
 def _copy(settings: Settings, scratch: Settings, name: str, batch_id: int) -> None:

@@ -21,8 +21,10 @@ class Names:
             self.values[kind] = [r["value"] for r in rows if r["kind"] == kind]
         self.values["replacements"] = [r["replacement"] for r in rows if r["kind"] == ACCOUNT]
         # an identifier such as 42 or basic stands in a text for anything: only one that is like no other is looked for there
-        told = [r for r in rows if r["kind"] in (ACCOUNT, ANONYMOUS) and is_distinctive(r["value"])]
-        self.in_texts = [(r["value"], r["replacement"]) for r in told] + [(v, "erased") for v in self.values[EMAIL]]
+        distinctive_rows = [r for r in rows if r["kind"] in (ACCOUNT, ANONYMOUS) and is_distinctive(r["value"])]
+        self.in_texts = [(r["value"], r["replacement"]) for r in distinctive_rows] + [
+            (v, "erased") for v in self.values[EMAIL]
+        ]
 
     def renamed(self, column: str, expression: str) -> str:
         """SQL: the replacement of what a column that names somebody holds, else what it holds."""

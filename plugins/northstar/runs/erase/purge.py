@@ -69,15 +69,15 @@ def _tables(connection: Connection) -> dict[str, dict[str, dict[str, str]]]:
         "where n.nspname in ('core', 'marts_candidate', 'marts', 'marts_history', 'audit') and c.relkind = 'r' and a.attnum > 0 "
         "and not a.attisdropped order by 1, 2, a.attnum"
     ).fetchall()
-    found: dict[str, dict[str, dict[str, str]]] = {}
+    text_columns: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
         if (
             row["type"] in TEXTS
             and row["column"] not in PLAIN
             and not (row["schema"] == "audit" and row["table"] in KEPT_TABLES)
         ):
-            found.setdefault(row["schema"], {}).setdefault(row["table"], {})[row["column"]] = row["type"]
-    return found
+            text_columns.setdefault(row["schema"], {}).setdefault(row["table"], {})[row["column"]] = row["type"]
+    return text_columns
 
 
 def _rename(connection: Connection, relation: str, columns: dict[str, str], names: Names) -> int:

@@ -32,12 +32,12 @@ def restage(settings: Settings, key: str, erasure_id: int, run_id: int) -> None:
         names = Names(connection, erasure_id)
         counts = {}
         for entity in entities().values():
-            found = _restage_entity(connection, entity, names, run_id)
-            if found:
-                counts[f"staging.{entity.name}"] = found
-        found = empty_quarantine(connection, names)
-        if found:
-            counts["quarantine.rows"] = found
+            rows = _restage_entity(connection, entity, names, run_id)
+            if rows:
+                counts[f"staging.{entity.name}"] = rows
+        rows = empty_quarantine(connection, names)
+        if rows:
+            counts["quarantine.rows"] = rows
         stones = [
             (kind, subject_hash(kind, value, key), erasure_id)
             for kind in (ACCOUNT, ANONYMOUS, SESSION, TICKET) for value in names.values[kind]
@@ -60,14 +60,14 @@ def _restage_entity(connection: Connection, entity: Entity, names: Names, run_id
         f"select coalesce(b.source, 'erasure') as source, array_agg(distinct t._batch_id) as batches from {table} as t "
         f"left join audit.landing_batches as b on b.batch_id = t._batch_id where {condition} group by 1", values,
     ).fetchall()  # fmt: skip
-    for found in sources:
+    for source in sources:
         batch = one(
             connection.execute(
                 "insert into audit.landing_batches (run_id, source, entity, finished_at) values (%s, %s, %s, clock_timestamp()) returning batch_id",
-                [run_id, found["source"], entity.name],
+                [run_id, source["source"], entity.name],
             )
         )["batch_id"]
-        values |= {"entity": entity.name, "batch": batch, "batches": found["batches"]}
+        values |= {"entity": entity.name, "batch": batch, "batches": source["batches"]}
         connection.execute(
             "insert into staging._replaced (entity, batch_id, row) select %(entity)s, %(batch)s, to_jsonb(t.*) "
             f"from {table} as t where t._batch_id = any(%(batches)s) and ({condition})", values,
@@ -102,10 +102,10 @@ def _changes(entity: Entity, names: Names) -> tuple[dict[str, str], str]:
         if belongs:
             conditions.append(f"t._extra is not null and ({belongs})")
     if "properties" in entity.columns:
-        kept = quoted(READ_PROPERTIES)
+        kept_properties = quoted(READ_PROPERTIES)
         changes["properties"] = (
             f"case when coalesce({is_subject}, false) then case when json_typeof(t.properties) = 'object' then (select json_object_agg(p.key, p.value) "
-            f"from json_each(t.properties) as p where p.key in ({kept})) end else t.properties end"
+            f"from json_each(t.properties) as p where p.key in ({kept_properties})) end else t.properties end"
         )
     if names.in_texts:
         for name, kind in _texts(entity).items():

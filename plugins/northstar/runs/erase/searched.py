@@ -20,12 +20,12 @@ def needles(connection: Connection, accounts: list[str], others: list[str]) -> l
 
     accounts: the subject's accounts that are like no word. others: its devices, sessions, tickets, hashed addresses.
     """
-    found = connection.execute(
+    account_rows = connection.execute(
         "select a from unnest(%s::text[]) as a where not exists ("
         "select 1 from staging.accounts as o where o.account_id <> a and strpos(o.account_id, a) > 0)", [accounts],
     ).fetchall()  # fmt: skip
-    long = [name for name in others if len(name) >= DISTINCT_LENGTH][:SESSIONS]
-    return [name.encode() for name in dict.fromkeys([*(row["a"] for row in found), *long])]
+    long_names = [name for name in others if len(name) >= DISTINCT_LENGTH][:SESSIONS]
+    return [name.encode() for name in dict.fromkeys([*(row["a"] for row in account_rows), *long_names])]
 
 
 def places(settings: Settings, names: Iterable[bytes], without: Iterable[Path] = ()) -> list[str]:
@@ -33,17 +33,17 @@ def places(settings: Settings, names: Iterable[bytes], without: Iterable[Path] =
 
     without: files, and directories with all that is in them, that are not looked at.
     """
-    names, left_out = list(names), {settings.home / name for name in SOURCES} | set(without)
-    found = []
+    names, excluded_paths = list(names), {settings.home / name for name in SOURCES} | set(without)
+    named_places = []
     for path in sorted(settings.home.rglob("*")):
-        if left_out.isdisjoint((path, *path.parents)) and path.is_file() and not path.is_symlink():
+        if excluded_paths.isdisjoint((path, *path.parents)) and path.is_file() and not path.is_symlink():
             try:
                 if next(occurrences(path, names), None):
-                    found.append(_named(settings, path))
+                    named_places.append(_named(settings, path))
             except FileNotFoundError:
                 # a log that was turned over, a table's former file
                 continue
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(named_places))
 
 
 def files_of(settings: Settings, relation: str) -> list[Path]:
@@ -74,12 +74,12 @@ def occurrences(path: Path, names: list[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _named(settings: Settings, path: Path) -> str:
-    number = path.name.split(".")[0].split("_")[0]
-    if "base" in path.parts and number.isdigit():
+    file_number = path.name.split(".")[0].split("_")[0]
+    if "base" in path.parts and file_number.isdigit():
         with db.connect(settings, "owner") as connection:
-            known: str | None = one(
-                connection.execute("select pg_filenode_relation(0, %s)::regclass::text as name", [int(number)])
+            relation: str | None = one(
+                connection.execute("select pg_filenode_relation(0, %s)::regclass::text as name", [int(file_number)])
             )["name"]
-        if known:
-            return known
+        if relation:
+            return relation
     return str(path.relative_to(settings.home))
