@@ -73,29 +73,31 @@ def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progres
             raise NorthstarError(
                 "Postgres still runs as an older version started it; `northstar stop`, then back up again"
             )
-        published = None
+        published_version = None
         if one(connection.execute("select to_regclass('marts.publications') as t"))["t"]:
-            published = one(connection.execute("select max(published_version) as v from marts.publications"))["v"]
+            published_version = one(connection.execute("select max(published_version) as v from marts.publications"))[
+                "v"
+            ]
         postgres = connection.info.parameter_status("server_version") or ""
-    beside = to.with_name(f".{to.name}{UNFINISHED}")
-    beside.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _alone(beside):
-        return _make(settings, beside, to, secrets_to, postgres, published, progress)
+    unfinished = to.with_name(f".{to.name}{UNFINISHED}")
+    unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(unfinished):
+        return _make(settings, unfinished, to, secrets_to, postgres, published_version, progress)
 
 
 def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, postgres: str, published: int | None,
           progress: Progress) -> About:  # fmt: skip
     try:
         _clear(beside)
-        started = datetime.now(UTC)
+        started_at = datetime.now(UTC)
         _copy(settings, beside / "postgres")
-        ended = datetime.now(UTC)
+        ended_at = datetime.now(UTC)
         progress("copied; verifying ...")
         _verify(beside / "postgres")
         for file in (*settings.home.glob("*.yml"), settings.home / "VERSION"):
             shutil.copy(file, beside / file.name)
         about: About = {
-            "form": FORM, "started_at": started.isoformat(), "ended_at": ended.isoformat(), "home": str(settings.home),
+            "form": FORM, "started_at": started_at.isoformat(), "ended_at": ended_at.isoformat(), "home": str(settings.home),
             "home_version": HOME_VERSION, "postgres": postgres, "published_version": published,
             "wal_archive": settings.operations.wal_archive, "secrets": _proof(settings.secret),
             "bytes": sum(f.stat().st_size for f in (beside / "postgres").rglob("*") if f.is_file()),
@@ -130,8 +132,8 @@ def _alone(directory: Path) -> Iterator[None]:
 def _clear(beside: Path) -> None:
     """Empty a directory of what a backup that was interrupted left in it, or still puts there."""
     server.take_away(beside / "postgres")
-    for left in beside.iterdir():
-        left.unlink()
+    for leftover_file in beside.iterdir():
+        leftover_file.unlink()
 
 
 def restore(source: Path, settings: Settings, to_time: ToTime = None, secrets: Path | None = None,
@@ -148,23 +150,23 @@ def restore(source: Path, settings: Settings, to_time: ToTime = None, secrets: P
     if server.is_finished(data) and not server.is_half_copied(data):
         raise _has_warehouse(settings)
     recovery = _recovery(about, source, to_time, archive)
-    known = _read_secrets(about, source, secrets)
-    if settings.secrets_file.exists() and _secrets_of(settings.secrets_file) != (known or {}):
+    home_secrets = _read_secrets(about, source, secrets)
+    if settings.secrets_file.exists() and _secrets_of(settings.secrets_file) != (home_secrets or {}):
         raise _has_warehouse(settings)
     progress("verifying the backup ...")
     _verify(source / "postgres")
-    with server.lock(settings), server.made_whole(data, is_copied=True) as beside:
-        shutil.copytree(source / "postgres", beside, dirs_exist_ok=True)
+    with server.lock(settings), server.made_whole(data, is_copied=True) as unfinished:
+        shutil.copytree(source / "postgres", unfinished, dirs_exist_ok=True)
         if to_time is not None:
-            (beside / "recovery.signal").touch()
+            (unfinished / "recovery.signal").touch()
         progress("recovering ...")
-        password = os.environ.get("NORTHSTAR_SECRET_OWNER_PASSWORD") or (known or {})["owner_password"]
-        version = _recover(settings, beside, password, recovery, to_time)
+        password = os.environ.get("NORTHSTAR_SECRET_OWNER_PASSWORD") or (home_secrets or {})["owner_password"]
+        version = _recover(settings, unfinished, password, recovery, to_time)
         for file in (*source.glob("*.yml"), source / "VERSION"):
             text = file.read_text()
             write_private(settings.home / file.name, _own_archive(text) if file.name == "operations.yml" else text)
-        if known is not None:
-            write_private(settings.secrets_file, json.dumps(known, indent=1))
+        if home_secrets is not None:
+            write_private(settings.secrets_file, json.dumps(home_secrets, indent=1))
     embedded.ensure_running(settings)
     return version
 
@@ -174,16 +176,16 @@ def _has_warehouse(settings: Settings) -> NorthstarError:
 
 
 def _about(source: Path) -> About:
-    found = read_json(source / ABOUT)
-    if found is None:
+    content = read_json(source / ABOUT)
+    if content is None:
         raise NorthstarError(f"{source} is no backup: it has no {ABOUT} that can be read")
-    about = shaped(About, found)
+    about = shaped(About, content)
     if about["form"] != FORM or about["home_version"] != HOME_VERSION:
         raise NorthstarError(f"{source} was made by another version of Northstar; restore it with that one")
-    major, mine = about["postgres"].partition(".")[0], server.major_version()
-    if major != mine:
+    major, own_major = about["postgres"].partition(".")[0], server.major_version()
+    if major != own_major:
         raise NorthstarError(
-            f"{source} is of Postgres {major} and here is {mine}; restore it with the checkout that made it"
+            f"{source} is of Postgres {major} and here is {own_major}; restore it with the checkout that made it"
         )
     return about
 
@@ -197,37 +199,39 @@ def _recovery(about: About, source: Path, to_time: ToTime, archive: Path | None)
         raise NorthstarError("this home archived no write-ahead log: its backup holds one moment; leave --to-time out")
     if not place.is_dir():
         raise NorthstarError(f"there is no archive in {place}; say where it is with --archive")
-    ended = datetime.fromisoformat(about["ended_at"])
-    told = {
+    ended_at = datetime.fromisoformat(about["ended_at"])
+    options = {
         "restore_command": server.restore_command(server.check_archive(str(place))),
         "recovery_target_action": "promote",
     }
     if not isinstance(to_time, datetime):
-        return told
-    if to_time < ended:
+        return options
+    if to_time < ended_at:
         raise NorthstarError(
-            f"{to_time:%Y-%m-%dT%H:%M:%SZ} is before the end of this backup ({ended:%Y-%m-%dT%H:%M:%SZ}); take an older one"
+            f"{to_time:%Y-%m-%dT%H:%M:%SZ} is before the end of this backup ({ended_at:%Y-%m-%dT%H:%M:%SZ}); take an older one"
         )
     if to_time > datetime.now(UTC) + timedelta(minutes=1):
         raise NorthstarError(f"{to_time:%Y-%m-%dT%H:%M:%SZ} lies in the future")
-    return told | {"recovery_target_time": to_time.isoformat()}
+    return options | {"recovery_target_time": to_time.isoformat()}
 
 
 def _read_secrets(about: About, source: Path, secrets: Path | None) -> dict[str, str] | None:
     """The home's secrets; None where the environment has them. They must be those of the home that was backed up."""
-    known = None
+    home_secrets = None
     if secrets is not None:
-        known = _secrets_of(secrets)
-    found = {name: os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or (known or {}).get(name) for name in PROVING}
-    if None in found.values():
+        home_secrets = _secrets_of(secrets)
+    proving_secrets = {
+        name: os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or (home_secrets or {}).get(name) for name in PROVING
+    }
+    if None in proving_secrets.values():
         raise NorthstarError(
             "the secrets are not in a backup: give the file that `northstar backup --secrets` wrote, or the old home's secrets.json, with --secrets"
         )
-    if _proof(lambda name: found[name] or "") != about["secrets"]:
+    if _proof(lambda name: proving_secrets[name] or "") != about["secrets"]:
         raise NorthstarError(
             "these are the secrets of another home: with them nobody could log in, and identifiers would hash to others"
         )
-    return known
+    return home_secrets
 
 
 def _proof(secret: Callable[[str], str]) -> str:
@@ -236,10 +240,10 @@ def _proof(secret: Callable[[str], str]) -> str:
 
 
 def _secrets_of(file: Path) -> dict[str, str]:
-    known = read_json(file)
-    if known is None:
+    home_secrets = read_json(file)
+    if home_secrets is None:
         raise NorthstarError(f"{file} does not hold a home's secrets")
-    return known
+    return home_secrets
 
 
 def _write_secrets(settings: Settings, to: Path) -> None:
@@ -279,9 +283,9 @@ def _recover(settings: Settings, data: Path, password: str, recovery: dict[str, 
         with opened(db.DATABASE) as connection:
             # who held it works on the home that was backed up
             connection.execute("delete from audit.writer_lease")
-            there = one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
+            publications_table = one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
             query = "select max(published_version) as v from marts.publications"
-            version: int | None = one(connection.execute(query))["v"] if there else None
+            version: int | None = one(connection.execute(query))["v"] if publications_table else None
             return version
     except (NorthstarError, psycopg.OperationalError) as exc:
         # the log may tell of an earlier try, which asked for a moment
@@ -294,16 +298,18 @@ def _recover(settings: Settings, data: Path, password: str, recovery: dict[str, 
 
 def _copy(settings: Settings, to: Path) -> None:
     port, env = server.ensure_running(settings).port, {**os.environ, "PGPASSWORD": db.password(settings, "owner")}
-    done = subprocess.run(
+    process = subprocess.run(
         [server.binaries() / "pg_basebackup", "-h", "127.0.0.1", "-p", str(port), "-U", server.Server.user, "-D", str(to), "-X", "stream",
          "-c", "fast", "--manifest-checksums=SHA256", "--no-password"],
         capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    if done.returncode:
-        said = (
-            [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no message"]
+    if process.returncode:
+        messages = (
+            [line for line in process.stderr.splitlines() if "error" in line]
+            or process.stderr.splitlines()
+            or ["no message"]
         )
-        raise NorthstarError(f"could not copy the database: {said[0].strip()}")
+        raise NorthstarError(f"could not copy the database: {messages[0].strip()}")
 
 
 def _verify(copy: Path) -> None:
@@ -312,11 +318,14 @@ def _verify(copy: Path) -> None:
     Raises NorthstarError naming the first file that is missing or not what was copied.
     """
     try:
-        told = (copy / "backup_manifest").read_bytes()
-        manifest = json.loads(told)
+        manifest_bytes = (copy / "backup_manifest").read_bytes()
+        manifest = json.loads(manifest_bytes)
     except (OSError, json.JSONDecodeError) as exc:
         raise NorthstarError(f"{copy} is damaged: it has no manifest that can be read; take another backup") from exc
-    if hashlib.sha256(told[: told.rindex(b'"Manifest-Checksum"')]).hexdigest() != manifest["Manifest-Checksum"]:
+    if (
+        hashlib.sha256(manifest_bytes[: manifest_bytes.rindex(b'"Manifest-Checksum"')]).hexdigest()
+        != manifest["Manifest-Checksum"]
+    ):
         raise NorthstarError(f"{copy} is damaged: its manifest was changed; take another backup")
     for entry in manifest["Files"]:
         # a path that is no UTF-8 is told in hexadecimal
