@@ -128,14 +128,16 @@ def prefix_of(settings: Settings) -> str:
     if settings.role_prefix is not None:
         return settings.role_prefix
     with suppress(OSError):
-        known = (read_json(settings.home / "names.json") or {}).get(_place(settings, settings.warehouse_url))
-        if isinstance(known, str):
-            return known
-    made_with = standing_prefix(settings) if has_administrator(settings) else None
-    if made_with is None:
+        remembered_prefix = (read_json(settings.home / "names.json") or {}).get(
+            _place(settings, settings.warehouse_url)
+        )
+        if isinstance(remembered_prefix, str):
+            return remembered_prefix
+    warehouse_prefix = standing_prefix(settings) if has_administrator(settings) else None
+    if warehouse_prefix is None:
         return default_prefix(database_of(settings))
-    remember_prefix(settings, made_with)
-    return made_with
+    remember_prefix(settings, warehouse_prefix)
+    return warehouse_prefix
 
 
 def remember_prefix(settings: Settings, prefix: str) -> None:
@@ -233,15 +235,15 @@ def telling_of_loss(settings: Settings) -> Iterator[None]:
     except NorthstarError:
         raise
     except Exception as exc:
-        lost = _loss(exc)
-        if lost is None:
+        driver_error = _loss(exc)
+        if driver_error is None:
             raise
-        said = (str(lost).strip() or type(lost).__name__).splitlines()[0]
+        message = (str(driver_error).strip() or type(driver_error).__name__).splitlines()[0]
         if exhausted := exhausted_resource(settings, exc):
             raise exhausted from exc
-        if _is_answer(lost):
-            raise NorthstarError(f"the warehouse refused what it was asked: {said}") from exc
-        raise WarehouseLost(f"the connection to the warehouse was lost: {said}; run again") from exc
+        if _is_answer(driver_error):
+            raise NorthstarError(f"the warehouse refused what it was asked: {message}") from exc
+        raise WarehouseLost(f"the connection to the warehouse was lost: {message}; run again") from exc
 
 
 def exhausted_resource(settings: Settings, exc: BaseException) -> OutOfMemory | OutOfDisk | None:
@@ -270,14 +272,16 @@ def _is_answer(exc: BaseException) -> bool:
 
 def password(settings: Settings, role: str) -> str:
     """The password of `role`: a secret of the home, or of the environment for an external warehouse."""
-    name = f"{role}_password"
+    secret_name = f"{role}_password"
     if has_administrator(settings):
-        return settings.secret(name)
+        return settings.secret(secret_name)
     # made up here it would be nobody's
-    known = settings.known_secret(name)
-    if known is None:
-        raise NorthstarError(f"the password of the role {role} is not known here: set NORTHSTAR_SECRET_{name.upper()}")
-    return known
+    secret = settings.known_secret(secret_name)
+    if secret is None:
+        raise NorthstarError(
+            f"the password of the role {role} is not known here: set NORTHSTAR_SECRET_{secret_name.upper()}"
+        )
+    return secret
 
 
 def connect(
@@ -339,13 +343,18 @@ def _is_pooled(address: str, connection: Connection) -> bool:
     makes for itself would be another's.
     """
     if address not in POOLED:
-        own = _backend(connection)
-        POOLED[address] = own != connection.info.backend_pid
+        backend_pid = _backend(connection)
+        POOLED[address] = backend_pid != connection.info.backend_pid
         if POOLED[address]:
-            with psycopg.connect(address, autocommit=True, row_factory=dict_row, connect_timeout=10) as other:
+            with psycopg.connect(
+                address, autocommit=True, row_factory=dict_row, connect_timeout=10
+            ) as second_connection:
                 # in turn, since another session may take the one connection in between
-                seen = [(_backend(connection), _backend(other)) for _ in range(3)]
-            if any(mine == others for mine, others in seen) or len({mine for mine, _ in seen}) > 1:
+                pid_pairs = [(_backend(connection), _backend(second_connection)) for _ in range(3)]
+            if (
+                any(first_pid == second_pid for first_pid, second_pid in pid_pairs)
+                or len({first_pid for first_pid, _ in pid_pairs}) > 1
+            ):
                 del POOLED[address]
                 connection.close()
                 raise NorthstarError(

@@ -36,10 +36,10 @@ def landed_columns(connection: Connection) -> dict[str, dict[str, StandingColumn
         "join pg_class as c on c.oid = a.attrelid where c.relnamespace = 'staging'::regnamespace and c.relkind = 'r' "
         "and c.relname = any(%s) and a.attnum > 0 and not a.attisdropped"
     )
-    found: dict[str, dict[str, StandingColumn]] = {}
+    tables: dict[str, dict[str, StandingColumn]] = {}
     for row in all_shaped(StandingColumn, connection.execute(query, [list(entities())])):
-        found.setdefault(row["relname"], {})[row["attname"]] = row
-    return found
+        tables.setdefault(row["relname"], {})[row["attname"]] = row
+    return tables
 
 
 def follow_contract(connection: Connection, entity: Entity, standing: dict[str, StandingColumn]) -> None:
@@ -49,22 +49,22 @@ def follow_contract(connection: Connection, entity: Entity, standing: dict[str, 
     """
     table = sql.Identifier("staging", entity.name)
     for column in entity.stored_columns.values():
-        name, there = sql.Identifier(column.name), standing.get(column.name)
-        if there is None:
+        name, standing_column = sql.Identifier(column.name), standing.get(column.name)
+        if standing_column is None:
             # required or not: the rows that are there have none
             connection.execute(sql.SQL("alter table {} add column {} {}").format(table, name, sql.SQL(_kind(column))))
-        elif there["type"] != FULL_NAMES.get(column.postgres_type, column.postgres_type):
+        elif standing_column["type"] != FULL_NAMES.get(column.postgres_type, column.postgres_type):
             raise NorthstarError(
-                f"staging.{entity.name}.{column.name} is {there['type']} and the contract says {column.postgres_type}: "
+                f"staging.{entity.name}.{column.name} is {standing_column['type']} and the contract says {column.postgres_type}: "
                 "a column's type changes by a migration (plugins/northstar/migrations)"
             )
-        elif there["not_null"] and not column.required and column.name != "application":
+        elif standing_column["not_null"] and not column.required and column.name != "application":
             connection.execute(sql.SQL("alter table {} alter column {} drop not null").format(table, name))
-    for left in standing.keys() - set(entity.stored_columns):
-        if not left.startswith("_") and standing[left]["not_null"]:
+    for extra_name in standing.keys() - set(entity.stored_columns):
+        if not extra_name.startswith("_") and standing[extra_name]["not_null"]:
             # the contract forgot it, the rows did not
             connection.execute(
-                sql.SQL("alter table {} alter column {} drop not null").format(table, sql.Identifier(left))
+                sql.SQL("alter table {} alter column {} drop not null").format(table, sql.Identifier(extra_name))
             )
 
 

@@ -98,12 +98,12 @@ def keep(connection: Connection, run_id: int | None, is_session: bool = False, b
 
 def taken(row: Turn | None, is_at_work: bool = False) -> LeaseHeld:
     """The error of who finds that it is another's turn. is_at_work: its process, or a stage of its DAG run, holds the lock."""
-    who = f"run {row['run_id']} ({row['holder']})" if row else "another run"
+    holder = f"run {row['run_id']} ({row['holder']})" if row else "another run"
     since = f" since {row['taken_at']:%H:%M:%S} UTC" if row else ""
     advice = "wait for it to end and run again"
     if row and row["is_dag_run"] and not is_at_work:
         advice += f" (`northstar unlock {row['run_id']}` where Airflow has forgotten it)"
-    return LeaseHeld(row["run_id"] if row else None, f"{who} is writing to this warehouse{since}; {advice}")
+    return LeaseHeld(row["run_id"] if row else None, f"{holder} is writing to this warehouse{since}; {advice}")
 
 
 def is_dead(row: Turn) -> bool:

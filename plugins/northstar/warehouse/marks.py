@@ -33,21 +33,21 @@ def require_own(connection: Connection, settings: Settings) -> None:
     if not settings.warehouse_url:
         # the whole server is the home's
         return
-    made_with, prefix = db.made_with_prefix(connection), db.prefix_of(settings)
-    if made_with is not None and made_with != prefix:
+    warehouse_prefix, home_prefix = db.made_with_prefix(connection), db.prefix_of(settings)
+    if warehouse_prefix is not None and warehouse_prefix != home_prefix:
         raise NorthstarError(
-            f"the roles of the warehouse in {db.database_of(settings)} were made as {made_with}loader and so on: "
-            f"set NORTHSTAR_ROLE_PREFIX={made_with} (it is {prefix or 'empty'})"
+            f"the roles of the warehouse in {db.database_of(settings)} were made as {warehouse_prefix}loader and so on: "
+            f"set NORTHSTAR_ROLE_PREFIX={warehouse_prefix} (it is {home_prefix or 'empty'})"
         )
-    if made_with is None:
+    if warehouse_prefix is None:
         _require_no_schemas(connection, settings)
     for role in (*db.ROLES, db.AIRFLOW_ROLE):
-        found = connection.execute(
+        role_row = connection.execute(
             "select shobj_description(oid, 'pg_authid') as mark from pg_roles where rolname = %s",
             [db.role_name(settings, role)],
         ).fetchone()
-        if found and not _is_own_role(connection, settings, role, found["mark"]):
-            whose = f"; its comment says: {found['mark']}" if found["mark"] else ""
+        if role_row and not _is_own_role(connection, settings, role, role_row["mark"]):
+            whose = f"; its comment says: {role_row['mark']}" if role_row["mark"] else ""
             raise NorthstarError(
                 f"the role {db.role_name(settings, role)} of this server is not this warehouse's{whose}: {OTHER_PREFIX}"
             )
@@ -55,27 +55,29 @@ def require_own(connection: Connection, settings: Settings) -> None:
 
 def is_own_airflow(connection: Connection, settings: Settings) -> bool:
     """Whether Airflow's database is there and the home's."""
-    found = connection.execute(
+    database_row = connection.execute(
         "select shobj_description(oid, 'pg_database') as mark from pg_database where datname = %s",
         [db.airflow_database(settings)],
     ).fetchone()
-    if found is None:
+    if database_row is None:
         return False
-    if not settings.warehouse_url or found["mark"] == mark_of(settings):
+    if not settings.warehouse_url or database_row["mark"] == mark_of(settings):
         return True
-    return found["mark"] is None and not db.prefix_of(settings) and _had_airflow(connection, settings)
+    return database_row["mark"] is None and not db.prefix_of(settings) and _had_airflow(connection, settings)
 
 
 def claim_database(connection: Connection, settings: Settings) -> bool:
     """Whether the warehouse's database is the home's alone: it was marked so, or nobody has anything else in it, and now it is."""
     database = db.database_of(settings)
-    found = one(connection.execute(
+    database_row = one(connection.execute(
         "select shobj_description(oid, 'pg_database') as mark, pg_has_role(datdba, 'member') as may from pg_database where datname = %s",
         [database],
     ))  # fmt: skip
-    if found["mark"] == mark_of(settings):
+    if database_row["mark"] == mark_of(settings):
         return True
-    if settings.warehouse_url and (found["mark"] is not None or not found["may"] or _has_other_users(connection)):
+    if settings.warehouse_url and (
+        database_row["mark"] is not None or not database_row["may"] or _has_other_users(connection)
+    ):
         return False
     mark(connection, "database", database, mark_of(settings))
     return True
@@ -99,12 +101,12 @@ def _had_airflow(connection: Connection, settings: Settings) -> bool:
 
 
 def _require_no_schemas(connection: Connection, settings: Settings) -> None:
-    taken = connection.execute(
+    foreign_schema = connection.execute(
         "select nspname as name from pg_namespace where nspname = any(%s) order by 1", [list(SCHEMAS)]
     ).fetchone()
-    if taken:
+    if foreign_schema:
         raise NorthstarError(
-            f"the database {db.database_of(settings)} has a schema {taken['name']} that is not Northstar's: "
+            f"the database {db.database_of(settings)} has a schema {foreign_schema['name']} that is not Northstar's: "
             "make a database for the warehouse and name it in NORTHSTAR_WAREHOUSE_URL"
         )
 
@@ -129,8 +131,8 @@ def _is_own_role(connection: Connection, settings: Settings, role: str, told: st
 
 def _is_granted(connection: Connection, query: str, place: str, role: str) -> bool:
     """Whether an access list names a role."""
-    found = one(connection.execute(
+    row = one(connection.execute(
         f"select exists (select 1 from ({query}) as x, aclexplode(x.acl) as a where pg_get_userbyid(a.grantee) = %s) as found",
         [place, role],
     ))  # fmt: skip
-    return bool(found["found"])
+    return bool(row["found"])

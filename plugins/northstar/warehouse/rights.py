@@ -64,18 +64,20 @@ revoke all on all sequences in schema audit from loader, publisher;
 
 def make_role(connection: Connection, settings: Settings, role: str) -> None:
     name = db.role_name(settings, role)
-    exists = connection.execute(
+    existing_role = connection.execute(
         "select array_remove(array[case when rolsuper then 'nosuperuser' end, case when rolcreatedb then 'nocreatedb' end, "
         "case when rolcreaterole then 'nocreaterole' end], null) as too_much from pg_roles where rolname = %s",
         [name],
     ).fetchone()
     # hashed here: a server that logs its DDL, or a statement that fails, must not write the password down
-    hashed = connection.pgconn.encrypt_password(db.password(settings, role).encode(), name.encode(), b"scram-sha-256")
+    password_hash = connection.pgconn.encrypt_password(
+        db.password(settings, role).encode(), name.encode(), b"scram-sha-256"
+    )
     # what a role has not needs no taking away, which an administrator who has not got it either may not say
-    verb, attributes = ("alter", " ".join(exists["too_much"])) if exists else ("create", "")
+    verb, attributes = ("alter", " ".join(existing_role["too_much"])) if existing_role else ("create", "")
     connection.execute(
         sql.SQL(f"{verb} role {{}} login {attributes} password {{}}").format(
-            sql.Identifier(name), sql.Literal(hashed.decode())
+            sql.Identifier(name), sql.Literal(password_hash.decode())
         )
     )
     if not role_settings.is_superuser(connection):
@@ -139,17 +141,19 @@ def close_databases(connection: Connection, settings: Settings, database: str) -
     """The roles reach the warehouse and no other database of this server, in so far as it is ours to say."""
     connection.execute(sql.SQL("revoke connect, temporary on database {} from public").format(sql.Identifier(database)))
     connection.execute("revoke create on schema public from public")
-    ours = [] if settings.warehouse_url else ["postgres", "template1"]
+    own_databases = [] if settings.warehouse_url else ["postgres", "template1"]
     if marks.is_own_airflow(connection, settings):
-        ours.append(db.airflow_database(settings))
-    others = connection.execute(
+        own_databases.append(db.airflow_database(settings))
+    other_databases = connection.execute(
         "select datname as name from pg_database where datname = any(%s) and datname <> %s "
         "and pg_has_role(datdba, 'member')",
-        [ours, database],
+        [own_databases, database],
     ).fetchall()
-    for other in others:
+    for other_database in other_databases:
         connection.execute(
-            sql.SQL("revoke connect, temporary on database {} from public").format(sql.Identifier(other["name"]))
+            sql.SQL("revoke connect, temporary on database {} from public").format(
+                sql.Identifier(other_database["name"])
+            )
         )
 
 
@@ -157,12 +161,12 @@ def revoke_unsafe_functions(connection: Connection, settings: Settings) -> None:
     """What only a superuser may take from everybody; where the administrator is none (managed services), it stays as it is."""
     if not role_settings.is_superuser(connection):
         return
-    found = connection.execute(
+    functions = connection.execute(
         "select oid::regprocedure::text as name, proname like '%%advisory%%' as is_lock from pg_proc "
         "where pronamespace = 'pg_catalog'::regnamespace and proname ~ %s",
         [UNSAFE_FUNCTIONS],
     ).fetchall()
-    for function in found:
+    for function in functions:
         connection.execute(f"revoke execute on function {function['name']} from public")
         if function["is_lock"]:
             connection.execute(

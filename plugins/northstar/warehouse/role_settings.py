@@ -57,16 +57,18 @@ $body$
 
 def wanted(connection: Connection, settings: Settings) -> dict[str, dict[str, str]]:
     """{role: {setting: value}} that this warehouse's roles have to have, in so far as the administrator may set it."""
-    job = {name: "0" for name in UNLIMITED if connection.info.server_version >= SINCE.get(name, 0)}
-    reader = {"timezone": "UTC", **db.READER_SETTINGS}
+    job_settings = {name: "0" for name in UNLIMITED if connection.info.server_version >= SINCE.get(name, 0)}
+    reader_settings = {"timezone": "UTC", **db.READER_SETTINGS}
     # where the administrator is no superuser, it stays as the server has it
     if is_superuser(connection):
-        reader["temp_file_limit"] = f"{reader_megabytes(connection, settings)}MB"
-    found = {role: {"timezone": "UTC", **job} for role in db.ROLES if role != "bi_reader"} | {"bi_reader": reader}
+        reader_settings["temp_file_limit"] = f"{reader_megabytes(connection, settings)}MB"
+    settings_by_role = {role: {"timezone": "UTC", **job_settings} for role in db.ROLES if role != "bi_reader"} | {
+        "bi_reader": reader_settings
+    }
     if connection.info.server_version < 160000:
         # the models find there what a newer server has of its own (northstar.warehouse.setup.ERFC)
-        found["transformer"]["search_path"] = "public, core"
-    return found
+        settings_by_role["transformer"]["search_path"] = "public, core"
+    return settings_by_role
 
 
 def reader_connections(connection: Connection) -> int:
@@ -91,18 +93,22 @@ def is_superuser(connection: Connection) -> bool:
 
 def changed(connection: Connection, settings: Settings) -> Iterator[tuple[str, str | None, str]]:
     """(role, database or None, what it has instead) of every setting that is not as it has to be; a role that is missing has none."""
-    known = _own_settings(connection)
+    settings_by_role = _own_settings(connection)
     can_set = _user_settings(connection)
     for role, settings_of_role in wanted(connection, settings).items():
         name = db.role_name(settings, role)
-        own = known.get(name)
-        if own is None:
+        own_settings = settings_by_role.get(name)
+        if own_settings is None:
             continue
         for setting, value in settings_of_role.items():
-            if own.get(None, {}).get(setting) != value:
-                yield role, None, f"{setting} is {own.get(None, {}).get(setting, 'not set')} instead of {value}"
-        for database, found in own.items():
-            for setting, value in found.items():
+            if own_settings.get(None, {}).get(setting) != value:
+                yield (
+                    role,
+                    None,
+                    f"{setting} is {own_settings.get(None, {}).get(setting, 'not set')} instead of {value}",
+                )
+        for database, database_settings in own_settings.items():
+            for setting, value in database_settings.items():
                 is_over = database is not None and setting in settings_of_role
                 is_beside = role == "bi_reader" and (database is not None or setting not in settings_of_role)
                 # what only a superuser can set, no reader has set
@@ -112,9 +118,9 @@ def changed(connection: Connection, settings: Settings) -> Iterator[tuple[str, s
 
 def restore(connection: Connection, settings: Settings) -> None:
     """Make the roles' own settings what they have to be. What an administrator gave the job's roles beside them stays."""
-    known = _own_settings(connection)
+    settings_by_role = _own_settings(connection)
     for role, settings_of_role in wanted(connection, settings).items():
-        _restore_role(connection, settings, role, settings_of_role, known)
+        _restore_role(connection, settings, role, settings_of_role, settings_by_role)
     connection.execute(
         sql.SQL("alter role {} connection limit {}").format(
             sql.Identifier(db.role_name(settings, "bi_reader")), sql.Literal(reader_connections(connection))
@@ -126,8 +132,8 @@ def restore_as_reader(settings: Settings) -> None:
     """Let the reader put its own settings back, as it may change them: a run that has no administrator has its password at least."""
     with db.connect(settings, "bi_reader", autocommit=True) as connection:
         connection.execute("set default_transaction_read_only = off")
-        reader = wanted(connection, settings)["bi_reader"]
-        _restore_role(connection, settings, "bi_reader", reader, _own_settings(connection))
+        reader_settings = wanted(connection, settings)["bi_reader"]
+        _restore_role(connection, settings, "bi_reader", reader_settings, _own_settings(connection))
 
 
 def _restore_role(
@@ -135,13 +141,13 @@ def _restore_role(
 ) -> None:
     name = db.role_name(settings, role)
     of_role = sql.SQL("alter role {}").format(sql.Identifier(name))
-    for database, found in known.get(name, {}).items():
-        there = of_role + (sql.SQL(" in database {}").format(sql.Identifier(database)) if database else sql.SQL(""))
+    for database, database_settings in known.get(name, {}).items():
+        statement = of_role + (sql.SQL(" in database {}").format(sql.Identifier(database)) if database else sql.SQL(""))
         if role == "bi_reader":
-            connection.execute(there + sql.SQL(" reset all"))
+            connection.execute(statement + sql.SQL(" reset all"))
         elif database is not None:
-            for setting in found.keys() & settings_of_role.keys():
-                connection.execute(there + sql.SQL(f" reset {setting}"))
+            for setting in database_settings.keys() & settings_of_role.keys():
+                connection.execute(statement + sql.SQL(f" reset {setting}"))
     for setting, value in settings_of_role.items():
         # a search path is several values
         values = sql.SQL(", ").join(sql.Literal(v) for v in value.split(", "))
@@ -171,13 +177,13 @@ def _own_settings(connection: Connection) -> OwnSettings:
         "select r.rolname as role, d.datname as database, s.setconfig as said from pg_roles as r left join pg_db_role_setting as s "
         "on s.setrole = r.oid left join pg_database as d on d.oid = s.setdatabase"
     ).fetchall()
-    found: OwnSettings = {}
+    settings_by_role: OwnSettings = {}
     for row in rows:
-        of_role = found.setdefault(row["role"], {})
+        of_role = settings_by_role.setdefault(row["role"], {})
         if row["said"]:
-            said = (entry.partition("=") for entry in row["said"])
-            of_role[row["database"]] = {name.lower(): value for name, _, value in said}
-    return found
+            entries = (entry.partition("=") for entry in row["said"])
+            of_role[row["database"]] = {name.lower(): value for name, _, value in entries}
+    return settings_by_role
 
 
 def _user_settings(connection: Connection) -> set[str]:

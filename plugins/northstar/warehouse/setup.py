@@ -128,16 +128,16 @@ def _hand_over_airflow(settings: Settings) -> None:
         )
         connection.execute(sql.SQL("grant usage, create on schema public to {}").format(role))
         # sequences go with their tables
-        theirs = connection.execute(
+        objects = connection.execute(
             "select 'table' as kind, relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') "
             "and relowner <> %(role)s::regrole union all select 'type', typname from pg_type "
             "where typnamespace = 'public'::regnamespace and typtype = 'e' and typowner <> %(role)s::regrole",
             {"role": name},
         ).fetchall()
-        for thing in theirs:
+        for database_object in objects:
             connection.execute(
                 sql.SQL("alter {} public.{} owner to {}").format(
-                    sql.SQL(thing["kind"]), sql.Identifier(thing["name"]), role
+                    sql.SQL(database_object["kind"]), sql.Identifier(database_object["name"]), role
                 )
             )
 
@@ -165,8 +165,8 @@ def _create_databases(settings: Settings) -> None:
     with db.connect(settings, "owner", autocommit=True, database="postgres") as connection:
         # several may start on a new home at once; it is given back with the connection
         connection.execute("select pg_advisory_lock(%s)", [LOCK])
-        known = {r["datname"] for r in connection.execute("select datname from pg_database").fetchall()}
-        for name in {db.DATABASE, db.AIRFLOW_DATABASE} - known:
+        existing_databases = {r["datname"] for r in connection.execute("select datname from pg_database").fetchall()}
+        for name in {db.DATABASE, db.AIRFLOW_DATABASE} - existing_databases:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
 
@@ -238,10 +238,10 @@ def _create(connection: Connection, settings: Settings, database: str) -> None:
     if connection.info.server_version < 160000:
         connection.execute(ERFC)
     migrations.apply(connection, naming=partial(db.with_role_names, settings))
-    standing = landed_columns(connection)
+    existing_tables = landed_columns(connection)
     for entity in entities().values():
-        if entity.name in standing:
-            follow_contract(connection, entity, standing[entity.name])
+        if entity.name in existing_tables:
+            follow_contract(connection, entity, existing_tables[entity.name])
         connection.execute(landed_table(entity))
         connection.execute(
             sql.SQL("alter table {} owner to {}").format(

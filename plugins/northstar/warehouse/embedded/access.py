@@ -26,9 +26,9 @@ def hand_over(home: Path, *paths: Path) -> None:
     """
     if not as_root():
         return
-    owner, given = system_user(), set(paths)
+    owner, path_set = system_user(), set(paths)
     for path in paths:
-        if path.parent not in given:
+        if path.parent not in path_set:
             let_through(path.parent, home)
         os.chown(path, owner.pw_uid, owner.pw_gid)
         if path.is_dir():
@@ -58,13 +58,18 @@ def let_through(directory: Path, home: Path | None = None) -> None:
         entries = _entries(place)
         if _may_enter(entries, place.stat(), user):
             continue
-        kept = [e for e in entries if e[::2] != (USER, user.pw_uid)]
-        mask = next((perm for tag, perm, _ in kept if tag == MASK), None)
+        new_entries = [e for e in entries if e[::2] != (USER, user.pw_uid)]
+        mask = next((perm for tag, perm, _ in new_entries if tag == MASK), None)
         if mask is None:
-            mask = next(perm for tag, perm, _ in kept if tag == GROUP_OBJ)
-        kept = [e for e in kept if e[0] != MASK] + [(USER, ENTER, user.pw_uid), (MASK, mask | ENTER, NOBODY)]
+            mask = next(perm for tag, perm, _ in new_entries if tag == GROUP_OBJ)
+        new_entries = [e for e in new_entries if e[0] != MASK] + [
+            (USER, ENTER, user.pw_uid),
+            (MASK, mask | ENTER, NOBODY),
+        ]
         try:
-            os.setxattr(place, ACL, struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in sorted(kept)))
+            os.setxattr(
+                place, ACL, struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in sorted(new_entries))
+            )
         except OSError as exc:
             if home in (place, *place.parents):
                 place.chmod(place.stat().st_mode | ENTER)
@@ -87,15 +92,15 @@ def _entries(place: Path) -> list[tuple[int, int, int]]:
 
 def _may_enter(entries: list[tuple[int, int, int]], state: os.stat_result, user: pwd.struct_passwd) -> bool:
     """As the kernel decides: by the first kind of entry that is about the user."""
-    own = {tag: perm for tag, perm, _ in entries if tag in (USER_OBJ, GROUP_OBJ, MASK, OTHER)}
-    mask = own.get(MASK, 7)
+    standard_entries = {tag: perm for tag, perm, _ in entries if tag in (USER_OBJ, GROUP_OBJ, MASK, OTHER)}
+    mask = standard_entries.get(MASK, 7)
     if state.st_uid == user.pw_uid:
-        return bool(own[USER_OBJ] & ENTER)
-    named = [perm for tag, perm, number in entries if (tag, number) == (USER, user.pw_uid)]
-    if named:
-        return bool(named[0] & mask & ENTER)
-    groups = [perm for tag, perm, number in entries if (tag, number) == (GROUP, user.pw_gid)]
-    groups += [own[GROUP_OBJ]] if state.st_gid == user.pw_gid else []
-    if groups:
-        return any(perm & mask & ENTER for perm in groups)
-    return bool(own[OTHER] & ENTER)
+        return bool(standard_entries[USER_OBJ] & ENTER)
+    user_permissions = [perm for tag, perm, number in entries if (tag, number) == (USER, user.pw_uid)]
+    if user_permissions:
+        return bool(user_permissions[0] & mask & ENTER)
+    group_permissions = [perm for tag, perm, number in entries if (tag, number) == (GROUP, user.pw_gid)]
+    group_permissions += [standard_entries[GROUP_OBJ]] if state.st_gid == user.pw_gid else []
+    if group_permissions:
+        return any(perm & mask & ENTER for perm in group_permissions)
+    return bool(standard_entries[OTHER] & ENTER)

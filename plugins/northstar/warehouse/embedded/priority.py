@@ -37,28 +37,28 @@ def standing_back(connect: Callable[[], Connection], niceness: int) -> Iterator[
     if not niceness:
         yield
         return
-    before, ended = os.getpriority(os.PRIO_PROCESS, 0), threading.Event()
+    original_niceness, stop_event = os.getpriority(os.PRIO_PROCESS, 0), threading.Event()
     stand_back(niceness)
-    watcher = threading.Thread(target=_watch, args=(connect, niceness, ended), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(connect, niceness, stop_event), daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        ended.set()
+        stop_event.set()
         # which may be waiting for a server that is recovering
         watcher.join(timeout=1)
         # only an administrator may take it back
         with suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, before)
+            os.setpriority(os.PRIO_PROCESS, 0, original_niceness)
 
 
 def _watch(connect: Callable[[], Connection], niceness: int, ended: threading.Event) -> None:
-    known: set[int] = set()
+    lowered_pids: set[int] = set()
     # a server that is gone is told of by who works with it
     with suppress(psycopg.Error, NorthstarError), connect() as connection:
         while not ended.wait(SECONDS):
-            present = {row["pid"] for row in connection.execute(JOB_BACKENDS)}
-            known = (known & present) | {pid for pid in present - known if _lower(pid, niceness)}
+            job_pids = {row["pid"] for row in connection.execute(JOB_BACKENDS)}
+            lowered_pids = (lowered_pids & job_pids) | {pid for pid in job_pids - lowered_pids if _lower(pid, niceness)}
 
 
 def _lower(pid: int, niceness: int) -> bool:

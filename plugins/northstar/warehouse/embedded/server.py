@@ -87,8 +87,8 @@ def ensure_running(settings: Settings) -> Server:
         for name in PASSWORD_FILES:
             (settings.home / name).unlink(missing_ok=True)
         if not is_finished(data):
-            with made_whole(data) as beside:
-                _initialise(settings, beside)
+            with made_whole(data) as unfinished:
+                _initialise(settings, unfinished)
         port = _running_port(data)
         if port is None:
             _clear_dead_server(data)
@@ -113,21 +113,21 @@ def made_whole(data: Path, is_copied: bool = False) -> Iterator[Path]:
     is_copied: a backup is, and a copy in which no server has run yet was one's that was interrupted.
     Raises NorthstarError where something stands in the place that no interrupted try has left.
     """
-    beside = data.with_name(UNFINISHED)
-    take_away(beside)
+    unfinished = data.with_name(UNFINISHED)
+    take_away(unfinished)
     if data.exists():
         if not (is_copied and is_half_copied(data)):
             _demand_unfinished(data)
         take_away(data)
     try:
-        beside.mkdir(mode=0o700)
-        hand_over(data.parent, beside)
-        yield beside
-        stop_server(beside)
-        beside.rename(data)
+        unfinished.mkdir(mode=0o700)
+        hand_over(data.parent, unfinished)
+        yield unfinished
+        stop_server(unfinished)
+        unfinished.rename(data)
         sync_directory(data.parent)
     except BaseException:
-        take_away(beside)
+        take_away(unfinished)
         raise
 
 
@@ -198,18 +198,18 @@ def ran_out_of_disk(settings: Settings) -> bool:
 @contextmanager
 def lock(settings: Settings) -> Iterator[None]:
     """Held by whoever makes, starts or stops the home's server. Raises NorthstarError when another process keeps it."""
-    lock, deadline = fasteners.InterProcessLock(settings.home / "postgres.lock"), time.monotonic() + START_SECONDS
-    while not (held := lock.acquire(timeout=120)):
+    file_lock, deadline = fasteners.InterProcessLock(settings.home / "postgres.lock"), time.monotonic() + START_SECONDS
+    while not (is_held := file_lock.acquire(timeout=120)):
         # who holds it waits for a server that recovers
         state = _state(settings.home / "postgres")
         if state is None or state[0] == "ready" or time.monotonic() > deadline:
             break
-    if not held:
+    if not is_held:
         raise NorthstarError(f"another process holds {settings.home}/postgres.lock; end it and run again")
     try:
         yield
     finally:
-        lock.release()
+        file_lock.release()
 
 
 def _initialise(settings: Settings, data: Path) -> None:
@@ -333,10 +333,10 @@ def _configure(settings: Settings, data: Path, recovery: dict[str, str] | None) 
 def _start(settings: Settings, data: Path, recovery: dict[str, str] | None = None) -> int:
     _configure(settings, data, recovery)
     port_file = settings.home / "postgres.port"
-    remembered = read_port(port_file)
+    remembered_port = read_port(port_file)
     log = settings.logs / "postgres.log"
     for attempt in range(5):
-        port = remembered if attempt == 0 and remembered and is_free(remembered) else free_port()
+        port = remembered_port if attempt == 0 and remembered_port and is_free(remembered_port) else free_port()
         log.touch(mode=0o600)
         hand_over(settings.home, log)
         command = [
@@ -352,18 +352,18 @@ def _start(settings: Settings, data: Path, recovery: dict[str, str] | None = Non
             f"-p {port}",
             "start",
         ]
-        done = _run(*command, check=False)
-        if done.returncode == 0:
+        process = _run(*command, check=False)
+        if process.returncode == 0:
             write_private(port_file, str(port))
             return port
         if _state(data) is not None:
             raise NorthstarError(_still_recovering(data))
         if "could not bind" not in read_end(log)[-2000:]:
             break
-    last = next((x for x in reversed(read_end(log).splitlines()) if "FATAL" in x or "ERROR" in x), "")
-    if "No space left" in last:
+    last_error = next((x for x in reversed(read_end(log).splitlines()) if "FATAL" in x or "ERROR" in x), "")
+    if "No space left" in last_error:
         raise NorthstarError(f"Postgres did not start: the disk of {settings.home} is full; make room and run again")
-    raise NorthstarError(f"Postgres did not start: {last.split('  ')[-1] or 'no message'} (its log: {log})")
+    raise NorthstarError(f"Postgres did not start: {last_error.split('  ')[-1] or 'no message'} (its log: {log})")
 
 
 def _running_port(data: Path) -> int | None:
@@ -421,8 +421,8 @@ def binaries() -> Path:
 
 def major_version() -> str:
     """The major version of the Postgres that is carried along."""
-    done = subprocess.run([binaries() / "postgres", "--version"], capture_output=True, text=True)
-    return done.stdout.split()[-1].partition(".")[0]
+    process = subprocess.run([binaries() / "postgres", "--version"], capture_output=True, text=True)
+    return process.stdout.split()[-1].partition(".")[0]
 
 
 def _binary(name: str) -> str:
@@ -433,14 +433,14 @@ def _run(
     *command: str, what: str = "", check: bool = True, inherited: tuple[int, ...] = ()
 ) -> subprocess.CompletedProcess[bytes]:
     user = SYSTEM_USER if as_root() else None
-    with open(os.devnull) as nothing:
+    with open(os.devnull) as null_device:
         # the server inherits these descriptors: a pipe would never be closed
-        done = subprocess.run(
-            command, stdin=nothing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", pass_fds=inherited,
+        process = subprocess.run(
+            command, stdin=null_device, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", pass_fds=inherited,
             user=user, group=user, extra_groups=None if user is None else [],
         )  # fmt: skip
-    if check and done.returncode != 0:
+    if check and process.returncode != 0:
         raise NorthstarError(
-            f"could not {what}: {Path(command[0]).name} ended with {done.returncode}; is the disk full?"
+            f"could not {what}: {Path(command[0]).name} ended with {process.returncode}; is the disk full?"
         )
-    return done
+    return process

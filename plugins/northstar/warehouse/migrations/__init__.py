@@ -67,10 +67,10 @@ def apply(
     """
     known = migrations() if known is None else known
     connection.execute(JOURNAL)
-    standing = connection.execute("select * from audit.migrations where applied_at is not null")
-    done = {r["number"]: r for r in all_shaped(Applied, standing)}
-    refuse(list(done.values()), known)
-    pending = [m for m in known if m.number not in done]
+    applied_rows = connection.execute("select * from audit.migrations where applied_at is not null")
+    applied_by_number = {r["number"]: r for r in all_shaped(Applied, applied_rows)}
+    refuse(list(applied_by_number.values()), known)
+    pending = [m for m in known if m.number not in applied_by_number]
     for migration in pending:
         started = time.monotonic()
         try:
@@ -87,17 +87,17 @@ def apply(
 
 def refuse(done: list[Applied], known: list[Migration]) -> None:
     """Raise NorthstarError where the applied migrations are not those of this version: newer ones, or others under the same number."""
-    mine = {m.number: m for m in known}
+    own_migrations = {m.number: m for m in known}
     for row in sorted(done, key=lambda r: r["number"]):
         title = f"{row['number']:04}_{row['name']}"
-        if row["number"] not in mine:
+        if row["number"] not in own_migrations:
             raise OtherMigrations(
-                f"this warehouse was brought to a newer version (migration {title}; this one knows {max(mine):04} at most)",
+                f"this warehouse was brought to a newer version (migration {title}; this one knows {max(own_migrations):04} at most)",
                 "update the checkout, or use another --home",
             )
-        if mine[row["number"]].digest != row["digest"]:
+        if own_migrations[row["number"]].digest != row["digest"]:
             raise OtherMigrations(
-                f"the warehouse had another migration {title} than this version's {mine[row['number']].title}",
+                f"the warehouse had another migration {title} than this version's {own_migrations[row['number']].title}",
                 "put the released file back, and write a new migration for what changed",
             )
 

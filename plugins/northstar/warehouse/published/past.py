@@ -61,15 +61,15 @@ def ensure_past(connection: Connection, settings: Settings) -> None:
     if NAME not in texts and set(PARTS.values()) <= set(texts):
         as_of = f"(select as_of from marts.publications where published_version = {VERSION})"
         texts[NAME] = sql.SQL(values_query(settings, SCHEMA, as_of))
-    there = _made_from(connection)
+    view_digests = _made_from(connection)
     # the view of every value is the last, and goes with those that it reads
     for name, text in texts.items():
         digest = hashlib.sha256(text.as_string(connection).encode()).hexdigest()[:12]
-        if there.get(name) != digest:
+        if view_digests.get(name) != digest:
             forget_past(connection, name)
             _make(connection, name, text, digest)
             if name in PARTS.values():
-                there.pop(NAME, None)
+                view_digests.pop(NAME, None)
 
 
 def forget_past(connection: Connection, mart: str) -> None:

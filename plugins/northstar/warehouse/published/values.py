@@ -42,7 +42,7 @@ def values_query(settings: Settings, schema: str, as_of: str, has_version: bool 
 
 def count_values(connection: Connection) -> int:
     """How many rows the published view has, without making them."""
-    n: int = one(
+    row_count: int = one(
         connection.execute(
             "with places as (select grain, period_start, row_number() over (partition by grain order by period_start desc) as still_to_come "
             "from marts.dim_periods) select coalesce(sum(first.still_to_come - coalesce(after.still_to_come, 0)), 0)::bigint as n "
@@ -50,7 +50,7 @@ def count_values(connection: Connection) -> int:
             "left join places as after on s.grain = after.grain and s.holds_until = after.period_start"
         )
     )["n"]
-    return n
+    return row_count
 
 
 def ensure_view(connection: Connection, settings: Settings, view: View) -> None:
@@ -88,14 +88,14 @@ def forget_view(connection: Connection) -> None:
 
 def _is_same(connection: Connection, name: str, text: str) -> bool:
     connection.execute(sql.SQL("create or replace temp view as_it_should_be as {}").format(sql.SQL(text)))
-    found: bool = one(
+    is_same: bool = one(
         connection.execute(
             "select pg_get_viewdef(to_regclass(%s)) = pg_get_viewdef('pg_temp.as_it_should_be'::regclass) as same",
             [f"marts.{name}"],
         )
     )["same"]
     connection.execute("drop view pg_temp.as_it_should_be")
-    return found
+    return is_same
 
 
 def _execute(connection: Connection, statements: Sequence[sql.Composed]) -> None:
