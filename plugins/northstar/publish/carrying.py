@@ -95,8 +95,10 @@ PLACES = {
 
 def is_of_every_period(connection: Connection) -> bool:
     """Whether the published values are still a table of every period."""
-    found = connection.execute("select relkind from pg_class where oid = to_regclass('marts.metric_values')").fetchone()
-    return found is not None and found["relkind"] == "r"
+    relation = connection.execute(
+        "select relkind from pg_class where oid = to_regclass('marts.metric_values')"
+    ).fetchone()
+    return relation is not None and relation["relkind"] == "r"
 
 
 def carry_over(connection: Connection) -> None:

@@ -38,33 +38,35 @@ def marts(settings: Settings) -> list[Mart]:
     Raises NorthstarError when nothing was built or a mart has no key.
     """
     models = _models(settings)
-    found = {}
+    marts_by_name = {}
     for node in models:
         if node["schema"] == CANDIDATE and not (_meta(node).get("is_union") or _meta(node).get("is_view")):
-            found[node["name"]] = Mart(node["name"], _key(node), is_logged=_is_logged(node), parts=[_relation(node)])
+            marts_by_name[node["name"]] = Mart(
+                node["name"], _key(node), is_logged=_is_logged(node), parts=[_relation(node)]
+            )
     for node in models:
         union = _meta(node).get("mart")
         if union:
-            mart = found.setdefault(union, Mart(union, _key(node)))
+            mart = marts_by_name.setdefault(union, Mart(union, _key(node)))
             mart.parts.append(_relation(node))
             mart.is_logged = mart.is_logged and _is_logged(node)
     if settings.rules.suppress_below:
         # which points are withheld is known of all parts together
-        points = found["metric_points"]
+        points = marts_by_name["metric_points"]
         points.whole, points.is_logged = (CANDIDATE, points.name), False
     for node in models:
-        if node["name"] in found:
-            mart, meta = found[node["name"]], _meta(node)
+        if node["name"] in marts_by_name:
+            mart, meta = marts_by_name[node["name"]], _meta(node)
             mart.description, mart.columns = node["description"], _described(node)
             mart.lookups = tuple(map(tuple, meta.get("lookups", ())))
             mart.published, mart.condition = tuple(meta.get("columns", ())), meta.get("part_condition", "true")
-    return [found[name] for name in sorted(found)]
+    return [marts_by_name[name] for name in sorted(marts_by_name)]
 
 
 def views(settings: Settings) -> list[View]:
     """The published views of the last build's manifest, by name."""
-    found = [n for n in _models(settings) if n["schema"] == CANDIDATE and _meta(n).get("is_view")]
-    return sorted((View(n["name"], n["description"], _described(n)) for n in found), key=lambda v: v.name)
+    view_nodes = [n for n in _models(settings) if n["schema"] == CANDIDATE and _meta(n).get("is_view")]
+    return sorted((View(n["name"], n["description"], _described(n)) for n in view_nodes), key=lambda v: v.name)
 
 
 def _models(settings: Settings) -> list[Node]:

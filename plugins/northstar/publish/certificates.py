@@ -100,24 +100,26 @@ class Coverage(TypedDict):
 
 def inputs(connection: Connection, before: Before | None, batch_id: int) -> dict[str, Content]:
     """Each entity's rows and content hash as of a batch, from those of the certificate `before` and what changed since."""
-    found: dict[str, Content] = {}
+    contents: dict[str, Content] = {}
     for name in entities():
         relation, row = sql.Identifier("staging", name), _content(name)
         since = before["built_batch_id"] if before else None
-        standing = (before["inputs"].get(name) if before else None) or Content(rows=0, hash="0")
-        come = sql.SQL("select {row} as h from {relation} as r where _batch_id <= {batch}").format(
+        previous_content = (before["inputs"].get(name) if before else None) or Content(rows=0, hash="0")
+        arrived_rows = sql.SQL("select {row} as h from {relation} as r where _batch_id <= {batch}").format(
             row=row, relation=relation, batch=sql.Literal(batch_id)
         )
         if since is None:
-            found[name] = _sum(connection, come, standing, 1)
+            contents[name] = _sum(connection, arrived_rows, previous_content, 1)
             continue
-        found[name] = _sum(connection, come + sql.SQL(" and _batch_id > {}").format(sql.Literal(since)), standing, 1)
-        gone = sql.SQL(
+        contents[name] = _sum(
+            connection, arrived_rows + sql.SQL(" and _batch_id > {}").format(sql.Literal(since)), previous_content, 1
+        )
+        replaced_rows = sql.SQL(
             "select {row} as h from staging._replaced as o, jsonb_populate_record(null::{relation}, o.row) as r "
             "where o.entity = {name} and o.batch_id > {since} and r._batch_id <= {since}"
         ).format(row=row, relation=relation, name=sql.Literal(name), since=sql.Literal(since))
-        found[name] = _sum(connection, gone, found[name], -1)
-    return found
+        contents[name] = _sum(connection, replaced_rows, contents[name], -1)
+    return contents
 
 
 def landed_as_of(name: str, batch_id: int) -> sql.Composable:
@@ -194,9 +196,9 @@ def record_certificate(
 
 def repeat_certificate(connection: Connection, version: int, restored: int) -> None:
     """A version that puts another back stands on what that one stood on."""
-    others = ", ".join(name for name in COLUMNS if name != "published_version")
+    other_columns = ", ".join(name for name in COLUMNS if name != "published_version")
     connection.execute(
-        f"insert into marts.certificates (published_version, {others}) select %s, {others} from marts.certificates "
+        f"insert into marts.certificates (published_version, {other_columns}) select %s, {other_columns} from marts.certificates "
         "where published_version = %s",
         [version, restored],
     )
@@ -230,28 +232,28 @@ def _coverage(connection: Connection, settings: Settings) -> dict[str, Coverage]
         "from (select metric_id, string_to_array(replace(grains, ' ', ''), ',') as g from marts.metrics) as m) as shapes "
         "using (metric_id, grain) group by metric_id, grain, null_reason order by metric_id"
     ).fetchall()
-    found: dict[str, Coverage] = {}
+    coverage_by_metric: dict[str, Coverage] = {}
     for row in rows:
-        told = found.setdefault(
+        coverage = coverage_by_metric.setdefault(
             row["metric_id"], {"grain": row["grain"], "first": None, "last_complete": None, "nulls": {}}
         )
-        told["first"] = min(filter(None, (told["first"], f"{row['first']:%Y-%m-%d}")))
+        coverage["first"] = min(filter(None, (coverage["first"], f"{row['first']:%Y-%m-%d}")))
         if row["last"]:
-            told["last_complete"] = max(filter(None, (told["last_complete"], f"{row['last']:%Y-%m-%d}")))
+            coverage["last_complete"] = max(filter(None, (coverage["last_complete"], f"{row['last']:%Y-%m-%d}")))
         if row["nulls"]:
-            told["nulls"][row["null_reason"]] = row["nulls"]
-    return found
+            coverage["nulls"][row["null_reason"]] = row["nulls"]
+    return coverage_by_metric
 
 
 def _sum(connection: Connection, query: sql.Composable, standing: Content, sign: int) -> Content:
-    found = one(
+    sums = one(
         connection.execute(
             sql.SQL("select count(*) as rows, coalesce(sum(h), 0) as total from ({}) as hashed").format(query)
         )
     )
     return {
-        "rows": standing["rows"] + sign * found["rows"],
-        "hash": str((int(standing["hash"]) + sign * int(found["total"])) % MODULUS),
+        "rows": standing["rows"] + sign * sums["rows"],
+        "hash": str((int(standing["hash"]) + sign * int(sums["total"])) % MODULUS),
     }
 
 
@@ -280,20 +282,21 @@ def _hashed(columns: dict[str, str]) -> sql.Composable:
 def changed_since(connection: Connection, version: int) -> list[str]:
     """What has changed landed rows in their place since they were made into a version, each as a reason; no batch tells of these changes."""
     # a version that puts another back stands on the rows of that one
-    made = one(connection.execute(
+    original = one(connection.execute(
         "select min(o.published_version) as version, min(o.published_at) as at, min(o.run_id) as run from marts.publications as v "
         "join marts.publications as o using (run_id) where v.published_version = %s", [version],
     ))  # fmt: skip
     erasures = connection.execute(
-        "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1", [made["version"]]
+        "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1",
+        [original["version"]],
     ).fetchall()
     # also of one that was killed before it published
     rotations = connection.execute(
-        "select generation, since from audit.pii_keys where generation > 1 and since > %s order by 1", [made["at"]]
+        "select generation, since from audit.pii_keys where generation > 1 and since > %s order by 1", [original["at"]]
     ).fetchall()
     emptied = connection.execute(
         "select entity, sum(rows) as rows from audit.details_forgotten where run_id > %s group by entity order by entity",
-        [made["run"]],
+        [original["run"]],
     ).fetchall()
     return [
         *(f"erasure {e['erasure_id']} of {e['finished_at']:%Y-%m-%d} renamed its subject" for e in erasures),

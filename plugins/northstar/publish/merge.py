@@ -94,12 +94,16 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
         connection.execute("set local work_mem = '256MB'")
         for table in DESCRIBED:
             table.ensure(connection)
-        last = one(connection.execute("select max(published_version) as v from marts.publications"))["v"]
-        version = (last or 0) + 1
-        row = connection.execute("select * from marts.publications where published_version = %s", [last]).fetchone()
-        before = None if row is None else shaped(Publication, row)
-        compare_all = run["is_full"] or (before is not None and before["restores_version"] is not None)
-        standing = _standing_outputs(connection, last)
+        newest_version = one(connection.execute("select max(published_version) as v from marts.publications"))["v"]
+        version = (newest_version or 0) + 1
+        row = connection.execute(
+            "select * from marts.publications where published_version = %s", [newest_version]
+        ).fetchone()
+        previous_publication = None if row is None else shaped(Publication, row)
+        compare_all = run["is_full"] or (
+            previous_publication is not None and previous_publication["restores_version"] is not None
+        )
+        previous_outputs = _standing_outputs(connection, newest_version)
         if is_of_every_period(connection):
             _carry_over(connection, published)
         changed = 0
@@ -109,15 +113,26 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
             started = time.monotonic()
             make(connection, mart)
             note = None
-            if mart.name == PARTS["points"] and before is not None and run["as_of"] >= before["as_of"]:
+            if (
+                mart.name == PARTS["points"]
+                and previous_publication is not None
+                and run["as_of"] >= previous_publication["as_of"]
+            ):
                 # a run for an earlier time shows another time, it restates nothing
-                is_redefined = before["code_version"] != run["code_version"]
+                is_redefined = previous_publication["code_version"] != run["code_version"]
                 is_backfill = _is_backfill(connection, run_id)
                 note = partial(
-                    record_restatements, connection, settings, mart, version, before, is_redefined, is_backfill
+                    record_restatements,
+                    connection,
+                    settings,
+                    mart,
+                    version,
+                    previous_publication,
+                    is_redefined,
+                    is_backfill,
                 )
             rows = _merge(connection, mart, version, compare_all or not mart.is_logged, note)
-            outputs[mart.name] = _output(connection, mart, None if compare_all else standing.get(mart.name))
+            outputs[mart.name] = _output(connection, mart, None if compare_all else previous_outputs.get(mart.name))
             counts[mart.name] = outputs[mart.name]["rows"]
             changed += rows
             if time.monotonic() - started > 2:
@@ -185,17 +200,17 @@ def _landed(settings: Settings, run_id: int) -> Landed:
     """The certificate's words on the landed rows: their hashes, and those that no number is made of."""
     with db.connect(settings, "transformer") as connection:
         run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
-        before = None
+        previous_certificate = None
         if one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is not None:
             row = connection.execute(
                 "select published_version, run_id, built_batch_id, inputs from marts.certificates order by published_version desc limit 1"
             ).fetchone()
-            before = None if row is None else shaped(Before, row)
-        if before and changed_since(connection, before["published_version"]):
+            previous_certificate = None if row is None else shaped(Before, row)
+        if previous_certificate and changed_since(connection, previous_certificate["published_version"]):
             # the rows are other ones, and no trace says so
-            before = None
+            previous_certificate = None
         return {
-            "inputs": inputs(connection, before, run["built_batch_id"] or 0),
+            "inputs": inputs(connection, previous_certificate, run["built_batch_id"] or 0),
             "left_out": left_out(connection, run["as_of"]),
         }
 
@@ -208,10 +223,10 @@ def _is_backfill(connection: Connection, run_id: int) -> bool:
 
 
 def _standing_outputs(connection: Connection, version: int | None) -> dict[str, Content]:
-    found = connection.execute(
+    row = connection.execute(
         "select outputs from marts.certificates where published_version = %s", [version]
     ).fetchone()
-    return found["outputs"] if found else {}
+    return row["outputs"] if row else {}
 
 
 def _output(connection: Connection, mart: Mart, standing: Content | None) -> Content:
@@ -278,13 +293,13 @@ def _merge(
         connection.execute(sql.SQL("select exists (select 1 from marts.{mart}) as any").format(**names))
     )["any"]
     if is_first:
-        added = connection.execute(
+        added_count = connection.execute(
             sql.SQL(
                 "insert into marts.{mart} ({columns}, _version) select {columns}, {version} from ({candidate}) as c"
             ).format(candidate=candidate, version=sql.Literal(version), **names)
         ).rowcount
         _make_indexes(connection, mart)
-        return added
+        return added_count
     for table, these, those in (("removed", published, candidate), ("added", candidate, published)):
         connection.execute(
             sql.SQL("create temp table {table} on commit drop as ({these}) except ({those})").format(
@@ -295,19 +310,19 @@ def _merge(
         connection.execute(sql.SQL("analyze {}").format(sql.Identifier(table)))
     if note:
         note()
-    removed = connection.execute(
+    removed_count = connection.execute(
         sql.SQL(
             "with gone as (delete from marts.{mart} as m using removed as d where {same_key} returning m.*) "
             "insert into marts_history.{mart} ({columns}, _from_version, _to_version) "
             "select {columns}, _version, {version} from gone"
         ).format(version=sql.Literal(version), **names)
     ).rowcount
-    added = connection.execute(
+    added_count = connection.execute(
         sql.SQL("insert into marts.{mart} ({columns}, _version) select {columns}, {version} from added").format(
             version=sql.Literal(version), **names
         )
     ).rowcount
-    return removed + added
+    return removed_count + added_count
 
 
 def _make_indexes(connection: Connection, mart: Mart) -> None:
@@ -339,8 +354,8 @@ def _log(connection: Connection, part: tuple[str, str]) -> sql.Identifier | None
     """The relation in which the build logged the keys that changed in `part`; None where it logged nothing."""
     schema, table = part
     log = f"_changed__{table}"
-    there = one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
-    return None if there is None else sql.Identifier(schema, log)
+    log_table = one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
+    return None if log_table is None else sql.Identifier(schema, log)
 
 
 def _logged(
@@ -374,17 +389,17 @@ def _restore(connection: Connection, name: str, to_version: int, version: int) -
             "where _from_version <= {to} and _to_version > {to}"
         ).format(**values)
     )
-    removed = connection.execute(
+    removed_count = connection.execute(
         sql.SQL(
             "with gone as (delete from marts.{mart} where _version > {to} returning *) "
             "insert into marts_history.{mart} ({columns}, _from_version, _to_version) "
             "select {columns}, _version, {new} from gone"
         ).format(**values)
     ).rowcount
-    added = connection.execute(
+    added_count = connection.execute(
         sql.SQL("insert into marts.{mart} ({columns}, _version) select {columns}, {new} from restored").format(**values)
     ).rowcount
-    return removed + added
+    return removed_count + added_count
 
 
 def _record(

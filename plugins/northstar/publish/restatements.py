@@ -141,8 +141,8 @@ def record_restatements(
     as_of = f"timestamptz '{before['as_of'].isoformat()}'"
     connection.execute(f"create temp table restated on commit drop as {POINTS.format(as_of=as_of)}")
     connection.execute(f"insert into restated {SERIES.format(as_of=as_of)}")
-    found: int = one(connection.execute("select count(*) as n from restated"))["n"]
-    if not found:
+    restated_count: int = one(connection.execute("select count(*) as n from restated"))["n"]
+    if not restated_count:
         return 0
     # the first version whose numbers reach up to a time or beyond it
     connection.execute(
@@ -173,7 +173,7 @@ def record_restatements(
         "cross join lateral (select version from first_shown where as_of >= r.complete_at order by as_of limit 1) as shown",
         [version, is_redefined, is_backfill],
     )
-    return found
+    return restated_count
 
 
 def _causes(connection: Connection, settings: Settings, mart: Mart) -> None:
@@ -198,14 +198,14 @@ def _causes(connection: Connection, settings: Settings, mart: Mart) -> None:
 
 
 def _sources(parents: dict[str, list[str]], node: str) -> set[str]:
-    found: set[str] = set()
-    seen: set[str] = set()
+    source_names: set[str] = set()
+    visited_nodes: set[str] = set()
     queue = [node]
     while queue:
         for parent in parents.get(queue.pop(), []):
             if parent.startswith("source."):
-                found.add(parent.rsplit(".", 1)[1])
-            elif parent not in seen:
-                seen.add(parent)
+                source_names.add(parent.rsplit(".", 1)[1])
+            elif parent not in visited_nodes:
+                visited_nodes.add(parent)
                 queue.append(parent)
-    return found
+    return source_names

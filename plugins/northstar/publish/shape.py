@@ -34,8 +34,8 @@ def columns(connection: Connection, schema: str, name: str) -> dict[str, str]:
 
 def wanted(connection: Connection, mart: Mart) -> dict[str, str]:
     """Column name -> type of what the mart's model makes and publishing shows."""
-    found = columns(connection, *mart.parts[0])
-    return {c: kind for c, kind in found.items() if not mart.published or c in mart.published}
+    candidate_columns = columns(connection, *mart.parts[0])
+    return {c: kind for c, kind in candidate_columns.items() if not mart.published or c in mart.published}
 
 
 def shared(connection: Connection, mart: Mart) -> dict[str, str]:
@@ -56,12 +56,14 @@ def widen(
             connection.commit()
             without_queueing(connection, table.name, partial(table.ensure, connection))
     for mart in published:
-        there, names = columns(connection, "marts", mart.name), wanted(connection, mart)
-        new = {c: kind for c, kind in names.items() if c not in there}
-        retyped = {c: names[c] for c, kind in there.items() if names.get(c, kind) != kind}
+        existing_columns, names = columns(connection, "marts", mart.name), wanted(connection, mart)
+        new_columns = {c: kind for c, kind in names.items() if c not in existing_columns}
+        retyped_columns = {c: names[c] for c, kind in existing_columns.items() if names.get(c, kind) != kind}
         connection.commit()
-        if there and (new or retyped):
-            without_queueing(connection, mart.name, partial(_widen, connection, settings, mart, new, retyped))
+        if existing_columns and (new_columns or retyped_columns):
+            without_queueing(
+                connection, mart.name, partial(_widen, connection, settings, mart, new_columns, retyped_columns)
+            )
 
 
 def narrow(settings: Settings, published: list[Mart], progress: Progress) -> None:
@@ -69,15 +71,17 @@ def narrow(settings: Settings, published: list[Mart], progress: Progress) -> Non
     with db.connect(settings, "publisher") as connection:
         for mart in published:
             names = wanted(connection, mart)
-            gone = [c for c in columns(connection, "marts", mart.name) if c not in names]
+            surplus_columns = [c for c in columns(connection, "marts", mart.name) if c not in names]
             connection.commit()
-            if gone:
+            if surplus_columns:
                 try:
-                    without_queueing(connection, mart.name, partial(_narrow, connection, settings, mart, gone))
+                    without_queueing(
+                        connection, mart.name, partial(_narrow, connection, settings, mart, surplus_columns)
+                    )
                 except NorthstarError as exc:
                     progress(f"    {exc}")
                     continue
-                progress(f"    {mart.name} has no {', '.join(gone)} any more: the models make none")
+                progress(f"    {mart.name} has no {', '.join(surplus_columns)} any more: the models make none")
 
 
 def _widen(
