@@ -24,33 +24,33 @@ IS_LONG = f"({{json}} != 'null' and (jsonb_typeof({{json}}) != 'object' or exist
 
 def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str, int]:
     """Empty what is older than its entity's period, before a full run; returns {entity: rows}. Written down in audit.details_forgotten."""
-    found = {}
+    row_counts = {}
     for name, days in settings.operations.keep_details_days.items():
-        before = as_of - timedelta(days=days)
+        cutoff = as_of - timedelta(days=days)
         with db.connect(settings, "loader") as connection:
             lease.keep(connection, run_id)
-            rows = _forget(connection, entities()[name], before)
+            rows = _forget(connection, entities()[name], cutoff)
             if rows:
                 connection.execute(
                     "insert into audit.details_forgotten (run_id, entity, older_than, rows) values (%s, %s, %s, %s)",
-                    [run_id, name, before, rows],
+                    [run_id, name, cutoff, rows],
                 )
-                found[name] = rows
-    return found
+                row_counts[name] = rows
+    return row_counts
 
 
 def _forget(connection: Connection, entity: Entity, before: datetime) -> int:
-    landed, replaced = "_extra = null", "o.row || jsonb_build_object('_extra', null)"
+    landed_changes, replaced_changes = "_extra = null", "o.row || jsonb_build_object('_extra', null)"
     is_long, was_long = "_extra is not null", "o.row -> '_extra' != 'null'"
     if "properties" in entity.columns:
-        was = "(o.row -> 'properties')"
-        landed += f", properties = {PRUNED.format(json='properties::jsonb')}::json"
-        replaced += f" || jsonb_build_object('properties', {PRUNED.format(json=was)})"
+        former_properties = "(o.row -> 'properties')"
+        landed_changes += f", properties = {PRUNED.format(json='properties::jsonb')}::json"
+        replaced_changes += f" || jsonb_build_object('properties', {PRUNED.format(json=former_properties)})"
         is_long += f" or {IS_LONG.format(json='properties::jsonb')}"
-        was_long += f" or {IS_LONG.format(json=was)}"
+        was_long += f" or {IS_LONG.format(json=former_properties)}"
     statements = (
-        f"update {{table}} set {landed} where {{time}} < %(before)s and ({is_long})",
-        f"update staging._replaced as o set row = {replaced} where o.entity = {{name}} "
+        f"update {{table}} set {landed_changes} where {{time}} < %(before)s and ({is_long})",
+        f"update staging._replaced as o set row = {replaced_changes} where o.entity = {{name}} "
         f"and (o.row ->> {{time_name}})::timestamptz < %(before)s and ({was_long})",
         "delete from quarantine.rows where entity = {name} and quarantined_at < %(before)s",
     )

@@ -33,18 +33,18 @@ class Guard:
         return self._naming(columns, {n: NAMED[n] for n in MENTIONS if n in columns})
 
     def _naming(self, columns: dict[str, pa.Array], watched: dict[str, tuple[str, ...]]) -> pa.Array | None:
-        found = None
+        matching_rows = None
         for name, kinds in watched.items():
             for kind in kinds:
-                stones = self.tombstones.get(kind)
-                if not stones:
+                tombstones = self.tombstones.get(kind)
+                if not tombstones:
                     continue
                 values = [v for v in pc.unique(columns[name]).to_pylist() if v is not None]
-                dead = [v for v in values if not stones.isdisjoint(_hashes(kind, v, self.key))]
-                if dead:
-                    mask = pc.is_in(columns[name], pa.array(dead, pa.string()))
-                    found = mask if found is None else pc.or_(found, mask)
-        return found
+                erased_values = [v for v in values if not tombstones.isdisjoint(_hashes(kind, v, self.key))]
+                if erased_values:
+                    mask = pc.is_in(columns[name], pa.array(erased_values, pa.string()))
+                    matching_rows = mask if matching_rows is None else pc.or_(matching_rows, mask)
+        return matching_rows
 
 
 def pseudonym(value: str, key: str) -> str:
@@ -55,11 +55,11 @@ def pseudonym(value: str, key: str) -> str:
 
 def _hashes(kind: str, value: str, key: str) -> list[str]:
     """By which hashes an erased identifier is known: its own, and those of the hash that it landed as under each length of the ring."""
-    keys, found = ring(key), [subject_hash(kind, value, key)]
+    keys, hashes = ring(key), [subject_hash(kind, value, key)]
     if pseudonym(value, key) != value:
-        landed = (pseudonym(value, ",".join(keys[: n + 1])) for n in range(len(keys)))
-        found += [chained(f"{kind}:{name}", keys) for name in landed]
-    return found
+        landed_names = (pseudonym(value, ",".join(keys[: n + 1])) for n in range(len(keys)))
+        hashes += [chained(f"{kind}:{name}", keys) for name in landed_names]
+    return hashes
 
 
 def landing_guard(settings: Settings) -> Guard:

@@ -84,9 +84,9 @@ def unsealed(value: str, key: str) -> str | None:
         return None
     if SEALED + base64.urlsafe_b64encode(sealed).decode() != value:
         return None
-    for one in reversed(ring(key)):
+    for ring_key in reversed(ring(key)):
         try:
-            return _cipher(one).decrypt(sealed, None).decode("utf-8", "surrogatepass")
+            return _cipher(ring_key).decrypt(sealed, None).decode("utf-8", "surrogatepass")
         except (InvalidTag, ValueError):
             continue
     return None

@@ -179,7 +179,7 @@ YES_OR_NO = frozenset(("true", "false", "yes", "no", "t", "f", "y", "n", "0", "1
 def decoded(text: str) -> str:
     """What a text says without its encodings, one in the other: `ada%2540x.org`, `ada&#64;x.org` and `ａｄａ＠x.org` are one address."""
     for _ in range(ENCODINGS):
-        was = text
+        previous_text = text
         if "&" in text:
             text = html.unescape(text)
         if "%" in text:
@@ -188,7 +188,7 @@ def decoded(text: str) -> str:
             text = ESCAPED.sub(lambda m: chr(int(m[1], 16)), text)
         if not text.isascii():
             text = "".join(map(_plain, unicodedata.normalize("NFKC", text)))
-        if text == was:
+        if text == previous_text:
             break
     return text
 
@@ -248,10 +248,10 @@ def _is_hidden(word: str) -> bool:
         return False
     letters = word.rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        said = base64.b64decode(letters + "=" * (-len(letters) % 4)).decode()
+        plain_text = base64.b64decode(letters + "=" * (-len(letters) % 4)).decode()
     except ValueError:
         return False
-    return said.isprintable() and (_is_found(said) or _is_told(said))
+    return plain_text.isprintable() and (_is_found(plain_text) or _is_told(plain_text))
 
 
 def is_prose(text: str) -> bool:
