@@ -97,8 +97,8 @@ def read_config(text: str, where: str, model: type[Model]) -> Model:
         errors = [(_steps(node, error["loc"]), error) for error in exc.errors(include_url=False, include_input=False)]
         # where there are alternatives, the one that the file comes furthest in is the one that is meant
         steps, error = max(errors, key=lambda e: len(e[0]))
-        at = steps[-1][1] if steps else node
-        line = at.start_mark.line + 1 if at is not None else None
+        error_node = steps[-1][1] if steps else node
+        line = error_node.start_mark.line + 1 if error_node is not None else None
         raise ConfigError(where, line, ".".join(part for part, _ in steps), _problem(model, error)) from exc
 
 
@@ -119,8 +119,8 @@ def read_own_config(path: Path, model: type[Model]) -> Model:
 def nearest(name: str, known: typing.Iterable[str]) -> str:
     """The known names in words, the one that was probably meant first: `do you mean 'system'? known are ...`."""
     known = sorted(known)
-    alike = difflib.get_close_matches(name, known, n=1)
-    return (f"do you mean {alike[0]!r}? " if alike else "") + f"known are {', '.join(known)}"
+    similar_names = difflib.get_close_matches(name, known, n=1)
+    return (f"do you mean {similar_names[0]!r}? " if similar_names else "") + f"known are {', '.join(known)}"
 
 
 # Any: as in read_yaml
@@ -170,8 +170,8 @@ def _models(kind: object) -> list[type[BaseModel]]:
 
 def _field(models: list[type[BaseModel]], name: int | str) -> FieldInfo | None:
     for model in models:
-        for own, field in model.model_fields.items():
-            if name in (own, field.alias):
+        for field_name, field in model.model_fields.items():
+            if name in (field_name, field.alias):
                 return field
     return None
 

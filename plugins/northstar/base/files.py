@@ -19,17 +19,17 @@ def write_private(path: Path, text: str) -> None:
     """
     _forget_interrupted(path)
     # of its own for each writer: two that write at once do not meet
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as handle:
             handle.write(text)
             handle.flush()
             # a power cut may otherwise leave the new name with nothing in it
             os.fsync(handle.fileno())
-        os.replace(beside, path)
+        os.replace(unfinished, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
@@ -47,10 +47,10 @@ def sync_directory(path: Path) -> None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The object that a file of state holds; None where there is no such file, or it is empty, cut short or something else."""
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def read_end(path: Path) -> str:
@@ -73,8 +73,8 @@ def read_word(path: Path) -> str | None:
 
 def _forget_interrupted(path: Path) -> None:
     """Take away what writers of this file left that were killed before it was whole."""
-    for left in path.parent.glob(f".{path.name}.*.new"):
-        writer = left.name[len(path.name) + 2 :].partition("-")[0]
+    for leftover in path.parent.glob(f".{path.name}.*.new"):
+        writer = leftover.name[len(path.name) + 2 :].partition("-")[0]
         if not writer.isdigit() or not psutil.pid_exists(int(writer)):
             with suppress(FileNotFoundError):
-                left.unlink()
+                leftover.unlink()

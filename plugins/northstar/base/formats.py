@@ -46,7 +46,7 @@ def change(value: Number | None, before: Number | None, unit: str) -> float | No
 
 def shown_change(value: Number | None, before: Number | None, unit: str) -> str:
     """The change as words: '+4.2 %', '-0.3 points'; '' where there is none."""
-    told = change(value, before, unit)
-    if told is None:
+    difference = change(value, before, unit)
+    if difference is None:
         return ""
-    return f"{told:+,.1f} {'points' if unit == 'percent' else '%'}"
+    return f"{difference:+,.1f} {'points' if unit == 'percent' else '%'}"

@@ -14,13 +14,13 @@ def remembered_port(file: Path, variable: str, is_ours: bool) -> int:
     is_ours: the service that listens there is this home's own. Raises NorthstarError for a variable that names no port.
     """
     if variable in os.environ:
-        given = _port(os.environ[variable])
-        if given is None:
+        configured = _port(os.environ[variable])
+        if configured is None:
             raise NorthstarError(f"{variable}={os.environ[variable]}: give a port, 1 to 65535")
-        return given
-    known = read_port(file)
-    if known is not None and (is_ours or is_free(known)):
-        return known
+        return configured
+    remembered = read_port(file)
+    if remembered is not None and (is_ours or is_free(remembered)):
+        return remembered
     port = free_port()
     write_private(file, str(port))
     return port

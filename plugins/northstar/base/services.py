@@ -35,20 +35,20 @@ def lives(process: psutil.Process) -> bool:
 
 def running_services(settings: Settings) -> dict[str, psutil.Process]:
     """{service: its process} of those that live."""
-    found = {}
+    processes = {}
     for service, began in known_services(settings).items():
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(began["pid"])
             if not is_anothers(began) and lives(process):
-                found[service] = process
-    return found
+                processes[service] = process
+    return processes
 
 
 def known_services(settings: Settings) -> dict[str, Began]:
     """{service: its process id and when that began}, of those that were started; what is not whole is not known."""
-    told = read_json(state_file(settings)) or {}
+    state = read_json(state_file(settings)) or {}
     return {
-        service: Began(pid=began["pid"], created=began["created"]) for service, began in told.items()
+        service: Began(pid=began["pid"], created=began["created"]) for service, began in state.items()
         if isinstance(began, dict) and isinstance(began.get("pid"), int) and isinstance(began.get("created"), int | float)
     }  # fmt: skip
 

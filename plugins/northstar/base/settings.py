@@ -138,15 +138,15 @@ class Settings:
 
     def secret(self, name: str) -> str:
         """The secret called `name`: NORTHSTAR_SECRET_<NAME> from the environment, else generated once and kept 0600."""
-        known = self.known_secret(name)
-        if known is None:
+        value = self.known_secret(name)
+        if value is None:
             # whoever wants a new one at the same time gets the same; a lock on a file does not part threads
             with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
-                known = self.known_secret(name)
-                if known is None:
-                    known = token.token_urlsafe(24)
-                    self._keep({name: known})
-        return known
+                value = self.known_secret(name)
+                if value is None:
+                    value = token.token_urlsafe(24)
+                    self._keep({name: value})
+        return value
 
     def known_secret(self, name: str) -> str | None:
         """The secret called `name` where there is one."""
@@ -163,29 +163,29 @@ class Settings:
             self._keep(given)
 
     def _keep(self, given: dict[str, str | None]) -> None:
-        known = {name: value for name, value in (self._known_secrets() | given).items() if value}
-        write_private(self.secrets_file, json.dumps(known, indent=1))
+        stored_secrets = {name: value for name, value in (self._known_secrets() | given).items() if value}
+        write_private(self.secrets_file, json.dumps(stored_secrets, indent=1))
 
     def _known_secrets(self) -> dict[str, str]:
         if not self.secrets_file.exists():
             return {}
-        known = read_json(self.secrets_file)
-        if known is None:
+        stored_secrets = read_json(self.secrets_file)
+        if stored_secrets is None:
             raise NorthstarError(
                 f"{self.secrets_file} is empty or cut short: put it back from where you keep it (it has the key of all hashed "
                 "identifiers); only where nothing was ever published may it be removed"
             )
-        return known
+        return stored_secrets
 
 
 @contextmanager
 def kept_private() -> Iterator[None]:
     """What this process, and those that it starts, make meanwhile is read by their own user only."""
-    before = os.umask(0o077)
+    original_umask = os.umask(0o077)
     try:
         yield
     finally:
-        os.umask(before)
+        os.umask(original_umask)
 
 
 def load_settings(home: str | Path | None = None) -> Settings:
@@ -211,11 +211,11 @@ def load_settings(home: str | Path | None = None) -> Settings:
 
 
 def _config(home: Path) -> Path:
-    given = os.environ.get("NORTHSTAR_CONFIG")
-    path = Path(given).expanduser().resolve() if given else home
+    configured = os.environ.get("NORTHSTAR_CONFIG")
+    path = Path(configured).expanduser().resolve() if configured else home
     if not path.is_dir():
         # what is missing there would be taken for what nobody wrote
-        raise NorthstarError(f"NORTHSTAR_CONFIG={given} is no directory")
+        raise NorthstarError(f"NORTHSTAR_CONFIG={configured} is no directory")
     return path
 
 
@@ -232,10 +232,10 @@ def _quoted(address: str | None) -> str | None:
     """An address whose password has characters that mean something else in an address (/ # ? @), with them quoted."""
     if not address:
         return None
-    found = re.fullmatch(r"(?s)(postgres(?:ql)?://)([^:@/?#]*):(.*)@([^@]*)", address)
-    if found is None or not set(found[3]) & set("/#?@"):
+    match = re.fullmatch(r"(?s)(postgres(?:ql)?://)([^:@/?#]*):(.*)@([^@]*)", address)
+    if match is None or not set(match[3]) & set("/#?@"):
         return address
-    return f"{found[1]}{found[2]}:{quote(unquote(found[3]), safe='')}@{found[4]}"
+    return f"{match[1]}{match[2]}:{quote(unquote(match[3]), safe='')}@{match[4]}"
 
 
 def _role_prefix(given: str | None) -> str | None:
@@ -249,15 +249,15 @@ def _role_prefix(given: str | None) -> str | None:
 def _check_version(home: Path) -> None:
     marker = home / "VERSION"
     try:
-        found = read_word(marker)
-        if found is None:
+        home_version = read_word(marker)
+        if home_version is None:
             # also where a version that wrote it in place was interrupted: there has been no other than this one
             write_private(marker, f"{HOME_VERSION}\n")
             return
     except OSError as exc:
         raise NorthstarError(f"cannot use the home {home}: {exc.strerror}; choose another with --home") from exc
-    if found != str(HOME_VERSION):
+    if home_version != str(HOME_VERSION):
         raise NorthstarError(
-            f"the home {home} was made by version {found} and this is version {HOME_VERSION}: "
+            f"the home {home} was made by version {home_version} and this is version {HOME_VERSION}: "
             "use another --home, or move this one away and let a run rebuild it from its sources"
         )
