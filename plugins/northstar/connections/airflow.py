@@ -108,11 +108,11 @@ def api_health(settings: Settings) -> dict[str, str]:
     """{part of Airflow: "healthy" or not}, as its api-server tells."""
     try:
         with urllib.request.urlopen(f"{api_url(settings)}/api/v2/monitor/health", timeout=5) as answer:
-            told = json.load(answer)
+            health = json.load(answer)
     except (OSError, json.JSONDecodeError):
         return {"api-server": "does not answer"}
     return {
-        part: (told.get(part) or {}).get("status") or "unknown"
+        part: (health.get(part) or {}).get("status") or "unknown"
         for part in ("metadatabase", "scheduler", "dag_processor")
     }
 
@@ -131,8 +131,8 @@ def _celery() -> dict[str, str]:
 
 def _unproxied() -> list[str]:
     """The hosts that this machine asks without its proxy."""
-    told = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    return [host.strip() for host in told.split(",") if host.strip()]
+    host_list = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return [host.strip() for host in host_list.split(",") if host.strip()]
 
 
 def _telling(settings: Settings) -> dict[str, object]:

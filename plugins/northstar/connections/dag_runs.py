@@ -39,12 +39,12 @@ def _state_from_home(settings: Settings, dag_id: str, run_id: str) -> str | None
         return None
 
     airflow = Path(sys.executable).parent / "airflow"
-    done = subprocess.run(
+    process = subprocess.run(
         [str(airflow), "dags", "state", dag_id, run_id],
         env=airflow_environment(settings),
         capture_output=True,
         text=True,
     )
-    lines = done.stdout.split("\n")
+    lines = process.stdout.split("\n")
     # the conf stands behind the state, warnings may stand before it
     return next((line.split(",")[0].strip() for line in reversed(lines) if line.strip()), None)
