@@ -85,13 +85,13 @@ class Definition:
 
         details: model name -> the statement to read in that model's stead.
         """
-        wanted, queue = set(), [relation]
+        needed_ctes, queue = set(), [relation]
         while queue:
             name = queue.pop()
-            if name in self.ctes and name not in wanted:
-                wanted.add(name)
+            if name in self.ctes and name not in needed_ctes:
+                needed_ctes.add(name)
                 queue += [n for n in self.ctes if re.search(rf"\b{n}\b", self.ctes[name])]
-        bodies = {name: body for name, body in self.ctes.items() if name in wanted}
+        bodies = {name: body for name, body in self.ctes.items() if name in needed_ctes}
         if details:
             bodies = {name: _detailed(body, details) for name, body in bodies.items()}
         parts = [f"{name} as (\n    {body}\n)" for name, body in bodies.items()]
@@ -99,10 +99,10 @@ class Definition:
 
     def find(self, measure: str, grain: str, segment: str, of: str | None) -> Measure | None:
         """The relation that has `measure` by `grain`, cut by `segment` if one is."""
-        found = [m for m in self.measures if measure in m.measures and grain in m.grains]
-        if of and any(m.relation == of for m in found):
-            found = [m for m in found if m.relation == of]
-        return next((m for m in found if segment in m.segments), found[0] if found else None)
+        candidates = [m for m in self.measures if measure in m.measures and grain in m.grains]
+        if of and any(m.relation == of for m in candidates):
+            candidates = [m for m in candidates if m.relation == of]
+        return next((m for m in candidates if segment in m.segments), candidates[0] if candidates else None)
 
 
 def parents(sql: str) -> list[str]:
@@ -164,10 +164,10 @@ def part_of_each(column: exp.Expression) -> exp.Expression:
 def _ctes(sql: str) -> dict[str, str]:
     """The statement's own CTEs, name to body, as they are written."""
     tokens = sqlglot.tokenize(sql, read="postgres")
-    found: dict[str, str] = {}
+    ctes: dict[str, str] = {}
     depth, name, start = 0, "", 0
     if not tokens or tokens[0].text.lower() != "with":
-        return found
+        return ctes
     for position, token in enumerate(tokens[1:], start=1):
         if token.text == "(":
             if depth == 0:
@@ -176,7 +176,7 @@ def _ctes(sql: str) -> dict[str, str]:
         elif token.text == ")":
             depth -= 1
             if depth == 0:
-                found[name] = sql[start : token.start].strip()
+                ctes[name] = sql[start : token.start].strip()
                 if position + 1 == len(tokens) or tokens[position + 1].text != ",":
                     break
-    return found
+    return ctes

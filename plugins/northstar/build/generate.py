@@ -77,13 +77,13 @@ def _describe(column: Column) -> str:
 
 def files() -> dict[Path, str]:
     """Every generated file with its content."""
-    wanted = {STAGING / f"stg_{name}.sql": staging_view(entity) for name, entity in entities().items()}
-    wanted[STAGING / "_staging.yml"] = (
+    contents = {STAGING / f"stg_{name}.sql": staging_view(entity) for name, entity in entities().items()}
+    contents[STAGING / "_staging.yml"] = (
         "# Written by northstar.build.generate from the source contract.\n"
         + yaml.safe_dump(staging_docs(), sort_keys=False, width=140)
     )
-    wanted[MACROS / "incremental" / "entity_times.sql"] = entity_times()
-    return wanted
+    contents[MACROS / "incremental" / "entity_times.sql"] = entity_times()
+    return contents
 
 
 def entity_times() -> str:

@@ -32,10 +32,10 @@ def read_manifest(settings: Settings) -> Manifest:
     """dbt's manifest of the code of the last run that was opened; nobody may change it. Raises NorthstarError when nothing was built."""
     with db.connect(settings, "transformer") as connection:
         run = connection.execute("select code_version from audit.runs order by run_id desc limit 1").fetchone()
-    found = None if run is None else find_manifest(settings, run["code_version"])
-    if found is None:
+    manifest = None if run is None else find_manifest(settings, run["code_version"])
+    if manifest is None:
         raise NorthstarError("no whole manifest of what was built is known: nothing was built; start a run")
-    return found
+    return manifest
 
 
 def find_manifest(settings: Settings, code_version: str) -> Manifest | None:
@@ -55,8 +55,8 @@ def _whole_manifest(settings: Settings) -> Manifest | None:
 
 @lru_cache(maxsize=1)
 def _read(path: Path, changed_at: int, size: int) -> Manifest | None:
-    found = read_json(path)
-    return None if found is None else shaped(Manifest, found)
+    manifest = read_json(path)
+    return None if manifest is None else shaped(Manifest, manifest)
 
 
 @lru_cache(maxsize=1)
@@ -87,8 +87,10 @@ def note_version(settings: Settings, code_version: str) -> None:
 def share_manifest(settings: Settings, code_version: str) -> None:
     """Keep the home's manifest in the warehouse, where a machine that publishes what this one built finds it."""
     with db.connect(settings, "transformer", autocommit=True) as connection:
-        known = connection.execute("select 1 from audit.manifests where code_version = %s", [code_version]).fetchone()
-        if not known:
+        shared_row = connection.execute(
+            "select 1 from audit.manifests where code_version = %s", [code_version]
+        ).fetchone()
+        if not shared_row:
             packed = zlib.compress((dbt_target(settings) / "manifest.json").read_bytes())
             connection.execute(
                 "insert into audit.manifests (code_version, manifest) values (%s, %s) on conflict do nothing",
