@@ -64,10 +64,14 @@ def run_audit(
     results: list[CheckResult] = []
     for boundary in boundaries:
         started = time.monotonic()
-        found = [row for suite in _validate(settings, read_suites(settings.root, boundary), values) for row in suite]
-        passed = sum(r["success"] for r in found)
-        progress(f"  {boundary}: {passed} of {len(found)} checks passed ({time.monotonic() - started:.1f} s)")
-        results += found
+        boundary_results = [
+            row for suite in _validate(settings, read_suites(settings.root, boundary), values) for row in suite
+        ]
+        passed_count = sum(r["success"] for r in boundary_results)
+        progress(
+            f"  {boundary}: {passed_count} of {len(boundary_results)} checks passed ({time.monotonic() - started:.1f} s)"
+        )
+        results += boundary_results
     _record(settings, run_id, results)
     return _verdict(results, progress)
 
@@ -75,27 +79,27 @@ def run_audit(
 def _values(settings: Settings, run_id: int) -> dict[str, str]:
     with db.connect(settings, "transformer") as connection:
         run = one(connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]))
-        since = connection.execute(
+        run_context = connection.execute(
             "select since_batch_id, previous_as_of from core.run_context where run_id = %s", [run_id]
         ).fetchone()
-    is_full = run["is_full"] or since is None
+    is_full = run["is_full"] or run_context is None
     return {
         # later batches are in no published version: what they bring is judged until it is in one
-        "published_batch": str(since["since_batch_id"] if since else 0),
+        "published_batch": str(run_context["since_batch_id"] if run_context else 0),
         "as_of": f"timestamptz '{run['as_of'].isoformat()}'",
         "run_id": str(run_id),
         "is_full": str(is_full).lower(),
-        "since_batch": "-1" if is_full or since is None else str(since["since_batch_id"]),
-        "previous_as_of": f"timestamptz '{'-infinity' if is_full or since is None else since['previous_as_of'].isoformat()}'",
+        "since_batch": "-1" if is_full or run_context is None else str(run_context["since_batch_id"]),
+        "previous_as_of": f"timestamptz '{'-infinity' if is_full or run_context is None else run_context['previous_as_of'].isoformat()}'",
     }
 
 
 def address(settings: Settings) -> str:
     """The warehouse as SQLAlchemy reads it, as the transformer."""
-    found = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
+    url = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
     # the checks aggregate millions of rows: in memory that is seconds, on disk a minute
     options = "options=-c%20work_mem%3D256MB%20-c%20hash_mem_multiplier%3D4"
-    return found + ("&" if "?" in found else "?") + options
+    return url + ("&" if "?" in url else "?") + options
 
 
 def context(settings: Settings) -> PostgresDatasource:
@@ -120,14 +124,17 @@ def _validate(settings: Settings, suites: list[Suite], values: dict[str, str]) -
     gx = great_expectations()
     warehouse = context(settings)
     for suite in suites:
-        named = {**values, "batch": f"{suite.schema}.{suite.table}", "in_scope": "true"}
+        placeholders = {**values, "batch": f"{suite.schema}.{suite.table}", "in_scope": "true"}
         if suite.changes and values["is_full"] == "false":
-            named["in_scope"] = f"({string.Template(suite.changes).substitute(named)})"
-        batch = _batch(warehouse, suite, named["in_scope"])
+            placeholders["in_scope"] = f"({string.Template(suite.changes).substitute(placeholders)})"
+        batch = _batch(warehouse, suite, placeholders["in_scope"])
         started = time.monotonic()
         # Great Expectations prints that our queries name their tables themselves, each time it copies one
-        with contextlib.redirect_stdout(io.StringIO()), _scoped(settings, suite, named) as named["scoped"]:
-            expectations = [_expectation(gx, check, named) for check in suite.checks]
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            _scoped(settings, suite, placeholders) as placeholders["scoped"],
+        ):
+            expectations = [_expectation(gx, check, placeholders) for check in suite.checks]
             outcome = batch.validate(
                 gx.ExpectationSuite(suite.name, expectations=expectations), result_format="SUMMARY"
             )
@@ -186,14 +193,14 @@ def _expectation(gx: ModuleType, check: Check, values: dict[str, str]) -> Expect
 
 
 def _row(suite: Suite, check: Check, result: ExpectationValidationResult, seconds: float) -> CheckResult:
-    detail, raised = result.result or {}, result.exception_info or {}
-    if raised and "raised_exception" not in raised:
-        raised = next(iter(raised.values()))
+    detail, exception = result.result or {}, result.exception_info or {}
+    if exception and "raised_exception" not in exception:
+        exception = next(iter(exception.values()))
     rows = (detail.get("details") or {}).get("unexpected_rows") or detail.get("partial_unexpected_list") or []
     observed = detail.get("observed_value", detail.get("unexpected_count"))
     failing = detail.get("unexpected_count") if detail.get("unexpected_count") is not None else observed
-    if raised.get("raised_exception"):
-        observed = f"could not be run: {raised.get('exception_message', '')}"[:500]
+    if exception.get("raised_exception"):
+        observed = f"could not be run: {exception.get('exception_message', '')}"[:500]
     return {
         "boundary": suite.boundary, "suite": suite.name, "check_name": check.name, "severity": check.severity,
         "success": bool(result.success), "observed": None if observed is None else str(observed), "expected": check.reason,
@@ -230,24 +237,24 @@ def _record(settings: Settings, run_id: int, results: list[CheckResult]) -> None
 
 
 def _verdict(results: list[CheckResult], progress: Progress) -> Verdict:
-    failed = [r for r in results if not r["success"]]
-    for row in failed:
+    failed_results = [r for r in results if not r["success"]]
+    for row in failed_results:
         if row["severity"] == "warn":
             progress(f"  warning: {describe(row)}")
-    errors = [r for r in failed if r["severity"] == "error"]
+    errors = [r for r in failed_results if r["severity"] == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more checks failed)" if len(errors) > 1 else ""
         raise CheckFailed(
             [f"{row['suite']}.{row['check_name']}" for row in errors],
             f"the audit stopped the publish: {describe(errors[0])}{more}; the last version stays up",
         )
-    return {"run": len(results), "passed": len(results) - len(failed), "warned": len(failed)}
+    return {"run": len(results), "passed": len(results) - len(failed_results), "warned": len(failed_results)}
 
 
 def describe(row: CheckResult) -> str:
     """A check that failed, in a line: its name, its numbers, its first rows."""
     sample = row["sample"].obj if isinstance(row["sample"], Jsonb) else row["sample"]
     messages = [r["message"] for r in sample if isinstance(r, dict) and r.get("message")]
-    shown = "; ".join(messages[:3]) if messages else str(sample[:2])
+    sample_text = "; ".join(messages[:3]) if messages else str(sample[:2])
     count = f"{row['failing_rows']} rows" if row["failing_rows"] else f"observed {row['observed']}"
-    return f"{row['suite']}.{row['check_name']}: {count}: {shown}"[:700]
+    return f"{row['suite']}.{row['check_name']}: {count}: {sample_text}"[:700]
