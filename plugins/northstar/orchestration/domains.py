@@ -53,10 +53,10 @@ TESTS = "tests"
 
 def domains(project: Path = ROOT / "dbt_project") -> dict[str, list[str]]:
     """{domain: the names of its models} by the project's folders, such as `core/accounts`; `tests` names none beforehand."""
-    found: dict[str, list[str]] = {"seeds": sorted(path.stem for path in (project / "seeds").rglob("*.csv"))}
+    models_by_domain: dict[str, list[str]] = {"seeds": sorted(path.stem for path in (project / "seeds").rglob("*.csv"))}
     for path in sorted((project / "models").rglob("*.sql")):
-        found.setdefault(str(path.parent.relative_to(project / "models")), []).append(path.stem)
-    return found | {TESTS: []}
+        models_by_domain.setdefault(str(path.parent.relative_to(project / "models")), []).append(path.stem)
+    return models_by_domain | {TESTS: []}
 
 
 class DomainOperator(BaseOperator):
@@ -204,24 +204,24 @@ def noting(settings: Settings, run_id: int) -> Iterator["OnEvent"]:
     It keeps dbt's threads waiting for nothing; who builds writes the whole result down afterwards (job.record_build), so what is lost
     here, as with a server that is gone, is lost for the looks in between only.
     """
-    ended: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
+    ended_nodes: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
 
     def note(message: "Event") -> None:
         if message.info.name != "NodeFinished" or message.data.node_info.resource_type not in BUILT_TYPES:
             return
         node, result = message.data.node_info, message.data.run_result
         affected = dict(result.adapter_response).get("rows_affected")
-        ended.put(
+        ended_nodes.put(
             (run_id, node.unique_id, node.node_name, node.resource_type, result.status, round(result.execution_time, 3),
              int(affected) if affected is not None and affected != -1 else None, result.message[:2000])
         )  # fmt: skip
 
-    writer = threading.Thread(target=_write, args=(settings, ended), daemon=True)
+    writer = threading.Thread(target=_write, args=(settings, ended_nodes), daemon=True)
     writer.start()
     try:
         yield note
     finally:
-        ended.put(None)
+        ended_nodes.put(None)
         writer.join(timeout=10)
 
 

@@ -120,18 +120,18 @@ def _own_processes(settings: Settings) -> set[psutil.Process]:
     Airflow's processes write their title over their environment, and who is orphaned has no parent that leads to it: the session that a
     service was started in holds all of them, the log that they write to those whose service nobody has noted.
     """
-    known, logs = (
+    services, logs = (
         known_services(settings),
         {str(settings.home / "logs" / f"{s}.log") for s in (*AIRFLOW_SERVICES, "pages")},
     )
-    sessions = {began["pid"] for began in known.values() if not is_anothers(began)}
-    me = psutil.Process()
-    spared = {me, *me.parents()}
-    found = {p for p in psutil.process_iter() if p not in spared and _is_own(p, settings, sessions, logs)}
-    for process in list(found):
+    sessions = {began["pid"] for began in services.values() if not is_anothers(began)}
+    this_process = psutil.Process()
+    protected = {this_process, *this_process.parents()}
+    processes = {p for p in psutil.process_iter() if p not in protected and _is_own(p, settings, sessions, logs)}
+    for process in list(processes):
         with contextlib.suppress(psutil.Error):
-            found |= set(process.children(recursive=True)) - spared
-    return found
+            processes |= set(process.children(recursive=True)) - protected
+    return processes
 
 
 def _is_own(process: psutil.Process, settings: Settings, sessions: set[int], logs: set[str]) -> bool:
@@ -150,30 +150,34 @@ def _is_own(process: psutil.Process, settings: Settings, sessions: set[int], log
 
 def migrate(settings: Settings, env: dict[str, str], progress: Progress) -> None:
     """Bring the metadata database to the installed Airflow's version, unless this home has done so."""
-    mark, wanted = airflow_home(settings) / "migrated", version("apache-airflow")
-    if read_word(mark) == wanted:
+    mark, installed_version = airflow_home(settings) / "migrated", version("apache-airflow")
+    if read_word(mark) == installed_version:
         return
     progress("preparing Airflow's database (once) ...")
     airflow = str(Path(sys.executable).parent / "airflow")
-    done = subprocess.run([airflow, "db", "migrate"], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        write_private(settings.logs / "migrate.log", done.stdout + done.stderr)
+    process = subprocess.run(
+        [airflow, "db", "migrate"], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    if process.returncode != 0:
+        write_private(settings.logs / "migrate.log", process.stdout + process.stderr)
         raise NorthstarError(f"Airflow's database could not be prepared; see {settings.logs / 'migrate.log'}")
-    write_private(mark, wanted)
+    write_private(mark, installed_version)
 
 
 def _await_health(settings: Settings, progress: Progress) -> None:
-    deadline, told = time.monotonic() + START_SECONDS, time.monotonic()
+    deadline, reported_at = time.monotonic() + START_SECONDS, time.monotonic()
     while time.monotonic() < deadline:
         running = running_services(settings)
-        ended = [service for service in AIRFLOW_SERVICES if service not in running and service != LAST]
-        if ended:
+        ended_services = [service for service in AIRFLOW_SERVICES if service not in running and service != LAST]
+        if ended_services:
             stop_services(settings)
-            raise NorthstarError(f"Airflow's {ended[0]} ended at once; see {settings.logs / (ended[0] + '.log')}")
+            raise NorthstarError(
+                f"Airflow's {ended_services[0]} ended at once; see {settings.logs / (ended_services[0] + '.log')}"
+            )
         if set(api_health(settings).values()) == {"healthy"}:
             return
-        if time.monotonic() - told > 5:
+        if time.monotonic() - reported_at > 5:
             progress("Airflow is starting ...")
-            told = time.monotonic()
+            reported_at = time.monotonic()
         time.sleep(0.3)
     raise NorthstarError(f"Airflow did not come up within {START_SECONDS} s; see {settings.logs}")

@@ -68,8 +68,8 @@ class Api:
             tries_left -= 1
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
-                    said: Answer = json.load(answer)
-                    return said
+                    content: Answer = json.load(answer)
+                    return content
             except urllib.error.HTTPError as exc:
                 # a busy api-server answered 500 to a question, once in thousands; whoever only asks asks again
                 if exc.code < 500 or data is not None or not tries_left:
@@ -84,8 +84,8 @@ class Api:
 
     def trigger(self, dag_id: str, conf: dict[str, str]) -> str:
         """Trigger a DAG; returns the DAG run's id."""
-        told = self._once_known(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
-        run_id: str = told["dag_run_id"]
+        dag_run = self._once_known(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
+        run_id: str = dag_run["dag_run_id"]
         return run_id
 
     def unpause(self, dag_id: str) -> bool:
@@ -167,8 +167,8 @@ class Api:
 def follow(api: Api, dag_id: str, run_id: str, say: Progress = progress) -> None:
     """Tell of each stage as it goes, until the run has ended. Raises NorthstarError for one that failed."""
     started = time.monotonic()
-    told: dict[str, float] = {}
-    over: set[str] = set()
+    reported_at: dict[str, float] = {}
+    ended_groups: set[str] = set()
     while time.monotonic() - started < RUN_SECONDS:
         state = api.state(dag_id, run_id)
         groups: dict[str, list[str | None]] = {}
@@ -176,19 +176,19 @@ def follow(api: Api, dag_id: str, run_id: str, say: Progress = progress) -> None
             groups.setdefault(task.split(".")[0], []).append(task_state)
         for group in ("extract", "build", "audit", "publish"):
             states = groups.get(group, [])
-            done = sum(s in ("success", "failed", "upstream_failed", "skipped") for s in states)
-            ended = bool(states) and done == len(states)
-            if "running" not in states and not ended:
+            done_count = sum(s in ("success", "failed", "upstream_failed", "skipped") for s in states)
+            has_ended = bool(states) and done_count == len(states)
+            if "running" not in states and not has_ended:
                 continue
             now = time.monotonic()
-            if not ended:
+            if not has_ended:
                 # for the first time, or again: somebody may have cleared a task of a group that had ended
-                over.discard(group)
-            if (ended and group not in over) or (not ended and now - told.get(group, 0) > 10):
-                say(f"{group}: {done} of {len(states)} tasks done")
-                told[group] = now
-                if ended:
-                    over.add(group)
+                ended_groups.discard(group)
+            if (has_ended and group not in ended_groups) or (not has_ended and now - reported_at.get(group, 0) > 10):
+                say(f"{group}: {done_count} of {len(states)} tasks done")
+                reported_at[group] = now
+                if has_ended:
+                    ended_groups.add(group)
         if state in ("success", "failed"):
             if state == "failed":
                 raise NorthstarError(f"the run {run_id} failed")
@@ -221,7 +221,7 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
     interrupted = api.fail_unfinished(started_at) if has_started else []
     for dag_id, ended_id in interrupted:
         progress(f"{dag_id} {ended_id} was interrupted when Airflow was stopped")
-    began = time.monotonic()
+    run_started = time.monotonic()
     run_id = owed_run(api, NIGHTLY)
     if run_id:
         progress(f"{NIGHTLY} {run_id} is owed by the schedule, or under way")
@@ -233,12 +233,12 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
             follow(api, NIGHTLY, run_id)
         except NorthstarError as exc:
             raise NorthstarError(f"{_cause(settings) or exc}; see {api.base}/dags/{NIGHTLY}") from exc
-        progress(f"the nightly run took {time.monotonic() - began:.0f} s")
+        progress(f"the nightly run took {time.monotonic() - run_started:.0f} s")
     else:
         with db.connect(settings, "bi_reader") as connection:
-            shown = one(connection.execute("select * from publications order by published_version desc limit 1"))
+            publication = one(connection.execute("select * from publications order by published_version desc limit 1"))
         progress(
-            f"version {shown['published_version']} of {shown['as_of']:%Y-%m-%d %H:%M} UTC is up; "
+            f"version {publication['published_version']} of {publication['as_of']:%Y-%m-%d %H:%M} UTC is up; "
             "no nightly run is owed (make run FRESH=1 runs one)"
         )
         if words := held(settings):
@@ -299,14 +299,14 @@ def debt(settings: Settings, interrupted: list[str]) -> str | None:
     if NIGHTLY in interrupted:
         return "the last one was interrupted"
     with db.connect(settings, "transformer") as connection:
-        last = one(connection.execute("select run_id, mode, state from audit.runs order by run_id desc limit 1"))
+        last_run = one(connection.execute("select run_id, mode, state from audit.runs order by run_id desc limit 1"))
         writer = lease.holding(connection)
-    is_at_work = writer is not None and writer["run_id"] == last["run_id"] and not writer["is_over"]
+    is_at_work = writer is not None and writer["run_id"] == last_run["run_id"] and not writer["is_over"]
     # an hourly run's own schedule makes up for it
-    if last["mode"] == "nightly" and last["state"] == "failed":
-        return f"run {last['run_id']} failed"
-    if last["mode"] == "nightly" and last["state"] == "running" and not is_at_work:
-        return f"run {last['run_id']} was interrupted"
+    if last_run["mode"] == "nightly" and last_run["state"] == "failed":
+        return f"run {last_run['run_id']} failed"
+    if last_run["mode"] == "nightly" and last_run["state"] == "running" and not is_at_work:
+        return f"run {last_run['run_id']} was interrupted"
     return None
 
 
@@ -330,10 +330,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"northstar: {exc}", file=sys.stderr)
         return 1
     except OSError as exc:
-        known = resource_exhausted(exc) or file_refused(exc)
-        if known is None:
+        problem = resource_exhausted(exc) or file_refused(exc)
+        if problem is None:
             raise
-        print(f"northstar: {known}", file=sys.stderr)
+        print(f"northstar: {problem}", file=sys.stderr)
         return 1
     return 0
 
