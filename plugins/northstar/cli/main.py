@@ -35,10 +35,10 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as exc:
-        known = resource_exhausted(exc) or file_refused(exc)
-        if arguments.debug or known is None:
+        problem = resource_exhausted(exc) or file_refused(exc)
+        if arguments.debug or problem is None:
             raise
-        print(f"northstar: {known}", file=sys.stderr)
+        print(f"northstar: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("northstar: interrupted; the next run starts where this one was published", file=sys.stderr)

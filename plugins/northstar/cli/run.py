@@ -113,10 +113,10 @@ def _report(arguments: argparse.Namespace) -> None:
     else:
         print(text)
     if arguments.send and not arguments.report.isdigit():
-        told = send(settings, report_id, report)
+        recipients = send(settings, report_id, report)
         progress(
-            f"sent: {', '.join(told)}"
-            if told
+            f"sent: {', '.join(recipients)}"
+            if recipients
             else f"notify.yml names no route for the report {report.name}: it was kept only"
         )
 
