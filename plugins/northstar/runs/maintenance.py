@@ -1,7 +1,7 @@
-"""Upkeep of a warehouse after the nightly publication: prune what was kept long enough, clean up behind what changed, shorten logs.
+"""Upkeep of a warehouse after the nightly publication: prune what was kept long enough, vacuum what changed, shorten logs.
 
-Nothing here decides a number. It holds the run's lease, so no run waits for it longer than `maintenance_minutes`; a step that fails is
-written down in `audit.maintenance` and leaves the others, and the published run, alone.
+Nothing here decides a number. The upkeep keeps the run's turn, so other runs wait for it, but no longer than `maintenance_minutes`. A step
+that fails is recorded in `audit.maintenance`; the other steps and the published version are not affected.
 """
 
 import os
@@ -28,13 +28,13 @@ from northstar.warehouse.rows import one
 from northstar.warehouse.schemas import SCHEMAS
 from northstar.warehouse.stages import working_stage
 
-# what is vacuumed: so many rows changed since the last time, and a fifth of the table
+# a table is vacuumed when at least this many rows, and this share of it, changed since the last time
 CHANGED_ROWS, CHANGED_SHARE = 10_000, 0.2
 LOG_BYTES = 20 << 20
-# what a step did, in words and numbers
+# what a step did: numbers and words by name
 Did = dict[str, int | str]
 PRUNED_BY_TIME = {
-    # the journals of backfills and reports, and the batches that rows name, stay
+    # {table: column with its time}; the journals of backfills and reports stay, and so do the batches that rows refer to
     "checks": "checked_at",
     "reconciliations": "checked_at",
     "source_runs": "finished_at",
@@ -44,7 +44,7 @@ PRUNED_BY_TIME = {
 
 
 def maintain(settings: Settings, run_id: int | None = None, progress: Progress = print) -> dict[str, Did | str]:
-    """Do all of it; returns what was done, by step. Raises NorthstarError at the end, naming the steps that failed."""
+    """Do all steps; returns what was done, by step. Raises NorthstarError at the end, naming the steps that failed."""
     deadline = time.monotonic() + 60 * settings.operations.maintenance_minutes
     with db.connect(settings, "transformer") as connection:
         number = one(
@@ -83,14 +83,14 @@ def maintain_after_run(settings: Settings, run_id: int, progress: Progress = pri
 
 @contextmanager
 def _turn(settings: Settings, run_id: int | None) -> Iterator[None]:
-    """Keeps the turn of a run for a step: what looks like left over may be what a run that has taken over is building."""
+    """Keep the turn of a run for one step: what looks like a leftover could belong to a run that has taken over."""
     with db.connect(settings, "transformer", autocommit=True) as connection:
         lease.keep(connection, run_id, is_session=True)
         yield
 
 
 def _versions(settings: Settings, _: float, number: int) -> Did:
-    """Forget what only versions older than `keep_versions_days` need: rows that they showed, landed rows that they were made of."""
+    """Delete what only versions older than `keep_versions_days` need: the rows that they showed and the landed rows that they were made of."""
     days = settings.operations.keep_versions_days
     with db.connect(settings, "transformer") as connection:
         certificates_table = one(connection.execute("select to_regclass('marts.certificates') as t"))["t"]
@@ -110,14 +110,14 @@ def _versions(settings: Settings, _: float, number: int) -> Did:
         codes = connection.execute(
             "select distinct code_version as c from marts.certificates where published_version >= %s", [oldest_version]
         ).fetchall()
-        # the code of what stands, and of the run under way, is still read
+        # the code of the last full build, and of the run under way, is still read
         unused = "code_version != all(%s) and code_version not in (select code_version from audit.runs where run_id in "
         unused += "((select max(run_id) from audit.runs where is_full), (select max(run_id) from audit.runs)))"
         definitions = connection.execute(
             f"delete from audit.definitions where {unused}", [[r["c"] for r in codes]]
         ).rowcount
         connection.execute(f"delete from audit.manifests where {unused}", [[r["c"] for r in codes]])
-        # told first: nobody reads a version of which half is gone
+        # recorded first, so that nobody reads a version of which half is gone
         connection.execute(
             "update audit.maintenance set oldest_version = %s where maintenance_id = %s", [oldest_version, number]
         )
@@ -142,7 +142,7 @@ def _versions(settings: Settings, _: float, number: int) -> Did:
 
 
 def _journals(settings: Settings, *_: float) -> Did:
-    """Forget what the audit wrote down longer ago than `keep_audit_days`; of published versions the certificates stay."""
+    """Delete records of the audit that are older than `keep_audit_days`. The certificates of published versions stay."""
     cutoff = datetime.now(UTC) - timedelta(days=settings.operations.keep_audit_days)
     with db.connect(settings, "transformer") as connection:
         pruned_rows = {
@@ -160,7 +160,7 @@ def _journals(settings: Settings, *_: float) -> Did:
         pruned_rows["model_runs"] = connection.execute(
             f"delete from audit.model_runs where run_id in ({old_runs})", [cutoff]
         ).rowcount
-        # what was published is what the next run starts from, and what certificates name
+        # runs that published stay: the next run starts from the last one, and certificates refer to them
         pruned_rows["runs"] = connection.execute(
             "delete from audit.runs where finished_at < %s and published_version is null", [cutoff]
         ).rowcount
@@ -168,9 +168,9 @@ def _journals(settings: Settings, *_: float) -> Did:
 
 
 def _people(settings: Settings, *_: float) -> Did:
-    """Forget rejected rows after `keep_quarantine_days` and kept reports after `keep_report_days`: no number stands on either.
+    """Delete rejected rows after `keep_quarantine_days` and kept reports after `keep_report_days`: no number depends on either.
 
-    Rejected rows that no version was published after stay until they are settled: to forget them would let the next run publish.
+    Unresolved rejected rows stay while no version has been published since they came: without them the next run would publish.
     """
     pruned_rows = {}
     published = "coalesce((select max(built_batch_id) from audit.runs where published_version is not null), -1)"
@@ -189,7 +189,7 @@ def _people(settings: Settings, *_: float) -> Did:
 
 
 def _traces(settings: Settings, *_: float) -> Did:
-    """Drop what a build left that was killed, and the traces of models that are no more."""
+    """Drop the temporary tables of builds that were killed, and the changed keys of models that no longer exist."""
     with db.connect(settings, "transformer") as connection:
         leftover_tables = connection.execute(
             "select schemaname, tablename from pg_tables as t where schemaname in ('core', 'marts_candidate') and "
@@ -202,7 +202,7 @@ def _traces(settings: Settings, *_: float) -> Did:
 
 
 def _vacuum(settings: Settings, deadline: float, _: int) -> Did:
-    """VACUUM (ANALYZE) what changed most first, each as its owner, until the time is over."""
+    """Vacuum and analyze tables, those that changed most first, each as its owner, until the deadline."""
     with db.connect(settings, "transformer") as connection:
         changed_tables = connection.execute(
             "select s.schemaname as schema, s.relname as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid "
@@ -230,7 +230,7 @@ def _vacuum(settings: Settings, deadline: float, _: int) -> Did:
 
 
 def _logs(settings: Settings, *_: float) -> Did:
-    """Shorten the services' logs where they are (who writes them holds them open), forget Airflow's old ones and old log segments."""
+    """Shorten the services' logs in place (the services hold them open), and delete old Airflow logs and old log segments."""
     cutoff = time.time() - 86400 * settings.operations.keep_log_days
     shortened = removed = segments = 0
     for log in settings.logs.glob("*.log"):
@@ -253,13 +253,13 @@ def _logs(settings: Settings, *_: float) -> Did:
 
 
 def _airflow(settings: Settings, deadline: float, _: int) -> Did:
-    """Let Airflow clean its own database of what is older than `keep_log_days`, when a run of it is."""
+    """Let Airflow delete what is older than `keep_log_days` from its own database, when it has a run that old."""
     if not (settings.home / "airflow" / "migrated").exists():
         return {}
     cutoff = datetime.now(UTC) - timedelta(days=settings.operations.keep_log_days)
     with db.connect(settings, db.AIRFLOW_ROLE, database=db.airflow_database(settings)) as connection:
         oldest = one(connection.execute("select min(run_after) as at from dag_run"))["at"]
-    # a few days at once: its cleaning takes some seconds however little there is
+    # only every few days: Airflow's cleaning takes some seconds however little there is to delete
     if oldest is None or oldest > cutoff - timedelta(days=3):
         return {}
 
@@ -280,7 +280,7 @@ def _words(done: Did | str) -> str:
     return done if isinstance(done, str) else ", ".join(f"{name} {n}" for name, n in done.items())
 
 
-# (settings, the deadline on the monotonic clock, the number in audit.maintenance) -> what was done
+# each step takes (settings, the deadline on the monotonic clock, the number in audit.maintenance) and returns what it did
 STEPS: dict[str, Callable[[Settings, float, int], Did]] = {
     "versions": _versions, "journals": _journals, "people": _people, "traces": _traces, "vacuum": _vacuum, "logs": _logs, "airflow": _airflow,
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""`northstar verify`: make a published version again, from the landed rows as they stood then, and compare it byte by byte."""
+"""`northstar verify`: make a published version again, from the landed rows as they were then, and compare it byte by byte."""
 
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from northstar.warehouse.setup import bootstrap
 
 @dataclass(frozen=True)
 class Compared:
-    """One landed entity or mart: the rows and hash of the certificate, and those of the version made again."""
+    """One landed entity or mart: its rows and hash in the certificate, and in the version that was made again."""
 
     kind: str
     name: str
@@ -39,9 +39,9 @@ class Compared:
 
 
 def verify(settings: Settings, version: int | None = None, progress: Progress = print) -> list[Compared]:
-    """Rebuild a version (default: the newest) in a warehouse of its own, which is removed again.
+    """Rebuild a version (default: the newest) in a warehouse of its own, which is removed afterwards.
 
-    Raises NorthstarError for a version without a certificate, and when the code or the rules are not those that made it.
+    Raises NorthstarError for a version without a certificate, and when the code or the rules differ from those that made it.
     """
     certificate = _certificate(settings, version)
     if code_version(settings) != certificate["code_version"]:
@@ -51,7 +51,7 @@ def verify(settings: Settings, version: int | None = None, progress: Progress = 
             f"version {certificate['published_version']} was made by other models or rules (code version "
             f"{certificate['code_version']}, here {code_version(settings)}){where}"
         )
-    # a short path that the server's system user may enter
+    # a short path, which the system user of the server may enter
     with tempfile.TemporaryDirectory(prefix="northstar-verify-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)
         scratch = replace(
@@ -78,9 +78,9 @@ def verify(settings: Settings, version: int | None = None, progress: Progress = 
 
 
 def erased_since(settings: Settings, version: int) -> str | None:
-    """Why a version from before an erasure or a rotation of the key cannot be the same to the byte; None where there was none."""
+    """Why a version cannot be the same to the byte: an erasure or a rotation of the key came after it; None if there was none."""
     with db.connect(settings, "transformer") as connection:
-        # a warehouse that an older release left has no such table until its next run
+        # the warehouse of an older release has no such table until its next run
         if one(connection.execute("select to_regclass('audit.erasures') as t"))["t"] is None:
             return None
         reasons = changed_since(connection, version)

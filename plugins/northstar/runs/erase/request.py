@@ -1,4 +1,4 @@
-"""What is asked for: the erasure that there is of a subject, or a new one with all the identifiers that it is about."""
+"""The request of an erasure: the existing one of a subject, or a new one with all of the subject's identifiers."""
 
 import secrets
 
@@ -12,7 +12,7 @@ PREFIX = "erased-"
 
 
 def request(connection: Connection, key: str, account_id: str | None, email: str | None, by: str) -> int:
-    """The number of the subject's erasure: the one that there is, or a new one with the identifiers that it is about."""
+    """The number of the subject's erasure: of the existing one, or of a new one with all of the subject's identifiers."""
     if bool(account_id) == bool(email):
         raise NorthstarError("whom? give --account-id or --email")
     hashed = keyed_hash(email, key) if email else None
@@ -49,9 +49,9 @@ def _accounts_of(connection: Connection, hashed: str | None) -> list[str]:
 
 
 def _identifiers(connection: Connection, accounts: list[str], hashed: str | None) -> dict[str, list[str]]:
-    """{kind: values} of all that names the subject; {} when no landed, replaced or quarantined row does.
+    """{kind: values} of all identifiers of the subject; {} when no landed, replaced or quarantined row has one.
 
-    What another account used too (a shared device, a shared address) tells of that account, and stays.
+    An identifier that another account used too (a shared device, a shared address) belongs to that account as well, and stays.
     """
 
     def column(query: str) -> list[str]:
