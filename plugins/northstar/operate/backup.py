@@ -1,8 +1,8 @@
 """Backup and restore of a home whose Postgres is embedded.
 
 A backup is a directory: `postgres/` (what pg_basebackup copies from the running server, with the log that makes it consistent), the
-home's own files, and `backup.json`, which says what it is. With an archive of the write-ahead log (operations.yml) a restore can go to any
-moment after it. The secrets are not in it: whoever has the data and the key of the hashed identifiers can tell whose data it is.
+home's own files, and `backup.json`, which describes it. With an archive of the write-ahead log (operations.yml) a restore can go to any
+moment after the backup. The secrets are not in it: whoever has both the data and the key of the hashed identifiers can tell whose data it is.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ from northstar.warehouse.rows import Connection, one, shaped
 
 FORM = 1
 ABOUT = "backup.json"
-# where a backup is made, beside the directory that it becomes
+# the end of the name of the directory in which a backup is made; it is renamed when the backup is complete
 UNFINISHED = ".new"
 PROVING = ("pii_key", "owner_password")
 LATEST: Final = "latest"
@@ -42,7 +42,7 @@ RECOVERY_SECONDS = 4 * 3600
 
 
 class About(TypedDict):
-    """What backup.json says of a backup. secrets: the digest of `_proof`; times as ISO 8601 writes them."""
+    """The content of backup.json. secrets: the digest that `_proof` makes; times are in ISO 8601."""
 
     form: int
     started_at: str
@@ -57,10 +57,11 @@ class About(TypedDict):
 
 
 def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progress: Progress = print) -> About:
-    """Copy a home, while it works, into the new directory `to`; returns what `backup.json` says.
+    """Copy a home, while it is in use, into the new directory `to`; returns the content of `backup.json`.
 
-    secrets_to: a file for the home's secrets, to be kept elsewhere. Raises NorthstarError for an external Postgres, a directory that is
-    not empty, a server that still runs as an older version started it, or a copy that does not verify; then nothing is left in `to`.
+    secrets_to: a file to write the home's secrets to, which should be kept elsewhere. Raises NorthstarError for an external Postgres, a
+    directory that is not empty, a server that still runs as an older version started it, or a copy that does not verify; then nothing is
+    left in `to`.
     """
     if settings.warehouse_url:
         raise NorthstarError("this warehouse is an external Postgres: its own tools back it up (docs/operations.md)")
@@ -105,7 +106,7 @@ def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, p
         write_private(beside / ABOUT, json.dumps(about, indent=1))
         if secrets_to:
             _write_secrets(settings, secrets_to)
-        # over one that is there and empty
+        # `to` may exist if it is empty
         beside.rename(to)
         sync_directory(to.parent)
     except BaseException:
@@ -117,7 +118,7 @@ def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, p
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Keeps another process from a directory as long as this one lives. Raises NorthstarError where another has it."""
+    """Keep other processes from using a directory while the context lasts. Raises NorthstarError when another process has it."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         try:
@@ -130,7 +131,7 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def _clear(beside: Path) -> None:
-    """Empty a directory of what a backup that was interrupted left in it, or still puts there."""
+    """Empty a directory in which a backup was interrupted; ends the processes that still write to it."""
     server.take_away(beside / "postgres")
     for leftover_file in beside.iterdir():
         leftover_file.unlink()
@@ -141,7 +142,7 @@ def restore(source: Path, settings: Settings, to_time: ToTime = None, secrets: P
     """Make the new home of `settings` from a backup; returns its published version.
 
     to_time: a moment after the backup's end, or "latest" for the end of the archive; None is the moment of the backup. archive: where the
-    archive is now, if not where it was. Raises NorthstarError, and leaves no half home behind, when a piece is missing or wrong.
+    archive is now, if it was moved. Raises NorthstarError when a part is missing or wrong, and leaves no half-made home behind.
     """
     about = _about(source)
     if settings.warehouse_url:
@@ -191,7 +192,7 @@ def _about(source: Path) -> About:
 
 
 def _recovery(about: About, source: Path, to_time: ToTime, archive: Path | None) -> dict[str, str]:
-    """What the server has to be told: nothing for the moment of the backup."""
+    """The server's options for the recovery: none for the moment of the backup."""
     if to_time is None:
         return {}
     place = archive or (about["wal_archive"] and Path(about["wal_archive"]))
@@ -216,7 +217,10 @@ def _recovery(about: About, source: Path, to_time: ToTime, archive: Path | None)
 
 
 def _read_secrets(about: About, source: Path, secrets: Path | None) -> dict[str, str] | None:
-    """The home's secrets; None where the environment has them. They must be those of the home that was backed up."""
+    """The home's secrets from the file `secrets`; None when the environment has them instead.
+
+    Raises NorthstarError when they are not the secrets of the home that was backed up.
+    """
     home_secrets = None
     if secrets is not None:
         home_secrets = _secrets_of(secrets)
@@ -253,7 +257,7 @@ def _write_secrets(settings: Settings, to: Path) -> None:
 
 
 def _own_archive(operations: str) -> str:
-    """The operations.yml of a restored home, which must not write into the archive of the one it was made from."""
+    """The operations.yml of a restored home, without wal_archive: it must not write into the archive of the home that was backed up."""
     return re.sub(
         r"(?m)^(wal_archive\s*:.*)$", r"# of the home that was backed up; this one needs its own: \1", operations
     )
@@ -262,7 +266,7 @@ def _own_archive(operations: str) -> str:
 def _recover(settings: Settings, data: Path, password: str, recovery: dict[str, str], to_time: ToTime) -> int | None:
     """Start the server and wait until it has recovered; returns the published version.
 
-    Not through `northstar.warehouse.db`, which would start one that gave up.
+    It does not connect through `northstar.warehouse.db`, which would start a server that gave up.
     """
     deadline = time.monotonic() + RECOVERY_SECONDS
     try:
@@ -281,14 +285,14 @@ def _recover(settings: Settings, data: Path, password: str, recovery: dict[str, 
                     )
                 time.sleep(0.2)
         with opened(db.DATABASE) as connection:
-            # who held it works on the home that was backed up
+            # its holder works on the home that was backed up, not on this one
             connection.execute("delete from audit.writer_lease")
             publications_table = one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
             query = "select max(published_version) as v from marts.publications"
             version: int | None = one(connection.execute(query))["v"] if publications_table else None
             return version
     except (NorthstarError, psycopg.OperationalError) as exc:
-        # the log may tell of an earlier try, which asked for a moment
+        # only for a moment: the log may also hold the message of an earlier try that asked for one
         if isinstance(to_time, datetime) and "recovery ended before" in read_end(settings.logs / "postgres.log"):
             raise NorthstarError(
                 f"the archive ends before {to_time:%Y-%m-%dT%H:%M:%SZ}; `--to-time latest` restores what there is"
@@ -313,9 +317,9 @@ def _copy(settings: Settings, to: Path) -> None:
 
 
 def _verify(copy: Path) -> None:
-    """Compare a copy with its manifest, file by file. The pg_verifybackup that comes with the binaries dies of a segmentation fault.
+    """Compare a copy with its manifest, file by file. (The pg_verifybackup that comes with the binaries ends with a segmentation fault.)
 
-    Raises NorthstarError naming the first file that is missing or not what was copied.
+    Raises NorthstarError naming the first file that is missing or differs from what was copied.
     """
     try:
         manifest_bytes = (copy / "backup_manifest").read_bytes()
@@ -328,7 +332,7 @@ def _verify(copy: Path) -> None:
     ):
         raise NorthstarError(f"{copy} is damaged: its manifest was changed; take another backup")
     for entry in manifest["Files"]:
-        # a path that is no UTF-8 is told in hexadecimal
+        # the manifest gives a path that is not UTF-8 in hexadecimal
         path = copy / (entry["Path"] if "Path" in entry else os.fsdecode(bytes.fromhex(entry["Encoded-Path"])))
         try:
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""`northstar doctor`: look a home over and say what is wrong with it, a line each, and what to do. It starts nothing and changes nothing."""
+"""`northstar doctor`: check a home; one line for each problem, with what to do about it. It starts nothing and changes nothing."""
 
 import shutil
 import socket
@@ -29,11 +29,12 @@ from northstar.warehouse.setup import OLDEST_POSTGRES
 
 FREE_BYTES = 2 << 30
 SKEW = timedelta(seconds=2)
-# the hourly run and half of the next; without a scheduler a run a day is taken for what is wanted
+# the age at which a publication is late: two and a half hours where a scheduler makes hourly runs; else a day and two hours, because a run
+# a day is assumed
 LATE, LATE_BY_HAND = timedelta(minutes=150), timedelta(hours=26)
 BLOATED_ROWS = 100_000
 SET_UP = "`northstar setup` makes roles, grants, tables and indexes what they should be"
-# who needs what: (role, schema, privilege on all of its tables)
+# the rights that each role needs: (role, schema, privilege on all of its tables)
 GRANTS = (
     ("loader", "staging", "insert"),
     ("loader", "quarantine", "insert"),
@@ -53,13 +54,13 @@ GRANTS = (
     ("bi_reader", "marts", "select"),
 )
 
-# what a finding says, and what to do where something is wrong
+# (what a check saw) or, when something is wrong, (what it saw, what to do about it)
 Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check saw. do: what to do about it; '' where nothing is wrong."""
+    """What one check saw. do: what to do about it; '' when nothing is wrong."""
 
     check: str
     says: str
@@ -74,7 +75,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Every check's findings, at least one each; a check that cannot be made is a finding as well."""
+    """The findings of every check, at least one for each; that a check cannot be made is a finding as well."""
     for name, check in OUTSIDE.items():
         yield from _made(name, check, settings)
     try:
@@ -123,7 +124,7 @@ def _secrets(settings: Settings) -> Iterator[Words]:
                 "put it back from where you keep it: it has the key of all hashed identifiers",
             )
         return
-    # one that is cut short is told of here, and nothing can be asked without it
+    # raises NorthstarError for a file that is cut short, without which no other check can connect
     settings.known_secret("owner_password")
     for file in (settings.secrets_file, settings.home / "airflow" / "passwords.json"):
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
@@ -307,9 +308,9 @@ def _roles(settings: Settings, connection: Connection) -> Iterator[Words]:
         yield (f"{', '.join(names.values())} may do their work and no more",)
 
 
-# of the history each table only as far as its policy lets readers look
+# schemas that readers may use; in marts_history a policy of each table limits the rows that they see
 OPEN_TO_READERS = ("marts", "marts_history", "marts_at_version")
-# what no role but its owner has to do with
+# tables that no role but their owner uses
 PRIVATE = {("audit", "bootstrapped"), ("audit", "migrations"), ("core", "touched"), ("core", "touched_periods")}
 
 

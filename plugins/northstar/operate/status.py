@@ -7,7 +7,7 @@ from northstar.warehouse.rows import one
 
 
 def status(settings: Settings) -> str:
-    """The home's state in a few lines: published version, checks, what runs, quarantine, what is late."""
+    """The home's state in a few lines: published version, checks, the last run, who has the turn, late sources, quarantine, warnings."""
     if not settings.warehouse_url and not embedded.is_running(settings):
         return f"Postgres of {settings.home} is not running; `make run` or `northstar run` starts it"
     lines = []
