@@ -1,7 +1,7 @@
-"""Whose a role or a database of a server is: what Northstar made there carries a comment that names its warehouse.
+"""Marks: comments on the roles and databases that Northstar made on a server, which name their warehouse.
 
-A server may have other users, who call their roles and databases as they like. What does not carry the mark is never changed; what a
-version before the marks made is recognised by what only it can have left, once, and marked.
+A server may have other users, who may use any names for their roles and databases. A role or database without the mark is never changed.
+Those that a version from before the marks made are recognised once, by what only that version can have left, and are then marked.
 """
 
 from psycopg import sql
@@ -14,7 +14,7 @@ from northstar.warehouse.schemas import SCHEMAS
 
 MARK = "Northstar made this for its warehouse in the database {}"
 OTHER_PREFIX = "set NORTHSTAR_ROLE_PREFIX to something that nobody's names begin with, such as northstar_"
-# who owned which schema before there were marks
+# {role: a schema that it owned before there were marks}
 OWNED = {"loader": "staging", "transformer": "core", "publisher": "marts"}
 
 
@@ -29,9 +29,9 @@ def mark(connection: Connection, kind: str, name: str, text: str) -> None:
 
 
 def require_own(connection: Connection, settings: Settings) -> None:
-    """Raise NorthstarError where what is to be changed in this database or on this server is somebody else's; changes nothing."""
+    """Raise NorthstarError when the warehouse was made with another prefix, or a schema or role is somebody else's. It changes nothing."""
     if not settings.warehouse_url:
-        # the whole server is the home's
+        # an embedded server belongs to the home as a whole
         return
     warehouse_prefix, home_prefix = db.made_with_prefix(connection), db.prefix_of(settings)
     if warehouse_prefix is not None and warehouse_prefix != home_prefix:
@@ -54,7 +54,7 @@ def require_own(connection: Connection, settings: Settings) -> None:
 
 
 def is_own_airflow(connection: Connection, settings: Settings) -> bool:
-    """Whether Airflow's database is there and the home's."""
+    """Whether Airflow's database exists and belongs to the home."""
     database_row = connection.execute(
         "select shobj_description(oid, 'pg_database') as mark from pg_database where datname = %s",
         [db.airflow_database(settings)],
@@ -67,7 +67,7 @@ def is_own_airflow(connection: Connection, settings: Settings) -> bool:
 
 
 def claim_database(connection: Connection, settings: Settings) -> bool:
-    """Whether the warehouse's database is the home's alone: it was marked so, or nobody has anything else in it, and now it is."""
+    """Mark the warehouse's database as the home's alone, if nobody else has anything in it; returns whether it is marked."""
     database = db.database_of(settings)
     database_row = one(connection.execute(
         "select shobj_description(oid, 'pg_database') as mark, pg_has_role(datdba, 'member') as may from pg_database where datname = %s",
@@ -93,7 +93,7 @@ def _has_other_users(connection: Connection) -> bool:
 
 
 def _had_airflow(connection: Connection, settings: Settings) -> bool:
-    """Whether a version before the marks handed `airflow` over, and this home's Airflow then filled it."""
+    """Whether a version from before the marks gave the database `airflow` to its role, and this home's Airflow then filled it."""
     if one(connection.execute("select to_regclass('audit.bootstrapped') as t"))["t"] is None:
         return False
     row = connection.execute("select fingerprint like '% with Airflow' as had from audit.bootstrapped").fetchone()
@@ -130,7 +130,7 @@ def _is_own_role(connection: Connection, settings: Settings, role: str, told: st
 
 
 def _is_granted(connection: Connection, query: str, place: str, role: str) -> bool:
-    """Whether an access list names a role."""
+    """Whether an access list grants something to a role. query: gives the list of `place`."""
     row = one(connection.execute(
         f"select exists (select 1 from ({query}) as x, aclexplode(x.acl) as a where pg_get_userbyid(a.grantee) = %s) as found",
         [place, role],

@@ -1,4 +1,4 @@
-"""Tables of `marts` that no model writes: made where they are missing, with the descriptions that every table there carries."""
+"""Tables of `marts` that no dbt model makes. They are created when missing, with the descriptions that every table there has."""
 
 from dataclasses import dataclass
 
@@ -17,8 +17,8 @@ class DescribedTable:
     key: tuple[str, ...] = ()
 
     def ensure(self, connection: Connection) -> None:
-        """Make and describe the table where it is missing; give one of an older version the columns (nullable, or with a default) and
-        the words that it lacks."""
+        """Create and describe the table if it is missing; add the columns (nullable, or with a default) and descriptions that a table of an
+        older version lacks."""
         table = sql.Identifier("marts", self.name)
         existing_table = one(connection.execute(
             "select obj_description(to_regclass(%s)) as about, to_regclass(%s) as t", [f"marts.{self.name}"] * 2
