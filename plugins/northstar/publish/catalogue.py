@@ -1,4 +1,4 @@
-"""Which marts there are, and what the candidate relations behind them are, read from dbt's manifest."""
+"""The marts and published views, and the candidate relations that they are made of, read from dbt's manifest."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +13,11 @@ CANDIDATE = "marts_candidate"
 
 @dataclass
 class Mart:
-    """A published table: its key and the candidate relations whose union it is.
+    """A published table: its key and its parts, which are the candidate relations whose union it is.
 
-    Relations whose model names a unique_key log the keys that changed; the others (`is_logged` false) are compared whole.
-    columns: name to description. published: the columns that are published, where those are not all. condition: which rows of a part are.
-    whole: the relation to read instead of the parts. lookups: columns that readers look rows up by, beside the key.
+    is_logged: whether the build logged the keys that changed, which it does for a model with a unique_key; other marts are compared as a whole.
+    columns: name to description. published: the published columns, if not all are. condition: SQL for the rows of a part that are published.
+    whole: a relation to read instead of the parts. lookups: columns besides the key by which readers look rows up.
     """
 
     name: str
@@ -51,7 +51,7 @@ def marts(settings: Settings) -> list[Mart]:
             mart.parts.append(_relation(node))
             mart.is_logged = mart.is_logged and _is_logged(node)
     if settings.rules.suppress_below:
-        # which points are withheld is known of all parts together
+        # which points are withheld is only known from all parts together
         points = marts_by_name["metric_points"]
         points.whole, points.is_logged = (CANDIDATE, points.name), False
     for node in models:
@@ -78,7 +78,7 @@ def _described(node: Node) -> dict[str, str]:
     return {c["name"]: c["description"] for c in node["columns"].values()}
 
 
-# Any: what a model of ours says in its meta
+# Any: a model's meta holds values of several types
 def _meta(node: Node) -> dict[str, Any]:
     return node["config"].get("meta") or {}
 

@@ -1,8 +1,7 @@
-"""`marts.certificates`: what each published version stands on, so that it can be made again to the same bytes.
+"""`marts.certificates`: what each published version is made of, so that it can be made again to the same bytes.
 
-Inputs and outputs are told by a sum of their rows' hashes (64 bits of md5 each, modulo 2^64): it does not depend on order, and a
-run that changes little costs little, for what came is added and what went is subtracted. `northstar verify` makes a version
-again from the landed rows and compares.
+The hash of an input or output is the sum of its rows' hashes (64 bits of md5 each, modulo 2^64). The sum does not depend on order, and it is
+cheap to update: new rows are added, removed rows subtracted. `northstar verify` makes a version again from the landed rows and compares.
 """
 
 import subprocess
@@ -48,14 +47,14 @@ CERTIFICATES = DescribedTable("certificates", "What each published version stand
 
 
 class Content(TypedDict):
-    """How many rows, and the sum of their hashes as a decimal number."""
+    """The content of an input or output: how many rows, and the sum of their hashes as a decimal number."""
 
     rows: int
     hash: str
 
 
 class Before(TypedDict):
-    """What of the last certificate the next one begins with."""
+    """The columns of the last certificate that the next one starts from."""
 
     published_version: int
     run_id: int
@@ -71,14 +70,14 @@ LeftOut = TypedDict(
 
 
 class Landed(TypedDict):
-    """What a certificate says of the landed rows."""
+    """The part of a certificate about the landed rows."""
 
     inputs: dict[str, Content]
     left_out: LeftOut
 
 
 class Certificate(TypedDict):
-    """A row of marts.certificates, in so far as a version is made again by it."""
+    """A row of marts.certificates: the columns that are needed to make the version again."""
 
     published_version: int
     as_of: datetime
@@ -90,7 +89,7 @@ class Certificate(TypedDict):
 
 
 class Coverage(TypedDict):
-    """A metric's first and last complete period, as days, and how many values are null, by reason."""
+    """The coverage of a metric: the days on which its first and its last complete period begin, and how many values are null, by reason."""
 
     grain: str
     first: str | None
@@ -99,7 +98,7 @@ class Coverage(TypedDict):
 
 
 def inputs(connection: Connection, before: Before | None, batch_id: int) -> dict[str, Content]:
-    """Each entity's rows and content hash as of a batch, from those of the certificate `before` and what changed since."""
+    """{entity: its content} as of a batch, computed from the certificate `before` and the rows that changed since; None: from all rows."""
     contents: dict[str, Content] = {}
     for name in entities():
         relation, row = sql.Identifier("staging", name), _content(name)
@@ -123,7 +122,7 @@ def inputs(connection: Connection, before: Before | None, batch_id: int) -> dict
 
 
 def landed_as_of(name: str, batch_id: int) -> sql.Composable:
-    """The rows of a landed entity as they stood after a batch, in the table's own columns."""
+    """A query for the rows of a landed entity as they were after a batch, in the table's own columns."""
     return sql.SQL(
         "select * from {relation} where _batch_id <= {batch} union all "
         "select r.* from staging._replaced as o, jsonb_populate_record(null::{relation}, o.row) as r "
@@ -132,7 +131,7 @@ def landed_as_of(name: str, batch_id: int) -> sql.Composable:
 
 
 def left_out(connection: Connection, as_of: datetime) -> LeftOut:
-    """How many landed rows no number is made of: quarantined, not yet by as_of, or left out by a rule."""
+    """How many rows no number is made of: quarantined rows, rows at or after as_of, and rows that a rule leaves out."""
     quarantined = connection.execute(
         "select entity, count(*) as rows from quarantine.rows where resolved_at is null group by entity"
     ).fetchall()
@@ -160,7 +159,7 @@ def left_out(connection: Connection, as_of: datetime) -> LeftOut:
 def output(
     connection: Connection, relation: sql.Composable, columns: dict[str, str], before: Content | None, sign: int = 1
 ) -> Content:
-    """Rows and hash of a mart's rows, added to (sign 1) or taken from (-1) what `before` says."""
+    """The content `before` with a relation's rows added to it (sign 1) or subtracted from it (-1)."""
     query = sql.SQL("select {row} as h from {relation} as r").format(row=_hashed(columns), relation=relation)
     return _sum(connection, query, before or {"rows": 0, "hash": "0"}, sign)
 
@@ -170,7 +169,7 @@ def record_certificate(
 ) -> None:
     """Write the certificate of a version, in the transaction that publishes it.
 
-    landed: {'inputs': ..., 'left_out': ...}, read before by one who may.
+    landed: {'inputs': ..., 'left_out': ...}, read before by the transformer, because the publisher may not read landed rows.
     """
     checks = connection.execute(
         "select suite || '.' || check_name as name, boundary, severity, success, observed from audit.checks where run_id = %s "
@@ -195,7 +194,7 @@ def record_certificate(
 
 
 def repeat_certificate(connection: Connection, version: int, restored: int) -> None:
-    """A version that puts another back stands on what that one stood on."""
+    """Write the certificate of a rollback's version: a copy of the certificate of the version that it restored."""
     other_columns = ", ".join(name for name in COLUMNS if name != "published_version")
     connection.execute(
         f"insert into marts.certificates (published_version, {other_columns}) select %s, {other_columns} from marts.certificates "
@@ -205,12 +204,12 @@ def repeat_certificate(connection: Connection, version: int, restored: int) -> N
 
 
 def code_commit(settings: Settings) -> str | None:
-    """The checkout's git commit, '+' behind it where files differ from it; None outside a checkout."""
+    """The checkout's git commit, followed by '+' if files differ from it; None outside a checkout."""
 
     def git(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", "-C", str(settings.root), *words], capture_output=True, text=True)
 
-    # the virtual environment of an installation may lie in a checkout of something else
+    # git would also find a checkout of something else in which an installation's virtual environment is
     if not (settings.root / ".git").exists():
         return None
     try:
@@ -267,7 +266,7 @@ def _content(name: str) -> sql.Composable:
 
 
 def _hashed(columns: dict[str, str]) -> sql.Composable:
-    """A row's hash. Equal values have equal texts: numbers without zeros that say nothing, json in one order."""
+    """The hash of a row, as SQL. Equal values are made equal texts: numbers without trailing zeros, JSON with ordered keys."""
     parts = []
     for name, kind in columns.items():
         form = "r.{}"
@@ -280,8 +279,8 @@ def _hashed(columns: dict[str, str]) -> sql.Composable:
 
 
 def changed_since(connection: Connection, version: int) -> list[str]:
-    """What has changed landed rows in their place since they were made into a version, each as a reason; no batch tells of these changes."""
-    # a version that puts another back stands on the rows of that one
+    """The reasons why landed rows differ from those that a version was made of, though no batch shows it: they were changed in place."""
+    # a rollback's version is made of the rows of the version that it restored
     original = one(connection.execute(
         "select min(o.published_version) as version, min(o.published_at) as at, min(o.run_id) as run from marts.publications as v "
         "join marts.publications as o using (run_id) where v.published_version = %s", [version],
@@ -290,7 +289,7 @@ def changed_since(connection: Connection, version: int) -> list[str]:
         "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1",
         [original["version"]],
     ).fetchall()
-    # also of one that was killed before it published
+    # this includes a rotation that was killed before it published
     rotations = connection.execute(
         "select generation, since from audit.pii_keys where generation > 1 and since > %s order by 1", [original["at"]]
     ).fetchall()

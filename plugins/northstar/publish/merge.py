@@ -1,8 +1,8 @@
-"""The merge that publishes, and the one that takes back.
+"""Publish the candidate by a merge, and put an earlier version back.
 
-For each mart the rows that differ from what is published replace it; the replaced ones move to `marts_history` with the
-versions between which they were true: `_from_version` <= v < `_to_version`. Everything happens in one transaction, so a
-reader's statement sees one version; only rows are written, so no reader waits for a lock (columns come and go in `shape`).
+For each mart, the candidate's rows that differ from the published ones replace them. The replaced rows move to `marts_history` with the
+versions in which they were valid: `_from_version` <= v < `_to_version`. Everything happens in one transaction, so a reader's statement sees one
+version. Only rows are written, so no reader waits for a lock (columns are added and dropped in `shape`).
 """
 
 import time
@@ -67,7 +67,7 @@ DESCRIBED = (PUBLICATIONS, RESTATEMENTS, CERTIFICATES)
 
 
 class CheckCounts(TypedDict):
-    """How many checks of a run there were, held, and failed as errors."""
+    """How many checks of a run there were, how many passed, and how many failed as errors."""
 
     run: int
     passed: int
@@ -85,7 +85,7 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
         lease.keep(connection, run_id)
         require_none(connection)
         checks = _passed_checks(connection, run_id)
-        # it commits, and the turn is kept by transaction
+        # widen commits, and the turn is kept only until a transaction ends
         widen(connection, settings, published, DESCRIBED)
         lease.keep(connection, run_id)
         _lock(connection)
@@ -118,7 +118,7 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
                 and previous_publication is not None
                 and run["as_of"] >= previous_publication["as_of"]
             ):
-                # a run for an earlier time shows another time, it restates nothing
+                # a run for an earlier as_of shows an earlier time; that is no restatement
                 is_redefined = previous_publication["code_version"] != run["code_version"]
                 is_backfill = _is_backfill(connection, run_id)
                 note = partial(
@@ -147,7 +147,7 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
     try:
         _forget_changes(settings, run_id)
     except (NorthstarError, psycopg.Error) as exc:
-        # the version is up, and the next build only computes a little more
+        # the version is published, and the next build only computes a little more
         progress(f"    the build's traces could not be cleared: {' '.join(str(exc).split())[:200]}")
     return version
 
@@ -155,8 +155,8 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
 def rollback(settings: Settings, to_version: int | None = None, number: int | None = None) -> tuple[int, int]:
     """Put the marts back as they were at `to_version` (default: the version before); returns (new version, restored one).
 
-    The restored state is a new version, so that nothing of what was published is lost. number: of the turn in which this is done
-    (northstar.runs.turns.turn). Raises NorthstarError for a version that was never published.
+    The restored state becomes a new version, so that no published version is lost. number: the number of the turn in which this happens
+    (northstar.runs.turns.turn). Raises NorthstarError for a version that was never published, or is not kept any more.
     """
     with db.connect(settings, "publisher") as connection:
         lease.keep(connection, number)
@@ -197,7 +197,7 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
 
 
 def _landed(settings: Settings, run_id: int) -> Landed:
-    """The certificate's words on the landed rows: their hashes, and those that no number is made of."""
+    """The certificate's part about the landed rows: their hashes, and the rows that no number is made of."""
     with db.connect(settings, "transformer") as connection:
         run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
         previous_certificate = None
@@ -207,7 +207,7 @@ def _landed(settings: Settings, run_id: int) -> Landed:
             ).fetchone()
             previous_certificate = None if row is None else shaped(Before, row)
         if previous_certificate and changed_since(connection, previous_certificate["published_version"]):
-            # the rows are other ones, and no trace says so
+            # rows were changed in place, and no batch shows it: compute the hashes from all rows
             previous_certificate = None
         return {
             "inputs": inputs(connection, previous_certificate, run["built_batch_id"] or 0),
@@ -230,7 +230,7 @@ def _standing_outputs(connection: Connection, version: int | None) -> dict[str, 
 
 
 def _output(connection: Connection, mart: Mart, standing: Content | None) -> Content:
-    """The mart's rows and hash: from what stood there and what the merge moved, or from all of it."""
+    """The mart's rows and hash after the merge: from the content before it (`standing`) and what the merge moved, or from all rows."""
     names = shared(connection, mart)
     if standing is None or one(connection.execute("select to_regclass('pg_temp.removed') as t"))["t"] is None:
         return output(connection, sql.Identifier("marts", mart.name), names, None)
@@ -259,9 +259,9 @@ def _passed_checks(connection: Connection, run_id: int) -> CheckCounts:
 def _merge(
     connection: Connection, mart: Mart, version: int, compare_all: bool, note: Callable[[], object] | None = None
 ) -> int:
-    """Replace what differs; returns how many rows were removed or added.
+    """Replace the rows of a mart that differ; returns how many rows were removed or added.
 
-    note: called when the temp tables removed and added tell what will differ, and before it does.
+    note: called when the temp tables removed and added hold the differences, before they are merged.
     """
     names = {
         "mart": sql.Identifier(mart.name),
@@ -287,7 +287,7 @@ def _merge(
             _logged(sql.Identifier(*part), [log] if (log := logs.get(part)) else [], names, names["condition"])
             for part in mart.parts
         )
-        # one look through the mart for the keys of all its parts
+        # the mart is read once for the keys of all its parts
         published = _logged(sql.Identifier("marts", mart.name), list(logs.values()), names)
     is_first = not one(
         connection.execute(sql.SQL("select exists (select 1 from marts.{mart}) as any").format(**names))
@@ -306,7 +306,7 @@ def _merge(
                 table=sql.Identifier(table), these=these, those=those
             )
         )
-        # without statistics the joins on the key are planned as if it were empty
+        # without statistics the joins on the key would be planned as if the table were empty
         connection.execute(sql.SQL("analyze {}").format(sql.Identifier(table)))
     if note:
         note()
@@ -351,7 +351,7 @@ def _carry_over(connection: Connection, published: list[Mart]) -> None:
 
 
 def _log(connection: Connection, part: tuple[str, str]) -> sql.Identifier | None:
-    """The relation in which the build logged the keys that changed in `part`; None where it logged nothing."""
+    """The table of the changed keys of `part`, which the build wrote; None if there is none."""
     schema, table = part
     log = f"_changed__{table}"
     log_table = one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
@@ -381,7 +381,7 @@ def _restore(connection: Connection, name: str, to_version: int, version: int) -
         "to": sql.Literal(to_version),
         "new": sql.Literal(version),
     }
-    # what goes moves to the history after what comes was read from it
+    # the rows to restore are read from the history before the rows that they replace move there
     connection.execute("drop table if exists pg_temp.restored")
     connection.execute(
         sql.SQL(
@@ -422,7 +422,10 @@ def _record(
 
 
 def _forget_changes(settings: Settings, run_id: int) -> None:
-    """The build's traces served their purpose; those of a run that has taken over have still to serve theirs."""
+    """Empty the changed keys and the touched times of the build, which are no longer needed.
+
+    It keeps the run's turn, because the tables may already belong to a run that has taken over.
+    """
     with db.connect(settings, "transformer") as connection:
         lease.keep(connection, run_id)
         logs = connection.execute(
