@@ -1,8 +1,8 @@
 """Retention of landed rows by entity: after `keep_details_days` a row keeps what numbers are made of, and nothing else.
 
-What goes: columns that the contract does not know (`_extra`), what no model reads of an event's properties, both also of what the row was
-before it was corrected, and the entity's rejected rows. What numbers are made of stays for as long as there are numbers; people leave it
-by `northstar erase`.
+Removed are columns that the contract does not know (`_extra`) and the properties of an event that no model reads, in the row and in its
+replaced versions; and the entity's rejected rows. What numbers are made of stays as long as the numbers do; people are removed from it by
+`northstar erase`.
 """
 
 from datetime import datetime, timedelta
@@ -16,14 +16,17 @@ from northstar.warehouse import db, lease
 from northstar.warehouse.rows import Connection
 
 KEPT = ", ".join(f"'{name}'" for name in READ_PROPERTIES)
-# json of anything: as an object, with no members where it is none
+# SQL: the members of a JSON value; none if it is no object
 MEMBERS = "jsonb_each(case when jsonb_typeof({json}) = 'object' then {json} end) as p"
 PRUNED = f"(select jsonb_object_agg(p.key, p.value) from {MEMBERS} where p.key in ({KEPT}))"
 IS_LONG = f"({{json}} != 'null' and (jsonb_typeof({{json}}) != 'object' or exists (select 1 from {MEMBERS} where p.key not in ({KEPT}))))"
 
 
 def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str, int]:
-    """Empty what is older than its entity's period, before a full run; returns {entity: rows}. Written down in audit.details_forgotten."""
+    """Remove the details of rows that are older than their entity's limit, before a full run; returns {entity: rows}.
+
+    It is recorded in audit.details_forgotten.
+    """
     row_counts = {}
     for name, days in settings.operations.keep_details_days.items():
         cutoff = as_of - timedelta(days=days)

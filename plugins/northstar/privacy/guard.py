@@ -1,4 +1,4 @@
-"""What landing knows to keep people private: the key, and who was erased."""
+"""The guard: what landing needs to protect people, which is the key and the tombstones of erased persons."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ from northstar.privacy.ring import home_key
 from northstar.privacy.subjects import NAMED
 from northstar.warehouse import db
 
-# columns of somebody's row that name somebody else
+# columns that name another person than the one whose row it is
 MENTIONS = ("referred_by_account_id",)
 
 
@@ -48,13 +48,13 @@ class Guard:
 
 
 def pseudonym(value: str, key: str) -> str:
-    """An identifier as it lands: one that is an e-mail address, however it is written, or that looks like a hash of ours, as a hash."""
+    """An identifier as it lands. One that is an e-mail address, in any spelling, or that looks like a hash of ours, lands as a hash."""
     address = address_in(value) or (value if kept_hash(value) else None)
     return HASHED + keyed_hash(address, key) if address else value
 
 
 def _hashes(kind: str, value: str, key: str) -> list[str]:
-    """By which hashes an erased identifier is known: its own, and those of the hash that it landed as under each length of the ring."""
+    """The tombstone hashes that an erased identifier may have: its own, and those of the hashes as which it landed under shorter rings."""
     keys, hashes = ring(key), [subject_hash(kind, value, key)]
     if pseudonym(value, key) != value:
         landed_names = (pseudonym(value, ",".join(keys[: n + 1])) for n in range(len(keys)))
@@ -63,7 +63,7 @@ def _hashes(kind: str, value: str, key: str) -> list[str]:
 
 
 def landing_guard(settings: Settings) -> Guard:
-    """The guard of a home. Raises NorthstarError when its key is not the warehouse's."""
+    """The guard of a home. Raises NorthstarError when the home's key is not the warehouse's."""
     key = home_key(settings)
     with db.connect(settings, "loader") as connection:
         rows = connection.execute(
@@ -74,5 +74,5 @@ def landing_guard(settings: Settings) -> Guard:
 
 def _watched(entity: Entity) -> dict[str, tuple[str, ...]]:
     watched = {name: NAMED[name] for name in entity.columns if name in NAMED}
-    # a ticket that names its requester by address alone is known again by its own number
+    # a ticket that names its requester by address alone is recognised by its own number
     return watched | ({"ticket_id": ("ticket",)} if entity.name == "tickets" else {})
