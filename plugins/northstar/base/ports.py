@@ -1,4 +1,4 @@
-"""Free ports on loopback, chosen once for a home and remembered, so that two homes never meet."""
+"""Free ports on loopback, chosen once for a home and remembered, so that two homes do not use the same port."""
 
 import os
 import socket
@@ -9,9 +9,9 @@ from northstar.base.files import read_word, write_private
 
 
 def remembered_port(file: Path, variable: str, is_ours: bool) -> int:
-    """The port that `file` remembers, or the environment's `variable` says; a free one where it is taken by somebody else.
+    """The port from the environment's `variable`, else the one remembered in `file`, else a new free one, if another program uses that.
 
-    is_ours: the service that listens there is this home's own. Raises NorthstarError for a variable that names no port.
+    is_ours: whether the service that listens there is this home's own. Raises NorthstarError for a variable that names no port.
     """
     if variable in os.environ:
         configured = _port(os.environ[variable])
@@ -27,7 +27,7 @@ def remembered_port(file: Path, variable: str, is_ours: bool) -> int:
 
 
 def read_port(file: Path) -> int | None:
-    """The port that `file` remembers; None where there is none, or it holds something else: then another is chosen."""
+    """The port remembered in `file`; None if there is no such file, or it holds something else: then another port is chosen."""
     return _port(read_word(file))
 
 
