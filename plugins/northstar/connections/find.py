@@ -1,7 +1,7 @@
-"""Airflow connections: how a connector learns an address and a secret, in a task and on the command line alike.
+"""Airflow connections, from which connectors get addresses and secrets, in a task and on the command line.
 
-Looked for in this order: Airflow itself inside a task; `AIRFLOW_CONN_<ID>` in the environment (a URI or json, as Airflow reads it);
-the metadata database of the home's Airflow. Nothing is kept, and nothing is logged.
+A connection is searched in this order: in Airflow itself, inside a task; in `AIRFLOW_CONN_<ID>` in the environment (a URI or JSON, as Airflow
+reads it); in the metadata database of the home's Airflow. Nothing is kept, and nothing is logged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SECRET_NAME = re.compile("pass|secret|token|key|credential|signature", re.IGNORE
 
 @dataclass(frozen=True)
 class Connection:
-    """What an Airflow connection says. `password` and `extra` hold secrets: they are left out of the repr."""
+    """An Airflow connection. `password` and `extra` hold secrets, so they are left out of the repr."""
 
     name: str
     kind: str = ""
@@ -38,11 +38,11 @@ class Connection:
     login: str | None = None
     schema: str | None = None
     password: str | None = field(default=None, repr=False)
-    # Any: JSON that somebody wrote in Airflow
+    # Any: JSON that a user wrote in Airflow
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def url(self, default: str | None = None) -> str:
-        """The http address of the host, or `default` where the connection has none."""
+        """The HTTP address of the host, or `default` if the connection has no host. Raises NorthstarError if there is no default either."""
         if not self.host:
             if default is None:
                 raise NorthstarError(f"the connection {self.name} has no host; give it the system's address")
@@ -52,7 +52,7 @@ class Connection:
         return host.rstrip("/") + (f":{self.port}" if self.port else "")
 
     def masked(self, text: str) -> str:
-        """A text without this connection's secrets, however they are spelled in it."""
+        """The text with this connection's secrets replaced, in each spelling that they may have in it."""
         secrets = {self.password} | {value for name, value in _texts(self.extra) if SECRET_NAME.search(name)}
         for secret in sorted((s for s in secrets if s and len(s) > 3), key=len, reverse=True):
             escaped_secret = json.dumps(secret)[1:-1]
@@ -67,14 +67,14 @@ class Connection:
         return text
 
     def secret(self) -> str:
-        """The password. Raises NorthstarError where there is none."""
+        """The password. Raises NorthstarError if there is none."""
         if not self.password:
             raise NorthstarError(f"the connection {self.name} has no password; put the system's key or token there")
         return self.password
 
 
 def find_connection(settings: Settings, name: str) -> Connection:
-    """The Airflow connection called `name`. Raises NorthstarError when nobody knows it."""
+    """The Airflow connection called `name`. Raises NorthstarError if it does not exist."""
     for look in (_from_task, _from_environment, _from_home):
         airflow_connection = look(settings, name)
         if airflow_connection is not None:
