@@ -1,4 +1,4 @@
-"""What dbt has built, compared with what it had to."""
+"""The results of a build: which nodes dbt has built, compared with those that it had to build."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,18 +13,18 @@ from northstar.build.manifest import Manifest, Node, dbt_target, read_manifest
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, one
 
-# dbt's results name its hooks too
+# the resource types that are recorded; dbt's results contain its hooks too
 BUILT_TYPES = ("model", "seed", "test")
 
 
 class RunResult(TypedDict, total=False):
-    """What dbt's results say of a node, in so far as it is read."""
+    """A node in dbt's results: the fields that are read here."""
 
     unique_id: Required[str]
     status: Required[str]
     execution_time: Required[float]
     message: str | None
-    # Any: what a database says of a statement
+    # Any: a database adapter's answer to a statement
     adapter_response: dict[str, Any]
     compiled_code: str | None
 
@@ -34,7 +34,7 @@ def record_build(
 ) -> dict[str, float]:
     """Write dbt's results to audit.model_runs and compare them with the manifest; returns {model name: seconds}.
 
-    unchanged: what need not be built (northstar.build.unchanged), by unique_id; written down with that word.
+    unchanged: {unique_id: node} of what need not be built (northstar.build.unchanged); it is recorded with the status `unchanged`.
     Raises NorthstarError naming the first failed node, or the nodes of the manifest that were not built.
     """
     results_file = dbt_target(settings) / "run_results.json"
@@ -94,7 +94,7 @@ def record_build(
 
 
 def _wanted(manifest: Manifest, is_full: bool) -> dict[str, Node]:
-    """The nodes that a run has to build: all, or in an incremental run those that hold rows, and their tests."""
+    """The nodes that a run has to build: all of them, or in an incremental run those that change with rows, and their tests."""
     nodes = {
         unique_id: node for unique_id, node in manifest["nodes"].items()
         if node["resource_type"] in BUILT_TYPES and node["config"].get("materialized") != "ephemeral"
@@ -109,9 +109,9 @@ def _wanted(manifest: Manifest, is_full: bool) -> dict[str, Node]:
 
 
 def keep_definitions(connection: Connection, code_version: str, results: list[RunResult]) -> None:
-    """Keep the compiled models of a full build, for every number that this code version publishes.
+    """Keep the compiled models of a full build, which explain every number that this code version publishes.
 
-    results: dbt's run results. Models that were kept already stay as they are.
+    results: dbt's run results. Models that were kept already are not changed.
     """
     models = [
         (code_version, r["unique_id"].rsplit(".", 1)[1], r["compiled_code"])
