@@ -30,7 +30,7 @@ SAMPLE_ROWS = 5
 
 
 class Verdict(TypedDict):
-    """How many checks were run, how many held, and how many failed as warnings."""
+    """The result of an audit: how many checks were run, how many passed, and how many failed as warnings."""
 
     run: int
     passed: int
@@ -38,7 +38,7 @@ class Verdict(TypedDict):
 
 
 class CheckResult(TypedDict):
-    """A row of audit.checks, but for its run."""
+    """A row of audit.checks, without its run."""
 
     boundary: str
     suite: str
@@ -48,7 +48,7 @@ class CheckResult(TypedDict):
     observed: str | None
     expected: str
     failing_rows: int
-    # as psycopg writes it, or as it reads it
+    # Jsonb when psycopg writes it, a list when it was read
     sample: Jsonb | list[object]
     seconds: float
 
@@ -84,7 +84,7 @@ def _values(settings: Settings, run_id: int) -> dict[str, str]:
         ).fetchone()
     is_full = run["is_full"] or run_context is None
     return {
-        # later batches are in no published version: what they bring is judged until it is in one
+        # later batches are in no published version yet: their rows are checked in every run until they are
         "published_batch": str(run_context["since_batch_id"] if run_context else 0),
         "as_of": f"timestamptz '{run['as_of'].isoformat()}'",
         "run_id": str(run_id),
@@ -95,15 +95,15 @@ def _values(settings: Settings, run_id: int) -> dict[str, str]:
 
 
 def address(settings: Settings) -> str:
-    """The warehouse as SQLAlchemy reads it, as the transformer."""
+    """The address of the warehouse for SQLAlchemy, as the transformer."""
     url = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
-    # the checks aggregate millions of rows: in memory that is seconds, on disk a minute
+    # the checks aggregate millions of rows, which takes seconds in memory and a minute on disk
     options = "options=-c%20work_mem%3D256MB%20-c%20hash_mem_multiplier%3D4"
     return url + ("&" if "?" in url else "?") + options
 
 
 def context(settings: Settings) -> PostgresDatasource:
-    """An ephemeral context and its data source on the warehouse. Raises NorthstarError when it cannot be reached."""
+    """The data source for the warehouse, in an ephemeral context of Great Expectations. Raises NorthstarError if it cannot be reached."""
     gx = great_expectations()
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.datasource.fluent.interfaces import TestConnectionError
@@ -129,7 +129,7 @@ def _validate(settings: Settings, suites: list[Suite], values: dict[str, str]) -
             placeholders["in_scope"] = f"({string.Template(suite.changes).substitute(placeholders)})"
         batch = _batch(warehouse, suite, placeholders["in_scope"])
         started = time.monotonic()
-        # Great Expectations prints that our queries name their tables themselves, each time it copies one
+        # the output is discarded: Great Expectations prints a note for each of our queries that names its table itself
         with (
             contextlib.redirect_stdout(io.StringIO()),
             _scoped(settings, suite, placeholders) as placeholders["scoped"],
@@ -144,7 +144,7 @@ def _validate(settings: Settings, suites: list[Suite], values: dict[str, str]) -
 
 
 def _batch(warehouse: PostgresDatasource, suite: Suite, scope: str) -> Batch:
-    """The suite's table, or those of its rows that the run may have changed."""
+    """The batch to check: the suite's table, or those of its rows that the run may have changed."""
     name = f"{suite.boundary}.{suite.name}"
     if scope == "true" or not any(check.expect for check in suite.checks):
         asset = warehouse.add_table_asset(name, table_name=suite.table, schema_name=suite.schema)
@@ -155,7 +155,7 @@ def _batch(warehouse: PostgresDatasource, suite: Suite, scope: str) -> Batch:
 
 @contextlib.contextmanager
 def _scoped(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterator[str]:
-    """A relation of the table's rows in scope; of a suite that says `read_once` a copy, which all its checks read."""
+    """SQL for the rows of the table in scope; for a suite with `read_once`, the name of a copy that all its checks read."""
     if values["in_scope"] == "true":
         yield values["batch"]
         return
@@ -163,10 +163,10 @@ def _scoped(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterato
     if not suite.read_once:
         yield f"({query})"
         return
-    # the checks have connections of their own: a temporary table would be nobody's but this one's
+    # no temporary table: the checks have connections of their own, which would not see it
     copy = f"core._scoped__{suite.table}"
     with db.connect(settings, "transformer", autocommit=True) as connection:
-        # a run that has taken over has a copy of this name too
+        # keep the turn: a run that has taken over has a copy of the same name
         lease.keep(connection, int(values["run_id"]), is_session=True, by_hand=True)
         connection.execute(f"drop table if exists {copy}")
         connection.execute(f"create unlogged table {copy} as {query}")
@@ -181,7 +181,7 @@ def _scoped(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterato
 
 def _expectation(gx: ModuleType, check: Check, values: dict[str, str]) -> Expectation:
     severity = "critical" if check.severity == "error" else "warning"
-    # Any: what each class of Great Expectations takes
+    # Any: the arguments of each class of Great Expectations
     options: dict[str, Any] = {"severity": severity, "meta": {"name": check.name}, "notes": check.reason}
     if check.rows:
         query = string.Template(check.rows).substitute(values)
@@ -252,7 +252,7 @@ def _verdict(results: list[CheckResult], progress: Progress) -> Verdict:
 
 
 def describe(row: CheckResult) -> str:
-    """A check that failed, in a line: its name, its numbers, its first rows."""
+    """A failed check in one line: its name, its numbers, its first rows."""
     sample = row["sample"].obj if isinstance(row["sample"], Jsonb) else row["sample"]
     messages = [r["message"] for r in sample if isinstance(r, dict) and r.get("message")]
     sample_text = "; ".join(messages[:3]) if messages else str(sample[:2])
