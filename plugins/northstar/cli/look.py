@@ -1,4 +1,4 @@
-"""Commands: what shows: the pages, a home's state, published values and what is behind them, sources."""
+"""Commands that show something: the pages, a home's state, published values and what they are made of, sources."""
 
 import argparse
 import os

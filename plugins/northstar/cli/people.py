@@ -1,4 +1,4 @@
-"""Commands: what concerns people's data: erasure, and the key of their identifiers."""
+"""Commands for people's data: erasure, and the rotation of the key of their identifiers."""
 
 import argparse
 import os

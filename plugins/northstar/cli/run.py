@@ -1,4 +1,4 @@
-"""Commands: what runs and what is made of a run: runs, backfills, forecasts, reports, alerts, the demonstration company's files."""
+"""Commands that run something: runs, backfills, forecasts, reports, alerts, and the demonstration company's files."""
 
 import argparse
 import os
