@@ -46,7 +46,7 @@ class _Loader(yaml.SafeLoader):
     def __init__(self, stream: str):
         super().__init__(stream)
         self._depth = 0
-        # how many values a node stands for, by its id
+        # {id of a node: how many values it expands to}
         self._values: dict[int, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -75,7 +75,7 @@ def read_text(path: Path) -> str:
         raise NorthstarError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
-# Any: YAML holds what its author wrote, and whoever reads it checks that
+# Any: YAML holds what its author wrote, and the caller checks it
 def read_yaml(text: str, where: str) -> typing.Any:
     """The value of a YAML text; None for an empty one.
 

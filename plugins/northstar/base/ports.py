@@ -36,7 +36,7 @@ def _port(text: str | None) -> int | None:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
+    """A port on loopback that no program listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -153,7 +153,7 @@ class Settings:
         return os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or self._known_secrets().get(name)
 
     def keep_secret(self, name: str, value: str | None) -> str | None:
-        """Keep a secret (None: forget it) in the home's file; returns the value."""
+        """Keep a secret in the home's file (a value of None deletes it); returns the value."""
         self.keep_secrets({name: value})
         return value
 

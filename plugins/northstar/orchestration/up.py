@@ -182,7 +182,7 @@ def follow(api: Api, dag_id: str, run_id: str, say: Progress = progress) -> None
                 continue
             now = time.monotonic()
             if not has_ended:
-                # for the first time, or again: somebody may have cleared a task of a group that had ended
+                # a group runs for the first time, or again, because somebody cleared one of its tasks
                 ended_groups.discard(group)
             if (has_ended and group not in ended_groups) or (not has_ended and now - reported_at.get(group, 0) > 10):
                 say(f"{group}: {done_count} of {len(states)} tasks done")

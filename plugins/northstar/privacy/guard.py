@@ -29,7 +29,7 @@ class Guard:
         return self._naming(columns, {n: k for n, k in _watched(entity).items() if n not in MENTIONS})
 
     def mentioning(self, columns: dict[str, pa.Array]) -> pa.Array | None:
-        """Which rows are somebody else's and only mention an erased subject; None when none does."""
+        """Which rows belong to another person and only mention an erased subject; None when none does."""
         return self._naming(columns, {n: NAMED[n] for n in MENTIONS if n in columns})
 
     def _naming(self, columns: dict[str, pa.Array], watched: dict[str, tuple[str, ...]]) -> pa.Array | None:

@@ -13,7 +13,7 @@ def _each(words: str, by: str | None = None) -> tuple[str, ...]:
     return tuple(words.split(by))
 
 
-# words that are personal wherever they stand in a name, by kind
+# words that are personal in any place of a name, by kind
 MAIL = (
     "mail emails email mails courriel correo correos epost eposta mejl usermail useremail emailaddr emailaddress mailaddress mailto kontaktmail "
     "contactmail contactemail"

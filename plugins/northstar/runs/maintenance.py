@@ -76,7 +76,7 @@ def maintain(settings: Settings, run_id: int | None = None, progress: Progress =
 
 
 def maintain_after_run(settings: Settings, run_id: int, progress: Progress = print) -> None:
-    """The upkeep after a nightly publication. Raises NorthstarError naming what failed; the publication stands."""
+    """Do the upkeep after a nightly publication. Raises NorthstarError naming what failed; the published version is not affected."""
     with working_stage(settings, run_id, "maintain"):
         maintain(settings, run_id, progress)
 
