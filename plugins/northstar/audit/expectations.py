@@ -1,4 +1,4 @@
-"""Our one expectation class. Importing this module imports Great Expectations (6 to 8 s)."""
+"""The only expectation class of our own. Importing this module imports Great Expectations (6 to 8 s)."""
 
 from typing import Any, ClassVar
 
@@ -6,14 +6,14 @@ from great_expectations.expectations.core.unexpected_rows_expectation import Une
 
 
 class ExpectNoRows(UnexpectedRowsExpectation):
-    """No row comes back from the query. Unlike its parent it runs the query once: the rows are counted as they are fetched.
+    """Expects that a query returns no rows. Unlike its parent class it runs the query once: the rows are counted as they are fetched.
 
     The observed value is the number of rows fetched, at most Great Expectations' MAX_RESULT_RECORDS (200).
     """
 
     metric_dependencies: ClassVar[tuple[str, ...]] = ("unexpected_rows_query.table",)
 
-    # Any: as its parent has it
+    # Any: the signature of the parent class
     def _validate(
         self,
         metrics: dict[str, Any],

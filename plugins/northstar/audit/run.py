@@ -30,7 +30,7 @@ SAMPLE_ROWS = 5
 
 
 class Verdict(TypedDict):
-    """How many checks were run, how many held, and how many failed as warnings."""
+    """The result of an audit: how many checks were run, how many passed, and how many failed as warnings."""
 
     run: int
     passed: int
@@ -38,7 +38,7 @@ class Verdict(TypedDict):
 
 
 class CheckResult(TypedDict):
-    """A row of audit.checks, but for its run."""
+    """A row of audit.checks, without its run."""
 
     boundary: str
     suite: str
@@ -48,7 +48,7 @@ class CheckResult(TypedDict):
     observed: str | None
     expected: str
     failing_rows: int
-    # as psycopg writes it, or as it reads it
+    # Jsonb when psycopg writes it, a list when it was read
     sample: Jsonb | list[object]
     seconds: float
 
@@ -64,10 +64,14 @@ def run_audit(
     results: list[CheckResult] = []
     for boundary in boundaries:
         started = time.monotonic()
-        found = [row for suite in _validate(settings, read_suites(settings.root, boundary), values) for row in suite]
-        passed = sum(r["success"] for r in found)
-        progress(f"  {boundary}: {passed} of {len(found)} checks passed ({time.monotonic() - started:.1f} s)")
-        results += found
+        boundary_results = [
+            row for suite in _validate(settings, read_suites(settings.root, boundary), values) for row in suite
+        ]
+        passed_count = sum(r["success"] for r in boundary_results)
+        progress(
+            f"  {boundary}: {passed_count} of {len(boundary_results)} checks passed ({time.monotonic() - started:.1f} s)"
+        )
+        results += boundary_results
     _record(settings, run_id, results)
     return _verdict(results, progress)
 
@@ -75,31 +79,31 @@ def run_audit(
 def _values(settings: Settings, run_id: int) -> dict[str, str]:
     with db.connect(settings, "transformer") as connection:
         run = one(connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]))
-        since = connection.execute(
+        run_context = connection.execute(
             "select since_batch_id, previous_as_of from core.run_context where run_id = %s", [run_id]
         ).fetchone()
-    is_full = run["is_full"] or since is None
+    is_full = run["is_full"] or run_context is None
     return {
-        # later batches are in no published version: what they bring is judged until it is in one
-        "published_batch": str(since["since_batch_id"] if since else 0),
+        # later batches are in no published version yet: their rows are checked in every run until they are
+        "published_batch": str(run_context["since_batch_id"] if run_context else 0),
         "as_of": f"timestamptz '{run['as_of'].isoformat()}'",
         "run_id": str(run_id),
         "is_full": str(is_full).lower(),
-        "since_batch": "-1" if is_full or since is None else str(since["since_batch_id"]),
-        "previous_as_of": f"timestamptz '{'-infinity' if is_full or since is None else since['previous_as_of'].isoformat()}'",
+        "since_batch": "-1" if is_full or run_context is None else str(run_context["since_batch_id"]),
+        "previous_as_of": f"timestamptz '{'-infinity' if is_full or run_context is None else run_context['previous_as_of'].isoformat()}'",
     }
 
 
 def address(settings: Settings) -> str:
-    """The warehouse as SQLAlchemy reads it, as the transformer."""
-    found = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
-    # the checks aggregate millions of rows: in memory that is seconds, on disk a minute
+    """The address of the warehouse for SQLAlchemy, as the transformer."""
+    url = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
+    # the checks aggregate millions of rows, which takes seconds in memory and a minute on disk
     options = "options=-c%20work_mem%3D256MB%20-c%20hash_mem_multiplier%3D4"
-    return found + ("&" if "?" in found else "?") + options
+    return url + ("&" if "?" in url else "?") + options
 
 
 def context(settings: Settings) -> PostgresDatasource:
-    """An ephemeral context and its data source on the warehouse. Raises NorthstarError when it cannot be reached."""
+    """The data source for the warehouse, in an ephemeral context of Great Expectations. Raises NorthstarError if it cannot be reached."""
     gx = great_expectations()
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.datasource.fluent.interfaces import TestConnectionError
@@ -120,14 +124,17 @@ def _validate(settings: Settings, suites: list[Suite], values: dict[str, str]) -
     gx = great_expectations()
     warehouse = context(settings)
     for suite in suites:
-        named = {**values, "batch": f"{suite.schema}.{suite.table}", "in_scope": "true"}
+        placeholders = {**values, "batch": f"{suite.schema}.{suite.table}", "in_scope": "true"}
         if suite.changes and values["is_full"] == "false":
-            named["in_scope"] = f"({string.Template(suite.changes).substitute(named)})"
-        batch = _batch(warehouse, suite, named["in_scope"])
+            placeholders["in_scope"] = f"({string.Template(suite.changes).substitute(placeholders)})"
+        batch = _batch(warehouse, suite, placeholders["in_scope"])
         started = time.monotonic()
-        # Great Expectations prints that our queries name their tables themselves, each time it copies one
-        with contextlib.redirect_stdout(io.StringIO()), _scoped(settings, suite, named) as named["scoped"]:
-            expectations = [_expectation(gx, check, named) for check in suite.checks]
+        # the output is discarded: Great Expectations prints a note for each of our queries that names its table itself
+        with (
+            contextlib.redirect_stdout(io.StringIO()),
+            _scoped(settings, suite, placeholders) as placeholders["scoped"],
+        ):
+            expectations = [_expectation(gx, check, placeholders) for check in suite.checks]
             outcome = batch.validate(
                 gx.ExpectationSuite(suite.name, expectations=expectations), result_format="SUMMARY"
             )
@@ -137,7 +144,7 @@ def _validate(settings: Settings, suites: list[Suite], values: dict[str, str]) -
 
 
 def _batch(warehouse: PostgresDatasource, suite: Suite, scope: str) -> Batch:
-    """The suite's table, or those of its rows that the run may have changed."""
+    """The batch to check: the suite's table, or those of its rows that the run may have changed."""
     name = f"{suite.boundary}.{suite.name}"
     if scope == "true" or not any(check.expect for check in suite.checks):
         asset = warehouse.add_table_asset(name, table_name=suite.table, schema_name=suite.schema)
@@ -148,7 +155,7 @@ def _batch(warehouse: PostgresDatasource, suite: Suite, scope: str) -> Batch:
 
 @contextlib.contextmanager
 def _scoped(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterator[str]:
-    """A relation of the table's rows in scope; of a suite that says `read_once` a copy, which all its checks read."""
+    """SQL for the rows of the table in scope; for a suite with `read_once`, the name of a copy that all its checks read."""
     if values["in_scope"] == "true":
         yield values["batch"]
         return
@@ -156,10 +163,10 @@ def _scoped(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterato
     if not suite.read_once:
         yield f"({query})"
         return
-    # the checks have connections of their own: a temporary table would be nobody's but this one's
+    # no temporary table: the checks have connections of their own, which would not see it
     copy = f"core._scoped__{suite.table}"
     with db.connect(settings, "transformer", autocommit=True) as connection:
-        # a run that has taken over has a copy of this name too
+        # keep the turn: a run that has taken over has a copy of the same name
         lease.keep(connection, int(values["run_id"]), is_session=True, by_hand=True)
         connection.execute(f"drop table if exists {copy}")
         connection.execute(f"create unlogged table {copy} as {query}")
@@ -174,7 +181,7 @@ def _scoped(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterato
 
 def _expectation(gx: ModuleType, check: Check, values: dict[str, str]) -> Expectation:
     severity = "critical" if check.severity == "error" else "warning"
-    # Any: what each class of Great Expectations takes
+    # Any: the arguments of each class of Great Expectations
     options: dict[str, Any] = {"severity": severity, "meta": {"name": check.name}, "notes": check.reason}
     if check.rows:
         query = string.Template(check.rows).substitute(values)
@@ -186,14 +193,14 @@ def _expectation(gx: ModuleType, check: Check, values: dict[str, str]) -> Expect
 
 
 def _row(suite: Suite, check: Check, result: ExpectationValidationResult, seconds: float) -> CheckResult:
-    detail, raised = result.result or {}, result.exception_info or {}
-    if raised and "raised_exception" not in raised:
-        raised = next(iter(raised.values()))
+    detail, exception = result.result or {}, result.exception_info or {}
+    if exception and "raised_exception" not in exception:
+        exception = next(iter(exception.values()))
     rows = (detail.get("details") or {}).get("unexpected_rows") or detail.get("partial_unexpected_list") or []
     observed = detail.get("observed_value", detail.get("unexpected_count"))
     failing = detail.get("unexpected_count") if detail.get("unexpected_count") is not None else observed
-    if raised.get("raised_exception"):
-        observed = f"could not be run: {raised.get('exception_message', '')}"[:500]
+    if exception.get("raised_exception"):
+        observed = f"could not be run: {exception.get('exception_message', '')}"[:500]
     return {
         "boundary": suite.boundary, "suite": suite.name, "check_name": check.name, "severity": check.severity,
         "success": bool(result.success), "observed": None if observed is None else str(observed), "expected": check.reason,
@@ -230,24 +237,24 @@ def _record(settings: Settings, run_id: int, results: list[CheckResult]) -> None
 
 
 def _verdict(results: list[CheckResult], progress: Progress) -> Verdict:
-    failed = [r for r in results if not r["success"]]
-    for row in failed:
+    failed_results = [r for r in results if not r["success"]]
+    for row in failed_results:
         if row["severity"] == "warn":
             progress(f"  warning: {describe(row)}")
-    errors = [r for r in failed if r["severity"] == "error"]
+    errors = [r for r in failed_results if r["severity"] == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more checks failed)" if len(errors) > 1 else ""
         raise CheckFailed(
             [f"{row['suite']}.{row['check_name']}" for row in errors],
             f"the audit stopped the publish: {describe(errors[0])}{more}; the last version stays up",
         )
-    return {"run": len(results), "passed": len(results) - len(failed), "warned": len(failed)}
+    return {"run": len(results), "passed": len(results) - len(failed_results), "warned": len(failed_results)}
 
 
 def describe(row: CheckResult) -> str:
-    """A check that failed, in a line: its name, its numbers, its first rows."""
+    """A failed check in one line: its name, its numbers, its first rows."""
     sample = row["sample"].obj if isinstance(row["sample"], Jsonb) else row["sample"]
     messages = [r["message"] for r in sample if isinstance(r, dict) and r.get("message")]
-    shown = "; ".join(messages[:3]) if messages else str(sample[:2])
+    sample_text = "; ".join(messages[:3]) if messages else str(sample[:2])
     count = f"{row['failing_rows']} rows" if row["failing_rows"] else f"observed {row['observed']}"
-    return f"{row['suite']}.{row['check_name']}: {count}: {shown}"[:700]
+    return f"{row['suite']}.{row['check_name']}: {count}: {sample_text}"[:700]

@@ -1,4 +1,4 @@
-"""Stage 3 as the DAG and the command line call it: `audit`."""
+"""Stage 3, `audit`, as the DAGs and the command line call it."""
 
 from northstar.audit.run import Verdict, run_audit
 from northstar.audit.worker import Worker
@@ -10,7 +10,7 @@ from northstar.warehouse.stages import working_stage
 def audit(settings: Settings, run_id: int, progress: Progress = print, worker: Worker | None = None) -> Verdict:
     """Run the audit at both boundaries; returns {'run': n, 'passed': n, 'warned': n}.
 
-    worker: an auditor that was started earlier (northstar.audit.worker.start_worker), else the audit runs in this process.
+    worker: an auditor that was started earlier (northstar.audit.worker.start_worker); without one the audit runs in this process.
     Raises CheckFailed naming the first failed error-level check with its rows and numbers.
     """
     with working_stage(settings, run_id, "audit"):

@@ -33,13 +33,13 @@ BOUNDARIES = ("staging", "marts")
 
 
 class Check(Section):
-    """One expectation with why it is there."""
+    """One check, with the reason for it."""
 
     name: str = Field(description="name what holds, as a sentence in one word")
     severity: Literal["error", "warn"] = Field(description="error stops the publish, warn is recorded")
     reason: str = Field(min_length=1, description="say what goes wrong where it does not hold")
     expect: str | None = None
-    # Any: what the class of Great Expectations takes
+    # Any: the arguments of the class of Great Expectations
     arguments: dict[str, Any] = Field({}, description="give names with values")
     rows: str | None = None
 

@@ -1,4 +1,4 @@
-"""An auditor in a process of its own, which imports Great Expectations (6 to 8 s) while dbt still builds."""
+"""The auditor: a process of its own that imports Great Expectations (6 to 8 s) while dbt still builds."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def _serve(home: str) -> None:
     answers = sys.stdout
     sys.stdout = sys.stderr
     settings = load_settings(home)
-    # as the build beside it does: on a busy machine the one that nobody waits for yet took the processor from the other
+    # lower its priority like that of the build: otherwise the auditor, whose result is not needed yet, takes processor time from the build
     stand_back(job_niceness(settings))
     with uncollected():
         context(settings)

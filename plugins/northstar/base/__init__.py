@@ -1,1 +1,1 @@
-"""What every room stands on: settings, errors, files, ports, words and formats. Knows nothing of warehouses, stages or companies."""
+"""The base of all other packages: settings, errors, files, ports and formats. It knows nothing of warehouses, stages or companies."""

@@ -1,4 +1,4 @@
-"""Times as people write them."""
+"""Read times as people write them."""
 
 from datetime import UTC, datetime
 

@@ -1,7 +1,7 @@
-"""When Python looks for objects that only hold each other: not while dbt or Great Expectations make millions that live until their process ends.
+"""Python's garbage collector, switched off while dbt or Great Expectations make millions of objects that live until their process ends.
 
-It went through them again and again, and once more when the process ended and gave back all its memory anyway: a quarter of the processor
-time of an hourly run on next to nothing (docs/decisions.md, D121).
+The collector searched these objects again and again, and once more when the process ended and freed all its memory anyway. That took a quarter
+of the processor time of an hourly run with almost no changes (docs/decisions.md, D121).
 """
 
 import atexit
@@ -13,18 +13,18 @@ _ends_soon = False
 
 
 def end_soon() -> None:
-    """Say that this process does one thing and ends: what `uncollected` leaves is never looked through, and nothing is at the end."""
+    """Declare that this process does one thing and ends: objects made under `uncollected` are never searched, and nothing is at the end."""
     global _ends_soon
     if not _ends_soon:
         _ends_soon = True
-        # what is imported and little else: ten thousands of objects instead of hundreds between two looks
+        # such a process mostly imports: collect after tens of thousands of new objects instead of hundreds
         gc.set_threshold(20_000, 20, 50)
         atexit.register(gc.freeze)
 
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """No search inside. In a process that goes on (a test, a server) the next one afterwards finds what is garbage by then."""
+    """Switch the collector off inside. In a process that goes on (a test, a server) the next collection afterwards finds the garbage."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

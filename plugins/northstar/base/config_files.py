@@ -1,4 +1,4 @@
-"""Files of settings that people write: YAML within bounds, checked against a model, with one way to say what is wrong in them."""
+"""Configuration files that people write: YAML of limited size, checked against a model, with one form of error message."""
 
 import difflib
 import typing
@@ -10,21 +10,21 @@ from pydantic.fields import FieldInfo
 
 from northstar.base.errors import NorthstarError
 
-# a few hundred bytes of YAML can stand for more than a machine holds
+# bounds of characters, levels and values: a few hundred bytes of YAML can expand to more than a machine's memory
 LONGEST, DEEPEST, MOST_VALUES = 1 << 20, 40, 100_000
 Model = typing.TypeVar("Model", bound=BaseModel)
-# where PyYAML was built with libyaml, seven times as fast
+# the loader for files of the release; it is seven times as fast where PyYAML was built with libyaml
 OWN_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Section(BaseModel):
-    """A part of such a file. It knows all of its keys; a field's description is what its key has to say, as the reader is told."""
+    """A part of a configuration file. Other keys than its fields are errors; a field's description says what to write, for error messages."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
 class ConfigError(NorthstarError):
-    """A file of settings that cannot be used. where: the file; line: the line, from 1, or None; key: the place in it, such as `sources.crm.system`."""
+    """A configuration file that cannot be used. where: the file; line: the line, from 1, or None; key: the place in it, such as `sources.crm.system`."""
 
     def __init__(self, where: str, line: int | None, key: str, problem: str):
         place = ", ".join(part for part in (where, f"line {line}" if line else "", key) if part)
@@ -33,7 +33,7 @@ class ConfigError(NorthstarError):
 
 
 class _Mistake(typing.TypedDict):
-    """What pydantic says of one place, in so far as it is read."""
+    """An error of pydantic: the fields of it that are read here."""
 
     type: str
     loc: tuple[int | str, ...]
@@ -41,12 +41,12 @@ class _Mistake(typing.TypedDict):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML's plain types; what aliases repeat counts each time, since whoever walks through it meets it each time."""
+    """A loader for YAML's plain types within the bounds. A value counts again for each alias, because readers of the result meet it each time."""
 
     def __init__(self, stream: str):
         super().__init__(stream)
         self._depth = 0
-        # how many values a node stands for, by its id
+        # {id of a node: how many values it expands to}
         self._values: dict[int, int] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
@@ -68,42 +68,42 @@ class _Loader(yaml.SafeLoader):
 
 
 def read_text(path: Path) -> str:
-    """A file of settings. Raises NorthstarError for one that cannot be read."""
+    """The text of a configuration file. Raises NorthstarError when it cannot be read."""
     try:
         return path.read_text()
     except (OSError, UnicodeDecodeError) as exc:
         raise NorthstarError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
-# Any: YAML holds what its author wrote, and whoever reads it checks that
+# Any: YAML holds what its author wrote, and the caller checks it
 def read_yaml(text: str, where: str) -> typing.Any:
-    """What `text` says; None where it says nothing.
+    """The value of a YAML text; None for an empty one.
 
-    Raises NorthstarError, naming `where`, for text that is no YAML and for text beyond the bounds.
+    where: the text's name for messages. Raises NorthstarError for text that is no YAML, and for text beyond the bounds.
     """
     return _parse(text, where)[0]
 
 
 def read_config(text: str, where: str, model: type[Model]) -> Model:
-    """A file of settings as its model.
+    """A configuration file's text as its model.
 
-    Raises NorthstarError, naming `where`, for text that is no YAML; ConfigError with line and key for the first thing that the model
-    does not allow.
+    where: the file's name for messages. Raises NorthstarError for text that is no YAML; ConfigError with line and key for the first thing that
+    the model does not allow.
     """
     value, node = _parse(text, where)
     try:
         return model.model_validate({} if value is None else value)
     except ValidationError as exc:
         errors = [(_steps(node, error["loc"]), error) for error in exc.errors(include_url=False, include_input=False)]
-        # where there are alternatives, the one that the file comes furthest in is the one that is meant
+        # of several alternatives of a model, the one that the file matches furthest is the one that was meant
         steps, error = max(errors, key=lambda e: len(e[0]))
-        at = steps[-1][1] if steps else node
-        line = at.start_mark.line + 1 if at is not None else None
+        error_node = steps[-1][1] if steps else node
+        line = error_node.start_mark.line + 1 if error_node is not None else None
         raise ConfigError(where, line, ".".join(part for part, _ in steps), _problem(model, error)) from exc
 
 
 def read_config_file(path: Path, model: type[Model]) -> Model:
-    """`read_config` of a file; what the model says by default where there is none."""
+    """`read_config` of a file; the model's defaults if the file does not exist."""
     return read_config(read_text(path), str(path), model) if path.exists() else model()
 
 
@@ -112,20 +112,20 @@ def read_own_config(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate(read_own_yaml(path))
     except (yaml.YAMLError, ValidationError):
-        # read again by who knows the lines
+        # read again by the loader that gives lines in its errors
         return read_config_file(path, model)
 
 
 def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """The known names in words, the one that was probably meant first: `do you mean 'system'? known are ...`."""
+    """A phrase that lists the known names, first the one that was probably meant: `do you mean 'system'? known are ...`."""
     known = sorted(known)
-    alike = difflib.get_close_matches(name, known, n=1)
-    return (f"do you mean {alike[0]!r}? " if alike else "") + f"known are {', '.join(known)}"
+    similar_names = difflib.get_close_matches(name, known, n=1)
+    return (f"do you mean {similar_names[0]!r}? " if similar_names else "") + f"known are {', '.join(known)}"
 
 
 # Any: as in read_yaml
 def read_own_yaml(path: Path) -> typing.Any:
-    """What a file of the release says, which needs no bounds. Raises yaml.YAMLError where it is none."""
+    """The value of a YAML file of the release, which needs no bounds. Raises yaml.YAMLError when it is no YAML."""
     return yaml.load(path.read_text(), Loader=OWN_LOADER)
 
 
@@ -147,7 +147,7 @@ def _parse(text: str, where: str) -> tuple[typing.Any, yaml.Node | None]:
 
 
 def _steps(node: yaml.Node | None, place: tuple[int | str, ...]) -> list[tuple[str, yaml.Node]]:
-    """The way to a place: each part and its node. Parts that the file does not have, such as the names of alternatives, are passed over."""
+    """The path to a place: each part with its node. Parts that are not in the file, such as the names of alternatives, are left out."""
     steps = []
     for part in place:
         if isinstance(node, yaml.MappingNode):
@@ -170,14 +170,14 @@ def _models(kind: object) -> list[type[BaseModel]]:
 
 def _field(models: list[type[BaseModel]], name: int | str) -> FieldInfo | None:
     for model in models:
-        for own, field in model.model_fields.items():
-            if name in (own, field.alias):
+        for field_name, field in model.model_fields.items():
+            if name in (field_name, field.alias):
                 return field
     return None
 
 
 def _walk(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[type[BaseModel]], FieldInfo | None]:
-    """The models that the last part of a place belongs to, and the last field on the way."""
+    """The models that the last part of a place belongs to, and the last field on the path to it."""
     models, last = [model], None
     for part in place[:-1]:
         field = _field(models, part)
@@ -192,7 +192,7 @@ def _problem(model: type[BaseModel], error: _Mistake) -> str:
         names = [f.alias or name for m in models for name, f in m.model_fields.items()]
         return f"unknown key {str(error['loc'][-1])!r}; {nearest(str(error['loc'][-1]), dict.fromkeys(names))}"
     if error["type"] == "value_error":
-        # one of ours
+        # raised by a validator of ours
         return error["msg"].removeprefix("Value error, ")
     if error["type"] == "missing":
         return f"`{error['loc'][-1]}` is missing" + (

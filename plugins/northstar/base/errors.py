@@ -1,4 +1,4 @@
-"""The errors that a user sees. Each is one line: what is wrong, where, and what to do about it; its type and fields are for programs."""
+"""The errors that a user sees. Each has one line for the user: what is wrong, where, and what to do. Type and fields are for programs."""
 
 from northstar.base.escaping import visible
 
@@ -6,8 +6,8 @@ from northstar.base.escaping import visible
 class NorthstarError(Exception):
     """One line for the user: what is wrong, where, and what to do about it.
 
-    The command line prints it without a traceback (``--debug`` shows the chain); Airflow fails the task with it. What it cites of
-    a source cannot command whoever's terminal shows it.
+    The command line prints it without a traceback (``--debug`` shows the chain); Airflow fails the task with it. Text of a source that it
+    cites is escaped, so that it cannot control a terminal.
     """
 
     def __init__(self, message: object = ""):
@@ -22,7 +22,7 @@ class OutOfMemory(NorthstarError):
 
 
 class OutOfDisk(NorthstarError):
-    """A disk is full. place: in words which one, as ` (the home's)`, or '' where nobody knows."""
+    """A disk is full. place: which one, in words such as ` (the home's)`, or '' if that is not known."""
 
     def __init__(self, place: str = ""):
         super().__init__(f"the disk is full{place}: nothing of this step was kept; make room and run again")
@@ -30,7 +30,7 @@ class OutOfDisk(NorthstarError):
 
 
 class FileRefused(NorthstarError):
-    """A file that this process may not use. path: None where the system does not say which."""
+    """A file that this process may not use. path: None if the system does not say which."""
 
     def __init__(self, path: str | None, reason: str, advice: str):
         super().__init__(f"cannot use {path or 'a file'}: {reason}; {advice}, or choose another home with --home")
@@ -38,7 +38,7 @@ class FileRefused(NorthstarError):
 
 
 class WarehouseUnreachable(NorthstarError):
-    """No connection as a role. role: one of northstar.warehouse.db.ROLES, or owner; is_login_refused: the server answered that it does not know it."""
+    """A failed connection as a role. role: one of northstar.warehouse.db.ROLES, or owner; is_login_refused: the server refused role or password."""
 
     def __init__(self, role: str, reason: str, is_login_refused: bool = False):
         super().__init__(f"cannot reach the warehouse as {role}: {reason}")
@@ -46,11 +46,11 @@ class WarehouseUnreachable(NorthstarError):
 
 
 class WarehouseLost(NorthstarError):
-    """The connection to the warehouse ended in the midst of the work."""
+    """The connection to the warehouse was lost during the work."""
 
 
 class LeaseHeld(NorthstarError):
-    """It is another's turn to write. run_id: whose, None where nobody knows."""
+    """Another run or command has the turn to write. run_id: its number, or None if that is not known."""
 
     def __init__(self, run_id: int | None, message: str):
         super().__init__(message)
@@ -58,7 +58,7 @@ class LeaseHeld(NorthstarError):
 
 
 class LeaseLost(NorthstarError):
-    """A run whose turn is another's by now, or that was ended. run_id: its number."""
+    """A run has lost the turn to another, or was ended. run_id: the number of the run that lost it."""
 
     def __init__(self, run_id: int):
         super().__init__(
@@ -68,7 +68,7 @@ class LeaseLost(NorthstarError):
 
 
 class SourceFailed(NorthstarError):
-    """A source of a run could not be read or landed. source: its name; entity: of which entity, None for all."""
+    """A source of a run could not be read or landed. source: its name; entity: the entity that failed, or None for all."""
 
     def __init__(self, source: str, message: str, entity: str | None = None):
         super().__init__(message)
@@ -76,7 +76,7 @@ class SourceFailed(NorthstarError):
 
 
 class FileFailed(NorthstarError):
-    """A file that cannot be read as what it should be. path: below its source."""
+    """A file that cannot be read as what it should be. path: relative to its source."""
 
     def __init__(self, path: str, reason: object):
         super().__init__(f"{path}: {reason}")
@@ -92,7 +92,7 @@ class BuildFailed(NorthstarError):
 
 
 class BuildIncomplete(NorthstarError):
-    """The build ended without nodes that it had to build. missing: their dbt unique_ids."""
+    """The build ended and did not build all nodes that it had to. missing: the dbt unique_ids of the others."""
 
     def __init__(self, missing: list[str], message: str):
         super().__init__(message)
@@ -100,7 +100,7 @@ class BuildIncomplete(NorthstarError):
 
 
 class CheckFailed(NorthstarError):
-    """The audit found what must not be published. checks: the names of the checks."""
+    """Checks of the audit failed, and stop the publication. checks: their names."""
 
     def __init__(self, checks: list[str], message: str):
         super().__init__(message)

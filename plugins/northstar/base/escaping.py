@@ -1,6 +1,6 @@
-"""Texts of sources at the doors to programs that would obey them: terminals, spreadsheets, Slack, Plotly.
+"""Escape texts of sources for programs that would take a part of them as commands: terminals, spreadsheets, Slack, Plotly.
 
-Inside the warehouse a text stays as it came. HTML is the templates' and React's door, SQL psycopg's.
+Inside the warehouse a text stays as it came. Templates and React escape for HTML, psycopg for SQL.
 """
 
 import contextlib
@@ -10,17 +10,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, TypeVar, cast
 
-# terminals obey C0, DEL and C1; the marks for the direction of writing have text read as what it is not; some end a line
+# characters that a terminal obeys (C0, DEL and C1), that change the direction of writing, so that a text reads as another, or that end a line
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
-# what spreadsheets take for the beginning of a formula, also in its wide form and after blanks
+# what spreadsheets take for the beginning of a formula, also in full-width form and after blanks
 _FORMULA = re.compile(r"\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
-# a label, or another value beside the labels
+# a label, or a value of another type among labels
 Label = TypeVar("Label")
 _NUMBER = re.compile(r"[+-]?\d+([.,]\d+)*([eE][+-]?\d+)?%?")
 
 
 def visible(text: str) -> str:
-    """The text with what a terminal would obey written out, such as \\x1b; lines and tabs stay."""
+    """The text with characters that a terminal would obey written out, such as \\x1b; line ends and tabs stay."""
     return _OBEYED.sub(lambda found: _written(found[0]), text)
 
 
@@ -29,26 +29,26 @@ def _written(character: str) -> str:
 
 
 def cell(text: str) -> str:
-    """The text for a CSV that a spreadsheet may open: with an apostrophe before what would be a formula; numbers stay.
+    """The text for a cell of a CSV file that a spreadsheet may open: an apostrophe is put before what would be a formula; numbers stay.
 
-    A carriage return becomes a line's end: Python's csv does not quote it, and what follows would be a row of its own.
+    A carriage return becomes a line feed: Python's csv does not quote it, so the rest of the text would be a row of its own.
     """
     quoted = f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
     return quoted.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def slack(text: str) -> str:
-    """The text for a Slack message: nobody is called by it, and no link has words of its own."""
+    """The text for a Slack message, escaped so that it can mention nobody and can hide no link behind other words."""
     return visible(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def plotly(text: Label) -> Label | str:
-    """A label for Plotly, which reads a part of HTML; what is no text stays."""
+    """A label for Plotly, which interprets some HTML; a value that is no text stays."""
     return html.escape(text, quote=False) if isinstance(text, str) else text
 
 
 class Visible:
-    """A text stream that writes what a terminal would obey out; everything else is the stream's own."""
+    """A text stream whose output is made visible; everything else is the wrapped stream's own."""
 
     def __init__(self, stream: TextIO):
         self.stream = stream
@@ -63,21 +63,21 @@ class Visible:
         for line in lines:
             self.write(line)
 
-    # Any: whatever the stream has
+    # Any: an attribute of the stream, of whatever type
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
 
 
 @contextlib.contextmanager
 def visible_output() -> Iterator[None]:
-    """What is printed meanwhile is made visible, results and messages alike."""
-    # a stream in all that is asked of it, though the class does not say so
+    """Make everything visible that is printed inside, results and messages alike."""
+    # Visible works as a stream for every use, though its class does not say so
     out, err = cast(TextIO, Visible(sys.stdout)), cast(TextIO, Visible(sys.stderr))
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         yield
 
 
 def exact_output() -> TextIO:
-    """Where a result goes that another program reads, character by character; on a terminal it is made visible all the same."""
+    """The stream for a result that another program reads, unchanged; on a terminal it is made visible all the same."""
     out = sys.stdout
     return out.stream if isinstance(out, Visible) and not out.isatty() else out

@@ -1,4 +1,4 @@
-"""The files in which a home keeps its state: written whole or not at all, for nobody but their owner; what is not whole is no answer."""
+"""The files in which a home keeps its state: written completely or not at all, readable for their owner only; an incomplete file counts as missing."""
 
 import json
 import os
@@ -13,29 +13,29 @@ END_BYTES = 1 << 20
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that nobody else may read at any moment, whole or not at all, also when the power fails.
+    """Write a file completely or not at all, even if the power fails. At no moment can others read it.
 
-    Raises OSError where it cannot be written; then the file is as it was.
+    Raises OSError when it cannot be written; then the file is as it was.
     """
     _forget_interrupted(path)
-    # of its own for each writer: two that write at once do not meet
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    # each writer has a file of its own, so that two that write at once do not disturb each other
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
         with os.fdopen(descriptor, "w") as handle:
             handle.write(text)
             handle.flush()
             # a power cut may otherwise leave the new name with nothing in it
             os.fsync(handle.fileno())
-        os.replace(beside, path)
+        os.replace(unfinished, path)
     except BaseException:
-        beside.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
-    """Have the names in a directory outlive a power cut."""
+    """Write the names in a directory through to the disk, so that they survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -43,18 +43,18 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-# Any: what each file of state holds, those know that write it
+# Any: only the code that writes a file of state knows what it holds
 def read_json(path: Path) -> dict[str, Any] | None:
-    """The object that a file of state holds; None where there is no such file, or it is empty, cut short or something else."""
+    """The JSON object in a file of state; None if there is no such file, or it is empty, cut short or something else."""
     try:
-        found = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes())
     except (FileNotFoundError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None
 
 
 def read_end(path: Path) -> str:
-    """The last of a log, which may be longer than memory; '' where there is none."""
+    """The last END_BYTES of a log, which may be larger than memory; '' if there is none."""
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - END_BYTES))
@@ -64,7 +64,7 @@ def read_end(path: Path) -> str:
 
 
 def read_word(path: Path) -> str | None:
-    """The one line that a file of state holds; None where there is no such file, or it is empty or no text."""
+    """The one line in a file of state; None if there is no such file, or it is empty or no text."""
     try:
         return path.read_text().strip() or None
     except (FileNotFoundError, UnicodeDecodeError):
@@ -72,9 +72,9 @@ def read_word(path: Path) -> str | None:
 
 
 def _forget_interrupted(path: Path) -> None:
-    """Take away what writers of this file left that were killed before it was whole."""
-    for left in path.parent.glob(f".{path.name}.*.new"):
-        writer = left.name[len(path.name) + 2 :].partition("-")[0]
+    """Remove the unfinished files of writers of this file that were killed."""
+    for leftover in path.parent.glob(f".{path.name}.*.new"):
+        writer = leftover.name[len(path.name) + 2 :].partition("-")[0]
         if not writer.isdigit() or not psutil.pid_exists(int(writer)):
             with suppress(FileNotFoundError):
-                left.unlink()
+                leftover.unlink()

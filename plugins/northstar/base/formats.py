@@ -1,9 +1,9 @@
-"""Numbers as their unit says, for people: on the pages, in reports, alerts and on the command line."""
+"""Numbers with their units, for people: on the pages, in reports and alerts, and on the command line."""
 
 from decimal import Decimal
 from typing import TypeVar
 
-# a value and the one before are of one kind
+# a value and the one before it have the same type
 Number = TypeVar("Number", float, Decimal)
 SUFFIXES = {
     "percent": " %",
@@ -28,7 +28,7 @@ DIGITS = {
 
 
 def shown(value: float | Decimal | None, unit: str, currency: str = "") -> str:
-    """A value with its unit; '-' for none. currency: the code that money is followed by."""
+    """A value with its unit; '-' for none. currency: the code that follows an amount of money."""
     if value is None or value != value:
         return "-"
     suffix = f" {currency}" if unit == "money" and currency else SUFFIXES.get(unit, "")
@@ -36,7 +36,7 @@ def shown(value: float | Decimal | None, unit: str, currency: str = "") -> str:
 
 
 def change(value: Number | None, before: Number | None, unit: str) -> float | None:
-    """The change from `before`: in percent of it, or in points where the unit is percent; None where there is none."""
+    """The change from `before`: in percent of it, or in points if the unit is percent; None if it cannot be computed."""
     if value is None or before is None:
         return None
     if unit == "percent":
@@ -45,8 +45,8 @@ def change(value: Number | None, before: Number | None, unit: str) -> float | No
 
 
 def shown_change(value: Number | None, before: Number | None, unit: str) -> str:
-    """The change as words: '+4.2 %', '-0.3 points'; '' where there is none."""
-    told = change(value, before, unit)
-    if told is None:
+    """The change as text: '+4.2 %', '-0.3 points'; '' if it cannot be computed."""
+    difference = change(value, before, unit)
+    if difference is None:
         return ""
-    return f"{told:+,.1f} {'points' if unit == 'percent' else '%'}"
+    return f"{difference:+,.1f} {'points' if unit == 'percent' else '%'}"

@@ -1,4 +1,4 @@
-"""Free ports on loopback, chosen once for a home and remembered, so that two homes never meet."""
+"""Free ports on loopback, chosen once for a home and remembered, so that two homes do not use the same port."""
 
 import os
 import socket
@@ -9,25 +9,25 @@ from northstar.base.files import read_word, write_private
 
 
 def remembered_port(file: Path, variable: str, is_ours: bool) -> int:
-    """The port that `file` remembers, or the environment's `variable` says; a free one where it is taken by somebody else.
+    """The port from the environment's `variable`, else the one remembered in `file`, else a new free one, if another program uses that.
 
-    is_ours: the service that listens there is this home's own. Raises NorthstarError for a variable that names no port.
+    is_ours: whether the service that listens there is this home's own. Raises NorthstarError for a variable that names no port.
     """
     if variable in os.environ:
-        given = _port(os.environ[variable])
-        if given is None:
+        configured = _port(os.environ[variable])
+        if configured is None:
             raise NorthstarError(f"{variable}={os.environ[variable]}: give a port, 1 to 65535")
-        return given
-    known = read_port(file)
-    if known is not None and (is_ours or is_free(known)):
-        return known
+        return configured
+    remembered = read_port(file)
+    if remembered is not None and (is_ours or is_free(remembered)):
+        return remembered
     port = free_port()
     write_private(file, str(port))
     return port
 
 
 def read_port(file: Path) -> int | None:
-    """The port that `file` remembers; None where there is none, or it holds something else: then another is chosen."""
+    """The port remembered in `file`; None if there is no such file, or it holds something else: then another port is chosen."""
     return _port(read_word(file))
 
 
@@ -36,7 +36,7 @@ def _port(text: str | None) -> int | None:
 
 
 def free_port() -> int:
-    """A port on loopback that nobody listens on."""
+    """A port on loopback that no program listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -1,13 +1,13 @@
-"""What a command that takes a while says meanwhile."""
+"""Progress messages of commands that take a while."""
 
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-# is given what is being done, a line at a time
+# a function that takes a message about what is being done, one line at a time
 Progress = Callable[[str], object]
 
 
 def progress(text: str) -> None:
-    """A line on standard error, with the time, so that standard output stays the result's."""
+    """Print a line with the time to standard error; standard output is for results only."""
     print(f"{datetime.now(UTC):%H:%M:%S} {text}", file=sys.stderr, flush=True)

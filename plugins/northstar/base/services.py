@@ -1,4 +1,4 @@
-"""Which services of a home were started (Airflow's and the pages), and which of them live: by process id, kept in a file of the home."""
+"""The services of a home (Airflow's and the pages): which were started, and which are alive. Their process ids are kept in a file of the home."""
 
 import contextlib
 from pathlib import Path
@@ -18,7 +18,7 @@ class Began(TypedDict):
 
 
 def is_anothers(began: Began) -> bool:
-    """Whether the number of a service's process is by now that of some other one."""
+    """Whether the process id of a service now belongs to another process."""
     try:
         return abs(psutil.Process(began["pid"]).create_time() - began["created"]) >= 1
     except psutil.NoSuchProcess:
@@ -26,7 +26,7 @@ def is_anothers(began: Began) -> bool:
 
 
 def lives(process: psutil.Process) -> bool:
-    """Whether a process is at work; one that nobody has reaped, as in a container without an init, is not."""
+    """Whether a process is alive. A zombie that was not reaped, as in a container without an init, is not."""
     try:
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
@@ -34,31 +34,31 @@ def lives(process: psutil.Process) -> bool:
 
 
 def running_services(settings: Settings) -> dict[str, psutil.Process]:
-    """{service: its process} of those that live."""
-    found = {}
+    """{service: its process} of the services that are alive."""
+    processes = {}
     for service, began in known_services(settings).items():
         with contextlib.suppress(psutil.NoSuchProcess):
             process = psutil.Process(began["pid"])
             if not is_anothers(began) and lives(process):
-                found[service] = process
-    return found
+                processes[service] = process
+    return processes
 
 
 def known_services(settings: Settings) -> dict[str, Began]:
-    """{service: its process id and when that began}, of those that were started; what is not whole is not known."""
-    told = read_json(state_file(settings)) or {}
+    """{service: its process id and when that process began}, of the services that were started; incomplete entries are left out."""
+    state = read_json(state_file(settings)) or {}
     return {
-        service: Began(pid=began["pid"], created=began["created"]) for service, began in told.items()
+        service: Began(pid=began["pid"], created=began["created"]) for service, began in state.items()
         if isinstance(began, dict) and isinstance(began.get("pid"), int) and isinstance(began.get("created"), int | float)
     }  # fmt: skip
 
 
 def state_file(settings: Settings) -> Path:
-    """Where it is kept."""
+    """The file that holds the process ids of the services."""
     return settings.home / "airflow" / "services.json"
 
 
 def service_states(settings: Settings) -> dict[str, bool]:
-    """{service that was started: whether it lives}; {} where none was, or all were stopped."""
+    """{service that was started: whether it is alive}; {} if none was started, or all were stopped."""
     running = running_services(settings)
     return {service: service in running for service in known_services(settings)}

@@ -1,4 +1,4 @@
-"""The one place that reads settings: arguments, environment and the home's own files."""
+"""Settings of an installation, from the environment and the home's files. This is the only place that reads them."""
 
 import json
 import os
@@ -22,14 +22,14 @@ from northstar.base.files import read_json, read_word, write_private
 from northstar.contract import entities
 
 PACKAGE = Path(__file__).resolve().parents[1]
-# dags/, dbt_project/ and expectations/ stand at the top of a checkout; a wheel carries a copy of them (setup.py)
+# dags/, dbt_project/ and expectations/ are at the top of a checkout; a wheel contains a copy of them here (setup.py)
 CARRIED = PACKAGE / "_project"
 IS_CHECKOUT = not CARRIED.is_dir()
 ROOT = PACKAGE.parents[1] if IS_CHECKOUT else CARRIED
-# what an installation keeps belongs to its user, not among the installed packages, which go with the next update
+# the home of an installed package is in the user's own directory: the next update replaces what is among the packages
 DEFAULT_HOME = (ROOT if IS_CHECKOUT else Path("~")) / ".northstar"
 HOME_VERSION = 1
-# those in a home that Northstar makes, Postgres' own apart
+# the directories that Northstar makes in a home, besides that of Postgres
 OWN_DIRECTORIES = ("logs", "dbt", "airflow", "demo")
 NEW_SECRET = threading.Lock()
 
@@ -39,7 +39,7 @@ Texts = dict[str, Annotated[str, Field(strict=True)]]
 
 
 class Rules(Section):
-    """Business rules: they decide numbers. `northstar.yml` says where they differ from these."""
+    """Business rules, which decide numbers. These are the defaults; `northstar.yml` changes them."""
 
     reporting_currency: str = "USD"
     renewal_gap_days: int = Field(1, strict=True, ge=0, description="give whole days, 0 or more")
@@ -60,33 +60,33 @@ class Rules(Section):
 
 
 class Operations(Section):
-    """What is kept, and where it is told of. It decides no number. `operations.yml` says where it differs from this."""
+    """What is kept and for how long, and who is informed. It decides no number. These are the defaults; `operations.yml` changes them."""
 
-    # a directory for the write-ahead log's segments: restores to any moment need them, and they cost disk
+    # a directory for the write-ahead log's segments: restores to any moment need them, and they take disk space
     wal_archive: str | None = None
     keep_wal_days: Days = Field(14, description=DAYS)
-    # None: every published version can be read, verified and put back
+    # None keeps all: every published version can be read, verified and put back
     keep_versions_days: Days | None = Field(None, description=DAYS)
     keep_audit_days: Days = Field(400, description=DAYS)
-    # rejected rows, and the reports that were made; None: until they are replayed, or for ever
+    # for rejected rows, and below for kept reports; None keeps rows until they are replayed, and reports for ever
     keep_quarantine_days: Days | None = Field(None, description=DAYS)
-    # {entity: days}: how long its rows keep what no number is made of
+    # {entity: days} after which its rows lose what no number is made of
     keep_details_days: dict[str, Days] = Field(
         {}, description=DAYS + ", by entity of the contract, such as {events: 400}"
     )
     keep_report_days: Days | None = Field(None, description=DAYS)
     keep_log_days: Days = Field(30, description=DAYS)
     maintenance_minutes: float = Field(15, ge=0, description="give minutes")
-    # what all readers' temporary files may take of the warehouse's disk; None: a quarter of the home's, 100 on an external Postgres
+    # the space for the temporary files of all readers together; None: a quarter of the home's disk, 100 GB on an external Postgres
     reader_disk_gb: Annotated[int, Field(strict=True, ge=1)] | None = Field(
         None, description="give whole GB, 1 or more"
     )
     job_niceness: int = Field(
         10, strict=True, ge=0, le=19, description="give 0 (the run does not stand back for readers) to 19"
     )
-    # whether a source directory's own _mapping.yml is followed: who writes the data then decides what it becomes
+    # whether a source directory's own _mapping.yml is used: then whoever writes the data decides what it becomes
     mapping_in_source: bool = Field(False, strict=True, description="say true or false")
-    # host:port of a StatsD server, address of an OpenLineage server: what Airflow tells of itself
+    # host:port of a StatsD server, and the address of an OpenLineage server, to which Airflow reports
     statsd: str | None = None
     openlineage: str | None = None
 
@@ -100,15 +100,15 @@ class Operations(Section):
 
 @dataclass(frozen=True)
 class Settings:
-    """Where one installation keeps its state and how it reckons.
+    """The settings of one installation: where its state is, and which rules it follows.
 
     home: directory with all state (Postgres data, ports, secrets, logs).
-    root: where dags/, dbt_project/ and expectations/ are: the checkout, or what the wheel carried.
+    root: where dags/, dbt_project/ and expectations/ are: the checkout, or the copy in the wheel.
     warehouse_url: a Postgres to use instead of the embedded one, or None.
-    reader_url: a replica of that Postgres, which readers (bi_reader) are sent to, or None.
-    role_prefix: what the names of roles and of Airflow's database begin with there; None: as northstar.warehouse.db.prefix_of finds it.
-    rules: business rules; `northstar.yml` says where they differ from the default.
-    operations: what is kept and where it is told of; `operations.yml` likewise.
+    reader_url: a replica of that Postgres for readers (bi_reader), or None.
+    role_prefix: the prefix of the names of roles and of Airflow's database there; None: as northstar.warehouse.db.prefix_of determines it.
+    rules: business rules; `northstar.yml` changes the defaults.
+    operations: what is kept and who is informed; `operations.yml` changes the defaults.
     """
 
     home: Path
@@ -129,7 +129,7 @@ class Settings:
 
     @property
     def config(self) -> Path:
-        """Directory of what people write: northstar.yml, operations.yml, sources.yml, notify.yml and notes/. The home, or NORTHSTAR_CONFIG."""
+        """Directory of the files that people write: northstar.yml, operations.yml, sources.yml, notify.yml and notes/. The home, or NORTHSTAR_CONFIG."""
         return _config(self.home)
 
     @property
@@ -138,58 +138,58 @@ class Settings:
 
     def secret(self, name: str) -> str:
         """The secret called `name`: NORTHSTAR_SECRET_<NAME> from the environment, else generated once and kept 0600."""
-        known = self.known_secret(name)
-        if known is None:
-            # whoever wants a new one at the same time gets the same; a lock on a file does not part threads
+        value = self.known_secret(name)
+        if value is None:
+            # two that need a new secret at the same time get the same one; a lock on a file does not keep threads apart
             with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
-                known = self.known_secret(name)
-                if known is None:
-                    known = token.token_urlsafe(24)
-                    self._keep({name: known})
-        return known
+                value = self.known_secret(name)
+                if value is None:
+                    value = token.token_urlsafe(24)
+                    self._keep({name: value})
+        return value
 
     def known_secret(self, name: str) -> str | None:
-        """The secret called `name` where there is one."""
+        """The secret called `name`, or None."""
         return os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or self._known_secrets().get(name)
 
     def keep_secret(self, name: str, value: str | None) -> str | None:
-        """Keep a secret (None: forget it) in the home's file; returns the value."""
+        """Keep a secret in the home's file (a value of None deletes it); returns the value."""
         self.keep_secrets({name: value})
         return value
 
     def keep_secrets(self, given: dict[str, str | None]) -> None:
-        """Keep secrets (None: forget it) in the home's file: all of them or, where this process is killed meanwhile, none."""
+        """Keep secrets in the home's file (a value of None deletes one): all of them or, if this process is killed meanwhile, none."""
         with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
             self._keep(given)
 
     def _keep(self, given: dict[str, str | None]) -> None:
-        known = {name: value for name, value in (self._known_secrets() | given).items() if value}
-        write_private(self.secrets_file, json.dumps(known, indent=1))
+        stored_secrets = {name: value for name, value in (self._known_secrets() | given).items() if value}
+        write_private(self.secrets_file, json.dumps(stored_secrets, indent=1))
 
     def _known_secrets(self) -> dict[str, str]:
         if not self.secrets_file.exists():
             return {}
-        known = read_json(self.secrets_file)
-        if known is None:
+        stored_secrets = read_json(self.secrets_file)
+        if stored_secrets is None:
             raise NorthstarError(
                 f"{self.secrets_file} is empty or cut short: put it back from where you keep it (it has the key of all hashed "
                 "identifiers); only where nothing was ever published may it be removed"
             )
-        return known
+        return stored_secrets
 
 
 @contextmanager
 def kept_private() -> Iterator[None]:
-    """What this process, and those that it starts, make meanwhile is read by their own user only."""
-    before = os.umask(0o077)
+    """Make files and directories that this process and its children create inside readable for their own user only."""
+    original_umask = os.umask(0o077)
     try:
         yield
     finally:
-        os.umask(before)
+        os.umask(original_umask)
 
 
 def load_settings(home: str | Path | None = None) -> Settings:
-    """Settings of the home at `home`, else NORTHSTAR_HOME, else `.northstar` in the checkout (in the user's own directory where there is none).
+    """The settings of the home at `home`, else NORTHSTAR_HOME, else `.northstar` in the checkout (without one, in the user's own directory).
 
     Raises NorthstarError for a home that cannot be made, was made by another version, or has an unreadable northstar.yml.
     """
@@ -211,16 +211,16 @@ def load_settings(home: str | Path | None = None) -> Settings:
 
 
 def _config(home: Path) -> Path:
-    given = os.environ.get("NORTHSTAR_CONFIG")
-    path = Path(given).expanduser().resolve() if given else home
+    configured = os.environ.get("NORTHSTAR_CONFIG")
+    path = Path(configured).expanduser().resolve() if configured else home
     if not path.is_dir():
-        # what is missing there would be taken for what nobody wrote
-        raise NorthstarError(f"NORTHSTAR_CONFIG={given} is no directory")
+        # otherwise missing files would count as files that nobody wrote, and defaults would be used
+        raise NorthstarError(f"NORTHSTAR_CONFIG={configured} is no directory")
     return path
 
 
 def _close(home: Path) -> None:
-    """Keep others out of the directories that earlier versions left open to them."""
+    """Close directories that earlier versions left open to other users."""
     for name in OWN_DIRECTORIES:
         with suppress(FileNotFoundError, PermissionError):
             state = (home / name).stat()
@@ -229,13 +229,13 @@ def _close(home: Path) -> None:
 
 
 def _quoted(address: str | None) -> str | None:
-    """An address whose password has characters that mean something else in an address (/ # ? @), with them quoted."""
+    """The address with the characters of its password quoted that have a meaning in an address (/ # ? @)."""
     if not address:
         return None
-    found = re.fullmatch(r"(?s)(postgres(?:ql)?://)([^:@/?#]*):(.*)@([^@]*)", address)
-    if found is None or not set(found[3]) & set("/#?@"):
+    match = re.fullmatch(r"(?s)(postgres(?:ql)?://)([^:@/?#]*):(.*)@([^@]*)", address)
+    if match is None or not set(match[3]) & set("/#?@"):
         return address
-    return f"{found[1]}{found[2]}:{quote(unquote(found[3]), safe='')}@{found[4]}"
+    return f"{match[1]}{match[2]}:{quote(unquote(match[3]), safe='')}@{match[4]}"
 
 
 def _role_prefix(given: str | None) -> str | None:
@@ -249,15 +249,15 @@ def _role_prefix(given: str | None) -> str | None:
 def _check_version(home: Path) -> None:
     marker = home / "VERSION"
     try:
-        found = read_word(marker)
-        if found is None:
-            # also where a version that wrote it in place was interrupted: there has been no other than this one
+        home_version = read_word(marker)
+        if home_version is None:
+            # an empty file was left by an interrupted write of an earlier release, which had the same home version
             write_private(marker, f"{HOME_VERSION}\n")
             return
     except OSError as exc:
         raise NorthstarError(f"cannot use the home {home}: {exc.strerror}; choose another with --home") from exc
-    if found != str(HOME_VERSION):
+    if home_version != str(HOME_VERSION):
         raise NorthstarError(
-            f"the home {home} was made by version {found} and this is version {HOME_VERSION}: "
+            f"the home {home} was made by version {home_version} and this is version {HOME_VERSION}: "
             "use another --home, or move this one away and let a run rebuild it from its sources"
         )

@@ -1,4 +1,4 @@
-"""Rows as text for the eye: aligned columns."""
+"""Rows as text with aligned columns, for people."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ def table(rows: Sequence[Mapping[str, object]], names: list[str] | None = None) 
 
 
 def _short(value: object) -> str:
-    """For the eye: one line, no zeros that say nothing."""
+    """A value in one short line, without trailing zeros."""
     if isinstance(value, Decimal) and value.is_finite():
         text = format(value, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
@@ -27,7 +27,7 @@ def _short(value: object) -> str:
 
 
 def plain(value: object) -> object:
-    """A value of Postgres as text, or as what prints as it should."""
+    """A value from Postgres as text, or unchanged if it prints well."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if hasattr(value, "isoformat"):

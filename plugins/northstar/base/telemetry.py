@@ -1,9 +1,9 @@
-"""The tools that Northstar stands on report nothing to anybody, unless NORTHSTAR_TELEMETRY=1 lets each do as it does by default."""
+"""Switch off the usage reports of the tools that Northstar uses; with NORTHSTAR_TELEMETRY=1 each tool does what it does by default."""
 
 import os
 from collections.abc import MutableMapping
 
-# dbt, Great Expectations, Airflow, and what honours the common wishes (https://consoledonottrack.com, Scarf)
+# for dbt, Great Expectations, Airflow, and tools that respect common variables (https://consoledonottrack.com, Scarf)
 OFF = {
     "DO_NOT_TRACK": "1",
     "SCARF_NO_ANALYTICS": "true",

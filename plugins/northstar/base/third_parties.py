@@ -1,4 +1,4 @@
-"""What third parties mean by their errors. The one place that looks for words in them: they leave no other way."""
+"""The meaning of other programs' errors. This is the only place that searches their messages, because they offer no other way."""
 
 import errno
 import os
@@ -9,16 +9,16 @@ from contextlib import suppress
 
 from northstar.base.errors import FileRefused, OutOfDisk, OutOfMemory
 
-# no memory for a thread's stack (in Python, in Rust), for the code of a library, for a buffer
+# messages: no memory for a thread's stack (in Python, in Rust), for the code of a library, for a buffer
 STARVED = ("can't start new thread", "ThreadPoolBuildError", "failed to map segment", "allocate memory")
 FULL = ("No space left", "could not extend file")
-# Postgres: it comes up, or recovers from a crash
+# of a Postgres that is starting, or recovering from a crash
 NOT_YET = ("in recovery mode", "is starting up", "not yet accepting connections")
-# and of an embedded one that just fell, its lock file not yet gone: asked again, it is recovered or started anew
+# of connections to an embedded Postgres that just crashed, before its lock file is gone: the next try finds it recovered, or starts it
 FALLING = ("server closed the connection unexpectedly", "Connection refused", "Connection reset")
-# a pooler that has not been told to let options of a session pass
+# of a pooler that is not configured to pass a session's options on
 NO_OPTIONS = "unsupported startup parameter"
-# several statements where one was asked for
+# of Postgres, for several statements where only one is allowed
 SEVERAL = "cannot insert multiple commands"
 
 
@@ -35,7 +35,7 @@ def _says(exc: BaseException, *words: str) -> bool:
 
 
 def resource_exhausted(exc: BaseException) -> OutOfMemory | OutOfDisk | None:
-    """What the machine lacks, where an error (or what caused it) says that it is out of memory or of disk; else None."""
+    """OutOfMemory or OutOfDisk, if an error (or a cause of it) says so; else None."""
     for cause in _chain(exc):
         if isinstance(cause, MemoryError) or _says(cause, *STARVED):
             return OutOfMemory()
@@ -46,12 +46,12 @@ def resource_exhausted(exc: BaseException) -> OutOfMemory | OutOfDisk | None:
 
 
 def is_full_disk(message: str) -> bool:
-    """Whether a node's message, which is all that dbt hands on of an error, says that a disk is full."""
+    """Whether the message of a dbt node, which is all that dbt passes on of an error, says that a disk is full."""
     return any(words in message for words in FULL)
 
 
 def file_refused(exc: BaseException) -> FileRefused | None:
-    """Which file this process may not use, and what to do, where an error (or what caused it) says that; else None."""
+    """FileRefused with the file and what to do, if an error (or a cause of it) says that this process may not use a file; else None."""
     for cause in _chain(exc):
         if isinstance(cause, OSError) and cause.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             advice = (
@@ -64,7 +64,7 @@ def file_refused(exc: BaseException) -> FileRefused | None:
 
 
 def _owner(path: str | None) -> str:
-    """Who owns a file, or the nearest directory above it that can be looked at, in brackets."""
+    """The owner of a file, or of the nearest directory above it that can be inspected, in brackets."""
     while path:
         with suppress(OSError, KeyError):
             return f" ({pwd.getpwuid(os.stat(path).st_uid).pw_name})"
@@ -73,12 +73,12 @@ def _owner(path: str | None) -> str:
 
 
 def is_coming_up(exc: BaseException, is_awaited: bool) -> bool:
-    """Whether a Postgres that refused a connection takes them soon. is_awaited: also one at whose address nobody answers."""
+    """Whether a Postgres that refused a connection will soon accept one. is_awaited: count also an address at which nobody answers."""
     return _says(exc, *NOT_YET, *(FALLING if is_awaited else ()))
 
 
 def is_login_refused(exc: BaseException) -> bool:
-    """Whether Postgres does not know the role or its password: a failed connection has no code that says so."""
+    """Whether Postgres refused the role or its password; a failed connection has no code for that."""
     return _says(exc, "authentication failed")
 
 
@@ -103,7 +103,7 @@ def is_connection_lost(exc: BaseException) -> bool:
 
 
 def why_unreadable(exc: BaseException, encoding: str, longest: int) -> str:
-    """Why Arrow could not read a file, in a line with what to do. encoding: as it was read; longest: bytes that a line may have."""
+    """Why Arrow could not read a file, and what to do, in one line. encoding: with which it was read; longest: bytes that a line may have."""
     if _says(exc, "straddling"):
         return f"a line is longer than {longest >> 20} MB, or a quote is never closed; repair the file"
     if _says(exc, "UTF8"):

@@ -17,7 +17,7 @@ def code_version(settings: Settings) -> str:
     digest.update((project / "dbt_project.yml").read_bytes())
     for folder in ("models", "macros", "seeds"):
         for path in sorted((project / folder).rglob("*")):
-            # what describes and what tests decides no number
+            # documentation and unit tests decide no number
             if path.is_file() and path.suffix != ".md" and path.name != "_unit_tests.yml":
                 digest.update(str(path.relative_to(project)).encode() + path.read_bytes())
     return digest.hexdigest()[:16]

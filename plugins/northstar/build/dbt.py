@@ -16,14 +16,14 @@ from northstar.warehouse import db
 
 
 class Event(Protocol):
-    """An event as dbt tells of it."""
+    """An event of dbt."""
 
     # Any: messages of protobuf, which have no types
     info: Any
     data: Any
 
 
-# is given each of dbt's events as it comes
+# a function that is called with each of dbt's events as it comes
 OnEvent = Callable[[Event], None]
 
 
@@ -37,7 +37,7 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict[str, str]:
         "NORTHSTAR_PG_USER": parts.username or "",
         "DBT_ENV_SECRET_PG_PASSWORD": unquote(parts.password or ""),
         "NORTHSTAR_PG_DBNAME": parts.path.lstrip("/"),
-        # empty is libpq's default, and takes back what an earlier home of this process said
+        # an empty value is libpq's default, and replaces one that this process used for another home before
         **{
             f"NORTHSTAR_PG_{name.upper()}": tls.get(name, "")
             for name in ("sslmode", "sslrootcert", "sslcert", "sslkey")
@@ -51,7 +51,7 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict[str, str]:
 
 @contextmanager
 def context_in_environment(settings: Settings) -> Iterator[None]:
-    """The run's context in the environment, where the models read it, for as long as they are built."""
+    """Put the run's context into the environment, where the models read it, for as long as they are built."""
     with db.connect(settings, "transformer") as connection:
         context = connection.execute(
             "select run_id, mode, as_of::text, previous_as_of::text, since_batch_id, is_full, rules, restate_from::text, restate_to::text "
@@ -65,7 +65,7 @@ def context_in_environment(settings: Settings) -> Iterator[None]:
 
 
 def run_dbt(settings: Settings, arguments: list[str], code_version: str, callback: OnEvent | None = None) -> None:
-    """Run one of dbt's commands and leave its results in the home's target directory. Raises NorthstarError when it could not run."""
+    """Run a dbt command; its results are written to the home's target directory. Raises NorthstarError if dbt could not run."""
     os.environ.update(dbt_env(settings))
     from dbt.artifacts.schemas.run import RunExecutionResult
     from dbt.cli.main import dbtRunner
@@ -76,12 +76,12 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
     arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
     with _without_command_line():
         if is_current(settings, code_version):
-            # dbt writes its manifest twice, before and after, which takes longer than most models
+            # dbt would write its manifest twice, before and after, which takes longer than most models
             result = runner.invoke([*arguments, "--no-write-json"])
             if isinstance(result.result, RunExecutionResult):
                 result.result.write(str(results_file))
         else:
-            # what dbt remembers is of other code: of a model that is gone it kept the tests, which then were never built
+            # dbt's saved parse is of other code: it would keep the tests of a removed model, which are then never built
             result = runner.invoke([*arguments, "--no-partial-parse"])
             if result.result is not None:
                 note_version(settings, code_version)
@@ -94,7 +94,7 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
 
 @contextmanager
 def _without_command_line() -> Iterator[None]:
-    """dbt writes the words of this process's command line into its artefacts, and those of an erasure name a person."""
+    """Hide this process's command line from dbt, which writes it into its artefacts: that of an erasure names a person."""
     words, sys.argv = sys.argv, sys.argv[:1]
     try:
         yield

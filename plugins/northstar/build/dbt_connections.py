@@ -1,7 +1,8 @@
-"""dbt's threads keep their connections from one node to the next, and each connection keeps the run's turn to write.
+"""Connections of dbt that are kept from one node to the next, and that keep the run's turn to write.
 
-dbt closes a node's connection and opens another for the next one. Each is a process of the server, with a log-in and empty caches of the catalogue: a
-third of the CPU that the server takes for a run on next to nothing. What a node leaves in its session is thrown away in between, as a pooler does it.
+By itself dbt closes a node's connection and opens another for the next node. Each is a process of the server, with a log-in and empty caches of
+the catalogue; together they take a third of the server's CPU time in a run with almost no changes. What a node leaves in its session is discarded
+before the next node, as a pooler does it.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ if TYPE_CHECKING:
     from dbt.adapters.base.connections import BaseConnectionManager
     from dbt.adapters.contracts.connection import Connection
 
-# the lock by which the session keeps the turn stays, unlike with `discard all`
+# SQL; unlike `discard all` it does not release the lock by which the session keeps the turn
 RESET = f"reset all; discard temp; {lease.LEAVE_WITH_CLIENT.format(is_local='false')}"
 
 
 @contextmanager
 def kept_connections(run_id: int) -> Iterator[None]:
-    """What dbt builds inside, it builds on one connection for each of its threads, all of which keep the turn of a run.
+    """Have dbt build inside with one connection for each of its threads, all of which keep the turn of a run.
 
-    dbt closes them when it has ended. Raises NorthstarError afterwards where one could not keep the turn, for it was another's.
+    dbt closes them when it ends. Raises LeaseLost afterwards if a connection could not keep the turn, because another had it.
     """
     from dbt.adapters.contracts.connection import ConnectionState
     from dbt.adapters.exceptions.connection import FailedToConnectError
@@ -58,7 +59,7 @@ def kept_connections(run_id: int) -> Iterator[None]:
             reset(connection.handle)
             connection.transaction_open = False
         except Exception:
-            # a connection that is lost or broken is none to keep
+            # a lost or broken connection is not kept
             releasing(manager)
 
     # Any: a class's methods are replaced, which no type allows
@@ -78,7 +79,7 @@ def kept_connections(run_id: int) -> Iterator[None]:
 
 # Any: psycopg2 has no types
 def reset(handle: Any) -> None:
-    """Put a psycopg2 connection's session back to what it was when it began, but for the turn: no transaction, settings, temporary tables."""
+    """Reset the session of a psycopg2 connection to its initial state: no transaction, settings or temporary tables. It keeps the turn."""
     handle.rollback()
     with handle.cursor() as cursor:
         cursor.execute(RESET)

@@ -1,6 +1,6 @@
-"""What a build's SQL says of itself: the relations, measures and metrics of a compiled model.
+"""The definition of a compiled model: its relations, measures and metrics, read from its SQL.
 
-The macros `measured` and `metric_rows` leave notes in the compiled SQL; nothing here is declared a second time.
+The macros `measured` and `metric_rows` write notes into the compiled SQL, so that nothing has to be declared a second time here.
 """
 
 import json
@@ -18,7 +18,7 @@ RELATION = re.compile(r'"[^"]+"\."[^"]+"\."([^"]+)"')
 
 @dataclass(frozen=True)
 class Measure:
-    """Aggregates over rows `r` of a relation, and which rows belong to a period, an application and a segment."""
+    """Aggregates (measures) over rows `r` of a relation, and how rows are assigned to periods, applications and segments."""
 
     relation: str
     measures: dict[str, str]
@@ -32,7 +32,7 @@ class Measure:
 
 @dataclass(frozen=True)
 class Metric:
-    """What `metric_rows` was told: expressions over measures, and what stands for columns that are none."""
+    """The arguments of `metric_rows` for a metric: expressions over measures, and explanations of columns that are no measures."""
 
     numerator: str
     denominator: str | None
@@ -42,7 +42,7 @@ class Metric:
 
 @dataclass
 class Definition:
-    """A compiled model, taken apart."""
+    """A compiled model, taken apart into its CTEs, measures and metrics."""
 
     name: str
     sql: str
@@ -52,7 +52,7 @@ class Definition:
 
     @property
     def detail(self) -> str | None:
-        """The model's rows before it groups them, each aggregate replaced by what the row adds; None for other models."""
+        """SQL for the model's rows before it groups them, each aggregate replaced by what the row adds to it; None if that is not possible."""
         tree = sqlglot.parse_one(self.sql, read="postgres")
         group = tree.args.get("group")
         if (
@@ -81,28 +81,28 @@ class Definition:
         return parents(self.sql)
 
     def with_clause(self, relation: str, details: dict[str, str] | None = None) -> str:
-        """The CTEs that `relation` is made of, as a with clause.
+        """The CTEs that `relation` is made of, as a `with` clause.
 
-        details: model name -> the statement to read in that model's stead.
+        details: {model name: the query to read instead of that model}.
         """
-        wanted, queue = set(), [relation]
+        needed_ctes, queue = set(), [relation]
         while queue:
             name = queue.pop()
-            if name in self.ctes and name not in wanted:
-                wanted.add(name)
+            if name in self.ctes and name not in needed_ctes:
+                needed_ctes.add(name)
                 queue += [n for n in self.ctes if re.search(rf"\b{n}\b", self.ctes[name])]
-        bodies = {name: body for name, body in self.ctes.items() if name in wanted}
+        bodies = {name: body for name, body in self.ctes.items() if name in needed_ctes}
         if details:
             bodies = {name: _detailed(body, details) for name, body in bodies.items()}
         parts = [f"{name} as (\n    {body}\n)" for name, body in bodies.items()]
         return "with " + ",\n\n".join(parts) if parts else ""
 
     def find(self, measure: str, grain: str, segment: str, of: str | None) -> Measure | None:
-        """The relation that has `measure` by `grain`, cut by `segment` if one is."""
-        found = [m for m in self.measures if measure in m.measures and grain in m.grains]
-        if of and any(m.relation == of for m in found):
-            found = [m for m in found if m.relation == of]
-        return next((m for m in found if segment in m.segments), found[0] if found else None)
+        """The relation that has `measure` at `grain`, by preference one that is split by `segment`, or is called `of`; None if there is none."""
+        candidates = [m for m in self.measures if measure in m.measures and grain in m.grains]
+        if of and any(m.relation == of for m in candidates):
+            candidates = [m for m in candidates if m.relation == of]
+        return next((m for m in candidates if segment in m.segments), candidates[0] if candidates else None)
 
 
 def parents(sql: str) -> list[str]:
@@ -111,9 +111,9 @@ def parents(sql: str) -> list[str]:
 
 
 def read(name: str, sql: str) -> Definition:
-    """Take a compiled model apart.
+    """Take a compiled model apart; returns its definition.
 
-    Raises NorthstarError where its notes cannot be read.
+    Raises NorthstarError if its notes cannot be read.
     """
     definition = Definition(name, NOTE.sub("", sql).strip())
     definition.ctes = {cte: NOTE.sub("", body).strip() for cte, body in _ctes(sql).items()}
@@ -132,7 +132,7 @@ def read(name: str, sql: str) -> Definition:
 
 
 def _detailed(body: str, details: dict[str, str]) -> str:
-    """A CTE that reads the details of models, and hands on the rows they are."""
+    """A CTE's body changed to read the details of models; it also selects their rows (`_row`)."""
     if not any(name in details for name in parents(body)):
         return body
     tree = sqlglot.parse_one(body, read="postgres")
@@ -162,12 +162,12 @@ def part_of_each(column: exp.Expression) -> exp.Expression:
 
 
 def _ctes(sql: str) -> dict[str, str]:
-    """The statement's own CTEs, name to body, as they are written."""
+    """{name: body} of the statement's own CTEs, as they are written."""
     tokens = sqlglot.tokenize(sql, read="postgres")
-    found: dict[str, str] = {}
+    ctes: dict[str, str] = {}
     depth, name, start = 0, "", 0
     if not tokens or tokens[0].text.lower() != "with":
-        return found
+        return ctes
     for position, token in enumerate(tokens[1:], start=1):
         if token.text == "(":
             if depth == 0:
@@ -176,7 +176,7 @@ def _ctes(sql: str) -> dict[str, str]:
         elif token.text == ")":
             depth -= 1
             if depth == 0:
-                found[name] = sql[start : token.start].strip()
+                ctes[name] = sql[start : token.start].strip()
                 if position + 1 == len(tokens) or tokens[position + 1].text != ",":
                     break
-    return found
+    return ctes

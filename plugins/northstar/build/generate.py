@@ -1,7 +1,7 @@
-"""Write what follows mechanically from the contract into the dbt project: `python -m northstar.build.generate`.
+"""Generate the parts of the dbt project that follow from the contract: `python -m northstar.build.generate`.
 
-One staging view for each entity (typed columns, rows that exist at `as_of`, later timestamps that are not yet known
-read as null), the source definitions and their documentation. A test fails when the files and the contract differ.
+These are one staging view for each entity (typed columns; rows that exist at `as_of`; later timestamps that are not known yet read as null),
+the source definitions and their documentation. A test fails when the files and the contract differ.
 """
 
 from pathlib import Path
@@ -76,18 +76,18 @@ def _describe(column: Column) -> str:
 
 
 def files() -> dict[Path, str]:
-    """Every generated file with its content."""
-    wanted = {STAGING / f"stg_{name}.sql": staging_view(entity) for name, entity in entities().items()}
-    wanted[STAGING / "_staging.yml"] = (
+    """{path: content} of every generated file."""
+    contents = {STAGING / f"stg_{name}.sql": staging_view(entity) for name, entity in entities().items()}
+    contents[STAGING / "_staging.yml"] = (
         "# Written by northstar.build.generate from the source contract.\n"
         + yaml.safe_dump(staging_docs(), sort_keys=False, width=140)
     )
-    wanted[MACROS / "incremental" / "entity_times.sql"] = entity_times()
-    return wanted
+    contents[MACROS / "incremental" / "entity_times.sql"] = entity_times()
+    return contents
 
 
 def entity_times() -> str:
-    """The dbt macro that tells each entity's own time and its later times."""
+    """The text of the dbt macro that gives each entity's own time and its later times."""
     rows = [
         f"        '{e.name}': {{'own': '{e.own_time}', 'later': {list(e.later_times)}}}," for e in entities().values()
     ]
@@ -105,7 +105,7 @@ def entity_times() -> str:
 
 
 def main() -> None:
-    """Write the files."""
+    """Write the generated files."""
     STAGING.mkdir(parents=True, exist_ok=True)
     for path, content in files().items():
         path.write_text(content)

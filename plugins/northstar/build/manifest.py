@@ -1,4 +1,4 @@
-"""What dbt built, as its manifest tells it: in the home that built last, and for every other machine in `audit.manifests`."""
+"""dbt's manifest, which describes what dbt built. It is in the home that built last, and in `audit.manifests` for other machines."""
 
 import json
 import zlib
@@ -12,34 +12,34 @@ from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.rows import shaped
 
-# a node of dbt's manifest: too wide to describe, and another with each of dbt's versions
+# a node of dbt's manifest. Any: it has too many fields to describe, and they change with dbt's versions
 Node = dict[str, Any]
 
 
 class Manifest(TypedDict):
-    """dbt's manifest, in so far as it is read. parent_map: {unique_id: those of what it reads}."""
+    """dbt's manifest: the fields that are read here. parent_map: {unique_id: the unique_ids of what it reads}."""
 
     nodes: dict[str, Node]
     parent_map: dict[str, list[str]]
 
 
 def dbt_target(settings: Settings) -> Path:
-    """Where dbt writes its manifest and results for this home."""
+    """The directory in which dbt writes its manifest and results for this home."""
     return settings.home / "dbt" / "target"
 
 
 def read_manifest(settings: Settings) -> Manifest:
-    """dbt's manifest of the code of the last run that was opened; nobody may change it. Raises NorthstarError when nothing was built."""
+    """dbt's manifest for the code of the last run that was opened. It is cached: do not change it. Raises NorthstarError if nothing was built."""
     with db.connect(settings, "transformer") as connection:
         run = connection.execute("select code_version from audit.runs order by run_id desc limit 1").fetchone()
-    found = None if run is None else find_manifest(settings, run["code_version"])
-    if found is None:
+    manifest = None if run is None else find_manifest(settings, run["code_version"])
+    if manifest is None:
         raise NorthstarError("no whole manifest of what was built is known: nothing was built; start a run")
-    return found
+    return manifest
 
 
 def find_manifest(settings: Settings, code_version: str) -> Manifest | None:
-    """dbt's manifest of a version of the code, whichever machine built with it; None where none has."""
+    """dbt's manifest for a version of the code, from whichever machine built with it; None if none has."""
     if is_current(settings, code_version):
         return _whole_manifest(settings)
     return _shared(settings, code_version)
@@ -55,8 +55,8 @@ def _whole_manifest(settings: Settings) -> Manifest | None:
 
 @lru_cache(maxsize=1)
 def _read(path: Path, changed_at: int, size: int) -> Manifest | None:
-    found = read_json(path)
-    return None if found is None else shaped(Manifest, found)
+    manifest = read_json(path)
+    return None if manifest is None else shaped(Manifest, manifest)
 
 
 @lru_cache(maxsize=1)
@@ -74,21 +74,23 @@ def _shared(settings: Settings, code_version: str) -> Manifest | None:
 
 
 def is_current(settings: Settings, code_version: str) -> bool:
-    """Whether the manifest that lies in the home is the one that `note_version` noted for this version of the code."""
+    """Whether the manifest in the home is the one that `note_version` recorded for this version of the code."""
     is_noted = read_word(_mark(settings)) == _noted(settings, code_version)
     return is_noted and _whole_manifest(settings) is not None
 
 
 def note_version(settings: Settings, code_version: str) -> None:
-    """Note which version of the code the manifest that was just written is of."""
+    """Record which version of the code the manifest in the home, which was just written, belongs to."""
     write_private(_mark(settings), _noted(settings, code_version))
 
 
 def share_manifest(settings: Settings, code_version: str) -> None:
-    """Keep the home's manifest in the warehouse, where a machine that publishes what this one built finds it."""
+    """Store the home's manifest in the warehouse, for a machine that publishes what this one built."""
     with db.connect(settings, "transformer", autocommit=True) as connection:
-        known = connection.execute("select 1 from audit.manifests where code_version = %s", [code_version]).fetchone()
-        if not known:
+        shared_row = connection.execute(
+            "select 1 from audit.manifests where code_version = %s", [code_version]
+        ).fetchone()
+        if not shared_row:
             packed = zlib.compress((dbt_target(settings) / "manifest.json").read_bytes())
             connection.execute(
                 "insert into audit.manifests (code_version, manifest) values (%s, %s) on conflict do nothing",
@@ -101,6 +103,6 @@ def _mark(settings: Settings) -> Path:
 
 
 def _noted(settings: Settings, code_version: str) -> str:
-    # others write the manifest as well: whoever calls dbt
+    # with the time of the file, because whoever calls dbt writes the manifest too
     path = dbt_target(settings) / "manifest.json"
     return f"{code_version} {path.stat().st_mtime_ns if path.exists() else None}"

@@ -1,4 +1,4 @@
-"""What dbt has built, compared with what it had to."""
+"""The results of a build: which nodes dbt has built, compared with those that it had to build."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -13,18 +13,18 @@ from northstar.build.manifest import Manifest, Node, dbt_target, read_manifest
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, one
 
-# dbt's results name its hooks too
+# the resource types that are recorded; dbt's results contain its hooks too
 BUILT_TYPES = ("model", "seed", "test")
 
 
 class RunResult(TypedDict, total=False):
-    """What dbt's results say of a node, in so far as it is read."""
+    """A node in dbt's results: the fields that are read here."""
 
     unique_id: Required[str]
     status: Required[str]
     execution_time: Required[float]
     message: str | None
-    # Any: what a database says of a statement
+    # Any: a database adapter's answer to a statement
     adapter_response: dict[str, Any]
     compiled_code: str | None
 
@@ -34,31 +34,31 @@ def record_build(
 ) -> dict[str, float]:
     """Write dbt's results to audit.model_runs and compare them with the manifest; returns {model name: seconds}.
 
-    unchanged: what need not be built (northstar.build.unchanged), by unique_id; written down with that word.
+    unchanged: {unique_id: node} of what need not be built (northstar.build.unchanged); it is recorded with the status `unchanged`.
     Raises NorthstarError naming the first failed node, or the nodes of the manifest that were not built.
     """
     results_file = dbt_target(settings) / "run_results.json"
-    told = read_json(results_file)
-    if told is None:
+    run_results = read_json(results_file)
+    if run_results is None:
         raise NorthstarError(
             f"dbt left no whole results in {results_file.parent}: nothing was built (its log: {settings.logs / 'dbt.log'})"
         )
     manifest = read_manifest(settings)
     results: list[RunResult] = [
-        result for result in told["results"]
+        result for result in run_results["results"]
         if result["unique_id"].split(".")[0] in BUILT_TYPES
     ]  # fmt: skip
     with db.connect(settings, "transformer") as connection:
         run = one(connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]))
         if run["is_full"]:
             keep_definitions(connection, run["code_version"], results)
-    wanted = {i: node for i, node in _wanted(manifest, run["is_full"]).items() if i not in unchanged}
+    required_nodes = {i: node for i, node in _wanted(manifest, run["is_full"]).items() if i not in unchanged}
     rows: list[tuple[int, str, str, str, str, float, int | None, str]] = [
         (run_id, unique_id, node["name"], node["resource_type"], "unchanged", 0, None, "")
         for unique_id, node in unchanged.items()
     ]
     for result in results:
-        node = wanted.get(result["unique_id"], {})
+        node = required_nodes.get(result["unique_id"], {})
         affected = result.get("adapter_response", {}).get("rows_affected")
         rows.append(
             (run_id, result["unique_id"], node.get("name", result["unique_id"]), result["unique_id"].split(".")[0],
@@ -77,41 +77,41 @@ def record_build(
         progress(
             f"    {len(unchanged)} of {len(rows)} models and tests are left as they stand: what they read has not changed"
         )
-    failed = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped", "unchanged")]
-    if failed:
-        message = " ".join(failed[0][7].split())
+    failed_rows = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped", "unchanged")]
+    if failed_rows:
+        message = " ".join(failed_rows[0][7].split())
         if is_full_disk(message):
-            raise OutOfDisk(f", where {failed[0][3]} {failed[0][2]} was built")
-        more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
-        raise BuildFailed(failed[0][2], f"{failed[0][3]} {failed[0][2]} failed{more}: {message[:600]}")
-    missing = sorted(set(wanted) - {r[1] for r in rows if r[4] in ("success", "pass", "warn")})
-    if missing:
+            raise OutOfDisk(f", where {failed_rows[0][3]} {failed_rows[0][2]} was built")
+        more = f" and {len(failed_rows) - 1} more" if len(failed_rows) > 1 else ""
+        raise BuildFailed(failed_rows[0][2], f"{failed_rows[0][3]} {failed_rows[0][2]} failed{more}: {message[:600]}")
+    missing_nodes = sorted(set(required_nodes) - {r[1] for r in rows if r[4] in ("success", "pass", "warn")})
+    if missing_nodes:
         raise BuildIncomplete(
-            missing,
-            f"the build is not complete: {len(missing)} of {len(wanted)} nodes were not built, first {missing[0]}",
+            missing_nodes,
+            f"the build is not complete: {len(missing_nodes)} of {len(required_nodes)} nodes were not built, first {missing_nodes[0]}",
         )
     return {r[2]: r[5] for r in rows if r[3] in ("model", "seed")}
 
 
 def _wanted(manifest: Manifest, is_full: bool) -> dict[str, Node]:
-    """The nodes that a run has to build: all, or in an incremental run those that hold rows, and their tests."""
+    """The nodes that a run has to build: all of them, or in an incremental run those that change with rows, and their tests."""
     nodes = {
         unique_id: node for unique_id, node in manifest["nodes"].items()
         if node["resource_type"] in BUILT_TYPES and node["config"].get("materialized") != "ephemeral"
     }  # fmt: skip
     if is_full:
         return nodes
-    standing = {i for i, node in nodes.items() if node["config"].get("materialized") in ("view", "seed")}
+    static_nodes = {i for i, node in nodes.items() if node["config"].get("materialized") in ("view", "seed")}
     return {
         i: node for i, node in nodes.items()
-        if i not in standing and (node["resource_type"] != "test" or standing.isdisjoint(node["depends_on"]["nodes"]))
+        if i not in static_nodes and (node["resource_type"] != "test" or static_nodes.isdisjoint(node["depends_on"]["nodes"]))
     }  # fmt: skip
 
 
 def keep_definitions(connection: Connection, code_version: str, results: list[RunResult]) -> None:
-    """Keep the compiled models of a full build, for every number that this code version publishes.
+    """Keep the compiled models of a full build, which explain every number that this code version publishes.
 
-    results: dbt's run results. Models that were kept already stay as they are.
+    results: dbt's run results. Models that were kept already are not changed.
     """
     models = [
         (code_version, r["unique_id"].rsplit(".", 1)[1], r["compiled_code"])

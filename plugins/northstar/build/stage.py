@@ -1,4 +1,4 @@
-"""Stage 2 as the DAG and the command line call it: `build`."""
+"""Stage 2, `build`, as the DAGs and the command line call it."""
 
 import socket
 
@@ -21,8 +21,8 @@ def build(
 ) -> dict[str, float]:
     """Build core and candidate marts with dbt, in this process; returns {model name: seconds}.
 
-    callback: is given each of dbt's events as it comes.
-    Raises NorthstarError when a node fails or when the manifest's nodes were not all built.
+    callback: is called with each of dbt's events as it comes.
+    Raises NorthstarError when a node fails, or when not all nodes that the run has to build were built.
     """
     with working_stage(settings, run_id, "build") as run:
         _require_same_code(settings, run)
@@ -34,7 +34,7 @@ def build(
             if manifest is not None:
                 unchanged = unchanged_nodes(settings, run, manifest)
                 note_nothing(settings, unchanged)
-            # the code is that of the published version, so what consists of nothing but code stands
+            # the code is that of the published version, so seeds and views, which depend on code alone, need not be built
             names = [node["name"] for node in unchanged.values() if node["resource_type"] == "model"]
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
         command = ["build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "exposure", *arguments]
@@ -45,7 +45,7 @@ def build(
 
 
 def _require_same_code(settings: Settings, run: Run) -> None:
-    """Raise NorthstarError where this machine has other models or rules than the one that opened the run, or they changed since."""
+    """Raise NorthstarError if this machine has other models or rules than the one that opened the run, or if they have changed since."""
     if (here := code_version(settings)) != run["code_version"]:
         raise NorthstarError(
             f"the models or rules changed since run {run['run_id']} began, or this machine ({socket.gethostname()}) has others than the one "

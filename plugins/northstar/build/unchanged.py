@@ -1,8 +1,8 @@
-"""Which models an hourly run leaves as they stand: nothing that they are made of has changed.
+"""The unchanged models, which an hourly run need not build because nothing that they are made of has changed.
 
-A model that says `time_dependent=false` has the same rows at any `as_of` as long as nothing new is landed and no landed row comes into
-existence (tests/dbt_project/test_incremental.py builds them six weeks later and compares). Of those, the ones that read no changed entity,
-through whatever models, need not be built.
+A model with `time_dependent=false` has the same rows at any `as_of` as long as nothing new is landed and no landed row comes into existence
+(tests/dbt_project/test_incremental.py builds them six weeks later and compares). Of these, the models that read no changed entity, directly or
+through other models, need not be built.
 """
 
 from functools import cache
@@ -17,10 +17,10 @@ from northstar.warehouse.rows import Run, one
 
 
 def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[str, Node]:
-    """{unique_id: node} of the models that the open run may leave, and of their tests; {} in a full run.
+    """{unique_id: node} of the models that the open run need not build, and of their tests; {} in a full run.
 
-    run: its row of audit.runs. manifest: dbt's, of the code that built what stands. What a run was started for (a backfill's range,
-    an erasure: whatever has no later `as_of` than the last publication) is always built.
+    run: its row of audit.runs. manifest: dbt's manifest of the code that built the existing tables. It is {} also for a backfill, and for a run
+    whose `as_of` is not after that of the last publication, such as an erasure: they build everything that they were started for.
     """
     if run["is_full"]:
         return {}
@@ -34,7 +34,7 @@ def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[st
 
 
 def note_nothing(settings: Settings, unchanged: dict[str, Node]) -> None:
-    """Give the models that are left an empty log of changed keys where they have none: the audit and publishing read it."""
+    """Create an empty table of changed keys for each unchanged model that has none: the audit and publishing read it."""
     logs = [
         sql.SQL("create table if not exists {log} as select {key} from {table} where false").format(
             log=sql.Identifier(node["schema"], f"_changed__{node['alias']}"),
@@ -54,7 +54,8 @@ def _key(node: Node) -> list[str]:
     return [key] if isinstance(key, str) else key
 
 
-# what changed_rows (dbt_project/macros/incremental/incremental.sql) finds: landed since, replaced since, or come into existence
+# SQL: whether changed_rows (dbt_project/macros/incremental/incremental.sql) would find rows of an entity: landed since the last publication,
+# replaced since, or come into existence since
 _CHANGED = (
     "select '{entity}' as entity where exists (select 1 from staging.{entity} where _batch_id > %(since_batch_id)s) "
     "or exists (select 1 from staging._replaced where entity = '{entity}' and batch_id > %(since_batch_id)s) {times}"
@@ -75,7 +76,7 @@ def _without_changes(manifest: Manifest, changed: set[str]) -> dict[str, Node]:
     def is_affected(unique_id: str) -> bool:
         if unique_id not in nodes:
             return unique_id in changed
-        # every entity decides when history begins, and nobody who reads the periods is touched by that
+        # every entity decides when the calendar begins, but a changed calendar changes no rows of the models that read it
         if nodes[unique_id]["config"].get("is_calendar"):
             return False
         return any(map(is_affected, nodes[unique_id]["depends_on"].get("nodes", [])))

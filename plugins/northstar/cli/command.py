@@ -1,7 +1,7 @@
-"""How a command is added to the command line."""
+"""The type of the function that adds a command to the command line."""
 
 import argparse
 from collections.abc import Callable
 
-# (name, what it calls with the parsed arguments, its help) -> its own parser, for its arguments
+# (name of the command, function to call with the parsed arguments, help text) -> the command's own parser, to add its arguments to
 Command = Callable[[str, Callable[[argparse.Namespace], int | None], str], argparse.ArgumentParser]

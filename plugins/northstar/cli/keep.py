@@ -1,4 +1,4 @@
-"""Commands: what keeps a home going: set-up, upkeep, backups, stopping, and other programs in its environment."""
+"""Commands that maintain a home: set-up, upkeep, backups, stopping, and other programs in its environment."""
 
 import argparse
 import subprocess

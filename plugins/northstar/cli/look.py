@@ -1,4 +1,4 @@
-"""Commands: what shows: the pages, a home's state, published values and what is behind them, sources."""
+"""Commands that show something: the pages, a home's state, published values and what they are made of, sources."""
 
 import argparse
 import os
@@ -71,15 +71,15 @@ def _status(arguments: argparse.Namespace) -> None:
 def _doctor(arguments: argparse.Namespace) -> int:
     from northstar.operate.doctor import examine
 
-    wrong = 0
+    wrong_count = 0
     for finding in examine(load_settings(arguments.home)):
-        wrong += finding.is_wrong
+        wrong_count += finding.is_wrong
         print(finding, flush=True)
     print(
-        f"{wrong} things are wrong" if wrong else "nothing is wrong",
+        f"{wrong_count} things are wrong" if wrong_count else "nothing is wrong",
         "(`northstar status` says what is published and what runs)",
     )
-    return 1 if wrong else 0
+    return 1 if wrong_count else 0
 
 
 def _sql(arguments: argparse.Namespace) -> None:
@@ -111,17 +111,17 @@ def _verify(arguments: argparse.Namespace) -> int:
     from northstar.runs.verify import erased_since, verify
 
     settings = load_settings(arguments.home)
-    why = erased_since(settings, arguments.version) if arguments.version else None
-    if why:
-        print(why)
-    found = verify(settings, arguments.version, progress)
-    differing = [c for c in found if not c.is_same]
+    reason = erased_since(settings, arguments.version) if arguments.version else None
+    if reason:
+        print(reason)
+    comparisons = verify(settings, arguments.version, progress)
+    differing = [c for c in comparisons if not c.is_same]
     print(table([
         {"": c.kind, "name": c.name, "rows": c.certified.get("rows"), "hash": c.certified.get("hash"), "made again": "the same"
          if c.is_same else f"DIFFERS: {c.made.get('rows')} rows, {c.made.get('hash')}"}
-        for c in found if differing or c.kind == "outputs"
+        for c in comparisons if differing or c.kind == "outputs"
     ]))  # fmt: skip
-    print(f"{len(found) - len(differing)} of {len(found)} entities and marts are the same to the byte")
+    print(f"{len(comparisons) - len(differing)} of {len(comparisons)} entities and marts are the same to the byte")
     return 1 if differing else 0
 
 

@@ -16,7 +16,7 @@ from northstar.cli import keep, look, mend, people, run
 @kept_private()
 @visible_output()
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status. Without `argv` it is the process's own, which ends with it."""
+    """Run one command; returns the exit status. argv: None takes the process's own command line; the process then ends after the command."""
     if argv is None:
         end_soon()
     arguments = _parser().parse_args(argv)
@@ -31,14 +31,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"northstar: {exc}", file=sys.stderr)
         return 1
     except BrokenPipeError:
-        # the reader had enough (`| head`); what is left to write goes nowhere
+        # the reader of the output has closed it (`| head`); discard the rest
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as exc:
-        known = resource_exhausted(exc) or file_refused(exc)
-        if arguments.debug or known is None:
+        problem = resource_exhausted(exc) or file_refused(exc)
+        if arguments.debug or problem is None:
             raise
-        print(f"northstar: {known}", file=sys.stderr)
+        print(f"northstar: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("northstar: interrupted; the next run starts where this one was published", file=sys.stderr)
@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _own_options(arguments: argparse.Namespace) -> None:
-    """Take --home from among the words that another program's command line is handed."""
+    """Take our option --home out of the words that are passed on to another program."""
     words = getattr(arguments, "words", [])
     if "--home" in words[:-1]:
         place = words.index("--home")

@@ -1,4 +1,4 @@
-"""Commands: what mends: rejected rows, an earlier version, a hold on publishing, a turn that nobody has any more."""
+"""Commands that repair: rejected rows, putting an earlier version back, a hold on publishing, ending the turn of a run that is gone."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Commands: what concerns people's data: erasure, and the key of their identifiers."""
+"""Commands for people's data: erasure, and the rotation of the key of their identifiers."""
 
 import argparse
 import os
@@ -31,7 +31,7 @@ def _erase(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.home)
     if arguments.pending:
-        done = erase_pending(settings, progress)
+        erasures = erase_pending(settings, progress)
     else:
         if "@" in f"{arguments.account_id}{arguments.email}" or arguments.email not in (None, "-"):
             raise NorthstarError(
@@ -39,15 +39,16 @@ def _erase(arguments: argparse.Namespace) -> None:
                 "say --email - (or --account-id -) and write the address on standard input"
             )
         account_id, email = (
-            sys.stdin.readline().strip() if given == "-" else given for given in (arguments.account_id, arguments.email)
+            sys.stdin.readline().strip() if argument == "-" else argument
+            for argument in (arguments.account_id, arguments.email)
         )
-        done = [erase(settings, account_id, email, arguments.by, progress, is_later=arguments.later)]
-    for erasure in done:
+        erasures = [erase(settings, account_id, email, arguments.by, progress, is_later=arguments.later)]
+    for erasure in erasures:
         version = f", published as version {erasure.published_version}" if erasure.published_version else ""
         print(f"erasure {erasure.erasure_id}: {erasure.state}, asked for by {erasure.requested_by}{version}")
         for table, rows in sorted(erasure.rows.items()):
             print(f"  {table}: {rows} rows")
-    if not done:
+    if not erasures:
         print("nothing is waiting to be erased")
 
 

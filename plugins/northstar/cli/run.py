@@ -1,4 +1,4 @@
-"""Commands: what runs and what is made of a run: runs, backfills, forecasts, reports, alerts, the demonstration company's files."""
+"""Commands that run something: runs, backfills, forecasts, reports, alerts, and the demonstration company's files."""
 
 import argparse
 import os
@@ -113,10 +113,10 @@ def _report(arguments: argparse.Namespace) -> None:
     else:
         print(text)
     if arguments.send and not arguments.report.isdigit():
-        told = send(settings, report_id, report)
+        recipients = send(settings, report_id, report)
         progress(
-            f"sent: {', '.join(told)}"
-            if told
+            f"sent: {', '.join(recipients)}"
+            if recipients
             else f"notify.yml names no route for the report {report.name}: it was kept only"
         )
 

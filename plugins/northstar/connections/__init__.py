@@ -1,1 +1,1 @@
-"""What Airflow knows that a process outside of it needs: connections with their secrets, and the state of DAG runs."""
+"""Airflow's side for other processes: the environment of its commands, connections with their secrets, and the state of DAG runs."""

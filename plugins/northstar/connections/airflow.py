@@ -1,4 +1,4 @@
-"""The home's own Airflow: the environment of its processes and commands, its address, and whether it is well."""
+"""The home's own Airflow: the environment of its processes and commands, its address, and its health."""
 
 import base64
 import hashlib
@@ -15,19 +15,19 @@ from northstar.base.settings import Settings
 from northstar.base.telemetry import silence
 from northstar.warehouse import db
 
-# those of Airflow that every home has
+# the services of Airflow that every home has
 AIRFLOW_SERVICES = ("scheduler", "api-server", "dag-processor", "triggerer")
 
 
 CELERY = "airflow.providers.celery.executors.celery_executor.CeleryExecutor"
 
 
-# an address, since Airflow wants one, at which nobody answers
+# an address at which no server answers, because Airflow requires one
 NO_METADATA = "postgresql:///not-allowed"
 
 
 def airflow_home(settings: Settings) -> Path:
-    """AIRFLOW_HOME of a home, made on first use."""
+    """The AIRFLOW_HOME of a home; it is made on first use."""
     path = settings.home / "airflow"
     path.mkdir(mode=0o700, exist_ok=True)
     return path
@@ -39,15 +39,15 @@ def api_url(settings: Settings) -> str:
 
 
 def users_file(settings: Settings) -> Path:
-    """The file by which the home's api-server knows who may log in."""
+    """The file with the users who may log in to the home's api-server, and their passwords."""
     return airflow_home(settings) / "passwords.json"
 
 
 def airflow_environment(settings: Settings, with_metadata: bool = True) -> dict[str, str]:
-    """The whole environment of Airflow's processes; configuration lives here and nowhere else.
+    """The whole environment of Airflow's processes. Airflow's configuration is here and nowhere else.
 
-    with_metadata: with the address of Airflow's own database, where a worker on another machine has nothing to do: it asks the api-server.
-    NORTHSTAR_BROKER_URL, such as redis://HOST:6379/0, makes Celery's workers run the tasks, on as many machines as there are.
+    with_metadata: whether to include the address of Airflow's own database. A worker on another machine does not need it: it asks the api-server.
+    NORTHSTAR_BROKER_URL, such as redis://HOST:6379/0, lets Celery's workers run the tasks, on any number of machines.
     """
     home = airflow_home(settings)
     address = NO_METADATA
@@ -68,7 +68,7 @@ def airflow_environment(settings: Settings, with_metadata: bool = True) -> dict[
         "CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin",
         "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": users_file(settings),
         "DATABASE__SQL_ALCHEMY_CONN": address.replace("postgresql://", "postgresql+psycopg2://", 1),
-        # asyncpg, which Airflow would take, does not know libpq's options, such as those of TLS
+        # asyncpg, Airflow's default, does not know libpq's options, such as those for TLS
         "DATABASE__SQL_ALCHEMY_CONN_ASYNC": address.replace("postgresql://", "postgresql+psycopg://", 1),
         "API__HOST": os.environ.get("NORTHSTAR_API_HOST", "127.0.0.1"),
         "API__PORT": port,
@@ -76,7 +76,7 @@ def airflow_environment(settings: Settings, with_metadata: bool = True) -> dict[
         "API__BASE_URL": base_url,
         "API__SECRET_KEY": settings.secret("airflow_api_key"),
         "API_AUTH__JWT_SECRET": settings.secret("airflow_jwt"),
-        # a DAG file that has changed is read at once; the interval is for what it imports, and the models that it names
+        # a DAG file that has changed is read at once; the interval is for changes in its imports and in the models that it names
         "DAG_PROCESSOR__REFRESH_INTERVAL": 60,
         "DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": 300,
         "DAG_PROCESSOR__PARSING_PROCESSES": 1,
@@ -85,7 +85,7 @@ def airflow_environment(settings: Settings, with_metadata: bool = True) -> dict[
         "SCHEDULER__ENABLE_HEALTH_CHECK": False,
         "TRIGGERER__ENABLE_HEALTH_CHECK": False,
         "LOGGING__BASE_LOG_FOLDER": settings.logs / "airflow",
-        # Airflow sets them by itself, whatever the umask says
+        # Airflow sets permissions itself, regardless of the umask
         "LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
         "LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
         **_telling(settings),
@@ -105,20 +105,20 @@ def airflow_environment(settings: Settings, with_metadata: bool = True) -> dict[
 
 
 def api_health(settings: Settings) -> dict[str, str]:
-    """{part of Airflow: "healthy" or not}, as its api-server tells."""
+    """{part of Airflow: its status, such as "healthy"}, as its api-server reports it."""
     try:
         with urllib.request.urlopen(f"{api_url(settings)}/api/v2/monitor/health", timeout=5) as answer:
-            told = json.load(answer)
+            health = json.load(answer)
     except (OSError, json.JSONDecodeError):
         return {"api-server": "does not answer"}
     return {
-        part: (told.get(part) or {}).get("status") or "unknown"
+        part: (health.get(part) or {}).get("status") or "unknown"
         for part in ("metadatabase", "scheduler", "dag_processor")
     }
 
 
 def _celery() -> dict[str, str]:
-    """Options for Celery's workers; nothing unless NORTHSTAR_BROKER_URL says where they are told what to do."""
+    """Airflow's options for Celery's workers; none unless NORTHSTAR_BROKER_URL names a broker."""
     broker = os.environ.get("NORTHSTAR_BROKER_URL")
     if not broker:
         return {}
@@ -130,13 +130,13 @@ def _celery() -> dict[str, str]:
 
 
 def _unproxied() -> list[str]:
-    """The hosts that this machine asks without its proxy."""
-    told = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
-    return [host.strip() for host in told.split(",") if host.strip()]
+    """The hosts that this machine connects to without its proxy."""
+    host_list = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    return [host.strip() for host in host_list.split(",") if host.strip()]
 
 
 def _telling(settings: Settings) -> dict[str, object]:
-    """Options for what Airflow tells of itself; nothing unless operations.yml says to whom."""
+    """Airflow's options for reporting metrics (StatsD) and lineage (OpenLineage); none unless operations.yml names a server."""
     options: dict[str, object] = {}
     statsd, lineage = settings.operations.statsd, settings.operations.openlineage
     if statsd:
@@ -155,11 +155,11 @@ def _telling(settings: Settings) -> dict[str, object]:
                 f"operations.yml: openlineage is an address such as http://127.0.0.1:5000, not {lineage!r}"
             )
         options |= {
-            # a server that does not answer holds each event, of which a task has two, up for 10 s
+            # each event, of which a task has two, waits up to 10 s for a server that does not answer
             "OPENLINEAGE__TRANSPORT": json.dumps(
                 {"type": "http", "url": lineage, "endpoint": "api/v1/lineage", "timeout": 5, "retry": {"total": 1}}
             ),
-            # a process of its own tells of a task; on a busy machine the 10 s that it has by default end it before it has told
+            # a separate process reports on a task; on a busy machine the default of 10 s ends it before it has reported
             "OPENLINEAGE__EXECUTION_TIMEOUT": 120,
             "OPENLINEAGE__NAMESPACE": "northstar",
             "OPENLINEAGE__DISABLE_SOURCE_CODE": True,

@@ -1,4 +1,4 @@
-"""What Airflow says of a DAG run: asked from inside one of its tasks, or of the home's own Airflow from the command line."""
+"""The state of a DAG run, asked from inside a task of Airflow, or with the command line of the home's own Airflow."""
 
 import subprocess
 import sys
@@ -11,13 +11,13 @@ ENDED = ("success", "failed")
 
 
 def has_ended(settings: Settings, holder: str) -> bool:
-    """Whether the DAG run that `holder` (`<dag_id> <run_id>`) names has ended; False where it has not, or Airflow cannot tell from here."""
+    """Whether the DAG run of `holder` (`<dag_id> <run_id>`) has ended; False if it has not, or if that cannot be known from here."""
     dag_id, _, run_id = holder.partition(" ")
     return any(look(settings, dag_id, run_id) in ENDED for look in (_state_from_task, _state_from_home))
 
 
 def _is_task() -> bool:
-    # who only imports it, as a DAG's file may, has nobody to ask
+    # a process may only import the module, as a DAG file does; then it has no supervisor to ask
     return hasattr(sys.modules.get("airflow.sdk.execution_time.task_runner"), "SUPERVISOR_COMMS")
 
 
@@ -30,7 +30,7 @@ def _state_from_task(settings: Settings, dag_id: str, run_id: str) -> str | None
     try:
         return RuntimeTaskInstance.get_dagrun_state(dag_id, run_id)
     except AirflowRuntimeError:
-        # another Airflow's, or deleted: nobody here can tell
+        # a DAG run of another Airflow, or a deleted one: its state is not known here
         return None
 
 
@@ -39,12 +39,12 @@ def _state_from_home(settings: Settings, dag_id: str, run_id: str) -> str | None
         return None
 
     airflow = Path(sys.executable).parent / "airflow"
-    done = subprocess.run(
+    process = subprocess.run(
         [str(airflow), "dags", "state", dag_id, run_id],
         env=airflow_environment(settings),
         capture_output=True,
         text=True,
     )
-    lines = done.stdout.split("\n")
-    # the conf stands behind the state, warnings may stand before it
+    lines = process.stdout.split("\n")
+    # the conf follows the state in its line; lines with warnings may come before it
     return next((line.split(",")[0].strip() for line in reversed(lines) if line.strip()), None)

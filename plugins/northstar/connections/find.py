@@ -1,7 +1,7 @@
-"""Airflow connections: how a connector learns an address and a secret, in a task and on the command line alike.
+"""Airflow connections, from which connectors get addresses and secrets, in a task and on the command line.
 
-Looked for in this order: Airflow itself inside a task; `AIRFLOW_CONN_<ID>` in the environment (a URI or json, as Airflow reads it);
-the metadata database of the home's Airflow. Nothing is kept, and nothing is logged.
+A connection is searched in this order: in Airflow itself, inside a task; in `AIRFLOW_CONN_<ID>` in the environment (a URI or JSON, as Airflow
+reads it); in the metadata database of the home's Airflow. Nothing is kept, and nothing is logged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SECRET_NAME = re.compile("pass|secret|token|key|credential|signature", re.IGNORE
 
 @dataclass(frozen=True)
 class Connection:
-    """What an Airflow connection says. `password` and `extra` hold secrets: they are left out of the repr."""
+    """An Airflow connection. `password` and `extra` hold secrets, so they are left out of the repr."""
 
     name: str
     kind: str = ""
@@ -38,11 +38,11 @@ class Connection:
     login: str | None = None
     schema: str | None = None
     password: str | None = field(default=None, repr=False)
-    # Any: JSON that somebody wrote in Airflow
+    # Any: JSON that a user wrote in Airflow
     extra: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def url(self, default: str | None = None) -> str:
-        """The http address of the host, or `default` where the connection has none."""
+        """The HTTP address of the host, or `default` if the connection has no host. Raises NorthstarError if there is no default either."""
         if not self.host:
             if default is None:
                 raise NorthstarError(f"the connection {self.name} has no host; give it the system's address")
@@ -52,42 +52,48 @@ class Connection:
         return host.rstrip("/") + (f":{self.port}" if self.port else "")
 
     def masked(self, text: str) -> str:
-        """A text without this connection's secrets, however they are spelled in it."""
+        """The text with this connection's secrets replaced, in each spelling that they may have in it."""
         secrets = {self.password} | {value for name, value in _texts(self.extra) if SECRET_NAME.search(name)}
         for secret in sorted((s for s in secrets if s and len(s) > 3), key=len, reverse=True):
-            written = json.dumps(secret)[1:-1]
-            for spelling in (secret, quote(secret), quote(secret, safe=""), written, written.replace("/", "\\/")):
+            escaped_secret = json.dumps(secret)[1:-1]
+            for spelling in (
+                secret,
+                quote(secret),
+                quote(secret, safe=""),
+                escaped_secret,
+                escaped_secret.replace("/", "\\/"),
+            ):
                 text = text.replace(spelling, "***")
         return text
 
     def secret(self) -> str:
-        """The password. Raises NorthstarError where there is none."""
+        """The password. Raises NorthstarError if there is none."""
         if not self.password:
             raise NorthstarError(f"the connection {self.name} has no password; put the system's key or token there")
         return self.password
 
 
 def find_connection(settings: Settings, name: str) -> Connection:
-    """The Airflow connection called `name`. Raises NorthstarError when nobody knows it."""
+    """The Airflow connection called `name`. Raises NorthstarError if it does not exist."""
     for look in (_from_task, _from_environment, _from_home):
-        found = look(settings, name)
-        if found is not None:
-            return _connection(name, found)
+        airflow_connection = look(settings, name)
+        if airflow_connection is not None:
+            return _connection(name, airflow_connection)
     raise NorthstarError(
         f"no connection {name}: add it in Airflow (airflow connections add {name} ...) or set AIRFLOW_CONN_{name.upper()}"
     )
 
 
 def _from_environment(settings: Settings, name: str) -> AirflowConnection | None:
-    given = os.environ.get(f"AIRFLOW_CONN_{name.upper()}")
-    if not given:
+    definition = os.environ.get(f"AIRFLOW_CONN_{name.upper()}")
+    if not definition:
         return None
     from airflow.sdk.definitions.connection import Connection as AirflowConnection
 
     try:
-        if given.lstrip().startswith("{"):
-            return AirflowConnection.from_json(given, name)
-        return AirflowConnection.from_uri(given, name)
+        if definition.lstrip().startswith("{"):
+            return AirflowConnection.from_json(definition, name)
+        return AirflowConnection.from_uri(definition, name)
     except Exception as exc:
         # the text of the error may repeat the value, which holds a secret
         raise NorthstarError(f"AIRFLOW_CONN_{name.upper()} is neither a connection's URI nor its json") from exc
@@ -100,8 +106,8 @@ def _from_task(settings: Settings, name: str) -> AirflowConnection | None:
     from airflow.sdk.exceptions import AirflowNotFoundException
 
     try:
-        found: AirflowConnection = AirflowConnection.get(name)
-        return found
+        airflow_connection: AirflowConnection = AirflowConnection.get(name)
+        return airflow_connection
     except AirflowNotFoundException:
         return None
 
@@ -111,15 +117,15 @@ def _from_home(settings: Settings, name: str) -> AirflowConnection | None:
         return None
 
     airflow = Path(sys.executable).parent / "airflow"
-    done = subprocess.run(
+    process = subprocess.run(
         [str(airflow), "connections", "get", name, "-o", "json"], env=airflow_environment(settings), capture_output=True, text=True
     )  # fmt: skip
-    if done.returncode:
+    if process.returncode:
         return None
     from airflow.sdk.definitions.connection import Connection as AirflowConnection
 
-    told = json.loads(done.stdout[done.stdout.index("[") :])[0]
-    return AirflowConnection.from_uri(told["get_uri"], name)
+    record = json.loads(process.stdout[process.stdout.index("[") :])[0]
+    return AirflowConnection.from_uri(record["get_uri"], name)
 
 
 def _texts(extra: object, name: str = "") -> Iterator[tuple[str, str]]:

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import yaml
 
-# where PyYAML was built with libyaml, seven times as fast; the contract is the release's own and needs no bounds
+# the loader is seven times as fast where PyYAML was built with libyaml; the contract is the release's own file and needs no bounds
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 OWN_TIMES = (
     "created_at",
@@ -29,11 +29,11 @@ OWN_TIMES = (
     "captured_on",
     "downloaded_on",
 )
-# texts that people and programs write at any length; every other text names something, and is looked up by its name
+# columns with texts of any length that people and programs write; every other text column names something, and rows are looked up by it
 WRITTEN = {"cancel_reason", "comment", "fingerprint", "page", "question", "reason", "route", "subject"}
-# an index entry of Postgres holds 2,704 bytes, and a key up to four names
+# bytes of a name: an index entry of Postgres holds 2,704 bytes, and a key has up to four names
 LONGEST_NAME = 500
-# characters of a written text by which rows are grouped
+# rows are grouped by this many characters of a written text
 LONGEST_GROUP = 200
 POSTGRES_TYPES = {
     "text": "text",
@@ -47,7 +47,7 @@ POSTGRES_TYPES = {
 
 
 class _Spec(TypedDict):
-    """An entity as entities.yml describes it. columns: {name: what a Column takes}."""
+    """An entity as entities.yml describes it. columns: {name: the arguments of a Column}."""
 
     about: str
     key: list[str]
@@ -58,7 +58,7 @@ class _Spec(TypedDict):
 
 @dataclass(frozen=True)
 class Column:
-    """One column of an entity; `type` is a contract type, `pii` is None, 'hash' or 'drop', `pattern` a regular expression for all of a text."""
+    """One column of an entity. type: a contract type; pii: None, 'hash' or 'drop'; pattern: a regular expression that a whole text has to match."""
 
     name: str
     type: str
@@ -72,7 +72,7 @@ class Column:
 
     @property
     def is_name(self) -> bool:
-        """Whether its text names something, so that it has at most LONGEST_NAME bytes."""
+        """Whether its text is a name, which may have at most LONGEST_NAME bytes."""
         return self.type == "text" and self.pii is None and self.name not in WRITTEN
 
     @property
@@ -97,13 +97,13 @@ class Entity:
 
     @property
     def later_times(self) -> tuple[str, ...]:
-        """Timestamps that read as null while they lie at or after `as_of`."""
+        """The timestamps that models read as null while they are at or after `as_of`."""
         skip = {self.own_time, self.cursor, "updated_at", "received_at", "due_at"}
         return tuple(c.name for c in self.columns.values() if c.type == "timestamp" and c.name not in skip)
 
     @property
     def stored_columns(self) -> dict[str, Column]:
-        """The columns that reach the warehouse: all but those whose personal data is dropped."""
+        """The columns that are stored in the warehouse: all but the personal ones that are dropped."""
         return {name: column for name, column in self.columns.items() if column.pii != "drop"}
 
 
@@ -117,7 +117,7 @@ def entities() -> dict[str, Entity]:
 def _entity(name: str, spec: _Spec) -> Entity:
     columns = {}
     for column_name, column in spec["columns"].items():
-        # an unquoted comma in a note leaves keys without a value behind
+        # an unquoted comma in a note makes keys without a value
         options = {k: v for k, v in column.items() if k != "type" and v is not None}
         if "values" in options:
             options["values"] = tuple(options["values"])

@@ -1,1 +1,1 @@
-"""For who looks after a home: what is wrong with it, what it is doing, and its backups."""
+"""Tools for the operator of a home: its problems (doctor), its state (status), and its backups."""

@@ -1,8 +1,8 @@
 """Backup and restore of a home whose Postgres is embedded.
 
 A backup is a directory: `postgres/` (what pg_basebackup copies from the running server, with the log that makes it consistent), the
-home's own files, and `backup.json`, which says what it is. With an archive of the write-ahead log (operations.yml) a restore can go to any
-moment after it. The secrets are not in it: whoever has the data and the key of the hashed identifiers can tell whose data it is.
+home's own files, and `backup.json`, which describes it. With an archive of the write-ahead log (operations.yml) a restore can go to any
+moment after the backup. The secrets are not in it: whoever has both the data and the key of the hashed identifiers can tell whose data it is.
 """
 
 import fcntl
@@ -32,7 +32,7 @@ from northstar.warehouse.rows import Connection, one, shaped
 
 FORM = 1
 ABOUT = "backup.json"
-# where a backup is made, beside the directory that it becomes
+# the end of the name of the directory in which a backup is made; it is renamed when the backup is complete
 UNFINISHED = ".new"
 PROVING = ("pii_key", "owner_password")
 LATEST: Final = "latest"
@@ -42,7 +42,7 @@ RECOVERY_SECONDS = 4 * 3600
 
 
 class About(TypedDict):
-    """What backup.json says of a backup. secrets: the digest of `_proof`; times as ISO 8601 writes them."""
+    """The content of backup.json. secrets: the digest that `_proof` makes; times are in ISO 8601."""
 
     form: int
     started_at: str
@@ -57,10 +57,11 @@ class About(TypedDict):
 
 
 def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progress: Progress = print) -> About:
-    """Copy a home, while it works, into the new directory `to`; returns what `backup.json` says.
+    """Copy a home, while it is in use, into the new directory `to`; returns the content of `backup.json`.
 
-    secrets_to: a file for the home's secrets, to be kept elsewhere. Raises NorthstarError for an external Postgres, a directory that is
-    not empty, a server that still runs as an older version started it, or a copy that does not verify; then nothing is left in `to`.
+    secrets_to: a file to write the home's secrets to, which should be kept elsewhere. Raises NorthstarError for an external Postgres, a
+    directory that is not empty, a server that still runs as an older version started it, or a copy that does not verify; then nothing is
+    left in `to`.
     """
     if settings.warehouse_url:
         raise NorthstarError("this warehouse is an external Postgres: its own tools back it up (docs/operations.md)")
@@ -73,29 +74,31 @@ def backup(settings: Settings, to: Path, secrets_to: Path | None = None, progres
             raise NorthstarError(
                 "Postgres still runs as an older version started it; `northstar stop`, then back up again"
             )
-        published = None
+        published_version = None
         if one(connection.execute("select to_regclass('marts.publications') as t"))["t"]:
-            published = one(connection.execute("select max(published_version) as v from marts.publications"))["v"]
+            published_version = one(connection.execute("select max(published_version) as v from marts.publications"))[
+                "v"
+            ]
         postgres = connection.info.parameter_status("server_version") or ""
-    beside = to.with_name(f".{to.name}{UNFINISHED}")
-    beside.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with _alone(beside):
-        return _make(settings, beside, to, secrets_to, postgres, published, progress)
+    unfinished = to.with_name(f".{to.name}{UNFINISHED}")
+    unfinished.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with _alone(unfinished):
+        return _make(settings, unfinished, to, secrets_to, postgres, published_version, progress)
 
 
 def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, postgres: str, published: int | None,
           progress: Progress) -> About:  # fmt: skip
     try:
         _clear(beside)
-        started = datetime.now(UTC)
+        started_at = datetime.now(UTC)
         _copy(settings, beside / "postgres")
-        ended = datetime.now(UTC)
+        ended_at = datetime.now(UTC)
         progress("copied; verifying ...")
         _verify(beside / "postgres")
         for file in (*settings.home.glob("*.yml"), settings.home / "VERSION"):
             shutil.copy(file, beside / file.name)
         about: About = {
-            "form": FORM, "started_at": started.isoformat(), "ended_at": ended.isoformat(), "home": str(settings.home),
+            "form": FORM, "started_at": started_at.isoformat(), "ended_at": ended_at.isoformat(), "home": str(settings.home),
             "home_version": HOME_VERSION, "postgres": postgres, "published_version": published,
             "wal_archive": settings.operations.wal_archive, "secrets": _proof(settings.secret),
             "bytes": sum(f.stat().st_size for f in (beside / "postgres").rglob("*") if f.is_file()),
@@ -103,7 +106,7 @@ def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, p
         write_private(beside / ABOUT, json.dumps(about, indent=1))
         if secrets_to:
             _write_secrets(settings, secrets_to)
-        # over one that is there and empty
+        # `to` may exist if it is empty
         beside.rename(to)
         sync_directory(to.parent)
     except BaseException:
@@ -115,7 +118,7 @@ def _make(settings: Settings, beside: Path, to: Path, secrets_to: Path | None, p
 
 @contextmanager
 def _alone(directory: Path) -> Iterator[None]:
-    """Keeps another process from a directory as long as this one lives. Raises NorthstarError where another has it."""
+    """Keep other processes from using a directory while the context lasts. Raises NorthstarError when another process has it."""
     descriptor = os.open(directory, os.O_RDONLY)
     try:
         try:
@@ -128,10 +131,10 @@ def _alone(directory: Path) -> Iterator[None]:
 
 
 def _clear(beside: Path) -> None:
-    """Empty a directory of what a backup that was interrupted left in it, or still puts there."""
+    """Empty a directory in which a backup was interrupted; ends the processes that still write to it."""
     server.take_away(beside / "postgres")
-    for left in beside.iterdir():
-        left.unlink()
+    for leftover_file in beside.iterdir():
+        leftover_file.unlink()
 
 
 def restore(source: Path, settings: Settings, to_time: ToTime = None, secrets: Path | None = None,
@@ -139,7 +142,7 @@ def restore(source: Path, settings: Settings, to_time: ToTime = None, secrets: P
     """Make the new home of `settings` from a backup; returns its published version.
 
     to_time: a moment after the backup's end, or "latest" for the end of the archive; None is the moment of the backup. archive: where the
-    archive is now, if not where it was. Raises NorthstarError, and leaves no half home behind, when a piece is missing or wrong.
+    archive is now, if it was moved. Raises NorthstarError when a part is missing or wrong, and leaves no half-made home behind.
     """
     about = _about(source)
     if settings.warehouse_url:
@@ -148,23 +151,23 @@ def restore(source: Path, settings: Settings, to_time: ToTime = None, secrets: P
     if server.is_finished(data) and not server.is_half_copied(data):
         raise _has_warehouse(settings)
     recovery = _recovery(about, source, to_time, archive)
-    known = _read_secrets(about, source, secrets)
-    if settings.secrets_file.exists() and _secrets_of(settings.secrets_file) != (known or {}):
+    home_secrets = _read_secrets(about, source, secrets)
+    if settings.secrets_file.exists() and _secrets_of(settings.secrets_file) != (home_secrets or {}):
         raise _has_warehouse(settings)
     progress("verifying the backup ...")
     _verify(source / "postgres")
-    with server.lock(settings), server.made_whole(data, is_copied=True) as beside:
-        shutil.copytree(source / "postgres", beside, dirs_exist_ok=True)
+    with server.lock(settings), server.made_whole(data, is_copied=True) as unfinished:
+        shutil.copytree(source / "postgres", unfinished, dirs_exist_ok=True)
         if to_time is not None:
-            (beside / "recovery.signal").touch()
+            (unfinished / "recovery.signal").touch()
         progress("recovering ...")
-        password = os.environ.get("NORTHSTAR_SECRET_OWNER_PASSWORD") or (known or {})["owner_password"]
-        version = _recover(settings, beside, password, recovery, to_time)
+        password = os.environ.get("NORTHSTAR_SECRET_OWNER_PASSWORD") or (home_secrets or {})["owner_password"]
+        version = _recover(settings, unfinished, password, recovery, to_time)
         for file in (*source.glob("*.yml"), source / "VERSION"):
             text = file.read_text()
             write_private(settings.home / file.name, _own_archive(text) if file.name == "operations.yml" else text)
-        if known is not None:
-            write_private(settings.secrets_file, json.dumps(known, indent=1))
+        if home_secrets is not None:
+            write_private(settings.secrets_file, json.dumps(home_secrets, indent=1))
     embedded.ensure_running(settings)
     return version
 
@@ -174,22 +177,22 @@ def _has_warehouse(settings: Settings) -> NorthstarError:
 
 
 def _about(source: Path) -> About:
-    found = read_json(source / ABOUT)
-    if found is None:
+    content = read_json(source / ABOUT)
+    if content is None:
         raise NorthstarError(f"{source} is no backup: it has no {ABOUT} that can be read")
-    about = shaped(About, found)
+    about = shaped(About, content)
     if about["form"] != FORM or about["home_version"] != HOME_VERSION:
         raise NorthstarError(f"{source} was made by another version of Northstar; restore it with that one")
-    major, mine = about["postgres"].partition(".")[0], server.major_version()
-    if major != mine:
+    major, own_major = about["postgres"].partition(".")[0], server.major_version()
+    if major != own_major:
         raise NorthstarError(
-            f"{source} is of Postgres {major} and here is {mine}; restore it with the checkout that made it"
+            f"{source} is of Postgres {major} and here is {own_major}; restore it with the checkout that made it"
         )
     return about
 
 
 def _recovery(about: About, source: Path, to_time: ToTime, archive: Path | None) -> dict[str, str]:
-    """What the server has to be told: nothing for the moment of the backup."""
+    """The server's options for the recovery: none for the moment of the backup."""
     if to_time is None:
         return {}
     place = archive or (about["wal_archive"] and Path(about["wal_archive"]))
@@ -197,37 +200,42 @@ def _recovery(about: About, source: Path, to_time: ToTime, archive: Path | None)
         raise NorthstarError("this home archived no write-ahead log: its backup holds one moment; leave --to-time out")
     if not place.is_dir():
         raise NorthstarError(f"there is no archive in {place}; say where it is with --archive")
-    ended = datetime.fromisoformat(about["ended_at"])
-    told = {
+    ended_at = datetime.fromisoformat(about["ended_at"])
+    options = {
         "restore_command": server.restore_command(server.check_archive(str(place))),
         "recovery_target_action": "promote",
     }
     if not isinstance(to_time, datetime):
-        return told
-    if to_time < ended:
+        return options
+    if to_time < ended_at:
         raise NorthstarError(
-            f"{to_time:%Y-%m-%dT%H:%M:%SZ} is before the end of this backup ({ended:%Y-%m-%dT%H:%M:%SZ}); take an older one"
+            f"{to_time:%Y-%m-%dT%H:%M:%SZ} is before the end of this backup ({ended_at:%Y-%m-%dT%H:%M:%SZ}); take an older one"
         )
     if to_time > datetime.now(UTC) + timedelta(minutes=1):
         raise NorthstarError(f"{to_time:%Y-%m-%dT%H:%M:%SZ} lies in the future")
-    return told | {"recovery_target_time": to_time.isoformat()}
+    return options | {"recovery_target_time": to_time.isoformat()}
 
 
 def _read_secrets(about: About, source: Path, secrets: Path | None) -> dict[str, str] | None:
-    """The home's secrets; None where the environment has them. They must be those of the home that was backed up."""
-    known = None
+    """The home's secrets from the file `secrets`; None when the environment has them instead.
+
+    Raises NorthstarError when they are not the secrets of the home that was backed up.
+    """
+    home_secrets = None
     if secrets is not None:
-        known = _secrets_of(secrets)
-    found = {name: os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or (known or {}).get(name) for name in PROVING}
-    if None in found.values():
+        home_secrets = _secrets_of(secrets)
+    proving_secrets = {
+        name: os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or (home_secrets or {}).get(name) for name in PROVING
+    }
+    if None in proving_secrets.values():
         raise NorthstarError(
             "the secrets are not in a backup: give the file that `northstar backup --secrets` wrote, or the old home's secrets.json, with --secrets"
         )
-    if _proof(lambda name: found[name] or "") != about["secrets"]:
+    if _proof(lambda name: proving_secrets[name] or "") != about["secrets"]:
         raise NorthstarError(
             "these are the secrets of another home: with them nobody could log in, and identifiers would hash to others"
         )
-    return known
+    return home_secrets
 
 
 def _proof(secret: Callable[[str], str]) -> str:
@@ -236,10 +244,10 @@ def _proof(secret: Callable[[str], str]) -> str:
 
 
 def _secrets_of(file: Path) -> dict[str, str]:
-    known = read_json(file)
-    if known is None:
+    home_secrets = read_json(file)
+    if home_secrets is None:
         raise NorthstarError(f"{file} does not hold a home's secrets")
-    return known
+    return home_secrets
 
 
 def _write_secrets(settings: Settings, to: Path) -> None:
@@ -249,7 +257,7 @@ def _write_secrets(settings: Settings, to: Path) -> None:
 
 
 def _own_archive(operations: str) -> str:
-    """The operations.yml of a restored home, which must not write into the archive of the one it was made from."""
+    """The operations.yml of a restored home, without wal_archive: it must not write into the archive of the home that was backed up."""
     return re.sub(
         r"(?m)^(wal_archive\s*:.*)$", r"# of the home that was backed up; this one needs its own: \1", operations
     )
@@ -258,7 +266,7 @@ def _own_archive(operations: str) -> str:
 def _recover(settings: Settings, data: Path, password: str, recovery: dict[str, str], to_time: ToTime) -> int | None:
     """Start the server and wait until it has recovered; returns the published version.
 
-    Not through `northstar.warehouse.db`, which would start one that gave up.
+    It does not connect through `northstar.warehouse.db`, which would start a server that gave up.
     """
     deadline = time.monotonic() + RECOVERY_SECONDS
     try:
@@ -277,14 +285,14 @@ def _recover(settings: Settings, data: Path, password: str, recovery: dict[str, 
                     )
                 time.sleep(0.2)
         with opened(db.DATABASE) as connection:
-            # who held it works on the home that was backed up
+            # its holder works on the home that was backed up, not on this one
             connection.execute("delete from audit.writer_lease")
-            there = one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
+            publications_table = one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
             query = "select max(published_version) as v from marts.publications"
-            version: int | None = one(connection.execute(query))["v"] if there else None
+            version: int | None = one(connection.execute(query))["v"] if publications_table else None
             return version
     except (NorthstarError, psycopg.OperationalError) as exc:
-        # the log may tell of an earlier try, which asked for a moment
+        # only for a moment: the log may also hold the message of an earlier try that asked for one
         if isinstance(to_time, datetime) and "recovery ended before" in read_end(settings.logs / "postgres.log"):
             raise NorthstarError(
                 f"the archive ends before {to_time:%Y-%m-%dT%H:%M:%SZ}; `--to-time latest` restores what there is"
@@ -294,32 +302,37 @@ def _recover(settings: Settings, data: Path, password: str, recovery: dict[str, 
 
 def _copy(settings: Settings, to: Path) -> None:
     port, env = server.ensure_running(settings).port, {**os.environ, "PGPASSWORD": db.password(settings, "owner")}
-    done = subprocess.run(
+    process = subprocess.run(
         [server.binaries() / "pg_basebackup", "-h", "127.0.0.1", "-p", str(port), "-U", server.Server.user, "-D", str(to), "-X", "stream",
          "-c", "fast", "--manifest-checksums=SHA256", "--no-password"],
         capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL,
     )  # fmt: skip
-    if done.returncode:
-        said = (
-            [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no message"]
+    if process.returncode:
+        messages = (
+            [line for line in process.stderr.splitlines() if "error" in line]
+            or process.stderr.splitlines()
+            or ["no message"]
         )
-        raise NorthstarError(f"could not copy the database: {said[0].strip()}")
+        raise NorthstarError(f"could not copy the database: {messages[0].strip()}")
 
 
 def _verify(copy: Path) -> None:
-    """Compare a copy with its manifest, file by file. The pg_verifybackup that comes with the binaries dies of a segmentation fault.
+    """Compare a copy with its manifest, file by file. (The pg_verifybackup that comes with the binaries ends with a segmentation fault.)
 
-    Raises NorthstarError naming the first file that is missing or not what was copied.
+    Raises NorthstarError naming the first file that is missing or differs from what was copied.
     """
     try:
-        told = (copy / "backup_manifest").read_bytes()
-        manifest = json.loads(told)
+        manifest_bytes = (copy / "backup_manifest").read_bytes()
+        manifest = json.loads(manifest_bytes)
     except (OSError, json.JSONDecodeError) as exc:
         raise NorthstarError(f"{copy} is damaged: it has no manifest that can be read; take another backup") from exc
-    if hashlib.sha256(told[: told.rindex(b'"Manifest-Checksum"')]).hexdigest() != manifest["Manifest-Checksum"]:
+    if (
+        hashlib.sha256(manifest_bytes[: manifest_bytes.rindex(b'"Manifest-Checksum"')]).hexdigest()
+        != manifest["Manifest-Checksum"]
+    ):
         raise NorthstarError(f"{copy} is damaged: its manifest was changed; take another backup")
     for entry in manifest["Files"]:
-        # a path that is no UTF-8 is told in hexadecimal
+        # the manifest gives a path that is not UTF-8 in hexadecimal
         path = copy / (entry["Path"] if "Path" in entry else os.fsdecode(bytes.fromhex(entry["Encoded-Path"])))
         try:
             with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""`northstar doctor`: look a home over and say what is wrong with it, a line each, and what to do. It starts nothing and changes nothing."""
+"""`northstar doctor`: check a home; one line for each problem, with what to do about it. It starts nothing and changes nothing."""
 
 import shutil
 import socket
@@ -29,11 +29,12 @@ from northstar.warehouse.setup import OLDEST_POSTGRES
 
 FREE_BYTES = 2 << 30
 SKEW = timedelta(seconds=2)
-# the hourly run and half of the next; without a scheduler a run a day is taken for what is wanted
+# the age at which a publication is late: two and a half hours where a scheduler makes hourly runs; else a day and two hours, because a run
+# a day is assumed
 LATE, LATE_BY_HAND = timedelta(minutes=150), timedelta(hours=26)
 BLOATED_ROWS = 100_000
 SET_UP = "`northstar setup` makes roles, grants, tables and indexes what they should be"
-# who needs what: (role, schema, privilege on all of its tables)
+# the rights that each role needs: (role, schema, privilege on all of its tables)
 GRANTS = (
     ("loader", "staging", "insert"),
     ("loader", "quarantine", "insert"),
@@ -53,13 +54,13 @@ GRANTS = (
     ("bi_reader", "marts", "select"),
 )
 
-# what a finding says, and what to do where something is wrong
+# (what a check saw) or, when something is wrong, (what it saw, what to do about it)
 Words = tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check saw. do: what to do about it; '' where nothing is wrong."""
+    """What one check saw. do: what to do about it; '' when nothing is wrong."""
 
     check: str
     says: str
@@ -74,7 +75,7 @@ class Finding:
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
-    """Every check's findings, at least one each; a check that cannot be made is a finding as well."""
+    """The findings of every check, at least one for each; that a check cannot be made is a finding as well."""
     for name, check in OUTSIDE.items():
         yield from _made(name, check, settings)
     try:
@@ -83,8 +84,8 @@ def examine(settings: Settings) -> Iterator[Finding]:
                 "server", "Postgres is not running", "`make run` or `northstar run` starts it; then look again"
             )
             return
-        looks_as = "owner" if db.has_administrator(settings) else "transformer"
-        connection = db.connect(settings, looks_as, autocommit=True)
+        role = "owner" if db.has_administrator(settings) else "transformer"
+        connection = db.connect(settings, role, autocommit=True)
     except NorthstarError as exc:
         yield Finding("server", str(exc), "see that it runs, and that address and password are right")
         return
@@ -96,22 +97,22 @@ def examine(settings: Settings) -> Iterator[Finding]:
 
 
 def _made(name: str, check: Callable[..., Iterator[Words]], *given: object) -> Iterator[Finding]:
-    found = []
+    findings = []
     try:
-        found = [Finding(name, *words) for words in check(*given)]
+        findings = [Finding(name, *words) for words in check(*given)]
     except (psycopg.Error, NorthstarError, OSError) as exc:
-        found = [
+        findings = [
             Finding(name, f"could not be looked at: {str(exc).splitlines()[0]}", "mend this first, then look again")
         ]
-    yield from found or [Finding(name, "nothing to see")]
+    yield from findings or [Finding(name, "nothing to see")]
 
 
 def _disk(settings: Settings) -> Iterator[Words]:
     places = {"the home": settings.home, "the archive of the write-ahead log": settings.operations.wal_archive}
-    for what, place in places.items():
+    for name, place in places.items():
         if place and Path(place).exists():
             free = shutil.disk_usage(place).free
-            says = f"{free / 2**30:.1f} GB free for {what}"
+            says = f"{free / 2**30:.1f} GB free for {name}"
             yield (says, f"make room on the disk of {place}") if free < FREE_BYTES else (says,)
 
 
@@ -123,7 +124,7 @@ def _secrets(settings: Settings) -> Iterator[Words]:
                 "put it back from where you keep it: it has the key of all hashed identifiers",
             )
         return
-    # one that is cut short is told of here, and nothing can be asked without it
+    # raises NorthstarError for a file that is cut short, without which no other check can connect
     settings.known_secret("owner_password")
     for file in (settings.secrets_file, settings.home / "airflow" / "passwords.json"):
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
@@ -134,12 +135,12 @@ def _secrets(settings: Settings) -> Iterator[Words]:
 
 def _ports(settings: Settings) -> Iterator[Words]:
     running = {name for name, lives in service_states(settings).items() if lives}
-    known = {
+    services = {
         "Postgres": (settings.home / "postgres.port", not settings.warehouse_url and embedded.is_running(settings)),
         "Airflow": (settings.home / "airflow" / "port", "api-server" in running),
         "the pages": (settings.home / "pages_port", "pages" in running),
     }
-    for what, (file, is_up) in known.items():
+    for service, (file, is_up) in services.items():
         if not file.exists():
             continue
         port = read_port(file)
@@ -151,34 +152,34 @@ def _ports(settings: Settings) -> Iterator[Words]:
             answers = probe.connect_ex(("127.0.0.1", port)) == 0
         if answers and not is_up:
             yield (
-                f"port {port} of {what} is taken by another program",
+                f"port {port} of {service} is taken by another program",
                 f"end it, or tell the readers: the next start takes another port (remove {file} to have it chosen now)",
             )
         elif is_up and not answers:
-            yield f"{what} runs and does not answer on port {port}", "stop and start it: `make stop`, `make run`"
+            yield f"{service} runs and does not answer on port {port}", "stop and start it: `make stop`, `make run`"
         else:
-            yield (f"{port} of {what}",)
+            yield (f"{port} of {service}",)
 
 
 def _airflow(settings: Settings) -> Iterator[Words]:
-    made_by = read_word(settings.home / "airflow" / "migrated")
-    if made_by not in (None, version("apache-airflow")):
+    database_version = read_word(settings.home / "airflow" / "migrated")
+    if database_version not in (None, version("apache-airflow")):
         yield (
-            f"its database is that of version {made_by}, {version('apache-airflow')} is installed",
+            f"its database is that of version {database_version}, {version('apache-airflow')} is installed",
             "`make stop`, `make run` brings it there",
         )
     states = service_states(settings)
-    dead = [name for name, lives in states.items() if not lives]
-    if dead:
+    dead_services = [name for name, lives in states.items() if not lives]
+    if dead_services:
         yield (
-            f"{', '.join(dead)} ended without being stopped",
-            f"see {settings.logs}/{dead[0]}.log; `make run` starts what is missing",
+            f"{', '.join(dead_services)} ended without being stopped",
+            f"see {settings.logs}/{dead_services[0]}.log; `make run` starts what is missing",
         )
     elif "api-server" in states:
-        sick = [part for part, health in api_health(settings).items() if health != "healthy"]
-        if sick:
-            yield f"{', '.join(sick)}: no sign of life", f"see {settings.logs}; `make stop`, `make run`"
-    if states and not dead:
+        sick_parts = [part for part, health in api_health(settings).items() if health != "healthy"]
+        if sick_parts:
+            yield f"{', '.join(sick_parts)}: no sign of life", f"see {settings.logs}; `make stop`, `make run`"
+    if states and not dead_services:
         yield (f"{', '.join(states)} run",)
 
 
@@ -195,9 +196,9 @@ def _now() -> datetime:
 
 
 def _clock(settings: Settings, connection: Connection) -> Iterator[Words]:
-    before = _now()
+    asked_at = _now()
     server = one(connection.execute("select clock_timestamp() as at"))["at"]
-    skew = server - (before + (_now() - before) / 2)
+    skew = server - (asked_at + (_now() - asked_at) / 2)
     if abs(skew) > SKEW:
         way = "ahead of" if skew > timedelta(0) else "behind"
         yield (
@@ -222,30 +223,30 @@ def _versions(settings: Settings, connection: Connection) -> Iterator[Words]:
                 f"migration {row['number']:04}_{row['name']} failed: {row['message']}",
                 "mend what it says; the next run tries it again",
             )
-    done = [r for r in rows if r["applied_at"] is not None]
+    applied_rows = [r for r in rows if r["applied_at"] is not None]
     try:
-        migrations.refuse([shaped(migrations.Applied, r) for r in done], migrations.migrations())
+        migrations.refuse([shaped(migrations.Applied, r) for r in applied_rows], migrations.migrations())
     except migrations.OtherMigrations as exc:
         yield exc.what, exc.advice
         return
     pending = [m for m in migrations.migrations() if m.number not in {r["number"] for r in rows}]
     if pending:
         yield f"{len(pending)} migrations are to come, first {pending[0].title}", "the next run applies them"
-    yield (f"migration {max((r['number'] for r in done), default=0):04} is the newest applied",)
+    yield (f"migration {max((r['number'] for r in applied_rows), default=0):04} is the newest applied",)
 
 
 def _roles(settings: Settings, connection: Connection) -> Iterator[Words]:
     names = {role: db.role_name(settings, role) for role in db.ROLES}
-    known = connection.execute("select * from pg_roles where rolname = any(%s)", [list(names.values())]).fetchall()
-    roles = {role: r for role, name in names.items() for r in known if r["rolname"] == name}
+    role_rows = connection.execute("select * from pg_roles where rolname = any(%s)", [list(names.values())]).fetchall()
+    roles = {role: r for role, name in names.items() for r in role_rows if r["rolname"] == name}
     schemas = {r["nspname"] for r in connection.execute("select nspname from pg_namespace")}
-    wrong = False
+    is_wrong = False
     for role in db.ROLES:
         if role not in roles:
-            wrong = True
+            is_wrong = True
             yield f"the role {names[role]} is missing", SET_UP
         elif roles[role]["rolsuper"] or roles[role]["rolcreaterole"] or roles[role]["rolcreatedb"]:
-            wrong = True
+            is_wrong = True
             yield (
                 f"the role {names[role]} may do more than its work",
                 f"alter role {names[role]} nosuperuser nocreaterole nocreatedb",
@@ -254,107 +255,109 @@ def _roles(settings: Settings, connection: Connection) -> Iterator[Words]:
             try:
                 db.connect(settings, role).close()
             except NorthstarError as exc:
-                wrong = True
+                is_wrong = True
                 yield f"the role {names[role]} cannot log in: {exc}", SET_UP
     for schema in SCHEMAS:
         if schema not in schemas:
-            wrong = True
+            is_wrong = True
             yield f"the schema {schema} is missing", SET_UP
     for role, schema, privilege in GRANTS:
         if role in roles and schema in schemas:
-            lacking = connection.execute(
+            closed_tables = connection.execute(
                 "select c.relname from pg_class as c where c.relnamespace = %(schema)s::regnamespace and c.relkind in ('r', 'v') "
                 "and not (has_schema_privilege(%(role)s, c.relnamespace, 'usage') and (c.relkind = 'v' and %(privilege)s != 'select' or "
                 "has_table_privilege(%(role)s, c.oid, %(privilege)s))) order by 1",
                 {"role": names[role], "schema": schema, "privilege": privilege},
             ).fetchall()
-            lacking = [
-                r["relname"] for r in lacking
+            closed_tables = [
+                r["relname"] for r in closed_tables
                 if (schema, r["relname"]) not in PRIVATE and not (schema == "audit" and role not in WRITERS.get(r["relname"], db.ROLES))
             ]  # fmt: skip
-            if lacking:
-                wrong = True
-                more = f" and {len(lacking) - 1} more" if len(lacking) > 1 else ""
-                yield f"{names[role]} may not {privilege} {schema}.{lacking[0]}{more}", SET_UP
+            if closed_tables:
+                is_wrong = True
+                more = f" and {len(closed_tables) - 1} more" if len(closed_tables) > 1 else ""
+                yield f"{names[role]} may not {privilege} {schema}.{closed_tables[0]}{more}", SET_UP
     if "bi_reader" in roles:
-        open_to = [
+        open_schemas = [
             s for s in SCHEMAS if s in schemas and s not in OPEN_TO_READERS
             and one(connection.execute("select has_schema_privilege(%s, %s, 'usage') as may", [names["bi_reader"], s]))["may"]
         ]  # fmt: skip
-        for schema in open_to:
-            wrong = True
+        for schema in open_schemas:
+            is_wrong = True
             yield (
                 f"{names['bi_reader']} may look into {schema}, which nobody has audited",
                 f"revoke usage on schema {schema} from {names['bi_reader']}",
             )
-        unguarded = connection.execute(
+        unguarded_tables = connection.execute(
             "select relname as name from pg_class where relnamespace = to_regnamespace('marts_history') and relkind = 'r' and not relrowsecurity "
             "and has_table_privilege(%s, oid, 'select') order by 1", [names["bi_reader"]],
         ).fetchall()  # fmt: skip
-        for table in unguarded:
-            wrong = True
+        for table in unguarded_tables:
+            is_wrong = True
             yield (
                 f"{names['bi_reader']} may see all of marts_history.{table['name']}, groups that are withheld today among it",
                 f"alter table marts_history.{table['name']} enable row level security",
             )
-    for role, _, what in role_settings.changed(connection, settings):
-        wrong = True
+    for role, _, difference in role_settings.changed(connection, settings):
+        is_wrong = True
         yield (
-            f"{names[role]} was given a setting of its own: {what}",
+            f"{names[role]} was given a setting of its own: {difference}",
             "the next run, or `northstar setup`, puts it back",
         )
-    if not wrong:
+    if not is_wrong:
         yield (f"{', '.join(names.values())} may do their work and no more",)
 
 
-# of the history each table only as far as its policy lets readers look
+# schemas that readers may use; in marts_history a policy of each table limits the rows that they see
 OPEN_TO_READERS = ("marts", "marts_history", "marts_at_version")
-# what no role but its owner has to do with
+# tables that no role but their owner uses
 PRIVATE = {("audit", "bootstrapped"), ("audit", "migrations"), ("core", "touched"), ("core", "touched_periods")}
 
 
 def _tables(settings: Settings, connection: Connection) -> Iterator[Words]:
-    standing = landed_columns(connection)
+    existing_tables = landed_columns(connection)
     for entity in entities().values():
-        missing = set(entity.stored_columns) - set(standing.get(entity.name, {}))
-        if entity.name not in standing:
+        missing_columns = set(entity.stored_columns) - set(existing_tables.get(entity.name, {}))
+        if entity.name not in existing_tables:
             yield f"staging.{entity.name} is missing", SET_UP
-        elif missing:
-            yield f"staging.{entity.name} has no column {sorted(missing)[0]}", SET_UP
-    bloated = connection.execute(
+        elif missing_columns:
+            yield f"staging.{entity.name} has no column {sorted(missing_columns)[0]}", SET_UP
+    bloated_tables = connection.execute(
         "select schemaname || '.' || relname as name, n_dead_tup as dead, n_live_tup as live from pg_stat_user_tables "
         "where schemaname = any(%s) and n_dead_tup > %s and n_dead_tup > n_live_tup order by n_dead_tup desc limit 5",
         [list(SCHEMAS), BLOATED_ROWS],
     ).fetchall()
-    for row in bloated:
+    for row in bloated_tables:
         yield (
             f"{row['name']} is bloated: {row['dead']:,} dead rows, {row['live']:,} live ones",
             "`northstar maintain` cleans up",
         )
-    if len(standing) == len(entities()) and not bloated:
-        yield (f"all {len(standing)} landed ones are there, none is bloated",)
+    if len(existing_tables) == len(entities()) and not bloated_tables:
+        yield (f"all {len(existing_tables)} landed ones are there, none is bloated",)
 
 
 def _indexes(settings: Settings, connection: Connection) -> Iterator[Words]:
-    invalid = connection.execute(
+    invalid_indexes = connection.execute(
         "select indexrelid::regclass::text as name from pg_index join pg_class as c on c.oid = indexrelid "
         "where not (indisvalid and indisready) and c.relnamespace = any(%s::text[]::regnamespace[]) order by 1",
         [list(SCHEMAS)],
     ).fetchall()
-    for row in invalid:
+    for row in invalid_indexes:
         yield (
             f"the index {row['name']} is invalid: nothing is found or kept unique by it",
             f"reindex index {row['name']}",
         )
-    there = {
+    existing_indexes = {
         r["indexname"]
         for r in connection.execute("select indexname from pg_indexes where schemaname = 'staging'").fetchall()
     }
-    wanted = {key_index(e) for e in entities().values()} | {n for e in entities().values() for n in side_indexes(e)}
-    for name in sorted(wanted - there)[:5]:
+    expected_indexes = {key_index(e) for e in entities().values()} | {
+        n for e in entities().values() for n in side_indexes(e)
+    }
+    for name in sorted(expected_indexes - existing_indexes)[:5]:
         yield f"the index staging.{name} is missing", SET_UP
-    if not invalid and wanted <= there:
-        yield (f"all {len(wanted)} of the landed tables are there and valid",)
+    if not invalid_indexes and expected_indexes <= existing_indexes:
+        yield (f"all {len(expected_indexes)} of the landed tables are there and valid",)
 
 
 def _checksums(settings: Settings, connection: Connection) -> Iterator[Words]:
@@ -371,11 +374,11 @@ def _checksums(settings: Settings, connection: Connection) -> Iterator[Words]:
 
 
 def _archive(settings: Settings, connection: Connection) -> Iterator[Words]:
-    wanted = settings.operations.wal_archive
+    archive_directory = settings.operations.wal_archive
     if settings.warehouse_url:
         yield ("the external Postgres keeps its own",)
         return
-    if not wanted:
+    if not archive_directory:
         yield ("the write-ahead log is not archived: a backup restores its own moment only",)
         return
     if one(connection.execute("show archive_mode"))["archive_mode"] != "on":
@@ -384,20 +387,20 @@ def _archive(settings: Settings, connection: Connection) -> Iterator[Words]:
             "`northstar stop` (or `make stop`) and start again: the setting needs it",
         )
         return
-    told = one(connection.execute("select * from pg_stat_archiver"))
-    failed, archived = told["last_failed_time"], told["last_archived_time"]
-    if failed and (archived is None or failed > archived):
+    archiver = one(connection.execute("select * from pg_stat_archiver"))
+    failed_at, archived_at = archiver["last_failed_time"], archiver["last_archived_time"]
+    if failed_at and (archived_at is None or failed_at > archived_at):
         yield (
-            f"segment {told['last_failed_wal']} could not be archived to {wanted} since {failed:%Y-%m-%d %H:%M} UTC",
+            f"segment {archiver['last_failed_wal']} could not be archived to {archive_directory} since {failed_at:%Y-%m-%d %H:%M} UTC",
             "see that it is a directory with room that Postgres may write to: the log grows in the home until then",
         )
     else:
-        yield (f"newest segment {told['last_archived_wal'] or 'none yet'} in {wanted}",)
+        yield (f"newest segment {archiver['last_archived_wal'] or 'none yet'} in {archive_directory}",)
 
 
 def _writer(settings: Settings, connection: Connection) -> Iterator[Words]:
     writer = lease.holding(connection)
-    stale = connection.execute(
+    stale_runs = connection.execute(
         "select run_id, started_at from audit.runs where state = 'running' and run_id not in (select run_id from audit.writer_lease) order by 1"
     ).fetchall()
     if writer and writer["is_over"]:
@@ -405,50 +408,52 @@ def _writer(settings: Settings, connection: Connection) -> Iterator[Words]:
             f"run {writer['run_id']} ({writer['holder']}) has the turn to write, and its process is gone",
             f"the next run takes it over; `northstar unlock {writer['run_id']}` ends it now",
         )
-    for run in stale:
+    for run in stale_runs:
         yield (
             f"run {run['run_id']} of {run['started_at']:%Y-%m-%d %H:%M} UTC stands as running and nobody works on it",
             "the next run closes it",
         )
-    last = connection.execute(
+    last_run = connection.execute(
         "select * from audit.runs where state != 'running' order by run_id desc limit 1"
     ).fetchone()
-    if last and last["state"] == "failed":
-        yield f"the last run, {last['run_id']}, failed: {last['message']}", "docs/runbooks.md, run_failed"
-    elif last:
-        yield (f"the last run, {last['run_id']}, published version {last['published_version']}",)
+    if last_run and last_run["state"] == "failed":
+        yield f"the last run, {last_run['run_id']}, failed: {last_run['message']}", "docs/runbooks.md, run_failed"
+    elif last_run:
+        yield (f"the last run, {last_run['run_id']}, published version {last_run['published_version']}",)
 
 
 def _published(settings: Settings, connection: Connection) -> Iterator[Words]:
     if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
         yield "nothing was published yet", "`northstar run` or `make run`"
         return
-    last = connection.execute("select * from marts.publications order by published_version desc limit 1").fetchone()
-    if last is None:
+    newest_publication = connection.execute(
+        "select * from marts.publications order by published_version desc limit 1"
+    ).fetchone()
+    if newest_publication is None:
         yield "nothing was published yet", "`northstar run` or `make run`"
         return
-    age = _now() - last["published_at"]
-    says = f"version {last['published_version']} was published {age.total_seconds() / 3600:.1f} h ago"
+    age = _now() - newest_publication["published_at"]
+    says = f"version {newest_publication['published_version']} was published {age.total_seconds() / 3600:.1f} h ago"
     is_late = age > (LATE if service_states(settings).get("scheduler") else LATE_BY_HAND)
     yield (says, "docs/runbooks.md, data_late") if is_late else (says,)
-    if last["restores_version"]:
+    if newest_publication["restores_version"]:
         yield (
-            f"a rollback is up: the marts are those of version {last['restores_version']}",
+            f"a rollback is up: the marts are those of version {newest_publication['restores_version']}",
             "the next run publishes what is true again",
         )
-    if last["code_version"] != code_version(settings):
+    if newest_publication["code_version"] != code_version(settings):
         yield (
-            f"it was made by other models or rules ({last['code_version']}) than this checkout has ({code_version(settings)})",
+            f"it was made by other models or rules ({newest_publication['code_version']}) than this checkout has ({code_version(settings)})",
             "the next run rebuilds everything; or check out the commit that its certificate names",
         )
 
 
 def _upkeep(settings: Settings, connection: Connection) -> Iterator[Words]:
-    last = connection.execute("select * from audit.maintenance order by maintenance_id desc limit 1").fetchone()
-    if last and last["succeeded"] is False:
-        yield f"the last maintenance failed: {last['message']}", "docs/runbooks.md, maintenance_failed"
-    elif last and last["finished_at"]:
-        yield (f"done {last['finished_at']:%Y-%m-%d %H:%M} UTC",)
+    last_upkeep = connection.execute("select * from audit.maintenance order by maintenance_id desc limit 1").fetchone()
+    if last_upkeep and last_upkeep["succeeded"] is False:
+        yield f"the last maintenance failed: {last_upkeep['message']}", "docs/runbooks.md, maintenance_failed"
+    elif last_upkeep and last_upkeep["finished_at"]:
+        yield (f"done {last_upkeep['finished_at']:%Y-%m-%d %H:%M} UTC",)
 
 
 OUTSIDE: dict[str, Callable[[Settings], Iterator[Words]]] = {

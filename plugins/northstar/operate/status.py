@@ -7,22 +7,22 @@ from northstar.warehouse.rows import one
 
 
 def status(settings: Settings) -> str:
-    """The home's state in a few lines: published version, checks, what runs, quarantine, what is late."""
+    """The home's state in a few lines: published version, checks, the last run, who has the turn, late sources, quarantine, warnings."""
     if not settings.warehouse_url and not embedded.is_running(settings):
         return f"Postgres of {settings.home} is not running; `make run` or `northstar run` starts it"
     lines = []
     with db.connect(settings, "transformer") as connection:
-        published = one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
-        last = (
-            published
+        publications_table = one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
+        newest_publication = (
+            publications_table
             and connection.execute(
                 "select * from marts.publications order by published_version desc limit 1"
             ).fetchone()
         )
-        if last:
+        if newest_publication:
             lines.append(
-                f"published   version {last['published_version']} at {last['published_at']:%Y-%m-%d %H:%M:%S} UTC, "
-                f"as of {last['as_of']:%Y-%m-%d %H:%M} UTC, {last['checks_passed']} of {last['checks_run']} checks passed"
+                f"published   version {newest_publication['published_version']} at {newest_publication['published_at']:%Y-%m-%d %H:%M:%S} UTC, "
+                f"as of {newest_publication['as_of']:%Y-%m-%d %H:%M} UTC, {newest_publication['checks_passed']} of {newest_publication['checks_run']} checks passed"
             )
         else:
             lines.append("published   nothing yet")
@@ -33,22 +33,22 @@ def status(settings: Settings) -> str:
         writer = lease.holding(connection)
         writing = f"run {writer['run_id']} ({writer['holder']})" if writer and not writer["is_over"] else "nobody"
         lines.append(f"writing     {writing}")
-        if held := hold.describe(connection):
-            lines.append(f"held        {held}")
-        late = connection.execute(
+        if hold_text := hold.describe(connection):
+            lines.append(f"held        {hold_text}")
+        rows = connection.execute(
             "select source, message from (select distinct on (source) * from audit.source_runs order by source, run_id desc) as last "
             "where not succeeded order by 1"
         ).fetchall()
-        lines += [f"late        {r['source']}: {r['message']}" for r in late]
-        rejected = connection.execute(
+        lines += [f"late        {r['source']}: {r['message']}" for r in rows]
+        rejected_counts = connection.execute(
             "select entity, count(*) as rows from quarantine.rows where resolved_at is null group by entity order by 2 desc"
         ).fetchall()
-        total = sum(r["rows"] for r in rejected)
-        detail = ", ".join(f"{r['entity']} {r['rows']}" for r in rejected[:6])
-        lines.append(f"quarantine  {total} rows" + (f" ({detail})" if detail else ""))
-        late = connection.execute(
+        rejected_total = sum(r["rows"] for r in rejected_counts)
+        detail = ", ".join(f"{r['entity']} {r['rows']}" for r in rejected_counts[:6])
+        lines.append(f"quarantine  {rejected_total} rows" + (f" ({detail})" if detail else ""))
+        rows = connection.execute(
             "select check_name, observed from audit.checks where run_id = (select max(run_id) from audit.checks) "
             "and not success and severity = 'warn' order by 1 limit 5"
         ).fetchall()
-        lines += [f"warning     {r['check_name']}: {r['observed']}" for r in late]
+        lines += [f"warning     {r['check_name']}: {r['observed']}" for r in rows]
     return "\n".join(lines)

@@ -1,6 +1,6 @@
-"""The container's entry: `init` once, then the pages, one of Airflow's services or a worker, with the environment that `make run` gives them too.
+"""The container's entry point: `init` once, then the pages, a service of Airflow or a worker, in the same environment as with `make run`.
 
-Options of Airflow in the container's environment (AIRFLOW__SECTION__KEY) count for more than those that `airflow_environment` sets.
+Options of Airflow in the container's environment (AIRFLOW__SECTION__KEY) take precedence over those that `airflow_environment` sets.
 """
 
 import os
@@ -22,13 +22,16 @@ AIRFLOW = str(Path(sys.executable).parent / "airflow")
 
 @kept_private()
 def main(arguments: list[str]) -> int:
-    """`init`, `alive JOB`, `pages`, `worker [OPTION ...]`, or a service's name; returns the exit status (a service replaces this process)."""
+    """Run a command of the container; returns the exit status. A service, a worker or the pages replace this process.
+
+    arguments: `init`, `alive JOB`, `pages`, `worker [OPTION ...]`, or a service's name.
+    """
     try:
         settings = load_settings()
         if arguments == ["init"]:
             make_airflow_database(settings)
             bootstrap(settings)
-            # an earlier version left it where every service can read it
+            # an earlier version kept this file where every service can read it
             users_file(settings).unlink(missing_ok=True)
             migrate(settings, airflow_environment(settings), progress)
             return 0
@@ -45,7 +48,7 @@ def main(arguments: list[str]) -> int:
                 )
             os.execve(AIRFLOW, [*service_command(WORKER), *arguments[1:]], env)
         if arguments == ["api-server"]:
-            # the home is the other services', too
+            # not in the home, which the other services can read
             users = Path(tempfile.gettempdir()) / "passwords.json"
             keep_users(settings, users)
             env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] = str(users)

@@ -1,7 +1,7 @@
-"""The build as Airflow shows it: one dbt process builds, a task for each domain tells of its models.
+"""The build in Airflow: one dbt process builds all models, and a task for each domain reports on the domain's models.
 
-dbt's process notes each model as it ends (`noting`). A domain's task takes no process of its own: it starts in the triggerer, where all
-of them together ask the warehouse once a second, and it is red when a model of the domain failed, which it names.
+dbt's process records each model as it ends (`noting`). The tasks of domains take no processes of their own: they run in the triggerer, where all
+of them together query the warehouse once a second. A task is red when a model of its domain failed, and names that model.
 """
 
 import asyncio
@@ -43,26 +43,26 @@ if TYPE_CHECKING:
 POLL_SECONDS = 1.0
 # a node that has ended, as a row of audit.model_runs
 Ended = tuple[int, str, str, str, str, float, int | None, str]
-# how long a task's table may take to its log
+# how long to wait for a task's table to be written to its log
 LOG_SECONDS = 2.0
 # dbt's words for a node that was built, and ours for one that need not be
 BUILT = ("success", "pass", "warn", "unchanged")
-# a domain of its own: dbt's tests belong to no folder
+# the domain of dbt's tests, which belong to no folder
 TESTS = "tests"
 
 
 def domains(project: Path = ROOT / "dbt_project") -> dict[str, list[str]]:
-    """{domain: the names of its models} by the project's folders, such as `core/accounts`; `tests` names none beforehand."""
-    found: dict[str, list[str]] = {"seeds": sorted(path.stem for path in (project / "seeds").rglob("*.csv"))}
+    """{domain: the names of its models}. The domains are the project's folders, such as `core/accounts`, and `tests`, whose list is empty."""
+    models_by_domain: dict[str, list[str]] = {"seeds": sorted(path.stem for path in (project / "seeds").rglob("*.csv"))}
     for path in sorted((project / "models").rglob("*.sql")):
-        found.setdefault(str(path.parent.relative_to(project / "models")), []).append(path.stem)
-    return found | {TESTS: []}
+        models_by_domain.setdefault(str(path.parent.relative_to(project / "models")), []).append(path.stem)
+    return models_by_domain | {TESTS: []}
 
 
 class DomainOperator(BaseOperator):
-    """A domain's models in a run's build: red when one of them failed, skipped when what they read failed; a table in the log."""
+    """The task of a domain in a run's build: red when a model failed, skipped when what its models read failed. Its log has a table of them."""
 
-    # Any: what every operator takes
+    # Any: the arguments of every operator
     def __init__(self, domain: str, models: list[str], **kwargs: Any):
         super().__init__(
             doc_md=f"The models of {domain}: {', '.join(models)}." if models else "dbt's tests.",
@@ -82,7 +82,7 @@ class DomainOperator(BaseOperator):
 
 
 class Node(TypedDict):
-    """A row of audit.model_runs, in so far as it is shown."""
+    """A row of audit.model_runs: the columns that are shown."""
 
     name: str
     resource_type: str
@@ -94,22 +94,22 @@ class Node(TypedDict):
 
 @dataclass
 class Build:
-    """What the warehouse knows of a run's build: whether it has ended, and the nodes that have, as in audit.model_runs."""
+    """The state of a run's build: whether it has ended, and the nodes that have ended, from audit.model_runs."""
 
     has_ended: bool = False
     nodes: list[Node] = field(default_factory=list)
 
 
 class DomainTrigger(BaseTrigger):
-    """Waits until a domain's models are built, or will not be, and ends its task."""
+    """The trigger that waits until a domain's models are built, or it is certain that they will not be, and then ends the domain's task."""
 
     def __init__(self, domain: str, models: list[str]):
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's own has no types
         self.domain, self.models = domain, models
 
-    # Any: as BaseTrigger has it
+    # Any: the signature of BaseTrigger
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """As BaseTrigger wants it."""
+        """The class's path and its arguments, as BaseTrigger requires."""
         return f"{__name__}.{type(self).__name__}", {"domain": self.domain, "models": self.models}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
@@ -120,7 +120,7 @@ class DomainTrigger(BaseTrigger):
         while not (verdict := judge(self.domain, self.models, build := await _shared_look(trigger))):
             await asyncio.sleep(POLL_SECONDS)
         ending, message = verdict
-        # one record: the triggerer writes nine or so a round, and closes a task's log when its trigger ends, whatever is still to come
+        # one log record: the triggerer writes about nine in a round, and closes a task's log when its trigger ends, even if records are left
         say = self.log.error if ending is TaskFailedEvent else self.log.info
         say(f"{message}\n{describe(self.domain, self.models, build)}")
         await asyncio.sleep(LOG_SECONDS)
@@ -128,7 +128,7 @@ class DomainTrigger(BaseTrigger):
 
 
 def judge(domain: str, models: list[str], build: Build) -> tuple[type[BaseTaskEndEvent], str] | None:
-    """How a domain's task ends, and why in words; None while that is not certain."""
+    """(how a domain's task ends, the reason in words); None while that is not certain."""
     nodes = _own(domain, models, build)
     failed = [n for n in nodes if n["status"] not in (*BUILT, "skipped")]
     if failed and (build.has_ended or len(nodes) == len(models)):
@@ -166,7 +166,10 @@ def _own(domain: str, models: list[str], build: Build) -> list[Node]:
 
 
 def look(settings: Settings, trigger: str) -> Build:
-    """What is known of the build of the run that `trigger` (`<dag_id> <run_id>`, as in audit.runs) opened last; nothing while nobody answers."""
+    """The state of the build of the run that `trigger` opened last; an empty one while the warehouse does not answer.
+
+    trigger: `<dag_id> <run_id>`, as in audit.runs.
+    """
     with suppress(psycopg.Error, NorthstarError), db.connect(settings, "transformer") as connection:
         run = connection.execute(
             "select run_id, state <> 'running' or stage_seconds ? 'build' as has_ended from audit.runs where trigger = %s "
@@ -186,7 +189,7 @@ _LOOKS: dict[str, tuple[float, asyncio.Task[Build]]] = {}
 
 
 async def _shared_look(trigger: str) -> Build:
-    """`look`, once in POLL_SECONDS for all domains of a run."""
+    """The result of `look`, which is called once in POLL_SECONDS for all domains of a run."""
     now = time.monotonic()
     at, looking = _LOOKS.get(trigger, (0.0, None))
     if looking is None or now - at >= POLL_SECONDS:
@@ -199,29 +202,29 @@ async def _shared_look(trigger: str) -> Build:
 
 @contextmanager
 def noting(settings: Settings, run_id: int) -> Iterator["OnEvent"]:
-    """A callback for dbt that writes each node's state, seconds and rows to audit.model_runs as it ends.
+    """Give a callback for dbt that writes each node's status, seconds and rows to audit.model_runs as it ends.
 
-    It keeps dbt's threads waiting for nothing; who builds writes the whole result down afterwards (job.record_build), so what is lost
-    here, as with a server that is gone, is lost for the looks in between only.
+    A thread of its own writes, so dbt's threads do not wait. The build writes the whole result afterwards (build.results.record_build): a row
+    that is lost here, because the server is gone, is only missing until then.
     """
-    ended: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
+    ended_nodes: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
 
     def note(message: "Event") -> None:
         if message.info.name != "NodeFinished" or message.data.node_info.resource_type not in BUILT_TYPES:
             return
         node, result = message.data.node_info, message.data.run_result
         affected = dict(result.adapter_response).get("rows_affected")
-        ended.put(
+        ended_nodes.put(
             (run_id, node.unique_id, node.node_name, node.resource_type, result.status, round(result.execution_time, 3),
              int(affected) if affected is not None and affected != -1 else None, result.message[:2000])
         )  # fmt: skip
 
-    writer = threading.Thread(target=_write, args=(settings, ended), daemon=True)
+    writer = threading.Thread(target=_write, args=(settings, ended_nodes), daemon=True)
     writer.start()
     try:
         yield note
     finally:
-        ended.put(None)
+        ended_nodes.put(None)
         writer.join(timeout=10)
 
 

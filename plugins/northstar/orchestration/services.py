@@ -20,26 +20,26 @@ from northstar.base.settings import Settings
 from northstar.connections.airflow import AIRFLOW_SERVICES, airflow_environment, airflow_home, api_health, users_file
 from northstar.use.pages import serve as pages
 
-# what nobody needs before the first task waits for something: it starts when the others are there
+# the service that starts when the others are up: nothing needs it before the first task waits for something
 LAST = "triggerer"
 START_SECONDS = 90
-# a machine beside these, told by a broker which tasks to run
+# a further service, on other machines, which gets its tasks from a broker
 WORKER = "worker"
 
 
 def keep_users(settings: Settings, file: Path) -> None:
-    """Write such a file: the user `admin` with the password that holds now."""
+    """Write a file of users for the api-server: the user `admin` with the current password."""
     write_private(file, json.dumps({"admin": settings.secret("airflow_password")}))
 
 
 def start_services(settings: Settings, progress: Progress = print, with_pages: bool = False) -> bool:
-    """Bring the metadata database to Airflow's version if need be and start what is not running; true when it had to.
+    """Start Airflow's services unless all of them run, with the metadata database at Airflow's version; returns whether it started them.
 
-    with_pages: have the pages load meanwhile; `await_pages` tells when they are there.
-    Raises NorthstarError when a service does not come up, naming its log.
+    with_pages: start the pages at the same time; `await_pages` waits for them.
+    Raises NorthstarError when a service does not start, naming its log.
     """
     if running_services(settings).keys() >= set(AIRFLOW_SERVICES):
-        # whoever started them may have been killed before they were up
+        # the process that started them may have been killed before they were up
         _await_health(settings, progress)
         return False
     stop_services(settings)
@@ -57,7 +57,7 @@ def start_services(settings: Settings, progress: Progress = print, with_pages: b
 
 
 def service_command(service: str) -> list[str]:
-    """What runs a service. The servers of task logs, which would listen on all addresses, are left out: the logs are in the home, where the API reads them."""
+    """The command that runs a service, without its server for task logs, which would listen on all addresses: the API reads the logs in the home."""
     airflow = str(Path(sys.executable).parent / "airflow")
     if service == WORKER:
         return [airflow, "celery", "worker", "--skip-serve-logs"]
@@ -65,9 +65,9 @@ def service_command(service: str) -> list[str]:
 
 
 def begin_pages(settings: Settings) -> None:
-    """Start the pages unless they run, and wait for nothing."""
+    """Start the pages unless they run; it does not wait for them."""
     if "pages" not in running_services(settings):
-        # their own kind of stray: what is stopped by its home is found by Airflow's
+        # AIRFLOW_HOME marks the process as this home's, so that stop_services finds it (see _is_own)
         _start(
             settings,
             "pages",
@@ -77,7 +77,7 @@ def begin_pages(settings: Settings) -> None:
 
 
 def await_pages(settings: Settings) -> str:
-    """The link to the pages that `begin_pages` started, once they answer. Raises NorthstarError when they do not come up, naming their log."""
+    """The link to the pages that `begin_pages` started, once they answer. Raises NorthstarError when they do not start, naming their log."""
     deadline = time.monotonic() + START_SECONDS
     while not pages.answers(settings):
         if "pages" not in running_services(settings) or time.monotonic() > deadline:
@@ -96,11 +96,11 @@ def _start(settings: Settings, service: str, command: list[str], env: dict[str, 
 
 
 def stop_services(settings: Settings) -> list[str]:
-    """Stop the home's services with all their children, and nothing else; returns the names of those that ran."""
+    """Stop the home's services with all their child processes, and nothing else; returns the names of those that ran."""
     running = running_services(settings)
     alive: set[psutil.Process] = set()
     for signal_number, patience in ((signal.SIGTERM, 8), (signal.SIGKILL, 30)):
-        # asked anew: a child that was born, or orphaned, in between
+        # listed again each time: a child may have been started, or orphaned, in between
         doomed, deadline = alive | _own_processes(settings), time.monotonic() + patience
         for process in doomed:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -115,23 +115,23 @@ def stop_services(settings: Settings) -> list[str]:
 
 
 def _own_processes(settings: Settings) -> set[psutil.Process]:
-    """The home's services, what they have started, and what is left of those that were killed.
+    """The processes of the home's services, of their children, and of services that were killed.
 
-    Airflow's processes write their title over their environment, and who is orphaned has no parent that leads to it: the session that a
-    service was started in holds all of them, the log that they write to those whose service nobody has noted.
+    Airflow's processes overwrite their environment with their title, and an orphan cannot be found through its parent. But all processes of a
+    service are in the session in which it was started; and those of a service that was not recorded write to its log.
     """
-    known, logs = (
+    services, logs = (
         known_services(settings),
         {str(settings.home / "logs" / f"{s}.log") for s in (*AIRFLOW_SERVICES, "pages")},
     )
-    sessions = {began["pid"] for began in known.values() if not is_anothers(began)}
-    me = psutil.Process()
-    spared = {me, *me.parents()}
-    found = {p for p in psutil.process_iter() if p not in spared and _is_own(p, settings, sessions, logs)}
-    for process in list(found):
+    sessions = {began["pid"] for began in services.values() if not is_anothers(began)}
+    this_process = psutil.Process()
+    protected = {this_process, *this_process.parents()}
+    processes = {p for p in psutil.process_iter() if p not in protected and _is_own(p, settings, sessions, logs)}
+    for process in list(processes):
         with contextlib.suppress(psutil.Error):
-            found |= set(process.children(recursive=True)) - spared
-    return found
+            processes |= set(process.children(recursive=True)) - protected
+    return processes
 
 
 def _is_own(process: psutil.Process, settings: Settings, sessions: set[int], logs: set[str]) -> bool:
@@ -142,38 +142,42 @@ def _is_own(process: psutil.Process, settings: Settings, sessions: set[int], log
             return True
         if process.environ().get("AIRFLOW_HOME") == str(settings.home / "airflow"):
             return True
-        # as its output: whoever reads a log has opened it after these
+        # only as its output (file descriptors 1 and 2): a process that reads a log has it open under a higher number
         return any(file.fd in (1, 2) and file.path in logs for file in process.open_files())
     except (psutil.Error, OSError):
         return False
 
 
 def migrate(settings: Settings, env: dict[str, str], progress: Progress) -> None:
-    """Bring the metadata database to the installed Airflow's version, unless this home has done so."""
-    mark, wanted = airflow_home(settings) / "migrated", version("apache-airflow")
-    if read_word(mark) == wanted:
+    """Migrate the metadata database to the installed version of Airflow, unless this home has done so."""
+    mark, installed_version = airflow_home(settings) / "migrated", version("apache-airflow")
+    if read_word(mark) == installed_version:
         return
     progress("preparing Airflow's database (once) ...")
     airflow = str(Path(sys.executable).parent / "airflow")
-    done = subprocess.run([airflow, "db", "migrate"], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL)
-    if done.returncode != 0:
-        write_private(settings.logs / "migrate.log", done.stdout + done.stderr)
+    process = subprocess.run(
+        [airflow, "db", "migrate"], env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL
+    )
+    if process.returncode != 0:
+        write_private(settings.logs / "migrate.log", process.stdout + process.stderr)
         raise NorthstarError(f"Airflow's database could not be prepared; see {settings.logs / 'migrate.log'}")
-    write_private(mark, wanted)
+    write_private(mark, installed_version)
 
 
 def _await_health(settings: Settings, progress: Progress) -> None:
-    deadline, told = time.monotonic() + START_SECONDS, time.monotonic()
+    deadline, reported_at = time.monotonic() + START_SECONDS, time.monotonic()
     while time.monotonic() < deadline:
         running = running_services(settings)
-        ended = [service for service in AIRFLOW_SERVICES if service not in running and service != LAST]
-        if ended:
+        ended_services = [service for service in AIRFLOW_SERVICES if service not in running and service != LAST]
+        if ended_services:
             stop_services(settings)
-            raise NorthstarError(f"Airflow's {ended[0]} ended at once; see {settings.logs / (ended[0] + '.log')}")
+            raise NorthstarError(
+                f"Airflow's {ended_services[0]} ended at once; see {settings.logs / (ended_services[0] + '.log')}"
+            )
         if set(api_health(settings).values()) == {"healthy"}:
             return
-        if time.monotonic() - told > 5:
+        if time.monotonic() - reported_at > 5:
             progress("Airflow is starting ...")
-            told = time.monotonic()
+            reported_at = time.monotonic()
         time.sleep(0.3)
     raise NorthstarError(f"Airflow did not come up within {START_SECONDS} s; see {settings.logs}")

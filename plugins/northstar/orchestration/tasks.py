@@ -1,6 +1,6 @@
-"""What the DAGs' tasks do: the stages' functions, with the run's number as the only thing that passes between tasks.
+"""The functions of the DAGs' tasks. They call the stages; only the run's number passes from one task to another.
 
-Each imports its own stage: what the others need (pyarrow's parts, pandas, numpy) would be half a second of each task.
+Each function imports its own stage: what other stages import (parts of pyarrow, pandas, numpy) would cost each task half a second.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def window_end(context: Context) -> datetime:
-    """The run's as_of: conf's `as_of`, else the end of the data interval, else (by hand) the hour in which it was started."""
+    """The run's as_of: `as_of` in its conf, else the end of the data interval; for a run that was started by hand, the start of that hour."""
     run = context["dag_run"]
     if as_of := (run.conf or {}).get("as_of"):
         return parse_time(as_of)
@@ -31,7 +31,7 @@ def window_end(context: Context) -> datetime:
 
 
 def open_run(mode: str, **context: Unpack[Context]) -> int:
-    """Open a run, waiting for one that is under way; its number goes to the other tasks."""
+    """Open a run, after waiting for one that is under way; returns its number, for the other tasks."""
     settings = load_settings()
     conf = context["dag_run"].conf or {}
     source = conf.get("source_dir") or os.environ.get("NORTHSTAR_SOURCE_DIR")
@@ -39,7 +39,7 @@ def open_run(mode: str, **context: Unpack[Context]) -> int:
         source = str(settings.home / "demo")
     as_of = window_end(context)
     if context["dag_run"].run_type == "scheduled":
-        # a run that the schedule owes must not take readers back in time
+        # a run that the schedule makes up for must not take readers back in time
         as_of = max(as_of, lifecycle.last_as_of(settings) or as_of)
     return lifecycle.open_run(settings, mode, as_of, source, _trigger(context), wait=True)
 
@@ -54,30 +54,30 @@ def _run_id(context: Context) -> int:
 
 
 def list_sources(**context: Unpack[Context]) -> list[dict[str, str]]:
-    """The arguments of `land_source`, for each source that this run asks."""
+    """The arguments of `land_source`, for each source that this run reads."""
     from northstar.extract.stage import due_sources
 
     return [{"name": name} for name in due_sources(load_settings(), _run_id(context))]
 
 
 def land_source(name: str, **context: Unpack[Context]) -> None:
-    """Land what is new of one source."""
+    """Land what is new in one source."""
     from northstar.extract.stage import land_source as land
 
     land(load_settings(), _run_id(context), name, _say)
 
 
 def settle_sources(**context: Unpack[Context]) -> None:
-    """Go on when every required source landed; one that is down and not required is published without, marked late."""
+    """Fail unless every required source has landed. The run goes on without a source that failed and is not required; it is marked late."""
     from northstar.extract.stage import settle_extract
 
     settle_extract(load_settings(), _run_id(context))
-    # what just landed may be what somebody has to be woken for
+    # the rows that just landed may open an alert
     _evaluate_quietly()
 
 
 def build_models(**context: Unpack[Context]) -> None:
-    """Build every model in one dbt process, which notes each as it ends."""
+    """Build the models in one dbt process, which records each as it ends."""
     from northstar.build.stage import build
     from northstar.orchestration.domains import noting
 
@@ -94,21 +94,21 @@ def audit_marts(**context: Unpack[Context]) -> None:
 
 
 def publish_marts(**context: Unpack[Context]) -> int:
-    """Publish the candidate; returns the version."""
+    """Publish the candidate; returns the published version."""
     from northstar.publish.stage import publish
 
     return publish(load_settings(), _run_id(context), _say)
 
 
 def maintain_warehouse(**context: Unpack[Context]) -> None:
-    """Prune and clean up behind the publication; red on its own, for close_run decides about the run."""
+    """Do the upkeep after the publication. When it fails only this task is red: close_run decides about the run."""
     from northstar.runs.maintenance import maintain_after_run
 
     maintain_after_run(load_settings(), _run_id(context), _say)
 
 
 def close_run(**context: Unpack[Context]) -> None:
-    """Give the lease back; fails when the run did not publish, so that the DAG run is red."""
+    """Close the run and give its turn back. Fails when the run did not publish, so that the DAG run is red."""
     run_id: int | None = _run_id(context)
     if run_id is None:
         lifecycle.close_trigger(load_settings(), _trigger(context))
@@ -118,28 +118,28 @@ def close_run(**context: Unpack[Context]) -> None:
 
 
 def evaluate_alerts(**context: Unpack[Context]) -> None:
-    """Find what is wrong and tell those whom it concerns."""
+    """Evaluate the alerts and send their notices."""
     from northstar.use import stage as use
 
     use.evaluate_alerts(load_settings(), _say)
 
 
 def forecast_metrics(**context: Unpack[Context]) -> int:
-    """Forecast what has changed; returns how many series that were."""
+    """Forecast the series that have changed; returns how many there were."""
     from northstar.use import stage as use
 
     return use.forecast_metrics(load_settings(), _say)
 
 
 def erase_subjects(**context: Unpack[Context]) -> int:
-    """Carry out the erasures that are not done; returns how many that were."""
+    """Carry out the erasures that are not done; returns how many there were."""
     from northstar.runs.erase.erasure import erase_pending
 
     return len(erase_pending(load_settings(), _say))
 
 
 def _evaluate_quietly() -> None:
-    """An evaluation beside a run: whatever goes wrong in it is the alert DAG's trouble, not the run's."""
+    """Evaluate the alerts during a run. An error is only printed: it must not fail the run, and the alert DAG will meet it too."""
     try:
         evaluate_alerts()
     except Exception as exc:
@@ -151,7 +151,7 @@ def _say(text: str) -> None:
 
 
 def list_reports(**context: Unpack[Context]) -> list[dict[str, str]]:
-    """The arguments of `send_report` for each report that is due, or that conf names."""
+    """The arguments of `send_report`, for each report that is due, or that the DAG run's conf names."""
     from northstar.use.stage import due_reports
 
     conf = context["dag_run"].conf or {}
@@ -164,7 +164,7 @@ def list_reports(**context: Unpack[Context]) -> list[dict[str, str]]:
 
 
 def send_report(name: str, as_of: str, **context: Unpack[Context]) -> str:
-    """Make, keep and send one report; says where it went."""
+    """Make, keep and send one report; returns where it went."""
     from northstar.use import stage as use
 
     return use.send_report(load_settings(), name, parse_time(as_of), f"{context['dag_run'].dag_id} {context['run_id']}")

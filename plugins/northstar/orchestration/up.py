@@ -1,7 +1,7 @@
 """`make run`: from a set-up checkout to published marts, through the real scheduler.
 
-Its steps: Postgres, Airflow's services and the pages are started; a nightly run follows when one is owed, or asked for; the headlines
-and the addresses are printed.
+Its steps: it starts Postgres, Airflow's services and the pages; then it waits for a nightly run, if one is owed or asked for; then it prints
+the headlines and the addresses.
 """
 
 import argparse
@@ -35,14 +35,14 @@ RUN_SECONDS = 30 * 60
 # how long the scheduler may take to make a run that its schedule owes
 OWED_SECONDS = 30
 LOGIN = "/auth/token"
-PAGE = 100  # the most that Airflow gives at once
+PAGE = 100  # the most items that Airflow returns at once
 
-# Any: JSON of Airflow's API
+# Any: JSON from Airflow's API
 Answer = dict[str, Any]
 
 
 class Published(TypedDict):
-    """The run that published last."""
+    """The run that published last, by its version."""
 
     published_version: int
     as_of: datetime
@@ -50,7 +50,7 @@ class Published(TypedDict):
 
 
 class Api:
-    """The few calls of Airflow's REST API that following a run needs."""
+    """The calls of Airflow's REST API that are needed to start and follow a run."""
 
     def __init__(self, settings: Settings):
         self.base = api_url(settings)
@@ -68,14 +68,14 @@ class Api:
             tries_left -= 1
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:
-                    said: Answer = json.load(answer)
-                    return said
+                    content: Answer = json.load(answer)
+                    return content
             except urllib.error.HTTPError as exc:
-                # a busy api-server answered 500 to a question, once in thousands; whoever only asks asks again
+                # a busy api-server answers 500 once in thousands of requests; a request that changes nothing is repeated
                 if exc.code < 500 or data is not None or not tries_left:
                     raise
             except (OSError, ValueError) as exc:
-                # what was triggered may have been heard all the same
+                # a request that changes something is not repeated: it may have been carried out all the same
                 if (data is not None and path != LOGIN) or not tries_left:
                     raise NorthstarError(
                         f"Airflow does not answer at {self.base}: `make stop`, then `make run`"
@@ -83,13 +83,13 @@ class Api:
             time.sleep(POLL_SECONDS)
 
     def trigger(self, dag_id: str, conf: dict[str, str]) -> str:
-        """Trigger a DAG; returns the DAG run's id."""
-        told = self._once_known(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
-        run_id: str = told["dag_run_id"]
+        """Trigger a DAG; returns the id of the DAG run."""
+        dag_run = self._once_known(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
+        run_id: str = dag_run["dag_run_id"]
         return run_id
 
     def unpause(self, dag_id: str) -> bool:
-        """Let the scheduler run the DAG; true when it was paused until now."""
+        """Let the scheduler run the DAG; returns whether it was paused until now."""
         was_paused: bool = self._once_known(f"/api/v2/dags/{dag_id}")["is_paused"]
         if was_paused:
             self._call(f"/api/v2/dags/{dag_id}", {"is_paused": False}, "PATCH")
@@ -102,20 +102,20 @@ class Api:
         return runs[0]["dag_run_id"] if runs else None
 
     def under_way(self, dag_id: str) -> str | None:
-        """The id of the DAG run that is queued or running, backfills excepted; None when there is none."""
+        """The id of the DAG run that is queued or running, except backfills; None if there is none."""
         runs = self._call(f"/api/v2/dags/{dag_id}/dagRuns?state=running&state=queued&order_by=run_after&limit={PAGE}")
         return next((r["dag_run_id"] for r in runs["dag_runs"] if r["run_type"] != "backfill"), None)
 
     def is_due(self, dag_id: str) -> bool:
-        """Whether the schedule owes a run by now that the scheduler has not made yet."""
+        """Whether the DAG's next scheduled run is due and the scheduler has not made it yet."""
         due_at = self._once_known(f"/api/v2/dags/{dag_id}")["next_dagrun_run_after"]
         return due_at is not None and datetime.fromisoformat(due_at) <= datetime.now(UTC)
 
     def fail_unfinished(self, before: datetime) -> list[tuple[str, str]]:
-        """End the runs that were under way when Airflow was stopped, backfills excepted: (DAG, run) of each.
+        """Mark as failed the DAG runs that were under way when Airflow was stopped, except backfills; returns (dag_id, run_id) of each.
 
-        Without it the scheduler waits for minutes before it believes that their tasks are dead. before: when Airflow was started; runs
-        that the scheduler has made since are left alone.
+        Otherwise the scheduler waits for minutes before it takes their tasks for dead. before: when Airflow was started; runs that the
+        scheduler has made since are left alone.
         """
         runs = self._call(f"/api/v2/dags/~/dagRuns?state=running&state=queued&limit={PAGE}")["dag_runs"]
         runs = [
@@ -127,7 +127,7 @@ class Api:
         return [(r["dag_id"], r["dag_run_id"]) for r in runs]
 
     def await_run(self, dag_id: str, run_type: str) -> str | None:
-        """`newest_run` as soon as the scheduler has made one; None when it makes none in half a minute."""
+        """The result of `newest_run`, as soon as the scheduler has made a run; None if it makes none within half a minute."""
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline:
             if run_id := self.newest_run(dag_id, run_type):
@@ -136,7 +136,7 @@ class Api:
         return None
 
     def _once_known(self, path: str, body: Answer | None = None) -> Answer:
-        """A call about a DAG, repeated until the dag-processor has told of it."""
+        """Make a call about a DAG, repeated until the dag-processor has registered the DAG; returns the answer."""
         deadline = time.monotonic() + 120
         while True:
             try:
@@ -152,23 +152,23 @@ class Api:
         return state
 
     def tasks(self, dag_id: str, run_id: str) -> dict[str, str | None]:
-        """State by task id; of a mapped task's instances the last one's."""
+        """{task id: its state}; for a mapped task the state of its last instance."""
         states: dict[str, str | None] = {}
         read, path = 0, f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances?limit={PAGE}&offset="
         while True:
             answer = self._call(f"{path}{read}")
             states |= {t["task_id"]: t["state"] for t in answer["task_instances"]}
-            # a mapped task has several instances under one name
+            # count instances, not names: a mapped task has several instances with one name
             read += len(answer["task_instances"])
             if not answer["task_instances"] or read >= answer["total_entries"]:
                 return states
 
 
 def follow(api: Api, dag_id: str, run_id: str, say: Progress = progress) -> None:
-    """Tell of each stage as it goes, until the run has ended. Raises NorthstarError for one that failed."""
+    """Report the progress of each stage until the run has ended. Raises NorthstarError if the run failed."""
     started = time.monotonic()
-    told: dict[str, float] = {}
-    over: set[str] = set()
+    reported_at: dict[str, float] = {}
+    ended_groups: set[str] = set()
     while time.monotonic() - started < RUN_SECONDS:
         state = api.state(dag_id, run_id)
         groups: dict[str, list[str | None]] = {}
@@ -176,19 +176,19 @@ def follow(api: Api, dag_id: str, run_id: str, say: Progress = progress) -> None
             groups.setdefault(task.split(".")[0], []).append(task_state)
         for group in ("extract", "build", "audit", "publish"):
             states = groups.get(group, [])
-            done = sum(s in ("success", "failed", "upstream_failed", "skipped") for s in states)
-            ended = bool(states) and done == len(states)
-            if "running" not in states and not ended:
+            done_count = sum(s in ("success", "failed", "upstream_failed", "skipped") for s in states)
+            has_ended = bool(states) and done_count == len(states)
+            if "running" not in states and not has_ended:
                 continue
             now = time.monotonic()
-            if not ended:
-                # for the first time, or again: somebody may have cleared a task of a group that had ended
-                over.discard(group)
-            if (ended and group not in over) or (not ended and now - told.get(group, 0) > 10):
-                say(f"{group}: {done} of {len(states)} tasks done")
-                told[group] = now
-                if ended:
-                    over.add(group)
+            if not has_ended:
+                # a group runs for the first time, or again, because somebody cleared one of its tasks
+                ended_groups.discard(group)
+            if (has_ended and group not in ended_groups) or (not has_ended and now - reported_at.get(group, 0) > 10):
+                say(f"{group}: {done_count} of {len(states)} tasks done")
+                reported_at[group] = now
+                if has_ended:
+                    ended_groups.add(group)
         if state in ("success", "failed"):
             if state == "failed":
                 raise NorthstarError(f"the run {run_id} failed")
@@ -198,9 +198,9 @@ def follow(api: Api, dag_id: str, run_id: str, say: Progress = progress) -> None
 
 
 def up(settings: Settings, is_fresh: bool = False) -> None:
-    """Start everything, run the nightly job on the demonstration company if a run is owed, print what is published.
+    """Start everything, do a nightly run on the demonstration company's files if one is owed, and print what is published.
 
-    is_fresh: run it in any case.
+    is_fresh: do the nightly run in any case.
     """
     started, started_at = time.monotonic(), datetime.now(UTC)
     if not settings.warehouse_url:
@@ -214,14 +214,14 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
 
         progress("simulating the demonstration company ...")
         simulate(demo, end=parse_time(None))
-    # where there is something to show, the pages load while Airflow does
+    # if something is published, the pages start together with Airflow
     has_started = start_services(settings, progress, with_pages=newest_version(settings) is not None)
     progress(f"Airflow is up after {time.monotonic() - started:.0f} s")
     api = Api(settings)
     interrupted = api.fail_unfinished(started_at) if has_started else []
     for dag_id, ended_id in interrupted:
         progress(f"{dag_id} {ended_id} was interrupted when Airflow was stopped")
-    began = time.monotonic()
+    run_started = time.monotonic()
     run_id = owed_run(api, NIGHTLY)
     if run_id:
         progress(f"{NIGHTLY} {run_id} is owed by the schedule, or under way")
@@ -233,12 +233,12 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
             follow(api, NIGHTLY, run_id)
         except NorthstarError as exc:
             raise NorthstarError(f"{_cause(settings) or exc}; see {api.base}/dags/{NIGHTLY}") from exc
-        progress(f"the nightly run took {time.monotonic() - began:.0f} s")
+        progress(f"the nightly run took {time.monotonic() - run_started:.0f} s")
     else:
         with db.connect(settings, "bi_reader") as connection:
-            shown = one(connection.execute("select * from publications order by published_version desc limit 1"))
+            publication = one(connection.execute("select * from publications order by published_version desc limit 1"))
         progress(
-            f"version {shown['published_version']} of {shown['as_of']:%Y-%m-%d %H:%M} UTC is up; "
+            f"version {publication['published_version']} of {publication['as_of']:%Y-%m-%d %H:%M} UTC is up; "
             "no nightly run is owed (make run FRESH=1 runs one)"
         )
         if words := held(settings):
@@ -246,7 +246,7 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
     for dag_id in ("hourly_refresh", "evaluate_alerts", "send_reports", "erase_subject"):
         api.unpause(dag_id)
     if api.unpause("forecast_metrics"):
-        # the first forecasts need not wait for tomorrow, nor anybody for them
+        # make the first forecasts now, not tomorrow; nothing waits for them
         api.trigger("forecast_metrics", {})
     begin_pages(settings)
     print_headline(settings)
@@ -257,10 +257,10 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
 
 
 def owed_run(api: Api, dag_id: str) -> str | None:
-    """Let the schedule loose; the id of the run that is under way, or that the schedule owes by now. None when it owes none."""
+    """Unpause a DAG; returns the id of its run that is under way, or that its schedule owes by now. None if there is none."""
     is_due = api.is_due(dag_id)
     api.unpause(dag_id)
-    # asked in this order, a run that the scheduler makes in between is under way
+    # `is_due` was asked first: a run that the scheduler makes in between is found as one under way
     deadline = time.monotonic() + (OWED_SECONDS if is_due else 0)
     while not (run_id := api.under_way(dag_id)) and time.monotonic() < deadline:
         time.sleep(0.5)
@@ -268,7 +268,7 @@ def owed_run(api: Api, dag_id: str) -> str | None:
 
 
 def newest_version(settings: Settings) -> Published | None:
-    """published_version, as_of and code_version of the run that published last, or None."""
+    """The published_version, as_of and code_version of the run that published last; None if nothing was published."""
     with db.connect(settings, "transformer") as connection:
         row = connection.execute(
             "select published_version, as_of, code_version from audit.runs where published_version is not null "
@@ -278,13 +278,13 @@ def newest_version(settings: Settings) -> Published | None:
 
 
 def held(settings: Settings) -> str | None:
-    """In words that publishing is held; None while it is not."""
+    """A sentence that says that publishing is held; None while it is not."""
     with db.connect(settings, "transformer") as connection:
         return describe(connection)
 
 
 def debt(settings: Settings, interrupted: list[str]) -> str | None:
-    """Why a nightly run is owed whatever the schedule says, in words; None when the newest version stands.
+    """The reason why a nightly run is owed regardless of the schedule, in words; None if none is.
 
     interrupted: the DAGs of which a run was under way when Airflow was stopped.
     """
@@ -294,19 +294,19 @@ def debt(settings: Settings, interrupted: list[str]) -> str | None:
     if version["code_version"] != code_version(settings):
         return f"version {version['published_version']} was made by other models or rules than these"
     if held(settings):
-        # it would publish nothing
+        # a run would publish nothing
         return None
     if NIGHTLY in interrupted:
         return "the last one was interrupted"
     with db.connect(settings, "transformer") as connection:
-        last = one(connection.execute("select run_id, mode, state from audit.runs order by run_id desc limit 1"))
+        last_run = one(connection.execute("select run_id, mode, state from audit.runs order by run_id desc limit 1"))
         writer = lease.holding(connection)
-    is_at_work = writer is not None and writer["run_id"] == last["run_id"] and not writer["is_over"]
-    # an hourly run's own schedule makes up for it
-    if last["mode"] == "nightly" and last["state"] == "failed":
-        return f"run {last['run_id']} failed"
-    if last["mode"] == "nightly" and last["state"] == "running" and not is_at_work:
-        return f"run {last['run_id']} was interrupted"
+    is_at_work = writer is not None and writer["run_id"] == last_run["run_id"] and not writer["is_over"]
+    # only nightly runs count: a failed hourly run is followed by the next one of its schedule
+    if last_run["mode"] == "nightly" and last_run["state"] == "failed":
+        return f"run {last_run['run_id']} failed"
+    if last_run["mode"] == "nightly" and last_run["state"] == "running" and not is_at_work:
+        return f"run {last_run['run_id']} was interrupted"
     return None
 
 
@@ -320,7 +320,7 @@ def _cause(settings: Settings) -> str | None:
 @kept_private()
 @visible_output()
 def main(arguments: list[str] | None = None) -> int:
-    """Entry of `make run`; returns the exit status."""
+    """The entry point of `make run`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make run", description="Start everything, show the published headlines.")
     parser.add_argument("--fresh", action="store_true", help="run the nightly job also when none is owed")
     fresh = parser.parse_args(arguments).fresh
@@ -330,10 +330,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"northstar: {exc}", file=sys.stderr)
         return 1
     except OSError as exc:
-        known = resource_exhausted(exc) or file_refused(exc)
-        if known is None:
+        problem = resource_exhausted(exc) or file_refused(exc)
+        if problem is None:
             raise
-        print(f"northstar: {known}", file=sys.stderr)
+        print(f"northstar: {problem}", file=sys.stderr)
         return 1
     return 0
 

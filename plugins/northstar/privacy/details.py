@@ -1,8 +1,8 @@
 """Retention of landed rows by entity: after `keep_details_days` a row keeps what numbers are made of, and nothing else.
 
-What goes: columns that the contract does not know (`_extra`), what no model reads of an event's properties, both also of what the row was
-before it was corrected, and the entity's rejected rows. What numbers are made of stays for as long as there are numbers; people leave it
-by `northstar erase`.
+Removed are columns that the contract does not know (`_extra`) and the properties of an event that no model reads, in the row and in its
+replaced versions; and the entity's rejected rows. What numbers are made of stays as long as the numbers do; people are removed from it by
+`northstar erase`.
 """
 
 from datetime import datetime, timedelta
@@ -16,41 +16,44 @@ from northstar.warehouse import db, lease
 from northstar.warehouse.rows import Connection
 
 KEPT = ", ".join(f"'{name}'" for name in READ_PROPERTIES)
-# json of anything: as an object, with no members where it is none
+# SQL: the members of a JSON value; none if it is no object
 MEMBERS = "jsonb_each(case when jsonb_typeof({json}) = 'object' then {json} end) as p"
 PRUNED = f"(select jsonb_object_agg(p.key, p.value) from {MEMBERS} where p.key in ({KEPT}))"
 IS_LONG = f"({{json}} != 'null' and (jsonb_typeof({{json}}) != 'object' or exists (select 1 from {MEMBERS} where p.key not in ({KEPT}))))"
 
 
 def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str, int]:
-    """Empty what is older than its entity's period, before a full run; returns {entity: rows}. Written down in audit.details_forgotten."""
-    found = {}
+    """Remove the details of rows that are older than their entity's limit, before a full run; returns {entity: rows}.
+
+    It is recorded in audit.details_forgotten.
+    """
+    row_counts = {}
     for name, days in settings.operations.keep_details_days.items():
-        before = as_of - timedelta(days=days)
+        cutoff = as_of - timedelta(days=days)
         with db.connect(settings, "loader") as connection:
             lease.keep(connection, run_id)
-            rows = _forget(connection, entities()[name], before)
+            rows = _forget(connection, entities()[name], cutoff)
             if rows:
                 connection.execute(
                     "insert into audit.details_forgotten (run_id, entity, older_than, rows) values (%s, %s, %s, %s)",
-                    [run_id, name, before, rows],
+                    [run_id, name, cutoff, rows],
                 )
-                found[name] = rows
-    return found
+                row_counts[name] = rows
+    return row_counts
 
 
 def _forget(connection: Connection, entity: Entity, before: datetime) -> int:
-    landed, replaced = "_extra = null", "o.row || jsonb_build_object('_extra', null)"
+    landed_changes, replaced_changes = "_extra = null", "o.row || jsonb_build_object('_extra', null)"
     is_long, was_long = "_extra is not null", "o.row -> '_extra' != 'null'"
     if "properties" in entity.columns:
-        was = "(o.row -> 'properties')"
-        landed += f", properties = {PRUNED.format(json='properties::jsonb')}::json"
-        replaced += f" || jsonb_build_object('properties', {PRUNED.format(json=was)})"
+        former_properties = "(o.row -> 'properties')"
+        landed_changes += f", properties = {PRUNED.format(json='properties::jsonb')}::json"
+        replaced_changes += f" || jsonb_build_object('properties', {PRUNED.format(json=former_properties)})"
         is_long += f" or {IS_LONG.format(json='properties::jsonb')}"
-        was_long += f" or {IS_LONG.format(json=was)}"
+        was_long += f" or {IS_LONG.format(json=former_properties)}"
     statements = (
-        f"update {{table}} set {landed} where {{time}} < %(before)s and ({is_long})",
-        f"update staging._replaced as o set row = {replaced} where o.entity = {{name}} "
+        f"update {{table}} set {landed_changes} where {{time}} < %(before)s and ({is_long})",
+        f"update staging._replaced as o set row = {replaced_changes} where o.entity = {{name}} "
         f"and (o.row ->> {{time_name}})::timestamptz < %(before)s and ({was_long})",
         "delete from quarantine.rows where entity = {name} and quarantined_at < %(before)s",
     )

@@ -1,4 +1,4 @@
-"""What landing knows to keep people private: the key, and who was erased."""
+"""The guard: what landing needs to protect people, which is the key and the tombstones of erased persons."""
 
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ from northstar.privacy.ring import home_key
 from northstar.privacy.subjects import NAMED
 from northstar.warehouse import db
 
-# columns of somebody's row that name somebody else
+# columns that name another person than the one whose row it is
 MENTIONS = ("referred_by_account_id",)
 
 
@@ -29,41 +29,41 @@ class Guard:
         return self._naming(columns, {n: k for n, k in _watched(entity).items() if n not in MENTIONS})
 
     def mentioning(self, columns: dict[str, pa.Array]) -> pa.Array | None:
-        """Which rows are somebody else's and only mention an erased subject; None when none does."""
+        """Which rows belong to another person and only mention an erased subject; None when none does."""
         return self._naming(columns, {n: NAMED[n] for n in MENTIONS if n in columns})
 
     def _naming(self, columns: dict[str, pa.Array], watched: dict[str, tuple[str, ...]]) -> pa.Array | None:
-        found = None
+        matching_rows = None
         for name, kinds in watched.items():
             for kind in kinds:
-                stones = self.tombstones.get(kind)
-                if not stones:
+                tombstones = self.tombstones.get(kind)
+                if not tombstones:
                     continue
                 values = [v for v in pc.unique(columns[name]).to_pylist() if v is not None]
-                dead = [v for v in values if not stones.isdisjoint(_hashes(kind, v, self.key))]
-                if dead:
-                    mask = pc.is_in(columns[name], pa.array(dead, pa.string()))
-                    found = mask if found is None else pc.or_(found, mask)
-        return found
+                erased_values = [v for v in values if not tombstones.isdisjoint(_hashes(kind, v, self.key))]
+                if erased_values:
+                    mask = pc.is_in(columns[name], pa.array(erased_values, pa.string()))
+                    matching_rows = mask if matching_rows is None else pc.or_(matching_rows, mask)
+        return matching_rows
 
 
 def pseudonym(value: str, key: str) -> str:
-    """An identifier as it lands: one that is an e-mail address, however it is written, or that looks like a hash of ours, as a hash."""
+    """An identifier as it lands. One that is an e-mail address, in any spelling, or that looks like a hash of ours, lands as a hash."""
     address = address_in(value) or (value if kept_hash(value) else None)
     return HASHED + keyed_hash(address, key) if address else value
 
 
 def _hashes(kind: str, value: str, key: str) -> list[str]:
-    """By which hashes an erased identifier is known: its own, and those of the hash that it landed as under each length of the ring."""
-    keys, found = ring(key), [subject_hash(kind, value, key)]
+    """The tombstone hashes that an erased identifier may have: its own, and those of the hashes as which it landed under shorter rings."""
+    keys, hashes = ring(key), [subject_hash(kind, value, key)]
     if pseudonym(value, key) != value:
-        landed = (pseudonym(value, ",".join(keys[: n + 1])) for n in range(len(keys)))
-        found += [chained(f"{kind}:{name}", keys) for name in landed]
-    return found
+        landed_names = (pseudonym(value, ",".join(keys[: n + 1])) for n in range(len(keys)))
+        hashes += [chained(f"{kind}:{name}", keys) for name in landed_names]
+    return hashes
 
 
 def landing_guard(settings: Settings) -> Guard:
-    """The guard of a home. Raises NorthstarError when its key is not the warehouse's."""
+    """The guard of a home. Raises NorthstarError when the home's key is not the warehouse's."""
     key = home_key(settings)
     with db.connect(settings, "loader") as connection:
         rows = connection.execute(
@@ -74,5 +74,5 @@ def landing_guard(settings: Settings) -> Guard:
 
 def _watched(entity: Entity) -> dict[str, tuple[str, ...]]:
     watched = {name: NAMED[name] for name in entity.columns if name in NAMED}
-    # a ticket that names its requester by address alone is known again by its own number
+    # a ticket that names its requester by address alone is recognised by its own number
     return watched | ({"ticket_id": ("ticket",)} if entity.name == "tickets" else {})

@@ -1,8 +1,8 @@
-"""The key of personal data: keyed hashes of identifiers, and sealed values that only who has the key can read.
+"""The key of personal data: keyed hashes of identifiers, and sealed values that can be read only with the key.
 
-The secret `pii_key` lives outside the database. It is a ring, oldest key first, separated by commas: a hash is the HMAC by the first
-key, of that the HMAC by the second, and so on. A hash that is stored can therefore be brought to a longer ring without the clear value,
-and old and new rows still join. After a rotation the older keys may be known: what is stored cannot be tried without the newest.
+The secret `pii_key` is kept outside the database. It is a ring of keys, oldest first, separated by commas. A hash is the HMAC with the first
+key, then the HMAC of that with the second, and so on. So a stored hash can be brought to a longer ring without the clear value, and old and
+new rows still join. After a rotation the older keys may become known: without the newest one nobody can test guesses against stored hashes.
 """
 
 import base64
@@ -25,7 +25,7 @@ def ring(key: str) -> list[str]:
 
 
 def chained(value: str, keys: list[str]) -> str:
-    """HMAC-SHA256 by one key after the other, as hex."""
+    """The HMAC-SHA256 of a value with one key after the other, in hexadecimal."""
     for key in keys:
         inner, outer = (pad.copy() for pad in _pads(key))
         inner.update(value.encode("utf-8", "surrogatepass"))
@@ -36,45 +36,45 @@ def chained(value: str, keys: list[str]) -> str:
 
 @lru_cache(64)
 def _pads(key: str) -> tuple["hashlib._Hash", "hashlib._Hash"]:
-    """The two halves of an HMAC before the message: `hmac.digest` makes them for each of a million values anew (11 us, 2 with these)."""
+    """The inner and outer hash of an HMAC before the message. `hmac.digest` would make them again for each value (11 us, with these 2 us)."""
     secret = key.encode()
     block = (hashlib.sha256(secret).digest() if len(secret) > 64 else secret).ljust(64, b"\0")
     return hashlib.sha256(bytes(b ^ 0x36 for b in block)), hashlib.sha256(bytes(b ^ 0x5C for b in block))
 
 
 def keyed_hash(value: str, key: str) -> str:
-    """The hash of an identifier, trimmed and in lower case; one that looks like a hash of ours is text like any other."""
+    """The hash of an identifier, which is trimmed and put in lower case first. An identifier that looks like a hash of ours is hashed as well."""
     return chained(value.strip().lower(), ring(key))
 
 
 def kept_hash(value: str) -> str | None:
-    """The hash in a value that this home marked as one; None for any other. A source may write the mark too: ask only of what we stored."""
+    """The hash in a value that this home marked as a hash; None for any other. Only for stored values: a source could write the mark too."""
     return value[len(HASHED) :] if value.startswith(HASHED) and HASH.fullmatch(value[len(HASHED) :]) else None
 
 
 def subject_hash(kind: str, value: str, key: str) -> str:
-    """The hash by which an erased identifier is known again: exact, and of its kind."""
+    """The hash by which an erased identifier is recognised: of the exact value and its kind."""
     return chained(f"{kind}:{value}", ring(key))
 
 
 def fingerprint(key: str) -> str:
-    """What tells a ring from others and gives nothing of it away."""
+    """A text that identifies a ring without revealing its keys."""
     return chained("northstar: which key is this?", ring(key))[:32]
 
 
 def seal(value: str, key: str) -> str:
-    """The value as only the key's holder can read it; equal values give equal seals, so a repeated row is the same row.
+    """The value, encrypted with the newest key of the ring. Equal values give equal seals, so a repeated row is the same row.
 
-    Whatever the value looks like it is sealed: what is opened is always what was delivered.
+    Every value is sealed, even one that looks sealed: opening it always gives what was delivered.
     """
     sealed = _cipher(ring(key)[-1]).encrypt(value.encode("utf-8", "surrogatepass"), None)
     return SEALED + base64.urlsafe_b64encode(sealed).decode()
 
 
 def unsealed(value: str, key: str) -> str | None:
-    """What a sealed value says; None for a text that no key of the ring has sealed, whatever it begins with.
+    """The clear text of a sealed value; None for a text that no key of the ring has sealed, whatever it begins with.
 
-    A seal is told by its proof (AES-SIV), which nobody can write without the key, in the one spelling that `seal` gives it.
+    A seal is recognised by its proof (AES-SIV), which nobody can write without the key, and only in the spelling that `seal` gives it.
     """
     if not value.startswith(SEALED):
         return None
@@ -84,9 +84,9 @@ def unsealed(value: str, key: str) -> str | None:
         return None
     if SEALED + base64.urlsafe_b64encode(sealed).decode() != value:
         return None
-    for one in reversed(ring(key)):
+    for ring_key in reversed(ring(key)):
         try:
-            return _cipher(one).decrypt(sealed, None).decode("utf-8", "surrogatepass")
+            return _cipher(ring_key).decrypt(sealed, None).decode("utf-8", "surrogatepass")
         except (InvalidTag, ValueError):
             continue
     return None

@@ -1,7 +1,7 @@
-"""What the name of a column or key says of what is in it: pure functions, in the languages and spellings that sources use.
+"""Whether the name of a column or key says that personal data is in it: pure functions, for the languages and spellings of sources.
 
 A name is read word by word (`userEmail`, `E-Mail 2`, `PHONE_NO`). Its last word decides what it is about: an `email` is personal,
-an `email_count` is a number. Scripts without capitals and spaces are searched for the word itself.
+an `email_count` is a number. Names in scripts without capitals and spaces are searched for the personal word itself.
 """
 
 import re
@@ -13,7 +13,7 @@ def _each(words: str, by: str | None = None) -> tuple[str, ...]:
     return tuple(words.split(by))
 
 
-# words that are personal wherever they stand in a name, by kind
+# words that are personal in any place of a name, by kind
 MAIL = (
     "mail emails email mails courriel correo correos epost eposta mejl usermail useremail emailaddr emailaddress mailaddress mailto kontaktmail "
     "contactmail contactemail"
@@ -40,7 +40,7 @@ NUMBER = (
     "sozialversicherungsnummer steuernummer kontonummer"
 )
 WORDS = frozenset(_each(" ".join((MAIL, PHONE, NAME, PLACE, NUMBER))))
-# words that are personal only one after the other
+# sequences of words that are personal only together
 RUNS = tuple(
     _each(run)
     for run in _each(
@@ -51,7 +51,7 @@ RUNS = tuple(
         "|",
     )
 )
-# whose name a name is
+# words before `name` that make it the name of a person
 PEOPLE = frozenset(
     _each(
         "first last full middle given family maiden nick user display customer contact person personal legal billing shipping author owner employee "
@@ -61,7 +61,7 @@ PEOPLE = frozenset(
         "birth street sur screen complete caller callee coach learner pupil"
     )
 )
-# of these the name before says what it is about: a count of addresses is no address
+# last words that make a name not personal: a count of addresses is no address
 NEUTRAL = frozenset(
     _each(
         "enabled disabled count counts version type types kind kinds status state verified confirmed valid validity at on ms score rate rates ratio size "
@@ -69,7 +69,7 @@ NEUTRAL = frozenset(
         "bounces opens provider list lists quota limit preference preferences optin optout in out category flag total sum avg min max"
     )
 )
-# by script: what the name holds, or is as a whole where a mark ^ stands before it
+# by script: words that a personal name contains, or is as a whole if a ^ is before the word
 OTHER_SCRIPTS = _each(
     "фамили отчеств телефон почт адрес прізвищ імейл емейл ^имя ^фио ^імя ^ім_я ^имя_пользователя ^имя_клиента ^полное_имя дата_рождения паспорт "
     "επωνυμ τηλεφων διευθυνσ ονοματεπωνυμο ^ονομα ημερομηνια_γεννησ ηλεκτρονικο_ταχυδρομ "
@@ -82,13 +82,13 @@ OTHER_SCRIPTS = _each(
     "^სახელი გვარი ტელეფონ მისამართ ელფოსტა მეილ ^անուն ազգանուն հեռախոս հասցե էլփոստ "
     "^பெயர் தொலைபேசி முகவரி மின்னஞ்சல்"
 )
-# letters that no accent makes of others
+# letters that are not a plain letter with an accent
 PLAIN_LETTERS = str.maketrans("ıłøđ", "ilod")
-# what a personal name of Latin letters cannot be without, for a first look at many keys at once
+# a personal name in Latin letters contains at least one of these; for a first search of many keys at once
 STEMS = tuple(sorted({*WORDS, "name", *(run[-1] for run in RUNS)}))
 
 
-# bounded: a source's keys may be values
+# the cache is bounded, because a source may use values as keys
 @lru_cache(20_000)
 def is_personal_name(name: str) -> bool:
     """Whether a column's or key's name says that personal data is in it (`userEmail`, `E-Mail 2`, `ip4`, `Telefonnummer`, `氏名`)."""
@@ -106,7 +106,7 @@ def is_personal_name(name: str) -> bool:
 
 
 def _is_of_people(words: list[str]) -> bool:
-    # what is displayed may be a thing's name, too
+    # a display name may be a thing's
     return words[-1] in PEOPLE and (words[-1] != "display" or len(words) == 1 or words[-2] in PEOPLE)
 
 

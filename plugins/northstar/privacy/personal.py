@@ -1,9 +1,9 @@
-"""What looks like personal data: pure functions on values, for everything that the contract does not mark itself.
+"""Whether a value looks like personal data: pure functions, for everything that the contract does not mark itself.
 
-A kind is a pattern, and where a pattern alone would take too much, a check: e-mail addresses, IP and device addresses, telephone, card,
-account and social security numbers, and parameters of a URL whose name says what is in them. A text is looked at as it stands and as it
-reads once it is decoded (percent signs, HTML entities, full-width letters, other scripts' digits, base64). A person's name as a single word
-is not found; free text of unknown columns is therefore personal whatever it says.
+A kind of personal data is a pattern and, if a pattern alone would match too much, a check. The kinds are e-mail addresses, IP and device
+addresses, telephone, card, account and social security numbers, and parameters of a URL with a personal name. A text is searched as it is and
+as it reads after decoding (percent signs, HTML entities, full-width letters, other scripts' digits, base64). A person's name as a single word
+is not found; for that reason free text of unknown columns counts as personal whatever it says.
 """
 
 import base64
@@ -21,9 +21,9 @@ import orjson
 from northstar.privacy.names import STEMS, is_personal_name
 
 LONG = 10_000
-# times that an encoding is undone
+# how many times a text is decoded, one encoding within the other
 ENCODINGS = 4
-# levels of a decoded document that are looked at
+# how many levels of a decoded document are searched
 DEEPEST = 20
 WITHHELD = "[withheld]"
 NO_DIGIT = re.compile(r"[^0-9]+")
@@ -32,9 +32,9 @@ WITHOUT_DIGITS = dict.fromkeys(map(ord, "0123456789"))
 
 @dataclass(frozen=True)
 class Kind:
-    """What a personal value is replaced by, its pattern, and a check of what was matched.
+    """A kind of personal data. word: what replaces a value; pattern: how a value looks; check: whether a match really is one.
 
-    digits, sign, times: how many digits it has at the least, and how often it has a character; most texts have neither, and are not searched.
+    digits, sign, times: a value has at least so many digits, and the character `sign` so many times. Most texts do not, and are not searched.
     """
 
     word: str
@@ -45,7 +45,7 @@ class Kind:
     check: Callable[[str], bool] | None = None
 
     def found(self, text: str, digits: int) -> bool:
-        """Whether a value of this kind is in the text, which has so many digits."""
+        """Whether a value of this kind is in the text. digits: how many digits the text has."""
         if digits < self.digits or (self.sign and text.count(self.sign) < self.times):
             return False
         if self.check is None:
@@ -71,7 +71,7 @@ def _is_ip_v6(text: str) -> bool:
 
 
 def _is_abroad(text: str) -> bool:
-    # without spaces between, it could be a number that was filled up with zeros
+    # without spaces it could be another number, filled up with zeros
     digits = _digits(text)
     return (12 if digits == text else 11) <= len(digits) <= 17
 
@@ -81,12 +81,12 @@ def _is_national(text: str) -> bool:
 
 
 def _is_national_in_one(text: str) -> bool:
-    """Whether 10 to 12 digits are a telephone number; of 12 with the check digit of goods only what begins like one of a mobile."""
+    """Whether 10 to 12 digits are a telephone number. 12 digits with the check digit of a GTIN are one only if they begin like a mobile number."""
     return len(text) != 12 or text[:3] in ("015", "016", "017") or not _has_check_digit(text, 3)
 
 
 def _has_check_digit(digits: str, weight: int) -> bool:
-    """Whether the last digit is that of goods (weight 3: GTIN)."""
+    """Whether the last digit is the check digit of the others (weight 3: that of a GTIN, the number of a product)."""
     return sum(int(c) * (weight if place % 2 else 1) for place, c in enumerate(reversed(digits))) % 10 == 0
 
 
@@ -107,7 +107,7 @@ def _is_personal_parameter(text: str) -> bool:
     return is_personal_name(text.partition("=")[0].lstrip("?&;#"))
 
 
-# all bounded: without bounds a megabyte in one word takes hours
+# all repetitions are bounded: without bounds a word of a megabyte takes hours
 EMAIL = re.compile(r"[^\s@<>\"',;:()\[\]{}|\\]{1,64}@[^\s@<>\"',;:()\[\]{}|\\/]{1,255}\.[^\W\d_]{2,63}")
 IP_V4 = re.compile(r"(?<![\w.])(?:(?:25[0-5]|2[0-4]\d|1?\d?\d)\.){3}(?:25[0-5]|2[0-4]\d|1?\d?\d)(?!\w|\.\w)")
 IP_V6 = re.compile(
@@ -153,19 +153,19 @@ NUMBERS = (
 )
 KINDS = (ADDRESS, *IP, *NUMBERS)
 
-# RE2, which Arrow has, for a first look at a whole column: what it does not find holds no personal value and no personal key
+# patterns for RE2, which Arrow has, to search a whole column first: a text that they do not match holds no personal value and no personal key
 ENCODED = r"%[0-9A-Fa-f]{2}|&#|&[a-z]+;|\\u|[^\x00-\x7F]"
 DIGITS = r"\d\.\d+\.\d+\.\d|:[0-9A-Fa-f]*:|\+\(?\d|\d{3}\)?[ .-]\d{3}|0\d+[).\-/ ]+\d|\d{10}|(?:\d[ -]?){13}|\d{2}[ -]\d{4}|[A-Z]{2}\d{2}|\d{3}-\d{2}-\d|[0-9A-Fa-f]{2}[:-][0-9A-Fa-f]{2}[:-]"
 TOKEN = r"[A-Za-z0-9+/_-]{20}"
 FIRST_LOOK = rf"@|=|{ENCODED}|{DIGITS}|{TOKEN}|(?i:{'|'.join(STEMS)})"
 FIRST_LOOK_AT_ADDRESSES = r"@|%(?:25)*(?:40|EF|ef|26)|&[#ac]|\\u0040|[＠﹫]"
 FIRST_LOOK_AT_TEXT = rf"@|=|{ENCODED}|{DIGITS}|::"
-# of unknown columns: free text, json and what looks sealed, too
+# for unknown columns, where free text, JSON and what looks sealed count too
 FIRST_LOOK_AT_UNKNOWN = rf"\s|^[\[{{]|sealed:|{FIRST_LOOK_AT_TEXT}|{TOKEN}"
 TIME = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)? ?(Z|UTC|[+-]\d{2}:?\d{2})?")
 PROSE = re.compile(r"\S\s+\S")
 LETTERS = re.compile(r"[^\W\d_]{2,}")
-# of what is written without spaces: Chinese and Japanese but for loan words, Thai, Lao, Burmese, Khmer
+# prose in scripts without spaces: Chinese and Japanese except for loan words, Thai, Lao, Burmese, Khmer
 UNSPACED = re.compile(
     r"[\u3041-\u309f\u3400-\u9fff]{6}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff]{14}|[\u3041-\u309f\u3400-\u9fff][。、，！？]"
 )
@@ -177,9 +177,9 @@ YES_OR_NO = frozenset(("true", "false", "yes", "no", "t", "f", "y", "n", "0", "1
 
 
 def decoded(text: str) -> str:
-    """What a text says without its encodings, one in the other: `ada%2540x.org`, `ada&#64;x.org` and `ａｄａ＠x.org` are one address."""
+    """A text without its encodings, also one within the other: `ada%2540x.org`, `ada&#64;x.org` and `ａｄａ＠x.org` are the same address."""
     for _ in range(ENCODINGS):
-        was = text
+        previous_text = text
         if "&" in text:
             text = html.unescape(text)
         if "%" in text:
@@ -188,7 +188,7 @@ def decoded(text: str) -> str:
             text = ESCAPED.sub(lambda m: chr(int(m[1], 16)), text)
         if not text.isascii():
             text = "".join(map(_plain, unicodedata.normalize("NFKC", text)))
-        if text == was:
+        if text == previous_text:
             break
     return text
 
@@ -209,7 +209,7 @@ def _plain(character: str) -> str:
 
 
 def is_personal(text: str) -> bool:
-    """Whether a text holds personal data of a kind that shows, as it stands or decoded; of what is very long nobody looks."""
+    """Whether a text holds personal data of a known kind, as it is or decoded. A text longer than LONG is not searched and counts as personal."""
     if len(text) > LONG or _is_found(text):
         return True
     plain = decoded(text)
@@ -248,14 +248,14 @@ def _is_hidden(word: str) -> bool:
         return False
     letters = word.rstrip("=").replace("-", "+").replace("_", "/")
     try:
-        said = base64.b64decode(letters + "=" * (-len(letters) % 4)).decode()
+        plain_text = base64.b64decode(letters + "=" * (-len(letters) % 4)).decode()
     except ValueError:
         return False
-    return said.isprintable() and (_is_found(said) or _is_told(said))
+    return plain_text.isprintable() and (_is_found(plain_text) or _is_told(plain_text))
 
 
 def is_prose(text: str) -> bool:
-    """Whether a text is more than a number, a time or one word: what people write may be about people."""
+    """Whether a text is more than a number, a time or one word: free text may be about people."""
     if not text.isascii() or (("%" in text or "&" in text) and not PLACE.match(text)):
         plain = decoded(text) if len(text) <= LONG else text
         if UNSPACED.search(plain) or (PROSE.search(plain.strip()) and LETTERS.search(plain)):
@@ -264,12 +264,12 @@ def is_prose(text: str) -> bool:
 
 
 def says_nothing(text: str) -> bool:
-    """Whether a value is a yes or a no, whatever the column's name says."""
+    """Whether a value is a yes or a no, or empty, and so not personal whatever the column's name says."""
     return text.strip().lower() in YES_OR_NO
 
 
 def redacted(text: str, addresses: bool = True) -> str:
-    """The text with what looks personal replaced by what it was. addresses: IP addresses too (not those of the machines we talk to)."""
+    """The text with each value that looks personal replaced by the name of its kind. addresses: whether to replace IP addresses too."""
     kinds = KINDS if addresses else (ADDRESS, *NUMBERS)
     result = _removed(text, kinds)
     plain = decoded(result)
@@ -290,14 +290,14 @@ def _without_value(match: re.Match[str]) -> str:
 
 
 def without_address(text: str) -> str:
-    """The text without e-mail addresses, in whatever way they are written; all else stays."""
+    """The text with e-mail addresses, in any spelling, replaced; the rest stays."""
     result = ADDRESS.removed(text)
     plain = decoded(result)
     return ADDRESS.removed(plain) if ADDRESS.found(plain, 0) else result
 
 
 def address_in(text: str) -> str | None:
-    """A text that holds an e-mail address, as it reads decoded where only that shows it; None for one that holds none."""
+    """The text if it holds an e-mail address; decoded, if only that shows the address. None for a text without one."""
     if ADDRESS.found(text, 0):
         return text
     plain = decoded(text)
@@ -305,13 +305,13 @@ def address_in(text: str) -> str | None:
 
 
 def withheld(text: str) -> str:
-    """A value as a reason may tell it."""
+    """The value as a reason may cite it: "(withheld)" if it may be personal."""
     return "(withheld)" if is_personal(text) or is_prose(text) else text
 
 
 # Any: JSON holds what its author wrote
 def parsed(text: str) -> dict[str, Any] | list[Any] | None:
-    """What a text that is a JSON object or list holds; None for any other."""
+    """The JSON object or list that a text is; None for any other text."""
     if not text or text.lstrip()[:1] not in ("{", "["):
         return None
     try:

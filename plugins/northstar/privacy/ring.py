@@ -1,4 +1,4 @@
-"""The home's key and the warehouse's: they have to be the same, or new hashes would join with nothing."""
+"""The home's key ring. It has to be the one that the warehouse's hashes were made with, or new hashes would join with nothing."""
 
 import os
 
@@ -11,18 +11,18 @@ SECRET, NEXT = "pii_key", "pii_key_next"
 
 
 def adopt(settings: Settings, following: str) -> None:
-    """Have the home use the longer ring from now on. Where its key comes from the environment, that has to change there."""
+    """Have the home use the longer ring from now on. A key that comes from the environment has to be changed there."""
     if not os.environ.get(f"NORTHSTAR_SECRET_{SECRET.upper()}"):
         settings.keep_secrets({SECRET: following, NEXT: None})
 
 
 def home_key(settings: Settings) -> str:
-    """The key ring that the warehouse's hashes were made with; the first use of a warehouse binds it to the home's.
+    """The key ring that the warehouse's hashes are made with. The first call on a warehouse binds it to the home's ring.
 
-    A rotation that was killed after its commit is ended here. Raises NorthstarError when the home has another key.
+    If a rotation was killed after its commit, the home takes the new ring here. Raises NorthstarError when the home has another key.
     """
     if settings.known_secret(SECRET) is None and not db.has_administrator(settings):
-        # made up on one of several machines it would be nobody else's
+        # a key that is made up on one of several machines would not be known to the others
         raise NorthstarError(
             f"pii_key, with which identifiers are hashed, is not known here: set NORTHSTAR_SECRET_{SECRET.upper()}, the same on each machine"
         )

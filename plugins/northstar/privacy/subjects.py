@@ -1,12 +1,12 @@
-"""Where a person stands in the warehouse: the columns that name one, in the contract and in what is made of it.
+"""The columns that name a person, in the contract's entities and in what is made of them.
 
-`tests/privacy` demands that every identifier of the contract is either here or listed as that of a thing.
+`tests/privacy` demands that every identifier of the contract is listed here, either as a person's or as a thing's.
 """
 
 from northstar.contract import Entity, entities
 
 ACCOUNT, ANONYMOUS, SESSION = "account", "anonymous", "session"
-# column: the kinds of identifiers that may stand in it
+# {column: the kinds of identifiers that it may hold}
 NAMED = {
     "account_id": (ACCOUNT,),
     "referred_by_account_id": (ACCOUNT,),
@@ -16,10 +16,10 @@ NAMED = {
     "creator_id": (ACCOUNT,),
     "anonymous_id": (ANONYMOUS,),
     "session_id": (SESSION,),
-    # of the models: the account, else the anonymous_id
+    # a column of the models: the account, else the anonymous_id
     "visitor_id": (ACCOUNT, ANONYMOUS),
 }
-# keyed hashes; `email_hash` is the mart's name for the account's
+# columns with keyed hashes; `email_hash` is the mart's name of an account's `email`
 HASHES = ("email", "requester_email", "author", "email_hash")
 OF_THINGS = {
     "ai_response_id", "application_id", "booking_id", "charge_id", "content_item_id", "conversation_id", "deployment_id", "error_id",
@@ -27,7 +27,7 @@ OF_THINGS = {
     "response_id", "review_id", "security_event_id", "subscription_id", "subscription_item_id", "ticket_event_id", "ticket_id",
     "merged_into_ticket_id", "visit_id", "work_item_id", "call_id", "query_id", "vital_id",
 }  # fmt: skip
-# rows that name nobody and belong to a row that does: {entity: ((column, entity of that row), ...)}
+# rows that name nobody but belong to a row that does: {entity: ((column, entity of that row), ...)}
 BELONGING = {
     "refunds": (("charge_id", "charges"),),
     "ticket_events": (("ticket_id", "tickets"),),
@@ -36,7 +36,7 @@ BELONGING = {
     "reviews": (("booking_id", "bookings"),),
     "ai_responses": (("conversation_id", "conversations"),),
 }
-# what the models read of an event's properties; the rest of them says what a person did
+# the properties of an event that models read; the others say what a person did, and are not kept for ever
 READ_PROPERTIES = ("feature", "tool", "status", "experiment", "variant", "goal")
 
 

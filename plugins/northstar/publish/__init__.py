@@ -1,1 +1,1 @@
-"""Stage 4, publish: the audited candidate becomes what readers see, in one transaction, and can be taken back."""
+"""Stage 4, publish: the audited candidate becomes a published version, in one transaction; an earlier version can be put back."""

@@ -1,8 +1,8 @@
-"""Homes of a release that stored a row for every period: what they published is carried over to points and series, once.
+"""Carry published values over to points and series, once, in homes of a release that stored a row for every period.
 
-Up to 5e1421c `marts.metric_values` was a table, with what was replaced in `marts_history.metric_values`. Every version reads the same
-afterwards: a row that says more than that nothing happened becomes a point, valid in the versions in which the row was; the first period of
-a series, version by version, its beginning; what had been published by an as_of, the periods.
+Up to 5e1421c `marts.metric_values` was a table, and `marts_history.metric_values` had its replaced rows. After the change every version reads
+the same as before. A row that says more than that nothing happened becomes a point, in the versions that had the row. The first period of a
+series becomes its beginning, version by version. The periods are those that had been published by each as_of.
 """
 
 from psycopg import sql
@@ -10,7 +10,7 @@ from psycopg import sql
 from northstar.warehouse.published.past import forget_past
 from northstar.warehouse.rows import Connection
 
-# every row with the versions in which it was true, and what would be there without it
+# every row with the versions in which it was valid, and the state of its series, which says what the period has without a point
 ROWS = """
 create temp table old_rows on commit drop as
 select {series_id} as series_id, r.*, m.kind, m.unit, coalesce(i.state, 'measured') as state from (
@@ -37,7 +37,7 @@ SAYS_SOMETHING = f"""
     or value is distinct from case when {COUNTS} and state = 'measured' then 0 end
     or null_reason is distinct from case when state != 'measured' then state when not {COUNTS} then 'empty_base' end
 """
-# a stretch of versions in which a period was the series' first: those in which it was there, less those in which an earlier one was
+# the ranges of versions in which a period was the first of its series: the versions that had it, without those that had an earlier one
 BEGINNINGS = """
 create temp table old_beginnings on commit drop as
 select series_id, period_start, lower(versions) as from_version, upper(versions) as to_version from (
@@ -49,7 +49,7 @@ select series_id, period_start, lower(versions) as from_version, upper(versions)
     ) as periods
 ) as first_ones
 """
-# versions in which as_of only grew, one run of them after the other: in each a period is there once as_of has passed its beginning
+# versions grouped into sequences in which as_of only grew: in each, a period exists once as_of has passed its beginning
 RUNS = """
 create temp table old_versions on commit drop as
 select published_version, as_of, sum(is_back) over (order by published_version) as run
@@ -95,14 +95,16 @@ PLACES = {
 
 def is_of_every_period(connection: Connection) -> bool:
     """Whether the published values are still a table of every period."""
-    found = connection.execute("select relkind from pg_class where oid = to_regclass('marts.metric_values')").fetchone()
-    return found is not None and found["relkind"] == "r"
+    relation = connection.execute(
+        "select relkind from pg_class where oid = to_regclass('marts.metric_values')"
+    ).fetchone()
+    return relation is not None and relation["relkind"] == "r"
 
 
 def carry_over(connection: Connection) -> None:
-    """Fill the published points, series and periods, and their history, from the table of every period; its history goes.
+    """Fill the published points, series and periods, and their history, from the table of every period, and drop that table's history.
 
-    The tables are there and empty. The table itself goes when the view takes its name (northstar.warehouse.published.values).
+    The tables to fill exist and are empty. The old table itself is dropped when the view takes its name (northstar.warehouse.published.values).
     """
     connection.execute(sql.SQL(ROWS).format(series_id=sql.SQL(SERIES_ID)))
     connection.execute("analyze old_rows")

@@ -1,4 +1,4 @@
-"""Which marts there are, and what the candidate relations behind them are, read from dbt's manifest."""
+"""The marts and published views, and the candidate relations that they are made of, read from dbt's manifest."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,11 +13,11 @@ CANDIDATE = "marts_candidate"
 
 @dataclass
 class Mart:
-    """A published table: its key and the candidate relations whose union it is.
+    """A published table: its key and its parts, which are the candidate relations whose union it is.
 
-    Relations whose model names a unique_key log the keys that changed; the others (`is_logged` false) are compared whole.
-    columns: name to description. published: the columns that are published, where those are not all. condition: which rows of a part are.
-    whole: the relation to read instead of the parts. lookups: columns that readers look rows up by, beside the key.
+    is_logged: whether the build logged the keys that changed, which it does for a model with a unique_key; other marts are compared as a whole.
+    columns: name to description. published: the published columns, if not all are. condition: SQL for the rows of a part that are published.
+    whole: a relation to read instead of the parts. lookups: columns besides the key by which readers look rows up.
     """
 
     name: str
@@ -38,33 +38,35 @@ def marts(settings: Settings) -> list[Mart]:
     Raises NorthstarError when nothing was built or a mart has no key.
     """
     models = _models(settings)
-    found = {}
+    marts_by_name = {}
     for node in models:
         if node["schema"] == CANDIDATE and not (_meta(node).get("is_union") or _meta(node).get("is_view")):
-            found[node["name"]] = Mart(node["name"], _key(node), is_logged=_is_logged(node), parts=[_relation(node)])
+            marts_by_name[node["name"]] = Mart(
+                node["name"], _key(node), is_logged=_is_logged(node), parts=[_relation(node)]
+            )
     for node in models:
         union = _meta(node).get("mart")
         if union:
-            mart = found.setdefault(union, Mart(union, _key(node)))
+            mart = marts_by_name.setdefault(union, Mart(union, _key(node)))
             mart.parts.append(_relation(node))
             mart.is_logged = mart.is_logged and _is_logged(node)
     if settings.rules.suppress_below:
-        # which points are withheld is known of all parts together
-        points = found["metric_points"]
+        # which points are withheld is only known from all parts together
+        points = marts_by_name["metric_points"]
         points.whole, points.is_logged = (CANDIDATE, points.name), False
     for node in models:
-        if node["name"] in found:
-            mart, meta = found[node["name"]], _meta(node)
+        if node["name"] in marts_by_name:
+            mart, meta = marts_by_name[node["name"]], _meta(node)
             mart.description, mart.columns = node["description"], _described(node)
             mart.lookups = tuple(map(tuple, meta.get("lookups", ())))
             mart.published, mart.condition = tuple(meta.get("columns", ())), meta.get("part_condition", "true")
-    return [found[name] for name in sorted(found)]
+    return [marts_by_name[name] for name in sorted(marts_by_name)]
 
 
 def views(settings: Settings) -> list[View]:
     """The published views of the last build's manifest, by name."""
-    found = [n for n in _models(settings) if n["schema"] == CANDIDATE and _meta(n).get("is_view")]
-    return sorted((View(n["name"], n["description"], _described(n)) for n in found), key=lambda v: v.name)
+    view_nodes = [n for n in _models(settings) if n["schema"] == CANDIDATE and _meta(n).get("is_view")]
+    return sorted((View(n["name"], n["description"], _described(n)) for n in view_nodes), key=lambda v: v.name)
 
 
 def _models(settings: Settings) -> list[Node]:
@@ -76,7 +78,7 @@ def _described(node: Node) -> dict[str, str]:
     return {c["name"]: c["description"] for c in node["columns"].values()}
 
 
-# Any: what a model of ours says in its meta
+# Any: a model's meta holds values of several types
 def _meta(node: Node) -> dict[str, Any]:
     return node["config"].get("meta") or {}
 

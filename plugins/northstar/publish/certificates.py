@@ -1,8 +1,7 @@
-"""`marts.certificates`: what each published version stands on, so that it can be made again to the same bytes.
+"""`marts.certificates`: what each published version is made of, so that it can be made again to the same bytes.
 
-Inputs and outputs are told by a sum of their rows' hashes (64 bits of md5 each, modulo 2^64): it does not depend on order, and a
-run that changes little costs little, for what came is added and what went is subtracted. `northstar verify` makes a version
-again from the landed rows and compares.
+The hash of an input or output is the sum of its rows' hashes (64 bits of md5 each, modulo 2^64). The sum does not depend on order, and it is
+cheap to update: new rows are added, removed rows subtracted. `northstar verify` makes a version again from the landed rows and compares.
 """
 
 import subprocess
@@ -48,14 +47,14 @@ CERTIFICATES = DescribedTable("certificates", "What each published version stand
 
 
 class Content(TypedDict):
-    """How many rows, and the sum of their hashes as a decimal number."""
+    """The content of an input or output: how many rows, and the sum of their hashes as a decimal number."""
 
     rows: int
     hash: str
 
 
 class Before(TypedDict):
-    """What of the last certificate the next one begins with."""
+    """The columns of the last certificate that the next one starts from."""
 
     published_version: int
     run_id: int
@@ -71,14 +70,14 @@ LeftOut = TypedDict(
 
 
 class Landed(TypedDict):
-    """What a certificate says of the landed rows."""
+    """The part of a certificate about the landed rows."""
 
     inputs: dict[str, Content]
     left_out: LeftOut
 
 
 class Certificate(TypedDict):
-    """A row of marts.certificates, in so far as a version is made again by it."""
+    """A row of marts.certificates: the columns that are needed to make the version again."""
 
     published_version: int
     as_of: datetime
@@ -90,7 +89,7 @@ class Certificate(TypedDict):
 
 
 class Coverage(TypedDict):
-    """A metric's first and last complete period, as days, and how many values are null, by reason."""
+    """The coverage of a metric: the days on which its first and its last complete period begin, and how many values are null, by reason."""
 
     grain: str
     first: str | None
@@ -99,29 +98,31 @@ class Coverage(TypedDict):
 
 
 def inputs(connection: Connection, before: Before | None, batch_id: int) -> dict[str, Content]:
-    """Each entity's rows and content hash as of a batch, from those of the certificate `before` and what changed since."""
-    found: dict[str, Content] = {}
+    """{entity: its content} as of a batch, computed from the certificate `before` and the rows that changed since; None: from all rows."""
+    contents: dict[str, Content] = {}
     for name in entities():
         relation, row = sql.Identifier("staging", name), _content(name)
         since = before["built_batch_id"] if before else None
-        standing = (before["inputs"].get(name) if before else None) or Content(rows=0, hash="0")
-        come = sql.SQL("select {row} as h from {relation} as r where _batch_id <= {batch}").format(
+        previous_content = (before["inputs"].get(name) if before else None) or Content(rows=0, hash="0")
+        arrived_rows = sql.SQL("select {row} as h from {relation} as r where _batch_id <= {batch}").format(
             row=row, relation=relation, batch=sql.Literal(batch_id)
         )
         if since is None:
-            found[name] = _sum(connection, come, standing, 1)
+            contents[name] = _sum(connection, arrived_rows, previous_content, 1)
             continue
-        found[name] = _sum(connection, come + sql.SQL(" and _batch_id > {}").format(sql.Literal(since)), standing, 1)
-        gone = sql.SQL(
+        contents[name] = _sum(
+            connection, arrived_rows + sql.SQL(" and _batch_id > {}").format(sql.Literal(since)), previous_content, 1
+        )
+        replaced_rows = sql.SQL(
             "select {row} as h from staging._replaced as o, jsonb_populate_record(null::{relation}, o.row) as r "
             "where o.entity = {name} and o.batch_id > {since} and r._batch_id <= {since}"
         ).format(row=row, relation=relation, name=sql.Literal(name), since=sql.Literal(since))
-        found[name] = _sum(connection, gone, found[name], -1)
-    return found
+        contents[name] = _sum(connection, replaced_rows, contents[name], -1)
+    return contents
 
 
 def landed_as_of(name: str, batch_id: int) -> sql.Composable:
-    """The rows of a landed entity as they stood after a batch, in the table's own columns."""
+    """A query for the rows of a landed entity as they were after a batch, in the table's own columns."""
     return sql.SQL(
         "select * from {relation} where _batch_id <= {batch} union all "
         "select r.* from staging._replaced as o, jsonb_populate_record(null::{relation}, o.row) as r "
@@ -130,7 +131,7 @@ def landed_as_of(name: str, batch_id: int) -> sql.Composable:
 
 
 def left_out(connection: Connection, as_of: datetime) -> LeftOut:
-    """How many landed rows no number is made of: quarantined, not yet by as_of, or left out by a rule."""
+    """How many rows no number is made of: quarantined rows, rows at or after as_of, and rows that a rule leaves out."""
     quarantined = connection.execute(
         "select entity, count(*) as rows from quarantine.rows where resolved_at is null group by entity"
     ).fetchall()
@@ -158,7 +159,7 @@ def left_out(connection: Connection, as_of: datetime) -> LeftOut:
 def output(
     connection: Connection, relation: sql.Composable, columns: dict[str, str], before: Content | None, sign: int = 1
 ) -> Content:
-    """Rows and hash of a mart's rows, added to (sign 1) or taken from (-1) what `before` says."""
+    """The content `before` with a relation's rows added to it (sign 1) or subtracted from it (-1)."""
     query = sql.SQL("select {row} as h from {relation} as r").format(row=_hashed(columns), relation=relation)
     return _sum(connection, query, before or {"rows": 0, "hash": "0"}, sign)
 
@@ -168,7 +169,7 @@ def record_certificate(
 ) -> None:
     """Write the certificate of a version, in the transaction that publishes it.
 
-    landed: {'inputs': ..., 'left_out': ...}, read before by one who may.
+    landed: {'inputs': ..., 'left_out': ...}, read before by the transformer, because the publisher may not read landed rows.
     """
     checks = connection.execute(
         "select suite || '.' || check_name as name, boundary, severity, success, observed from audit.checks where run_id = %s "
@@ -193,22 +194,22 @@ def record_certificate(
 
 
 def repeat_certificate(connection: Connection, version: int, restored: int) -> None:
-    """A version that puts another back stands on what that one stood on."""
-    others = ", ".join(name for name in COLUMNS if name != "published_version")
+    """Write the certificate of a rollback's version: a copy of the certificate of the version that it restored."""
+    other_columns = ", ".join(name for name in COLUMNS if name != "published_version")
     connection.execute(
-        f"insert into marts.certificates (published_version, {others}) select %s, {others} from marts.certificates "
+        f"insert into marts.certificates (published_version, {other_columns}) select %s, {other_columns} from marts.certificates "
         "where published_version = %s",
         [version, restored],
     )
 
 
 def code_commit(settings: Settings) -> str | None:
-    """The checkout's git commit, '+' behind it where files differ from it; None outside a checkout."""
+    """The checkout's git commit, followed by '+' if files differ from it; None outside a checkout."""
 
     def git(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["git", "-C", str(settings.root), *words], capture_output=True, text=True)
 
-    # the virtual environment of an installation may lie in a checkout of something else
+    # git would also find a checkout of something else in which an installation's virtual environment is
     if not (settings.root / ".git").exists():
         return None
     try:
@@ -230,28 +231,28 @@ def _coverage(connection: Connection, settings: Settings) -> dict[str, Coverage]
         "from (select metric_id, string_to_array(replace(grains, ' ', ''), ',') as g from marts.metrics) as m) as shapes "
         "using (metric_id, grain) group by metric_id, grain, null_reason order by metric_id"
     ).fetchall()
-    found: dict[str, Coverage] = {}
+    coverage_by_metric: dict[str, Coverage] = {}
     for row in rows:
-        told = found.setdefault(
+        coverage = coverage_by_metric.setdefault(
             row["metric_id"], {"grain": row["grain"], "first": None, "last_complete": None, "nulls": {}}
         )
-        told["first"] = min(filter(None, (told["first"], f"{row['first']:%Y-%m-%d}")))
+        coverage["first"] = min(filter(None, (coverage["first"], f"{row['first']:%Y-%m-%d}")))
         if row["last"]:
-            told["last_complete"] = max(filter(None, (told["last_complete"], f"{row['last']:%Y-%m-%d}")))
+            coverage["last_complete"] = max(filter(None, (coverage["last_complete"], f"{row['last']:%Y-%m-%d}")))
         if row["nulls"]:
-            told["nulls"][row["null_reason"]] = row["nulls"]
-    return found
+            coverage["nulls"][row["null_reason"]] = row["nulls"]
+    return coverage_by_metric
 
 
 def _sum(connection: Connection, query: sql.Composable, standing: Content, sign: int) -> Content:
-    found = one(
+    sums = one(
         connection.execute(
             sql.SQL("select count(*) as rows, coalesce(sum(h), 0) as total from ({}) as hashed").format(query)
         )
     )
     return {
-        "rows": standing["rows"] + sign * found["rows"],
-        "hash": str((int(standing["hash"]) + sign * int(found["total"])) % MODULUS),
+        "rows": standing["rows"] + sign * sums["rows"],
+        "hash": str((int(standing["hash"]) + sign * int(sums["total"])) % MODULUS),
     }
 
 
@@ -265,7 +266,7 @@ def _content(name: str) -> sql.Composable:
 
 
 def _hashed(columns: dict[str, str]) -> sql.Composable:
-    """A row's hash. Equal values have equal texts: numbers without zeros that say nothing, json in one order."""
+    """The hash of a row, as SQL. Equal values are made equal texts: numbers without trailing zeros, JSON with ordered keys."""
     parts = []
     for name, kind in columns.items():
         form = "r.{}"
@@ -278,22 +279,23 @@ def _hashed(columns: dict[str, str]) -> sql.Composable:
 
 
 def changed_since(connection: Connection, version: int) -> list[str]:
-    """What has changed landed rows in their place since they were made into a version, each as a reason; no batch tells of these changes."""
-    # a version that puts another back stands on the rows of that one
-    made = one(connection.execute(
+    """The reasons why landed rows differ from those that a version was made of, though no batch shows it: they were changed in place."""
+    # a rollback's version is made of the rows of the version that it restored
+    original = one(connection.execute(
         "select min(o.published_version) as version, min(o.published_at) as at, min(o.run_id) as run from marts.publications as v "
         "join marts.publications as o using (run_id) where v.published_version = %s", [version],
     ))  # fmt: skip
     erasures = connection.execute(
-        "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1", [made["version"]]
+        "select erasure_id, finished_at from audit.erasures where published_version > %s order by 1",
+        [original["version"]],
     ).fetchall()
-    # also of one that was killed before it published
+    # this includes a rotation that was killed before it published
     rotations = connection.execute(
-        "select generation, since from audit.pii_keys where generation > 1 and since > %s order by 1", [made["at"]]
+        "select generation, since from audit.pii_keys where generation > 1 and since > %s order by 1", [original["at"]]
     ).fetchall()
     emptied = connection.execute(
         "select entity, sum(rows) as rows from audit.details_forgotten where run_id > %s group by entity order by entity",
-        [made["run"]],
+        [original["run"]],
     ).fetchall()
     return [
         *(f"erasure {e['erasure_id']} of {e['finished_at']:%Y-%m-%d} renamed its subject" for e in erasures),

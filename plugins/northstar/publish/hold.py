@@ -5,8 +5,8 @@ from northstar.warehouse.rows import Connection, one
 
 
 def describe(connection: Connection) -> str | None:
-    """In words that publishing is held, since when, by whom and why; None while it is not."""
-    # a home that an older release left knows no holds until its next run
+    """A sentence that says since when, by whom and why publishing is held; None while it is not."""
+    # the home of an older release has no such table until its next run
     if one(connection.execute("select to_regclass('audit.holds') as t"))["t"] is None:
         return None
     row = connection.execute("select * from audit.holds where ended_at is null").fetchone()

@@ -1,8 +1,8 @@
-"""The merge that publishes, and the one that takes back.
+"""Publish the candidate by a merge, and put an earlier version back.
 
-For each mart the rows that differ from what is published replace it; the replaced ones move to `marts_history` with the
-versions between which they were true: `_from_version` <= v < `_to_version`. Everything happens in one transaction, so a
-reader's statement sees one version; only rows are written, so no reader waits for a lock (columns come and go in `shape`).
+For each mart, the candidate's rows that differ from the published ones replace them. The replaced rows move to `marts_history` with the
+versions in which they were valid: `_from_version` <= v < `_to_version`. Everything happens in one transaction, so a reader's statement sees one
+version. Only rows are written, so no reader waits for a lock (columns are added and dropped in `shape`).
 """
 
 import time
@@ -67,7 +67,7 @@ DESCRIBED = (PUBLICATIONS, RESTATEMENTS, CERTIFICATES)
 
 
 class CheckCounts(TypedDict):
-    """How many checks of a run there were, held, and failed as errors."""
+    """How many checks of a run there were, how many passed, and how many failed as errors."""
 
     run: int
     passed: int
@@ -85,7 +85,7 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
         lease.keep(connection, run_id)
         require_none(connection)
         checks = _passed_checks(connection, run_id)
-        # it commits, and the turn is kept by transaction
+        # widen commits, and the turn is kept only until a transaction ends
         widen(connection, settings, published, DESCRIBED)
         lease.keep(connection, run_id)
         _lock(connection)
@@ -94,12 +94,16 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
         connection.execute("set local work_mem = '256MB'")
         for table in DESCRIBED:
             table.ensure(connection)
-        last = one(connection.execute("select max(published_version) as v from marts.publications"))["v"]
-        version = (last or 0) + 1
-        row = connection.execute("select * from marts.publications where published_version = %s", [last]).fetchone()
-        before = None if row is None else shaped(Publication, row)
-        compare_all = run["is_full"] or (before is not None and before["restores_version"] is not None)
-        standing = _standing_outputs(connection, last)
+        newest_version = one(connection.execute("select max(published_version) as v from marts.publications"))["v"]
+        version = (newest_version or 0) + 1
+        row = connection.execute(
+            "select * from marts.publications where published_version = %s", [newest_version]
+        ).fetchone()
+        previous_publication = None if row is None else shaped(Publication, row)
+        compare_all = run["is_full"] or (
+            previous_publication is not None and previous_publication["restores_version"] is not None
+        )
+        previous_outputs = _standing_outputs(connection, newest_version)
         if is_of_every_period(connection):
             _carry_over(connection, published)
         changed = 0
@@ -109,15 +113,26 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
             started = time.monotonic()
             make(connection, mart)
             note = None
-            if mart.name == PARTS["points"] and before is not None and run["as_of"] >= before["as_of"]:
-                # a run for an earlier time shows another time, it restates nothing
-                is_redefined = before["code_version"] != run["code_version"]
+            if (
+                mart.name == PARTS["points"]
+                and previous_publication is not None
+                and run["as_of"] >= previous_publication["as_of"]
+            ):
+                # a run for an earlier as_of shows an earlier time; that is no restatement
+                is_redefined = previous_publication["code_version"] != run["code_version"]
                 is_backfill = _is_backfill(connection, run_id)
                 note = partial(
-                    record_restatements, connection, settings, mart, version, before, is_redefined, is_backfill
+                    record_restatements,
+                    connection,
+                    settings,
+                    mart,
+                    version,
+                    previous_publication,
+                    is_redefined,
+                    is_backfill,
                 )
             rows = _merge(connection, mart, version, compare_all or not mart.is_logged, note)
-            outputs[mart.name] = _output(connection, mart, None if compare_all else standing.get(mart.name))
+            outputs[mart.name] = _output(connection, mart, None if compare_all else previous_outputs.get(mart.name))
             counts[mart.name] = outputs[mart.name]["rows"]
             changed += rows
             if time.monotonic() - started > 2:
@@ -132,7 +147,7 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
     try:
         _forget_changes(settings, run_id)
     except (NorthstarError, psycopg.Error) as exc:
-        # the version is up, and the next build only computes a little more
+        # the version is published, and the next build only computes a little more
         progress(f"    the build's traces could not be cleared: {' '.join(str(exc).split())[:200]}")
     return version
 
@@ -140,8 +155,8 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
 def rollback(settings: Settings, to_version: int | None = None, number: int | None = None) -> tuple[int, int]:
     """Put the marts back as they were at `to_version` (default: the version before); returns (new version, restored one).
 
-    The restored state is a new version, so that nothing of what was published is lost. number: of the turn in which this is done
-    (northstar.runs.turns.turn). Raises NorthstarError for a version that was never published.
+    The restored state becomes a new version, so that no published version is lost. number: the number of the turn in which this happens
+    (northstar.runs.turns.turn). Raises NorthstarError for a version that was never published, or is not kept any more.
     """
     with db.connect(settings, "publisher") as connection:
         lease.keep(connection, number)
@@ -182,20 +197,20 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
 
 
 def _landed(settings: Settings, run_id: int) -> Landed:
-    """The certificate's words on the landed rows: their hashes, and those that no number is made of."""
+    """The certificate's part about the landed rows: their hashes, and the rows that no number is made of."""
     with db.connect(settings, "transformer") as connection:
         run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
-        before = None
+        previous_certificate = None
         if one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is not None:
             row = connection.execute(
                 "select published_version, run_id, built_batch_id, inputs from marts.certificates order by published_version desc limit 1"
             ).fetchone()
-            before = None if row is None else shaped(Before, row)
-        if before and changed_since(connection, before["published_version"]):
-            # the rows are other ones, and no trace says so
-            before = None
+            previous_certificate = None if row is None else shaped(Before, row)
+        if previous_certificate and changed_since(connection, previous_certificate["published_version"]):
+            # rows were changed in place, and no batch shows it: compute the hashes from all rows
+            previous_certificate = None
         return {
-            "inputs": inputs(connection, before, run["built_batch_id"] or 0),
+            "inputs": inputs(connection, previous_certificate, run["built_batch_id"] or 0),
             "left_out": left_out(connection, run["as_of"]),
         }
 
@@ -208,14 +223,14 @@ def _is_backfill(connection: Connection, run_id: int) -> bool:
 
 
 def _standing_outputs(connection: Connection, version: int | None) -> dict[str, Content]:
-    found = connection.execute(
+    row = connection.execute(
         "select outputs from marts.certificates where published_version = %s", [version]
     ).fetchone()
-    return found["outputs"] if found else {}
+    return row["outputs"] if row else {}
 
 
 def _output(connection: Connection, mart: Mart, standing: Content | None) -> Content:
-    """The mart's rows and hash: from what stood there and what the merge moved, or from all of it."""
+    """The mart's rows and hash after the merge: from the content before it (`standing`) and what the merge moved, or from all rows."""
     names = shared(connection, mart)
     if standing is None or one(connection.execute("select to_regclass('pg_temp.removed') as t"))["t"] is None:
         return output(connection, sql.Identifier("marts", mart.name), names, None)
@@ -244,9 +259,9 @@ def _passed_checks(connection: Connection, run_id: int) -> CheckCounts:
 def _merge(
     connection: Connection, mart: Mart, version: int, compare_all: bool, note: Callable[[], object] | None = None
 ) -> int:
-    """Replace what differs; returns how many rows were removed or added.
+    """Replace the rows of a mart that differ; returns how many rows were removed or added.
 
-    note: called when the temp tables removed and added tell what will differ, and before it does.
+    note: called when the temp tables removed and added hold the differences, before they are merged.
     """
     names = {
         "mart": sql.Identifier(mart.name),
@@ -272,42 +287,42 @@ def _merge(
             _logged(sql.Identifier(*part), [log] if (log := logs.get(part)) else [], names, names["condition"])
             for part in mart.parts
         )
-        # one look through the mart for the keys of all its parts
+        # the mart is read once for the keys of all its parts
         published = _logged(sql.Identifier("marts", mart.name), list(logs.values()), names)
     is_first = not one(
         connection.execute(sql.SQL("select exists (select 1 from marts.{mart}) as any").format(**names))
     )["any"]
     if is_first:
-        added = connection.execute(
+        added_count = connection.execute(
             sql.SQL(
                 "insert into marts.{mart} ({columns}, _version) select {columns}, {version} from ({candidate}) as c"
             ).format(candidate=candidate, version=sql.Literal(version), **names)
         ).rowcount
         _make_indexes(connection, mart)
-        return added
+        return added_count
     for table, these, those in (("removed", published, candidate), ("added", candidate, published)):
         connection.execute(
             sql.SQL("create temp table {table} on commit drop as ({these}) except ({those})").format(
                 table=sql.Identifier(table), these=these, those=those
             )
         )
-        # without statistics the joins on the key are planned as if it were empty
+        # without statistics the joins on the key would be planned as if the table were empty
         connection.execute(sql.SQL("analyze {}").format(sql.Identifier(table)))
     if note:
         note()
-    removed = connection.execute(
+    removed_count = connection.execute(
         sql.SQL(
             "with gone as (delete from marts.{mart} as m using removed as d where {same_key} returning m.*) "
             "insert into marts_history.{mart} ({columns}, _from_version, _to_version) "
             "select {columns}, _version, {version} from gone"
         ).format(version=sql.Literal(version), **names)
     ).rowcount
-    added = connection.execute(
+    added_count = connection.execute(
         sql.SQL("insert into marts.{mart} ({columns}, _version) select {columns}, {version} from added").format(
             version=sql.Literal(version), **names
         )
     ).rowcount
-    return removed + added
+    return removed_count + added_count
 
 
 def _make_indexes(connection: Connection, mart: Mart) -> None:
@@ -336,11 +351,11 @@ def _carry_over(connection: Connection, published: list[Mart]) -> None:
 
 
 def _log(connection: Connection, part: tuple[str, str]) -> sql.Identifier | None:
-    """The relation in which the build logged the keys that changed in `part`; None where it logged nothing."""
+    """The table of the changed keys of `part`, which the build wrote; None if there is none."""
     schema, table = part
     log = f"_changed__{table}"
-    there = one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
-    return None if there is None else sql.Identifier(schema, log)
+    log_table = one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
+    return None if log_table is None else sql.Identifier(schema, log)
 
 
 def _logged(
@@ -366,7 +381,7 @@ def _restore(connection: Connection, name: str, to_version: int, version: int) -
         "to": sql.Literal(to_version),
         "new": sql.Literal(version),
     }
-    # what goes moves to the history after what comes was read from it
+    # the rows to restore are read from the history before the rows that they replace move there
     connection.execute("drop table if exists pg_temp.restored")
     connection.execute(
         sql.SQL(
@@ -374,17 +389,17 @@ def _restore(connection: Connection, name: str, to_version: int, version: int) -
             "where _from_version <= {to} and _to_version > {to}"
         ).format(**values)
     )
-    removed = connection.execute(
+    removed_count = connection.execute(
         sql.SQL(
             "with gone as (delete from marts.{mart} where _version > {to} returning *) "
             "insert into marts_history.{mart} ({columns}, _from_version, _to_version) "
             "select {columns}, _version, {new} from gone"
         ).format(**values)
     ).rowcount
-    added = connection.execute(
+    added_count = connection.execute(
         sql.SQL("insert into marts.{mart} ({columns}, _version) select {columns}, {new} from restored").format(**values)
     ).rowcount
-    return removed + added
+    return removed_count + added_count
 
 
 def _record(
@@ -407,7 +422,10 @@ def _record(
 
 
 def _forget_changes(settings: Settings, run_id: int) -> None:
-    """The build's traces served their purpose; those of a run that has taken over have still to serve theirs."""
+    """Empty the changed keys and the touched times of the build, which are no longer needed.
+
+    It keeps the run's turn, because the tables may already belong to a run that has taken over.
+    """
     with db.connect(settings, "transformer") as connection:
         lease.keep(connection, run_id)
         logs = connection.execute(

@@ -38,7 +38,7 @@ IMPLIED = """
 KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_value")
 
 
-# a complete period of a series that stood and stands: its value came, went or is another
+# restated points: in a complete period of a series that exists before and after, the value appeared, disappeared or changed
 POINTS = f"""
     select k.series_id, o.metric_id, o.grain, k.period_start, o.application, o.segment, o.segment_value,
         case when r.series_id is not null then r.value else {IMPLIED.format(s="o", m="om")} end as old_value,
@@ -61,7 +61,7 @@ POINTS = f"""
         and case when r.series_id is not null then r.value else {IMPLIED.format(s="o", m="om")} end
         is distinct from case when a.series_id is not null then a.value else {IMPLIED.format(s="n", m="nm")} end
 """
-# a series that begins earlier or later, vanishes or changes its state: one row, with the values of the first period that shows it
+# restated series: one that begins earlier or later, vanishes or changes its state; one row, with the values of the first period that differs
 SERIES = f"""
     with stretches as (
         select series_id, state, holds_from, holds_until from marts.metric_series
@@ -132,25 +132,26 @@ def record_restatements(
     is_redefined: bool,
     is_backfill: bool = False,
 ) -> int:
-    """Compare what the merge is about to take away with what it brings: points (temp tables removed, added) and series.
+    """Record the restatements of a merge: compare the points that it removes and adds (temp tables removed, added), and the series.
 
-    Called before either is merged. before: the publication so far. is_redefined: the models or rules are not those of it. is_backfill: what
-    no changed row explains was wrong before. Returns how many values were restated, a series as one.
+    Called before points and series are merged. before: the last publication. is_redefined: whether its models or rules were others.
+    is_backfill: then a change that no changed row explains gets the reason `backfill`. Returns how many values were restated; a series counts
+    as one.
     """
     connection.execute("drop table if exists pg_temp.restated, pg_temp.first_shown")
     as_of = f"timestamptz '{before['as_of'].isoformat()}'"
     connection.execute(f"create temp table restated on commit drop as {POINTS.format(as_of=as_of)}")
     connection.execute(f"insert into restated {SERIES.format(as_of=as_of)}")
-    found: int = one(connection.execute("select count(*) as n from restated"))["n"]
-    if not found:
+    restated_count: int = one(connection.execute("select count(*) as n from restated"))["n"]
+    if not restated_count:
         return 0
-    # the first version whose numbers reach up to a time or beyond it
+    # for each time, the first version whose as_of is at or after it
     connection.execute(
         "create temp table first_shown on commit drop as select as_of, min(published_version) over (order by as_of desc) as version "
         "from marts.publications"
     )
     connection.execute("create index on first_shown (as_of)")
-    # nothing is a value since the point before it went
+    # a value without a point is as old as the removal of the point before it
     connection.execute(
         "update restated as r set written_version = h.version from (select series_id, period_start, max(_to_version) as version "
         "from marts_history.metric_points where (series_id, period_start) in (select series_id, period_start from restated "
@@ -173,11 +174,11 @@ def record_restatements(
         "cross join lateral (select version from first_shown where as_of >= r.complete_at order by as_of limit 1) as shown",
         [version, is_redefined, is_backfill],
     )
-    return found
+    return restated_count
 
 
 def _causes(connection: Connection, settings: Settings, mart: Mart) -> None:
-    """Temp table causes (metric_id, kind, changed_hour): what changed in the landed entities that restated metrics are made of."""
+    """Make the temp table causes (metric_id, kind, changed_hour): the changes in the landed entities that restated metrics are made of."""
     manifest = read_manifest(settings)
     relations = {
         (n["schema"], n["alias"]): name for name, n in manifest["nodes"].items() if n["resource_type"] == "model"
@@ -198,14 +199,14 @@ def _causes(connection: Connection, settings: Settings, mart: Mart) -> None:
 
 
 def _sources(parents: dict[str, list[str]], node: str) -> set[str]:
-    found: set[str] = set()
-    seen: set[str] = set()
+    source_names: set[str] = set()
+    visited_nodes: set[str] = set()
     queue = [node]
     while queue:
         for parent in parents.get(queue.pop(), []):
             if parent.startswith("source."):
-                found.add(parent.rsplit(".", 1)[1])
-            elif parent not in seen:
-                seen.add(parent)
+                source_names.add(parent.rsplit(".", 1)[1])
+            elif parent not in visited_nodes:
+                visited_nodes.add(parent)
                 queue.append(parent)
-    return found
+    return source_names

@@ -1,7 +1,8 @@
-"""The columns of the published tables follow those of the models, in short transactions of their own: no reader waits while a version is merged.
+"""The columns of the published tables, which follow those of the models.
 
-What is new is there, empty, before the version that fills it; what is gone stays, empty in new rows, until that version is up. A table
-whose column takes another type is written anew by Postgres, and its readers wait that long.
+They change in short transactions of their own, so that no reader waits while a version is merged. A new column exists, empty, before the
+version that fills it; a removed column stays, empty in new rows, until that version is published. When a column changes its type, Postgres
+rewrites the table, and its readers wait that long.
 """
 
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ SCHEMAS = ("marts", "marts_history")
 
 
 def columns(connection: Connection, schema: str, name: str) -> dict[str, str]:
-    """Column name -> type, the publisher's own columns left out."""
+    """{column: type} of a relation, without the publisher's own columns."""
     rows = connection.execute(
         "select attname, format_type(atttypid, atttypmod) as type from pg_attribute "
         "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
@@ -33,13 +34,13 @@ def columns(connection: Connection, schema: str, name: str) -> dict[str, str]:
 
 
 def wanted(connection: Connection, mart: Mart) -> dict[str, str]:
-    """Column name -> type of what the mart's model makes and publishing shows."""
-    found = columns(connection, *mart.parts[0])
-    return {c: kind for c, kind in found.items() if not mart.published or c in mart.published}
+    """{column: type} that a mart should have: the columns of its model that are published."""
+    candidate_columns = columns(connection, *mart.parts[0])
+    return {c: kind for c, kind in candidate_columns.items() if not mart.published or c in mart.published}
 
 
 def shared(connection: Connection, mart: Mart) -> dict[str, str]:
-    """Column name -> type of the published table, in its order, without columns that go."""
+    """{column: type} of the published table, in its order, without columns that are about to be dropped."""
     names = wanted(connection, mart)
     return {c: kind for c, kind in columns(connection, "marts", mart.name).items() if c in names}
 
@@ -47,37 +48,41 @@ def shared(connection: Connection, mart: Mart) -> dict[str, str]:
 def widen(
     connection: Connection, settings: Settings, published: list[Mart], described: Iterable[DescribedTable]
 ) -> None:
-    """Give published tables the columns and types that the candidate has, and our own those of this version; commits.
+    """Give the marts the columns and types that the candidate has, and the described tables those of this version; commits.
 
-    Raises NorthstarError when readers leave no moment for it.
+    Raises NorthstarError when readers leave no pause for it.
     """
     for table in described:
         if columns(connection, "marts", table.name):
             connection.commit()
             without_queueing(connection, table.name, partial(table.ensure, connection))
     for mart in published:
-        there, names = columns(connection, "marts", mart.name), wanted(connection, mart)
-        new = {c: kind for c, kind in names.items() if c not in there}
-        retyped = {c: names[c] for c, kind in there.items() if names.get(c, kind) != kind}
+        existing_columns, names = columns(connection, "marts", mart.name), wanted(connection, mart)
+        new_columns = {c: kind for c, kind in names.items() if c not in existing_columns}
+        retyped_columns = {c: names[c] for c, kind in existing_columns.items() if names.get(c, kind) != kind}
         connection.commit()
-        if there and (new or retyped):
-            without_queueing(connection, mart.name, partial(_widen, connection, settings, mart, new, retyped))
+        if existing_columns and (new_columns or retyped_columns):
+            without_queueing(
+                connection, mart.name, partial(_widen, connection, settings, mart, new_columns, retyped_columns)
+            )
 
 
 def narrow(settings: Settings, published: list[Mart], progress: Progress) -> None:
-    """Drop the columns that models do not make any more; where readers leave no moment for it, the next publication does."""
+    """Drop the columns that models no longer make. If readers leave no pause for it, the next publication does it."""
     with db.connect(settings, "publisher") as connection:
         for mart in published:
             names = wanted(connection, mart)
-            gone = [c for c in columns(connection, "marts", mart.name) if c not in names]
+            surplus_columns = [c for c in columns(connection, "marts", mart.name) if c not in names]
             connection.commit()
-            if gone:
+            if surplus_columns:
                 try:
-                    without_queueing(connection, mart.name, partial(_narrow, connection, settings, mart, gone))
+                    without_queueing(
+                        connection, mart.name, partial(_narrow, connection, settings, mart, surplus_columns)
+                    )
                 except NorthstarError as exc:
                     progress(f"    {exc}")
                     continue
-                progress(f"    {mart.name} has no {', '.join(gone)} any more: the models make none")
+                progress(f"    {mart.name} has no {', '.join(surplus_columns)} any more: the models make none")
 
 
 def _widen(
@@ -120,7 +125,7 @@ def _narrow(connection: Connection, settings: Settings, mart: Mart, gone: list[s
 
 
 def make(connection: Connection, mart: Mart) -> None:
-    """Make `marts.<mart>` and `marts_history.<mart>` where they are missing, with the candidate's columns, described."""
+    """Create `marts.<mart>` and `marts_history.<mart>` if they are missing, with the candidate's columns and descriptions."""
     if columns(connection, "marts", mart.name):
         return
     name, names = sql.Identifier(mart.name), wanted(connection, mart)
@@ -136,7 +141,7 @@ def make(connection: Connection, mart: Mart) -> None:
 
 
 def describe(connection: Connection, mart: Mart, names: list[str]) -> None:
-    """Give columns of a mart the words that its model has for them."""
+    """Give columns of a mart the descriptions of its model."""
     for column in names:
         connection.execute(
             sql.SQL("comment on column {} is {}").format(

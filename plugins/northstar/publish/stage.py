@@ -1,4 +1,4 @@
-"""Stage 4 as the DAG and the command line call it: `publish`."""
+"""Stage 4, `publish`, as the DAGs and the command line call it."""
 
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings

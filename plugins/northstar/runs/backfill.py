@@ -1,8 +1,8 @@
 """`northstar backfill`: read a range of the past again, rebuild exactly its periods, publish; a journal entry with its reason.
 
-An hourly run lands what is new by each source's own state; what a source changed behind it (a row without its cursor, a file that was
-lost, a table that was mended) stays unseen until somebody says so. A backfill publishes as of the newest version: it never takes
-readers back in time. (What was known at a past moment is another question: `northstar sql --version`, or `run --as-of`.)
+An hourly run lands what is new according to each source's state. It does not see what a source changed behind that state: a row without a
+new cursor, a file that was lost, a table that was repaired. A backfill reads such a range again. It publishes as of the newest version, so it
+never takes readers back in time. (To see what was known at a past moment, use `northstar sql --version` or `run --as-of`.)
 """
 
 from datetime import UTC, datetime
@@ -25,9 +25,9 @@ def backfill(
 ) -> int:  # fmt: skip
     """Restate the half-open range [start, end); returns the published version.
 
-    sources: the declared ones to read again from their beginning (default: all), beside the directory, if one is given; of what they
-    tell only rows whose own time lies in the range land. Without reading, the periods are built again from what has landed.
-    Raises NorthstarError when there is nothing to restate, a source cannot be read, or the run fails; the journal has it either way.
+    sources: the declared sources to read again from their beginning (default: all), in addition to source_dir, if it is given. Of their
+    rows only those whose own time lies in the range land. with_reading: False builds the periods again from what has landed.
+    Raises NorthstarError when there is nothing to restate, a source cannot be read, or the run fails. The journal records it either way.
     """
     if start >= end:
         raise NorthstarError(
@@ -48,14 +48,14 @@ def backfill(
                 [start, end, reason, by, names],
             )
         )["id"]
-    told: dict[str, int | None] = {"read": None, "changed": None}
+    row_counts: dict[str, int | None] = {"read": None, "changed": None}
     version: int | None = None
     error: str | None = None
 
     def extract(settings: Settings, run_id: int, progress: Progress) -> None:
         _note(settings, number, run_id=run_id)
         rows = extract_again(settings, run_id, names, (start, end), progress)
-        told.update(read=rows["read"], changed=rows["changed"])
+        row_counts.update(read=rows["read"], changed=rows["changed"])
 
     try:
         version = job.run(
@@ -68,7 +68,7 @@ def backfill(
     finally:
         _note(
             settings, number, finished_at=datetime.now(UTC), published_version=version, message=error,
-            rows_read=told["read"], rows_changed=told["changed"],
+            rows_read=row_counts["read"], rows_changed=row_counts["changed"],
         )  # fmt: skip
 
 

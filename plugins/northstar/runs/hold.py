@@ -1,6 +1,6 @@
-"""A hold on publishing: runs go on to land, build and audit, and no version of theirs is published until it ends.
+"""A hold on publishing: runs go on to land, build and audit, but publish no version until the hold ends.
 
-For whoever puts an earlier version back, which the next hourly run would otherwise follow with the one that was taken back.
+It is for whoever puts an earlier version back: without a hold the next hourly run would publish again what was just taken back.
 """
 
 import getpass
@@ -14,7 +14,7 @@ from northstar.warehouse.setup import bootstrap
 
 
 def hold(settings: Settings, because: str, by: str | None = None) -> str:
-    """Begin a hold; returns a line that says so. Raises NorthstarError without a reason, and where there is one already."""
+    """Begin a hold; returns a line that says so. Raises NorthstarError without a reason, and when publishing is held already."""
     if not because.strip():
         raise NorthstarError("why is nothing to be published? say it with --because; each run that is held repeats it")
     bootstrap(settings)
@@ -28,13 +28,13 @@ def hold(settings: Settings, because: str, by: str | None = None) -> str:
 
 
 def end_hold(settings: Settings, by: str | None = None) -> str:
-    """End the hold; returns a line that says so. Raises NorthstarError where there is none."""
+    """End the hold; returns a line that says so. Raises NorthstarError when there is none."""
     bootstrap(settings)
     with db.connect(settings, "publisher") as connection:
-        ended = connection.execute(
+        hold_row = connection.execute(
             "update audit.holds set ended_at = clock_timestamp(), ended_by = %s where ended_at is null returning began_at",
             [by or getpass.getuser()],
         ).fetchone()
-    if ended is None:
+    if hold_row is None:
         raise NorthstarError("publishing is not held")
-    return f"the hold of {ended['began_at']:%Y-%m-%d %H:%M} UTC has ended; the next run publishes"
+    return f"the hold of {hold_row['began_at']:%Y-%m-%d %H:%M} UTC has ended; the next run publishes"

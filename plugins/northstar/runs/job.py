@@ -1,4 +1,4 @@
-"""The job, whole: open a run, extract, build, audit, publish, close, in this process. The DAGs' tasks call the same functions one by one."""
+"""A whole run in one process: open it, extract, build, audit, publish, close it. The DAGs' tasks call the same functions one by one."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from northstar.warehouse import db
 from northstar.warehouse.setup import bootstrap
 from northstar.warehouse.stages import working_stage
 
-# Any: each stage gives what it has to tell, the last one the version that it published
+# Any: each stage returns a result of its own; the last one returns the version that it published
 Stage = Callable[[Settings, int, Progress], Any]
 
 
@@ -36,10 +36,10 @@ def run(
     extract: Stage = extract,
     restate: tuple[datetime, datetime] | None = None,
 ) -> int:
-    """One whole run in this process, as the DAGs do it; returns the published version.
+    """Do one whole run in this process, as the DAGs do it; returns the published version.
 
-    worker: an auditor to use again; without one, one is started, which loads while dbt builds. extract, restate: a backfill's own
-    way to land, and its range.
+    worker: a running auditor to use; None starts one, which loads while dbt builds. extract, restate: how a backfill lands its rows, and
+    its range.
     """
     with db.telling_of_loss(settings):
         run_id = open_run(settings, mode, as_of, sources_dir, mapping=mapping, restate=restate)
@@ -60,7 +60,7 @@ def run(
             try:
                 maintain_after_run(settings, run_id, progress)
             except NorthstarError as exc:
-                # it is written down, and readers have their version
+                # the failure is recorded in audit.maintenance, and readers have their version
                 progress(f"published, but {exc}")
         published: int = version
         return published
@@ -68,15 +68,15 @@ def run(
 
 @contextmanager
 def _auditor(settings: Settings, worker: Worker | None = None) -> Iterator[Worker]:
-    """The given auditor, or one for as long as the context lasts."""
+    """The given auditor, or a new one that lives as long as the context."""
     if worker is not None:
         yield worker
         return
-    own = auditors.start_worker(settings)
+    new_auditor = auditors.start_worker(settings)
     try:
-        yield own
+        yield new_auditor
     finally:
-        own.stop()
+        new_auditor.stop()
 
 
 def run_change(
@@ -88,22 +88,22 @@ def run_change(
     worker: Worker | None = None,
     wait: bool = False,
 ) -> int | None:
-    """A run that asks no source: `change(run_id)` changes what was landed, then build, audit and publish as ever, at the published as_of.
+    """Do a run that reads no source: `change(run_id)` changes landed rows, then build, audit and publish follow at the published as_of.
 
-    Returns the published version; None where nothing was ever published, which `change` alone brings up to date.
+    Returns the published version; None when nothing was ever published: then `change` is all there is to do.
     """
     bootstrap(settings)
     with db.connect(settings, "transformer") as connection:
-        last = connection.execute(
+        last_run = connection.execute(
             "select as_of from audit.runs where published_version is not null order by published_version desc limit 1"
         ).fetchone()
-    as_of = last["as_of"] if last else datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    as_of = last_run["as_of"] if last_run else datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     run_id = open_run(settings, mode, as_of, trigger=trigger, wait=wait, is_own=True)
     with closing(settings, run_id):
         with working_stage(settings, run_id, "extract"):
             change(run_id)
             note_batch(settings, run_id)
-        if last is None:
+        if last_run is None:
             return None
         with _auditor(settings, worker) as auditor:
             build(settings, run_id, progress)

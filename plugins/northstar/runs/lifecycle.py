@@ -1,6 +1,6 @@
 """A run's beginning and end: opened with its `as_of` and its turn, closed as published or failed.
 
-Between them it lives in `audit.runs` and `audit.writer_lease`, so each stage may happen in a process of its own, on a machine of its own.
+In between, its state is in `audit.runs` and `audit.writer_lease`, so each stage may run in a process of its own, on a machine of its own.
 """
 
 from collections.abc import Iterator
@@ -34,11 +34,10 @@ def open_run(
 ) -> int:
     """Start a run and take the writer's turn; returns the run_id.
 
-    is_own: whether the run goes on and ends in this process (default: when no DAG triggered it).
-
     as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing. restate: a half-open
-    range whose periods are built again whether or not a row in it has changed.
-    Raises NorthstarError for a bad mode or time, or when it is another's turn.
+    range whose periods are built again whether or not a row in it has changed. is_own: whether the run continues and ends in this
+    process (default: when no DAG triggered it).
+    Raises NorthstarError for a bad mode or time, or when another run or command has the turn.
     """
     if mode not in MODES:
         raise NorthstarError(f"unknown mode {mode!r}; use {' or '.join(MODES)}")
@@ -100,7 +99,7 @@ def require_published(settings: Settings, run_id: int) -> None:
 
 
 def close_trigger(settings: Settings, trigger: str) -> None:
-    """End what a trigger left behind when its task died between taking the turn and telling of the run."""
+    """End the turn of a trigger whose task died after it took the turn and before it opened the run."""
     with db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute("delete from audit.writer_lease where holder = %s", [trigger])
 
@@ -120,7 +119,7 @@ def close_run(settings: Settings, run_id: int, error: str | None = None) -> None
 
 @contextmanager
 def closing(settings: Settings, run_id: int) -> Iterator[None]:
-    """Ends the run with what is done inside: published, or failed with its error."""
+    """Close the run when the context ends: as published, or as failed with the error that was raised inside."""
     error = None
     try:
         yield
@@ -138,7 +137,7 @@ def closing(settings: Settings, run_id: int) -> Iterator[None]:
 
 @contextmanager
 def _given_back_on_error(settings: Settings, run_id: int) -> Iterator[None]:
-    """A run that could not be opened has no turn."""
+    """Give the turn back when an error is raised inside: a run that could not be opened must not keep it."""
     try:
         yield
     except BaseException:
@@ -148,7 +147,7 @@ def _given_back_on_error(settings: Settings, run_id: int) -> Iterator[None]:
 
 
 class _Context(TypedDict):
-    """What core.run_context says of the last publication. is_full: whether everything has to be rebuilt."""
+    """The columns of core.run_context that depend on the last publication. is_full: whether everything has to be rebuilt."""
 
     previous_as_of: datetime | None
     since_batch_id: int | None
@@ -156,25 +155,25 @@ class _Context(TypedDict):
 
 
 def _context(connection: Connection, settings: Settings, mode: str, as_of: datetime) -> _Context:
-    """What the last publication left: from when on rows are new, and whether everything has to be rebuilt."""
-    last = connection.execute(
+    """Where the last publication ended: from when on rows are new, and whether everything has to be rebuilt."""
+    last_run = connection.execute(
         "select run_id, as_of, code_version, built_batch_id from audit.runs where published_version is not null "
         "order by published_version desc limit 1"
     ).fetchone()
-    since = one(connection.execute(
+    later_runs = one(connection.execute(
         "select coalesce(bool_or(is_full), false) as was_full, max(as_of) as latest from audit.runs where run_id > %s",
-        [last["run_id"] if last else 0],
+        [last_run["run_id"] if last_run else 0],
     ))  # fmt: skip
     is_full = (
         mode == "nightly"
-        or last is None
-        or as_of < last["as_of"]
-        or last["code_version"] != code_version(settings)
-        or since["was_full"]
-        or (since["latest"] is not None and since["latest"] > as_of)
+        or last_run is None
+        or as_of < last_run["as_of"]
+        or last_run["code_version"] != code_version(settings)
+        or later_runs["was_full"]
+        or (later_runs["latest"] is not None and later_runs["latest"] > as_of)
     )
     return {
-        "previous_as_of": last["as_of"] if last else None,
-        "since_batch_id": last["built_batch_id"] if last else 0,
+        "previous_as_of": last_run["as_of"] if last_run else None,
+        "since_batch_id": last_run["built_batch_id"] if last_run else 0,
         "is_full": is_full,
     }

@@ -1,7 +1,7 @@
-"""Upkeep of a warehouse after the nightly publication: prune what was kept long enough, clean up behind what changed, shorten logs.
+"""Upkeep of a warehouse after the nightly publication: prune what was kept long enough, vacuum what changed, shorten logs.
 
-Nothing here decides a number. It holds the run's lease, so no run waits for it longer than `maintenance_minutes`; a step that fails is
-written down in `audit.maintenance` and leaves the others, and the published run, alone.
+Nothing here decides a number. The upkeep keeps the run's turn, so other runs wait for it, but no longer than `maintenance_minutes`. A step
+that fails is recorded in `audit.maintenance`; the other steps and the published version are not affected.
 """
 
 import os
@@ -28,13 +28,13 @@ from northstar.warehouse.rows import one
 from northstar.warehouse.schemas import SCHEMAS
 from northstar.warehouse.stages import working_stage
 
-# what is vacuumed: so many rows changed since the last time, and a fifth of the table
+# a table is vacuumed when at least this many rows, and this share of it, changed since the last time
 CHANGED_ROWS, CHANGED_SHARE = 10_000, 0.2
 LOG_BYTES = 20 << 20
-# what a step did, in words and numbers
+# what a step did: numbers and words by name
 Did = dict[str, int | str]
 PRUNED_BY_TIME = {
-    # the journals of backfills and reports, and the batches that rows name, stay
+    # {table: column with its time}; the journals of backfills and reports stay, and so do the batches that rows refer to
     "checks": "checked_at",
     "reconciliations": "checked_at",
     "source_runs": "finished_at",
@@ -44,7 +44,7 @@ PRUNED_BY_TIME = {
 
 
 def maintain(settings: Settings, run_id: int | None = None, progress: Progress = print) -> dict[str, Did | str]:
-    """Do all of it; returns what was done, by step. Raises NorthstarError at the end, naming the steps that failed."""
+    """Do all steps; returns what was done, by step. Raises NorthstarError at the end, naming the steps that failed."""
     deadline = time.monotonic() + 60 * settings.operations.maintenance_minutes
     with db.connect(settings, "transformer") as connection:
         number = one(
@@ -52,74 +52,79 @@ def maintain(settings: Settings, run_id: int | None = None, progress: Progress =
                 "insert into audit.maintenance (run_id) values (%s) returning maintenance_id as id", [run_id]
             )
         )["id"]
-    did: dict[str, Did | str] = {}
+    results: dict[str, Did | str] = {}
     failed: list[str] = []
     for name, step in STEPS.items():
         if time.monotonic() > deadline:
-            did[name] = "no time left; the next night goes on"
+            results[name] = "no time left; the next night goes on"
             continue
         with _turn(settings, run_id):
             try:
-                did[name] = step(settings, deadline, number)
+                results[name] = step(settings, deadline, number)
             except (psycopg.Error, NorthstarError, OSError) as exc:
                 failed.append(f"{name}: {str(exc).splitlines()[0]}")
     with db.connect(settings, "transformer") as connection:
         connection.execute(
             "update audit.maintenance set finished_at = clock_timestamp(), succeeded = %s, message = %s, did = %s where maintenance_id = %s",
-            [not failed, "; ".join(failed) or None, Jsonb(did), number],
+            [not failed, "; ".join(failed) or None, Jsonb(results), number],
         )
-    told = [f"{name} {words}" for name, words in ((n, _words(d)) for n, d in did.items()) if words]
-    progress(f"maintained: {'; '.join(told) or 'nothing to do'}")
+    summaries = [f"{name} {words}" for name, words in ((n, _words(d)) for n, d in results.items()) if words]
+    progress(f"maintained: {'; '.join(summaries) or 'nothing to do'}")
     if failed:
         raise NorthstarError(f"maintenance: {'; '.join(failed)}")
-    return did
+    return results
 
 
 def maintain_after_run(settings: Settings, run_id: int, progress: Progress = print) -> None:
-    """The upkeep after a nightly publication. Raises NorthstarError naming what failed; the publication stands."""
+    """Do the upkeep after a nightly publication. Raises NorthstarError naming what failed; the published version is not affected."""
     with working_stage(settings, run_id, "maintain"):
         maintain(settings, run_id, progress)
 
 
 @contextmanager
 def _turn(settings: Settings, run_id: int | None) -> Iterator[None]:
-    """Keeps the turn of a run for a step: what looks like left over may be what a run that has taken over is building."""
+    """Keep the turn of a run for one step: what looks like a leftover could belong to a run that has taken over."""
     with db.connect(settings, "transformer", autocommit=True) as connection:
         lease.keep(connection, run_id, is_session=True)
         yield
 
 
 def _versions(settings: Settings, _: float, number: int) -> Did:
-    """Forget what only versions older than `keep_versions_days` need: rows that they showed, landed rows that they were made of."""
+    """Delete what only versions older than `keep_versions_days` need: the rows that they showed and the landed rows that they were made of."""
     days = settings.operations.keep_versions_days
     with db.connect(settings, "transformer") as connection:
-        there = one(connection.execute("select to_regclass('marts.certificates') as t"))["t"]
-        if days is None or there is None:
+        certificates_table = one(connection.execute("select to_regclass('marts.certificates') as t"))["t"]
+        if days is None or certificates_table is None:
             return {}
         # the version that was up when the time began is the oldest that is kept
-        kept = one(connection.execute(
+        oldest_version = one(connection.execute(
             "select coalesce(max(published_version) filter (where published_at < clock_timestamp() - make_interval(days => %s)), "
             "min(published_version)) as oldest from marts.publications", [days],
         ))["oldest"]  # fmt: skip
-        batch = one(
+        oldest_batch = one(
             connection.execute(
-                "select min(built_batch_id) as b from marts.certificates where published_version >= %s", [kept]
+                "select min(built_batch_id) as b from marts.certificates where published_version >= %s",
+                [oldest_version],
             )
         )["b"]
         codes = connection.execute(
-            "select distinct code_version as c from marts.certificates where published_version >= %s", [kept]
+            "select distinct code_version as c from marts.certificates where published_version >= %s", [oldest_version]
         ).fetchall()
-        # the code of what stands, and of the run under way, is still read
+        # the code of the last full build, and of the run under way, is still read
         unused = "code_version != all(%s) and code_version not in (select code_version from audit.runs where run_id in "
         unused += "((select max(run_id) from audit.runs where is_full), (select max(run_id) from audit.runs)))"
         definitions = connection.execute(
             f"delete from audit.definitions where {unused}", [[r["c"] for r in codes]]
         ).rowcount
         connection.execute(f"delete from audit.manifests where {unused}", [[r["c"] for r in codes]])
-        # told first: nobody reads a version of which half is gone
-        connection.execute("update audit.maintenance set oldest_version = %s where maintenance_id = %s", [kept, number])
+        # recorded first, so that nobody reads a version of which half is gone
+        connection.execute(
+            "update audit.maintenance set oldest_version = %s where maintenance_id = %s", [oldest_version, number]
+        )
     with db.connect(settings, "loader") as connection:
-        replaced = connection.execute("delete from staging._replaced where batch_id <= %s", [batch or 0]).rowcount
+        replaced = connection.execute(
+            "delete from staging._replaced where batch_id <= %s", [oldest_batch or 0]
+        ).rowcount
 
     with db.connect(settings, "publisher") as connection:
         names = connection.execute(
@@ -128,46 +133,46 @@ def _versions(settings: Settings, _: float, number: int) -> Did:
         history = sum(
             connection.execute(
                 sql.SQL("delete from marts_history.{} where _to_version <= %s").format(sql.Identifier(r["tablename"])),
-                [kept],
+                [oldest_version],
             ).rowcount
             for r in names
         )
-        note_pruned(connection, kept)
-    return {"oldest_version": kept, "landed": replaced, "published": history, "definitions": definitions}
+        note_pruned(connection, oldest_version)
+    return {"oldest_version": oldest_version, "landed": replaced, "published": history, "definitions": definitions}
 
 
 def _journals(settings: Settings, *_: float) -> Did:
-    """Forget what the audit wrote down longer ago than `keep_audit_days`; of published versions the certificates stay."""
-    before = datetime.now(UTC) - timedelta(days=settings.operations.keep_audit_days)
+    """Delete records of the audit that are older than `keep_audit_days`. The certificates of published versions stay."""
+    cutoff = datetime.now(UTC) - timedelta(days=settings.operations.keep_audit_days)
     with db.connect(settings, "transformer") as connection:
-        gone = {
+        pruned_rows = {
             table: connection.execute(
                 sql.SQL("delete from audit.{} where {} < %s").format(sql.Identifier(table), sql.Identifier(column)),
-                [before],
+                [cutoff],
             ).rowcount
             for table, column in PRUNED_BY_TIME.items()
         }
-        gone["notices"] = connection.execute("delete from audit.notices where closed_at < %s", [before]).rowcount
-        gone["maintenance"] = connection.execute(
-            "delete from audit.maintenance where started_at < %s and oldest_version is null", [before]
+        pruned_rows["notices"] = connection.execute("delete from audit.notices where closed_at < %s", [cutoff]).rowcount
+        pruned_rows["maintenance"] = connection.execute(
+            "delete from audit.maintenance where started_at < %s and oldest_version is null", [cutoff]
         ).rowcount
-        old = "select run_id from audit.runs where finished_at < %s"
-        gone["model_runs"] = connection.execute(
-            f"delete from audit.model_runs where run_id in ({old})", [before]
+        old_runs = "select run_id from audit.runs where finished_at < %s"
+        pruned_rows["model_runs"] = connection.execute(
+            f"delete from audit.model_runs where run_id in ({old_runs})", [cutoff]
         ).rowcount
-        # what was published is what the next run starts from, and what certificates name
-        gone["runs"] = connection.execute(
-            "delete from audit.runs where finished_at < %s and published_version is null", [before]
+        # runs that published stay: the next run starts from the last one, and certificates refer to them
+        pruned_rows["runs"] = connection.execute(
+            "delete from audit.runs where finished_at < %s and published_version is null", [cutoff]
         ).rowcount
-    return {table: rows for table, rows in gone.items() if rows}
+    return {table: rows for table, rows in pruned_rows.items() if rows}
 
 
 def _people(settings: Settings, *_: float) -> Did:
-    """Forget rejected rows after `keep_quarantine_days` and kept reports after `keep_report_days`: no number stands on either.
+    """Delete rejected rows after `keep_quarantine_days` and kept reports after `keep_report_days`: no number depends on either.
 
-    Rejected rows that no version was published after stay until they are settled: to forget them would let the next run publish.
+    Unresolved rejected rows stay while no version has been published since they came: without them the next run would publish.
     """
-    gone = {}
+    pruned_rows = {}
     published = "coalesce((select max(built_batch_id) from audit.runs where published_version is not null), -1)"
     for name, days, role, table, column, settled in (
         ("quarantine", settings.operations.keep_quarantine_days, "loader", "quarantine.rows", "quarantined_at",
@@ -176,40 +181,40 @@ def _people(settings: Settings, *_: float) -> Did:
     ):  # fmt: skip
         if days is not None:
             with db.connect(settings, role) as connection:
-                gone[name] = connection.execute(
+                pruned_rows[name] = connection.execute(
                     f"delete from {table} where {column} < clock_timestamp() - make_interval(days => %s) and {settled}",
                     [days],
                 ).rowcount
-    return {name: rows for name, rows in gone.items() if rows}
+    return {name: rows for name, rows in pruned_rows.items() if rows}
 
 
 def _traces(settings: Settings, *_: float) -> Did:
-    """Drop what a build left that was killed, and the traces of models that are no more."""
+    """Drop the temporary tables of builds that were killed, and the changed keys of models that no longer exist."""
     with db.connect(settings, "transformer") as connection:
-        left = connection.execute(
+        leftover_tables = connection.execute(
             "select schemaname, tablename from pg_tables as t where schemaname in ('core', 'marts_candidate') and "
             "(tablename like '%%\\_\\_dbt\\_tmp' or tablename like '%%\\_\\_dbt\\_backup' or (tablename like '\\_changed\\_\\_%%' and not exists "
             "(select 1 from pg_tables as m where m.schemaname = t.schemaname and '_changed__' || m.tablename = t.tablename)))", [],
         ).fetchall()  # fmt: skip
-        for table in left:
+        for table in leftover_tables:
             connection.execute(sql.SQL("drop table {}").format(sql.Identifier(table["schemaname"], table["tablename"])))
-    return {"tables": len(left)} if left else {}
+    return {"tables": len(leftover_tables)} if leftover_tables else {}
 
 
 def _vacuum(settings: Settings, deadline: float, _: int) -> Did:
-    """VACUUM (ANALYZE) what changed most first, each as its owner, until the time is over."""
+    """Vacuum and analyze tables, those that changed most first, each as its owner, until the deadline."""
     with db.connect(settings, "transformer") as connection:
-        grown = connection.execute(
+        changed_tables = connection.execute(
             "select s.schemaname as schema, s.relname as name from pg_stat_user_tables as s join pg_class as c on c.oid = s.relid "
             "where s.schemaname = any(%s) and n_dead_tup + n_ins_since_vacuum >= greatest(%s, %s * c.reltuples) "
             "order by n_dead_tup + n_ins_since_vacuum desc",
             [[s for s in SCHEMAS if s != "audit"], CHANGED_ROWS, CHANGED_SHARE],
         ).fetchall()
-    done, left = 0, 0
-    for table in grown:
+    vacuumed_count, skipped_count = 0, 0
+    for table in changed_tables:
         seconds = deadline - time.monotonic()
         if seconds < 1:
-            left += 1
+            skipped_count += 1
             continue
         with db.connect(settings, SCHEMAS[table["schema"]], autocommit=True) as connection:
             connection.execute(f"set statement_timeout = '{int(seconds)}s'")
@@ -218,15 +223,15 @@ def _vacuum(settings: Settings, deadline: float, _: int) -> Did:
                 connection.execute(
                     sql.SQL("vacuum (analyze) {}").format(sql.Identifier(table["schema"], table["name"]))
                 )
-                done += 1
+                vacuumed_count += 1
             except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable, psycopg.errors.UndefinedTable):
-                left += 1
-    return {name: tables for name, tables in (("tables", done), ("left", left)) if tables}
+                skipped_count += 1
+    return {name: tables for name, tables in (("tables", vacuumed_count), ("left", skipped_count)) if tables}
 
 
 def _logs(settings: Settings, *_: float) -> Did:
-    """Shorten the services' logs where they are (who writes them holds them open), forget Airflow's old ones and old log segments."""
-    before = time.time() - 86400 * settings.operations.keep_log_days
+    """Shorten the services' logs in place (the services hold them open), and delete old Airflow logs and old log segments."""
+    cutoff = time.time() - 86400 * settings.operations.keep_log_days
     shortened = removed = segments = 0
     for log in settings.logs.glob("*.log"):
         if log.stat().st_size > LOG_BYTES:
@@ -234,7 +239,7 @@ def _logs(settings: Settings, *_: float) -> Did:
             os.truncate(log, 0)
             shortened += 1
     for run in (settings.logs / "airflow").glob("dag_id=*/run_id=*"):
-        if run.stat().st_mtime < before:
+        if run.stat().st_mtime < cutoff:
             shutil.rmtree(run, ignore_errors=True)
             removed += 1
     if settings.operations.wal_archive:
@@ -243,39 +248,39 @@ def _logs(settings: Settings, *_: float) -> Did:
             if segment.stat().st_mtime < oldest:
                 segment.unlink()
                 segments += 1
-    found = {"shortened": shortened, "runs": removed, "segments": segments}
-    return {what: n for what, n in found.items() if n}
+    counts = {"shortened": shortened, "runs": removed, "segments": segments}
+    return {name: n for name, n in counts.items() if n}
 
 
 def _airflow(settings: Settings, deadline: float, _: int) -> Did:
-    """Let Airflow clean its own database of what is older than `keep_log_days`, when a run of it is."""
+    """Let Airflow delete what is older than `keep_log_days` from its own database, when it has a run that old."""
     if not (settings.home / "airflow" / "migrated").exists():
         return {}
-    before = datetime.now(UTC) - timedelta(days=settings.operations.keep_log_days)
+    cutoff = datetime.now(UTC) - timedelta(days=settings.operations.keep_log_days)
     with db.connect(settings, db.AIRFLOW_ROLE, database=db.airflow_database(settings)) as connection:
         oldest = one(connection.execute("select min(run_after) as at from dag_run"))["at"]
-    # a few days at once: its cleaning takes some seconds however little there is
-    if oldest is None or oldest > before - timedelta(days=3):
+    # only every few days: Airflow's cleaning takes some seconds however little there is to delete
+    if oldest is None or oldest > cutoff - timedelta(days=3):
         return {}
 
-    command = [str(Path(sys.executable).parent / "airflow"), "db", "clean", "--clean-before-timestamp", before.isoformat(), "--skip-archive", "--yes"]  # fmt: skip
+    command = [str(Path(sys.executable).parent / "airflow"), "db", "clean", "--clean-before-timestamp", cutoff.isoformat(), "--skip-archive", "--yes"]  # fmt: skip
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             command, env=airflow_environment(settings), capture_output=True, text=True, stdin=subprocess.DEVNULL,
             timeout=max(1, deadline - time.monotonic()),
         )  # fmt: skip
     except subprocess.TimeoutExpired as exc:
         raise NorthstarError("`airflow db clean` took longer than there was time") from exc
-    if done.returncode:
-        raise NorthstarError(f"`airflow db clean` failed: {(done.stderr.splitlines() or ['no message'])[-1]}")
-    return {"before": f"{before:%Y-%m-%d}"}
+    if process.returncode:
+        raise NorthstarError(f"`airflow db clean` failed: {(process.stderr.splitlines() or ['no message'])[-1]}")
+    return {"before": f"{cutoff:%Y-%m-%d}"}
 
 
 def _words(done: Did | str) -> str:
-    return done if isinstance(done, str) else ", ".join(f"{what} {n}" for what, n in done.items())
+    return done if isinstance(done, str) else ", ".join(f"{name} {n}" for name, n in done.items())
 
 
-# (settings, the deadline on the monotonic clock, the number in audit.maintenance) -> what was done
+# each step takes (settings, the deadline on the monotonic clock, the number in audit.maintenance) and returns what it did
 STEPS: dict[str, Callable[[Settings, float, int], Did]] = {
     "versions": _versions, "journals": _journals, "people": _people, "traces": _traces, "vacuum": _vacuum, "logs": _logs, "airflow": _airflow,
 }  # fmt: skip

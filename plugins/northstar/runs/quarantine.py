@@ -1,4 +1,4 @@
-"""Rejected rows: what they are, why, another try after a fix, and who said that they may be missing."""
+"""Quarantined rows: list them with their reasons, try them again after a fix, or accept that they are missing."""
 
 import getpass
 import json
@@ -27,7 +27,7 @@ from northstar.warehouse import db, lease
 from northstar.warehouse.rows import Row, all_shaped, one
 from northstar.warehouse.setup import bootstrap
 
-# rows that a replay tries: what was left out for another row's sake has no path
+# SQL: the rows that a replay tries; a row that was left out because of another row has no path
 WAITING = "resolved_at is null and path is not null and (%(entity)s::text is null or entity = %(entity)s)"
 
 
@@ -43,7 +43,7 @@ class Rejected(TypedDict):
 
 
 class RejectedFile(TypedDict):
-    """A file with rejected rows, and the newest of them."""
+    """A file with rejected rows. rows: how many; newest: the highest quarantine_id among them."""
 
     source: str
     entity: str
@@ -63,26 +63,26 @@ def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) ->
 
 
 def show(settings: Settings, quarantine_id: int, with_personal: bool = False) -> Row:
-    """One row with all that is known of it; with_personal: sealed values as they were delivered, for who has the key.
+    """One quarantined row with all its columns. with_personal: sealed values as they were delivered, for whoever has the key.
 
-    Raises NorthstarError for a number that is none.
+    Raises NorthstarError when there is no row with that number.
     """
     with db.connect(settings, "loader") as connection:
         row = connection.execute("select * from quarantine.rows where quarantine_id = %s", [quarantine_id]).fetchone()
     if row is None:
         raise NorthstarError(f"no row {quarantine_id} in quarantine; `northstar quarantine list` shows those there are")
     if with_personal:
-        # a rotation may have been killed before the home took its key
+        # this also finishes a rotation that was killed before the home took the new key
         key = home_key(settings)
         row["row"] = {name: opened(value, key) for name, value in row["row"].items()}
     return row
 
 
 def accept(settings: Settings, entity: str, because: str, by: str | None = None) -> str:
-    """Let versions be published without an entity's rejected rows; returns a line that says how many.
+    """Let versions be published without an entity's rejected rows; returns a line that says how many rows that are.
 
-    It is written down with each row and in the certificates of the versions that lack it. The rows stay, and can be replayed.
-    Raises NorthstarError for an entity that is none, and without a reason.
+    The acceptance is recorded with each row, and in the certificates of the versions without it. The rows stay and can be replayed.
+    Raises NorthstarError for an unknown entity, and without a reason.
     """
     _demand_entity(entity)
     if not because.strip():
@@ -100,19 +100,19 @@ def accept(settings: Settings, entity: str, because: str, by: str | None = None)
 
 
 def replay(settings: Settings, entity: str | None = None) -> str:
-    """Read what was rejected again, as files are mapped and the contract is now; what passes lands. Returns a line that says how much.
+    """Try rejected rows again with today's mappings and contract; rows that pass land. Returns a line that says how many did.
 
-    Files that are still where they were are read again, whole: their rows are the source's own, before any mapping. Rows of other
-    sources, and of files that are gone, are tried as they were kept.
-    Raises NorthstarError for an entity that is none, and while a run is writing.
+    Files that still exist are read again as a whole: that gives the source's own rows, before any mapping. Rows of other sources, and of
+    files that are gone, are tried as they were kept.
+    Raises NorthstarError for an unknown entity, and while a run is writing.
     """
     if entity:
         _demand_entity(entity)
-    # rows may have been left by an older release, whose warehouse knows no keys
+    # the rows may be from an older release, whose warehouse has no table of keys
     bootstrap(settings)
     with turn(settings, "quarantine replay") as number:
         with db.connect(settings, "loader") as connection:
-            # with the newest row of each file: what is rejected meanwhile is no row of these
+            # up to the newest row of each file: what is rejected while this runs is not tried again
             files = all_shaped(RejectedFile, connection.execute(
                 "select source, entity, path, count(*) as rows, max(quarantine_id) as newest from quarantine.rows where "
                 f"{WAITING} group by source, entity, path order by newest",
@@ -124,13 +124,13 @@ def replay(settings: Settings, entity: str | None = None) -> str:
         for name, source in dict.fromkeys((f["entity"], f["source"]) for f in files):
             _try_kept(settings, source, name, newest, number)
         with db.connect(settings, "loader") as connection:
-            still = one(
+            waiting_rows = one(
                 connection.execute(f"select count(*) as rows from quarantine.rows where {WAITING}", {"entity": entity})
             )["rows"]
-    rows = sum(f["rows"] for f in files)
-    landed = max(0, rows - still)
-    return f"{landed} of {rows} rows landed; " + (
-        "the next run publishes them" if landed else "nothing changes with the next run"
+    tried_rows = sum(f["rows"] for f in files)
+    landed_rows = max(0, tried_rows - waiting_rows)
+    return f"{landed_rows} of {tried_rows} rows landed; " + (
+        "the next run publishes them" if landed_rows else "nothing changes with the next run"
     )
 
 
@@ -140,7 +140,7 @@ def _demand_entity(name: str) -> None:
 
 
 def _read_again(settings: Settings, source: str, files: list[RejectedFile], turn: int) -> None:
-    """Land the files that rejected rows come from once more, where the source is one of files and has them still."""
+    """Land the files with rejected rows once more, if the source is a directory of files and is still there."""
     store = _store(settings, source, files[-1])
     if store is None:
         return
@@ -157,11 +157,11 @@ def _read_again(settings: Settings, source: str, files: list[RejectedFile], turn
 
 
 def _store(settings: Settings, source: str, file: RejectedFile) -> FileStore | None:
-    """Where the files of a source are: as it is declared, or the directory of the run that rejected a row of the file."""
+    """The file store of a source: the declared one, or the directory of the run that rejected a row of the file; None for other sources."""
     if source != FILES:
         declared = read_sources(settings).get(source)
-        found = open_source(settings, declared) if declared else None
-        return found if isinstance(found, FileStore) else None
+        connector = open_source(settings, declared) if declared else None
+        return connector if isinstance(connector, FileStore) else None
     with db.connect(settings, "transformer") as connection:
         run = connection.execute(
             "select r.source_dir, r.mapping from quarantine.rows as q join audit.landing_batches as b using (batch_id) "
@@ -174,16 +174,16 @@ def _store(settings: Settings, source: str, file: RejectedFile) -> FileStore | N
 
 
 def _try_kept(settings: Settings, source: str, name: str, newest: int, turn: int) -> None:
-    """Try an entity's rows up to the number `newest` as they were kept, against the contract as it is now."""
+    """Try an entity's quarantined rows, as they were kept, against today's contract. newest: the highest quarantine_id to try."""
     guard = landing_guard(settings)
     with db.connect(settings, "loader") as connection:
-        kept = db.lots(
+        lots = db.lots(
             connection,
             "select quarantine_id, row::text as row from quarantine.rows where source = %(source)s and quarantine_id <= %(newest)s "
             f"and {WAITING} order by 1",
             {"entity": name, "source": source, "newest": newest},
         )
-        for lot in kept:
+        for lot in lots:
             _try_lot(
                 settings, source, name, [(row["quarantine_id"], json.loads(row["row"])) for row in lot], guard, turn
             )
@@ -194,41 +194,41 @@ def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, R
     arrays = [pa.array([_text(opened(row.get(c), guard.key)) for _, row in rows], pa.string()) for c in columns]
     ids = pa.array([number for number, _ in rows], pa.int64())
     batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])
-    done = normalise(entities()[name], batch, guard, is_replay=True)
-    if not done.rows.num_rows:
+    normalised_batch = normalise(entities()[name], batch, guard, is_replay=True)
+    if not normalised_batch.rows.num_rows:
         return
 
     def produce(delivery: Delivery) -> Iterator[pa.Table]:
-        delivery.read = done.rows.num_rows
-        yield done.rows
+        delivery.read = normalised_batch.rows.num_rows
+        yield normalised_batch.rows
 
     land_batch(settings, entities()[name], source, None, produce, turn=turn)
-    still_bad = {line for line, _, _ in done.bad}
-    passed = [number for number, _ in rows if number not in still_bad]
+    rejected_ids = {line for line, _, _ in normalised_batch.bad}
+    landed_ids = [number for number, _ in rows if number not in rejected_ids]
     with db.connect(settings, "loader") as connection:
         lease.keep(connection, turn)
         connection.execute(
             "update quarantine.rows set resolved_at = clock_timestamp(), resolution = 'replayed' where quarantine_id = any(%s)",
-            [passed],
+            [landed_ids],
         )
 
 
 def opened(value: object, key: str) -> object:
-    """A quarantined value as it was delivered: what this home has sealed is opened, within json too; all else is as it is."""
+    """A quarantined value as it was delivered: values that this home sealed are opened, within JSON too; others are unchanged."""
     if isinstance(value, dict):
         return {name: opened(within, key) for name, within in value.items()}
     if isinstance(value, list):
         return [opened(within, key) for within in value]
     if not isinstance(value, str) or SEALED not in value:
         return value
-    said = unsealed(value, key)
-    document = parsed(value) if said is None else None
+    plain_text = unsealed(value, key)
+    document = parsed(value) if plain_text is None else None
     if document is None:
-        return value if said is None else said
+        return value if plain_text is None else plain_text
     within = opened(document, key)
     return value if within == document else orjson.dumps(within).decode()
 
 
 def _text(value: object) -> str | None:
-    # whole numbers beyond 64 bits too
+    # JSON text, because it also holds whole numbers beyond 64 bits
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""`northstar rollback`: put an earlier version back, in a turn, and hold publishing where that is asked for."""
+"""`northstar rollback`: put an earlier version back, in a turn of its own, and hold publishing if asked to."""
 
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
@@ -11,13 +11,13 @@ from northstar.runs.turns import turn
 def put_back(
     settings: Settings, version: int | None, because: str | None, progress: Progress = print
 ) -> tuple[int, int]:
-    """Put a version back (default: the one before); returns (the new version, the one that it repeats).
+    """Put a version back (default: the one before); returns (the new version, the version that it repeats).
 
-    because: why nothing is to be published after it until the hold ends; None: no hold. Raises NorthstarError as publish.merge.rollback
-    does; then there is no hold either.
+    because: the reason to hold publishing afterwards; None begins no hold. Raises NorthstarError as publish.merge.rollback does; then there
+    is no hold either.
     """
     if because is not None:
-        # before, so that no run comes in between
+        # the hold begins before the rollback, so that no run publishes in between
         progress(hold(settings, because))
     try:
         with turn(settings, "rollback") as number:

@@ -1,9 +1,9 @@
-"""Rotating the key: a new one is put on the ring, and every hash that is stored is hashed with it once more (northstar.privacy.keys).
+"""Rotating the key: a new key is added to the ring, and every stored hash is hashed once more with it (northstar.privacy.keys).
 
-All of it is one transaction over all schemas, so that no row is hashed twice or not at all, whatever is killed; the new ring waits in
-the secret `pii_key_next` until that has committed. A nightly run then proves that a full build of the landed rows gives what is published.
-A rotation that was killed after its transaction is in use but not proved: `audit.pii_keys` knows no version of it, and the next call ends it
-instead of beginning another one.
+It is one transaction over all schemas, so that no row is hashed twice or not at all, whatever is killed. Until it commits, the new ring waits
+in the secret `pii_key_next`. A nightly run then proves that a full build of the landed rows gives what is published. If a rotation is killed
+after its transaction, the new key is in use but not proved: its row in `audit.pii_keys` has no published version, and the next call finishes
+it instead of beginning another one.
 """
 
 import os
@@ -30,16 +30,16 @@ from northstar.warehouse.rows import Connection, one
 from northstar.warehouse.setup import bootstrap
 
 STAMPED = ("core", "marts_candidate", "marts", "marts_history", "staging")
-# the version of a rotation in a warehouse that has published none
+# the published_version of a rotation in a warehouse that has published nothing
 NOTHING_PUBLISHED = 0
 
 
 @dataclass(frozen=True)
 class Rotated:
-    """How many keys are on the ring, how many distinct hashes and how many documents with sealed values were brought to the newest.
+    """What a rotation did. generation: keys on the ring; hashes: distinct hashes, seals: documents with sealed values, that now have the new key.
 
-    unopened: texts that begin like sealed ones and that no key of the ring opens. Whoever wrote them, they are left as they are.
-    was_interrupted: the key was brought in by an earlier call that was killed, and this one ended its work: nothing was counted.
+    unopened: texts that begin like sealed ones but that no key of the ring opens; they are left as they are. was_interrupted: an earlier call
+    was killed and this one finished its work, so nothing was counted.
     """
 
     generation: int
@@ -50,9 +50,9 @@ class Rotated:
 
 
 def rotate_key(settings: Settings, progress: Progress = print, worker: Worker | None = None) -> Rotated:
-    """Put a new key on the ring, bring everything stored to it, and publish what a full build makes of it.
+    """Add a new key to the ring, bring everything that is stored to it, and publish a full build.
 
-    Raises NorthstarError where the key comes from the environment and NORTHSTAR_SECRET_PII_KEY_NEXT does not hold the longer ring.
+    Raises NorthstarError when the key comes from the environment and NORTHSTAR_SECRET_PII_KEY_NEXT does not hold the longer ring.
     """
     db.require_administrator(settings, "a change of the key")
     bootstrap(settings)
@@ -67,7 +67,7 @@ def rotate_key(settings: Settings, progress: Progress = print, worker: Worker | 
             adopt(settings, following)
 
     version = job.run_change(settings, "rotation", change, "nightly", progress, worker)
-    # the run has called it
+    # the run has called `change`
     assert rotated is not None
     rewrite(settings, {}, progress, "the new key is in use, and `northstar rotate-key` writes the tables anew")
     with db.connect(settings, "loader") as connection:
@@ -79,23 +79,23 @@ def rotate_key(settings: Settings, progress: Progress = print, worker: Worker | 
 
 
 def _interrupted(settings: Settings) -> Rotated | None:
-    """The newest rotation, where it is in use and was killed before its end."""
+    """The newest rotation, if it was killed between its commit and its publication; else None."""
     with db.connect(settings, "loader") as connection:
         newest = one(connection.execute("select * from audit.pii_keys order by generation desc limit 1"))
-    # the first key was never rotated to
+    # the first key came by no rotation
     if newest["generation"] == 1 or newest["published_version"] is not None:
         return None
     return Rotated(newest["generation"], was_interrupted=True)
 
 
 def _following(settings: Settings, key: str) -> str:
-    """The ring with one key more, written down before anything is hashed with it."""
-    given = settings.known_secret(NEXT)
-    # earlier releases, killed between two writings, left the ring that is in use there as well
-    if given and given != key:
-        if not given.startswith(key + SEPARATOR):
+    """The ring with one more key, stored as a secret before anything is hashed with it."""
+    next_ring = settings.known_secret(NEXT)
+    # an earlier release that was killed between two writes left the ring in use there as well
+    if next_ring and next_ring != key:
+        if not next_ring.startswith(key + SEPARATOR):
             raise NorthstarError("pii_key_next has to be the ring that is in use, a comma, and the new key")
-        return given
+        return next_ring
     if os.environ.get("NORTHSTAR_SECRET_PII_KEY"):
         raise NorthstarError(
             "this home's pii_key comes from the environment: set NORTHSTAR_SECRET_PII_KEY_NEXT to it, a comma, and a new key "
@@ -117,7 +117,7 @@ def _bring(settings: Settings, key: str, following: str, run_id: int | None = No
             "and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped order by 1, 2, 3", [list(STAMPED)],
         ).fetchall()  # fmt: skip
         connection.execute("create temp table rehashed (old text primary key, new text not null) on commit drop")
-        # the owners of the schemas, as whom the tables are changed, share it
+        # the tables are changed as the owners of their schemas, and all of them use it
         connection.execute("grant select, insert on rehashed to public")
         renewal = _Renewal(key, following)
         for schema in STAMPED:
@@ -149,7 +149,7 @@ def _bring(settings: Settings, key: str, following: str, run_id: int | None = No
 
 
 def _rehash(connection: Connection, schema: str, place: str, column: str, new: str, mark: str = "") -> None:
-    """Hash a column's values with the new key too, each once for all tables; mark: only values that begin with it are hashes."""
+    """Hash a column's values with the new key as well, each value once for all tables. mark: the prefix that hashes have in this column."""
     act_as_owner(connection, schema)
     unknown = (
         f'select distinct t."{column}" as v from {place} as t left join pg_temp.rehashed as r on r.old = t."{column}" '
@@ -159,7 +159,7 @@ def _rehash(connection: Connection, schema: str, place: str, column: str, new: s
         with connection.cursor().copy("copy pg_temp.rehashed from stdin") as copy:
             for row in lot:
                 copy.write_row((row["v"], mark + chained(row["v"].removeprefix(mark), [new])))
-    # its owner's to do; without it the join below is planned as if it were empty
+    # only the table's owner may analyze it; without statistics the join below is planned as if it were empty
     connection.execute("reset role")
     connection.execute("analyze pg_temp.rehashed")
     act_as_owner(connection, schema)
@@ -169,24 +169,25 @@ def _rehash(connection: Connection, schema: str, place: str, column: str, new: s
 
 
 def _renew(connection: Connection, schema: str, place: str, column: str, renewed: Callable[[object], object]) -> None:
-    """Bring what a json column holds to the new key; renewed: what becomes of one of its documents."""
+    """Bring the documents of a JSON column to the new key. renewed: turns a document into the one with the new key."""
     act_as_owner(connection, schema)
-    held = f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
-    # the cursor sees the table as it was, whatever is changed meanwhile
-    for lot in db.lots(connection, held):
-        changed = []
+    query = f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
+    # the cursor sees the table as it was before the updates
+    for lot in db.lots(connection, query):
+        changed_rows = []
         for row in lot:
             document = orjson.loads(row["v"])
-            following = renewed(document)
-            if following != document:
-                changed.append((orjson.dumps(following).decode(), row["place"]))
-        connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed)
+            renewed_document = renewed(document)
+            if renewed_document != document:
+                changed_rows.append((orjson.dumps(renewed_document).decode(), row["place"]))
+        connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed_rows)
 
 
 class _Renewal:
-    """What becomes of stored documents under the longer ring. Where one is ours and what is a source's own is told by where it stands:
+    """Turns stored documents into those under the longer ring.
 
-    hashes only under the names and at the places where landing puts them, sealed values by their proof.
+    A document may hold text of a source that looks like ours. A hash is ours only under the names and in the places where landing puts
+    hashes; a sealed value is ours when its proof holds.
     """
 
     def __init__(self, key: str, following: str):
@@ -194,25 +195,25 @@ class _Renewal:
         self.documents = self.unopened = 0
 
     def document(self, value: object) -> object:
-        """What a source wrote as json, with sealed values in it."""
+        """A JSON document as a source wrote it, with sealed values in it."""
         renewed = self._leaves(value)
         self.documents += renewed != value
         return renewed
 
     def extra(self, value: object) -> object:
-        """`_extra`: unknown columns by name, hashes bare under the names of the contract's."""
+        """An `_extra` document: unknown columns by name. A column with the name of a hash column of the contract holds a hash without a mark."""
         return self._row(value, self._unknown_column)
 
     def rejected(self, value: object) -> object:
-        """A quarantined row: columns by name, hashes marked under the names of the contract's."""
+        """A quarantined row: columns by name. A column with the name of a hash column of the contract holds a hash with its mark."""
         return self._row(value, lambda name, v: self._marked(v) if _is_hash_name(name) else self._leaves(v))
 
     def landed(self, value: object) -> object:
-        """A landed row as json: hashes bare in their columns, and marked in those of identifiers."""
+        """A landed row as JSON: hash columns hold hashes without a mark, identifier columns hold hashes with the mark."""
         return self._row(value, self._column)
 
     def _row(self, value: object, column: Callable[[str, object], object]) -> object:
-        """A row by column; column: what becomes of a name's value."""
+        """A row with each value renewed. column: (name, value) -> the new value."""
         if not isinstance(value, dict):
             return value
         renewed = {name: column(name, v) for name, v in value.items()}
@@ -235,8 +236,8 @@ class _Renewal:
         return chained(value, [self.new]) if isinstance(value, str) and HASH.fullmatch(value) else value
 
     def _marked(self, value: object) -> object:
-        kept = kept_hash(value) if isinstance(value, str) else None
-        return HASHED + chained(kept, [self.new]) if kept else self._leaves(value)
+        stored_hash = kept_hash(value) if isinstance(value, str) else None
+        return HASHED + chained(stored_hash, [self.new]) if stored_hash else self._leaves(value)
 
     def _leaves(self, value: object) -> object:
         if isinstance(value, dict):
@@ -247,12 +248,12 @@ class _Renewal:
             return value
         document = parsed(value)
         if document is not None:
-            # a document that was delivered as text
+            # a JSON document that was delivered as text
             renewed = self._leaves(document)
             return value if renewed == document else orjson.dumps(renewed).decode()
-        opened = unsealed(value, self.key)
-        self.unopened += opened is None and value.startswith(SEALED)
-        return value if opened is None else seal(opened, self.following)
+        plain_text = unsealed(value, self.key)
+        self.unopened += plain_text is None and value.startswith(SEALED)
+        return value if plain_text is None else seal(plain_text, self.following)
 
 
 def _is_hash_name(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Taking the turn to write (northstar.warehouse.lease says what it is), giving it back, and ending that of a run that is gone."""
+"""Take the turn to write, give it back, and end the turn of a run that is gone (northstar.warehouse.lease says what a turn is)."""
 
 import os
 import time
@@ -13,10 +13,10 @@ from northstar.connections.dag_runs import has_ended
 from northstar.warehouse import db, lease
 from northstar.warehouse.rows import Connection, Turn, one, shaped
 
-# the server hears a moment later that a process is gone
+# the server notices only some time later that a process is gone
 ENDING_SECONDS = 60
 POLL_SECONDS = 2
-# Airflow is asked this often whether the DAG run that is waited for has ended
+# how often Airflow is asked whether the DAG run that has the turn has ended
 ASK_SECONDS = 30
 # {run_id: the connection on which this process holds the lock for its turn}
 _OWN: dict[int, Connection] = {}
@@ -25,9 +25,9 @@ _OWN: dict[int, Connection] = {}
 def take(settings: Settings, holder: str, is_own: bool, wait: bool = False) -> int:
     """Take the turn; returns the run_id that it has.
 
-    holder: who writes, in words; of a DAG run `<dag_id> <run_id>`. is_own: the turn ends with this process; otherwise it is a DAG run's.
-    wait: until the other's turn is over, instead of refusing.
-    Raises NorthstarError when it is another's turn.
+    holder: who writes, in words; for a DAG run `<dag_id> <run_id>`. is_own: whether the turn ends with this process; otherwise it belongs to a
+    DAG run. wait: wait until the current turn is over, instead of refusing.
+    Raises NorthstarError when another run or command has the turn.
     """
     connection = lease.open_connection(settings)
     try:
@@ -49,16 +49,16 @@ def give_back(settings: Settings, run_id: int) -> None:
         with db.connect(settings, "transformer", autocommit=True, is_awaited=True) as connection:
             connection.execute("delete from audit.writer_lease where run_id = %s", [run_id])
     finally:
-        held = _OWN.pop(run_id, None)
-        if held is not None:
-            held.close()
+        own_connection = _OWN.pop(run_id, None)
+        if own_connection is not None:
+            own_connection.close()
 
 
 @contextmanager
 def turn(settings: Settings, what: str, wait: bool = False) -> Iterator[int]:
-    """The turn for something that is no run, such as a replay, for as long as the context lasts; gives its number.
+    """Have the turn, for a command that is no run (such as a replay), for as long as the context lasts; gives the turn's number.
 
-    wait: until the other's turn is over. Raises NorthstarError when it is another's, and for a home that no run has set up.
+    wait: wait until the current turn is over. Raises NorthstarError when another has the turn, and for a home that no run has set up.
     """
     with db.telling_of_loss(settings):
         number = take(settings, what, is_own=True, wait=wait)
@@ -70,18 +70,18 @@ def turn(settings: Settings, what: str, wait: bool = False) -> Iterator[int]:
 
 
 def unlock(settings: Settings, run_id: int) -> str:
-    """End the turn of a run on which nobody works any more; returns who had it.
+    """End the turn of a run that no process works on; returns who had it.
 
-    Raises NorthstarError when a stage of it is at work, or when it is not that run's turn.
+    Raises NorthstarError when one of its stages is at work, or when that run does not have the turn.
     """
     with lease.open_connection(settings) as connection:
         if not lease.try_lock(connection):
             raise lease.taken(lease.holding(connection), is_at_work=True)
         row = connection.execute("delete from audit.writer_lease where run_id = %s returning holder", [run_id]).fetchone()  # fmt: skip
         if row is None:
-            other = lease.holding(connection)
+            current_turn = lease.holding(connection)
             raise NorthstarError(
-                f"run {other['run_id']} has the turn, not {run_id}" if other else "nobody has the turn"
+                f"run {current_turn['run_id']} has the turn, not {run_id}" if current_turn else "nobody has the turn"
             )
         connection.execute(
             "update audit.runs set state = 'failed', finished_at = clock_timestamp(), message = coalesce(message, 'unlocked by hand') "
@@ -97,39 +97,42 @@ def _wait_for_turn(
 ) -> None:
     deadline = time.monotonic() + ENDING_SECONDS
     asked_at: dict[int, float] = {}
-    ended: int | None = None
+    ended_run: int | None = None
     while True:
         is_ending, is_at_work = False, not lease.try_lock(connection)
         if not is_at_work:
-            other = _claim(connection, run_id, holder, is_own, ended)
-            if other is None and is_own:
-                # held from now on: there is no moment in between in which it seems that nobody works
+            other_turn = _claim(connection, run_id, holder, is_own, ended_run)
+            if other_turn is None and is_own:
+                # taken before the exclusive lock is released: at no moment does it look as if nobody works
                 connection.execute("select pg_advisory_lock_shared(%s)", [lease.WRITING_LOCK])
             connection.execute("select pg_advisory_unlock(%s)", [lease.WRITING_LOCK])
-            if other is None:
+            if other_turn is None:
                 return
-            # asked without the lock, which the other's stages want
-            if time.monotonic() - asked_at.get(other["run_id"], float("-inf")) > ASK_SECONDS:
-                asked_at[other["run_id"]] = time.monotonic()
-                if has_ended(settings, other["holder"]):
-                    ended = other["run_id"]
+            # Airflow is asked after the lock is released, because the stages of the other run need it
+            if time.monotonic() - asked_at.get(other_turn["run_id"], float("-inf")) > ASK_SECONDS:
+                asked_at[other_turn["run_id"]] = time.monotonic()
+                if has_ended(settings, other_turn["holder"]):
+                    ended_run = other_turn["run_id"]
                     continue
         else:
-            other = _holder(connection)
-            is_ending = other is not None and lease.is_dead(other) and time.monotonic() < deadline
+            other_turn = _holder(connection)
+            is_ending = other_turn is not None and lease.is_dead(other_turn) and time.monotonic() < deadline
         if not (wait or is_ending):
-            raise lease.taken(other, is_at_work)
+            raise lease.taken(other_turn, is_at_work)
         time.sleep(0.1 if is_ending else POLL_SECONDS)
 
 
 def _claim(connection: Connection, run_id: int, holder: str, is_own: bool, ended: int | None) -> Turn | None:
-    """Take the turn, under the lock; returns the other's that stands in the way, or None. ended: the run of a DAG run that has ended."""
-    other = _holder(connection)
-    # the lock was free, so of a command's process nothing lives; the same DAG run again is a later try of a task that died
-    if other is not None and other["is_dag_run"]:
-        is_again = other["holder"] == holder and not is_own
-        if not (is_again or lease.is_dead(other) or other["run_id"] == ended):
-            return other
+    """Take the turn, while holding the lock. Returns None, or the turn of another that stands in the way.
+
+    ended: the run_id of a DAG run that Airflow says has ended.
+    """
+    other_turn = _holder(connection)
+    # the lock was free, so no command's process is alive; the same DAG run asking again is a retry of a task that died
+    if other_turn is not None and other_turn["is_dag_run"]:
+        is_again = other_turn["holder"] == holder and not is_own
+        if not (is_again or lease.is_dead(other_turn) or other_turn["run_id"] == ended):
+            return other_turn
     process = os.getpid() if is_own else _scheduler()
     connection.execute(
         "insert into audit.writer_lease (run_id, holder, is_dag_run, host, process_id, process_began, taken_at) values (%(run)s, %(holder)s, "
@@ -147,6 +150,6 @@ def _holder(connection: Connection) -> Turn | None:
 
 
 def _scheduler() -> int | None:
-    """The process without which a DAG's run cannot go on: the scheduler whose executor runs this task; None where that is elsewhere."""
+    """The process id of the scheduler whose executor runs this task, without which the DAG run cannot go on; None if it runs elsewhere."""
     titles = ((p, " ".join(p.cmdline())) for p in psutil.Process().parents())
     return next((p.pid for p, title in titles if "airflow" in title and " scheduler" in title), None)

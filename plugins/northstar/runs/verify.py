@@ -1,4 +1,4 @@
-"""`northstar verify`: make a published version again, from the landed rows as they stood then, and compare it byte by byte."""
+"""`northstar verify`: make a published version again, from the landed rows as they were then, and compare it byte by byte."""
 
 import tempfile
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ from northstar.warehouse.setup import bootstrap
 
 @dataclass(frozen=True)
 class Compared:
-    """One landed entity or mart: the rows and hash of the certificate, and those of the version made again."""
+    """One landed entity or mart: its rows and hash in the certificate, and in the version that was made again."""
 
     kind: str
     name: str
@@ -39,9 +39,9 @@ class Compared:
 
 
 def verify(settings: Settings, version: int | None = None, progress: Progress = print) -> list[Compared]:
-    """Rebuild a version (default: the newest) in a warehouse of its own, which is removed again.
+    """Rebuild a version (default: the newest) in a warehouse of its own, which is removed afterwards.
 
-    Raises NorthstarError for a version without a certificate, and when the code or the rules are not those that made it.
+    Raises NorthstarError for a version without a certificate, and when the code or the rules differ from those that made it.
     """
     certificate = _certificate(settings, version)
     if code_version(settings) != certificate["code_version"]:
@@ -51,7 +51,7 @@ def verify(settings: Settings, version: int | None = None, progress: Progress = 
             f"version {certificate['published_version']} was made by other models or rules (code version "
             f"{certificate['code_version']}, here {code_version(settings)}){where}"
         )
-    # a short path that the server's system user may enter
+    # a short path, which the system user of the server may enter
     with tempfile.TemporaryDirectory(prefix="northstar-verify-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)
         scratch = replace(
@@ -63,21 +63,24 @@ def verify(settings: Settings, version: int | None = None, progress: Progress = 
                 _copy(settings, scratch, name, certificate["built_batch_id"])
             progress(f"landed rows as they stood at batch {certificate['built_batch_id']}: copied")
             _build(scratch, certificate, progress)
-            made = _certificate(scratch, 1)
+            remade_certificate = _certificate(scratch, 1)
         finally:
             embedded.stop(scratch)
-    sides = (("inputs", certificate["inputs"], made["inputs"]), ("outputs", certificate["outputs"], made["outputs"]))
+    sides = (
+        ("inputs", certificate["inputs"], remade_certificate["inputs"]),
+        ("outputs", certificate["outputs"], remade_certificate["outputs"]),
+    )
     return [
-        Compared(kind, name, certified.get(name) or {}, again.get(name) or {})
-        for kind, certified, again in sides
-        for name in sorted(certified | again)
+        Compared(kind, name, certified.get(name) or {}, remade.get(name) or {})
+        for kind, certified, remade in sides
+        for name in sorted(certified | remade)
     ]
 
 
 def erased_since(settings: Settings, version: int) -> str | None:
-    """Why a version from before an erasure or a rotation of the key cannot be the same to the byte; None where there was none."""
+    """Why a version cannot be the same to the byte: an erasure or a rotation of the key came after it; None if there was none."""
     with db.connect(settings, "transformer") as connection:
-        # a warehouse that an older release left has no such table until its next run
+        # the warehouse of an older release has no such table until its next run
         if one(connection.execute("select to_regclass('audit.erasures') as t"))["t"] is None:
             return None
         reasons = changed_since(connection, version)
@@ -93,19 +96,19 @@ def _certificate(settings: Settings, version: int | None) -> Certificate:
     with db.connect(settings, "transformer") as connection:
         if one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is None:
             raise NorthstarError("no version has a certificate yet; the next run that publishes writes one")
-        found = connection.execute(
+        row = connection.execute(
             "select * from marts.certificates where %(version)s::bigint is null or published_version = %(version)s "
             "order by published_version desc limit 1",
             {"version": version},
         ).fetchone()
-    if found is not None:
+    if row is not None:
         with db.connect(settings, "transformer") as connection:
-            require_kept(connection, found["published_version"])
-    if found is None:
+            require_kept(connection, row["published_version"])
+    if row is None:
         raise NorthstarError(
             f"version {version} has no certificate; `northstar sql 'select published_version from certificates'` lists those that do"
         )
-    return shaped(Certificate, found)
+    return shaped(Certificate, row)
 
 
 def _copy(settings: Settings, scratch: Settings, name: str, batch_id: int) -> None:

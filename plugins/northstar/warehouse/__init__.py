@@ -1,1 +1,1 @@
-"""The Postgres database: connections and roles, its tables and their migrations, whose turn it is to write, and the server where it is the home's own."""
+"""The warehouse in Postgres: connections and roles, tables and migrations, the turn to write, and the embedded server of a home."""

@@ -1,4 +1,4 @@
-"""The one place that opens connections to the warehouse, and that knows what its roles and databases are called."""
+"""Connections to the warehouse, and the names of its roles and databases. This is the only place that knows them."""
 
 import hashlib
 import ipaddress
@@ -30,40 +30,40 @@ from northstar.warehouse.rows import Connection, Row, one
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
 DATABASE = "northstar"
-# Airflow's own database and the one role beside the administrator that reaches it
+# Airflow's own database, and the only role besides the administrator that may connect to it
 AIRFLOW_DATABASE, AIRFLOW_ROLE = "airflow", "airflow_db"
 ROLE_WORDS = re.compile(rf"\b({'|'.join((*ROLES, AIRFLOW_ROLE))})\b")
-# a role's name has 63 bytes at most
+# the prefix may be this long: Postgres allows 63 bytes for a role's whole name
 PREFIX_LENGTH = 40
 Made = TypeVar("Made")
-# whether an address leads to a pooler
+# {address: whether it leads to a pooler}
 POOLED: dict[str, bool] = {}
 RECOVERY_SECONDS = 60
-# what of a table is held in memory at once
+# how much of a table is held in memory at once
 LOT_ROWS, LOT_BYTES = 5_000, 8 << 20
 OPTIONS = {"timezone": "UTC"}
 READER_SETTINGS = {
     "search_path": "marts",
     "default_transaction_read_only": "on",
-    # what nobody waits for any more must not hold back the publisher's changes to a mart, nor vacuum
+    # a forgotten query or transaction must not block the publisher's changes to a mart, or vacuum
     "statement_timeout": "10min",
     "idle_in_transaction_session_timeout": "10min",
 }
-# what a connection says beside that: the reader its role's own settings, since whoever has its password may change those; who sets up the
-# warehouse that a limit which the server has for its other users is none for it
+# further options of a role's connections. bi_reader: the settings that its role should have, because whoever has its password may change
+# those of the role. owner: no time limits, because the server's limits are meant for its other users
 OPTIONS_BY_ROLE = {
     "bi_reader": OPTIONS | READER_SETTINGS,
     "owner": OPTIONS | {"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0"},
 }
-# what an address over a network may say of TLS: allow and prefer, libpq's default, fall back to clear text without a word
+# the values of sslmode that an address over a network may have. `allow` and `prefer` (libpq's default) fall back to clear text silently
 SSL_MODES = ("verify-full", "verify-ca", "require", "disable")
 
 
 def uri(settings: Settings, role: str = "loader", database: str | None = None) -> str:
-    """The postgresql:// address of the warehouse as `role` ('owner' is the administrator); starts the embedded server.
+    """The postgresql:// address of the warehouse for `role` ('owner' is the administrator); starts the embedded server.
 
-    What the warehouse's own address says beside host and database (sslmode, sslrootcert, ...) every role's says too.
-    Raises NorthstarError for an address that names no host, or that goes over a network and says nothing of TLS.
+    The options of the warehouse's own address (sslmode, sslrootcert, ...) are in the address of every role.
+    Raises NorthstarError for an address that names no host, or that goes over a network and does not ask for TLS.
     """
     if settings.warehouse_url:
         replica = settings.reader_url if role == "bi_reader" else None
@@ -83,12 +83,12 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
 
 
 def has_administrator(settings: Settings) -> bool:
-    """Whether the administrator may be asked: always the embedded server's, an external one's where the address names it."""
+    """Whether we can connect as the administrator: always to the embedded server; to an external one when its address names the user."""
     return not settings.warehouse_url or bool(_checked(settings.warehouse_url).username)
 
 
 def require_administrator(settings: Settings, what: str) -> None:
-    """Raise NorthstarError where only an administrator may do `what`, and the address of the warehouse names none."""
+    """Raise NorthstarError when we cannot connect as the administrator, who alone may do `what`."""
     if not has_administrator(settings):
         raise NorthstarError(
             f"{what} needs the administrator: run it once with NORTHSTAR_WAREHOUSE_URL=postgresql://ADMINISTRATOR@HOST/DATABASE "
@@ -102,7 +102,7 @@ def database_of(settings: Settings) -> str:
 
 
 def role_name(settings: Settings, role: str) -> str:
-    """What the role called `role` in this code is called on the home's server."""
+    """The name on the home's server of the role that this code calls `role`."""
     return f"{prefix_of(settings)}{role}"
 
 
@@ -112,37 +112,39 @@ def airflow_database(settings: Settings) -> str:
 
 
 def with_role_names(settings: Settings, statements: str) -> str:
-    """SQL in which the words loader, transformer, publisher, bi_reader and airflow_db have become the home's names of them."""
+    """The SQL with the words loader, transformer, publisher, bi_reader and airflow_db replaced by the home's names for these roles."""
     return ROLE_WORDS.sub(lambda found: sql.Identifier(role_name(settings, found[0])).as_string(None), statements)
 
 
 def prefix_of(settings: Settings) -> str:
-    """What the names of the home's roles, and of Airflow's database, begin with.
+    """The prefix of the names of the home's roles, and of Airflow's database.
 
-    Nothing on an embedded Postgres, which has no other users. On an external one NORTHSTAR_ROLE_PREFIX; else what the warehouse was made
-    with, which its administrator is asked for once and the home remembers; else, for a new one, the database's name, since roles belong
-    to the whole server.
+    It is empty on an embedded Postgres, which has no other users. On an external one it is NORTHSTAR_ROLE_PREFIX; else the prefix that the
+    warehouse was made with, which is read once as the administrator and then kept in the home; else, for a new warehouse, it comes from the
+    database's name, because roles belong to the whole server.
     """
     if not settings.warehouse_url:
         return ""
     if settings.role_prefix is not None:
         return settings.role_prefix
     with suppress(OSError):
-        known = (read_json(settings.home / "names.json") or {}).get(_place(settings, settings.warehouse_url))
-        if isinstance(known, str):
-            return known
-    made_with = standing_prefix(settings) if has_administrator(settings) else None
-    if made_with is None:
+        remembered_prefix = (read_json(settings.home / "names.json") or {}).get(
+            _place(settings, settings.warehouse_url)
+        )
+        if isinstance(remembered_prefix, str):
+            return remembered_prefix
+    warehouse_prefix = standing_prefix(settings) if has_administrator(settings) else None
+    if warehouse_prefix is None:
         return default_prefix(database_of(settings))
-    remember_prefix(settings, made_with)
-    return made_with
+    remember_prefix(settings, warehouse_prefix)
+    return warehouse_prefix
 
 
 def remember_prefix(settings: Settings, prefix: str) -> None:
-    """Write down in the home what an external warehouse was made with, for who has no administrator to ask."""
+    """Keep in the home the prefix that an external warehouse was made with, for later calls that cannot connect as the administrator."""
     if not settings.warehouse_url:
         return
-    # nothing is lost when the home cannot be written to, or another process is just writing it: the next one asks again
+    # nothing is lost when the home cannot be written to, or another process is writing the file: the next call reads the prefix again
     with suppress(OSError):
         write_private(settings.home / "names.json", json.dumps({_place(settings, settings.warehouse_url): prefix}))
 
@@ -153,7 +155,7 @@ def _place(settings: Settings, address: str) -> str:
 
 
 def default_prefix(database: str) -> str:
-    """The prefix of a new warehouse in an external database: its name, cut and told apart by a hash where it cannot be a role's name."""
+    """The prefix of a new warehouse in an external database: the database's name; shortened, with a hash, if it cannot be part of a role's name."""
     name = re.sub(r"[^a-z0-9_]", "_", database.lower())
     if name != database or len(name) >= PREFIX_LENGTH or name.startswith("pg_"):
         name = f"ns_{name[:20]}_{hashlib.sha256(database.encode()).hexdigest()[:8]}"
@@ -161,17 +163,17 @@ def default_prefix(database: str) -> str:
 
 
 def standing_prefix(settings: Settings) -> str | None:
-    """What the roles that own a standing warehouse are called by, as its administrator sees it; None where there is none, or no answer."""
+    """The prefix of the roles that own an existing warehouse, read as the administrator; None if there is no warehouse, or no answer."""
     try:
         with psycopg.connect(uri(settings, "owner"), connect_timeout=10) as connection:
             return made_with_prefix(connection)
     except psycopg.Error:
-        # whoever asked connects next, and tells why that is impossible
+        # the caller connects next, and that attempt reports the reason
         return None
 
 
 def made_with_prefix(connection: Connection | psycopg.Connection[TupleRow]) -> str | None:
-    """The prefix of the role that owns the landed tables of the warehouse on this connection; None where there is no warehouse."""
+    """The prefix of the role that owns the landed tables in this connection's database; None if there is no warehouse."""
     row = connection.execute(
         "select left(pg_get_userbyid(nspowner), -6) from pg_namespace where nspname = 'staging' "
         "and pg_get_userbyid(nspowner) like '%loader' and to_regclass('audit.bootstrapped') is not null"
@@ -183,7 +185,7 @@ def made_with_prefix(connection: Connection | psycopg.Connection[TupleRow]) -> s
 
 
 def tls_options(address: str) -> dict[str, str]:
-    """What an address says of TLS: sslmode, sslrootcert, sslcert, sslkey, as far as it does."""
+    """The options for TLS that an address has: sslmode, sslrootcert, sslcert, sslkey."""
     return {name: values[-1] for name, values in parse_qs(urlsplit(address).query).items() if name.startswith("ssl")}
 
 
@@ -211,9 +213,9 @@ def _bracketed(host: str) -> str:
 
 
 def once_recovered(settings: Settings, connect: Callable[[], Made], is_awaited: bool = False) -> Made:
-    """What `connect` returns, tried again for a minute while a server that crashed is still recovering.
+    """Call `connect` and return its result; it is retried for a minute while a server that crashed is still recovering.
 
-    is_awaited: also while nothing answers at an external server's address, which is where it was a moment ago.
+    is_awaited: retry also while nothing answers at an external server's address, for callers who were connected a moment ago.
     """
     deadline = time.monotonic() + RECOVERY_SECONDS
     while True:
@@ -227,31 +229,34 @@ def once_recovered(settings: Settings, connect: Callable[[], Made], is_awaited: 
 
 @contextmanager
 def telling_of_loss(settings: Settings) -> Iterator[None]:
-    """What loses its connection inside, or is refused by the server, through whichever driver, ends with a NorthstarError of one line."""
+    """Turn a driver's error that is raised inside into a NorthstarError of one line: the connection was lost, or the server refused.
+
+    Raises OutOfMemory or OutOfDisk when that is the cause, WarehouseLost for a lost connection. Other errors pass unchanged.
+    """
     try:
         yield
     except NorthstarError:
         raise
     except Exception as exc:
-        lost = _loss(exc)
-        if lost is None:
+        driver_error = _loss(exc)
+        if driver_error is None:
             raise
-        said = (str(lost).strip() or type(lost).__name__).splitlines()[0]
+        message = (str(driver_error).strip() or type(driver_error).__name__).splitlines()[0]
         if exhausted := exhausted_resource(settings, exc):
             raise exhausted from exc
-        if _is_answer(lost):
-            raise NorthstarError(f"the warehouse refused what it was asked: {said}") from exc
-        raise WarehouseLost(f"the connection to the warehouse was lost: {said}; run again") from exc
+        if _is_answer(driver_error):
+            raise NorthstarError(f"the warehouse refused what it was asked: {message}") from exc
+        raise WarehouseLost(f"the connection to the warehouse was lost: {message}; run again") from exc
 
 
 def exhausted_resource(settings: Settings, exc: BaseException) -> OutOfMemory | OutOfDisk | None:
-    """What the machine lacked, where an error says so, or its disk or the server's log of the last minute does; else None."""
+    """OutOfMemory or OutOfDisk, if the error says so, or (for the disk) the disk itself or the last minute of the server's log; else None."""
     return resource_exhausted(exc) or (OutOfDisk() if embedded.ran_out_of_disk(settings) else None)
 
 
 def _loss(exc: BaseException | None) -> BaseException | None:
-    """The driver's error behind `exc` that says that the connection is gone."""
-    # psycopg, and psycopg2 below Great Expectations' SQLAlchemy
+    """The operational error of a driver among `exc` and its causes; None if there is none."""
+    # the drivers are psycopg, and psycopg2, which Great Expectations uses through SQLAlchemy
     while exc is not None:
         kind = type(exc)
         if kind.__module__.startswith("psycopg") and any(
@@ -263,21 +268,23 @@ def _loss(exc: BaseException | None) -> BaseException | None:
 
 
 def _is_answer(exc: BaseException) -> bool:
-    """Whether the server lives and says what it will not do (a limit, a time-out, a lock), which drivers call operational as well."""
+    """Whether the error is the server's refusal (a limit, a time-out, a lock), which drivers call operational as well, and not a lost connection."""
     code = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None) or ""
     return code.startswith(("54", "55", "57014"))
 
 
 def password(settings: Settings, role: str) -> str:
     """The password of `role`: a secret of the home, or of the environment for an external warehouse."""
-    name = f"{role}_password"
+    secret_name = f"{role}_password"
     if has_administrator(settings):
-        return settings.secret(name)
-    # made up here it would be nobody's
-    known = settings.known_secret(name)
-    if known is None:
-        raise NorthstarError(f"the password of the role {role} is not known here: set NORTHSTAR_SECRET_{name.upper()}")
-    return known
+        return settings.secret(secret_name)
+    # the role exists already: a password that is made up here would not be its own
+    secret = settings.known_secret(secret_name)
+    if secret is None:
+        raise NorthstarError(
+            f"the password of the role {role} is not known here: set NORTHSTAR_SECRET_{secret_name.upper()}"
+        )
+    return secret
 
 
 def connect(
@@ -289,21 +296,21 @@ def connect(
 ) -> Connection:
     """A psycopg connection as `role`, rows as dicts, in UTC.
 
-    is_awaited: for who has something to give back; an external server that is just restarted is waited for. Raises NorthstarError when
-    the warehouse cannot be reached.
+    is_awaited: wait for an external server that is being restarted; for callers who have something to give back. Raises NorthstarError
+    when the warehouse cannot be reached.
     """
     address, options = uri(settings, role, database), OPTIONS_BY_ROLE.get(role, OPTIONS)
     try:
 
         def opened() -> Connection:
-            # an embedded server that is gone meanwhile is started again
+            # uri() starts an embedded server again that has stopped in the meantime
             return _open(address if settings.warehouse_url else uri(settings, role, database), role, options)
 
         connection = once_recovered(settings, opened, is_awaited)
         if settings.warehouse_url and _is_pooled(address, connection):
             for name, value in options.items():
                 connection.execute("select set_config(%s, %s, false)", [name, value])
-        # an option that an older server does not know would keep everybody out
+        # not among the options above: a server that does not know the setting would refuse the connection
         if role == "owner" and connection.info.server_version >= 170000:
             connection.execute("set transaction_timeout = 0")
         connection.autocommit = autocommit
@@ -333,19 +340,24 @@ def _open(address: str, role: str, options: dict[str, str]) -> Connection:
 
 
 def _is_pooled(address: str, connection: Connection) -> bool:
-    """Whether something between this machine and the server gives its connections to whom it likes, asked once by address.
+    """Whether a pooler stands between this machine and the server; it is tested once for each address.
 
-    Raises NorthstarError where one connection to the server serves several sessions at once: what one of them sets, locks, prepares or
-    makes for itself would be another's.
+    Raises NorthstarError when the pooler lets several sessions share one connection to the server: settings, locks, prepared statements
+    and temporary tables of one session would then be another's.
     """
     if address not in POOLED:
-        own = _backend(connection)
-        POOLED[address] = own != connection.info.backend_pid
+        backend_pid = _backend(connection)
+        POOLED[address] = backend_pid != connection.info.backend_pid
         if POOLED[address]:
-            with psycopg.connect(address, autocommit=True, row_factory=dict_row, connect_timeout=10) as other:
-                # in turn, since another session may take the one connection in between
-                seen = [(_backend(connection), _backend(other)) for _ in range(3)]
-            if any(mine == others for mine, others in seen) or len({mine for mine, _ in seen}) > 1:
+            with psycopg.connect(
+                address, autocommit=True, row_factory=dict_row, connect_timeout=10
+            ) as second_connection:
+                # several times in turn, because another session may take the connection in between
+                pid_pairs = [(_backend(connection), _backend(second_connection)) for _ in range(3)]
+            if (
+                any(first_pid == second_pid for first_pid, second_pid in pid_pairs)
+                or len({first_pid for first_pid, _ in pid_pairs}) > 1
+            ):
                 del POOLED[address]
                 connection.close()
                 raise NorthstarError(
@@ -361,9 +373,9 @@ def _backend(connection: Connection) -> int:
 
 
 def lots(connection: Connection, query: Query, values: Params | None = None, fetched: int = 50) -> Iterator[list[Row]]:
-    """The rows of a query in lots that fit into memory, however many there are and however long: so many rows, or bytes of text.
+    """The rows of a query in lots that fit into memory: a lot ends at LOT_ROWS rows or LOT_BYTES of text.
 
-    fetched: how many come from the server at once; more where each is known to be short.
+    fetched: how many rows come from the server at once; give more when each row is known to be short.
     """
     lot: list[Row] = []
     size = 0

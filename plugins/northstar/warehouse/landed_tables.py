@@ -1,4 +1,4 @@
-"""The landed tables: what the contract makes of them, and how a standing one follows a contract that changed."""
+"""The landed tables: their definition by the source contract, and how an existing table follows a contract that changed."""
 
 from typing import TypedDict
 
@@ -8,9 +8,9 @@ from northstar.base.errors import NorthstarError
 from northstar.contract import Column, Entity, entities
 from northstar.warehouse.rows import Connection, all_shaped
 
-# how Postgres calls the contract's types that have a short name
+# Postgres' full names of the contract's types that have a short name
 FULL_NAMES = {"timestamptz": "timestamp with time zone"}
-# what a model gathers by the key of another entity
+# {entity: columns by which a model finds its rows from another entity's key}
 LOOKED_UP = {
     "charges": ("payment_id",),
     "messages": ("booking_id",),
@@ -21,7 +21,7 @@ LOOKED_UP = {
 
 
 class StandingColumn(TypedDict):
-    """A column of a landed table as the warehouse has it."""
+    """A column of a landed table as it exists in the warehouse."""
 
     relname: str
     attname: str
@@ -30,54 +30,54 @@ class StandingColumn(TypedDict):
 
 
 def landed_columns(connection: Connection) -> dict[str, dict[str, StandingColumn]]:
-    """{landed table: {column: {'type', 'not_null'}}} as the warehouse has them."""
+    """{landed table: {column: its row}} as they exist in the warehouse."""
     query = (
         "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as not_null from pg_attribute as a "
         "join pg_class as c on c.oid = a.attrelid where c.relnamespace = 'staging'::regnamespace and c.relkind = 'r' "
         "and c.relname = any(%s) and a.attnum > 0 and not a.attisdropped"
     )
-    found: dict[str, dict[str, StandingColumn]] = {}
+    tables: dict[str, dict[str, StandingColumn]] = {}
     for row in all_shaped(StandingColumn, connection.execute(query, [list(entities())])):
-        found.setdefault(row["relname"], {})[row["attname"]] = row
-    return found
+        tables.setdefault(row["relname"], {})[row["attname"]] = row
+    return tables
 
 
 def follow_contract(connection: Connection, entity: Entity, standing: dict[str, StandingColumn]) -> None:
-    """Add to a landed table what the contract has come to know, and demand no more what it demands no longer; its rows stay.
+    """Add the contract's new columns to a landed table, and drop `not null` where the contract requires a column no longer. Its rows stay.
 
-    Raises NorthstarError for a column of another type: only a migration knows how its values become the new ones.
+    Raises NorthstarError for a column whose type differs: only a migration knows how to convert the values.
     """
     table = sql.Identifier("staging", entity.name)
     for column in entity.stored_columns.values():
-        name, there = sql.Identifier(column.name), standing.get(column.name)
-        if there is None:
-            # required or not: the rows that are there have none
+        name, standing_column = sql.Identifier(column.name), standing.get(column.name)
+        if standing_column is None:
+            # nullable even if the contract requires it: existing rows have no value
             connection.execute(sql.SQL("alter table {} add column {} {}").format(table, name, sql.SQL(_kind(column))))
-        elif there["type"] != FULL_NAMES.get(column.postgres_type, column.postgres_type):
+        elif standing_column["type"] != FULL_NAMES.get(column.postgres_type, column.postgres_type):
             raise NorthstarError(
-                f"staging.{entity.name}.{column.name} is {there['type']} and the contract says {column.postgres_type}: "
+                f"staging.{entity.name}.{column.name} is {standing_column['type']} and the contract says {column.postgres_type}: "
                 "a column's type changes by a migration (plugins/northstar/migrations)"
             )
-        elif there["not_null"] and not column.required and column.name != "application":
+        elif standing_column["not_null"] and not column.required and column.name != "application":
             connection.execute(sql.SQL("alter table {} alter column {} drop not null").format(table, name))
-    for left in standing.keys() - set(entity.stored_columns):
-        if not left.startswith("_") and standing[left]["not_null"]:
-            # the contract forgot it, the rows did not
+    for extra_name in standing.keys() - set(entity.stored_columns):
+        if not extra_name.startswith("_") and standing[extra_name]["not_null"]:
+            # the contract has dropped the column: new rows have no value, existing rows keep theirs
             connection.execute(
-                sql.SQL("alter table {} alter column {} drop not null").format(table, sql.Identifier(left))
+                sql.SQL("alter table {} alter column {} drop not null").format(table, sql.Identifier(extra_name))
             )
 
 
 def landed_table(entity: Entity) -> str:
-    """DDL of `staging.<entity>`: the contract's columns, typed, with the landing's own ones."""
+    """The DDL of `staging.<entity>`: the contract's typed columns and the landing's own."""
     columns = []
     for column in entity.stored_columns.values():
         columns.append(f'"{column.name}" {_kind(column)}{" not null" if column.required else ""}')
     columns += ["_extra json", "_batch_id bigint not null", "_loaded_at timestamptz not null"]
     if entity.name == "subscriptions":
         columns.append("_is_overlapping boolean not null default false")
-    # a block range would do for rows that came in order; a history that comes as it likes is searched through to find one hour,
-    # and later batches fill the gaps that a first load left in the pages
+    # b-trees. A block range index would do for rows that come in order; but a history may come in any order, so that one hour is spread over
+    # the table, and later batches fill the gaps that a first load left in the pages
     indexes = [
         f"create index if not exists {name} on staging.{entity.name} ({column});"
         for name, column in side_indexes(entity).items()
@@ -97,8 +97,11 @@ def _kind(column: Column) -> str:
 
 
 def side_indexes(entity: Entity) -> dict[str, str]:
-    """{name: column} of the indexes beside the key's: they find the rows of a batch and of an hour, what comes into existence as
-    as_of moves on, and what belongs to a changed row of another entity."""
+    """{index name: column} of the indexes besides the key's.
+
+    They find the rows of a batch, the rows of an hour, rows that come into existence as as_of moves on, and rows that belong to a changed
+    row of another entity.
+    """
     columns = ("_batch_id", entity.own_time, *entity.later_times, *LOOKED_UP.get(entity.name, ()))
     return {f"{entity.name}_{column}": column for column in columns}
 

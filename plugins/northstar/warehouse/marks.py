@@ -1,7 +1,7 @@
-"""Whose a role or a database of a server is: what Northstar made there carries a comment that names its warehouse.
+"""Marks: comments on the roles and databases that Northstar made on a server, which name their warehouse.
 
-A server may have other users, who call their roles and databases as they like. What does not carry the mark is never changed; what a
-version before the marks made is recognised by what only it can have left, once, and marked.
+A server may have other users, who may use any names for their roles and databases. A role or database without the mark is never changed.
+Those that a version from before the marks made are recognised once, by what only that version can have left, and are then marked.
 """
 
 from psycopg import sql
@@ -14,7 +14,7 @@ from northstar.warehouse.schemas import SCHEMAS
 
 MARK = "Northstar made this for its warehouse in the database {}"
 OTHER_PREFIX = "set NORTHSTAR_ROLE_PREFIX to something that nobody's names begin with, such as northstar_"
-# who owned which schema before there were marks
+# {role: a schema that it owned before there were marks}
 OWNED = {"loader": "staging", "transformer": "core", "publisher": "marts"}
 
 
@@ -29,53 +29,55 @@ def mark(connection: Connection, kind: str, name: str, text: str) -> None:
 
 
 def require_own(connection: Connection, settings: Settings) -> None:
-    """Raise NorthstarError where what is to be changed in this database or on this server is somebody else's; changes nothing."""
+    """Raise NorthstarError when the warehouse was made with another prefix, or a schema or role is somebody else's. It changes nothing."""
     if not settings.warehouse_url:
-        # the whole server is the home's
+        # an embedded server belongs to the home as a whole
         return
-    made_with, prefix = db.made_with_prefix(connection), db.prefix_of(settings)
-    if made_with is not None and made_with != prefix:
+    warehouse_prefix, home_prefix = db.made_with_prefix(connection), db.prefix_of(settings)
+    if warehouse_prefix is not None and warehouse_prefix != home_prefix:
         raise NorthstarError(
-            f"the roles of the warehouse in {db.database_of(settings)} were made as {made_with}loader and so on: "
-            f"set NORTHSTAR_ROLE_PREFIX={made_with} (it is {prefix or 'empty'})"
+            f"the roles of the warehouse in {db.database_of(settings)} were made as {warehouse_prefix}loader and so on: "
+            f"set NORTHSTAR_ROLE_PREFIX={warehouse_prefix} (it is {home_prefix or 'empty'})"
         )
-    if made_with is None:
+    if warehouse_prefix is None:
         _require_no_schemas(connection, settings)
     for role in (*db.ROLES, db.AIRFLOW_ROLE):
-        found = connection.execute(
+        role_row = connection.execute(
             "select shobj_description(oid, 'pg_authid') as mark from pg_roles where rolname = %s",
             [db.role_name(settings, role)],
         ).fetchone()
-        if found and not _is_own_role(connection, settings, role, found["mark"]):
-            whose = f"; its comment says: {found['mark']}" if found["mark"] else ""
+        if role_row and not _is_own_role(connection, settings, role, role_row["mark"]):
+            whose = f"; its comment says: {role_row['mark']}" if role_row["mark"] else ""
             raise NorthstarError(
                 f"the role {db.role_name(settings, role)} of this server is not this warehouse's{whose}: {OTHER_PREFIX}"
             )
 
 
 def is_own_airflow(connection: Connection, settings: Settings) -> bool:
-    """Whether Airflow's database is there and the home's."""
-    found = connection.execute(
+    """Whether Airflow's database exists and belongs to the home."""
+    database_row = connection.execute(
         "select shobj_description(oid, 'pg_database') as mark from pg_database where datname = %s",
         [db.airflow_database(settings)],
     ).fetchone()
-    if found is None:
+    if database_row is None:
         return False
-    if not settings.warehouse_url or found["mark"] == mark_of(settings):
+    if not settings.warehouse_url or database_row["mark"] == mark_of(settings):
         return True
-    return found["mark"] is None and not db.prefix_of(settings) and _had_airflow(connection, settings)
+    return database_row["mark"] is None and not db.prefix_of(settings) and _had_airflow(connection, settings)
 
 
 def claim_database(connection: Connection, settings: Settings) -> bool:
-    """Whether the warehouse's database is the home's alone: it was marked so, or nobody has anything else in it, and now it is."""
+    """Mark the warehouse's database as the home's alone, if nobody else has anything in it; returns whether it is marked."""
     database = db.database_of(settings)
-    found = one(connection.execute(
+    database_row = one(connection.execute(
         "select shobj_description(oid, 'pg_database') as mark, pg_has_role(datdba, 'member') as may from pg_database where datname = %s",
         [database],
     ))  # fmt: skip
-    if found["mark"] == mark_of(settings):
+    if database_row["mark"] == mark_of(settings):
         return True
-    if settings.warehouse_url and (found["mark"] is not None or not found["may"] or _has_other_users(connection)):
+    if settings.warehouse_url and (
+        database_row["mark"] is not None or not database_row["may"] or _has_other_users(connection)
+    ):
         return False
     mark(connection, "database", database, mark_of(settings))
     return True
@@ -91,7 +93,7 @@ def _has_other_users(connection: Connection) -> bool:
 
 
 def _had_airflow(connection: Connection, settings: Settings) -> bool:
-    """Whether a version before the marks handed `airflow` over, and this home's Airflow then filled it."""
+    """Whether a version from before the marks gave the database `airflow` to its role, and this home's Airflow then filled it."""
     if one(connection.execute("select to_regclass('audit.bootstrapped') as t"))["t"] is None:
         return False
     row = connection.execute("select fingerprint like '% with Airflow' as had from audit.bootstrapped").fetchone()
@@ -99,12 +101,12 @@ def _had_airflow(connection: Connection, settings: Settings) -> bool:
 
 
 def _require_no_schemas(connection: Connection, settings: Settings) -> None:
-    taken = connection.execute(
+    foreign_schema = connection.execute(
         "select nspname as name from pg_namespace where nspname = any(%s) order by 1", [list(SCHEMAS)]
     ).fetchone()
-    if taken:
+    if foreign_schema:
         raise NorthstarError(
-            f"the database {db.database_of(settings)} has a schema {taken['name']} that is not Northstar's: "
+            f"the database {db.database_of(settings)} has a schema {foreign_schema['name']} that is not Northstar's: "
             "make a database for the warehouse and name it in NORTHSTAR_WAREHOUSE_URL"
         )
 
@@ -128,9 +130,9 @@ def _is_own_role(connection: Connection, settings: Settings, role: str, told: st
 
 
 def _is_granted(connection: Connection, query: str, place: str, role: str) -> bool:
-    """Whether an access list names a role."""
-    found = one(connection.execute(
+    """Whether an access list grants something to a role. query: gives the list of `place`."""
+    row = one(connection.execute(
         f"select exists (select 1 from ({query}) as x, aclexplode(x.acl) as a where pg_get_userbyid(a.grantee) = %s) as found",
         [place, role],
     ))  # fmt: skip
-    return bool(found["found"])
+    return bool(row["found"])

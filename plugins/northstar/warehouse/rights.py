@@ -1,4 +1,4 @@
-"""The roles of the warehouse and what each may do, who writes which of the audit's tables included."""
+"""The roles of the warehouse and their rights, including who may write which table of the schema audit."""
 
 from psycopg import sql
 
@@ -6,7 +6,7 @@ from northstar.base.settings import Settings
 from northstar.warehouse import db, marks, role_settings
 from northstar.warehouse.rows import Connection, one
 
-# who may write an audit table, all three if it is not named here: nobody's evidence is in another's hands
+# {audit table: the roles that may write it}; all three may write a table that is not named here. So no role can change another's evidence
 WRITERS = {
     "runs": ("transformer", "publisher"),
     "writer_lease": ("transformer",),
@@ -35,9 +35,10 @@ WRITERS = {
     "bootstrapped": (),
     "migrations": (),
 }
-# what the upkeep, which is transformer, may forget of others' journals (northstar.runs.maintenance)
+# the tables of other roles from which the upkeep, which runs as transformer, may delete (northstar.runs.maintenance)
 FORGOTTEN = ("source_runs", "alert_evaluations", "notices", "outbox")
-# what Postgres lets everybody do: hold a lock that the publisher waits for, fill the disk past all tables, end the sessions of one's own role
+# functions that Postgres lets everybody call. With them a reader could hold a lock that the publisher waits for, fill the disk outside of
+# tables, or end the sessions of its own role
 UNSAFE_FUNCTIONS = r"^(pg_(try_)?advisory_(xact_)?lock(_shared)?|lo_creat|lo_create|lo_from_bytea|pg_logical_emit_message|pg_(terminate|cancel)_backend)$"
 GRANTS = """
 grant usage on schema staging, quarantine to loader, transformer;
@@ -64,18 +65,20 @@ revoke all on all sequences in schema audit from loader, publisher;
 
 def make_role(connection: Connection, settings: Settings, role: str) -> None:
     name = db.role_name(settings, role)
-    exists = connection.execute(
+    existing_role = connection.execute(
         "select array_remove(array[case when rolsuper then 'nosuperuser' end, case when rolcreatedb then 'nocreatedb' end, "
         "case when rolcreaterole then 'nocreaterole' end], null) as too_much from pg_roles where rolname = %s",
         [name],
     ).fetchone()
-    # hashed here: a server that logs its DDL, or a statement that fails, must not write the password down
-    hashed = connection.pgconn.encrypt_password(db.password(settings, role).encode(), name.encode(), b"scram-sha-256")
-    # what a role has not needs no taking away, which an administrator who has not got it either may not say
-    verb, attributes = ("alter", " ".join(exists["too_much"])) if exists else ("create", "")
+    # hashed here, because a server may log its DDL, or a statement that fails: the log must not hold the password
+    password_hash = connection.pgconn.encrypt_password(
+        db.password(settings, role).encode(), name.encode(), b"scram-sha-256"
+    )
+    # only attributes that the role has are taken away: an administrator without an attribute may not even name it
+    verb, attributes = ("alter", " ".join(existing_role["too_much"])) if existing_role else ("create", "")
     connection.execute(
         sql.SQL(f"{verb} role {{}} login {attributes} password {{}}").format(
-            sql.Identifier(name), sql.Literal(hashed.decode())
+            sql.Identifier(name), sql.Literal(password_hash.decode())
         )
     )
     if not role_settings.is_superuser(connection):
@@ -84,7 +87,7 @@ def make_role(connection: Connection, settings: Settings, role: str) -> None:
 
 
 def _become_member(connection: Connection, name: str) -> None:
-    """Let an administrator who is no superuser give things to a role that it made, and act as that role."""
+    """Let an administrator who is no superuser make a role that it created the owner of things, and act as that role."""
     has_options = connection.info.server_version >= 160000
     needed = ("SET", "USAGE") if has_options else ("MEMBER",)
     row = one(connection.execute(
@@ -92,13 +95,13 @@ def _become_member(connection: Connection, name: str) -> None:
         [name, list(needed)],
     ))  # fmt: skip
     if not row["is_member"]:
-        # since 16 who makes a role may grant it, and is not otherwise in it
+        # since Postgres 16 the creator of a role may grant it, but is not a member with these options
         options = " with inherit true, set true" if has_options else ""
         connection.execute(sql.SQL("grant {} to current_user" + options).format(sql.Identifier(name)))
 
 
 def act_as_owner(connection: Connection, schema: str) -> None:
-    """Act as the owner of a schema's tables, until the transaction ends or the administrator's `reset role`."""
+    """Act as the owner of a schema's tables, until the transaction ends or `reset role`."""
     connection.execute("reset role")
     owner = connection.execute(
         "select pg_get_userbyid(nspowner) as name from pg_namespace where nspname = %s and pg_get_userbyid(nspowner) <> session_user",
@@ -136,33 +139,35 @@ def let_in(connection: Connection, settings: Settings, database: str) -> None:
 
 
 def close_databases(connection: Connection, settings: Settings, database: str) -> None:
-    """The roles reach the warehouse and no other database of this server, in so far as it is ours to say."""
+    """Let the roles connect to the warehouse and to no other database of this server, as far as those databases are ours."""
     connection.execute(sql.SQL("revoke connect, temporary on database {} from public").format(sql.Identifier(database)))
     connection.execute("revoke create on schema public from public")
-    ours = [] if settings.warehouse_url else ["postgres", "template1"]
+    own_databases = [] if settings.warehouse_url else ["postgres", "template1"]
     if marks.is_own_airflow(connection, settings):
-        ours.append(db.airflow_database(settings))
-    others = connection.execute(
+        own_databases.append(db.airflow_database(settings))
+    other_databases = connection.execute(
         "select datname as name from pg_database where datname = any(%s) and datname <> %s "
         "and pg_has_role(datdba, 'member')",
-        [ours, database],
+        [own_databases, database],
     ).fetchall()
-    for other in others:
+    for other_database in other_databases:
         connection.execute(
-            sql.SQL("revoke connect, temporary on database {} from public").format(sql.Identifier(other["name"]))
+            sql.SQL("revoke connect, temporary on database {} from public").format(
+                sql.Identifier(other_database["name"])
+            )
         )
 
 
 def revoke_unsafe_functions(connection: Connection, settings: Settings) -> None:
-    """What only a superuser may take from everybody; where the administrator is none (managed services), it stays as it is."""
+    """Take UNSAFE_FUNCTIONS from everybody; only our writing roles keep the locks. Without a superuser (managed services) it does nothing."""
     if not role_settings.is_superuser(connection):
         return
-    found = connection.execute(
+    functions = connection.execute(
         "select oid::regprocedure::text as name, proname like '%%advisory%%' as is_lock from pg_proc "
         "where pronamespace = 'pg_catalog'::regnamespace and proname ~ %s",
         [UNSAFE_FUNCTIONS],
     ).fetchall()
-    for function in found:
+    for function in functions:
         connection.execute(f"revoke execute on function {function['name']} from public")
         if function["is_lock"]:
             connection.execute(

@@ -1,8 +1,8 @@
-"""What the warehouse's roles have as settings of their own: time zone, limits, search path; and that it stays so.
+"""The settings of the warehouse's roles (time zone, limits, search path), and how they are kept.
 
-A role may change its own defaults for good (`alter role ... set`), and `bi_reader` is one log-in for every reader: what one of them makes
-last would shift the months of all. Every run compares and puts back; where the server can run something at a log-in (Postgres 17), the
-reader's own defaults do not even hold until then.
+A role may change its own defaults permanently (`alter role ... set`), and `bi_reader` is one log-in for every reader: if one of them changed
+the time zone, the months of all would shift. So every run compares the settings and restores them. Where the server can run a trigger at a
+log-in (Postgres 17), changed defaults of the reader have no effect even before the next run.
 """
 
 import shutil
@@ -14,7 +14,7 @@ from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, one
 
-# a server's own limits, meant for its other users, would end a run in the midst of its work
+# limits that are switched off for the job's roles: a server's own limits are meant for its other users, and would end a run in its work
 UNLIMITED = (
     "statement_timeout",
     "lock_timeout",
@@ -27,7 +27,8 @@ LOGIN_TRIGGERS = 170000
 TRIGGER = "northstar_reader_login"
 # {role: {database or None: {setting: value}}}
 OwnSettings = dict[str, dict[str | None, dict[str, str]]]
-# what a reader says at its log-in or later (PGOPTIONS, set) is its own; what it made last is not looked at
+# a trigger that restores the reader's settings at a log-in. What a reader sets for one session (PGOPTIONS, set) is left alone; defaults that
+# it stored are overridden
 SETTLE = """
 create or replace function audit.settle_reader() returns event_trigger language plpgsql as $body$
 declare
@@ -56,65 +57,71 @@ $body$
 
 
 def wanted(connection: Connection, settings: Settings) -> dict[str, dict[str, str]]:
-    """{role: {setting: value}} that this warehouse's roles have to have, in so far as the administrator may set it."""
-    job = {name: "0" for name in UNLIMITED if connection.info.server_version >= SINCE.get(name, 0)}
-    reader = {"timezone": "UTC", **db.READER_SETTINGS}
-    # where the administrator is no superuser, it stays as the server has it
+    """{role: {setting: value}} that this warehouse's roles should have, as far as the administrator may set it."""
+    job_settings = {name: "0" for name in UNLIMITED if connection.info.server_version >= SINCE.get(name, 0)}
+    reader_settings = {"timezone": "UTC", **db.READER_SETTINGS}
+    # only a superuser may set it
     if is_superuser(connection):
-        reader["temp_file_limit"] = f"{reader_megabytes(connection, settings)}MB"
-    found = {role: {"timezone": "UTC", **job} for role in db.ROLES if role != "bi_reader"} | {"bi_reader": reader}
+        reader_settings["temp_file_limit"] = f"{reader_megabytes(connection, settings)}MB"
+    settings_by_role = {role: {"timezone": "UTC", **job_settings} for role in db.ROLES if role != "bi_reader"} | {
+        "bi_reader": reader_settings
+    }
     if connection.info.server_version < 160000:
-        # the models find there what a newer server has of its own (northstar.warehouse.setup.ERFC)
-        found["transformer"]["search_path"] = "public, core"
-    return found
+        # in core the models find a function that newer servers have built in (northstar.warehouse.setup.ERFC)
+        settings_by_role["transformer"]["search_path"] = "public, core"
+    return settings_by_role
 
 
 def reader_connections(connection: Connection) -> int:
-    """How many sessions readers may have at once: whatever they do, the job finds a connection."""
+    """How many sessions readers may have at once, so that the job always gets a connection."""
     most: int = one(connection.execute("select current_setting('max_connections')::int as most"))["most"]
     return max(10, most // 4)
 
 
 def reader_megabytes(connection: Connection, settings: Settings) -> int:
-    """How much disk one session of the readers may fill with temporary files: all of them together have what operations.yml gives them."""
+    """How many MB of temporary files one session of the readers may have: its share of what operations.yml gives all of them."""
     total: float | None = settings.operations.reader_disk_gb
     if total is None:
-        # of another machine's disk nothing is known here
+        # the size of an external server's disk is not known here
         total = 100 if settings.warehouse_url else shutil.disk_usage(settings.home).total / 2**30 / 4
     return max(1, int(total * 1024 / reader_connections(connection)))
 
 
 def is_superuser(connection: Connection) -> bool:
-    """Whether the administrator of this connection is one."""
+    """Whether this connection's role is a superuser."""
     return bool(one(connection.execute("select rolsuper from pg_roles where rolname = current_user"))["rolsuper"])
 
 
 def changed(connection: Connection, settings: Settings) -> Iterator[tuple[str, str | None, str]]:
-    """(role, database or None, what it has instead) of every setting that is not as it has to be; a role that is missing has none."""
-    known = _own_settings(connection)
+    """(role, database or None, the difference in words) of every setting that is not as it should be. Missing roles are left out."""
+    settings_by_role = _own_settings(connection)
     can_set = _user_settings(connection)
     for role, settings_of_role in wanted(connection, settings).items():
         name = db.role_name(settings, role)
-        own = known.get(name)
-        if own is None:
+        own_settings = settings_by_role.get(name)
+        if own_settings is None:
             continue
         for setting, value in settings_of_role.items():
-            if own.get(None, {}).get(setting) != value:
-                yield role, None, f"{setting} is {own.get(None, {}).get(setting, 'not set')} instead of {value}"
-        for database, found in own.items():
-            for setting, value in found.items():
+            if own_settings.get(None, {}).get(setting) != value:
+                yield (
+                    role,
+                    None,
+                    f"{setting} is {own_settings.get(None, {}).get(setting, 'not set')} instead of {value}",
+                )
+        for database, database_settings in own_settings.items():
+            for setting, value in database_settings.items():
                 is_over = database is not None and setting in settings_of_role
                 is_beside = role == "bi_reader" and (database is not None or setting not in settings_of_role)
-                # what only a superuser can set, no reader has set
+                # a setting that only a superuser can change was not changed by a reader
                 if is_over or (is_beside and (setting in can_set or "." in setting)):
                     yield role, database, f"{setting} is {value}" + (f" in {database}" if database else "")
 
 
 def restore(connection: Connection, settings: Settings) -> None:
-    """Make the roles' own settings what they have to be. What an administrator gave the job's roles beside them stays."""
-    known = _own_settings(connection)
+    """Give the roles the settings that they should have. Further settings that an administrator gave the job's roles stay."""
+    settings_by_role = _own_settings(connection)
     for role, settings_of_role in wanted(connection, settings).items():
-        _restore_role(connection, settings, role, settings_of_role, known)
+        _restore_role(connection, settings, role, settings_of_role, settings_by_role)
     connection.execute(
         sql.SQL("alter role {} connection limit {}").format(
             sql.Identifier(db.role_name(settings, "bi_reader")), sql.Literal(reader_connections(connection))
@@ -123,11 +130,11 @@ def restore(connection: Connection, settings: Settings) -> None:
 
 
 def restore_as_reader(settings: Settings) -> None:
-    """Let the reader put its own settings back, as it may change them: a run that has no administrator has its password at least."""
+    """Restore the reader's settings as the reader itself, who may change them: a run without the administrator has at least its password."""
     with db.connect(settings, "bi_reader", autocommit=True) as connection:
         connection.execute("set default_transaction_read_only = off")
-        reader = wanted(connection, settings)["bi_reader"]
-        _restore_role(connection, settings, "bi_reader", reader, _own_settings(connection))
+        reader_settings = wanted(connection, settings)["bi_reader"]
+        _restore_role(connection, settings, "bi_reader", reader_settings, _own_settings(connection))
 
 
 def _restore_role(
@@ -135,13 +142,13 @@ def _restore_role(
 ) -> None:
     name = db.role_name(settings, role)
     of_role = sql.SQL("alter role {}").format(sql.Identifier(name))
-    for database, found in known.get(name, {}).items():
-        there = of_role + (sql.SQL(" in database {}").format(sql.Identifier(database)) if database else sql.SQL(""))
+    for database, database_settings in known.get(name, {}).items():
+        statement = of_role + (sql.SQL(" in database {}").format(sql.Identifier(database)) if database else sql.SQL(""))
         if role == "bi_reader":
-            connection.execute(there + sql.SQL(" reset all"))
+            connection.execute(statement + sql.SQL(" reset all"))
         elif database is not None:
-            for setting in found.keys() & settings_of_role.keys():
-                connection.execute(there + sql.SQL(f" reset {setting}"))
+            for setting in database_settings.keys() & settings_of_role.keys():
+                connection.execute(statement + sql.SQL(f" reset {setting}"))
     for setting, value in settings_of_role.items():
         # a search path is several values
         values = sql.SQL(", ").join(sql.Literal(v) for v in value.split(", "))
@@ -149,7 +156,7 @@ def _restore_role(
 
 
 def settle_at_login(connection: Connection, settings: Settings) -> None:
-    """Have the reader's settings put right at its log-in, by a server that can and a superuser, who alone may say so."""
+    """Make the trigger that restores the reader's settings at a log-in, if the server can do it and we are superuser, as it requires."""
     if connection.info.server_version < LOGIN_TRIGGERS or not is_superuser(connection):
         return
     values = {k: v for k, v in wanted(connection, settings)["bi_reader"].items() if k != "temp_file_limit"}
@@ -166,18 +173,18 @@ def settle_at_login(connection: Connection, settings: Settings) -> None:
 
 
 def _own_settings(connection: Connection) -> OwnSettings:
-    """{role: {database or None: {setting: value}}} as the server has them; names in small letters."""
+    """{role: {database or None: {setting: value}}} as the server has them; names of settings are in lower case."""
     rows = connection.execute(
         "select r.rolname as role, d.datname as database, s.setconfig as said from pg_roles as r left join pg_db_role_setting as s "
         "on s.setrole = r.oid left join pg_database as d on d.oid = s.setdatabase"
     ).fetchall()
-    found: OwnSettings = {}
+    settings_by_role: OwnSettings = {}
     for row in rows:
-        of_role = found.setdefault(row["role"], {})
+        of_role = settings_by_role.setdefault(row["role"], {})
         if row["said"]:
-            said = (entry.partition("=") for entry in row["said"])
-            of_role[row["database"]] = {name.lower(): value for name, _, value in said}
-    return found
+            entries = (entry.partition("=") for entry in row["said"])
+            of_role[row["database"]] = {name.lower(): value for name, _, value in entries}
+    return settings_by_role
 
 
 def _user_settings(connection: Connection) -> set[str]:

@@ -1,4 +1,4 @@
-"""The shapes of rows that pass between functions, and of the connections that they come through."""
+"""The types of rows that functions pass to each other, and of the connections that rows come from."""
 
 from datetime import datetime
 from typing import Any, TypedDict, TypeVar, cast
@@ -8,15 +8,15 @@ from psycopg.rows import DictRow
 
 # a connection as northstar.warehouse.db.connect opens it: its rows are dicts
 Connection = psycopg.Connection[DictRow]
-# a row whose columns are not known beforehand, such as that of a query which somebody else wrote
+# a row whose columns are not known beforehand, such as a row of a user's query
 Row = dict[str, Any]
-# what the places of a query take by name: whatever psycopg can write
+# the values of a query's named placeholders: whatever psycopg can write
 Parameters = dict[str, Any]
 Shape = TypeVar("Shape")
 
 
 def one(cursor: psycopg.Cursor[DictRow]) -> DictRow:
-    """The row of a query that always gives one. Raises LookupError where it gave none."""
+    """The row of a query that always gives one. Raises LookupError if it gave none."""
     row = cursor.fetchone()
     if row is None:
         raise LookupError("a query that always gives a row gave none")
@@ -25,18 +25,18 @@ def one(cursor: psycopg.Cursor[DictRow]) -> DictRow:
 
 def shaped(shape: type[Shape], row: Row) -> Shape:
     """A row as the TypedDict that its query makes it."""
-    # a TypedDict is a dict when the program runs, and what columns a query has is written in its text
+    # a TypedDict is a dict at run time, and only the text of a query says which columns it has
     return cast(Shape, row)
 
 
 def all_shaped(shape: type[Shape], cursor: psycopg.Cursor[DictRow]) -> list[Shape]:
-    """The rows of a query as the TypedDict that it makes each."""
-    # as above
+    """The rows of a query, each as the TypedDict that the query makes it."""
+    # as in `shaped`
     return cast(list[Shape], cursor.fetchall())
 
 
 class Turn(TypedDict):
-    """A row of audit.writer_lease. process_id, process_began: of a command's process, or the scheduler's of a DAG run."""
+    """A row of audit.writer_lease. process_id, process_began: of a command's own process, or of the scheduler of a DAG run."""
 
     run_id: int
     holder: str
@@ -48,13 +48,13 @@ class Turn(TypedDict):
 
 
 class HeldTurn(Turn):
-    """The same, with whether the next who asks may take it."""
+    """A turn, with whether the next one who asks may take it."""
 
     is_over: bool
 
 
 class Run(TypedDict):
-    """A row of audit.runs, in so far as stages read it."""
+    """A row of audit.runs: the columns that stages read."""
 
     run_id: int
     mode: str
@@ -71,7 +71,7 @@ class Run(TypedDict):
 
 
 class Publication(TypedDict):
-    """A row of marts.publications, in so far as the next version is compared with it."""
+    """A row of marts.publications: the columns that the next version is compared with."""
 
     published_version: int
     as_of: datetime

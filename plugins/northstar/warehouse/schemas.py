@@ -1,4 +1,4 @@
-"""The schemas of the warehouse and who owns each."""
+"""The schemas of the warehouse, and the role that owns each."""
 
 SCHEMAS = {
     "staging": "loader",

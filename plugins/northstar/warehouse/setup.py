@@ -1,8 +1,8 @@
 """The warehouse's fixed parts: databases, roles, schemas, landed tables, the audit's own tables.
 
-Roles, schemas, landed tables and grants are compared with what they should be and brought there; the audit's own tables change by
-numbered migrations (northstar.warehouse.migrations). A fingerprint of all that makes a repeated call cost one query.
-What dbt builds (core, marts_candidate, the staging views) and what publishing makes (marts, marts_history) is not here.
+Roles, schemas, landed tables and grants are compared with what they should be and changed accordingly. The tables of audit change by
+numbered migrations (northstar.warehouse.migrations). A fingerprint of all this makes a repeated call cost one query.
+What dbt builds (core, marts_candidate, the staging views) and what publishing makes (marts, marts_history) is not made here.
 """
 
 import contextlib
@@ -28,7 +28,8 @@ LOCK_SECONDS = 120
 OLDEST_POSTGRES = 15
 
 
-# Postgres has it since 16. The series is that of Abramowitz and Stegun 7.1.6, beyond 2.5 the continued fraction 7.1.14
+# the complementary error function, for servers before Postgres 16, which has it built in. Below 2.5 it is the series of Abramowitz and Stegun
+# 7.1.6, from 2.5 on the continued fraction 7.1.14
 ERFC = """
 create or replace function core.erfc(x double precision) returns double precision language plpgsql immutable strict parallel safe as $body$
 declare
@@ -60,13 +61,13 @@ $body$
 
 
 def bootstrap(settings: Settings, is_forced: bool = False) -> None:
-    """Bring the warehouse of `settings` to this version's shape: databases, roles, schemas, tables; in one transaction, one at a time.
+    """Bring the warehouse of `settings` to this version's shape: databases, roles, schemas, tables. One process at a time, in one transaction.
 
-    is_forced: also when nothing of this version has changed since, as after somebody's hand in it.
-    Raises NorthstarError when the warehouse cannot be reached, the administrator may not make what is needed, a newer version
-    has been at work on it, or a migration fails: then everything is as it was.
+    is_forced: do it even if the fingerprint is this version's, for a warehouse that somebody changed by hand.
+    Raises NorthstarError when the warehouse cannot be reached, the administrator lacks a right, a newer version has set the warehouse up, or
+    a migration fails. Then everything is as it was.
     """
-    # asked once: a new warehouse has nothing yet that says it
+    # determined once, because a new warehouse has nothing yet to read it from
     settings = replace(settings, role_prefix=db.prefix_of(settings))
     if is_forced:
         db.require_administrator(settings, "setting up the warehouse")
@@ -84,7 +85,7 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
             fingerprint, passwords = _fingerprint(settings, has_airflow), _password_digest(settings)
             if not is_forced and _is_current(connection, settings, fingerprint, passwords):
                 return
-            # what was read is locked until the transaction ends: two who wait for each other's look would wait for ever
+            # reading takes locks that last until the transaction ends; two processes that keep them would wait for each other for ever
             connection.commit()
             connection.execute(f"set local lock_timeout = '{LOCK_SECONDS}s'")
             connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
@@ -117,7 +118,7 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
 
 
 def _hand_over_airflow(settings: Settings) -> None:
-    """Airflow's database belongs to a role of its own, also one that an earlier version filled as the administrator."""
+    """Give Airflow's database to a role of its own, including tables that an earlier version made as the administrator."""
     database, name = db.airflow_database(settings), db.role_name(settings, db.AIRFLOW_ROLE)
     with db.connect(settings, "owner", database=database) as connection:
         make_role(connection, settings, db.AIRFLOW_ROLE)
@@ -127,25 +128,25 @@ def _hand_over_airflow(settings: Settings) -> None:
             sql.SQL("grant connect, temporary on database {} to {}").format(sql.Identifier(database), role)
         )
         connection.execute(sql.SQL("grant usage, create on schema public to {}").format(role))
-        # sequences go with their tables
-        theirs = connection.execute(
+        # sequences change their owner with their tables
+        objects = connection.execute(
             "select 'table' as kind, relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p') "
             "and relowner <> %(role)s::regrole union all select 'type', typname from pg_type "
             "where typnamespace = 'public'::regnamespace and typtype = 'e' and typowner <> %(role)s::regrole",
             {"role": name},
         ).fetchall()
-        for thing in theirs:
+        for database_object in objects:
             connection.execute(
                 sql.SQL("alter {} public.{} owner to {}").format(
-                    sql.SQL(thing["kind"]), sql.Identifier(thing["name"]), role
+                    sql.SQL(database_object["kind"]), sql.Identifier(database_object["name"]), role
                 )
             )
 
 
 def make_airflow_database(settings: Settings) -> None:
-    """Make Airflow's database on an external Postgres, before `bootstrap` hands it over.
+    """Make Airflow's database on an external Postgres, before `bootstrap` gives it to its role.
 
-    Raises NorthstarError when a database of that name is there and is not this home's.
+    Raises NorthstarError when a database of that name exists and does not belong to this home.
     """
     name = db.airflow_database(settings)
     with db.connect(settings, "owner", autocommit=True) as connection:
@@ -163,10 +164,10 @@ def make_airflow_database(settings: Settings) -> None:
 
 def _create_databases(settings: Settings) -> None:
     with db.connect(settings, "owner", autocommit=True, database="postgres") as connection:
-        # several may start on a new home at once; it is given back with the connection
+        # several processes may start on a new home at once; the lock ends with the connection
         connection.execute("select pg_advisory_lock(%s)", [LOCK])
-        known = {r["datname"] for r in connection.execute("select datname from pg_database").fetchall()}
-        for name in {db.DATABASE, db.AIRFLOW_DATABASE} - known:
+        existing_databases = {r["datname"] for r in connection.execute("select datname from pg_database").fetchall()}
+        for name in {db.DATABASE, db.AIRFLOW_DATABASE} - existing_databases:
             connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
 
 
@@ -180,9 +181,9 @@ def _is_current(connection: Connection, settings: Settings, fingerprint: str, pa
 
 
 def _require_current(settings: Settings) -> None:
-    """See without the administrator that the warehouse has this version's shape, and have the reader put its own settings back.
+    """Check without the administrator that the warehouse has this version's shape, and restore the reader's settings as the reader.
 
-    Raises NorthstarError where only the administrator can bring it there.
+    Raises NorthstarError when the warehouse needs setting up, which only the administrator can do.
     """
     set_up = "run `northstar setup` once with its administrator in NORTHSTAR_WAREHOUSE_URL"
     try:
@@ -218,7 +219,7 @@ def _fingerprint(settings: Settings, has_airflow: bool) -> str:
 
 
 def _password_digest(settings: Settings) -> str:
-    """A hash by which the administrator sees that a password has changed; no role may read it, as a short password could be guessed by it."""
+    """A hash that shows the administrator that a password has changed. No role may read it: a short password could be guessed with it."""
     return hashlib.sha256(
         "\n".join(db.password(settings, r) for r in (*db.ROLES, db.AIRFLOW_ROLE)).encode()
     ).hexdigest()
@@ -238,10 +239,10 @@ def _create(connection: Connection, settings: Settings, database: str) -> None:
     if connection.info.server_version < 160000:
         connection.execute(ERFC)
     migrations.apply(connection, naming=partial(db.with_role_names, settings))
-    standing = landed_columns(connection)
+    existing_tables = landed_columns(connection)
     for entity in entities().values():
-        if entity.name in standing:
-            follow_contract(connection, entity, standing[entity.name])
+        if entity.name in existing_tables:
+            follow_contract(connection, entity, existing_tables[entity.name])
         connection.execute(landed_table(entity))
         connection.execute(
             sql.SQL("alter table {} owner to {}").format(

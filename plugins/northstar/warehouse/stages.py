@@ -1,4 +1,4 @@
-"""A stage of a run at work: it keeps the run's turn, stands back for readers, and writes down how it went."""
+"""A stage of a run at work: it keeps the run's turn, gives readers priority, and records how it ended."""
 
 import time
 from collections.abc import Iterator
@@ -13,13 +13,13 @@ from northstar.warehouse.rows import Run, shaped
 
 @contextmanager
 def working_stage(settings: Settings, run_id: int, stage: str) -> Iterator[Run]:
-    """Keeps the turn while a stage of a run works, and writes down how it went; gives the run's row of audit.runs.
+    """Keep the turn while a stage of a run works, and record how it ended; gives the run's row of audit.runs.
 
-    Raises NorthstarError when the turn is another's by now, or the run has ended.
+    Raises NorthstarError when another has the turn by now, or the run has ended.
     """
     with lease.working(settings, run_id) as connection:
         run = connection.execute(
-            # what went wrong in this stage may be another task's, or that of a try before
+            # keep a message of this stage: it may be from another of its tasks, or from an earlier try
             "update audit.runs set stage = %(stage)s, message = case when stage = %(stage)s then message end "
             "where run_id = %(run)s and state = 'running' returning *", {"stage": stage, "run": run_id},
         ).fetchone()  # fmt: skip
@@ -43,7 +43,7 @@ def _standing_back(settings: Settings) -> AbstractContextManager[None]:
 def _note(settings: Settings, run_id: int, stage: str, started: float, message: str | None) -> None:
     try:
         with db.connect(settings, "transformer", autocommit=True) as connection:
-            # several tasks may be at a stage, each source's for one: it took what the longest took
+            # a stage may have several tasks, such as one for each source: its seconds are those of the longest
             connection.execute(
                 "update audit.runs set message = case when %(stage)s = 'extract' then coalesce(%(message)s, message) else %(message)s end, stage_seconds = stage_seconds || jsonb_build_object("
                 "%(stage)s::text, greatest((stage_seconds ->> %(stage)s)::numeric, %(seconds)s)) where run_id = %(run)s",

@@ -1,1 +1,1 @@
-"""Erasing a subject; erasure.py has the states in their order."""
+"""Erasing a subject. erasure.py lists the states in their order."""

@@ -1,13 +1,14 @@
-"""Erasing a subject: `northstar erase`, and the DAG `erase_subject` for what was asked for and is not done yet.
+"""Erasing a subject: `northstar erase`, and the DAG `erase_subject`, which carries out requests that are not done yet.
 
-A person's rows keep their money and their times under a fresh random name that nothing here leads back from; what else they say of the
-person goes (docs/privacy.md, docs/decisions.md, D69). In this order, each step in one transaction, so that a killed erasure goes on where it was:
+A person's rows keep their amounts and times under a new random name that cannot be traced back to the person. What else they say about the
+person is removed (docs/privacy.md, docs/decisions.md, D69). The states follow in this order. Each step is one transaction, so a killed erasure
+continues where it was:
 
-    requested   the person's identifiers stand in audit.erasure_ids, each with its replacement
-    staged      landed rows carry the replacements, quarantined ones are gone, tombstones stand at the landing's door
-    (a run)     build, audit, publish: readers see the new names through the same gate as ever
-    purged      what remembered the old names does not any more: replaced rows, marts_history, audit, logs
-    done        the tables are written anew, the write-ahead log begins anew, erasure_ids is empty, and a search of every byte of the home
+    requested   the person's identifiers are in audit.erasure_ids, each with its replacement
+    staged      landed rows have the replacements, quarantined rows are deleted, tombstones keep the person from landing again
+    (a run)     build, audit, publish: readers see the new names in a version that was audited like any other
+    purged      the old names are removed from replaced rows, marts_history, audit and logs
+    done        the tables are rewritten, the write-ahead log begins anew, erasure_ids is empty, and a search of every byte of the home
                 has found the names nowhere
 """
 
@@ -31,7 +32,7 @@ from northstar.warehouse.setup import bootstrap
 
 @dataclass(frozen=True)
 class Erasure:
-    """The certificate of an erasure: by whom, when, how many rows of which tables, as which version."""
+    """The certificate of an erasure: who asked for it, how many rows of which tables it changed, and which version published it."""
 
     erasure_id: int
     state: str
@@ -50,10 +51,10 @@ def erase(
     worker: Worker | None = None,
     is_later: bool = False,
 ) -> Erasure:
-    """Erase one subject, by account or by e-mail address in the clear (which is hashed here and goes no further).
+    """Erase one subject, given by account or by e-mail address in clear text, which is hashed here and not passed on.
 
-    is_later: only note the request; the DAG carries it out. A subject that is erased already is told with its certificate.
-    Raises NorthstarError for a subject of whom nothing is known, and for what stops a run.
+    is_later: only record the request; the DAG carries it out. For a subject that is erased already, returns its certificate.
+    Raises NorthstarError for a subject that no row is about, and for what stops a run.
     """
     if not is_later:
         db.require_administrator(settings, "an erasure")
@@ -67,7 +68,7 @@ def erase(
 
 
 def erase_pending(settings: Settings, progress: Progress = print) -> list[Erasure]:
-    """Carry out every request that is not done."""
+    """Carry out every request that is not done; returns their certificates."""
     bootstrap(settings)
     with db.connect(settings, "loader") as connection:
         pending = connection.execute(
@@ -77,7 +78,7 @@ def erase_pending(settings: Settings, progress: Progress = print) -> list[Erasur
 
 
 def certificate(settings: Settings, erasure_id: int) -> Erasure:
-    """What audit.erasures says of an erasure."""
+    """The row of an erasure in audit.erasures."""
     with db.connect(settings, "loader") as connection:
         row = one(connection.execute("select * from audit.erasures where erasure_id = %s", [erasure_id]))
     return Erasure(**{name: row[name] for name in Erasure.__dataclass_fields__})
@@ -86,7 +87,7 @@ def certificate(settings: Settings, erasure_id: int) -> Erasure:
 def carry_out(
     settings: Settings, erasure_id: int, progress: Progress = print, worker: Worker | None = None, wait: bool = False
 ) -> Erasure:
-    """Bring an erasure to its end from wherever it stands."""
+    """Finish an erasure, from whatever state it is in; returns its certificate."""
     db.require_administrator(settings, f"erasure {erasure_id}")
     key, state = home_key(settings), certificate(settings, erasure_id).state
     if state in ("requested", "staged"):

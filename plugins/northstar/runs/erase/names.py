@@ -1,4 +1,4 @@
-"""The identifiers of an erasure, as SQL and as what texts are searched for."""
+"""The identifiers of an erasure: as SQL conditions, and as words to search texts for."""
 
 import re
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ EMAIL, TICKET = "email", "ticket"
 
 
 class Names:
-    """The identifiers of an erasure as SQL needs them."""
+    """The identifiers of an erasure. values: the parameters of the SQL; in_texts: (name, replacement) to look for in texts."""
 
     def __init__(self, connection: Connection, erasure_id: int):
         rows = connection.execute("select * from audit.erasure_ids where erasure_id = %s", [erasure_id]).fetchall()
@@ -20,12 +20,14 @@ class Names:
         for kind in (ACCOUNT, ANONYMOUS, SESSION, EMAIL, TICKET):
             self.values[kind] = [r["value"] for r in rows if r["kind"] == kind]
         self.values["replacements"] = [r["replacement"] for r in rows if r["kind"] == ACCOUNT]
-        # an identifier such as 42 or basic stands in a text for anything: only one that is like no other is looked for there
-        told = [r for r in rows if r["kind"] in (ACCOUNT, ANONYMOUS) and is_distinctive(r["value"])]
-        self.in_texts = [(r["value"], r["replacement"]) for r in told] + [(v, "erased") for v in self.values[EMAIL]]
+        # an identifier such as 42 or basic can mean anything in a text: only distinctive ones are looked for there
+        distinctive_rows = [r for r in rows if r["kind"] in (ACCOUNT, ANONYMOUS) and is_distinctive(r["value"])]
+        self.in_texts = [(r["value"], r["replacement"]) for r in distinctive_rows] + [
+            (v, "erased") for v in self.values[EMAIL]
+        ]
 
     def renamed(self, column: str, expression: str) -> str:
-        """SQL: the replacement of what a column that names somebody holds, else what it holds."""
+        """SQL: the replacement of an identifier in a column that names somebody; the value itself if it has no replacement."""
         return (
             f"coalesce((select i.replacement from audit.erasure_ids as i where i.erasure_id = %(erasure)s "
             f"and i.kind in ({quoted(NAMED[column])}) and i.value = {expression} limit 1), {expression})"
@@ -40,7 +42,7 @@ class Names:
         return "(" + " or ".join(f"strpos({expression}, {literal(v)}) > 0" for v, _ in self.in_texts) + ")"
 
     def without(self, expression: str) -> str:
-        """SQL: the text with the names replaced, where they stand as words."""
+        """SQL: the text with the names replaced wherever they are whole words."""
         for value, replacement in self.in_texts:
             pattern = rf"(^|[^A-Za-z0-9_-]){re.escape(value)}(?![A-Za-z0-9_-])"
             expression = (
@@ -58,5 +60,5 @@ def quoted(values: Iterable[str]) -> str:
 
 
 def literal(text: str) -> str:
-    # per cent signs are psycopg's
+    # psycopg reads per cent signs as placeholders
     return psycopg.sql.Literal(text).as_string(None).replace("%", "%%")

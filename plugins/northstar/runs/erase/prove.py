@@ -1,4 +1,4 @@
-"""`done` only when a search of every byte of the home has found the names nowhere."""
+"""The proof of an erasure: it is `done` only when a search of every byte of the home has found the names nowhere."""
 
 from psycopg.types.json import Jsonb
 
@@ -16,47 +16,50 @@ FINISHES = "`northstar erase --pending`, or the DAG erase_subject by itself, fin
 
 
 def prove(settings: Settings, erasure_id: int, progress: Progress) -> None:
-    """Search the home for the names, forget them, and search again where they were kept for that.
+    """Search the home for the names, delete them from audit.erasure_ids, and search again, there too.
 
-    Raises NorthstarError saying where they still are; the request is then not done, and goes on from here.
+    Raises NorthstarError saying where a name still is. The request is then not done, and continues from here the next time.
     """
     with db.connect(settings, "loader") as connection:
         names = Names(connection, erasure_id)
         accounts = [v for v in names.values[ACCOUNT] if is_distinctive(v)]
-        others = [v for kind in (EMAIL, ANONYMOUS, SESSION, TICKET) for v in names.values[kind]]
-        sought = needles(connection, accounts, others)
-    if not settings.warehouse_url and sought:
+        other_names = [v for kind in (EMAIL, ANONYMOUS, SESSION, TICKET) for v in names.values[kind]]
+        searched_names = needles(connection, accounts, other_names)
+    if not settings.warehouse_url and searched_names:
         progress(f"erasure {erasure_id}: every byte of the home is searched ...")
-        # what the server logs of the table in which the names wait is searched below
-        waiting = [*files_of(settings, "audit.erasure_ids"), settings.home / "postgres" / "pg_wal"]
-        _require_none(settings, erasure_id, places(settings, sought, waiting))
+        # the files of audit.erasure_ids and the write-ahead log still hold the names; they are searched below
+        waiting_files = [*files_of(settings, "audit.erasure_ids"), settings.home / "postgres" / "pg_wal"]
+        _require_none(settings, erasure_id, places(settings, searched_names, waiting_files))
     with db.connect(settings, "loader") as connection:
         connection.execute("delete from audit.erasure_ids where erasure_id = %s", [erasure_id])
-    kept = Table(schema="audit", table="erasure_ids")
-    each_table(settings, [kept], FINISHES, lambda c, t: c.execute("vacuum full audit.erasure_ids"))
+    names_table = Table(schema="audit", table="erasure_ids")
+    each_table(settings, [names_table], FINISHES, lambda c, t: c.execute("vacuum full audit.erasure_ids"))
     if not settings.warehouse_url:
         begin_log_anew(settings)
-        _require_none(settings, erasure_id, places(settings, sought) if sought else [])
+        _require_none(settings, erasure_id, places(settings, searched_names) if searched_names else [])
 
 
 def _require_none(settings: Settings, erasure_id: int, found: list[str]) -> None:
-    """Note what has to stay, which is the source's own account of its files; raise NorthstarError for any other place."""
-    staying = [place for place in found if place.removeprefix("audit.") in KEPT_TABLES]
-    if left := [place for place in found if place not in staying]:
-        more = f" and {len(left) - 1} more places" if len(left) > 1 else ""
+    """Record the places that have to stay, which are a source's own state; raise NorthstarError for any other place.
+
+    found: places where a name was found, as `searched.places` gives them.
+    """
+    kept_places = [place for place in found if place.removeprefix("audit.") in KEPT_TABLES]
+    if open_places := [place for place in found if place not in kept_places]:
+        more = f" and {len(open_places) - 1} more places" if len(open_places) > 1 else ""
         raise NorthstarError(
-            f"erasure {erasure_id} is not done: a name is still in {left[0]}{more}; take it out there; {FINISHES}"
+            f"erasure {erasure_id} is not done: a name is still in {open_places[0]}{more}; take it out there; {FINISHES}"
         )
-    if staying:
+    if kept_places:
         with db.connect(settings, "loader") as connection:
             connection.execute(
                 "update audit.erasures set rows = rows || %s where erasure_id = %s",
-                [Jsonb({f"still in {place}": 1 for place in staying}), erasure_id],
+                [Jsonb({f"still in {place}": 1 for place in kept_places}), erasure_id],
             )
 
 
 def clean_logs(settings: Settings, erasure_id: int) -> None:
-    """Strike the names out of the home's log files, in place: services go on writing to them."""
+    """Overwrite the names in the home's log files, in place, because services go on writing to them."""
     with db.connect(settings, "loader") as connection:
         names = [value.encode() for value, _ in Names(connection, erasure_id).in_texts]
     for path in settings.logs.rglob("*"):

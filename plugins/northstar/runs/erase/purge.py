@@ -1,4 +1,4 @@
-"""`purged`: what remembered the old names does not any more: replaced rows, marts_history, audit."""
+"""The state `purged`: the old names are removed from replaced rows, marts_history and audit."""
 
 from psycopg.types.json import Jsonb
 
@@ -12,7 +12,7 @@ from northstar.warehouse.rights import act_as_owner
 from northstar.warehouse.rows import Connection
 
 TEXTS = ("text", "json", "jsonb", "text[]")
-# columns of tables of marts and audit that hold no names, and are long
+# columns of marts and audit that hold no names; they are long, so they are not searched
 PLAIN = {
     "metric_id",
     "grain",
@@ -25,7 +25,7 @@ PLAIN = {
     "sql",
     "code_version",
 }
-# where the sources' own state lies: it names files and cursors, and has to stay what the source knows
+# tables of audit that stay as they are: the sources' state names files and cursors, and has to match the source
 KEPT_TABLES = {
     "erasures",
     "erasure_ids",
@@ -39,7 +39,7 @@ KEPT_TABLES = {
 
 
 def purge(settings: Settings, erasure_id: int, version: int | None, turn: int) -> None:
-    """Take the names out of everything in the warehouse that remembers, in one transaction over all schemas."""
+    """Remove the names from everything in the warehouse that keeps old rows, in one transaction over all schemas."""
     with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
         lease.keep(connection, turn)
         names = Names(connection, erasure_id)
@@ -62,22 +62,22 @@ def purge(settings: Settings, erasure_id: int, version: int | None, turn: int) -
 
 
 def _tables(connection: Connection) -> dict[str, dict[str, dict[str, str]]]:
-    """{schema: {table: {column: type}}} of the text-like columns of all that was made or noted from landed rows."""
+    """{schema: {table: {column: type}}} of the text-like columns of all tables that are made from landed rows or record them."""
     rows = connection.execute(
         "select n.nspname as schema, c.relname as table, a.attname as column, format_type(a.atttypid, null) as type "
         "from pg_attribute as a join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace "
         "where n.nspname in ('core', 'marts_candidate', 'marts', 'marts_history', 'audit') and c.relkind = 'r' and a.attnum > 0 "
         "and not a.attisdropped order by 1, 2, a.attnum"
     ).fetchall()
-    found: dict[str, dict[str, dict[str, str]]] = {}
+    text_columns: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
         if (
             row["type"] in TEXTS
             and row["column"] not in PLAIN
             and not (row["schema"] == "audit" and row["table"] in KEPT_TABLES)
         ):
-            found.setdefault(row["schema"], {}).setdefault(row["table"], {})[row["column"]] = row["type"]
-    return found
+            text_columns.setdefault(row["schema"], {}).setdefault(row["table"], {})[row["column"]] = row["type"]
+    return text_columns
 
 
 def _rename(connection: Connection, relation: str, columns: dict[str, str], names: Names) -> int:
@@ -100,7 +100,7 @@ def _rename(connection: Connection, relation: str, columns: dict[str, str], name
 
 
 def _forget_replaced(connection: Connection, entity: Entity, names: Names) -> int:
-    """The entity's replaced rows under the new names too, or their batches would bring the old ones back."""
+    """Put the new names into the entity's replaced rows too; without it, making an old version again would bring the old names back."""
     named, hashes = named_columns(entity), hash_columns(entity)
 
     def value(column: str) -> str:

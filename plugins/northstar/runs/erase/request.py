@@ -1,4 +1,4 @@
-"""What is asked for: the erasure that there is of a subject, or a new one with all the identifiers that it is about."""
+"""The request of an erasure: the existing one of a subject, or a new one with all of the subject's identifiers."""
 
 import secrets
 
@@ -12,17 +12,17 @@ PREFIX = "erased-"
 
 
 def request(connection: Connection, key: str, account_id: str | None, email: str | None, by: str) -> int:
-    """The number of the subject's erasure: the one that there is, or a new one with the identifiers that it is about."""
+    """The number of the subject's erasure: of the existing one, or of a new one with all of the subject's identifiers."""
     if bool(account_id) == bool(email):
         raise NorthstarError("whom? give --account-id or --email")
     hashed = keyed_hash(email, key) if email else None
     accounts = [account_id] if account_id else _accounts_of(connection, hashed)
     subjects = [subject_hash(ACCOUNT, a, key) for a in accounts]
-    known = connection.execute(
+    earlier_erasure = connection.execute(
         "select erasure_id from audit.erasures where subjects && %s::text[] order by 1 desc limit 1", [subjects]
     ).fetchone()
-    if known:
-        number: int = known["erasure_id"]
+    if earlier_erasure:
+        number: int = earlier_erasure["erasure_id"]
         return number
     ids = _identifiers(connection, accounts, hashed)
     if not ids:
@@ -49,9 +49,9 @@ def _accounts_of(connection: Connection, hashed: str | None) -> list[str]:
 
 
 def _identifiers(connection: Connection, accounts: list[str], hashed: str | None) -> dict[str, list[str]]:
-    """{kind: values} of all that names the subject; {} when no landed, replaced or quarantined row does.
+    """{kind: values} of all identifiers of the subject; {} when no landed, replaced or quarantined row has one.
 
-    What another account used too (a shared device, a shared address) tells of that account, and stays.
+    An identifier that another account used too (a shared device, a shared address) belongs to that account as well, and stays.
     """
 
     def column(query: str) -> list[str]:
@@ -63,27 +63,27 @@ def _identifiers(connection: Connection, accounts: list[str], hashed: str | None
         "row ->> 'session_id' from staging._replaced where entity = 'events') as e"
     )
     values: Parameters = {"accounts": accounts, "hashed": hashed, "devices": [], "sessions": [], "emails": []}
-    others = f"select {{0}} from {events} where {{0}} = any(%({{1}})s) and account_id != all(%(accounts)s)"
+    shared_query = f"select {{0}} from {events} where {{0}} = any(%({{1}})s) and account_id != all(%(accounts)s)"
     values["devices"] = column(f"select anonymous_id from {events} where account_id = any(%(accounts)s)")
-    devices = sorted(set(values["devices"]) - set(column(others.format("anonymous_id", "devices"))))
+    devices = sorted(set(values["devices"]) - set(column(shared_query.format("anonymous_id", "devices"))))
     values["devices"] = devices
     values["sessions"] = column(
         f"select session_id from {events} where account_id = any(%(accounts)s) or anonymous_id = any(%(devices)s)"
     )
-    sessions = sorted(set(values["sessions"]) - set(column(others.format("session_id", "sessions"))))
+    sessions = sorted(set(values["sessions"]) - set(column(shared_query.format("session_id", "sessions"))))
     values["emails"] = column(
         "select email from staging.accounts where account_id = any(%(accounts)s) union select row ->> 'email' from staging._replaced "
         "where entity = 'accounts' and row ->> 'account_id' = any(%(accounts)s) union select %(hashed)s::text union "
         "select requester_email from staging.tickets where account_id = any(%(accounts)s)"
     )
-    shared = column(
+    shared_emails = column(
         "select email from staging.accounts where email = any(%(emails)s) and account_id != all(%(accounts)s)"
     )
-    emails = values["emails"] = sorted(set(values["emails"]) - set(shared))
+    emails = values["emails"] = sorted(set(values["emails"]) - set(shared_emails))
     tickets = column(
         "select ticket_id from staging.tickets where account_id is null and requester_email = any(%(emails)s)"
     )
-    found = {ACCOUNT: accounts, ANONYMOUS: devices, SESSION: sessions, EMAIL: emails, TICKET: tickets}
+    identifiers = {ACCOUNT: accounts, ANONYMOUS: devices, SESSION: sessions, EMAIL: emails, TICKET: tickets}
     parts = [
         f"exists (select 1 from staging.{name} where {' or '.join(f'{c} = any(%(accounts)s)' for c in columns if ACCOUNT in NAMED[c])})"
         for name, columns in kinds().items() if any(ACCOUNT in NAMED[c] for c in columns)
@@ -93,4 +93,4 @@ def _identifiers(connection: Connection, accounts: list[str], hashed: str | None
         "exists (select 1 from quarantine.rows where row ->> 'account_id' = any(%(accounts)s))",
     ]
     is_known = tickets or one(connection.execute(f"select {' or '.join(parts)} as found", values))["found"]
-    return {kind: names for kind, names in found.items() if names} if is_known else {}
+    return {kind: names for kind, names in identifiers.items() if names} if is_known else {}

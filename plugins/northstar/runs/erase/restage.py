@@ -1,4 +1,4 @@
-"""`staged`: landed rows carry the replacements, quarantined ones are gone, tombstones stand at the landing's door."""
+"""The state `staged`: landed rows have the replacements, quarantined rows are deleted, tombstones keep the person from landing again."""
 
 from psycopg.types.json import Jsonb
 
@@ -21,7 +21,7 @@ from northstar.warehouse.rows import Connection, one
 
 
 def restage(settings: Settings, key: str, erasure_id: int, run_id: int) -> None:
-    """Landed rows under their new names, with the traces that the build needs; tombstones; quarantine. Once."""
+    """Rename the subject's landed rows as new batches, which the build sees as changes; delete quarantined rows; add tombstones. Only once."""
     with db.connect(settings, "loader") as connection:
         lease.keep(connection, run_id)
         state = one(
@@ -32,12 +32,12 @@ def restage(settings: Settings, key: str, erasure_id: int, run_id: int) -> None:
         names = Names(connection, erasure_id)
         counts = {}
         for entity in entities().values():
-            found = _restage_entity(connection, entity, names, run_id)
-            if found:
-                counts[f"staging.{entity.name}"] = found
-        found = empty_quarantine(connection, names)
-        if found:
-            counts["quarantine.rows"] = found
+            rows = _restage_entity(connection, entity, names, run_id)
+            if rows:
+                counts[f"staging.{entity.name}"] = rows
+        rows = empty_quarantine(connection, names)
+        if rows:
+            counts["quarantine.rows"] = rows
         stones = [
             (kind, subject_hash(kind, value, key), erasure_id)
             for kind in (ACCOUNT, ANONYMOUS, SESSION, TICKET) for value in names.values[kind]
@@ -51,7 +51,7 @@ def restage(settings: Settings, key: str, erasure_id: int, run_id: int) -> None:
 
 
 def _restage_entity(connection: Connection, entity: Entity, names: Names, run_id: int) -> int:
-    """The entity's rows renamed in batches of their own, one for each source, as the source's totals need them."""
+    """Rename the entity's rows; returns how many. Each source gets a batch of its own, because totals are counted by source."""
     changes, condition = _changes(entity, names)
     if not condition:
         return 0
@@ -60,14 +60,14 @@ def _restage_entity(connection: Connection, entity: Entity, names: Names, run_id
         f"select coalesce(b.source, 'erasure') as source, array_agg(distinct t._batch_id) as batches from {table} as t "
         f"left join audit.landing_batches as b on b.batch_id = t._batch_id where {condition} group by 1", values,
     ).fetchall()  # fmt: skip
-    for found in sources:
+    for source in sources:
         batch = one(
             connection.execute(
                 "insert into audit.landing_batches (run_id, source, entity, finished_at) values (%s, %s, %s, clock_timestamp()) returning batch_id",
-                [run_id, found["source"], entity.name],
+                [run_id, source["source"], entity.name],
             )
         )["batch_id"]
-        values |= {"entity": entity.name, "batch": batch, "batches": found["batches"]}
+        values |= {"entity": entity.name, "batch": batch, "batches": source["batches"]}
         connection.execute(
             "insert into staging._replaced (entity, batch_id, row) select %(entity)s, %(batch)s, to_jsonb(t.*) "
             f"from {table} as t where t._batch_id = any(%(batches)s) and ({condition})", values,
@@ -86,7 +86,7 @@ def _restage_entity(connection: Connection, entity: Entity, names: Names, run_id
 
 
 def _changes(entity: Entity, names: Names) -> tuple[dict[str, str], str]:
-    """({column: its new value as SQL}, which rows `t` change) for a landed entity."""
+    """({column: its new value as SQL}, a condition for the rows `t` that change) for a landed entity."""
     named, hashes = named_columns(entity), hash_columns(entity)
     is_subject = " or ".join(
         [names.names(c, f"t.{c}") for c in named] + [f"t.{c} = any(%(email)s)" for c in hashes]
@@ -102,10 +102,10 @@ def _changes(entity: Entity, names: Names) -> tuple[dict[str, str], str]:
         if belongs:
             conditions.append(f"t._extra is not null and ({belongs})")
     if "properties" in entity.columns:
-        kept = quoted(READ_PROPERTIES)
+        kept_properties = quoted(READ_PROPERTIES)
         changes["properties"] = (
             f"case when coalesce({is_subject}, false) then case when json_typeof(t.properties) = 'object' then (select json_object_agg(p.key, p.value) "
-            f"from json_each(t.properties) as p where p.key in ({kept})) end else t.properties end"
+            f"from json_each(t.properties) as p where p.key in ({kept_properties})) end else t.properties end"
         )
     if names.in_texts:
         for name, kind in _texts(entity).items():
@@ -116,7 +116,7 @@ def _changes(entity: Entity, names: Names) -> tuple[dict[str, str], str]:
 
 
 def parents(parent: str) -> str:
-    """SQL: the keys of the parent's rows that are the subject's, whether they are renamed yet or not."""
+    """SQL: the keys of the parent's rows that belong to the subject, whether they are renamed already or not."""
     entity = entities()[parent]
     columns = [c for c in named_columns(entity) if ACCOUNT in NAMED[c]]
     conditions = [f"p.{c} = any(%(account)s) or p.{c} = any(%(replacements)s)" for c in columns]
@@ -126,7 +126,7 @@ def parents(parent: str) -> str:
 
 
 def _texts(entity: Entity) -> dict[str, str]:
-    """Columns that may tell of anybody: free text and json that is no key, no name and no hash."""
+    """{column: type} of the columns that may say something about anybody: free text and JSON that is no key, no name and no hash."""
     columns = {
         c.name: c.postgres_type
         for c in entity.stored_columns.values()
@@ -137,7 +137,10 @@ def _texts(entity: Entity) -> dict[str, str]:
 
 
 def empty_quarantine(connection: Connection, names: Names) -> int:
-    """Remove quarantined rows that name the subject anywhere; what is sealed in one that names nobody cannot be told from others."""
+    """Delete quarantined rows that name the subject anywhere; returns how many.
+
+    A row that names the subject only in sealed values stays: nothing shows whose they are.
+    """
     exact = [*names.values[ACCOUNT], *names.values[ANONYMOUS], *names.values[SESSION], *names.values[EMAIL]]
     exact += [f"hashed:{v}" for v in names.values[EMAIL]]
     conditions = [

@@ -1,4 +1,4 @@
-"""Tables written anew, and the write-ahead log begun anew: what was deleted is then on no page of the disk either."""
+"""Rewrite tables and begin the write-ahead log anew, so that deleted rows are on no page of the disk either."""
 
 import time
 from collections.abc import Callable, Collection
@@ -15,7 +15,7 @@ from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, all_shaped, one
 from northstar.warehouse.schemas import SCHEMAS
 
-# how long readers are waited for: those who hold a table, and those who see what was there
+# how long to wait for readers who hold a lock on a table, or whose transaction still sees the old rows
 PATIENCE_SECONDS = 20
 
 
@@ -27,11 +27,11 @@ class Table(TypedDict):
 
 
 def rewrite(settings: Settings, touched: Collection[str], progress: Progress, afterwards: str) -> None:
-    """Write anew the tables that held names, and begin the write-ahead log anew: what was deleted is then on no page either.
+    """Rewrite the tables that held names, and begin the write-ahead log anew, so that deleted rows are on no page either.
 
-    touched: `schema.table` of those beside the ones that have columns for names. Readers of a mart wait while it is written.
-    afterwards: what to do where somebody is in the way. Raises NorthstarError, naming who, and with `afterwards`, when one does not let go of
-    a table, or still sees what was there.
+    touched: `schema.table` of further tables to rewrite, beside those that have columns for names. Readers of a mart wait while it is
+    rewritten. Raises NorthstarError when a session does not release a table or still sees the old rows; it names the session and
+    ends with `afterwards`, which says what to do then.
     """
     database = None if settings.warehouse_url else db.DATABASE
     with db.connect(settings, "owner", autocommit=True, database=database) as connection:
@@ -48,7 +48,7 @@ def rewrite(settings: Settings, touched: Collection[str], progress: Progress, af
             },
         ))  # fmt: skip
         if not settings.warehouse_url:
-            # an empty table keeps the sample that was taken when it was none
+            # an empty table keeps the sample of values that was taken while it had rows
             connection.execute(
                 "select pg_clear_attribute_stats(schemaname, tablename, attname, inherited) from pg_stats "
                 "where schemaname || '.' || tablename = any(%s)", [[f"{t['schema']}.{t['table']}" for t in tables]],
@@ -66,11 +66,11 @@ def rewrite(settings: Settings, touched: Collection[str], progress: Progress, af
 
 
 def begin_log_anew(settings: Settings) -> None:
-    """Have the embedded server forget its samples of columns and the write-ahead log so far."""
+    """Have the embedded server delete its samples of column values and the write-ahead log so far."""
     with db.connect(settings, "owner", autocommit=True, database=db.DATABASE) as connection:
-        # samples of the columns' values
+        # the samples of column values
         connection.execute("vacuum full pg_catalog.pg_statistic")
-        # homes that were made before it was the default
+        # for homes from before this was the default
         connection.execute("alter system set wal_recycle = off")
         connection.execute("select pg_reload_conf()")
         connection.execute("select pg_switch_wal()")
@@ -78,9 +78,9 @@ def begin_log_anew(settings: Settings) -> None:
 
 
 def _await_snapshots(connection: Connection, afterwards: str) -> None:
-    """Wait until nobody sees the warehouse as it was before: what somebody still may see is written anew with the rest.
+    """Wait until no transaction sees the warehouse as it was before: a rewritten table keeps rows that some transaction may still see.
 
-    connection: an administrator's, autocommit. Raises NorthstarError naming who does after PATIENCE_SECONDS.
+    connection: an administrator's, in autocommit. Raises NorthstarError after PATIENCE_SECONDS, naming who still sees the old rows.
     """
     horizon = one(connection.execute("select pg_current_xact_id()::xid::text as x"))["x"]
     deadline = time.monotonic() + PATIENCE_SECONDS

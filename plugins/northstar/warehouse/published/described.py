@@ -1,4 +1,4 @@
-"""Tables of `marts` that no model writes: made where they are missing, with the descriptions that every table there carries."""
+"""Tables of `marts` that no dbt model makes. They are created when missing, with the descriptions that every table there has."""
 
 from dataclasses import dataclass
 
@@ -17,13 +17,13 @@ class DescribedTable:
     key: tuple[str, ...] = ()
 
     def ensure(self, connection: Connection) -> None:
-        """Make and describe the table where it is missing; give one of an older version the columns (nullable, or with a default) and
-        the words that it lacks."""
+        """Create and describe the table if it is missing; add the columns (nullable, or with a default) and descriptions that a table of an
+        older version lacks."""
         table = sql.Identifier("marts", self.name)
-        found = one(connection.execute(
+        existing_table = one(connection.execute(
             "select obj_description(to_regclass(%s)) as about, to_regclass(%s) as t", [f"marts.{self.name}"] * 2
         ))  # fmt: skip
-        if found["t"] is None:
+        if existing_table["t"] is None:
             kinds = [
                 sql.SQL("{} {}").format(sql.Identifier(name), sql.SQL(kind)) for name, (kind, _) in self.columns.items()
             ]
@@ -31,16 +31,16 @@ class DescribedTable:
                 kinds.append(sql.SQL("primary key ({})").format(sql.SQL(", ").join(map(sql.Identifier, self.key))))
             connection.execute(sql.SQL("create table {} ({})").format(table, sql.SQL(", ").join(kinds)))
         else:
-            there = connection.execute(
+            existing_columns = connection.execute(
                 "select attname from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped",
                 [f"marts.{self.name}"],
             ).fetchall()
-            missing = self.columns.keys() - {r["attname"] for r in there}
+            missing = self.columns.keys() - {r["attname"] for r in existing_columns}
             for name in [name for name in self.columns if name in missing]:
                 kind = sql.SQL(self.columns[name][0])
                 connection.execute(sql.SQL("alter table {} add column {} {}").format(table, sql.Identifier(name), kind))
-                found["about"] = None
-        if found["about"] is None:
+                existing_table["about"] = None
+        if existing_table["about"] is None:
             connection.execute(sql.SQL("comment on table {} is {}").format(table, sql.Literal(self.about)))
             for name, (_, text) in self.columns.items():
                 connection.execute(

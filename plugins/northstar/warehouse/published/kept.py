@@ -1,11 +1,11 @@
-"""Which published versions are kept: the upkeep forgets what only older ones need."""
+"""Which published versions are kept: the upkeep deletes what only older versions need."""
 
 from northstar.base.errors import NorthstarError
 from northstar.warehouse.rows import Connection, one
 
 
 def oldest_version(connection: Connection) -> int | None:
-    """The oldest published version that can still be read, verified and put back; None while all of them can."""
+    """The oldest published version that can still be read, verified and put back; None while all versions can."""
     if one(connection.execute("select to_regclass('audit.maintenance') as t"))["t"] is None:
         return None
     oldest: int | None = one(connection.execute("select max(oldest_version) as v from audit.maintenance"))["v"]

@@ -1,8 +1,8 @@
 """`marts_at_version`: the marts as an earlier version showed them, for every reader.
 
-A reader says `set northstar.version = 12` and asks there what it asks `marts` else; without it the newest version is shown. What is behind
-the views, `marts_history`, is read with the reader's own rights, and only as far as groups of people were as large as `suppress_below`
-demands today: a number that is withheld now cannot be had by looking back.
+A reader sets `set northstar.version = 12` and queries this schema instead of `marts`; without the setting it shows the newest version. The views
+read `marts_history` with the reader's own rights, and only versions that withheld groups at least as strictly as `suppress_below` does today:
+a number that is withheld now cannot be read from an earlier version.
 """
 
 import hashlib
@@ -20,9 +20,9 @@ VERSION = (
     f"(select coalesce(nullif(current_setting('{SETTING}', true), '')::bigint, "
     "(select max(published_version) from marts.publications)))"
 )
-# tables that only grow, by the column that says with which version a row came
+# {table that only grows: the column with the version that added a row}
 GROWING = {"publications": "published_version", "certificates": "published_version", "metric_restatements": "new_version"}  # fmt: skip
-# the last version that showed smaller groups than the newest does
+# SQL: the last version that showed smaller groups than the newest does
 _LAXER = (
     "(select coalesce(max(c.published_version), 0) from marts.certificates as c where coalesce((c.rules ->> 'suppress_below')::int, 0) < "
     "(select coalesce((n.rules ->> 'suppress_below')::int, 0) from marts.certificates as n order by n.published_version desc limit 1))"
@@ -37,9 +37,9 @@ PRUNED = f"{SCHEMA}.pruned_versions"
 
 
 def ensure_past(connection: Connection, settings: Settings) -> None:
-    """Make the views that are missing or say something else, and let readers at the history that they need.
+    """Create the views that are missing or whose text has changed, and let readers read the history behind them.
 
-    As publisher, in its transaction. `forget_past` drops a mart's view before the mart takes another form.
+    Called as the publisher, in its transaction. `forget_past` drops a mart's view before the mart's columns change.
     """
     _ensure_pruned(connection)
     for table in _closed(connection):
@@ -57,28 +57,28 @@ def ensure_past(connection: Connection, settings: Settings) -> None:
             columns, sql.Identifier(table), sql.Identifier(column), sql.SQL(VERSION)
         )
     texts["readable_versions"] = sql.SQL(READABLE)
-    # in a home of an older version it is a table like the others
+    # in a home of an older version, metric_values is a table like the others
     if NAME not in texts and set(PARTS.values()) <= set(texts):
         as_of = f"(select as_of from marts.publications where published_version = {VERSION})"
         texts[NAME] = sql.SQL(values_query(settings, SCHEMA, as_of))
-    there = _made_from(connection)
-    # the view of every value is the last, and goes with those that it reads
+    view_digests = _made_from(connection)
+    # the view of all values comes last, and is dropped with the views that it reads
     for name, text in texts.items():
         digest = hashlib.sha256(text.as_string(connection).encode()).hexdigest()[:12]
-        if there.get(name) != digest:
+        if view_digests.get(name) != digest:
             forget_past(connection, name)
             _make(connection, name, text, digest)
             if name in PARTS.values():
-                there.pop(NAME, None)
+                view_digests.pop(NAME, None)
 
 
 def forget_past(connection: Connection, mart: str) -> None:
-    """Drop the view of a mart, and that of every value where it reads it, before the mart takes another form or goes."""
+    """Drop the view of a mart, and the view of all values if it reads that one, before the mart's columns change or it is dropped."""
     connection.execute(sql.SQL("drop view if exists {} cascade").format(sql.Identifier(SCHEMA, mart)))
 
 
 def note_pruned(connection: Connection, oldest: int) -> None:
-    """Say that versions before `oldest` cannot be read any more, in the transaction that forgets their rows."""
+    """Record that versions before `oldest` can no longer be read, in the transaction that deletes their rows."""
     _ensure_pruned(connection)
     connection.execute(f"insert into {PRUNED} (oldest_version) values (%s)", [oldest])
 
@@ -92,7 +92,7 @@ def _ensure_pruned(connection: Connection) -> None:
 
 
 def _closed(connection: Connection) -> list[str]:
-    """The tables of the history that readers are not let at yet."""
+    """The tables of `marts_history` that readers may not read yet."""
     rows = connection.execute(
         "select relname as name from pg_class where relnamespace = 'marts_history'::regnamespace and relkind = 'r' and not relrowsecurity order by 1"
     ).fetchall()
@@ -120,7 +120,7 @@ def _columns(connection: Connection, table: str) -> list[str]:
 
 
 def _made_from(connection: Connection) -> dict[str, str]:
-    """{view: a digest of the text that it was made from}, which its comment ends with."""
+    """{view: a digest of the text that it was made from}; the view's comment ends with it."""
     rows = connection.execute(
         "select relname as name, right(obj_description(oid, 'pg_class'), 12) as digest from pg_class "
         "where relnamespace = %s::regnamespace and relkind = 'v'", [SCHEMA],
@@ -129,7 +129,7 @@ def _made_from(connection: Connection) -> dict[str, str]:
 
 
 def _marts(connection: Connection) -> dict[str, str]:
-    """{mart: the columns that it and its history have, quoted} of those that have both."""
+    """{mart: the columns that both the mart and its history have, quoted}, for the marts that have a history."""
     rows = connection.execute(
         "select h.relname as name, string_agg(quote_ident(a.attname), ', ' order by a.attnum) as columns "
         "from pg_class as h join pg_class as m on m.relname = h.relname and m.relnamespace = 'marts'::regnamespace and m.relkind = 'r' "

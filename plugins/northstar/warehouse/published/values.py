@@ -1,4 +1,4 @@
-"""`marts.metric_values`: the view that gives every metric's value in every period, from what is stored of it.
+"""`marts.metric_values`: the view that gives every metric's value in every period, from the stored points and series.
 
 Its text is dbt_project/macros/metrics/metric_values.sql, the same for the candidate, the published marts and an earlier version.
 """
@@ -16,10 +16,10 @@ from northstar.base.settings import Settings
 from northstar.warehouse.rows import Connection, one
 
 NAME = "metric_values"
-# what the view reads, and each part's name in its text
+# the tables that the view reads, by the names that they have in its text
 PARTS = {"points": "metric_points", "series": "metric_series", "metrics": "metrics", "periods": "dim_periods"}
 NEWEST_AS_OF = "(select as_of from marts.publications order by published_version desc limit 1)"
-# a reader waits this long for a change of the view, and the change this long for readers
+# a change of the view makes readers wait at most this long, and waits itself at most this long for a pause between readers
 LOCK_MILLISECONDS, PATIENCE_SECONDS = 100, 60
 
 
@@ -33,7 +33,7 @@ class View:
 
 
 def values_query(settings: Settings, schema: str, as_of: str, has_version: bool = False) -> str:
-    """The statement for every value, over the relations of a schema. as_of: an expression; has_version: with the column _version."""
+    """The SQL query for all values, over the relations of a schema. as_of: an SQL expression; has_version: with the column _version."""
     text = (settings.root / "dbt_project" / "macros" / "metrics" / "metric_values.sql").read_text()
     macro: Callable[..., str] = vars(jinja2.Template(text).module)["metric_values_of"]
     version = "coalesce(v._version, s._version)" if has_version else None
@@ -41,8 +41,8 @@ def values_query(settings: Settings, schema: str, as_of: str, has_version: bool 
 
 
 def count_values(connection: Connection) -> int:
-    """How many rows the published view has, without making them."""
-    n: int = one(
+    """How many rows the published view has; they are counted without being computed."""
+    row_count: int = one(
         connection.execute(
             "with places as (select grain, period_start, row_number() over (partition by grain order by period_start desc) as still_to_come "
             "from marts.dim_periods) select coalesce(sum(first.still_to_come - coalesce(after.still_to_come, 0)), 0)::bigint as n "
@@ -50,13 +50,13 @@ def count_values(connection: Connection) -> int:
             "left join places as after on s.grain = after.grain and s.holds_until = after.period_start"
         )
     )["n"]
-    return n
+    return row_count
 
 
 def ensure_view(connection: Connection, settings: Settings, view: View) -> None:
-    """Make the view, or make it anew where its text is another; last in the transaction, for readers wait until it ends.
+    """Create the view, or create it anew if its text has changed. It comes last in the transaction, because readers wait until that ends.
 
-    Raises NorthstarError when somebody reads it all the time.
+    Raises NorthstarError when readers leave no pause for it.
     """
     text = values_query(settings, "marts", NEWEST_AS_OF, has_version=True)
     name = sql.Identifier("marts", view.name)
@@ -80,7 +80,7 @@ def ensure_view(connection: Connection, settings: Settings, view: View) -> None:
 
 
 def forget_view(connection: Connection) -> None:
-    """Drop the view before a table that it reads takes another form; ensure_view makes it again."""
+    """Drop the view before the columns of a table that it reads change; ensure_view creates it again."""
     if connection.execute("select 1 from pg_views where schemaname = 'marts' and viewname = %s", [NAME]).fetchone():
         dropping = sql.SQL("drop view {}").format(sql.Identifier("marts", NAME))
         without_queueing(connection, NAME, lambda: _execute(connection, [dropping]))
@@ -88,14 +88,14 @@ def forget_view(connection: Connection) -> None:
 
 def _is_same(connection: Connection, name: str, text: str) -> bool:
     connection.execute(sql.SQL("create or replace temp view as_it_should_be as {}").format(sql.SQL(text)))
-    found: bool = one(
+    is_same: bool = one(
         connection.execute(
             "select pg_get_viewdef(to_regclass(%s)) = pg_get_viewdef('pg_temp.as_it_should_be'::regclass) as same",
             [f"marts.{name}"],
         )
     )["same"]
     connection.execute("drop view pg_temp.as_it_should_be")
-    return found
+    return is_same
 
 
 def _execute(connection: Connection, statements: Sequence[sql.Composed]) -> None:
@@ -108,9 +108,10 @@ def _comment(kind: str, name: sql.Identifier, text: str) -> sql.Composed:
 
 
 def without_queueing(connection: Connection, name: str, do: Callable[[], None]) -> None:
-    """Do what locks readers of marts.`name` out, all or nothing, so that none of them queues behind a long query for more than a moment.
+    """Make a change that locks readers of marts.`name` out, completely or not at all. No reader waits behind it and a long query for more than a moment.
 
-    In a transaction of its own where none is open, else as a part of that one. Raises NorthstarError when somebody reads it all the time.
+    do: the change. It happens in a transaction of its own if none is open, else as a part of the open one. Raises NorthstarError when readers
+    leave no pause for it.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
