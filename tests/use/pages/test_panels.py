@@ -18,6 +18,7 @@ from northstar.use.pages import app
 from northstar.use.pages.app import read_pages
 from northstar.use.pages.describe import banner, description
 from northstar.use.pages.painter import Painter
+from northstar.use.pages.panels import cards, line
 from northstar.use.pages.panels.drawing import axis_from
 from northstar.use.words import period, title_of
 from northstar.warehouse import db
@@ -140,19 +141,18 @@ def test_the_table_of_targets_has_their_thresholds_and_zones_worst_first(built, 
     assert by_hour[4:7] == ["< 500 ms", "500 ms", "1,000 ms"] and by_hour[-1] == "page on-call"
 
 
-def test_a_card_says_by_which_grain_its_target_is_judged_where_it_shows_another(painter):
+def test_a_card_says_by_which_grain_its_target_is_judged_where_it_shows_another():
     targets = pd.DataFrame([{"metric_id": "error_rate", "segment": "", "zone": "green", "grain": "hour", "application": "web"}])  # fmt: skip
-    assert painter._zone(targets, "error_rate", "web", "month") == ("green", "on target by hour")
-    assert painter._zone(targets, "error_rate", "web", "hour") == ("green", "on target")
+    assert cards._zone(targets, "error_rate", "web", "month") == ("green", "on target by hour")
+    assert cards._zone(targets, "error_rate", "web", "hour") == ("green", "on target")
 
 
 def test_a_period_that_has_hardly_begun_is_not_drawn(painter):
     known, as_of = painter.marts.catalogue(), painter.marts.as_of()
 
     def drawn(metric, days):
-        return painter._has_begun(
-            {"metric_id": metric, "grain": "month", "period_start": as_of - timedelta(days=days)}, known
-        )
+        point = {"metric_id": metric, "grain": "month", "period_start": as_of - timedelta(days=days)}
+        return line._has_begun(painter.marts, point, known)
 
     assert not drawn("ticket_volume", 2) and drawn("ticket_volume", 4) and drawn("mrr", 0)
 
