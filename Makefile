@@ -40,7 +40,7 @@ test: setup  ## all the tests, on two processes with a warehouse each
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup  ## those that need no warehouse, in less than 30 s
-	$(VENV)/bin/python -m pytest --fast -n 2
+	$(VENV)/bin/python -m pytest --fast -n 2 -p no:dash
 
 test-containers: setup  ## docker-compose.yml started for real (as root, with podman, buildah, runc, mmdebstrap and iptables of Debian)
 	$(VENV)/bin/python -m pytest tests/containers

@@ -33,6 +33,11 @@ def pytest_addoption(parser):
     parser.addoption("--fast", action="store_true", help="only what needs no warehouse (make test-fast)")
 
 
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--fast"):
+        items[:] = [item for item in items if not item.get_closest_marker("slow")]
+
+
 def pytest_ignore_collect(collection_path, config):
     return (
         config.getoption("--fast") and collection_path.parent == Path(__file__).parent and collection_path.name in SLOW

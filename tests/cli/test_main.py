@@ -36,6 +36,7 @@ def test_a_place_that_cannot_be_written_to(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("seed", range(3))
+@pytest.mark.slow
 def test_a_very_small_company_is_written(tmp_path, seed):
     arguments = ["simulate", "--out", str(tmp_path), "--accounts", "10", "--months", "1", "--seed", str(seed)]
     assert cli.main(arguments) == 0

@@ -103,6 +103,7 @@ def test_a_group_that_runs_again_after_its_end_is_told_again(monkeypatch):
     assert lines == ["build: 2 of 2 tasks done", "build: 2 of 2 tasks done"]
 
 
+@pytest.mark.slow
 def test_a_question_that_airflow_fails_to_answer_is_asked_again_and_an_order_is_not(monkeypatch):
     monkeypatch.setattr(up, "POLL_SECONDS", 0)
     asked, api = [], object.__new__(Api)

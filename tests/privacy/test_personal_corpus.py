@@ -59,6 +59,7 @@ def taken_for_personal(item: dict) -> bool:
 
 
 @pytest.mark.parametrize("half", ["seen", "kept"])
+@pytest.mark.slow
 def test_what_is_personal_is_found_and_what_is_harmless_left(half, capsys):
     items = corpus(half)
     personal, harmless = ([i for i in items if i["personal"] is p] for p in (True, False))

@@ -115,6 +115,7 @@ def needed(*folders: str) -> dict[str, set[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_everything_that_is_imported_is_declared():
     undeclared = {name: sorted(files) for name, files in needed("plugins", "dags").items() if name not in DEPENDENCIES}
     assert not undeclared
@@ -125,6 +126,7 @@ def test_everything_that_is_imported_is_declared():
     assert not undeclared
 
 
+@pytest.mark.slow
 def test_everything_that_is_declared_is_imported_or_has_a_reason():
     assert DEPENDENCIES - needed("plugins", "dags").keys() == CALLED.keys()
     assert DEVELOPMENT - needed("tests", "benchmarks").keys() == CALLED_BY_TESTS.keys()

@@ -10,6 +10,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,6 +89,7 @@ def _above(lines: list[str], comments: dict[int, str], line: int, marked: set[in
     return above in comments and lines[above - 1].lstrip().startswith("#")
 
 
+@cache
 def all_excuses() -> list[tuple[str, Excuse]]:
     """(room, excuse) of the whole source."""
     return [

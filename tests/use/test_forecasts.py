@@ -16,6 +16,7 @@ SEASON = 100 + 30 * np.sin(np.arange(30) * np.pi / 6) + RANDOM.normal(0, 1, 30)
 WALK = 100 + np.cumsum(RANDOM.normal(0, 5, 30))
 
 
+@pytest.mark.slow
 def test_a_trend_is_followed_and_smoothing_chosen():
     found = forecast(TREND, 6, 12)
     assert found.method == "smoothing" and found.smoothing_error < found.naive_error
@@ -24,6 +25,7 @@ def test_a_trend_is_followed_and_smoothing_chosen():
     assert (np.abs(found.values - truth) < 1.96 * found.spreads + 4).all()
 
 
+@pytest.mark.slow
 def test_a_season_is_best_told_by_the_year_before():
     found = forecast(SEASON, 6, 12)
     assert found.method == "naive" and found.naive_error < found.smoothing_error

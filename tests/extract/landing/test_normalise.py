@@ -42,6 +42,7 @@ EVENTS, ACCOUNTS = entities()["events"], entities()["accounts"]
 
 @settings(max_examples=200, derandomize=True, deadline=None, database=None)
 @given(st.integers(0, 2**32))
+@pytest.mark.slow
 def test_every_record_of_a_hostile_file_is_accounted_for(seed):
     hostile.read(hostile.a_file(random.Random(seed)))
 
@@ -51,6 +52,7 @@ TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 
 @settings(max_examples=100, derandomize=True, deadline=None, database=None)
 @given(st.lists(TEXT, min_size=1, max_size=4), st.sampled_from(["csv", "jsonl", "parquet", "jsonl.gz"]))
+@pytest.mark.slow
 def test_a_text_lands_as_it_was_given_or_not_at_all(texts, kind):
     rows = [{**EVENT, "event_id": f"e{n}", "session_id": text} for n, text in enumerate(texts)]
     file = Reading(SourceFile(f"events/a.{kind}", "memory", 1, "1", content=_content(rows, kind)))
@@ -309,6 +311,7 @@ def test_keys_that_are_values_cost_neither_memory_nor_a_table_of_drift():
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "parquet", "csv"])
+@pytest.mark.slow
 def test_long_texts_come_in_small_batches(kind):
     """65,536 rows were a batch, however long: a file of texts of a megabyte each would have been held whole."""
     rows = [{**EVENT, "event_id": f"e{n}", "session_id": random.Random(n).randbytes(1 << 19).hex()} for n in range(40)]

@@ -213,6 +213,7 @@ def test_a_country_is_a_code_and_a_value_that_is_none_is_told_to_nobody():
     assert reasons == ["country: not ISO 3166-1 alpha-2"] and kept["country"].startswith("sealed:")
 
 
+@pytest.mark.slow
 def test_many_numbers_that_are_too_large_take_time_by_their_number_not_by_its_square():
     started = time.process_time()
     done = landed(

@@ -113,6 +113,7 @@ def test_a_file_of_a_store_needs_no_local_checks():
         ("a: !!python/object/apply:os.system [x]", "could not determine a constructor"),
     ],
 )
+@pytest.mark.slow
 def test_yaml_is_read_within_bounds(text, words):
     with pytest.raises(NorthstarError, match=words):
         read_yaml(text, "a.yml")

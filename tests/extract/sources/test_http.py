@@ -217,6 +217,7 @@ def test_a_system_that_repeats_the_secret_is_not_quoted_with_it(server, header):
     assert SECRET not in str(failure.value) and header.split()[1] not in str(failure.value)
 
 
+@pytest.mark.slow
 def test_a_bomb_is_put_down_while_it_unfolds(server, client):
     packer, parts = zlib.compressobj(9, zlib.DEFLATED, 31), []
     for _ in range(300):
@@ -236,6 +237,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 @pytest.mark.parametrize(
     "beginning", [HEAD + b"Content-Length: 100000\r\n\r\n", HEAD + b"X-Long: "], ids=["body", "headers"]
 )
+@pytest.mark.slow
 def test_an_answer_that_drips_holds_nobody(monkeypatch, beginning):
     monkeypatch.setattr(http, "ANSWER_SECONDS", 1)
     stop = threading.Event()
