@@ -186,11 +186,24 @@ def _walk(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[ty
     return models, (_field(models, place[-1]) if place else None) or last
 
 
+# what to write where a value is of another type, by the beginning of pydantic's name for the mistake
+BY_TYPE = {
+    "model": "give names with values",
+    "dict": "give names with values",
+    "list": "give a list",
+    "int": "give a whole number",
+    "float": "give a number",
+    "bool": "say true or false",
+    "string": "give a text",
+    "date": "give a date, such as 2026-04-01",
+}
+
+
 def _problem(model: type[BaseModel], error: _Mistake) -> str:
     models, field = _walk(model, error["loc"])
     if error["type"] == "extra_forbidden":
         names = [f.alias or name for m in models for name, f in m.model_fields.items()]
-        return f"unknown key {str(error['loc'][-1])!r}; {nearest(str(error['loc'][-1]), dict.fromkeys(names))}"
+        return f"unknown key; {nearest(str(error['loc'][-1]), dict.fromkeys(names))}"
     if error["type"] == "value_error":
         # raised by a validator of ours
         return error["msg"].removeprefix("Value error, ")
@@ -200,4 +213,7 @@ def _problem(model: type[BaseModel], error: _Mistake) -> str:
         )
     if field is not None and field.description:
         return field.description
-    return error["msg"][:1].lower() + error["msg"][1:]
+    return next(
+        (advice for kind, advice in BY_TYPE.items() if error["type"].startswith(kind)),
+        error["msg"][:1].lower() + error["msg"][1:],
+    )

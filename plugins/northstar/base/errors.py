@@ -68,11 +68,11 @@ class LeaseLost(NorthstarError):
 
 
 class SourceFailed(NorthstarError):
-    """A source of a run could not be read or landed. source: its name; entity: the entity that failed, or None for all."""
+    """A source of a run could not be read or landed. source: its name."""
 
-    def __init__(self, source: str, message: str, entity: str | None = None):
+    def __init__(self, source: str, message: str):
         super().__init__(message)
-        self.source, self.entity = source, entity
+        self.source = source
 
 
 class FileFailed(NorthstarError):

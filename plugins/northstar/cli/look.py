@@ -31,7 +31,7 @@ def register(command: Command) -> None:
         "--grain", choices=("hour", "day", "week", "month", "quarter"), help="default: month, or what there is"
     )
     sub.add_argument("--application", default="all")
-    sub.add_argument("--segment", metavar="NAME=VALUE", help="such as plan_tier=pro")
+    sub.add_argument("--segment", metavar="NAME=VALUE", help="such as plan_tier=premium")
     sub.add_argument("--rows", type=int, default=8, help="how many of the rows to show (default: 8)")
     sub.add_argument("--format", choices=("text", "json"), default="text")
     sub = command(
@@ -96,7 +96,7 @@ def _explain(arguments: argparse.Namespace) -> int:
 
     name, equals, value = (arguments.segment or "").partition("=")
     if arguments.segment and not (name and equals):
-        raise NorthstarError(f"{arguments.segment!r} is not a segment; write it like plan_tier=pro")
+        raise NorthstarError(f"{arguments.segment!r} is not a segment; write it like plan_tier=premium")
     if arguments.rows < 1:
         raise NorthstarError("--rows wants a number of 1 or more")
     explanation = explain(

@@ -25,7 +25,6 @@ ROUTES = {
 }
 INTEGRATIONS = ["calendar", "crm", "payments"]
 PACKAGES = ["northstar-cli", "northstar-sdk"]
-STEPS_OF_CREATORS = ("creator.onboarding_completed", "content.created", "content.updated")
 
 
 def marketplace(company: "Company") -> None:

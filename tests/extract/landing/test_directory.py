@@ -311,7 +311,7 @@ def test_a_file_that_cannot_be_read_is_one_line_and_lands_nothing_while_others_l
 def test_an_empty_file_is_no_rows(warehouse, source):
     (source / "accounts/a.csv").write_text("")
     (source / "accounts/b.jsonl").write_text("")
-    assert land(warehouse, source)["accounts"].rows_read == 0
+    assert land(warehouse, source)["accounts"].read == 0
 
 
 def test_one_failing_file_of_many_does_not_keep_the_others_out(warehouse, source):

@@ -48,11 +48,11 @@ def test_only_new_and_changed_objects_are_read(warehouse, bucket):
         return {r.entity: r for r in land_directory(warehouse, 1, "s3://lake/export", progress=silent)}["accounts"]
 
     assert land().inserted == 3
-    assert land().rows_read == 0
+    assert land().read == 0
     put(bucket, "export/accounts/a.csv", HEADER + ROW.format("a1") + ROW.format("a4"))
     put(bucket, "export/accounts/c.csv", HEADER + ROW.format("a5"))
     again = land()
-    assert (again.rows_read, again.inserted) == (3, 2)
+    assert (again.read, again.inserted) == (3, 2)
     with db.connect(warehouse, "loader") as connection:
         assert connection.execute("select count(*) as n from staging.accounts").fetchone()["n"] == 5
 

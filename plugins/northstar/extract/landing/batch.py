@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, TypedDict
+from typing import Any, Self, TypedDict
 
 import adbc_driver_postgresql.dbapi as adbc
 import orjson
@@ -49,8 +49,8 @@ class Landed:
     quarantined: int = 0
     refused: int = 0
 
-    def __iadd__(self, other: "Landed") -> "Landed":
-        for name in vars(self):
+    def __iadd__(self, other: "Landed") -> Self:
+        for name in Landed.__dataclass_fields__:
             setattr(self, name, getattr(self, name) + getattr(other, name))
         return self
 

@@ -40,19 +40,12 @@ LONGEST_PATH = 2_000
 Work = tuple[Input, SourceFile]
 
 
-@dataclass
-class EntityResult:
+@dataclass(kw_only=True)
+class EntityResult(Landed):
     """What landing one entity of a source did; `error` is the one-line message of what failed, if anything."""
 
     source: str
     entity: str
-    files: int = 0
-    rows_read: int = 0
-    inserted: int = 0
-    updated: int = 0
-    unchanged: int = 0
-    quarantined: int = 0
-    refused: int = 0
     # files whose last line has no end yet
     held: list[str] = field(default_factory=list)
     seconds: float = 0.0
@@ -90,7 +83,7 @@ def land_directory(
     for entity in entities().values():
         own_inputs = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
-        result = EntityResult(source, entity.name)
+        result = EntityResult(source=source, entity=entity.name)
         try:
             work = [
                 (i, f) for i in own_inputs for pattern in i.patterns for f in list_files(source_dir, pattern, storage)
@@ -106,9 +99,7 @@ def land_directory(
             total = Landed()
             for group in _groups(new_work):
                 total += _land_group(settings, run_id, source, entity, group, guard, result, within, turn)
-            result.files, result.rows_read = total.files, total.read
-            for name in ("inserted", "updated", "unchanged", "quarantined", "refused"):
-                setattr(result, name, getattr(total, name))
+            result += total
         except NorthstarError as exc:
             result.error = redacted(str(exc))
         result.seconds = time.monotonic() - started

@@ -266,8 +266,7 @@ def _land_files(
     """Land a store's files. A store has no state: audit.landed_files says which of its files were read."""
     results = land_directory(settings, run_id, store.path, store.mapping, source.name, progress, store.storage, within)
     for entity in results:
-        result.landed += Landed(entity.files, entity.rows_read, entity.inserted, entity.updated, entity.unchanged,
-                                entity.quarantined, entity.refused)  # fmt: skip
+        result.landed += entity
 
 
 class _Pages:
