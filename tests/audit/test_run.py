@@ -5,6 +5,7 @@ import pytest
 from northstar.audit.run import run_audit
 from northstar.audit.suites import BOUNDARIES, read_suites
 from northstar.base.errors import NorthstarError
+from northstar.publish.merge import _passed_checks
 from northstar.warehouse import db
 from tests.support import silent
 
@@ -190,6 +191,28 @@ def test_the_company_as_published_passes(audited):
     with db.connect(settings, "owner") as connection:
         left = connection.execute("select relname from pg_class where relname like '\\_scoped%'").fetchall()
     assert not left, "what was copied for the checks is taken away"
+
+
+def test_an_audit_that_runs_again_replaces_what_it_said_before(built):
+    """As when an audit failed, its cause was mended and somebody cleared the task: the first attempt must not stop the publish."""
+    run = run_id(built)
+    with db.connect(built, "owner") as connection:
+        before = connection.execute("select count(*) as n from audit.checks where run_id = %s", [run]).fetchone()["n"]
+        connection.execute("update staging.fx_rates set rate_to_reporting = -rate_to_reporting")
+    try:
+        with pytest.raises(NorthstarError, match="rates_are_positive"):
+            run_audit(built, run, boundaries=("staging",), progress=silent)
+    finally:
+        with db.connect(built, "owner") as connection:
+            connection.execute("update staging.fx_rates set rate_to_reporting = -rate_to_reporting")
+    run_audit(built, run, progress=silent)
+    with db.connect(built, "publisher") as connection:
+        assert _passed_checks(connection, run)["run"] == before
+    with db.connect(built, "owner") as connection:
+        told_twice = connection.execute(
+            "select entity from audit.reconciliations where run_id = %s and source = 'files' group by 1 having count(*) > 1", [run]
+        ).fetchall()
+    assert not told_twice
 
 
 def test_an_hourly_run_looks_at_what_changed_alone(audited):

@@ -188,7 +188,7 @@ def test_rows_that_are_not_those_of_the_number_are_told(ledger, capsys):
         (["mrr", "--grain", "hour"], "its grains are day, week, month, quarter"),
         (["mrr", "--period", "2026-02-02"], "it has from 2025-01-01 to 2026-02-01, and a period is named by its start"),
         (["mrr", "--application", "nowhere"], "mrr has no month values for nowhere"),
-        (["mrr", "--segment", "pro"], "write it like plan_tier=pro"),
+        (["mrr", "--segment", "pro"], "write it like plan_tier=premium"),
         (["mrr", "--period", "soon"], "'soon' is not a time"),
         (["mrr", "--rows", "0"], "--rows wants a number of 1 or more"),
     ],

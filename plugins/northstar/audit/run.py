@@ -72,7 +72,7 @@ def run_audit(
             f"  {boundary}: {passed_count} of {len(boundary_results)} checks passed ({time.monotonic() - started:.1f} s)"
         )
         results += boundary_results
-    _record(settings, run_id, results)
+    _record(settings, run_id, boundaries, results)
     return _verdict(results, progress)
 
 
@@ -217,9 +217,12 @@ def _plain(row: object) -> object:
     return row if isinstance(row, int | float | bool | None) else str(row)
 
 
-def _record(settings: Settings, run_id: int, results: list[CheckResult]) -> None:
+def _record(settings: Settings, run_id: int, boundaries: tuple[str, ...], results: list[CheckResult]) -> None:
+    """Write the results; those of an earlier attempt in the same run, as of a task that was cleared, give way to them."""
     with db.connect(settings, "transformer") as connection:
         lease.keep(connection, run_id, by_hand=True)
+        connection.execute("delete from audit.checks where run_id = %s and boundary = any(%s)", [run_id, list(boundaries)])
+        connection.execute("delete from audit.reconciliations where run_id = %s and source = 'files'", [run_id])
         connection.cursor().executemany(
             "insert into audit.checks (run_id, boundary, suite, check_name, severity, success, observed, expected, "
             "failing_rows, sample, seconds) values (%(run_id)s, %(boundary)s, %(suite)s, %(check_name)s, %(severity)s, "
