@@ -27,7 +27,8 @@
         select: |
           select v._file || v._line as event_id, ..., v._file, v._line from visits as v left join hosts as h using (host)
 
-A select has DuckDB's functions, and number(), whole(), utc() and quotient(), which refuse what they cannot read (northstar.extract.landing.engine).
+A select has DuckDB's functions, and number(), whole(), utc(), quotient() and minor_units(amount, currency), which refuse what they cannot
+read (northstar.extract.landing.engine). `optional: [Country]` of an input names columns that a file may lack: there they are null.
 csv, jsonl, xml, xlsx and lines give texts. Every input has `_file`, `_line` (the number of its row) and `_loaded_at`. The first input is
 the one whose rows become the entity's; where every row becomes one of its own, files are read one by one, and else all together. A value
 that cannot be read puts its row into quarantine, with what is made of the row's group; the others land. Mappings with `where`, `derive`,
@@ -73,6 +74,8 @@ class Part:
     name: str
     patterns: tuple[str, ...]
     form: Format = field(default_factory=Format)
+    # columns that a file may lack; they are null in it
+    optional: tuple[str, ...] = ()
 
     @property
     def any_ending(self) -> bool:
@@ -218,6 +221,7 @@ class PartSpec(Section):
     xml: XmlSpec | None = Field(None, description="give names with values")
     xlsx: XlsxSpec | None = Field(None, description="give names with values")
     format: Literal["csv", "jsonl", "parquet"] | None = Field(None, description="say csv, jsonl or parquet")
+    optional: list[str] | None = Field(None, description="give a list of column names")
 
     @property
     def form(self) -> Format:
@@ -405,7 +409,12 @@ def _plain(spec: InputSpec) -> Spec:
 def _input(entity: Entity, spec: InputSpec, application: str | None, label: str) -> Input:
     declared = spec.inputs or {INPUT: spec}
     parts = tuple(
-        Part(name, (part.files,) if isinstance(part.files, str) else tuple(part.files), part.form)
+        Part(
+            name,
+            (part.files,) if isinstance(part.files, str) else tuple(part.files),
+            part.form,
+            tuple(part.optional or ()),
+        )
         for name, part in declared.items()
     )
     select = spec.select or select_of(_plain(spec), entity, application)
