@@ -49,7 +49,9 @@ def workbook(**sheets: list[list[str]]) -> bytes:
         )
         for i, cells in enumerate(sheets.values(), 1):
             rows = "".join(
-                f"<row r='{r}'>" + "".join(f"<c r='{chr(65 + c)}{r}' {cell}</c>" for c, cell in enumerate(row) if cell) + "</row>"
+                f"<row r='{r}'>"
+                + "".join(f"<c r='{chr(65 + c)}{r}' {cell}</c>" for c, cell in enumerate(row) if cell)
+                + "</row>"
                 for r, row in enumerate(cells, 1)
             )
             book.writestr(
@@ -66,7 +68,13 @@ def text(value: str) -> str:
 def test_a_sheet_is_read_with_whole_numbers_whole():
     content = workbook(
         Summary=[[text("nothing here")]],
-        Sales=[[text("a report")], [text("id"), text("n"), text("ok")], ["><v>17</v>", "><v>2.5</v>", "t='b'><v>1</v>"], [], [text("x")]],
+        Sales=[
+            [text("a report")],
+            [text("id"), text("n"), text("ok")],
+            ["><v>17</v>", "><v>2.5</v>", "t='b'><v>1</v>"],
+            [],
+            [text("x")],
+        ],
     )
     rows, rejected = read("a.xlsx", content, Format("xlsx", sheet="Sales", skip_lines=1))
     assert rejected == []
@@ -95,7 +103,11 @@ def test_lines_between_blanks_and_of_fixed_width():
     rows, rejected = read("a.txt", b"id  n\n 1   2\n 3\n", Format("blanks"))
     assert rows == [{"id": "1", "n": "2", "_line": 2}]
     assert rejected == [("1 values where there are 2 columns", 3, {"line": " 3"})]
-    rows, _ = read("a.txt", b"1 .2\n", Format("fixed", CsvOptions(null_values=(".",)), widths=(("id", 1, 2), ("none", 3, 3), ("n", 4, 9))))
+    rows, _ = read(
+        "a.txt",
+        b"1 .2\n",
+        Format("fixed", CsvOptions(null_values=(".",)), widths=(("id", 1, 2), ("none", 3, 3), ("n", 4, 9))),
+    )
     assert rows == [{"id": "1", "none": None, "n": "2", "_line": 1}]
     with pytest.raises(FileFailed, match="line 1 is not utf-8"):
         read("a.txt", b"\xff\n", Format("blanks"))
