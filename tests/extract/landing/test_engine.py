@@ -45,7 +45,7 @@ def test_it_reads_writes_and_changes_nothing_outside(engine, statement):
 
 
 def test_a_statement_that_takes_too_long_is_stopped(tmp_path):
-    with Engine(tmp_path, minutes=0.002) as engine, pytest.raises(NorthstarError, match="longer than 0.002 minutes"):
+    with Engine(tmp_path, minutes=0.002) as engine, pytest.raises(NorthstarError, match=r"longer than 0\.002 minutes"):
         engine.rows("select count(*) from range(10000000000) as a(x) where hash(x) = 1")
 
 
