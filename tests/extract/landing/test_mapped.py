@@ -209,6 +209,18 @@ entities:
     ]
 
 
+def test_a_value_that_only_the_outer_select_cannot_take_is_left_out(tmp_path):
+    mapping = """
+entities:
+  charges:
+    files: "*.csv"
+    select: select charge_id, quotient(6, n) as amount, _line from (select id as charge_id, whole(n) as n, _line from input)
+"""
+    rows, bad = mapped_rows(tmp_path, mapping, {"a.csv": "id,n\n1,2\n2,0\n3,3\n"})
+    assert [(row["charge_id"], row["amount"]) for _, _, row in rows] == [("1", 3), ("3", 2)]
+    assert [(path, line) for path, line, _, _ in bad] == [("a.csv", 1)]
+
+
 def test_an_optional_column_is_null_in_a_file_that_lacks_it(tmp_path):
     mapping = """
 entities:

@@ -159,6 +159,8 @@ class Mapped:
                     raise NorthstarError(message(exc)) from exc
                 bad = [(Origin(path, b.line, _row(raw, b.line)), b.reason) for b in found]
                 is_bad = pc.is_in(batch.column(LINE), pa.array([b.line for b in found], pa.int64()))
+                # the search may have left a view of that name
+                engine.drop_view(part.name)
                 engine.show(part.name, batch.filter(pc.invert(is_bad)))
                 rows = engine.table(self.statement.text)
 
