@@ -4,6 +4,7 @@ Each says in `about: headers:` which columns tell its files, by their pattern; o
 """
 
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cache
 from pathlib import Path
 
@@ -59,8 +60,8 @@ def exports() -> dict[Path, Export]:
     return {path: read_config(path.read_text(), str(path), Export, as_texts=True) for path in paths}
 
 
-def recognise(columns: list[str]) -> Recognised | None:
-    """The export whose columns a header has; of several, the one that is told by the most."""
+def recognise(columns: list[str], name: str) -> Recognised | None:
+    """The export whose columns a file has; of several, the one that is told by the most, and then the one whose pattern fits the file's name."""
     known = set(columns)
     candidates = [
         Recognised(path, pattern, frozenset(header))
@@ -68,4 +69,4 @@ def recognise(columns: list[str]) -> Recognised | None:
         for pattern, header in export.about.headers.items()
         if known.issuperset(header)
     ]
-    return max(candidates, key=lambda one: len(one.header), default=None)
+    return max(candidates, key=lambda one: (len(one.header), fnmatch(name, one.pattern)), default=None)
