@@ -1,9 +1,19 @@
 """Guesses from values and names, and the mapping that they make."""
 
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from northstar.base.errors import NorthstarError
 from northstar.extract.landing.engine import Engine
-from northstar.extract.landing.guess import both_orders, guess_currency, guess_patterns
+from northstar.extract.landing.guess import both_orders, guess, guess_currency, guess_patterns
+from northstar.extract.landing.sample import sample
+from northstar.extract.sources.files import list_files
+from tests.extract.landing.test_mapped import mapped_rows
+
+EXPORTS = Path(__file__).parent / "exports"
 
 
 @pytest.fixture(scope="module")
@@ -88,3 +98,113 @@ def test_a_few_values_that_are_no_dates_do_not_hide_the_others():
 )
 def test_a_currency_is_told_by_its_code_or_its_sign(values, expected):
     assert guess_currency(values) == expected
+
+
+def guessed(directory: Path, files: dict[str, str | bytes]) -> str:
+    """The mapping for files that are written below a directory."""
+    for name, content in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return guess(directory)
+
+
+def landed(directory: Path, entity: str) -> tuple[list[dict], list]:
+    """The rows of an entity, as the guessed mapping makes them: ({column: value}, bad rows)."""
+    mapping = guess(directory)
+    rows, bad = mapped_rows(directory, mapping, {}, entity)
+    return [{k: str(v) for k, v in row.items() if v is not None} for _, _, row in rows], bad
+
+
+PAYMENTS = """Payment Ref,Customer,Amount,Status,Date
+P1,1,"$1,200.50",Paid,01/13/2025
+P2,2,$5.00,Declined,01/02/2025
+P3,2,$5.00,Weird,01/02/2025
+"""
+
+
+def test_a_file_of_payments_lands_and_what_is_not_told_is_said(tmp_path):
+    text = guessed(tmp_path, {"payments.csv": PAYMENTS})
+    assert "not told, so null: Weird; allowed: pending, succeeded, failed" in text
+    assert "no zone in the file: UTC is taken" in text and "told by the amounts' sign" in text
+    rows, bad = landed(tmp_path, "charges")
+    assert not bad
+    assert rows[0] == {
+        "charge_id": "P1", "account_id": "1", "amount": "120050.000000000", "currency": "USD", "status": "succeeded",
+        "created_at": "2025-01-13 00:00:00+00", "updated_at": "2025-01-13 00:00:00+00",
+    }  # fmt: skip
+    assert [row.get("status") for row in rows] == ["succeeded", "failed", None]
+
+
+def test_semicolons_commas_in_numbers_and_encodings_are_told(tmp_path):
+    text = "Bestellung;Kunde;Preis;Datum\n1;Müller;1.200,50 €;05.03.2025\n2;Özil;7,00 €;31.12.2024\n"
+    guessed(tmp_path, {"bestellungen/a.csv": text.encode("cp1252"), "bestellungen/b.txt": text.encode("utf-16")})
+    rows, bad = landed(tmp_path, "charges")
+    assert not bad and len(rows) == 4
+    assert {(row["account_id"], row["amount"], row["currency"], row["created_at"]) for row in rows} == {
+        ("Müller", "120050.000000000", "EUR", "2025-03-05 00:00:00+00"),
+        ("Özil", "700.000000000", "EUR", "2024-12-31 00:00:00+00"),
+    }
+
+
+def test_a_recognised_header_gets_its_mapping_in_any_order(tmp_path):
+    lines = [line.split(",") for line in (EXPORTS / "chartmogul" / "customers.csv").read_text().splitlines()]
+    shuffled = "\n".join(",".join([*reversed(line), "more"]) for line in lines) + "\n"
+    text = guessed(tmp_path, {"whatever.csv": shuffled})
+    assert "told by its header as the export chartmogul" in text
+    rows, bad = landed(tmp_path, "accounts")
+    assert not bad and [row["account_id"] for row in rows] == ["cus_1"]
+
+
+def test_dates_in_either_order_are_said_and_those_in_both_are_left_out(tmp_path):
+    text = guessed(
+        tmp_path,
+        {"tickets.csv": "Ticket,Status,Created,Updated\n1,open,01/02/2025,13/01/2025\n2,open,01/03/2025,01/13/2025\n"},
+    )
+    [created] = [line for line in text.splitlines() if "created_at" in line]
+    assert '["%m/%d/%Y"]' in created and "the month is taken to stand first" in created
+    [updated] = [line for line in text.splitlines() if "updated_at" in line]
+    assert updated.strip().startswith("# updated_at:") and "both orders" in updated
+
+
+def test_a_file_without_a_header_and_with_lines_above_it_is_read(tmp_path):
+    guessed(
+        tmp_path,
+        {
+            "charges.csv": "a report\nof today\nid,customer,amount,currency,created_at\n1,7,10.00,EUR,1735689600\n2,7,5,EUR,1735689601\n"
+        },
+    )
+    rows, _ = landed(tmp_path, "charges")
+    assert [(row["charge_id"], row["amount"], row["created_at"]) for row in rows] == [
+        ("1", "1000.000000000", "2025-01-01 00:00:00+00:00"),
+        ("2", "500.000000000", "2025-01-01 00:00:01+00:00"),
+    ]
+    found = sample_of(tmp_path, "x.csv", "1,2025-01-01,a\n2,2025-01-02,b\n")
+    assert list(found.columns) == ["column_1", "column_2", "column_3"] and found.columns["column_1"] == ["1", "2"]
+
+
+def test_json_lines_parquet_and_workbooks_are_looked_at(tmp_path):
+    pq.write_table(
+        pa.table({"ticket id": [1], "status": ["open"], "created": ["2025-03-05T09:00:00Z"]}),
+        tmp_path / "tickets.parquet",
+    )
+    text = guessed(tmp_path, {"tickets.json": '{"ref": "T1", "state": "resolved", "opened": "2025-03-05T09:00:00Z"}\n'})
+    assert 'format: "jsonl"' in text
+    rows, bad = landed(tmp_path, "tickets")
+    assert not bad and {(row["ticket_id"], row["status"]) for row in rows} == {("1", "open"), ("T1", "solved")}
+
+
+def test_what_fits_nothing_is_said_and_nothing_at_all_is_an_error(tmp_path):
+    text = guessed(tmp_path, {"payments.csv": PAYMENTS, "colours.csv": "hue,shade\nred,dark\n", "x.xml": "<a/>"})
+    assert "# colours.csv: left out: nothing in the contract fits its columns (hue, shade)" in text
+    assert "# x.xml: left out: xml: say" in text
+    (tmp_path / "payments.csv").unlink()
+    with pytest.raises(NorthstarError, match=r"nothing could be guessed; colours\.csv"):
+        guess(tmp_path)
+    with pytest.raises(NorthstarError, match="no directory"):
+        guess(tmp_path / "gone")
+
+
+def sample_of(directory: Path, name: str, content: str):
+    (directory / name).write_text(content)
+    [file] = list_files(str(directory), name)
+    return sample(file)

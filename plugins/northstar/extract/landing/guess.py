@@ -1,14 +1,33 @@
-"""Guesses from a column's values: the patterns of its dates, and its currency.
+"""A first mapping for files of unknown make: what they are told by, and how sure each guess is.
 
-A guess is only made where the values allow it: dates that cannot all be read with one order of day and month have no pattern.
+`guess` writes it: a file with a recognised export's header gets that export's mapping, any other the entity that its columns fit best, by
+their names (northstar.extract.landing.likeness) and by their values. `guess_patterns` and `guess_currency` look at values alone. A guess is
+only made where the values allow it: dates that cannot all be read with one order of day and month have no pattern.
 """
 
+import glob
+import json
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
-# how many rows of a file are looked at
+import yaml
+
+from northstar.base.errors import NorthstarError
+from northstar.contract import Column, Entity, entities
+from northstar.extract.landing.engine import literal, quoted
+from northstar.extract.landing.likeness import BOOLEANS, likeness, meant, words
+from northstar.extract.landing.mapping import MAPPING_FILE, read_mapping
+from northstar.extract.landing.recognised import recognise
+from northstar.extract.landing.sample import Sample, sample
+from northstar.extract.landing.short_form import Spec
+from northstar.extract.sources.files import list_files
+
+# how many values of a column are looked at
 LOOKED_AT = 1_000
 # the share of the values that a guess has to explain; the others may be blanks of a kind ("n/a")
 ENOUGH = 0.9
@@ -158,3 +177,374 @@ def _prefers_day_first(texts: list[str], found: list[list[str]]) -> bool:
     if first != second:
         return first > second
     return not any("/" in text and text.lower().endswith("m") for text in texts)
+
+
+# a name is taken for a column's from this likeness on; below SURE it is said to be a guess
+LIKE, SURE = 0.35, 0.8
+# an entity is taken from this share of its required columns on
+FITTING = 0.5
+# the most values of a column that are written down as a value map
+MOST_VALUES = 50
+# what is taken for a required column that no column of the file is like
+CONSTANTS = {
+    ("accounts", "account_type"): "customer",
+    ("charges", "status"): "succeeded",
+    ("refunds", "status"): "succeeded",
+    ("tickets", "status"): "open",
+    ("subscriptions", "interval_count"): "1",
+    ("subscriptions", "quantity"): "1",
+}
+
+
+@dataclass
+class _Line:
+    """A line of a mapping's `columns`. how: the value as it is written; None: the line is left out, and only its note is written."""
+
+    column: str
+    how: str | None
+    note: str = ""
+
+
+@dataclass
+class _Group:
+    """Files with the same columns, written in the same way."""
+
+    sample: Sample
+    paths: list[str] = field(default_factory=list)
+
+
+def guess(directory: Path) -> str:
+    """A first mapping for the files below a directory, as YAML. Raises NorthstarError where there are none, or none that fits anything."""
+    if not directory.is_dir():
+        raise NorthstarError(f"no directory {directory}")
+    groups = _groups(directory)
+    if not groups:
+        raise NorthstarError(f"{directory}: no files; give a directory that holds some")
+    inputs: dict[str, list[str]] = {}
+    left_out = []
+    for number, group in enumerate(groups, start=1):
+        written = {} if group.sample.problem else _recognised(group, number) or _fitted(group, number)
+        for entity, texts in written.items():
+            inputs.setdefault(entity, []).extend(texts)
+        if not written:
+            why = (
+                group.sample.problem
+                or f"nothing in the contract fits its columns ({', '.join(group.sample.columns)[:300]})"
+            )
+            left_out.append(f"# {', '.join(group.paths)}: left out: {_one_line(why)}")
+    if not inputs:
+        raise NorthstarError(f"{directory}: nothing could be guessed; {left_out[0].removeprefix('# ')}")
+    lines = [
+        "# A first mapping, made of the files' names, columns and first rows by `northstar mapping guess`. Read the comments, then look at",
+        "# what it makes of a file with `northstar mapping preview FILE --mapping THIS`, before `northstar run --mapping THIS`.",
+        *left_out,
+        "entities:",
+    ]
+    for entity, texts in inputs.items():
+        lines += [f"  {entity}:", *texts]
+    text = "\n".join(lines) + "\n"
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place) / MAPPING_FILE
+        path.write_text(text, encoding="utf-8")
+        read_mapping(place, path)
+    return text
+
+
+def _groups(directory: Path) -> list[_Group]:
+    groups: dict[str, _Group] = {}
+    for path in sorted(p for p in directory.rglob("*") if p.is_file()):
+        relative = str(path.relative_to(directory))
+        if any(part.startswith(("_", ".")) for part in Path(relative).parts) or path.suffix in (
+            ".yml",
+            ".yaml",
+            ".zip",
+        ):
+            continue
+        for file in list_files(str(directory), glob.escape(relative), None, any_ending=True):
+            found = sample(file)
+            key = json.dumps([sorted(found.columns), found.spec, path.suffix, found.problem and relative], default=str)
+            groups.setdefault(key, _Group(found)).paths.append(relative)
+    return list(groups.values())
+
+
+def _recognised(group: _Group, number: int) -> dict[str, list[str]]:
+    """{entity: inputs as YAML} of a recognised export; {} for other files."""
+    found = recognise(list(group.sample.columns), Path(group.paths[0]).name)
+    if found is None:
+        return {}
+    written: dict[str, list[str]] = {}
+    for place, (entity, declared) in enumerate(found.inputs(), start=1):
+        own = {"name": f"{found.name}_{number}_{place}", "files": _patterns(group)}
+        spec: Spec = {**own, **group.sample.spec, **declared, **own}
+        text = yaml.dump([spec], Dumper=_Readable, sort_keys=False, allow_unicode=True, width=1000)
+        note = f"# {', '.join(group.paths)[:200]}: told by its header as the export {found.name}; mappings/{found.name}.yml says what it cannot give"
+        written.setdefault(entity, []).extend(f"    {line}" for line in [_one_line(note), *text.splitlines()])
+    return written
+
+
+class _Readable(yaml.SafeDumper):
+    """Writes texts of several lines as they stand."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _text_node(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Readable.add_representer(str, _text_node)
+
+
+def _fitted(group: _Group, number: int) -> dict[str, list[str]]:
+    """{entity: an input as YAML} of the entity that the columns fit best; {} where none does."""
+    about = words(Path(group.paths[0]).name.partition(".")[0]) | words(str(Path(group.paths[0]).parent))
+    best, best_score, best_columns = None, 0.0, {}
+    for entity in entities().values():
+        columns = _assigned(entity, group.sample)
+        score = _score(entity, columns) + (0.4 if words(entity.name) & about else 0)
+        if score > best_score:
+            best, best_score, best_columns = entity, score, columns
+    required = [c.name for c in best.columns.values() if c.required] if best else []
+    if best is None or sum(name in best_columns for name in required) < FITTING * min(len(required), 3):
+        return {}
+    lines = _lines(best, group.sample, best_columns)
+    sure = sum(score >= SURE for _, score in best_columns.values())
+    texts = [
+        f"# {_one_line(', '.join(group.paths))[:200]}: {best.name}, with {sure} columns that are told by their names and {len(best_columns) - sure} that are guesses",
+        *(f"# {note}" for note in group.sample.notes),
+        f"- name: files_{number}",
+        f"  files: {json.dumps(_patterns(group), ensure_ascii=False)}",
+        *(f"  {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in group.sample.spec.items()),
+        "  columns:",
+    ]
+    for line in lines:
+        note = f"  # {_one_line(line.note)}" if line.note else ""
+        texts.append(f"    # {line.column}:{note}" if line.how is None else f"    {line.column}: {line.how}{note}")
+    used = {name for name, _ in best_columns.values()}
+    unused = [name for name in group.sample.columns if name not in used]
+    if unused:
+        texts.append(f"    # not used: {_one_line(', '.join(unused))}")
+    return {best.name: [f"    {text}" for text in texts]}
+
+
+def _patterns(group: _Group) -> str | list[str]:
+    escaped = [glob.escape(path) for path in group.paths]
+    return escaped[0] if len(escaped) == 1 else escaped
+
+
+def _score(entity: Entity, columns: dict[str, tuple[str, float]]) -> float:
+    """How well an entity's columns are found: required ones count twice."""
+    weights = {c.name: 2.0 if c.required else 0.5 for c in entity.columns.values()}
+    needed = sum(weight for weight in weights.values() if weight == 2.0)
+    return sum(weights[name] * likely for name, (_, likely) in columns.items()) / (needed + 1)
+
+
+def _assigned(entity: Entity, found: Sample) -> dict[str, tuple[str, float]]:
+    """{contract column: (the file's column, how likely)}; each of the file's is used once."""
+    pairs = []
+    for column in entity.columns.values():
+        for name, values in found.columns.items():
+            likely = likeness(name, column, entity)
+            if likely:
+                pairs.append((likely * _fit(column, [v for v in values if v], found), column.name, name))
+    assigned: dict[str, tuple[str, float]] = {}
+    used: set[str] = set()
+    for likely, wanted, name in sorted(pairs, key=lambda pair: -pair[0]):
+        if likely >= LIKE and wanted not in assigned and name not in used:
+            assigned[wanted] = (name, likely)
+            used.add(name)
+    return assigned
+
+
+def _fit(column: Column, values: list[str], found: Sample) -> float:
+    """How far values are of a column's type: 1 where they are, less where they can hardly be."""
+    if not values:
+        return 0.6
+    if column.type in ("timestamp", "date"):
+        return (
+            1.0 if _epoch(values) or _is_iso(values) or guess_patterns(values) else 0.4 if _has_dates(values) else 0.0
+        )
+    if column.type in ("int", "decimal"):
+        return 1.0 if sum(_is_number(v) for v in values) >= ENOUGH * len(values) else 0.0
+    if column.type == "bool":
+        return 1.0 if all(v.lower() in BOOLEANS for v in values) else 0.1
+    if column.type == "json":
+        return 1.0 if values[0].lstrip().startswith("{") else 0.1
+    if column.values:
+        distinct = set(values)
+        return 1.0 if any(meant(v, column.values) for v in distinct) else 0.3 if len(distinct) <= MOST_VALUES else 0.0
+    if column.name == "currency":
+        return 1.0 if guess_currency(values) or all(len(v.strip()) == 3 for v in values) else 0.2
+    if column.pattern:
+        return 1.0 if all(re.fullmatch(r"[A-Za-z][A-Za-z0-9]", v.strip()) for v in values) else 0.3
+    return 0.5 if guess_patterns(values[:50]) else 1.0
+
+
+def _lines(entity: Entity, found: Sample, assigned: dict[str, tuple[str, float]]) -> list[_Line]:
+    lines = []
+    currency = _currency(found, assigned)
+    for column in entity.columns.values():
+        if column.name in assigned:
+            name, likely = assigned[column.name]
+            line = _line(column, name, [v for v in found.columns[name] if v], found, currency)
+            if likely < SURE and line.how is not None:
+                line.note = "; ".join(filter(None, [f"a guess ({likely:.0%} alike)", line.note]))
+            lines.append(line)
+        elif column.required or column.name == "currency":
+            lines.append(_missing(entity, column, found, assigned, currency))
+    return lines
+
+
+def _missing(
+    entity: Entity, column: Column, found: Sample, assigned: dict[str, tuple[str, float]], currency: str | None
+) -> _Line:
+    """A line for a required column that no column of the file is like."""
+    constant = CONSTANTS.get((entity.name, column.name))
+    if column.name == "currency" and currency and currency.startswith("'"):
+        return _Line(column.name, f"{{constant: {currency.strip(chr(39))}}}", "told by the amounts' sign")
+    if constant is not None:
+        return _Line(column.name, f"{{constant: {constant}}}", "no column says it: this is taken for all rows")
+    times = [c for c in ("created_at", "occurred_at", "sent_at", "started_at", "updated_at") if c in assigned]
+    if column.type == "timestamp" and times:
+        name = assigned[times[0]][0]
+        line = _line(column, name, [v for v in found.columns[name] if v], found, currency)
+        return _Line(column.name, line.how, f"no column of its own: that of {times[0]}")
+    if entity.key == (column.name,):
+        return _Line(
+            column.name,
+            "{sql: \"_file || ' ' || _line\"}",
+            "no column is an id: file and line, so a row that comes again in another file counts twice",
+        )
+    return _Line(column.name, None, "required, and no column is like it: rows go to quarantine until it is written")
+
+
+def _line(column: Column, name: str, values: list[str], found: Sample, currency: str | None) -> _Line:
+    written = json.dumps(name, ensure_ascii=False)
+    if column.type in ("timestamp", "date"):
+        return _time_line(column, name, values)
+    if column.type == "int" and "amount" in column.name:
+        return _amount(column, name, values, currency)
+    if column.type in ("int", "decimal") and (found.decimal != "." or any("," in v for v in values)):
+        return _Line(column.name, _sql(f"number({quoted(name)})"))
+    if column.type == "decimal" and "amount" in column.name:
+        return _amount(column, name, values, currency)
+    if column.values:
+        return _value_map(column, written, values)
+    if column.name == "currency" and any(v.strip().upper() not in CODES for v in values):
+        known = {v: _currency_of(v) for v in sorted(set(values))[:MOST_VALUES]}
+        return _Line(column.name, f"{{column: {written}, map: {json.dumps(known, ensure_ascii=False)}, default: null}}")
+    if column.pattern and not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9]", v.strip()) for v in values):
+        return _Line(
+            column.name,
+            None,
+            f"{name} has names, not two-letter codes: write {{column: {name}, map: {{Germany: DE}}, default: null}}",
+        )
+    return _Line(column.name, written)
+
+
+def _time_line(column: Column, name: str, values: list[str]) -> _Line:
+    written = json.dumps(name, ensure_ascii=False)
+    if _is_iso(values):
+        return _Line(column.name, written)
+    unit = _epoch(values)
+    if unit:
+        return _Line(
+            column.name,
+            _sql(f"to_timestamp(number({quoted(name)}){' / 1000' if unit == 1000 else ''})"),
+            "seconds since 1970" if unit == 1 else "milliseconds since 1970",
+        )
+    patterns = guess_patterns(values)
+    if not patterns:
+        example = next(iter(values), "")
+        return _Line(
+            column.name,
+            None,
+            f"{name}: no one pattern reads its dates, such as {example!r}; days and months may be in both orders",
+        )
+    note = "no zone in the file: UTC is taken" if column.type == "timestamp" and "%z" not in patterns[0] else ""
+    if both_orders(values):
+        order = (
+            "the day" if "%d" in patterns[-1] and patterns[-1].index("%d") < patterns[-1].index("%m") else "the month"
+        )
+        note = f"day and month could be the other way round: {order} is taken to stand first; " + note
+    zone = ", timezone: UTC" if column.type == "timestamp" else ""
+    return _Line(column.name, f"{{column: {written}, parse: {json.dumps(patterns)}{zone}}}", note.removesuffix("; "))
+
+
+def _amount(column: Column, name: str, values: list[str], currency: str | None) -> _Line:
+    plain = quoted(name)
+    if any(not _is_plain_number(v) for v in values):
+        # a currency's code or sign, and blanks
+        plain = f"regexp_replace({plain}, '[^0-9.,+-]', '', 'g')"
+    if words(name) & {"cent", "minor", "pence"}:
+        return _Line(column.name, _sql(f"number({plain})"), "told by its name to be in minor units")
+    if currency is None:
+        return _Line(column.name, _sql(f"number({plain}) * 100"), "the currency is not known: hundredths are taken")
+    note = (
+        ""
+        if any(re.search(r"[.,]\d{1,2}\D*$", v) for v in values)
+        else "whole numbers: taken for major units; write number() where they are cents"
+    )
+    return _Line(column.name, _sql(f"minor_units({plain}, {currency})"), note)
+
+
+def _currency(found: Sample, assigned: dict[str, tuple[str, float]]) -> str | None:
+    """The SQL of the currency: a column, or a constant that the values of an amount tell."""
+    if "currency" in assigned:
+        return quoted(assigned["currency"][0])
+    for column, (name, _) in assigned.items():
+        if "amount" in column:
+            code = guess_currency(v for v in found.columns[name] if v)
+            if code:
+                return literal(code)
+    return None
+
+
+def _value_map(column: Column, written: str, values: list[str]) -> _Line:
+    assert column.values
+    counts = Counter(values)
+    if set(counts) <= set(column.values):
+        return _Line(column.name, written)
+    known = {value: meant(value, column.values) for value, _ in counts.most_common(MOST_VALUES)}
+    unmatched = [value for value, target in known.items() if target is None]
+    note = f"not told, so null: {', '.join(unmatched)[:200]}; allowed: {', '.join(column.values)}" if unmatched else ""
+    return _Line(
+        column.name, f"{{column: {written}, map: {json.dumps(known, ensure_ascii=False)}, default: null}}", note
+    )
+
+
+def _sql(text: str) -> str:
+    return "{sql: " + json.dumps(text, ensure_ascii=False) + "}"
+
+
+def _is_iso(values: list[str]) -> bool:
+    """Whether the values are times that the contract takes as they are."""
+    return all(
+        re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)", v.strip()) for v in values
+    )
+
+
+def _epoch(values: list[str]) -> int | None:
+    """1 for seconds since 1970, 1000 for milliseconds; None for other values."""
+    for unit, digits in ((1, 10), (1000, 13)):
+        if all(re.fullmatch(rf"1\d{{{digits - 1}}}(\.\d+)?", v.strip()) for v in values):
+            return unit
+    return None
+
+
+def _has_dates(values: list[str]) -> bool:
+    return sum(bool(_patterns_of(v.strip())) for v in values) >= ENOUGH * len(values)
+
+
+def _is_plain_number(value: str) -> bool:
+    return bool(re.fullmatch(r"[+-]?[\d.,]*\d[\d.,]*", value.strip()))
+
+
+def _is_number(value: str) -> bool:
+    bare = re.sub(r"[A-Za-z]{3}|[^\w.,+-]", "", value)
+    return _is_plain_number(bare) and not _patterns_of(value.strip())
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
