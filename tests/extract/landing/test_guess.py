@@ -1,12 +1,15 @@
 """Guesses from values and names, and the mapping that they make."""
 
+import csv
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from northstar.base.errors import NorthstarError
+from northstar.contract import entities
 from northstar.extract.landing.engine import Engine
 from northstar.extract.landing.guess import both_orders, guess, guess_currency, guess_patterns
 from northstar.extract.landing.sample import sample
@@ -182,7 +185,7 @@ def test_a_file_without_a_header_and_with_lines_above_it_is_read(tmp_path):
     assert list(found.columns) == ["column_1", "column_2", "column_3"] and found.columns["column_1"] == ["1", "2"]
 
 
-def test_json_lines_parquet_and_workbooks_are_looked_at(tmp_path):
+def test_json_lines_and_parquet_are_looked_at(tmp_path):
     pq.write_table(
         pa.table({"ticket id": [1], "status": ["open"], "created": ["2025-03-05T09:00:00Z"]}),
         tmp_path / "tickets.parquet",
@@ -208,3 +211,43 @@ def sample_of(directory: Path, name: str, content: str):
     (directory / name).write_text(content)
     [file] = list_files(str(directory), name)
     return sample(file)
+
+
+VALUES = {
+    "text": ["abc", "def"], "int": ["1", "20"], "decimal": ["1.5", "2"], "bool": ["true", "false"], "json": ['{"a": 1}', "{}"],
+    "timestamp": ["2025-03-05T09:00:00Z", "2025-03-06T09:00:00Z"], "date": ["2025-03-05", "2025-03-06"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("entity", entities().values(), ids=lambda entity: entity.name)
+def test_the_contracts_own_columns_are_told_whatever_the_file_is_called(entity, tmp_path):
+    columns = list(entity.columns.values())
+    with (tmp_path / "file.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow([c.name for c in columns])
+        for n in range(2):
+            coded = {"currency": "EUR", "country": "DE"}
+            writer.writerow(
+                [c.values[n % len(c.values)] if c.values else coded.get(c.name, VALUES[c.type][n]) for c in columns]
+            )
+    declared = yaml.safe_load(guess(tmp_path))["entities"]
+    assert list(declared) == [entity.name]
+    assert list(declared[entity.name][0]["columns"]) == [c.name for c in columns]
+
+
+def test_names_that_nobody_sees_do_not_break_the_mapping(tmp_path):
+    with (tmp_path / "tickets #1.csv").open("w", newline="") as handle:
+        names = ["Ticket", 'Sta"tus: {x}\u2028', "Created", "a\x01b # c", "status"]
+        csv.writer(handle).writerows([names, ["1", "open", "2025-03-05T09:00:00Z", "x", "solved"]])
+    text = guess(tmp_path)
+    assert "\u2028" not in text and "\x01" not in text
+    rows, bad = landed(tmp_path, "tickets")
+    assert not bad and [row["ticket_id"] for row in rows] == ["1"]
+
+
+def test_many_files_of_a_kind_are_named_by_one_pattern(tmp_path):
+    day = "ticket,status,created\n1,open,2025-03-05T09:00:00Z\n"
+    text = guessed(tmp_path, {f"tickets/{n:02}.csv": day for n in range(25)})
+    assert 'files: "tickets/*.csv"' in text
+    rows, _ = landed(tmp_path, "tickets")
+    assert len(rows) == 25

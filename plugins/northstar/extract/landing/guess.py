@@ -183,6 +183,8 @@ def _prefers_day_first(texts: list[str], found: list[list[str]]) -> bool:
 LIKE, SURE = 0.35, 0.8
 # an entity is taken from this share of its required columns on
 FITTING = 0.5
+# how many files of a folder are looked at before one pattern is taken for all; and endings that are no data
+MANY_FILES, NO_DATA = 20, {".yml", ".yaml", ".zip", ".md", ".pdf", ".py", ".sql"}
 # the most values of a column that are written down as a value map
 MOST_VALUES = 50
 # what is taken for a required column that no column of the file is like
@@ -211,6 +213,7 @@ class _Group:
 
     sample: Sample
     paths: list[str] = field(default_factory=list)
+    patterns: list[str] = field(default_factory=list)
 
 
 def guess(directory: Path) -> str:
@@ -251,20 +254,39 @@ def guess(directory: Path) -> str:
 
 
 def _groups(directory: Path) -> list[_Group]:
-    groups: dict[str, _Group] = {}
+    """The files below a directory, those together that have the same columns and are written in the same way."""
+    folders: dict[tuple[Path, str], list[str]] = {}
     for path in sorted(p for p in directory.rglob("*") if p.is_file()):
-        relative = str(path.relative_to(directory))
-        if any(part.startswith(("_", ".")) for part in Path(relative).parts) or path.suffix in (
-            ".yml",
-            ".yaml",
-            ".zip",
-        ):
-            continue
-        for file in list_files(str(directory), glob.escape(relative), None, any_ending=True):
-            found = sample(file)
-            key = json.dumps([sorted(found.columns), found.spec, path.suffix, found.problem and relative], default=str)
-            groups.setdefault(key, _Group(found)).paths.append(relative)
+        relative = path.relative_to(directory)
+        if path.suffix not in NO_DATA and not any(part.startswith(("_", ".")) for part in relative.parts):
+            folders.setdefault((relative.parent, "".join(path.suffixes[-2:])), []).append(str(relative))
+    groups: dict[str, _Group] = {}
+    for (folder, suffix), paths in folders.items():
+        sampled: dict[str, _Group] = {}
+        for path_text in paths if len(paths) <= MANY_FILES else paths[:MANY_FILES]:
+            _add(sampled, directory, path_text)
+        if len(paths) > MANY_FILES and len(sampled) == 1:
+            # they are alike, and one pattern is about all of them
+            [(key, group)] = sampled.items()
+            alike = glob.escape(str(folder)) + "/" if folder.parts else ""
+            group.patterns = [f"{alike}*{glob.escape(suffix)}"]
+        else:
+            for path_text in paths[MANY_FILES:]:
+                _add(sampled, directory, path_text)
+        for key, group in sampled.items():
+            known = groups.setdefault(key, _Group(group.sample))
+            known.paths += group.paths
+            known.patterns += group.patterns
     return list(groups.values())
+
+
+def _add(groups: dict[str, _Group], directory: Path, path: str) -> None:
+    for file in list_files(str(directory), glob.escape(path), None, any_ending=True):
+        found = sample(file)
+        key = json.dumps([sorted(found.columns), found.spec, Path(path).suffix, found.problem and path], default=str)
+        group = groups.setdefault(key, _Group(found))
+        group.paths.append(path)
+        group.patterns.append(glob.escape(path))
 
 
 def _recognised(group: _Group, number: int) -> dict[str, list[str]]:
@@ -314,8 +336,8 @@ def _fitted(group: _Group, number: int) -> dict[str, list[str]]:
         f"# {_one_line(', '.join(group.paths))[:200]}: {best.name}, with {sure} columns that are told by their names and {len(best_columns) - sure} that are guesses",
         *(f"# {note}" for note in group.sample.notes),
         f"- name: files_{number}",
-        f"  files: {json.dumps(_patterns(group), ensure_ascii=False)}",
-        *(f"  {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in group.sample.spec.items()),
+        f"  files: {_written(_patterns(group))}",
+        *(f"  {key}: {_written(value)}" for key, value in group.sample.spec.items()),
         "  columns:",
     ]
     for line in lines:
@@ -329,8 +351,7 @@ def _fitted(group: _Group, number: int) -> dict[str, list[str]]:
 
 
 def _patterns(group: _Group) -> str | list[str]:
-    escaped = [glob.escape(path) for path in group.paths]
-    return escaped[0] if len(escaped) == 1 else escaped
+    return group.patterns[0] if len(group.patterns) == 1 else group.patterns
 
 
 def _score(entity: Entity, columns: dict[str, tuple[str, float]]) -> float:
@@ -420,7 +441,7 @@ def _missing(
 
 
 def _line(column: Column, name: str, values: list[str], found: Sample, currency: str | None) -> _Line:
-    written = json.dumps(name, ensure_ascii=False)
+    written = _written(name)
     if column.type in ("timestamp", "date"):
         return _time_line(column, name, values)
     if column.type == "int" and "amount" in column.name:
@@ -433,7 +454,7 @@ def _line(column: Column, name: str, values: list[str], found: Sample, currency:
         return _value_map(column, written, values)
     if column.name == "currency" and any(v.strip().upper() not in CODES for v in values):
         known = {v: _currency_of(v) for v in sorted(set(values))[:MOST_VALUES]}
-        return _Line(column.name, f"{{column: {written}, map: {json.dumps(known, ensure_ascii=False)}, default: null}}")
+        return _Line(column.name, f"{{column: {written}, map: {_written(known)}, default: null}}")
     if column.pattern and not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9]", v.strip()) for v in values):
         return _Line(
             column.name,
@@ -444,7 +465,7 @@ def _line(column: Column, name: str, values: list[str], found: Sample, currency:
 
 
 def _time_line(column: Column, name: str, values: list[str]) -> _Line:
-    written = json.dumps(name, ensure_ascii=False)
+    written = _written(name)
     if _is_iso(values):
         return _Line(column.name, written)
     unit = _epoch(values)
@@ -469,7 +490,7 @@ def _time_line(column: Column, name: str, values: list[str]) -> _Line:
         )
         note = f"day and month could be the other way round: {order} is taken to stand first; " + note
     zone = ", timezone: UTC" if column.type == "timestamp" else ""
-    return _Line(column.name, f"{{column: {written}, parse: {json.dumps(patterns)}{zone}}}", note.removesuffix("; "))
+    return _Line(column.name, f"{{column: {written}, parse: {_written(patterns)}{zone}}}", note.removesuffix("; "))
 
 
 def _amount(column: Column, name: str, values: list[str], currency: str | None) -> _Line:
@@ -509,13 +530,11 @@ def _value_map(column: Column, written: str, values: list[str]) -> _Line:
     known = {value: meant(value, column.values) for value, _ in counts.most_common(MOST_VALUES)}
     unmatched = [value for value, target in known.items() if target is None]
     note = f"not told, so null: {', '.join(unmatched)[:200]}; allowed: {', '.join(column.values)}" if unmatched else ""
-    return _Line(
-        column.name, f"{{column: {written}, map: {json.dumps(known, ensure_ascii=False)}, default: null}}", note
-    )
+    return _Line(column.name, f"{{column: {written}, map: {_written(known)}, default: null}}", note)
 
 
 def _sql(text: str) -> str:
-    return "{sql: " + json.dumps(text, ensure_ascii=False) + "}"
+    return "{sql: " + _written(text) + "}"
 
 
 def _is_iso(values: list[str]) -> bool:
@@ -546,5 +565,10 @@ def _is_number(value: str) -> bool:
     return _is_plain_number(bare) and not _patterns_of(value.strip())
 
 
+def _written(value: object) -> str:
+    """A value as YAML in one line, in which nothing is invisible."""
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in json.dumps(value, ensure_ascii=False))
+
+
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    return "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))

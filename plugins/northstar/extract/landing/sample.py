@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from collections import Counter
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ WORKBOOKS = (".xlsx", ".xlsm", ".ods", ".xls")
 # a number with a comma or a point, and what stands around it in amounts
 COMMA = re.compile(r"[^\d]*\d{1,3}(?:\.\d{3})*,\d{1,2}[^\d]*|[^\d]*\d+,\d{1,2}[^\d]*")
 POINT = re.compile(r"[^\d]*\d{1,3}(?:,\d{3})*\.\d+[^\d]*|[^\d]*\d+\.\d+[^\d]*")
+LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r)|[^\r\n]+$")
 NUMBER = re.compile(r"[+-]?[\d.,]+")
 
 
@@ -74,7 +76,8 @@ def _text_form(file: SourceFile, found: Sample) -> Format:
         return Format("jsonl")
     if text.lstrip().startswith("["):
         raise NorthstarError("a JSON array: write one object a line (jsonl)")
-    lines = text.splitlines(keepends=True)[:LINES]
+    # splitlines() would end lines at characters that csv does not
+    lines = [match[0] for match in itertools.islice(LINE.finditer(text), LINES)]
     delimiter = max(DELIMITERS, key=lambda mark: (_width(lines, mark), -DELIMITERS.index(mark)))
     records = list(csv.reader(io.StringIO("".join(lines), newline=""), delimiter=delimiter))
     width = _width(lines, delimiter)
