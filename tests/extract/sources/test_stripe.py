@@ -568,7 +568,7 @@ def test_several_discounts_that_an_event_names_by_id_are_asked_for(warehouse, la
     assert rejected["reasons"][0].startswith("discount_percent: ")
     assert (
         unsealed(rejected["row"]["discount_percent"], warehouse.secret("pii_key"))
-        == "discount di_gone, which nobody knows any more"
+        == "discount di_gone, which no longer exists"
     )
 
 

@@ -28,7 +28,7 @@ from northstar.extract.sources import stripe, umami
 from northstar.extract.sources.declared import ContractRow, FindLanded, Page, Source, State, Totals, check_options
 from northstar.extract.sources.files import SourceFile, Storage, list_files, read_lines, storage_options
 from northstar.extract.sources.http import Json, JsonObject, Parameters, Refused
-from northstar.extract.sources.stripe.connector import Stripe, allow_play_money
+from northstar.extract.sources.stripe.connector import Stripe, require_play_money_allowed
 from northstar.extract.sources.stripe.events import EVENTS, event_order
 from northstar.extract.sources.stripe.terms import SubscriptionRow, from_landed
 
@@ -52,7 +52,7 @@ def connect(source: Source, connection: Connection) -> "Webhooks":
     system = Source(source.name, source.options["of"], options=system_options, is_production=source.is_production)
     check_options(system, {"stripe": stripe.OPTIONS, "umami": umami.OPTIONS}[system.system])
     if system_options.get("test_mode"):
-        allow_play_money(system, "it asks for deliveries of Stripe's test mode")
+        require_play_money_allowed(system, "it asks for deliveries of Stripe's test mode")
     return Webhooks(source, kinds[system.system](system), storage_options(connection) if source.connection else None)
 
 

@@ -83,13 +83,13 @@ class Api:
         first: list[Item] = items["data"]
         return first
 
-    def once(
-        self, known: dict[str, JsonObject], path: str, name: str, parameters: Parameters | None = None
+    def cached(
+        self, cache: dict[str, JsonObject], path: str, name: str, parameters: Parameters | None = None
     ) -> JsonObject:
-        """An object from `known`. One that is not there is requested and added to it, as {} if it no longer exists."""
-        if name not in known:
-            known[name] = self._object(f"{path}/{name}", parameters)
-        return known[name]
+        """An object from `cache`. One that is not there is requested and added to it, as {} if it no longer exists."""
+        if name not in cache:
+            cache[name] = self._object(f"{path}/{name}", parameters)
+        return cache[name]
 
     def _object(self, path: str, parameters: Parameters | None) -> JsonObject:
         try:
