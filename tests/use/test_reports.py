@@ -17,7 +17,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.formats import shown
 from northstar.base.ports import free_port
 from northstar.use.changes import contributions
-from northstar.use.notify import Message, read_channels, tell
+from northstar.use.notify import Message, read_channels, send_message
 from northstar.use.reports.make import contents, make_report
 from northstar.use.reports.send import due, make_and_keep, send
 from northstar.use.reports.store import kept
@@ -233,7 +233,7 @@ def test_who_has_a_report_does_not_get_it_again_when_another_address_failed(buil
     (built.home / "notify.yml").write_text(working.replace("slack_test", "slack_gone"))
     try:
         for _ in range(3):
-            with pytest.raises(NorthstarError, match="could not tell slack slack_gone: it answered 404"):
+            with pytest.raises(NorthstarError, match="could not send to slack slack_gone: it answered 404"):
                 send(built, report_id, report, "the run of the first of March")
     finally:
         (built.home / "notify.yml").write_text(working)
@@ -247,18 +247,18 @@ def test_who_has_a_report_does_not_get_it_again_when_another_address_failed(buil
 def test_an_address_that_fails_is_told_without_its_secret(built, inbox):
     channels = read_channels(built)
     slack, mail = channels.addresses("broken")
-    assert tell(built, channels, mail, Message("a", "b")) == str(mail) and len(inbox.mails) == 1
+    assert send_message(built, channels, mail, Message("a", "b")) == str(mail) and len(inbox.mails) == 1
     with pytest.raises(NorthstarError, match="it answered 404") as failure:
-        tell(built, channels, slack, Message("a", "b"))
+        send_message(built, channels, slack, Message("a", "b"))
     assert "canary" not in str(failure.value)
 
 
 def test_a_webhook_is_given_events_only(built, inbox):
     channels = read_channels(built)
     (pager,) = channels.addresses("on-call")
-    assert tell(built, channels, pager, Message("a", "b")) is None
+    assert send_message(built, channels, pager, Message("a", "b")) is None
     event = {"event_action": "trigger", "dedup_key": "k"}
-    assert tell(built, channels, pager, Message("a", "b", events=[event])) == "webhook pager_test"
+    assert send_message(built, channels, pager, Message("a", "b", events=[event])) == "webhook pager_test"
     assert inbox.posted == [("/v2/enqueue", {"routing_key": "key", **event})]
 
 

@@ -123,13 +123,13 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _alerts(arguments: argparse.Namespace) -> None:
     from northstar.use.alerts.evaluate import evaluate
-    from northstar.use.alerts.notices import acknowledge, listed, mute
+    from northstar.use.alerts.notices import acknowledge, list_notices, mute
 
     settings = load_settings(arguments.home)
     if arguments.what in ("ack", "mute") and not arguments.id:
         raise NorthstarError(f"say which: northstar alerts {arguments.what} ID; `northstar alerts list` names them")
     if arguments.what == "list":
-        rows = listed(settings, arguments.all)
+        rows = list_notices(settings, arguments.all)
         print(table(rows) if rows else "nothing is wrong")
     elif arguments.what == "ack":
         acknowledge(settings, arguments.id, arguments.by)

@@ -1,15 +1,15 @@
-"""Telling people: mail, Slack, and webhooks in PagerDuty's event format, by the routes of the home's `notify.yml`.
+"""Notifications: mail, Slack, and webhooks in PagerDuty's event format, on the routes of the home's `notify.yml`.
 
 mail: {connection: smtp_main, from: northstar@example.org}   # an Airflow connection of type smtp
-pages: https://northstar.example.org      # where links point to (default: the home's own pages)
-runbooks: https://git.example.org/northstar/docs/runbooks.md   # where alerts of the job itself link to (default: the file in the checkout)
+pages: https://northstar.example.org      # what links point to (default: the home's own pages)
+runbooks: https://git.example.org/northstar/docs/runbooks.md   # what alerts of the job itself link to (default: the checkout's file)
 routes:
-  everyone: [{mail: [team@example.org]}, {slack: slack_team}]    # slack: a connection whose password is the incoming webhook's address
-  page on-call: [{webhook: pagerduty}]    # webhook: a connection; password: the routing key, host: only where it is not PagerDuty's
-  default: [{mail: [data@example.org]}]   # what no other route is named for
-reports: {daily: everyone, weekly: everyone}     # which report goes where; one that is not named is made and kept only
-remind_hours: 24                          # an alert that stays open and that nobody has acknowledged is told of again
-maintenance:                              # nothing is told of an application while it is being worked on
+  everyone: [{mail: [team@example.org]}, {slack: slack_team}]    # slack: a connection; password: the incoming webhook's address
+  page on-call: [{webhook: pagerduty}]    # webhook: a connection; password: the routing key; host: only for services other than PagerDuty
+  default: [{mail: [data@example.org]}]   # for alerts whose action names no route
+reports: {daily: everyone, weekly: everyone}     # the route of each report; a report without one is made and kept, not sent
+remind_hours: 24                          # an open alert that nobody has acknowledged is sent again after this time
+maintenance:                              # no alerts about these applications are sent in this time
   - {from: 2026-04-01T22:00:00Z, until: 2026-04-02T02:00:00Z, applications: [web]}
 """
 
@@ -53,11 +53,11 @@ class Message:
 
 @dataclass(frozen=True)
 class Address:
-    """An address that gets its own message: a person's mail, a Slack channel, a webhook. copied: all addresses that the same mail goes to."""
+    """An address that gets its own message: a person's mail, a Slack channel, a webhook. recipients: all addresses that the mail is addressed to."""
 
     kind: str
     where: str
-    copied: tuple[str, ...] = ()
+    recipients: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.kind} {self.where}"
@@ -79,11 +79,11 @@ class Entry(Section):
 
     @field_validator("mail", mode="before")
     @classmethod
-    def _one_or_several(cls, given: object) -> object:
-        return [given] if isinstance(given, str) else given
+    def _to_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
+    def _require_one_kind(self) -> Self:
         if len(self.model_fields_set) != 1:
             raise ValueError(f"each address is one of {', '.join(KINDS)}, such as {{mail: [team@example.org]}}")
         return self
@@ -115,11 +115,11 @@ class Channels(Section):
 
     @field_validator("routes", "reports", "maintenance", mode="before")
     @classmethod
-    def _none_given(cls, given: object, info: ValidationInfo) -> object:
-        return ([] if info.field_name == "maintenance" else {}) if given is None else given
+    def _null_is_empty(cls, value: object, info: ValidationInfo) -> object:
+        return ([] if info.field_name == "maintenance" else {}) if value is None else value
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
+    def _check_routes(self) -> Self:
         if self.mail is None and any(entry.mail for route in self.routes.values() for entry in route):
             raise ValueError("a route sends mail; say mail: {connection: ..., from: ...}")
         for report, route in self.reports.items():
@@ -149,7 +149,7 @@ def read_channels(settings: Settings) -> Channels:
     return read_config_file(settings.config / "notify.yml", Channels)
 
 
-def tell(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
+def send_message(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
     """Send a message to one address; returns where it went, None for a webhook without an event. Raises NorthstarError when it failed."""
     try:
         return {"mail": _mail, "slack": _slack, "webhook": _webhook}[address.kind](settings, channels, address, message)
@@ -169,7 +169,7 @@ def _mail(settings: Settings, channels: Channels, address: Address, message: Mes
     mail["Subject"], mail["From"], mail["To"] = (
         " ".join(visible(message.subject).split()),
         channels.mail.sender,
-        ", ".join(address.copied),
+        ", ".join(address.recipients),
     )
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain="northstar")
     mail.set_content(visible(message.text))

@@ -27,7 +27,7 @@ from northstar.use.pages import door, serve
 from northstar.use.pages.describe import banner, description, rules
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute, nothing
-from northstar.use.words import Chance, period, title_of, told_chance
+from northstar.use.words import Chance, describe_chance, period, title_of
 from northstar.warehouse.rows import Row
 
 PAGES = Path(__file__).with_name("pages.yml")
@@ -221,7 +221,7 @@ def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
             "metric": title_of(r["metric_id"]), "application": r["application"], "of": r["segment_value"] or "", "by": r["grain"],
             "value": shown(r["value"], r["unit"], currency), "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
             "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
-            "will be met": told_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
+            "will be met": describe_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
         })  # fmt: skip
     # missed targets come first; on a phone the zone comes before the columns that have to be scrolled to
     rows.sort(key=lambda row: (WORST.index(row["zone"]), row["metric"]))

@@ -9,7 +9,7 @@ from dash import dcc, html
 from northstar.base.formats import shown
 from northstar.use.marts import Coverage, Marts, Metric
 from northstar.use.pages.panels.drawing import attribute
-from northstar.use.words import ZONES, Chance, cited_rules, period, title_of, told_chance
+from northstar.use.words import ZONES, Chance, cited_rules, describe_chance, period, title_of
 
 
 def banner(marts: Marts, now: datetime | None = None) -> html.Div:
@@ -76,7 +76,7 @@ def description(
         where = f" ({row['segment']} {row['segment_value']})" if row["segment"] else ""
         lines.append(f"- {row['application']}{where}: target {row['operator']} {shown(row['target'], row['unit'], currency)} by {row['grain']}{due}: "
                      f"{shown(row['value'], row['unit'], currency)}, {ZONES[row['zone']]}"
-                     + (f"; {told_chance(verdict)} to be met" if verdict else ""))  # fmt: skip
+                     + (f"; {describe_chance(verdict)} to be met" if verdict else ""))  # fmt: skip
     return dcc.Markdown("\n".join(lines), className="northstar-definition")
 
 

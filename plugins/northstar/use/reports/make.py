@@ -18,9 +18,9 @@ from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import change, shown, shown_change
 from northstar.base.settings import Settings
-from northstar.use.changes import Point, told_change
+from northstar.use.changes import Point, describe_change
 from northstar.use.marts import GRAINS, Marts, Metric, nearest
-from northstar.use.words import ZONES, period, title_of, told_chance
+from northstar.use.words import ZONES, describe_chance, period, title_of
 
 HERE = Path(__file__).parent
 # the most points of a small chart, rows that explain a change, and rows of the list of restatements
@@ -267,7 +267,7 @@ class _Maker:
             row["image"] = image
             self.images.setdefault(image, _chart([p["value"] for p in points], f"{row['title']}"))
         if is_drawn and difference and newest and previous:
-            row["why"] = told_change(self.marts, entry, grain, application, newest, previous, self.currency)[
+            row["why"] = describe_change(self.marts, entry, grain, application, newest, previous, self.currency)[
                 :CONTRIBUTORS
             ]
         return row
@@ -327,7 +327,7 @@ class _Maker:
         return [
             f"{r['application']}, due {r['due_at']:%Y-%m-%d}: {r['operator']} {shown(r['target'], r['unit'], self.currency)}; "
             f"{shown(r['value'], r['unit'], self.currency)}, {ZONES[r['zone']]}"
-            + (f"; {chance} to be met" if (chance := told_chance(expected.get(r["target_id"]))) else "")
+            + (f"; {chance} to be met" if (chance := describe_chance(expected.get(r["target_id"]))) else "")
             for r in rows
         ]  # fmt: skip
 

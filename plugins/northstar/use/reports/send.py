@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.use import outbox
-from northstar.use.notify import Message, read_channels, tell
+from northstar.use.notify import Message, read_channels, send_message
 from northstar.use.reports.make import Report, contents, make_report
 from northstar.use.reports.store import keep, last_version, note_sent
 from northstar.warehouse import db
@@ -39,11 +39,11 @@ def send(settings: Settings, report_id: int, report: Report, occasion: str | Non
         rows = [row for row in waiting if (row["about"], row["instance"]) == (due.about, due.instance)]
         connection.commit()
         _, destinations, problems = outbox.send_each(
-            connection, rows, channels, lambda address, _: tell(settings, channels, address, message), now
+            connection, rows, channels, lambda address, _: send_message(settings, channels, address, message), now
         )
     note_sent(settings, report_id, destinations)
     if problems:
-        raise NorthstarError("; ".join(f"could not tell {problem}" for problem in problems))
+        raise NorthstarError("; ".join(f"could not send to {problem}" for problem in problems))
     return destinations
 
 

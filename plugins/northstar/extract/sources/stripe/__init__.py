@@ -1,7 +1,7 @@
 """Stripe: customers, subscriptions as a history, charges, refunds and lost disputes, from its REST API.
 
     system: stripe
-    connection: stripe_main     # password: a restricted key that may read; a host only to speak to a server other than Stripe's
+    connection: stripe_main     # password: a restricted key with read access; host: only for a server other than Stripe's
     options:
       test_mode: true           # a key of Stripe's test mode is refused without it
       plan_tiers: {price_123: pro}    # by price; else the price's metadata `plan_tier`
