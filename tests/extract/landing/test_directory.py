@@ -388,10 +388,10 @@ def test_a_file_that_has_stopped_growing_is_whole_without_a_last_line_end(wareho
     place = tmp_path / "accounts" / "a.csv"
     line = b"a1,customer,DE,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z"
     written(place, HEAD + line)
-    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].held == ["accounts/a.csv"]
+    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].unfinished_files == ["accounts/a.csv"]
     assert accounts(warehouse) == []
     written(place, HEAD + line, ago=31)
-    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].held == []
+    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].unfinished_files == []
     assert [r["account_id"] for r in accounts(warehouse)] == ["a1"]
     # and is not read again
     assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].files == 0
@@ -404,7 +404,7 @@ def test_a_line_of_json_that_can_be_read_is_whole(warehouse, tmp_path):
     written(place, json.dumps(row).encode())
     assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].inserted == 1
     written(place, json.dumps(row).encode() + b"\n" + json.dumps(row | {"account_id": "a2"}).encode()[:-5])
-    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].held == ["accounts/a.jsonl"]
+    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].unfinished_files == ["accounts/a.jsonl"]
     assert [r["account_id"] for r in accounts(warehouse)] == ["a1"]
 
 

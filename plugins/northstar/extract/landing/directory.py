@@ -17,7 +17,7 @@ from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.extract.landing.normalise import BadRow, in_range, normalise
-from northstar.extract.landing.personal_values import sealed_row
+from northstar.extract.landing.personal_values import seal_row
 from northstar.extract.sources import files
 from northstar.extract.sources.files import (
     Reading,
@@ -47,7 +47,7 @@ class EntityResult(Landed):
     source: str
     entity: str
     # files whose last line has no end yet
-    held: list[str] = field(default_factory=list)
+    unfinished_files: list[str] = field(default_factory=list)
     seconds: float = 0.0
     error: str | None = None
 
@@ -60,7 +60,7 @@ def land_directory(
     source: str = "files",
     progress: Progress = print,
     storage: Storage | None = None,
-    within: tuple[datetime, datetime] | None = None,
+    time_range: tuple[datetime, datetime] | None = None,
     only: dict[str, set[str]] | None = None,
     turn: int | None = None,
 ) -> list[EntityResult]:
@@ -70,7 +70,7 @@ def land_directory(
 
     mapping: says how a foreign layout becomes contract entities. A `_mapping.yml` in the directory is followed where the home's
     `mapping_in_source` says so, and refused otherwise. storage: what fsspec needs besides the address
-    (northstar.extract.sources.files.storage_options). within: read all files again, land the rows in this half-open range, and do not
+    (northstar.extract.sources.files.storage_options). time_range: read all files again, land the rows in this half-open range, and do not
     change which files count as read. only: read these files ({entity: their paths as in audit.landed_files}) again, whether or not
     anything changed, and no others. turn: as for land_batch.
 
@@ -79,7 +79,7 @@ def land_directory(
     check_directory(source_dir, storage)
     inputs = _inputs(settings, source_dir, mapping, storage)
     guard, results, has_files = landing_guard(settings), [], False
-    landed_files = {} if within or only else _known(settings, source)
+    landed_files = {} if time_range or only else _landed_files(settings, source)
     for entity in entities().values():
         own_inputs = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
@@ -92,20 +92,20 @@ def land_directory(
             if not work:
                 continue
             if only is not None:
-                work = [(i, f) for i, f in work if _state_path(i, f) in only.get(entity.name, ())]
+                work = [(i, f) for i, f in work if _landed_path(i, f) in only.get(entity.name, ())]
             new_work = [
-                (i, f) for i, f in work if not _is_known(landed_files.get((entity.name, _state_path(i, f))), i, f)
+                (i, f) for i, f in work if not _has_landed(landed_files.get((entity.name, _landed_path(i, f))), i, f)
             ]
             total = Landed()
             for group in _groups(new_work):
-                total += _land_group(settings, run_id, source, entity, group, guard, result, within, turn)
+                total += _land_group(settings, run_id, source, entity, group, guard, result, time_range, turn)
             result += total
         except NorthstarError as exc:
             result.error = redacted(str(exc))
         result.seconds = time.monotonic() - started
         results.append(result)
         if result.files or result.error:
-            progress(_line(result))
+            progress(_summary(result))
     if not has_files and not any(r.error for r in results):
         raise NorthstarError(
             f"{source_dir} holds no files to land: it needs a folder for each entity, such as {source_dir}/accounts/*.csv"
@@ -118,7 +118,7 @@ def land_directory(
 
 
 def _inputs(settings: Settings, source_dir: str, mapping: Path | None, storage: Storage | None) -> list[Input]:
-    if mapping is None and not _has_mapping(source_dir, storage):
+    if mapping is None and not _has_mapping_file(source_dir, storage):
         return contract_inputs()
     if mapping is None and not settings.operations.mapping_in_source:
         raise NorthstarError(
@@ -128,13 +128,13 @@ def _inputs(settings: Settings, source_dir: str, mapping: Path | None, storage: 
     return read_mapping(source_dir, mapping, storage)
 
 
-def _has_mapping(source_dir: str, storage: Storage | None) -> bool:
+def _has_mapping_file(source_dir: str, storage: Storage | None) -> bool:
     system, root = fsspec.core.url_to_fs(source_dir, **(storage or {}))
     is_there: bool = system.exists(f"{root.rstrip('/')}/{MAPPING_FILE}")
     return is_there
 
 
-def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, str | None]]:
+def _landed_files(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, str | None]]:
     """The files that have landed: {(entity, path): (fingerprint, how it was read)}."""
     with db.connect(settings, "loader") as connection:
         rows = connection.execute(
@@ -143,19 +143,21 @@ def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, 
     return {(row["entity"], row["path"]): (row["fingerprint"], row["reading"]) for row in rows}
 
 
-def _is_known(landed: tuple[str, str | None] | None, given: Input, file: SourceFile) -> bool:
+def _has_landed(landed: tuple[str, str | None] | None, file_input: Input, file: SourceFile) -> bool:
     # an older release did not note how it read a file; that is taken to be the way of this release
-    return landed is not None and landed[0] == file.fingerprint and landed[1] in (None, _reading(given, file))
+    return (
+        landed is not None and landed[0] == file.fingerprint and landed[1] in (None, _reading_digest(file_input, file))
+    )
 
 
-def _reading(given: Input, file: SourceFile) -> str:
+def _reading_digest(file_input: Input, file: SourceFile) -> str:
     # READING 1 is left out, as it was by the releases that had no READING
     connector = f"reading {files.READING}" if files.READING > 1 else ""
-    return " ".join(filter(None, (given.digest, file.changed, connector)))
+    return " ".join(filter(None, (file_input.digest, file.changed, connector)))
 
 
-def _state_path(given: Input, file: SourceFile) -> str:
-    return f"{file.path}#{given.label}" if given.label else file.path
+def _landed_path(file_input: Input, file: SourceFile) -> str:
+    return f"{file.path}#{file_input.label}" if file_input.label else file.path
 
 
 def _groups(work: list[Work]) -> Iterator[list[Work]]:
@@ -179,7 +181,7 @@ def _land_group(
     group: list[Work],
     guard: Guard,
     result: EntityResult,
-    within: tuple[datetime, datetime] | None,
+    time_range: tuple[datetime, datetime] | None,
     turn: int | None,
 ) -> Landed:
     """Land a group of files in one transaction; a file that fails is reported and the others land without it, in their order."""
@@ -187,7 +189,7 @@ def _land_group(
     while group:
         reading: list[Work] = []
         try:
-            total += land_batch(settings, entity, source, run_id, partial(_produce, entity, group, guard, reading=reading, within=within, held=result.held),
+            total += land_batch(settings, entity, source, run_id, partial(_produce, entity, group, guard, reading=reading, time_range=time_range, unfinished_files=result.unfinished_files),
                                 any(i.keeps_first for i, _ in group), turn=turn)  # fmt: skip
             return total
         except FileFailed as exc:
@@ -197,7 +199,7 @@ def _land_group(
             result.error = result.error or redacted(str(exc))
             # the files before it were read without error: they land now, and are not read again for each broken file after them
             place = next(n for n, item in enumerate(group) if item is failing)
-            total += _land_group(settings, run_id, source, entity, group[:place], guard, result, within, turn)
+            total += _land_group(settings, run_id, source, entity, group[:place], guard, result, time_range, turn)
             group = group[place + 1 :]
     return total
 
@@ -208,30 +210,30 @@ def _produce(
     guard: Guard,
     delivery: Delivery,
     reading: list[Work],
-    within: tuple[datetime, datetime] | None,
-    held: list[str],
+    time_range: tuple[datetime, datetime] | None,
+    unfinished_files: list[str],
 ) -> Iterator[pa.RecordBatch]:
     for item, listed in zip(group, with_content([f for _, f in group]), strict=True):
         mapped_input = item[0]
         reading.append(item)
         file = without_half_line(listed)
         if file.whole is not None:
-            held.append(file.path)
-        if len(_state_path(mapped_input, file).encode()) > LONGEST_PATH:
+            unfinished_files.append(file.path)
+        if len(_landed_path(mapped_input, file).encode()) > LONGEST_PATH:
             raise FileFailed(
                 file.path, f"its path is longer than {LONGEST_PATH:,} bytes; deliver it under a shorter one"
             )
-        path, read_before, bad_before = _state_path(mapped_input, file), delivery.read, delivery.rejects.count
+        path, read_before, bad_before = _landed_path(mapped_input, file), delivery.read, delivery.rejects.count
         source = Reading(file, mapped_input.csv)
         pending: list[BadRow] = []
         for raw in mapped_input.apply(source):
             _check_columns(entity, raw, file)
-            done, rows_outside = in_range(entity, normalise(entity, raw, guard), within)
+            done, rows_outside = in_range(entity, normalise(entity, raw, guard), time_range)
             delivery.read += raw.num_rows
-            delivery.beside += rows_outside
+            delivery.outside_range += rows_outside
             delivery.refused += done.refused
             delivery.erased += done.erased
-            delivery.note_drift(entity, raw, path)
+            delivery.record_drift(entity, raw, path)
             pending += done.bad
             if len(pending) > 50_000:
                 _reject(path, pending, {}, delivery)
@@ -242,12 +244,12 @@ def _produce(
         _reject(path, pending, lines, delivery)
         for rejected in source.rejected:
             delivery.read += 1
-            delivery.rejects.add(path, rejected.line, [rejected.reason], sealed_row(rejected.row, guard.key))
-        if within:
+            delivery.rejects.add(path, rejected.line, [rejected.reason], seal_row(rejected.row, guard.key))
+        if time_range:
             # the rows outside the range have not landed, so the file does not count as read
             continue
         delivery.files.append(
-            {"path": path, "fingerprint": file.fingerprint, "reading": _reading(mapped_input, file), "size": file.size,
+            {"path": path, "fingerprint": file.fingerprint, "reading": _reading_digest(mapped_input, file), "size": file.size,
              "read": delivery.read - read_before, "quarantined": delivery.rejects.count - bad_before}
         )  # fmt: skip
 
@@ -265,14 +267,14 @@ def _check_columns(entity: Entity, raw: pa.RecordBatch, file: SourceFile) -> Non
             raise FileFailed(file.path, f"the required column {column.name} is missing; add it to the file")
 
 
-def _line(r: EntityResult) -> str:
+def _summary(r: EntityResult) -> str:
     if r.error and not r.files:
         return f"  {r.entity}: FAILED, {r.error}"
     parts = [f"{r.inserted:,} new"]
     parts += [f"{n:,} {word}" for n, word in (
         (r.updated, "replaced"), (r.unchanged, "repeated"), (r.quarantined, "quarantined"), (r.refused, "refused")) if n]  # fmt: skip
-    if r.held:
-        more = f" and {len(r.held) - 1} more" if len(r.held) > 1 else ""
-        parts.append(f"the last line of {r.held[0]}{more} has no end yet and waits for the next run")
+    if r.unfinished_files:
+        more = f" and {len(r.unfinished_files) - 1} more" if len(r.unfinished_files) > 1 else ""
+        parts.append(f"the last line of {r.unfinished_files[0]}{more} has no end yet and waits for the next run")
     failed = f"; FAILED, {r.error}" if r.error else ""
     return f"  {r.entity}: {r.files} file{'s' if r.files != 1 else ''}, {', '.join(parts)} ({r.seconds:.1f} s){failed}"
