@@ -413,6 +413,6 @@ def test_the_half_line_may_be_longer_than_a_block(warehouse, tmp_path, monkeypat
     place = tmp_path / "accounts" / "a.csv"
     written(place, HEAD + b"a1,customer," + b"x" * 1_000)
     listed = files.list_files(str(tmp_path), "accounts/*")[0]
-    assert files.without_half_line(listed).whole == len(HEAD)
+    assert files.without_unfinished_line(listed).finished_bytes == len(HEAD)
     written(place, b"account_id," + b"x" * 1_000)
-    assert files.without_half_line(listed).whole == 0
+    assert files.without_unfinished_line(listed).finished_bytes == 0

@@ -104,8 +104,8 @@ def land(warehouse, monkeypatch):
     monkeypatch.setattr("northstar.extract.sources.github.SEARCHES_PER_SECOND", None)
     monkeypatch.setattr("northstar.extract.sources.github.PAGE", test_github.Hub.size)
     monkeypatch.setattr("northstar.extract.sources.stripe.api.PAGE", 3)
-    monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_ASKED", 4)
-    monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITY_TOLD", 3)
+    monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_PER_ANSWER", 4)
+    monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITIES_PER_ANSWER", 3)
     monkeypatch.setattr("northstar.extract.landing.source.BATCH_ROWS", 6)
     for kind, now in (
         (Stripe, MARCH + 25 * DAY), (github.GitHub, test_github.NOW), (Sentry, test_sentry.NOW), (Packages, test_packages.TODAY),

@@ -238,8 +238,8 @@ def told(number: int, at: str, kind=1, session="s1", visit="v1", **data) -> dict
 def land_api(warehouse, monkeypatch):
     """A function that lands from a Site and returns the rows and what it did."""
     empty(warehouse)
-    monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_ASKED", 4)
-    monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITY_TOLD", 3)
+    monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_PER_ANSWER", 4)
+    monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITIES_PER_ANSWER", 3)
 
     def landing(site, now=NOW):
         monkeypatch.setattr(UmamiApi.__init__, "__defaults__", (lambda: now,))

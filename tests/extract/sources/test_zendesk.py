@@ -250,7 +250,7 @@ def test_the_count_is_reconciled(warehouse, land):
 def test_the_token_is_sent_as_zendesk_wants_it():
     desk = connect(Source("desk", "zendesk"), Connection("z", host="x.zendesk.com", login="me@x.org", password="t0ken"))
     assert desk.http.base_url == "https://x.zendesk.com/api/v2"
-    sent = desk.http._known_headers()["Authorization"].removeprefix("Basic ")
+    sent = desk.http._current_headers()["Authorization"].removeprefix("Basic ")
     assert base64.b64decode(sent).decode() == "me@x.org/token:t0ken"
 
 

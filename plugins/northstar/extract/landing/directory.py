@@ -26,7 +26,7 @@ from northstar.extract.sources.files import (
     check_directory,
     list_files,
     with_content,
-    without_half_line,
+    without_unfinished_line,
 )
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redacted
@@ -216,8 +216,8 @@ def _produce(
     for item, listed in zip(group, with_content([f for _, f in group]), strict=True):
         mapped_input = item[0]
         reading.append(item)
-        file = without_half_line(listed)
-        if file.whole is not None:
+        file = without_unfinished_line(listed)
+        if file.finished_bytes is not None:
             unfinished_files.append(file.path)
         if len(_landed_path(mapped_input, file).encode()) > LONGEST_PATH:
             raise FileFailed(

@@ -33,9 +33,9 @@ from northstar.extract.sources.declared import (
     ReadsLanded,
     Source,
     State,
-    how_read,
+    can_read_on,
     open_source,
-    reads_alike,
+    reading_digest,
 )
 from northstar.extract.sources.files import FileStore
 from northstar.privacy.guard import Guard, landing_guard
@@ -134,7 +134,7 @@ def _starting_state(settings: Settings, source: Source, entity: str, reading: st
             "select state, reading from audit.source_states where source = %s and entity = %s", [source.name, entity]
         ).fetchone()
     # an older release did not note how it read; that is taken to be the way of this release
-    if stored_state is None or stored_state["reading"] is None or reads_alike(stored_state["reading"], reading):
+    if stored_state is None or stored_state["reading"] is None or can_read_on(stored_state["reading"], reading):
         return stored_state["state"] if stored_state else None
     progress(f"  {source.name}, {entity}: read again from its beginning, since its options or its connector changed")
     return None
@@ -221,7 +221,7 @@ def _land_entity(
     time_range: tuple[datetime, datetime] | None,
     progress: Progress,
 ) -> Landed:
-    reading = how_read(source, entity.name, contract_decides(entity))
+    reading = reading_digest(source, entity.name, contract_decides(entity))
     state = None if time_range else _starting_state(settings, source, entity.name, reading, progress)
     pages = _Pages(connector.read(entity.name, state))
     guard, total, line = landing_guard(settings), Landed(), 0

@@ -3,13 +3,13 @@
     system: sql
     connection: app_database        # conn_type postgres, mysql or sqlite
     options:
-      timezone: Europe/Berlin       # of times that carry none (MySQL's datetime, text in SQLite); without it they are quarantined
+      timezone: Europe/Berlin       # the zone of times without one (MySQL's datetime, text in SQLite); without it they are quarantined
       entities:
         charges:
-          query: select id as charge_id, ... from payments     # columns by the contract's names; or  table: payments
-          cursor: updated_at        # a column that grows when a row is written; without one everything is read each time
-          lookback: 900             # how far back to read again: seconds, or for a number cursor a difference (default 900)
-          totals: {amount: sum(amount)}     # optional: figures to reconcile, SQL over the query's columns
+          query: select id as charge_id, amount, updated_at from payments   # columns under the contract's names; or `table: payments`
+          cursor: updated_at        # a column that grows whenever a row is written; without one everything is read each time
+          lookback: 900             # how far back to read again: seconds, or a difference for a numeric cursor (default: 900)
+          totals: {amount: sum(amount)}     # optional: figures to reconcile, as SQL over the query's columns
 
 A row may be committed after a row with a later cursor was read; then its cursor is older than the state. Reading therefore starts
 `lookback` before the state, and the next run reads such a row as long as its transaction took no longer than that. What was read
@@ -105,7 +105,7 @@ class SqlDatabase:
             if cursor:
                 column: sa.ColumnClause[Value] = sa.column(cursor)
                 if state:
-                    start = _before(_revive(state), options.get("lookback", LOOKBACK))
+                    start = _minus_lookback(_cursor_value(state), options.get("lookback", LOOKBACK))
                     # a row whose cursor is still null is read each time: nothing says when it changed
                     query = query.where((column >= start) | column.is_(None))
                 query = query.order_by(column)
@@ -116,8 +116,8 @@ class SqlDatabase:
                 if cursor:
                     place = columns.index(cursor)
                     cursors = [r[place] for r in part if r[place] is not None]
-                    last = max([*cursors, *([_revive(newest)] if newest else [])], default=None)
-                    newest = _state(_not_after(last, present, self.zone)) or newest
+                    last = max([*cursors, *([_cursor_value(newest)] if newest else [])], default=None)
+                    newest = _state(_not_after_present(last, present, self.zone)) or newest
                 rows = _batch(entities()[entity], columns, part, self.zone)
                 if cursor and cursor not in entities()[entity].columns:
                     rows = rows.drop_columns([cursor])
@@ -133,7 +133,7 @@ class SqlDatabase:
             )
             if options.get("cursor") and state:
                 column: sa.ColumnClause[Value] = sa.column(options["cursor"])
-                query = query.where((column <= _revive(state)) | column.is_(None))
+                query = query.where((column <= _cursor_value(state)) | column.is_(None))
             values = connection.execute(query).one()
         return {name: (value, expression) for (name, expression), value in zip(measures.items(), values, strict=True)}
 
@@ -211,7 +211,7 @@ def _batch(entity: Entity, columns: list[str], rows: Sequence[sa.Row[Value]], zo
     arrays = []
     for name, values in zip(columns, zip(*rows, strict=True), strict=True):
         if zone and name in entity.columns and entity.columns[name].type == "timestamp":
-            values = tuple(_in_zone(v, zone) for v in values)
+            values = tuple(_to_zone(v, zone) for v in values)
         try:
             array = pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -221,7 +221,7 @@ def _batch(entity: Entity, columns: list[str], rows: Sequence[sa.Row[Value]], zo
     return pa.RecordBatch.from_arrays(arrays, names=columns)
 
 
-def _in_zone(value: Value, zone: ZoneInfo) -> Value:
+def _to_zone(value: Value, zone: ZoneInfo) -> Value:
     if isinstance(value, str):
         try:
             value = dt.datetime.fromisoformat(value)
@@ -242,7 +242,7 @@ def _state(value: Value) -> State | None:
     return {"value": value}
 
 
-def _revive(state: State) -> Value:
+def _cursor_value(state: State) -> Value:
     ((kind, value),) = state.items()
     if kind == "datetime":
         return dt.datetime.fromisoformat(value)
@@ -251,7 +251,7 @@ def _revive(state: State) -> Value:
     return decimal.Decimal(value) if kind == "decimal" else value
 
 
-def _not_after(value: Value, present: dt.datetime, zone: ZoneInfo | None) -> Value:
+def _not_after_present(value: Value, present: dt.datetime, zone: ZoneInfo | None) -> Value:
     """A cursor's value; when it lies in the future, the present in the same form."""
     local_present = present.astimezone(zone or dt.UTC)
     if isinstance(value, dt.datetime):
@@ -270,7 +270,7 @@ def _not_after(value: Value, present: dt.datetime, zone: ZoneInfo | None) -> Val
     return present_in_zone.isoformat(sep=" " if " " in value else "T")[:19]
 
 
-def _before(value: Value, lookback: Value) -> Value:
+def _minus_lookback(value: Value, lookback: Value) -> Value:
     if isinstance(value, dt.datetime):
         return value - dt.timedelta(seconds=lookback)
     if isinstance(value, dt.date):
