@@ -26,7 +26,7 @@ from northstar.warehouse import db
 from tests.support import longer_history
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine (apt-get install chromium)")
+pytestmark = pytest.home_mark.skipif(not CHROMIUM, reason="no chromium on this machine (apt-get install chromium)")
 PAGES = {
     page["title"]: "/" if page["title"] == "Executive" else f"/{page['title'].lower().replace(' ', '-')}"
     for page in read_pages()
@@ -56,7 +56,7 @@ def pages(built):
         server = subprocess.Popen(command, env=serve.environment(built), stdout=log, stderr=log, cwd=built.home)
     try:
         deadline = time.monotonic() + 90
-        while not serve.answers(built):
+        while not serve.is_answering(built):
             assert server.poll() is None and time.monotonic() < deadline, (built.logs / "pages.log").read_text()
             time.sleep(0.2)
         yield serve.url(built)
@@ -354,7 +354,7 @@ def test_the_link_of_an_alert_opens_the_page_of_its_metric_with_its_application(
             assert page.locator(f"#metrics-{control} .dash-dropdown-value").first.inner_text() == chosen
 
 
-@pytest.mark.skipif(
+@pytest.home_mark.skipif(
     not os.environ.get("NORTHSTAR_SCREENSHOTS"), reason="pictures are made with NORTHSTAR_SCREENSHOTS=1"
 )
 def test_pictures_for_the_docs(chromium, pages):

@@ -20,7 +20,7 @@ from northstar.use.changes import contributions
 from northstar.use.notify import Message, read_channels, send_message
 from northstar.use.reports.make import contents, make_report
 from northstar.use.reports.send import due, make_and_keep, send
-from northstar.use.reports.store import kept
+from northstar.use.reports.store import list_reports
 from northstar.warehouse import db
 from tests.support import northstar, utc
 
@@ -208,7 +208,7 @@ def test_a_report_is_kept_with_its_version_and_tells_what_was_restated_since_the
             connection.execute("delete from marts.metric_restatements where new_version = 2 and old_value = 100")
     assert "MRR, Jan 2026: 100.00 USD became 120.00 USD (late rows, version 2)" in second.text
     again, _ = make_and_keep(built, "monthly", utc("2026-02-10T00:00:00"))
-    assert again == first_id and [r["published_version"] for r in kept(built, "monthly")] == [1, 1]
+    assert again == first_id and [r["published_version"] for r in list_reports(built, "monthly")] == [1, 1]
 
 
 def test_a_report_arrives_by_mail_and_slack(built, inbox):
@@ -224,7 +224,7 @@ def test_a_report_arrives_by_mail_and_slack(built, inbox):
     assert set(re.findall(r'src="cid:([^"]+)"', html)) == images != set()
     path, posted = inbox.posted[0]
     assert path == "/services/T0/canary" and posted["text"].startswith(f"*{report.subject}*")
-    assert kept(built)[0]["sent_to"] == everybody
+    assert list_reports(built)[0]["sent_to"] == everybody
 
 
 def test_who_has_a_report_does_not_get_it_again_when_another_address_failed(built, inbox):
@@ -288,7 +288,7 @@ def test_the_command_line_makes_lists_and_shows_reports(built, tmp_path):
     assert made.returncode == 0, made.stderr
     assert "Daily report" in (tmp_path / "r.html").read_text()
     listed = northstar(built, "report", "list")
-    number = kept(built)[0]["report_id"]
+    number = list_reports(built)[0]["report_id"]
     assert str(number) in listed.stdout and "daily" in listed.stdout
     assert "Daily report" in northstar(built, "report", str(number)).stdout
     wrong = northstar(built, "report", "hourly")

@@ -93,15 +93,15 @@ def _forecast(arguments: argparse.Namespace) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     from northstar.use.reports.send import make_and_keep, send
-    from northstar.use.reports.store import body, kept
+    from northstar.use.reports.store import list_reports, read_report
 
     settings = load_settings(arguments.home)
     if arguments.report == "list":
-        rows = kept(settings)
+        rows = list_reports(settings)
         print(table(rows) if rows else "no report was made yet")
         return
     if arguments.report.isdigit():
-        html, text = body(settings, int(arguments.report))
+        html, text = read_report(settings, int(arguments.report))
     else:
         report_id, report = make_and_keep(
             settings, arguments.report, parse_time(arguments.as_of) if arguments.as_of else None, arguments.application

@@ -41,8 +41,8 @@ def browser(warehouse):
     server.add_url_rule("/", "root", lambda: "numbers")
     server.add_url_rule(door.CALLBACK, "callback", lambda: request.get_json()["inputs"][0]["value"], methods=["POST"])
     door.add_health(server, warehouse)
-    door.guard(server, warehouse)
-    door.bound(server, lambda: {"out.children": None})
+    door.require_key(server, warehouse)
+    door.limit_requests(server, lambda: {"out.children": None})
     door.add_headers(server, lambda: ["'sha256-abc'"])
     return server.test_client()
 
@@ -70,8 +70,8 @@ PROXIED = (
 )
 
 
-@pytest.mark.parametrize("headers", [{}, *WRONG, *PROXIED])
-@pytest.mark.parametrize("sender", ["127.0.0.1", "::1", "10.0.0.7"])
+@pytest.home_mark.parametrize("headers", [{}, *WRONG, *PROXIED])
+@pytest.home_mark.parametrize("sender", ["127.0.0.1", "::1", "10.0.0.7"])
 def test_everybody_is_asked(browser, warehouse, headers, sender):
     for name in ("127.0.0.1:8050", "localhost:8050", "metrics.example.org", "attacker.example.org"):
         refused = ask(browser, headers, sender=sender, name=name)
@@ -95,7 +95,7 @@ def test_a_link_lets_in_without_staying_in_the_address_and_its_browser_is_rememb
     assert ask(browser).status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/?key=", "/?key=0", "/?key=" + "0" * 64, "//elsewhere.example.org/?key=1"])
+@pytest.home_mark.parametrize("path", ["/?key=", "/?key=0", "/?key=" + "0" * 64, "//elsewhere.example.org/?key=1"])
 def test_a_wrong_key_is_no_key(browser, path):
     assert ask(browser, path=path).status_code == 401
 
@@ -158,7 +158,7 @@ FORGED = (
 )
 
 
-@pytest.mark.parametrize("body", FORGED, ids=range(len(FORGED)))
+@pytest.home_mark.parametrize("body", FORGED, ids=range(len(FORGED)))
 def test_what_no_page_asks_is_refused_without_a_line_in_the_log(browser, warehouse, body, caplog):
     assert callback(browser, warehouse, body) == 400
     assert not caplog.records
@@ -178,9 +178,9 @@ def test_a_failure_is_told_once_a_minute_however_often_it_is_asked_for(browser, 
 def test_who_listens_to_a_network_in_clear_is_told(monkeypatch):
     monkeypatch.delenv("NORTHSTAR_PAGES_CERT", raising=False)
     monkeypatch.delenv("NORTHSTAR_PAGES_HOST", raising=False)
-    assert serve.in_clear() is None
+    assert serve.cleartext_warning() is None
     monkeypatch.setenv("NORTHSTAR_PAGES_HOST", "0.0.0.0")
-    assert "in clear" in serve.in_clear()
+    assert "in clear" in serve.cleartext_warning()
 
 
 def test_every_answer_tells_the_browser_what_it_must_not_do(browser, warehouse):
@@ -223,7 +223,7 @@ def test_with_a_certificate_the_pages_speak_tls(tmp_path, warehouse, monkeypatch
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(door.mark(warehouse).encode())
+            self.wfile.write(door.home_mark(warehouse).encode())
 
         def log_message(self, *_):
             pass

@@ -109,7 +109,7 @@ def explain(
     with db.connect(settings, "transformer") as connection:
         connection.execute("set transaction isolation level repeatable read, read only")
         metric, row = _published(connection, metric_id, period, grain, application, segment, segment_value)
-        version = _current(connection)
+        version = _current_version(connection)
         models = {
             r["model"]: r["sql"]
             for r in connection.execute(
@@ -154,7 +154,7 @@ class Library:
             if f'"{metric_id}": [' in sql and metric_id in self.definition(name).metrics:
                 return self.definition(name)
         raise NorthstarError(
-            f"no build has told yet how {metric_id} is made; the next nightly run does (`northstar run` or the DAG)"
+            f"no build has recorded yet how {metric_id} is made; the next nightly run does (`northstar run` or the DAG)"
         )
 
     def find(self, model: Definition, name: str, cell: Cell, of: str | None) -> Term:
@@ -228,17 +228,17 @@ def _side(
     for position, term in enumerate(expression.terms):
         weighted = expression.weighted(position, values)
         query = term.rows_sql(weighted)
-        total = one(connection.execute(_total(query)))
+        total = one(connection.execute(_total_query(query)))
         if not total["rows"]:
             continue
         if term.details:
             detailed = term.rows_sql(weighted, is_detailed=True)
-            finer = one(connection.execute(_total(detailed)))
+            finer = one(connection.execute(_total_query(detailed)))
             # a grouped model is explained by the rows that it was grouped from, where they give the same total
             if close(finer["contribution"], total["contribution"]):
                 query, total = detailed, finer
         result = connection.execute(
-            f"select * from (\n{query}\n) as found order by abs(contribution) desc, source::text limit {int(sample)}"
+            f"select * from (\n{query}\n) as contributions order by abs(contribution) desc, source::text limit {int(sample)}"
         )
         largest = all_shaped(Contribution, result)
         for row in largest:
@@ -253,8 +253,10 @@ def _side(
     return side
 
 
-def _total(query: str) -> str:
-    return f"select count(*) as rows, coalesce(sum(contribution), 0) as contribution from (\n{query}\n) as found"
+def _total_query(query: str) -> str:
+    return (
+        f"select count(*) as rows, coalesce(sum(contribution), 0) as contribution from (\n{query}\n) as contributions"
+    )
 
 
 def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[Row]:
@@ -290,7 +292,7 @@ def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[
     return landed_rows
 
 
-def _current(connection: Connection) -> Row:
+def _current_version(connection: Connection) -> Row:
     version = one(connection.execute("select * from marts.publications order by published_version desc limit 1"))
     built = connection.execute(
         "select r.run_id, r.as_of, r.state from core.run_context as c join audit.runs as r using (run_id) "

@@ -39,8 +39,8 @@ def description(
     targets: pd.DataFrame,
     currency: str,
     coverage: Coverage | None,
-    expected: pd.DataFrame,
-    verdicts: dict[str, Chance],
+    forecasts: pd.DataFrame,
+    chances: dict[str, Chance],
 ) -> dcc.Markdown:
     """What a metric is: definition, unit, owner, how fresh it is, the errors of its forecast, its targets and the chance that those due later are met."""
     own = (
@@ -63,15 +63,15 @@ def description(
             + (f" Values that are missing, and why: {nulls}." if nulls else ""),
             "",
         ]
-    if len(expected):
-        forecast = expected.iloc[0]
+    if len(forecasts):
+        forecast = forecasts.iloc[0]
         errors = "too few periods to try it" if forecast["naive_error"] is None else (
             f"its mean error in trials {shown(forecast['smoothing_error' if forecast['method'] == 'smoothing' else 'naive_error'], entry['unit'], currency)}, "
             f"that of {'the naive way' if forecast['method'] == 'smoothing' else 'smoothing'} {shown(forecast['naive_error' if forecast['method'] == 'smoothing' else 'smoothing_error'], entry['unit'], currency)}"
         )  # fmt: skip
         lines += ["", f"Forecast by {forecast['method']} from {forecast['periods']} periods: {errors}.", ""]
     for row in own.to_dict("records"):
-        verdict = verdicts.get(row["target_id"])
+        verdict = chances.get(row["target_id"])
         due = f", due {row['due_at']:%Y-%m-%d}" if pd.notna(row["due_at"]) else ""
         where = f" ({row['segment']} {row['segment_value']})" if row["segment"] else ""
         lines.append(f"- {row['application']}{where}: target {row['operator']} {shown(row['target'], row['unit'], currency)} by {row['grain']}{due}: "

@@ -7,7 +7,7 @@ from northstar.base.settings import Settings
 from northstar.use import outbox
 from northstar.use.notify import Message, read_channels, send_message
 from northstar.use.reports.make import Report, contents, make_report
-from northstar.use.reports.store import keep, last_version, note_sent
+from northstar.use.reports.store import last_version, record_sending, store_report
 from northstar.warehouse import db
 
 
@@ -18,7 +18,7 @@ def make_and_keep(
     first = make_report(settings, name, as_of, application)
     since = last_version(settings, name, application, first.period_start)
     report = first if since is None else make_report(settings, name, as_of, application, since)
-    return keep(settings, report), report
+    return store_report(settings, report), report
 
 
 def send(settings: Settings, report_id: int, report: Report, occasion: str | None = None) -> list[str]:
@@ -41,7 +41,7 @@ def send(settings: Settings, report_id: int, report: Report, occasion: str | Non
         _, destinations, problems = outbox.send_each(
             connection, rows, channels, lambda address, _: send_message(settings, channels, address, message), now
         )
-    note_sent(settings, report_id, destinations)
+    record_sending(settings, report_id, destinations)
     if problems:
         raise NorthstarError("; ".join(f"could not send to {problem}" for problem in problems))
     return destinations
