@@ -26,7 +26,7 @@ from northstar.warehouse import db
 from tests.support import longer_history
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-pytestmark = pytest.home_mark.skipif(not CHROMIUM, reason="no chromium on this machine (apt-get install chromium)")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="no chromium on this machine (apt-get install chromium)")
 PAGES = {
     page["title"]: "/" if page["title"] == "Executive" else f"/{page['title'].lower().replace(' ', '-')}"
     for page in read_pages()
@@ -354,7 +354,7 @@ def test_the_link_of_an_alert_opens_the_page_of_its_metric_with_its_application(
             assert page.locator(f"#metrics-{control} .dash-dropdown-value").first.inner_text() == chosen
 
 
-@pytest.home_mark.skipif(
+@pytest.mark.skipif(
     not os.environ.get("NORTHSTAR_SCREENSHOTS"), reason="pictures are made with NORTHSTAR_SCREENSHOTS=1"
 )
 def test_pictures_for_the_docs(chromium, pages):

@@ -70,8 +70,8 @@ PROXIED = (
 )
 
 
-@pytest.home_mark.parametrize("headers", [{}, *WRONG, *PROXIED])
-@pytest.home_mark.parametrize("sender", ["127.0.0.1", "::1", "10.0.0.7"])
+@pytest.mark.parametrize("headers", [{}, *WRONG, *PROXIED])
+@pytest.mark.parametrize("sender", ["127.0.0.1", "::1", "10.0.0.7"])
 def test_everybody_is_asked(browser, warehouse, headers, sender):
     for name in ("127.0.0.1:8050", "localhost:8050", "metrics.example.org", "attacker.example.org"):
         refused = ask(browser, headers, sender=sender, name=name)
@@ -95,7 +95,7 @@ def test_a_link_lets_in_without_staying_in_the_address_and_its_browser_is_rememb
     assert ask(browser).status_code == 200
 
 
-@pytest.home_mark.parametrize("path", ["/?key=", "/?key=0", "/?key=" + "0" * 64, "//elsewhere.example.org/?key=1"])
+@pytest.mark.parametrize("path", ["/?key=", "/?key=0", "/?key=" + "0" * 64, "//elsewhere.example.org/?key=1"])
 def test_a_wrong_key_is_no_key(browser, path):
     assert ask(browser, path=path).status_code == 401
 
@@ -158,7 +158,7 @@ FORGED = (
 )
 
 
-@pytest.home_mark.parametrize("body", FORGED, ids=range(len(FORGED)))
+@pytest.mark.parametrize("body", FORGED, ids=range(len(FORGED)))
 def test_what_no_page_asks_is_refused_without_a_line_in_the_log(browser, warehouse, body, caplog):
     assert callback(browser, warehouse, body) == 400
     assert not caplog.records

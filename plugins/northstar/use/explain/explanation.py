@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.build.definitions import Definition, Metric, parents, read
+from northstar.build.definitions import Definition, Metric, parents, parse_definition
 from northstar.contract import entities
 from northstar.use.explain.rows import Cell, Expression, Term, literal
 from northstar.warehouse import db
@@ -145,7 +145,7 @@ class Library:
     def definition(self, name: str) -> Definition:
         """A model's definition; each model is taken apart once."""
         if name not in self._read:
-            self._read[name] = read(name, self._models[name])
+            self._read[name] = parse_definition(name, self._models[name])
         return self._read[name]
 
     def of_metric(self, metric_id: str) -> Definition:
