@@ -32,7 +32,7 @@ from northstar.operate import backup
 from northstar.orchestration.services import stop_services
 from northstar.privacy.keys import SEALED, keyed_hash
 from northstar.privacy.subjects import HASHES
-from northstar.publish.certificates import inputs
+from northstar.publish.certificates import input_contents
 from northstar.runs import quarantine
 from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import server
@@ -187,7 +187,7 @@ def certified(settings: Settings) -> dict:
         newest = connection.execute(
             "select * from marts.certificates order by published_version desc limit 1"
         ).fetchone()
-        made = inputs(connection, None, newest["built_batch_id"])
+        made = input_contents(connection, None, newest["built_batch_id"])
     return {name: (told, made[name]) for name, told in newest["inputs"].items() if told != made[name]}
 
 

@@ -11,8 +11,8 @@ from northstar.demo.company import simulate
 from northstar.extract.landing.directory import land_directory
 from northstar.orchestration import tasks
 from northstar.privacy.keys import keyed_hash
-from northstar.publish.certificates import inputs
-from northstar.publish.merge import _landed, rollback
+from northstar.publish.certificates import input_contents
+from northstar.publish.merge import _landed_part, rollback
 from northstar.runs import job, quarantine
 from northstar.runs.erase import erasure as erasing
 from northstar.runs.erase import rewrite as rewriting
@@ -391,8 +391,8 @@ def test_a_version_that_stands_on_rows_that_were_hashed_anew_since_is_no_ground_
         last = connection.execute(
             "select run_id, built_batch_id from audit.runs where published_version is not null order by run_id desc limit 1"
         ).fetchone()
-        made = inputs(connection, None, last["built_batch_id"])
-    assert _landed(settings, last["run_id"])["inputs"] == made
+        made = input_contents(connection, None, last["built_batch_id"])
+    assert _landed_part(settings, last["run_id"])["inputs"] == made
 
 
 def test_an_entity_keeps_what_numbers_are_made_of_when_its_period_is_over(warehouse, tmp_path):

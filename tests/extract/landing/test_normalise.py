@@ -24,7 +24,7 @@ from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.normalise import normalise, without_nulls
 from northstar.extract.sources.files import BLOCK_BYTES, CsvOptions, Reading, SourceFile
 from northstar.privacy.guard import Guard
-from northstar.publish.certificates import inputs
+from northstar.publish.certificates import input_contents
 from northstar.runs import quarantine
 from northstar.warehouse import db
 from tests import hostile
@@ -97,7 +97,7 @@ def test_hostile_files_land_in_postgres_with_every_record_in_one_place(warehouse
     assert _count(warehouse) == before
     # what is made of the rows later: the certificate's hashes, another try
     with db.connect(warehouse, "transformer") as connection:
-        assert sum(told["rows"] for told in inputs(connection, None, 10**9).values()) == sums["inserted"]
+        assert sum(told["rows"] for told in input_contents(connection, None, 10**9).values()) == sums["inserted"]
     assert f" of {sums['quarantined']} rows landed" in quarantine.replay(warehouse)
 
 
