@@ -16,7 +16,7 @@ from northstar.use.alerts.notices import list_notices
 from northstar.use.marts import Marts
 from northstar.use.notify import Channels
 from northstar.warehouse import db
-from tests.support import add_values, forget_values, northstar, silent, utc, write_rows
+from tests.support import add_values, northstar, remove_values, silent, utc, write_rows
 from tests.use.test_reports import inbox
 
 __all__ = ["inbox"]
@@ -320,7 +320,7 @@ def test_more_customers_who_leave_and_ratings_that_fall_are_seen_in_the_marts(bu
             connection.execute("delete from marts.mrr_movements where _version = -1 and account_id = 'al_0'")
             assert found(built, "churn_rises", NOW) == [], "half a point is not enough"
         finally:
-            forget_values(connection)
+            remove_values(connection)
             connection.execute("delete from marts.mrr_movements where _version = -1")
 
 
@@ -357,9 +357,9 @@ def test_a_budget_that_burns_slowly_is_seen_over_three_days(built, landed):
                     bad,
                     newest_bad,
                 )
-                forget_values(connection)
+                remove_values(connection)
         finally:
-            forget_values(connection)
+            remove_values(connection)
 
 
 REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_alerts.csv").open()))
