@@ -140,10 +140,10 @@ def _alerts(arguments: argparse.Namespace) -> None:
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
-    from northstar.demo.company import Life, simulate
+    from northstar.demo.company import CompanyOptions, simulate
 
-    life: Life = {"seed": arguments.seed, "months": arguments.months, "accounts": arguments.accounts}
+    options: CompanyOptions = {"seed": arguments.seed, "months": arguments.months, "accounts": arguments.accounts}
     if arguments.applications:
-        life["applications"] = tuple(arguments.applications)
-    simulate(arguments.out, with_truth=True, **life)
+        options["applications"] = tuple(arguments.applications)
+    simulate(arguments.out, with_truth=True, **options)
     print(f"the company's source files are in {arguments.out}")
