@@ -19,7 +19,7 @@ from northstar.base.ports import free_port
 from northstar.use.changes import contributions
 from northstar.use.notify import Message, read_channels, send_message
 from northstar.use.reports.make import contents, make_report
-from northstar.use.reports.send import due, make_and_keep, send
+from northstar.use.reports.send import make_and_keep, reports_due, send
 from northstar.use.reports.store import list_reports
 from northstar.warehouse import db
 from tests.support import northstar, utc
@@ -277,10 +277,10 @@ def test_a_mistake_in_notify_yml_is_one_line(built, text, message):
 
 
 def test_reports_are_due_when_their_period_is_over():
-    assert due(datetime(2026, 4, 1, 6, 30)) == ["daily", "monthly", "quarterly"]
-    assert due(datetime(2026, 5, 1, 6, 30)) == ["daily", "monthly"]
-    assert due(datetime(2026, 4, 6, 6, 30)) == ["daily", "weekly"]
-    assert due(datetime(2026, 1, 1, 6, 30)) == ["daily", "monthly", "quarterly", "annual"]
+    assert reports_due(datetime(2026, 4, 1, 6, 30)) == ["daily", "monthly", "quarterly"]
+    assert reports_due(datetime(2026, 5, 1, 6, 30)) == ["daily", "monthly"]
+    assert reports_due(datetime(2026, 4, 6, 6, 30)) == ["daily", "weekly"]
+    assert reports_due(datetime(2026, 1, 1, 6, 30)) == ["daily", "monthly", "quarterly", "annual"]
 
 
 def test_the_command_line_makes_lists_and_shows_reports(built, tmp_path):

@@ -132,7 +132,7 @@ def _validate(settings: Settings, suites: list[Suite], values: dict[str, str]) -
         # the output is discarded: Great Expectations prints a note for each of our queries that names its table itself
         with (
             contextlib.redirect_stdout(io.StringIO()),
-            _scoped(settings, suite, placeholders) as placeholders["scoped"],
+            _rows_in_scope(settings, suite, placeholders) as placeholders["scoped"],
         ):
             expectations = [_expectation(gx, check, placeholders) for check in suite.checks]
             outcome = batch.validate(
@@ -154,7 +154,7 @@ def _batch(warehouse: PostgresDatasource, suite: Suite, scope: str) -> Batch:
 
 
 @contextlib.contextmanager
-def _scoped(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterator[str]:
+def _rows_in_scope(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterator[str]:
     """SQL for the rows of the table in scope; for a suite with `read_once`, the name of a copy that all its checks read."""
     if values["in_scope"] == "true":
         yield values["batch"]

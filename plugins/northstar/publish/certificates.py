@@ -193,13 +193,13 @@ def record_certificate(
     connection.execute(f"insert into marts.certificates ({names}) values ({places})", values)
 
 
-def copy_certificate(connection: Connection, version: int, restored: int) -> None:
+def copy_certificate(connection: Connection, version: int, restored_version: int) -> None:
     """Write the certificate of a rollback's version: a copy of the certificate of the version that it restored."""
     other_columns = ", ".join(name for name in COLUMNS if name != "published_version")
     connection.execute(
         f"insert into marts.certificates (published_version, {other_columns}) select %s, {other_columns} from marts.certificates "
         "where published_version = %s",
-        [version, restored],
+        [version, restored_version],
     )
 
 

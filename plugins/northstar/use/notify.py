@@ -56,11 +56,11 @@ class Address:
     """An address that gets its own message: a person's mail, a Slack channel, a webhook. recipients: all addresses that the mail is addressed to."""
 
     kind: str
-    where: str
+    target: str
     recipients: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.where}"
+        return f"{self.kind} {self.target}"
 
 
 class MailServer(Section):
@@ -188,13 +188,13 @@ def _mail(settings: Settings, channels: Channels, address: Address, message: Mes
             )
         if connection.login:
             server.login(connection.login, connection.password or "")
-        server.send_message(mail, to_addrs=[address.where])
+        server.send_message(mail, to_addrs=[address.target])
     return str(address)
 
 
 def _slack(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
     _post(
-        find_connection(settings, address.where).secret(),
+        find_connection(settings, address.target).secret(),
         {"text": slack(f"*{message.subject}*\n{message.text}")[:39_000]},
     )
     return str(address)
@@ -203,7 +203,7 @@ def _slack(settings: Settings, channels: Channels, address: Address, message: Me
 def _webhook(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
     if not message.events:
         return None
-    connection = find_connection(settings, address.where)
+    connection = find_connection(settings, address.target)
     place = connection.url() + "/v2/enqueue" if connection.host else PAGERDUTY
     for event in message.events:
         _post(place, {"routing_key": connection.secret(), **event})

@@ -137,11 +137,11 @@ class Ledger:
             line[0], line[1] = line[0] + numerator, line[1] + denominator
 
     def member(
-        self, group: str, when: datetime, application: str, who: Hashable, segments: Segments | None = None
+        self, group: str, when: datetime, application: str, member_id: Hashable, segments: Segments | None = None
     ) -> None:
         """Count somebody or something in a group's month; it counts once, however often it is added."""
         for scope in self.scopes(when, application, segments):
-            self.sets[group, *scope].add(who)
+            self.sets[group, *scope].add(member_id)
 
     def measure(
         self, metric: str, when: datetime, application: str, value: Fraction, segments: Segments | None = None
@@ -195,16 +195,16 @@ class Ledger:
             dated_rates[row["currency"]].append((row["rate_date"], Fraction(str(row["rate_to_reporting"]))))
         return {c: ([day for day, _ in sorted(r)], [rate for _, rate in sorted(r)]) for c, r in dated_rates.items()}
 
-    def rate(self, currency: str, on: date) -> Fraction:
+    def rate(self, currency: str, day: date) -> Fraction:
         """A currency's rate to the reporting currency on a day."""
         if currency == "USD":
             return Fraction(1)
         days, rates = self.rates[currency]
-        return rates[bisect_right(days, on) - 1]
+        return rates[bisect_right(days, day) - 1]
 
-    def money(self, amount: object, currency: str, on: date) -> Fraction:
+    def money(self, amount: object, currency: str, day: date) -> Fraction:
         """An amount of minor units in the reporting currency's major unit, at the rate of a day."""
-        return Fraction(str(amount)) / minor_units(currency) * self.rate(currency, on)
+        return Fraction(str(amount)) / minor_units(currency) * self.rate(currency, day)
 
 
 def minor_units(currency: str) -> int:

@@ -154,9 +154,9 @@ class Connector(Protocol):
 
 @runtime_checkable
 class ReadsLanded(Protocol):
-    """A connector that gives changes only, and needs landed rows for that: landing sets `landed` before it reads."""
+    """A connector that gives changes only, and needs landed rows for that: landing sets `find_landed` before it reads."""
 
-    landed: FindLanded
+    find_landed: FindLanded
 
 
 class System(Protocol):
@@ -218,7 +218,7 @@ def open_source(settings: Settings, source: Source) -> "Connector | FileStore":
     connection = find_connection(settings, source.connection) if source.connection else Connection(source.name)
     connector = _module(source.system).connect(source, connection)
     if isinstance(connector, ReadsLanded):
-        connector.landed = partial(_find_landed, settings, source.name)
+        connector.find_landed = partial(_find_landed, settings, source.name)
     return connector
 
 

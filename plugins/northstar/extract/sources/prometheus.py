@@ -97,11 +97,11 @@ class Prometheus:
                 for batch in self._batches(steps):
                     if rows and sum(b.num_rows for b in rows) + batch.num_rows > PAGE_ROWS:
                         # the hour is not complete: the next reading starts with it again, and gives the same rows for it
-                        yield Page(_concatenated(rows), {"since": start, "counters": counters})
+                        yield Page(_concatenate(rows), {"since": start, "counters": counters})
                         rows = []
                     rows.append(batch)
                 counters = new_counters
-                yield Page(_concatenated(rows), {"since": until, "counters": counters})
+                yield Page(_concatenate(rows), {"since": until, "counters": counters})
             else:
                 make = self._checks if entity == "uptime_checks" else self._samples
                 yield Page(make(start, until), {"since": until})
@@ -284,7 +284,7 @@ def _rows(ids: pa.Array, durations: pa.Array, at: float, labels: Labels, options
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _concatenated(batches: list[pa.RecordBatch]) -> pa.RecordBatch | list[ContractRow]:
+def _concatenate(batches: list[pa.RecordBatch]) -> pa.RecordBatch | list[ContractRow]:
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0] if batches else []
 
 

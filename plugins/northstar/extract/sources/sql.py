@@ -76,7 +76,7 @@ class SqlDatabase:
                 f"the connection {connection.name} is of type {connection.kind!r}; use {', '.join(sorted(DRIVERS))}"
             )
         database = connection.schema or connection.host if driver == "sqlite" else connection.schema
-        self.where = connection.name
+        self.connection_name = connection.name
         self.zone = _zone(source)
         url = sa.URL.create(
             driver, None if driver == "sqlite" else connection.login, connection.password,
@@ -89,7 +89,7 @@ class SqlDatabase:
         with self.reading() as connection:
             for entity in self.source.entities:
                 self._columns(connection, entity)
-        return f"{self.engine.dialect.name} {self.where}: may read {', '.join(self.source.entities)}"
+        return f"{self.engine.dialect.name} {self.connection_name}: may read {', '.join(self.source.entities)}"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """Pages in the order of the cursor; reading can go on after each. Without a cursor: everything, once."""
@@ -160,12 +160,12 @@ class SqlDatabase:
 
     def reading(self) -> "_ReadOnly":
         """A read-only transaction as a context manager. Whatever goes wrong in it is raised as NorthstarError."""
-        return _ReadOnly(self.engine, self.where)
+        return _ReadOnly(self.engine, self.connection_name)
 
 
 class _ReadOnly:
-    def __init__(self, engine: sa.Engine, where: str):
-        self.engine, self.where = engine, where
+    def __init__(self, engine: sa.Engine, connection_name: str):
+        self.engine, self.connection_name = engine, connection_name
 
     def __enter__(self) -> sa.Connection:
         try:
@@ -174,13 +174,13 @@ class _ReadOnly:
             if self.engine.dialect.name == "mysql":
                 self.connection.commit()
         except sa.exc.SQLAlchemyError as exc:
-            raise NorthstarError(f"cannot reach the database {self.where}: {_first_line(exc)}") from exc
+            raise NorthstarError(f"cannot reach the database {self.connection_name}: {_first_line(exc)}") from exc
         return self.connection
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> None:
         self.connection.close()
         if isinstance(exc, sa.exc.SQLAlchemyError):
-            raise NorthstarError(f"the database {self.where}: {_first_line(exc)}") from exc
+            raise NorthstarError(f"the database {self.connection_name}: {_first_line(exc)}") from exc
 
 
 def _arguments(driver: str, connection: Connection) -> dict[str, object]:

@@ -59,7 +59,7 @@ def connect(source: Source, connection: Connection) -> "Webhooks":
 class Webhooks:
     """A connector of northstar.extract.sources.declared.Connector's shape."""
 
-    landed: FindLanded = staticmethod(lambda *_: [])
+    find_landed: FindLanded = staticmethod(lambda *_: [])
 
     def __init__(self, source: Source, deliveries: "StripeDeliveries | UmamiDeliveries", storage: Storage | None):
         self.source, self.deliveries, self.storage = source, deliveries, storage
@@ -112,7 +112,7 @@ class Webhooks:
             return rows
         # cast: these are what StripeDeliveries gives for this entity
         new_rows = cast(list[SubscriptionRow], rows)
-        landed_rows = self.landed(
+        landed_rows = self.find_landed(
             "subscriptions", "subscription_id", sorted({row["subscription_id"] for row in new_rows})
         )
         landed_by_key = {(row["subscription_item_id"], row["valid_from"]): row for row in map(from_landed, landed_rows)}

@@ -70,7 +70,7 @@ class Zendesk:
             "tickets": lambda t: [self._ticket(t)],
             "ticket_events": self._events,
         }
-        for tickets, cursor in self._changed(state):
+        for tickets, cursor in self._changed_tickets(state):
             yield Page(
                 [row for ticket in tickets for row in make[entity](ticket)], {"cursor": cursor} if cursor else None
             )
@@ -82,7 +82,7 @@ class Zendesk:
         count = self.http.get("tickets/count.json")["count"]["value"]
         return {"tickets": (count, "count(*) filter (where status not in ('deleted', 'spam'))")}
 
-    def _changed(self, state: State | None) -> Iterator[tuple[list[JsonObject], str | None]]:
+    def _changed_tickets(self, state: State | None) -> Iterator[tuple[list[JsonObject], str | None]]:
         """Changed tickets, and the cursor after them. A ticket that changed twice comes as it is now."""
         start = _seconds(self.source.options.get("start")) or 1
         parameters: dict[str, str | int] = {"cursor": state["cursor"]} if state else {"start_time": start}

@@ -138,9 +138,9 @@ def list_notices(settings: Settings, with_closed: bool = False) -> list[Row]:
         ).fetchall()  # fmt: skip
 
 
-def acknowledge(settings: Settings, number: str, who: str) -> None:
+def acknowledge(settings: Settings, number: str, person: str) -> None:
     """Note that somebody works on an alert, which ends its reminders. Raises NorthstarError where there is no such open alert."""
-    _change(settings, number, "acknowledged_at = clock_timestamp(), acknowledged_by = %s", who)
+    _change(settings, number, "acknowledged_at = clock_timestamp(), acknowledged_by = %s", person)
 
 
 def mute(settings: Settings, number: str, hours: float) -> None:

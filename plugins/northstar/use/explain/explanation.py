@@ -108,7 +108,7 @@ def explain(
     """
     with db.connect(settings, "transformer") as connection:
         connection.execute("set transaction isolation level repeatable read, read only")
-        metric, row = _published(connection, metric_id, period, grain, application, segment, segment_value)
+        metric, row = _find_published(connection, metric_id, period, grain, application, segment, segment_value)
         version = _current_version(connection)
         models = {
             r["model"]: r["sql"]
@@ -120,10 +120,10 @@ def explain(
         definition = library.of_metric(metric_id)
         spec = definition.metrics[metric_id]
         cell = Cell(row["grain"], row["period_start"], row["application"], row["segment"], row["segment_value"])
-        numerator = _side(connection, library, definition, spec, spec.numerator, cell, row["numerator"], sample)
+        numerator = _explain_side(connection, library, definition, spec, spec.numerator, cell, row["numerator"], sample)
         denominator = None
         if spec.denominator is not None and row["denominator"] is not None:
-            denominator = _side(
+            denominator = _explain_side(
                 connection, library, definition, spec, spec.denominator, cell, row["denominator"], sample
             )
     sides = [s for s in (numerator, denominator) if s]
@@ -207,7 +207,7 @@ class _Lookup:
         return self._library.find(self._model, name, cell, self._of)
 
 
-def _side(
+def _explain_side(
     connection: Connection,
     library: Library,
     definition: Definition,
@@ -243,7 +243,7 @@ def _side(
         largest = all_shaped(Contribution, result)
         for row in largest:
             row["source"] = row["source"].pop("_row", None) or row["source"]
-            row["landed"] = _landed(connection, row["source"], library.entities(term))
+            row["landed"] = _landed_rows(connection, row["source"], library.entities(term))
         side.rows.append(
             Rows(
                 ("opening " if term.is_opening else "") + term.name, term.measure.relation, term.definition.name, term.cell,
@@ -259,7 +259,7 @@ def _total_query(query: str) -> str:
     )
 
 
-def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[Row]:
+def _landed_rows(connection: Connection, row: Row, sources: list[list[str]]) -> list[Row]:
     """The landed rows that carry the id of `row`: entity, how many, and the files that brought them."""
     contract = entities()
     ids = {
@@ -316,7 +316,7 @@ def _current_version(connection: Connection) -> Row:
     return version
 
 
-def _published(
+def _find_published(
     connection: Connection,
     metric_id: str,
     period: datetime | None,

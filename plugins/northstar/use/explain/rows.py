@@ -34,7 +34,7 @@ class Cell:
         """The period's end (exclusive), as SQL."""
         return f"({self.start} + interval '{LENGTHS[self.grain]}')"
 
-    def shifted(self, period: str, as_of: datetime) -> "Cell":
+    def shift(self, period: str, as_of: datetime) -> "Cell":
         """The cell that the words `month_before`, `year_before`, `last_month`, `last_month_of_year_before` and `whole` of an explanation mean."""
         if period == "whole":
             return replace(self, segment="", segment_value="")
@@ -150,7 +150,7 @@ class Expression:
             if name in explained:
                 explanation = explained[name]
                 inner, period = (explanation, None) if isinstance(explanation, str) else explanation
-                place = cell.shifted(period, self._lookup.as_of) if period else cell
+                place = cell.shift(period, self._lookup.as_of) if period else cell
                 others = {k: v for k, v in explained.items() if k != name}
                 return exp.Paren(this=self._resolve(inner, place, others))
             term = self._lookup(name, cell)
@@ -210,7 +210,7 @@ def row_part(aggregate: str, order_by: str) -> str:
             if condition:
                 value = f"case when {condition} then {value} end"
             distance = f"row_number() over (order by {value}) - 1 - {share} * (count({value}) over () - 1)"
-            return _parenthesised(f"({value})::numeric * greatest(0, 1 - abs({distance}))::numeric")
+            return _parse(f"({value})::numeric * greatest(0, 1 - abs({distance}))::numeric")
         if not isinstance(node, exp.AggFunc):
             return node
         inner = node.this
@@ -222,7 +222,7 @@ def row_part(aggregate: str, order_by: str) -> str:
             # a row value (a tuple) is counted even if its parts are null
             alone = [e for e in inner.expressions if not isinstance(e, exp.Tuple)]
             all_present = " and ".join(f"{e.sql(dialect='postgres')} is not null" for e in alone) or "true"
-            return _parenthesised(f"case when ({counted}) and ({all_present}) and {first} then 1 else 0 end")
+            return _parse(f"case when ({counted}) and ({all_present}) and {first} then 1 else 0 end")
         if isinstance(node, exp.Count):
             is_star = isinstance(inner, exp.Star)
             value = "1" if is_star else f"case when {inner.sql(dialect='postgres')} is not null then 1 end"
@@ -231,20 +231,20 @@ def row_part(aggregate: str, order_by: str) -> str:
         if condition:
             value = f"case when {condition} then {value} end"
         if isinstance(node, exp.Max):
-            return _parenthesised(
+            return _parse(
                 f"case when row_number() over (order by {value} desc nulls last, r.{order_by}) = 1 then {value} end"
             )
         if isinstance(node, exp.Avg):
-            return _parenthesised(f"({value})::numeric / nullif(count({value}) over (), 0)")
+            return _parse(f"({value})::numeric / nullif(count({value}) over (), 0)")
         if isinstance(node, exp.Count | exp.Sum):
-            return _parenthesised(f"coalesce({value}, 0)")
+            return _parse(f"coalesce({value}, 0)")
         raise NorthstarError(f"no row's part is known of {node.sql(dialect='postgres')}")
 
     part: exp.Expr = parse_one(aggregate, read="postgres").transform(replace_aggregate)
     return part.sql(dialect="postgres")
 
 
-def _parenthesised(text: str) -> exp.Expr:
+def _parse(text: str) -> exp.Expr:
     return exp.Paren(this=parse_one(text, read="postgres"))
 
 

@@ -32,7 +32,7 @@ def as_text(explanation: Explanation) -> str:
         if side is not None:
             lines += ["", f"Rows behind the {title}: {verdict(side)}"]
             for rows in side.rows:
-                lines += ["", *rows_lines(rows, row)]
+                lines += ["", *row_lines(rows, row)]
     lines += ["", f"SQL of core.{explanation.model}, as it was compiled:", "", tidy(explanation.model_sql)]
     for name, sql in explanation.upstream_sql.items():
         lines += ["", f"SQL of core.{name}, which it reads:", "", tidy(sql)]
@@ -59,7 +59,7 @@ def verdict(side: Side) -> str:
     return f"{count} {'row adds' if count == 1 else 'rows add'} up to {format_number(side.contributions)}, {outcome}"
 
 
-def rows_lines(rows: Rows, published: Row) -> list[str]:
+def row_lines(rows: Rows, published: Row) -> list[str]:
     """The largest contributions to one measure, and the files that the rows came from."""
     shown = f"the {len(rows.sample)} largest of {rows.count}" if rows.count > len(rows.sample) else f"{rows.count}"
     place = "" if rows.cell.period_start == published["period_start"] else f" in {rows.cell.period_start:%Y-%m-%d}"

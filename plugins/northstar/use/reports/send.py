@@ -32,11 +32,11 @@ def send(settings: Settings, report_id: int, report: Report, occasion: str | Non
     if route is None:
         return []
     message = Message(report.subject, report.text, report.html, report.images)
-    due = outbox.Due(str(report_id), "made", occasion or f"{now}", route)
+    message_due = outbox.Due(str(report_id), "made", occasion or f"{now}", route)
     with db.connect(settings, "publisher") as connection:
-        outbox.put(connection, "report", [due], channels, now)
+        outbox.put(connection, "report", [message_due], channels, now)
         waiting = outbox.waiting(connection, "report", now)
-        rows = [row for row in waiting if (row["about"], row["instance"]) == (due.about, due.instance)]
+        rows = [row for row in waiting if (row["about"], row["instance"]) == (message_due.about, message_due.instance)]
         connection.commit()
         _, destinations, problems = outbox.send_each(
             connection, rows, channels, lambda address, _: send_message(settings, channels, address, message), now
@@ -47,7 +47,7 @@ def send(settings: Settings, report_id: int, report: Report, occasion: str | Non
     return destinations
 
 
-def due(at: datetime) -> list[str]:
+def reports_due(at: datetime) -> list[str]:
     """The reports whose period ended in the day before `at`: the daily one, on Mondays the weekly one, ..."""
     is_due = {
         "daily": True,

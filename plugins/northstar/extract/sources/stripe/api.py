@@ -41,14 +41,14 @@ class Client(Protocol):
 class Api:
     """The lists and objects of one account.
 
-    changed: parameters by entity, from the source's options, which replace those of LISTS; None leaves one out.
+    parameter_changes: parameters by entity, from the source's options, which replace those of LISTS; None leaves one out.
     """
 
-    def __init__(self, http: Client, changed: dict[str, Parameters] | None = None):
+    def __init__(self, http: Client, parameter_changes: dict[str, Parameters] | None = None):
         self.http = http
         self.lists: dict[str, tuple[str, Parameters]] = {}
         for entity, (path, parameters) in LISTS.items():
-            merged_parameters = {**parameters, **(changed or {}).get(entity, {})}
+            merged_parameters = {**parameters, **(parameter_changes or {}).get(entity, {})}
             self.lists[entity] = path, {name: value for name, value in merged_parameters.items() if value is not None}
 
     def pages(self, path: str, parameters: Parameters, after: str | None = None) -> Iterator[list[JsonObject]]:

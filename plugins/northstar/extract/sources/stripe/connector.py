@@ -48,7 +48,7 @@ def require_play_money_allowed(source: Source, reason: str) -> None:
 class Stripe:
     """A connector of northstar.extract.sources.declared.Connector's shape."""
 
-    landed: FindLanded = staticmethod(lambda *_: [])
+    find_landed: FindLanded = staticmethod(lambda *_: [])
 
     def __init__(self, source: Source, http: Client, clock: Callable[[], float] | None = None):
         self.source, self.http = source, http
@@ -114,7 +114,7 @@ class Stripe:
             spool = spool_events(self.api, entity, state["from"] - EVENTS_KEPT, state["from"])
         for page in self.api.pages(path, parameters, state["after"]):
             if spool:
-                self.history.recall(page, self.landed)
+                self.history.recall(page, self.find_landed)
                 rows: list[ContractRow] = [
                     row
                     for s in page
@@ -134,7 +134,7 @@ class Stripe:
         oldest = now - self.source.options.get("repull_days", 2) * DAY
         if entity == "subscriptions":
             young_subscriptions = list(self._young_objects("subscriptions", oldest))
-            self.history.recall(young_subscriptions, self.landed)
+            self.history.recall(young_subscriptions, self.find_landed)
             known_subscriptions = self.history.subscription_ids()
             yield Page(
                 [
@@ -166,7 +166,7 @@ class Stripe:
             end = min(start + DAY, now + 1)
             if entity == "subscriptions":
                 events = self.history.spool.between(start, end)
-                self.history.recall([e["data"]["object"] for e in events], self.landed)
+                self.history.recall([e["data"]["object"] for e in events], self.find_landed)
                 self.history.learn(events)
             else:
                 events = events_between(self.api, entity, start, end)

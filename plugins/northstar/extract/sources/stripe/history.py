@@ -42,7 +42,7 @@ class History:
         """The ids of the subscriptions of which a row is known."""
         return {row["subscription_id"] for row in self._newest.values()}
 
-    def recall(self, things: list[JsonObject], landed: FindLanded) -> None:
+    def recall(self, things: list[JsonObject], find_landed: FindLanded) -> None:
         """Load the landed rows of the subscriptions and customers that the events are about."""
         subscriptions = [id_of(t.get("subscription")) if t.get("object") == "discount" else t["id"] for t in things]
         subscription_ids = {name for name in subscriptions if name is not None}
@@ -51,11 +51,13 @@ class History:
         ]
         customer_ids = {name for name in customers if name is not None}
         if customer_ids:
-            landed_rows = [from_landed(row) for row in landed("subscriptions", "account_id", sorted(customer_ids))]
+            landed_rows = [from_landed(row) for row in find_landed("subscriptions", "account_id", sorted(customer_ids))]
             self._remember_newest([row for row in landed_rows if row["subscription_item_id"] not in self._newest])
         unknown = sorted(subscription_ids - self.subscription_ids())
         if unknown:
-            self._remember_newest([from_landed(row) for row in landed("subscriptions", "subscription_id", unknown)])
+            self._remember_newest(
+                [from_landed(row) for row in find_landed("subscriptions", "subscription_id", unknown)]
+            )
 
     def learn(self, events: list[JsonObject]) -> None:
         """Keep what events say about more than their own moment: the discounts by id, and each object as it was before its first event."""

@@ -23,7 +23,7 @@ class Prices:
             if not price.get("tiers"):
                 # Stripe does not give them: the row goes to quarantine
                 return None
-            return _tiered(price["tiers"], price.get("tiers_mode"), units) / (units or 1)
+            return _tiered_price(price["tiers"], price.get("tiers_mode"), units) / (units or 1)
         single = Decimal(str(price.get("unit_amount_decimal") or price.get("unit_amount") or price.get("amount") or 0))
         package = price.get("transform_quantity")
         if package and units:
@@ -33,7 +33,7 @@ class Prices:
         return single
 
 
-def _tiered(tiers: list[JsonObject], mode: str | None, units: Decimal) -> Decimal:
+def _tiered_price(tiers: list[JsonObject], mode: str | None, units: Decimal) -> Decimal:
     def price(tier: JsonObject, count: Decimal) -> Decimal:
         single = Decimal(str(tier.get("unit_amount_decimal") or tier.get("unit_amount") or 0))
         return single * count + Decimal(str(tier.get("flat_amount_decimal") or tier.get("flat_amount") or 0))
