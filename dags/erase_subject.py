@@ -1,4 +1,4 @@
-"""Erase subjects: carry out the requests of `northstar erase --later`, and those that a killed erasure left."""
+"""Carry out pending erasures: those that `northstar erase --later` stored, and one that was killed."""
 
 from datetime import datetime, timedelta
 
@@ -22,7 +22,7 @@ As hourly_refresh; or a reader that locks a table which has to be rewritten: tri
 
 with DAG(
     dag_id="erase_subject",
-    description="Carry out the requests to erase a subject",
+    description="Carry out the pending erasures",
     schedule=CronTriggerTimetable("30 4 * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1),
     catchup=False,
