@@ -121,7 +121,7 @@ def parse_definition(name: str, sql: str) -> Definition:
         try:
             note = json.loads(text)
         except ValueError as exc:
-            raise NorthstarError(f"the compiled model {name} has a note that is no JSON: {text[:80]}") from exc
+            raise NorthstarError(f"the compiled model {name} has a note that is not JSON: {text[:80]}") from exc
         if kind == "measures":
             definition.measures.append(Measure(**note))
             continue

@@ -34,7 +34,7 @@ def read_manifest(settings: Settings) -> Manifest:
         run = connection.execute("select code_version from audit.runs order by run_id desc limit 1").fetchone()
     manifest = None if run is None else find_manifest(settings, run["code_version"])
     if manifest is None:
-        raise NorthstarError("no whole manifest of what was built is known: nothing was built; start a run")
+        raise NorthstarError("there is no complete manifest: nothing was built yet; start a run")
     return manifest
 
 

@@ -41,7 +41,7 @@ def record_build(
     run_results = read_json(results_file)
     if run_results is None:
         raise NorthstarError(
-            f"dbt left no whole results in {results_file.parent}: nothing was built (its log: {settings.logs / 'dbt.log'})"
+            f"dbt left no complete results in {results_file.parent}: nothing was built (its log: {settings.logs / 'dbt.log'})"
         )
     manifest = read_manifest(settings)
     results: list[RunResult] = [
@@ -75,7 +75,7 @@ def record_build(
         progress(f"    {row[5]:7.2f} s  {row[4]:8} {row[2]}")
     if unchanged:
         progress(
-            f"    {len(unchanged)} of {len(rows)} models and tests are left as they stand: what they read has not changed"
+            f"    {len(unchanged)} of {len(rows)} models and tests were not rebuilt: what they read has not changed"
         )
     failed_rows = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped", "unchanged")]
     if failed_rows:

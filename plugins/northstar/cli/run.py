@@ -127,7 +127,7 @@ def _alerts(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.home)
     if arguments.what in ("ack", "mute") and not arguments.id:
-        raise NorthstarError(f"say which: northstar alerts {arguments.what} ID; `northstar alerts list` names them")
+        raise NorthstarError(f"say which: northstar alerts {arguments.what} ID; `northstar alerts list` lists them")
     if arguments.what == "list":
         rows = list_notices(settings, arguments.all)
         print(table(rows) if rows else "nothing is wrong")

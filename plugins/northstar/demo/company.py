@@ -115,7 +115,7 @@ def generate_company(
     machines were watched. Raises NorthstarError for fewer than 10 accounts, no months, or an application that it does not know.
     """
     if accounts < 10 or months < 1:
-        raise NorthstarError(f"a company wants 10 accounts and 1 month or more, not {accounts} and {months}")
+        raise NorthstarError(f"a company needs 10 accounts and 1 month or more, not {accounts} and {months}")
     if unknown := sorted(set(applications) - set(ACCOUNT_TYPES)):
         raise NorthstarError(f"no application {unknown[0]!r}; there are {', '.join(ACCOUNT_TYPES)}")
     first_month = (end.year * 12 + end.month - 1) - months

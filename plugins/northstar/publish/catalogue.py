@@ -88,7 +88,7 @@ def _meta(node: Node) -> dict[str, Any]:
 def _key(node: Node) -> tuple[str, ...]:
     key = node["config"].get("unique_key") or _meta(node).get("key")
     if not key:
-        raise NorthstarError(f"the mart {node['name']} names no key: give it unique_key or meta.key in its config")
+        raise NorthstarError(f"the mart {node['name']} has no key: give it unique_key or meta.key in its config")
     return (key,) if isinstance(key, str) else tuple(key)
 
 

@@ -240,7 +240,7 @@ def _output(connection: Connection, mart: Mart, previous: Content | None) -> Con
 
 def _lock(connection: Connection) -> None:
     if not one(connection.execute("select pg_try_advisory_xact_lock(%s) as ok", [PUBLISHER_LOCK]))["ok"]:
-        raise NorthstarError("another publisher is at work on this warehouse; run again when it is done")
+        raise NorthstarError("another publisher is working on this warehouse; run again when it is done")
 
 
 def _passed_checks(connection: Connection, run_id: int) -> CheckCounts:

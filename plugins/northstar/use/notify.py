@@ -121,7 +121,7 @@ class Channels(Section):
     @model_validator(mode="after")
     def _check_routes(self) -> Self:
         if self.mail is None and any(entry.mail for route in self.routes.values() for entry in route):
-            raise ValueError("a route sends mail; say mail: {connection: ..., from: ...}")
+            raise ValueError("a route sends mail; add mail: {connection: ..., from: ...}")
         for report, route in self.reports.items():
             if route not in self.routes:
                 raise ValueError(f"the report {report} goes to {route!r}, and there is no such route")
@@ -163,7 +163,7 @@ def send_message(settings: Settings, channels: Channels, address: Address, messa
 def _mail(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
     if channels.mail is None:
         # Channels refuses this already: a route that sends mail needs `mail`
-        raise NorthstarError("notify.yml says nothing of mail")
+        raise NorthstarError("notify.yml has no `mail`")
     connection = find_connection(settings, channels.mail.connection)
     mail = EmailMessage()
     mail["Subject"], mail["From"], mail["To"] = (
@@ -184,7 +184,7 @@ def _mail(settings: Settings, channels: Channels, address: Address, message: Mes
             server.starttls(context=ssl.create_default_context())
         elif connection.password and not connection.extra.get("disable_tls"):
             raise NorthstarError(
-                f'the mail server of {connection.name} offers no TLS and the password would go in clear; extra {{"disable_tls": true}} allows it'
+                f'the mail server of {connection.name} offers no TLS, and the password would be sent unencrypted; extra {{"disable_tls": true}} allows it'
             )
         if connection.login:
             server.login(connection.login, connection.password or "")

@@ -101,10 +101,10 @@ def _read_version(connection: Connection, settings: Settings, version: int) -> N
             "from marts_at_version.readable_versions where published_version = %s", [version]
         ).fetchone()  # fmt: skip
     if version_row is None:
-        raise NorthstarError(f"version {version} was never published; `northstar status` names the newest")
+        raise NorthstarError(f"version {version} was never published; `northstar status` shows the newest")
     if not version_row["is_kept"]:
         raise NorthstarError(
-            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is, is {version_row['oldest']}"
+            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is kept is {version_row['oldest']}"
         )
     if not version_row["is_coarse_enough"]:
         raise NorthstarError(

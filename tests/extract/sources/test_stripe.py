@@ -137,7 +137,7 @@ def test_a_home_of_production_takes_no_test_key_whatever_the_source_says(tmp_pat
     text = "sources: {billing: {system: stripe, connection: stripe_main, options: {test_mode: true}}}"
     for line, is_refused in (("production: true", True), ("production: false", False), ("", False)):
         declared.write_text(f"{line}\n{text}\n")
-        with pytest.raises(NorthstarError, match="is one of production") if is_refused else contextlib.nullcontext():
+        with pytest.raises(NorthstarError, match="is a production home") if is_refused else contextlib.nullcontext():
             open_source(settings, read_sources(settings)["billing"])
 
 

@@ -230,7 +230,7 @@ def test_an_export_that_repeats_itself_ends_in_a_message(warehouse, monkeypatch)
     with json_server(lambda path, query: same) as address:
         monkeypatch.setenv("AIRFLOW_CONN_ZENDESK", address.replace("http://", "http://me:token@") + "/http")
         result = land_source(warehouse, None, Source("desk", "zendesk", "zendesk", ("tickets",)), silent)
-    assert result.error == "Zendesk's export repeats itself; the next run asks again"
+    assert result.error == "Zendesk's export repeats itself; the next run tries again"
     assert rows(warehouse, "tickets", "ticket_id") == [("1",)] and source_states(warehouse, "desk")["tickets"] == {
         "cursor": "7"
     }

@@ -213,7 +213,7 @@ def test_with_a_certificate_the_pages_speak_tls(tmp_path, warehouse, monkeypatch
          "/CN=localhost", "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True,
     )  # fmt: skip
     monkeypatch.setenv("NORTHSTAR_PAGES_CERT", str(certificate))
-    with pytest.raises(NorthstarError, match="wants both"):
+    with pytest.raises(NorthstarError, match="needs both"):
         serve.command(warehouse)
     monkeypatch.setenv("NORTHSTAR_PAGES_KEY", str(key))
     assert {f"--certfile={certificate}", f"--keyfile={key}"} <= set(serve.command(warehouse))

@@ -122,8 +122,8 @@ def _inputs(settings: Settings, source_dir: str, mapping: Path | None, storage: 
         return contract_inputs()
     if mapping is None and not settings.operations.mapping_in_source:
         raise NorthstarError(
-            f"{source_dir}/{MAPPING_FILE} is not followed, since who writes the data would decide what it becomes: look at it and "
-            f"give it with --mapping (or `mapping:` in sources.yml), or say `mapping_in_source: true` in {settings.config}/operations.yml"
+            f"{source_dir}/{MAPPING_FILE} is not followed, because whoever writes the data could decide how it is read: review it and "
+            f"give it with --mapping (or `mapping:` in sources.yml), or set `mapping_in_source: true` in {settings.config}/operations.yml"
         )
     return read_mapping(source_dir, mapping, storage)
 

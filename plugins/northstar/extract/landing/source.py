@@ -177,7 +177,7 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
     connector = open_source(settings, source)
     if isinstance(connector, FileStore):
         raise NorthstarError(
-            "files need no preview: look at them where they are, and at `northstar quarantine list` after a run"
+            "files have no preview: read them in place, and see `northstar quarantine list` after a run"
         )
     good: list[Row] = []
     bad: list[BadRow] = []

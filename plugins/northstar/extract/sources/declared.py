@@ -84,7 +84,7 @@ class SourceSpec(Section):
         for entity in self.entities or ():
             if entity not in entities() or (connector_entities and entity not in connector_entities):
                 raise ValueError(
-                    f"{self.system} gives no entity {entity!r}; {nearest(entity, connector_entities or entities())}"
+                    f"{self.system} has no entity {entity!r}; {nearest(entity, connector_entities or entities())}"
                 )
         return self
 
@@ -100,7 +100,9 @@ class SourcesFile(Section):
     def _check_names(cls, sources: dict[str, SourceSpec]) -> dict[str, SourceSpec]:
         for name in sources:
             if name == "files" or not name.replace("_", "").replace("-", "").isalnum():
-                raise ValueError(f"{name!r} is no name for a source: one is letters, digits, - and _, and not `files`")
+                raise ValueError(
+                    f"{name!r} is not a valid name for a source: use letters, digits, - and _, and not `files`"
+                )
         return sources
 
 

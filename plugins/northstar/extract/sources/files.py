@@ -472,7 +472,7 @@ def storage_options(connection: Connection) -> Storage:
         logging.getLogger("azure").setLevel(logging.WARNING)
         return {"account_name": connection.login, "account_key": connection.password, **extra}
     raise NorthstarError(
-        f"the connection {connection.name} is of type {connection.kind!r}; for files it is aws, google_cloud_platform or wasb"
+        f"the connection {connection.name} is of type {connection.kind!r}; files need aws, google_cloud_platform or wasb"
     )
 
 
@@ -496,11 +496,11 @@ def list_files(directory: str, pattern: str = "*", storage: Storage | None = Non
             continue
         relative = path[len(root.rstrip("/")) + 1 :]
         if ".." in path.split("/") or not path.startswith(f"{root.rstrip('/')}/"):
-            raise NorthstarError(f"{directory}: {relative!r} lies outside of it; a source has only what is below it")
-        if not relative.isprintable():
             raise NorthstarError(
-                f"{directory}/{ascii(relative)[1:-1]}: a name with characters that nobody sees; rename it"
+                f"{directory}: {relative!r} lies outside it; a source has only what is below its directory"
             )
+        if not relative.isprintable():
+            raise NorthstarError(f"{directory}/{ascii(relative)[1:-1]}: a name with invisible characters; rename it")
         if info["type"] == "directory":
             raise NorthstarError(f"{directory}/{relative}: a directory where a file should be; remove or rename it")
         url = (
@@ -535,7 +535,9 @@ def _require_outside_home(directory: str) -> None:
     """Raise NorthstarError for a directory inside a home, which holds the warehouse's password and data about people."""
     home = _find_home(os.path.realpath(directory))
     if home and not os.path.realpath(directory).startswith(f"{home}/{DEMONSTRATION}"):
-        raise NorthstarError(f"{directory} lies in the home {home}, which is no source; give a directory beside it")
+        raise NorthstarError(
+            f"{directory} lies in the home {home}, which cannot be a source; give a directory outside it"
+        )
 
 
 @lru_cache(maxsize=10_000)
@@ -552,7 +554,7 @@ def connect(source: Source, connection: Connection) -> "FileStore":
     unknown = set(source.options) - OPTIONS
     if unknown or not source.options.get("path"):
         raise NorthstarError(
-            f"source {source.name}, options: give `path` (a directory or s3://, gs://, az:// address), perhaps `mapping`"
+            f"source {source.name}, options: give `path` (a directory or s3://, gs://, az:// address), and optionally `mapping`"
         )
     mapping = source.options.get("mapping")
     storage = storage_options(connection) if source.connection else {}

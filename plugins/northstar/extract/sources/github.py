@@ -61,7 +61,7 @@ def connect(source: Source, connection: Connection) -> "GitHub":
     """Some repositories of GitHub. Raises NorthstarError for options that are wrong or missing."""
     check_options(source, OPTIONS)
     if not source.options.get("repositories"):
-        raise NorthstarError(f"source {source.name}: say repositories by full name with their application")
+        raise NorthstarError(f"source {source.name}: give `repositories`: the application of each, by its full name")
     headers = {
         "Authorization": f"Bearer {connection.secret()}",
         "Accept": "application/vnd.github+json",

@@ -129,7 +129,7 @@ class HttpClient:
             # Sentry names a next page even where there is none, and says so in `results`
             following, params = (link.get("url") if link.get("results") != "false" else None), None
             if following and following in addresses:
-                raise SourceDown(f"{_without_query(following)}: its pages repeat themselves; the next run asks again")
+                raise SourceDown(f"{_without_query(following)}: its pages repeat themselves; the next run tries again")
             addresses.add(following)
 
     def _request(

@@ -33,7 +33,7 @@ def connect(source: Source, connection: Connection) -> "Packages":
     check_options(source, OPTIONS)
     if source.options.get("registry") not in REGISTRIES or not source.options.get("packages"):
         raise NorthstarError(
-            f"source {source.name}: say registry, {' or '.join(REGISTRIES)}, and packages with their application"
+            f"source {source.name}: give `registry` ({' or '.join(REGISTRIES)}), and `packages` with the application of each"
         )
     return Packages(source, HttpClient(connection.url(), None, source.per_second or PER_SECOND))
 

@@ -33,7 +33,9 @@ def connect(source: Source, connection: Connection) -> "Sentry":
     """A Sentry organization. Raises NorthstarError for options that are wrong or missing."""
     check_options(source, OPTIONS)
     if not source.options.get("organization") or not source.options.get("projects"):
-        raise NorthstarError(f"source {source.name}: say organization, and projects by slug with their application")
+        raise NorthstarError(
+            f"source {source.name}: give `organization`, and `projects`: the application of each, by its slug"
+        )
     headers = {"Authorization": f"Bearer {connection.secret()}"}
     return Sentry(source, HttpClient(connection.url(ADDRESS) + "/api/0", headers, source.per_second or PER_SECOND))
 

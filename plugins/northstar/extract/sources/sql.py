@@ -141,7 +141,7 @@ class SqlDatabase:
         options = self.queries.get(entity)
         place = f"source {self.source.name}, options, {entity}"
         if not isinstance(options, dict) or set(options) - OPTIONS or ("query" in options) == ("table" in options):
-            raise NorthstarError(f"{place}: give `query` or `table`, and perhaps `cursor`, `lookback`, `totals`")
+            raise NorthstarError(f"{place}: give `query` or `table`, and optionally `cursor`, `lookback`, `totals`")
         if entity not in entities():
             raise NorthstarError(f"{place}: the contract has no such entity")
 

@@ -47,7 +47,7 @@ def connect(source: Source, connection: Connection) -> "Webhooks":
         "umami": UmamiDeliveries,
     }
     if source.options.get("of") not in kinds or not source.options.get("path"):
-        raise NorthstarError(f"source {source.name}: say path, and of: {' or '.join(kinds)}")
+        raise NorthstarError(f"source {source.name}: give `path`, and `of`: {' or '.join(kinds)}")
     system_options = dict(source.options.get("system_options") or {})
     system = Source(source.name, source.options["of"], options=system_options, is_production=source.is_production)
     check_options(system, {"stripe": stripe.OPTIONS, "umami": umami.OPTIONS}[system.system])

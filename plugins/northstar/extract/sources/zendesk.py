@@ -38,7 +38,7 @@ def connect(source: Source, connection: Connection) -> "Zendesk":
     """A Zendesk account. Raises NorthstarError for options that are wrong."""
     check_options(source, OPTIONS)
     if source.options.get("account_field", "external_id") not in ACCOUNT_FIELDS:
-        raise NorthstarError(f"source {source.name}: account_field is {', '.join(ACCOUNT_FIELDS)}")
+        raise NorthstarError(f"source {source.name}: account_field must be one of {', '.join(ACCOUNT_FIELDS)}")
     auth = _basic_auth(f"{connection.login}/token", connection.secret())
     address = connection.url() + "/api/v2"
     return Zendesk(
@@ -94,7 +94,7 @@ class Zendesk:
             if answer.get("end_of_stream") or not cursor:
                 return
             if cursor == parameters.get("cursor"):
-                raise NorthstarError("Zendesk's export repeats itself; the next run asks again")
+                raise NorthstarError("Zendesk's export repeats itself; the next run tries again")
             parameters = {"cursor": cursor}
 
     def _ticket(self, ticket: JsonObject) -> ContractRow:

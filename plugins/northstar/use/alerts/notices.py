@@ -154,4 +154,4 @@ def _change(settings: Settings, number: str, change: str, value: object) -> None
             f"update audit.notices set {change} where left(md5(key), 8) = %s and closed_at is null", [value, number]
         )
         if not done.rowcount:
-            raise NorthstarError(f"no open alert {number}; `northstar alerts list` names them")
+            raise NorthstarError(f"no open alert {number}; `northstar alerts list` lists them")

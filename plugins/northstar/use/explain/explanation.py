@@ -361,7 +361,7 @@ def _find_published(
         if bounds["first"] is None:
             raise NorthstarError(
                 f"{metric_id} has no {grain} values for {shown}; "
-                f"northstar sql \"select distinct application, segment, segment_value from metric_values where metric_id = '{metric_id}'\" lists what has"
+                f"northstar sql \"select distinct application, segment, segment_value from metric_values where metric_id = '{metric_id}'\" lists what there is"
             )
         raise NorthstarError(
             f"{metric_id} has no value for the {grain} {period:%Y-%m-%d %H:%M} ({shown}); it has from {bounds['first']:%Y-%m-%d} "

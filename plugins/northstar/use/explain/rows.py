@@ -238,7 +238,7 @@ def row_part(aggregate: str, order_by: str) -> str:
             return _parse(f"({value})::numeric / nullif(count({value}) over (), 0)")
         if isinstance(node, exp.Count | exp.Sum):
             return _parse(f"coalesce({value}, 0)")
-        raise NorthstarError(f"no row's part is known of {node.sql(dialect='postgres')}")
+        raise NorthstarError(f"cannot tell what one row adds to {node.sql(dialect='postgres')}")
 
     part: exp.Expr = parse_one(aggregate, read="postgres").transform(replace_aggregate)
     return part.sql(dialect="postgres")

@@ -78,7 +78,7 @@ def _certificate() -> tuple[str, ...]:
     """The files of NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY, for TLS; nothing where there are none."""
     files = tuple(filter(None, (os.environ.get("NORTHSTAR_PAGES_CERT"), os.environ.get("NORTHSTAR_PAGES_KEY"))))
     if len(files) == 1:
-        raise NorthstarError("TLS for the pages wants both NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY")
+        raise NorthstarError("TLS for the pages needs both NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY")
     return files
 
 

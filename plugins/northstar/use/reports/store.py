@@ -56,5 +56,5 @@ def read_report(settings: Settings, report_id: int) -> tuple[str, str]:
     with db.connect(settings, "publisher") as connection:
         row = connection.execute("select html, text from audit.reports where report_id = %s", [report_id]).fetchone()
     if row is None:
-        raise NorthstarError(f"no report {report_id}; `northstar report list` names them")
+        raise NorthstarError(f"no report {report_id}; `northstar report list` lists them")
     return row["html"], row["text"]

@@ -65,7 +65,7 @@ class Api:
             if not answer.get("has_more"):
                 return
             if not page or page[-1]["id"] in ends:
-                raise NorthstarError(f"Stripe's list of {path} repeats itself after {after}; the next run asks again")
+                raise NorthstarError(f"Stripe's list of {path} repeats itself after {after}; the next run tries again")
             after = page[-1]["id"]
             ends.add(after)
 

@@ -39,10 +39,10 @@ def require_play_money_allowed(source: Source, reason: str) -> None:
     """Raise NorthstarError unless the source asks for Stripe's test mode, and always in a production home."""
     if source.is_production:
         raise NorthstarError(
-            f"source {source.name}: {reason}, and this home is one of production: it accepts no play money"
+            f"source {source.name}: {reason}, and this is a production home, which accepts no play money"
         )
     if not source.options.get("test_mode"):
-        raise NorthstarError(f"source {source.name}: {reason}; say test_mode: true to read play money")
+        raise NorthstarError(f"source {source.name}: {reason}; set test_mode: true to read play money")
 
 
 class Stripe:
