@@ -177,7 +177,7 @@ def test_a_new_version_is_seen_and_late_data_and_failed_checks_are_said_loudly(p
     told = str(banner(painter.marts, published.as_of + timedelta(hours=1)))
     # the small company's flaws are more than what usually goes to quarantine
     assert (
-        f"Version {published.version_banner:,}" in told
+        f"Version {published.version:,}" in told
         and "Checks that failed: landing_batches.quarantine_is_quiet." in told
         and " old: " not in told
     )
@@ -256,8 +256,8 @@ def test_what_is_kept_is_bounded_in_bytes(built, monkeypatch):
     for number in range(40):
         marts.remember((number,), lambda: pd.DataFrame({"text": ["x" * 1_000_000] * 2}))
         marts.remember(("drawn", number), lambda: {"text": "x" * 1_000_000})
-    assert 15 * 2**20 < marts._kept_bytes <= 20 * 2**20
-    assert sum(size for _, size in marts._memory.values()) == marts._kept_bytes
+    assert 15 * 2**20 < marts._memory_bytes <= 20 * 2**20
+    assert sum(size for _, size in marts._memory.values()) == marts._memory_bytes
     # what was asked for last is there
     assert marts.remember((39,), lambda: None) is not None
 
