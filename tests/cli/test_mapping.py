@@ -52,7 +52,9 @@ def test_rows_are_shown_beside_what_becomes_of_them(desk, capsys):
 def test_a_file_in_the_contracts_layout_needs_no_mapping(tmp_path, capsys):
     (tmp_path / "accounts").mkdir()
     file = tmp_path / "accounts" / "a.csv"
-    file.write_text("account_id,account_type,created_at,updated_at\na,customer,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n")
+    file.write_text(
+        "account_id,account_type,created_at,updated_at\na,customer,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n"
+    )
     assert cli.main(["mapping", "preview", str(file)]) == 0
     assert "accounts: of 1 rows in 1 file 1 would land" in capsys.readouterr().out
 
