@@ -44,7 +44,7 @@ from northstar.warehouse.rows import Connection, Publication, Run, one, shaped
 PUBLISHER_LOCK = 7_041_776
 ALL = sql.SQL("true")
 PUBLICATIONS = DescribedTable(
-    "publications", "Each version that was published: when, from what, how much changed, what was checked.",
+    "publications", "Each published version: when it was published, from what, how much changed, what was checked.",
     {
         "published_version": ("bigint", "the version"),
         "run_id": ("bigint", "the run that published it; null for a rollback"),

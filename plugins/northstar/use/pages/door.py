@@ -151,7 +151,7 @@ def bound(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:
         except RecursionError:
             asked = None
         if not isinstance(asked, dict) or str(asked.get("output")) not in callbacks() or not _is_callback(asked):
-            return Response("no page asks that", 400, {"Content-Type": "text/plain"})
+            return Response("no page sends this request", 400, {"Content-Type": "text/plain"})
         return None
 
     @server.errorhandler(Exception)
@@ -162,7 +162,7 @@ def bound(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:
         # a traceback once a minute for each place in the code, so that nobody can fill the disk by repeating a request
         if lines.take("all") and places.take(f"{type(exc).__name__} {place.filename}:{place.lineno}"):
             LOG.error("%s %s failed", request.method, request.path[:200], exc_info=exc)
-        return Response("this failed; the log of the pages says why", 500, {"Content-Type": "text/plain"})
+        return Response("the request failed; the log of the pages says why", 500, {"Content-Type": "text/plain"})
 
 
 def add_headers(server: Flask, scripts: Callable[[], Sequence[str]]) -> None:
