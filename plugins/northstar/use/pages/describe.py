@@ -59,8 +59,7 @@ def description(
         nulls = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in coverage["nulls"].items())
         lines += [
             "",
-            f"Data from {first}, complete up to {last}."
-            + (f" Missing values by reason: {nulls}." if nulls else ""),
+            f"Data from {first}, complete up to {last}." + (f" Missing values by reason: {nulls}." if nulls else ""),
             "",
         ]
     if len(expected):
