@@ -1,15 +1,15 @@
 """Telling people: mail, Slack, and webhooks in PagerDuty's event format, by the routes of the home's `notify.yml`.
 
 mail: {connection: smtp_main, from: northstar@example.org}   # an Airflow connection of type smtp
-pages: https://northstar.example.org      # where links point to (default: the home's own pages)
-runbooks: https://git.example.org/northstar/docs/runbooks.md   # where alerts of the job itself link to (default: the file in the checkout)
+pages: https://northstar.example.org      # the address to which links point (default: the home's own pages)
+runbooks: https://git.example.org/northstar/docs/runbooks.md   # to which alerts of the job itself link (default: the file in the checkout)
 routes:
   everyone: [{mail: [team@example.org]}, {slack: slack_team}]    # slack: a connection whose password is the incoming webhook's address
-  page on-call: [{webhook: pagerduty}]    # webhook: a connection; password: the routing key, host: only where it is not PagerDuty's
-  default: [{mail: [data@example.org]}]   # what no other route is named for
-reports: {daily: everyone, weekly: everyone}     # which report goes where; one that is not named is made and kept only
-remind_hours: 24                          # an alert that stays open and that nobody has acknowledged is told of again
-maintenance:                              # nothing is told of an application while it is being worked on
+  page on-call: [{webhook: pagerduty}]    # webhook: a connection; its password is the routing key; give a host only if it is not PagerDuty's
+  default: [{mail: [data@example.org]}]   # alerts without a route of their own
+reports: {daily: everyone, weekly: everyone}     # the route of each report; a report without a route is only made and kept
+remind_hours: 24                          # after which an open alert is sent again, unless somebody has acknowledged it
+maintenance:                              # no messages about these applications in this time
   - {from: 2026-04-01T22:00:00Z, until: 2026-04-02T02:00:00Z, applications: [web]}
 """
 
