@@ -1,6 +1,7 @@
 """Mapping: a foreign layout lands without code."""
 
 import hashlib
+import itertools
 
 import pyarrow as pa
 import pytest
@@ -148,3 +149,121 @@ def test_a_mapped_column_that_the_file_lacks_is_named(tmp_path, warehouse):
     (tmp_path / "lines.csv").write_text(LINES.replace("Price", "Cost"))
     with pytest.raises(NorthstarError, match=r"lines.csv.*'Price' is not in the file"):
         land_directory(warehouse, 1, str(tmp_path), tmp_path / "_mapping.yml", progress=silent)
+
+
+def test_a_sum_leaves_no_line_out(tmp_path, warehouse):
+    """Two lines of one invoice, 999.00 and 1,000.00: the invoice waits in quarantine, and is not one of 999.00."""
+    empty(warehouse)
+    (tmp_path / "lines.csv").write_text('Inv,Amount,At\nX-1,999.00,2025-03-05\nX-1,"1,000.00",2025-03-05\nX-2,1.00,2025-03-05\n')
+    mapping = tmp_path / "m.yml"
+    mapping.write_text("""
+entities:
+  charges:
+    files: lines.csv
+    derive: {amt: decimal(Amount)}
+    group_by: [Inv]
+    aggregate: {total: sum amt, at: min At}
+    columns:
+      charge_id: Inv
+      account_id: {constant: a}
+      currency: {constant: USD}
+      status: {constant: succeeded}
+      amount: {expression: "int(round(total * 100, 0))"}
+      created_at: {column: at, parse: "%Y-%m-%d"}
+      updated_at: {column: at, parse: "%Y-%m-%d"}
+""")
+    land_directory(warehouse, None, str(tmp_path), mapping, progress=silent)
+    rows, rejected = stored(warehouse)
+    assert rows == [("X-2", 100)]
+    assert rejected == [
+        ("lines.csv", 3, ["amt: '1,000.00' is not a number"], {"source.Inv": "X-1", "source.Amount": "1,000.00", "source.At": "2025-03-05"})
+    ]
+    # the mapping is told how numbers are written there: the next reading lands the invoice
+    mapping.write_text(mapping.read_text().replace("files: lines.csv", "files: lines.csv\n    csv: {thousands: ','}"))
+    land_directory(warehouse, None, str(tmp_path), mapping, progress=silent)
+    assert stored(warehouse) == ([("X-1", 199900), ("X-2", 100)], [])
+
+
+def test_a_bad_value_quarantines_the_sources_own_row(tmp_path, warehouse):
+    empty(warehouse)
+    (tmp_path / "q.csv").write_text("Ref,Qty,Hotel\nC-0,1,Resort\nC-1,-,Resort\nC-2,2,Reosrt\n")
+    mapping = tmp_path / "m.yml"
+    mapping.write_text("""
+entities:
+  charges:
+    files: q.csv
+    columns:
+      charge_id: Ref
+      account_id: {column: Hotel, map: {Resort: r}, default: null}
+      amount: {expression: int(Qty)}
+      currency: {constant: USD}
+      status: {constant: succeeded}
+      created_at: {constant: "2025-03-05T00:00:00Z"}
+      updated_at: {constant: "2025-03-05T00:00:00Z"}
+""")
+    land_directory(warehouse, None, str(tmp_path), mapping, progress=silent)
+    rows, rejected = stored(warehouse)
+    assert rows == [("C-0", 1)]
+    assert [(path, line, reasons) for path, line, reasons, _ in rejected] == [
+        ("q.csv", 3, ["amount: '-' is not a whole number"]),
+        ("q.csv", 4, ["account_id: required"]),
+    ]
+    assert rejected[0][3] == {"source.Ref": "C-1", "source.Qty": "-", "source.Hotel": "Resort"}
+    # what the mapping made of the row, and what it was in the source
+    assert rejected[1][3]["charge_id"] == "C-2" and rejected[1][3]["source.Hotel"] == "Reosrt"
+
+
+def stored(warehouse):
+    with db.connect(warehouse, "loader") as connection:
+        rows = connection.execute("select charge_id, amount from staging.charges order by 1").fetchall()
+        rejected = connection.execute(
+            "select path, line, reasons, row from quarantine.rows where resolved_at is null order by quarantine_id"
+        ).fetchall()
+    return [tuple(r.values()) for r in rows], [tuple(r.values()) for r in rejected]
+
+
+@pytest.mark.parametrize("keep", ["oldest by created_at", "newest by created_at", "first"])
+def test_the_row_that_stays_does_not_depend_on_the_order_of_delivery(tmp_path, warehouse, keep):
+    """All orders of six files, some of them with the same time, give the same rows; the input without `keep` has its own rule."""
+    contents = {
+        "1": "a,2025-01-05,SE", "2": "a,2025-01-01,DE", "3": "a,2025-01-01,AT", "4": "b,2025-02-01,FR", "5": "a,2025-03-01,IT", "6": "b,2025-02-01,GB"
+    }  # fmt: skip
+    mapping = tmp_path / "m.yml"
+    mapping.write_text(f"""
+entities:
+  accounts:
+    - name: people
+      files: "people/*.csv"
+      keep: {keep}
+      columns: &columns
+        account_id: id
+        account_type: {{constant: customer}}
+        country: country
+        created_at: {{column: at, parse: "%Y-%m-%d"}}
+        updated_at: {{column: at, parse: "%Y-%m-%d"}}
+    - name: others
+      files: "others/*.csv"
+      columns: *columns
+""")
+    expected = [("a", "AT"), ("b", "FR")] if keep != "newest by created_at" else [("a", "IT"), ("b", "FR")]
+    orders = list(itertools.permutations(contents))
+    # all 720 orders would take minutes: some of them, which begin with different files
+    for order in orders[::250]:
+        empty(warehouse)
+        source = tmp_path / "".join(order)
+        for number, name in enumerate(order):
+            (source / "people").mkdir(parents=True, exist_ok=True)
+            (source / "people" / f"{number}.csv").write_text(f"id,at,country\n{contents[name]}\n")
+            if number == 2:
+                land_directory(warehouse, None, str(source), mapping, progress=silent)
+        land_directory(warehouse, None, str(source), mapping, progress=silent)
+        with db.connect(warehouse, "loader") as connection:
+            rows = connection.execute("select account_id, country from staging.accounts order by 1").fetchall()
+        assert [tuple(r.values()) for r in rows] == expected, order
+    # an input without `keep` in the same delivery is not ruled by the other's
+    (source / "others").mkdir()
+    (source / "others" / "a.csv").write_text("id,at,country\nc,2025-01-01,DE\nc,2025-01-05,SE\n")
+    land_directory(warehouse, None, str(source), mapping, progress=silent)
+    with db.connect(warehouse, "loader") as connection:
+        row = connection.execute("select country from staging.accounts where account_id = 'c'").fetchone()
+    assert row["country"] == "SE"

@@ -15,6 +15,7 @@ from northstar.extract.landing.statement import (
     Node,
     Statement,
     column,
+    combining,
     is_aggregate,
     leftmost,
     nodes,
@@ -195,7 +196,9 @@ def without_groups(finder: Finder, columns: list[str], first: str) -> str:
     names = [f"k{n}" for n in range(len(keys))]
     items = [{**finder._template("try(x)", key), "alias": name} for key, name in zip(keys, names, strict=True)]
     tree = copy.deepcopy(statement.tree)
-    tree["statements"][0]["node"] = bare(statement.node, items, keeps_common=True)
+    whole, combined = tree["statements"][0]["node"], combining(tree, statement.aggregates)
+    assert combined is not None, "it has keys"
+    tree["statements"][0]["node"] = {**bare(combined, items), "cte_map": whole["cte_map"]}
     try:
         engine.execute(f"create or replace temp table _left_out as select distinct * from ({written(engine, tree)})")
     except Error as exc:
@@ -210,7 +213,8 @@ def without_groups(finder: Finder, columns: list[str], first: str) -> str:
     by_name = dict(zip(names, keys, strict=True))
     _replace_columns(condition, by_name)
     tree = copy.deepcopy(statement.tree)
-    node = tree["statements"][0]["node"]
+    node = combining(tree, statement.aggregates)
+    assert node is not None
     where = node.get("where_clause")
     if where:
         both = json.loads(engine.rows("select json_serialize_sql('select a and b')")[0][0])["statements"][0]["node"][
@@ -222,15 +226,13 @@ def without_groups(finder: Finder, columns: list[str], first: str) -> str:
     return written(engine, tree)
 
 
-def bare(node: Node, items: list[Node], keeps_common: bool = False) -> Node:
-    """A SELECT of other items from a node's FROM, without its conditions. keeps_common: with its common table expressions."""
+def bare(node: Node, items: list[Node]) -> Node:
+    """A SELECT of other items from a node's FROM, without its conditions and common table expressions."""
     changed = copy.deepcopy(node)
     changed.update(
         select_list=items, where_clause=None, group_expressions=[], group_sets=[], having=None, qualify=None, modifiers=[],
-        aggregate_handling="STANDARD_HANDLING",
+        aggregate_handling="STANDARD_HANDLING", cte_map={"map": []},
     )  # fmt: skip
-    if not keeps_common:
-        changed["cte_map"] = {"map": []}
     return changed
 
 

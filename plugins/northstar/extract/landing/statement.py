@@ -61,8 +61,8 @@ class Statement:
 
         columns: the driver's; another name in GROUP BY is the alias of an item.
         """
-        node = self.node
-        if node["type"] != "SELECT_NODE":
+        node = combining(self.tree, self.aggregates)
+        if node is None:
             return []
         items = node["select_list"]
         if node.get("aggregate_handling", "STANDARD_HANDLING") != "STANDARD_HANDLING":
@@ -75,10 +75,35 @@ class Statement:
     @property
     def combines(self) -> bool:
         """Whether a row may be made of several rows of the driver: then a row without one of them would be wrong."""
-        return any(
-            n.get("class") == "WINDOW" or is_aggregate(n, self.aggregates) or bool(n.get("group_expressions"))
-            for n in nodes(self.tree)
-        )
+        return any(_combines(n, self.aggregates) for n in nodes(self.tree))
+
+
+def combining(tree: Node, aggregates: frozenset[str]) -> Node | None:
+    """The outermost SELECT that makes one row of several: the statement's own, or one that it selects from."""
+    node: Node | None = tree["statements"][0]["node"]
+    common = {e["key"].lower(): e["value"] for e in ((node or {}).get("cte_map") or {}).get("map") or ()}
+    while node is not None and node["type"] == "SELECT_NODE":
+        parts = [node["select_list"], node.get("where_clause"), node.get("having"), node.get("qualify")]
+        if node.get("group_expressions") or any(_combines(n, aggregates) for n in nodes(parts)):
+            return node
+        source = node["from_table"]
+        if source["type"] == "SUBQUERY":
+            node = source["subquery"]["node"]
+        elif source["type"] == "BASE_TABLE" and source["table_name"].lower() in common:
+            node = _query(common.pop(source["table_name"].lower()))
+        else:
+            node = None
+    return None
+
+
+def _query(entry: Node) -> Node | None:
+    """The SELECT of a common table expression."""
+    inner = entry.get("query_node") or (entry.get("query") or {}).get("node")
+    return inner if isinstance(inner, dict) else None
+
+
+def _combines(node: Node, aggregates: frozenset[str]) -> bool:
+    return node.get("class") == "WINDOW" or is_aggregate(node, aggregates) or bool(node.get("group_expressions"))
 
 
 def parse(engine: Engine, text: str, tables: list[str]) -> Statement:
