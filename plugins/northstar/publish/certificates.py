@@ -19,19 +19,19 @@ from northstar.warehouse.rows import Connection, Row, Run, one
 
 MODULUS = 2**64
 COLUMNS = {
-    "published_version": ("bigint primary key", "the version that this is the evidence of"),
+    "published_version": ("bigint primary key", "the version to which the evidence belongs"),
     "run_id": ("bigint not null", "the run that made it"),
     "as_of": ("timestamptz not null", "the run's logical time, exclusive"),
     "code_version": ("text not null", "a digest of models, macros, seeds and rules"),
-    "code_commit": ("text", "the git commit of the checkout, null outside one; '+' behind it: with changes"),
+    "code_commit": ("text", "the git commit of the checkout, null outside one; a '+' behind it means uncommitted changes"),
     "rules": ("jsonb not null", "the business rules of the home"),
     "built_batch_id": ("bigint not null", "the newest landed batch that is in it"),
-    "inputs": ("jsonb not null", "each landed entity's rows and the hash of their content"),
-    "outputs": ("jsonb not null", "each mart's rows and the hash of their content"),
-    "checks": ("jsonb not null", "every check and identity of the audit: boundary, severity, whether it held, what was seen"),
+    "inputs": ("jsonb not null", "for each landed entity, the number of rows and the hash of their content"),
+    "outputs": ("jsonb not null", "for each mart, the number of rows and the hash of their content"),
+    "checks": ("jsonb not null", "every check and identity of the audit: boundary, severity, whether it passed, what was observed"),
     "model_tests": ("bigint not null", "dbt data tests that passed in the build"),
     "coverage": ("jsonb not null", "by metric, in months (else quarters or weeks): first and last complete period, nulls by reason"),
-    "left_out": ("jsonb not null", "landed rows that no number is made of, by rule"),
+    "left_out": ("jsonb not null", "number of landed rows from which no number is computed, by rule"),
 }  # fmt: skip
 LEFT_OUT = {
     "tickets that are spam, deleted or merged": "tickets where status in ('spam', 'deleted', 'merged')",
@@ -43,7 +43,7 @@ LEFT_OUT = {
 }
 
 
-CERTIFICATES = DescribedTable("certificates", "What each published version stands on.", COLUMNS)
+CERTIFICATES = DescribedTable("certificates", "The evidence for each published version.", COLUMNS)
 
 
 class Content(TypedDict):

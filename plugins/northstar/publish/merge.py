@@ -44,17 +44,17 @@ from northstar.warehouse.rows import Connection, Publication, Run, one, shaped
 PUBLISHER_LOCK = 7_041_776
 ALL = sql.SQL("true")
 PUBLICATIONS = DescribedTable(
-    "publications", "Each version that was published: when, from what, how much changed, what was checked.",
+    "publications", "Each published version: when it was published, from what, how much changed, what was checked.",
     {
         "published_version": ("bigint", "the version"),
         "run_id": ("bigint", "the run that published it; null for a rollback"),
-        "as_of": ("timestamptz not null", "the logical time of its numbers, exclusive: what happened later is not in them"),
-        "mode": ("text not null", "nightly (everything built anew), hourly (what changed), or rollback"),
-        "started_at": ("timestamptz not null", "when its run began"),
-        "published_at": ("timestamptz not null default clock_timestamp()", "when readers saw it"),
-        "rows_changed": ("bigint not null", "rows of all marts that it brought or took away"),
-        "checks_run": ("integer not null", "checks of the audit"),
-        "checks_passed": ("integer not null", "those that held; one that did not was a warning"),
+        "as_of": ("timestamptz not null", "the logical time of its numbers, exclusive: later events are not included"),
+        "mode": ("text not null", "nightly (everything rebuilt), hourly (changes only), or rollback"),
+        "started_at": ("timestamptz not null", "when its run started"),
+        "published_at": ("timestamptz not null default clock_timestamp()", "when readers could see it first"),
+        "rows_changed": ("bigint not null", "number of rows added to or removed from all marts"),
+        "checks_run": ("integer not null", "number of checks in the audit"),
+        "checks_passed": ("integer not null", "number of checks that passed; the others were warnings"),
         "row_counts": ("jsonb not null", "rows by mart"),
         "source_totals": ("jsonb not null", "by entity: rows read, landed, replaced, in quarantine, refused"),
         "restores_version": ("bigint", "the version that a rollback put back; null otherwise"),

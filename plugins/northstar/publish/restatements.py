@@ -16,10 +16,10 @@ COLUMNS = {
     "grain": ("text not null", "hour, day, week, month or quarter"),
     "period_start": ("timestamptz not null", "the complete period whose value changed, or the first of them"),
     "application": ("text not null", "the company's product; 'all' is the company"),
-    "segment": ("text not null", "the segment; '' is the whole"),
+    "segment": ("text not null", "the segment; '' is the total"),
     "segment_value": ("text not null", "the segment's value"),
-    "old_value": ("numeric", "as published before; null where it had none"),
-    "new_value": ("numeric", "as published now; null where it has none any more"),
+    "old_value": ("numeric", "the value published before; null where there was none"),
+    "new_value": ("numeric", "the value published now; null where there is none any more"),
     "old_version": ("bigint not null", "the first version that showed the old value as complete"),
     "new_version": ("bigint not null", "the version that changed it"),
     "reason": (
@@ -28,7 +28,7 @@ COLUMNS = {
     ),
     "periods": (
         "bigint not null default 1",
-        "how many complete periods: of a series that begins earlier or later, vanishes or changes its state all of them, period_start the first",
+        "number of complete periods; for a series that begins earlier or later, vanishes or changes its state, all of them, and period_start is the first",
     ),
 }
 IMPLIED_VALUE = """

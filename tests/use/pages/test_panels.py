@@ -126,7 +126,7 @@ def test_a_funnel_tells_how_many_came_what_was_the_target_and_how_many_dropped_o
     second = stages[1]
     on = 100 * second["visitors"] / stages[0]["visitors"]
     assert (
-        f"sign up {second['visitors']:,} · {on:.1f} % came here (target 30 %), {100 - on:.1f} % dropped off"
+        f"sign up {second['visitors']:,} · {on:.1f} % of the previous stage (target 30 %), {100 - on:.1f} % dropped off"
         in figure.layout.meta
     )
 
@@ -164,12 +164,12 @@ def test_what_is_told_of_a_metric_says_how_fresh_it_is(painter):
     told = description(known["mrr"], marts.targets("all"), "USD", marts.coverage("mrr"), pd.DataFrame(), {}).children
     assert "complete up to Feb 2026." in told
     missing = description(known["ltv"], marts.targets("all"), "USD", marts.coverage("ltv"), pd.DataFrame(), {}).children
-    assert "Values that are missing, and why: " in missing
+    assert "Missing values by reason: " in missing
 
 
 def test_what_is_not_there_is_said(painter):
     figure = painter.draw({"kind": "funnel", "funnel": "student_journey", "metrics": []}, "web", "month", 12, "")
-    assert figure.layout.meta == "nobody of web in this funnel"
+    assert figure.layout.meta == "no visitors of web in this funnel"
 
 
 def test_a_new_version_is_seen_and_late_data_and_failed_checks_are_said_loudly(painter, built):

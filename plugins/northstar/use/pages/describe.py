@@ -59,15 +59,14 @@ def description(
         nulls = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in coverage["nulls"].items())
         lines += [
             "",
-            f"Data from {first}, complete up to {last}."
-            + (f" Values that are missing, and why: {nulls}." if nulls else ""),
+            f"Data from {first}, complete up to {last}." + (f" Missing values by reason: {nulls}." if nulls else ""),
             "",
         ]
     if len(forecasts):
         forecast = forecasts.iloc[0]
         errors = "too few periods to try it" if forecast["naive_error"] is None else (
             f"its mean error in trials {shown(forecast['smoothing_error' if forecast['method'] == 'smoothing' else 'naive_error'], entry['unit'], currency)}, "
-            f"that of {'the naive way' if forecast['method'] == 'smoothing' else 'smoothing'} {shown(forecast['naive_error' if forecast['method'] == 'smoothing' else 'smoothing_error'], entry['unit'], currency)}"
+            f"that of {'the naive forecast' if forecast['method'] == 'smoothing' else 'smoothing'} {shown(forecast['naive_error' if forecast['method'] == 'smoothing' else 'smoothing_error'], entry['unit'], currency)}"
         )  # fmt: skip
         lines += ["", f"Forecast by {forecast['method']} from {forecast['periods']} periods: {errors}.", ""]
     for row in own.to_dict("records"):

@@ -14,7 +14,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         application=application,
     )
     if not len(frame):
-        return empty_figure(f"no experiments of {application}")
+        return empty_figure(f"no experiments for {application}")
     figure, summaries = go.Figure(), []
     for row in escape_labels(frame, "experiment", "variant", "control").to_dict("records"):
         name = f"{row['experiment']}: {row['variant']}"

@@ -13,7 +13,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         "and month >= %(since)s::date group by 1 order by accounts desc, 1", application=application, since=marts.since(months),
     )  # fmt: skip
     if not len(frame):
-        return empty_figure(f"nobody left {application} in this period")
+        return empty_figure(f"no churned accounts for {application} in this period")
     frame = escape_labels(frame, "cancel_reason")
     texts = [
         f"{a:,} · {shown(m, 'money', marts.currency)} MRR" for a, m in zip(frame["accounts"], frame["mrr"], strict=True)
