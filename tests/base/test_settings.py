@@ -10,7 +10,7 @@ from northstar.build.code_version import code_version
 from northstar.privacy.keys import fingerprint, seal
 from northstar.privacy.ring import home_key
 from northstar.runs import quarantine, rotate
-from northstar.runs.erase import searched
+from northstar.runs.erase import search
 from northstar.warehouse import db
 from tests.support import empty, query_as, silent
 
@@ -142,12 +142,12 @@ def test_the_environments_key_is_never_written_into_the_home(unpublished, monkey
 
 
 def test_a_name_is_found_wherever_it_lies_in_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(searched, "BLOCK_BYTES", 7)
+    monkeypatch.setattr(search, "BLOCK_BYTES", 7)
     names, told = [b"abcd", b"cd"], b"..abcd....abcdcd..ab" + b"cd"
     (tmp_path / "file").write_bytes(told)
     places = [(told.find(name, at), name) for name in names for at in range(len(told)) if told.startswith(name, at)]
-    assert sorted(searched.occurrences(tmp_path / "file", names)) == sorted(places)
-    assert list(searched.occurrences(tmp_path / "file", [b"abce"])) == []
+    assert sorted(search.occurrences(tmp_path / "file", names)) == sorted(places)
+    assert list(search.occurrences(tmp_path / "file", [b"abce"])) == []
 
 
 def test_rows_come_in_lots_by_number_and_by_length(warehouse, monkeypatch):

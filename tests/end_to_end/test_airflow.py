@@ -14,7 +14,7 @@ import pytest
 
 from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError
-from northstar.base.services import known_services, running_services
+from northstar.base.service_processes import known_services, running_services
 from northstar.base.settings import load_settings
 from northstar.base.telemetry import OFF
 from northstar.cli.main import main

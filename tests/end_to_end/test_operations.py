@@ -19,7 +19,7 @@ from northstar.publish.certificates import inputs
 from northstar.publish.merge import rollback
 from northstar.runs import job, maintenance, quarantine
 from northstar.use.query import query
-from northstar.warehouse import db, embedded, lease, migrations
+from northstar.warehouse import db, embedded, migrations, turn_lock
 from northstar.warehouse.landed_tables import landed_columns
 from northstar.warehouse.setup import bootstrap
 from tests.conftest import home, release_before
@@ -273,7 +273,7 @@ def test_the_doctor_names_everything_that_is_broken(old, monkeypatch, capsys):
     real = doctor._now
     monkeypatch.setattr(doctor, "_now", lambda: real() - timedelta(hours=1))
     change(old, f"""
-        insert into audit.writer_lease (run_id, holder, host, process_id, taken_at) values (77, 'cli', '{lease.machine()}', 4000000, clock_timestamp());
+        insert into audit.writer_lease (run_id, holder, host, process_id, taken_at) values (77, 'cli', '{turn_lock.machine()}', 4000000, clock_timestamp());
         insert into audit.runs (run_id, mode, as_of, trigger) values (76, 'hourly', now(), 'cli');
         insert into audit.runs (run_id, mode, as_of, trigger, state, message) values (78, 'hourly', now(), 'cli', 'failed', 'the audit stopped it');
         update pg_index set indisvalid = false where indexrelid = 'staging.charges_key'::regclass;

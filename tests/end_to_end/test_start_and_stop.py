@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from northstar.base.services import lives
+from northstar.base.service_processes import lives
 from northstar.base.settings import load_settings
 from northstar.connections.airflow import airflow_environment
 from northstar.orchestration import services

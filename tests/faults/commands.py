@@ -24,7 +24,7 @@ from pathlib import Path
 import psutil
 
 from northstar.base.errors import NorthstarError
-from northstar.base.services import service_states
+from northstar.base.service_processes import service_states
 from northstar.base.settings import Settings, load_settings
 from northstar.connections.airflow import AIRFLOW_SERVICES
 from northstar.demo.company import simulate

@@ -24,7 +24,7 @@ from northstar.runs import quarantine, turns
 from northstar.runs.erase import purge
 from northstar.runs.lifecycle import close_run, open_run
 from northstar.runs.turns import give_back, turn, unlock
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.stages import working_stage
 from tests.support import empty, query_as, utc
 
@@ -229,13 +229,13 @@ def test_whether_a_writer_lives_is_no_question_of_clocks(warehouse):
     with db.connect(warehouse, "owner") as connection:
         # by the clock of a server that is behind, the turn was taken before this process began
         connection.execute("update audit.writer_lease set taken_at = taken_at - interval '10 days'")
-        row = lease.holding(connection)
-    assert not row["is_over"] and not lease.is_dead(row)
-    assert lease.is_dead(row | {"process_began": "1"}) and lease.is_dead(row | {"process_id": 2**22 + 1})
+        row = turn_lock.holding(connection)
+    assert not row["is_over"] and not turn_lock.is_dead(row)
+    assert turn_lock.is_dead(row | {"process_began": "1"}) and turn_lock.is_dead(row | {"process_id": 2**22 + 1})
     # a container of the same name, and this machine before it was started anew, have numbers of their own
-    assert not lease.is_dead(row | {"process_id": 2**22 + 1, "host": f"{row['host']}0"})
+    assert not turn_lock.is_dead(row | {"process_id": 2**22 + 1, "host": f"{row['host']}0"})
     # of a turn that an older release took only that its process is gone
-    assert not lease.is_dead(row | {"process_began": None})
+    assert not turn_lock.is_dead(row | {"process_began": None})
     close_run(warehouse, run_id)
 
 
@@ -258,7 +258,7 @@ def test_who_lost_its_turn_lands_accepts_and_erases_nothing(warehouse):
                 write()
         assert query_as(warehouse, "loader", "select 1 from audit.landing_batches") == []
         # nor does whoever comes later find it had the turn
-        with lease.working(warehouse, number):
+        with turn_lock.working(warehouse, number):
             pass
     with db.connect(warehouse, "owner") as connection:
         connection.execute("delete from audit.writer_lease")

@@ -13,7 +13,7 @@ from northstar.connections.airflow import AIRFLOW_SERVICES
 from northstar.orchestration import services, up
 from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
 from northstar.runs.hold import end_hold, hold
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from tests.support import empty, serving, utc
 
 AS_OF = utc("2026-03-01T02:30:00")
@@ -179,7 +179,7 @@ def take_turn(settings, run_id, process_id, is_dag_run=True):
         connection.execute(
             "insert into audit.writer_lease (run_id, holder, is_dag_run, host, process_id, taken_at) "
             "values (%s, 'nightly_rebuild tonight', %s, %s, %s, clock_timestamp())",
-            [run_id, is_dag_run, lease.machine(), process_id],
+            [run_id, is_dag_run, turn_lock.machine(), process_id],
         )
 
 

@@ -17,7 +17,7 @@ from northstar.audit.suites import BOUNDARIES, Check, Suite, read_suites
 from northstar.base.errors import CheckFailed, NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import one
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def _scoped(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterato
     copy = f"core._scoped__{suite.table}"
     with db.connect(settings, "transformer", autocommit=True) as connection:
         # keep the turn: a run that has taken over has a copy of the same name
-        lease.keep(connection, int(values["run_id"]), is_session=True, by_hand=True)
+        turn_lock.keep(connection, int(values["run_id"]), is_session=True, by_hand=True)
         connection.execute(f"drop table if exists {copy}")
         connection.execute(f"create unlogged table {copy} as {query}")
         # a rough idea of its size and keys is enough, and a full one takes as long as the copy
@@ -220,8 +220,10 @@ def _plain(row: object) -> object:
 def _record(settings: Settings, run_id: int, boundaries: tuple[str, ...], results: list[CheckResult]) -> None:
     """Write the results; those of an earlier attempt in the same run, as of a task that was cleared, give way to them."""
     with db.connect(settings, "transformer") as connection:
-        lease.keep(connection, run_id, by_hand=True)
-        connection.execute("delete from audit.checks where run_id = %s and boundary = any(%s)", [run_id, list(boundaries)])
+        turn_lock.keep(connection, run_id, by_hand=True)
+        connection.execute(
+            "delete from audit.checks where run_id = %s and boundary = any(%s)", [run_id, list(boundaries)]
+        )
         connection.execute("delete from audit.reconciliations where run_id = %s and source = 'files'", [run_id])
         connection.cursor().executemany(
             "insert into audit.checks (run_id, boundary, suite, check_name, severity, success, observed, expected, "

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from northstar.base.errors import LeaseLost, NorthstarError
-from northstar.warehouse import lease
+from northstar.warehouse import turn_lock
 
 if TYPE_CHECKING:
     from dbt.adapters.base.connections import BaseConnectionManager
     from dbt.adapters.contracts.connection import Connection
 
 # SQL; unlike `discard all` it does not release the lock by which the session keeps the turn
-RESET = f"reset all; discard temp; {lease.LEAVE_WITH_CLIENT.format(is_local='false')}"
+RESET = f"reset all; discard temp; {turn_lock.LEAVE_WITH_CLIENT.format(is_local='false')}"
 
 
 @contextmanager
@@ -34,7 +34,7 @@ def kept_connections(run_id: int) -> Iterator[None]:
 
     opening, releasing = Manager.__dict__["open"], Manager.release
     refused: list[str | None] = []
-    *hold, lost = lease.statements(run_id, is_session=True)
+    *hold, lost = turn_lock.statements(run_id, is_session=True)
 
     def opened(cls: type[Manager], connection: Connection) -> Connection:
         connection = opening.__func__(cls, connection)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from northstar.base.errors import NorthstarError
 from northstar.base.ports import remembered_port
-from northstar.base.services import running_services
+from northstar.base.service_processes import running_services
 from northstar.base.settings import Settings
 from northstar.base.telemetry import silence
 from northstar.warehouse import db

@@ -14,13 +14,13 @@ import psycopg
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_word
 from northstar.base.ports import read_port
-from northstar.base.services import service_states
+from northstar.base.service_processes import service_states
 from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
 from northstar.connections.airflow import api_health
 from northstar.contract import entities
 from northstar.extract.sources.declared import open_source, read_sources
-from northstar.warehouse import db, embedded, lease, migrations, role_settings
+from northstar.warehouse import db, embedded, migrations, role_settings, turn_lock
 from northstar.warehouse.landed_tables import key_index, landed_columns, side_indexes
 from northstar.warehouse.rights import WRITERS
 from northstar.warehouse.rows import Connection, one, shaped
@@ -399,7 +399,7 @@ def _archive(settings: Settings, connection: Connection) -> Iterator[Words]:
 
 
 def _writer(settings: Settings, connection: Connection) -> Iterator[Words]:
-    writer = lease.holding(connection)
+    writer = turn_lock.holding(connection)
     stale_runs = connection.execute(
         "select run_id, started_at from audit.runs where state = 'running' and run_id not in (select run_id from audit.writer_lease) order by 1"
     ).fetchall()

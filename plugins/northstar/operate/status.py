@@ -2,7 +2,7 @@
 
 from northstar.base.settings import Settings
 from northstar.publish import hold
-from northstar.warehouse import db, embedded, lease
+from northstar.warehouse import db, embedded, turn_lock
 from northstar.warehouse.rows import one
 
 
@@ -30,7 +30,7 @@ def status(settings: Settings) -> str:
         if run:
             lines.append(f"last run    {run['run_id']} ({run['mode']}, {run['trigger']}): {run['state']}"
                          + (f", {run['message']}" if run["message"] else f", stage {run['stage']}"))  # fmt: skip
-        writer = lease.holding(connection)
+        writer = turn_lock.holding(connection)
         writing = f"run {writer['run_id']} ({writer['holder']})" if writer and not writer["is_over"] else "nobody"
         lines.append(f"writing     {writing}")
         if hold_text := hold.describe(connection):

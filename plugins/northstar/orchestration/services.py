@@ -15,7 +15,7 @@ import psutil
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_word, write_private
 from northstar.base.progress import Progress
-from northstar.base.services import Began, is_anothers, known_services, lives, running_services, state_file
+from northstar.base.service_processes import Began, is_anothers, known_services, lives, running_services, state_file
 from northstar.base.settings import Settings
 from northstar.connections.airflow import AIRFLOW_SERVICES, airflow_environment, airflow_home, api_health, users_file
 from northstar.use.pages import serve as pages

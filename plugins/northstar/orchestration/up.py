@@ -24,7 +24,7 @@ from northstar.connections.airflow import api_url
 from northstar.orchestration.services import await_pages, begin_pages, start_services
 from northstar.publish.hold import describe
 from northstar.use.headline import print_headline
-from northstar.warehouse import db, embedded, lease
+from northstar.warehouse import db, embedded, turn_lock
 from northstar.warehouse.rows import one, shaped
 from northstar.warehouse.setup import bootstrap, make_airflow_database
 
@@ -300,7 +300,7 @@ def debt(settings: Settings, interrupted: list[str]) -> str | None:
         return "the last one was interrupted"
     with db.connect(settings, "transformer") as connection:
         last_run = one(connection.execute("select run_id, mode, state from audit.runs order by run_id desc limit 1"))
-        writer = lease.holding(connection)
+        writer = turn_lock.holding(connection)
     is_at_work = writer is not None and writer["run_id"] == last_run["run_id"] and not writer["is_over"]
     # only nightly runs count: a failed hourly run is followed by the next one of its schedule
     if last_run["mode"] == "nightly" and last_run["state"] == "failed":

@@ -12,7 +12,7 @@ from psycopg import sql
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.privacy.subjects import READ_PROPERTIES
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import Connection
 
 KEPT = ", ".join(f"'{name}'" for name in READ_PROPERTIES)
@@ -31,7 +31,7 @@ def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str
     for name, days in settings.operations.keep_details_days.items():
         cutoff = as_of - timedelta(days=days)
         with db.connect(settings, "loader") as connection:
-            lease.keep(connection, run_id)
+            turn_lock.keep(connection, run_id)
             rows = _forget(connection, entities()[name], cutoff)
             if rows:
                 connection.execute(

@@ -34,7 +34,7 @@ from northstar.publish.certificates import (
 from northstar.publish.hold import require_none
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.shape import columns, make, narrow, shared, widen
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.kept import require_kept
 from northstar.warehouse.published.past import ensure_past
@@ -82,12 +82,12 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
     published = marts(settings)
     landed = _landed(settings, run_id)
     with db.connect(settings, "publisher") as connection:
-        lease.keep(connection, run_id)
+        turn_lock.keep(connection, run_id)
         require_none(connection)
         checks = _passed_checks(connection, run_id)
         # widen commits, and the turn is kept only until a transaction ends
         widen(connection, settings, published, DESCRIBED)
-        lease.keep(connection, run_id)
+        turn_lock.keep(connection, run_id)
         _lock(connection)
         run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
         connection.execute("set local maintenance_work_mem = '1GB'")
@@ -159,7 +159,7 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
     (northstar.runs.turns.turn). Raises NorthstarError for a version that was never published, or is not kept any more.
     """
     with db.connect(settings, "publisher") as connection:
-        lease.keep(connection, number)
+        turn_lock.keep(connection, number)
         _lock(connection)
         if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
             raise NorthstarError("nothing was published yet; start a run with `northstar run`")
@@ -427,7 +427,7 @@ def _forget_changes(settings: Settings, run_id: int) -> None:
     It keeps the run's turn, because the tables may already belong to a run that has taken over.
     """
     with db.connect(settings, "transformer") as connection:
-        lease.keep(connection, run_id)
+        turn_lock.keep(connection, run_id)
         logs = connection.execute(
             "select format('%I.%I', schemaname, tablename) as name from pg_tables "
             "where schemaname in ('core', 'marts_candidate') and tablename like '\\_changed\\_\\_%'"

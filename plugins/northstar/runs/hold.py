@@ -9,7 +9,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.publish.hold import require_none
 from northstar.runs.turns import turn
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.setup import bootstrap
 
 
@@ -19,7 +19,7 @@ def hold(settings: Settings, because: str, by: str | None = None) -> str:
         raise NorthstarError("why is nothing to be published? say it with --because; each run that is held repeats it")
     bootstrap(settings)
     with turn(settings, "hold") as number, db.connect(settings, "publisher") as connection:
-        lease.keep(connection, number)
+        turn_lock.keep(connection, number)
         require_none(connection)
         connection.execute(
             "insert into audit.holds (because, by_whom) values (%s, %s)", [because.strip(), by or getpass.getuser()]

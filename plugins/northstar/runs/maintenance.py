@@ -22,7 +22,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.connections.airflow import airflow_environment
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.past import note_pruned
 from northstar.warehouse.rows import one
 from northstar.warehouse.schemas import SCHEMAS
@@ -85,7 +85,7 @@ def maintain_after_run(settings: Settings, run_id: int, progress: Progress = pri
 def _turn(settings: Settings, run_id: int | None) -> Iterator[None]:
     """Keep the turn of a run for one step: what looks like a leftover could belong to a run that has taken over."""
     with db.connect(settings, "transformer", autocommit=True) as connection:
-        lease.keep(connection, run_id, is_session=True)
+        turn_lock.keep(connection, run_id, is_session=True)
         yield
 
 

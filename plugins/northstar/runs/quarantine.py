@@ -23,7 +23,7 @@ from northstar.privacy.keys import SEALED, unsealed
 from northstar.privacy.personal import parsed
 from northstar.privacy.ring import home_key
 from northstar.runs.turns import turn
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import Row, all_shaped, one
 from northstar.warehouse.setup import bootstrap
 
@@ -90,7 +90,7 @@ def accept(settings: Settings, entity: str, because: str, by: str | None = None)
     by = by or getpass.getuser()
     bootstrap(settings)
     with turn(settings, "quarantine accept") as number, db.connect(settings, "loader") as connection:
-        lease.keep(connection, number)
+        turn_lock.keep(connection, number)
         rows = connection.execute(
             "update quarantine.rows set accepted_at = clock_timestamp(), accepted_by = %s, accepted_because = %s "
             "where entity = %s and resolved_at is null and accepted_at is null",
@@ -206,7 +206,7 @@ def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, R
     rejected_ids = {line for line, _, _ in normalised_batch.bad}
     landed_ids = [number for number, _ in rows if number not in rejected_ids]
     with db.connect(settings, "loader") as connection:
-        lease.keep(connection, turn)
+        turn_lock.keep(connection, turn)
         connection.execute(
             "update quarantine.rows set resolved_at = clock_timestamp(), resolution = 'replayed' where quarantine_id = any(%s)",
             [landed_ids],

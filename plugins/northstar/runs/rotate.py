@@ -24,7 +24,7 @@ from northstar.privacy.ring import NEXT, adopt, home_key
 from northstar.privacy.subjects import HASHES, NAMED
 from northstar.runs import job
 from northstar.runs.erase.rewrite import rewrite
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rights import act_as_owner
 from northstar.warehouse.rows import Connection, one
 from northstar.warehouse.setup import bootstrap
@@ -109,7 +109,7 @@ def _following(settings: Settings, key: str) -> str:
 def _bring(settings: Settings, key: str, following: str, run_id: int | None = None) -> Rotated:
     new = following.rsplit(SEPARATOR, 1)[1]
     with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
-        lease.keep(connection, run_id)
+        turn_lock.keep(connection, run_id)
         generation = one(connection.execute("select max(generation) + 1 as n from audit.pii_keys"))["n"]
         columns = connection.execute(
             "select n.nspname as schema, c.relname as table, a.attname as column, format_type(a.atttypid, null) as type from pg_attribute as a "

@@ -1,4 +1,4 @@
-"""Take the turn to write, give it back, and end the turn of a run that is gone (northstar.warehouse.lease says what a turn is)."""
+"""Take the turn to write, give it back, and end the turn of a run that is gone (northstar.warehouse.turn_lock says what a turn is)."""
 
 import os
 import time
@@ -10,7 +10,7 @@ import psutil
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.connections.dag_runs import has_ended
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import Connection, Turn, one, shaped
 
 # the server notices only some time later that a process is gone
@@ -29,7 +29,7 @@ def take(settings: Settings, holder: str, is_own: bool, wait: bool = False) -> i
     DAG run. wait: wait until the current turn is over, instead of refusing.
     Raises NorthstarError when another run or command has the turn.
     """
-    connection = lease.open_connection(settings)
+    connection = turn_lock.open_connection(settings)
     try:
         run_id: int = one(connection.execute("select nextval('audit.run_ids') as id"))["id"]
         _wait_for_turn(settings, connection, run_id, holder, is_own, wait)
@@ -63,7 +63,7 @@ def turn(settings: Settings, what: str, wait: bool = False) -> Iterator[int]:
     with db.telling_of_loss(settings):
         number = take(settings, what, is_own=True, wait=wait)
     try:
-        with lease.working(settings, number):
+        with turn_lock.working(settings, number):
             yield number
     finally:
         give_back(settings, number)
@@ -74,12 +74,12 @@ def unlock(settings: Settings, run_id: int) -> str:
 
     Raises NorthstarError when one of its stages is at work, or when that run does not have the turn.
     """
-    with lease.open_connection(settings) as connection:
-        if not lease.try_lock(connection):
-            raise lease.taken(lease.holding(connection), is_at_work=True)
+    with turn_lock.open_connection(settings) as connection:
+        if not turn_lock.try_lock(connection):
+            raise turn_lock.taken(turn_lock.holding(connection), is_at_work=True)
         row = connection.execute("delete from audit.writer_lease where run_id = %s returning holder", [run_id]).fetchone()  # fmt: skip
         if row is None:
-            current_turn = lease.holding(connection)
+            current_turn = turn_lock.holding(connection)
             raise NorthstarError(
                 f"run {current_turn['run_id']} has the turn, not {run_id}" if current_turn else "nobody has the turn"
             )
@@ -99,13 +99,13 @@ def _wait_for_turn(
     asked_at: dict[int, float] = {}
     ended_run: int | None = None
     while True:
-        is_ending, is_at_work = False, not lease.try_lock(connection)
+        is_ending, is_at_work = False, not turn_lock.try_lock(connection)
         if not is_at_work:
             other_turn = _claim(connection, run_id, holder, is_own, ended_run)
             if other_turn is None and is_own:
                 # taken before the exclusive lock is released: at no moment does it look as if nobody works
-                connection.execute("select pg_advisory_lock_shared(%s)", [lease.WRITING_LOCK])
-            connection.execute("select pg_advisory_unlock(%s)", [lease.WRITING_LOCK])
+                connection.execute("select pg_advisory_lock_shared(%s)", [turn_lock.WRITING_LOCK])
+            connection.execute("select pg_advisory_unlock(%s)", [turn_lock.WRITING_LOCK])
             if other_turn is None:
                 return
             # Airflow is asked after the lock is released, because the stages of the other run need it
@@ -116,9 +116,9 @@ def _wait_for_turn(
                     continue
         else:
             other_turn = _holder(connection)
-            is_ending = other_turn is not None and lease.is_dead(other_turn) and time.monotonic() < deadline
+            is_ending = other_turn is not None and turn_lock.is_dead(other_turn) and time.monotonic() < deadline
         if not (wait or is_ending):
-            raise lease.taken(other_turn, is_at_work)
+            raise turn_lock.taken(other_turn, is_at_work)
         time.sleep(0.1 if is_ending else POLL_SECONDS)
 
 
@@ -131,7 +131,7 @@ def _claim(connection: Connection, run_id: int, holder: str, is_own: bool, ended
     # the lock was free, so no command's process is alive; the same DAG run asking again is a retry of a task that died
     if other_turn is not None and other_turn["is_dag_run"]:
         is_again = other_turn["holder"] == holder and not is_own
-        if not (is_again or lease.is_dead(other_turn) or other_turn["run_id"] == ended):
+        if not (is_again or turn_lock.is_dead(other_turn) or other_turn["run_id"] == ended):
             return other_turn
     process = os.getpid() if is_own else _scheduler()
     connection.execute(
@@ -139,7 +139,7 @@ def _claim(connection: Connection, run_id: int, holder: str, is_own: bool, ended
         "%(is_dag_run)s, %(host)s, %(pid)s, %(began)s, clock_timestamp()) on conflict (only_one) do update set run_id = excluded.run_id, "
         "holder = excluded.holder, is_dag_run = excluded.is_dag_run, host = excluded.host, process_id = excluded.process_id, "
         "process_began = excluded.process_began, taken_at = excluded.taken_at",
-        {"run": run_id, "holder": holder, "is_dag_run": not is_own, "host": lease.machine(), "pid": process, "began": process and lease.began(process)},
+        {"run": run_id, "holder": holder, "is_dag_run": not is_own, "host": turn_lock.machine(), "pid": process, "began": process and turn_lock.began(process)},
     )  # fmt: skip
     return None
 

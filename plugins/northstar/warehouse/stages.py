@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 
 from northstar.base.errors import LeaseLost, NorthstarError
 from northstar.base.settings import Settings
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.embedded.priority import job_niceness, standing_back
 from northstar.warehouse.rows import Run, shaped
 
@@ -17,7 +17,7 @@ def working_stage(settings: Settings, run_id: int, stage: str) -> Iterator[Run]:
 
     Raises NorthstarError when another has the turn by now, or the run has ended.
     """
-    with lease.working(settings, run_id) as connection:
+    with turn_lock.working(settings, run_id) as connection:
         run = connection.execute(
             # keep a message of this stage: it may be from another of its tasks, or from an earlier try
             "update audit.runs set stage = %(stage)s, message = case when stage = %(stage)s then message end "

@@ -25,7 +25,7 @@ from northstar.contract import LONGEST_GROUP, Entity
 from northstar.extract.landing.normalise import landed_schema, without_nulls
 from northstar.extract.sources.declared import State
 from northstar.privacy.personal import redacted
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.landed_tables import key_index, landed_table, side_indexes
 from northstar.warehouse.rows import Row
 
@@ -239,7 +239,7 @@ class _Merge:
     def _keep(self, turn: int | None) -> None:
         if turn is None:
             return
-        for statement in lease.statements(turn, by_hand=True):
+        for statement in turn_lock.statements(turn, by_hand=True):
             self.cursor.execute(statement)
         if self.cursor.fetchone()[0]:
             raise LeaseLost(turn)

@@ -9,7 +9,7 @@ from northstar.privacy.subjects import ACCOUNT, ANONYMOUS, SESSION
 from northstar.runs.erase.names import EMAIL, TICKET, Names, is_distinctive
 from northstar.runs.erase.purge import KEPT_TABLES
 from northstar.runs.erase.rewrite import Table, begin_log_anew, each_table
-from northstar.runs.erase.searched import files_of, needles, occurrences, places
+from northstar.runs.erase.search import files_of, needles, occurrences, places
 from northstar.warehouse import db
 
 FINISHES = "`northstar erase --pending`, or the DAG erase_subject by itself, finishes"
@@ -42,7 +42,7 @@ def prove(settings: Settings, erasure_id: int, progress: Progress) -> None:
 def _require_none(settings: Settings, erasure_id: int, found: list[str]) -> None:
     """Record the places that have to stay, which are a source's own state; raise NorthstarError for any other place.
 
-    found: places where a name was found, as `searched.places` gives them.
+    found: places where a name was found, as `search.places` gives them.
     """
     kept_places = [place for place in found if place.removeprefix("audit.") in KEPT_TABLES]
     if open_places := [place for place in found if place not in kept_places]:

@@ -7,7 +7,7 @@ from northstar.contract import Entity, entities
 from northstar.privacy.subjects import BELONGING, HASHES, NAMED, READ_PROPERTIES, hash_columns, named_columns
 from northstar.runs.erase.names import Names, quoted
 from northstar.runs.erase.restage import empty_quarantine, parents
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rights import act_as_owner
 from northstar.warehouse.rows import Connection
 
@@ -41,7 +41,7 @@ KEPT_TABLES = {
 def purge(settings: Settings, erasure_id: int, version: int | None, turn: int) -> None:
     """Remove the names from everything in the warehouse that keeps old rows, in one transaction over all schemas."""
     with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
-        lease.keep(connection, turn)
+        turn_lock.keep(connection, turn)
         names = Names(connection, erasure_id)
         counts = {}
         for schema, tables in _tables(connection).items():

@@ -16,14 +16,14 @@ from northstar.privacy.subjects import (
     named_columns,
 )
 from northstar.runs.erase.names import EMAIL, TICKET, Names, quoted
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import Connection, one
 
 
 def restage(settings: Settings, key: str, erasure_id: int, run_id: int) -> None:
     """Rename the subject's landed rows as new batches, which the build sees as changes; delete quarantined rows; add tombstones. Only once."""
     with db.connect(settings, "loader") as connection:
-        lease.keep(connection, run_id)
+        turn_lock.keep(connection, run_id)
         state = one(
             connection.execute("select state from audit.erasures where erasure_id = %s for update", [erasure_id])
         )["state"]
