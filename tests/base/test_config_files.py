@@ -3,7 +3,7 @@
 import pytest
 from pydantic import Field, model_validator
 
-from northstar.base.config_files import ConfigError, Section, nearest, read_config, read_config_file
+from northstar.base.config_files import ConfigError, Section, read_config, read_config_file, suggest_name
 
 
 class Inner(Section):
@@ -48,4 +48,4 @@ def test_nothing_is_what_the_model_says_by_default(tmp_path):
 
 
 def test_a_name_like_no_other_is_not_guessed():
-    assert nearest("xyz", ["stripe", "sql"]) == "known are sql, stripe"
+    assert suggest_name("xyz", ["stripe", "sql"]) == "known are sql, stripe"

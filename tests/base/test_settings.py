@@ -146,15 +146,17 @@ def test_a_name_is_found_wherever_it_lies_in_a_file(tmp_path, monkeypatch):
     names, told = [b"abcd", b"cd"], b"..abcd....abcdcd..ab" + b"cd"
     (tmp_path / "file").write_bytes(told)
     places = [(told.find(name, at), name) for name in names for at in range(len(told)) if told.startswith(name, at)]
-    assert sorted(search.occurrences(tmp_path / "file", names)) == sorted(places)
-    assert list(search.occurrences(tmp_path / "file", [b"abce"])) == []
+    assert sorted(search.find_occurrences(tmp_path / "file", names)) == sorted(places)
+    assert list(search.find_occurrences(tmp_path / "file", [b"abce"])) == []
 
 
 def test_rows_come_in_lots_by_number_and_by_length(warehouse, monkeypatch):
     monkeypatch.setattr(db, "LOT_ROWS", 100)
     monkeypatch.setattr(db, "LOT_BYTES", 10_000)
     with db.connect(warehouse, "loader") as connection:
-        short = list(db.lots(connection, "select n, 'x' as v from generate_series(1, 230) as n", fetched=10))
-        long = list(db.lots(connection, "select n, repeat('x', 1000) as v from generate_series(1, 25) as n", fetched=1))
+        short = list(db.fetch_lots(connection, "select n, 'x' as v from generate_series(1, 230) as n", fetch_size=10))
+        long = list(
+            db.fetch_lots(connection, "select n, repeat('x', 1000) as v from generate_series(1, 25) as n", fetch_size=1)
+        )
     assert [len(lot) for lot in short] == [100, 100, 30] and [len(lot) for lot in long] == [10, 10, 5]
     assert [row["n"] for lot in short for row in lot] == list(range(1, 231))

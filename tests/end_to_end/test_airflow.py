@@ -14,14 +14,14 @@ import pytest
 
 from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError
-from northstar.base.service_processes import known_services, running_services
+from northstar.base.service_processes import recorded_services, running_services
 from northstar.base.settings import load_settings
 from northstar.base.telemetry import OFF
 from northstar.cli.main import main
 from northstar.demo.company import simulate
 from northstar.orchestration.domains import domains
 from northstar.orchestration.services import _own_processes, start_services, stop_services
-from northstar.orchestration.up import Api, debt, follow, owed_run
+from northstar.orchestration.up import Api, follow, owed_run, why_run_is_owed
 from northstar.warehouse import db
 from tests.conftest import home
 from tests.support import found_in, hearing, open_to_others, select, serving, silent
@@ -78,7 +78,7 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
         settings = load_settings(settings.home)
         # a start that is killed midway, as `make run` may be
         with subprocess.Popen([sys.executable, "-c", START, str(settings.home)]) as starting:
-            while "api-server" not in known_services(settings):
+            while "api-server" not in recorded_services(settings):
                 time.sleep(0.05)
             starting.kill()
         start_services(settings, silent)
@@ -106,7 +106,7 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
                 assert all(re.search(rf"{model} +success +\d+\.\d\d +(\d+|-)", log) for model in models), log
             _demand_told(metrics, events)
             # what `make run` asks: nothing more is owed
-            assert (owed_run(api, "nightly_rebuild"), debt(settings, [])) == (None, None)
+            assert (owed_run(api, "nightly_rebuild"), why_run_is_owed(settings, [])) == (None, None)
 
             # a task for each source: the one that is down is red, and the others are published
             (settings.home / "sources.yml").write_text(SOURCES)

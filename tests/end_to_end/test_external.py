@@ -234,7 +234,7 @@ POISON = (
 def as_a_bi_tool(server, settings):
     """A connection as the reader with nothing but its address."""
     return server.connect(
-        db.database_of(settings), db.role_name(settings, "bi_reader"), db.password(settings, "bi_reader")
+        db.database_name(settings), db.role_name(settings, "bi_reader"), db.password(settings, "bi_reader")
     )
 
 
@@ -266,7 +266,7 @@ def test_what_a_reader_makes_last_shifts_nobodys_numbers_and_the_next_run_undoes
     assert seen_by_a_bi_tool(server, shop) == GOOD
     with db.connect(shop, "bi_reader") as connection:
         connection.execute("select pg_sleep(0.01)")
-    assert [f.says for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong] != []
+    assert [f.seen for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong] != []
     server.run("alter event trigger northstar_reader_login disable", database="shop")
     assert seen_by_a_bi_tool(server, shop) != GOOD
     bootstrap(shop)
@@ -302,7 +302,7 @@ def test_an_administrators_setting_for_a_role_of_the_job_stays(server, shop):
         "alter role shop_transformer set work_mem = '99MB'",
         "alter role shop_transformer in database shop set timezone = 'Asia/Tokyo'",
     )
-    assert [f.says for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong] == [
+    assert [f.seen for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong] == [
         "shop_transformer was given a setting of its own: timezone is Asia/Tokyo in shop"
     ]
     bootstrap(shop)
@@ -369,7 +369,7 @@ def test_the_administrators_password_may_be_a_secret_instead(monkeypatch, tmp_pa
 
 def without_administrator(server, settings):
     """The same home as its services have it."""
-    return replace(settings, warehouse_url=f"postgresql://127.0.0.1:{server.port}/{db.database_of(settings)}")
+    return replace(settings, warehouse_url=f"postgresql://127.0.0.1:{server.port}/{db.database_name(settings)}")
 
 
 def test_the_job_needs_no_administrator(server, shop, monkeypatch):

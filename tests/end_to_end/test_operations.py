@@ -92,9 +92,9 @@ def ask(settings, text):
 
 
 def test_a_migration_that_fails_leaves_the_old_home_as_it_was_and_is_written_down(old, monkeypatch):
-    known = migrations.migrations()
+    known = migrations.load_migrations()
     bad = migrations.Migration(len(known) + 1, "breaks", "create table audit.half (x int); select 1 / 0")
-    monkeypatch.setattr(migrations, "migrations", lambda: [*known, bad])
+    monkeypatch.setattr(migrations, "load_migrations", lambda: [*known, bad])
     with pytest.raises(NorthstarError, match=rf"migration {bad.title} failed: division by zero; the warehouse stays"):
         bootstrap(old)
     assert ask(old, "select number, applied_at, message from audit.migrations") == [
@@ -112,7 +112,7 @@ def test_an_old_home_is_upgraded_and_publishes_on(old):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(bootstrap, [old, old]))
     done = ask(old, "select number, message, applied_at is not null as applied from audit.migrations order by 1")
-    assert done == [{"number": m.number, "message": None, "applied": True} for m in migrations.migrations()]
+    assert done == [{"number": m.number, "message": None, "applied": True} for m in migrations.load_migrations()]
     with db.connect(old, "owner") as connection:
         columns = landed_columns(connection)
     for entity in entities().values():
@@ -136,7 +136,7 @@ def test_an_old_home_is_upgraded_and_publishes_on(old):
 
 def test_a_failed_upkeep_is_told(old):
     (wrong,) = [f for f in doctor.examine(old) if f.check == "upkeep"]
-    assert wrong.is_wrong and "permission denied" in wrong.says
+    assert wrong.is_wrong and "permission denied" in wrong.seen
     change(old, "grant delete on audit.checks to transformer")
     maintenance.maintain(old, progress=silent)
     (right,) = [f for f in doctor.examine(old) if f.check == "upkeep"]
@@ -257,7 +257,7 @@ def test_the_upkeep_forgets_what_is_kept_long_enough_and_cleans_up(old, monkeypa
 def test_a_home_in_order_has_nothing_wrong(old):
     found = list(doctor.examine(old))
     assert [str(f) for f in found if f.is_wrong] == []
-    assert {f.check for f in found} == {*doctor.OUTSIDE, *doctor.INSIDE, "server"}
+    assert {f.check for f in found} == {*doctor.CHECKS_WITHOUT_DATABASE, *doctor.DATABASE_CHECKS, "server"}
 
 
 def test_the_doctor_names_everything_that_is_broken(old, monkeypatch, capsys):
@@ -273,7 +273,7 @@ def test_the_doctor_names_everything_that_is_broken(old, monkeypatch, capsys):
     real = doctor._now
     monkeypatch.setattr(doctor, "_now", lambda: real() - timedelta(hours=1))
     change(old, f"""
-        insert into audit.writer_lease (run_id, holder, host, process_id, taken_at) values (77, 'cli', '{turn_lock.machine()}', 4000000, clock_timestamp());
+        insert into audit.writer_lease (run_id, holder, host, process_id, taken_at) values (77, 'cli', '{turn_lock.machine_id()}', 4000000, clock_timestamp());
         insert into audit.runs (run_id, mode, as_of, trigger) values (76, 'hourly', now(), 'cli');
         insert into audit.runs (run_id, mode, as_of, trigger, state, message) values (78, 'hourly', now(), 'cli', 'failed', 'the audit stopped it');
         update pg_index set indisvalid = false where indexrelid = 'staging.charges_key'::regclass;
@@ -336,7 +336,7 @@ def test_a_released_migration_is_not_changed_behind_a_homes_back(old):
     change(old, "update audit.migrations set digest = 'other' where number = 1")
     with pytest.raises(NorthstarError, match="had another migration 0001_first_tables"):
         bootstrap(old)
-    change(old, f"update audit.migrations set digest = '{migrations.migrations()[0].digest}' where number = 1")
+    change(old, f"update audit.migrations set digest = '{migrations.load_migrations()[0].digest}' where number = 1")
 
 
 def test_a_column_of_another_type_wants_a_migration(old):
@@ -351,4 +351,4 @@ def test_a_column_of_another_type_wants_a_migration(old):
 
 
 def test_the_numbers_of_the_migrations_have_no_gap():
-    assert [m.number for m in migrations.migrations()] == list(range(1, len(migrations.migrations()) + 1))
+    assert [m.number for m in migrations.load_migrations()] == list(range(1, len(migrations.load_migrations()) + 1))

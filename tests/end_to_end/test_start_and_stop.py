@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from northstar.base.service_processes import lives
+from northstar.base.service_processes import is_alive
 from northstar.base.settings import load_settings
 from northstar.connections.airflow import airflow_environment
 from northstar.orchestration import services
@@ -57,8 +57,8 @@ def answers(settings) -> bool:
 def initdb(data: Path) -> subprocess.Popen:
     """An initdb at work in `data`, as a start that was killed leaves it, held up when it has begun to write."""
     data.mkdir(mode=0o700)
-    access.hand_over(data.parent, data)
-    user = {"user": access.SYSTEM_USER, "group": access.SYSTEM_USER, "extra_groups": []} if access.as_root() else {}
+    access.give_to_server(data.parent, data)
+    user = {"user": access.SYSTEM_USER, "group": access.SYSTEM_USER, "extra_groups": []} if access.is_root() else {}
     command = [str(server.binaries() / "initdb"), "-D", str(data), "--no-sync", "-U", "somebody"]
     process = subprocess.Popen(command, cwd="/", stdout=subprocess.DEVNULL, **user)
     while not (data / "PG_VERSION").exists():
@@ -116,7 +116,7 @@ def test_a_lock_file_without_its_server_keeps_nobody_from_starting(stopped, ware
     number = {"single user": f"-{os.getpid()}", "another program": str(os.getpid())}.get(whose, theirs.splitlines()[0])
     content = {"nobody": "", "cut short": theirs[:2]}.get(whose, theirs.replace(theirs.splitlines()[0], number, 1))
     lock.write_text(content)
-    access.hand_over(stopped.home, lock)
+    access.give_to_server(stopped.home, lock)
     assert not embedded.is_running(stopped)
     assert answers(stopped) and answers(warehouse)
 
@@ -265,7 +265,7 @@ def test_stop_leaves_no_process_of_a_service_that_was_killed(tmp_path, known):
     )
     try:
         services.stop_services(settings)
-        assert [name for name, process in processes.items() if lives(process)] == []
+        assert [name for name, process in processes.items() if is_alive(process)] == []
         assert reader.poll() is None, "who reads a log, in the home, is none of it"
     finally:
         reader.kill()

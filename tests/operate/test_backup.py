@@ -131,6 +131,6 @@ def test_a_recovery_that_fails_after_one_to_a_moment_says_its_own_reason(tmp_pat
 
     monkeypatch.setattr(backup.server, "recover", fail)
     with pytest.raises(NorthstarError, match="the recovery failed: the port is taken"):
-        backup._recover(settings, tmp_path / "data", "password", {}, to_time)
+        backup._run_recovery(settings, tmp_path / "data", "password", {}, to_time)
     with pytest.raises(NorthstarError, match="the archive ends before 2026-04-01T14:00:00Z"):
-        backup._recover(settings, tmp_path / "data", "password", {}, datetime(2026, 4, 1, 14, tzinfo=UTC))
+        backup._run_recovery(settings, tmp_path / "data", "password", {}, datetime(2026, 4, 1, 14, tzinfo=UTC))

@@ -18,7 +18,7 @@ from northstar.base.errors import CheckFailed, NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.warehouse import db, turn_lock
-from northstar.warehouse.rows import one
+from northstar.warehouse.rows import fetch_one
 
 if TYPE_CHECKING:
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
@@ -78,7 +78,7 @@ def run_audit(
 
 def _values(settings: Settings, run_id: int) -> dict[str, str]:
     with db.connect(settings, "transformer") as connection:
-        run = one(connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]))
+        run = fetch_one(connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]))
         run_context = connection.execute(
             "select since_batch_id, previous_as_of from core.run_context where run_id = %s", [run_id]
         ).fetchone()

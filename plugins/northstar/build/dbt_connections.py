@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from northstar.base.errors import LeaseLost, NorthstarError
+from northstar.base.errors import NorthstarError, TurnLost
 from northstar.warehouse import turn_lock
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from dbt.adapters.contracts.connection import Connection
 
 # SQL; unlike `discard all` it does not release the lock by which the session keeps the turn
-RESET = f"reset all; discard temp; {turn_lock.LEAVE_WITH_CLIENT.format(is_local='false')}"
+RESET = f"reset all; discard temp; {turn_lock.END_WITH_CLIENT.format(is_local='false')}"
 
 
 @contextmanager
 def kept_connections(run_id: int) -> Iterator[None]:
     """Have dbt build inside with one connection for each of its threads, all of which keep the turn of a run.
 
-    dbt closes them when it ends. Raises LeaseLost afterwards if a connection could not keep the turn, because another had it.
+    dbt closes them when it ends. Raises TurnLost afterwards if a connection could not keep the turn, because another had it.
     """
     from dbt.adapters.contracts.connection import ConnectionState
     from dbt.adapters.exceptions.connection import FailedToConnectError
@@ -34,7 +34,7 @@ def kept_connections(run_id: int) -> Iterator[None]:
 
     opening, releasing = Manager.__dict__["open"], Manager.release
     refused: list[str | None] = []
-    *hold, lost = turn_lock.statements(run_id, is_session=True)
+    *hold, lost = turn_lock.keep_statements(run_id, is_session=True)
 
     def opened(cls: type[Manager], connection: Connection) -> Connection:
         connection = opening.__func__(cls, connection)
@@ -47,7 +47,7 @@ def kept_connections(run_id: int) -> Iterator[None]:
             refused.append(connection.name)
             connection.handle.close()
             connection.handle, connection.state = None, ConnectionState.FAIL
-            raise FailedToConnectError(str(LeaseLost(run_id)))
+            raise FailedToConnectError(str(TurnLost(run_id)))
         return connection
 
     def released(manager: BaseConnectionManager) -> None:
@@ -69,12 +69,12 @@ def kept_connections(run_id: int) -> Iterator[None]:
         yield
     except NorthstarError as exc:
         if refused:
-            raise LeaseLost(run_id) from exc
+            raise TurnLost(run_id) from exc
         raise
     finally:
         patched.open, patched.release = opening, releasing
     if refused:
-        raise LeaseLost(run_id)
+        raise TurnLost(run_id)
 
 
 # Any: psycopg2 has no types

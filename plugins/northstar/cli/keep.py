@@ -54,10 +54,10 @@ def _setup(arguments: argparse.Namespace) -> None:
 
 def _maintain(arguments: argparse.Namespace) -> None:
     from northstar.runs.maintenance import maintain
-    from northstar.runs.turns import turn
+    from northstar.runs.turns import command_turn
 
     settings = load_settings(arguments.home)
-    with turn(settings, "maintain"):
+    with command_turn(settings, "maintain"):
         maintain(settings, progress=progress)
 
 

@@ -108,17 +108,17 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from northstar.runs.verify import erased_since, verify
+    from northstar.runs.verify import verify, why_not_reproducible
 
     settings = load_settings(arguments.home)
-    reason = erased_since(settings, arguments.version) if arguments.version else None
+    reason = why_not_reproducible(settings, arguments.version) if arguments.version else None
     if reason:
         print(reason)
     comparisons = verify(settings, arguments.version, progress)
     differing = [c for c in comparisons if not c.is_same]
     print(table([
         {"": c.kind, "name": c.name, "rows": c.certified.get("rows"), "hash": c.certified.get("hash"), "made again": "the same"
-         if c.is_same else f"DIFFERS: {c.made.get('rows')} rows, {c.made.get('hash')}"}
+         if c.is_same else f"DIFFERS: {c.remade.get('rows')} rows, {c.remade.get('hash')}"}
         for c in comparisons if differing or c.kind == "outputs"
     ]))  # fmt: skip
     print(f"{len(comparisons) - len(differing)} of {len(comparisons)} entities and marts are the same to the byte")

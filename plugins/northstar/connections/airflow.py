@@ -12,7 +12,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.ports import remembered_port
 from northstar.base.service_processes import running_services
 from northstar.base.settings import Settings
-from northstar.base.telemetry import silence
+from northstar.base.telemetry import switch_off
 from northstar.warehouse import db
 
 # the services of Airflow that every home has
@@ -88,8 +88,8 @@ def airflow_environment(settings: Settings, with_metadata: bool = True) -> dict[
         # Airflow sets permissions itself, regardless of the umask
         "LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
         "LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
-        **_telling(settings),
-        **_celery(),
+        **_reporting_options(settings),
+        **_celery_options(),
     }
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
     env |= {f"AIRFLOW__{name}": str(value) for name, value in options.items()}
@@ -98,9 +98,9 @@ def airflow_environment(settings: Settings, with_metadata: bool = True) -> dict[
         "NORTHSTAR_HOME": str(settings.home),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONWARNINGS": "ignore",
-        "no_proxy": ",".join(dict.fromkeys([*_unproxied(), "127.0.0.1", "localhost"])),
+        "no_proxy": ",".join(dict.fromkeys([*_unproxied_hosts(), "127.0.0.1", "localhost"])),
     }
-    silence(env)
+    switch_off(env)
     return env
 
 
@@ -117,7 +117,7 @@ def api_health(settings: Settings) -> dict[str, str]:
     }
 
 
-def _celery() -> dict[str, str]:
+def _celery_options() -> dict[str, str]:
     """Airflow's options for Celery's workers; none unless NORTHSTAR_BROKER_URL names a broker."""
     broker = os.environ.get("NORTHSTAR_BROKER_URL")
     if not broker:
@@ -129,13 +129,13 @@ def _celery() -> dict[str, str]:
     return {"CORE__EXECUTOR": CELERY, "CELERY__BROKER_URL": broker, "CELERY__RESULT_BACKEND": broker}
 
 
-def _unproxied() -> list[str]:
+def _unproxied_hosts() -> list[str]:
     """The hosts that this machine connects to without its proxy."""
     host_list = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     return [host.strip() for host in host_list.split(",") if host.strip()]
 
 
-def _telling(settings: Settings) -> dict[str, object]:
+def _reporting_options(settings: Settings) -> dict[str, object]:
     """Airflow's options for reporting metrics (StatsD) and lineage (OpenLineage); none unless operations.yml names a server."""
     options: dict[str, object] = {}
     statsd, lineage = settings.operations.statsd, settings.operations.openlineage

@@ -10,10 +10,10 @@ from northstar.warehouse import db
 SECRET, NEXT = "pii_key", "pii_key_next"
 
 
-def adopt(settings: Settings, following: str) -> None:
+def adopt_ring(settings: Settings, next_ring: str) -> None:
     """Have the home use the longer ring from now on. A key that comes from the environment has to be changed there."""
     if not os.environ.get(f"NORTHSTAR_SECRET_{SECRET.upper()}"):
-        settings.keep_secrets({SECRET: following, NEXT: None})
+        settings.keep_secrets({SECRET: next_ring, NEXT: None})
 
 
 def home_key(settings: Settings) -> str:
@@ -39,7 +39,7 @@ def home_key(settings: Settings) -> str:
         return key
     following = settings.known_secret(NEXT)
     if following and bound["fingerprint"] == fingerprint(following):
-        adopt(settings, following)
+        adopt_ring(settings, following)
         return following
     raise NorthstarError(
         "pii_key is not the key that this warehouse's identifiers were hashed with: nothing new would join with what is there; "

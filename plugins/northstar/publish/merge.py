@@ -37,9 +37,9 @@ from northstar.publish.shape import columns, make, narrow, shared, widen
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.kept import require_kept
-from northstar.warehouse.published.past import ensure_past
+from northstar.warehouse.published.past import ensure_past_views
 from northstar.warehouse.published.values import PARTS, count_values, ensure_view
-from northstar.warehouse.rows import Connection, Publication, Run, one, shaped
+from northstar.warehouse.rows import Connection, Publication, Run, as_shape, fetch_one
 
 PUBLISHER_LOCK = 7_041_776
 ALL = sql.SQL("true")
@@ -89,17 +89,19 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
         widen(connection, settings, published, DESCRIBED)
         turn_lock.keep(connection, run_id)
         _lock(connection)
-        run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
+        run = as_shape(Run, fetch_one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
         connection.execute("set local maintenance_work_mem = '1GB'")
         connection.execute("set local work_mem = '256MB'")
         for table in DESCRIBED:
             table.ensure(connection)
-        newest_version = one(connection.execute("select max(published_version) as v from marts.publications"))["v"]
+        newest_version = fetch_one(connection.execute("select max(published_version) as v from marts.publications"))[
+            "v"
+        ]
         version = (newest_version or 0) + 1
         row = connection.execute(
             "select * from marts.publications where published_version = %s", [newest_version]
         ).fetchone()
-        previous_publication = None if row is None else shaped(Publication, row)
+        previous_publication = None if row is None else as_shape(Publication, row)
         compare_all = run["is_full"] or (
             previous_publication is not None and previous_publication["restores_version"] is not None
         )
@@ -142,7 +144,7 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
         record_certificate(connection, settings, run, version, landed, outputs)
         for view in views(settings):
             ensure_view(connection, settings, view)
-        ensure_past(connection, settings)
+        ensure_past_views(connection, settings)
     narrow(settings, published, progress)
     try:
         _forget_changes(settings, run_id)
@@ -156,12 +158,12 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
     """Put the marts back as they were at `to_version` (default: the version before); returns (new version, restored one).
 
     The restored state becomes a new version, so that no published version is lost. number: the number of the turn in which this happens
-    (northstar.runs.turns.turn). Raises NorthstarError for a version that was never published, or is not kept any more.
+    (northstar.runs.turns.command_turn). Raises NorthstarError for a version that was never published, or is not kept any more.
     """
     with db.connect(settings, "publisher") as connection:
         turn_lock.keep(connection, number)
         _lock(connection)
-        if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
+        if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
             raise NorthstarError("nothing was published yet; start a run with `northstar run`")
         versions = [
             r["published_version"]
@@ -199,13 +201,13 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
 def _landed(settings: Settings, run_id: int) -> Landed:
     """The certificate's part about the landed rows: their hashes, and the rows that no number is made of."""
     with db.connect(settings, "transformer") as connection:
-        run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
+        run = as_shape(Run, fetch_one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
         previous_certificate = None
-        if one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is not None:
+        if fetch_one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is not None:
             row = connection.execute(
                 "select published_version, run_id, built_batch_id, inputs from marts.certificates order by published_version desc limit 1"
             ).fetchone()
-            previous_certificate = None if row is None else shaped(Before, row)
+            previous_certificate = None if row is None else as_shape(Before, row)
         if previous_certificate and changed_since(connection, previous_certificate["published_version"]):
             # rows were changed in place, and no batch shows it: compute the hashes from all rows
             previous_certificate = None
@@ -216,7 +218,7 @@ def _landed(settings: Settings, run_id: int) -> Landed:
 
 
 def _is_backfill(connection: Connection, run_id: int) -> bool:
-    is_backfill: bool = one(
+    is_backfill: bool = fetch_one(
         connection.execute("select exists (select 1 from audit.backfills where run_id = %s) as it_is", [run_id])
     )["it_is"]
     return is_backfill
@@ -232,19 +234,19 @@ def _standing_outputs(connection: Connection, version: int | None) -> dict[str, 
 def _output(connection: Connection, mart: Mart, standing: Content | None) -> Content:
     """The mart's rows and hash after the merge: from the content before it (`standing`) and what the merge moved, or from all rows."""
     names = shared(connection, mart)
-    if standing is None or one(connection.execute("select to_regclass('pg_temp.removed') as t"))["t"] is None:
+    if standing is None or fetch_one(connection.execute("select to_regclass('pg_temp.removed') as t"))["t"] is None:
         return output(connection, sql.Identifier("marts", mart.name), names, None)
     standing = output(connection, sql.SQL("pg_temp.removed"), names, standing, -1)
     return output(connection, sql.SQL("pg_temp.added"), names, standing)
 
 
 def _lock(connection: Connection) -> None:
-    if not one(connection.execute("select pg_try_advisory_xact_lock(%s) as ok", [PUBLISHER_LOCK]))["ok"]:
+    if not fetch_one(connection.execute("select pg_try_advisory_xact_lock(%s) as ok", [PUBLISHER_LOCK]))["ok"]:
         raise NorthstarError("another publisher is at work on this warehouse; run again when it is done")
 
 
 def _passed_checks(connection: Connection, run_id: int) -> CheckCounts:
-    checks = one(connection.execute(
+    checks = fetch_one(connection.execute(
         "select count(*) as run, count(*) filter (where success) as passed, "
         "count(*) filter (where not success and severity = 'error') as failed from audit.checks where run_id = %s",
         [run_id],
@@ -253,7 +255,7 @@ def _passed_checks(connection: Connection, run_id: int) -> CheckCounts:
         raise NorthstarError(f"{checks['failed']} error-level checks of run {run_id} failed; the last version stays up")
     if not checks["run"]:
         raise NorthstarError(f"run {run_id} was not audited; only an audited candidate is published")
-    return shaped(CheckCounts, checks)
+    return as_shape(CheckCounts, checks)
 
 
 def _merge(
@@ -289,7 +291,7 @@ def _merge(
         )
         # the mart is read once for the keys of all its parts
         published = _logged(sql.Identifier("marts", mart.name), list(logs.values()), names)
-    is_first = not one(
+    is_first = not fetch_one(
         connection.execute(sql.SQL("select exists (select 1 from marts.{mart}) as any").format(**names))
     )["any"]
     if is_first:
@@ -354,7 +356,7 @@ def _log(connection: Connection, part: tuple[str, str]) -> sql.Identifier | None
     """The table of the changed keys of `part`, which the build wrote; None if there is none."""
     schema, table = part
     log = f"_changed__{table}"
-    log_table = one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
+    log_table = fetch_one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
     return None if log_table is None else sql.Identifier(schema, log)
 
 

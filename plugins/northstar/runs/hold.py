@@ -8,7 +8,7 @@ import getpass
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.publish.hold import require_none
-from northstar.runs.turns import turn
+from northstar.runs.turns import command_turn
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.setup import bootstrap
 
@@ -18,7 +18,7 @@ def hold(settings: Settings, because: str, by: str | None = None) -> str:
     if not because.strip():
         raise NorthstarError("why is nothing to be published? say it with --because; each run that is held repeats it")
     bootstrap(settings)
-    with turn(settings, "hold") as number, db.connect(settings, "publisher") as connection:
+    with command_turn(settings, "hold") as number, db.connect(settings, "publisher") as connection:
         turn_lock.keep(connection, number)
         require_none(connection)
         connection.execute(

@@ -29,7 +29,7 @@ from northstar.extract.sources.files import (
     without_half_line,
 )
 from northstar.privacy.guard import Guard, landing_guard
-from northstar.privacy.personal import redacted
+from northstar.privacy.personal import redact
 from northstar.warehouse import db
 
 GROUP_BYTES = 512 << 20
@@ -101,7 +101,7 @@ def land_directory(
                 total += _land_group(settings, run_id, source, entity, group, guard, result, within, turn)
             result += total
         except NorthstarError as exc:
-            result.error = redacted(str(exc))
+            result.error = redact(str(exc))
         result.seconds = time.monotonic() - started
         results.append(result)
         if result.files or result.error:
@@ -194,7 +194,7 @@ def _land_group(
             failing = reading[-1] if reading else None
             if failing is None or exc.path != failing[1].path:
                 raise
-            result.error = result.error or redacted(str(exc))
+            result.error = result.error or redact(str(exc))
             # the files before it were read without error: they land now, and are not read again for each broken file after them
             place = next(n for n, item in enumerate(group) if item is failing)
             total += _land_group(settings, run_id, source, entity, group[:place], guard, result, within, turn)

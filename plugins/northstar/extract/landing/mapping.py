@@ -45,7 +45,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from northstar.base.config_files import LONGEST, Section, nearest, read_config, read_yaml
+from northstar.base.config_files import MAX_CHARACTERS, Section, read_config, read_yaml, suggest_name
 from northstar.base.errors import FileFailed, NorthstarError
 from northstar.contract import Entity, entities
 from northstar.extract.sources.files import CsvOptions, Reading, Storage
@@ -242,10 +242,12 @@ class MappingFile(Section):
     def _of_the_contract(cls, given: dict[str, Inputs]) -> dict[str, Inputs]:
         for name, inputs in given.items():
             if name not in entities():
-                raise ValueError(f"no entity {name!r} in the contract; {nearest(name, entities())}")
+                raise ValueError(f"no entity {name!r} in the contract; {suggest_name(name, entities())}")
             for spec in inputs if isinstance(inputs, list) else [inputs]:
                 for column in spec.columns.keys() - entities()[name].columns.keys():
-                    raise ValueError(f"{name} has no column {column!r}; {nearest(column, entities()[name].columns)}")
+                    raise ValueError(
+                        f"{name} has no column {column!r}; {suggest_name(column, entities()[name].columns)}"
+                    )
         return given
 
 
@@ -254,7 +256,7 @@ def read_mapping(source_dir: str, path: Path | None = None, storage: Storage | N
     address = str(path) if path else f"{source_dir.rstrip('/')}/{MAPPING_FILE}"
     try:
         with fsspec.open(address, "r", encoding="utf-8", **({} if path else storage or {})) as handle:
-            text = handle.read(LONGEST + 1)
+            text = handle.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as exc:
         raise NorthstarError(f"cannot read the mapping {address}: {getattr(exc, 'strerror', None) or exc}") from exc
     read_config(text, address, MappingFile)

@@ -28,7 +28,7 @@ import pyarrow as pa
 from psycopg import sql
 from pydantic import Field, field_validator, model_validator
 
-from northstar.base.config_files import Section, nearest, read_config_file
+from northstar.base.config_files import Section, read_config_file, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.connections.find import Connection, find_connection
@@ -75,7 +75,7 @@ class SourceSpec(Section):
     @classmethod
     def _known_system(cls, name: str) -> str:
         if name not in systems():
-            raise ValueError(f"unknown system {name!r}; {nearest(name, systems())}")
+            raise ValueError(f"unknown system {name!r}; {suggest_name(name, systems())}")
         return name
 
     @model_validator(mode="after")
@@ -84,7 +84,7 @@ class SourceSpec(Section):
         for entity in self.entities or ():
             if entity not in entities() or (connector_entities and entity not in connector_entities):
                 raise ValueError(
-                    f"{self.system} gives no entity {entity!r}; {nearest(entity, connector_entities or entities())}"
+                    f"{self.system} gives no entity {entity!r}; {suggest_name(entity, connector_entities or entities())}"
                 )
         return self
 
@@ -266,7 +266,9 @@ def check_options(source: Source, known: set[str]) -> None:
     """Raise NorthstarError when the source's declaration has an option that its system does not know."""
     unknown = set(source.options) - known
     if unknown:
-        raise NorthstarError(f"source {source.name}: unknown option {min(unknown)!r}; {nearest(min(unknown), known)}")
+        raise NorthstarError(
+            f"source {source.name}: unknown option {min(unknown)!r}; {suggest_name(min(unknown), known)}"
+        )
 
 
 def systems() -> list[str]:
