@@ -35,7 +35,7 @@ def test_what_the_machine_lacks_is_told(error, told):
 
 def test_a_server_that_answers_is_not_told_of_as_lost(warehouse):
     with (
-        pytest.raises(NorthstarError, match="refused what it was asked: canceling statement due to statement timeout"),
+        pytest.raises(NorthstarError, match="refused a statement: canceling statement due to statement timeout"),
         db.translate_driver_errors(warehouse),
         db.connect(warehouse, "loader") as connection,
     ):

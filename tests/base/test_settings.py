@@ -31,9 +31,9 @@ from tests.support import empty, query_as, silent
         (
             "operations",
             "# one\n\nkeep_reports_days: 3",
-            "line 3, keep_reports_days: unknown key; do you mean 'keep_report_days'?",
+            "line 3, keep_reports_days: unknown key; did you mean 'keep_report_days'?",
         ),
-        ("operations", "mapping_in_source: 'no'", "line 1, mapping_in_source: say true or false"),
+        ("operations", "mapping_in_source: 'no'", "line 1, mapping_in_source: give true or false"),
         ("northstar", "phases: {web: {one: soon}}", r"line 1, phases\.web\.one: give by application when"),
         ("northstar", "[USD]", "northstar.yml, line 1: give names with values"),
         ("northstar", "suppress_below: -1", "suppress_below: give the smallest number"),

@@ -134,15 +134,15 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             later = select(settings, "select as_of from publications where published_version > 2")
             assert {p["as_of"] for p in later} & {past, past + timedelta(hours=1)}
 
-            # a run that fails is red, says why, publishes nothing and gives the lease back
+            # a run that fails is red, says why, publishes nothing and gives the turn back
             run_id = api.trigger("hourly_refresh", {"source_dir": "/nowhere"})
             with pytest.raises(NorthstarError):
                 follow(api, "hourly_refresh", run_id, silent)
             with db.connect(settings, "transformer") as connection:
                 last = connection.execute("select * from audit.runs where source_dir = '/nowhere'").fetchone()
                 assert last["state"] == "failed" and "no source directory /nowhere" in last["message"]
-                lease = connection.execute("select * from audit.writer_lease where run_id = %s", [last["run_id"]])
-                assert lease.fetchone() is None
+                turn = connection.execute("select * from audit.writer_lease where run_id = %s", [last["run_id"]])
+                assert turn.fetchone() is None
 
             # a model that fails is red by its domain and named there, and what reads it is not said to have been built
             with db.connect(settings, "owner") as connection:

@@ -76,7 +76,8 @@ def test_another_teams_database_called_airflow_is_left_alone(server, shop):
     bootstrap(shop, is_forced=True)
     assert about_database(server, "airflow") == before
     with pytest.raises(
-        NorthstarError, match="the database airflow of this server is not this warehouse's: set NORTHSTAR_ROLE_PREFIX"
+        NorthstarError,
+        match="the database airflow of this server does not belong to this warehouse: set NORTHSTAR_ROLE_PREFIX",
     ):
         make_airflow_database(replace(shop, role_prefix=""))
     server.run("drop database airflow", "drop role af")
@@ -97,7 +98,9 @@ def test_airflow_has_a_database_of_its_own_that_says_whose_it_is(server, shop):
 def test_a_database_of_airflows_name_that_somebody_else_made_is_refused(server, shop):
     server.make_database("shop_airflow")
     before = about_database(server, "shop_airflow")
-    with pytest.raises(NorthstarError, match="the database shop_airflow of this server is not this warehouse's"):
+    with pytest.raises(
+        NorthstarError, match="the database shop_airflow of this server does not belong to this warehouse"
+    ):
         make_airflow_database(shop)
     bootstrap(shop)
     assert about_database(server, "shop_airflow") == before
@@ -120,7 +123,8 @@ def test_a_role_that_is_not_marked_is_refused_before_anything_is_changed(server,
     server.run(f"create role shop_{role} login password 'theirs' connection limit 3")
     before = about_roles(server, f"shop_{role}"), about_database(server, "shop")
     with pytest.raises(
-        NorthstarError, match=f"the role shop_{role} of this server is not this warehouse's: set NORTHSTAR_ROLE_PREFIX"
+        NorthstarError,
+        match=f"the role shop_{role} of this server does not belong to this warehouse: set NORTHSTAR_ROLE_PREFIX",
     ):
         bootstrap(shop)
     assert (about_roles(server, f"shop_{role}"), about_database(server, "shop")) == before
@@ -215,7 +219,7 @@ def test_the_doctor_speaks_of_the_roles_by_their_names(server, shop):
     bootstrap(shop)
     says = [str(f) for f in doctor.examine(shop) if f.check == "roles"]
     assert says == [
-        "ok    roles        shop_loader, shop_transformer, shop_publisher, shop_bi_reader may do their work and no more"
+        "ok    roles        shop_loader, shop_transformer, shop_publisher, shop_bi_reader have the rights that they need, and no more"
     ]
 
 
@@ -303,7 +307,7 @@ def test_an_administrators_setting_for_a_role_of_the_job_stays(server, shop):
         "alter role shop_transformer in database shop set timezone = 'Asia/Tokyo'",
     )
     assert [f.seen for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong] == [
-        "shop_transformer was given a setting of its own: timezone is Asia/Tokyo in shop"
+        "shop_transformer has a changed setting: timezone is Asia/Tokyo in shop"
     ]
     bootstrap(shop)
     with server.connect("shop", "shop_transformer", db.password(shop, "transformer")) as connection:

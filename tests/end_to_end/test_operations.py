@@ -95,7 +95,9 @@ def test_a_migration_that_fails_leaves_the_old_home_as_it_was_and_is_written_dow
     known = migrations.load_migrations()
     bad = migrations.Migration(len(known) + 1, "breaks", "create table audit.half (x int); select 1 / 0")
     monkeypatch.setattr(migrations, "load_migrations", lambda: [*known, bad])
-    with pytest.raises(NorthstarError, match=rf"migration {bad.title} failed: division by zero; the warehouse stays"):
+    with pytest.raises(
+        NorthstarError, match=rf"migration {bad.title} failed: division by zero; the warehouse is as it was"
+    ):
         bootstrap(old)
     assert ask(old, "select number, applied_at, message from audit.migrations") == [
         {"number": bad.number, "applied_at": None, "message": "division by zero"}
@@ -193,10 +195,10 @@ def test_a_backfill_reads_the_range_again_rebuilds_it_and_leaves_the_rest(old, c
 def test_what_cannot_be_backfilled_is_one_line(old, capsys):
     for words, message in (
         (["--from", "2025-02-01", "--to", "2025-01-01", "--reason", "x"], "the range is empty"),
-        (["--from", "2025-01-01", "--to", "2025-02-01", "--reason", " "], "a backfill wants a --reason"),
+        (["--from", "2025-01-01", "--to", "2025-02-01", "--reason", " "], "a backfill needs a --reason"),
         (
             ["--from", "2025-01-01", "--to", "2025-02-01", "--reason", "x", "--source", "erp"],
-            "no source 'erp'; declared are crm",
+            "no source 'erp'; the declared ones are crm",
         ),
         (["--from", "2125-01-01", "--to", "2125-02-01", "--reason", "x"], "lies in the future"),
     ):
@@ -251,7 +253,7 @@ def test_the_upkeep_forgets_what_is_kept_long_enough_and_cleans_up(old, monkeypa
     # no time: nothing is begun, and the next night goes on
     monkeypatch.setattr(maintenance, "STEPS", {"vacuum": maintenance._vacuum})
     late = replace(old, operations=old.operations.model_copy(update={"maintenance_minutes": 0}))
-    assert maintenance.maintain(late, progress=silent) == {"vacuum": "no time left; the next night goes on"}
+    assert maintenance.maintain(late, progress=silent) == {"vacuum": "no time left; the next nightly run continues"}
 
 
 def test_a_home_in_order_has_nothing_wrong(old):
@@ -294,15 +296,15 @@ def test_the_doctor_names_everything_that_is_broken(old, monkeypatch, capsys):
     assert cli.main(["doctor", "--home", str(old.home)]) == 1
     told = capsys.readouterr().out
     for check, words in (
-        ("disk", "GB free for the home; make room"), ("secrets", "can be read by others than its owner; chmod 600"),
+        ("disk", "GB free for the home; make room"), ("secrets", "can be read by other users than its owner; chmod 600"),
         ("ports", "of the pages is taken by another program"), ("airflow", "scheduler ended without being stopped; see"),
-        ("sources", "crm: no connection crm"), ("clock", "the server's is 3600 s ahead of this machine's; let both"),
+        ("sources", "crm: no connection crm"), ("clock", "the server's clock is 3600 s ahead of this machine's; synchronise both"),
         ("versions", "migration 0098_broken failed: no such column; mend"), ("versions", "a newer version (migration 9999_of_tomorrow"),
-        ("roles", "bi_reader may not select marts.metric_values; `northstar setup`"), ("roles", "bi_reader may look into staging"),
-        ("roles", "the role loader cannot log in"), ("roles", "the role publisher may do more than its work"),
+        ("roles", "bi_reader may not select marts.metric_values; `northstar setup`"), ("roles", "bi_reader may read staging"),
+        ("roles", "the role loader cannot log in"), ("roles", "the role publisher has more rights than it needs"),
         ("tables", "staging.reviews has no column reviewer_id"), ("tables", "quarantine.rows is bloated: 1,000 dead rows"),
         ("indexes", "staging.charges_key is invalid"), ("indexes", "staging.charges_created_at is missing"),
-        ("archive", "the write-ahead log is not archived yet; `northstar stop`"), ("writer", "run 77 (cli) has the turn to write, and its process is gone; the next run takes it over; `northstar unlock 77`"),
+        ("archive", "the write-ahead log is not archived yet; `northstar stop`"), ("writer", "run 77 (cli) has the turn to write, but its process is gone; the next run takes it over; `northstar unlock 77`"),
         ("writer", "run 76 of"), ("writer", "the last run, 78, failed: the audit stopped it; docs/runbooks.md"),
         ("published", "h ago; docs/runbooks.md, data_late"), ("published", "it was made by other models or rules (other)"),
         ("upkeep", "the last maintenance failed: the disk is full"),
@@ -334,7 +336,7 @@ def test_a_home_that_a_newer_version_changed_is_refused_in_one_line(old, capsys)
 
 def test_a_released_migration_is_not_changed_behind_a_homes_back(old):
     change(old, "update audit.migrations set digest = 'other' where number = 1")
-    with pytest.raises(NorthstarError, match="had another migration 0001_first_tables"):
+    with pytest.raises(NorthstarError, match="the migration 0001_first_tables that this warehouse has had"):
         bootstrap(old)
     change(old, f"update audit.migrations set digest = '{migrations.load_migrations()[0].digest}' where number = 1")
 

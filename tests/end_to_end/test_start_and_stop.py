@@ -139,7 +139,7 @@ def test_a_state_file_that_is_not_whole_is_made_anew_and_no_traceback(stopped, c
         (stopped.home / name).parent.mkdir(exist_ok=True)
         (stopped.home / name).write_text("" if name == "VERSION" else content)
     doctor = northstar(stopped, "doctor")
-    assert "Traceback" not in doctor.stderr and "pages_port holds no port" in doctor.stdout
+    assert "Traceback" not in doctor.stderr and "pages_port does not contain a port" in doctor.stdout
     for words in COMMANDS[:2] + COMMANDS[3:]:
         done = northstar(stopped, *words)
         assert done.returncode == 0, done.stderr
@@ -153,7 +153,7 @@ def test_secrets_that_are_not_whole_are_never_made_anew(stopped, content):
     embedded.ensure_running(stopped)
     (stopped.home / "secrets.json").write_text(content)
     for words in (["status"], ["sql", "select 1"], ["setup"]):
-        assert "secrets.json is empty or cut short: put it back" in one_line(northstar(stopped, *words)), words
+        assert "secrets.json is empty or cut short: restore your copy" in one_line(northstar(stopped, *words)), words
     doctor = northstar(stopped, "doctor")
     assert "secrets.json is empty or cut short" in doctor.stdout and "Traceback" not in doctor.stderr
     # it needs none

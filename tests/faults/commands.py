@@ -301,7 +301,7 @@ def cases(places: Places) -> dict[str, Case]:
             lambda p: ["backup", "--to", str(p.new_backup)], partial(_backed_up, places), finished="is not empty"
         ),
         "restore": Case(
-            lambda p: ["restore", "--from", str(p.backup), "--secrets", str(p.secrets)], whole, "nothing", change=_have_backup, finished="has a warehouse already"
+            lambda p: ["restore", "--from", str(p.backup), "--secrets", str(p.secrets)], whole, "nothing", change=_have_backup, finished="already has a warehouse"
         ),
         "rollback": Case(lambda p: ["rollback", "--to", "1"], standing),
         "replay": Case(lambda p: ["quarantine", "replay"], fingerprint),

@@ -158,7 +158,7 @@ def test_who_comes_to_life_when_its_turn_is_anothers_changes_nothing_and_says_so
     stopped[stage].send_signal(signal.SIGCONT)
     _, said = stopped[stage].communicate(timeout=600)
     assert stopped[stage].returncode == 1 and "Traceback" not in said, said[-2000:]
-    assert "is not running any more: it lost its turn to another" in said.strip().splitlines()[-1]
+    assert "is no longer running: another run took its turn" in said.strip().splitlines()[-1]
     compare(made, fingerprint(settings, EVERYTHING), f"after {stage} went on")
     assert select(settings, "select * from publications order by 1") == versions
     assert query_as(settings, "transformer", "select holder from audit.writer_lease") == []
@@ -170,7 +170,7 @@ def test_who_puts_a_version_back_when_its_turn_is_anothers_puts_nothing_back(ove
     with command_turn(settings, "rollback") as number:
         with db.connect(settings, "owner") as connection:
             connection.execute("update audit.writer_lease set run_id = run_id + 1")
-        with pytest.raises(NorthstarError, match=f"run {number} is not running any more: it lost its turn"):
+        with pytest.raises(NorthstarError, match=f"run {number} is no longer running: another run took its turn"):
             rollback(settings, None, number)
         with db.connect(settings, "owner") as connection:
             connection.execute("delete from audit.writer_lease")

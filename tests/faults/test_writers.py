@@ -147,7 +147,7 @@ def test_a_run_whose_turn_is_another_s_by_now_does_nothing_more(opened):
     assert unlock(settings, run_id) == "hourly_refresh one"
     following = open_run(settings, "hourly", END, "nowhere")
     for stage in (extract, build, audit, publish):
-        with pytest.raises(NorthstarError, match=f"run {run_id} is not running any more"):
+        with pytest.raises(NorthstarError, match=f"run {run_id} is no longer running"):
             stage(settings, run_id)
     close_run(settings, run_id)
     assert [row["run_id"] for row in query_as(settings, "transformer", "select run_id from audit.writer_lease")] == [
@@ -245,7 +245,7 @@ def test_who_lost_its_turn_lands_accepts_and_erases_nothing(warehouse):
     empty(warehouse)
     entity = entities()["charges"]
     with (
-        pytest.raises(NorthstarError, match="is not running any more"),
+        pytest.raises(NorthstarError, match="is no longer running"),
         command_turn(warehouse, "quarantine replay") as number,
     ):
         with db.connect(warehouse, "owner") as connection:
@@ -256,7 +256,7 @@ def test_who_lost_its_turn_lands_accepts_and_erases_nothing(warehouse):
             lambda: purge.purge(warehouse, 0, None, number),
             lambda: quarantine._retry_lot(warehouse, "shop", "charges", [(1, ROW)], landing_guard(warehouse), number),
         ):
-            with pytest.raises(NorthstarError, match=f"run {number} is not running any more: it lost its turn"):
+            with pytest.raises(NorthstarError, match=f"run {number} is no longer running: another run took its turn"):
                 write()
         assert query_as(warehouse, "loader", "select 1 from audit.landing_batches") == []
         # nor does whoever comes later find it had the turn

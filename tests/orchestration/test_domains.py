@@ -47,7 +47,7 @@ def test_every_model_and_seed_is_in_exactly_one_domain():
         # what is not decided yet may fail as well
         ("core/revenue", [node("a", "error")], False, None, None),
         ("core/revenue", [node("a", "error")], True, TaskFailedEvent, "model a failed: "),
-        ("core/revenue", [node("a"), node("b", "skipped")], False, TaskSkippedEvent, "not built, for what they read failed: b"),
+        ("core/revenue", [node("a"), node("b", "skipped")], False, TaskSkippedEvent, "not built, because what they read failed: b"),
         ("core/revenue", [node("a")], True, TaskFailedEvent, "the build ended without b"),
         ("core/revenue", [], True, TaskFailedEvent, "the build ended without a, b"),
         # a test of the same name is no model

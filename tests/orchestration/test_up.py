@@ -192,9 +192,9 @@ def test_a_version_that_stands_owes_nothing(home):
 
 
 def test_an_empty_warehouse_owes_its_first_version(home):
-    assert why_run_is_owed(home, []) == "nothing was published yet"
+    assert why_run_is_owed(home, []) == "nothing has been published yet"
     note_run(home, 1, state="failed")
-    assert why_run_is_owed(home, []) == "nothing was published yet"
+    assert why_run_is_owed(home, []) == "nothing has been published yet"
 
 
 def test_other_code_or_rules_owe_a_version(home):
@@ -270,7 +270,10 @@ def started(monkeypatch, home):
 def test_make_run_shows_what_is_published_in_one_line_when_no_run_is_owed(home, started):
     api, lines = started
     up.up(home)
-    assert "version 3 of 2026-03-01 02:30 UTC is up; no nightly run is owed (make run FRESH=1 runs one)" in lines
+    assert (
+        "version 3 of 2026-03-01 02:30 UTC is published; no nightly run is owed (`make run FRESH=1` starts one anyway)"
+        in lines
+    )
     assert [dag for dag, _ in api.changed if dag == NIGHTLY] == []
     assert api.paused == set(), "the schedules go on"
 

@@ -135,7 +135,7 @@ def test_a_server_that_recovers_for_long_is_waited_for(tmp_path, monkeypatch):
     assert server._running_port(tmp_path) == 5433
     pid.write_text("7\n\n\n5433\n\n\n\nstarting\n")
     monkeypatch.setattr(server, "START_SECONDS", 0)
-    with pytest.raises(NorthstarError, match=r"Postgres has been recovering for .* run again later"):
+    with pytest.raises(NorthstarError, match=r"Postgres is still recovering after .* try again later"):
         server._running_port(tmp_path)
 
 
@@ -146,7 +146,7 @@ def test_a_recovery_that_takes_longer_than_its_start_is_told_as_what_it_is(monke
             server._initialise(settings, beside)
         (data / "recovery.signal").touch()
         monkeypatch.setattr(server, "START_SECONDS", 1)
-        with pytest.raises(NorthstarError, match=r"Postgres has been recovering for .* run again later"):
+        with pytest.raises(NorthstarError, match=r"Postgres is still recovering after .* try again later"):
             server.recover(settings, data, {"restore_command": "sleep 2; false", "hot_standby": "off"})
         monkeypatch.setattr(server, "START_SECONDS", 60)
         # it went on

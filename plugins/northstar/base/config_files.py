@@ -58,7 +58,7 @@ class _Loader(yaml.SafeLoader):
         self._depth -= 1
         if id(node) not in self._values:
             if is_alias:
-                raise yaml.YAMLError("a value that holds itself")
+                raise yaml.YAMLError("a value that contains itself")
             within = node.value if isinstance(node, yaml.CollectionNode) else []
             parts = (part for item in within for part in (item if isinstance(item, tuple) else (item,)))
             self._values[id(node)] = 1 + sum(self._values[id(part)] for part in parts)
@@ -117,10 +117,10 @@ def read_own_config(path: Path, model: type[Model]) -> Model:
 
 
 def suggest_name(name: str, known: typing.Iterable[str]) -> str:
-    """A phrase that lists the known names, first the one that was probably meant: `do you mean 'system'? known are ...`."""
+    """A phrase that lists the known names, first the one that was probably meant: `did you mean 'system'? known are ...`."""
     known = sorted(known)
     similar_names = difflib.get_close_matches(name, known, n=1)
-    return (f"do you mean {similar_names[0]!r}? " if similar_names else "") + f"known are {', '.join(known)}"
+    return (f"did you mean {similar_names[0]!r}? " if similar_names else "") + f"known are {', '.join(known)}"
 
 
 # Any: as in read_yaml
@@ -193,8 +193,8 @@ ADVICE_BY_TYPE = {
     "list": "give a list",
     "int": "give a whole number",
     "float": "give a number",
-    "bool": "say true or false",
-    "string": "give a text",
+    "bool": "give true or false",
+    "string": "give text",
     "date": "give a date, such as 2026-04-01",
 }
 

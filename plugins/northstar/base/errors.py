@@ -62,7 +62,7 @@ class TurnLost(NorthstarError):
 
     def __init__(self, run_id: int):
         super().__init__(
-            f"run {run_id} is not running any more: it lost its turn to another, or was ended; start a new one"
+            f"run {run_id} is no longer running: another run took its turn, or it was ended; start a new one"
         )
         self.run_id = run_id
 

@@ -85,7 +85,7 @@ class Operations(Section):
         10, strict=True, ge=0, le=19, description="give 0 (the run does not stand back for readers) to 19"
     )
     # whether a source directory's own _mapping.yml is used: then whoever writes the data decides what it becomes
-    mapping_in_source: bool = Field(False, strict=True, description="say true or false")
+    mapping_in_source: bool = Field(False, strict=True, description="give true or false")
     # host:port of a StatsD server, and the address of an OpenLineage server, to which Airflow reports
     statsd: str | None = None
     openlineage: str | None = None
@@ -94,7 +94,7 @@ class Operations(Section):
     @classmethod
     def _check_entities(cls, days_by_entity: dict[str, int]) -> dict[str, int]:
         for name in days_by_entity.keys() - entities().keys():
-            raise ValueError(f"{DAYS_ADVICE}, by entity of the contract, such as {{events: 400}}; {name!r} is none")
+            raise ValueError(f"{DAYS_ADVICE}, by entity of the contract, such as {{events: 400}}; {name!r} is not one")
         return days_by_entity
 
 
@@ -172,8 +172,8 @@ class Settings:
         stored_secrets = read_json(self.secrets_file)
         if stored_secrets is None:
             raise NorthstarError(
-                f"{self.secrets_file} is empty or cut short: put it back from where you keep it (it has the key of all hashed "
-                "identifiers); only where nothing was ever published may it be removed"
+                f"{self.secrets_file} is empty or cut short: restore your copy of it (it holds the key of all hashed "
+                "identifiers); remove it only if nothing was ever published"
             )
         return stored_secrets
 
@@ -215,7 +215,7 @@ def _config_directory(home: Path) -> Path:
     path = Path(configured).expanduser().resolve() if configured else home
     if not path.is_dir():
         # otherwise missing files would count as files that nobody wrote, and defaults would be used
-        raise NorthstarError(f"NORTHSTAR_CONFIG={configured} is no directory")
+        raise NorthstarError(f"NORTHSTAR_CONFIG={configured} is not a directory")
     return path
 
 
@@ -241,7 +241,7 @@ def _quote_password(address: str | None) -> str | None:
 def _check_role_prefix(prefix: str | None) -> str | None:
     if prefix and (not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", prefix) or prefix.startswith("pg_")):
         raise NorthstarError(
-            f"NORTHSTAR_ROLE_PREFIX={prefix}: give at most 40 small letters, digits and underscores, no digit or pg_ first"
+            f"NORTHSTAR_ROLE_PREFIX={prefix}: give at most 40 lower-case letters, digits and underscores, beginning with neither a digit nor pg_"
         )
     return prefix
 

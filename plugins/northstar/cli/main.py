@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"northstar: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("northstar: interrupted; the next run starts where this one was published", file=sys.stderr)
+        print("northstar: interrupted; the next run starts from what was last published", file=sys.stderr)
         return 130
 
 
@@ -49,9 +49,9 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--home",
-        help="directory with all state (default: NORTHSTAR_HOME, or .northstar in the checkout, or ~/.northstar without one)",
+        help="the directory that holds all state (default: NORTHSTAR_HOME, else .northstar in the checkout, else ~/.northstar)",
     )
-    common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    common.add_argument("--debug", action="store_true", help="show the full traceback of an error")
     parser = argparse.ArgumentParser(prog="northstar", description="A metrics warehouse that can be trusted.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

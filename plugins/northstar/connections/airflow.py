@@ -124,7 +124,7 @@ def _celery_options() -> dict[str, str]:
         return {}
     if not broker.startswith(("redis://", "rediss://")):
         raise NorthstarError(
-            "NORTHSTAR_BROKER_URL: give a Redis, such as redis://HOST:6379/0 (rediss:// over a network)"
+            "NORTHSTAR_BROKER_URL: give the address of a Redis server, such as redis://HOST:6379/0 (rediss:// over a network)"
         )
     return {"CORE__EXECUTOR": CELERY, "CELERY__BROKER_URL": broker, "CELERY__RESULT_BACKEND": broker}
 
@@ -142,7 +142,7 @@ def _reporting_options(settings: Settings) -> dict[str, object]:
     if statsd:
         host, _, port = str(statsd).rpartition(":")
         if not host or not port.isdigit():
-            raise NorthstarError(f"operations.yml: statsd is host:port, such as 127.0.0.1:8125, not {statsd!r}")
+            raise NorthstarError(f"operations.yml: statsd must be host:port, such as 127.0.0.1:8125, not {statsd!r}")
         options |= {
             "METRICS__STATSD_ON": True,
             "METRICS__STATSD_HOST": host,
@@ -152,7 +152,7 @@ def _reporting_options(settings: Settings) -> dict[str, object]:
     if lineage:
         if not str(lineage).startswith(("http://", "https://")):
             raise NorthstarError(
-                f"operations.yml: openlineage is an address such as http://127.0.0.1:5000, not {lineage!r}"
+                f"operations.yml: openlineage must be an address such as http://127.0.0.1:5000, not {lineage!r}"
             )
         options |= {
             # each event, of which a task has two, waits up to 10 s for a server that does not answer

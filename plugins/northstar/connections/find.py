@@ -96,7 +96,7 @@ def _from_environment(settings: Settings, name: str) -> AirflowConnection | None
         return AirflowConnection.from_uri(definition, name)
     except Exception as exc:
         # the text of the error may repeat the value, which holds a secret
-        raise NorthstarError(f"AIRFLOW_CONN_{name.upper()} is neither a connection's URI nor its json") from exc
+        raise NorthstarError(f"AIRFLOW_CONN_{name.upper()} is neither the URI nor the JSON of a connection") from exc
 
 
 def _from_task(settings: Settings, name: str) -> AirflowConnection | None:

@@ -66,15 +66,17 @@ def backup(
     left in `to`.
     """
     if settings.warehouse_url:
-        raise NorthstarError("this warehouse is an external Postgres: its own tools back it up (docs/operations.md)")
+        raise NorthstarError(
+            "this warehouse is an external Postgres: back it up with its own tools (docs/operations.md)"
+        )
     if not (settings.home / "postgres" / "PG_VERSION").exists():
-        raise NorthstarError(f"{settings.home} has no warehouse yet; `make run` or `northstar run` makes one")
+        raise NorthstarError(f"{settings.home} has no warehouse yet; `make run` or `northstar run` creates one")
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         raise NorthstarError(f"{to} is not empty; give each backup a directory of its own")
     with db.connect(settings, "owner", autocommit=True) as connection:
         if fetch_one(connection.execute("show wal_level"))["wal_level"] == "minimal":
             raise NorthstarError(
-                "Postgres still runs as an older version started it; `northstar stop`, then back up again"
+                "Postgres is still running with the options of an older version: run `northstar stop`, then back up again"
             )
         published_version = None
         if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"]:
@@ -88,8 +90,9 @@ def backup(
         return _make_backup(settings, unfinished, to, secrets_to, postgres, published_version, progress)
 
 
-def _make_backup(settings: Settings, unfinished: Path, to: Path, secrets_to: Path | None, postgres: str, published_version: int | None,
-          progress: Progress) -> BackupDescription:  # fmt: skip
+def _make_backup(
+    settings: Settings, unfinished: Path, to: Path, secrets_to: Path | None, postgres: str, published_version: int | None, progress: Progress
+) -> BackupDescription:  # fmt: skip
     try:
         _empty_directory(unfinished)
         started_at = datetime.now(UTC)
@@ -126,7 +129,7 @@ def _locked(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            raise NorthstarError(f"another backup is being made in {directory}; let it end, or end it") from exc
+            raise NorthstarError(f"another backup is being made in {directory}; let it finish, or stop it") from exc
         yield
     finally:
         os.close(descriptor)
@@ -148,7 +151,7 @@ def restore(source: Path, settings: Settings, to_time: ToTime = None, secrets: P
     """
     about = _read_description(source)
     if settings.warehouse_url:
-        raise NorthstarError("a restore makes a home with its own Postgres; unset NORTHSTAR_WAREHOUSE_URL")
+        raise NorthstarError("a restore creates a home with its own Postgres; unset NORTHSTAR_WAREHOUSE_URL")
     data = settings.home / "postgres"
     if server.is_complete(data) and not server.is_half_copied(data):
         raise _warehouse_exists_error(settings)
@@ -175,20 +178,20 @@ def restore(source: Path, settings: Settings, to_time: ToTime = None, secrets: P
 
 
 def _warehouse_exists_error(settings: Settings) -> NorthstarError:
-    return NorthstarError(f"{settings.home} has a warehouse already; restore into a new --home")
+    return NorthstarError(f"{settings.home} already has a warehouse; restore into a new --home")
 
 
 def _read_description(source: Path) -> BackupDescription:
     content = read_json(source / DESCRIPTION_FILE)
     if content is None:
-        raise NorthstarError(f"{source} is no backup: it has no {DESCRIPTION_FILE} that can be read")
+        raise NorthstarError(f"{source} is not a backup: it has no readable {DESCRIPTION_FILE}")
     about = as_shape(BackupDescription, content)
     if about["form"] != FORMAT_VERSION or about["home_version"] != HOME_VERSION:
         raise NorthstarError(f"{source} was made by another version of Northstar; restore it with that one")
     major, own_major = about["postgres"].partition(".")[0], server.major_version()
     if major != own_major:
         raise NorthstarError(
-            f"{source} is of Postgres {major} and here is {own_major}; restore it with the checkout that made it"
+            f"{source} was made with Postgres {major}, and this is Postgres {own_major}; restore it with the checkout that made it"
         )
     return about
 
@@ -199,9 +202,11 @@ def _recovery_options(about: BackupDescription, source: Path, to_time: ToTime, a
         return {}
     place = archive or (about["wal_archive"] and Path(about["wal_archive"]))
     if not place:
-        raise NorthstarError("this home archived no write-ahead log: its backup holds one moment; leave --to-time out")
+        raise NorthstarError(
+            "no write-ahead log was archived for this backup, so it can only be restored as of its own time; leave out --to-time"
+        )
     if not place.is_dir():
-        raise NorthstarError(f"there is no archive in {place}; say where it is with --archive")
+        raise NorthstarError(f"there is no archive in {place}; give its directory with --archive")
     ended_at = datetime.fromisoformat(about["ended_at"])
     options = {
         "restore_command": server.restore_command(server.check_archive(str(place))),
@@ -211,10 +216,10 @@ def _recovery_options(about: BackupDescription, source: Path, to_time: ToTime, a
         return options
     if to_time < ended_at:
         raise NorthstarError(
-            f"{to_time:%Y-%m-%dT%H:%M:%SZ} is before the end of this backup ({ended_at:%Y-%m-%dT%H:%M:%SZ}); take an older one"
+            f"{to_time:%Y-%m-%dT%H:%M:%SZ} is before the end of this backup ({ended_at:%Y-%m-%dT%H:%M:%SZ}); use an older backup"
         )
     if to_time > datetime.now(UTC) + timedelta(minutes=1):
-        raise NorthstarError(f"{to_time:%Y-%m-%dT%H:%M:%SZ} lies in the future")
+        raise NorthstarError(f"{to_time:%Y-%m-%dT%H:%M:%SZ} is in the future")
     return options | {"recovery_target_time": to_time.isoformat()}
 
 
@@ -232,11 +237,11 @@ def _read_secrets(about: BackupDescription, source: Path, secrets: Path | None) 
     }
     if None in proving_secrets.values():
         raise NorthstarError(
-            "the secrets are not in a backup: give the file that `northstar backup --secrets` wrote, or the old home's secrets.json, with --secrets"
+            "a backup does not hold the secrets: give the file that `northstar backup --secrets` wrote, or the old home's secrets.json, with --secrets"
         )
     if _proof(lambda name: proving_secrets[name] or "") != about["secrets"]:
         raise NorthstarError(
-            "these are the secrets of another home: with them nobody could log in, and identifiers would hash to others"
+            "these are the secrets of another home: with them nobody could log in, and identifiers would get other hashes"
         )
     return home_secrets
 
@@ -249,7 +254,7 @@ def _proof(secret: Callable[[str], str]) -> str:
 def _read_secrets_file(file: Path) -> dict[str, str]:
     home_secrets = read_json(file)
     if home_secrets is None:
-        raise NorthstarError(f"{file} does not hold a home's secrets")
+        raise NorthstarError(f"{file} does not hold the secrets of a home")
     return home_secrets
 
 
@@ -262,7 +267,9 @@ def _write_secrets(settings: Settings, to: Path) -> None:
 def _without_archive(operations: str) -> str:
     """The operations.yml of a restored home, without wal_archive: it must not write into the archive of the home that was backed up."""
     return re.sub(
-        r"(?m)^(wal_archive\s*:.*)$", r"# of the home that was backed up; this one needs its own: \1", operations
+        r"(?m)^(wal_archive\s*:.*)$",
+        r"# the archive of the home that was backed up; this home needs its own: \1",
+        operations,
     )
 
 
@@ -300,7 +307,7 @@ def _run_recovery(
         # only for a moment: the log may also hold the message of an earlier try that asked for one
         if isinstance(to_time, datetime) and "recovery ended before" in read_end(settings.logs / "postgres.log"):
             raise NorthstarError(
-                f"the archive ends before {to_time:%Y-%m-%dT%H:%M:%SZ}; `--to-time latest` restores what there is"
+                f"the archive ends before {to_time:%Y-%m-%dT%H:%M:%SZ}; `--to-time latest` restores all that is there"
             ) from exc
         raise NorthstarError(f"the recovery failed: {str(exc).splitlines()[0]}") from exc
 
@@ -330,12 +337,12 @@ def _verify(copy: Path) -> None:
         manifest_bytes = (copy / "backup_manifest").read_bytes()
         manifest = json.loads(manifest_bytes)
     except (OSError, json.JSONDecodeError) as exc:
-        raise NorthstarError(f"{copy} is damaged: it has no manifest that can be read; take another backup") from exc
+        raise NorthstarError(f"{copy} is damaged: it has no readable manifest; use another backup") from exc
     if (
         hashlib.sha256(manifest_bytes[: manifest_bytes.rindex(b'"Manifest-Checksum"')]).hexdigest()
         != manifest["Manifest-Checksum"]
     ):
-        raise NorthstarError(f"{copy} is damaged: its manifest was changed; take another backup")
+        raise NorthstarError(f"{copy} is damaged: its manifest was changed; use another backup")
     for entry in manifest["Files"]:
         # the manifest gives a path that is not UTF-8 in hexadecimal
         path = copy / (entry["Path"] if "Path" in entry else os.fsdecode(bytes.fromhex(entry["Encoded-Path"])))
@@ -345,6 +352,4 @@ def _verify(copy: Path) -> None:
         except OSError:
             is_same = False
         if not is_same:
-            raise NorthstarError(
-                f"{copy} is damaged: {path.name} is missing or not what was copied; take another backup"
-            )
+            raise NorthstarError(f"{copy} is damaged: {path.name} is missing or was changed; use another backup")

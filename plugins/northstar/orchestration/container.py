@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
         if is_worker:
             if "AIRFLOW__CELERY__BROKER_URL" not in env:
                 raise NorthstarError(
-                    "a worker is told by a broker what to do: set NORTHSTAR_BROKER_URL=redis://HOST:6379/0"
+                    "a worker gets its tasks from a broker: set NORTHSTAR_BROKER_URL=redis://HOST:6379/0"
                 )
             os.execve(AIRFLOW, [*service_command(WORKER), *arguments[1:]], env)
         if arguments == ["api-server"]:
@@ -56,7 +56,9 @@ def main(arguments: list[str]) -> int:
             return subprocess.run([AIRFLOW, "jobs", "check", "--job-type", arguments[1], "--local"], env=env).returncode
         if len(arguments) == 1 and arguments[0] in AIRFLOW_SERVICES:
             os.execve(AIRFLOW, service_command(arguments[0]), env)
-        raise NorthstarError(f"say init, alive JOB, pages, worker, or one of {', '.join(AIRFLOW_SERVICES)}")
+        raise NorthstarError(
+            f"unknown command; give init, alive JOB, pages, worker, or one of {', '.join(AIRFLOW_SERVICES)}"
+        )
     except NorthstarError as exc:
         print(f"northstar: {exc}", file=sys.stderr)
         return 1

@@ -115,7 +115,7 @@ class DomainTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event, once the domain's state is certain."""
         if self.task_instance is None:
-            raise RuntimeError("a trigger that no task has started knows no run")
+            raise RuntimeError("a trigger that was not started by a task has no run")
         trigger = f"{self.task_instance.dag_id} {self.task_instance.run_id}"
         while not (verdict := judge(self.domain, self.models, build := await _read_build_shared(trigger))):
             await asyncio.sleep(POLL_SECONDS)
@@ -142,7 +142,7 @@ def judge(domain: str, models: list[str], build: Build) -> tuple[type[BaseTaskEn
         return None
     skipped = [n["name"] for n in nodes if n["status"] == "skipped"]
     if skipped:
-        return TaskSkippedEvent, f"not built, for what they read failed: {', '.join(skipped[:20])}"
+        return TaskSkippedEvent, f"not built, because what they read failed: {', '.join(skipped[:20])}"
     return TaskSuccessEvent, f"{len(nodes)} built"
 
 

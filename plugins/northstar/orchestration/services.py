@@ -88,7 +88,7 @@ def await_pages(settings: Settings) -> str:
     deadline = time.monotonic() + START_SECONDS
     while not pages.answers(settings):
         if "pages" not in running_services(settings) or time.monotonic() > deadline:
-            raise NorthstarError(f"the pages did not come up; see {settings.logs / 'pages.log'}")
+            raise NorthstarError(f"the pages did not start; see {settings.logs / 'pages.log'}")
         time.sleep(0.2)
     return pages.link(settings)
 
@@ -116,7 +116,7 @@ def stop_services(settings: Settings) -> list[str]:
             time.sleep(0.05)
     alive |= _own_processes(settings)
     if alive:
-        raise NorthstarError(f"process {min(p.pid for p in alive)} does not end; end it and run again")
+        raise NorthstarError(f"process {min(p.pid for p in alive)} does not end; kill it and run again")
     state_file(settings).unlink(missing_ok=True)
     return list(running)
 
@@ -179,7 +179,7 @@ def _await_health(settings: Settings, progress: Progress) -> None:
         if ended_services:
             stop_services(settings)
             raise NorthstarError(
-                f"Airflow's {ended_services[0]} ended at once; see {settings.logs / (ended_services[0] + '.log')}"
+                f"Airflow's {ended_services[0]} exited at once; see {settings.logs / (ended_services[0] + '.log')}"
             )
         if set(api_health(settings).values()) == {"healthy"}:
             return
@@ -187,4 +187,4 @@ def _await_health(settings: Settings, progress: Progress) -> None:
             progress("Airflow is starting ...")
             reported_at = time.monotonic()
         time.sleep(0.3)
-    raise NorthstarError(f"Airflow did not come up within {START_SECONDS} s; see {settings.logs}")
+    raise NorthstarError(f"Airflow did not start within {START_SECONDS} s; see {settings.logs}")

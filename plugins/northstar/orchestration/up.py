@@ -224,7 +224,7 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
     run_started = time.monotonic()
     run_id = owed_run(api, NIGHTLY)
     if run_id:
-        progress(f"{NIGHTLY} {run_id} is owed by the schedule, or under way")
+        progress(f"{NIGHTLY} {run_id} is owed by the schedule, or already under way")
     elif (
         reason := "FRESH=1 asks for one"
         if is_fresh
@@ -244,8 +244,8 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
                 connection.execute("select * from publications order by published_version desc limit 1")
             )
         progress(
-            f"version {publication['published_version']} of {publication['as_of']:%Y-%m-%d %H:%M} UTC is up; "
-            "no nightly run is owed (make run FRESH=1 runs one)"
+            f"version {publication['published_version']} of {publication['as_of']:%Y-%m-%d %H:%M} UTC is published; "
+            "no nightly run is owed (`make run FRESH=1` starts one anyway)"
         )
         if words := describe_hold(settings):
             progress(f"{words} (`northstar hold --end`)")
@@ -296,9 +296,9 @@ def why_run_is_owed(settings: Settings, interrupted: list[str]) -> str | None:
     """
     version = newest_published_run(settings)
     if version is None:
-        return "nothing was published yet"
+        return "nothing has been published yet"
     if version["code_version"] != code_version(settings):
-        return f"version {version['published_version']} was made by other models or rules than these"
+        return f"version {version['published_version']} was made by other models or rules than the present ones"
     if describe_hold(settings):
         # a run would publish nothing
         return None
@@ -330,7 +330,7 @@ def _last_run_message(settings: Settings) -> str | None:
 def main(arguments: list[str] | None = None) -> int:
     """The entry point of `make run`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make run", description="Start everything, show the published headlines.")
-    parser.add_argument("--fresh", action="store_true", help="run the nightly job also when none is owed")
+    parser.add_argument("--fresh", action="store_true", help="run the nightly job even if no run is owed")
     fresh = parser.parse_args(arguments).fresh
     try:
         up(load_settings(), fresh)

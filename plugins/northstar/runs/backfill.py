@@ -31,15 +31,15 @@ def backfill(
     """
     if start >= end:
         raise NorthstarError(
-            f"the range is empty: --from {start:%Y-%m-%dT%H:%M:%SZ} has to be before --to {end:%Y-%m-%dT%H:%M:%SZ}"
+            f"the range is empty: --from {start:%Y-%m-%dT%H:%M:%SZ} must be before --to {end:%Y-%m-%dT%H:%M:%SZ}"
         )
     if start > datetime.now(UTC):
-        raise NorthstarError(f"{start:%Y-%m-%dT%H:%M:%SZ} lies in the future: nothing of it is published")
+        raise NorthstarError(f"{start:%Y-%m-%dT%H:%M:%SZ} is in the future: nothing has been published for it")
     if not reason.strip():
-        raise NorthstarError("a backfill wants a --reason: it is what the journal is for")
+        raise NorthstarError("a backfill needs a --reason: the journal records it")
     as_of = last_as_of(settings)
     if as_of is None:
-        raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+        raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
     names = _source_names(settings, sources, source_dir) if with_reading else []
     with db.connect(settings, "transformer") as connection:
         number = fetch_one(
@@ -76,10 +76,10 @@ def _source_names(settings: Settings, requested: list[str] | None, source_dir: s
     declared = read_sources(settings)
     unknown = set(requested or ()) - set(declared)
     if unknown:
-        raise NorthstarError(f"no source {sorted(unknown)[0]!r}; declared are {', '.join(declared) or 'none'}")
+        raise NorthstarError(f"no source {sorted(unknown)[0]!r}; the declared ones are {', '.join(declared) or 'none'}")
     names = list(requested or ([] if source_dir else declared)) + ([FILES] if source_dir else [])
     if not names:
-        raise NorthstarError("read what again? give --source-dir, declare sources, or say --no-reading")
+        raise NorthstarError("there is nothing to read again: give --source-dir, declare sources, or use --no-reading")
     return names
 
 

@@ -42,13 +42,13 @@ def open_run(
     if mode not in MODES:
         raise NorthstarError(f"unknown mode {mode!r}; use {' or '.join(MODES)}")
     if as_of > datetime.now(UTC):
-        raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} lies in the future; give a time that has passed")
+        raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} is in the future; give a time that has passed")
     bootstrap(settings)
     run_id = take_turn(settings, trigger, trigger == "cli" if is_own is None else is_own, wait)
     with _give_back_on_error(settings, run_id), db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute(
             "update audit.runs set state = 'failed', finished_at = clock_timestamp(), "
-            "message = coalesce(message, 'the process ended without a word') where state = 'running'"
+            "message = coalesce(message, 'the process ended without an error message') where state = 'running'"
         )
         context = _run_context(connection, settings, mode, as_of)
         connection.execute(

@@ -56,7 +56,7 @@ def maintain(settings: Settings, run_id: int | None = None, progress: Progress =
     failed: list[str] = []
     for name, step in STEPS.items():
         if time.monotonic() > deadline:
-            results[name] = "no time left; the next night goes on"
+            results[name] = "no time left; the next nightly run continues"
             continue
         with _keep_turn(settings, run_id):
             try:
@@ -270,7 +270,7 @@ def _airflow(settings: Settings, deadline: float, _: int) -> StepResult:
             timeout=max(1, deadline - time.monotonic()),
         )  # fmt: skip
     except subprocess.TimeoutExpired as exc:
-        raise NorthstarError("`airflow db clean` took longer than there was time") from exc
+        raise NorthstarError("`airflow db clean` did not finish in the time that was left") from exc
     if process.returncode:
         raise NorthstarError(f"`airflow db clean` failed: {(process.stderr.splitlines() or ['no message'])[-1]}")
     return {"before": f"{cutoff:%Y-%m-%d}"}

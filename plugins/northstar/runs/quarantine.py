@@ -70,7 +70,7 @@ def show(settings: Settings, quarantine_id: int, with_personal: bool = False) ->
     with db.connect(settings, "loader") as connection:
         row = connection.execute("select * from quarantine.rows where quarantine_id = %s", [quarantine_id]).fetchone()
     if row is None:
-        raise NorthstarError(f"no row {quarantine_id} in quarantine; `northstar quarantine list` shows those there are")
+        raise NorthstarError(f"no row {quarantine_id} in quarantine; `northstar quarantine list` shows the rows")
     if with_personal:
         # this also finishes a rotation that was killed before the home took the new key
         key = home_key(settings)
@@ -86,7 +86,9 @@ def accept(settings: Settings, entity: str, because: str, by: str | None = None)
     """
     _require_entity(entity)
     if not because.strip():
-        raise NorthstarError("why may they be missing? say it with --because; the certificates repeat it")
+        raise NorthstarError(
+            "accepting rows as missing needs a reason: give it with --because; the certificates repeat it"
+        )
     by = by or getpass.getuser()
     bootstrap(settings)
     with command_turn(settings, "quarantine accept") as number, db.connect(settings, "loader") as connection:

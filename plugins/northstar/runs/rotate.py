@@ -66,26 +66,26 @@ def rotate_key(settings: Settings, progress: Progress = print, worker: Worker | 
     """
     db.require_administrator(settings, "a change of the key")
     bootstrap(settings)
-    key, rotated = home_key(settings), _interrupted_rotation(settings)
-    following = "" if rotated else _next_ring(settings, key)
+    key, rotation = home_key(settings), _interrupted_rotation(settings)
+    next_ring = "" if rotation else _next_ring(settings, key)
 
     def change(run_id: int) -> None:
-        nonlocal rotated
-        if rotated is None:
-            progress("hashes and sealed values ...")
-            rotated = _rehash_everything(settings, key, following, run_id)
-            adopt_ring(settings, following)
+        nonlocal rotation
+        if rotation is None:
+            progress("converting hashes and sealed values ...")
+            rotation = _rehash_everything(settings, key, next_ring, run_id)
+            adopt_ring(settings, next_ring)
 
     version = job.run_change(settings, "rotation", change, "nightly", progress, worker)
     # the run has called `change`
-    assert rotated is not None
-    rewrite(settings, {}, progress, "the new key is in use, and `northstar rotate-key` writes the tables anew")
+    assert rotation is not None
+    rewrite(settings, {}, progress, "the new key is in use; then `northstar rotate-key` rewrites the tables")
     with db.connect(settings, "loader") as connection:
         connection.execute(
             "update audit.pii_keys set published_version = %s where generation = %s",
-            [version or NOTHING_PUBLISHED, rotated.generation],
+            [version or NOTHING_PUBLISHED, rotation.generation],
         )
-    return rotated
+    return rotation
 
 
 def _interrupted_rotation(settings: Settings) -> Rotation | None:
@@ -104,16 +104,16 @@ def _next_ring(settings: Settings, key: str) -> str:
     # an earlier release that was killed between two writes left the ring in use there as well
     if next_ring and next_ring != key:
         if not next_ring.startswith(key + SEPARATOR):
-            raise NorthstarError("pii_key_next has to be the ring that is in use, a comma, and the new key")
+            raise NorthstarError("pii_key_next must be the ring that is in use, a comma, and the new key")
         return next_ring
     if os.environ.get("NORTHSTAR_SECRET_PII_KEY"):
         raise NorthstarError(
             "this home's pii_key comes from the environment: set NORTHSTAR_SECRET_PII_KEY_NEXT to it, a comma, and a new key "
             "(python3 -c 'import secrets; print(secrets.token_urlsafe(24))'), run this again, and then set NORTHSTAR_SECRET_PII_KEY to the same"
         )
-    following = f"{key}{SEPARATOR}{secrets.token_urlsafe(24)}"
-    settings.keep_secret(NEXT, following)
-    return following
+    new_ring = f"{key}{SEPARATOR}{secrets.token_urlsafe(24)}"
+    settings.keep_secret(NEXT, new_ring)
+    return new_ring
 
 
 def _rehash_everything(settings: Settings, key: str, next_ring: str, run_id: int | None = None) -> Rotation:

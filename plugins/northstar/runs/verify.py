@@ -61,7 +61,7 @@ def verify(settings: Settings, version: int | None = None, progress: Progress = 
             bootstrap(scratch)
             for name in entities():
                 _copy_entity(settings, scratch, name, certificate["built_batch_id"])
-            progress(f"landed rows as they stood at batch {certificate['built_batch_id']}: copied")
+            progress(f"copied the landed rows as they were at batch {certificate['built_batch_id']}")
             _rebuild(scratch, certificate, progress)
             remade_certificate = _read_certificate(scratch, 1)
         finally:
@@ -87,8 +87,8 @@ def why_not_reproducible(settings: Settings, version: int) -> str | None:
     if not reasons:
         return None
     return (
-        f"version {version} cannot be made again to the byte: {'; '.join(reasons)} in what was landed and in what was published; "
-        "marts that name nobody have to be the same"
+        f"version {version} cannot be made again to the byte: {'; '.join(reasons)} in what had landed and what was published; "
+        "marts without people must still be identical"
     )
 
 

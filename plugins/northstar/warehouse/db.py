@@ -251,7 +251,7 @@ def translate_driver_errors(settings: Settings) -> Iterator[None]:
         if exhausted := find_resource_error(settings, exc):
             raise exhausted from exc
         if _is_refusal(driver_error):
-            raise NorthstarError(f"the warehouse refused what it was asked: {message}") from exc
+            raise NorthstarError(f"the warehouse refused a statement: {message}") from exc
         raise WarehouseLost(f"the connection to the warehouse was lost: {message}; run again") from exc
 
 
@@ -326,7 +326,7 @@ def connect(
         is_refused = is_login_refused(exc)
         if role != "owner" and not settings.warehouse_url and (is_refused or is_database_missing(exc, DATABASE)):
             raise NorthstarError(
-                f"{settings.home} has no warehouse yet; `make run` or `northstar run` makes one"
+                f"{settings.home} has no warehouse yet; `make run` or `northstar run` creates one"
             ) from exc
         raise WarehouseUnreachable(role, reason, is_refused) from exc
 
@@ -367,8 +367,8 @@ def _is_pooled(address: str, connection: Connection) -> bool:
                 del POOLED[address]
                 connection.close()
                 raise NorthstarError(
-                    "the warehouse is behind PgBouncer, or the like, which gives one connection to several sessions in turn: set "
-                    "pool_mode = session there for its database, or name the server itself in NORTHSTAR_WAREHOUSE_URL"
+                    "the warehouse is behind a pooler, such as PgBouncer, that shares one connection between several sessions: set "
+                    "pool_mode = session there for its database, or give the server's own address in NORTHSTAR_WAREHOUSE_URL"
                 )
     return POOLED[address]
 

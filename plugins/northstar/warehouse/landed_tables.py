@@ -58,7 +58,7 @@ def follow_contract(connection: Connection, entity: Entity, existing_columns: di
         elif standing_column["type"] != FULL_NAMES.get(column.postgres_type, column.postgres_type):
             raise NorthstarError(
                 f"staging.{entity.name}.{column.name} is {standing_column['type']} and the contract says {column.postgres_type}: "
-                "a column's type changes by a migration (plugins/northstar/migrations)"
+                "change a column's type with a migration (plugins/northstar/warehouse/migrations)"
             )
         elif standing_column["not_null"] and not column.required and column.name != "application":
             connection.execute(sql.SQL("alter table {} alter column {} drop not null").format(table, name))

@@ -13,7 +13,7 @@ from northstar.warehouse.rows import Connection, fetch_one
 from northstar.warehouse.schemas import SCHEMAS
 
 MARK = "Northstar made this for its warehouse in the database {}"
-PREFIX_ADVICE = "set NORTHSTAR_ROLE_PREFIX to something that nobody's names begin with, such as northstar_"
+PREFIX_ADVICE = "set NORTHSTAR_ROLE_PREFIX to a prefix that nobody else's names have, such as northstar_"
 # {role: a schema that it owned before there were marks}
 OWNED_SCHEMAS = {"loader": "staging", "transformer": "core", "publisher": "marts"}
 
@@ -36,8 +36,8 @@ def require_ownership(connection: Connection, settings: Settings) -> None:
     warehouse_prefix, home_prefix = db.read_prefix(connection), db.role_prefix(settings)
     if warehouse_prefix is not None and warehouse_prefix != home_prefix:
         raise NorthstarError(
-            f"the roles of the warehouse in {db.database_name(settings)} were made as {warehouse_prefix}loader and so on: "
-            f"set NORTHSTAR_ROLE_PREFIX={warehouse_prefix} (it is {home_prefix or 'empty'})"
+            f"the roles of the warehouse in {db.database_name(settings)} were created with the prefix {warehouse_prefix or '(none)'}: "
+            f"set NORTHSTAR_ROLE_PREFIX={warehouse_prefix} (it is {home_prefix or 'empty'} now)"
         )
     if warehouse_prefix is None:
         _require_no_schemas(connection, settings)
@@ -49,7 +49,7 @@ def require_ownership(connection: Connection, settings: Settings) -> None:
         if role_row and not _is_own_role(connection, settings, role, role_row["mark"]):
             whose = f"; its comment says: {role_row['mark']}" if role_row["mark"] else ""
             raise NorthstarError(
-                f"the role {db.role_name(settings, role)} of this server is not this warehouse's{whose}: {PREFIX_ADVICE}"
+                f"the role {db.role_name(settings, role)} of this server does not belong to this warehouse{whose}: {PREFIX_ADVICE}"
             )
 
 
@@ -107,7 +107,7 @@ def _require_no_schemas(connection: Connection, settings: Settings) -> None:
     if foreign_schema:
         raise NorthstarError(
             f"the database {db.database_name(settings)} has a schema {foreign_schema['name']} that is not Northstar's: "
-            "make a database for the warehouse and name it in NORTHSTAR_WAREHOUSE_URL"
+            "create a database for the warehouse and name it in NORTHSTAR_WAREHOUSE_URL"
         )
 
 

@@ -116,7 +116,7 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
         ) from exc
     except psycopg.errors.LockNotAvailable as exc:
         raise NorthstarError(
-            f"somebody holds what this version has to change for more than {LOCK_SECONDS} s; let the run that is under way end, and run again"
+            f"another session has locked what this version has to change for more than {LOCK_SECONDS} s; let the current run end, then run again"
         ) from exc
     except migrations.MigrationFailed as exc:
         with contextlib.suppress(psycopg.Error), db.connect(settings, "owner", database=database) as connection:
@@ -162,8 +162,8 @@ def make_airflow_database(settings: Settings) -> None:
             return
         if connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
             raise NorthstarError(
-                f"the database {name} of this server is not this warehouse's: {marks.PREFIX_ADVICE}; "
-                f"or, if it is, say so: comment on database {name} is '{marks.mark_text(settings)}'"
+                f"the database {name} of this server does not belong to this warehouse: {marks.PREFIX_ADVICE}; "
+                f"if it does, mark it as its own: comment on database {name} is '{marks.mark_text(settings)}'"
             )
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
         marks.set_mark(connection, "database", name, marks.mark_text(settings))

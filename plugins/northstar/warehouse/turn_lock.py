@@ -34,6 +34,7 @@ END_WITH_CLIENT = (
     "do $do$ begin perform set_config('client_connection_check_interval', '2s', {is_local}); "
     "exception when others then null; end $do$"
 )
+# the table was called writer_lease when a turn could expire; it keeps the name, because a new one would need a migration
 TURN_LOST_QUERY = "select not exists (select 1 from audit.writer_lease where run_id = {run}) as is_lost"
 # the same for a call by hand: landing and audit can be called with a run's number alone, and then nobody has the turn
 TURN_LOST_TO_ANOTHER_QUERY = (
@@ -101,10 +102,10 @@ def keep(connection: Connection, run_id: int | None, is_session: bool = False, b
 def turn_taken_error(turn: Turn | None, is_at_work: bool = False) -> TurnTaken:
     """The error to raise when another has the turn. is_at_work: whether the holder's process, or a stage of its DAG run, holds the lock."""
     holder = f"run {turn['run_id']} ({turn['holder']})" if turn else "another run"
-    since = f" since {turn['taken_at']:%H:%M:%S} UTC" if turn else ""
+    since = f" (since {turn['taken_at']:%H:%M:%S} UTC)" if turn else ""
     advice = "wait for it to end and run again"
     if turn and turn["is_dag_run"] and not is_at_work:
-        advice += f" (`northstar unlock {turn['run_id']}` where Airflow has forgotten it)"
+        advice += f" (or `northstar unlock {turn['run_id']}` if Airflow has forgotten it)"
     return TurnTaken(turn["run_id"] if turn else None, f"{holder} is writing to this warehouse{since}; {advice}")
 
 

@@ -12,7 +12,7 @@ EMAIL, TICKET = "email", "ticket"
 
 
 class Names:
-    """The identifiers of an erasure. values: the parameters of the SQL; in_texts: (name, replacement) to look for in texts."""
+    """The identifiers of an erasure. values: the parameters of the SQL; text_replacements: (name, replacement) to look for in texts."""
 
     def __init__(self, connection: Connection, erasure_id: int):
         rows = connection.execute("select * from audit.erasure_ids where erasure_id = %s", [erasure_id]).fetchall()
@@ -22,7 +22,7 @@ class Names:
         self.values["replacements"] = [r["replacement"] for r in rows if r["kind"] == ACCOUNT]
         # an identifier such as 42 or basic can mean anything in a text: only distinctive ones are looked for there
         distinctive_rows = [r for r in rows if r["kind"] in (ACCOUNT, ANONYMOUS) and is_distinctive(r["value"])]
-        self.in_texts = [(r["value"], r["replacement"]) for r in distinctive_rows] + [
+        self.text_replacements = [(r["value"], r["replacement"]) for r in distinctive_rows] + [
             (v, "erased") for v in self.values[EMAIL]
         ]
 
@@ -39,11 +39,11 @@ class Names:
 
     def is_in_text_sql(self, expression: str) -> str:
         """SQL: whether a text holds one of the names."""
-        return "(" + " or ".join(f"strpos({expression}, {sql_literal(v)}) > 0" for v, _ in self.in_texts) + ")"
+        return "(" + " or ".join(f"strpos({expression}, {sql_literal(v)}) > 0" for v, _ in self.text_replacements) + ")"
 
     def cleaned_text_sql(self, expression: str) -> str:
         """SQL: the text with the names replaced wherever they are whole words."""
-        for value, replacement in self.in_texts:
+        for value, replacement in self.text_replacements:
             pattern = rf"(^|[^A-Za-z0-9_-]){re.escape(value)}(?![A-Za-z0-9_-])"
             expression = (
                 f"regexp_replace({expression}, {sql_literal(pattern)}, {sql_literal(chr(92) + '1' + replacement)}, 'g')"

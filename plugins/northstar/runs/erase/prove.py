@@ -12,7 +12,7 @@ from northstar.runs.erase.rewrite import Table, for_each_table, start_new_log
 from northstar.runs.erase.search import choose_names, find_occurrences, find_places, table_files
 from northstar.warehouse import db
 
-FINISH_ADVICE = "`northstar erase --pending`, or the DAG erase_subject by itself, finishes"
+FINISH_ADVICE = "then `northstar erase --pending`, or the DAG erase_subject, finishes the erasure"
 
 
 def prove(settings: Settings, erasure_id: int, progress: Progress) -> None:
@@ -26,7 +26,7 @@ def prove(settings: Settings, erasure_id: int, progress: Progress) -> None:
         other_names = [v for kind in (EMAIL, ANONYMOUS, SESSION, TICKET) for v in names.values[kind]]
         searched_names = choose_names(connection, accounts, other_names)
     if not settings.warehouse_url and searched_names:
-        progress(f"erasure {erasure_id}: every byte of the home is searched ...")
+        progress(f"erasure {erasure_id}: searching every byte of the home ...")
         # the files of audit.erasure_ids and the write-ahead log still hold the names; they are searched below
         waiting_files = [*table_files(settings, "audit.erasure_ids"), settings.home / "postgres" / "pg_wal"]
         _require_no_places(settings, erasure_id, find_places(settings, searched_names, waiting_files))
@@ -48,7 +48,7 @@ def _require_no_places(settings: Settings, erasure_id: int, places: list[str]) -
     if open_places := [place for place in places if place not in kept_places]:
         more = f" and {len(open_places) - 1} more places" if len(open_places) > 1 else ""
         raise NorthstarError(
-            f"erasure {erasure_id} is not done: a name is still in {open_places[0]}{more}; take it out there; {FINISH_ADVICE}"
+            f"erasure {erasure_id} is not done: a name is still in {open_places[0]}{more}; remove it there; {FINISH_ADVICE}"
         )
     if kept_places:
         with db.connect(settings, "loader") as connection:
@@ -61,7 +61,7 @@ def _require_no_places(settings: Settings, erasure_id: int, places: list[str]) -
 def clean_logs(settings: Settings, erasure_id: int) -> None:
     """Overwrite the names in the home's log files, in place, because services go on writing to them."""
     with db.connect(settings, "loader") as connection:
-        names = [value.encode() for value, _ in Names(connection, erasure_id).in_texts]
+        names = [value.encode() for value, _ in Names(connection, erasure_id).text_replacements]
     for path in settings.logs.rglob("*"):
         if not names or not path.is_file():
             continue

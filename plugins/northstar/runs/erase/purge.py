@@ -97,7 +97,7 @@ def _rename_in_table(connection: Connection, relation: str, columns: dict[str, s
         elif column in HASH_COLUMNS and kind == "text":
             sets.append(f'"{column}" = case when {place} = any(%(email)s) then null else {place} end')
             conditions.append(f"{place} = any(%(email)s)")
-        elif names.in_texts:
+        elif names.text_replacements:
             sets.append(f'"{column}" = ' + names.cleaned_text_sql(f"{place}::text") + f"::{kind}")
             conditions.append(f"({place} is not null and {names.is_in_text_sql(f'{place}::text')})")
     if not sets:
@@ -138,7 +138,7 @@ def _rename_replaced(connection: Connection, entity: Entity, names: Names) -> in
             f"update staging._replaced as t set row = {new} where t.entity = %(entity)s and ({owned})",
             {**names.values, "entity": entity.name},
         ).rowcount
-    if names.in_texts:
+    if names.text_replacements:
         total += connection.execute(
             f"update staging._replaced as t set row = ({names.cleaned_text_sql('t.row::text')})::jsonb "
             f"where t.entity = %(entity)s and {names.is_in_text_sql('t.row::text')}",

@@ -14,7 +14,7 @@ PREFIX = "erased-"
 def request_erasure(connection: Connection, key: str, account_id: str | None, email: str | None, by: str) -> int:
     """The number of the subject's erasure: of the existing one, or of a new one with all of the subject's identifiers."""
     if bool(account_id) == bool(email):
-        raise NorthstarError("whom? give --account-id or --email")
+        raise NorthstarError("whom to erase? give either --account-id or --email")
     hashed = keyed_hash(email, key) if email else None
     accounts = [account_id] if account_id else _accounts_of(connection, hashed)
     subjects = [subject_hash(ACCOUNT, a, key) for a in accounts]
@@ -26,7 +26,7 @@ def request_erasure(connection: Connection, key: str, account_id: str | None, em
         return number
     ids = _identifiers(connection, accounts, hashed)
     if not ids:
-        raise NorthstarError("nothing here is about this subject: it was erased already, or never landed")
+        raise NorthstarError("there is no data about this person: it was already erased, or never landed")
     erasure_id: int = fetch_one(
         connection.execute(
             "insert into audit.erasures (requested_by, subjects) values (%s, %s) returning erasure_id", [by, subjects]

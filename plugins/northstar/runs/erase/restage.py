@@ -109,7 +109,7 @@ def _changes(entity: Entity, names: Names) -> tuple[dict[str, str], str]:
             f"case when coalesce({is_subject}, false) then case when json_typeof(t.properties) = 'object' then (select json_object_agg(p.key, p.value) "
             f"from json_each(t.properties) as p where p.key in ({kept_properties})) end else t.properties end"
         )
-    if names.in_texts:
+    if names.text_replacements:
         for name, kind in _free_text_columns(entity).items():
             current = changes.get(name, f"t.{name}")
             changes[name] = names.cleaned_text_sql(f"({current})::text") + f"::{kind}"
@@ -148,7 +148,7 @@ def delete_quarantined(connection: Connection, names: Names) -> int:
     conditions = [
         "exists (select 1 from jsonb_path_query(q.row, '$.**') as v where v in (select to_jsonb(x) from unnest(%(exact)s::text[]) as x))"
     ]
-    if names.in_texts:
+    if names.text_replacements:
         conditions.append(names.is_in_text_sql("q.row::text"))
         conditions.append(names.is_in_text_sql("array_to_string(q.reasons, ' ')"))
     return connection.execute(

@@ -29,7 +29,7 @@ class Table(TypedDict):
 def rewrite(settings: Settings, changed_tables: Collection[str], progress: Progress, advice: str) -> None:
     """Rewrite the tables that held names, and begin the write-ahead log anew, so that deleted rows are on no page either.
 
-    changed_tables: `schema.table` of further tables to rewrite, beside those that have columns for names. Readers of a mart wait while it is
+    changed_tables: `schema.table` of further tables to rewrite, besides those that have columns for names. Readers of a mart wait while it is
     rewritten. Raises NorthstarError when a session does not release a table or still sees the old rows; it names the session and
     ends with `advice`, which says what to do then.
     """
@@ -39,10 +39,10 @@ def rewrite(settings: Settings, changed_tables: Collection[str], progress: Progr
             "select n.nspname as schema, c.relname as table from pg_class as c join pg_namespace as n on n.oid = c.relnamespace "
             "where c.relkind = 'r' and n.nspname = any(%(schemas)s) and (exists (select 1 from pg_attribute as a where a.attrelid = c.oid "
             "and a.attname = any(%(columns)s)) or (n.nspname, c.relname) in (('staging', '_replaced'), ('quarantine', 'rows')) "
-            "or (n.nspname = 'audit' and c.relname != all(%(kept)s)) or n.nspname || '.' || c.relname = any(%(touched)s)) order by 1, 2",
+            "or (n.nspname = 'audit' and c.relname != all(%(kept)s)) or n.nspname || '.' || c.relname = any(%(changed)s)) order by 1, 2",
             {
                 "schemas": list(SCHEMAS),
-                "touched": list(changed_tables),
+                "changed": list(changed_tables),
                 "columns": [*PERSON_COLUMNS, *HASH_COLUMNS],
                 "kept": [t for t in KEPT_TABLES if t != "erasures"],
             },
@@ -59,7 +59,7 @@ def rewrite(settings: Settings, changed_tables: Collection[str], progress: Progr
     )
     if settings.warehouse_url:
         progress(
-            "statistics and write-ahead log of an external warehouse are its administrator's: docs/privacy.md says what to do"
+            "the administrator of an external warehouse has to clear its statistics and write-ahead log: docs/privacy.md says how"
         )
         return
     start_new_log(settings)
@@ -97,8 +97,8 @@ def _await_snapshots(connection: Connection, advice: str) -> None:
             return
         if time.monotonic() > deadline:
             raise NorthstarError(
-                f"{holder['who']} still sees the warehouse as it was: what can be read has changed, but not yet what lies on the disk; "
-                f"end it; {advice}"
+                f"{holder['who']} still sees the old rows: they have been changed, but they are still on the disk; "
+                f"end that session; {advice}"
             )
         time.sleep(0.2)
 
@@ -116,6 +116,6 @@ def for_each_table(
                     action(connection, table)
                 except psycopg.errors.LockNotAvailable as exc:
                     raise NorthstarError(
-                        f"a reader holds {schema}.{table['table']}: what can be read has changed, but the table could not be written anew; "
-                        f"end it; {advice}"
+                        f"a reader has locked {schema}.{table['table']}: its rows have been changed, but the table could not be rewritten; "
+                        f"end that session; {advice}"
                     ) from exc

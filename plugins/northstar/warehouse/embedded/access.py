@@ -45,7 +45,7 @@ def system_user() -> pwd.struct_passwd:
     user = ensure_user_exists(SYSTEM_USER)
     if user is None:
         raise NorthstarError(
-            f"the system has no user {SYSTEM_USER}, and none could be made; start as another user than root"
+            f"the system has no user {SYSTEM_USER}, and it could not be created; run Northstar as a user who is not root"
         )
     return user
 

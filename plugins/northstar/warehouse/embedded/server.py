@@ -253,7 +253,9 @@ def _kill_orphans(data: Path) -> None:
                 orphan.kill()
         psutil.wait_procs(orphans, timeout=1)
         if time.monotonic() > deadline:
-            raise NorthstarError(f"process {orphans[0].pid} works in {data} and does not end; end it and run again")
+            raise NorthstarError(
+                f"process {orphans[0].pid} is still working in {data} and does not end; kill it and run again"
+            )
 
 
 def _works_in(process: psutil.Process, data: Path) -> bool:
@@ -301,7 +303,7 @@ def check_archive(directory: str) -> Path:
     """The archive's directory. Raises NorthstarError for a path that cannot be written in the commands above."""
     path = Path(directory)
     if not path.is_absolute() or set(str(path)) & set("\"'%$`\\\n"):
-        raise NorthstarError(f"wal_archive: {directory!r} has to be an absolute path without quotes, $ and %")
+        raise NorthstarError(f"wal_archive: {directory!r} must be an absolute path without quotes, $ and %")
     return path
 
 
@@ -314,7 +316,7 @@ def _configure(settings: Settings, data: Path, recovery: dict[str, str] | None) 
             archive.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as exc:
             raise NorthstarError(
-                f"cannot make the archive {archive}: {exc.strerror}; change wal_archive in operations.yml"
+                f"cannot create the archive {archive}: {exc.strerror}; change wal_archive in operations.yml"
             ) from exc
         give_to_server(settings.home, archive)
         options |= {
@@ -399,7 +401,7 @@ def _server_state(data: Path) -> tuple[str, int] | None:
 
 def _recovering_message(data: Path) -> str:
     return (
-        f"Postgres has been recovering for {START_SECONDS} s and goes on: run again later, and leave it running "
+        f"Postgres is still recovering after {START_SECONDS} s: leave it running and try again later "
         f"(its log: {data.parent / 'logs' / 'postgres.log'})"
     )
 

@@ -93,13 +93,13 @@ def require_compatible(applied: list[AppliedMigration], known: list[Migration]) 
         title = f"{row['number']:04}_{row['name']}"
         if row["number"] not in own_migrations:
             raise IncompatibleMigrations(
-                f"this warehouse was brought to a newer version (migration {title}; this one knows {max(own_migrations):04} at most)",
+                f"this warehouse belongs to a newer version (migration {title}; this version has migrations up to {max(own_migrations):04})",
                 "update the checkout, or use another --home",
             )
         if own_migrations[row["number"]].digest != row["digest"]:
             raise IncompatibleMigrations(
-                f"the warehouse had another migration {title} than this version's {own_migrations[row['number']].title}",
-                "put the released file back, and write a new migration for what changed",
+                f"the migration {title} that this warehouse has had differs from this version's {own_migrations[row['number']].title}",
+                "restore the released file, and write a new migration for the change",
             )
 
 
@@ -117,7 +117,7 @@ class MigrationFailed(NorthstarError):
     def __init__(self, migration: Migration, cause: psycopg.Error):
         self.migration, self.cause = migration, cause.diag.message_primary or str(cause).splitlines()[0]
         super().__init__(
-            f"migration {migration.title} failed: {self.cause}; the warehouse stays as it was, and the version before still runs on it"
+            f"migration {migration.title} failed: {self.cause}; the warehouse is as it was, and the previous version still runs on it"
         )
 
     def note(self, connection: Connection) -> None:

@@ -17,5 +17,5 @@ def require_kept(connection: Connection, version: int) -> None:
     oldest = oldest_kept_version(connection)
     if oldest is not None and version < oldest:
         raise NorthstarError(
-            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is, is {oldest}"
+            f"version {version} is no longer kept (keep_versions_days in operations.yml); the oldest kept version is {oldest}"
         )

@@ -124,7 +124,7 @@ def change_without_queueing(connection: Connection, name: str, change: Callable[
         except psycopg.errors.LockNotAvailable as exc:
             if time.monotonic() > deadline:
                 raise NorthstarError(
-                    f"marts.{name} takes another form in this version, and somebody has read it for {PATIENCE_SECONDS} s without a pause; "
-                    "the last version stays up: run again when that query has ended"
+                    f"the definition of marts.{name} changes in this version, but it has been read for {PATIENCE_SECONDS} s without a pause; "
+                    "the last version stays published: run again when the query has ended"
                 ) from exc
             time.sleep(0.5)
