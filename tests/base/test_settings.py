@@ -88,7 +88,7 @@ def generations(settings) -> list:
     return [(row["generation"], row["published_version"]) for row in rows]
 
 
-@pytest.mark.parametrize("killed_in", ["adopt", "rewrite"])
+@pytest.mark.parametrize("killed_in", ["adopt_ring", "rewrite"])
 def test_a_rotation_that_was_killed_is_ended_by_the_next_call_and_no_other_begun(unpublished, monkeypatch, killed_in):
     def killed(*_):
         raise KeyboardInterrupt

@@ -377,7 +377,7 @@ def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
         lambda: rollback(settings, 1),
         lambda: verify(settings, 1, silent),
     ):
-        with pytest.raises(NorthstarError, match="version 1 is not kept any more"):
+        with pytest.raises(NorthstarError, match="version 1 is no longer kept"):
             refused()
     again = maintain(keeping, progress=silent)
     assert again["people"] == {} and not again["versions"]["published"] and not again["versions"]["landed"]

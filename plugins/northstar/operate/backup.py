@@ -284,19 +284,19 @@ def _run_recovery(
     try:
         port = server.recover(settings, data, recovery)
 
-        def opened(database: str) -> Connection:
+        def open_database(database: str) -> Connection:
             return psycopg.connect(
                 host="127.0.0.1", port=port, user=server.Server.user, password=password, dbname=database, autocommit=True, row_factory=dict_row
             )  # fmt: skip
 
-        with opened("postgres") as connection:
+        with open_database("postgres") as connection:
             while fetch_one(connection.execute("select pg_is_in_recovery() as it_is"))["it_is"]:
                 if time.monotonic() > deadline:
                     raise NorthstarError(
                         f"the recovery has not ended after four hours; see {settings.logs}/postgres.log"
                     )
                 time.sleep(0.2)
-        with opened(db.DATABASE) as connection:
+        with open_database(db.DATABASE) as connection:
             # its holder works on the home that was backed up, not on this one
             connection.execute("delete from audit.writer_lease")
             publications_table = fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"]

@@ -158,19 +158,19 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
     """Put the marts back as they were at `to_version` (default: the version before); returns (new version, restored one).
 
     The restored state becomes a new version, so that no published version is lost. number: the number of the turn in which this happens
-    (northstar.runs.turns.command_turn). Raises NorthstarError for a version that was never published, or is not kept any more.
+    (northstar.runs.turns.command_turn). Raises NorthstarError for a version that was never published, or is no longer kept.
     """
     with db.connect(settings, "publisher") as connection:
         turn_lock.keep(connection, number)
         _lock(connection)
         if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
-            raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+            raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
         versions = [
             r["published_version"]
             for r in connection.execute("select published_version from marts.publications order by 1").fetchall()
         ]
         if not versions:
-            raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+            raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
         if to_version is None:
             if len(versions) < 2:
                 raise NorthstarError(f"version {versions[-1]} is the first one; there is none before it")

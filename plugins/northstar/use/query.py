@@ -102,7 +102,7 @@ def _look_back(connection: Connection, settings: Settings, version: int) -> None
         raise NorthstarError(f"version {version} was never published; `northstar status` names the newest")
     if not version_row["is_kept"]:
         raise NorthstarError(
-            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is, is {version_row['oldest']}"
+            f"version {version} is no longer kept (keep_versions_days in operations.yml); the oldest kept version is {version_row['oldest']}"
         )
     if not version_row["is_coarse_enough"]:
         raise NorthstarError(

@@ -32,7 +32,7 @@ def metricflow(settings: Settings, words: list[str], **options: Any) -> "subproc
     """
     with db.connect(settings, "bi_reader") as connection:
         if fetch_one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
-            raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+            raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
     directory = _directory(settings)
     environment = os.environ | _environment(settings, directory)
     programs = Path(sys.executable).parent

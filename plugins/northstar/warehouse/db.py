@@ -308,11 +308,11 @@ def connect(
     address, options = uri(settings, role, database), OPTIONS_BY_ROLE.get(role, OPTIONS)
     try:
 
-        def opened() -> Connection:
+        def open_connection() -> Connection:
             # uri() starts an embedded server again that has stopped in the meantime
             return _open(address if settings.warehouse_url else uri(settings, role, database), role, options)
 
-        connection = retry_while_recovering(settings, opened, is_awaited)
+        connection = retry_while_recovering(settings, open_connection, is_awaited)
         if settings.warehouse_url and _is_pooled(address, connection):
             for name, value in options.items():
                 connection.execute("select set_config(%s, %s, false)", [name, value])
@@ -332,17 +332,17 @@ def connect(
 
 
 def _open(address: str, role: str, options: dict[str, str]) -> Connection:
-    def opened(startup_options: str | None) -> Connection:
+    def connect_with(startup_options: str | None) -> Connection:
         return psycopg.connect(
             address, autocommit=True, row_factory=dict_row, application_name=f"northstar {role}", connect_timeout=10, options=startup_options
         )  # fmt: skip
 
     try:
-        return opened(" ".join(f"-c {n}={v}" for n, v in options.items()))
+        return connect_with(" ".join(f"-c {n}={v}" for n, v in options.items()))
     except psycopg.OperationalError as exc:
         if not are_options_refused(exc):
             raise
-        return opened(None)
+        return connect_with(None)
 
 
 def _is_pooled(address: str, connection: Connection) -> bool:

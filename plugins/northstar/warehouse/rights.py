@@ -112,7 +112,7 @@ def act_as_owner(connection: Connection, schema: str) -> None:
 
 
 def grant_audit_tables(connection: Connection, settings: Settings) -> None:
-    def allow(privileges: str, table: sql.Identifier, *roles: str) -> None:
+    def grant(privileges: str, table: sql.Identifier, *roles: str) -> None:
         for role in roles:
             name = sql.Identifier(db.role_name(settings, role))
             connection.execute(sql.SQL(f"grant {privileges} on {{}} to {{}}").format(table, name))
@@ -120,12 +120,12 @@ def grant_audit_tables(connection: Connection, settings: Settings) -> None:
     for row in connection.execute("select tablename as name from pg_tables where schemaname = 'audit'").fetchall():
         table = sql.Identifier("audit", row["name"])
         if row["name"] == "bootstrapped":
-            allow("select (fingerprint)", table, "transformer")
+            grant("select (fingerprint)", table, "transformer")
         else:
-            allow("select", table, "loader", "transformer", "publisher")
-        allow("insert, update, delete", table, *WRITERS.get(row["name"], ("loader", "transformer", "publisher")))
+            grant("select", table, "loader", "transformer", "publisher")
+        grant("insert, update, delete", table, *WRITERS.get(row["name"], ("loader", "transformer", "publisher")))
         if row["name"] in PRUNED_BY_UPKEEP:
-            allow("delete", table, "transformer")
+            grant("delete", table, "transformer")
 
 
 def grant_connect(connection: Connection, settings: Settings, database: str) -> None:

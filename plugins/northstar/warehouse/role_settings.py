@@ -32,7 +32,7 @@ StoredSettings = dict[str, dict[str | None, dict[str, str]]]
 LOGIN_FUNCTION = """
 create or replace function audit.settle_reader() returns event_trigger language plpgsql as $body$
 declare
-    wanted constant jsonb := {wanted};
+    required constant jsonb := {required};
     found record;
 begin
     if session_user <> {reader} then
@@ -40,10 +40,10 @@ begin
     end if;
     for found in
         select name, source, boot_val from pg_catalog.pg_settings
-        where context = 'user' and (source in ('user', 'database user') or wanted ? name and source not in ('client', 'session'))
+        where context = 'user' and (source in ('user', 'database user') or required ? name and source not in ('client', 'session'))
     loop
         begin
-            perform pg_catalog.set_config(found.name, coalesce(wanted ->> found.name, found.boot_val, ''), false);
+            perform pg_catalog.set_config(found.name, coalesce(required ->> found.name, found.boot_val, ''), false);
         exception when others then
             null;
         end;
@@ -165,7 +165,7 @@ def install_login_trigger(connection: Connection, settings: Settings) -> None:
     pairs = sql.SQL(", ").join(sql.Literal(x) for pair in ({**values, "TimeZone": "UTC"}).items() for x in pair)
     connection.execute(
         sql.SQL(LOGIN_FUNCTION).format(
-            wanted=sql.SQL("pg_catalog.jsonb_build_object({})").format(pairs),
+            required=sql.SQL("pg_catalog.jsonb_build_object({})").format(pairs),
             reader=sql.Literal(db.role_name(settings, "bi_reader")),
         )
     )

@@ -120,7 +120,7 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
         ) from exc
     except migrations.MigrationFailed as exc:
         with contextlib.suppress(psycopg.Error), db.connect(settings, "owner", database=database) as connection:
-            exc.note(connection)
+            exc.record(connection)
         raise
 
 

@@ -61,7 +61,7 @@ class SourceSpec(Section):
     connection: str | None = Field(None, description="name an Airflow connection")
     entities: list[str] | None = Field(None, description="give a list of the contract's entities")
     schedule: Literal["hourly", "nightly"] = Field("hourly", description="hourly or nightly")
-    required: bool = Field(False, strict=True, description="say true or false")
+    required: bool = Field(False, strict=True, description="give true or false")
     application: str | None = Field(None, description="name an application")
     per_second: float | None = Field(None, strict=True, gt=0, description="give a number above 0")
     options: Options = Field({}, description="give names with values")
@@ -92,7 +92,7 @@ class SourceSpec(Section):
 class SourcesFile(Section):
     """sources.yml."""
 
-    production: bool = Field(False, strict=True, description="say true or false")
+    production: bool = Field(False, strict=True, description="give true or false")
     sources: dict[str, SourceSpec] = Field({}, description="give an entry for each source, by its name")
 
     @field_validator("sources")

@@ -325,7 +325,7 @@ def _published(
 ) -> tuple[Row, Row]:
     """The metric's catalogue row and the value in question."""
     if fetch_one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
-        raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+        raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
     metric = connection.execute("select * from marts.metrics where metric_id = %s", [metric_id]).fetchone()
     if metric is None:
         near = fetch_one(

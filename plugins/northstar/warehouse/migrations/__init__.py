@@ -120,7 +120,7 @@ class MigrationFailed(NorthstarError):
             f"migration {migration.title} failed: {self.cause}; the warehouse is as it was, and the previous version still runs on it"
         )
 
-    def note(self, connection: Connection) -> None:
+    def record(self, connection: Connection) -> None:
         """Record the failure, in a transaction of its own."""
         connection.execute(JOURNAL)
         connection.execute(
