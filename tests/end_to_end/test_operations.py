@@ -123,7 +123,7 @@ def test_an_old_home_is_upgraded_and_publishes_on(old):
     assert ask(old, "select count(*) as n, sum(amount) as total from staging.charges") == landed
 
     # the upkeep behind the publication fails, and the version is up all the same
-    change(old, "revoke delete on audit.checks from transformer")
+    change(old, "revoke delete on audit.alert_evaluations from transformer")
     said = []
     assert job.run(old, "nightly", datetime(2025, 3, 1, 6, tzinfo=UTC), None, said.append) == 3
     assert any(line.startswith("published, but maintenance: journals: permission denied") for line in said), said
@@ -139,7 +139,7 @@ def test_an_old_home_is_upgraded_and_publishes_on(old):
 def test_a_failed_upkeep_is_told(old):
     (wrong,) = [f for f in doctor.examine(old) if f.check == "upkeep"]
     assert wrong.is_wrong and "permission denied" in wrong.seen
-    change(old, "grant delete on audit.checks to transformer")
+    change(old, "grant delete on audit.alert_evaluations to transformer")
     maintenance.maintain(old, progress=silent)
     (right,) = [f for f in doctor.examine(old) if f.check == "upkeep"]
     assert not right.is_wrong
@@ -299,7 +299,7 @@ def test_the_doctor_names_everything_that_is_broken(old, monkeypatch, capsys):
         ("disk", "GB free for the home; make room"), ("secrets", "can be read by other users than its owner; chmod 600"),
         ("ports", "of the pages is taken by another program"), ("airflow", "scheduler ended without being stopped; see"),
         ("sources", "crm: no connection crm"), ("clock", "the server's clock is 3600 s ahead of this machine's; synchronise both"),
-        ("versions", "migration 0098_broken failed: no such column; mend"), ("versions", "a newer version (migration 9999_of_tomorrow"),
+        ("versions", "migration 0098_broken failed: no such column; fix"), ("versions", "a newer version (migration 9999_of_tomorrow"),
         ("roles", "bi_reader may not select marts.metric_values; `northstar setup`"), ("roles", "bi_reader may read staging"),
         ("roles", "the role loader cannot log in"), ("roles", "the role publisher has more rights than it needs"),
         ("tables", "staging.reviews has no column reviewer_id"), ("tables", "quarantine.rows is bloated: 1,000 dead rows"),

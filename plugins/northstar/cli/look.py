@@ -83,7 +83,7 @@ def _doctor(arguments: argparse.Namespace) -> int:
         wrong_count += finding.is_wrong
         print(finding, flush=True)
     print(
-        f"{wrong_count} things are wrong" if wrong_count else "nothing is wrong",
+        {0: "nothing is wrong", 1: "1 thing is wrong"}.get(wrong_count, f"{wrong_count} things are wrong"),
         "(`northstar status` shows what is published and what is running)",
     )
     return 1 if wrong_count else 0
