@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from northstar.base.errors import FileFailed, NorthstarError
-from northstar.extract.landing.directory import _listed, _units
+from northstar.extract.landing.directory import listed_files, units
 from northstar.extract.landing.mapped import Mapped
 from northstar.extract.landing.mapping import read_mapping
 
@@ -24,7 +24,7 @@ def mapped_rows(directory: Path, mapping: str, files: dict[str, str | bytes], en
             continue
         mapped = Mapped(one, directory / "spill", memory_mb=256, minutes=1)
         try:
-            for unit in _units(mapped, _listed(str(directory), one, None)):
+            for unit in units(mapped, listed_files(str(directory), one, None)):
                 for piece in mapped.pieces(unit):
                     for row in piece.batch.to_pylist():
                         origin = piece.origin(row.pop("_line"))
