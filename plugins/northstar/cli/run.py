@@ -65,7 +65,7 @@ def register(command: Command) -> None:
     sub.add_argument("--seed", type=int, default=1, help="the seed of its random numbers (default: 1)")
     sub.add_argument("--months", type=int, default=12, help="how many months of history (default: 12)")
     sub.add_argument("--accounts", type=int, default=2000, help="how many accounts (default: 2000)")
-    sub.add_argument("--applications", nargs="+")
+    sub.add_argument("--applications", nargs="+", metavar="NAME", help="the names of its applications")
 
 
 def _run(arguments: argparse.Namespace) -> None:
