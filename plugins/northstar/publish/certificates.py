@@ -15,7 +15,7 @@ from northstar.base.settings import Settings
 from northstar.contract import entities
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.values import NEWEST_AS_OF, values_query
-from northstar.warehouse.rows import Connection, Row, Run, one
+from northstar.warehouse.rows import Connection, Row, Run, fetch_one
 
 MODULUS = 2**64
 COLUMNS = {
@@ -141,7 +141,7 @@ def count_left_out(connection: Connection, as_of: datetime) -> LeftOut:
     )
     later = connection.execute(f"select * from ({parts}) as p where rows > 0", {"as_of": as_of}).fetchall()
     rules = {
-        rule: one(connection.execute(f"select count(*) as rows from staging.{where}"))["rows"]
+        rule: fetch_one(connection.execute(f"select count(*) as rows from staging.{where}"))["rows"]
         for rule, where in LEFT_OUT.items()
     }
     accepted = connection.execute(
@@ -175,7 +175,7 @@ def record_certificate(
         "select suite || '.' || check_name as name, boundary, severity, success, observed from audit.checks where run_id = %s "
         "order by 1", [run["run_id"]],
     ).fetchall()  # fmt: skip
-    tests = one(
+    tests = fetch_one(
         connection.execute(
             "select count(*) as n from audit.model_runs where run_id = %s and resource_type = 'test' and status = 'pass'",
             [run["run_id"]],
@@ -245,7 +245,7 @@ def _coverage(connection: Connection, settings: Settings) -> dict[str, Coverage]
 
 
 def _add_hashes(connection: Connection, query: sql.Composable, content: Content, sign: int) -> Content:
-    sums = one(
+    sums = fetch_one(
         connection.execute(
             sql.SQL("select count(*) as rows, coalesce(sum(h), 0) as total from ({}) as hashed").format(query)
         )
@@ -281,7 +281,7 @@ def _row_hash(columns: dict[str, str]) -> sql.Composable:
 def in_place_changes(connection: Connection, version: int) -> list[str]:
     """The reasons why landed rows differ from those that a version was made of, though no batch shows it: they were changed in place."""
     # a rollback's version is made of the rows of the version that it restored
-    original = one(connection.execute(
+    original = fetch_one(connection.execute(
         "select min(o.published_version) as version, min(o.published_at) as at, min(o.run_id) as run from marts.publications as v "
         "join marts.publications as o using (run_id) where v.published_version = %s", [version],
     ))  # fmt: skip

@@ -9,7 +9,7 @@ from northstar.base.settings import Settings
 from northstar.build.manifest import read_manifest
 from northstar.publish.catalogue import Mart
 from northstar.warehouse.published.described import DescribedTable
-from northstar.warehouse.rows import Connection, Publication, one
+from northstar.warehouse.rows import Connection, Publication, fetch_one
 
 COLUMNS = {
     "metric_id": ("text not null", "the metric"),
@@ -143,7 +143,7 @@ def record_restatements(
     as_of = f"timestamptz '{previous_publication['as_of'].isoformat()}'"
     connection.execute(f"create temp table restated on commit drop as {POINTS.format(as_of=as_of)}")
     connection.execute(f"insert into restated {SERIES.format(as_of=as_of)}")
-    restated_count: int = one(connection.execute("select count(*) as n from restated"))["n"]
+    restated_count: int = fetch_one(connection.execute("select count(*) as n from restated"))["n"]
     if not restated_count:
         return 0
     # for each time, the first version whose as_of is at or after it

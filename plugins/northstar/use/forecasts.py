@@ -24,7 +24,7 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.published.described import DescribedTable
-from northstar.warehouse.rows import Connection, Row, all_shaped, one
+from northstar.warehouse.rows import Connection, Row, fetch_all_as, fetch_one
 
 FEWEST, ORIGINS, AHEAD = 6, 12, 3
 HORIZON, FARTHEST = {"month": 6, "week": 12}, {"month": 24, "week": 104}
@@ -104,11 +104,11 @@ class Forecast:
 def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
     """Forecast the series that have changed since the last forecast; returns their number. Raises NorthstarError before a publication."""
     with db.connect(settings, "publisher") as connection:
-        if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
+        if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
             raise NorthstarError("nothing is published yet; `northstar run` publishes the first version")
         for table in TABLES:
             table.ensure(connection)
-        version = one(
+        version = fetch_one(
             connection.execute("select published_version as v, as_of from marts.publications order by 1 desc limit 1")
         )
         due_targets = connection.execute(
@@ -235,7 +235,7 @@ def _series(connection: Connection) -> list[Series]:
         "and v.grain = case when 'month' = any(regexp_split_to_array(m.grains, '[,;]')) then 'month' else 'week' end "
         "group by 1, 2, 3, 4 having count(*) >= %s order by 1, 2", [FEWEST],
     )  # fmt: skip
-    return all_shaped(Series, rows)
+    return fetch_all_as(Series, rows)
 
 
 def _periods_ahead(newest: datetime, due: datetime | None, grain: str) -> int:

@@ -27,7 +27,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from northstar.base.config_files import Section, read_config_file
 from northstar.base.errors import NorthstarError
-from northstar.base.escaping import slack, visible
+from northstar.base.escaping import make_visible, slack_text
 from northstar.base.settings import Settings
 from northstar.connections.find import find_connection
 
@@ -167,12 +167,12 @@ def _mail(settings: Settings, channels: Channels, address: Address, message: Mes
     connection = find_connection(settings, channels.mail.connection)
     mail = EmailMessage()
     mail["Subject"], mail["From"], mail["To"] = (
-        " ".join(visible(message.subject).split()),
+        " ".join(make_visible(message.subject).split()),
         channels.mail.sender,
         ", ".join(address.recipients),
     )
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain="northstar")
-    mail.set_content(visible(message.text))
+    mail.set_content(make_visible(message.text))
     if message.html:
         mail.add_alternative(message.html, subtype="html")
         _, page = mail.iter_parts()
@@ -195,7 +195,7 @@ def _mail(settings: Settings, channels: Channels, address: Address, message: Mes
 def _slack(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
     _post(
         find_connection(settings, address.target).secret(),
-        {"text": slack(f"*{message.subject}*\n{message.text}")[:39_000]},
+        {"text": slack_text(f"*{message.subject}*\n{message.text}")[:39_000]},
     )
     return str(address)
 

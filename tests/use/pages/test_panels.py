@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import shown, shown_change
+from northstar.base.formats import format_change, format_value
 from northstar.base.settings import ROOT
 from northstar.use import marts as data
 from northstar.use.marts import Marts, nearest
@@ -206,12 +206,12 @@ def test_before_the_first_version_the_pages_say_what_to_do(warehouse):
      (3.25, "hours", "3.2 h"), (12, "minutes", "12.0 min"), (4.2, "score", "4.20"), (61, "seconds", "61 s"), (None, "money", "-"), (float("nan"), "ms", "-")],
 )  # fmt: skip
 def test_a_number_is_shown_as_its_unit_says(value, unit, text):
-    assert shown(value, unit, "EUR") == text
+    assert format_value(value, unit, "EUR") == text
 
 
 def test_changes_periods_titles_and_grains():
-    assert shown_change(110, 100, "count") == "+10.0 %" and shown_change(12.5, 13.0, "percent") == "-0.5 points"
-    assert shown_change(1, None, "count") == shown_change(1, 0, "count") == ""
+    assert format_change(110, 100, "count") == "+10.0 %" and format_change(12.5, 13.0, "percent") == "-0.5 points"
+    assert format_change(1, None, "count") == format_change(1, 0, "count") == ""
     moment = datetime(2026, 4, 6, 15, tzinfo=UTC)
     assert [period(moment, g) for g in ("hour", "day", "week", "month", "quarter")] == [
         "6 Apr 15:00", "6 Apr 2026", "week of 6 Apr 2026", "Apr 2026", "Q2 2026",

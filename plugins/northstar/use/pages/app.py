@@ -20,7 +20,7 @@ from vizro.managers import data_manager
 from vizro.models.types import capture
 
 from northstar.base.config_files import read_own_yaml
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.base.settings import load_settings
 from northstar.use.marts import GRAINS, Marts
 from northstar.use.pages import door, serve
@@ -151,7 +151,7 @@ def restatements_table(data_frame: pd.DataFrame, metric: str = "mrr", applicatio
     )  # fmt: skip
     rows = [
         {"period": period(r["period_start"], r["grain"]), "grain": r["grain"], "segment": r["segment_value"] or "total",
-         "old value": shown(r["old_value"], r["unit"]), "new value": shown(r["new_value"], r["unit"]), "from version": r["old_version"],
+         "old value": format_value(r["old_value"], r["unit"]), "new value": format_value(r["new_value"], r["unit"]), "from version": r["old_version"],
          "to version": r["new_version"], "reason": r["reason"].replace("_", " ")}
         for r in frame.to_dict("records")
     ]  # fmt: skip
@@ -192,7 +192,7 @@ def _catalogue_table(marts: Marts, application: str) -> html.Div:
         )
         rows.append({
             "metric": metric, "definition": entry["definition"], "domain": entry["domain"], "level": entry["level"],
-            "newest": shown(value["value"], entry["unit"], painter().marts.currency) if value else "-",
+            "newest": format_value(value["value"], entry["unit"], painter().marts.currency) if value else "-",
             "period": period(value["period_start"], value["grain"]) if value else "", "zone": zones,
             "null reason": (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
         })  # fmt: skip
@@ -219,11 +219,12 @@ def _targets_table(marts: Marts, dashboard: str, application: str) -> html.Div:
             continue
         expected |= marts.expectations(r["metric_id"]) if pd.notna(r["due_at"]) else {}
         warning, critical, target = (
-            "" if r[name] is None else shown(r[name], r["unit"], currency) for name in ("warning", "critical", "target")
+            "" if r[name] is None else format_value(r[name], r["unit"], currency)
+            for name in ("warning", "critical", "target")
         )
         rows.append({
             "metric": title_of(r["metric_id"]), "application": r["application"], "segment": r["segment_value"] or "", "grain": r["grain"],
-            "value": shown(r["value"], r["unit"], currency), "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
+            "value": format_value(r["value"], r["unit"], currency), "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
             "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
             "forecast": describe_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
         })  # fmt: skip
