@@ -1,6 +1,7 @@
 """Guesses from values and names, and the mapping that they make."""
 
 import csv
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +15,10 @@ from northstar.extract.landing.engine import Engine
 from northstar.extract.landing.guess import both_orders, guess, guess_currency, guess_patterns
 from northstar.extract.landing.sample import sample
 from northstar.extract.sources.files import list_files
+from tests import hostile
 from tests.extract.landing.test_mapped import mapped_rows
+from tests.extract.sources.test_foreign import text as cell_text
+from tests.extract.sources.test_foreign import workbook
 
 EXPORTS = Path(__file__).parent / "exports"
 
@@ -251,3 +255,24 @@ def test_many_files_of_a_kind_are_named_by_one_pattern(tmp_path):
     assert 'files: "tickets/*.csv"' in text
     rows, _ = landed(tmp_path, "tickets")
     assert len(rows) == 25
+
+
+@pytest.mark.parametrize("seed", [27, 34, 46, 49, 188, 282])
+def test_hostile_files_break_no_guess(seed, tmp_path):
+    """Damaged archives, days that Python cannot represent, headers of all kinds: a mapping, or one line that says why not."""
+    random_ = random.Random(seed)
+    for file in (hostile.a_file(random_) for _ in range(2)):
+        (tmp_path / file.name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file.name).write_bytes(file.content)
+    try:
+        assert guess(tmp_path).startswith("# A first mapping")
+    except NorthstarError as exc:
+        assert "\n" not in str(exc) and str(exc).isprintable()
+
+
+def test_a_workbook_is_looked_at(tmp_path):
+    rows = [["Ticket", "Status", "Created"], ["1", "open", "2025-03-05T09:00:00Z"]]
+    content = workbook(Tickets=[[cell_text(cell) for cell in row] for row in rows])
+    mapping = guessed(tmp_path, {"tickets.xlsx": content})
+    landed_rows, bad = mapped_rows(tmp_path, mapping, {}, "tickets")
+    assert not bad and [row["ticket_id"] for _, _, row in landed_rows] == ["1"]

@@ -53,9 +53,9 @@ create macro quotient(a, b) as case
     as decimal(38, 0)) * 0.000000001 end;
 create macro minor_units(x, currency) as case
   when x is null or currency is null then null
-  when upper(trim(currency)) in ({no_digits}) then number(x)
-  when upper(trim(currency)) in ({three_digits}) then cast(number(x) * 1000 as decimal(38, 9))
-  when upper(trim(currency)) in ({four_digits}) then cast(number(x) * 10000 as decimal(38, 9))
+  when upper(trim(cast(currency as varchar))) in ({no_digits}) then number(x)
+  when upper(trim(cast(currency as varchar))) in ({three_digits}) then cast(number(x) * 1000 as decimal(38, 9))
+  when upper(trim(cast(currency as varchar))) in ({four_digits}) then cast(number(x) * 10000 as decimal(38, 9))
   else cast(number(x) * 100 as decimal(38, 9)) end;
 """
 # currencies whose minor unit is no hundredth, by the digits after the point (ISO 4217; dbt_project/seeds/currencies.csv has the same)

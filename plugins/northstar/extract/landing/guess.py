@@ -368,7 +368,9 @@ def _assigned(entity: Entity, found: Sample) -> dict[str, tuple[str, float]]:
         for name, values in found.columns.items():
             likely = likeness(name, column, entity)
             if likely:
-                pairs.append((likely * _fit(column, [v for v in values if v], found), column.name, name))
+                fit = _fit(column, [v for v in values if v], found)
+                # values that do not fit are no reason to leave out a column of exactly this name
+                pairs.append((max(likely * fit, 0.5 if name == column.name else 0), column.name, name))
     assigned: dict[str, tuple[str, float]] = {}
     used: set[str] = set()
     for likely, wanted, name in sorted(pairs, key=lambda pair: -pair[0]):

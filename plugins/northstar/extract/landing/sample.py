@@ -4,8 +4,11 @@ import csv
 import io
 import itertools
 import re
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
+
+import pyarrow as pa
 
 from northstar.base.errors import NorthstarError
 from northstar.extract.landing.short_form import Spec
@@ -54,15 +57,26 @@ def sample(file: SourceFile) -> Sample:
         else:
             form = _text_form(file, found)
         for batch in reading(file, form).batches():
-            columns = batch.slice(0, ROWS).drop_columns(["_line"]).to_pydict()
-            found.columns = {key: [None if v is None else str(v) for v in values] for key, values in columns.items()}
+            rows = batch.slice(0, ROWS).drop_columns(["_line"])
+            found.columns = {name: _texts(values) for name, values in zip(rows.schema.names, rows.columns, strict=True)}
             break
     except NorthstarError as exc:
         found.problem = str(exc).removeprefix(f"{file.path}: ")
+    except (OSError, EOFError, zlib.error) as exc:
+        found.problem = f"cannot be read: {exc}"
     if not found.columns and not found.problem:
         found.problem = "no rows"
     _note_marks(found, name)
     return found
+
+
+def _texts(values: pa.Array) -> list[str | None]:
+    """The values as texts. Arrow writes even the times that Python cannot represent."""
+    try:
+        texts: list[str | None] = values.cast(pa.string()).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return [None if value is None else str(value) for value in values.to_pylist()]
+    return texts
 
 
 def _text_form(file: SourceFile, found: Sample) -> Format:
