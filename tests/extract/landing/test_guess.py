@@ -43,6 +43,7 @@ DATES = [
     (["31 January 2025"], ["%d %B %Y"], "2025-01-31 00:00:00"),
     (["31-Jan-2025"], ["%d-%b-%Y"], "2025-01-31 00:00:00"),
     (["Fri, 31 Jan 2025 09:05:06 GMT"], ["%a, %d %b %Y %H:%M:%S GMT"], "2025-01-31 09:05:06"),
+    (["31/Jan/25 9:05 AM"], ["%d/%b/%y %I:%M %p"], "2025-01-31 09:05:00"),
     (["20250131", "20240229"], ["%Y%m%d"], "2025-01-31 00:00:00"),
     (["20250131T090506Z"], ["%Y%m%dT%H%M%SZ"], "2025-01-31 09:05:06"),
 ]
@@ -276,3 +277,18 @@ def test_a_workbook_is_looked_at(tmp_path):
     mapping = guessed(tmp_path, {"tickets.xlsx": content})
     landed_rows, bad = mapped_rows(tmp_path, mapping, {}, "tickets")
     assert not bad and [row["ticket_id"] for _, _, row in landed_rows] == ["1"]
+
+
+def test_the_files_name_and_a_time_of_another_column_fill_what_is_missing(tmp_path):
+    text = guessed(tmp_path, {"nps.csv": "response id;score;responded\n1;9;25.03.2025 09:00\n"})
+    assert "survey: {constant: nps}  # told by the file's name" in text
+    rows, bad = landed(tmp_path, "survey_responses")
+    assert not bad and [(row["score"], row["sent_at"]) for row in rows] == [("9", "2025-03-25 09:00:00+00")]
+
+
+def test_the_time_of_a_change_is_told_from_that_of_the_beginning(tmp_path):
+    text = guessed(
+        tmp_path, {"desk.csv": "Ticket ID,Status,Last updated time,Created time\n1,Resolved,2025-03-06,2025-03-05\n"}
+    )
+    assert 'created_at: {column: "Created time"' in text and 'updated_at: {column: "Last updated time"' in text
+    assert 'map: {"Resolved": "solved"}' in text

@@ -37,7 +37,8 @@ DATES = [
     (r"(?P<year>\d{4})(?P<mark>[-/.])\d{1,2}(?P=mark)\d{1,2}", ["%Y{mark}%m{mark}%d"]),
     (r"\d{1,2}(?P<mark>[-/. ])\d{1,2}(?P=mark)(?P<year>\d{4})", ["%d{mark}%m{mark}%Y", "%m{mark}%d{mark}%Y"]),
     (r"\d{1,2}(?P<mark>[-/.])\d{1,2}(?P=mark)\d{2}", ["%d{mark}%m{mark}%y", "%m{mark}%d{mark}%y"]),
-    (rf"\d{{1,2}}(?P<dot>\.?)(?P<mark>[- ]){MONTH}(?P<comma>[., ]?)(?P<mark2>[- ]?)(?P<year>\d{{4}})", ["%d{dot}{mark}{month}{comma}{mark2}%Y"]),
+    (rf"\d{{1,2}}(?P<dot>\.?)(?P<mark>[-/ ]){MONTH}(?P<comma>[., ]?)(?P<mark2>[-/ ]?)(?P<year>\d{{4}})", ["%d{dot}{mark}{month}{comma}{mark2}%Y"]),
+    (rf"\d{{1,2}}(?P<dot>\.?)(?P<mark>[-/ ]){MONTH}(?P<mark2>[-/ ])\d{{2}}", ["%d{dot}{mark}{month}{mark2}%y"]),
     (rf"{MONTH}(?P<mark> )\d{{1,2}}(?P<comma>,? )(?P<year>\d{{4}})", ["{month}{mark}%d{comma}%Y"]),
     (r"(?P<year>(?:19|20)\d{2})(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])", ["%Y%m%d"]),
 ]  # fmt: skip
@@ -183,6 +184,8 @@ def _prefers_day_first(texts: list[str], found: list[list[str]]) -> bool:
 LIKE, SURE = 0.35, 0.8
 # an entity is taken from this share of its required columns on
 FITTING = 0.5
+# from this share of the best one's likeness on, the second entity is named as well
+NEARLY = 0.9
 # how many files of a folder are looked at before one pattern is taken for all; and endings that are no data
 MANY_FILES, NO_DATA = 20, {".yml", ".yaml", ".zip", ".md", ".pdf", ".py", ".sql"}
 # the most values of a column that are written down as a value map
@@ -321,19 +324,26 @@ _Readable.add_representer(str, _text_node)
 def _fitted(group: _Group, number: int) -> dict[str, list[str]]:
     """{entity: an input as YAML} of the entity that the columns fit best; {} where none does."""
     about = words(Path(group.paths[0]).name.partition(".")[0]) | words(str(Path(group.paths[0]).parent))
-    best, best_score, best_columns = None, 0.0, {}
+    scored = []
     for entity in entities().values():
         columns = _assigned(entity, group.sample)
-        score = _score(entity, columns) + (0.4 if words(entity.name) & about else 0)
-        if score > best_score:
-            best, best_score, best_columns = entity, score, columns
-    required = [c.name for c in best.columns.values() if c.required] if best else []
-    if best is None or sum(name in best_columns for name in required) < FITTING * min(len(required), 3):
+        is_named = words(entity.name) & about or any(_named_value(c, about) for c in entity.columns.values())
+        score = _score(entity, columns) + (0.4 if is_named else 0)
+        scored.append((score, entity, columns))
+    scored.sort(key=lambda one: -one[0])
+    best_score, best, best_columns = scored[0]
+    required = [c for c in best.columns.values() if c.required]
+    has_time = any(best.columns[name].type == "timestamp" for name in best_columns)
+    found = [
+        c for c in required if c.name in best_columns or (c.type == "timestamp" and has_time) or _named_value(c, about)
+    ]
+    if not best_columns or len(found) < FITTING * min(len(required), 3):
         return {}
-    lines = _lines(best, group.sample, best_columns)
+    lines = _lines(best, group.sample, best_columns, about)
     sure = sum(score >= SURE for _, score in best_columns.values())
     texts = [
-        f"# {_one_line(', '.join(group.paths))[:200]}: {best.name}, with {sure} columns that are told by their names and {len(best_columns) - sure} that are guesses",
+        f"# {_one_line(', '.join(group.paths))[:200]}: {best.name}; columns told by their names: {sure}, guessed: {len(best_columns) - sure}",
+        *([f"# nearly as like: {scored[1][1].name}"] if scored[1][0] > NEARLY * best_score else []),
         *(f"# {note}" for note in group.sample.notes),
         f"- name: files_{number}",
         f"  files: {_written(_patterns(group))}",
@@ -404,7 +414,12 @@ def _fit(column: Column, values: list[str], found: Sample) -> float:
     return 0.5 if guess_patterns(values[:50]) else 1.0
 
 
-def _lines(entity: Entity, found: Sample, assigned: dict[str, tuple[str, float]]) -> list[_Line]:
+def _named_value(column: Column, about: frozenset[str]) -> str | None:
+    """The allowed value of a column that the file's name has, such as nps."""
+    return next((value for value in column.values or () if value in about), None)
+
+
+def _lines(entity: Entity, found: Sample, assigned: dict[str, tuple[str, float]], about: frozenset[str]) -> list[_Line]:
     lines = []
     currency = _currency(found, assigned)
     for column in entity.columns.values():
@@ -415,7 +430,11 @@ def _lines(entity: Entity, found: Sample, assigned: dict[str, tuple[str, float]]
                 line.note = "; ".join(filter(None, [f"a guess ({likely:.0%} alike)", line.note]))
             lines.append(line)
         elif column.required or column.name == "currency":
-            lines.append(_missing(entity, column, found, assigned, currency))
+            named = _named_value(column, about)
+            if named:
+                lines.append(_Line(column.name, f"{{constant: {named}}}", "told by the file's name"))
+            else:
+                lines.append(_missing(entity, column, found, assigned, currency))
     return lines
 
 
@@ -428,7 +447,7 @@ def _missing(
         return _Line(column.name, f"{{constant: {currency.strip(chr(39))}}}", "told by the amounts' sign")
     if constant is not None:
         return _Line(column.name, f"{{constant: {constant}}}", "no column says it: this is taken for all rows")
-    times = [c for c in ("created_at", "occurred_at", "sent_at", "started_at", "updated_at") if c in assigned]
+    times = [name for name in entity.columns if name in assigned and entity.columns[name].type == "timestamp"]
     if column.type == "timestamp" and times:
         name = assigned[times[0]][0]
         line = _line(column, name, [v for v in found.columns[name] if v], found, currency)

@@ -19,7 +19,7 @@ SAME = [
     "reason why cause",
     "charge zahlung bestellung rechnung payment order invoice transaction sale purchase",
     "refund return creditnote",
-    "ticket case request issue",
+    "ticket case issue",
     "event action activity",
     "name title label",
     "channel via medium source",
@@ -28,6 +28,7 @@ SAME = [
     "priority urgency severity",
     "occurred happened logged",
     "plan product package tier sku",
+    "kind type",
     "score rating stars",
     "session visit",
     "anonymous visitor device distinct",
@@ -47,7 +48,7 @@ PHRASES = {
 }
 # values of allowed sets that mean the same; the keys are the contract's
 MEANINGS = {
-    "succeeded": "paid success successful completed complete ok captured settled done approved",
+    "succeeded": "refunded partially_refunded paid success successful completed complete ok captured settled done approved",
     "failed": "failure declined error rejected refused",
     "pending": "open processing waiting in_progress uncaptured awaiting",
     "canceled": "cancelled void voided ended expired terminated",
@@ -55,6 +56,7 @@ MEANINGS = {
     "trialing": "trial in_trial",
     "past_due": "overdue",
     "solved": "resolved done fixed completed",
+    "open": "in_progress to_do todo",
     "closed": "archived",
     "on_hold": "hold",
     "urgent": "critical p1 highest blocker",
@@ -91,7 +93,8 @@ def words(name: str) -> frozenset[str]:
         single = word if word in CANONICAL else word[:-1] if word.endswith("s") and len(word) > 3 else word
         if single not in EMPTY:
             found.add(CANONICAL.get(single, single))
-    return frozenset(found)
+    # the date of a change is no date of creation
+    return frozenset(found - {"created"} if "updated" in found else found)
 
 
 def likeness(name: str, column: Column, entity: Entity) -> float:
