@@ -38,6 +38,11 @@ VIOLATIONS = {
     "marts.movements_explain_every_change": "update marts_candidate.mrr_movements set amount_exact = amount_exact + 0.01 where movement_type = 'new'",
     "marts.movement_types_have_their_sign": "update marts_candidate.mrr_movements set movement_type = 'churn' where movement_type = 'new'",
     "marts.an_account_is_new_once": "insert into marts_candidate.mrr_movements select * from marts_candidate.mrr_movements where movement_type = 'new'",
+    "marts.steps_lead_from_opening_to_closing": "update core.mrr_bridge_by_period set transferred_out_mrr = 0 where transferred_out_mrr != 0",
+    "marts.a_period_opens_as_the_last_one_closed": "update core.mrr_bridge_by_period set opening_mrr = opening_mrr + 0.01, closing_mrr = closing_mrr + 0.01 where segment = 'country' and period_start >= '2026-02-01'",
+    "marts.steps_are_the_metrics": "update core.metrics_revenue set numerator = numerator + 0.01 where metric_id = 'expansion_mrr' and segment = 'plan_tier'",
+    "marts.what_leaves_one_tier_enters_another": "update marts_candidate.mrr_transfers set amount_exact = amount_exact + 0.01",
+    "marts.an_account_takes_along_what_it_has": "update marts_candidate.mrr_transfers set from_plan_tier = to_plan_tier",
     "marts.a_month_opens_as_the_last_one_closed": "update marts_candidate.mrr_by_account set mrr_at_start_exact = 1 where month = '2026-02-01'",
     "marts.accounts_add_up_to_mrr": "update marts_candidate.mrr_by_account set mrr_at_end_exact = mrr_at_end_exact + 1",
     "marts.cells_never_exceed_the_cohort": "update marts_candidate.cohort_retention set retained_accounts = cohort_size + 1",
@@ -74,6 +79,7 @@ CHANGED = {
     "fct_tickets": "ticket_id",
     "mrr_by_account": "account_id, application, month",
     "mrr_movements": "application, account_id",
+    "mrr_transfers": "application, account_id",
     "user_paths": "month",
 }
 
