@@ -27,7 +27,15 @@ REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_panels.csv").o
 PANELS = [panel for page in read_pages() for panel in page["panels"]]
 DRAWN = [panel for panel in PANELS if panel["kind"] not in ("cards", "targets")]
 CATALOGUE = [m["metric_id"] for m in csv.DictReader((ROOT / "dbt_project" / "seeds" / "metric_catalogue.csv").open())]
-MARTS = {"mrr_movements", "cohort_retention", "funnel_stages", "churn_reasons", "user_paths", "experiment_results"}
+MARTS = {
+    "mrr_movements",
+    "mrr_bridge",
+    "cohort_retention",
+    "funnel_stages",
+    "churn_reasons",
+    "user_paths",
+    "experiment_results",
+}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +101,29 @@ def test_the_bridge_goes_from_the_mrr_before_to_the_mrr_after(painter, built):
                        "and is_complete order by period_start desc limit 2")  # fmt: skip
     assert bridge.y[-1] == float(ends[0]["value"]) and bridge.y[0] == pytest.approx(float(ends[1]["value"]), abs=0.02)
     assert sum(bridge.y[:-1]) == pytest.approx(bridge.y[-1])
+
+
+def test_the_bridges_of_plans_lead_from_their_opening_to_their_closing(painter, built):
+    panel = {"kind": "bridges", "metrics": ["mrr_bridge"], "segment": "plan_tier"}
+    figure = painter.draw(panel, "all", "month", 0, "")
+    assert "transferred in" in {trace.name for trace in figure.data}
+    ends = rows(built, "select segment_value, period_start, value from metric_values where metric_id = 'mrr' and grain = 'month' and application = 'all' "
+                       "and segment = 'plan_tier' and is_complete order by period_start desc")  # fmt: skip
+    newest, before = sorted({end["period_start"] for end in ends}, reverse=True)[:2]
+    difference = {
+        tier: sum(
+            (end["value"] if end["period_start"] == newest else -end["value"])
+            for end in ends
+            if end["segment_value"] == tier and end["period_start"] in (newest, before)
+        )
+        for tier in {end["segment_value"] for end in ends}
+    }
+    moved = dict.fromkeys(difference, 0.0)
+    for trace in figure.data:
+        for label, amount in zip(trace.x, trace.y, strict=True):
+            moved[label.split("<br>")[0]] += amount
+    assert moved == pytest.approx({tier: float(amount) for tier, amount in difference.items()}, abs=0.02)
+    assert painter.draw(panel, "nowhere", "month", 0, "").layout.meta == "no MRR for nowhere"
 
 
 def test_error_budgets_are_reckoned_from_the_daily_sums(painter, built):
