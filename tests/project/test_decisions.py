@@ -13,7 +13,7 @@ NUMBERS = [int(number) for number, _, _ in DECISIONS]
 
 def test_each_has_its_number_and_its_date():
     assert len(DECISIONS) == TEXT.count("\n## ") > 100
-    assert NUMBERS == sorted(set(NUMBERS))
+    assert sorted(set(NUMBERS)) == NUMBERS
     assert all(date.fromisoformat(day) for _, _, day in DECISIONS)
 
 
