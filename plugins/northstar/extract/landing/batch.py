@@ -108,7 +108,7 @@ class Delivery:
     rejects: Rejects
     read: int = 0
     # rows that were read and lie outside the requested range
-    beside: int = 0
+    outside_range: int = 0
     refused: int = 0
     # how many of the refused rows name an erased subject
     erased: int = 0
@@ -122,7 +122,7 @@ class Delivery:
     # the names under which rows of several files together are quarantined
     names: list[str] = field(default_factory=list)
 
-    def note_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
+    def record_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
         """Note the columns of a raw batch that the contract does not know, with where they came and in how many rows."""
         for name in raw.schema.names:
             if (
@@ -160,12 +160,12 @@ def land_batch(
     run_id: int | None,
     produce: Produce,
     keep: Keep = NEWEST_CURSOR,
-    is_read_meanwhile: bool = False,
+    reads_landed: bool = False,
     turn: int | None = None,
 ) -> Landed:
     """Land the batches that `produce` yields (landed schema); it fills the Delivery it is given.
 
-    keep: which row stays where several have one key. is_read_meanwhile: `produce` reads the entity's
+    keep: which row stays where several have one key. reads_landed: `produce` reads the entity's
     landed rows, so the table must not be locked before it has ended. turn: the number of the turn in which this is done, where it is no
     run's (northstar.runs.turns.turn).
 
@@ -174,23 +174,23 @@ def land_batch(
     delivery = Delivery(Rejects())
     try:
         with contextlib.closing(_connect(settings)) as connection:
-            merge = _Merge(connection, entity, source, run_id, delivery, keep, is_read_meanwhile)
+            merge = _Merge(connection, entity, source, run_id, delivery, keep, reads_landed)
             return merge.run(produce, run_id if turn is None else turn)
     except adbc.Error as exc:
-        raise _refusal(exc, settings) from exc
+        raise _to_northstar_error(exc, settings) from exc
     finally:
         delivery.rejects.close()
 
 
 @cache
-def _root(uri: str) -> adbc.Connection:
+def _root_connection(uri: str) -> adbc.Connection:
     """A connection that stays open to be cloned: only the first one asks the server for all its types, which takes 60 ms."""
     return adbc.connect(uri, autocommit=True)
 
 
 def _connect(settings: Settings) -> adbc.Connection:
     try:
-        return db.once_recovered(settings, lambda: _root(db.uri(settings, "loader")).adbc_clone())
+        return db.once_recovered(settings, lambda: _root_connection(db.uri(settings, "loader")).adbc_clone())
     except adbc.Error as exc:
         raise WarehouseUnreachable("loader", str(exc).splitlines()[-1]) from exc
 
@@ -204,7 +204,7 @@ class _Merge:
         run_id: int | None,
         delivery: Delivery,
         keep: Keep,
-        is_read_meanwhile: bool,
+        reads_landed: bool,
     ):
         self.connection, self.entity, self.source, self.run_id, self.delivery = (
             connection,
@@ -214,7 +214,7 @@ class _Merge:
             delivery,
         )
         self.columns = [*entity.stored_columns, "_extra"]
-        self.keep, self.is_read_meanwhile = keep, is_read_meanwhile
+        self.keep, self.reads_landed = keep, reads_landed
         # the order of several rows with one key, of which the first is kept
         self.order: sql.Composable
         if keep.column:
@@ -232,7 +232,7 @@ class _Merge:
         producer = _Producer(produce, self.delivery)
         try:
             self.execute("set local timezone = 'UTC'")
-            self._keep(turn)
+            self._keep_turn(turn)
             # two sources of one entity land one after the other: each compares with what the other left
             self.execute("select pg_advisory_xact_lock({}, hashtext({}))", LANDING_LOCK, self.entity.name)
             self.execute("set local maintenance_work_mem = '1GB'")
@@ -240,12 +240,12 @@ class _Merge:
                 "insert into audit.landing_batches (run_id, source, entity) values ({}, {}, {}) returning batch_id",
                 self.run_id, self.source, self.entity.name,
             )  # fmt: skip
-            is_empty = not self.is_read_meanwhile and self.value("select not exists (select 1 from {})", self.table)
-            landed = self._into_empty(producer) if is_empty else self._into_standing(producer)
+            is_empty = not self.reads_landed and self.value("select not exists (select 1 from {})", self.table)
+            landed = self._fill_empty_table(producer) if is_empty else self._merge_into_table(producer)
             if self.entity.name == "subscriptions":
                 self._flag_overlaps()
             self._quarantine()
-            self._remember(landed)
+            self._record_batch(landed)
             self.connection.commit()
         except BaseException as exc:
             producer.stop()
@@ -256,7 +256,7 @@ class _Merge:
             raise
         return landed
 
-    def _keep(self, turn: int | None) -> None:
+    def _keep_turn(self, turn: int | None) -> None:
         if turn is None:
             return
         for statement in lease.statements(turn, by_hand=True):
@@ -279,7 +279,7 @@ class _Merge:
     def names(self, columns: Iterable[str], prefix: str = "") -> sql.Composable:
         return sql.SQL(", ").join(sql.SQL(prefix + "{}").format(sql.Identifier(c)) for c in columns)
 
-    def _into_empty(self, producer: "_Producer") -> Landed:
+    def _fill_empty_table(self, producer: "_Producer") -> Landed:
         """Write straight into the table, and build the indexes after the rows."""
         # this removes what a failed first batch left behind, and the indexes are built only once
         self.execute("truncate {}", self.table)
@@ -307,7 +307,7 @@ class _Merge:
         self.execute("analyze {}", self.table)
         return Landed(inserted=rows, unchanged=repeated)
 
-    def _into_standing(self, producer: "_Producer") -> Landed:
+    def _merge_into_table(self, producer: "_Producer") -> Landed:
         self.cursor.adbc_ingest("incoming", producer.reader(self.entity), mode="create", temporary=True)
         if not producer.rows:
             return Landed()
@@ -441,11 +441,11 @@ class _Merge:
             self.source, self.entity.name, SEPARATOR, self.batch_id,
         )  # fmt: skip
 
-    def _remember(self, landed: Landed) -> None:
+    def _record_batch(self, landed: Landed) -> None:
         delivery = self.delivery
         landed.files, landed.read, landed.refused = (
             len(delivery.files),
-            delivery.read - delivery.beside,
+            delivery.read - delivery.outside_range,
             delivery.refused,
         )
         landed.quarantined = delivery.rejects.count
@@ -531,7 +531,7 @@ def _index_ddl(entity: Entity, name: str) -> sql.SQL:
     return sql.SQL(next(line for line in landed_table(entity).splitlines() if f" {name} on " in line).rstrip(";"))
 
 
-def _refusal(exc: Exception, settings: Settings) -> NorthstarError:
+def _to_northstar_error(exc: Exception, settings: Settings) -> NorthstarError:
     if exhausted := db.exhausted_resource(settings, exc):
         return exhausted
     if is_connection_lost(exc):
