@@ -33,7 +33,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         for o, c in zip(frame["opening_mrr"], frame["closing_mrr"], strict=True)
     ]
     figure = go.Figure()
-    told: dict[str, list[str]] = {value: [] for value in values}
+    steps_of: dict[str, list[str]] = {value: [] for value in values}
     for number, step in enumerate(STEPS):
         amounts = [float(amount) for amount in frame[f"{step}_mrr"]]
         if not any(amounts):
@@ -46,11 +46,11 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
             )
         )  # fmt: skip
         for value, amount, text in zip(values, amounts, texts, strict=True):
-            told[value] += [f"{name} {text}"] if amount else []
+            steps_of[value] += [f"{name} {text}"] if amount else []
     figure.update_xaxes(type="category", title=None)
     figure.update_yaxes(tickformat=",.0f")
     summary = [
-        f"{value} {way}" + (f" ({', '.join(told[value])})" if told[value] else "")
+        f"{value} {way}" + (f" ({', '.join(steps_of[value])})" if steps_of[value] else "")
         for value, way in zip(values, ends_of, strict=True)
     ]
     figure.update_layout(barmode="relative", showlegend=True, meta=f"{period(start, kind)}: " + "; ".join(summary))
