@@ -4,7 +4,15 @@ import plotly.graph_objects as go
 
 from northstar.base.formats import shown
 from northstar.use.marts import Marts, nearest
-from northstar.use.pages.panels.drawing import BARS, COLOURS, Panel, caption, labelled, nothing, second_line
+from northstar.use.pages.panels.drawing import (
+    BARS,
+    COLOURS,
+    Panel,
+    caption,
+    empty_figure,
+    escape_labels,
+    with_second_line,
+)
 from northstar.use.words import period
 
 STEPS = ("new", "reactivation", "expansion", "transferred_in", "contraction", "churned", "transferred_out", "fx")
@@ -14,10 +22,10 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     """A stack of steps for each value of the panel's segment, over the newest complete period; the largest values first."""
     ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter"]))
     if len(ends) < 1:
-        return nothing(f"no MRR for {application}")
+        return empty_figure(f"no MRR for {application}")
     newest = ends.sort_values("place").to_dict("records")[0]
     start, kind = newest["period_start"], newest["grain"]
-    frame = labelled(
+    frame = escape_labels(
         marts.frame(
             "select * from mrr_bridge where segment = %(segment)s and application = %(application)s and grain = %(grain)s "
             "and period_start = %(start)s order by greatest(opening_mrr, closing_mrr) desc, segment_value limit %(bars)s",
@@ -26,7 +34,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         "segment_value",
     )  # fmt: skip
     if not len(frame):
-        return nothing(f"no MRR by {panel['segment']} for {application}")
+        return empty_figure(f"no MRR by {panel['segment']} for {application}")
     values = list(frame["segment_value"])
     ends_of = [
         f"{shown(o, 'money')} → {shown(c, 'money')}"
@@ -41,7 +49,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         name, texts = step.replace("_", " "), [shown(amount, "money") for amount in amounts]
         figure.add_trace(
             go.Bar(
-                x=second_line(values, ends_of), y=amounts, name=name, customdata=texts, marker={"color": COLOURS[number]},
+                x=with_second_line(values, ends_of), y=amounts, name=name, customdata=texts, marker={"color": COLOURS[number]},
                 hovertemplate="%{x}: " + name + " %{customdata}<extra></extra>",
             )
         )  # fmt: skip
