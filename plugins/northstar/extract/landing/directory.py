@@ -31,7 +31,7 @@ from northstar.extract.sources.files import (
     without_unfinished_line,
 )
 from northstar.privacy.guard import Guard, landing_guard
-from northstar.privacy.personal import redacted
+from northstar.privacy.personal import redact
 from northstar.warehouse import db
 from northstar.warehouse.rows import Row
 
@@ -113,7 +113,7 @@ def land_directory(
                     total += _land_group(settings, run_id, source, entity, group, guard, result, time_range, turn)
             result += total
         except NorthstarError as exc:
-            result.error = redacted(str(exc))
+            result.error = redact(str(exc))
         result.seconds = time.monotonic() - started
         results.append(result)
         if result.files or result.error:
@@ -236,7 +236,7 @@ def _land_group(
             failing = reading[-1] if reading else None
             if failing is None or exc.path not in _read_paths(failing[1]):
                 raise
-            result.error = result.error or redacted(str(exc))
+            result.error = result.error or redact(str(exc))
             # the files before it were read without error: they land now, and are not read again for each broken file after them
             place = next(n for n, item in enumerate(group) if item is failing)
             total += _land_group(settings, run_id, source, entity, group[:place], guard, result, time_range, turn)
