@@ -21,6 +21,7 @@ from northstar.extract.landing.mapped import Mapped, Origin, Unit
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.extract.landing.normalise import in_range, normalise
 from northstar.extract.landing.personal_values import seal_row, storable
+from northstar.extract.landing.reasons import commonest_reasons, describe
 from northstar.extract.sources import files
 from northstar.extract.sources.files import (
     SourceFile,
@@ -118,6 +119,8 @@ def land_directory(
         results.append(result)
         if result.files or result.error:
             progress(_summary(result))
+        if result.quarantined and not result.inserted + result.updated + result.unchanged:
+            progress(f"  {entity.name}: no row landed: {describe(commonest_reasons(settings, entity.name))}")
     if not has_files and not any(r.error for r in results):
         raise NorthstarError(
             f"{source_dir} holds no files to land: it needs a folder for each entity, such as {source_dir}/accounts/*.csv"
