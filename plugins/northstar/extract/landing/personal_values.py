@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from northstar.contract import WRITTEN, Column, Entity, entities
+from northstar.contract.codes import CODES
 from northstar.extract.landing.casts import DEEPEST, is_deep
 from northstar.privacy.guard import pseudonym
 from northstar.privacy.keys import HASHED, SEALED, kept_hash, keyed_hash, seal
@@ -94,7 +95,7 @@ def _storable(name: str, value: object, key: str, column: Column | None) -> obje
             return seal(value, key)
         scrubbed = _scrubbed(document, key, is_free and (column is None or column.type != "json"))
         return value if scrubbed == document else _told(scrubbed) if isinstance(value, str) else scrubbed
-    if column is not None and column.pattern and not re.fullmatch(column.pattern, str(value)):
+    if column is not None and column.code and str(value).strip().upper() not in CODES[column.code]:
         return seal(str(value), key)
     return _without(value, key, is_free)
 
