@@ -11,6 +11,7 @@ import fsspec
 import pyarrow as pa
 
 from northstar.base.errors import FileFailed, NorthstarError
+from northstar.base.escaping import visible
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
@@ -24,6 +25,7 @@ from northstar.extract.sources.files import (
     SourceFile,
     Storage,
     check_directory,
+    kind_of,
     list_files,
     with_content,
     without_half_line,
@@ -36,6 +38,8 @@ GROUP_BYTES = 512 << 20
 GROUP_FILES = 500
 # the path is part of a key, and an index entry of Postgres holds 2,704 bytes
 LONGEST_PATH = 2_000
+# characters, which may have four bytes each
+LONGEST_UNREAD = 500
 # a file, and the input that it is read as
 Work = tuple[Input, SourceFile]
 
@@ -79,15 +83,21 @@ def land_directory(
     check_directory(source_dir, storage)
     inputs = _inputs(settings, source_dir, mapping, storage)
     guard, results, has_files = landing_guard(settings), [], False
+    unread_files: list[tuple[str, str]] = []
     landed_files = {} if within or only else _known(settings, source)
     for entity in entities().values():
         own_inputs = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
         result = EntityResult(source=source, entity=entity.name)
         try:
+            passed_over: list[str] = []
             work = [
-                (i, f) for i in own_inputs for pattern in i.patterns for f in list_files(source_dir, pattern, storage)
+                (i, f)
+                for i in own_inputs
+                for pattern in i.patterns
+                for f in list_files(source_dir, pattern, storage, passed_over if i.spec is None else None)
             ]
+            unread_files += [(entity.name, path) for path in passed_over]
             has_files = has_files or bool(work)
             if not work:
                 continue
@@ -106,6 +116,8 @@ def land_directory(
         results.append(result)
         if result.files or result.error:
             progress(_line(result))
+    if only is None and within is None:
+        _note_unread(settings, source, unread_files, progress)
     if not has_files and not any(r.error for r in results):
         raise NorthstarError(
             f"{source_dir} holds no files to land: it needs a folder for each entity, such as {source_dir}/accounts/*.csv"
@@ -132,6 +144,23 @@ def _has_mapping(source_dir: str, storage: Storage | None) -> bool:
     system, root = fsspec.core.url_to_fs(source_dir, **(storage or {}))
     is_there: bool = system.exists(f"{root.rstrip('/')}/{MAPPING_FILE}")
     return is_there
+
+
+def _note_unread(settings: Settings, source: str, found: list[tuple[str, str]], progress: Progress) -> None:
+    """Keep which files in entities' folders are not read, and tell of the new ones."""
+    with db.connect(settings, "loader") as connection:
+        known_rows = connection.execute("select entity, path from audit.unread_files where source = %s", [source])
+        known = {(row["entity"], row["path"]) for row in known_rows}
+        kept = {(entity, visible(redacted(path))[:LONGEST_UNREAD]) for entity, path in found}
+        for entity, path in sorted(known - kept):
+            connection.execute(
+                "delete from audit.unread_files where source = %s and entity = %s and path = %s", [source, entity, path]
+            )
+        for entity, path in sorted(kept - known):
+            connection.execute(
+                "insert into audit.unread_files (source, entity, path) values (%s, %s, %s)", [source, entity, path]
+            )
+            progress(f"  {entity}: {path} is not read; deliver csv, tsv, jsonl, ndjson, json or parquet")
 
 
 def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, str | None]]:
@@ -258,7 +287,7 @@ def _reject(path: str, bad: list[BadRow], lines: dict[int, int], delivery: Deliv
 
 
 def _check_columns(entity: Entity, raw: pa.RecordBatch, file: SourceFile) -> None:
-    if file.path.lower().endswith((".jsonl", ".jsonl.gz")):
+    if kind_of(file) in ("jsonl", "json"):
         return
     for column in entity.columns.values():
         if column.required and column.name not in raw.schema.names:

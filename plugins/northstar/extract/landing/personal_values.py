@@ -5,10 +5,10 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from northstar.base import exact_json
 from northstar.contract import WRITTEN, Column, Entity, entities
 from northstar.contract.codes import CODES
 from northstar.extract.landing.casts import DEEPEST, is_deep
@@ -125,7 +125,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _told(value: object) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    return value if isinstance(value, str) else exact_json.dumps(value)
 
 
 def _scrubbed(document: object, key: str, is_free: bool, levels: int = DEEPEST) -> object:
@@ -200,6 +200,6 @@ def _changed(array: pa.Array, pattern: str, change: Callable[[str], str]) -> pa.
 
 
 def _scrubbed_text(text: str, key: str) -> str:
-    document = orjson.loads(text)
+    document = exact_json.loads(text.encode())
     scrubbed = _scrubbed(document, key, is_free=False)
-    return text if scrubbed == document else orjson.dumps(scrubbed).decode()
+    return text if scrubbed == document else exact_json.dumps(scrubbed)

@@ -1,8 +1,10 @@
-"""The `files` connector: csv, csv.gz, jsonl, jsonl.gz and parquet files below a local directory or an fsspec URL.
+"""The `files` connector: csv, tsv, jsonl (or ndjson), json and parquet files below a local directory or an fsspec URL, as they are or compressed.
 
     system: files
     connection: lake            # where the store needs credentials: an Airflow connection of type aws, google_cloud_platform or wasb
     options: {path: s3://lake/export, mapping: /etc/northstar/lake.yml}
+
+Files whose path begins with . or _ anywhere below the directory are no deliveries: writers keep there what is not finished.
 
 A file is read as a stream of raw record batches: the file's own columns (text for csv and jsonl, typed for parquet) and
 `_line`, the record's ordinal among the well-formed ones. Memory is bounded by the block size, whatever the file's size.
@@ -10,12 +12,14 @@ A file is read as a stream of raw record batches: the file's own columns (text f
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import logging
+import lzma
 import os
+import re
 import time
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -31,16 +35,25 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from northstar.base import exact_json
 from northstar.base.errors import FileFailed, NorthstarError
 from northstar.base.third_parties import why_unreadable
 from northstar.connections.find import Connection
 from northstar.contract import entities
 from northstar.extract.sources.declared import Source
+from northstar.extract.sources.packed import (
+    compression_of,
+    format_of,
+    is_hidden,
+    is_readable,
+    is_tabbed,
+    member_of,
+    unpacked,
+)
 from northstar.privacy.personal import withheld
 
 # goes up when the same file would make other rows; then all files are read again
-READING = 1
-SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+READING = 2
 BLOCK_BYTES = 4 << 20
 # a file that was not written to for so long is finished: no writer takes longer for a line
 SETTLED_SECONDS = 30
@@ -56,6 +69,11 @@ MANY_KEYS, CELLS = 500, 500_000
 SMALL_BYTES, FETCHED_BYTES, FETCHED_FILES = 1 << 20, 64 << 20, 200
 ENTITIES = tuple(entities())
 OPTIONS = {"path", "mapping"}
+# what stands for the name of a column that has none, before its number
+NAMELESS = "column "
+SPACE = re.compile(r"\s*")
+# what is wrong with a compressed file
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 LOCAL = "file://"
 # what fsspec needs to reach a store, besides its address: each store has arguments of its own
 Storage = dict[str, Any]
@@ -110,8 +128,12 @@ class Reading:
 
     @property
     def kind(self) -> str:
-        name = self.file.path.lower()
-        return "parquet" if name.endswith(".parquet") else "jsonl" if ".jsonl" in name else "csv"
+        return kind_of(self.file)
+
+    @property
+    def delimiter(self) -> str:
+        is_default = self.options.delimiter == CsvOptions.delimiter
+        return "\t" if is_default and is_tabbed(_content_name(self.file)) else self.options.delimiter
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The file's raw batches.
@@ -120,8 +142,9 @@ class Reading:
         """
         name = self.file.path
         try:
-            yield from {"csv": self._csv, "jsonl": self._jsonl, "parquet": self._parquet}[self.kind]()
-        except (EOFError, zlib.error) as exc:
+            readers = {"csv": self._csv, "jsonl": self._jsonl, "json": self._json, "parquet": self._parquet}
+            yield from readers[self.kind]()
+        except DAMAGED as exc:
             raise FileFailed(name, "the compressed file is cut short or damaged; deliver it again") from exc
         except UnicodeDecodeError as exc:
             raise FileFailed(name, f"not {exc.encoding} at byte {exc.start}; deliver it as UTF-8") from exc
@@ -132,7 +155,7 @@ class Reading:
 
     def lines_of(self, ordinals: set[int]) -> dict[int, int]:
         """Physical line numbers (1-based) of well-formed csv records by ordinal; other formats count lines as they go."""
-        if self.kind == "jsonl":
+        if self.kind in ("jsonl", "json"):
             return {}
         if self.kind == "parquet" or not (ordinals or self.ragged):
             return {ordinal: ordinal + 1 for ordinal in ordinals}
@@ -144,7 +167,7 @@ class Reading:
             _open(self.file) as raw,
             io.TextIOWrapper(raw, self.options.encoding, errors="replace", newline="") as text,
         ):
-            reader = csv.reader(text, delimiter=self.options.delimiter)
+            reader = csv.reader(text, delimiter=self.delimiter)
             for record in reader:
                 line, previous = previous + 1, reader.line_num
                 if not record:
@@ -178,7 +201,7 @@ class Reading:
                     block_size=BLOCK_BYTES, use_threads=False, encoding="utf8" if utf8 else self.options.encoding
                 ),
                 parse_options=pa_csv.ParseOptions(
-                    delimiter=self.options.delimiter, newlines_in_values=True, invalid_row_handler=self._skip
+                    delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=self._skip
                 ),
                 convert_options=pa_csv.ConvertOptions(
                     column_types={name: pa.string() for name in names},
@@ -189,7 +212,7 @@ class Reading:
             )
             if len(reader.schema.names) != len(names):
                 raise FileFailed(self.file.path, "its header is not understood; write the names in one line")
-            yield from _numbered(reader, self.columns)
+            yield from map(_without_nameless, _numbered(reader, self.columns))
 
     def _skip(self, row: object) -> str:
         self.ragged += 1
@@ -199,12 +222,15 @@ class Reading:
         """The names in the header, as they are written there."""
         with _open(self.file) as raw:
             start = raw.read(BLOCK_BYTES).decode(self.options.encoding, errors="replace").lstrip("\ufeff")
-        reader = csv.reader(io.StringIO(start, newline=""), delimiter=self.options.delimiter)
+        reader = csv.reader(io.StringIO(start, newline=""), delimiter=self.delimiter)
         return next((record for record in reader if record), [])
 
     def _named(self, names: list[str]) -> list[str]:
         """The columns' names, cleaned. Raises NorthstarError when two are the same."""
         cleaned = [_clean(name) for name in names]
+        if cleaned.count("") > 1:
+            # spreadsheets save empty columns too
+            cleaned = [name or f"{NAMELESS}{number}" for number, name in enumerate(cleaned, 1)]
         repeated = (
             sorted({name for name in cleaned if cleaned.count(name) > 1}) if len(set(cleaned)) < len(cleaned) else []
         )
@@ -215,15 +241,58 @@ class Reading:
         return cleaned
 
     def _jsonl(self) -> Iterator[pa.RecordBatch]:
+        lines = enumerate(read_lines(self.file), start=1)
+        return self._records((n, line.removeprefix(codecs.BOM_UTF8) if n == 1 else line) for n, line in lines)
+
+    def _json(self) -> Iterator[pa.RecordBatch]:
+        """The records of a json file: the elements of its array, or its lines."""
+        with _open(self.file) as raw:
+            start = raw.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
+        return self._records(enumerate(self._elements(), start=1)) if start.startswith(b"[") else self._jsonl()
+
+    def _elements(self) -> Iterator[bytes]:
+        """The elements of a JSON array, one at a time. Raises FileFailed for what is none, and for an element of many MB."""
+        decoder, count, place = json.JSONDecoder(), 0, 0
+        with _open(self.file) as raw, io.TextIOWrapper(raw, "utf-8-sig") as text:
+            buffer = text.read(BLOCK_BYTES).lstrip()[1:]
+            while True:
+                begin = _after_space(buffer, place)
+                if buffer.startswith("]", begin):
+                    if (buffer[begin + 1 :] + text.read(BLOCK_BYTES)).strip():
+                        raise FileFailed(self.file.path, f"after its array of {count} records comes something else")
+                    return
+                is_next = not count or buffer.startswith(",", begin)
+                if count and is_next:
+                    begin = _after_space(buffer, begin + 1)
+                try:
+                    end = decoder.raw_decode(buffer, begin)[1] if is_next else len(buffer)
+                except RecursionError as exc:
+                    raise FileFailed(self.file.path, f"record {count + 1} is nested too deep") from exc
+                except ValueError:
+                    end = len(buffer)
+                if end < len(buffer):
+                    yield buffer[begin:end].encode()
+                    place, count = end, count + 1
+                    continue
+                more = text.read(BLOCK_BYTES)
+                if not more or len(buffer) - begin > BLOCK_BYTES:
+                    raise FileFailed(
+                        self.file.path,
+                        f"its array is damaged or cut short after {count} records, or the next has more than {BLOCK_BYTES >> 20} MB; repair the file",
+                    )
+                buffer, place = buffer[place:] + more, 0
+
+    def _records(self, found: Iterable[tuple[int, bytes]]) -> Iterator[pa.RecordBatch]:
+        """Batches of JSON objects, which come with their ordinals."""
         records: list[dict[str, str | None]] = []
         lines: list[int] = []
         names: set[str] = set()
-        ordinal = size = 0
-        for ordinal, line in enumerate(read_lines(self.file), start=1):
+        size = 0
+        for ordinal, line in found:
             if not line.strip():
                 continue
             try:
-                record = orjson.loads(line.removeprefix(codecs.BOM_UTF8) if ordinal == 1 else line)
+                record = exact_json.loads(line)
                 if not isinstance(record, dict):
                     raise ValueError("not an object")
                 record = {name: _text(value) for name, value in record.items()}
@@ -280,6 +349,21 @@ def _numbered(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterator[p
         ordinal += count
 
 
+def _after_space(text: str, place: int) -> int:
+    found = SPACE.match(text, place)
+    return found.end() if found else place
+
+
+def _without_nameless(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch without columns that have neither a name nor a value: they are nothing."""
+    kept = [
+        name
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        if not (name == "" or name.startswith(NAMELESS)) or column.null_count < len(column)
+    ]
+    return batch.select(kept) if len(kept) < batch.num_columns else batch
+
+
 def _first(record: dict[str, str | None], names: list[str]) -> str | None:
     return next((record[name] for name in names if record.get(name) is not None), None)
 
@@ -330,26 +414,45 @@ def _text(value: object) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
-    return orjson.dumps(value).decode()
+    return exact_json.dumps(value)
+
+
+def kind_of(file: SourceFile) -> str:
+    """A file's format (see format_of). Raises FileFailed for an archive that holds no readable file, or several."""
+    kind = format_of(_content_name(file))
+    if kind is None:
+        raise FileFailed(file.path, f"{_content_name(file)[-100:]!r} in it is no csv, tsv, jsonl, ndjson or json")
+    return kind
+
+
+def _content_name(file: SourceFile) -> str:
+    """The name that says the format: the file's own, or that of the file in an archive."""
+    if format_of(file.path) is not None or compression_of(file.path) != ".zip":
+        return file.path
+    try:
+        with _raw(file) as raw:
+            return member_of(raw, file.path).filename
+    except zipfile.BadZipFile as exc:
+        raise FileFailed(file.path, "the archive is cut short or damaged; deliver it again") from exc
 
 
 def _open(file: SourceFile) -> IO[bytes]:
-    # gzip's and fsspec's files, and ours, are read as any file of bytes, which none of their types says
+    return unpacked(_raw(file), file.path)
+
+
+def _raw(file: SourceFile) -> IO[bytes]:
+    # fsspec's files, and ours, are read as any file of bytes, which none of their types says
     return cast(IO[bytes], _opened(file))
 
 
 def _opened(file: SourceFile) -> object:
-    compression = "gzip" if file.path.lower().endswith(".gz") else None
     if file.content is not None:
-        content = io.BytesIO(file.content)
-        return gzip.GzipFile(fileobj=content) if compression else content
+        return io.BytesIO(file.content)
     if file.url.startswith(LOCAL):
         # a link that replaced the file after the listing is not followed
         raw = open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links)  # noqa: SIM115
-        if file.whole is not None:
-            return _Beginning(raw, file.whole)
-        return gzip.GzipFile(fileobj=raw) if compression else raw
-    return fsspec.open(file.url, "rb", compression=compression, **file.storage).open()
+        return raw if file.whole is None else _Beginning(raw, file.whole)
+    return fsspec.open(file.url, "rb", **file.storage).open()
 
 
 class _Beginning(io.RawIOBase):
@@ -380,11 +483,14 @@ def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
     A line that is valid JSON is finished. Object stores show whole files only, and a compressed or parquet file that is cut short fails
     when it is read.
     """
-    name = file.path.lower()
-    if not file.url.startswith(LOCAL) or file.content is not None or name.endswith((".gz", ".parquet")):
+    kind = format_of(file.path)
+    if not file.url.startswith(LOCAL) or file.content is not None or compression_of(file.path) or kind == "parquet":
         return file
     with open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links) as raw:
         status = os.fstat(raw.fileno())
+        if kind == "json" and raw.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+            # an array that is not finished is an error when it is read
+            return file
         if not status.st_size or (now or time.time()) - status.st_mtime >= SETTLED_SECONDS:
             return file
         end, tail = status.st_size, b""
@@ -393,7 +499,7 @@ def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
             raw.seek(begin)
             tail, end = raw.read(end - begin) + tail, begin
     line = tail[tail.rfind(b"\n") + 1 :]
-    if not line or (".jsonl" in name and _is_json(line)):
+    if not line or (kind != "csv" and _is_json(line)):
         return file
     return replace(file, whole=status.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
 
@@ -418,7 +524,7 @@ def read_lines(file: SourceFile) -> Iterator[bytes]:
                 if len(line) > BLOCK_BYTES:
                     raise FileFailed(file.path, f"a line is longer than {BLOCK_BYTES >> 20} MB; split or drop it")
                 yield line
-    except (EOFError, zlib.error) as exc:
+    except DAMAGED as exc:
         raise FileFailed(file.path, "the compressed file is cut short or damaged; deliver it again") from exc
 
 
@@ -476,8 +582,12 @@ def storage_options(connection: Connection) -> Storage:
     )
 
 
-def list_files(directory: str, pattern: str = "*", storage: Storage | None = None) -> list[SourceFile]:
+def list_files(
+    directory: str, pattern: str = "*", storage: Storage | None = None, passed_over: list[str] | None = None
+) -> list[SourceFile]:
     """The readable files of `directory` (local path or fsspec URL) that match `pattern`, by path.
+
+    passed_over: takes the paths of the other files, but for hidden ones.
 
     Raises NorthstarError when the directory cannot be listed, for a directory that is named like a file, and for a name with
     characters that cannot be written in a message or a table.
@@ -492,11 +602,15 @@ def list_files(directory: str, pattern: str = "*", storage: Storage | None = Non
         ) from exc
     files, is_local = [], isinstance(system, LocalFileSystem)
     for path, info in sorted(entries.items()):
-        if not path.lower().endswith(SUFFIXES):
-            continue
         relative = path[len(root.rstrip("/")) + 1 :]
         if ".." in path.split("/") or not path.startswith(f"{root.rstrip('/')}/"):
             raise NorthstarError(f"{directory}: {relative!r} lies outside of it; a source has only what is below it")
+        if is_hidden(relative):
+            continue
+        if not is_readable(path):
+            if passed_over is not None and info["type"] != "directory":
+                passed_over.append(relative)
+            continue
         if not relative.isprintable():
             raise NorthstarError(
                 f"{directory}/{ascii(relative)[1:-1]}: a name with characters that nobody sees; rename it"

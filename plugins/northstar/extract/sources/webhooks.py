@@ -3,7 +3,7 @@
     system: webhooks
     connection: lake            # where the store needs credentials, as for `files`
     options:
-      path: s3://lake/stripe-webhooks   # *.jsonl and *.jsonl.gz below it, one delivery in a line
+      path: s3://lake/stripe-webhooks   # *.jsonl or *.ndjson below it, compressed or not, one delivery in a line
       of: stripe                # stripe: its event objects as they were posted; umami: events as its API tells them, with visitId,
                                 # and distinctId and data where there are any
       system_options: {...}     # the options of that system, such as plan_tiers or websites
@@ -20,8 +20,7 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from typing import cast
 
-import orjson
-
+from northstar.base import exact_json
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
 from northstar.contract import entities
@@ -29,6 +28,7 @@ from northstar.extract.sources import stripe, umami
 from northstar.extract.sources.declared import ContractRow, FindLanded, Page, Source, State, Totals, check_options
 from northstar.extract.sources.files import SourceFile, Storage, list_files, read_lines, storage_options
 from northstar.extract.sources.http import Json, JsonObject, Parameters, Refused
+from northstar.extract.sources.packed import format_of
 from northstar.extract.sources.stripe.connector import Stripe, allow_play_money
 from northstar.extract.sources.stripe.events import EVENTS, in_order
 from northstar.extract.sources.stripe.forms import id_of, time_of
@@ -38,7 +38,6 @@ ENTITIES = stripe.ENTITIES + umami.ENTITIES
 OPTIONS = {"path", "of", "system_options"}
 # 2: as of stripe
 READING = 2
-PATTERN = "**/*.jsonl*"
 # a page ends with the first customer or visit after so many rows
 ROWS = 5_000
 
@@ -89,7 +88,7 @@ class Webhooks:
         self.deliveries.charge_of = spool.charge_of
         rows: list[ContractRow] = []
         for bodies in spool.deliveries():
-            rows += self.deliveries.rows(entity, [orjson.loads(body) for body in bodies])
+            rows += self.deliveries.rows(entity, [_delivery(body) for body in bodies])
             if len(rows) >= ROWS:
                 yield Page(self._corrected(entity, rows), None)
                 rows = []
@@ -100,7 +99,8 @@ class Webhooks:
         return {}
 
     def _files(self) -> list[SourceFile]:
-        return list_files(self.source.options["path"], PATTERN, self.storage)
+        files = list_files(self.source.options["path"], "**/*", self.storage)
+        return [file for file in files if format_of(file.path) == "jsonl"]
 
     def _spooled(self, files: list[SourceFile], new: list[SourceFile]) -> "_Spool":
         """All deliveries of the customers or visits in new files: collected for the first of the entities, and reused for the others."""
@@ -345,7 +345,12 @@ class _Delivered:
 
 def _parsed(line: bytes) -> JsonObject | None:
     try:
-        delivery = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        delivery = exact_json.loads(line)
+    except ValueError:
         return None
     return delivery if isinstance(delivery, dict) else None
+
+
+def _delivery(body: bytes) -> JsonObject:
+    # cast: nothing else was stored
+    return cast(JsonObject, exact_json.loads(body))
