@@ -110,6 +110,11 @@ class Entity:
         return tuple(c.name for c in self.columns.values() if c.type == "timestamp" and c.name not in skip)
 
     @property
+    def following_times(self) -> tuple[str, ...]:
+        """The later times that read as null where they lie before the row's own time. An interval that ends before it begins never lands."""
+        return tuple(name for name in self.later_times if name != "valid_to")
+
+    @property
     def stored_columns(self) -> dict[str, Column]:
         """The columns that are stored in the warehouse: all but the personal ones that are dropped."""
         return {name: column for name, column in self.columns.items() if column.pii != "drop"}

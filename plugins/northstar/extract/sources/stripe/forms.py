@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import overload
 
-from northstar.extract.sources.http import Json, JsonObject
+from northstar.extract.sources.http import Json
 
 # currencies whose minor unit is another one for Stripe than for ISO 4217: how many of ISO's are one of Stripe's. Stripe counts ISK and UGX
 # in hundredths, which they do not have, and MGA in whole ariary, which have hundredths
@@ -25,12 +25,6 @@ def time_of(seconds: float) -> str:
 def seconds_of(text: str) -> int:
     """A time in seconds since 1970."""
     return int(datetime.fromisoformat(text).timestamp())
-
-
-def country_of(thing: JsonObject) -> str | None:
-    """The country's two-letter code. None for other text, which Stripe allows in an address: it would keep the account or charge from landing."""
-    code = thing.get("country")
-    return code if code and len(code) == 2 else None
 
 
 def plain(value: Decimal | int | None) -> str | None:

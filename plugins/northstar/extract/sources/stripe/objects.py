@@ -2,7 +2,7 @@
 
 from northstar.extract.sources.declared import ContractRow
 from northstar.extract.sources.http import JsonObject
-from northstar.extract.sources.stripe.forms import country_of, id_of, time_of, whole
+from northstar.extract.sources.stripe.forms import id_of, time_of, whole
 from northstar.extract.sources.stripe.shapes import subscription_of
 
 
@@ -11,7 +11,7 @@ def account(customer: JsonObject) -> ContractRow:
     address = customer.get("address") or {}
     return {
         "account_id": customer["id"], "account_type": "customer", "email": customer.get("email"), "full_name": customer.get("name"),
-        "country": country_of(address), "created_at": time_of(customer["created"]),
+        "country": address.get("country"), "created_at": time_of(customer["created"]),
     }  # fmt: skip
 
 
@@ -28,7 +28,7 @@ def charge(thing: JsonObject, invoice: JsonObject | None) -> ContractRow:
         "subscription_id": subscription_of(invoice or {}), "amount": whole(amount, thing["currency"]),
         "currency": thing["currency"].upper(),
         "status": "pending" if thing["status"] == "succeeded" and not captured else thing["status"],
-        "failure_code": thing.get("failure_code"), "country": country_of(card) or country_of(address),
+        "failure_code": thing.get("failure_code"), "country": card.get("country") or address.get("country"),
         "created_at": time_of(thing["created"]),
     }  # fmt: skip
 
