@@ -24,7 +24,7 @@ from northstar.base.errors import NorthstarError
 from northstar.contract import Column, Entity, entities
 from northstar.contract.codes import CODES
 from northstar.extract.landing.batch import Delivery, Rejects
-from northstar.extract.landing.directory import _check_columns, _reject, land_directory
+from northstar.extract.landing.directory import _check_columns, land_directory
 from northstar.extract.landing.normalise import EARLIEST, Normalised, landed_schema, normalise
 from northstar.extract.sources.files import SETTLED_SECONDS, CsvOptions, Reading, SourceFile
 from northstar.privacy.guard import Guard
@@ -327,7 +327,7 @@ def read(file: HostileFile) -> Outcome:
         for raw in source.batches():
             _check_columns(file.entity, raw, source.file)
             done = normalise(file.entity, raw, Guard(KEY))
-            delivery.note_drift(file.entity, raw, file.name)
+            delivery.record_drift(file.entity, raw, file.name)
             check_batch(file.entity, raw, done)
             outcome.read += raw.num_rows
             outcome.landed += done.rows.num_rows
@@ -335,7 +335,9 @@ def read(file: HostileFile) -> Outcome:
             pending += done.bad
         places = [line for line, _, _ in pending]
         assert len(set(places)) == len(places), "a row is in quarantine twice"
-        _reject(file.name, pending, source.lines_of(set(places)), delivery)
+        lines = source.lines_of(set(places))
+        for place, reasons, row in pending:
+            delivery.rejects.add(file.name, lines.get(place, place), reasons, row)
         for rejected in source.rejected:
             outcome.read += 1
             delivery.rejects.add(file.name, rejected.line, [rejected.reason], rejected.row)

@@ -56,7 +56,7 @@ def pages(built):
         server = subprocess.Popen(command, env=serve.environment(built), stdout=log, stderr=log, cwd=built.home)
     try:
         deadline = time.monotonic() + 90
-        while not serve.answers(built):
+        while not serve.is_answering(built):
             assert server.poll() is None and time.monotonic() < deadline, (built.logs / "pages.log").read_text()
             time.sleep(0.2)
         yield serve.url(built)

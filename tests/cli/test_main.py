@@ -16,7 +16,7 @@ from northstar.warehouse import embedded
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--accounts", "0"], "a company wants 10 accounts and 1 month or more, not 0 and 12"),
+        (["--accounts", "0"], "a company needs 10 accounts and 1 month or more, not 0 and 12"),
         (["--accounts", "-3"], "not -3 and 12"),
         (["--months", "0"], "not 2000 and 0"),
         (["--applications", "shop"], "no application 'shop'; there are suite, coaching, web, tutoring, wizard"),

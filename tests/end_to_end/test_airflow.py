@@ -24,7 +24,7 @@ from northstar.orchestration.services import _own_processes, start_services, sto
 from northstar.orchestration.up import Api, debt, follow, owed_run
 from northstar.warehouse import db
 from tests.conftest import home
-from tests.support import found_in, hearing, open_to_others, select, serving, silent
+from tests.support import accessible_to_others, find_needles, json_server, select, silent, udp_receiver
 
 SOURCES = """
 sources:
@@ -71,8 +71,8 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "sqlite", "schema": str(path)}))
     with (
         home() as settings,
-        hearing() as (port, metrics),
-        serving(lambda path, event: events.append((path, event)) or {}) as lineage,
+        udp_receiver() as (port, metrics),
+        json_server(lambda path, event: events.append((path, event)) or {}) as lineage,
     ):
         (settings.home / "operations.yml").write_text(f"statsd: 127.0.0.1:{port}\nopenlineage: {lineage}\n")
         settings = load_settings(settings.home)
@@ -156,8 +156,8 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             assert tasks["audit.audit_marts"] == tasks["publish.publish_marts"] == "upstream_failed"
             assert "model cohort_cash failed" in _log(api, "nightly_rebuild", run_id, "build.core_cohorts")
             # nor is anybody of the source files in Airflow's database, its tasks' logs, or anywhere else
-            assert found_in(settings, ["person1@example.com", "203.0.113.7"]) == set()
-            assert list((settings.logs / "airflow").rglob("*.log")) and open_to_others(settings.home) == []
+            assert find_needles(settings, ["person1@example.com", "203.0.113.7"]) == set()
+            assert list((settings.logs / "airflow").rglob("*.log")) and accessible_to_others(settings.home) == []
             # its workers and their log server are found without it
             running_services(settings)["scheduler"].kill()
         finally:

@@ -15,7 +15,7 @@ from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
 from northstar.contract import entities
 from northstar.operate import doctor
-from northstar.publish.certificates import inputs
+from northstar.publish.certificates import input_contents
 from northstar.publish.merge import rollback
 from northstar.runs import job, maintenance, quarantine
 from northstar.use.query import query
@@ -242,7 +242,7 @@ def test_the_upkeep_forgets_what_is_kept_long_enough_and_cleans_up(old, monkeypa
     assert float(query(old, VALUE.format("mrr", "2025-01"), 2)[1][0][0]) == 70
     with db.connect(old, "owner") as connection:
         certified = select(old, "select built_batch_id, inputs from certificates where published_version = 2")[0]
-        assert inputs(connection, None, certified["built_batch_id"]) == certified["inputs"], (
+        assert input_contents(connection, None, certified["built_batch_id"]) == certified["inputs"], (
             "version 2 can still be verified"
         )
     for refused in (lambda: query(old, "select 1", 1), lambda: rollback(old, 1)):

@@ -22,7 +22,7 @@ from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import access, server
 from northstar.warehouse.setup import bootstrap
 from tests.conftest import home
-from tests.support import northstar, open_to_others, write_rows
+from tests.support import accessible_to_others, northstar, write_rows
 
 COMMANDS = (["status"], ["sql", "select 1 as one"], ["doctor"], ["setup"], ["stop"])
 as_root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts the server as another user")
@@ -307,7 +307,7 @@ def test_nothing_in_a_home_is_open_to_others_and_nothing_above_it_is_opened(tmp_
         )
         try:
             assert done.returncode == 0, done.stderr
-            assert open_to_others(settings_home) == []
+            assert accessible_to_others(settings_home) == []
             assert len(list((settings_home / "dbt" / "target").iterdir())) > 3 and list(
                 settings_home.glob("logs/*.log")
             )

@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from northstar.audit.run import address as gx_address
+from northstar.audit.run import warehouse_url as gx_address
 from northstar.base.errors import NorthstarError
 from northstar.build.dbt import dbt_env
 from northstar.connections.airflow import airflow_environment

@@ -32,7 +32,7 @@ from northstar.operate import backup
 from northstar.orchestration.services import stop_services
 from northstar.privacy.keys import SEALED, keyed_hash
 from northstar.privacy.subjects import HASHES
-from northstar.publish.certificates import inputs
+from northstar.publish.certificates import input_contents
 from northstar.runs import quarantine
 from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import server
@@ -42,7 +42,7 @@ from tests.faults.campaign import Runner, fingerprint
 from tests.faults.runner import MAKE_RUN
 from tests.faults.story import story
 from tests.faults.ticks import KINDS
-from tests.support import found_in, northstar, write_rows
+from tests.support import find_needles, northstar, write_rows
 
 SEED = 6
 # a blow a moment after a program was started strikes while that is at work
@@ -187,7 +187,7 @@ def certified(settings: Settings) -> dict:
         newest = connection.execute(
             "select * from marts.certificates order by published_version desc limit 1"
         ).fetchone()
-        made = inputs(connection, None, newest["built_batch_id"])
+        made = input_contents(connection, None, newest["built_batch_id"])
     return {name: (told, made[name]) for name, told in newest["inputs"].items() if told != made[name]}
 
 
@@ -196,7 +196,7 @@ def erased(places: Places, settings: Settings) -> tuple:
     with db.connect(settings, "loader") as connection:
         told = connection.execute("select erasure_id, state, requested_by from audit.erasures order by 1").fetchall()
         waiting = connection.execute("select count(*) as n from audit.erasure_ids").fetchone()["n"]
-    left = found_in(settings, places.names)
+    left = find_needles(settings, places.names)
     assert not left, left
     return told, waiting, certified(settings), fingerprint(settings)
 

@@ -14,7 +14,7 @@ from northstar.orchestration import services, up
 from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
 from northstar.runs.hold import end_hold, hold
 from northstar.warehouse import db, lease
-from tests.support import empty, serving, utc
+from tests.support import empty, json_server, utc
 
 AS_OF = utc("2026-03-01T02:30:00")
 
@@ -107,7 +107,7 @@ def test_a_group_that_runs_again_after_its_end_is_told_again(monkeypatch):
 def test_a_question_that_airflow_fails_to_answer_is_asked_again_and_an_order_is_not(monkeypatch):
     monkeypatch.setattr(up, "POLL_SECONDS", 0)
     asked, api = [], object.__new__(Api)
-    with serving(
+    with json_server(
         lambda *_: {"state": "running"}, lambda path: asked.append(path) or (500 if len(asked) % 3 else None)
     ) as api.base:
         assert api.state("dag", "run") == "running" and len(asked) == 3
@@ -115,7 +115,7 @@ def test_a_question_that_airflow_fails_to_answer_is_asked_again_and_an_order_is_
             api._call("/order", {})
         assert len(asked) == 4
     asked.clear()
-    with serving(lambda *_: {}, lambda path: asked.append(path) or 500) as api.base:
+    with json_server(lambda *_: {}, lambda path: asked.append(path) or 500) as api.base:
         with pytest.raises(urllib.error.HTTPError):
             api.state("dag", "run")
         assert len(asked) == 3

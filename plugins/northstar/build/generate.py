@@ -79,7 +79,7 @@ def _describe(column: Column) -> str:
     return "; ".join(parts)
 
 
-def files() -> dict[Path, str]:
+def generated_files() -> dict[Path, str]:
     """{path: content} of every generated file."""
     contents = {STAGING / f"stg_{name}.sql": staging_view(entity) for name, entity in entities().items()}
     contents[STAGING / "_staging.yml"] = (
@@ -111,7 +111,7 @@ def entity_times() -> str:
 def main() -> None:
     """Write the generated files."""
     STAGING.mkdir(parents=True, exist_ok=True)
-    for path, content in files().items():
+    for path, content in generated_files().items():
         path.write_text(content)
 
 

@@ -50,13 +50,13 @@ def _dashboard(arguments: argparse.Namespace) -> None:
     from northstar.warehouse import embedded
 
     settings = load_settings(arguments.home)
-    if serve.answers(settings):
+    if serve.is_answering(settings):
         print(f"the pages are there already: {serve.link(settings)}")
         return
     if not settings.warehouse_url:
         embedded.ensure_running(settings)
     command = serve.command(settings)
-    if warning := serve.in_clear():
+    if warning := serve.cleartext_warning():
         print(f"northstar: {warning}", file=sys.stderr)
     print(f"the pages: {serve.link(settings)}   (Ctrl-C ends them)", flush=True)
     os.execve(command[0], command, serve.environment(settings))
@@ -83,10 +83,10 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 
 def _sql(arguments: argparse.Namespace) -> None:
-    from northstar.use.query import asked, write
+    from northstar.use.query import run_statement, write
 
     out = sys.stdout if arguments.format == "table" else exact_output()
-    with asked(load_settings(arguments.home), arguments.query, arguments.version) as (names, rows):
+    with run_statement(load_settings(arguments.home), arguments.query, arguments.version) as (names, rows):
         write(names, rows, arguments.format, out)
 
 

@@ -93,15 +93,15 @@ def _forecast(arguments: argparse.Namespace) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     from northstar.use.reports.send import make_and_keep, send
-    from northstar.use.reports.store import body, kept
+    from northstar.use.reports.store import list_reports, read_report
 
     settings = load_settings(arguments.home)
     if arguments.report == "list":
-        rows = kept(settings)
+        rows = list_reports(settings)
         print(table(rows) if rows else "no report was made yet")
         return
     if arguments.report.isdigit():
-        html, text = body(settings, int(arguments.report))
+        html, text = read_report(settings, int(arguments.report))
     else:
         report_id, report = make_and_keep(
             settings, arguments.report, parse_time(arguments.as_of) if arguments.as_of else None, arguments.application
@@ -123,13 +123,13 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _alerts(arguments: argparse.Namespace) -> None:
     from northstar.use.alerts.evaluate import evaluate
-    from northstar.use.alerts.notices import acknowledge, listed, mute
+    from northstar.use.alerts.notices import acknowledge, list_notices, mute
 
     settings = load_settings(arguments.home)
     if arguments.what in ("ack", "mute") and not arguments.id:
-        raise NorthstarError(f"say which: northstar alerts {arguments.what} ID; `northstar alerts list` names them")
+        raise NorthstarError(f"say which: northstar alerts {arguments.what} ID; `northstar alerts list` lists them")
     if arguments.what == "list":
-        rows = listed(settings, arguments.all)
+        rows = list_notices(settings, arguments.all)
         print(table(rows) if rows else "nothing is wrong")
     elif arguments.what == "ack":
         acknowledge(settings, arguments.id, arguments.by)
@@ -140,10 +140,10 @@ def _alerts(arguments: argparse.Namespace) -> None:
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
-    from northstar.demo.company import Life, simulate
+    from northstar.demo.company import CompanyOptions, simulate
 
-    life: Life = {"seed": arguments.seed, "months": arguments.months, "accounts": arguments.accounts}
+    options: CompanyOptions = {"seed": arguments.seed, "months": arguments.months, "accounts": arguments.accounts}
     if arguments.applications:
-        life["applications"] = tuple(arguments.applications)
-    simulate(arguments.out, with_truth=True, **life)
+        options["applications"] = tuple(arguments.applications)
+    simulate(arguments.out, with_truth=True, **options)
     print(f"the company's source files are in {arguments.out}")

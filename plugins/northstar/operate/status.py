@@ -33,7 +33,7 @@ def status(settings: Settings) -> str:
         writer = lease.holding(connection)
         writing = f"run {writer['run_id']} ({writer['holder']})" if writer and not writer["is_over"] else "nobody"
         lines.append(f"writing     {writing}")
-        if hold_text := hold.describe(connection):
+        if hold_text := hold.describe_hold(connection):
             lines.append(f"held        {hold_text}")
         rows = connection.execute(
             "select source, message from (select distinct on (source) * from audit.source_runs order by source, run_id desc) as last "

@@ -79,7 +79,7 @@ def begin_pages(settings: Settings) -> None:
 def await_pages(settings: Settings) -> str:
     """The link to the pages that `begin_pages` started, once they answer. Raises NorthstarError when they do not start, naming their log."""
     deadline = time.monotonic() + START_SECONDS
-    while not pages.answers(settings):
+    while not pages.is_answering(settings):
         if "pages" not in running_services(settings) or time.monotonic() > deadline:
             raise NorthstarError(f"the pages did not come up; see {settings.logs / 'pages.log'}")
         time.sleep(0.2)

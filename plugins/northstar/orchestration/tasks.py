@@ -69,9 +69,9 @@ def land_source(name: str, **context: Unpack[Context]) -> None:
 
 def settle_sources(**context: Unpack[Context]) -> None:
     """Fail unless every required source has landed. The run goes on without a source that failed and is not required; it is marked late."""
-    from northstar.extract.stage import settle_extract
+    from northstar.extract.stage import finish_extract
 
-    settle_extract(load_settings(), _run_id(context))
+    finish_extract(load_settings(), _run_id(context))
     # the rows that just landed may open an alert
     _evaluate_quietly()
 

@@ -22,7 +22,7 @@ from northstar.base.third_parties import file_refused, resource_exhausted
 from northstar.build.code_version import code_version
 from northstar.connections.airflow import api_url
 from northstar.orchestration.services import await_pages, begin_pages, start_services
-from northstar.publish.hold import describe
+from northstar.publish.hold import describe_hold
 from northstar.use.headline import print_headline
 from northstar.warehouse import db, embedded, lease
 from northstar.warehouse.rows import one, shaped
@@ -280,7 +280,7 @@ def newest_version(settings: Settings) -> Published | None:
 def held(settings: Settings) -> str | None:
     """A sentence that says that publishing is held; None while it is not."""
     with db.connect(settings, "transformer") as connection:
-        return describe(connection)
+        return describe_hold(connection)
 
 
 def debt(settings: Settings, interrupted: list[str]) -> str | None:

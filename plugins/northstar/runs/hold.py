@@ -7,7 +7,7 @@ import getpass
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.publish.hold import require_none
+from northstar.publish.hold import require_no_hold
 from northstar.runs.turns import turn
 from northstar.warehouse import db, lease
 from northstar.warehouse.setup import bootstrap
@@ -20,7 +20,7 @@ def hold(settings: Settings, because: str, by: str | None = None) -> str:
     bootstrap(settings)
     with turn(settings, "hold") as number, db.connect(settings, "publisher") as connection:
         lease.keep(connection, number)
-        require_none(connection)
+        require_no_hold(connection)
         connection.execute(
             "insert into audit.holds (because, by_whom) values (%s, %s)", [because.strip(), by or getpass.getuser()]
         )

@@ -13,7 +13,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.build.stage import build
-from northstar.extract.stage import extract, note_batch
+from northstar.extract.stage import extract, record_built_batch
 from northstar.publish.stage import publish
 from northstar.runs.lifecycle import closing, open_run
 from northstar.runs.maintenance import maintain_after_run
@@ -102,7 +102,7 @@ def run_change(
     with closing(settings, run_id):
         with working_stage(settings, run_id, "extract"):
             change(run_id)
-            note_batch(settings, run_id)
+            record_built_batch(settings, run_id)
         if last_run is None:
             return None
         with _auditor(settings, worker) as auditor:

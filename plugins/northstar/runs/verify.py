@@ -15,7 +15,7 @@ from northstar.base.settings import Settings, load_settings
 from northstar.build.code_version import code_version
 from northstar.build.stage import build
 from northstar.contract import entities
-from northstar.publish.certificates import Certificate, changed_since, landed_as_of
+from northstar.publish.certificates import Certificate, in_place_changes, landed_as_of
 from northstar.publish.stage import publish
 from northstar.runs.lifecycle import close_run, open_run
 from northstar.warehouse import db, embedded
@@ -83,7 +83,7 @@ def erased_since(settings: Settings, version: int) -> str | None:
         # the warehouse of an older release has no such table until its next run
         if one(connection.execute("select to_regclass('audit.erasures') as t"))["t"] is None:
             return None
-        reasons = changed_since(connection, version)
+        reasons = in_place_changes(connection, version)
     if not reasons:
         return None
     return (

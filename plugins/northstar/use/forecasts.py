@@ -128,7 +128,7 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
     for series in series_of_all:
         key = (series["metric_id"], series["application"])
         last_due = max((t["due_at"] for t in due_targets if (t["metric_id"], t["application"]) == key), default=None)
-        ahead = _ahead(series["starts"][-1], last_due, series["grain"])
+        ahead = _periods_ahead(series["starts"][-1], last_due, series["grain"])
         fingerprint = hashlib.sha256(repr((series["starts"][0], series["values"], ahead)).encode()).hexdigest()[:16]
         series_keys.append("|".join(key))
         if fingerprints.get(key) != fingerprint:
@@ -143,7 +143,7 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
             "delete from marts.metric_forecasts where not metric_id || '|' || application = any(%s)", [series_keys]
         )
         connection.execute("delete from marts.target_forecasts")
-        _insert(connection, TABLES[1], _judged(connection, due_targets, version["v"]))
+        _insert(connection, TABLES[1], _target_rows(connection, due_targets, version["v"]))
     progress(f"{len(new_rows)} series forecast, {len(series_keys) - len(new_rows)} had not changed")
     return len(new_rows)
 
@@ -153,7 +153,7 @@ def forecast(values: Numbers, ahead: int, year: int) -> Forecast:
 
     values: the complete periods, oldest first, FEWEST or more. ahead: how many periods. year: how many periods make one.
     """
-    methods = {"naive": lambda v, h: _naive(v, h, year), "smoothing": _smoothed}
+    methods = {"naive": lambda v, h: _naive(v, h, year), "smoothing": _smooth}
     first = max(FEWEST - 1, len(values) - ORIGINS - 1)
     origins = range(first, len(values))
     errors = {
@@ -175,7 +175,7 @@ def forecast(values: Numbers, ahead: int, year: int) -> Forecast:
     )
 
 
-def _smoothed(values: Numbers, ahead: int) -> Numbers:
+def _smooth(values: Numbers, ahead: int) -> Numbers:
     from statsmodels.tsa.holtwinters import ExponentialSmoothing
 
     if len(values) < FEWEST - 1 or np.ptp(values) == 0:
@@ -238,7 +238,7 @@ def _series(connection: Connection) -> list[Series]:
     return all_shaped(Series, rows)
 
 
-def _ahead(newest: datetime, due: datetime | None, grain: str) -> int:
+def _periods_ahead(newest: datetime, due: datetime | None, grain: str) -> int:
     periods = HORIZON[grain]
     if due is not None:
         days = (due - newest).days
@@ -246,14 +246,14 @@ def _ahead(newest: datetime, due: datetime | None, grain: str) -> int:
     return min(periods, FARTHEST[grain])
 
 
-def _rows(series: Series, values: Numbers, found: Forecast, version: int, fingerprint: str) -> list[StoredRow]:
+def _rows(series: Series, values: Numbers, prediction: Forecast, version: int, fingerprint: str) -> list[StoredRow]:
     low, high = _bounds(series, values)
     rows: list[StoredRow] = []
     start = pd.Timestamp(series["starts"][-1])
-    for n, (value, spread) in enumerate(zip(found.values, found.spreads, strict=True), 1):
+    for n, (value, spread) in enumerate(zip(prediction.values, prediction.spreads, strict=True), 1):
         ends = [min(high, max(low, value + z * spread)) for z in (0, -Z80, Z80, -Z95, Z95)]
         rows.append((series["metric_id"], series["application"], series["grain"], (start + n * STEP[series["grain"]]).to_pydatetime(), *map(_number, ends),
-                     found.method, len(values), found.smoothing_error, found.naive_error, found.coverage, version, fingerprint))  # fmt: skip
+                     prediction.method, len(values), prediction.smoothing_error, prediction.naive_error, prediction.coverage, version, fingerprint))  # fmt: skip
     return rows
 
 
@@ -273,7 +273,7 @@ def _bounds(series: Series, values: Numbers) -> tuple[float, float]:
     )
 
 
-def _judged(connection: Connection, due: list[Row], version: int) -> list[StoredRow]:
+def _target_rows(connection: Connection, due: list[Row], version: int) -> list[StoredRow]:
     rows: list[StoredRow] = []
     for target in due:
         prediction = connection.execute(

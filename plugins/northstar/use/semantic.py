@@ -25,7 +25,7 @@ LINKED = ("dbt_project.yml", "profiles.yml", "models", "macros", "seeds", "tests
 
 
 # Any: `subprocess.run` takes options of many types, and gives bytes or text by them
-def metricflow(settings: Settings, words: list[str], **options: Any) -> "subprocess.CompletedProcess[Any]":
+def metricflow(settings: Settings, arguments: list[str], **options: Any) -> "subprocess.CompletedProcess[Any]":
     """Run MetricFlow's command line on this home's published marts; options go to `subprocess.run`.
 
     Raises NorthstarError when nothing is published or the project cannot be parsed.
@@ -43,7 +43,7 @@ def metricflow(settings: Settings, words: list[str], **options: Any) -> "subproc
         raise NorthstarError(
             f"dbt could not parse the project: {' '.join((parsed.stdout + parsed.stderr).split())[:400]}"
         )
-    return subprocess.run([sys.executable, "-c", MF, *words], cwd=directory, env=environment, **options)
+    return subprocess.run([sys.executable, "-c", MF, *arguments], cwd=directory, env=environment, **options)
 
 
 def _directory(settings: Settings) -> Path:

@@ -11,7 +11,7 @@ import pytest
 from northstar.contract import entities
 from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.normalise import normalise
-from northstar.extract.landing.personal_values import sealed_row
+from northstar.extract.landing.personal_values import seal_row
 from northstar.extract.sources.files import Reading, SourceFile
 from northstar.privacy.guard import Guard
 from northstar.privacy.keys import chained, keyed_hash, seal, subject_hash, unsealed
@@ -192,7 +192,7 @@ def test_json_within_json_is_looked_through_to_a_depth_and_sealed_whole_below_it
 
 
 def test_of_a_row_whose_values_stand_in_the_wrong_columns_digits_are_sealed_too():
-    kept = sealed_row(
+    kept = seal_row(
         {
             "a": "0151 23456787",
             "b": "+49 151 23456787",

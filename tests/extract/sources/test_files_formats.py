@@ -14,7 +14,7 @@ import pytest
 from northstar.base.errors import FileFailed
 from northstar.contract import entities
 from northstar.extract.landing.normalise import normalise
-from northstar.extract.sources.files import BLOCK_BYTES, Reading, SourceFile, list_files, without_half_line
+from northstar.extract.sources.files import BLOCK_BYTES, Reading, SourceFile, list_files, without_unfinished_line
 from northstar.privacy.guard import Guard
 
 AT = "2025-02-10T10:00:00Z"
@@ -227,7 +227,7 @@ def test_a_line_without_its_end_waits_and_an_array_does_not(tmp_path):
         path = tmp_path / name
         path.write_text('[{"a": 1}, {"b"' if name == "b.json" else '{"a": 1}\n{"b"')
         file = SourceFile(name, f"file://{path}", path.stat().st_size, "1")
-        assert (without_half_line(file).whole is not None) is is_held, name
+        assert (without_unfinished_line(file).finished_bytes is not None) is is_held, name
 
 
 def test_parquet_is_read_as_before():

@@ -108,7 +108,7 @@ def test_of_an_update_and_a_cancellation_in_one_second_the_cancellation_stands(i
     api.lists |= {"events": [CREATED, grown, gone]}
     api.now = MARCH + 5 * DAY
     stripe = Stripe(Source("billing", "stripe"), Answering(api))
-    stripe.history._remember([dict(rows[0])])
+    stripe.history._remember_newest([dict(rows[0])])
     later = [row for page in stripe.read("subscriptions", state) for row in page.rows]
     assert told(rows + later, "status", "quantity") == [("03-01", "03-03", "active", 1), ("03-03", None, "canceled", 3)]
 
@@ -332,7 +332,7 @@ def test_a_discount_ends_though_no_event_says_so():
     assert told(rows, "discount_percent") == [("03-01", None, 50)]
     stripe = Stripe(Source("billing", "stripe"), Answering(api))
     # what has landed is what the next reading finds
-    stripe.landed = lambda *_: landing("subscriptions", rows)[0]
+    stripe.find_landed = lambda *_: landing("subscriptions", rows)[0]
     api.now = MARCH + 12 * DAY
     later = [row for page in stripe.read("subscriptions", state) for row in page.rows]
     assert told(rows + later, "discount_percent") == [("03-01", "03-10", 50), ("03-10", None, None)]

@@ -30,7 +30,7 @@ session_events as (
     (
         select
             spans.day,
-            found.*
+            day_events.*
         from (
             select
                 day,
@@ -42,7 +42,7 @@ session_events as (
             select * from {{ ref('stg_events') }} as s
             where s.occurred_at >= spans.day and s.occurred_at <= spans.ends_at
             offset 0
-        ) as found
+        ) as day_events
     )
     {% else %}
     {{ ref('stg_events') }}

@@ -108,7 +108,7 @@ class Delivery:
     rejects: Rejects
     read: int = 0
     # rows that were read and lie outside the requested range
-    beside: int = 0
+    outside_range: int = 0
     refused: int = 0
     # how many of the refused rows name an erased subject
     erased: int = 0
@@ -119,8 +119,10 @@ class Delivery:
     state: State | None = None
     # how it reads: a digest (northstar.extract.sources.declared)
     reading: str | None = None
+    # the names under which rows of several files together are quarantined
+    names: list[str] = field(default_factory=list)
 
-    def note_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
+    def record_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
         """Note the columns of a raw batch that the contract does not know, with where they came and in how many rows."""
         for name in raw.schema.names:
             if (
@@ -135,6 +137,18 @@ class Delivery:
                 self.drift[stored_name] = (path, earlier[1] + rows)
 
 
+@dataclass(frozen=True)
+class Keep:
+    """Which of several rows with one key stays: the one with the smallest or the largest value of a column, in whatever order they come.
+
+    column: "" for the newest by the entity's cursor, and of those the one that came last. Rows with the same value are told apart by their content.
+    """
+
+    is_oldest: bool = False
+    column: str = ""
+
+
+NEWEST_CURSOR = Keep()
 # yields what is to land, and fills the Delivery that it is given
 Produce = Callable[[Delivery], Iterator[pa.RecordBatch]]
 
@@ -145,13 +159,13 @@ def land_batch(
     source: str,
     run_id: int | None,
     produce: Produce,
-    keeps_first: bool = False,
-    is_read_meanwhile: bool = False,
+    keep: Keep = NEWEST_CURSOR,
+    reads_landed: bool = False,
     turn: int | None = None,
 ) -> Landed:
     """Land the batches that `produce` yields (landed schema); it fills the Delivery it is given.
 
-    keeps_first: a landed row is never replaced, whatever the cursor. is_read_meanwhile: `produce` reads the entity's
+    keep: which row stays where several have one key. reads_landed: `produce` reads the entity's
     landed rows, so the table must not be locked before it has ended. turn: the number of the turn in which this is done, where it is no
     run's (northstar.runs.turns.turn).
 
@@ -160,23 +174,23 @@ def land_batch(
     delivery = Delivery(Rejects())
     try:
         with contextlib.closing(_connect(settings)) as connection:
-            merge = _Merge(connection, entity, source, run_id, delivery, keeps_first, is_read_meanwhile)
+            merge = _Merge(connection, entity, source, run_id, delivery, keep, reads_landed)
             return merge.run(produce, run_id if turn is None else turn)
     except adbc.Error as exc:
-        raise _refusal(exc, settings) from exc
+        raise _to_northstar_error(exc, settings) from exc
     finally:
         delivery.rejects.close()
 
 
 @cache
-def _root(uri: str) -> adbc.Connection:
+def _root_connection(uri: str) -> adbc.Connection:
     """A connection that stays open to be cloned: only the first one asks the server for all its types, which takes 60 ms."""
     return adbc.connect(uri, autocommit=True)
 
 
 def _connect(settings: Settings) -> adbc.Connection:
     try:
-        return db.once_recovered(settings, lambda: _root(db.uri(settings, "loader")).adbc_clone())
+        return db.once_recovered(settings, lambda: _root_connection(db.uri(settings, "loader")).adbc_clone())
     except adbc.Error as exc:
         raise WarehouseUnreachable("loader", str(exc).splitlines()[-1]) from exc
 
@@ -189,8 +203,8 @@ class _Merge:
         source: str,
         run_id: int | None,
         delivery: Delivery,
-        keeps_first: bool,
-        is_read_meanwhile: bool,
+        keep: Keep,
+        reads_landed: bool,
     ):
         self.connection, self.entity, self.source, self.run_id, self.delivery = (
             connection,
@@ -199,20 +213,26 @@ class _Merge:
             run_id,
             delivery,
         )
-        cursor = sql.Identifier(entity.cursor)
+        self.columns = [*entity.stored_columns, "_extra"]
+        self.keep, self.reads_landed = keep, reads_landed
         # the order of several rows with one key, of which the first is kept
-        self.order = sql.SQL("ctid") if keeps_first else sql.SQL("{} desc nulls last, ctid desc").format(cursor)
-        self.keeps_first, self.is_read_meanwhile = keeps_first, is_read_meanwhile
+        self.order: sql.Composable
+        if keep.column:
+            direction = sql.SQL("asc" if keep.is_oldest else "desc")
+            self.order = sql.SQL("{} {} nulls last, {}").format(
+                sql.Identifier(keep.column), direction, self._content("")
+            )
+        else:
+            self.order = sql.SQL("{} desc nulls last, ctid desc").format(sql.Identifier(entity.cursor))
         self.cursor = connection.cursor()
         self.table = sql.Identifier("staging", entity.name)
-        self.columns = [*entity.stored_columns, "_extra"]
         self.batch_id = 0
 
     def run(self, produce: Produce, turn: int | None) -> Landed:
         producer = _Producer(produce, self.delivery)
         try:
             self.execute("set local timezone = 'UTC'")
-            self._keep(turn)
+            self._keep_turn(turn)
             # two sources of one entity land one after the other: each compares with what the other left
             self.execute("select pg_advisory_xact_lock({}, hashtext({}))", LANDING_LOCK, self.entity.name)
             self.execute("set local maintenance_work_mem = '1GB'")
@@ -220,12 +240,12 @@ class _Merge:
                 "insert into audit.landing_batches (run_id, source, entity) values ({}, {}, {}) returning batch_id",
                 self.run_id, self.source, self.entity.name,
             )  # fmt: skip
-            is_empty = not self.is_read_meanwhile and self.value("select not exists (select 1 from {})", self.table)
-            landed = self._into_empty(producer) if is_empty else self._into_standing(producer)
+            is_empty = not self.reads_landed and self.value("select not exists (select 1 from {})", self.table)
+            landed = self._fill_empty_table(producer) if is_empty else self._merge_into_table(producer)
             if self.entity.name == "subscriptions":
                 self._flag_overlaps()
             self._quarantine()
-            self._remember(landed)
+            self._record_batch(landed)
             self.connection.commit()
         except BaseException as exc:
             producer.stop()
@@ -236,7 +256,7 @@ class _Merge:
             raise
         return landed
 
-    def _keep(self, turn: int | None) -> None:
+    def _keep_turn(self, turn: int | None) -> None:
         if turn is None:
             return
         for statement in lease.statements(turn, by_hand=True):
@@ -259,7 +279,7 @@ class _Merge:
     def names(self, columns: Iterable[str], prefix: str = "") -> sql.Composable:
         return sql.SQL(", ").join(sql.SQL(prefix + "{}").format(sql.Identifier(c)) for c in columns)
 
-    def _into_empty(self, producer: "_Producer") -> Landed:
+    def _fill_empty_table(self, producer: "_Producer") -> Landed:
         """Write straight into the table, and build the indexes after the rows."""
         # this removes what a failed first batch left behind, and the indexes are built only once
         self.execute("truncate {}", self.table)
@@ -287,7 +307,7 @@ class _Merge:
         self.execute("analyze {}", self.table)
         return Landed(inserted=rows, unchanged=repeated)
 
-    def _into_standing(self, producer: "_Producer") -> Landed:
+    def _merge_into_table(self, producer: "_Producer") -> Landed:
         self.cursor.adbc_ingest("incoming", producer.reader(self.entity), mode="create", temporary=True)
         if not producer.rows:
             return Landed()
@@ -307,8 +327,13 @@ class _Merge:
         )  # fmt: skip
         differs = sql.SQL("({}) is distinct from ({})").format(self._comparable("old"), self._comparable("new"))
         newer: sql.Composable = sql.SQL("(new.{0} >= old.{0} or old.{0} is null) and {1}").format(cursor, differs)
-        if self.keeps_first:
-            newer = sql.SQL("false")
+        if self.keep.column:
+            newer = sql.SQL(
+                "coalesce(new.{0} {1} old.{0}, old.{0} is null and new.{0} is not null) "
+                "or (new.{0} is not distinct from old.{0} and {2} < {3})"
+            ).format(
+                sql.Identifier(self.keep.column), sql.SQL("<" if self.keep.is_oldest else ">"), self._content("new."), self._content("old.")
+            )  # fmt: skip
         self.execute(
             "create temp table replaced on commit drop as select old.ctid as place, to_jsonb(old.*) as row, new.* "
             "from {} as old inner join newest as new on {} where {}",
@@ -340,6 +365,10 @@ class _Merge:
 
     def _is_required(self, name: str) -> bool:
         return name == "application" or self.entity.columns[name].required
+
+    def _content(self, prefix: str) -> sql.Composable:
+        """A row's whole content as one text, so that two rows have an order that does not depend on which of them came first."""
+        return sql.SQL('row({})::text collate "C"').format(self.names(self.columns, prefix))
 
     def _comparable(self, alias: str) -> sql.Composable:
         return sql.SQL(", ").join(
@@ -384,7 +413,9 @@ class _Merge:
 
     def _quarantine(self) -> None:
         rejects = self.delivery.rejects
-        paths = sql.SQL(", ").join(sql.Literal(f["path"]) for f in self.delivery.files)
+        paths = sql.SQL(", ").join(
+            sql.Literal(p) for p in [*(f["path"] for f in self.delivery.files), *self.delivery.names]
+        )
         if rejects.count:
             self.cursor.adbc_ingest("rejected", rejects.reader(), mode="create", temporary=True)
         if self.delivery.files:
@@ -410,11 +441,11 @@ class _Merge:
             self.source, self.entity.name, SEPARATOR, self.batch_id,
         )  # fmt: skip
 
-    def _remember(self, landed: Landed) -> None:
+    def _record_batch(self, landed: Landed) -> None:
         delivery = self.delivery
         landed.files, landed.read, landed.refused = (
             len(delivery.files),
-            delivery.read - delivery.beside,
+            delivery.read - delivery.outside_range,
             delivery.refused,
         )
         landed.quarantined = delivery.rejects.count
@@ -500,7 +531,7 @@ def _index_ddl(entity: Entity, name: str) -> sql.SQL:
     return sql.SQL(next(line for line in landed_table(entity).splitlines() if f" {name} on " in line).rstrip(";"))
 
 
-def _refusal(exc: Exception, settings: Settings) -> NorthstarError:
+def _to_northstar_error(exc: Exception, settings: Settings) -> NorthstarError:
     if exhausted := db.exhausted_resource(settings, exc):
         return exhausted
     if is_connection_lost(exc):

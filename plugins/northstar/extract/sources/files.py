@@ -1,8 +1,8 @@
 """The `files` connector: csv, tsv, jsonl (or ndjson), json and parquet files below a local directory or an fsspec URL, as they are or compressed.
 
     system: files
-    connection: lake            # where the store needs credentials: an Airflow connection of type aws, google_cloud_platform or wasb
-    options: {path: s3://lake/export, mapping: /etc/northstar/lake.yml}
+    connection: lake            # only for a store with credentials: an Airflow connection of type aws, google_cloud_platform or wasb
+    options: {path: s3://lake/export, mapping: /etc/northstar/lake.yml}     # mapping: only for files of another layout
 
 Files whose path begins with . or _ anywhere below the directory are no deliveries: writers keep there what is not finished.
 
@@ -95,7 +95,7 @@ class SourceFile:
     storage: Storage = field(default_factory=dict, repr=False)
     content: bytes | None = field(default=None, repr=False)
     # how many bytes to read where the last line is not finished yet; None: all
-    whole: int | None = None
+    finished_bytes: int | None = None
 
 
 @dataclass
@@ -114,6 +114,14 @@ class CsvOptions:
     delimiter: str = ","
     encoding: str = "utf-8"
     null_values: tuple[str, ...] = ("",)
+    # None: quotation marks are characters like others
+    quote: str | None = '"'
+    # lines above the header, or above the first record where `columns` names them
+    skip_lines: int = 0
+    columns: tuple[str, ...] = ()
+    # the marks in numbers, for the mapping's number()
+    decimal: str = "."
+    thousands: str = ""
 
 
 @dataclass
@@ -125,10 +133,12 @@ class Reading:
     rejected: list[Rejected] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     ragged: int = 0
+    # the format where its file's ending does not say it
+    named_kind: str | None = None
 
     @property
     def kind(self) -> str:
-        return kind_of(self.file)
+        return self.named_kind or kind_of(self.file)
 
     @property
     def delimiter(self) -> str:
@@ -164,12 +174,16 @@ class Reading:
         header: list[str] | None = None
         ragged: list[tuple[int, list[str]]] = []
         with (
-            _open(self.file) as raw,
+            open_file(self.file) as raw,
             io.TextIOWrapper(raw, self.options.encoding, errors="replace", newline="") as text,
         ):
-            reader = csv.reader(text, delimiter=self.delimiter)
+            for _ in range(self.options.skip_lines):
+                text.readline()
+            if self.options.columns:
+                header = self.columns
+            reader = csv.reader(text, self._dialect())
             for record in reader:
-                line, previous = previous + 1, reader.line_num
+                line, previous = previous + 1 + self.options.skip_lines, reader.line_num
                 if not record:
                     continue
                 if header is None:
@@ -190,18 +204,25 @@ class Reading:
 
     def _csv(self) -> Iterator[pa.RecordBatch]:
         names = self._header()
-        self.columns = self._named(names)
+        self.columns = self._clean_names(names)
         if not self.columns:
             return
         utf8 = self.options.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-        with _open(self.file) as raw:
+        with open_file(self.file) as raw:
             reader = pa_csv.open_csv(
                 pa.PythonFile(_Utf8(raw) if utf8 else raw, mode="r"),
                 read_options=pa_csv.ReadOptions(
-                    block_size=BLOCK_BYTES, use_threads=False, encoding="utf8" if utf8 else self.options.encoding
+                    block_size=BLOCK_BYTES,
+                    use_threads=False,
+                    encoding="utf8" if utf8 else self.options.encoding,
+                    skip_rows=self.options.skip_lines,
+                    column_names=list(self.options.columns) or None,
                 ),
                 parse_options=pa_csv.ParseOptions(
-                    delimiter=self.delimiter, newlines_in_values=True, invalid_row_handler=self._skip
+                    delimiter=self.delimiter,
+                    quote_char=self.options.quote or False,
+                    newlines_in_values=True,
+                    invalid_row_handler=self._skip,
                 ),
                 convert_options=pa_csv.ConvertOptions(
                     column_types={name: pa.string() for name in names},
@@ -212,22 +233,37 @@ class Reading:
             )
             if len(reader.schema.names) != len(names):
                 raise FileFailed(self.file.path, "its header is not understood; write the names in one line")
-            yield from map(_without_nameless, _numbered(reader, self.columns))
+            yield from map(_without_nameless, _number_rows(reader, self.columns))
 
     def _skip(self, row: object) -> str:
         self.ragged += 1
         return "skip"
 
     def _header(self) -> list[str]:
-        """The names in the header, as they are written there."""
-        with _open(self.file) as raw:
+        """The names in the header, as they are written there; the mapping's where the file has none."""
+        if self.options.columns:
+            return list(self.options.columns)
+        with open_file(self.file) as raw:
             start = raw.read(BLOCK_BYTES).decode(self.options.encoding, errors="replace").lstrip("\ufeff")
-        reader = csv.reader(io.StringIO(start, newline=""), delimiter=self.delimiter)
-        return next((record for record in reader if record), [])
+        text = io.StringIO(start, newline="")
+        for _ in range(self.options.skip_lines):
+            text.readline()
+        return next((record for record in csv.reader(text, self._dialect()) if record), [])
 
-    def _named(self, names: list[str]) -> list[str]:
+    def _dialect(self) -> type[csv.Dialect]:
+        """How Python's reader has to read the file."""
+        options, chosen_delimiter = self.options, self.delimiter
+
+        class Dialect(csv.excel):
+            delimiter = chosen_delimiter
+            quoting = csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE
+            quotechar = options.quote
+
+        return Dialect
+
+    def _clean_names(self, names: list[str]) -> list[str]:
         """The columns' names, cleaned. Raises NorthstarError when two are the same."""
-        cleaned = [_clean(name) for name in names]
+        cleaned = [_clean_name(name) for name in names]
         if cleaned.count("") > 1:
             # spreadsheets save empty columns too
             cleaned = [name or f"{NAMELESS}{number}" for number, name in enumerate(cleaned, 1)]
@@ -246,14 +282,14 @@ class Reading:
 
     def _json(self) -> Iterator[pa.RecordBatch]:
         """The records of a json file: the elements of its array, or its lines."""
-        with _open(self.file) as raw:
+        with open_file(self.file) as raw:
             start = raw.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
         return self._records(enumerate(self._elements(), start=1)) if start.startswith(b"[") else self._jsonl()
 
     def _elements(self) -> Iterator[bytes]:
         """The elements of a JSON array, one at a time. Raises FileFailed for what is none, and for an element of many MB."""
         decoder, count, place = json.JSONDecoder(), 0, 0
-        with _open(self.file) as raw, io.TextIOWrapper(raw, "utf-8-sig") as text:
+        with open_file(self.file) as raw, io.TextIOWrapper(raw, "utf-8-sig") as text:
             buffer = text.read(BLOCK_BYTES).lstrip()[1:]
             while True:
                 begin = _after_space(buffer, place)
@@ -319,27 +355,27 @@ class Reading:
     def _record_batch(self, records: list[dict[str, str | None]], lines: list[int]) -> pa.RecordBatch:
         spellings_by_name: dict[str, list[str]] = {}
         for name in dict.fromkeys(name for record in records for name in record):
-            spellings_by_name.setdefault(_clean(name), []).append(name)
+            spellings_by_name.setdefault(_clean_name(name), []).append(name)
         names = list(spellings_by_name)
         self.columns = list(dict.fromkeys([*self.columns, *names]))
-        arrays = [pa.array([_first(r, spellings) for r in records] if len(spellings) > 1 else [r.get(spellings[0]) for r in records], pa.string())
+        arrays = [pa.array([_first_value(r, spellings) for r in records] if len(spellings) > 1 else [r.get(spellings[0]) for r in records], pa.string())
                   for spellings in spellings_by_name.values()]  # fmt: skip
         return pa.RecordBatch.from_arrays([*arrays, pa.array(lines, pa.int64())], names=[*names, "_line"])
 
     def _parquet(self) -> Iterator[pa.RecordBatch]:
-        with _open(self.file) as raw:
+        with open_file(self.file) as raw:
             # with pre_buffer the column chunks of the whole file would be held in memory
             file = pq.ParquetFile(raw, pre_buffer=False, buffer_size=BLOCK_BYTES)
             for kind in file.schema_arrow.types:
                 # Arrow does not check the name of a time zone before it is read, so it is read here
                 getattr(getattr(kind, "value_type", kind), "tz", None)
-            self.columns = self._named(file.schema_arrow.names)
+            self.columns = self._clean_names(file.schema_arrow.names)
             groups = ((g, file.metadata.row_group(g)) for g in range(file.num_row_groups))
             batches = (batch for g, group in groups for batch in file.iter_batches(_batch_rows(group), row_groups=[g]))
-            yield from _numbered(map(_validated, batches), self.columns)
+            yield from _number_rows(map(_validate, batches), self.columns)
 
 
-def _numbered(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterator[pa.RecordBatch]:
+def _number_rows(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterator[pa.RecordBatch]:
     ordinal = 0
     for batch in batches:
         count = batch.num_rows
@@ -364,11 +400,11 @@ def _without_nameless(batch: pa.RecordBatch) -> pa.RecordBatch:
     return batch.select(kept) if len(kept) < batch.num_columns else batch
 
 
-def _first(record: dict[str, str | None], names: list[str]) -> str | None:
+def _first_value(record: dict[str, str | None], names: list[str]) -> str | None:
     return next((record[name] for name in names if record.get(name) is not None), None)
 
 
-def _clean(name: str) -> str:
+def _clean_name(name: str) -> str:
     """A column's name without invisible characters. A file's own `_line` is renamed, since that name is ours."""
     name = name.replace("\x00", "").strip().lstrip("\ufeff").strip()
     return "_line_" if name == "_line" else name
@@ -379,7 +415,7 @@ def _batch_rows(group: pq.RowGroupMetaData) -> int:
     return rows
 
 
-def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _validate(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch itself. Raises ArrowInvalid when its text is not UTF-8, which Arrow's other functions do not check."""
     batch.validate(full=True)
     return batch
@@ -430,28 +466,29 @@ def _content_name(file: SourceFile) -> str:
     if format_of(file.path) is not None or compression_of(file.path) != ".zip":
         return file.path
     try:
-        with _raw(file) as raw:
+        with _open_raw(file) as raw:
             return member_of(raw, file.path).filename
     except zipfile.BadZipFile as exc:
         raise FileFailed(file.path, "the archive is cut short or damaged; deliver it again") from exc
 
 
-def _open(file: SourceFile) -> IO[bytes]:
-    return unpacked(_raw(file), file.path)
+def open_file(file: SourceFile) -> IO[bytes]:
+    """The file's bytes, without its compression."""
+    return unpacked(_open_raw(file), file.path)
 
 
-def _raw(file: SourceFile) -> IO[bytes]:
+def _open_raw(file: SourceFile) -> IO[bytes]:
     # fsspec's files, and ours, are read as any file of bytes, which none of their types says
-    return cast(IO[bytes], _opened(file))
+    return cast(IO[bytes], _open_stream(file))
 
 
-def _opened(file: SourceFile) -> object:
+def _open_stream(file: SourceFile) -> object:
     if file.content is not None:
         return io.BytesIO(file.content)
     if file.url.startswith(LOCAL):
         # a link that replaced the file after the listing is not followed
-        raw = open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links)  # noqa: SIM115
-        return raw if file.whole is None else _Beginning(raw, file.whole)
+        raw = open(file.url.removeprefix(LOCAL), "rb", opener=_open_without_links)  # noqa: SIM115
+        return raw if file.finished_bytes is None else _Beginning(raw, file.finished_bytes)
     return fsspec.open(file.url, "rb", **file.storage).open()
 
 
@@ -477,7 +514,7 @@ class _Beginning(io.RawIOBase):
         super().close()
 
 
-def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
+def without_unfinished_line(file: SourceFile, now: float | None = None) -> SourceFile:
     """The file without a last line that its writer may not have finished: a line without a line end, in a file that was just written to.
 
     A line that is valid JSON is finished. Object stores show whole files only, and a compressed or parquet file that is cut short fails
@@ -486,7 +523,7 @@ def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
     kind = format_of(file.path)
     if not file.url.startswith(LOCAL) or file.content is not None or compression_of(file.path) or kind == "parquet":
         return file
-    with open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links) as raw:
+    with open(file.url.removeprefix(LOCAL), "rb", opener=_open_without_links) as raw:
         status = os.fstat(raw.fileno())
         if kind == "json" and raw.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
             # an array that is not finished is an error when it is read
@@ -501,7 +538,7 @@ def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
     line = tail[tail.rfind(b"\n") + 1 :]
     if not line or (kind != "csv" and _is_json(line)):
         return file
-    return replace(file, whole=status.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
+    return replace(file, finished_bytes=status.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
 
 
 def _is_json(line: bytes) -> bool:
@@ -511,14 +548,14 @@ def _is_json(line: bytes) -> bool:
         return False
 
 
-def _not_through_links(path: str, flags: int) -> int:
+def _open_without_links(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
 def read_lines(file: SourceFile) -> Iterator[bytes]:
     """The lines of a jsonl file. Raises NorthstarError, naming the file, for a line of many MB, and for a damaged file."""
     try:
-        with _open(file) as raw:
+        with open_file(file) as raw:
             stream = io.BufferedReader(raw, 1 << 20) if isinstance(raw, io.RawIOBase) else raw
             while line := stream.readline(BLOCK_BYTES + 1):
                 if len(line) > BLOCK_BYTES:
@@ -533,24 +570,24 @@ def with_content(files: list[SourceFile]) -> Iterator[SourceFile]:
     small_files: list[SourceFile] = []
     for file in files:
         if file.url.startswith(LOCAL) or file.size > SMALL_BYTES:
-            yield from _fetched(small_files)
+            yield from _fetch(small_files)
             small_files = []
             yield file
             continue
         small_files.append(file)
         if len(small_files) >= FETCHED_FILES or sum(f.size for f in small_files) > FETCHED_BYTES:
-            yield from _fetched(small_files)
+            yield from _fetch(small_files)
             small_files = []
-    yield from _fetched(small_files)
+    yield from _fetch(small_files)
 
 
-def _fetched(lot: list[SourceFile]) -> Iterator[SourceFile]:
-    if not lot:
+def _fetch(files_to_fetch: list[SourceFile]) -> Iterator[SourceFile]:
+    if not files_to_fetch:
         return
-    system, _ = fsspec.core.url_to_fs(lot[0].url, **lot[0].storage)
-    paths = [system._strip_protocol(f.url) for f in lot]
+    system, _ = fsspec.core.url_to_fs(files_to_fetch[0].url, **files_to_fetch[0].storage)
+    paths = [system._strip_protocol(f.url) for f in files_to_fetch]
     contents = system.cat(paths, on_error="return")
-    for file, path in zip(lot, paths, strict=True):
+    for file, path in zip(files_to_fetch, paths, strict=True):
         content = contents.get(path)
         # a file that could not be fetched is opened on its own later, and that error says why
         yield replace(file, content=content) if isinstance(content, bytes) else file
@@ -578,16 +615,21 @@ def storage_options(connection: Connection) -> Storage:
         logging.getLogger("azure").setLevel(logging.WARNING)
         return {"account_name": connection.login, "account_key": connection.password, **extra}
     raise NorthstarError(
-        f"the connection {connection.name} is of type {connection.kind!r}; for files it is aws, google_cloud_platform or wasb"
+        f"the connection {connection.name} is of type {connection.kind!r}; files need aws, google_cloud_platform or wasb"
     )
 
 
 def list_files(
-    directory: str, pattern: str = "*", storage: Storage | None = None, passed_over: list[str] | None = None
+    directory: str,
+    pattern: str = "*",
+    storage: Storage | None = None,
+    any_ending: bool = False,
+    passed_over: list[str] | None = None,
 ) -> list[SourceFile]:
     """The readable files of `directory` (local path or fsspec URL) that match `pattern`, by path.
 
-    passed_over: takes the paths of the other files, but for hidden ones.
+    any_ending: also those whose endings say no format, since a mapping names them. passed_over: takes the paths of those whose endings do
+    not, but for hidden ones.
 
     Raises NorthstarError when the directory cannot be listed, for a directory that is named like a file, and for a name with
     characters that cannot be written in a message or a table.
@@ -604,20 +646,24 @@ def list_files(
     for path, info in sorted(entries.items()):
         relative = path[len(root.rstrip("/")) + 1 :]
         if ".." in path.split("/") or not path.startswith(f"{root.rstrip('/')}/"):
-            raise NorthstarError(f"{directory}: {relative!r} lies outside of it; a source has only what is below it")
+            raise NorthstarError(
+                f"{directory}: {relative!r} lies outside it; a source has only what is below its directory"
+            )
         if is_hidden(relative):
             continue
-        if not is_readable(path):
+        if not is_readable(path) and (not any_ending or info["type"] == "directory"):
             if passed_over is not None and info["type"] != "directory":
                 passed_over.append(relative)
             continue
         if not relative.isprintable():
-            raise NorthstarError(
-                f"{directory}/{ascii(relative)[1:-1]}: a name with characters that nobody sees; rename it"
-            )
+            raise NorthstarError(f"{directory}/{ascii(relative)[1:-1]}: a name with invisible characters; rename it")
         if info["type"] == "directory":
             raise NorthstarError(f"{directory}/{relative}: a directory where a file should be; remove or rename it")
-        url = f"{LOCAL}{_own(path, root, f'{directory}/{relative}')}" if is_local else system.unstrip_protocol(path)
+        url = (
+            f"{LOCAL}{_require_own_file(path, root, f'{directory}/{relative}')}"
+            if is_local
+            else system.unstrip_protocol(path)
+        )
         mark = (
             info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime") or info.get("LastModified")
         )
@@ -626,7 +672,7 @@ def list_files(
     return files
 
 
-def _own(path: str, root: str, told: str) -> str:
+def _require_own_file(path: str, root: str, label: str) -> str:
     """The file that a local path leads to. Raises NorthstarError unless it is a regular file below the source's directory.
 
     Whoever writes the data is trusted with nothing else. A link that stays below the root is allowed (many stores publish a delivery by a
@@ -634,27 +680,29 @@ def _own(path: str, root: str, told: str) -> str:
     """
     real = os.path.realpath(path)
     if not real.startswith(os.path.realpath(root).rstrip("/") + "/"):
-        raise NorthstarError(f"{told}: a link that leads out of the source directory; deliver the file itself")
+        raise NorthstarError(f"{label}: a link that leads out of the source directory; deliver the file itself")
     if not os.path.isfile(real):
-        raise NorthstarError(f"{told}: not a regular file; remove or rename it")
-    _demand_no_home(os.path.dirname(real))
+        raise NorthstarError(f"{label}: not a regular file; remove or rename it")
+    _require_outside_home(os.path.dirname(real))
     return real
 
 
-def _demand_no_home(directory: str) -> None:
+def _require_outside_home(directory: str) -> None:
     """Raise NorthstarError for a directory inside a home, which holds the warehouse's password and data about people."""
-    home = _home_of(os.path.realpath(directory))
+    home = _find_home(os.path.realpath(directory))
     if home and not os.path.realpath(directory).startswith(f"{home}/{DEMONSTRATION}"):
-        raise NorthstarError(f"{directory} lies in the home {home}, which is no source; give a directory beside it")
+        raise NorthstarError(
+            f"{directory} lies in the home {home}, which cannot be a source; give a directory outside it"
+        )
 
 
 @lru_cache(maxsize=10_000)
-def _home_of(directory: str) -> str | None:
+def _find_home(directory: str) -> str | None:
     """The home that a directory lies in, if any."""
     if os.path.isfile(f"{directory}/VERSION") and os.path.isfile(f"{directory}/secrets.json"):
         return directory
     above = os.path.dirname(directory)
-    return None if above == directory else _home_of(above)
+    return None if above == directory else _find_home(above)
 
 
 def connect(source: Source, connection: Connection) -> "FileStore":
@@ -662,7 +710,7 @@ def connect(source: Source, connection: Connection) -> "FileStore":
     unknown = set(source.options) - OPTIONS
     if unknown or not source.options.get("path"):
         raise NorthstarError(
-            f"source {source.name}, options: give `path` (a directory or s3://, gs://, az:// address), perhaps `mapping`"
+            f"source {source.name}, options: give `path` (a directory or s3://, gs://, az:// address), and optionally `mapping`"
         )
     mapping = source.options.get("mapping")
     storage = storage_options(connection) if source.connection else {}
@@ -693,7 +741,7 @@ def check_directory(directory: str, storage: Storage | None = None) -> None:
         if not system.isdir(root):
             raise NorthstarError(f"{directory} is a file; give the directory that holds a folder for each entity")
         if isinstance(system, LocalFileSystem):
-            _demand_no_home(root)
+            _require_outside_home(root)
         system.ls(root)
     except (OSError, ValueError, ImportError) as exc:
         raise NorthstarError(f"cannot read the source directory {directory}: {str(exc).splitlines()[0]}") from exc

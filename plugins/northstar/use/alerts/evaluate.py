@@ -20,10 +20,10 @@ from northstar.base.formats import shown
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.use import outbox
-from northstar.use.alerts.notices import Finding, KnownNotice, Notice, note, note_told, to_tell
+from northstar.use.alerts.notices import Finding, KnownNotice, Notice, mark_queued, notices_due, store_findings
 from northstar.use.changes import explain_change
 from northstar.use.marts import Marts
-from northstar.use.notify import Address, Body, Channels, Message, read_channels, tell
+from northstar.use.notify import Address, Body, Channels, Message, read_channels, send_message
 from northstar.use.pages import serve
 from northstar.use.words import title_of
 from northstar.warehouse import db
@@ -39,7 +39,7 @@ JOB = {"run_failed", "source_late", "source_differs", "quarantine_grows", "data_
 # a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (SEMANTICS)
 TWO_IN_A_ROW = (
     "select exists (select from (select is_up, lag(is_up) over (partition by service order by checked_at) as was_up from staging.uptime_checks "
-    "where application = %s and checked_at >= %s and checked_at < %s and not coalesce(is_third_party, false)) as c where not is_up and not was_up) as found"
+    "where application = %s and checked_at >= %s and checked_at < %s and not coalesce(is_third_party, false)) as c where not is_up and not was_up) as has_two_failures"
 )
 
 
@@ -86,13 +86,13 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
     now, channels = now or datetime.now(UTC), read_channels(settings)
     with db.connect(settings, "publisher") as connection:
         if not one(connection.execute("select pg_try_advisory_xact_lock(%s) as got", [LOCK]))["got"]:
-            progress("another evaluation is under way; it tells")
+            progress("another evaluation is running; it sends the notices")
             return []
         last = one(connection.execute("select max(evaluated_at) as at from audit.alert_evaluations"))["at"]
         findings, broken = _signals(settings, (last or now - FIRST_LOOK) - OVERLAP, now)
         findings += _targets(settings)
         sources = {"targets", *(rule["rule"] for rule in rules() if rule["rule"] not in broken)}
-        note(connection, findings, sources, now)
+        store_findings(connection, findings, sources, now)
         connection.execute(
             "insert into audit.alert_evaluations (evaluated_at, findings) values (%s, %s)", [now, len(findings)]
         )
@@ -101,18 +101,20 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
         connection.execute("select pg_advisory_lock(%s)", [LOCK])
         failures = [f"the rule {rule} failed: {why}" for rule, why in broken.items()]
         due_notices = [
-            n for n in to_tell(connection, now, channels.remind_hours) if not channels.is_quiet(n["application"], now)
+            n
+            for n in notices_due(connection, now, channels.remind_hours)
+            if not channels.is_quiet(n["application"], now)
         ]
         routed_notices = [n for n in due_notices if channels.addresses(_route(channels, n))]
         outbox.put(connection, "alert", [_due(channels, n) for n in routed_notices], channels, now)
-        note_told(connection, routed_notices, now)
+        mark_queued(connection, routed_notices, now)
         connection.commit()
-        sent_notices, problems = _tell(settings, connection, channels, now, progress)
+        sent_notices, problems = _send_waiting(settings, connection, channels, now, progress)
     if len(due_notices) > len(routed_notices):
         progress(
             f"{len(due_notices) - len(routed_notices)} alerts, and notify.yml names no route for them: `northstar alerts list`"
         )
-    failures += [f"could not tell {problem}" for problem in problems]
+    failures += [f"could not send to {problem}" for problem in problems]
     if failures:
         raise NorthstarError("; ".join(failures))
     return sent_notices
@@ -132,7 +134,7 @@ def _due(channels: Channels, notice: Notice) -> outbox.Due:
     return outbox.Due(notice["key"], notice["event"], str(moment), _route(channels, notice))
 
 
-def _tell(
+def _send_waiting(
     settings: Settings, connection: Connection, channels: Channels, now: datetime, progress: Progress
 ) -> tuple[list[Notice], list[str]]:
     """Send every address the notices that it has not had: (the notices that somebody got, each once, the problems)."""
@@ -148,18 +150,18 @@ def _tell(
     ]
     connection.commit()
 
-    def tell_them(address: Address, theirs: list[outbox.Waiting]) -> str | None:
-        notices = [_of(notices_by_key[r["about"]], r) for r in theirs]
-        return tell(settings, channels, address, _message(settings, channels, notices))
+    def send_to(address: Address, rows_of_address: list[outbox.Waiting]) -> str | None:
+        notices = [_with_event(notices_by_key[r["about"]], r) for r in rows_of_address]
+        return send_message(settings, channels, address, _message(settings, channels, notices))
 
-    sent, destinations, problems = outbox.send_each(connection, rows, channels, tell_them, now)
-    sent_notices = {(r["about"], r["event"]): _of(notices_by_key[r["about"]], r) for r in sent}
+    sent, destinations, problems = outbox.send_each(connection, rows, channels, send_to, now)
+    sent_notices = {(r["about"], r["event"]): _with_event(notices_by_key[r["about"]], r) for r in sent}
     if sent_notices:
-        progress(f"{len(sent_notices)} told: {', '.join(destinations)}")
+        progress(f"{len(sent_notices)} alerts sent: {', '.join(destinations)}")
     return list(sent_notices.values()), problems
 
 
-def _of(notice: KnownNotice, row: outbox.Waiting) -> Notice:
+def _with_event(notice: KnownNotice, row: outbox.Waiting) -> Notice:
     # cast: an event is put into the outbox as it is in a notice
     return cast(Notice, notice | {"event": row["event"]})
 
@@ -217,7 +219,7 @@ def _targets(settings: Settings) -> list[Finding]:
             for r in hourly
             if not one(
                 connection.execute(TWO_IN_A_ROW, [r["application"], r["opened_at"] - timedelta(hours=1), marts.as_of()])
-            )["found"]
+            )["has_two_failures"]
         }
     return [
         Finding(f"target|{r['alert_id']}", "target", r["metric_id"], r["application"], r["segment"], r["segment_value"], r["severity"], r["action"], r["value"],
@@ -237,9 +239,9 @@ def _message(settings: Settings, channels: Channels, notices: list[Notice]) -> M
         for event in ("opened", "still open", "closed")
         if any(n["event"] == event for n in notices)
     ]
-    names = list(dict.fromkeys(_name(n) for n in notices))
+    names = list(dict.fromkeys(_title(n) for n in notices))
     subject = f"[Northstar] {', '.join(counts)}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
-    texts = [_told(settings, channels, marts, address, n) for n in notices]
+    texts = [_describe_alert(settings, channels, marts, address, n) for n in notices]
     return Message(
         subject,
         "\n\n".join(texts),
@@ -247,7 +249,7 @@ def _message(settings: Settings, channels: Channels, notices: list[Notice]) -> M
     )
 
 
-def _name(notice: Notice) -> str:
+def _title(notice: Notice) -> str:
     what = title_of(notice["metric_id"]) if notice["metric_id"] else notice["rule"].replace("_", " ").capitalize()
     return f"{what} ({notice['application']}{', ' + notice['segment_value'] if notice['segment_value'] else ''})"
 
@@ -257,12 +259,12 @@ def runbook(settings: Settings, channels: Channels, rule: str) -> str:
     return f"{channels.runbooks or settings.root / 'docs' / 'runbooks.md'}#{rule}"
 
 
-def _told(settings: Settings, channels: Channels, marts: Marts, address: str, notice: Notice) -> str:
+def _describe_alert(settings: Settings, channels: Channels, marts: Marts, address: str, notice: Notice) -> str:
     """An alert in words: what, how much, since when, what contributes most, where to look."""
     entry, rule = marts.catalogue().get(notice["metric_id"]), _rule(notice)
     unit = (rule and rule.get("unit")) or (entry["unit"] if entry else "count")
     currency = settings.rules.reporting_currency
-    lines = [f"{notice['event'].upper()}, {notice['severity']}: {_name(notice)}", f"  {notice['says']}"]
+    lines = [f"{notice['event'].upper()}, {notice['severity']}: {_title(notice)}", f"  {notice['says']}"]
     if notice["value"] is not None and notice["threshold"] is not None:
         lines.append(
             f"  value {shown(notice['value'], unit, currency)}, threshold {shown(notice['threshold'], unit, currency)}"

@@ -18,9 +18,9 @@ from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import change, shown, shown_change
 from northstar.base.settings import Settings
-from northstar.use.changes import Point, told_change
+from northstar.use.changes import Point, describe_change
 from northstar.use.marts import GRAINS, Marts, Metric, nearest
-from northstar.use.words import ZONES, period, title_of, told_chance
+from northstar.use.words import ZONES, describe_chance, period, title_of
 
 HERE = Path(__file__).parent
 # the most points of a small chart, rows that explain a change, and rows of the list of restatements
@@ -86,7 +86,7 @@ class MetricLine(TypedDict):
     metric: str
     title: str
     value: str
-    before: str
+    previous: str
     change: str
     # None where nothing changed
     is_better: bool | None
@@ -257,17 +257,17 @@ class _Maker:
         difference = change(value, earlier, entry["unit"])
         row: MetricLine = {
             "metric": metric, "title": title_of(metric), "value": shown(value, entry["unit"], self.currency),
-            "before": shown(earlier, entry["unit"], self.currency), "change": shown_change(value, earlier, entry["unit"]),
+            "previous": shown(earlier, entry["unit"], self.currency), "change": shown_change(value, earlier, entry["unit"]),
             "is_better": None if not difference else (difference > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain) if newest else "",
             "reason": ((newest["null_reason"] or "") if newest else "no values").replace("_", " "), "why": [], "image": None,
-            "definition": entry["definition"], "of": _counted(entry, newest),
+            "definition": entry["definition"], "of": _describe_counts(entry, newest),
         }  # fmt: skip
         if is_drawn and len(points) > 2:
             image = f"{metric}-{application}"
             row["image"] = image
             self.images.setdefault(image, _chart([p["value"] for p in points], f"{row['title']}"))
         if is_drawn and difference and newest and previous:
-            row["why"] = told_change(self.marts, entry, grain, application, newest, previous, self.currency)[
+            row["why"] = describe_change(self.marts, entry, grain, application, newest, previous, self.currency)[
                 :CONTRIBUTORS
             ]
         return row
@@ -300,11 +300,11 @@ class _Maker:
             last = row["visitors"]
         return {"title": title_of(funnel), "stages": stages}
 
-    def _targets(self, application: str, whose: bool | str) -> list[TargetLine]:
-        """The missed targets, worst first. whose: True for all, 'report' for those of the report's own metrics."""
+    def _targets(self, application: str, scope: bool | str) -> list[TargetLine]:
+        """The missed targets, worst first. scope: True for all, 'report' for those of the report's own metrics."""
         frame = self.marts.targets(application)
         rows = [r for r in frame.to_dict("records") if r["zone"] in ("red", "yellow")] if len(frame) else []
-        if whose == "report":
+        if scope == "report":
             own = {metric for section in self.content["sections"] for metric in section.get("metrics", [])}
             rows = [r for r in rows if r["metric_id"] in own]
         rows.sort(key=lambda r: (r["zone"] != "red", r["metric_id"], r["application"]))
@@ -327,7 +327,7 @@ class _Maker:
         return [
             f"{r['application']}, due {r['due_at']:%Y-%m-%d}: {r['operator']} {shown(r['target'], r['unit'], self.currency)}; "
             f"{shown(r['value'], r['unit'], self.currency)}, {ZONES[r['zone']]}"
-            + (f"; {chance} to be met" if (chance := told_chance(expected.get(r["target_id"]))) else "")
+            + (f"; {chance} to be met" if (chance := describe_chance(expected.get(r["target_id"]))) else "")
             for r in rows
         ]  # fmt: skip
 
@@ -380,7 +380,7 @@ class _Maker:
         return lines
 
 
-def _counted(entry: Metric, point: Point | None) -> str:
+def _describe_counts(entry: Metric, point: Point | None) -> str:
     """The counts that a percentage is made from: '23 of 25'; '' where they are no counts."""
     part, whole = (point["numerator"], point["denominator"]) if point else (None, None)
     if entry["kind"] != "ratio" or entry["unit"] != "percent" or part is None or whole is None or part % 1 or whole % 1:

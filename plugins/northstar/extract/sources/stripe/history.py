@@ -1,8 +1,8 @@
 """The history of subscriptions: a row for each stretch of time in which an item's terms stay the same.
 
 `rows_of` goes forward, event by event, and gives the rows that each event changes; `advance` gives those that begin when a discount ends,
-of which there may be no event. `rebuilt` goes back to the time before there are
-events, and uses what was invoiced. `retold` does both for a subscription that is listed for the first time.
+of which there may be no event. `history_before_events` goes back to the time before there are
+events, and uses what was invoiced. `full_history` does both for a subscription that is listed for the first time.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from northstar.extract.sources.declared import FindLanded
 from northstar.extract.sources.http import JsonObject
 from northstar.extract.sources.stripe.api import Api, Item
-from northstar.extract.sources.stripe.events import OVER, Spool, undone
+from northstar.extract.sources.stripe.events import OVER, Spool, object_before
 from northstar.extract.sources.stripe.forms import id_of, seconds_of, time_of
 from northstar.extract.sources.stripe.shapes import line_of, period_start
 from northstar.extract.sources.stripe.terms import ItemTerms, SubscriptionRow, Terms, from_landed, terms_of
@@ -43,11 +43,11 @@ class History:
         # the events that are being read
         self.spool = Spool()
 
-    def known(self) -> set[str]:
+    def subscription_ids(self) -> set[str]:
         """The ids of the subscriptions of which a row is known."""
         return {row["subscription_id"] for row in self._newest.values()}
 
-    def recall(self, things: list[JsonObject], landed: FindLanded) -> None:
+    def recall(self, things: list[JsonObject], find_landed: FindLanded) -> None:
         """Load the landed rows of the subscriptions and customers that the events are about."""
         subscriptions = [id_of(t.get("subscription")) if t.get("object") == "discount" else t["id"] for t in things]
         subscription_ids = {name for name in subscriptions if name is not None}
@@ -56,11 +56,13 @@ class History:
         ]
         customer_ids = {name for name in customers if name is not None}
         if customer_ids:
-            landed_rows = [from_landed(row) for row in landed("subscriptions", "account_id", sorted(customer_ids))]
-            self._remember([row for row in landed_rows if row["subscription_item_id"] not in self._newest])
-        unknown = sorted(subscription_ids - self.known())
+            landed_rows = [from_landed(row) for row in find_landed("subscriptions", "account_id", sorted(customer_ids))]
+            self._remember_newest([row for row in landed_rows if row["subscription_item_id"] not in self._newest])
+        unknown = sorted(subscription_ids - self.subscription_ids())
         if unknown:
-            self._remember([from_landed(row) for row in landed("subscriptions", "subscription_id", unknown)])
+            self._remember_newest(
+                [from_landed(row) for row in find_landed("subscriptions", "subscription_id", unknown)]
+            )
 
     def learn(self, events: list[JsonObject]) -> None:
         """Keep what events say about more than their own moment: the discounts by id, and each object as it was before its first event."""
@@ -72,11 +74,11 @@ class History:
                 object_id, states = id_of(thing.get("customer")) or "", self._terms.discounts.customers
                 earlier_state: JsonObject = {"discount": thing if event["type"].endswith("deleted") else None}
                 if event["type"].endswith("updated"):
-                    earlier_state = {"discount": undone(event)}
+                    earlier_state = {"discount": object_before(event)}
                 if thing.get("subscription"):
                     continue
             elif thing.get("object") == "subscription":
-                object_id, states, earlier_state = thing["id"], self._seen, undone(event)
+                object_id, states, earlier_state = thing["id"], self._seen, object_before(event)
             else:
                 continue
             if object_id not in known_ids:
@@ -90,7 +92,7 @@ class History:
         names = self._concerned(event)
         rows = [row for name in names for row in self._advanced(name, event["created"])]
         for changed in self._changed(event, names):
-            rows += self._as_of(changed, self._moment(event, changed))
+            rows += self._rows_at_state(changed, self._moment(event, changed))
         return rows
 
     def advance(self, until: float) -> list[SubscriptionRow]:
@@ -101,8 +103,8 @@ class History:
         rows: list[SubscriptionRow] = []
         while name in self.ends and self.ends[name] <= until:
             end = self.ends.pop(name)
-            if state := self._seen.get(name) or self._until_next(name, end):
-                rows += self._as_of(state, end)
+            if state := self._seen.get(name) or self._state_until_next_event(name, end):
+                rows += self._rows_at_state(state, end)
         return rows
 
     def _moment(self, event: JsonObject, subscription: JsonObject) -> int:
@@ -120,7 +122,7 @@ class History:
             moment = subscription.get("ended_at")
         elif subscription["status"] != "trialing" and any(r["status"] == "trialing" for r in rows):
             moment = subscription.get("trial_end")
-        elif period_start(subscription) != period_start(undone(event)):
+        elif period_start(subscription) != period_start(object_before(event)):
             moment = period_start(subscription)
             moment = moment if moment and at - LATE <= moment else None
         if moment is None or moment > at:
@@ -155,18 +157,18 @@ class History:
                 customers[customer] = {"discount": None if is_gone else thing}
         changed_subscriptions = []
         for name in names:
-            state = self._seen.get(name) or self._until_next(name, event["created"])
+            state = self._seen.get(name) or self._state_until_next_event(name, event["created"])
             if state:
                 self._seen[name] = _with_discount(state, thing, is_gone) if thing.get("subscription") else state
                 changed_subscriptions.append(self._seen[name])
         return changed_subscriptions
 
-    def _until_next(self, name: str, at: int) -> JsonObject:
+    def _state_until_next_event(self, name: str, at: int) -> JsonObject:
         """A subscription as it was between a moment and the next event about it; as it is now where no event follows."""
         later = [e for e in self.spool.about(name) if e["created"] >= at and e["data"]["object"]["id"] == name]
-        return undone(later[0]) if later else self._api.subscription(name)
+        return object_before(later[0]) if later else self._api.subscription(name)
 
-    def _as_of(self, subscription: JsonObject, at: int) -> list[SubscriptionRow]:
+    def _rows_at_state(self, subscription: JsonObject, at: int) -> list[SubscriptionRow]:
         """The rows that a subscription's state at a moment changes in its history: those that end then, and those that begin then."""
         moment = time_of(at)
         rows: list[SubscriptionRow] = []
@@ -186,7 +188,7 @@ class History:
             valid_from = moment if newest_rows else time_of(min(at, subscription.get("start_date") or at))
             rows.append({"subscription_item_id": item, "subscription_id": subscription["id"], **terms,
                          "valid_from": valid_from, "valid_to": None, "updated_at": moment})  # fmt: skip
-        self._remember(rows)
+        self._remember_newest(rows)
         self._note_end(subscription, at)
         return rows
 
@@ -199,35 +201,35 @@ class History:
 
     # back, to before there are events
 
-    def retold(self, subscription: JsonObject, events: list[JsonObject], now: int) -> list[SubscriptionRow]:
+    def full_history(self, subscription: JsonObject, events: list[JsonObject], now: int) -> list[SubscriptionRow]:
         """The rows of a subscription up to now: from the invoices before its first event, and from the events after that."""
         if not events:
-            return self.rebuilt(subscription) + self._advanced(subscription["id"], now)
+            return self.history_before_events(subscription) + self._advanced(subscription["id"], now)
         self.learn(events)
         own = [e for e in events if e["data"]["object"].get("object") == "subscription"]
         first_state = self._seen[subscription["id"]] if own else subscription
         is_new = bool(own) and own[0]["type"] == "customer.subscription.created"
-        rows = [] if is_new else self.rebuilt(first_state, events[0]["created"])
+        rows = [] if is_new else self.history_before_events(first_state, events[0]["created"])
         for event in events:
             rows += [row for row in self.rows_of(event) if row["subscription_id"] == subscription["id"]]
         rows += self._advanced(subscription["id"], now)
         # a change that no event reported holds from now on
-        return rows + self._as_of(subscription, subscription.get("ended_at") or now)
+        return rows + self._rows_at_state(subscription, subscription.get("ended_at") or now)
 
-    def rebuilt(self, subscription: JsonObject, until: float = math.inf) -> list[SubscriptionRow]:
+    def history_before_events(self, subscription: JsonObject, until: float = math.inf) -> list[SubscriptionRow]:
         """The rows of a subscription up to a moment: the known rows, then the billing periods as they were invoiced, then its last state."""
-        spans = self._invoiced(subscription, until)
+        spans = self._invoiced_spans(subscription, until)
         rows = [r.copy() for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
         for span in sorted(spans, key=lambda span: (span.item, span.start)):
-            _follow(rows, subscription["id"], span.item, span.start, span.terms)
+            _append_span(rows, subscription["id"], span.item, span.start, span.terms)
         present = self._api.items(subscription)
         for item in present:
-            self._go_on(rows, subscription, item, until)
+            self._add_last_state(rows, subscription, item, until)
         for name in {r["subscription_item_id"] for r in rows} - {i["id"] for i in present}:
-            _end(rows, subscription, name, [span.end for span in spans if span.item == name], until)
+            _end_removed_item(rows, subscription, name, [span.end for span in spans if span.item == name], until)
         for row in rows:
             row["updated_at"] = max(row["valid_to"] or row["valid_from"], row["updated_at"] or "")
-        self._remember(rows)
+        self._remember_newest(rows)
         open_since = [seconds_of(r["valid_from"]) for r in rows if r["valid_to"] is None]
         if open_since:
             self._note_end(subscription, min(open_since))
@@ -235,7 +237,7 @@ class History:
                 self._seen.setdefault(subscription["id"], subscription)
         return rows
 
-    def _invoiced(self, subscription: JsonObject, until: float) -> list[Span]:
+    def _invoiced_spans(self, subscription: JsonObject, until: float) -> list[Span]:
         """The invoiced billing periods that begin before `until`, and after the newest row of their item."""
         spans: list[Span] = []
         newest_starts = {r["subscription_item_id"]: r["valid_from"] for r in self._newest.values()}
@@ -257,7 +259,7 @@ class History:
                         spans.append(Span(item, period["start"], period["end"], terms))
         return spans
 
-    def _go_on(self, rows: list[SubscriptionRow], subscription: JsonObject, item: Item, until: float) -> None:
+    def _add_last_state(self, rows: list[SubscriptionRow], subscription: JsonObject, item: Item, until: float) -> None:
         """Add an item's last state to the rows: since its newest row, or else since the subscription began, after the trial if it had one."""
         begun, end = subscription.get("start_date") or subscription["created"], subscription.get("ended_at")
         own = [r for r in rows if r["subscription_item_id"] == item["id"]]
@@ -272,7 +274,7 @@ class History:
                     "status": "trialing",
                     "cancel_reason": None,
                 }
-                _follow(rows, subscription["id"], item["id"], begun, trial)
+                _append_span(rows, subscription["id"], item["id"], begun, trial)
                 start = trial_end
             if end and end > start:
                 active: ItemTerms = {
@@ -280,19 +282,19 @@ class History:
                     "status": "active",
                     "cancel_reason": None,
                 }
-                _follow(rows, subscription["id"], item["id"], start, active)
+                _append_span(rows, subscription["id"], item["id"], start, active)
             at = end or start
         if at < until:
-            _follow(rows, subscription["id"], item["id"], at, self._terms.of_item(subscription, item, at))
+            _append_span(rows, subscription["id"], item["id"], at, self._terms.of_item(subscription, item, at))
 
-    def _remember(self, rows: list[SubscriptionRow]) -> None:
+    def _remember_newest(self, rows: list[SubscriptionRow]) -> None:
         for row in rows:
             newest_row = self._newest.get(row["subscription_item_id"])
             if newest_row is None or row["valid_from"] >= newest_row["valid_from"]:
                 self._newest[row["subscription_item_id"]] = row
 
 
-def _follow(rows: list[SubscriptionRow], subscription: str, item: str, start: int, terms: ItemTerms) -> None:
+def _append_span(rows: list[SubscriptionRow], subscription: str, item: str, start: int, terms: ItemTerms) -> None:
     """Add a span to an item's rows, in the order of time. The same terms continue the last row; others begin a new one."""
     last = next((r for r in reversed(rows) if r["subscription_item_id"] == item), None)
     if last is not None and last["valid_to"] is None:
@@ -325,7 +327,9 @@ def _with_discount(subscription: JsonObject, discount: JsonObject, is_gone: bool
     return {**changed(subscription), "discount": legacy}
 
 
-def _end(rows: list[SubscriptionRow], subscription: JsonObject, item: str, invoiced: list[int], until: float) -> None:
+def _end_removed_item(
+    rows: list[SubscriptionRow], subscription: JsonObject, item: str, invoiced: list[int], until: float
+) -> None:
     """End the rows of an item that was removed since, with its last invoiced period."""
     last = max((r for r in rows if r["subscription_item_id"] == item), key=lambda r: r["valid_from"])
     if last["valid_to"] is None:

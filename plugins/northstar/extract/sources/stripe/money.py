@@ -14,15 +14,15 @@ class Prices:
 
     def __init__(self, api: Api):
         self._api = api
-        self._known: dict[str, JsonObject] = {}
+        self._requested: dict[str, JsonObject] = {}
 
     def whole(self, price: Json) -> JsonObject:
         """A price that is given as a whole, or as its id alone; nothing but its id where it no longer exists."""
-        known: JsonObject = price if isinstance(price, dict) else {"id": price} | self._requested(price)
+        known: JsonObject = price if isinstance(price, dict) else {"id": price} | self._request_price(price)
         return known
 
-    def _requested(self, name: str) -> JsonObject:
-        return self._api.once(self._known, "prices", name, {"expand[]": ["tiers", "currency_options.tiers"]})
+    def _request_price(self, name: str) -> JsonObject:
+        return self._api.cached(self._requested, "prices", name, {"expand[]": ["tiers", "currency_options.tiers"]})
 
     def unit_amount(self, price: JsonObject, units: Decimal, currency: str | None = None) -> Decimal | None:
         """What one unit costs in a period. With tiers or packages it is the price of all units, divided by their number.
@@ -31,19 +31,19 @@ class Prices:
         """
         terms = price
         if currency and currency != price.get("currency"):
-            options = price.get("currency_options") or self._requested(price["id"]).get("currency_options") or {}
+            options = price.get("currency_options") or self._request_price(price["id"]).get("currency_options") or {}
             if currency not in options:
                 return None
             terms = options[currency]
         if price.get("billing_scheme") == "tiered":
             if not terms.get("tiers"):
-                requested = self._requested(price["id"])
+                requested = self._request_price(price["id"])
                 is_own = terms is price
                 terms = requested if is_own else (requested.get("currency_options") or {}).get(currency) or {}
             if not terms.get("tiers"):
                 # the row goes to quarantine
                 return None
-            return _tiered(terms["tiers"], price.get("tiers_mode"), units) / (units or 1)
+            return _tiered_price(terms["tiers"], price.get("tiers_mode"), units) / (units or 1)
         single = Decimal(str(terms.get("unit_amount_decimal") or terms.get("unit_amount") or terms.get("amount") or 0))
         package = price.get("transform_quantity")
         if package and package.get("divide_by") and units:
@@ -53,7 +53,7 @@ class Prices:
         return single
 
 
-def _tiered(tiers: list[JsonObject], mode: str | None, units: Decimal) -> Decimal:
+def _tiered_price(tiers: list[JsonObject], mode: str | None, units: Decimal) -> Decimal:
     def price(tier: JsonObject, count: Decimal) -> Decimal:
         single = Decimal(str(tier.get("unit_amount_decimal") or tier.get("unit_amount") or 0))
         return single * count + Decimal(str(tier.get("flat_amount_decimal") or tier.get("flat_amount") or 0))
@@ -91,7 +91,7 @@ class Taxes:
             return Decimal(0)
         invoice = subscription.get("latest_invoice")
         if isinstance(invoice, str):
-            invoice = self._api.once(self._invoices, "invoices", invoice)
+            invoice = self._api.cached(self._invoices, "invoices", invoice)
         lines = ((invoice or {}).get("lines") or {}).get("data") or []
         return next((self.of_line(line) for line in lines if line_of(line).item == item["id"]), Decimal(0))
 
@@ -104,7 +104,7 @@ class Taxes:
         return Decimal(tax) / without_tax if without_tax else Decimal(0)
 
     def _share(self, rates: list[JsonObject | str]) -> Decimal:
-        whole_rates = [r if isinstance(r, dict) else self._api.once(self._rates, "tax_rates", r) for r in rates]
+        whole_rates = [r if isinstance(r, dict) else self._api.cached(self._rates, "tax_rates", r) for r in rates]
         return sum((Decimal(str(r["percentage"])) for r in whole_rates if r.get("inclusive")), Decimal(0)) / 100
 
 
@@ -148,7 +148,7 @@ class Discounts:
         ]
         return min((d["end"] for d in discounts if isinstance(d, dict) and d.get("end")), default=None)
 
-    def taken(self, invoice: JsonObject, line: JsonObject) -> int | None:
+    def amount_taken_off(self, invoice: JsonObject, line: JsonObject) -> int | None:
         """The amount that recurring discounts took off an invoice line; None where they took nothing."""
         discounts = [*(invoice.get("discounts") or []), *(line.get("discounts") or [])]
         discounts_by_id: dict[str | None, Json] = {d["id"]: d for d in discounts if isinstance(d, dict)}
@@ -173,7 +173,7 @@ class Discounts:
         if not own_discounts and not shared_discounts:
             customer = subscription["customer"]
             if not isinstance(customer, dict):
-                customer = self._api.once(self.customers, "customers", customer)
+                customer = self._api.cached(self.customers, "customers", customer)
             shared_discounts = unended([d for d in [customer.get("discount")] if d])
         return own_discounts, shared_discounts
 
@@ -187,7 +187,7 @@ class Discounts:
 
     def _learn(self, subscription: str) -> None:
         """Keep the discounts of a subscription as it is now, whole."""
-        current = self._api.once(self._asked, "subscriptions", subscription, DISCOUNTS)
+        current = self._api.cached(self._asked, "subscriptions", subscription, DISCOUNTS)
         listings = [
             current.get("discounts"),
             *(i.get("discounts") for i in (current.get("items") or {}).get("data") or []),
@@ -203,7 +203,7 @@ class Discounts:
         coupon = coupon_of(discount)
         if isinstance(coupon, dict):
             return coupon
-        found = self._api.once(self._coupons, "coupons", coupon) if coupon else {}
+        found = self._api.cached(self._coupons, "coupons", coupon) if coupon else {}
         if not found and subscription is not None:
             self._learn(subscription["id"])
             found = self._coupons.get(discount["id"]) or {}

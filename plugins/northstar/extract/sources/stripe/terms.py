@@ -70,7 +70,7 @@ class Terms:
         percent, amount = self.discounts.recurring(subscription, item, at)
         tax, currency = self._taxes.of_item(subscription, item, price), subscription.get("currency")
         return {
-            **self._priced(price, quantity, percent, amount, tax, currency),
+            **self._price_terms(price, quantity, percent, amount, tax, currency),
             "account_id": id_of(subscription["customer"]), "status": status,
             "cancel_reason": (details.get("feedback") or details.get("reason")) if status == "canceled" else None,
         }  # fmt: skip
@@ -83,13 +83,13 @@ class Terms:
             and bool(subscription.get("trial_end"))
             and line["period"]["end"] <= subscription["trial_end"]
         )
-        taken = self.discounts.taken(invoice, line)
+        taken = self.discounts.amount_taken_off(invoice, line)
         return {
-            **self._priced(price, line.get("quantity"), None, taken, self._taxes.of_line(line), line.get("currency")),
+            **self._price_terms(price, line.get("quantity"), None, taken, self._taxes.of_line(line), line.get("currency")),
             "account_id": id_of(invoice["customer"]), "status": "trialing" if is_trial else "active", "cancel_reason": None,
         }  # fmt: skip
 
-    def _priced(
+    def _price_terms(
         self,
         price: JsonObject,
         quantity: int | None,

@@ -5,7 +5,7 @@ from datetime import timedelta
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import BAD, GOOD, SCARCE, Panel, caption, nothing
+from northstar.use.pages.panels.drawing import BAD, GOOD, SCARCE, Panel, caption, empty_figure
 from northstar.use.words import title_of
 
 BUDGET_DAYS = 30
@@ -20,7 +20,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         else targets
     )
     if not len(own):
-        return nothing(f"no objectives of {application}")
+        return empty_figure(f"no objectives of {application}")
     sums = marts.frame(
         "select metric_id, application, sum(numerator) as numerator, sum(denominator) as denominator from metric_values "
         "where metric_id = any(%(metrics)s) and grain = 'day' and segment = '' and is_complete and period_start >= %(since)s group by 1, 2",
@@ -43,7 +43,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         left.append(max(share, -100))
         texts.append(f"{share:,.0f} % left, objective {objective:g} %")
     if not names:
-        return nothing(f"nothing was measured in the last {BUDGET_DAYS} days")
+        return empty_figure(f"nothing was measured in the last {BUDGET_DAYS} days")
     colours = [BAD if share < 0 else SCARCE if share < 25 else GOOD for share in left]
     figure = go.Figure(go.Bar(
         x=left, y=[f"{n}: {t.partition(' left')[0]}" for n, t in zip(names, texts, strict=True)], orientation="h", text=texts, textposition="none", marker={"color": colours}, hovertemplate="%{text}<extra></extra>"

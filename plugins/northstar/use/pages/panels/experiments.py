@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 
 from northstar.base.formats import shown
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, Panel, labelled, nothing, second_line
+from northstar.use.pages.panels.drawing import COLOURS, Panel, empty_figure, escape_labels, with_second_line
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
@@ -14,9 +14,9 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         application=application,
     )
     if not len(frame):
-        return nothing(f"no experiments of {application}")
+        return empty_figure(f"no experiments of {application}")
     figure, summaries = go.Figure(), []
-    for row in labelled(frame, "experiment", "variant", "control").to_dict("records"):
+    for row in escape_labels(frame, "experiment", "variant", "control").to_dict("records"):
         name = f"{row['experiment']}: {row['variant']}"
         if pd.isna(row["conversion_percent"]):
             continue
@@ -28,7 +28,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
             verdict = f", {float(row['uplift_percent'] or 0):+.1f} % against {row['control']}, p = {float(row['p_value']):.3f}"
         text = f"{shown(value, 'percent')} of {row['exposed']:,}{verdict}"
         figure.add_scatter(
-            x=[value], y=second_line([name], [text]), mode="markers", text=[text], marker={"size": 10, "color": COLOURS[0]}, showlegend=False, cliponaxis=False,
+            x=[value], y=with_second_line([name], [text]), mode="markers", text=[text], marker={"size": 10, "color": COLOURS[0]}, showlegend=False, cliponaxis=False,
             error_x={"type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low]}, hovertemplate="%{y}: %{text}<extra></extra>",
         )  # fmt: skip
         summaries.append(f"{name} {text}")

@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 
 from northstar.base.formats import shown
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, Panel, labelled, nothing
+from northstar.use.pages.panels.drawing import COLOURS, Panel, empty_figure, escape_labels
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
@@ -13,8 +13,8 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         "and month >= %(since)s::date group by 1 order by accounts desc, 1", application=application, since=marts.since(months),
     )  # fmt: skip
     if not len(frame):
-        return nothing(f"nobody left {application} in this period")
-    frame = labelled(frame, "cancel_reason")
+        return empty_figure(f"nobody left {application} in this period")
+    frame = escape_labels(frame, "cancel_reason")
     texts = [
         f"{a:,} · {shown(m, 'money', marts.currency)} MRR" for a, m in zip(frame["accounts"], frame["mrr"], strict=True)
     ]
