@@ -56,13 +56,22 @@ from northstar.extract.sources.foreign import Format, Kind, check_pattern
 MAPPING_FILE = "_mapping.yml"
 # the parts of a contract column that decide how its values are read
 READ = ("type", "required", "values", "min", "max", "pii")
+# those that younger contracts have: where a column has none of them, its entity is read as before
+READ_WHERE_SET = ("above", "by", "ranges", "whole", "code")
 # the name of the input of a mapping that has one
 INPUT = "input"
 
 
 def contract_decides(entity: Entity) -> list[object]:
     """The part of the contract that decides which rows an entity's values become."""
-    columns = [(c.name, *(getattr(c, name) for name in READ)) for c in entity.columns.values()]
+    columns = [
+        (
+            c.name,
+            *(getattr(c, name) for name in READ),
+            *(value for name in READ_WHERE_SET if (value := getattr(c, name))),
+        )
+        for c in entity.columns.values()
+    ]
     return [entity.key, entity.cursor, columns]
 
 
