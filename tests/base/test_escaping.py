@@ -28,10 +28,10 @@ TEXTS = ["1", "-1.50", "+49 30", "plain", "a=b", "R&D", "über", "12:00", "", "'
 
 @pytest.mark.parametrize("text", OBEYED, ids=ascii)
 def test_a_terminal_is_shown_what_it_would_obey(text):
-    told = escaping.visible(f"a{text}b\n\tc")
+    told = escaping.make_visible(f"a{text}b\n\tc")
     obeyed = {c for c in told if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")}
     assert obeyed == {"\n", "\t"} and told.startswith("a\\") and told.endswith("b\n\tc")
-    assert escaping.visible("über 日本 €\n") == "über 日本 €\n"
+    assert escaping.make_visible("über 日本 €\n") == "über 日本 €\n"
 
 
 @pytest.mark.parametrize("text", OBEYED, ids=ascii)
@@ -58,7 +58,7 @@ def test_what_another_program_reads_comes_character_by_character(built, capfd):
 def test_messages_and_logs_hold_none_of_it(text, capsys):
     error = NorthstarError(f"a{text}b")
     assert text not in str(error) and str(pickle.loads(pickle.dumps(error))) == str(error)
-    tasks._say(f"a{text}b")
+    tasks._print_visible(f"a{text}b")
     assert text not in capsys.readouterr().out.replace("\n", "")
 
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from dateutil.relativedelta import relativedelta
 
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.base.settings import ROOT
 from northstar.use.alerts.evaluate import _link
 from northstar.use.marts import GRAINS, Marts, nearest
@@ -151,7 +151,7 @@ def newest(settings, application: str = "all", grain: str = "month") -> dict[str
             "where v.grain = %s and v.application = %s and v.segment = '' and v.is_complete order by v.metric_id, v.period_start desc",
             [grain, application],
         ).fetchall()
-    return {row["metric_id"]: shown(row["value"], row["unit"], currency) for row in rows}
+    return {row["metric_id"]: format_value(row["value"], row["unit"], currency) for row in rows}
 
 
 def cards(page) -> dict[str, str]:

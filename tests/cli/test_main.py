@@ -85,4 +85,4 @@ def test_a_reader_who_has_enough_is_no_error(built):
 def test_nobody_is_named_on_a_command_line(tmp_path, capsys, words):
     assert cli.main(["erase", "--home", str(tmp_path), *words]) == 1
     told = capsys.readouterr().err
-    assert "say --email -" in told and words[1] not in told
+    assert "use --email -" in told and words[1] not in told

@@ -152,7 +152,7 @@ def test_each_source_is_a_task_and_only_those_that_are_due(home):
         ("sources: {a: {system: files}}", "source a, options: give `path`"),
         (
             "sources:\n  a:\n    system: zendesk\n    conection: desk",
-            "line 4, sources.a.conection: unknown key; do you mean 'connection'?",
+            "line 4, sources.a.conection: unknown key; did you mean 'connection'?",
         ),
         ("{", "is not valid YAML"),
     ],

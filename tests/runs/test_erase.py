@@ -19,7 +19,7 @@ from northstar.runs.erase import rewrite as rewriting
 from northstar.runs.erase.erasure import erase, erase_pending
 from northstar.runs.maintenance import maintain
 from northstar.runs.rotate import rotate_key
-from northstar.runs.verify import erased_since, verify
+from northstar.runs.verify import verify, why_not_reproducible
 from northstar.use.query import query
 from northstar.use.reports.send import make_and_keep
 from northstar.warehouse import db
@@ -190,16 +190,14 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
         with db.connect(settings, "owner") as writer:
             writer.execute("create table public.later (x int)")
             writer.execute("drop table public.later")
-        with pytest.raises(
-            NorthstarError, match=r"a session of bi_reader \(process \d+.*not yet what lies on the disk"
-        ):
+        with pytest.raises(NorthstarError, match=r"a session of bi_reader \(process \d+.*still on the disk"):
             tasks.erase_subjects()
         assert erasing.certificate(settings, noted.erasure_id).state == "purged"
     # nor where one byte of the home still says it
     left = settings.home / "airflow" / "left.txt"
     left.parent.mkdir(exist_ok=True)
     left.write_text(f"a note on {ACCOUNT}")
-    with pytest.raises(NorthstarError, match=r"is not done: a name is still in airflow/left\.txt; take it out there"):
+    with pytest.raises(NorthstarError, match=r"is not done: a name is still in airflow/left\.txt; remove it there"):
         tasks.erase_subjects()
     assert erasing.certificate(settings, noted.erasure_id).state == "purged"
     left.unlink()
@@ -229,7 +227,7 @@ def test_erasing_again_changes_nothing_and_says_so(peopled):
     settings, _ = peopled
     before = select(settings, "select max(published_version) as v from publications")
     assert erase(settings, account_id=ACCOUNT, progress=silent).erasure_id == 1
-    with pytest.raises(NorthstarError, match="nothing here is about this subject"):
+    with pytest.raises(NorthstarError, match="there is no data about this person"):
         erase(settings, email=EMAIL, progress=silent)
     assert erase_pending(settings, silent) == []
     assert select(settings, "select max(published_version) as v from publications") == before
@@ -265,10 +263,12 @@ def test_a_delivery_does_not_bring_an_erased_subject_back(peopled, tmp_path):
 
 def test_verify_says_why_a_version_from_before_cannot_be_made_again(peopled):
     settings, _ = peopled
-    from northstar.runs.verify import erased_since
+    from northstar.runs.verify import why_not_reproducible
 
-    assert erased_since(settings, 2) is None
-    assert "erasure 1" in erased_since(settings, 1) and "cannot be made again to the byte" in erased_since(settings, 1)
+    assert why_not_reproducible(settings, 2) is None
+    assert "erasure 1" in why_not_reproducible(
+        settings, 1
+    ) and "cannot be made again to the byte" in why_not_reproducible(settings, 1)
 
 
 # where one value of a segment alone is withheld in an application, the smallest other one of the period goes with it everywhere
@@ -377,7 +377,7 @@ def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
         lambda: rollback(settings, 1),
         lambda: verify(settings, 1, silent),
     ):
-        with pytest.raises(NorthstarError, match="version 1 is not kept any more"):
+        with pytest.raises(NorthstarError, match="version 1 is no longer kept"):
             refused()
     again = maintain(keeping, progress=silent)
     assert again["people"] == {} and not again["versions"]["published"] and not again["versions"]["landed"]
@@ -386,7 +386,7 @@ def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
 def test_a_version_that_stands_on_rows_that_were_hashed_anew_since_is_no_ground_for_the_next_certificate(peopled):
     settings, _ = peopled
     restored, _ = rollback(settings, 2)
-    assert "key 2" in erased_since(settings, restored)
+    assert "key 2" in why_not_reproducible(settings, restored)
     with db.connect(settings, "owner") as connection:
         last = connection.execute(
             "select run_id, built_batch_id from audit.runs where published_version is not null order by run_id desc limit 1"
@@ -431,8 +431,8 @@ def test_an_entity_keeps_what_numbers_are_made_of_when_its_period_is_over(wareho
         "select * from metric_values order by metric_id, grain, period_start, application, segment, segment_value",
     )
     assert again == values
-    assert "retention emptied" in erased_since(warehouse, first)
-    assert erased_since(warehouse, second) is None
+    assert "retention emptied" in why_not_reproducible(warehouse, first)
+    assert why_not_reproducible(warehouse, second) is None
     differing = [c for c in verify(warehouse, second) if not c.is_same]
     assert not differing
     job.run(period, "nightly", END, str(tmp_path), silent, worker=WORKERS[warehouse.home])

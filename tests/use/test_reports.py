@@ -14,7 +14,7 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.base.ports import free_port
 from northstar.use.changes import contributions
 from northstar.use.notify import Message, read_channels, send_message
@@ -147,7 +147,7 @@ def test_every_report_tells_the_marts_numbers_and_stands_alone(built, name):
     for metric, title in (("mrr", "MRR"), ("cash_collected", "Cash collected")):
         if metric in of_the_company and grain != "week":
             newest = value(built, metric, "quarter" if grain == "year" else grain)
-            assert f"{title}: {shown(newest['value'], newest['unit'], 'USD')}" in report.text
+            assert f"{title}: {format_value(newest['value'], newest['unit'], 'USD')}" in report.text
     assert f"From version {report.version}" in report.text
 
 

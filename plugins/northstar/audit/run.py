@@ -17,8 +17,8 @@ from northstar.audit.suites import BOUNDARIES, Check, Suite, read_suites
 from northstar.base.errors import CheckFailed, NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
-from northstar.warehouse import db, lease
-from northstar.warehouse.rows import one
+from northstar.warehouse import db, turn_lock
+from northstar.warehouse.rows import fetch_one
 
 if TYPE_CHECKING:
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
@@ -78,7 +78,7 @@ def run_audit(
 
 def _run_values(settings: Settings, run_id: int) -> dict[str, str]:
     with db.connect(settings, "transformer") as connection:
-        run = one(connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]))
+        run = fetch_one(connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]))
         run_context = connection.execute(
             "select since_batch_id, previous_as_of from core.run_context where run_id = %s", [run_id]
         ).fetchone()
@@ -167,7 +167,7 @@ def _rows_in_scope(settings: Settings, suite: Suite, values: dict[str, str]) -> 
     copy = f"core._scoped__{suite.table}"
     with db.connect(settings, "transformer", autocommit=True) as connection:
         # keep the turn: a run that has taken over has a copy of the same name
-        lease.keep(connection, int(values["run_id"]), is_session=True, by_hand=True)
+        turn_lock.keep(connection, int(values["run_id"]), is_session=True, by_hand=True)
         connection.execute(f"drop table if exists {copy}")
         connection.execute(f"create unlogged table {copy} as {query}")
         # a rough idea of its size and keys is enough, and a full one takes as long as the copy
@@ -220,7 +220,7 @@ def _plain(row: object) -> object:
 def _record(settings: Settings, run_id: int, boundaries: tuple[str, ...], results: list[CheckResult]) -> None:
     """Write the results; those of an earlier attempt in the same run, as of a task that was cleared, give way to them."""
     with db.connect(settings, "transformer") as connection:
-        lease.keep(connection, run_id, by_hand=True)
+        turn_lock.keep(connection, run_id, by_hand=True)
         connection.execute(
             "delete from audit.checks where run_id = %s and boundary = any(%s)", [run_id, list(boundaries)]
         )

@@ -14,7 +14,7 @@ from northstar.base.errors import CheckFailed, NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings, load_settings
 from northstar.warehouse import db
-from northstar.warehouse.embedded.priority import job_niceness, stand_back
+from northstar.warehouse.embedded.priority import job_niceness, lower_priority
 
 if TYPE_CHECKING:
     from northstar.audit.run import Verdict
@@ -80,7 +80,7 @@ def _serve(home: str) -> None:
     sys.stdout = sys.stderr
     settings = load_settings(home)
     # lower its priority like that of the build: otherwise the auditor, whose result is not needed yet, takes processor time from the build
-    stand_back(job_niceness(settings))
+    lower_priority(job_niceness(settings))
     with uncollected():
         connect_warehouse(settings)
 
@@ -90,7 +90,7 @@ def _serve(home: str) -> None:
 
     for line in sys.stdin:
         try:
-            with db.telling_of_loss(settings):
+            with db.translate_driver_errors(settings):
                 send(run_audit(settings, int(line), progress=lambda text: send({"progress": text})))
         except NorthstarError as exc:
             send({"error": str(exc), "checks": getattr(exc, "checks", [])})

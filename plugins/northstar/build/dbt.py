@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.base.third_parties import resource_exhausted
+from northstar.base.third_parties import resource_error
 from northstar.build.manifest import dbt_target, is_current, record_code_version
 from northstar.warehouse import db
 
@@ -86,7 +86,7 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
             if result.result is not None:
                 record_code_version(settings, code_version)
     if result.exception is not None:
-        if exhausted := resource_exhausted(result.exception):
+        if exhausted := resource_error(result.exception):
             raise exhausted from result.exception
         reason = " ".join(str(result.exception).split())
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")

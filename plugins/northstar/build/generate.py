@@ -10,7 +10,7 @@ from pathlib import Path
 import yaml
 
 from northstar.base.settings import ROOT
-from northstar.contract import LONGEST_GROUP, WRITTEN, Column, Entity, entities
+from northstar.contract import FREE_TEXT_COLUMNS, MAX_GROUP_CHARACTERS, Column, Entity, entities
 
 STAGING = ROOT / "dbt_project" / "models" / "staging"
 MACROS = ROOT / "dbt_project" / "macros"
@@ -21,8 +21,8 @@ def staging_view(entity: Entity) -> str:
     later = set(entity.later_times)
     lines = []
     for column in entity.stored_columns.values():
-        if column.name in WRITTEN:
-            lines.append(f"    left({column.name}, {LONGEST_GROUP}) as {column.name},")
+        if column.name in FREE_TEXT_COLUMNS:
+            lines.append(f"    left({column.name}, {MAX_GROUP_CHARACTERS}) as {column.name},")
         elif column.name in later:
             conditions = [f"{column.name} < {{{{ as_of() }}}}"]
             if column.name in entity.following_times:
@@ -74,8 +74,8 @@ def _describe(column: Column) -> str:
         parts.append("one of " + ", ".join(column.values))
     if column.pii == "hash":
         parts.append("keyed hash of personal data")
-    if column.name in WRITTEN:
-        parts.append(f"models have its first {LONGEST_GROUP} characters")
+    if column.name in FREE_TEXT_COLUMNS:
+        parts.append(f"models have its first {MAX_GROUP_CHARACTERS} characters")
     return "; ".join(parts)
 
 

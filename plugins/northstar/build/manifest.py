@@ -10,7 +10,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.base.settings import Settings
 from northstar.warehouse import db
-from northstar.warehouse.rows import shaped
+from northstar.warehouse.rows import as_shape
 
 # a node of dbt's manifest. Any: it has too many fields to describe, and they change with dbt's versions
 Node = dict[str, Any]
@@ -56,7 +56,7 @@ def _read_own(settings: Settings) -> Manifest | None:
 @lru_cache(maxsize=1)
 def _parse(path: Path, changed_at: int, size: int) -> Manifest | None:
     manifest = read_json(path)
-    return None if manifest is None else shaped(Manifest, manifest)
+    return None if manifest is None else as_shape(Manifest, manifest)
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from northstar.base.settings import Settings
 from northstar.base.third_parties import is_full_disk
 from northstar.build.manifest import Manifest, Node, dbt_target, read_manifest
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 
 # the resource types that are recorded; dbt's results contain its hooks too
 BUILT_TYPES = ("model", "seed", "test")
@@ -49,7 +49,7 @@ def record_build(
         if result["unique_id"].split(".")[0] in BUILT_TYPES
     ]  # fmt: skip
     with db.connect(settings, "transformer") as connection:
-        run = one(connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]))
+        run = fetch_one(connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]))
         if run["is_full"]:
             store_definitions(connection, run["code_version"], results)
     required_nodes = {i: node for i, node in _required_nodes(manifest, run["is_full"]).items() if i not in unchanged}

@@ -13,7 +13,7 @@ from northstar.build.manifest import Node, find_manifest, share_manifest
 from northstar.build.results import record_build
 from northstar.build.unchanged import create_empty_logs, unchanged_nodes
 from northstar.warehouse.rows import Run
-from northstar.warehouse.stages import working_stage
+from northstar.warehouse.stages import run_stage
 
 
 def build(
@@ -24,7 +24,7 @@ def build(
     callback: is called with each of dbt's events as it comes.
     Raises NorthstarError when a node fails, or when not all nodes that the run has to build were built.
     """
-    with working_stage(settings, run_id, "build") as run:
+    with run_stage(settings, run_id, "build") as run:
         _require_same_code(settings, run)
         unchanged: dict[str, Node] = {}
         if run["is_full"]:

@@ -13,7 +13,7 @@ from northstar.base.settings import Settings
 from northstar.build.manifest import Manifest, Node
 from northstar.contract import Entity, entities
 from northstar.warehouse import db
-from northstar.warehouse.rows import Run, one
+from northstar.warehouse.rows import Run, fetch_one
 
 
 def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[str, Node]:
@@ -25,7 +25,7 @@ def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[st
     if run["is_full"]:
         return {}
     with db.connect(settings, "transformer") as connection:
-        context = one(connection.execute("select * from core.run_context where run_id = %s", [run["run_id"]]))
+        context = fetch_one(connection.execute("select * from core.run_context where run_id = %s", [run["run_id"]]))
         if context["restate_from"] is not None or context["as_of"] <= context["previous_as_of"]:
             return {}
         query = " union all ".join(

@@ -11,8 +11,8 @@ from northstar.extract.landing import source as landing
 from northstar.extract.sources.declared import Source, read_sources
 from northstar.privacy.details import forget_details
 from northstar.warehouse import db
-from northstar.warehouse.rows import Run, one, shaped
-from northstar.warehouse.stages import working_stage
+from northstar.warehouse.rows import Run, as_shape, fetch_one
+from northstar.warehouse.stages import run_stage
 
 # the name of the source that is a run's directory
 FILES = "files"
@@ -27,7 +27,7 @@ class RereadCounts(TypedDict):
 
 def extract(settings: Settings, run_id: int, progress: Progress = print) -> None:
     """Land what is new in all of the run's sources. Raises NorthstarError when one that is required failed."""
-    with working_stage(settings, run_id, "extract") as run:
+    with run_stage(settings, run_id, "extract") as run:
         for name in _due_sources(settings, run):
             _land_by_name(settings, run, name, progress)
         _finish(settings, run)
@@ -41,7 +41,7 @@ def extract_again(
     Where their next reading starts stays as it is. Raises NorthstarError when one of them failed.
     """
     counts: RereadCounts = {"read": 0, "changed": 0}
-    with working_stage(settings, run_id, "extract") as run:
+    with run_stage(settings, run_id, "extract") as run:
         for name in names:
             result = _land_by_name(settings, run, name, progress, time_range)
             if result.error:
@@ -59,13 +59,13 @@ def due_sources(settings: Settings, run_id: int) -> list[str]:
     Raises NorthstarError when there is none.
     """
     with db.connect(settings, "transformer") as connection:
-        run = one(connection.execute("select * from audit.runs where run_id = %s", [run_id]))
-        return _due_sources(settings, shaped(Run, run))
+        run = fetch_one(connection.execute("select * from audit.runs where run_id = %s", [run_id]))
+        return _due_sources(settings, as_shape(Run, run))
 
 
 def land_source(settings: Settings, run_id: int, name: str, progress: Progress = print) -> None:
     """Land one of a run's sources, as a task of its own. Raises NorthstarError when it failed, required or not."""
-    with working_stage(settings, run_id, "extract") as run:
+    with run_stage(settings, run_id, "extract") as run:
         error = _land_by_name(settings, run, name, progress).error
     if error:
         raise SourceFailed(name, error)
@@ -76,7 +76,7 @@ def finish_extract(settings: Settings, run_id: int) -> None:
 
     Raises NorthstarError when a required source failed, or when there is nothing to build from.
     """
-    with working_stage(settings, run_id, "extract") as run:
+    with run_stage(settings, run_id, "extract") as run:
         _finish(settings, run)
 
 
@@ -136,7 +136,7 @@ def _require_rows(settings: Settings, as_of: datetime) -> None:
     ]
     with db.connect(settings, "loader") as connection:
         answer = connection.execute(f"select {' or '.join(questions)} as has_rows", {"as_of": as_of})
-        has_rows = one(answer)["has_rows"]
+        has_rows = fetch_one(answer)["has_rows"]
     if not has_rows:
         raise NorthstarError(
             f"no landed row is older than as-of {as_of:%Y-%m-%dT%H:%M:%SZ}; give a later --as-of or another --source-dir"

@@ -2,8 +2,8 @@
 
 from northstar.base.settings import Settings
 from northstar.publish import hold
-from northstar.warehouse import db, embedded, lease
-from northstar.warehouse.rows import one
+from northstar.warehouse import db, embedded, turn_lock
+from northstar.warehouse.rows import fetch_one
 
 
 def status(settings: Settings) -> str:
@@ -12,7 +12,7 @@ def status(settings: Settings) -> str:
         return f"Postgres of {settings.home} is not running; `make run` or `northstar run` starts it"
     lines = []
     with db.connect(settings, "transformer") as connection:
-        publications_table = one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
+        publications_table = fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
         newest_publication = (
             publications_table
             and connection.execute(
@@ -30,7 +30,7 @@ def status(settings: Settings) -> str:
         if run:
             lines.append(f"last run    {run['run_id']} ({run['mode']}, {run['trigger']}): {run['state']}"
                          + (f", {run['message']}" if run["message"] else f", stage {run['stage']}"))  # fmt: skip
-        writer = lease.holding(connection)
+        writer = turn_lock.current_turn(connection)
         writing = f"run {writer['run_id']} ({writer['holder']})" if writer and not writer["is_over"] else "nobody"
         lines.append(f"writing     {writing}")
         if hold_text := hold.describe_hold(connection):

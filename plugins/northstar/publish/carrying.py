@@ -7,7 +7,7 @@ series becomes its beginning, version by version. The periods are those that had
 
 from psycopg import sql
 
-from northstar.warehouse.published.past import forget_past
+from northstar.warehouse.published.past import drop_past_view
 from northstar.warehouse.rows import Connection
 
 # every row with the versions in which it was valid, and the state of its series, which says what the period has without a point
@@ -125,5 +125,5 @@ def carry_over(connection: Connection) -> None:
             f"update {schema}.metrics as m set window_days = coalesce(c.window_days, 0) from {schema}.metrics as o "
             "left join marts_candidate.metrics as c using (metric_id) where m.metric_id = o.metric_id and m.window_days is null"
         )
-    forget_past(connection, "metric_values")
+    drop_past_view(connection, "metric_values")
     connection.execute("drop table marts_history.metric_values")

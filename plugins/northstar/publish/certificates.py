@@ -15,23 +15,23 @@ from northstar.base.settings import Settings
 from northstar.contract import entities
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.values import NEWEST_AS_OF, values_query
-from northstar.warehouse.rows import Connection, Row, Run, one
+from northstar.warehouse.rows import Connection, Row, Run, fetch_one
 
 MODULUS = 2**64
 COLUMNS = {
-    "published_version": ("bigint primary key", "the version that this is the evidence of"),
+    "published_version": ("bigint primary key", "the version to which the evidence belongs"),
     "run_id": ("bigint not null", "the run that made it"),
     "as_of": ("timestamptz not null", "the run's logical time, exclusive"),
     "code_version": ("text not null", "a digest of models, macros, seeds and rules"),
-    "code_commit": ("text", "the git commit of the checkout, null outside one; '+' behind it: with changes"),
+    "code_commit": ("text", "the git commit of the checkout, null outside one; a '+' behind it means uncommitted changes"),
     "rules": ("jsonb not null", "the business rules of the home"),
     "built_batch_id": ("bigint not null", "the newest landed batch that is in it"),
-    "inputs": ("jsonb not null", "each landed entity's rows and the hash of their content"),
-    "outputs": ("jsonb not null", "each mart's rows and the hash of their content"),
-    "checks": ("jsonb not null", "every check and identity of the audit: boundary, severity, whether it held, what was seen"),
+    "inputs": ("jsonb not null", "for each landed entity, the number of rows and the hash of their content"),
+    "outputs": ("jsonb not null", "for each mart, the number of rows and the hash of their content"),
+    "checks": ("jsonb not null", "every check and identity of the audit: boundary, severity, whether it passed, what was observed"),
     "model_tests": ("bigint not null", "dbt data tests that passed in the build"),
     "coverage": ("jsonb not null", "by metric, in months (else quarters or weeks): first and last complete period, nulls by reason"),
-    "left_out": ("jsonb not null", "landed rows that no number is made of, by rule"),
+    "left_out": ("jsonb not null", "number of landed rows from which no number is computed, by rule"),
 }  # fmt: skip
 LEFT_OUT = {
     "tickets that are spam, deleted or merged": "tickets where status in ('spam', 'deleted', 'merged')",
@@ -43,7 +43,7 @@ LEFT_OUT = {
 }
 
 
-CERTIFICATES = DescribedTable("certificates", "What each published version stands on.", COLUMNS)
+CERTIFICATES = DescribedTable("certificates", "The evidence for each published version.", COLUMNS)
 
 
 class Content(TypedDict):
@@ -141,7 +141,7 @@ def count_left_out(connection: Connection, as_of: datetime) -> LeftOut:
     )
     later = connection.execute(f"select * from ({parts}) as p where rows > 0", {"as_of": as_of}).fetchall()
     rules = {
-        rule: one(connection.execute(f"select count(*) as rows from staging.{where}"))["rows"]
+        rule: fetch_one(connection.execute(f"select count(*) as rows from staging.{where}"))["rows"]
         for rule, where in LEFT_OUT.items()
     }
     accepted = connection.execute(
@@ -175,7 +175,7 @@ def record_certificate(
         "select suite || '.' || check_name as name, boundary, severity, success, observed from audit.checks where run_id = %s "
         "order by 1", [run["run_id"]],
     ).fetchall()  # fmt: skip
-    tests = one(
+    tests = fetch_one(
         connection.execute(
             "select count(*) as n from audit.model_runs where run_id = %s and resource_type = 'test' and status = 'pass'",
             [run["run_id"]],
@@ -245,7 +245,7 @@ def _coverage(connection: Connection, settings: Settings) -> dict[str, Coverage]
 
 
 def _add_hashes(connection: Connection, query: sql.Composable, content: Content, sign: int) -> Content:
-    sums = one(
+    sums = fetch_one(
         connection.execute(
             sql.SQL("select count(*) as rows, coalesce(sum(h), 0) as total from ({}) as hashed").format(query)
         )
@@ -281,7 +281,7 @@ def _row_hash(columns: dict[str, str]) -> sql.Composable:
 def in_place_changes(connection: Connection, version: int) -> list[str]:
     """The reasons why landed rows differ from those that a version was made of, though no batch shows it: they were changed in place."""
     # a rollback's version is made of the rows of the version that it restored
-    original = one(connection.execute(
+    original = fetch_one(connection.execute(
         "select min(o.published_version) as version, min(o.published_at) as at, min(o.run_id) as run from marts.publications as v "
         "join marts.publications as o using (run_id) where v.published_version = %s", [version],
     ))  # fmt: skip

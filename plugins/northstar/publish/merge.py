@@ -34,27 +34,27 @@ from northstar.publish.certificates import (
 from northstar.publish.hold import require_no_hold
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.shape import columns, common_columns, create_tables, narrow, widen
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.kept import require_kept
-from northstar.warehouse.published.past import ensure_past
+from northstar.warehouse.published.past import ensure_past_views
 from northstar.warehouse.published.values import PARTS, count_values, ensure_view
-from northstar.warehouse.rows import Connection, Publication, Run, one, shaped
+from northstar.warehouse.rows import Connection, Publication, Run, as_shape, fetch_one
 
 PUBLISHER_LOCK = 7_041_776
 ALL = sql.SQL("true")
 PUBLICATIONS = DescribedTable(
-    "publications", "Each version that was published: when, from what, how much changed, what was checked.",
+    "publications", "Each published version: when it was published, from what, how much changed, what was checked.",
     {
         "published_version": ("bigint", "the version"),
         "run_id": ("bigint", "the run that published it; null for a rollback"),
-        "as_of": ("timestamptz not null", "the logical time of its numbers, exclusive: what happened later is not in them"),
-        "mode": ("text not null", "nightly (everything built anew), hourly (what changed), or rollback"),
-        "started_at": ("timestamptz not null", "when its run began"),
-        "published_at": ("timestamptz not null default clock_timestamp()", "when readers saw it"),
-        "rows_changed": ("bigint not null", "rows of all marts that it brought or took away"),
-        "checks_run": ("integer not null", "checks of the audit"),
-        "checks_passed": ("integer not null", "those that held; one that did not was a warning"),
+        "as_of": ("timestamptz not null", "the logical time of its numbers, exclusive: later events are not included"),
+        "mode": ("text not null", "nightly (everything rebuilt), hourly (changes only), or rollback"),
+        "started_at": ("timestamptz not null", "when its run started"),
+        "published_at": ("timestamptz not null default clock_timestamp()", "when readers could see it first"),
+        "rows_changed": ("bigint not null", "number of rows added to or removed from all marts"),
+        "checks_run": ("integer not null", "number of checks in the audit"),
+        "checks_passed": ("integer not null", "number of checks that passed; the others were warnings"),
         "row_counts": ("jsonb not null", "rows by mart"),
         "source_totals": ("jsonb not null", "by entity: rows read, landed, replaced, in quarantine, refused"),
         "restores_version": ("bigint", "the version that a rollback put back; null otherwise"),
@@ -82,24 +82,26 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
     published = marts(settings)
     landed = _landed_part(settings, run_id)
     with db.connect(settings, "publisher") as connection:
-        lease.keep(connection, run_id)
+        turn_lock.keep(connection, run_id)
         require_no_hold(connection)
         checks = _passed_checks(connection, run_id)
         # widen commits, and the turn is kept only until a transaction ends
         widen(connection, settings, published, DESCRIBED)
-        lease.keep(connection, run_id)
+        turn_lock.keep(connection, run_id)
         _lock(connection)
-        run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
+        run = as_shape(Run, fetch_one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
         connection.execute("set local maintenance_work_mem = '1GB'")
         connection.execute("set local work_mem = '256MB'")
         for table in DESCRIBED:
             table.ensure(connection)
-        newest_version = one(connection.execute("select max(published_version) as v from marts.publications"))["v"]
+        newest_version = fetch_one(connection.execute("select max(published_version) as v from marts.publications"))[
+            "v"
+        ]
         version = (newest_version or 0) + 1
         row = connection.execute(
             "select * from marts.publications where published_version = %s", [newest_version]
         ).fetchone()
-        previous_publication = None if row is None else shaped(Publication, row)
+        previous_publication = None if row is None else as_shape(Publication, row)
         compare_all = run["is_full"] or (
             previous_publication is not None and previous_publication["restores_version"] is not None
         )
@@ -142,7 +144,7 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
         record_certificate(connection, settings, run, version, landed, outputs)
         for view in views(settings):
             ensure_view(connection, settings, view)
-        ensure_past(connection, settings)
+        ensure_past_views(connection, settings)
     narrow(settings, published, progress)
     try:
         _clear_traces(settings, run_id)
@@ -156,19 +158,19 @@ def rollback(settings: Settings, to_version: int | None = None, turn: int | None
     """Put the marts back as they were at `to_version` (default: the version before); returns (new version, restored one).
 
     The restored state becomes a new version, so that no published version is lost. turn: the number of the turn in which this happens
-    (northstar.runs.turns.turn). Raises NorthstarError for a version that was never published, or is not kept any more.
+    (northstar.runs.turns.command_turn). Raises NorthstarError for a version that was never published, or is not kept any more.
     """
     with db.connect(settings, "publisher") as connection:
-        lease.keep(connection, turn)
+        turn_lock.keep(connection, turn)
         _lock(connection)
-        if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
-            raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+        if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
+            raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
         versions = [
             r["published_version"]
             for r in connection.execute("select published_version from marts.publications order by 1").fetchall()
         ]
         if not versions:
-            raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+            raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
         if to_version is None:
             if len(versions) < 2:
                 raise NorthstarError(f"version {versions[-1]} is the first one; there is none before it")
@@ -199,13 +201,13 @@ def rollback(settings: Settings, to_version: int | None = None, turn: int | None
 def _landed_part(settings: Settings, run_id: int) -> Landed:
     """The certificate's part about the landed rows: their hashes, and the rows that no number is made of."""
     with db.connect(settings, "transformer") as connection:
-        run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
+        run = as_shape(Run, fetch_one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
         previous_certificate = None
-        if one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is not None:
+        if fetch_one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is not None:
             row = connection.execute(
                 "select published_version, run_id, built_batch_id, inputs from marts.certificates order by published_version desc limit 1"
             ).fetchone()
-            previous_certificate = None if row is None else shaped(PreviousCertificate, row)
+            previous_certificate = None if row is None else as_shape(PreviousCertificate, row)
         if previous_certificate and in_place_changes(connection, previous_certificate["published_version"]):
             # rows were changed in place, and no batch shows it: compute the hashes from all rows
             previous_certificate = None
@@ -216,7 +218,7 @@ def _landed_part(settings: Settings, run_id: int) -> Landed:
 
 
 def _is_backfill(connection: Connection, run_id: int) -> bool:
-    is_backfill: bool = one(
+    is_backfill: bool = fetch_one(
         connection.execute("select exists (select 1 from audit.backfills where run_id = %s) as is_backfill", [run_id])
     )["is_backfill"]
     return is_backfill
@@ -232,19 +234,19 @@ def _previous_outputs(connection: Connection, version: int | None) -> dict[str, 
 def _output(connection: Connection, mart: Mart, previous: Content | None) -> Content:
     """The mart's rows and hash after the merge: from the content before it (`previous`) and what the merge moved, or from all rows."""
     names = common_columns(connection, mart)
-    if previous is None or one(connection.execute("select to_regclass('pg_temp.removed') as t"))["t"] is None:
+    if previous is None or fetch_one(connection.execute("select to_regclass('pg_temp.removed') as t"))["t"] is None:
         return update_content(connection, sql.Identifier("marts", mart.name), names, None)
     content = update_content(connection, sql.SQL("pg_temp.removed"), names, previous, -1)
     return update_content(connection, sql.SQL("pg_temp.added"), names, content)
 
 
 def _lock(connection: Connection) -> None:
-    if not one(connection.execute("select pg_try_advisory_xact_lock(%s) as ok", [PUBLISHER_LOCK]))["ok"]:
+    if not fetch_one(connection.execute("select pg_try_advisory_xact_lock(%s) as ok", [PUBLISHER_LOCK]))["ok"]:
         raise NorthstarError("another publisher is working on this warehouse; run again when it is done")
 
 
 def _passed_checks(connection: Connection, run_id: int) -> CheckCounts:
-    checks = one(connection.execute(
+    checks = fetch_one(connection.execute(
         "select count(*) as run, count(*) filter (where success) as passed, "
         "count(*) filter (where not success and severity = 'error') as failed from audit.checks where run_id = %s",
         [run_id],
@@ -253,7 +255,7 @@ def _passed_checks(connection: Connection, run_id: int) -> CheckCounts:
         raise NorthstarError(f"{checks['failed']} error-level checks of run {run_id} failed; the last version stays up")
     if not checks["run"]:
         raise NorthstarError(f"run {run_id} was not audited; only an audited candidate is published")
-    return shaped(CheckCounts, checks)
+    return as_shape(CheckCounts, checks)
 
 
 def _merge(
@@ -295,7 +297,7 @@ def _merge(
         )
         # the mart is read once for the keys of all its parts
         published = _rows_of_logged_keys(sql.Identifier("marts", mart.name), list(logs.values()), names)
-    is_first = not one(
+    is_first = not fetch_one(
         connection.execute(sql.SQL("select exists (select 1 from marts.{mart}) as has_rows").format(**names))
     )["has_rows"]
     if is_first:
@@ -360,7 +362,7 @@ def _changed_keys_table(connection: Connection, part: tuple[str, str]) -> sql.Id
     """The table of the changed keys of `part`, which the build wrote; None if there is none."""
     schema, table = part
     log = f"_changed__{table}"
-    log_table = one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
+    log_table = fetch_one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
     return None if log_table is None else sql.Identifier(schema, log)
 
 
@@ -433,7 +435,7 @@ def _clear_traces(settings: Settings, run_id: int) -> None:
     It keeps the run's turn, because the tables may already belong to a run that has taken over.
     """
     with db.connect(settings, "transformer") as connection:
-        lease.keep(connection, run_id)
+        turn_lock.keep(connection, run_id)
         logs = connection.execute(
             "select format('%I.%I', schemaname, tablename) as name from pg_tables "
             "where schemaname in ('core', 'marts_candidate') and tablename like '\\_changed\\_\\_%'"

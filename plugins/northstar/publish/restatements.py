@@ -9,17 +9,17 @@ from northstar.base.settings import Settings
 from northstar.build.manifest import read_manifest
 from northstar.publish.catalogue import Mart
 from northstar.warehouse.published.described import DescribedTable
-from northstar.warehouse.rows import Connection, Publication, one
+from northstar.warehouse.rows import Connection, Publication, fetch_one
 
 COLUMNS = {
     "metric_id": ("text not null", "the metric"),
     "grain": ("text not null", "hour, day, week, month or quarter"),
     "period_start": ("timestamptz not null", "the complete period whose value changed, or the first of them"),
     "application": ("text not null", "the company's product; 'all' is the company"),
-    "segment": ("text not null", "the segment; '' is the whole"),
+    "segment": ("text not null", "the segment; '' is the total"),
     "segment_value": ("text not null", "the segment's value"),
-    "old_value": ("numeric", "as published before; null where it had none"),
-    "new_value": ("numeric", "as published now; null where it has none any more"),
+    "old_value": ("numeric", "the value published before; null where there was none"),
+    "new_value": ("numeric", "the value published now; null where there is none any more"),
     "old_version": ("bigint not null", "the first version that showed the old value as complete"),
     "new_version": ("bigint not null", "the version that changed it"),
     "reason": (
@@ -28,7 +28,7 @@ COLUMNS = {
     ),
     "periods": (
         "bigint not null default 1",
-        "how many complete periods: of a series that begins earlier or later, vanishes or changes its state all of them, period_start the first",
+        "number of complete periods; for a series that begins earlier or later, vanishes or changes its state, all of them, and period_start is the first",
     ),
 }
 IMPLIED_VALUE = """
@@ -143,7 +143,7 @@ def record_restatements(
     as_of = f"timestamptz '{previous_publication['as_of'].isoformat()}'"
     connection.execute(f"create temp table restated on commit drop as {POINTS.format(as_of=as_of)}")
     connection.execute(f"insert into restated {SERIES.format(as_of=as_of)}")
-    restated_count: int = one(connection.execute("select count(*) as n from restated"))["n"]
+    restated_count: int = fetch_one(connection.execute("select count(*) as n from restated"))["n"]
     if not restated_count:
         return 0
     # for each time, the first version whose as_of is at or after it

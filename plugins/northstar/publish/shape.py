@@ -16,8 +16,8 @@ from northstar.base.settings import Settings
 from northstar.publish.catalogue import Mart, views
 from northstar.warehouse import db
 from northstar.warehouse.published.described import DescribedTable
-from northstar.warehouse.published.past import ensure_past, forget_past
-from northstar.warehouse.published.values import PARTS, ensure_view, forget_view, without_queueing
+from northstar.warehouse.published.past import drop_past_view, ensure_past_views
+from northstar.warehouse.published.values import PARTS, change_without_queueing, drop_view, ensure_view
 from northstar.warehouse.rows import Connection
 
 SCHEMAS = ("marts", "marts_history")
@@ -55,14 +55,14 @@ def widen(
     for table in described:
         if columns(connection, "marts", table.name):
             connection.commit()
-            without_queueing(connection, table.name, partial(table.ensure, connection))
+            change_without_queueing(connection, table.name, partial(table.ensure, connection))
     for mart in published:
         existing_columns, names = columns(connection, "marts", mart.name), model_columns(connection, mart)
         new_columns = {c: kind for c, kind in names.items() if c not in existing_columns}
         retyped_columns = {c: names[c] for c, kind in existing_columns.items() if names.get(c, kind) != kind}
         connection.commit()
         if existing_columns and (new_columns or retyped_columns):
-            without_queueing(
+            change_without_queueing(
                 connection, mart.name, partial(_widen, connection, settings, mart, new_columns, retyped_columns)
             )
 
@@ -76,7 +76,7 @@ def narrow(settings: Settings, published: list[Mart], progress: Progress) -> Non
             connection.commit()
             if surplus_columns:
                 try:
-                    without_queueing(
+                    change_without_queueing(
                         connection, mart.name, partial(_narrow, connection, settings, mart, surplus_columns)
                     )
                 except NorthstarError as exc:
@@ -90,9 +90,9 @@ def _widen(
 ) -> None:
     is_part = mart.name in PARTS.values()
     if retyped_columns:
-        forget_past(connection, mart.name)
+        drop_past_view(connection, mart.name)
         if is_part:
-            forget_view(connection)
+            drop_view(connection)
     for schema in SCHEMAS:
         table = sql.Identifier(schema, mart.name)
         for column, kind in new_columns.items():
@@ -112,16 +112,16 @@ def _widen(
         if is_part:
             for view in views(settings):
                 ensure_view(connection, settings, view)
-        ensure_past(connection, settings)
+        ensure_past_views(connection, settings)
 
 
 def _narrow(connection: Connection, settings: Settings, mart: Mart, surplus_columns: list[str]) -> None:
-    forget_past(connection, mart.name)
+    drop_past_view(connection, mart.name)
     for column in surplus_columns:
         connection.execute(
             sql.SQL("alter table marts.{} drop column {}").format(sql.Identifier(mart.name), sql.Identifier(column))
         )
-    ensure_past(connection, settings)
+    ensure_past_views(connection, settings)
 
 
 def create_tables(connection: Connection, mart: Mart) -> None:

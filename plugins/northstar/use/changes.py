@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TypedDict
 
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.use.marts import Marts, Metric
 
 
@@ -64,7 +64,7 @@ def describe_change(
         text = (
             f"{amount:+,.1f} points"
             if entry["unit"] == "percent"
-            else f"{'+' if amount > 0 else ''}{shown(amount, entry['unit'], currency)}"
+            else f"{'+' if amount > 0 else ''}{format_value(amount, entry['unit'], currency)}"
         )
         # a part that rounds to 0 explains nothing
         if re.search("[1-9]", text):

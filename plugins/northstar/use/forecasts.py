@@ -24,7 +24,7 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.published.described import DescribedTable
-from northstar.warehouse.rows import Connection, Row, all_shaped, one
+from northstar.warehouse.rows import Connection, Row, fetch_all_as, fetch_one
 
 FEWEST, ORIGINS, AHEAD = 6, 12, 3
 HORIZON, FARTHEST = {"month": 6, "week": 12}, {"month": 24, "week": 104}
@@ -39,14 +39,14 @@ FORECASTS = {
     "period_start": ("timestamptz not null", "the period that is forecast"),
     "value": ("numeric not null", "the forecast, in the metric's unit"),
     "low_80": ("numeric not null", "the lower end of the interval that held 80 % of the trials"),
-    "high_80": ("numeric not null", "its upper end"),
+    "high_80": ("numeric not null", "the upper end of that interval"),
     "low_95": ("numeric not null", "the lower end of the 95 % interval"),
-    "high_95": ("numeric not null", "its upper end"),
-    "method": ("text not null", "smoothing (damped exponential smoothing) or naive (a year before, else the last value): the one that erred less"),
-    "periods": ("int not null", "how many complete periods it was made from"),
-    "smoothing_error": ("numeric", "mean absolute error of smoothing, three periods ahead at most; null where there were too few periods to try it"),
-    "naive_error": ("numeric", "mean absolute error of the naive way in the same trials"),
-    "coverage_80": ("numeric", "percent of trials that fell into the 80 % interval of the trials before them"),
+    "high_95": ("numeric not null", "the upper end of that interval"),
+    "method": ("text not null", "smoothing (damped exponential smoothing) or naive (a year before, else the last value): the one with the smaller error"),
+    "periods": ("int not null", "number of complete periods from which it was computed"),
+    "smoothing_error": ("numeric", "mean absolute error of smoothing, three periods ahead at most; null where there were too few periods for trials"),
+    "naive_error": ("numeric", "mean absolute error of the naive forecast in the same trials"),
+    "coverage_80": ("numeric", "percentage of trials that fell into the 80 % interval of the trials before them"),
     "published_version": ("bigint not null", "the version whose values it was made from"),
     "fingerprint": ("text not null", "a digest of those values"),
 }  # fmt: skip
@@ -58,7 +58,7 @@ TARGETS = {
     "operator": ("text not null", "how the value is compared with the target"),
     "target": ("numeric not null", "the target"),
     "forecast": ("numeric not null", "the forecast of the period in which it is due"),
-    "probability": ("numeric not null", "how likely the target is met, by the forecast's own errors"),
+    "probability": ("numeric not null", "the probability that the target is met, from the forecast's own errors"),
     "verdict": ("text not null", "likely (80 % and more), unlikely (20 % and less), open"),
     "published_version": ("bigint not null", "the version whose values it was made from"),
 }  # fmt: skip
@@ -104,11 +104,11 @@ class Forecast:
 def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
     """Forecast the series that have changed since the last forecast; returns their number. Raises NorthstarError before a publication."""
     with db.connect(settings, "publisher") as connection:
-        if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
+        if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
             raise NorthstarError("nothing is published yet; `northstar run` publishes the first version")
         for table in TABLES:
             table.ensure(connection)
-        version = one(
+        version = fetch_one(
             connection.execute("select published_version as v, as_of from marts.publications order by 1 desc limit 1")
         )
         due_targets = connection.execute(
@@ -235,7 +235,7 @@ def _series(connection: Connection) -> list[Series]:
         "and v.grain = case when 'month' = any(regexp_split_to_array(m.grains, '[,;]')) then 'month' else 'week' end "
         "group by 1, 2, 3, 4 having count(*) >= %s order by 1, 2", [FEWEST],
     )  # fmt: skip
-    return all_shaped(Series, rows)
+    return fetch_all_as(Series, rows)
 
 
 def _periods_ahead(newest: datetime, due: datetime | None, grain: str) -> int:

@@ -1,15 +1,15 @@
 """Notifications: mail, Slack, and webhooks in PagerDuty's event format, on the routes of the home's `notify.yml`.
 
 mail: {connection: smtp_main, from: northstar@example.org}   # an Airflow connection of type smtp
-pages: https://northstar.example.org      # what links point to (default: the home's own pages)
-runbooks: https://git.example.org/northstar/docs/runbooks.md   # what alerts of the job itself link to (default: the checkout's file)
+pages: https://northstar.example.org      # the address to which links point (default: the home's own pages)
+runbooks: https://git.example.org/northstar/docs/runbooks.md   # to which alerts of the job itself link (default: the file in the checkout)
 routes:
-  everyone: [{mail: [team@example.org]}, {slack: slack_team}]    # slack: a connection; password: the incoming webhook's address
-  page on-call: [{webhook: pagerduty}]    # webhook: a connection; password: the routing key; host: only for services other than PagerDuty
-  default: [{mail: [data@example.org]}]   # for alerts whose action names no route
-reports: {daily: everyone, weekly: everyone}     # the route of each report; a report without one is made and kept, not sent
-remind_hours: 24                          # an open alert that nobody has acknowledged is sent again after this time
-maintenance:                              # no alerts about these applications are sent in this time
+  everyone: [{mail: [team@example.org]}, {slack: slack_team}]    # slack: a connection whose password is the incoming webhook's address
+  page on-call: [{webhook: pagerduty}]    # webhook: a connection; its password is the routing key; give a host only if it is not PagerDuty's
+  default: [{mail: [data@example.org]}]   # alerts without a route of their own
+reports: {daily: everyone, weekly: everyone}     # the route of each report; a report without a route is only made and kept
+remind_hours: 24                          # after which an open alert is sent again, unless somebody has acknowledged it
+maintenance:                              # no messages about these applications in this time
   - {from: 2026-04-01T22:00:00Z, until: 2026-04-02T02:00:00Z, applications: [web]}
 """
 
@@ -27,7 +27,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from northstar.base.config_files import Section, read_config_file
 from northstar.base.errors import NorthstarError
-from northstar.base.escaping import slack, visible
+from northstar.base.escaping import make_visible, slack_text
 from northstar.base.settings import Settings
 from northstar.connections.find import find_connection
 
@@ -167,12 +167,12 @@ def _mail(settings: Settings, channels: Channels, address: Address, message: Mes
     connection = find_connection(settings, channels.mail.connection)
     mail = EmailMessage()
     mail["Subject"], mail["From"], mail["To"] = (
-        " ".join(visible(message.subject).split()),
+        " ".join(make_visible(message.subject).split()),
         channels.mail.sender,
         ", ".join(address.recipients),
     )
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain="northstar")
-    mail.set_content(visible(message.text))
+    mail.set_content(make_visible(message.text))
     if message.html:
         mail.add_alternative(message.html, subtype="html")
         _, page = mail.iter_parts()
@@ -195,7 +195,7 @@ def _mail(settings: Settings, channels: Channels, address: Address, message: Mes
 def _slack(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
     _post(
         find_connection(settings, address.target).secret(),
-        {"text": slack(f"*{message.subject}*\n{message.text}")[:39_000]},
+        {"text": slack_text(f"*{message.subject}*\n{message.text}")[:39_000]},
     )
     return str(address)
 

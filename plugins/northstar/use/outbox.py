@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.use.notify import Address, Channels
-from northstar.warehouse.rows import Connection, all_shaped
+from northstar.warehouse.rows import Connection, fetch_all_as
 
 # a row is given up after this time: an address that works again is not flooded with old messages
 GIVEN_UP_AFTER = timedelta(hours=24)
@@ -67,7 +67,7 @@ def waiting(connection: Connection, kind: str, now: datetime) -> list[Waiting]:
         "select * from audit.outbox where what = %s and sent_at is null and given_up_at is null order by outbox_id",
         [kind],
     )
-    return all_shaped(Waiting, rows)
+    return fetch_all_as(Waiting, rows)
 
 
 def send_each(

@@ -12,13 +12,13 @@ from typing import Any, TextIO, cast
 import psycopg
 
 from northstar.base.errors import NorthstarError
-from northstar.base.escaping import cell
+from northstar.base.escaping import csv_cell
 from northstar.base.settings import Settings
-from northstar.base.tables import plain, table
-from northstar.base.third_parties import is_several_statements
+from northstar.base.tables import printable_value, table
+from northstar.base.third_parties import are_several_statements_refused
 from northstar.warehouse import db
-from northstar.warehouse.published.past import SETTING, ensure_past
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.published.past import SETTING, ensure_past_views
+from northstar.warehouse.rows import Connection, fetch_one
 
 # rows that are fetched at a time
 CHUNK = 1_000
@@ -77,7 +77,7 @@ def _convert_errors(rows: Iterator[Answer]) -> Iterator[Answer]:
 
 def _query_error(exc: psycopg.Error) -> NorthstarError:
     message = exc.diag.message_primary or str(exc).splitlines()[0]
-    if is_several_statements(exc):
+    if are_several_statements_refused(exc):
         message = "these are several statements; give one"
     hint = f" ({exc.diag.message_hint})" if exc.diag.message_hint else ""
     return NorthstarError(f"the query failed: {message}{hint}")
@@ -85,7 +85,7 @@ def _query_error(exc: psycopg.Error) -> NorthstarError:
 
 def _read_version(connection: Connection, settings: Settings, version: int) -> None:
     """Have the session read the marts as `version` showed them."""
-    relations = one(
+    relations = fetch_one(
         connection.execute(
             "select to_regclass('marts.publications') as published, to_regclass('marts_at_version.readable_versions') as readable"
         )
@@ -95,7 +95,7 @@ def _read_version(connection: Connection, settings: Settings, version: int) -> N
         if not relations["readable"]:
             # the home was last published by an older release
             with db.connect(settings, "publisher") as publisher:
-                ensure_past(publisher, settings)
+                ensure_past_views(publisher, settings)
         version_row = connection.execute(
             "select is_kept, is_coarse_enough, (select min(published_version) from marts_at_version.readable_versions where is_kept) as oldest "
             "from marts_at_version.readable_versions where published_version = %s", [version]
@@ -118,7 +118,7 @@ def write(names: list[str], rows: Iterator[Answer], form: str, out: TextIO) -> N
     """Write rows as they come: csv (a header line, nulls empty, no formulas), json (a list of objects) or a table of the first rows."""
     if form == "csv":
         writer = csv.writer(out, lineterminator="\n")
-        writer.writerow([cell(name) for name in names])
+        writer.writerow([csv_cell(name) for name in names])
         writer.writerows([_to_cell(v) for v in row] for row in rows)
     elif form == "json":
         separator = "["
@@ -134,7 +134,7 @@ def write(names: list[str], rows: Iterator[Answer], form: str, out: TextIO) -> N
 
 
 def _to_cell(value: object) -> str:
-    return "" if value is None else cell(str(plain(value)))
+    return "" if value is None else csv_cell(str(printable_value(value)))
 
 
 def _to_json(value: object) -> object:
@@ -145,4 +145,4 @@ def _to_json(value: object) -> object:
             # JSON has no number for NaN and infinity; Postgres's own to_json writes them as text, too
             return str(value)
         return int(value) if value == int(value) and isinstance(value, Decimal) else float(value)
-    return value if isinstance(value, bool | int | str | dict | None) else plain(value)
+    return value if isinstance(value, bool | int | str | dict | None) else printable_value(value)

@@ -14,7 +14,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.build.dbt import dbt_env
 from northstar.warehouse import db
-from northstar.warehouse.rows import one
+from northstar.warehouse.rows import fetch_one
 
 # its command line would ask the package index for a newer version each time
 MF = (
@@ -31,8 +31,8 @@ def metricflow(settings: Settings, arguments: list[str], **options: Any) -> "sub
     Raises NorthstarError when nothing is published or the project cannot be parsed.
     """
     with db.connect(settings, "bi_reader") as connection:
-        if one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
-            raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+        if fetch_one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
+            raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
     directory = _directory(settings)
     environment = os.environ | _environment(settings, directory)
     programs = Path(sys.executable).parent

@@ -107,7 +107,7 @@ def test_a_file_of_a_store_needs_no_local_checks():
             "more than 100,000 values",
         ),
         ("[" + "x, " * 100_001 + "]", "more than 100,000 values"),
-        ("a: &a [x, *a]", "a value that holds itself"),
+        ("a: &a [x, *a]", "a value that contains itself"),
         ("[" * 60 + "]" * 60, "nested deeper than 40 levels"),
         ("a: " + "x" * (1 << 20), "longer than 1,048,576 characters"),
         ("a: !!python/object/apply:os.system [x]", "could not determine a constructor"),

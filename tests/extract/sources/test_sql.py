@@ -188,7 +188,7 @@ def test_the_password_is_in_no_message_and_no_log(sqlite, monkeypatch):
         said.append(result.error)
     monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", '{"conn_type": "postgres", "password": "canary-pass"')
     said.append(str(land_source(settings, None, source(), said.append).error))
-    assert "neither a connection's URI nor its json" in said[-1]
+    assert "neither the URI nor the JSON of a connection" in said[-1]
     assert "canary-pass" not in "".join([*said, *(path.read_text() for path in settings.logs.glob("*.log"))])
 
 

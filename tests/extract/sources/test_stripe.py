@@ -19,7 +19,7 @@ from northstar.connections.find import Connection
 from northstar.extract.landing.source import land_source
 from northstar.extract.sources.declared import Source, open_source, read_sources
 from northstar.extract.sources.stripe import connect
-from northstar.privacy.keys import unsealed
+from northstar.privacy.keys import unseal
 from northstar.warehouse import db
 from tests.support import empty, json_server, silent
 
@@ -567,7 +567,7 @@ def test_several_discounts_that_an_event_names_by_id_are_asked_for(warehouse, la
     # what a system wrote is sealed where it is prose (docs/privacy.md)
     assert rejected["reasons"][0].startswith("discount_percent: ")
     assert (
-        unsealed(rejected["row"]["discount_percent"], warehouse.secret("pii_key"))
+        unseal(rejected["row"]["discount_percent"], warehouse.secret("pii_key"))
         == "discount di_gone, which no longer exists"
     )
 

@@ -9,7 +9,7 @@ from northstar.connections.find import Connection
 from northstar.extract.landing.source import land_source, source_states
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.zendesk import connect
-from northstar.privacy.keys import HASHED, keyed_hash
+from northstar.privacy.keys import HASH_MARK, keyed_hash
 from northstar.warehouse import db
 from tests.support import empty, json_server, silent
 
@@ -205,7 +205,7 @@ def test_a_rating_of_somebody_who_came_with_no_ticket_has_its_account(warehouse,
     land(desk, "survey_responses", account_field=field)
     if field == "email":
         # an address is nobody's identifier in clear
-        account = HASHED + keyed_hash(account, warehouse.secret("pii_key"))
+        account = HASH_MARK + keyed_hash(account, warehouse.secret("pii_key"))
     assert rows(warehouse, "survey_responses", "account_id", "response_id") == [(account,), (None,), (account,)]
     assert [q["ids"] for path, q in desk.asked if path == "users/show_many"] == ["2,404"]
 

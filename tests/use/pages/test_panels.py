@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import shown, shown_change
+from northstar.base.formats import format_change, format_value
 from northstar.base.settings import ROOT
 from northstar.use import marts as data
 from northstar.use.marts import Marts, nearest
@@ -126,7 +126,7 @@ def test_a_funnel_tells_how_many_came_what_was_the_target_and_how_many_dropped_o
     second = stages[1]
     on = 100 * second["visitors"] / stages[0]["visitors"]
     assert (
-        f"sign up {second['visitors']:,} · {on:.1f} % came here (target 30 %), {100 - on:.1f} % dropped off"
+        f"sign up {second['visitors']:,} · {on:.1f} % of the previous stage (target 30 %), {100 - on:.1f} % dropped off"
         in figure.layout.meta
     )
 
@@ -164,12 +164,12 @@ def test_what_is_told_of_a_metric_says_how_fresh_it_is(painter):
     told = description(known["mrr"], marts.targets("all"), "USD", marts.coverage("mrr"), pd.DataFrame(), {}).children
     assert "complete up to Feb 2026." in told
     missing = description(known["ltv"], marts.targets("all"), "USD", marts.coverage("ltv"), pd.DataFrame(), {}).children
-    assert "Values that are missing, and why: " in missing
+    assert "Missing values by reason: " in missing
 
 
 def test_what_is_not_there_is_said(painter):
     figure = painter.draw({"kind": "funnel", "funnel": "student_journey", "metrics": []}, "web", "month", 12, "")
-    assert figure.layout.meta == "nobody of web in this funnel"
+    assert figure.layout.meta == "no visitors of web in this funnel"
 
 
 def test_a_new_version_is_seen_and_late_data_and_failed_checks_are_said_loudly(painter, built):
@@ -206,12 +206,12 @@ def test_before_the_first_version_the_pages_say_what_to_do(warehouse):
      (3.25, "hours", "3.2 h"), (12, "minutes", "12.0 min"), (4.2, "score", "4.20"), (61, "seconds", "61 s"), (None, "money", "-"), (float("nan"), "ms", "-")],
 )  # fmt: skip
 def test_a_number_is_shown_as_its_unit_says(value, unit, text):
-    assert shown(value, unit, "EUR") == text
+    assert format_value(value, unit, "EUR") == text
 
 
 def test_changes_periods_titles_and_grains():
-    assert shown_change(110, 100, "count") == "+10.0 %" and shown_change(12.5, 13.0, "percent") == "-0.5 points"
-    assert shown_change(1, None, "count") == shown_change(1, 0, "count") == ""
+    assert format_change(110, 100, "count") == "+10.0 %" and format_change(12.5, 13.0, "percent") == "-0.5 points"
+    assert format_change(1, None, "count") == format_change(1, 0, "count") == ""
     moment = datetime(2026, 4, 6, 15, tzinfo=UTC)
     assert [period(moment, g) for g in ("hour", "day", "week", "month", "quarter")] == [
         "6 Apr 15:00", "6 Apr 2026", "week of 6 Apr 2026", "Apr 2026", "Q2 2026",

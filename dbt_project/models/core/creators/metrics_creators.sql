@@ -1,6 +1,6 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Creators: first steps, activity, content, earnings.
--- An account metric: application is the creator's own. The totals of two metrics whose definition knows only segments:
--- creator_onboarding_step_rate is of creators who took all three steps, creators_earning_over of the lowest threshold.
+-- An account metric: application is the creator's own. Two metrics are defined by segment only; in their totals, creator_onboarding_step_rate is of
+-- creators who took all three steps, creators_earning_over of the lowest threshold.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'],

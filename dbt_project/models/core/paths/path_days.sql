@@ -1,4 +1,4 @@
--- Grain: application, day, from_event, to_event. Sessions that went from one event straight to another, by the day on which they
+-- Grain: application, day, from_event, to_event. Sessions that went from one event directly to another, by the day on which they
 -- began, so that months add up from days. to_event '' counts the sessions with from_event, whatever came next.
 {{ config(
     time_dependent=false, materialized='incremental',

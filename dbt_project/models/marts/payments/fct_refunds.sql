@@ -1,4 +1,4 @@
--- Grain: refund_id. Money given back, in the application and country of its charge.
+-- Grain: refund_id. Refunds, in the application and country of their charges.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key='refund_id', affected_by=['refund_id'],
     scope_of={

@@ -18,15 +18,15 @@ import orjson
 import pyarrow as pa
 from psycopg import sql
 
-from northstar.base.errors import LeaseLost, NorthstarError, WarehouseLost, WarehouseUnreachable
+from northstar.base.errors import NorthstarError, TurnLost, WarehouseLost, WarehouseUnreachable
 from northstar.base.settings import Settings
 from northstar.base.third_parties import is_connection_lost
-from northstar.contract import LONGEST_GROUP, Entity
+from northstar.contract import MAX_GROUP_CHARACTERS, Entity
 from northstar.extract.landing.normalise import landed_schema, without_nulls
 from northstar.extract.sources.declared import State
-from northstar.privacy.personal import redacted
-from northstar.warehouse import db, lease
-from northstar.warehouse.landed_tables import key_index, landed_table, side_indexes
+from northstar.privacy.personal import redact
+from northstar.warehouse import db, turn_lock
+from northstar.warehouse.landed_tables import key_index_name, landed_table_ddl, secondary_indexes
 from northstar.warehouse.rows import Row
 
 REJECTED = pa.schema([("path", pa.string()), ("line", pa.int64()), ("reasons", pa.string()), ("row", pa.string())])
@@ -132,7 +132,7 @@ class Delivery:
             ):
                 rows = raw.num_rows - raw.column(name).null_count
                 # a file without a header has the values of its first row for names, so they are redacted; and a name has to fit into an index
-                stored_name = redacted(name)[:LONGEST_GROUP]
+                stored_name = redact(name)[:MAX_GROUP_CHARACTERS]
                 earlier = self.drift.get(stored_name, (path, 0))
                 self.drift[stored_name] = (path, earlier[1] + rows)
 
@@ -167,7 +167,7 @@ def land_batch(
 
     keep: which row stays where several have one key. reads_landed: `produce` reads the entity's
     landed rows, so the table must not be locked before it has ended. turn: the number of the turn in which this is done, where it is no
-    run's (northstar.runs.turns.turn).
+    run's (northstar.runs.turns.command_turn).
 
     Raises what `produce` raises, and NorthstarError when the warehouse refuses; then nothing was landed.
     """
@@ -190,7 +190,7 @@ def _root_connection(uri: str) -> adbc.Connection:
 
 def _connect(settings: Settings) -> adbc.Connection:
     try:
-        return db.once_recovered(settings, lambda: _root_connection(db.uri(settings, "loader")).adbc_clone())
+        return db.retry_while_recovering(settings, lambda: _root_connection(db.uri(settings, "loader")).adbc_clone())
     except adbc.Error as exc:
         raise WarehouseUnreachable("loader", str(exc).splitlines()[-1]) from exc
 
@@ -259,10 +259,10 @@ class _Merge:
     def _keep_turn(self, turn: int | None) -> None:
         if turn is None:
             return
-        for statement in lease.statements(turn, by_hand=True):
+        for statement in turn_lock.keep_statements(turn, by_hand=True):
             self.cursor.execute(statement)
         if self.cursor.fetchone()[0]:
-            raise LeaseLost(turn)
+            raise TurnLost(turn)
 
     def execute(self, text: str, *values: object) -> None:
         self.cursor.execute(self._compose(text, *values))
@@ -283,7 +283,7 @@ class _Merge:
         """Write straight into the table, and build the indexes after the rows."""
         # this removes what a failed first batch left behind, and the indexes are built only once
         self.execute("truncate {}", self.table)
-        for index in (key_index(self.entity), *side_indexes(self.entity)):
+        for index in (key_index_name(self.entity), *secondary_indexes(self.entity)):
             self.execute("drop index if exists staging.{}", sql.Identifier(index))
         self.execute("alter table {} alter column _batch_id set default {}", self.table, self.batch_id)
         self.execute("alter table {} alter column _loaded_at set default current_timestamp", self.table)
@@ -298,9 +298,9 @@ class _Merge:
             "order by {3}) as n from {1}) as d where t.ctid = d.place and d.n > 1; "
             "get diagnostics repeated = row_count; {0}; end; "
             "perform set_config('northstar.repeated', repeated::text, true); end $do$",
-            _index_ddl(self.entity, key_index(self.entity)), self.table, self.names(self.entity.key), self.order,
+            _index_ddl(self.entity, key_index_name(self.entity)), self.table, self.names(self.entity.key), self.order,
         )  # fmt: skip
-        for index in side_indexes(self.entity):
+        for index in secondary_indexes(self.entity):
             self.execute("{}", _index_ddl(self.entity, index))
         repeated = self.value("select current_setting('northstar.repeated')::bigint")
         rows = producer.rows - repeated
@@ -528,12 +528,12 @@ class _Producer:
 
 
 def _index_ddl(entity: Entity, name: str) -> sql.SQL:
-    return sql.SQL(next(line for line in landed_table(entity).splitlines() if f" {name} on " in line).rstrip(";"))
+    return sql.SQL(next(line for line in landed_table_ddl(entity).splitlines() if f" {name} on " in line).rstrip(";"))
 
 
 def _to_northstar_error(exc: Exception, settings: Settings) -> NorthstarError:
-    if exhausted := db.exhausted_resource(settings, exc):
+    if exhausted := db.find_resource_error(settings, exc):
         return exhausted
     if is_connection_lost(exc):
         return WarehouseLost("the connection to Postgres was lost: nothing of this batch was landed; run again")
-    return NorthstarError(f"Postgres refused the batch: {redacted(' '.join(str(exc).split())[:300])}")
+    return NorthstarError(f"Postgres refused the batch: {redact(' '.join(str(exc).split())[:300])}")

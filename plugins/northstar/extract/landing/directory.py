@@ -13,7 +13,7 @@ import fsspec
 import pyarrow as pa
 
 from northstar.base.errors import FileFailed, NorthstarError
-from northstar.base.escaping import visible
+from northstar.base.escaping import make_visible
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
@@ -34,7 +34,7 @@ from northstar.extract.sources.files import (
 )
 from northstar.extract.sources.packed import is_readable
 from northstar.privacy.guard import Guard, landing_guard
-from northstar.privacy.personal import redacted
+from northstar.privacy.personal import redact
 from northstar.warehouse import db
 from northstar.warehouse.rows import Row
 
@@ -121,7 +121,7 @@ def land_directory(
                     total += _land_group(settings, run_id, source, entity, group, guard, result, time_range, turn)
             result += total
         except NorthstarError as exc:
-            result.error = redacted(str(exc))
+            result.error = redact(str(exc))
         result.seconds = time.monotonic() - started
         results.append(result)
         if result.files or result.error:
@@ -161,7 +161,7 @@ def _note_unread(settings: Settings, source: str, found: list[tuple[str, str]], 
     with db.connect(settings, "loader") as connection:
         known_rows = connection.execute("select entity, path from audit.unread_files where source = %s", [source])
         known = {(row["entity"], row["path"]) for row in known_rows}
-        kept = {(entity, visible(redacted(path))[:LONGEST_UNREAD]) for entity, path in found}
+        kept = {(entity, make_visible(redact(path))[:LONGEST_UNREAD]) for entity, path in found}
         for entity, path in sorted(known - kept):
             connection.execute(
                 "delete from audit.unread_files where source = %s and entity = %s and path = %s", [source, entity, path]
@@ -269,7 +269,7 @@ def _land_group(
             failing = reading[-1] if reading else None
             if failing is None or exc.path not in _read_paths(failing[1]):
                 raise
-            result.error = result.error or redacted(str(exc))
+            result.error = result.error or redact(str(exc))
             # the files before it were read without error: they land now, and are not read again for each broken file after them
             place = next(n for n, item in enumerate(group) if item is failing)
             total += _land_group(settings, run_id, source, entity, group[:place], guard, result, time_range, turn)

@@ -9,11 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from northstar.base import exact_json
-from northstar.contract import WRITTEN, Column, Entity, entities
+from northstar.contract import FREE_TEXT_COLUMNS, Column, Entity, entities
 from northstar.contract.codes import CODES
 from northstar.extract.landing.casts import DEEPEST, is_deep
 from northstar.privacy.guard import pseudonym
-from northstar.privacy.keys import HASHED, SEALED, kept_hash, keyed_hash, seal
+from northstar.privacy.keys import HASH_MARK, SEAL_MARK, keyed_hash, marked_hash, seal
 from northstar.privacy.names import is_personal_name
 from northstar.privacy.personal import (
     FIRST_LOOK,
@@ -22,16 +22,16 @@ from northstar.privacy.personal import (
     TIME,
     is_personal,
     is_prose,
-    parsed,
-    redacted,
-    says_nothing,
-    without_address,
+    is_yes_or_no,
+    parse_document,
+    redact,
+    remove_addresses,
 )
 from northstar.warehouse.rows import Row
 
 SHORT_NUMBER = re.compile(r"[+-]?(\d{1,6}([.,]\d{1,6})?)?")
 # the signs of an e-mail address, encoded or not, and the beginning of our hashes
-ADDRESS_SIGNS = (b"@", b"%", b"&", b"\\u", HASHED.encode())
+ADDRESS_SIGNS = (b"@", b"%", b"&", b"\\u", HASH_MARK.encode())
 
 
 @cache
@@ -52,7 +52,7 @@ def plain_name(name: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", str(name)).casefold() if c.isalnum())
 
 
-def storable(row: Row, key: str, entity: Entity | None = None, mark: str = HASHED, is_replay: bool = False) -> Row:
+def storable(row: Row, key: str, entity: Entity | None = None, mark: str = HASH_MARK, is_replay: bool = False) -> Row:
     """A raw row as it may be stored: identifiers hashed, other personal data left out, what looks personal sealed.
 
     entity: the row's entity; without one nothing is known about its columns, nor whether a value is in the right one.
@@ -72,12 +72,12 @@ def storable(row: Row, key: str, entity: Entity | None = None, mark: str = HASHE
 
 @lru_cache(2_000)
 def safe_name(name: str) -> str:
-    return redacted(name)
+    return redact(name)
 
 
 def _hash(value: str, key: str, is_replay: bool) -> str:
     """The keyed hash of an identifier. An identifier that comes out of quarantine is a hash already, and stays as it is."""
-    return (kept_hash(value) if is_replay else None) or keyed_hash(value, key)
+    return (marked_hash(value) if is_replay else None) or keyed_hash(value, key)
 
 
 def _storable_value(name: str, value: object, key: str, column: Column | None) -> object:
@@ -85,11 +85,11 @@ def _storable_value(name: str, value: object, key: str, column: Column | None) -
         value = value.decode("utf-8", "replace")
     if value is None or isinstance(value, bool):
         return value
-    if column is None and is_personal_name(name) and not (isinstance(value, str) and says_nothing(value)):
+    if column is None and is_personal_name(name) and not (isinstance(value, str) and is_yes_or_no(value)):
         return seal(_as_text(value), key)
     # free text is expected only in a column of type text without a list of values
     is_free = column is None or column.type != "text" or bool(column.values)
-    document = parsed(value) if isinstance(value, str) else value
+    document = parse_document(value) if isinstance(value, str) else value
     if isinstance(document, dict | list | tuple):
         if isinstance(value, str) and is_deep(value, document):
             return seal(value, key)
@@ -107,7 +107,7 @@ def _storable_scalar(value: object, key: str, is_free: bool) -> object:
     if TIME.fullmatch(value):
         return value
     # a value that looks sealed is sealed, too: so every stored value that can be opened was sealed by this home
-    if value.startswith(SEALED) or is_personal(value) or (is_free and is_prose(value)):
+    if value.startswith(SEAL_MARK) or is_personal(value) or (is_free and is_prose(value)):
         return seal(value, key)
     return value
 
@@ -143,13 +143,13 @@ def _scrub(document: object, key: str, is_free: bool, levels: int = DEEPEST) -> 
             if v is not None
             and not isinstance(v, bool)
             and is_personal_name(str(k))
-            and not (isinstance(v, str) and says_nothing(v))
+            and not (isinstance(v, str) and is_yes_or_no(v))
             else _scrub(v, key, is_free, levels - 1)
             for k, v in document.items()
         }
     if isinstance(document, list | tuple):
         return [_scrub(v, key, is_free, levels - 1) for v in document]
-    if isinstance(document, str) and (inner_document := parsed(document)) is not None:
+    if isinstance(document, str) and (inner_document := parse_document(document)) is not None:
         if is_deep(document, inner_document):
             return seal(document, key)
         scrubbed = _scrub(inner_document, key, is_free, levels - 1)
@@ -161,16 +161,16 @@ def without_personal_data(column: Column, array: pa.Array, key: str, is_replay: 
     if column.pii == "hash":
         return _hash_column(array, key, is_replay)
     if column.type == "json":
-        return _change_matches(array, f"{FIRST_LOOK}|{SEALED}", partial(_scrub_text, key=key))
+        return _change_matches(array, f"{FIRST_LOOK}|{SEAL_MARK}", partial(_scrub_text, key=key))
     if column.type == "text" and not column.values:
-        if column.name not in WRITTEN and not _may_hold_address(array):
+        if column.name not in FREE_TEXT_COLUMNS and not _may_hold_address(array):
             return array
         if column.name.endswith("_id"):
             # an identifier has to stay an identifier: the same address is the same hash everywhere
-            return _change_matches(array, f"{FIRST_LOOK_AT_ADDRESSES}|^{HASHED}", partial(pseudonym, key=key))
-        if column.name not in WRITTEN:
-            return _change_matches(array, FIRST_LOOK_AT_ADDRESSES, without_address)
-        return _change_matches(array, FIRST_LOOK_AT_TEXT, redacted)
+            return _change_matches(array, f"{FIRST_LOOK_AT_ADDRESSES}|^{HASH_MARK}", partial(pseudonym, key=key))
+        if column.name not in FREE_TEXT_COLUMNS:
+            return _change_matches(array, FIRST_LOOK_AT_ADDRESSES, remove_addresses)
+        return _change_matches(array, FIRST_LOOK_AT_TEXT, redact)
     return array
 
 

@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from northstar.base import exact_json
 from northstar.base.errors import NorthstarError
-from northstar.base.escaping import visible
+from northstar.base.escaping import make_visible
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.base.tables import table
-from northstar.base.third_parties import resource_exhausted
+from northstar.base.third_parties import resource_error
 from northstar.connections.find import find_connection
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
@@ -39,9 +39,9 @@ from northstar.extract.sources.declared import (
 )
 from northstar.extract.sources.files import FileStore
 from northstar.privacy.guard import Guard, landing_guard
-from northstar.privacy.personal import redacted
+from northstar.privacy.personal import redact
 from northstar.warehouse import db
-from northstar.warehouse.rows import Row, one
+from northstar.warehouse.rows import Row, fetch_one
 
 # a batch ends with the first page after so many rows, or so many seconds of reading: as much is read again after a kill
 BATCH_ROWS, BATCH_SECONDS = 50_000, 60
@@ -99,15 +99,15 @@ def _recording_failure(settings: Settings, source: Source, result: SourceResult,
     except Exception as exc:
         masked = _secret_masker(settings, source)
         # a system's message may be about people, so it is redacted; the system's own address has to stay readable
-        error = redacted(masked(str(exc)), addresses=False)
+        error = redact(masked(str(exc)), with_ip_addresses=False)
         if not isinstance(exc, NorthstarError):
             # the prefix, since a source may have the name of a service; appended, since another entity may have failed before
             log = settings.logs / f"source_{result.source}.log"
             with log.open("a") as file:
                 file.write(
-                    f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {visible(redacted(masked(traceback.format_exc()), addresses=False))}\n"
+                    f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {make_visible(redact(masked(traceback.format_exc()), with_ip_addresses=False))}\n"
                 )
-            exhausted = resource_exhausted(exc)
+            exhausted = resource_error(exc)
             error = (
                 str(exhausted)
                 if exhausted
@@ -122,7 +122,7 @@ def _recording_failure(settings: Settings, source: Source, result: SourceResult,
 
 def _secret_masker(settings: Settings, source: Source) -> Callable[[str], str]:
     try:
-        return find_connection(settings, source.connection).masked if source.connection else str
+        return find_connection(settings, source.connection).mask_secrets if source.connection else str
     except NorthstarError:
         return str
 
@@ -324,12 +324,12 @@ def _reconcile(
             str(exc) if isinstance(exc, NorthstarError) else f"{type(exc).__name__}: {exc}"
         )
         progress(
-            f"  {source.name}, {entity.name}: not reconciled, {redacted(' '.join(why.split())[:200], addresses=False)}"
+            f"  {source.name}, {entity.name}: not reconciled, {redact(' '.join(why.split())[:200], with_ip_addresses=False)}"
         )
         return
     with db.connect(settings, "loader") as connection:
         for measure, (source_total, expression) in totals.items():
-            landed = one(
+            landed = fetch_one(
                 connection.execute(
                     f"select {expression} as total from staging.{entity.name} where _batch_id in "
                     "(select batch_id from audit.landing_batches where source = %s and entity = %s)",

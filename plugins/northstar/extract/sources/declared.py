@@ -28,7 +28,7 @@ import pyarrow as pa
 from psycopg import sql
 from pydantic import Field, field_validator, model_validator
 
-from northstar.base.config_files import Section, nearest, read_config_file
+from northstar.base.config_files import Section, read_config_file, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.connections.find import Connection, find_connection
@@ -61,7 +61,7 @@ class SourceSpec(Section):
     connection: str | None = Field(None, description="name an Airflow connection")
     entities: list[str] | None = Field(None, description="give a list of the contract's entities")
     schedule: Literal["hourly", "nightly"] = Field("hourly", description="hourly or nightly")
-    required: bool = Field(False, strict=True, description="say true or false")
+    required: bool = Field(False, strict=True, description="give true or false")
     application: str | None = Field(None, description="name an application")
     per_second: float | None = Field(None, strict=True, gt=0, description="give a number above 0")
     options: Options = Field({}, description="give names with values")
@@ -75,7 +75,7 @@ class SourceSpec(Section):
     @classmethod
     def _check_system(cls, name: str) -> str:
         if name not in systems():
-            raise ValueError(f"unknown system {name!r}; {nearest(name, systems())}")
+            raise ValueError(f"unknown system {name!r}; {suggest_name(name, systems())}")
         return name
 
     @model_validator(mode="after")
@@ -84,7 +84,7 @@ class SourceSpec(Section):
         for entity in self.entities or ():
             if entity not in entities() or (connector_entities and entity not in connector_entities):
                 raise ValueError(
-                    f"{self.system} has no entity {entity!r}; {nearest(entity, connector_entities or entities())}"
+                    f"{self.system} has no entity {entity!r}; {suggest_name(entity, connector_entities or entities())}"
                 )
         return self
 
@@ -92,7 +92,7 @@ class SourceSpec(Section):
 class SourcesFile(Section):
     """sources.yml."""
 
-    production: bool = Field(False, strict=True, description="say true or false")
+    production: bool = Field(False, strict=True, description="give true or false")
     sources: dict[str, SourceSpec] = Field({}, description="give an entry for each source, by its name")
 
     @field_validator("sources")
@@ -269,7 +269,7 @@ def check_options(source: Source, known_options: set[str]) -> None:
     unknown = set(source.options) - known_options
     if unknown:
         raise NorthstarError(
-            f"source {source.name}: unknown option {min(unknown)!r}; {nearest(min(unknown), known_options)}"
+            f"source {source.name}: unknown option {min(unknown)!r}; {suggest_name(min(unknown), known_options)}"
         )
 
 

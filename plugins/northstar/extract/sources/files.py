@@ -37,7 +37,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from northstar.base import exact_json
 from northstar.base.errors import FileFailed, NorthstarError
-from northstar.base.third_parties import why_unreadable
+from northstar.base.third_parties import explain_unreadable
 from northstar.connections.find import Connection
 from northstar.contract import entities
 from northstar.extract.sources.declared import Source
@@ -50,7 +50,7 @@ from northstar.extract.sources.packed import (
     member_of,
     unpacked,
 )
-from northstar.privacy.personal import withheld
+from northstar.privacy.personal import quote_safely
 
 # goes up when the same file would make other rows; then all files are read again
 READING = 2
@@ -161,7 +161,7 @@ class Reading:
         except pa.ArrowMemoryError:
             raise
         except (pa.ArrowException, OSError) as exc:
-            raise FileFailed(name, f"{why_unreadable(exc, self.options.encoding, BLOCK_BYTES)}") from exc
+            raise FileFailed(name, f"{explain_unreadable(exc, self.options.encoding, BLOCK_BYTES)}") from exc
 
     def lines_of(self, ordinals: set[int]) -> dict[int, int]:
         """Physical line numbers (1-based) of well-formed csv records by ordinal; other formats count lines as they go."""
@@ -272,7 +272,8 @@ class Reading:
         )
         if repeated:
             raise FileFailed(
-                self.file.path, f"the header names column {withheld(repeated[0][:100])!r} twice; give each its own name"
+                self.file.path,
+                f"the header names column {quote_safely(repeated[0][:100])!r} twice; give each its own name",
             )
         return cleaned
 

@@ -6,11 +6,15 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable
-from typing import IO, Any, Protocol, cast
+from typing import IO, TYPE_CHECKING, Protocol
 
 import pyarrow as pa
 
 from northstar.base.errors import FileFailed
+
+if TYPE_CHECKING:
+    # for the type checker alone: a class of Python's since 3.12
+    from typing_extensions import Buffer
 
 FORMATS = {
     ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet",
@@ -72,17 +76,24 @@ def unpacked(raw: IO[bytes], path: str) -> IO[bytes]:
         # the archive is closed with its member
         return zipfile.ZipFile(raw).open(member)
     if suffix == ".zst":
-        return cast(IO[bytes], _Zstandard(raw))
-    # casts: these are read as any file of bytes, which their type does not say
-    return cast(IO[bytes], _Unpacked(raw, path, DECOMPRESSORS[suffix]))
+        return io.BufferedReader(_Zstandard(raw), CHUNK)
+    return io.BufferedReader(_Unpacked(raw, path, DECOMPRESSORS[suffix]), CHUNK)
 
 
 class _Decompressor(Protocol):
     """What bz2's and lzma's decompressors have in common."""
 
-    eof: bool
-    needs_input: bool
-    unused_data: bytes
+    @property
+    def eof(self) -> bool:
+        """Whether the compressed data has ended."""
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether there is nothing left in there."""
+
+    @property
+    def unused_data(self) -> bytes:
+        """What came after the end."""
 
     def decompress(self, data: bytes, max_length: int = -1) -> bytes:
         """At most `max_length` bytes of what is in there."""
@@ -110,8 +121,7 @@ class _Gzip:
         return self._zlib.decompress(self._zlib.unconsumed_tail + data, max_length)
 
 
-# Any: a decompressor has what _Decompressor says, in properties or attributes
-DECOMPRESSORS: dict[str, Callable[[], Any]] = {
+DECOMPRESSORS: dict[str, Callable[[], _Decompressor]] = {
     ".gz": _Gzip, ".bz2": bz2.BZ2Decompressor, ".xz": lzma.LZMADecompressor,
 }  # fmt: skip
 
@@ -125,11 +135,11 @@ class _Zstandard(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    # Any: as in _Unpacked
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: "Buffer") -> int:
         """Fill the buffer with what comes next; returns the number of bytes, 0 at the end."""
-        data: bytes = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
+        space = memoryview(buffer)
+        data: bytes = self._stream.read(len(space))
+        space[: len(data)] = data
         return len(data)
 
     def close(self) -> None:
@@ -151,9 +161,9 @@ class _Unpacked(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    # Any: a buffer of whatever kind, of which no type says that it has a length
-    def readinto(self, buffer: Any) -> int:
+    def readinto(self, buffer: "Buffer") -> int:
         """Fill the buffer with what comes next; returns the number of bytes, 0 at the end."""
+        space = memoryview(buffer)
         while True:
             if self._member.eof and not self._begin_next():
                 return 0
@@ -163,14 +173,14 @@ class _Unpacked(io.RawIOBase):
                     raise EOFError
             given, self._pending = (self._pending, b"") if self._member.needs_input else (b"", self._pending)
             try:
-                data = self._member.decompress(given, len(buffer))
+                data = self._member.decompress(given, len(space))
             except (zlib.error, OSError, lzma.LZMAError) as exc:
                 if self._is_first:
                     raise EOFError from exc
                 raise FileFailed(self._path, "after the compressed data come other bytes; deliver it again") from exc
             if data:
                 self._is_first = self._is_first and not self._member.eof
-                buffer[: len(data)] = data
+                space[: len(data)] = data
                 return len(data)
 
     def _begin_next(self) -> bool:

@@ -88,7 +88,7 @@ class Webhooks:
         self.deliveries.charge_of = spool.charge_of
         rows: list[ContractRow] = []
         for bodies in spool.deliveries():
-            rows += self.deliveries.rows(entity, [_delivery(body) for body in bodies])
+            rows += self.deliveries.rows(entity, [_parse(body) or {} for body in bodies])
             if len(rows) >= ROWS:
                 yield Page(self._correct_rows(entity, rows), None)
                 rows = []
@@ -349,8 +349,3 @@ def _parse(line: bytes) -> JsonObject | None:
     except ValueError:
         return None
     return delivery if isinstance(delivery, dict) else None
-
-
-def _delivery(body: bytes) -> JsonObject:
-    # cast: nothing else was stored
-    return cast(JsonObject, exact_json.loads(body))

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from northstar.base.config_files import read_own_yaml
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.use import outbox
@@ -27,7 +27,7 @@ from northstar.use.notify import Address, Body, Channels, Message, read_channels
 from northstar.use.pages import serve
 from northstar.use.words import title_of
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, all_shaped, one
+from northstar.warehouse.rows import Connection, fetch_all_as, fetch_one
 
 RULES = Path(__file__).with_name("rules.yml")
 LOCK = 0x6E735F616C657274  # "ns_alert"
@@ -85,10 +85,10 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
     """
     now, channels = now or datetime.now(UTC), read_channels(settings)
     with db.connect(settings, "publisher") as connection:
-        if not one(connection.execute("select pg_try_advisory_xact_lock(%s) as got", [LOCK]))["got"]:
+        if not fetch_one(connection.execute("select pg_try_advisory_xact_lock(%s) as got", [LOCK]))["got"]:
             progress("another evaluation is running; it sends the notices")
             return []
-        last = one(connection.execute("select max(evaluated_at) as at from audit.alert_evaluations"))["at"]
+        last = fetch_one(connection.execute("select max(evaluated_at) as at from audit.alert_evaluations"))["at"]
         findings, broken = _signals(settings, (last or now - FIRST_LOOK) - OVERLAP, now)
         findings += _targets(settings)
         sources = {"targets", *(rule["rule"] for rule in rules() if rule["rule"] not in broken)}
@@ -144,7 +144,7 @@ def _send_waiting(
     outbox.put(connection, "alert", due_rows, channels, now)
     rows = outbox.waiting(connection, "alert", now)
     result = connection.execute("select * from audit.notices where key = any(%s)", [[r["about"] for r in rows]])
-    notices_by_key = {n["key"]: n for n in all_shaped(KnownNotice, result)}
+    notices_by_key = {n["key"]: n for n in fetch_all_as(KnownNotice, result)}
     rows = [
         r for r in rows if r["about"] in notices_by_key and not _is_silent(channels, notices_by_key[r["about"]], now)
     ]
@@ -173,12 +173,12 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
     with db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute("set default_transaction_read_only = on")
         connection.execute("set statement_timeout = '60s'")
-        if not one(connection.execute("select to_regclass('marts.publications') as t"))["t"]:
+        if not fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"]:
             return [], {}
         for rule in rules():
             try:
                 parameters = {"since": since, "now": now, "metric": rule["metric"]}
-                rows = all_shaped(Hit, connection.execute(rule["sql"], parameters))
+                rows = fetch_all_as(Hit, connection.execute(rule["sql"], parameters))
                 parts = [_largest_part(connection, rule, row) for row in rows]
             except Exception as exc:
                 broken[rule["rule"]] = str(exc).splitlines()[0]
@@ -217,7 +217,7 @@ def _targets(settings: Settings) -> list[Finding]:
         lone = {
             r["alert_id"]
             for r in hourly
-            if not one(
+            if not fetch_one(
                 connection.execute(TWO_IN_A_ROW, [r["application"], r["opened_at"] - timedelta(hours=1), marts.as_of()])
             )["has_two_failures"]
         }
@@ -267,7 +267,7 @@ def _describe_alert(settings: Settings, channels: Channels, marts: Marts, addres
     lines = [f"{notice['event'].upper()}, {notice['severity']}: {_title(notice)}", f"  {notice['says']}"]
     if notice["value"] is not None and notice["threshold"] is not None:
         lines.append(
-            f"  value {shown(notice['value'], unit, currency)}, threshold {shown(notice['threshold'], unit, currency)}"
+            f"  value {format_value(notice['value'], unit, currency)}, threshold {format_value(notice['threshold'], unit, currency)}"
         )
     lines.append(
         f"  since {notice['since']:%Y-%m-%d %H:%M} UTC"

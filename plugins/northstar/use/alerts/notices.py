@@ -8,7 +8,7 @@ from typing import Literal, TypedDict
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, Row, all_shaped
+from northstar.warehouse.rows import Connection, Row, fetch_all_as
 
 # an alert that comes back sooner than this after it closed is continued, and is not sent again
 FLAPPING = timedelta(minutes=30)
@@ -116,7 +116,7 @@ def notices_due(connection: Connection, now: datetime, remind_hours: float) -> l
         "or (closed_at <= %(now)s - %(flapping)s and told_at is not null and told_closed_at is null)) order by severity, opened_at, key",
         {"now": now, "remind": timedelta(hours=remind_hours), "flapping": FLAPPING},
     )
-    return all_shaped(Notice, rows)
+    return fetch_all_as(Notice, rows)
 
 
 def mark_queued(connection: Connection, notices: list[Notice], now: datetime) -> None:

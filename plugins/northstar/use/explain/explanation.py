@@ -15,7 +15,7 @@ from northstar.build.definitions import Definition, Metric, parents, parse_defin
 from northstar.contract import entities
 from northstar.use.explain.rows import Cell, Expression, Term, literal
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, Row, all_shaped, one
+from northstar.warehouse.rows import Connection, Row, fetch_all_as, fetch_one
 
 DEFAULT_GRAIN = ("month", "week", "day", "quarter", "hour")
 
@@ -222,25 +222,25 @@ def _explain_side(
         "application": literal(cell.application), "segment": literal(cell.segment),
     }  # fmt: skip
     expression = Expression(text, spec.explained, cell, _Lookup(library, definition, spec.of), constants)
-    values = [one(connection.execute(term.value_sql))["value"] for term in expression.terms]
-    recomputed = one(connection.execute(expression.value_sql(values)))["value"]
+    values = [fetch_one(connection.execute(term.value_sql))["value"] for term in expression.terms]
+    recomputed = fetch_one(connection.execute(expression.value_sql(values)))["value"]
     side = Side(text, published, recomputed, expression.is_rounded)
     for position, term in enumerate(expression.terms):
         weighted = expression.weighted(position, values)
         query = term.rows_sql(weighted)
-        total = one(connection.execute(_total_query(query)))
+        total = fetch_one(connection.execute(_total_query(query)))
         if not total["rows"]:
             continue
         if term.details:
             detailed = term.rows_sql(weighted, is_detailed=True)
-            finer = one(connection.execute(_total_query(detailed)))
+            finer = fetch_one(connection.execute(_total_query(detailed)))
             # a grouped model is explained by the rows that it was grouped from, where they give the same total
             if close(finer["contribution"], total["contribution"]):
                 query, total = detailed, finer
         result = connection.execute(
             f"select * from (\n{query}\n) as contributions order by abs(contribution) desc, source::text limit {int(sample)}"
         )
-        largest = all_shaped(Contribution, result)
+        largest = fetch_all_as(Contribution, result)
         for row in largest:
             row["source"] = row["source"].pop("_row", None) or row["source"]
             row["landed"] = _landed_rows(connection, row["source"], library.entities(term))
@@ -275,7 +275,7 @@ def _landed_rows(connection: Connection, row: Row, sources: list[list[str]]) -> 
     with_id = [[s for s in level if name in contract[s].columns] for level in sources]
     # only the two nearest levels: the farther away, the less the same id has to do with this number
     for source in [s for level in [level for level in with_id if level][:2] for s in level]:
-        landed = one(
+        landed = fetch_one(
             connection.execute(
                 f"select count(*) as rows, array_agg(distinct _batch_id) as batches from staging.{source} where {name} = %s",
                 [row[name]],
@@ -293,7 +293,7 @@ def _landed_rows(connection: Connection, row: Row, sources: list[list[str]]) -> 
 
 
 def _current_version(connection: Connection) -> Row:
-    version = one(connection.execute("select * from marts.publications order by published_version desc limit 1"))
+    version = fetch_one(connection.execute("select * from marts.publications order by published_version desc limit 1"))
     built = connection.execute(
         "select r.run_id, r.as_of, r.state from core.run_context as c join audit.runs as r using (run_id) "
         "where exists (select 1 from audit.model_runs as m where m.run_id = r.run_id)"
@@ -326,11 +326,11 @@ def _find_published(
     segment_value: str,
 ) -> tuple[Row, Row]:
     """The metric's catalogue row and the value in question."""
-    if one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
-        raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+    if fetch_one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
+        raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
     metric = connection.execute("select * from marts.metrics where metric_id = %s", [metric_id]).fetchone()
     if metric is None:
-        near = one(
+        near = fetch_one(
             connection.execute(
                 "select string_agg(metric_id, ', ' order by metric_id) as names from marts.metrics "
                 "where position(%(id)s in metric_id) > 0 or position(metric_id in %(id)s) > 0",
@@ -351,7 +351,7 @@ def _find_published(
         [*place, period, period],
     ).fetchone()
     if row is None:
-        bounds = one(
+        bounds = fetch_one(
             connection.execute(
                 f"select min(period_start) as first, max(period_start) as last from marts.metric_values where {where}",
                 place,

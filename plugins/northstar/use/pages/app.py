@@ -20,7 +20,7 @@ from vizro.managers import data_manager
 from vizro.models.types import capture
 
 from northstar.base.config_files import read_own_yaml
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.base.settings import load_settings
 from northstar.use.marts import GRAINS, Marts
 from northstar.use.pages import door, serve
@@ -141,7 +141,7 @@ def history_chart(
 
 @capture("figure")
 def restatements_table(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all") -> html.Div:
-    """What was published of the chosen metric and changed later."""
+    """Published values of the chosen metric that changed later."""
     if not is_offered(application=application, metric=metric):
         return html.Div(UNKNOWN, role="alert")
     frame = painter().marts.frame(
@@ -151,12 +151,12 @@ def restatements_table(data_frame: pd.DataFrame, metric: str = "mrr", applicatio
     )  # fmt: skip
     rows = [
         {"period": period(r["period_start"], r["grain"]), "grain": r["grain"], "segment": r["segment_value"] or "total",
-         "was": shown(r["old_value"], r["unit"]), "is": shown(r["new_value"], r["unit"]), "from version": r["old_version"],
-         "to version": r["new_version"], "why": r["reason"].replace("_", " ")}
+         "old value": format_value(r["old_value"], r["unit"]), "new value": format_value(r["new_value"], r["unit"]), "from version": r["old_version"],
+         "to version": r["new_version"], "reason": r["reason"].replace("_", " ")}
         for r in frame.to_dict("records")
     ]  # fmt: skip
-    names = ["period", "grain", "segment", "was", "is", "from version", "to version", "why"]
-    return _table(rows, names, "Restatements", "Nothing of this metric was restated.")
+    names = ["period", "grain", "segment", "old value", "new value", "from version", "to version", "reason"]
+    return _table(rows, names, "Restatements", "No value of this metric has been restated.")
 
 
 @capture("figure")
@@ -192,11 +192,11 @@ def _catalogue_table(marts: Marts, application: str) -> html.Div:
         )
         rows.append({
             "metric": metric, "definition": entry["definition"], "domain": entry["domain"], "level": entry["level"],
-            "newest": shown(value["value"], entry["unit"], painter().marts.currency) if value else "-",
+            "newest": format_value(value["value"], entry["unit"], painter().marts.currency) if value else "-",
             "period": period(value["period_start"], value["grain"]) if value else "", "zone": zones,
-            "null because": (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
+            "null reason": (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
         })  # fmt: skip
-    names = ["metric", "newest", "period", "zone", "definition", "domain", "level", "null because", "owner"]
+    names = ["metric", "newest", "period", "zone", "definition", "domain", "level", "null reason", "owner"]
     return _table(rows, names, "All metrics", "There are no metrics yet.")
 
 
@@ -219,18 +219,19 @@ def _targets_table(marts: Marts, dashboard: str, application: str) -> html.Div:
             continue
         expected |= marts.expectations(r["metric_id"]) if pd.notna(r["due_at"]) else {}
         warning, critical, target = (
-            "" if r[name] is None else shown(r[name], r["unit"], currency) for name in ("warning", "critical", "target")
+            "" if r[name] is None else format_value(r[name], r["unit"], currency)
+            for name in ("warning", "critical", "target")
         )
         rows.append({
-            "metric": title_of(r["metric_id"]), "application": r["application"], "of": r["segment_value"] or "", "by": r["grain"],
-            "value": shown(r["value"], r["unit"], currency), "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
+            "metric": title_of(r["metric_id"]), "application": r["application"], "segment": r["segment_value"] or "", "grain": r["grain"],
+            "value": format_value(r["value"], r["unit"], currency), "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
             "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
-            "will be met": describe_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
+            "forecast": describe_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
         })  # fmt: skip
     # missed targets come first; on a phone the zone comes before the columns that have to be scrolled to
     rows.sort(key=lambda row: (WORST.index(row["zone"]), row["metric"]))
-    names = ["metric", "application", "zone", "value", "target", "warning", "critical", "of", "by", "trend", "due", "will be met", "alert", "action"]  # fmt: skip
-    return _table(rows, names, "Targets", "This application has no such targets.")
+    names = ["metric", "application", "zone", "value", "target", "warning", "critical", "segment", "grain", "trend", "due", "forecast", "alert", "action"]  # fmt: skip
+    return _table(rows, names, "Targets", "This application has no targets here.")
 
 
 def is_offered(

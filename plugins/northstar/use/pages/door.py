@@ -162,7 +162,7 @@ def limit_requests(server: Flask, callbacks: Callable[[], Collection[str]]) -> N
         # a traceback once a minute for each place in the code, so that nobody can fill the disk by repeating a request
         if lines.take("all") and places.take(f"{type(exc).__name__} {place.filename}:{place.lineno}"):
             LOG.error("%s %s failed", request.method, request.path[:200], exc_info=exc)
-        return Response("this failed; the log of the pages says why", 500, {"Content-Type": "text/plain"})
+        return Response("the request failed; the log of the pages says why", 500, {"Content-Type": "text/plain"})
 
 
 def add_headers(server: Flask, scripts: Callable[[], Sequence[str]]) -> None:

@@ -4,13 +4,13 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.use.reports.make import Report
 from northstar.warehouse import db
-from northstar.warehouse.rows import Row, one
+from northstar.warehouse.rows import Row, fetch_one
 
 
 def store_report(settings: Settings, report: Report) -> int:
     """Store a report; returns its number. The same report of the same version keeps its number."""
     with db.connect(settings, "publisher") as connection:
-        row = one(connection.execute(
+        row = fetch_one(connection.execute(
             "insert into audit.reports (report, application, period_start, as_of, published_version, subject, html, text) "
             "values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (report, application, period_start, published_version) do update "
             "set subject = excluded.subject, html = excluded.html, text = excluded.text, made_at = clock_timestamp() returning report_id",
@@ -41,7 +41,7 @@ def list_reports(settings: Settings, name: str | None = None) -> list[Row]:
 def last_version(settings: Settings, name: str, application: str, period_start: object) -> int | None:
     """The version of the newest report of its kind about an earlier period than the one that begins at `period_start`."""
     with db.connect(settings, "publisher") as connection:
-        row = one(
+        row = fetch_one(
             connection.execute(
                 "select max(published_version) as version from audit.reports where report = %s and application = %s and period_start < %s",
                 [name, application, period_start],

@@ -2,7 +2,7 @@
 
 import plotly.graph_objects as go
 
-from northstar.base.formats import SUFFIXES, shown
+from northstar.base.formats import SUFFIXES, format_value
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import BARS, COLOURS, TICKS, Panel, caption, empty_figure, escape_labels
 from northstar.use.words import period
@@ -18,7 +18,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         frame = frame.assign(value=panel["headroom"] - frame["value"]).sort_values("value")
     hidden_count = len(frame) - BARS
     frame = frame.head(BARS)
-    texts = [shown(value, unit, marts.currency) for value in frame["value"]]
+    texts = [format_value(value, unit, marts.currency) for value in frame["value"]]
     figure = go.Figure(go.Bar(
         x=frame["value"].astype(float), y=frame["segment_value"], orientation="h", text=texts, textposition="auto", hovertemplate="%{y}: %{text}<extra></extra>",
         marker={"color": COLOURS[0]},

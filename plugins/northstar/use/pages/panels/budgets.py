@@ -12,7 +12,7 @@ BUDGET_DAYS = 30
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    """What is left of the errors that a target allows over the last complete days."""
+    """The share of the errors allowed by a target over the last complete days that is left."""
     targets = marts.targets(application)
     own = (
         targets[targets["metric_id"].isin(panel["metrics"]) & (targets["segment"] == "") & targets["target"].notna()]
@@ -20,7 +20,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         else targets
     )
     if not len(own):
-        return empty_figure(f"no objectives of {application}")
+        return empty_figure(f"no objectives for {application}")
     sums = marts.frame(
         "select metric_id, application, sum(numerator) as numerator, sum(denominator) as denominator from metric_values "
         "where metric_id = any(%(metrics)s) and grain = 'day' and segment = '' and is_complete and period_start >= %(since)s group by 1, 2",
@@ -50,7 +50,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     ))  # fmt: skip
     figure.update_yaxes(autorange="reversed", type="category", title=None)
     figure.update_xaxes(ticksuffix=" %", range=[-105, 105], dtick=100)
-    caption(figure, f"left of the errors that {BUDGET_DAYS} days allow")
+    caption(figure, f"share of the {BUDGET_DAYS}-day error budget that is left")
     figure.update_layout(
         meta=f"last {BUDGET_DAYS} days: " + "; ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True))
     )

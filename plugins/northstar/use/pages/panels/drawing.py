@@ -6,7 +6,7 @@ from typing import Any, NotRequired, TypedDict
 import pandas as pd
 import plotly.graph_objects as go
 
-from northstar.base.escaping import plotly
+from northstar.base.escaping import plotly_label
 
 # the most lines, bars and flows of a panel: more are hard to read, and the others are in the marts
 LINES, BARS, FLOWS = 8, 15, 24
@@ -38,7 +38,7 @@ def escape_labels(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """The rows, with the texts in `columns` escaped so that Plotly shows them as they are."""
     if not len(frame):
         return frame
-    shown = {c: pd.Series([plotly(v) for v in frame[c]], frame.index, dtype=object) for c in columns}
+    shown = {c: pd.Series([plotly_label(v) for v in frame[c]], frame.index, dtype=object) for c in columns}
     return frame.assign(**shown)
 
 
@@ -83,7 +83,7 @@ def empty_figure(reason: str) -> go.Figure:
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     figure.add_annotation(
-        text=plotly(reason), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 15}
+        text=plotly_label(reason), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 15}
     )
     figure.update_layout(meta=reason)
     return figure

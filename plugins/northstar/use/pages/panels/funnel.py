@@ -22,14 +22,14 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         funnel=panel["funnel"], grain=grain, application=application,
     )  # fmt: skip
     if not len(frame) or not frame["visitors"].max():
-        return empty_figure(f"nobody of {application} in this funnel")
+        return empty_figure(f"no visitors of {application} in this funnel")
     texts = []
     for row in frame.to_dict("records"):
         text = f"{row['visitors']:,}"
         if pd.notna(row["from_previous_percent"]):
             target = f" (target {row['target_percent']:.0f} %)" if pd.notna(row["target_percent"]) else ""
             on = row["from_previous_percent"]
-            text += f" · {on:.1f} % came here{target}, {100 - on:.1f} % dropped off"
+            text += f" · {on:.1f} % of the previous stage{target}, {100 - on:.1f} % dropped off"
         texts.append(text)
     stages = [stage.replace("_", " ") for stage in frame["stage"]]
     labels = with_second_line(stages, [t.partition(" · ")[2] for t in texts])

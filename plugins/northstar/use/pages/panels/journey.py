@@ -16,7 +16,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         application=application, as_of=marts.as_of(),
     )  # fmt: skip
     if not len(frame):
-        return empty_figure(f"no journeys of {application}")
+        return empty_figure(f"no journeys for {application}")
     frame = escape_labels(frame.head(FLOWS), "from_event", "to_event")
     # left and right are different nodes: a session may come back to where it was
     left, right = list(dict.fromkeys(frame["from_event"])), list(dict.fromkeys(frame["to_event"]))
@@ -24,7 +24,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         node={"label": [*left, *right], "pad": 14, "thickness": 14, "color": COLOURS[0]},
         link={"source": [left.index(e) for e in frame["from_event"]], "target": [len(left) + right.index(e) for e in frame["to_event"]],
               "value": frame["sessions"], "customdata": frame["share"].astype(float), "hovertemplate": "%{source.label} to %{target.label}: %{value:,} sessions, "
-              "%{customdata:.1f} % of those there<extra></extra>"},
+              "%{customdata:.1f} % of the sessions at that event<extra></extra>"},
     ))  # fmt: skip
     summary = ", ".join(
         f"{r['from_event']} to {r['to_event']} {r['sessions']:,}" for r in frame.head(8).to_dict("records")

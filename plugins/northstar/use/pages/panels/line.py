@@ -7,7 +7,7 @@ from typing import TypedDict
 import pandas as pd
 import plotly.graph_objects as go
 
-from northstar.base.formats import SUFFIXES, shown
+from northstar.base.formats import SUFFIXES, format_value
 from northstar.use.marts import Marts, Metric
 from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, empty_figure, escape_labels, share
 from northstar.use.words import period, title_of
@@ -59,7 +59,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         if len(complete):
             last = complete.iloc[-1]
             summaries.append(
-                f"{name} {shown(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'])})"
+                f"{name} {format_value(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'])})"
             )
     if len(metrics) == 1 and not segment and "share_of" not in panel:
         summaries += _draw_forecast(marts, figure, metrics[0], application, frame, unit)
@@ -127,8 +127,8 @@ def _draw_forecast(
         hovertemplate=_hover(marts.currency, unit, "expected"),
     )  # fmt: skip
     end = expected.iloc[-1]
-    return [f"forecast {shown(end['value'], unit, marts.currency)} ({period(end['period_start'], end['grain'])}), "
-            f"80 %: {shown(end['low_80'], unit, marts.currency)} to {shown(end['high_80'], unit, marts.currency)}"]  # fmt: skip
+    return [f"forecast {format_value(end['value'], unit, marts.currency)} ({period(end['period_start'], end['grain'])}), "
+            f"80 %: {format_value(end['low_80'], unit, marts.currency)} to {format_value(end['high_80'], unit, marts.currency)}"]  # fmt: skip
 
 
 def _lines(frame: pd.DataFrame, metrics: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -160,5 +160,5 @@ def _draw_targets(
         else targets
     )
     for target, operator in sorted({(float(t["target"]), t["operator"]) for t in own.to_dict("records")}):
-        text = f"target {operator} {shown(target, own.iloc[0]['unit'], marts.currency)}"
+        text = f"target {operator} {format_value(target, own.iloc[0]['unit'], marts.currency)}"
         figure.add_hline(y=target, line={"dash": "dot", "width": 1}, annotation={"text": text, "font": {"size": 11}})
