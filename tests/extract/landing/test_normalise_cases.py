@@ -12,7 +12,7 @@ from northstar.contract import entities
 from northstar.contract.codes import CODES
 from northstar.extract.landing.normalise import normalise
 from northstar.privacy.guard import Guard
-from northstar.privacy.keys import unsealed
+from northstar.privacy.keys import unseal
 
 AT = "2025-01-01T00:00:00Z"
 ROWS = {
@@ -133,7 +133,7 @@ def test_what_is_no_currency_goes_to_quarantine(text):
 def test_what_is_no_country_is_unknown_and_kept_sealed(text):
     row, reasons = landed("charges", country=text)
     assert (row["country"], reasons) == (None, [])
-    assert unsealed(json.loads(row["_extra"])["country"], "key") == text
+    assert unseal(json.loads(row["_extra"])["country"], "key") == text
 
 
 def test_a_key_with_what_is_no_country_goes_to_quarantine():
