@@ -5,7 +5,7 @@ import json
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.base.settings import load_settings
+from northstar.base.settings import Rules, load_settings
 from northstar.build.code_version import code_version
 from northstar.privacy.keys import fingerprint, seal
 from northstar.privacy.ring import home_key
@@ -160,3 +160,11 @@ def test_rows_come_in_lots_by_number_and_by_length(warehouse, monkeypatch):
         )
     assert [len(lot) for lot in short] == [100, 100, 30] and [len(lot) for lot in long] == [10, 10, 5]
     assert [row["n"] for lot in short for row in lot] == list(range(1, 231))
+
+
+def test_codes_of_standards_are_brought_to_upper_case_and_others_are_refused():
+    rules = Rules(reporting_currency=" eur", home_country={"default": "us", "shop": "De"})
+    assert (rules.reporting_currency, rules.home_country) == ("EUR", {"default": "US", "shop": "DE"})
+    for wrong in ({"reporting_currency": "Euro"}, {"home_country": {"default": "Germany"}}):
+        with pytest.raises(ValueError, match="is none"):
+            Rules(**wrong)

