@@ -57,6 +57,7 @@ missed as (
         targets.is_count,
         targets.may_not_happen,
         targets.trend,
+        targets.grain,
         targets.first_limit,
         targets.critical_limit,
         targets.alert_latency,
@@ -100,9 +101,20 @@ decided as (
             when is_count and abs(value - mean_before) < {{ rule('alert_smallest_change') }} then false
             when is_floor then value < usual_limit
             else value > usual_limit
-        end as is_alert,
+        end as is_beyond,
         coalesce(zone = 'red' and is_beyond_critical, false) or (may_not_happen and alert_latency = 'immediate') as is_critical
     from compared
+),
+
+-- the mean of one hour is soon beyond what eight hours were; of two in a row it says something
+lasting as (
+    select
+        *,
+        is_beyond and (
+            grain != 'hour' or is_share or is_count
+            or coalesce(lag(is_beyond) over (partition by target_id, greens_before order by period_end), false)
+        ) as is_alert
+    from decided
 ),
 
 greens as (
@@ -123,7 +135,7 @@ stretches as (
         (array_agg(value order by period_end desc))[1] as value,
         min(mean_before) as baseline,
         min(usual_limit) as usual_limit
-    from decided
+    from lasting
     group by target_id, greens_before
     having bool_or(is_alert)
 ),
