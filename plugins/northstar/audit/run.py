@@ -221,7 +221,9 @@ def _record(settings: Settings, run_id: int, boundaries: tuple[str, ...], result
     """Write the results; those of an earlier attempt in the same run, as of a task that was cleared, give way to them."""
     with db.connect(settings, "transformer") as connection:
         lease.keep(connection, run_id, by_hand=True)
-        connection.execute("delete from audit.checks where run_id = %s and boundary = any(%s)", [run_id, list(boundaries)])
+        connection.execute(
+            "delete from audit.checks where run_id = %s and boundary = any(%s)", [run_id, list(boundaries)]
+        )
         connection.execute("delete from audit.reconciliations where run_id = %s and source = 'files'", [run_id])
         connection.cursor().executemany(
             "insert into audit.checks (run_id, boundary, suite, check_name, severity, success, observed, expected, "

@@ -60,6 +60,7 @@ def register(command: Command) -> None:
     sub.add_argument("--months", type=int, default=12)
     sub.add_argument("--accounts", type=int, default=2000)
     sub.add_argument("--applications", nargs="+")
+    sub.add_argument("--incidents", type=int, default=4, help="how many to plant for the alerts to find (default: 4)")
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -142,7 +143,8 @@ def _alerts(arguments: argparse.Namespace) -> None:
 def _simulate(arguments: argparse.Namespace) -> None:
     from northstar.demo.company import Life, simulate
 
-    life: Life = {"seed": arguments.seed, "months": arguments.months, "accounts": arguments.accounts}
+    life: Life = {"seed": arguments.seed, "months": arguments.months, "accounts": arguments.accounts,
+                  "incidents": arguments.incidents}  # fmt: skip
     if arguments.applications:
         life["applications"] = tuple(arguments.applications)
     simulate(arguments.out, with_truth=True, **life)

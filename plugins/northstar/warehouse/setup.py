@@ -62,7 +62,7 @@ $body$
 # the bounds of Wilson's score interval for a share (Wilson 1927): between them the true share lies with the two-sided confidence that the
 # setting alert_confidence names
 WILSON = """
-create or replace function core.wilson_bound(hits numeric, trials numeric, confidence numeric, side int) returns numeric
+create or replace function core.wilson_bound(hits numeric, trials numeric, confidence double precision, side int) returns numeric
 language sql immutable strict parallel safe as $body$
     select case when trials > 0 then
         ((share + z * z / (2 * n) + side * z * sqrt(greatest(0, share * (1 - share) / n + z * z / (4 * n * n)))) / (1 + z * z / n))::numeric
@@ -73,9 +73,9 @@ language sql immutable strict parallel safe as $body$
                 ::double precision as z
     ) as sample
 $body$;
-create or replace function core.wilson_low(hits numeric, trials numeric, confidence numeric) returns numeric
+create or replace function core.wilson_low(hits numeric, trials numeric, confidence double precision) returns numeric
 language sql immutable strict parallel safe as $body$ select core.wilson_bound(hits, trials, confidence, -1) $body$;
-create or replace function core.wilson_high(hits numeric, trials numeric, confidence numeric) returns numeric
+create or replace function core.wilson_high(hits numeric, trials numeric, confidence double precision) returns numeric
 language sql immutable strict parallel safe as $body$ select core.wilson_bound(hits, trials, confidence, 1) $body$;
 """
 

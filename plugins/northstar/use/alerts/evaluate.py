@@ -20,7 +20,7 @@ from northstar.base.formats import shown
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.use import outbox
-from northstar.use.alerts.notices import Finding, KnownNotice, Notice, note, note_told, to_tell
+from northstar.use.alerts.notices import COUNTED, Finding, KnownNotice, Notice, note, note_told, of_one_cause, to_tell
 from northstar.use.changes import explain_change
 from northstar.use.marts import Marts
 from northstar.use.notify import Address, Body, Channels, Message, read_channels, tell
@@ -36,6 +36,7 @@ FIRST_LOOK = timedelta(hours=1)
 OVERLAP = timedelta(minutes=2)
 SEVERITIES = {"critical": "critical", "warning": "warning"}
 JOB = {"run_failed", "source_late", "source_differs", "quarantine_grows", "data_late", "maintenance_failed"}
+TRENDS = {"rise", "drop", "spike"}
 # a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (SEMANTICS)
 TWO_IN_A_ROW = (
     "select exists (select from (select is_up, lag(is_up) over (partition by service order by checked_at) as was_up from staging.uptime_checks "
@@ -50,10 +51,13 @@ class Rule(TypedDict):
     metric: str
     severity: str
     action: str
+    cause: str
+    compared_with: str
     quiet: int
     page: str
     says: str
     sql: str
+    actions: NotRequired[dict[str, str]]
     unit: NotRequired[str]
     reads: NotRequired[str]
     parts: NotRequired[str]
@@ -92,9 +96,11 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
         findings, broken = _signals(settings, (last or now - FIRST_LOOK) - OVERLAP, now)
         findings += _targets(settings)
         sources = {"targets", *(rule["rule"] for rule in rules() if rule["rule"] not in broken)}
-        note(connection, findings, sources, now)
+        note(connection, of_one_cause(findings), sources, now)
+        # rows that landed before the first publication are looked at after it
         connection.execute(
-            "insert into audit.alert_evaluations (evaluated_at, findings) values (%s, %s)", [now, len(findings)]
+            "insert into audit.alert_evaluations (evaluated_at, findings) select %s, %s where to_regclass('marts.publications') is not null",
+            [now, len(findings)],
         )
     with db.connect(settings, "publisher") as connection:
         # a lock of the session, not of a transaction: what was sent is committed message by message
@@ -175,19 +181,31 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
             return [], {}
         for rule in rules():
             try:
-                parameters = {"since": since, "now": now, "metric": rule["metric"]}
+                parameters = {
+                    "since": since, "now": now, "metric": rule["metric"], "confidence": settings.rules.alert_confidence,
+                    "smallest_base": settings.rules.alert_smallest_base, "smallest_change": settings.rules.alert_smallest_change,
+                }  # fmt: skip
                 rows = all_shaped(Hit, connection.execute(rule["sql"], parameters))
                 parts = [_largest_part(connection, rule, row) for row in rows]
             except Exception as exc:
                 broken[rule["rule"]] = str(exc).splitlines()[0]
                 continue
             for row, part in zip(rows, parts, strict=True):
+                action = rule.get("actions", {}).get(row["application"], rule["action"])
                 findings.append(Finding(
-                    f"{rule['rule']}|{row['application']}|{row['segment_value'] if rule['rule'] != 'run_failed' else row['segment']}", rule["rule"], rule["metric"],
-                    row["application"], row["segment"], row["segment_value"], row.get("severity", rule["severity"]), rule["action"], row["value"], row["threshold"],
-                    row["since"], rule["says"], rule["page"], rule["rule"], timedelta(minutes=rule["quiet"]), part,
+                    _key(rule, row), rule["rule"], rule["metric"], row["application"], row["segment"], row["segment_value"], row.get("severity", rule["severity"]),
+                    action, row["value"], row["threshold"], row["since"], rule["says"], rule["page"], rule["rule"], timedelta(minutes=rule["quiet"]), part,
+                    rule["cause"], rule["compared_with"],
                 ))  # fmt: skip
     return findings, broken
+
+
+def _key(rule: Rule, row: Hit) -> str:
+    """Alerts of one cause in an application are one; of the job itself each source, and each check, is a cause."""
+    if rule["rule"] not in JOB:
+        return f"{rule['cause']}|{row['application']}"
+    part = row["segment"] if rule["rule"] == "run_failed" else row["segment_value"]
+    return f"{rule['cause']}|{row['application']}|{part}"
 
 
 def _largest_part(connection: Connection, rule: Rule, row: Hit) -> str:
@@ -220,10 +238,18 @@ def _targets(settings: Settings) -> list[Finding]:
             )["found"]
         }
     return [
-        Finding(f"target|{r['alert_id']}", "target", r["metric_id"], r["application"], r["segment"], r["segment_value"], r["severity"], r["action"], r["value"],
-                r["threshold"], r["opened_at"], "off its target", "metrics", "targets")
+        Finding(f"{r['cause']}|{r['application']}", "target", r["metric_id"], r["application"], r["segment"], r["segment_value"], r["severity"], r["action"],
+                r["value"], r["threshold"], r["opened_at"], _missed(r["rule"], r["grain"]), "metrics", "targets", cause=r["cause"],
+                compared_with="the usual range's end" if r["rule"] in TRENDS else f"the {r['rule']}", baseline=r["baseline"], fired_in_marts=r["fired_90_days"])
         for r in rows if r["alert_id"] not in lone
     ]  # fmt: skip
+
+
+def _missed(rule: str, grain: str) -> str:
+    """What a target's alert says of it."""
+    if rule in TRENDS:
+        return f"a {rule} beyond what the eight {grain}s before varied by"
+    return f"beyond its {rule}, which most of the eight {grain}s before met"
 
 
 def _route(channels: Channels, notice: Notice) -> str:
@@ -262,11 +288,21 @@ def _told(settings: Settings, channels: Channels, marts: Marts, address: str, no
     entry, rule = marts.catalogue().get(notice["metric_id"]), _rule(notice)
     unit = (rule and rule.get("unit")) or (entry["unit"] if entry else "count")
     currency = settings.rules.reporting_currency
-    lines = [f"{notice['event'].upper()}, {notice['severity']}: {_name(notice)}", f"  {notice['says']}"]
+    lines = [
+        f"{notice['event'].upper()}, {notice['severity']}: {_name(notice)}",
+        f"  rule {notice['rule']}: {notice['says']}",
+    ]
     if notice["value"] is not None and notice["threshold"] is not None:
+        usual = "" if notice["baseline"] is None else f", usual {shown(notice['baseline'], unit, currency)}"
         lines.append(
-            f"  value {shown(notice['value'], unit, currency)}, threshold {shown(notice['threshold'], unit, currency)}"
+            f"  value {shown(notice['value'], unit, currency)}, threshold {shown(notice['threshold'], unit, currency)} "
+            f"({notice['compared_with']}){usual}"
         )
+    else:
+        lines.append(f"  compared with: {notice['compared_with']}")
+    lines.append(f"  fired {_times_fired(notice)} in the last {COUNTED.days} days")
+    if notice["also"]:
+        lines.append(f"  of the same cause: {notice['also']}")
     lines.append(
         f"  since {notice['since']:%Y-%m-%d %H:%M} UTC"
         + (f", closed {notice['closed_at']:%Y-%m-%d %H:%M} UTC" if notice["closed_at"] else "")
@@ -282,6 +318,12 @@ def _told(settings: Settings, channels: Channels, marts: Marts, address: str, no
         lines.append(f"  runbook: {runbook(settings, channels, notice['rule'])}")
     lines.append(f"  action: {notice['action']} · {_link(address, marts, notice)}")
     return "\n".join(lines)
+
+
+def _times_fired(notice: Notice) -> str:
+    newest = max(notice["fired_at"], default=notice["since"])
+    times = max(notice["fired_in_marts"], sum(at > newest - COUNTED for at in notice["fired_at"]), 1)
+    return "once" if times == 1 else f"{times} times"
 
 
 def _rule(notice: Notice) -> Rule | None:
