@@ -124,14 +124,15 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _alerts(arguments: argparse.Namespace) -> None:
     from northstar.use.alerts.evaluate import evaluate
-    from northstar.use.alerts.notices import acknowledge, listed, mute
+    from northstar.use.alerts.notices import acknowledge, listed, mute, warnings
 
     settings = load_settings(arguments.home)
     if arguments.what in ("ack", "mute") and not arguments.id:
         raise NorthstarError(f"say which: northstar alerts {arguments.what} ID; `northstar alerts list` names them")
     if arguments.what == "list":
         rows = listed(settings, arguments.all)
-        print(table(rows) if rows else "nothing is wrong")
+        lines = [f"warning     {warning}" for warning in warnings(settings)]
+        print("\n".join([table(rows) if rows else "no alert is open" if lines else "nothing is wrong", *lines]))
     elif arguments.what == "ack":
         acknowledge(settings, arguments.id, arguments.by)
     elif arguments.what == "mute":

@@ -9,18 +9,17 @@ import json
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import cache
-from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 from urllib.parse import urlencode
 
-from northstar.base.config_files import read_own_yaml
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import shown
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.use import outbox
 from northstar.use.alerts.notices import COUNTED, Finding, KnownNotice, Notice, note, note_told, of_one_cause, to_tell
+from northstar.use.alerts.rules import Rule, rules
+from northstar.use.alerts.table import store_open
 from northstar.use.changes import explain_change
 from northstar.use.marts import Marts
 from northstar.use.notify import Address, Body, Channels, Message, read_channels, tell
@@ -29,7 +28,6 @@ from northstar.use.words import title_of
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, all_shaped, one
 
-RULES = Path(__file__).with_name("rules.yml")
 LOCK = 0x6E735F616C657274  # "ns_alert"
 FIRST_LOOK = timedelta(hours=1)
 # rows commit a little after the time that they carry, so evaluations overlap
@@ -44,25 +42,6 @@ TWO_IN_A_ROW = (
 )
 
 
-class Rule(TypedDict):
-    """A rule of rules.yml; that file says what each key means."""
-
-    rule: str
-    metric: str
-    severity: str
-    action: str
-    cause: str
-    compared_with: str
-    quiet: int
-    page: str
-    says: str
-    sql: str
-    actions: NotRequired[dict[str, str]]
-    unit: NotRequired[str]
-    reads: NotRequired[str]
-    parts: NotRequired[str]
-
-
 class Hit(TypedDict):
     """A row of a rule's query."""
 
@@ -73,13 +52,6 @@ class Hit(TypedDict):
     threshold: Decimal | None
     since: datetime
     severity: NotRequired[str]
-
-
-@cache
-def rules() -> list[Rule]:
-    """The rules of rules.yml."""
-    entries: list[Rule] = read_own_yaml(RULES)
-    return entries
 
 
 def evaluate(settings: Settings, now: datetime | None = None, progress: Progress = print) -> list[Notice]:
@@ -97,6 +69,7 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
         findings += _targets(settings)
         sources = {"targets", *(rule["rule"] for rule in rules() if rule["rule"] not in broken)}
         note(connection, of_one_cause(findings), sources, now)
+        store_open(connection)
         # rows that landed before the first publication are looked at after it
         connection.execute(
             "insert into audit.alert_evaluations (evaluated_at, findings) select %s, %s where to_regclass('marts.publications') is not null",

@@ -9,6 +9,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row, all_shaped
+from northstar.warehouse.troubles import newest_warnings
 
 # an alert that comes back sooner than this after it closed is continued, and nobody is told again
 FLAPPING = timedelta(minutes=30)
@@ -194,6 +195,12 @@ def acknowledge(settings: Settings, number: str, who: str) -> None:
 def mute(settings: Settings, number: str, hours: float) -> None:
     """Send nothing about an alert for some hours. Raises NorthstarError where there is no such open alert."""
     _change(settings, number, "muted_until = clock_timestamp() + %s", timedelta(hours=hours))
+
+
+def warnings(settings: Settings) -> list[str]:
+    """The warnings of the newest audit, which are no alerts."""
+    with db.connect(settings, "publisher") as connection:
+        return newest_warnings(connection)
 
 
 def _change(settings: Settings, number: str, change: str, value: object) -> None:
