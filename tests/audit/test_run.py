@@ -210,7 +210,8 @@ def test_an_audit_that_runs_again_replaces_what_it_said_before(built):
         assert _passed_checks(connection, run)["run"] == before
     with db.connect(built, "owner") as connection:
         told_twice = connection.execute(
-            "select entity from audit.reconciliations where run_id = %s and source = 'files' group by 1 having count(*) > 1", [run]
+            "select entity from audit.reconciliations where run_id = %s and source = 'files' group by 1 having count(*) > 1",
+            [run],
         ).fetchall()
     assert not told_twice
 

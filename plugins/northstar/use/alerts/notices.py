@@ -181,7 +181,7 @@ def listed(settings: Settings, with_closed: bool = False) -> list[Row]:
             "select left(md5(key), 8) as id, severity, case when closed_at is not null then 'closed' when muted_until > clock_timestamp() then 'muted' "
             "when acknowledged_at is not null then 'acknowledged by ' || acknowledged_by else 'open' end as state, coalesce(nullif(metric_id, ''), rule) as what, "
             "application, segment_value as of_which, rule, round(value, 2) as value, concat_ws(': ', compared_with, round(threshold, 2)) as compared_with, "
-            "round(baseline, 2) as baseline, greatest(fired_in_marts, (select count(*) from unnest(fired_at) as f where f > clock_timestamp() - %s)) as fired_90_days, "
+            "round(baseline, 2) as baseline, greatest(fired_in_marts, (select count(*) from unnest(fired_at) as f where f > last_seen_at - %s)) as fired_90_days, "
             "since, told_at, action, also from audit.notices where %s or closed_at is null order by closed_at desc nulls first, severity, opened_at desc",
             [COUNTED, with_closed],
         ).fetchall()  # fmt: skip

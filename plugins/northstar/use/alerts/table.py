@@ -42,6 +42,6 @@ def store_open(connection: Connection) -> None:
         "insert into marts.open_alerts select left(md5(key), 8), severity, case when muted_until > clock_timestamp() then 'muted' "
         "when acknowledged_at is not null then 'acknowledged by ' || acknowledged_by else 'open' end, cause, metric_id, application, segment_value, rule, says, "
         "value, threshold, compared_with, baseline, "
-        "greatest(fired_in_marts, (select count(*) from unnest(fired_at) as f where f > clock_timestamp() - %s)), since, action, contributes, also "
+        "greatest(fired_in_marts, (select count(*) from unnest(fired_at) as f where f > last_seen_at - %s)), since, action, contributes, also "
         "from audit.notices where closed_at is null", [COUNTED],
     )  # fmt: skip
