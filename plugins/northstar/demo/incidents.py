@@ -75,6 +75,9 @@ def _failing_payments(company: "Company", application: str) -> pd.Timestamp:
     charges = company.tables["charges"]
     model = charges[charges.application == application].iloc[-1].to_dict()
     times = _times(company, timedelta(minutes=4), timedelta(seconds=20), 8)
+    # whoever pays meanwhile fails as well
+    meanwhile = (charges.application == application) & (charges.created_at >= times[0])
+    charges.loc[meanwhile, ["status", "failure_code"]] = ["failed", "processor_down"]
     _append(company, "charges", [
         model | {"charge_id": f"ch_in_{application}_{n}", "payment_id": f"pay_in_{application}_{n}", "status": "failed",
                  "failure_code": "processor_down", "created_at": at, "updated_at": at}
