@@ -176,6 +176,7 @@ def one_input(data: bytes) -> None:
 
 def map_a_file(data: bytes) -> None:
     """A mapping with hostile parts over a small file: it lands, or one line says what is wrong with it."""
+    from northstar.extract.landing.mapped import Mapped, Unit
     from northstar.extract.landing.mapping import read_mapping
 
     parts = data.decode("utf-8", "replace").split("\x1f")
@@ -188,12 +189,13 @@ def map_a_file(data: bytes) -> None:
         path.write_bytes(data[1:] if data[:1] == b"\x00" else text.encode())
         try:
             for given in read_mapping(directory, path):
-                for raw in given.apply(hostile.Reading(source, given.csv)):
-                    hostile.check_batch(
-                        hostile.entities()[given.entity],
-                        raw,
-                        hostile.normalise(hostile.entities()[given.entity], raw, hostile.Guard(hostile.KEY)),
-                    )
+                entity = hostile.entities()[given.entity]
+                mapped = Mapped(given, Path(directory) / "spill", memory_mb=256, minutes=1)
+                for piece in mapped.pieces(Unit(given, [source], is_together=mapped.is_together)):
+                    if piece.batch.num_rows:
+                        done = hostile.normalise(entity, piece.batch, hostile.Guard(hostile.KEY))
+                        hostile.check_batch(entity, piece.batch, done)
+                mapped.close()
         except NorthstarError as exc:
             assert "\n" not in str(exc) and str(exc).strip()
 

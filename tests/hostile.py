@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from northstar.base.errors import NorthstarError
 from northstar.contract import Column, Entity, entities
 from northstar.extract.landing.batch import Delivery, Rejects
-from northstar.extract.landing.directory import _check_columns, _reject, land_directory
+from northstar.extract.landing.directory import _check_columns, land_directory
 from northstar.extract.landing.normalise import EARLIEST, Normalised, landed_schema, normalise
 from northstar.extract.sources.files import SETTLED_SECONDS, CsvOptions, Reading, SourceFile
 from northstar.privacy.guard import Guard
@@ -332,7 +332,9 @@ def read(file: HostileFile) -> Outcome:
             pending += done.bad
         places = [line for line, _, _ in pending]
         assert len(set(places)) == len(places), "a row is in quarantine twice"
-        _reject(file.name, pending, source.lines_of(set(places)), delivery)
+        lines = source.lines_of(set(places))
+        for place, reasons, row in pending:
+            delivery.rejects.add(file.name, lines.get(place, place), reasons, row)
         for rejected in source.rejected:
             outcome.read += 1
             delivery.rejects.add(file.name, rejected.line, [rejected.reason], rejected.row)

@@ -67,6 +67,18 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+class _TextLoader(_Loader):
+    """A loader for which every value is the text that is written there, but for null and nothing at all: NO is a country, 01 an id, 1.10 a version."""
+
+    # YAML's own rules for plain values are left out, but for null and merges (<<)
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [
+            (tag, pattern) for tag, pattern in rules if tag in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")
+        ]
+        for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 def read_text(path: Path) -> str:
     """The text of a configuration file. Raises NorthstarError when it cannot be read."""
     try:
@@ -84,13 +96,19 @@ def read_yaml(text: str, where: str) -> typing.Any:
     return _parse(text, where)[0]
 
 
-def read_config(text: str, where: str, model: type[Model]) -> Model:
+# Any: as in read_yaml
+def read_texts(text: str, where: str) -> typing.Any:
+    """`read_yaml`, with every value but null as the text that is written."""
+    return _parse(text, where, _TextLoader)[0]
+
+
+def read_config(text: str, where: str, model: type[Model], as_texts: bool = False) -> Model:
     """A configuration file's text as its model.
 
-    where: the file's name for messages. Raises NorthstarError for text that is no YAML; ConfigError with line and key for the first thing that
+    where: the file's name for messages. as_texts: values are the texts that are written, whatever YAML makes of yes, NO or 01. Raises NorthstarError for text that is no YAML; ConfigError with line and key for the first thing that
     the model does not allow.
     """
-    value, node = _parse(text, where)
+    value, node = _parse(text, where, _TextLoader if as_texts else _Loader)
     try:
         return model.model_validate({} if value is None else value)
     except ValidationError as exc:
@@ -130,11 +148,11 @@ def read_own_yaml(path: Path) -> typing.Any:
 
 
 # Any: as in read_yaml
-def _parse(text: str, where: str) -> tuple[typing.Any, yaml.Node | None]:
+def _parse(text: str, where: str, kind: type["_Loader"] = _Loader) -> tuple[typing.Any, yaml.Node | None]:
     try:
         if len(text) > LONGEST:
             raise yaml.YAMLError(f"longer than {LONGEST:,} characters")
-        loader = _Loader(text)
+        loader = kind(text)
         try:
             node = loader.get_single_node()
             return (None if node is None else loader.construct_document(node)), node

@@ -109,6 +109,9 @@ class Operations(Section):
     )
     # whether a source directory's own _mapping.yml is used: then whoever writes the data decides what it becomes
     mapping_in_source: bool = Field(False, strict=True, description="say true or false")
+    # bounds of the SQL of mappings, for each input: memory before it spills to the home's tmp/, and time
+    mapping_memory_mb: int = Field(1024, strict=True, ge=64, description="give whole MB, 64 or more")
+    mapping_minutes: float = Field(60, gt=0, description="give minutes")
     # host:port of a StatsD server, and the address of an OpenLineage server, to which Airflow reports
     statsd: str | None = None
     openlineage: str | None = None

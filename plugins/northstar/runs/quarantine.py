@@ -13,7 +13,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.contract import entities
 from northstar.extract.landing.batch import Delivery, land_batch
-from northstar.extract.landing.directory import land_directory
+from northstar.extract.landing.directory import SOURCE_PREFIX, land_directory
 from northstar.extract.landing.normalise import normalise
 from northstar.extract.sources.declared import open_source, read_sources
 from northstar.extract.sources.files import FileStore, check_directory
@@ -190,7 +190,8 @@ def _try_kept(settings: Settings, source: str, name: str, newest: int, turn: int
 
 
 def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, Row]], guard: Guard, turn: int) -> None:
-    columns = list(dict.fromkeys(c for _, row in rows for c in row))
+    # the source's own columns are there to be looked at
+    columns = list(dict.fromkeys(c for _, row in rows for c in row if not c.startswith(SOURCE_PREFIX)))
     arrays = [pa.array([_text(opened(row.get(c), guard.key)) for _, row in rows], pa.string()) for c in columns]
     ids = pa.array([number for number, _ in rows], pa.int64())
     batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])

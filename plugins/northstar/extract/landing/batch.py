@@ -119,6 +119,8 @@ class Delivery:
     state: State | None = None
     # how it reads: a digest (northstar.extract.sources.declared)
     reading: str | None = None
+    # the names under which rows of several files together are quarantined
+    names: list[str] = field(default_factory=list)
 
     def note_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
         """Note the columns of a raw batch that the contract does not know, with where they came and in how many rows."""
@@ -135,6 +137,18 @@ class Delivery:
                 self.drift[stored_name] = (path, earlier[1] + rows)
 
 
+@dataclass(frozen=True)
+class Keep:
+    """Which of several rows with one key stays: the one with the smallest or the largest value of a column, in whatever order they come.
+
+    column: "" for the newest by the entity's cursor, and of those the one that came last. Rows with the same value are told apart by their content.
+    """
+
+    is_oldest: bool = False
+    column: str = ""
+
+
+NEWEST_CURSOR = Keep()
 # yields what is to land, and fills the Delivery that it is given
 Produce = Callable[[Delivery], Iterator[pa.RecordBatch]]
 
@@ -145,13 +159,13 @@ def land_batch(
     source: str,
     run_id: int | None,
     produce: Produce,
-    keeps_first: bool = False,
+    keep: Keep = NEWEST_CURSOR,
     is_read_meanwhile: bool = False,
     turn: int | None = None,
 ) -> Landed:
     """Land the batches that `produce` yields (landed schema); it fills the Delivery it is given.
 
-    keeps_first: a landed row is never replaced, whatever the cursor. is_read_meanwhile: `produce` reads the entity's
+    keep: which row stays where several have one key. is_read_meanwhile: `produce` reads the entity's
     landed rows, so the table must not be locked before it has ended. turn: the number of the turn in which this is done, where it is no
     run's (northstar.runs.turns.turn).
 
@@ -160,7 +174,7 @@ def land_batch(
     delivery = Delivery(Rejects())
     try:
         with contextlib.closing(_connect(settings)) as connection:
-            merge = _Merge(connection, entity, source, run_id, delivery, keeps_first, is_read_meanwhile)
+            merge = _Merge(connection, entity, source, run_id, delivery, keep, is_read_meanwhile)
             return merge.run(produce, run_id if turn is None else turn)
     except adbc.Error as exc:
         raise _refusal(exc, settings) from exc
@@ -189,7 +203,7 @@ class _Merge:
         source: str,
         run_id: int | None,
         delivery: Delivery,
-        keeps_first: bool,
+        keep: Keep,
         is_read_meanwhile: bool,
     ):
         self.connection, self.entity, self.source, self.run_id, self.delivery = (
@@ -199,13 +213,19 @@ class _Merge:
             run_id,
             delivery,
         )
-        cursor = sql.Identifier(entity.cursor)
+        self.columns = [*entity.stored_columns, "_extra"]
+        self.keep, self.is_read_meanwhile = keep, is_read_meanwhile
         # the order of several rows with one key, of which the first is kept
-        self.order = sql.SQL("ctid") if keeps_first else sql.SQL("{} desc nulls last, ctid desc").format(cursor)
-        self.keeps_first, self.is_read_meanwhile = keeps_first, is_read_meanwhile
+        self.order: sql.Composable
+        if keep.column:
+            direction = sql.SQL("asc" if keep.is_oldest else "desc")
+            self.order = sql.SQL("{} {} nulls last, {}").format(
+                sql.Identifier(keep.column), direction, self._content("")
+            )
+        else:
+            self.order = sql.SQL("{} desc nulls last, ctid desc").format(sql.Identifier(entity.cursor))
         self.cursor = connection.cursor()
         self.table = sql.Identifier("staging", entity.name)
-        self.columns = [*entity.stored_columns, "_extra"]
         self.batch_id = 0
 
     def run(self, produce: Produce, turn: int | None) -> Landed:
@@ -307,8 +327,13 @@ class _Merge:
         )  # fmt: skip
         differs = sql.SQL("({}) is distinct from ({})").format(self._comparable("old"), self._comparable("new"))
         newer: sql.Composable = sql.SQL("(new.{0} >= old.{0} or old.{0} is null) and {1}").format(cursor, differs)
-        if self.keeps_first:
-            newer = sql.SQL("false")
+        if self.keep.column:
+            newer = sql.SQL(
+                "coalesce(new.{0} {1} old.{0}, old.{0} is null and new.{0} is not null) "
+                "or (new.{0} is not distinct from old.{0} and {2} < {3})"
+            ).format(
+                sql.Identifier(self.keep.column), sql.SQL("<" if self.keep.is_oldest else ">"), self._content("new."), self._content("old.")
+            )  # fmt: skip
         self.execute(
             "create temp table replaced on commit drop as select old.ctid as place, to_jsonb(old.*) as row, new.* "
             "from {} as old inner join newest as new on {} where {}",
@@ -340,6 +365,10 @@ class _Merge:
 
     def _is_required(self, name: str) -> bool:
         return name == "application" or self.entity.columns[name].required
+
+    def _content(self, prefix: str) -> sql.Composable:
+        """A row's whole content as one text, so that two rows have an order that does not depend on which of them came first."""
+        return sql.SQL('row({})::text collate "C"').format(self.names(self.columns, prefix))
 
     def _comparable(self, alias: str) -> sql.Composable:
         return sql.SQL(", ").join(
@@ -384,7 +413,9 @@ class _Merge:
 
     def _quarantine(self) -> None:
         rejects = self.delivery.rejects
-        paths = sql.SQL(", ").join(sql.Literal(f["path"]) for f in self.delivery.files)
+        paths = sql.SQL(", ").join(
+            sql.Literal(p) for p in [*(f["path"] for f in self.delivery.files), *self.delivery.names]
+        )
         if rejects.count:
             self.cursor.adbc_ingest("rejected", rejects.reader(), mode="create", temporary=True)
         if self.delivery.files:

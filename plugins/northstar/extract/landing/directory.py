@@ -1,8 +1,10 @@
 """Land a directory: find what is new for each entity, read it, hand it to the merge, isolate the files that fail."""
 
+import contextlib
+import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -15,12 +17,12 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
+from northstar.extract.landing.mapped import Mapped, Origin, Unit
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
-from northstar.extract.landing.normalise import BadRow, in_range, normalise
-from northstar.extract.landing.personal_values import sealed_row
+from northstar.extract.landing.normalise import in_range, normalise
+from northstar.extract.landing.personal_values import sealed_row, storable
 from northstar.extract.sources import files
 from northstar.extract.sources.files import (
-    Reading,
     SourceFile,
     Storage,
     check_directory,
@@ -31,13 +33,18 @@ from northstar.extract.sources.files import (
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redacted
 from northstar.warehouse import db
+from northstar.warehouse.rows import Row
 
 GROUP_BYTES = 512 << 20
 GROUP_FILES = 500
 # the path is part of a key, and an index entry of Postgres holds 2,704 bytes
 LONGEST_PATH = 2_000
-# a file, and the input that it is read as
-Work = tuple[Input, SourceFile]
+# in a rejected row, what comes before the names of the source's own columns
+SOURCE_PREFIX = "source."
+# {(entity, path): (fingerprint, how it was read)}
+Known = dict[tuple[str, str], tuple[str, str | None]]
+# files whose rows are made together, and what makes them
+Work = tuple[Mapped, Unit]
 
 
 @dataclass(kw_only=True)
@@ -85,20 +92,25 @@ def land_directory(
         started = time.monotonic()
         result = EntityResult(source=source, entity=entity.name)
         try:
-            work = [
-                (i, f) for i in own_inputs for pattern in i.patterns for f in list_files(source_dir, pattern, storage)
-            ]
-            has_files = has_files or bool(work)
-            if not work:
-                continue
-            if only is not None:
-                work = [(i, f) for i, f in work if _state_path(i, f) in only.get(entity.name, ())]
-            new_work = [
-                (i, f) for i, f in work if not _is_known(landed_files.get((entity.name, _state_path(i, f))), i, f)
-            ]
-            total = Landed()
-            for group in _groups(new_work):
-                total += _land_group(settings, run_id, source, entity, group, guard, result, within, turn)
+            with contextlib.ExitStack() as stack:
+                work: list[tuple[Mapped, Unit]] = []
+                for own_input in own_inputs:
+                    listed = _listed(source_dir, own_input, storage)
+                    if not any(listed.values()):
+                        continue
+                    mapped = Mapped(own_input, settings.home / "tmp" / "mapping", settings.operations.mapping_memory_mb,
+                                    settings.operations.mapping_minutes)  # fmt: skip
+                    stack.callback(mapped.close)
+                    work += [(mapped, unit) for unit in _units(mapped, listed)]
+                has_files = has_files or bool(work)
+                if not work:
+                    continue
+                if only is not None:
+                    work = [(m, u) for m, u in work if _paths(u) & only.get(entity.name, set())]
+                new_work = [(m, u) for m, u in work if not _is_known(landed_files, entity.name, u)]
+                total = Landed()
+                for group in _groups(new_work):
+                    total += _land_group(settings, run_id, source, entity, group, guard, result, within, turn)
             result += total
         except NorthstarError as exc:
             result.error = redacted(str(exc))
@@ -134,7 +146,7 @@ def _has_mapping(source_dir: str, storage: Storage | None) -> bool:
     return is_there
 
 
-def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, str | None]]:
+def _known(settings: Settings, source: str) -> Known:
     """The files that have landed: {(entity, path): (fingerprint, how it was read)}."""
     with db.connect(settings, "loader") as connection:
         rows = connection.execute(
@@ -143,30 +155,59 @@ def _known(settings: Settings, source: str) -> dict[tuple[str, str], tuple[str, 
     return {(row["entity"], row["path"]): (row["fingerprint"], row["reading"]) for row in rows}
 
 
-def _is_known(landed: tuple[str, str | None] | None, given: Input, file: SourceFile) -> bool:
-    # an older release did not note how it read a file; that is taken to be the way of this release
-    return landed is not None and landed[0] == file.fingerprint and landed[1] in (None, _reading(given, file))
+def _listed(source_dir: str, own_input: Input, storage: Storage | None) -> dict[str, list[SourceFile]]:
+    """The files of each part of an input."""
+    listed: dict[str, list[SourceFile]] = {}
+    for part in own_input.parts:
+        files_found = [
+            f for pattern in part.patterns for f in list_files(source_dir, pattern, storage, part.any_ending)
+        ]
+        listed[part.name] = list({f.path: f for f in files_found}.values())
+    return listed
 
 
-def _reading(given: Input, file: SourceFile) -> str:
+def _units(mapped: Mapped, listed: dict[str, list[SourceFile]]) -> list[Unit]:
+    first, *others = (listed[part.name] for part in mapped.input.parts)
+    further = dict(zip([part.name for part in mapped.input.parts[1:]], others, strict=True))
+    if mapped.is_together:
+        return [Unit(mapped.input, first, further, is_together=True)] if first else []
+    return [Unit(mapped.input, [file], further) for file in first]
+
+
+def _paths(unit: Unit) -> set[str]:
+    """The names under which rows of a unit may be in quarantine."""
+    return {unit.path, *(unit.state_path(file.path) for file in unit.files)}
+
+
+def _is_known(landed: Known, entity: str, unit: Unit) -> bool:
+    for file in unit.files:
+        fingerprint, how = landed.get((entity, unit.state_path(file.path)), (None, None))
+        # an older release did not note how it read a file; that is taken to be the way of this release
+        if fingerprint != file.fingerprint or how not in (None, _reading(unit, file)):
+            return False
+    return True
+
+
+def _reading(unit: Unit, file: SourceFile) -> str:
     # READING 1 is left out, as it was by the releases that had no READING
     connector = f"reading {files.READING}" if files.READING > 1 else ""
-    return " ".join(filter(None, (given.digest, file.changed, connector)))
-
-
-def _state_path(given: Input, file: SourceFile) -> str:
-    return f"{file.path}#{given.label}" if given.label else file.path
+    others = [f"{f.path} {f.fingerprint}" for further in unit.others.values() for f in further]
+    joined = hashlib.sha256("\n".join(others).encode()).hexdigest()[:16] if others else ""
+    return " ".join(filter(None, (unit.input.digest, file.changed, connector, joined)))
 
 
 def _groups(work: list[Work]) -> Iterator[list[Work]]:
+    """The work in groups that land in one transaction each; which row of a key stays is one rule for a group."""
     group: list[Work] = []
     size = 0
     for item in work:
-        if group and (size + item[1].size > GROUP_BYTES or len(group) >= GROUP_FILES):
+        unit = item[1]
+        is_full = size + unit.size > GROUP_BYTES or len(group) >= GROUP_FILES
+        if group and (is_full or unit.input.keep != group[0][1].input.keep):
             yield group
             group, size = [], 0
         group.append(item)
-        size += item[1].size
+        size += unit.size
     if group:
         yield group
 
@@ -188,11 +229,11 @@ def _land_group(
         reading: list[Work] = []
         try:
             total += land_batch(settings, entity, source, run_id, partial(_produce, entity, group, guard, reading=reading, within=within, held=result.held),
-                                any(i.keeps_first for i, _ in group), turn=turn)  # fmt: skip
+                                group[0][1].input.keep, turn=turn)  # fmt: skip
             return total
         except FileFailed as exc:
             failing = reading[-1] if reading else None
-            if failing is None or exc.path != failing[1].path:
+            if failing is None or exc.path not in _read_paths(failing[1]):
                 raise
             result.error = result.error or redacted(str(exc))
             # the files before it were read without error: they land now, and are not read again for each broken file after them
@@ -211,50 +252,91 @@ def _produce(
     within: tuple[datetime, datetime] | None,
     held: list[str],
 ) -> Iterator[pa.RecordBatch]:
-    for item, listed in zip(group, with_content([f for _, f in group]), strict=True):
-        mapped_input = item[0]
+    contents = with_content([f for _, unit in group for f in unit.files])
+    for item in group:
+        mapped, unit = item
         reading.append(item)
-        file = without_half_line(listed)
-        if file.whole is not None:
-            held.append(file.path)
-        if len(_state_path(mapped_input, file).encode()) > LONGEST_PATH:
-            raise FileFailed(
-                file.path, f"its path is longer than {LONGEST_PATH:,} bytes; deliver it under a shorter one"
-            )
-        path, read_before, bad_before = _state_path(mapped_input, file), delivery.read, delivery.rejects.count
-        source = Reading(file, mapped_input.csv)
-        pending: list[BadRow] = []
-        for raw in mapped_input.apply(source):
-            _check_columns(entity, raw, file)
+        whole_files = [without_half_line(next(contents)) for _ in unit.files]
+        unit = replace(unit, files=whole_files)
+        for file in whole_files:
+            if file.whole is not None:
+                held.append(file.path)
+            if len(unit.state_path(file.path).encode()) > LONGEST_PATH:
+                raise FileFailed(
+                    file.path, f"its path is longer than {LONGEST_PATH:,} bytes; deliver it under a shorter one"
+                )
+        read_before, bad_before = delivery.read, delivery.rejects.count
+        rejected = _Rejected(delivery, unit, guard)
+        for piece in mapped.pieces(unit):
+            for origin, reason in piece.bad:
+                delivery.read += 1
+                rejected.add(origin, [reason], {}, entity)
+            raw = piece.batch
+            if not raw.num_rows:
+                continue
+            _check_columns(entity, raw, unit.files[0])
             done, rows_outside = in_range(entity, normalise(entity, raw, guard), within)
             delivery.read += raw.num_rows
             delivery.beside += rows_outside
             delivery.refused += done.refused
             delivery.erased += done.erased
-            delivery.note_drift(entity, raw, path)
-            pending += done.bad
-            if len(pending) > 50_000:
-                _reject(path, pending, {}, delivery)
-                pending = []
+            delivery.note_drift(entity, raw, unit.path)
+            for line, reasons, row in done.bad:
+                rejected.add(piece.origin(line), reasons, row, entity)
             if done.rows.num_rows:
                 yield done.rows
-        lines = source.lines_of({line for line, _, _ in pending})
-        _reject(path, pending, lines, delivery)
-        for rejected in source.rejected:
-            delivery.read += 1
-            delivery.rejects.add(path, rejected.line, [rejected.reason], sealed_row(rejected.row, guard.key))
+        rejected.flush()
+        for path, own in unit.readings.items():
+            for bad in own.rejected:
+                delivery.read += 1
+                delivery.rejects.add(path, bad.line, [bad.reason], sealed_row(bad.row, guard.key))
+        unit.readings.clear()
         if within:
             # the rows outside the range have not landed, so the file does not count as read
             continue
-        delivery.files.append(
-            {"path": path, "fingerprint": file.fingerprint, "reading": _reading(mapped_input, file), "size": file.size,
-             "read": delivery.read - read_before, "quarantined": delivery.rejects.count - bad_before}
-        )  # fmt: skip
+        delivery.names += [unit.path] if unit.is_together else []
+        for file in unit.files:
+            delivery.files.append(
+                {"path": unit.state_path(file.path), "fingerprint": file.fingerprint, "reading": _reading(unit, file), "size": file.size,
+                 "read": delivery.read - read_before, "quarantined": delivery.rejects.count - bad_before}
+            )  # fmt: skip
 
 
-def _reject(path: str, bad: list[BadRow], lines: dict[int, int], delivery: Delivery) -> None:
-    for line, reasons, row in bad:
-        delivery.rejects.add(path, lines.get(line, line), reasons, row)
+class _Rejected:
+    """The rejected rows of a unit on their way to quarantine. Their lines are counted once their file has been read."""
+
+    def __init__(self, delivery: Delivery, unit: Unit, guard: Guard):
+        self._delivery, self._unit, self._guard = delivery, unit, guard
+        self._pending: dict[str, list[tuple[int | None, list[str], Row]]] = {}
+        self._count = 0
+
+    def add(self, origin: Origin, reasons: list[str], row: Row, entity: Entity) -> None:
+        """row: as it was mapped, in a form that may be stored; the source's own row is kept beside it."""
+        own_row = storable(origin.row, self._guard.key)
+        kept = {**row, **{f"{SOURCE_PREFIX}{name}": value for name, value in own_row.items() if value is not None}}
+        self._pending.setdefault(origin.path, []).append((origin.line, reasons, kept))
+        self._count += 1
+        if self._count > 50_000:
+            # so many that their lines are not worth a second reading of the file
+            self._hand_over({})
+            self._pending, self._count = {}, 0
+
+    def flush(self) -> None:
+        lines_by_path = {
+            path: own.lines_of({line for line, _, _ in self._pending.get(path, []) if line is not None})
+            for path, own in self._unit.readings.items()
+        }
+        self._hand_over(lines_by_path)
+
+    def _hand_over(self, lines_by_path: dict[str, dict[int, int]]) -> None:
+        for path, rows in self._pending.items():
+            lines = lines_by_path.get(path, {})
+            for line, reasons, row in rows:
+                self._delivery.rejects.add(path, line if line is None else lines.get(line, line), reasons, row)
+
+
+def _read_paths(unit: Unit) -> set[str]:
+    return {file.path for further in (unit.files, *unit.others.values()) for file in further} | {unit.path}
 
 
 def _check_columns(entity: Entity, raw: pa.RecordBatch, file: SourceFile) -> None:

@@ -3,75 +3,61 @@
     # shop.yml, given with --mapping, or as `mapping:` of a declared source
     application: shop                      # the default application of every entity (optional)
     entities:
-      charges:                             # an entity of the contract: one input, or a list of inputs
+      accounts:                            # an entity of the contract: one input, or a list of inputs. The short form:
         files: "*.csv.gz"                  # a glob below the source directory, or a list of globs
-        csv: {delimiter: ",", encoding: utf-8, null_values: ["", "?"]}
-        where: not starts_with(InvoiceNo, 'C') and CustomerID is not None
-        derive:                            # new columns, one after the other, before grouping
-          line_total: decimal(Quantity) * decimal(UnitPrice)
-        group_by: [InvoiceNo]              # one row for each group (within a file) ...
-        aggregate: {total: sum line_total, at: min InvoiceDate}   # sum, min, max, count, first, last
-        having: total > 0                  # a condition after grouping
-        keep: first                        # a key that is there already stays as it is (default: the newest cursor wins)
+        csv: {delimiter: ";", encoding: latin-1, null_values: ["", "?"], decimal: ",", thousands: "."}
+        keep: oldest by created_at         # which row of a key stays (default: the one with the newest cursor)
         columns:                           # contract column: how to get it
-          charge_id: InvoiceNo                                    # rename
-          currency: {constant: GBP}
-          status: {constant: succeeded}
-          amount: {expression: int(round(total * 100, 0))}
-          created_at: {column: at, parse: "%Y-%m-%d %H:%M:%S"}    # UTC unless `timezone` says otherwise
-          country: {column: Country, map: {United Kingdom: GB}, default: null}
-          updated_at: {template: "{at}Z"}
+          account_id: Customer ID                                 # rename
+          account_type: {constant: customer}
+          country: {column: Country, map: {United Kingdom: GB, Norway: NO}, default: null}
+          created_at: {column: First seen, parse: ["%d/%m/%Y %H:%M", "%d/%m/%Y"], timezone: Europe/London}
+          updated_at: {sql: "utc(strptime(\"Changed\", '%d.%m.%Y'), 'Europe/London')"}
+      charges:                             # or SQL, as DuckDB has it, over one input ...
+        files: "*.csv.gz"
+        each: file                         # a select that groups or orders does so in each file (default: in all of them together)
+        select: |
+          select InvoiceNo as charge_id, first("Customer ID") as account_id, whole(round(sum(number(Price) * whole(Count)) * 100)) as amount,
+            'GBP' as currency, 'succeeded' as status, min(utc(Date, 'Europe/London')) as created_at, min(utc(Date, 'Europe/London')) as updated_at
+          from input where not starts_with(InvoiceNo, 'C') group by InvoiceNo
+      events:                              # ... or over several
+        inputs:
+          visits: {files: "access.log*", lines: {pattern: '^(?P<host>\\S+) \\S+ \\S+ \\[(?P<at>[^]]+)\\] "(?P<request>[^"]*)"'}}
+          hosts: {files: hosts.xlsx, xlsx: {sheet: Hosts}}
+        select: |
+          select v._file || v._line as event_id, ..., v._file, v._line from visits as v left join hosts as h using (host)
 
-Expressions are a small part of Python's syntax over the file's columns: and, or, not, comparisons, `in [..]`, `is None`,
-+ - * /, `a if condition else b`, constants, and the functions of FUNCTIONS. They are compiled to Arrow compute: nothing of
-the file is ever executed. csv and jsonl columns are text until decimal(), int() or time() makes something else of them.
+A select has DuckDB's functions, and number(), whole(), utc() and quotient(), which refuse what they cannot read (northstar.extract.landing.engine).
+csv, jsonl, xml, xlsx and lines give texts. Every input has `_file`, `_line` (the number of its row) and `_loaded_at`. The first input is
+the one whose rows become the entity's; where every row becomes one of its own, files are read one by one, and else all together. A value
+that cannot be read puts its row into quarantine, with what is made of the row's group; the others land. Mappings with `where`, `derive`,
+`group_by`, `aggregate`, `having` and `expression` are older than SQL and go on to work (northstar.extract.landing.short_form).
 """
 
-import ast
 import codecs
 import hashlib
 import json
-import string
-from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
-from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeAlias
-from zoneinfo import ZoneInfo
+from typing import Annotated, Literal
 
 import fsspec
-import pyarrow as pa
-import pyarrow.compute as pc
-from pydantic import Discriminator, Field, Tag, field_validator
+import yaml
+from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from northstar.base.config_files import LONGEST, Section, nearest, read_config, read_yaml
-from northstar.base.errors import FileFailed, NorthstarError
+from northstar.base.config_files import LONGEST, Section, nearest, read_config, read_texts
+from northstar.base.errors import NorthstarError
 from northstar.contract import Entity, entities
-from northstar.extract.sources.files import CsvOptions, Reading, Storage
+from northstar.extract.landing.batch import NEWEST_CURSOR, Keep
+from northstar.extract.landing.short_form import AGGREGATES, Spec, select_of
+from northstar.extract.sources.files import CsvOptions, Storage
+from northstar.extract.sources.foreign import Format, Kind, check_pattern
 
 MAPPING_FILE = "_mapping.yml"
 # the parts of a contract column that decide how its values are read
 READ = ("type", "required", "values", "min", "max", "pii")
-AGGREGATES = {"sum": "sum", "min": "min", "max": "max", "count": "count", "first": "first", "last": "last"}
-# errors of expressions: types that do not fit, arguments that a function does not take, numbers that are too large
-UNFIT = (
-    pa.ArrowException,
-    ArithmeticError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    RecursionError,
-    MemoryError,
-)
-DECIMAL = pa.decimal128(30, 9)
-# products and quotients of the above fit into 76 digits
-WIDE = pa.decimal256(30, 9)
-# an input of a mapping as it is written: InputSpec says what it may have
-Spec = dict[str, Any]
-# the result of an expression
-Value: TypeAlias = pa.Array | pa.Scalar
+# the name of the input of a mapping that has one
+INPUT = "input"
 
 
 def contract_decides(entity: Entity) -> list[object]:
@@ -80,79 +66,47 @@ def contract_decides(entity: Entity) -> list[object]:
     return [entity.key, entity.cursor, columns]
 
 
-@dataclass
-class Input:
-    """Files that feed an entity, and how their columns become the contract's. `label` tells several inputs apart."""
+@dataclass(frozen=True)
+class Part:
+    """Files that a select reads under one name."""
 
-    entity: str
-    patterns: list[str]
-    csv: CsvOptions = field(default_factory=CsvOptions)
-    spec: Spec | None = None
-    application: str | None = None
-    label: str = ""
+    name: str
+    patterns: tuple[str, ...]
+    form: Format = field(default_factory=Format)
 
     @property
-    def keeps_first(self) -> bool:
-        """Whether a landed row is never replaced."""
-        return bool(self.spec and self.spec.get("keep"))
+    def any_ending(self) -> bool:
+        """Whether files count whose endings say no format, since the patterns name them."""
+        return self.form.kind is not None or all(p.rpartition("/")[2].strip("*") for p in self.patterns)
+
+
+@dataclass(frozen=True)
+class Input:
+    """Files that feed an entity, and how their rows become the contract's. `label` tells several inputs apart.
+
+    parts: the first is the one whose rows become the entity's. select: None for files in the contract's own layout. per_file: whether the
+    select is about one file of the first part at a time, whatever it does.
+    """
+
+    entity: str
+    parts: tuple[Part, ...]
+    select: str | None = None
+    per_file: bool = False
+    keep: Keep = NEWEST_CURSOR
+    label: str = ""
+    # what decides which rows the files become, besides the contract
+    decides: str = ""
 
     @property
     def digest(self) -> str:
         """A digest of what decides which rows a file becomes: the mapping, and the entity's columns in the contract."""
-        decides = [self.spec, self.application, vars(self.csv), *contract_decides(entities()[self.entity])]
+        decides = [self.decides, *contract_decides(entities()[self.entity])]
         return hashlib.sha256(json.dumps(decides, default=str).encode()).hexdigest()[:16]
-
-    def apply(self, source: Reading) -> Iterator[pa.RecordBatch]:
-        """The file's batches, mapped; each keeps `_line`. Raises NorthstarError naming the file for what cannot be mapped."""
-        if self.spec is None:
-            yield from source.batches()
-            return
-        batches: Iterable[pa.RecordBatch | pa.Table] = source.batches()
-        if "group_by" in self.spec:
-            # a group may have rows anywhere in a file, so the whole file is held
-            held_batches = list(batches)
-            batches = [pa.Table.from_batches(held_batches).combine_chunks()] if held_batches else []
-        for batch in batches:
-            try:
-                mapped = self._map(self.spec, pa.table(batch) if isinstance(batch, pa.RecordBatch) else batch)
-            except NorthstarError as exc:
-                raise FileFailed(source.file.path, exc) from exc
-            except UNFIT as exc:
-                message = " ".join(str(exc).split())[:200] or type(exc).__name__
-                raise FileFailed(source.file.path, f"the mapping of {self.entity} does not fit: {message}") from exc
-            yield from mapped.combine_chunks().to_batches()
-
-    def _map(self, spec: Spec, table: pa.Table) -> pa.Table:
-        if "where" in spec:
-            table = table.filter(_condition(spec["where"], table))
-        for name, expression in (spec.get("derive") or {}).items():
-            table = _with(table, name, evaluate(expression, table))
-        if "group_by" in spec:
-            table = self._grouped(spec, table)
-        if "having" in spec:
-            table = table.filter(_condition(spec["having"], table))
-        columns = {name: _column(name, how, table) for name, how in spec["columns"].items()}
-        if self.application and "application" not in columns:
-            columns["application"] = pa.array([self.application] * table.num_rows, pa.string())
-        return pa.table({**columns, "_line": table.column("_line")})
-
-    def _grouped(self, spec: Spec, table: pa.Table) -> pa.Table:
-        keys = spec["group_by"]
-        aggregations = [("_line", "min", "_line")]
-        for name, text in (spec.get("aggregate") or {}).items():
-            function, _, column = text.partition(" ")
-            aggregations.append((column, AGGREGATES[function], name))
-        for column in [*keys, *(c for c, _, _ in aggregations)]:
-            _lookup(table, column)
-        grouped = table.group_by(keys, use_threads=False).aggregate([(c, f) for c, f, _ in aggregations])
-        names = [f"{c}_{f}" for c, f, _ in aggregations]
-        return pa.table({**{k: grouped.column(k) for k in keys},
-                         **{name: grouped.column(n) for n, (_, _, name) in zip(names, aggregations, strict=True)}})  # fmt: skip
 
 
 def contract_inputs() -> list[Input]:
     """The contract's own layout (docs/contract.md): a folder for each entity, columns as the contract names them."""
-    return [Input(name, [f"{name}/**"]) for name in entities()]
+    return [Input(name, (Part(INPUT, (f"{name}/**",)),)) for name in entities()]
 
 
 class CsvSpec(Section):
@@ -160,69 +114,212 @@ class CsvSpec(Section):
 
     delimiter: str = Field(",", min_length=1, max_length=1, description="give one character, such as ';'")
     encoding: str = "utf-8"
-    null_values: list[object] | None = Field(None, description="give a list")
+    null_values: list[str] | None = Field(None, description="give a list")
+    quote: str | None = Field('"', max_length=1, description="give one character, or null for none")
+    skip_lines: int = Field(0, ge=0, description="give a number of lines")
+    header: bool = Field(True, description="say true or false; without a header `names` names the columns")
+    names: list[str] | None = Field(None, min_length=1, description="give a list of column names")
+    decimal: str = Field(".", min_length=1, max_length=1, description="give one character, such as ','")
+    thousands: str = Field("", max_length=1, description="give one character, such as '.'")
 
     @field_validator("delimiter")
     @classmethod
-    def _one_character(cls, given: str) -> str:
-        if not given.isascii() or given in '\r\n"\0':
+    def _one_character(cls, delimiter: str) -> str:
+        if not delimiter.isascii() or delimiter in '\r\n"\0':
             raise ValueError("a delimiter is one character, such as ';'")
-        return given
+        return delimiter
 
     @field_validator("encoding")
     @classmethod
-    def _known_encoding(cls, given: str) -> str:
+    def _known_encoding(cls, encoding: str) -> str:
         try:
-            codecs.lookup(given)
+            codecs.lookup(encoding)
         except (LookupError, TypeError, ValueError) as exc:
-            raise ValueError(f"unknown encoding {given[:40]!r}") from exc
-        return given
+            raise ValueError(f"unknown encoding {encoding[:40]!r}") from exc
+        return encoding
+
+    @model_validator(mode="after")
+    def _names_for_a_header(self) -> "CsvSpec":
+        if not self.header and not self.names:
+            raise ValueError("without a header, give the columns' `names`")
+        if self.decimal == self.thousands:
+            raise ValueError("decimal and thousands are different characters")
+        return self
+
+    @property
+    def options(self) -> CsvOptions:
+        """The options of the reader."""
+        blanks = ("",) if self.null_values is None else tuple(self.null_values)
+        # a header that `names` replaces is skipped
+        skipped = self.skip_lines + (1 if self.names and self.header else 0)
+        return CsvOptions(
+            self.delimiter,
+            self.encoding,
+            blanks,
+            self.quote,
+            skipped,
+            tuple(self.names or ()),
+            self.decimal,
+            self.thousands,
+        )
+
+
+class LinesSpec(Section):
+    """`lines:` of an input: plain lines that a regular expression (RE2) takes apart."""
+
+    pattern: str = Field(description="give a regular expression with a named group (?P<name>...) for each column")
+    skip_lines: int = Field(0, ge=0, description="give a number of lines")
+
+    @field_validator("pattern")
+    @classmethod
+    def _known_pattern(cls, pattern: str) -> str:
+        check_pattern(pattern)
+        return pattern
+
+
+class FixedSpec(Section):
+    """`fixed:` of an input: columns at fixed places."""
+
+    columns: dict[str, tuple[int, int]] = Field(
+        min_length=1, description="give {column: [first, last]}, in characters from 1"
+    )
+    skip_lines: int = Field(0, ge=0, description="give a number of lines")
+
+
+class BlanksSpec(Section):
+    """`blanks:` of an input: values with runs of blanks between them."""
+
+    names: list[str] | None = Field(None, min_length=1, description="give a list of column names")
+    skip_lines: int = Field(0, ge=0, description="give a number of lines")
+
+
+class XmlSpec(Section):
+    """`xml:` of an input."""
+
+    element: str = Field(description="name the element that is a row")
+
+
+class XlsxSpec(Section):
+    """`xlsx:` of an input."""
+
+    sheet: str | None = None
+    names: list[str] | None = Field(None, min_length=1, description="give a list of column names")
+    skip_lines: int = Field(0, ge=0, description="give a number of rows")
+
+
+class PartSpec(Section):
+    """An input of a select: files, and how they are written."""
+
+    files: str | list[str] = Field(description="give a glob below the source directory, or a list of them")
+    csv: CsvSpec | None = Field(None, description="give names with values")
+    lines: LinesSpec | None = Field(None, description="give names with values")
+    fixed: FixedSpec | None = Field(None, description="give names with values")
+    blanks: BlanksSpec | None = Field(None, description="give names with values")
+    xml: XmlSpec | None = Field(None, description="give names with values")
+    xlsx: XlsxSpec | None = Field(None, description="give names with values")
+    format: Literal["csv", "jsonl", "parquet"] | None = Field(None, description="say csv, jsonl or parquet")
+
+    @property
+    def form(self) -> Format:
+        """The format of the files."""
+        csv = self.csv.options if self.csv else CsvOptions()
+        if self.lines:
+            return Format("lines", csv, pattern=self.lines.pattern, skip_lines=self.lines.skip_lines)
+        if self.fixed:
+            widths = tuple((name, first, last) for name, (first, last) in self.fixed.columns.items())
+            return Format("fixed", csv, widths=widths, skip_lines=self.fixed.skip_lines)
+        if self.blanks:
+            return Format("blanks", csv, columns=tuple(self.blanks.names or ()), skip_lines=self.blanks.skip_lines)
+        if self.xml:
+            return Format("xml", csv, element=self.xml.element)
+        if self.xlsx:
+            names = tuple(self.xlsx.names or ())
+            return Format("xlsx", csv, columns=names, sheet=self.xlsx.sheet, skip_lines=self.xlsx.skip_lines)
+        kind: Kind | None = self.format or ("csv" if self.csv else None)
+        return Format(kind if kind != "csv" or self._has_no_ending else None, csv)
+
+    @property
+    def _has_no_ending(self) -> bool:
+        patterns = [self.files] if isinstance(self.files, str) else self.files
+        return not all(p.lower().endswith((".csv", ".csv.gz", "*")) for p in patterns)
 
 
 class ColumnSpec(Section):
     """How a column is made, where it is not only renamed."""
 
-    column: object = None
-    constant: object = None
-    expression: object = None
-    template: object = None
-    parse: object = None
-    timezone: object = None
-    map: dict[object, object] | None = Field(None, description="give names with values")
-    default: object = None
+    column: str | None = None
+    constant: str | None = None
+    sql: str | None = None
+    expression: str | None = None
+    template: str | None = None
+    parse: str | list[str] | None = None
+    timezone: str | None = None
+    map: dict[str, str | None] | None = Field(None, description="give names with values")
+    default: str | None = None
 
 
-def _how_or_name(given: object) -> str:
-    return "how" if isinstance(given, dict | ColumnSpec) else "name"
+def _how_or_name(how: object) -> str:
+    return "how" if isinstance(how, dict | ColumnSpec) else "name"
 
 
-class InputSpec(Section):
+class InputSpec(PartSpec):
     """An input of an entity."""
 
-    files: str | list[object] = Field(description="give a glob below the source directory, or a list of them")
-    columns: dict[
-        str, Annotated[Annotated[ColumnSpec, Tag("how")] | Annotated[object, Tag("name")], Discriminator(_how_or_name)]
-    ] = Field(description="give names with values")
-    name: object = None
-    csv: CsvSpec | None = Field(None, description="give names with values")
-    where: object = None
-    derive: dict[str, object] | None = Field(None, description="give names with values")
+    files: str | list[str] | None = Field(None, description="give a glob below the source directory, or a list of them")  # type: ignore[assignment]
+    columns: (
+        dict[
+            str, Annotated[Annotated[ColumnSpec, Tag("how")] | Annotated[str, Tag("name")], Discriminator(_how_or_name)]
+        ]
+        | None
+    ) = Field(None, description="give names with values")
+    inputs: dict[str, PartSpec] | None = Field(None, min_length=1, description="give {name: {files: ...}}")
+    select: str | None = None
+    each: Literal["file"] | None = Field(None, description="`each` can only be file")
+    name: str | None = None
+    where: str | None = None
+    derive: dict[str, str] | None = Field(None, description="give names with values")
     group_by: list[str] | None = Field(None, description="give a list")
-    aggregate: dict[str, object] | None = Field(None, description="give names with values")
-    having: object = None
-    keep: Literal["first"] | None = Field(None, description="`keep` can only be first")
+    aggregate: dict[str, str] | None = Field(None, description="give names with values")
+    having: str | None = None
+    keep: str | None = Field(None, description="say `oldest by COLUMN` or `newest by COLUMN`")
 
     @field_validator("aggregate")
     @classmethod
-    def _known_aggregate(cls, given: dict[str, object] | None) -> dict[str, object] | None:
-        for text in (given or {}).values():
-            if str(text).partition(" ")[0] not in AGGREGATES:
+    def _known_aggregate(cls, aggregates: dict[str, str] | None) -> dict[str, str] | None:
+        for text in (aggregates or {}).values():
+            if text.partition(" ")[0] not in AGGREGATES:
                 raise ValueError(f"unknown aggregate {text!r}; use one of {', '.join(AGGREGATES)}")
-        return given
+        return aggregates
+
+    @field_validator("keep")
+    @classmethod
+    def _known_keep(cls, keep: str | None) -> str | None:
+        if (
+            keep is not None
+            and keep != "first"
+            and (keep.split()[:2] not in (["oldest", "by"], ["newest", "by"]) or len(keep.split()) != 3)
+        ):
+            raise ValueError("`keep` is `oldest by COLUMN` or `newest by COLUMN`")
+        return keep
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "InputSpec":
+        if self.files is None and self.inputs is None:
+            raise ValueError("`files` is missing: give a glob below the source directory, or a list of them")
+        if self.inputs is not None and (self.files is not None or self.select is None):
+            raise ValueError("`inputs` goes with `select`, in place of `files`")
+        if (self.columns is None) == (self.select is None):
+            raise ValueError("say `columns` or `select`, and one of them")
+        older = [n for n in ("where", "derive", "group_by", "aggregate", "having") if getattr(self, n) is not None]
+        if self.select is not None and older:
+            raise ValueError(f"`{older[0]}` does not go with `select`; write it in SQL")
+        if self.aggregate is not None and self.group_by is None:
+            raise ValueError("`aggregate` wants `group_by`")
+        return self
 
 
-def _one_or_several(given: object) -> str:
-    return "several" if isinstance(given, list) else "one"
+def _one_or_several(inputs: object) -> str:
+    return "several" if isinstance(inputs, list) else "one"
 
 
 Inputs = Annotated[
@@ -234,7 +331,7 @@ class MappingFile(Section):
     """A mapping."""
 
     entities: dict[str, Inputs] = Field(description="give an entry for each entity of the contract")
-    application: object = None
+    application: str | None = None
     about: object = None
 
     @field_validator("entities")
@@ -244,261 +341,81 @@ class MappingFile(Section):
             if name not in entities():
                 raise ValueError(f"no entity {name!r} in the contract; {nearest(name, entities())}")
             for spec in inputs if isinstance(inputs, list) else [inputs]:
-                for column in spec.columns.keys() - entities()[name].columns.keys():
+                for column in (spec.columns or {}).keys() - entities()[name].columns.keys():
                     raise ValueError(f"{name} has no column {column!r}; {nearest(column, entities()[name].columns)}")
+                if spec.keep and spec.keep != "first" and spec.keep.split()[2] not in entities()[name].columns:
+                    raise ValueError(
+                        f"{name} has no column {spec.keep.split()[2]!r}; {nearest(spec.keep.split()[2], entities()[name].columns)}"
+                    )
         return given
 
 
 def read_mapping(source_dir: str, path: Path | None = None, storage: Storage | None = None) -> list[Input]:
     """The inputs of a mapping file. Raises NorthstarError naming the first thing in it that is not understood."""
     address = str(path) if path else f"{source_dir.rstrip('/')}/{MAPPING_FILE}"
-    try:
-        with fsspec.open(address, "r", encoding="utf-8", **({} if path else storage or {})) as handle:
-            text = handle.read(LONGEST + 1)
-    except (OSError, UnicodeDecodeError) as exc:
-        raise NorthstarError(f"cannot read the mapping {address}: {getattr(exc, 'strerror', None) or exc}") from exc
-    read_config(text, address, MappingFile)
-    raw, inputs = read_yaml(text, address), []
-    for entity, declaration in raw["entities"].items():
-        specs = declaration if isinstance(declaration, list) else [declaration]
+    text = _text(address, {} if path else storage or {})
+    mapping, inputs = read_config(text, address, MappingFile, as_texts=True), []
+    for entity, declared in mapping.entities.items():
+        specs = declared if isinstance(declared, list) else [declared]
         for number, spec in enumerate(specs):
-            label = str(spec.get("name") or number) if len(specs) > 1 else ""
-            inputs.append(_input(entity, spec, raw.get("application"), label))
+            label = spec.name or str(number) if len(specs) > 1 else ""
+            inputs.append(_input(entities()[entity], spec, mapping.application, label))
     return inputs
 
 
-def _input(entity: str, spec: Spec, application: str | None, label: str) -> Input:
-    options = dict(spec.get("csv") or {})
-    if options.get("null_values") is not None:
-        options["null_values"] = tuple(map(str, options["null_values"]))
-    patterns = [str(p) for p in (spec["files"] if isinstance(spec["files"], list) else [spec["files"]])]
-    return Input(entity, patterns, CsvOptions(**options), spec, application, label)
+def converted(path: Path) -> str:
+    """A mapping file with what is older than SQL written as SQL. Raises NorthstarError for what is not understood."""
+    text = _text(str(path), {})
+    mapping = read_config(text, str(path), MappingFile, as_texts=True)
+    written = read_texts(text, str(path))
+    for entity, declared in mapping.entities.items():
+        specs = declared if isinstance(declared, list) else [declared]
+        raw = written["entities"][entity]
+        for spec, raw_spec in zip(specs, raw if isinstance(raw, list) else [raw], strict=True):
+            if not _is_old(spec):
+                continue
+            if spec.group_by:
+                raw_spec["each"] = "file"
+            raw_spec["select"] = select_of(_plain(spec), entities()[entity], mapping.application) + "\n"
+            for key in ("columns", "where", "derive", "group_by", "aggregate", "having"):
+                raw_spec.pop(key, None)
+    return yaml.dump(written, sort_keys=False, width=150, allow_unicode=True)
 
 
-def _column(name: str, how: object, table: pa.Table) -> pa.Array:
-    if not isinstance(how, dict):
-        return _lookup(table, str(how))
-    if "constant" in how:
-        return pa.array([None if how["constant"] is None else str(how["constant"])] * table.num_rows, pa.string())
-    if "expression" in how:
-        value = _array(evaluate(how["expression"], table), table)
-    elif "template" in how:
-        value = _template(how["template"], table)
-    elif "column" in how:
-        value = _lookup(table, how["column"])
-    else:
-        raise NorthstarError(f"column {name}: say column, constant, template or expression")
-    if "parse" in how:
-        value = _parse_time(value, how["parse"], how.get("timezone", "UTC"))
-    if "map" in how:
-        value = _mapped(value, how["map"], how)
-    elif "default" in how and how["default"] is not None:
-        value = pc.fill_null(value, pa.scalar(how["default"]).cast(value.type))
-    return value
-
-
-def _mapped(value: pa.Array, mapping: Spec, how: Spec) -> pa.Array:
-    keys = pa.array([str(k) for k in mapping], pa.string())
-    targets = pa.array([None if v is None else str(v) for v in mapping.values()], pa.string())
-    value = value.cast(pa.string())
-    index = pc.index_in(value, keys)
-    mapped = targets.take(index.combine_chunks() if isinstance(index, pa.ChunkedArray) else index)
-    other = pa.scalar(how["default"], pa.string()) if "default" in how else value
-    return pc.if_else(pc.is_valid(index), mapped, other)
-
-
-def _parse_time(value: Value, pattern: str, zone: str) -> pa.Array:
-    # Arrow's strptime needs two-digit days and months, and has no fractions: the distinct values are parsed in Python
-
-    encoded = (
-        value.cast(pa.string()).combine_chunks() if isinstance(value, pa.ChunkedArray) else value.cast(pa.string())
-    )
-    encoded = encoded.dictionary_encode()
-    parsed = []
-    for text in encoded.dictionary.to_pylist():
-        try:
-            moment = datetime.strptime(text, pattern)
-            moment = moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))
-            parsed.append(moment.astimezone(ZoneInfo("UTC")).isoformat())
-        except ValueError:
-            # left as it is: `normalise` will say what is wrong with it
-            parsed.append(text)
-    return pa.array(parsed, pa.string()).take(encoded.indices)
-
-
-def _template(template: str, table: pa.Table) -> pa.Array:
-    parts = []
-    for literal, name, _, _ in string.Formatter().parse(template):
-        if literal:
-            parts.append(pa.scalar(literal))
-        if name:
-            parts.append(_lookup(table, name).cast(pa.string()))
-    return pc.binary_join_element_wise(*parts, "")
-
-
-def _lookup(table: pa.Table, name: str) -> pa.Array:
-    if name not in table.schema.names:
-        raise NorthstarError(
-            f"the mapped column {name!r} is not in the file; it has {', '.join(table.schema.names[:12])}"
-        )
-    column = table.column(name)
-    return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
-
-
-def _with(table: pa.Table, name: str, value: Value) -> pa.Table:
-    array = _array(value, table)
-    if name in table.schema.names:
-        return table.set_column(table.schema.get_field_index(name), name, array)
-    return table.append_column(name, array)
-
-
-def _array(value: Value, table: pa.Table) -> pa.Array:
-    return pa.array([value.as_py()] * table.num_rows, value.type) if isinstance(value, pa.Scalar) else value
-
-
-def _condition(expression: str, table: pa.Table) -> pa.Array:
-    return pc.fill_null(_array(evaluate(expression, table), table), False)
-
-
-def evaluate(expression: object, table: pa.Table) -> Value:
-    """The value of an expression over a table's columns: an Arrow array or scalar.
-
-    Raises NorthstarError for syntax that is not part of the language.
-    """
+def _text(address: str, storage: Storage) -> str:
     try:
-        tree = ast.parse(str(expression), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
-        why = getattr(exc, "msg", None) or "nested too deep, or with a null byte"
-        raise NorthstarError(f"the expression {_shown(expression)} is not understood: {why}") from exc
-    return _Evaluator(table, str(expression)).visit(tree)
+        with fsspec.open(address, "r", encoding="utf-8", **storage) as handle:
+            text: str = handle.read(LONGEST + 1)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise NorthstarError(f"cannot read the mapping {address}: {getattr(exc, 'strerror', None) or exc}") from exc
+    return text
 
 
-def _shown(expression: object) -> str:
-    return repr(str(expression)[:200])
+def _is_old(spec: InputSpec) -> bool:
+    return bool(spec.where or spec.derive or spec.group_by or spec.having) or any(
+        isinstance(how, ColumnSpec) and how.expression is not None for how in (spec.columns or {}).values()
+    )
 
 
-class _Evaluator(ast.NodeVisitor):
-    def __init__(self, table: pa.Table, text: str):
-        self.table, self.text = table, text
-
-    def generic_visit(self, node: ast.AST) -> NoReturn:
-        raise NorthstarError(
-            f"the expression {_shown(self.text)} uses {type(node).__name__}, which is not part of the language"
-        )
-
-    def visit_Constant(self, node: ast.Constant) -> Value:
-        value = node.value
-        return pa.scalar(Decimal(str(value))).cast(DECIMAL) if isinstance(value, float) else pa.scalar(value)
-
-    def visit_Name(self, node: ast.Name) -> Value:
-        return _lookup(self.table, node.id)
-
-    def visit_BoolOp(self, node: ast.BoolOp) -> Value:
-        combine = pc.and_kleene if isinstance(node.op, ast.And) else pc.or_kleene
-        values = [self.visit(v) for v in node.values]
-        result = values[0]
-        for value in values[1:]:
-            result = combine(result, value)
-        return result
-
-    def visit_UnaryOp(self, node: ast.UnaryOp) -> Value:
-        value = self.visit(node.operand)
-        if isinstance(node.op, ast.Not):
-            return pc.invert(value)
-        if isinstance(node.op, ast.USub):
-            return pc.negate(value)
-        return self.generic_visit(node)
-
-    def visit_BinOp(self, node: ast.BinOp) -> Value:
-        operations = {ast.Add: pc.add, ast.Sub: pc.subtract, ast.Mult: pc.multiply, ast.Div: pc.divide}
-        if type(node.op) not in operations:
-            return self.generic_visit(node.op)
-        left, right = self.visit(node.left), self.visit(node.right)
-        if pa.types.is_decimal(left.type) or pa.types.is_decimal(right.type):
-            result = operations[type(node.op)](left.cast(WIDE), right.cast(WIDE))
-            return pc.round(result, 9, "half_towards_infinity").cast(DECIMAL)
-        return operations[type(node.op)](left, right)
-
-    def visit_IfExp(self, node: ast.IfExp) -> Value:
-        return pc.if_else(pc.fill_null(self.visit(node.test), False), self.visit(node.body), self.visit(node.orelse))
-
-    def visit_Compare(self, node: ast.Compare) -> Value:
-        if len(node.ops) != 1:
-            raise NorthstarError(f"the expression {_shown(self.text)} chains comparisons; join them with `and`")
-        operator, left, other = node.ops[0], self.visit(node.left), node.comparators[0]
-        if isinstance(operator, ast.In | ast.NotIn):
-            if not isinstance(other, ast.List | ast.Tuple):
-                raise NorthstarError(f"the expression {_shown(self.text)}: `in` wants a list of constants")
-            is_in_list = pc.is_in(left, pa.array([ast.literal_eval(e) for e in other.elts]).cast(left.type))
-            return is_in_list if isinstance(operator, ast.In) else pc.invert(is_in_list)
-        if isinstance(operator, ast.Is | ast.IsNot):
-            return pc.is_null(left) if isinstance(operator, ast.Is) else pc.is_valid(left)
-        compare = {ast.Eq: pc.equal, ast.NotEq: pc.not_equal, ast.Lt: pc.less, ast.LtE: pc.less_equal,
-                   ast.Gt: pc.greater, ast.GtE: pc.greater_equal}[type(operator)]  # fmt: skip
-        return compare(left, self.visit(other))
-
-    def visit_Call(self, node: ast.Call) -> Value:
-        name = getattr(node.func, "id", None)
-        if name not in FUNCTIONS or node.keywords:
-            raise NorthstarError(
-                f"the expression {_shown(self.text)}: no function {name}; there are {', '.join(sorted(FUNCTIONS))}"
-            )
-        return FUNCTIONS[name](*[self.visit(a) for a in node.args])
+def _plain(spec: InputSpec) -> Spec:
+    """The input as it is written, without what is not."""
+    return spec.model_dump(exclude_unset=True)
 
 
-# Any: a constant as Python has it, of whatever type the function that takes it wants
-def _constant(value: Value) -> Any:
-    return value.as_py() if isinstance(value, pa.Scalar) else value
+def _input(entity: Entity, spec: InputSpec, application: str | None, label: str) -> Input:
+    declared = spec.inputs or {INPUT: spec}
+    parts = tuple(
+        Part(name, (part.files,) if isinstance(part.files, str) else tuple(part.files), part.form)
+        for name, part in declared.items()
+    )
+    select = spec.select or select_of(_plain(spec), entity, application)
+    decides = json.dumps([_plain(spec), application], default=str)
+    return Input(entity.name, parts, select, bool(spec.each or spec.group_by), _keep(entity, spec.keep), label, decides)
 
 
-def _to_decimal(value: Value) -> Value:
-    text = value.cast(pa.string())
-    valid = pc.fill_null(pc.match_substring_regex(text, r"^[+-]?(\d+\.?\d*|\.\d+)$"), False)
-    wide = pc.if_else(valid, text, pa.scalar(None, pa.string())).cast(pa.decimal256(60, 24))
-    return pc.round(wide, 9, "half_towards_infinity").cast(DECIMAL)
-
-
-def _add_days(moment: Value, days: Value) -> Value:
-    span = pc.multiply(days.cast(pa.int64()), pa.scalar(86_400_000_000)).cast(pa.duration("us"))
-    return pc.add(moment, span)
-
-
-def _time(value: Value, pattern: Value | None = None) -> Value:
-    if pattern is not None:
-        value = _parse_time(value, _constant(pattern), "UTC")
-    return value.cast(pa.timestamp("us", "UTC"))
-
-
-def _hash(*values: Value) -> pa.Array:
-    joined = pc.binary_join_element_wise(*[v.cast(pa.string()) for v in values], "\x1f").dictionary_encode()
-    digests = [
-        None if t is None else hashlib.sha256(t.encode()).hexdigest()[:32] for t in joined.dictionary.to_pylist()
-    ]
-    return pa.array(digests, pa.string()).take(joined.indices)
-
-
-FUNCTIONS: dict[str, Callable[..., Value]] = {
-    "decimal": _to_decimal,
-    "int": lambda v: v.cast(pa.int64()),
-    "text": lambda v: v.cast(pa.string()),
-    "time": _time,
-    "add_days": _add_days,
-    "round": lambda v, digits=None: pc.round(
-        v, _constant(digits) if digits is not None else 0, "half_towards_infinity"
-    ),
-    "abs": pc.abs,
-    "lower": pc.utf8_lower,
-    "upper": pc.utf8_upper,
-    "trim": pc.utf8_trim_whitespace,
-    "length": pc.utf8_length,
-    "starts_with": lambda v, p: pc.starts_with(v, _constant(p)),
-    "ends_with": lambda v, p: pc.ends_with(v, _constant(p)),
-    "contains": lambda v, p: pc.match_substring(v, _constant(p)),
-    "replace": lambda v, a, b: pc.replace_substring(v, _constant(a), _constant(b)),
-    "substring": lambda v, start, stop=None: pc.utf8_slice_codeunits(
-        v, _constant(start), None if stop is None else _constant(stop)
-    ),
-    "concat": lambda *values: pc.binary_join_element_wise(*[v.cast(pa.string()) for v in values], ""),
-    "coalesce": pc.coalesce,
-    "hash": _hash,
-}
+def _keep(entity: Entity, keep: str | None) -> Keep:
+    if keep is None:
+        return NEWEST_CURSOR
+    # `first` was the form before the order of delivery stopped to matter
+    direction, _, column = ("oldest", "by", entity.cursor) if keep == "first" else keep.split()
+    return Keep(direction == "oldest", column)

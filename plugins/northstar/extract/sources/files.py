@@ -96,6 +96,14 @@ class CsvOptions:
     delimiter: str = ","
     encoding: str = "utf-8"
     null_values: tuple[str, ...] = ("",)
+    # None: quotation marks are characters like others
+    quote: str | None = '"'
+    # lines above the header, or above the first record where `columns` names them
+    skip_lines: int = 0
+    columns: tuple[str, ...] = ()
+    # the marks in numbers, for the mapping's number()
+    decimal: str = "."
+    thousands: str = ""
 
 
 @dataclass
@@ -107,9 +115,13 @@ class Reading:
     rejected: list[Rejected] = field(default_factory=list)
     columns: list[str] = field(default_factory=list)
     ragged: int = 0
+    # the format where its file's ending does not say it
+    named_kind: str | None = None
 
     @property
     def kind(self) -> str:
+        if self.named_kind:
+            return self.named_kind
         name = self.file.path.lower()
         return "parquet" if name.endswith(".parquet") else "jsonl" if ".jsonl" in name else "csv"
 
@@ -141,12 +153,16 @@ class Reading:
         header: list[str] | None = None
         ragged: list[tuple[int, list[str]]] = []
         with (
-            _open(self.file) as raw,
+            open_file(self.file) as raw,
             io.TextIOWrapper(raw, self.options.encoding, errors="replace", newline="") as text,
         ):
-            reader = csv.reader(text, delimiter=self.options.delimiter)
+            for _ in range(self.options.skip_lines):
+                text.readline()
+            if self.options.columns:
+                header = self.columns
+            reader = csv.reader(text, self._dialect())
             for record in reader:
-                line, previous = previous + 1, reader.line_num
+                line, previous = previous + 1 + self.options.skip_lines, reader.line_num
                 if not record:
                     continue
                 if header is None:
@@ -171,14 +187,21 @@ class Reading:
         if not self.columns:
             return
         utf8 = self.options.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
-        with _open(self.file) as raw:
+        with open_file(self.file) as raw:
             reader = pa_csv.open_csv(
                 pa.PythonFile(_Utf8(raw) if utf8 else raw, mode="r"),
                 read_options=pa_csv.ReadOptions(
-                    block_size=BLOCK_BYTES, use_threads=False, encoding="utf8" if utf8 else self.options.encoding
+                    block_size=BLOCK_BYTES,
+                    use_threads=False,
+                    encoding="utf8" if utf8 else self.options.encoding,
+                    skip_rows=self.options.skip_lines,
+                    column_names=list(self.options.columns) or None,
                 ),
                 parse_options=pa_csv.ParseOptions(
-                    delimiter=self.options.delimiter, newlines_in_values=True, invalid_row_handler=self._skip
+                    delimiter=self.options.delimiter,
+                    quote_char=self.options.quote or False,
+                    newlines_in_values=True,
+                    invalid_row_handler=self._skip,
                 ),
                 convert_options=pa_csv.ConvertOptions(
                     column_types={name: pa.string() for name in names},
@@ -196,11 +219,26 @@ class Reading:
         return "skip"
 
     def _header(self) -> list[str]:
-        """The names in the header, as they are written there."""
-        with _open(self.file) as raw:
+        """The names in the header, as they are written there; the mapping's where the file has none."""
+        if self.options.columns:
+            return list(self.options.columns)
+        with open_file(self.file) as raw:
             start = raw.read(BLOCK_BYTES).decode(self.options.encoding, errors="replace").lstrip("\ufeff")
-        reader = csv.reader(io.StringIO(start, newline=""), delimiter=self.options.delimiter)
-        return next((record for record in reader if record), [])
+        text = io.StringIO(start, newline="")
+        for _ in range(self.options.skip_lines):
+            text.readline()
+        return next((record for record in csv.reader(text, self._dialect()) if record), [])
+
+    def _dialect(self) -> type[csv.Dialect]:
+        """How Python's reader has to read the file."""
+        options = self.options
+
+        class Dialect(csv.excel):
+            delimiter = options.delimiter
+            quoting = csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE
+            quotechar = options.quote
+
+        return Dialect
 
     def _named(self, names: list[str]) -> list[str]:
         """The columns' names, cleaned. Raises NorthstarError when two are the same."""
@@ -258,7 +296,7 @@ class Reading:
         return pa.RecordBatch.from_arrays([*arrays, pa.array(lines, pa.int64())], names=[*names, "_line"])
 
     def _parquet(self) -> Iterator[pa.RecordBatch]:
-        with _open(self.file) as raw:
+        with open_file(self.file) as raw:
             # with pre_buffer the column chunks of the whole file would be held in memory
             file = pq.ParquetFile(raw, pre_buffer=False, buffer_size=BLOCK_BYTES)
             for kind in file.schema_arrow.types:
@@ -333,7 +371,8 @@ def _text(value: object) -> str | None:
     return orjson.dumps(value).decode()
 
 
-def _open(file: SourceFile) -> IO[bytes]:
+def open_file(file: SourceFile) -> IO[bytes]:
+    """The file's bytes, without its compression."""
     # gzip's and fsspec's files, and ours, are read as any file of bytes, which none of their types says
     return cast(IO[bytes], _opened(file))
 
@@ -412,7 +451,7 @@ def _not_through_links(path: str, flags: int) -> int:
 def read_lines(file: SourceFile) -> Iterator[bytes]:
     """The lines of a jsonl file. Raises NorthstarError, naming the file, for a line of many MB, and for a damaged file."""
     try:
-        with _open(file) as raw:
+        with open_file(file) as raw:
             stream = io.BufferedReader(raw, 1 << 20) if isinstance(raw, io.RawIOBase) else raw
             while line := stream.readline(BLOCK_BYTES + 1):
                 if len(line) > BLOCK_BYTES:
@@ -476,8 +515,12 @@ def storage_options(connection: Connection) -> Storage:
     )
 
 
-def list_files(directory: str, pattern: str = "*", storage: Storage | None = None) -> list[SourceFile]:
+def list_files(
+    directory: str, pattern: str = "*", storage: Storage | None = None, any_ending: bool = False
+) -> list[SourceFile]:
     """The readable files of `directory` (local path or fsspec URL) that match `pattern`, by path.
+
+    any_ending: also those whose endings say no format, since a mapping names them.
 
     Raises NorthstarError when the directory cannot be listed, for a directory that is named like a file, and for a name with
     characters that cannot be written in a message or a table.
@@ -492,7 +535,7 @@ def list_files(directory: str, pattern: str = "*", storage: Storage | None = Non
         ) from exc
     files, is_local = [], isinstance(system, LocalFileSystem)
     for path, info in sorted(entries.items()):
-        if not path.lower().endswith(SUFFIXES):
+        if not path.lower().endswith(SUFFIXES) and (not any_ending or info["type"] == "directory"):
             continue
         relative = path[len(root.rstrip("/")) + 1 :]
         if ".." in path.split("/") or not path.startswith(f"{root.rstrip('/')}/"):
