@@ -86,7 +86,31 @@ def landing(work: Path, settings) -> None:
     landed = timed(land_directory, settings, 1, str(work / "landing"), None, "files", silent)
     report(f"landing {count:,} events", landed, "bare ADBC", ingested, 2.5)
     report(f"landing {count:,} events", landed, "COPY from csv", copied, 2.5)
+    mapped = timed_mapping(work, settings)
+    report("the same of 20 columns, with a mapping", mapped, "without a mapping", landed, 2)
     memory(work, settings)
+
+
+def timed_mapping(work: Path, settings) -> float:
+    """Seconds to land the same events out of files with 20 columns of other names: renames, value maps, times and an expression."""
+    foreign = work / "foreign"
+    foreign.mkdir()
+    names = {}
+    for number, path in enumerate(sorted((work / "landing" / "events").glob("*.parquet"))):
+        rows = pq.read_table(path)
+        names = {column: column.replace("_", " ").title() for column in rows.column_names}
+        rows = rows.rename_columns(list(names.values()))
+        while rows.num_columns < 20:
+            rows = rows.append_column(f"Other {rows.num_columns}", rows.column(0))
+        pq.write_table(rows, foreign / f"{number}.parquet")
+    columns = dict(names)
+    columns["channel"] = {"column": names["channel"], "map": {"web": "web", "mobile": "mobile"}}
+    columns["event_name"] = {"sql": f'lower("{names["event_name"]}")'}
+    mapping = work / "foreign.yml"
+    mapping.write_text(json.dumps({"entities": {"events": {"files": "*.parquet", "columns": columns}}}))
+    with db.connect(settings, "owner") as connection:
+        connection.execute("truncate staging.events")
+    return timed(land_directory, settings, 1, str(foreign), mapping, "mapped", silent)
 
 
 def memory(work: Path, settings) -> None:
@@ -97,7 +121,7 @@ def memory(work: Path, settings) -> None:
     with pq.ParquetWriter(folder / "one.parquet", events(1, 0, 1).schema) as writer:
         for number in range(10):
             writer.write_table(events(count // 10, 10_000_000 + number * count // 10, 100))
-    code = "import sys; from northstar.base.settings import load_settings; from northstar.extract.landing import land_directory; "
+    code = "import sys; from northstar.base.settings import load_settings; from northstar.extract.landing.directory import land_directory; "
     code += "land_directory(load_settings(sys.argv[1]), 1, sys.argv[2], progress=lambda _: None); "
     # getrusage would count what was inherited from this process
     code += "print(next(line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')))"

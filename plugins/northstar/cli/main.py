@@ -10,7 +10,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible_output
 from northstar.base.settings import kept_private
 from northstar.base.third_parties import file_refused, resource_exhausted
-from northstar.cli import keep, look, mend, people, run
+from northstar.cli import keep, look, mapping, mend, people, run
 
 
 @kept_private()
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=function)
         return sub
 
-    for group in (run, look, mend, keep, people):
+    for group in (run, look, mapping, mend, keep, people):
         group.register(command)
     return parser
 

@@ -42,7 +42,7 @@ def test_it_reads_writes_and_changes_nothing_outside(engine, statement):
 
 
 def test_a_statement_that_takes_too_long_is_stopped(tmp_path):
-    with Engine(tmp_path, minutes=0.002) as engine, pytest.raises(NorthstarError, match="longer than 0.002 minutes"):
+    with Engine(tmp_path, minutes=0.002) as engine, pytest.raises(NorthstarError, match=r"longer than 0\.002 minutes"):
         engine.rows("select count(*) from range(10000000000) as a(x) where hash(x) = 1")
 
 
@@ -106,5 +106,7 @@ def test_numbers_have_the_marks_that_the_mapping_names(tmp_path, decimal, thousa
 
 
 def test_batches_of_different_columns_and_types_are_one_table(engine):
-    engine.store("mixed", [pa.record_batch({"a": ["1"]}), pa.record_batch({"b": [2]}), pa.record_batch({"a": [3], "b": ["x"]})])
+    engine.store(
+        "mixed", [pa.record_batch({"a": ["1"]}), pa.record_batch({"b": [2]}), pa.record_batch({"a": [3], "b": ["x"]})]
+    )
     assert engine.rows("select a, b from mixed order by a nulls last") == [("1", None), ("3", "x"), (None, "2")]

@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from northstar.base.errors import FileFailed, NorthstarError
-from northstar.extract.landing.directory import _listed, _units
+from northstar.extract.landing.directory import listed_files, units
 from northstar.extract.landing.mapped import Mapped
 from northstar.extract.landing.mapping import read_mapping
 
@@ -24,7 +24,7 @@ def mapped_rows(directory: Path, mapping: str, files: dict[str, str | bytes], en
             continue
         mapped = Mapped(one, directory / "spill", memory_mb=256, minutes=1)
         try:
-            for unit in _units(mapped, _listed(str(directory), one, None)):
+            for unit in units(mapped, listed_files(str(directory), one, None)):
                 for piece in mapped.pieces(unit):
                     for row in piece.batch.to_pylist():
                         origin = piece.origin(row.pop("_line"))
@@ -47,7 +47,9 @@ entities:
 
 def test_a_value_that_cannot_be_read_takes_its_row_with_it_and_no_other(tmp_path):
     rows, bad = mapped_rows(
-        tmp_path, SHORT, {"a.csv": "id,Amount,day\na,1,2025-01-01\nb,-,2025-01-01\nc,3,2025-03-30 01:30:00\nd,x,y\ne,5,2025-01-02\n"}
+        tmp_path,
+        SHORT,
+        {"a.csv": "id,Amount,day\na,1,2025-01-01\nb,-,2025-01-01\nc,3,2025-03-30 01:30:00\nd,x,y\ne,5,2025-01-02\n"},
     )
     assert [row["charge_id"] for _, _, row in rows] == ["a", "e"]
     assert bad[:2] == [
@@ -97,7 +99,9 @@ entities:
 """
     rows, bad = mapped_rows(tmp_path, mapping, {"a.csv": "inv,n\nx,1\ny,2\n", "b.csv": "inv,n\nx,4\n"})
     assert not bad
-    assert sorted((path, line, row["charge_id"], row["amount"]) for path, line, row in rows if path.endswith("together")) == [
+    assert sorted(
+        (path, line, row["charge_id"], row["amount"]) for path, line, row in rows if path.endswith("together")
+    ) == [
         ("a.csv#together", 0, "x", 5),
         ("a.csv#together", 1, "y", 2),
     ]
@@ -156,7 +160,9 @@ def test_a_file_is_read_as_the_mapping_says(tmp_path, form, name, content):
 
 
 def test_typed_columns_with_any_name_are_mapped(tmp_path):
-    table = pa.table({"Customer ID": [17.0], "time:stamp": pa.array([1735689600000], pa.timestamp("ms")), 'a"b': [2**40]})
+    table = pa.table(
+        {"Customer ID": [17.0], "time:stamp": pa.array([1735689600000], pa.timestamp("ms")), 'a"b': [2**40]}
+    )
     pq.write_table(table, tmp_path / "a.parquet")
     mapping = """
 entities:
@@ -195,7 +201,12 @@ entities:
     columns: {charge_id: id, created_at: {column: at, parse: ["%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M"], timezone: Europe/London}}
 """
     rows, _ = mapped_rows(tmp_path, mapping, {"a.csv": "id,at\n1,1/7/2025 09:05\n2,01/07/2025 9:05:06\n3,soon\n4,\n"})
-    assert [row["created_at"] for _, _, row in rows] == ["2025-07-01 08:05:00+00", "2025-07-01 08:05:06+00", "soon", None]
+    assert [row["created_at"] for _, _, row in rows] == [
+        "2025-07-01 08:05:00+00",
+        "2025-07-01 08:05:06+00",
+        "soon",
+        None,
+    ]
 
 
 def test_a_column_that_the_contract_does_not_have_is_named(tmp_path):

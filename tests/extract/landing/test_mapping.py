@@ -154,7 +154,9 @@ def test_a_mapped_column_that_the_file_lacks_is_named(tmp_path, warehouse):
 def test_a_sum_leaves_no_line_out(tmp_path, warehouse):
     """Two lines of one invoice, 999.00 and 1,000.00: the invoice waits in quarantine, and is not one of 999.00."""
     empty(warehouse)
-    (tmp_path / "lines.csv").write_text('Inv,Amount,At\nX-1,999.00,2025-03-05\nX-1,"1,000.00",2025-03-05\nX-2,1.00,2025-03-05\n')
+    (tmp_path / "lines.csv").write_text(
+        'Inv,Amount,At\nX-1,999.00,2025-03-05\nX-1,"1,000.00",2025-03-05\nX-2,1.00,2025-03-05\n'
+    )
     mapping = tmp_path / "m.yml"
     mapping.write_text("""
 entities:
@@ -176,7 +178,12 @@ entities:
     rows, rejected = stored(warehouse)
     assert rows == [("X-2", 100)]
     assert rejected == [
-        ("lines.csv", 3, ["amt: '1,000.00' is not a number"], {"source.Inv": "X-1", "source.Amount": "1,000.00", "source.At": "2025-03-05"})
+        (
+            "lines.csv",
+            3,
+            ["amt: '1,000.00' is not a number"],
+            {"source.Inv": "X-1", "source.Amount": "1,000.00", "source.At": "2025-03-05"},
+        )
     ]
     # the mapping is told how numbers are written there: the next reading lands the invoice
     mapping.write_text(mapping.read_text().replace("files: lines.csv", "files: lines.csv\n    csv: {thousands: ','}"))

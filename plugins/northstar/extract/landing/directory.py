@@ -95,13 +95,13 @@ def land_directory(
             with contextlib.ExitStack() as stack:
                 work: list[tuple[Mapped, Unit]] = []
                 for own_input in own_inputs:
-                    listed = _listed(source_dir, own_input, storage)
+                    listed = listed_files(source_dir, own_input, storage)
                     if not any(listed.values()):
                         continue
                     mapped = Mapped(own_input, settings.home / "tmp" / "mapping", settings.operations.mapping_memory_mb,
                                     settings.operations.mapping_minutes)  # fmt: skip
                     stack.callback(mapped.close)
-                    work += [(mapped, unit) for unit in _units(mapped, listed)]
+                    work += [(mapped, unit) for unit in units(mapped, listed)]
                 has_files = has_files or bool(work)
                 if not work:
                     continue
@@ -155,7 +155,7 @@ def _known(settings: Settings, source: str) -> Known:
     return {(row["entity"], row["path"]): (row["fingerprint"], row["reading"]) for row in rows}
 
 
-def _listed(source_dir: str, own_input: Input, storage: Storage | None) -> dict[str, list[SourceFile]]:
+def listed_files(source_dir: str, own_input: Input, storage: Storage | None) -> dict[str, list[SourceFile]]:
     """The files of each part of an input."""
     listed: dict[str, list[SourceFile]] = {}
     for part in own_input.parts:
@@ -166,7 +166,8 @@ def _listed(source_dir: str, own_input: Input, storage: Storage | None) -> dict[
     return listed
 
 
-def _units(mapped: Mapped, listed: dict[str, list[SourceFile]]) -> list[Unit]:
+def units(mapped: Mapped, listed: dict[str, list[SourceFile]]) -> list[Unit]:
+    """The files of an input, in the units whose rows are made together."""
     first, *others = (listed[part.name] for part in mapped.input.parts)
     further = dict(zip([part.name for part in mapped.input.parts[1:]], others, strict=True))
     if mapped.is_together:

@@ -18,7 +18,7 @@ from northstar.contract import Entity, entities
 from northstar.extract.landing.bad_values import BadValue, Finder, viewing, without_groups
 from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, literal, message, quoted
 from northstar.extract.landing.mapping import Input, Part
-from northstar.extract.landing.statement import Statement, parse
+from northstar.extract.landing.statement import Statement, nodes, parse
 from northstar.extract.sources.files import Reading, SourceFile
 from northstar.extract.sources.foreign import reading
 from northstar.warehouse.rows import Row
@@ -105,6 +105,15 @@ class Mapped:
     def close(self) -> None:
         if self.engine is not None:
             self.engine.close()
+
+    def used_columns(self) -> set[str] | None:
+        """The names of columns that the select mentions; None where it takes all of them, or there is none."""
+        if self.engine is None:
+            return None
+        all_nodes = list(nodes(self.statement.tree))
+        if any(n.get("class") == "STAR" and not n.get("expr") for n in all_nodes) and self.statement.combines:
+            return None
+        return {str(n["column_names"][-1]) for n in all_nodes if n.get("class") == "COLUMN_REF"}
 
     def pieces(self, unit: Unit) -> Iterator[Piece]:
         """The rows of a unit. Raises FileFailed, naming a file, for what cannot be read or mapped."""

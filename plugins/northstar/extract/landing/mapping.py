@@ -379,7 +379,21 @@ def converted(path: Path) -> str:
             raw_spec["select"] = select_of(_plain(spec), entities()[entity], mapping.application) + "\n"
             for key in ("columns", "where", "derive", "group_by", "aggregate", "having"):
                 raw_spec.pop(key, None)
-    return yaml.dump(written, sort_keys=False, width=150, allow_unicode=True)
+    return yaml.dump(written, Dumper=_Dumper, sort_keys=False, width=150, allow_unicode=True)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes texts of several lines as they are, without aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def _written_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _written_text)
 
 
 def _text(address: str, storage: Storage) -> str:

@@ -14,6 +14,7 @@ from northstar.base.errors import NorthstarError
 from northstar.contract import Entity
 from northstar.extract.landing.engine import literal, quoted
 
+BETWEEN = ",\n  "
 AGGREGATES = ("sum", "min", "max", "count", "first", "last")
 # Any: an input of a mapping as it is written; northstar.extract.landing.mapping.InputSpec says what it may have
 Spec = dict[str, Any]
@@ -39,7 +40,7 @@ def select_of(spec: Spec, entity: Entity, application: str | None) -> str:
             source, where = (
                 (f"(select * from {source}{where})", f" where {both}") if where else (source, f" where {both}")
             )
-        return f"select {', '.join(items)} from {source}{where}"
+        return f"select\n  {BETWEEN.join(items)}\nfrom {source}{where}"
     keys = [quoted(str(key)) for key in spec["group_by"]]
     aggregated = [f"{_aggregate(str(text))} as {quoted(name)}" for name, text in (spec.get("aggregate") or {}).items()]
     inner = ", ".join([*keys, *aggregated, "min(_line) as _line"])
@@ -48,7 +49,7 @@ def select_of(spec: Spec, entity: Entity, application: str | None) -> str:
     having = f" where {sql_of(spec['having'])}" if "having" in spec else ""
     # the order of the groups is that of their first lines, as the file has them
     grouped = f"(select {inner} from {source}{where} group by {', '.join(keys)} order by min(_line))"
-    return f"select {', '.join(items)} from {grouped}{having}"
+    return f"select\n  {BETWEEN.join(items)}\nfrom {grouped}{having}"
 
 
 def _conditions(where: object) -> str:

@@ -1,0 +1,49 @@
+"""Commands for those who write a mapping: what it makes of files, and an older one as SQL."""
+
+import argparse
+from pathlib import Path
+
+from northstar.base.errors import NorthstarError
+from northstar.cli.command import Command
+
+
+def register(command: Command) -> None:
+    """Add the commands of this file to the parser."""
+    sub = command("mapping", _mapping, "write a mapping: preview what it makes of files, convert an older one to SQL")
+    actions = sub.add_subparsers(required=True, metavar="ACTION")
+    text = "the first rows of a file or a directory beside what becomes of them, and what would go to quarantine"
+    preview = actions.add_parser("preview", help=text, description=text)
+    preview.add_argument("path", type=Path, metavar="FILE")
+    preview.add_argument(
+        "--mapping", type=Path, help="default: _mapping.yml beside the file, or else the contract's layout"
+    )
+    preview.add_argument("--entity", help="default: all that the mapping makes of it")
+    preview.add_argument(
+        "--rows", type=int, default=20, help="how many rows to show, of those that land and of the others (default: 20)"
+    )
+    preview.set_defaults(action=_preview)
+    text = "print a mapping with its expressions written as SQL"
+    convert = actions.add_parser("convert", help=text, description=text)
+    convert.add_argument("path", type=Path, metavar="MAPPING")
+    convert.set_defaults(action=_convert)
+
+
+def _mapping(arguments: argparse.Namespace) -> int:
+    status: int = arguments.action(arguments) or 0
+    return status
+
+
+def _preview(arguments: argparse.Namespace) -> int:
+    from northstar.extract.landing.preview import as_text, preview
+
+    if arguments.rows < 1:
+        raise NorthstarError("--rows wants a number of 1 or more")
+    previews = preview(arguments.path, arguments.mapping, arguments.entity, arguments.rows)
+    print(as_text(previews))
+    return 1 if any(one.rejected for one in previews) else 0
+
+
+def _convert(arguments: argparse.Namespace) -> None:
+    from northstar.extract.landing.mapping import converted
+
+    print(converted(arguments.path), end="")

@@ -1,0 +1,90 @@
+"""`northstar mapping`: what a mapping makes of files is seen before it lands, and an older mapping becomes SQL."""
+
+from pathlib import Path
+
+import pytest
+
+from northstar.cli import main as cli
+from tests.extract.landing.test_mapped import mapped_rows
+
+EXPORT = "Ref;Opened;Level;Note\nT-1;05/03/2025 09:00;P1;x\nT-2;06/03/2025 11:00;P3;\nT-3;2025;P9;y\n"
+MAPPING = """
+application: desk
+entities:
+  tickets:
+    files: "*.csv"
+    csv: {delimiter: ";"}
+    columns:
+      ticket_id: Ref
+      priority: {column: Level, map: {P1: urgent, P3: normal}}
+      status: {constant: open}
+      created_at: {column: Opened, parse: "%d/%m/%Y %H:%M", timezone: Europe/Berlin}
+      updated_at: {column: Opened, parse: "%d/%m/%Y %H:%M", timezone: Europe/Berlin}
+"""
+
+
+@pytest.fixture
+def desk(tmp_path):
+    (tmp_path / "desk").mkdir()
+    (tmp_path / "desk" / "export.csv").write_text(EXPORT)
+    (tmp_path / "desk.yml").write_text(MAPPING)
+    return tmp_path
+
+
+def test_rows_are_shown_beside_what_becomes_of_them(desk, capsys):
+    path, mapping = str(desk / "desk" / "export.csv"), str(desk / "desk.yml")
+    assert cli.main(["mapping", "preview", path, "--entity", "tickets", "--mapping", mapping]) == 1
+    text = capsys.readouterr().out
+    for words in (
+        "tickets: of 3 rows in 1 file 2 would land, 1 go to quarantine",
+        "export.csv, line 2\n    source      Ref=T-1  Opened=05/03/2025 09:00  Level=P1  Note=x\n"
+        "    lands       ticket_id=T-1  priority=urgent  status=open  created_at=2025-03-05 08:00:00+00",
+        "export.csv, line 4\n    source      Ref=T-3  Opened=2025  Level=P9  Note=y\n    quarantine  priority: 'P9' is not one of",
+        "      1  created_at: '2025' is not an ISO 8601 time",
+        "priority has values that are not among its own (low, normal, high, urgent): 'P9' (1)",
+        "columns that nothing is made of: Note",
+    ):
+        assert words in text, words
+    assert cli.main(["mapping", "preview", str(desk / "desk"), "--mapping", mapping, "--rows", "1"]) == 1
+    assert capsys.readouterr().out.count("    source ") == 2
+
+
+def test_a_file_in_the_contracts_layout_needs_no_mapping(tmp_path, capsys):
+    (tmp_path / "accounts").mkdir()
+    file = tmp_path / "accounts" / "a.csv"
+    file.write_text(
+        "account_id,account_type,created_at,updated_at\na,customer,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z\n"
+    )
+    assert cli.main(["mapping", "preview", str(file)]) == 0
+    assert "accounts: of 1 rows in 1 file 1 would land" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere.csv"], "no file or directory nowhere.csv"),
+        (["desk/export.csv"], "nothing in the contract is about desk/export.csv; give a mapping with --mapping"),
+        (["desk/export.csv", "--entity", "ticket"], "no entity 'ticket'"),
+        (["desk/export.csv", "--mapping", "desk.yml", "--entity", "events"], "is about desk/export.csv for events"),
+        (["desk/export.csv", "--mapping", "desk.yml", "--rows", "0"], "--rows wants a number"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(desk, monkeypatch, capsys, arguments, words):
+    monkeypatch.chdir(desk)
+    assert cli.main(["mapping", "preview", *arguments]) == 1
+    error = capsys.readouterr().err
+    assert words in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["online_retail", "incident_log", "oulad"])
+def test_an_older_mapping_makes_the_same_rows_as_the_sql_that_it_is_converted_to(tmp_path, capsys, name):
+    source = Path(__file__).parents[1] / "real_data" / name
+    old = source / "_mapping.yml"
+    assert cli.main(["mapping", "convert", str(old)]) == 0
+    new = capsys.readouterr().out
+    assert "select" in new and "group_by" not in new and "expression" not in new
+    files = {path.name: path.read_bytes() for path in sorted(source.glob("*.csv.gz"))[:2]}
+    assert files
+    for entity in ("accounts", "charges", "refunds", "events", "tickets", "ticket_events"):
+        before, after = (mapped_rows(tmp_path, text, files, entity) for text in (old.read_text(), new))
+        assert before == after
