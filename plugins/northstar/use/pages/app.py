@@ -235,9 +235,14 @@ def alerts(data_frame: pd.DataFrame, application: str = "all") -> html.Div:
     """The open alerts: the rule of each, what it was compared with, how often it fired."""
     if not is_offered(application=application):
         return html.Div(UNKNOWN, role="alert")
-    currency = painter().marts.currency
+    return shown_alerts(painter().marts, application)
+
+
+def shown_alerts(marts: Marts, application: str) -> html.Div:
+    """The table of the open alerts."""
+    currency = marts.currency
     rows = []
-    for r in painter().marts.open_alerts(application):
+    for r in marts.open_alerts(application):
         unit = unit_of(r["rule"]) or r["unit"]
         value, threshold, usual = (
             "" if r[name] is None else shown(r[name], unit, currency) for name in ("value", "threshold", "baseline")
