@@ -204,9 +204,9 @@ def test_the_page_of_alerts_shows_rule_threshold_and_how_often_it_fired(painter,
             page = str(app.shown_alerts(painter.marts, "web"))
             for words in (
                 "payments_fail_often: more failed",
-                "12 %",
-                "10 % (the documents' threshold)",
-                "4 %",
+                "12.0 %",
+                "10.0 % (the documents' threshold)",
+                "4.0 %",
                 "alert finance",
                 "payments fail",
             ):
