@@ -16,7 +16,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from northstar.base.settings import Settings, load_settings
-from northstar.demo.company import ACCOUNT_TYPES, Company, Life, live
+from northstar.demo.company import ACCOUNT_TYPES, Company, CompanyOptions, generate_company
 from northstar.demo.writing import write_entity
 from northstar.runs import job
 from northstar.use.alerts.evaluate import evaluate
@@ -47,7 +47,7 @@ class Tally:
         return self.right / happened if happened else 1.0
 
 
-def life_of(seed: int) -> Life:
+def life_of(seed: int) -> CompanyOptions:
     """A company's size, age, applications and number of incidents."""
     chance = random.Random(seed)
     applications = sorted(chance.sample(sorted(ACCOUNT_TYPES), chance.randint(3, 5)))
@@ -86,7 +86,7 @@ def compare(company: Company, alerts: Keys) -> Tally:
 def tallies(work: Path, first: int, count: int) -> Iterator[tuple[int, Company, Tally]]:
     """(seed, company, its tally) of each company, each in a home of its own."""
     for seed in range(first, first + count):
-        company, home = live(**life_of(seed)), work / str(seed)
+        company, home = generate_company(**life_of(seed)), work / str(seed)
         settings = load_settings(home / "home")
         bootstrap(settings)
         try:

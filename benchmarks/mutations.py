@@ -133,8 +133,9 @@ def write_table(mutations: list, seen: dict) -> None:
     rows = [line.strip("| ").split(" | ") for line in page.read_text().splitlines()] if page.exists() else []
     known = {row[0]: row[2] for row in rows if len(row) == 3}
     known |= {rule: noticed or "**nobody**" for rule, noticed in seen.items()}
-    lines = ["# Every rule, broken", "",
-             "Written by `python -m benchmarks.mutations`: each rule of the semantics broken in the models in one place, and the first test that noticed.",
+    lines = ["# Mutations: every rule, broken on purpose", "",
+             "For each rule of [the semantics](semantics.md), the model in which it was broken on purpose and the first test that noticed; for engineers who "
+             "want to know what the tests catch. `python -m benchmarks.mutations` writes this page.",
              "", "| rule | model | noticed by |", "|---|---|---|"]  # fmt: skip
     for mutation in mutations:
         lines.append(

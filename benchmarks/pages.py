@@ -53,7 +53,7 @@ def pages(work: Path, scale: float, results: list) -> None:
     server = subprocess.Popen(serve.command(settings), env=serve.environment(settings), cwd=settings.home,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
     try:
-        while not serve.answers(settings):
+        while not serve.is_answering(settings):
             time.sleep(0.2)
         found = _measure(settings, chromium)
     finally:

@@ -1,4 +1,4 @@
-"""Erase the subjects that somebody asked to have erased: what `northstar erase --later` noted, or a killed erasure left."""
+"""Carry out pending erasures: those that `northstar erase --later` stored, and one that was killed."""
 
 from datetime import datetime, timedelta
 
@@ -11,18 +11,18 @@ from northstar.orchestration import tasks
 DOC = """
 ### Purpose
 Carry out every request of `audit.erasures` that is not done: the person's rows under a fresh random name in every schema, through the same
-build, audit and publish as ever; then history, logs and the pages of the database (docs/privacy.md).
+build, audit and publish as in every run; then history, logs and the pages of the database (docs/privacy.md).
 ### Kind
-Moment DAG. It takes no name of anybody: conf would stand in Airflow's database. `northstar erase --later` notes whom.
+Moment DAG. It takes no names, because conf is stored in Airflow's database: `northstar erase --later` stores the request.
 ### Rerun
-Any time: an erasure goes on where it was.
+Any time: an erasure continues where it stopped.
 ### Expected failures
-As hourly_refresh; or a reader that holds a table which has to be written anew: trigger it again.
+As hourly_refresh; or a reader that locks a table which has to be rewritten: trigger it again.
 """
 
 with DAG(
     dag_id="erase_subject",
-    description="Erase the subjects that were asked for",
+    description="Carry out the pending erasures",
     schedule=CronTriggerTimetable("30 4 * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1),
     catchup=False,

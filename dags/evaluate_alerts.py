@@ -11,18 +11,18 @@ from northstar.orchestration import tasks
 DOC = """
 ### Purpose
 Find what is wrong (targets off in `marts.alerts`, the rules of `alerts/rules.yml` on rows that have just landed, failed runs, late sources, quarantine)
-and tell those whom it concerns, on the routes of the home's `notify.yml`. The same is done right after each landing.
+and notify the people concerned, on the routes of the home's `notify.yml`. The same is done right after each landing.
 ### Kind
-Moment DAG: it looks at now. An alert is told once, reminded of, and told closed; `northstar alerts list|ack|mute`.
+Moment DAG: it evaluates the present. An alert is sent when it opens, as a reminder, and when it has closed; `northstar alerts list|ack|mute`.
 ### Rerun
-Any time: who was told is written down.
+Any time: what has been sent to whom is recorded.
 ### Expected failures
-An address that does not answer: the task is red, the others were told, the next evaluation tells the rest.
+An address that does not answer: the task is red, the other addresses got their alerts, the next evaluation tries this one again.
 """
 
 with DAG(
     dag_id="evaluate_alerts",
-    description="Find what is wrong, tell those whom it concerns",
+    description="Find what is wrong, notify the people concerned",
     schedule=CronTriggerTimetable("*/5 * * * *", timezone="UTC"),
     start_date=datetime(2024, 1, 1),
     catchup=False,

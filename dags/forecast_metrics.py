@@ -10,10 +10,10 @@ from northstar.orchestration import tasks
 
 DOC = """
 ### Purpose
-Forecast each level 1 and 2 metric whose complete values have changed, with intervals and with what the method was worth in trials on the past
-(`marts.metric_forecasts`), and say of each target that is due later whether it will be met (`marts.target_forecasts`).
+Forecast each level 1 and 2 metric whose complete values have changed, with intervals and with the method's errors in trials on the past
+(`marts.metric_forecasts`), and the chance that each target that is due later will be met (`marts.target_forecasts`).
 ### Kind
-Moment DAG, after the nightly run: it looks at what is published now.
+Moment DAG, after the nightly run: it reads what is published now.
 ### Rerun
 Any time: a series whose values have not changed is left as it is.
 ### Expected failures

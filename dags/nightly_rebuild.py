@@ -1,4 +1,4 @@
-"""Nightly: land what is new, rebuild everything, audit, publish; a task for each domain tells of its models."""
+"""Nightly: land what is new, rebuild everything, audit, publish; a task for each domain reports on its models."""
 
 from datetime import datetime, timedelta
 
@@ -11,15 +11,15 @@ from northstar.orchestration.domains import DomainOperator, domains
 
 DOC = """
 ### Purpose
-Rebuild every model from the landed rows (`--full-refresh`), audit, publish: what the hourly runs left is proven or mended.
+Rebuild every model from the landed rows (`--full-refresh`), audit, publish: what the hourly runs built is confirmed or corrected.
 ### Kind
 Interval DAG: `as_of` is the end of the data interval (02:30 UTC); by hand the current hour, or conf `{"as_of": "2025-04-01T00:00:00Z"}`.
 ### Rerun
 Trigger it again, or backfill a past interval: the same rows and the same `as_of` give the same marts.
 ### Expected failures
-As hourly_refresh. `build_models` runs dbt and is red when anything failed; so is the task of the model's domain, whose log names it
-and has a table of the domain's models: state, seconds, rows. A domain is skipped when what its models read failed.
-`maintain_warehouse` red in a green run: the version is up, only the upkeep failed (docs/runbooks.md, maintenance_failed).
+As hourly_refresh. `build_models` runs dbt and is red when anything failed; so is the task of the failed model's domain, whose log names the
+model and has a table of the domain's models: state, seconds, rows. A domain is skipped when what its models read failed.
+`maintain_warehouse` red in a green run: the version is published, only the upkeep failed (docs/runbooks.md, maintenance_failed).
 """
 
 with DAG(
@@ -34,26 +34,26 @@ with DAG(
     default_args={"owner": "data-platform", "retries": 0, "execution_timeout": timedelta(hours=4)},
 ):
     with TaskGroup("extract") as extract:
-        opened = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "nightly"})
-        listed = PythonOperator(task_id="list_sources", python_callable=tasks.list_sources)
-        landed = PythonOperator.partial(
+        open_run = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "nightly"})
+        list_sources = PythonOperator(task_id="list_sources", python_callable=tasks.list_sources)
+        land_sources = PythonOperator.partial(
             task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=timedelta(minutes=2),
             map_index_template="{{ task.op_kwargs['name'] }}",
-        ).expand(op_kwargs=listed.output)  # fmt: skip
-        settled = PythonOperator(
+        ).expand(op_kwargs=list_sources.output)  # fmt: skip
+        settle_sources = PythonOperator(
             task_id="settle_sources", python_callable=tasks.settle_sources, trigger_rule="all_done"
         )
-        opened >> listed >> landed >> settled
+        open_run >> list_sources >> land_sources >> settle_sources
     with TaskGroup("build") as build:
-        built = PythonOperator(task_id="build_models", python_callable=tasks.build_models)
+        build_models = PythonOperator(task_id="build_models", python_callable=tasks.build_models)
         for domain, models in domains().items():
             DomainOperator(task_id=domain.replace("/", "_"), domain=domain, models=models)
     with TaskGroup("audit") as audit:
         PythonOperator(task_id="audit_marts", python_callable=tasks.audit_marts)
     with TaskGroup("publish") as publish:
-        published = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts)
-        kept = PythonOperator(task_id="maintain_warehouse", python_callable=tasks.maintain_warehouse)
-        closed = PythonOperator(task_id="close_run", python_callable=tasks.close_run, trigger_rule="all_done")
-        published >> kept >> closed
+        publish_marts = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts)
+        maintain_warehouse = PythonOperator(task_id="maintain_warehouse", python_callable=tasks.maintain_warehouse)
+        close_run = PythonOperator(task_id="close_run", python_callable=tasks.close_run, trigger_rule="all_done")
+        publish_marts >> maintain_warehouse >> close_run
     extract >> build
-    built >> audit >> published
+    build_models >> audit >> publish_marts

@@ -1,4 +1,4 @@
-"""Send reports: each morning the daily one, on Mondays the weekly one, on the first of a month or quarter theirs."""
+"""Send reports: the daily one each morning, the weekly one on Mondays, the others on the first day after their period."""
 
 from datetime import datetime, timedelta
 
@@ -11,13 +11,13 @@ from northstar.orchestration import tasks
 DOC = """
 ### Purpose
 Make the reports whose period ended yesterday from what is published, keep each in `audit.reports` with the version it was made from, and send
-it on the route that the home's `notify.yml` names for it (mail with a plain-text part, Slack). One without a route is kept only.
+it on the route that the home's `notify.yml` names for it (mail with a plain-text part, Slack). A report without a route is kept, not sent.
 ### Kind
 Moment DAG, after the nightly run: as_of is the moment of the run; conf `{"as_of": "2026-04-01T00:00:00Z", "reports": ["monthly"]}` by hand.
 ### Rerun
 Clear the task: the report of the same version replaces itself, and is sent again.
 ### Expected failures
-A mail server or Slack that does not answer: the task is tried three times, the others are sent. Nothing was published yet.
+A mail server or Slack that does not answer: the task is tried again three times, the other reports are sent. Nothing was published yet.
 """
 
 with DAG(
@@ -31,8 +31,8 @@ with DAG(
     tags=["owner:data-platform", "tier:2"],
     default_args={"owner": "data-platform", "retries": 0, "execution_timeout": timedelta(minutes=30)},
 ):
-    due = PythonOperator(task_id="list_reports", python_callable=tasks.list_reports)
+    list_reports = PythonOperator(task_id="list_reports", python_callable=tasks.list_reports)
     PythonOperator.partial(
         task_id="send_report", python_callable=tasks.send_report, retries=3, retry_delay=timedelta(minutes=5),
         map_index_template="{{ task.op_kwargs['name'] }}",
-    ).expand(op_kwargs=due.output)  # fmt: skip
+    ).expand(op_kwargs=list_reports.output)  # fmt: skip

@@ -324,7 +324,7 @@ def read(file: HostileFile) -> Outcome:
         for raw in source.batches():
             _check_columns(file.entity, raw, source.file)
             done = normalise(file.entity, raw, Guard(KEY))
-            delivery.note_drift(file.entity, raw, file.name)
+            delivery.record_drift(file.entity, raw, file.name)
             check_batch(file.entity, raw, done)
             outcome.read += raw.num_rows
             outcome.landed += done.rows.num_rows

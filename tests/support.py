@@ -1,4 +1,4 @@
-"""What several tests need: source files from rows, runs of the job, the published marts as data."""
+"""Helpers of several tests: source files from rows, runs of the job, the published marts as data."""
 
 import contextlib
 import json
@@ -21,8 +21,8 @@ from northstar.warehouse import db
 
 
 @contextmanager
-def hearing():
-    """A UDP receiver on loopback; gives (its port, the list of the lines that have come)."""
+def udp_receiver():
+    """A UDP receiver on loopback; gives (its port, the list of the lines received so far)."""
     lines: list[str] = []
     receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     receiver.bind(("127.0.0.1", 0))
@@ -40,26 +40,26 @@ def hearing():
 
 
 @contextmanager
-def serving(respond, spoil=lambda path: None):
+def json_server(respond, fault_of=lambda path: None):
     """A JSON server on loopback for as long as the context lasts; gives its address.
 
     respond(path, query) returns the answer, (status, answer), or (status, answer, headers); a POST's body is its query.
-    spoil(path) says what goes wrong with an answer: a status, `half`, `malformed`, `silence` (half a second of it), or None.
+    fault_of(path) returns what goes wrong with an answer: a status, `half`, `malformed`, `silence` (of half a second), or None.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             parts = urlsplit(self.path)
             query = {name: values[-1] for name, values in parse_qs(parts.query, keep_blank_values=True).items()}
-            self.tell(respond(parts.path, query))
+            self.send_answer(respond(parts.path, query))
 
         def do_POST(self):
-            self.tell(respond(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
+            self.send_answer(respond(self.path, json.loads(self.rfile.read(int(self.headers["Content-Length"])))))
 
-        def tell(self, answer):
+        def send_answer(self, answer):
             status, answer, headers = (*answer, {})[:3] if isinstance(answer, tuple) else (200, answer, {})
             body, size = json.dumps(answer).encode(), None
-            match spoil(self.path):
+            match fault_of(self.path):
                 case int(failure):
                     status, headers, body = failure, {"Retry-After": "0"} if failure == 429 else {}, b"<h1>Sorry</h1>"
                 case "half":
@@ -68,7 +68,7 @@ def serving(respond, spoil=lambda path: None):
                     body = body[:-1] + b","
                 case "silence":
                     time.sleep(0.5)
-            # a Date of its own says what the server takes for the present
+            # an answer's own Date is the server's present
             (self.send_response_only if "Date" in headers else self.send_response)(status)
             for name, value in headers.items():
                 self.send_header(name, value)
@@ -89,7 +89,7 @@ def serving(respond, spoil=lambda path: None):
 
 
 def northstar(settings: Settings, *arguments: str) -> subprocess.CompletedProcess:
-    """What the command line answers, on a home."""
+    """Run a command of the command line on a home; returns its result."""
     command = [sys.executable, "-m", "northstar.cli", *arguments, "--home", str(settings.home)]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -135,7 +135,7 @@ def select(settings: Settings, query: str, *values) -> list[dict]:
 
 
 def select_at(settings: Settings, query: str, version: int) -> list[tuple]:
-    """Rows of the marts as a version showed them, as the transformer, from whom no small group is withheld."""
+    """Rows of the marts as a version showed them, read as the transformer, which sees small groups too."""
     with db.connect(settings, "transformer") as connection:
         connection.execute("select set_config('northstar.version', %s, true)", [str(version)])
         connection.execute("set local search_path = marts_at_version, marts")
@@ -165,9 +165,9 @@ SERIES_ID = "('x' || left(md5(row(%(metric)s::text, %(grain)s::text, %(applicati
 
 
 def add_values(connection, metric: str, grain: str, application: str, rows: list[tuple]) -> None:
-    """Publish values of a metric's total as if a run had: (period_start, numerator, denominator, value), the periods side by side.
+    """Publish values of a metric's total as a run would: (period_start, numerator, denominator, value) of consecutive periods.
 
-    A series that is there begins earlier with them. Everything is marked, for `forget_values`.
+    A series that exists begins earlier with them. All rows are marked, for `remove_values`.
     """
     place = {"metric": metric, "grain": grain, "application": application, "first": min(r[0] for r in rows)}
     place["id"] = connection.execute(f"select {SERIES_ID} as id", place).fetchone()["id"]
@@ -190,20 +190,20 @@ def add_values(connection, metric: str, grain: str, application: str, rows: list
     )
 
 
-def forget_values(connection) -> None:
-    """Take away what `add_values` added."""
+def remove_values(connection) -> None:
+    """Remove the rows that `add_values` added."""
     for table in ("metric_points", "metric_series", "dim_periods"):
         connection.execute(f"delete from marts.{table} where _version = -1")
 
 
 @contextmanager
 def longer_history(settings: Settings, months: int = 14, application: str = "all"):
-    """The published MRR of an application as if it had begun that many months before the company's; as it was afterwards."""
+    """Extend the published MRR of an application by so many earlier months, for as long as the context lasts."""
 
     def change(action, *values) -> None:
         with db.connect(settings, "owner") as connection:
             action(connection, *values)
-            # who keeps what he read of a version looks again
+            # readers that cached this version read it again
             connection.execute("update marts.publications set published_at = published_at + interval '1 second'")
 
     starts = [utc(f"{2025 - n // 12}-{12 - n % 12:02}-01") for n in range(1, months + 1)]
@@ -212,11 +212,11 @@ def longer_history(settings: Settings, months: int = 14, application: str = "all
     try:
         yield
     finally:
-        change(forget_values)
+        change(remove_values)
 
 
-def found_in(settings: Settings, needles: list[str]) -> set[tuple[str, str]]:
-    """(needle, file or relation) for what of the home holds it, in any case: data files, write-ahead log, logs, dbt's output."""
+def find_needles(settings: Settings, needles: list[str]) -> set[tuple[str, str]]:
+    """(needle, file or relation) for each place in the home that contains a needle, in upper or lower case: data files, logs, dbt's output, ..."""
     with db.connect(settings, "owner", autocommit=True) as connection:
         connection.execute("checkpoint")
     found = set()
@@ -230,8 +230,8 @@ def found_in(settings: Settings, needles: list[str]) -> set[tuple[str, str]]:
     return {(needle, _relation(settings, path)) for needle, path in found}
 
 
-def open_to_others(place: Path) -> list[str]:
-    """What below `place`, or itself, others than its owner may read or change; to pass through is no reading."""
+def accessible_to_others(place: Path) -> list[str]:
+    """The files and directories at or below `place` that users other than the owner can read or change. The right to enter a directory does not count."""
     found = [place, *place.rglob("*")]
     return [
         f"{stat.filemode(p.lstat().st_mode)} {p}" for p in found if not p.is_symlink() and p.lstat().st_mode & 0o067
@@ -251,7 +251,7 @@ def _relation(settings: Settings, path: Path) -> str:
 
 
 def empty(settings: Settings) -> None:
-    """Forget everything that was landed, built and published in a home, as if it were new."""
+    """Delete everything that was landed, built and published in a home, as if it were new."""
     with db.connect(settings, "owner") as connection:
         for schema in ("core", "marts_candidate", "marts", "marts_history"):
             tables = connection.execute(

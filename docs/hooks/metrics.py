@@ -146,13 +146,13 @@ def page(metric: dict[str, str], owners: dict[str, str], targets: list[dict[str,
         "",
         "| property | value |",
         "|---|---|",
-        f"| domain, level | {metric['domain']}, {metric['level']} (answered for by {owners.get(metric['domain'], 'nobody')}) |",
+        f"| domain, level | {metric['domain']}, {metric['level']} (owner: {owners.get(metric['domain'], 'nobody')}) |",
         f"| unit, kind, better | {metric['unit']}, {metric['kind']}, {metric['direction']} |",
         f"| grains | {metric['grains'].replace(',', ', ')} |",
         f"| segments | {', '.join(segments) or 'none'} |",
         f"| complete | {_completeness(metric['window_days'])} |",
         f"| pages, reports | {metric['dashboards'].replace(';', ', ') or 'no page'}; {metric['reports'].replace(';', ', ') or 'no report'} |",
-        f"| asked for in | {metric['requirement_refs']} |",
+        f"| requirements | {metric['requirement_refs']} |",
     ]
     if formula:
         lines += ["", "## Formula", "", f"    numerator    {formula.numerator}"]
@@ -167,7 +167,7 @@ def page(metric: dict[str, str], owners: dict[str, str], targets: list[dict[str,
             "",
             f"`metric_values` ← `{formula.model}` ← {', '.join(f'`{p}`' for p in parents(formula.model))}",
             "",
-            f"In the end it is made of {', '.join(f'`{e}`' for e in entities)}. [dbt's docs](../dbt/index.html#!/model/model.northstar.{formula.model}) have the models.",
+            f"It is computed from the entities {', '.join(f'`{e}`' for e in entities)}. [dbt's docs](../dbt/index.html#!/model/model.northstar.{formula.model}) have the models.",
         ]
     mine = [t for t in targets if t["metric_id"] == name]
     if mine:
@@ -175,7 +175,7 @@ def page(metric: dict[str, str], owners: dict[str, str], targets: list[dict[str,
             "",
             "## Targets",
             "",
-            "| application | segment | grain | target | due | asked for in |",
+            "| application | segment | grain | target | due | requirement |",
             "|---|---|---|---|---|---|",
         ]
         lines += [
@@ -186,7 +186,7 @@ def page(metric: dict[str, str], owners: dict[str, str], targets: list[dict[str,
     segment = f" --segment {segments[0]}=VALUE" if segments else ""
     lines += [
         "",
-        "## Read it",
+        "## How to read it",
         "",
         f"    northstar sql \"select period_start, value, null_reason, is_complete from metric_values where metric_id = '{name}' "
         f"and grain = '{grain}' and application = 'all' and segment = '' order by 1\"",
@@ -203,7 +203,7 @@ def _chapter(match: re.Match) -> str:
 
 def _completeness(window_days: str) -> str:
     days = int(window_days or 0)
-    return "when its period is over" + (f", and {days} days more" if days else "")
+    return f"{days} days after the end of its period" if days else "at the end of its period"
 
 
 def on_files(files, config):
@@ -211,9 +211,14 @@ def on_files(files, config):
     catalogue = rows("metric_catalogue")
     owners = {r["domain"]: r["owner"] for r in rows("metric_owners")}
     targets = rows("targets")
-    index = [f"# The {len(catalogue)} metrics", ""]
+    index = [
+        f"# The {len(catalogue)} metrics",
+        "",
+        "All metrics by domain. Each has a page with its definition, formula, lineage and targets.",
+        "",
+    ]
     for domain in dict.fromkeys(m["domain"] for m in catalogue):
-        index += [f"## {domain}", "", "| metric | what it is |", "|---|---|"]
+        index += [f"## {domain}", "", "| metric | definition |", "|---|---|"]
         index += [
             f"| [{m['metric_id']}]({m['metric_id']}.md) | {m['definition']} |"
             for m in catalogue

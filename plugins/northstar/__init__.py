@@ -1,5 +1,5 @@
 """Northstar. Whoever imports it, and every process that is started from there, reports nothing to anybody (northstar.base.telemetry)."""
 
-from northstar.base.telemetry import silence
+from northstar.base.telemetry import switch_off
 
-silence()
+switch_off()

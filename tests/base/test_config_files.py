@@ -3,7 +3,7 @@
 import pytest
 from pydantic import Field, model_validator
 
-from northstar.base.config_files import ConfigError, Section, nearest, read_config, read_config_file
+from northstar.base.config_files import ConfigError, Section, read_config, read_config_file, suggest_name
 
 
 class Inner(Section):
@@ -26,12 +26,12 @@ class Outer(Section):
 @pytest.mark.parametrize(
     ("text", "line", "key", "problem"),
     [
-        ("inner:\n  a: {colour: red}\n  b:\n    color: red", 4, "inner.b.color", "unknown key; do you mean 'colour'? known are colour, sizes"),
+        ("inner:\n  a: {colour: red}\n  b:\n    color: red", 4, "inner.b.color", "unknown key; did you mean 'colour'? known are colour, sizes"),
         ("inner:\n  a:\n    sizes:\n    - 1\n    - two", 5, "inner.a.sizes.1", "give whole numbers"),
         ("inner: [a]", 1, "inner", "give an entry for each name"),
         ("width: 7", 1, "", "seven is no width"),
         ("\nwidth: wide", 2, "width", "give a whole number"),
-        ("form: a@example.org", 1, "form", "unknown key; do you mean 'from'? known are from, inner, width"),
+        ("form: a@example.org", 1, "form", "unknown key; did you mean 'from'? known are from, inner, width"),
         ("3", 1, "", "give names with values"),
     ],
 )  # fmt: skip
@@ -48,4 +48,4 @@ def test_nothing_is_what_the_model_says_by_default(tmp_path):
 
 
 def test_a_name_like_no_other_is_not_guessed():
-    assert nearest("xyz", ["stripe", "sql"]) == "known are sql, stripe"
+    assert suggest_name("xyz", ["stripe", "sql"]) == "known are sql, stripe"

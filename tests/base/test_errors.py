@@ -5,9 +5,9 @@ import errno
 
 import pytest
 
-from northstar.base.errors import CheckFailed, FileFailed, LeaseLost, NorthstarError, OutOfDisk
+from northstar.base.errors import CheckFailed, FileFailed, NorthstarError, OutOfDisk, TurnLost
 from northstar.base.settings import PACKAGE
-from northstar.base.third_parties import resource_exhausted
+from northstar.base.third_parties import resource_error
 from northstar.warehouse import db
 
 
@@ -30,15 +30,13 @@ def caused_by(cause: BaseException) -> RuntimeError:
     (RuntimeError("something else"), None),
 ])  # fmt: skip
 def test_what_the_machine_lacks_is_told(error, told):
-    assert str(resource_exhausted(error) or "").startswith(told or "") and (resource_exhausted(error) is None) is (
-        told is None
-    )
+    assert str(resource_error(error) or "").startswith(told or "") and (resource_error(error) is None) is (told is None)
 
 
 def test_a_server_that_answers_is_not_told_of_as_lost(warehouse):
     with (
-        pytest.raises(NorthstarError, match="refused what it was asked: canceling statement due to statement timeout"),
-        db.telling_of_loss(warehouse),
+        pytest.raises(NorthstarError, match="refused a statement: canceling statement due to statement timeout"),
+        db.translate_driver_errors(warehouse),
         db.connect(warehouse, "loader") as connection,
     ):
         connection.execute("set statement_timeout = 1")
@@ -84,5 +82,5 @@ def test_only_what_third_parties_say_is_looked_through_for_words(look):
 def test_errors_have_fields_and_say_the_same_line():
     assert str(FileFailed("charges/1.csv", "cut short")) == "charges/1.csv: cut short"
     assert FileFailed("charges/1.csv", "cut short").path == "charges/1.csv"
-    assert CheckFailed(["core.keys"], "no").checks == ["core.keys"] and LeaseLost(7).run_id == 7
+    assert CheckFailed(["core.keys"], "no").checks == ["core.keys"] and TurnLost(7).run_id == 7
     assert str(OutOfDisk()) == "the disk is full: nothing of this step was kept; make room and run again"

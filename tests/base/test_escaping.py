@@ -15,8 +15,8 @@ from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
 from northstar.orchestration import tasks
 from northstar.use.notify import Address, Message, _slack
-from northstar.use.pages.panels.drawing import labelled, nothing
-from northstar.use.query import asked, write
+from northstar.use.pages.panels.drawing import empty_figure, escape_labels
+from northstar.use.query import run_statement, write
 
 # each changes what a terminal shows, does, or answers as if it were typed
 OBEYED = [
@@ -28,10 +28,10 @@ TEXTS = ["1", "-1.50", "+49 30", "plain", "a=b", "R&D", "über", "12:00", "", "'
 
 @pytest.mark.parametrize("text", OBEYED, ids=ascii)
 def test_a_terminal_is_shown_what_it_would_obey(text):
-    told = escaping.visible(f"a{text}b\n\tc")
+    told = escaping.make_visible(f"a{text}b\n\tc")
     obeyed = {c for c in told if unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp")}
     assert obeyed == {"\n", "\t"} and told.startswith("a\\") and told.endswith("b\n\tc")
-    assert escaping.visible("über 日本 €\n") == "über 日本 €\n"
+    assert escaping.make_visible("über 日本 €\n") == "über 日本 €\n"
 
 
 @pytest.mark.parametrize("text", OBEYED, ids=ascii)
@@ -58,7 +58,7 @@ def test_what_another_program_reads_comes_character_by_character(built, capfd):
 def test_messages_and_logs_hold_none_of_it(text, capsys):
     error = NorthstarError(f"a{text}b")
     assert text not in str(error) and str(pickle.loads(pickle.dumps(error))) == str(error)
-    tasks._say(f"a{text}b")
+    tasks._print_visible(f"a{text}b")
     assert text not in capsys.readouterr().out.replace("\n", "")
 
 
@@ -82,7 +82,7 @@ def test_texts_and_numbers_stay_in_a_csv_as_they_are():
 
 def test_json_has_no_number_that_is_none(built):
     text = "select 'NaN'::numeric as a, 'Infinity'::numeric as b, '-Infinity'::float8 as c, 1e30::numeric as d, array[1.5, 'NaN'] as e, 2.0::numeric as f, array[now()] as g"
-    with asked(built, text) as (names, rows):
+    with run_statement(built, text) as (names, rows):
         out = io.StringIO()
         write(names, rows, "json", out)
     (row,) = json.loads(out.getvalue(), parse_constant=lambda name: pytest.fail(name))
@@ -98,28 +98,28 @@ def test_json_has_no_number_that_is_none(built):
 
 
 def test_a_table_shows_the_first_rows_and_says_so(built):
-    with asked(built, "select generate_series(1, 1000)") as (names, rows):
+    with run_statement(built, "select generate_series(1, 1000)") as (names, rows):
         out = io.StringIO()
         write(names, rows, "table", out)
     assert out.getvalue().count("\n") == 1002
-    with asked(built, "select generate_series(1, 300000)") as (names, rows):
+    with run_statement(built, "select generate_series(1, 300000)") as (names, rows):
         out = io.StringIO()
         write(names, rows, "table", out)
     assert out.getvalue().endswith("(the first 1,000 rows; --format csv writes all)\n")
 
 
 def test_one_statement_at_a_time_and_any_text_in_it(built):
-    with asked(built, "select '100 %' as a, 'x' like '%x%' as b, 7 % 4 as c") as (names, rows):
+    with run_statement(built, "select '100 %' as a, 'x' like '%x%' as b, 7 % 4 as c") as (names, rows):
         assert (names, list(rows)) == (["a", "b", "c"], [("100 %", True, 3)])
-    with asked(built, "select 1 as none where false") as (names, rows):
+    with run_statement(built, "select 1 as none where false") as (names, rows):
         assert (names, list(rows)) == (["none"], [])
     with (
         pytest.raises(NorthstarError, match="these are several statements; give one"),
-        asked(built, "select 1; select 2"),
+        run_statement(built, "select 1; select 2"),
     ):
         pass
     late = "select 1 / (50000 - n) from generate_series(1, 100000) as n"
-    with pytest.raises(NorthstarError, match="division by zero"), asked(built, late) as (_, rows):
+    with pytest.raises(NorthstarError, match="division by zero"), run_statement(built, late) as (_, rows):
         list(rows)
 
 
@@ -140,5 +140,5 @@ def test_slack_calls_nobody_and_shows_no_other_address(monkeypatch):
 
 def test_plotly_shows_markup_as_it_is():
     frame = pd.DataFrame({"segment_value": ["<b>x</b>", "R&D", None], "value": [1, 2, 3]}, dtype=object)
-    assert list(labelled(frame, "segment_value")["segment_value"]) == ["&lt;b&gt;x&lt;/b&gt;", "R&amp;D", None]
-    assert nothing("<a href='x'>").layout.annotations[0].text == "&lt;a href='x'&gt;"
+    assert list(escape_labels(frame, "segment_value")["segment_value"]) == ["&lt;b&gt;x&lt;/b&gt;", "R&amp;D", None]
+    assert empty_figure("<a href='x'>").layout.annotations[0].text == "&lt;a href='x'&gt;"

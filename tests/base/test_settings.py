@@ -10,7 +10,7 @@ from northstar.build.code_version import code_version
 from northstar.privacy.keys import fingerprint, seal
 from northstar.privacy.ring import home_key
 from northstar.runs import quarantine, rotate
-from northstar.runs.erase import searched
+from northstar.runs.erase import search
 from northstar.warehouse import db
 from tests.support import empty, query_as, silent
 
@@ -31,9 +31,9 @@ from tests.support import empty, query_as, silent
         (
             "operations",
             "# one\n\nkeep_reports_days: 3",
-            "line 3, keep_reports_days: unknown key; do you mean 'keep_report_days'?",
+            "line 3, keep_reports_days: unknown key; did you mean 'keep_report_days'?",
         ),
-        ("operations", "mapping_in_source: 'no'", "line 1, mapping_in_source: say true or false"),
+        ("operations", "mapping_in_source: 'no'", "line 1, mapping_in_source: give true or false"),
         ("northstar", "phases: {web: {one: soon}}", r"line 1, phases\.web\.one: give by application when"),
         ("northstar", "[USD]", "northstar.yml, line 1: give names with values"),
         ("northstar", "suppress_below: -1", "suppress_below: give the smallest number"),
@@ -90,7 +90,7 @@ def generations(settings) -> list:
     return [(row["generation"], row["published_version"]) for row in rows]
 
 
-@pytest.mark.parametrize("killed_in", ["adopt", "rewrite"])
+@pytest.mark.parametrize("killed_in", ["adopt_ring", "rewrite"])
 def test_a_rotation_that_was_killed_is_ended_by_the_next_call_and_no_other_begun(unpublished, monkeypatch, killed_in):
     def killed(*_):
         raise KeyboardInterrupt
@@ -144,19 +144,21 @@ def test_the_environments_key_is_never_written_into_the_home(unpublished, monkey
 
 
 def test_a_name_is_found_wherever_it_lies_in_a_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(searched, "BLOCK_BYTES", 7)
+    monkeypatch.setattr(search, "BLOCK_BYTES", 7)
     names, told = [b"abcd", b"cd"], b"..abcd....abcdcd..ab" + b"cd"
     (tmp_path / "file").write_bytes(told)
     places = [(told.find(name, at), name) for name in names for at in range(len(told)) if told.startswith(name, at)]
-    assert sorted(searched.occurrences(tmp_path / "file", names)) == sorted(places)
-    assert list(searched.occurrences(tmp_path / "file", [b"abce"])) == []
+    assert sorted(search.find_occurrences(tmp_path / "file", names)) == sorted(places)
+    assert list(search.find_occurrences(tmp_path / "file", [b"abce"])) == []
 
 
 def test_rows_come_in_lots_by_number_and_by_length(warehouse, monkeypatch):
     monkeypatch.setattr(db, "LOT_ROWS", 100)
     monkeypatch.setattr(db, "LOT_BYTES", 10_000)
     with db.connect(warehouse, "loader") as connection:
-        short = list(db.lots(connection, "select n, 'x' as v from generate_series(1, 230) as n", fetched=10))
-        long = list(db.lots(connection, "select n, repeat('x', 1000) as v from generate_series(1, 25) as n", fetched=1))
+        short = list(db.fetch_lots(connection, "select n, 'x' as v from generate_series(1, 230) as n", fetch_size=10))
+        long = list(
+            db.fetch_lots(connection, "select n, repeat('x', 1000) as v from generate_series(1, 25) as n", fetch_size=1)
+        )
     assert [len(lot) for lot in short] == [100, 100, 30] and [len(lot) for lot in long] == [10, 10, 5]
     assert [row["n"] for lot in short for row in lot] == list(range(1, 231))

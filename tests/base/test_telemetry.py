@@ -10,7 +10,7 @@ import pytest
 
 from northstar.audit.worker import start_worker
 from northstar.base.settings import ROOT
-from northstar.base.telemetry import OFF, silence
+from northstar.base.telemetry import OFF, switch_off
 from northstar.connections.airflow import airflow_environment
 from northstar.use.pages import serve
 from northstar.use.semantic import _environment
@@ -71,5 +71,5 @@ def test_the_container_says_so_too(name):
 
 def test_silence_overrides_what_was_there():
     environment = {"GX_ANALYTICS_ENABLED": "true"}
-    silence(environment)
+    switch_off(environment)
     assert environment["GX_ANALYTICS_ENABLED"] == "false"

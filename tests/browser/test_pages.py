@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 from dateutil.relativedelta import relativedelta
 
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.base.settings import ROOT
 from northstar.use.alerts.evaluate import _link
 from northstar.use.marts import GRAINS, Marts, nearest
@@ -56,7 +56,7 @@ def pages(built):
         server = subprocess.Popen(command, env=serve.environment(built), stdout=log, stderr=log, cwd=built.home)
     try:
         deadline = time.monotonic() + 90
-        while not serve.answers(built):
+        while not serve.is_answering(built):
             assert server.poll() is None and time.monotonic() < deadline, (built.logs / "pages.log").read_text()
             time.sleep(0.2)
         yield serve.url(built)
@@ -151,7 +151,7 @@ def newest(settings, application: str = "all", grain: str = "month") -> dict[str
             "where v.grain = %s and v.application = %s and v.segment = '' and v.is_complete order by v.metric_id, v.period_start desc",
             [grain, application],
         ).fetchall()
-    return {row["metric_id"]: shown(row["value"], row["unit"], currency) for row in rows}
+    return {row["metric_id"]: format_value(row["value"], row["unit"], currency) for row in rows}
 
 
 def cards(page) -> dict[str, str]:

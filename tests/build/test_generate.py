@@ -1,11 +1,11 @@
 """What is written from the contract is what stands in the dbt project."""
 
-from northstar.build.generate import files, staging_view
+from northstar.build.generate import generated_files, staging_view
 from northstar.contract import entities
 
 
 def test_the_generated_files_are_those_in_the_project():
-    for path, content in files().items():
+    for path, content in generated_files().items():
         assert path.read_text() == content, f"{path} differs from the contract; run python -m northstar.build.generate"
 
 

@@ -16,7 +16,7 @@ from northstar.warehouse import embedded
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--accounts", "0"], "a company wants 10 accounts and 1 month or more, not 0 and 12"),
+        (["--accounts", "0"], "a company needs 10 accounts and 1 month or more, not 0 and 12"),
         (["--accounts", "-3"], "not -3 and 12"),
         (["--months", "0"], "not 2000 and 0"),
         (["--applications", "shop"], "no application 'shop'; there are suite, coaching, web, tutoring, wizard"),
@@ -85,4 +85,4 @@ def test_a_reader_who_has_enough_is_no_error(built):
 def test_nobody_is_named_on_a_command_line(tmp_path, capsys, words):
     assert cli.main(["erase", "--home", str(tmp_path), *words]) == 1
     told = capsys.readouterr().err
-    assert "say --email -" in told and words[1] not in told
+    assert "use --email -" in told and words[1] not in told

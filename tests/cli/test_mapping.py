@@ -66,7 +66,7 @@ def test_a_file_in_the_contracts_layout_needs_no_mapping(tmp_path, capsys):
         (["desk/export.csv"], "nothing in the contract is about desk/export.csv; give a mapping with --mapping"),
         (["desk/export.csv", "--entity", "ticket"], "no entity 'ticket'"),
         (["desk/export.csv", "--mapping", "desk.yml", "--entity", "events"], "is about desk/export.csv for events"),
-        (["desk/export.csv", "--mapping", "desk.yml", "--rows", "0"], "--rows wants a number"),
+        (["desk/export.csv", "--mapping", "desk.yml", "--rows", "0"], "--rows: give a number"),
     ],
 )
 def test_what_cannot_be_shown_is_one_line(desk, monkeypatch, capsys, arguments, words):

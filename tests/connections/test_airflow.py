@@ -17,7 +17,7 @@ def telling(settings, **operations):
 
 def test_lineage_is_told_to_nobody_unless_operations_yml_says_to_whom(warehouse):
     assert not [name for name in airflow_environment(warehouse) if "OPENLINEAGE" in name]
-    with pytest.raises(NorthstarError, match="openlineage is an address such as"):
+    with pytest.raises(NorthstarError, match="openlineage must be an address such as"):
         airflow_environment(telling(warehouse, openlineage="somewhere"))
 
 

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from tests.containers.conftest import ODD, SERVED, run_dag
 from tests.containers.stack import Stack, asked
 from tests.orchestration.test_container import SECRETS
@@ -101,7 +101,7 @@ def test_the_pages_ask_for_a_password_and_show_what_the_marts_say(stack, nightly
         tab.goto(f"http://127.0.0.1:{stack.compose.variables['NORTHSTAR_PAGES_PORT']}/")
         card = tab.locator("[data-metric=mrr] .northstar-card-value").first
         card.wait_for()
-        assert card.text_content() == shown(mrr["value"], mrr["unit"], "USD")
+        assert card.text_content() == format_value(mrr["value"], mrr["unit"], "USD")
         browser.close()
 
 

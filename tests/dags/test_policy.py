@@ -82,7 +82,7 @@ def test_a_domains_task_takes_no_process_and_nobody_waits_for_it(bag):
     for task in bag.dags["nightly_rebuild"].tasks:
         if isinstance(task, DomainOperator):
             assert task.start_from_trigger and task.start_trigger_args.timeout
-            # it looks on: a triggerer that is away keeps no version from readers, and no lease
+            # it looks on: a triggerer that is away keeps no version from readers, and no turn
             assert (task.upstream_task_ids, task.downstream_task_ids) == ({"extract.settle_sources"}, set())
 
 

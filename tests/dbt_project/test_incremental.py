@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from northstar.build.manifest import read_manifest
-from northstar.publish.certificates import inputs
+from northstar.publish.certificates import input_contents
 from northstar.use.query import query
 from northstar.warehouse import db
 from tests.dbt_project.every_period import differing
@@ -68,7 +68,7 @@ def test_hourly_runs_over_late_repeated_and_corrected_rows_equal_one_full_build(
         assert grown["outputs"][mart] == output, f"{mart}: {differing_rows(settings, mart, 3)}"
     assert not select(settings, "select 1 from metric_restatements where new_version = 4 limit 1")
     with db.connect(settings, "transformer") as connection:
-        assert grown["inputs"] == inputs(connection, None, grown["built_batch_id"])
+        assert grown["inputs"] == input_contents(connection, None, grown["built_batch_id"])
 
 
 def differing_rows(settings, mart: str, version: int) -> str:

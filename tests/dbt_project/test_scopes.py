@@ -27,7 +27,7 @@ CONTEXT = {
 DAYS = """{{ config(
     materialized='incremental', unique_key=['account_id', 'active_on'], affected_by=['account_id', 'active_on'], touches=['active_on'],
     indexes=[{'columns': ['account_id', 'active_on']}], scope_of={
-        'stg_accounts': {'through': 'stg_events', 'on': 'account_id', 'active_on': 'found.occurred_at::date'},
+        'stg_accounts': {'through': 'stg_events', 'on': 'account_id', 'active_on': 'related.occurred_at::date'},
     }
 ) }}
 select events.account_id, occurred_at::date as active_on, min(accounts.country) as country, count(*) as events

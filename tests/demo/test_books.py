@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from northstar.demo.books.truth import truth
-from northstar.demo.company import ACCOUNT_TYPES, live
+from northstar.demo.company import ACCOUNT_TYPES, generate_company
 from northstar.demo.writing import write_entity
 from tests.support import empty, run, select, utc
 
@@ -69,7 +69,7 @@ def close(exact: Fraction, published: Decimal) -> bool:
 
 
 def test_the_small_company_is_as_its_books_say(built):
-    company = live(
+    company = generate_company(
         seed=7, months=3, accounts=120, applications=("web", "coaching", "tutoring"), end=END, monitored_days=14
     )
     lines = truth(company.tables, END)
@@ -87,7 +87,7 @@ def random_companies(seed: int) -> dict:
     chance, parts, rates = random.Random(seed), {}, None
     for number in range(COMPANIES):
         applications = tuple(sorted(chance.sample(sorted(ACCOUNT_TYPES), chance.randint(1, 2))))
-        company = live(seed=seed * 1000 + number, months=2 if number == 0 else 1, accounts=chance.randint(12, 45),
+        company = generate_company(seed=seed * 1000 + number, months=2 if number == 0 else 1, accounts=chance.randint(12, 45),
                        applications=applications, end=END, monitored_days=chance.randint(1, 3))  # fmt: skip
         rates = company.tables["fx_rates"] if rates is None else rates
         for entity, table in company.tables.items():

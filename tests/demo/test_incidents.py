@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from northstar.demo.company import live
+from northstar.demo.company import generate_company
 from northstar.demo.incidents import KINDS
 from tests.support import utc
 
@@ -13,12 +13,12 @@ LIFE = {"seed": 5, "months": 3, "accounts": 400, "end": END, "monitored_days": 1
 
 @pytest.fixture(scope="module")
 def troubled():
-    return live(**LIFE, incidents=100)
+    return generate_company(**LIFE, incidents=100)
 
 
 @pytest.fixture(scope="module")
 def calm():
-    return live(**LIFE)
+    return generate_company(**LIFE)
 
 
 def test_each_cause_is_planted_in_each_application_that_looks_for_it(troubled):
@@ -53,4 +53,4 @@ def test_the_books_list_what_may_not_happen_and_happened(calm):
     errors, day = calm.tables["error_events"], pd.Timedelta(days=1)
     fatal = errors[(errors.level == "fatal") & (errors.occurred_at > pd.Timestamp(END) - day)]
     assert {i.application for i in calm.incidents if i.cause == "errors"} == set(fatal.application)
-    assert len(live(**LIFE, incidents=3).incidents) >= 3
+    assert len(generate_company(**LIFE, incidents=3).incidents) >= 3

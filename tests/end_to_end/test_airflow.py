@@ -14,17 +14,17 @@ import pytest
 
 from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError
-from northstar.base.services import known_services, running_services
+from northstar.base.service_processes import recorded_services, running_services
 from northstar.base.settings import load_settings
 from northstar.base.telemetry import OFF
 from northstar.cli.main import main
 from northstar.demo.company import simulate
 from northstar.orchestration.domains import domains
 from northstar.orchestration.services import _own_processes, start_services, stop_services
-from northstar.orchestration.up import Api, debt, follow, owed_run
+from northstar.orchestration.up import Api, follow, owed_run, why_run_is_owed
 from northstar.warehouse import db
 from tests.conftest import home
-from tests.support import found_in, hearing, open_to_others, select, serving, silent
+from tests.support import accessible_to_others, find_needles, json_server, select, silent, udp_receiver
 
 SOURCES = """
 sources:
@@ -71,14 +71,14 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
         monkeypatch.setenv(f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "sqlite", "schema": str(path)}))
     with (
         home() as settings,
-        hearing() as (port, metrics),
-        serving(lambda path, event: events.append((path, event)) or {}) as lineage,
+        udp_receiver() as (port, metrics),
+        json_server(lambda path, event: events.append((path, event)) or {}) as lineage,
     ):
         (settings.home / "operations.yml").write_text(f"statsd: 127.0.0.1:{port}\nopenlineage: {lineage}\n")
         settings = load_settings(settings.home)
         # a start that is killed midway, as `make run` may be
         with subprocess.Popen([sys.executable, "-c", START, str(settings.home)]) as starting:
-            while "api-server" not in known_services(settings):
+            while "api-server" not in recorded_services(settings):
                 time.sleep(0.05)
             starting.kill()
         start_services(settings, silent)
@@ -106,7 +106,7 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
                 assert all(re.search(rf"{model} +success +\d+\.\d\d +(\d+|-)", log) for model in models), log
             _demand_told(metrics, events)
             # what `make run` asks: nothing more is owed
-            assert (owed_run(api, "nightly_rebuild"), debt(settings, [])) == (None, None)
+            assert (owed_run(api, "nightly_rebuild"), why_run_is_owed(settings, [])) == (None, None)
 
             # a task for each source: the one that is down is red, and the others are published
             (settings.home / "sources.yml").write_text(SOURCES)
@@ -134,15 +134,15 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             later = select(settings, "select as_of from publications where published_version > 2")
             assert {p["as_of"] for p in later} & {past, past + timedelta(hours=1)}
 
-            # a run that fails is red, says why, publishes nothing and gives the lease back
+            # a run that fails is red, says why, publishes nothing and gives the turn back
             run_id = api.trigger("hourly_refresh", {"source_dir": "/nowhere"})
             with pytest.raises(NorthstarError):
                 follow(api, "hourly_refresh", run_id, silent)
             with db.connect(settings, "transformer") as connection:
                 last = connection.execute("select * from audit.runs where source_dir = '/nowhere'").fetchone()
                 assert last["state"] == "failed" and "no source directory /nowhere" in last["message"]
-                lease = connection.execute("select * from audit.writer_lease where run_id = %s", [last["run_id"]])
-                assert lease.fetchone() is None
+                turn = connection.execute("select * from audit.writer_lease where run_id = %s", [last["run_id"]])
+                assert turn.fetchone() is None
 
             # a model that fails is red by its domain and named there, and what reads it is not said to have been built
             with db.connect(settings, "owner") as connection:
@@ -156,8 +156,8 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
             assert tasks["audit.audit_marts"] == tasks["publish.publish_marts"] == "upstream_failed"
             assert "model cohort_cash failed" in _log(api, "nightly_rebuild", run_id, "build.core_cohorts")
             # nor is anybody of the source files in Airflow's database, its tasks' logs, or anywhere else
-            assert found_in(settings, ["person1@example.com", "203.0.113.7"]) == set()
-            assert list((settings.logs / "airflow").rglob("*.log")) and open_to_others(settings.home) == []
+            assert find_needles(settings, ["person1@example.com", "203.0.113.7"]) == set()
+            assert list((settings.logs / "airflow").rglob("*.log")) and accessible_to_others(settings.home) == []
             # its workers and their log server are found without it
             running_services(settings)["scheduler"].kill()
         finally:

@@ -76,7 +76,8 @@ def test_another_teams_database_called_airflow_is_left_alone(server, shop):
     bootstrap(shop, is_forced=True)
     assert about_database(server, "airflow") == before
     with pytest.raises(
-        NorthstarError, match="the database airflow of this server is not this warehouse's: set NORTHSTAR_ROLE_PREFIX"
+        NorthstarError,
+        match="the database airflow of this server does not belong to this warehouse: set NORTHSTAR_ROLE_PREFIX",
     ):
         make_airflow_database(replace(shop, role_prefix=""))
     server.run("drop database airflow", "drop role af")
@@ -97,7 +98,9 @@ def test_airflow_has_a_database_of_its_own_that_says_whose_it_is(server, shop):
 def test_a_database_of_airflows_name_that_somebody_else_made_is_refused(server, shop):
     server.make_database("shop_airflow")
     before = about_database(server, "shop_airflow")
-    with pytest.raises(NorthstarError, match="the database shop_airflow of this server is not this warehouse's"):
+    with pytest.raises(
+        NorthstarError, match="the database shop_airflow of this server does not belong to this warehouse"
+    ):
         make_airflow_database(shop)
     bootstrap(shop)
     assert about_database(server, "shop_airflow") == before
@@ -120,7 +123,8 @@ def test_a_role_that_is_not_marked_is_refused_before_anything_is_changed(server,
     server.run(f"create role shop_{role} login password 'theirs' connection limit 3")
     before = about_roles(server, f"shop_{role}"), about_database(server, "shop")
     with pytest.raises(
-        NorthstarError, match=f"the role shop_{role} of this server is not this warehouse's: set NORTHSTAR_ROLE_PREFIX"
+        NorthstarError,
+        match=f"the role shop_{role} of this server does not belong to this warehouse: set NORTHSTAR_ROLE_PREFIX",
     ):
         bootstrap(shop)
     assert (about_roles(server, f"shop_{role}"), about_database(server, "shop")) == before
@@ -215,7 +219,7 @@ def test_the_doctor_speaks_of_the_roles_by_their_names(server, shop):
     bootstrap(shop)
     says = [str(f) for f in doctor.examine(shop) if f.check == "roles"]
     assert says == [
-        "ok    roles        shop_loader, shop_transformer, shop_publisher, shop_bi_reader may do their work and no more"
+        "ok    roles        shop_loader, shop_transformer, shop_publisher, shop_bi_reader have the rights that they need, and no more"
     ]
 
 
@@ -234,7 +238,7 @@ POISON = (
 def as_a_bi_tool(server, settings):
     """A connection as the reader with nothing but its address."""
     return server.connect(
-        db.database_of(settings), db.role_name(settings, "bi_reader"), db.password(settings, "bi_reader")
+        db.database_name(settings), db.role_name(settings, "bi_reader"), db.password(settings, "bi_reader")
     )
 
 
@@ -266,7 +270,7 @@ def test_what_a_reader_makes_last_shifts_nobodys_numbers_and_the_next_run_undoes
     assert seen_by_a_bi_tool(server, shop) == GOOD
     with db.connect(shop, "bi_reader") as connection:
         connection.execute("select pg_sleep(0.01)")
-    assert [f.says for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong] != []
+    assert [f.seen for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong] != []
     server.run("alter event trigger northstar_reader_login disable", database="shop")
     assert seen_by_a_bi_tool(server, shop) != GOOD
     bootstrap(shop)
@@ -302,8 +306,8 @@ def test_an_administrators_setting_for_a_role_of_the_job_stays(server, shop):
         "alter role shop_transformer set work_mem = '99MB'",
         "alter role shop_transformer in database shop set timezone = 'Asia/Tokyo'",
     )
-    assert [f.says for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong] == [
-        "shop_transformer was given a setting of its own: timezone is Asia/Tokyo in shop"
+    assert [f.seen for f in doctor.examine(shop) if f.check == "roles" and f.is_wrong] == [
+        "shop_transformer has a changed setting: timezone is Asia/Tokyo in shop"
     ]
     bootstrap(shop)
     with server.connect("shop", "shop_transformer", db.password(shop, "transformer")) as connection:
@@ -369,7 +373,7 @@ def test_the_administrators_password_may_be_a_secret_instead(monkeypatch, tmp_pa
 
 def without_administrator(server, settings):
     """The same home as its services have it."""
-    return replace(settings, warehouse_url=f"postgresql://127.0.0.1:{server.port}/{db.database_of(settings)}")
+    return replace(settings, warehouse_url=f"postgresql://127.0.0.1:{server.port}/{db.database_name(settings)}")
 
 
 def test_the_job_needs_no_administrator(server, shop, monkeypatch):

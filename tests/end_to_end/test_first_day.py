@@ -1,17 +1,17 @@
 """The alerts of the demonstration company on its first day: what the simulator planted, all of it, and nothing else."""
 
 from benchmarks.alerts import compare, open_alerts
-from northstar.demo.company import INCIDENTS, live
-from northstar.use.alerts.notices import listed
+from northstar.demo.company import INCIDENTS, generate_company
+from northstar.use.alerts.notices import list_notices
 from tests.conftest import home
 from tests.support import northstar
 
 
 def test_on_its_first_day_the_demonstration_company_has_the_alerts_that_were_planted(tmp_path):
-    company = live(incidents=INCIDENTS)
+    company = generate_company(incidents=INCIDENTS)
     with home() as settings:
         alerts = open_alerts(settings, company, tmp_path / "source")
-        rows = listed(settings)
+        rows = list_notices(settings)
         tally = compare(company, alerts)
         assert (tally.wrong, tally.missed) == ([], [])
         assert INCIDENTS <= len(rows) == len(company.incidents) < 10, "an alert for each cause and application"

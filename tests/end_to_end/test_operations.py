@@ -15,11 +15,11 @@ from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
 from northstar.contract import entities
 from northstar.operate import doctor
-from northstar.publish.certificates import inputs
+from northstar.publish.certificates import input_contents
 from northstar.publish.merge import rollback
 from northstar.runs import job, maintenance, quarantine
 from northstar.use.query import query
-from northstar.warehouse import db, embedded, lease, migrations
+from northstar.warehouse import db, embedded, migrations, turn_lock
 from northstar.warehouse.landed_tables import landed_columns
 from northstar.warehouse.setup import bootstrap
 from tests.conftest import home, release_before
@@ -92,10 +92,12 @@ def ask(settings, text):
 
 
 def test_a_migration_that_fails_leaves_the_old_home_as_it_was_and_is_written_down(old, monkeypatch):
-    known = migrations.migrations()
+    known = migrations.load_migrations()
     bad = migrations.Migration(len(known) + 1, "breaks", "create table audit.half (x int); select 1 / 0")
-    monkeypatch.setattr(migrations, "migrations", lambda: [*known, bad])
-    with pytest.raises(NorthstarError, match=rf"migration {bad.title} failed: division by zero; the warehouse stays"):
+    monkeypatch.setattr(migrations, "load_migrations", lambda: [*known, bad])
+    with pytest.raises(
+        NorthstarError, match=rf"migration {bad.title} failed: division by zero; the warehouse is as it was"
+    ):
         bootstrap(old)
     assert ask(old, "select number, applied_at, message from audit.migrations") == [
         {"number": bad.number, "applied_at": None, "message": "division by zero"}
@@ -112,7 +114,7 @@ def test_an_old_home_is_upgraded_and_publishes_on(old):
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(bootstrap, [old, old]))
     done = ask(old, "select number, message, applied_at is not null as applied from audit.migrations order by 1")
-    assert done == [{"number": m.number, "message": None, "applied": True} for m in migrations.migrations()]
+    assert done == [{"number": m.number, "message": None, "applied": True} for m in migrations.load_migrations()]
     with db.connect(old, "owner") as connection:
         columns = landed_columns(connection)
     for entity in entities().values():
@@ -121,7 +123,7 @@ def test_an_old_home_is_upgraded_and_publishes_on(old):
     assert ask(old, "select count(*) as n, sum(amount) as total from staging.charges") == landed
 
     # the upkeep behind the publication fails, and the version is up all the same
-    change(old, "revoke delete on audit.checks from transformer")
+    change(old, "revoke delete on audit.alert_evaluations from transformer")
     said = []
     assert job.run(old, "nightly", datetime(2025, 3, 1, 6, tzinfo=UTC), None, said.append) == 3
     assert any(line.startswith("published, but maintenance: journals: permission denied") for line in said), said
@@ -136,8 +138,8 @@ def test_an_old_home_is_upgraded_and_publishes_on(old):
 
 def test_a_failed_upkeep_is_told(old):
     (wrong,) = [f for f in doctor.examine(old) if f.check == "upkeep"]
-    assert wrong.is_wrong and "permission denied" in wrong.says
-    change(old, "grant delete on audit.checks to transformer")
+    assert wrong.is_wrong and "permission denied" in wrong.seen
+    change(old, "grant delete on audit.alert_evaluations to transformer")
     maintenance.maintain(old, progress=silent)
     (right,) = [f for f in doctor.examine(old) if f.check == "upkeep"]
     assert not right.is_wrong
@@ -193,10 +195,10 @@ def test_a_backfill_reads_the_range_again_rebuilds_it_and_leaves_the_rest(old, c
 def test_what_cannot_be_backfilled_is_one_line(old, capsys):
     for words, message in (
         (["--from", "2025-02-01", "--to", "2025-01-01", "--reason", "x"], "the range is empty"),
-        (["--from", "2025-01-01", "--to", "2025-02-01", "--reason", " "], "a backfill wants a --reason"),
+        (["--from", "2025-01-01", "--to", "2025-02-01", "--reason", " "], "a backfill needs a --reason"),
         (
             ["--from", "2025-01-01", "--to", "2025-02-01", "--reason", "x", "--source", "erp"],
-            "no source 'erp'; declared are crm",
+            "no source 'erp'; the declared ones are crm",
         ),
         (["--from", "2125-01-01", "--to", "2125-02-01", "--reason", "x"], "lies in the future"),
     ):
@@ -242,22 +244,22 @@ def test_the_upkeep_forgets_what_is_kept_long_enough_and_cleans_up(old, monkeypa
     assert float(query(old, VALUE.format("mrr", "2025-01"), 2)[1][0][0]) == 70
     with db.connect(old, "owner") as connection:
         certified = select(old, "select built_batch_id, inputs from certificates where published_version = 2")[0]
-        assert inputs(connection, None, certified["built_batch_id"]) == certified["inputs"], (
+        assert input_contents(connection, None, certified["built_batch_id"]) == certified["inputs"], (
             "version 2 can still be verified"
         )
     for refused in (lambda: query(old, "select 1", 1), lambda: rollback(old, 1)):
-        with pytest.raises(NorthstarError, match=r"version 1 is not kept any more .* the oldest that is, is 2"):
+        with pytest.raises(NorthstarError, match=r"version 1 is no longer kept .* the oldest kept version is 2"):
             refused()
     # no time: nothing is begun, and the next night goes on
     monkeypatch.setattr(maintenance, "STEPS", {"vacuum": maintenance._vacuum})
     late = replace(old, operations=old.operations.model_copy(update={"maintenance_minutes": 0}))
-    assert maintenance.maintain(late, progress=silent) == {"vacuum": "no time left; the next night goes on"}
+    assert maintenance.maintain(late, progress=silent) == {"vacuum": "no time left; the next nightly run continues"}
 
 
 def test_a_home_in_order_has_nothing_wrong(old):
     found = list(doctor.examine(old))
     assert [str(f) for f in found if f.is_wrong] == []
-    assert {f.check for f in found} == {*doctor.OUTSIDE, *doctor.INSIDE, "server"}
+    assert {f.check for f in found} == {*doctor.CHECKS_WITHOUT_DATABASE, *doctor.DATABASE_CHECKS, "server"}
 
 
 def test_the_doctor_names_everything_that_is_broken(old, monkeypatch, capsys):
@@ -273,7 +275,7 @@ def test_the_doctor_names_everything_that_is_broken(old, monkeypatch, capsys):
     real = doctor._now
     monkeypatch.setattr(doctor, "_now", lambda: real() - timedelta(hours=1))
     change(old, f"""
-        insert into audit.writer_lease (run_id, holder, host, process_id, taken_at) values (77, 'cli', '{lease.machine()}', 4000000, clock_timestamp());
+        insert into audit.writer_lease (run_id, holder, host, process_id, taken_at) values (77, 'cli', '{turn_lock.machine_id()}', 4000000, clock_timestamp());
         insert into audit.runs (run_id, mode, as_of, trigger) values (76, 'hourly', now(), 'cli');
         insert into audit.runs (run_id, mode, as_of, trigger, state, message) values (78, 'hourly', now(), 'cli', 'failed', 'the audit stopped it');
         update pg_index set indisvalid = false where indexrelid = 'staging.charges_key'::regclass;
@@ -294,15 +296,15 @@ def test_the_doctor_names_everything_that_is_broken(old, monkeypatch, capsys):
     assert cli.main(["doctor", "--home", str(old.home)]) == 1
     told = capsys.readouterr().out
     for check, words in (
-        ("disk", "GB free for the home; make room"), ("secrets", "can be read by others than its owner; chmod 600"),
+        ("disk", "GB free for the home; make room"), ("secrets", "can be read by other users than its owner; chmod 600"),
         ("ports", "of the pages is taken by another program"), ("airflow", "scheduler ended without being stopped; see"),
-        ("sources", "crm: no connection crm"), ("clock", "the server's is 3600 s ahead of this machine's; let both"),
-        ("versions", "migration 0098_broken failed: no such column; mend"), ("versions", "a newer version (migration 9999_of_tomorrow"),
-        ("roles", "bi_reader may not select marts.metric_values; `northstar setup`"), ("roles", "bi_reader may look into staging"),
-        ("roles", "the role loader cannot log in"), ("roles", "the role publisher may do more than its work"),
+        ("sources", "crm: no connection crm"), ("clock", "the server's clock is 3600 s ahead of this machine's; synchronise both"),
+        ("versions", "migration 0098_broken failed: no such column; fix"), ("versions", "a newer version (migration 9999_of_tomorrow"),
+        ("roles", "bi_reader may not select marts.metric_values; `northstar setup`"), ("roles", "bi_reader may read staging"),
+        ("roles", "the role loader cannot log in"), ("roles", "the role publisher has more rights than it needs"),
         ("tables", "staging.reviews has no column reviewer_id"), ("tables", "quarantine.rows is bloated: 1,000 dead rows"),
         ("indexes", "staging.charges_key is invalid"), ("indexes", "staging.charges_created_at is missing"),
-        ("archive", "the write-ahead log is not archived yet; `northstar stop`"), ("writer", "run 77 (cli) has the turn to write, and its process is gone; the next run takes it over; `northstar unlock 77`"),
+        ("archive", "the write-ahead log is not archived yet; `northstar stop`"), ("writer", "run 77 (cli) has the turn to write, but its process is gone; the next run takes it over; `northstar unlock 77`"),
         ("writer", "run 76 of"), ("writer", "the last run, 78, failed: the audit stopped it; docs/runbooks.md"),
         ("published", "h ago; docs/runbooks.md, data_late"), ("published", "it was made by other models or rules (other)"),
         ("upkeep", "the last maintenance failed: the disk is full"),
@@ -334,9 +336,9 @@ def test_a_home_that_a_newer_version_changed_is_refused_in_one_line(old, capsys)
 
 def test_a_released_migration_is_not_changed_behind_a_homes_back(old):
     change(old, "update audit.migrations set digest = 'other' where number = 1")
-    with pytest.raises(NorthstarError, match="had another migration 0001_first_tables"):
+    with pytest.raises(NorthstarError, match="the migration 0001_first_tables that this warehouse has had"):
         bootstrap(old)
-    change(old, f"update audit.migrations set digest = '{migrations.migrations()[0].digest}' where number = 1")
+    change(old, f"update audit.migrations set digest = '{migrations.load_migrations()[0].digest}' where number = 1")
 
 
 def test_a_column_of_another_type_wants_a_migration(old):
@@ -351,4 +353,4 @@ def test_a_column_of_another_type_wants_a_migration(old):
 
 
 def test_the_numbers_of_the_migrations_have_no_gap():
-    assert [m.number for m in migrations.migrations()] == list(range(1, len(migrations.migrations()) + 1))
+    assert [m.number for m in migrations.load_migrations()] == list(range(1, len(migrations.load_migrations()) + 1))

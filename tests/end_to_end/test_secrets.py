@@ -30,7 +30,7 @@ def secrets_of(settings) -> set[str]:
     return set(json.loads(settings.secrets_file.read_text()).values())
 
 
-def found_in(home: Path, secrets: set[str]) -> list[str]:
+def find_needles(home: Path, secrets: set[str]) -> list[str]:
     """The files of a home, the database's own among them, that hold a secret."""
     hits = []
     for path in home.rglob("*"):
@@ -46,7 +46,7 @@ def test_a_run_leaves_none_of_the_homes_secrets_behind(built):
     secrets = secrets_of(built)
     assert {db.password(built, role) for role in db.ROLES} < secrets and len(secrets) >= 6
     assert (built.home / "dbt" / "target" / "manifest.json").exists() and (built.logs / "dbt.log").exists()
-    assert found_in(built.home, secrets) == []
+    assert find_needles(built.home, secrets) == []
 
 
 @pytest.fixture
@@ -118,7 +118,7 @@ def test_a_source_that_fails_tells_no_secret(warehouse, echoing, monkeypatch, ca
     captured = capfd.readouterr()
     told = f"{result.error} {said} {kept} {captured.out} {captured.err}"
     assert not any(spelling in told for spelling in SPELLINGS), told[:2000]
-    assert found_in(warehouse.logs, SPELLINGS) == []
+    assert find_needles(warehouse.logs, SPELLINGS) == []
 
 
 def test_a_connector_that_trips_over_a_secret_keeps_it_out_of_its_log(warehouse, monkeypatch):

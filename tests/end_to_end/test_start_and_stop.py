@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from northstar.base.services import lives
+from northstar.base.service_processes import is_alive
 from northstar.base.settings import load_settings
 from northstar.connections.airflow import airflow_environment
 from northstar.orchestration import services
@@ -22,7 +22,7 @@ from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import access, server
 from northstar.warehouse.setup import bootstrap
 from tests.conftest import home
-from tests.support import northstar, open_to_others, write_rows
+from tests.support import accessible_to_others, northstar, write_rows
 
 COMMANDS = (["status"], ["sql", "select 1 as one"], ["doctor"], ["setup"], ["stop"])
 as_root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root starts the server as another user")
@@ -57,8 +57,8 @@ def answers(settings) -> bool:
 def initdb(data: Path) -> subprocess.Popen:
     """An initdb at work in `data`, as a start that was killed leaves it, held up when it has begun to write."""
     data.mkdir(mode=0o700)
-    access.hand_over(data.parent, data)
-    user = {"user": access.SYSTEM_USER, "group": access.SYSTEM_USER, "extra_groups": []} if access.as_root() else {}
+    access.give_to_server(data.parent, data)
+    user = {"user": access.SYSTEM_USER, "group": access.SYSTEM_USER, "extra_groups": []} if access.is_root() else {}
     command = [str(server.binaries() / "initdb"), "-D", str(data), "--no-sync", "-U", "somebody"]
     process = subprocess.Popen(command, cwd="/", stdout=subprocess.DEVNULL, **user)
     while not (data / "PG_VERSION").exists():
@@ -116,7 +116,7 @@ def test_a_lock_file_without_its_server_keeps_nobody_from_starting(stopped, ware
     number = {"single user": f"-{os.getpid()}", "another program": str(os.getpid())}.get(whose, theirs.splitlines()[0])
     content = {"nobody": "", "cut short": theirs[:2]}.get(whose, theirs.replace(theirs.splitlines()[0], number, 1))
     lock.write_text(content)
-    access.hand_over(stopped.home, lock)
+    access.give_to_server(stopped.home, lock)
     assert not embedded.is_running(stopped)
     assert answers(stopped) and answers(warehouse)
 
@@ -139,7 +139,7 @@ def test_a_state_file_that_is_not_whole_is_made_anew_and_no_traceback(stopped, c
         (stopped.home / name).parent.mkdir(exist_ok=True)
         (stopped.home / name).write_text("" if name == "VERSION" else content)
     doctor = northstar(stopped, "doctor")
-    assert "Traceback" not in doctor.stderr and "pages_port holds no port" in doctor.stdout
+    assert "Traceback" not in doctor.stderr and "pages_port does not contain a port" in doctor.stdout
     for words in COMMANDS[:2] + COMMANDS[3:]:
         done = northstar(stopped, *words)
         assert done.returncode == 0, done.stderr
@@ -153,7 +153,7 @@ def test_secrets_that_are_not_whole_are_never_made_anew(stopped, content):
     embedded.ensure_running(stopped)
     (stopped.home / "secrets.json").write_text(content)
     for words in (["status"], ["sql", "select 1"], ["setup"]):
-        assert "secrets.json is empty or cut short: put it back" in one_line(northstar(stopped, *words)), words
+        assert "secrets.json is empty or cut short: restore your copy" in one_line(northstar(stopped, *words)), words
     doctor = northstar(stopped, "doctor")
     assert "secrets.json is empty or cut short" in doctor.stdout and "Traceback" not in doctor.stderr
     # it needs none
@@ -265,7 +265,7 @@ def test_stop_leaves_no_process_of_a_service_that_was_killed(tmp_path, known):
     )
     try:
         services.stop_services(settings)
-        assert [name for name, process in processes.items() if lives(process)] == []
+        assert [name for name, process in processes.items() if is_alive(process)] == []
         assert reader.poll() is None, "who reads a log, in the home, is none of it"
     finally:
         reader.kill()
@@ -307,7 +307,7 @@ def test_nothing_in_a_home_is_open_to_others_and_nothing_above_it_is_opened(tmp_
         )
         try:
             assert done.returncode == 0, done.stderr
-            assert open_to_others(settings_home) == []
+            assert accessible_to_others(settings_home) == []
             assert len(list((settings_home / "dbt" / "target").iterdir())) > 3 and list(
                 settings_home.glob("logs/*.log")
             )

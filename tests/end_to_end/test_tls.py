@@ -19,7 +19,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from northstar.audit.run import address as gx_address
+from northstar.audit.run import warehouse_url as gx_address
 from northstar.base.errors import NorthstarError
 from northstar.build.dbt import dbt_env
 from northstar.connections.airflow import airflow_environment
@@ -214,7 +214,7 @@ def test_what_the_address_says_every_roles_says(warehouse, monkeypatch, query):
     other = replace(warehouse, warehouse_url=f"postgresql://admin:x@db.example.org:6543/metrics{query}", role_prefix="")
     assert db.uri(other, "loader") == f"postgresql://loader:a%2Fb%3Fc%40d%23%25@db.example.org:6543/metrics{query}"
     assert db.uri(other, "owner", "airflow").endswith(f"/airflow{query}")
-    assert db.database_of(other) == "metrics"
+    assert db.database_name(other) == "metrics"
     given = dbt_env(other, "loader")
     assert given["DBT_ENV_SECRET_PG_PASSWORD"] == "a/b?c@d#%" and given["NORTHSTAR_PG_DBNAME"] == "metrics"
     assert given["NORTHSTAR_PG_SSLMODE"] == query.partition("sslmode=")[2].partition("&")[0]

@@ -11,7 +11,7 @@ import stripe as client
 
 from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
-from northstar.extract.stage import due_sources, land_source, settle_extract
+from northstar.extract.stage import due_sources, finish_extract, land_source
 from northstar.runs.lifecycle import close_run, open_run
 from northstar.warehouse import db
 from tests.extract.sources.test_stripe import localstripe, paying, shop
@@ -130,7 +130,7 @@ def test_each_source_is_a_task_and_only_those_that_are_due(home):
         land_source(settings, number, "app", silent)
         with pytest.raises(NorthstarError, match=r"127\.0\.0\.1"):
             land_source(settings, number, "desk", silent)
-        settle_extract(settings, number)
+        finish_extract(settings, number)
         close_run(settings, number)
 
 
@@ -146,13 +146,13 @@ def test_each_source_is_a_task_and_only_those_that_are_due(home):
         ("sources: {a: {system: zendesk, schedule: weekly}}", "sources.a.schedule: hourly or nightly"),
         ("sources: {a: {system: zendesk, per_second: fast}}", "sources.a.per_second: give a number above 0"),
         ("{production: maybe, sources: {}}", "line 1, production: say true or false"),
-        ("sources: {a: {system: zendesk, entities: [charges]}}", "zendesk gives no entity 'charges'"),
-        ("sources: {files: {system: zendesk}}", "'files' is no name for a source"),
+        ("sources: {a: {system: zendesk, entities: [charges]}}", "zendesk has no entity 'charges'"),
+        ("sources: {files: {system: zendesk}}", "'files' is not a valid name for a source"),
         ("sources: {a: {system: zendesk, connection: nobody}}", "no connection nobody: add it in Airflow"),
         ("sources: {a: {system: files}}", "source a, options: give `path`"),
         (
             "sources:\n  a:\n    system: zendesk\n    conection: desk",
-            "line 4, sources.a.conection: unknown key; do you mean 'connection'?",
+            "line 4, sources.a.conection: unknown key; did you mean 'connection'?",
         ),
         ("{", "is not valid YAML"),
     ],

@@ -26,7 +26,7 @@ import psycopg
 
 from northstar.base.settings import Settings
 from northstar.contract import entities
-from northstar.publish.certificates import inputs
+from northstar.publish.certificates import input_contents
 from northstar.warehouse import db, embedded
 from tests.support import write_rows
 
@@ -327,7 +327,9 @@ def fingerprint(settings: Settings, schemas: tuple = ("marts", "marts_history"),
         newest = connection.execute("select coalesce(max(batch_id), 0) as id from audit.landing_batches").fetchone()[
             "id"
         ]
-        found |= {f"staging.{name}": tuple(told.values()) for name, told in inputs(connection, None, newest).items()}
+        found |= {
+            f"staging.{name}": tuple(told.values()) for name, told in input_contents(connection, None, newest).items()
+        }
         rejected = connection.execute(
             "select count(*) as rows, coalesce(sum(hashtextextended(row(entity, regexp_replace(path, '^.*/', ''), line, reasons, row)::text, "
             "0)), 0) as hash from quarantine.rows where resolved_at is null"

@@ -24,15 +24,15 @@ from pathlib import Path
 import psutil
 
 from northstar.base.errors import NorthstarError
-from northstar.base.services import service_states
+from northstar.base.service_processes import service_states
 from northstar.base.settings import Settings, load_settings
 from northstar.connections.airflow import AIRFLOW_SERVICES
 from northstar.demo.company import simulate
 from northstar.operate import backup
 from northstar.orchestration.services import stop_services
-from northstar.privacy.keys import SEALED, keyed_hash
-from northstar.privacy.subjects import HASHES
-from northstar.publish.certificates import inputs
+from northstar.privacy.keys import SEAL_MARK, keyed_hash
+from northstar.privacy.subjects import HASH_COLUMNS
+from northstar.publish.certificates import input_contents
 from northstar.runs import quarantine
 from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import server
@@ -42,7 +42,7 @@ from tests.faults.campaign import Runner, fingerprint
 from tests.faults.runner import MAKE_RUN
 from tests.faults.story import story
 from tests.faults.ticks import KINDS
-from tests.support import found_in, northstar, write_rows
+from tests.support import find_needles, northstar, write_rows
 
 SEED = 6
 # a blow a moment after a program was started strikes while that is at work
@@ -187,7 +187,7 @@ def certified(settings: Settings) -> dict:
         newest = connection.execute(
             "select * from marts.certificates order by published_version desc limit 1"
         ).fetchone()
-        made = inputs(connection, None, newest["built_batch_id"])
+        made = input_contents(connection, None, newest["built_batch_id"])
     return {name: (told, made[name]) for name, told in newest["inputs"].items() if told != made[name]}
 
 
@@ -196,7 +196,7 @@ def erased(places: Places, settings: Settings) -> tuple:
     with db.connect(settings, "loader") as connection:
         told = connection.execute("select erasure_id, state, requested_by from audit.erasures order by 1").fetchall()
         waiting = connection.execute("select count(*) as n from audit.erasure_ids").fetchone()["n"]
-    left = found_in(settings, places.names)
+    left = find_needles(settings, places.names)
     assert not left, left
     return told, waiting, certified(settings), fingerprint(settings)
 
@@ -221,10 +221,10 @@ def rotated(places: Places, settings: Settings) -> tuple:
     assert settings.known_secret("pii_key_next") is None
     known = {keyed_hash(address, ring) for address in places.addresses} | {None}
     assert len(hashes) > 10 and {row["email"] for row in hashes} <= known, "a hash of another ring"
-    opened = quarantine.opened([row["v"] for row in kept], ring)
+    opened = quarantine.unseal_value([row["v"] for row in kept], ring)
     readable = sorted(v["remarks"] for v in opened if v and "remarks" in v)
-    assert SEALED in str(kept) and SEALED not in str(opened) and readable == [REMARK] * len(readable) != []
-    told = fingerprint(settings, ("marts", "marts_history", "staging"), HASHES)
+    assert SEAL_MARK in str(kept) and SEAL_MARK not in str(opened) and readable == [REMARK] * len(readable) != []
+    told = fingerprint(settings, ("marts", "marts_history", "staging"), HASH_COLUMNS)
     return readable, certified(settings), {name: rows for name, rows in told.items() if name != "staging._replaced"}
 
 
@@ -283,7 +283,7 @@ def _start(settings: Settings, places: Places) -> None:
 def _backed_up(places: Places, _: Settings) -> dict:
     backup._verify(places.new_backup / "postgres")
     assert not list(places.directory.glob(f".{places.new_backup.name}*"))
-    about = backup.read_json(places.new_backup / backup.ABOUT)
+    about = backup.read_json(places.new_backup / backup.DESCRIPTION_FILE)
     return {name: about[name] for name in ("published_version", "home_version", "secrets")}
 
 
@@ -301,7 +301,7 @@ def cases(places: Places) -> dict[str, Case]:
             lambda p: ["backup", "--to", str(p.new_backup)], partial(_backed_up, places), finished="is not empty"
         ),
         "restore": Case(
-            lambda p: ["restore", "--from", str(p.backup), "--secrets", str(p.secrets)], whole, "nothing", change=_have_backup, finished="has a warehouse already"
+            lambda p: ["restore", "--from", str(p.backup), "--secrets", str(p.secrets)], whole, "nothing", change=_have_backup, finished="already has a warehouse"
         ),
         "rollback": Case(lambda p: ["rollback", "--to", "1"], standing),
         "replay": Case(lambda p: ["quarantine", "replay"], fingerprint),

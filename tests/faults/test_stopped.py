@@ -14,7 +14,7 @@ from northstar.base.errors import NorthstarError
 from northstar.publish.merge import rollback
 from northstar.runs import turns
 from northstar.runs.lifecycle import open_run
-from northstar.runs.turns import turn
+from northstar.runs.turns import command_turn
 from northstar.warehouse import db
 from tests.faults.campaign import compare, fingerprint
 from tests.support import empty, query_as, run, select, utc, write_rows
@@ -39,7 +39,7 @@ from northstar.extract.stage import extract
 from northstar.publish import merge as publishing
 from northstar.publish.stage import publish
 from northstar.runs import maintenance
-from northstar.runs.lifecycle import closing
+from northstar.runs.lifecycle import close_afterwards
 from northstar.warehouse import db
 
 settings, run_id, stage = load_settings(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
@@ -72,7 +72,7 @@ if stage == "audit":
     auditing._validate = lambda *_: []
     auditing._record = stopping(auditing._record)
 try:
-    with closing(settings, run_id), db.telling_of_loss(settings):
+    with close_afterwards(settings, run_id), db.translate_driver_errors(settings):
         if stage == "build":
             build(settings, run_id, callback=count)
         else:
@@ -158,7 +158,7 @@ def test_who_comes_to_life_when_its_turn_is_anothers_changes_nothing_and_says_so
     stopped[stage].send_signal(signal.SIGCONT)
     _, said = stopped[stage].communicate(timeout=600)
     assert stopped[stage].returncode == 1 and "Traceback" not in said, said[-2000:]
-    assert "is not running any more: it lost its turn to another" in said.strip().splitlines()[-1]
+    assert "is no longer running: another run took its turn" in said.strip().splitlines()[-1]
     compare(made, fingerprint(settings, EVERYTHING), f"after {stage} went on")
     assert select(settings, "select * from publications order by 1") == versions
     assert query_as(settings, "transformer", "select holder from audit.writer_lease") == []
@@ -167,10 +167,10 @@ def test_who_comes_to_life_when_its_turn_is_anothers_changes_nothing_and_says_so
 def test_who_puts_a_version_back_when_its_turn_is_anothers_puts_nothing_back(overtaken):
     settings, _, _ = overtaken
     versions = select(settings, "select * from publications order by 1")
-    with turn(settings, "rollback") as number:
+    with command_turn(settings, "rollback") as number:
         with db.connect(settings, "owner") as connection:
             connection.execute("update audit.writer_lease set run_id = run_id + 1")
-        with pytest.raises(NorthstarError, match=f"run {number} is not running any more: it lost its turn"):
+        with pytest.raises(NorthstarError, match=f"run {number} is no longer running: another run took its turn"):
             rollback(settings, None, number)
         with db.connect(settings, "owner") as connection:
             connection.execute("delete from audit.writer_lease")

@@ -102,14 +102,14 @@ def test_a_disk_that_fills_up_while_marts_are_built_leads_to_the_same_marts(ware
 
 
 @pytest.mark.parametrize("jump", [timedelta(days=-2), timedelta(days=2)], ids=["back", "forward"])
-def test_a_clock_that_jumps_leaves_no_lease_to_a_dead_process(warehouse, tmp_path, jump):
+def test_a_clock_that_jumps_leaves_no_turn_to_a_dead_process(warehouse, tmp_path, jump):
     empty(warehouse)
     write_rows(tmp_path, {"charges": [charge(1)]})
     code = "import sys, os; from northstar.runs.lifecycle import open_run; from northstar.base.clock import parse_time; from northstar.base.settings import load_settings; "
     code += "open_run(load_settings(sys.argv[1]), 'nightly', parse_time('2025-04-01T00:00:00Z'), sys.argv[2]); os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", code, str(warehouse.home), str(tmp_path)])
     with db.connect(warehouse, "owner") as connection:
-        # as if the clock had been set by so much since the lease was taken
+        # as if the clock had been set by so much since the turn was taken
         moved = connection.execute(
             "update audit.writer_lease set taken_at = taken_at - %(jump)s",
             {"jump": jump},
@@ -152,7 +152,7 @@ def test_the_same_dag_run_twice_at_once_publishes_twice_in_turn_and_changes_noth
             run_id = open_run(warehouse, "hourly", AS_OF, str(tmp_path), f"hourly_refresh {name}", wait=True)
             order.append(name)
             extract(warehouse, run_id, silent)
-            # dbt keeps one invocation at a time in one process, so the second thread waits for the lease meanwhile
+            # dbt keeps one invocation at a time in one process, so the second thread waits for the turn meanwhile
             build(warehouse, run_id, silent)
             audit(warehouse, run_id, silent)
             publish(warehouse, run_id, silent)

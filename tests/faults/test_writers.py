@@ -23,9 +23,9 @@ from northstar.publish.stage import publish
 from northstar.runs import quarantine, turns
 from northstar.runs.erase import purge
 from northstar.runs.lifecycle import close_run, open_run
-from northstar.runs.turns import give_back, turn, unlock
-from northstar.warehouse import db, lease
-from northstar.warehouse.stages import working_stage
+from northstar.runs.turns import command_turn, give_turn_back, unlock
+from northstar.warehouse import db, turn_lock
+from northstar.warehouse.stages import run_stage
 from tests.support import empty, query_as, utc
 
 END = utc("2026-02-01T00:00:00")
@@ -37,10 +37,10 @@ import sys, time
 from datetime import UTC, datetime
 from northstar.base.settings import load_settings
 from northstar.runs.lifecycle import open_run
-from northstar.warehouse.stages import working_stage
+from northstar.warehouse.stages import run_stage
 settings, run_id = load_settings(sys.argv[1]), int(sys.argv[2])
 run_id = run_id or open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere")
-with working_stage(settings, run_id, "extract"):
+with run_stage(settings, run_id, "extract"):
     print(run_id, flush=True)
     time.sleep(600)
 """
@@ -50,10 +50,10 @@ import os, sys
 from datetime import UTC, datetime
 from northstar.base.settings import load_settings
 from northstar.runs.lifecycle import open_run
-from northstar.warehouse.stages import working_stage
+from northstar.warehouse.stages import run_stage
 settings = load_settings(sys.argv[1])
 run_id = open_run(settings, "nightly", datetime(2026, 2, 1, tzinfo=UTC), "nowhere", trigger=sys.argv[2], is_own=True)
-with working_stage(settings, run_id, "extract"):
+with run_stage(settings, run_id, "extract"):
     os.kill(os.getpid(), 9)
 """
 
@@ -111,7 +111,7 @@ def opened(warehouse):
     run_id = open_run(warehouse, "nightly", END, "nowhere", "hourly_refresh one")
     yield warehouse, run_id
     for run_id in list(turns._OWN):
-        give_back(warehouse, run_id)
+        give_turn_back(warehouse, run_id)
     with db.connect(warehouse, "owner") as connection:
         connection.execute("update audit.runs set state = 'failed' where state = 'running'")
         connection.execute("delete from audit.writer_lease")
@@ -147,7 +147,7 @@ def test_a_run_whose_turn_is_another_s_by_now_does_nothing_more(opened):
     assert unlock(settings, run_id) == "hourly_refresh one"
     following = open_run(settings, "hourly", END, "nowhere")
     for stage in (extract, build, audit, publish):
-        with pytest.raises(NorthstarError, match=f"run {run_id} is not running any more"):
+        with pytest.raises(NorthstarError, match=f"run {run_id} is no longer running"):
             stage(settings, run_id)
     close_run(settings, run_id)
     assert [row["run_id"] for row in query_as(settings, "transformer", "select run_id from audit.writer_lease")] == [
@@ -229,13 +229,15 @@ def test_whether_a_writer_lives_is_no_question_of_clocks(warehouse):
     with db.connect(warehouse, "owner") as connection:
         # by the clock of a server that is behind, the turn was taken before this process began
         connection.execute("update audit.writer_lease set taken_at = taken_at - interval '10 days'")
-        row = lease.holding(connection)
-    assert not row["is_over"] and not lease.is_dead(row)
-    assert lease.is_dead(row | {"process_began": "1"}) and lease.is_dead(row | {"process_id": 2**22 + 1})
+        row = turn_lock.current_turn(connection)
+    assert not row["is_over"] and not turn_lock.is_holder_gone(row)
+    assert turn_lock.is_holder_gone(row | {"process_began": "1"}) and turn_lock.is_holder_gone(
+        row | {"process_id": 2**22 + 1}
+    )
     # a container of the same name, and this machine before it was started anew, have numbers of their own
-    assert not lease.is_dead(row | {"process_id": 2**22 + 1, "host": f"{row['host']}0"})
+    assert not turn_lock.is_holder_gone(row | {"process_id": 2**22 + 1, "host": f"{row['host']}0"})
     # of a turn that an older release took only that its process is gone
-    assert not lease.is_dead(row | {"process_began": None})
+    assert not turn_lock.is_holder_gone(row | {"process_began": None})
     close_run(warehouse, run_id)
 
 
@@ -243,8 +245,8 @@ def test_who_lost_its_turn_lands_accepts_and_erases_nothing(warehouse):
     empty(warehouse)
     entity = entities()["charges"]
     with (
-        pytest.raises(NorthstarError, match="is not running any more"),
-        turn(warehouse, "quarantine replay") as number,
+        pytest.raises(NorthstarError, match="is no longer running"),
+        command_turn(warehouse, "quarantine replay") as number,
     ):
         with db.connect(warehouse, "owner") as connection:
             # as when its sessions were cut off and another took over
@@ -252,13 +254,13 @@ def test_who_lost_its_turn_lands_accepts_and_erases_nothing(warehouse):
         for write in (
             lambda: land_batch(warehouse, entity, "shop", None, lambda _: iter(()), turn=number),
             lambda: purge.purge(warehouse, 0, None, number),
-            lambda: quarantine._try_lot(warehouse, "shop", "charges", [(1, ROW)], landing_guard(warehouse), number),
+            lambda: quarantine._retry_lot(warehouse, "shop", "charges", [(1, ROW)], landing_guard(warehouse), number),
         ):
-            with pytest.raises(NorthstarError, match=f"run {number} is not running any more: it lost its turn"):
+            with pytest.raises(NorthstarError, match=f"run {number} is no longer running: another run took its turn"):
                 write()
         assert query_as(warehouse, "loader", "select 1 from audit.landing_batches") == []
         # nor does whoever comes later find it had the turn
-        with lease.working(warehouse, number):
+        with turn_lock.hold_turn(warehouse, number):
             pass
     with db.connect(warehouse, "owner") as connection:
         connection.execute("delete from audit.writer_lease")
@@ -270,16 +272,16 @@ def test_what_one_source_failed_of_is_not_forgotten_because_another_landed(opene
     def told():
         return query_as(settings, "transformer", "select message, stage_seconds from audit.runs where run_id = %s", run_id)[0]  # fmt: skip
 
-    with pytest.raises(NorthstarError), working_stage(settings, run_id, "extract"):
+    with pytest.raises(NorthstarError), run_stage(settings, run_id, "extract"):
         time.sleep(0.3)
         raise NorthstarError("the shop is down")
-    with working_stage(settings, run_id, "extract"):
+    with run_stage(settings, run_id, "extract"):
         pass
     assert told()["message"] == "extract: the shop is down" and told()["stage_seconds"]["extract"] >= 0.3
-    with working_stage(settings, run_id, "build"):
+    with run_stage(settings, run_id, "build"):
         assert told()["message"] is None
-    with pytest.raises(NorthstarError), working_stage(settings, run_id, "build"):
+    with pytest.raises(NorthstarError), run_stage(settings, run_id, "build"):
         raise NorthstarError("a model failed")
-    with working_stage(settings, run_id, "build"):
+    with run_stage(settings, run_id, "build"):
         pass
     assert told()["message"] is None

@@ -199,7 +199,7 @@ def api(machines):
                 assert time.monotonic() < deadline, (exc, machines.log("api-server"))
                 time.sleep(0.5)
         for dag in ("nightly_rebuild", "hourly_refresh"):
-            api._once_known(f"/api/v2/dags/{dag}")
+            api._call_when_registered(f"/api/v2/dags/{dag}")
         for name, process in machines.processes.items():
             assert process.poll() is None, f"{name} ended: {machines.log(name)}"
         yield api

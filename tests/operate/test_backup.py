@@ -78,7 +78,7 @@ def test_the_archive_is_compressed_and_belongs_to_one_home(story):
     assert sum(s.stat().st_size for s in segments) < 0.25 * len(segments) * (16 << 20)
     assert settings.operations.wal_archive != str(place / "backups" / "wal2")
     assert load_settings(settings.home).operations.wal_archive == f"{place}/backups/wal2"
-    assert "# of the home that was backed up" in (settings.home / "operations.yml").read_text()
+    assert "# the archive of the home that was backed up" in (settings.home / "operations.yml").read_text()
 
 
 def test_what_cannot_be_restored_is_one_line_and_leaves_nothing_behind(story, tmp_path, capsys):
@@ -92,14 +92,14 @@ def test_what_cannot_be_restored_is_one_line_and_leaves_nothing_behind(story, tm
         handle.write(b"damage")
     late, early = datetime.now(UTC), datetime.now(UTC) - timedelta(days=1)
     for arguments, message in (
-        ([], "the secrets are not in a backup"),
+        ([], "a backup does not hold the secrets"),
         (["--secrets", str(other)], "these are the secrets of another home"),
         (["--secrets", safe, "--to-time", early.isoformat()], "is before the end of this backup"),
         (["--secrets", safe, "--to-time", late.isoformat()], "the archive ends before"),
         (["--secrets", safe, "--to-time", "latest", "--archive", str(tmp_path / "no")], "there is no archive in"),
         (["--from", str(damaged), "--secrets", safe], "is damaged"),
-        (["--from", str(tmp_path)], "is no backup"),
-        (["--secrets", safe, "--home", str(place / ".northstar")], "has a warehouse already"),
+        (["--from", str(tmp_path)], "is not a backup"),
+        (["--secrets", safe, "--home", str(place / ".northstar")], "already has a warehouse"),
     ):
         new = place / "new"
         assert main(["restore", "--from", backup, "--home", str(new), *arguments]) == 1, arguments
@@ -131,6 +131,6 @@ def test_a_recovery_that_fails_after_one_to_a_moment_says_its_own_reason(tmp_pat
 
     monkeypatch.setattr(backup.server, "recover", fail)
     with pytest.raises(NorthstarError, match="the recovery failed: the port is taken"):
-        backup._recover(settings, tmp_path / "data", "password", {}, to_time)
+        backup._run_recovery(settings, tmp_path / "data", "password", {}, to_time)
     with pytest.raises(NorthstarError, match="the archive ends before 2026-04-01T14:00:00Z"):
-        backup._recover(settings, tmp_path / "data", "password", {}, datetime(2026, 4, 1, 14, tzinfo=UTC))
+        backup._run_recovery(settings, tmp_path / "data", "password", {}, datetime(2026, 4, 1, 14, tzinfo=UTC))

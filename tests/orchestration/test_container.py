@@ -25,7 +25,7 @@ def test_it_runs_postgres_and_every_service_of_airflow():
 def test_every_secret_comes_from_the_environment_and_is_documented():
     asked = set(re.findall(r"\$\{(\w+):\?", COMPOSE))
     header = COMPOSE[: COMPOSE.index("x-northstar")]
-    required, optional = header.split("# What may be changed")
+    required, optional = header.split("# Optional variables")
     assert asked and asked == set(re.findall(r"NORTHSTAR_\w+", required))
     assert not re.search(r"\$\{\w+\}", COMPOSE), "without a message"
     assert set(re.findall(r"\$\{(\w+):-", COMPOSE)) == set(re.findall(r"NORTHSTAR_\w+", optional))

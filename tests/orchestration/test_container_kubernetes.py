@@ -111,11 +111,11 @@ def test_a_worker_without_a_broker_and_a_configuration_that_is_not_there_are_one
     assert container.main(["worker"]) == 1
     assert (
         capsys.readouterr().err
-        == "northstar: a worker is told by a broker what to do: set NORTHSTAR_BROKER_URL=redis://HOST:6379/0\n"
+        == "northstar: a worker gets its tasks from a broker: set NORTHSTAR_BROKER_URL=redis://HOST:6379/0\n"
     )
     monkeypatch.setenv("NORTHSTAR_CONFIG", str(tmp_path / "none"))
     assert container.main(["worker"]) == 1
-    assert capsys.readouterr().err == f"northstar: NORTHSTAR_CONFIG={tmp_path / 'none'} is no directory\n"
+    assert capsys.readouterr().err == f"northstar: NORTHSTAR_CONFIG={tmp_path / 'none'} is not a directory\n"
 
 
 def test_a_broker_that_is_none_is_one_line(tmp_path, monkeypatch, capsys):
@@ -127,5 +127,5 @@ def test_a_broker_that_is_none_is_one_line(tmp_path, monkeypatch, capsys):
     assert container.main(["scheduler"]) == 1
     assert (
         capsys.readouterr().err
-        == "northstar: NORTHSTAR_BROKER_URL: give a Redis, such as redis://HOST:6379/0 (rediss:// over a network)\n"
+        == "northstar: NORTHSTAR_BROKER_URL: give the address of a Redis server, such as redis://HOST:6379/0 (rediss:// over a network)\n"
     )

@@ -8,7 +8,16 @@ from airflow.triggers.base import TaskFailedEvent, TaskSkippedEvent, TaskSuccess
 
 from northstar.base.settings import ROOT
 from northstar.orchestration import domains as module
-from northstar.orchestration.domains import TESTS, Build, DomainTrigger, describe, domains, judge, look, noting
+from northstar.orchestration.domains import (
+    TESTS,
+    Build,
+    DomainTrigger,
+    describe,
+    domains,
+    judge,
+    read_build,
+    record_nodes,
+)
 from northstar.warehouse import db
 from tests.support import empty, utc
 
@@ -38,7 +47,7 @@ def test_every_model_and_seed_is_in_exactly_one_domain():
         # what is not decided yet may fail as well
         ("core/revenue", [node("a", "error")], False, None, None),
         ("core/revenue", [node("a", "error")], True, TaskFailedEvent, "model a failed: "),
-        ("core/revenue", [node("a"), node("b", "skipped")], False, TaskSkippedEvent, "not built, for what they read failed: b"),
+        ("core/revenue", [node("a"), node("b", "skipped")], False, TaskSkippedEvent, "not built, because what they read failed: b"),
         ("core/revenue", [node("a")], True, TaskFailedEvent, "the build ended without b"),
         ("core/revenue", [], True, TaskFailedEvent, "the build ended without a, b"),
         # a test of the same name is no model
@@ -97,33 +106,33 @@ def finished(name, status="success", kind="model", response=None, event="NodeFin
 
 
 def test_dbts_process_notes_each_node_as_it_ends(opened):
-    with noting(opened, 1) as note:
+    with record_nodes(opened, 1) as note:
         note(finished("a", event="NodeStart"))
         note(finished("hook", kind="operation"))
         note(finished("a", response={"rows_affected": 7.0}))
         note(finished("v", response={"rows_affected": -1}))
         note(finished("b", "error"))
         note(finished("b", "success"))
-    seen = {n["name"]: (n["status"], float(n["seconds"]), n["rows"]) for n in look(opened, RUN).nodes}
+    seen = {n["name"]: (n["status"], float(n["seconds"]), n["rows"]) for n in read_build(opened, RUN).nodes}
     assert seen == {"a": ("success", 0.123, 7), "v": ("success", 0.123, None), "b": ("success", 0.123, None)}
 
 
 def test_a_server_that_is_gone_keeps_dbt_waiting_for_nothing(opened, monkeypatch):
     monkeypatch.setattr(module.db, "connect", lambda *_, **__: (_ for _ in ()).throw(module.NorthstarError("gone")))
-    with noting(opened, 1) as note:
+    with record_nodes(opened, 1) as note:
         note(finished("a"))
-    assert look(opened, RUN) == Build()
+    assert read_build(opened, RUN) == Build()
 
 
 @pytest.mark.parametrize("change", ["""stage_seconds = '{"build": 3}', stage = 'audit'""", "state = 'failed'"])
 def test_a_build_has_ended_with_its_stage_or_with_its_run(opened, change):
-    assert not look(opened, RUN).has_ended
+    assert not read_build(opened, RUN).has_ended
     change_run(opened, change)
-    assert look(opened, RUN).has_ended
+    assert read_build(opened, RUN).has_ended
 
 
 def test_nothing_is_known_of_a_run_that_was_never_opened(opened):
-    assert look(opened, "nightly_rebuild another") == Build()
+    assert read_build(opened, "nightly_rebuild another") == Build()
 
 
 def test_the_trigger_waits_for_the_domain_tells_its_table_and_ends_its_task(opened, monkeypatch):
@@ -132,7 +141,7 @@ def test_the_trigger_waits_for_the_domain_tells_its_table_and_ends_its_task(open
     looks, said = [], []
     monkeypatch.setattr(DomainTrigger, "log", SimpleNamespace(info=said.append, error=said.append))
     monkeypatch.setattr(module, "LOG_SECONDS", 0)
-    monkeypatch.setattr(module, "look", lambda *given: looks.append(1) or look(*given))
+    monkeypatch.setattr(module, "read_build", lambda *given: looks.append(1) or read_build(*given))
     watching = [DomainTrigger("core/revenue", ["a"]), DomainTrigger("core/support", ["b"])]
     for trigger in watching:
         assert DomainTrigger(**trigger.serialize()[1]).serialize() == trigger.serialize()
@@ -142,7 +151,7 @@ def test_the_trigger_waits_for_the_domain_tells_its_table_and_ends_its_task(open
         ending = asyncio.gather(*[anext(trigger.run()) for trigger in watching])
         await asyncio.sleep(0.5)
         assert not ending.done() and len(looks) <= 11, "both ask with one question"
-        with noting(opened, 1) as note:
+        with record_nodes(opened, 1) as note:
             note(finished("a", response={"rows_affected": 7}))
             note(finished("b", "error"))
         return await asyncio.wait_for(ending, 10)

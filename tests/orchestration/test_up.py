@@ -11,10 +11,10 @@ from northstar.base.errors import NorthstarError
 from northstar.build.code_version import code_version as version_here
 from northstar.connections.airflow import AIRFLOW_SERVICES
 from northstar.orchestration import services, up
-from northstar.orchestration.up import NIGHTLY, PAGE, Api, debt, owed_run
+from northstar.orchestration.up import NIGHTLY, PAGE, Api, owed_run, why_run_is_owed
 from northstar.runs.hold import end_hold, hold
-from northstar.warehouse import db, lease
-from tests.support import empty, serving, utc
+from northstar.warehouse import db, turn_lock
+from tests.support import empty, json_server, utc
 
 AS_OF = utc("2026-03-01T02:30:00")
 
@@ -107,7 +107,7 @@ def test_a_group_that_runs_again_after_its_end_is_told_again(monkeypatch):
 def test_a_question_that_airflow_fails_to_answer_is_asked_again_and_an_order_is_not(monkeypatch):
     monkeypatch.setattr(up, "POLL_SECONDS", 0)
     asked, api = [], object.__new__(Api)
-    with serving(
+    with json_server(
         lambda *_: {"state": "running"}, lambda path: asked.append(path) or (500 if len(asked) % 3 else None)
     ) as api.base:
         assert api.state("dag", "run") == "running" and len(asked) == 3
@@ -115,7 +115,7 @@ def test_a_question_that_airflow_fails_to_answer_is_asked_again_and_an_order_is_
             api._call("/order", {})
         assert len(asked) == 4
     asked.clear()
-    with serving(lambda *_: {}, lambda path: asked.append(path) or 500) as api.base:
+    with json_server(lambda *_: {}, lambda path: asked.append(path) or 500) as api.base:
         with pytest.raises(urllib.error.HTTPError):
             api.state("dag", "run")
         assert len(asked) == 3
@@ -179,42 +179,42 @@ def take_turn(settings, run_id, process_id, is_dag_run=True):
         connection.execute(
             "insert into audit.writer_lease (run_id, holder, is_dag_run, host, process_id, taken_at) "
             "values (%s, 'nightly_rebuild tonight', %s, %s, %s, clock_timestamp())",
-            [run_id, is_dag_run, lease.machine(), process_id],
+            [run_id, is_dag_run, turn_lock.machine_id(), process_id],
         )
 
 
 def test_a_version_that_stands_owes_nothing(home):
     note_run(home, 1, state="failed")
     note_run(home, 2, version=1)
-    assert debt(home, []) is None
+    assert why_run_is_owed(home, []) is None
     # what only told of the present is told again at its next time
-    assert debt(home, ["evaluate_alerts", "hourly_refresh"]) is None
+    assert why_run_is_owed(home, ["evaluate_alerts", "hourly_refresh"]) is None
 
 
 def test_an_empty_warehouse_owes_its_first_version(home):
-    assert debt(home, []) == "nothing was published yet"
+    assert why_run_is_owed(home, []) == "nothing has been published yet"
     note_run(home, 1, state="failed")
-    assert debt(home, []) == "nothing was published yet"
+    assert why_run_is_owed(home, []) == "nothing has been published yet"
 
 
 def test_other_code_or_rules_owe_a_version(home):
     note_run(home, 1, version=1, code_version="of before")
-    assert "version 1 was made by other models or rules" in debt(home, [])
+    assert "version 1 was made by other models or rules" in why_run_is_owed(home, [])
 
 
 def test_a_run_that_failed_after_the_newest_version_owes_one(home):
     note_run(home, 1, version=1)
     note_run(home, 2, state="failed")
-    assert debt(home, []) == "run 2 failed"
+    assert why_run_is_owed(home, []) == "run 2 failed"
 
 
 def test_a_run_that_was_interrupted_owes_one_and_one_that_is_under_way_does_not(home):
     note_run(home, 1, version=1)
-    assert debt(home, [NIGHTLY]) == "the last one was interrupted"
+    assert why_run_is_owed(home, [NIGHTLY]) == "the last one was interrupted"
     note_run(home, 2, state="running")
-    assert debt(home, []) == "run 2 was interrupted"
+    assert why_run_is_owed(home, []) == "run 2 was interrupted"
     take_turn(home, 2, os.getpid())
-    assert debt(home, []) is None
+    assert why_run_is_owed(home, []) is None
 
 
 # a scheduler that is gone; a command whose lock is
@@ -223,24 +223,24 @@ def test_a_turn_whose_holder_is_gone_is_no_run_under_way(home, process_id, is_da
     note_run(home, 1, version=1)
     note_run(home, 2, state="running")
     take_turn(home, 2, process_id, is_dag_run)
-    assert debt(home, []) == "run 2 was interrupted"
+    assert why_run_is_owed(home, []) == "run 2 was interrupted"
 
 
 def test_while_publishing_is_held_a_run_that_failed_owes_none(home):
     note_run(home, 1, version=1)
     note_run(home, 2, state="failed")
-    assert debt(home, []) == "run 2 failed"
+    assert why_run_is_owed(home, []) == "run 2 failed"
     hold(home, "wrong rates")
-    assert debt(home, []) is None
+    assert why_run_is_owed(home, []) is None
     end_hold(home)
-    assert debt(home, []) == "run 2 failed"
+    assert why_run_is_owed(home, []) == "run 2 failed"
 
 
 @pytest.mark.parametrize("state", ["failed", "running"])
 def test_an_hourly_run_that_did_not_end_well_is_made_up_for_by_the_next_hour(home, state):
     note_run(home, 1, version=1)
     note_run(home, 2, state=state, mode="hourly")
-    assert debt(home, []) is None
+    assert why_run_is_owed(home, []) is None
 
 
 @pytest.fixture()
@@ -249,7 +249,7 @@ def started(monkeypatch, home):
     lines, api = [], FakeApi()
     (home.home / "demo").mkdir(exist_ok=True)
     (home.home / "demo" / "_simulation.json").write_text("{}")
-    for name in ("bootstrap", "print_headline", "begin_pages", "follow"):
+    for name in ("bootstrap", "print_headline", "start_pages", "follow"):
         monkeypatch.setattr(up, name, lambda *_, **__: None)
     monkeypatch.setattr(up, "start_services", lambda *_, **__: True)
     monkeypatch.setattr(up, "await_pages", lambda *_: "http://pages")
@@ -270,7 +270,10 @@ def started(monkeypatch, home):
 def test_make_run_shows_what_is_published_in_one_line_when_no_run_is_owed(home, started):
     api, lines = started
     up.up(home)
-    assert "version 3 of 2026-03-01 02:30 UTC is up; no nightly run is owed (make run FRESH=1 runs one)" in lines
+    assert (
+        "version 3 of 2026-03-01 02:30 UTC is published; no nightly run is owed (`make run FRESH=1` starts one anyway)"
+        in lines
+    )
     assert [dag for dag, _ in api.changed if dag == NIGHTLY] == []
     assert api.paused == set(), "the schedules go on"
 

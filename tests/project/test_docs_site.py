@@ -24,7 +24,7 @@ def test_every_metric_has_a_page_with_its_formula_its_lineage_and_how_to_read_it
     assert len(pages) == 168
     for metric, text in pages.items():
         assert re.search(r"    numerator    \S", text), metric
-        assert "In the end it is made of `" in text and f"northstar explain {metric} " in text, metric
+        assert "It is computed from the entities `" in text and f"northstar explain {metric} " in text, metric
 
 
 def test_a_page_says_what_the_model_does(pages):
@@ -32,7 +32,10 @@ def test_a_page_says_what_the_model_does(pages):
         "- `resolved_at_once`: count(*) filter (where r.public_agent_replies = 1 and r.reopenings = 0) of `resolved`"
         in pages["first_contact_resolution_rate"]
     )
-    assert "is made of `help_center_visits`, `survey_responses`, `ticket_events`, `tickets`" in pages["ticket_volume"]
+    assert (
+        "is computed from the entities `help_center_visits`, `survey_responses`, `ticket_events`, `tickets`"
+        in pages["ticket_volume"]
+    )
     assert "(see [SEMANTICS, MRR](../semantics.md#mrr))" in pages["mrr"]
 
 

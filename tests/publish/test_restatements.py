@@ -7,7 +7,7 @@ import pytest
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Rules
 from northstar.cli import main as cli
-from northstar.publish.certificates import inputs
+from northstar.publish.certificates import input_contents
 from northstar.runs.verify import verify
 from northstar.use.query import query
 from northstar.warehouse import db
@@ -142,7 +142,7 @@ def test_a_past_version_is_made_again_to_the_same_bytes_from_what_was_landed_the
         and told["metric_series"] > 100
     )
     with db.connect(story, "owner") as connection:
-        kept = inputs(connection, None, 10**6)["subscriptions"]
+        kept = input_contents(connection, None, 10**6)["subscriptions"]
         assert kept != next(c.certified for c in found if c.name == "subscriptions")
 
 
@@ -170,9 +170,9 @@ def test_a_change_behind_the_landings_back_shows_in_the_hash(story):
     ]
     certified = select(story, "select inputs from certificates order by published_version desc limit 1")[0]["inputs"]
     with db.connect(story, "owner") as connection:
-        assert inputs(connection, None, batch) == certified
+        assert input_contents(connection, None, batch) == certified
         connection.execute("update staging.charges set amount = amount + 1 where charge_id = 'c1'")
-        changed = inputs(connection, None, batch)
+        changed = input_contents(connection, None, batch)
         connection.rollback()
     assert {name for name in changed if changed[name] != certified[name]} == {"charges"}
 

@@ -11,19 +11,19 @@ from northstar.demo.company import simulate
 from northstar.extract.landing.directory import land_directory
 from northstar.orchestration import tasks
 from northstar.privacy.keys import keyed_hash
-from northstar.publish.certificates import inputs
-from northstar.publish.merge import _landed, rollback
+from northstar.publish.certificates import input_contents
+from northstar.publish.merge import _landed_part, rollback
 from northstar.runs import job, quarantine
 from northstar.runs.erase import erasure as erasing
 from northstar.runs.erase import rewrite as rewriting
 from northstar.runs.erase.erasure import erase, erase_pending
 from northstar.runs.maintenance import maintain
 from northstar.runs.rotate import rotate_key
-from northstar.runs.verify import erased_since, verify
+from northstar.runs.verify import verify, why_not_reproducible
 from northstar.use.query import query
 from northstar.use.reports.send import make_and_keep
 from northstar.warehouse import db
-from tests.support import WORKERS, empty, found_in, query_as, run, select, select_at, silent, utc, write_rows
+from tests.support import WORKERS, empty, find_needles, query_as, run, select, select_at, silent, utc, write_rows
 
 pytestmark = pytest.mark.timeout(1800)
 
@@ -125,9 +125,9 @@ def peopled(warehouse, tmp_path_factory):
 def test_personal_data_is_in_no_file_of_the_home(peopled):
     settings, _ = peopled
     make_and_keep(settings, "monthly", END)
-    assert found_in(settings, PERSONAL) == set()
+    assert find_needles(settings, PERSONAL) == set()
     # and the search would find what is there
-    assert {"staging.events", "marts.fct_payments"} <= {place for _, place in found_in(settings, [ACCOUNT])}
+    assert {"staging.events", "marts.fct_payments"} <= {place for _, place in find_needles(settings, [ACCOUNT])}
     bad = query_as(
         settings, "loader", "select quarantine_id, row from quarantine.rows where row ->> 'account_id' = 'acc-bad'"
     )[0]
@@ -163,7 +163,7 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
     settings, source = peopled
     before, hashed = totals(settings), keyed_hash(EMAIL, settings.secret("pii_key"))
     names = [ACCOUNT, DEVICE, SESSION, hashed]
-    assert {needle for needle, _ in found_in(settings, names)} == set(names)
+    assert {needle for needle, _ in find_needles(settings, names)} == set(names)
     # a corrected row, so that what was replaced knows him too
     write_rows(tmp_path, {"accounts": [account(email=EMAIL, country="FR", updated_at=LATER)]})
     land_directory(settings, None, str(tmp_path), progress=silent)
@@ -171,7 +171,7 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
     land_directory(settings, None, str(source), progress=silent)
 
     noted = erase(settings, email=EMAIL.lower(), by="the test", progress=silent, is_later=True)
-    assert noted.state == "requested" and found_in(settings, [EMAIL]) == set()
+    assert noted.state == "requested" and find_needles(settings, [EMAIL]) == set()
     # dbt writes the words of the command line into its artefacts
     monkeypatch.setattr(sys, "argv", ["northstar", "erase", "--email", EMAIL])
     # killed before its last step, it goes on there when the DAG's task runs
@@ -190,23 +190,21 @@ def test_an_erased_subject_is_in_no_file_and_the_numbers_stand(peopled, tmp_path
         with db.connect(settings, "owner") as writer:
             writer.execute("create table public.later (x int)")
             writer.execute("drop table public.later")
-        with pytest.raises(
-            NorthstarError, match=r"a session of bi_reader \(process \d+.*not yet what lies on the disk"
-        ):
+        with pytest.raises(NorthstarError, match=r"a session of bi_reader \(process \d+.*still on the disk"):
             tasks.erase_subjects()
         assert erasing.certificate(settings, noted.erasure_id).state == "purged"
     # nor where one byte of the home still says it
     left = settings.home / "airflow" / "left.txt"
     left.parent.mkdir(exist_ok=True)
     left.write_text(f"a note on {ACCOUNT}")
-    with pytest.raises(NorthstarError, match=r"is not done: a name is still in airflow/left\.txt; take it out there"):
+    with pytest.raises(NorthstarError, match=r"is not done: a name is still in airflow/left\.txt; remove it there"):
         tasks.erase_subjects()
     assert erasing.certificate(settings, noted.erasure_id).state == "purged"
     left.unlink()
     assert tasks.erase_subjects() == 1
     done = erasing.certificate(settings, noted.erasure_id)
     assert (done.state, done.requested_by, done.published_version) == ("done", "the test", 2)
-    assert found_in(settings, names) == set()
+    assert find_needles(settings, names) == set()
     assert (
         done.rows["staging.accounts"] >= 1
         and done.rows["staging._replaced"] >= 2
@@ -229,7 +227,7 @@ def test_erasing_again_changes_nothing_and_says_so(peopled):
     settings, _ = peopled
     before = select(settings, "select max(published_version) as v from publications")
     assert erase(settings, account_id=ACCOUNT, progress=silent).erasure_id == 1
-    with pytest.raises(NorthstarError, match="nothing here is about this subject"):
+    with pytest.raises(NorthstarError, match="there is no data about this person"):
         erase(settings, email=EMAIL, progress=silent)
     assert erase_pending(settings, silent) == []
     assert select(settings, "select max(published_version) as v from publications") == before
@@ -254,7 +252,7 @@ def test_a_delivery_does_not_bring_an_erased_subject_back(peopled, tmp_path):
         "charges": 2,
         "tickets": 2,
     }
-    assert found_in(settings, [ACCOUNT, DEVICE, SESSION]) == set()
+    assert find_needles(settings, [ACCOUNT, DEVICE, SESSION]) == set()
     friend = query_as(
         settings, "loader", "select referred_by_account_id as by from staging.accounts where account_id = 'acc-friend'"
     )
@@ -265,10 +263,12 @@ def test_a_delivery_does_not_bring_an_erased_subject_back(peopled, tmp_path):
 
 def test_verify_says_why_a_version_from_before_cannot_be_made_again(peopled):
     settings, _ = peopled
-    from northstar.runs.verify import erased_since
+    from northstar.runs.verify import why_not_reproducible
 
-    assert erased_since(settings, 2) is None
-    assert "erasure 1" in erased_since(settings, 1) and "cannot be made again to the byte" in erased_since(settings, 1)
+    assert why_not_reproducible(settings, 2) is None
+    assert "erasure 1" in why_not_reproducible(
+        settings, 1
+    ) and "cannot be made again to the byte" in why_not_reproducible(settings, 1)
 
 
 # where one value of a segment alone is withheld in an application, the smallest other one of the period goes with it everywhere
@@ -313,7 +313,7 @@ def test_a_rotated_key_leaves_every_join_and_number_as_it_was_and_small_groups_a
     new_key = settings.secret("pii_key")
     assert (rotated.generation, new_key.rpartition(",")[0]) == (2, old_key) and joined
     assert query_as(settings, "loader", joins) == joined
-    assert found_in(settings, sorted(hashes)[:40]) == set()
+    assert find_needles(settings, sorted(hashes)[:40]) == set()
     assert select(settings, "select * from fct_payments order by charge_id") == facts
 
     after = keyed(totals(settings))
@@ -348,7 +348,7 @@ def test_a_rotated_key_leaves_every_join_and_number_as_it_was_and_small_groups_a
     again = query_as(settings, "loader", "select a.account_id from staging.accounts as a join staging.tickets as t on t.requester_email = a.email "
                      "where t.ticket_id = 't-new'")  # fmt: skip
     assert again == known != []
-    assert found_in(settings, PERSONAL) == set()
+    assert find_needles(settings, PERSONAL) == set()
 
 
 def keyed(rows: list[dict]) -> dict[tuple, dict]:
@@ -377,7 +377,7 @@ def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
         lambda: rollback(settings, 1),
         lambda: verify(settings, 1, silent),
     ):
-        with pytest.raises(NorthstarError, match="version 1 is not kept any more"):
+        with pytest.raises(NorthstarError, match="version 1 is no longer kept"):
             refused()
     again = maintain(keeping, progress=silent)
     assert again["people"] == {} and not again["versions"]["published"] and not again["versions"]["landed"]
@@ -386,13 +386,13 @@ def test_what_is_older_than_its_period_goes_and_no_number_with_it(peopled):
 def test_a_version_that_stands_on_rows_that_were_hashed_anew_since_is_no_ground_for_the_next_certificate(peopled):
     settings, _ = peopled
     restored, _ = rollback(settings, 2)
-    assert "key 2" in erased_since(settings, restored)
+    assert "key 2" in why_not_reproducible(settings, restored)
     with db.connect(settings, "owner") as connection:
         last = connection.execute(
             "select run_id, built_batch_id from audit.runs where published_version is not null order by run_id desc limit 1"
         ).fetchone()
-        made = inputs(connection, None, last["built_batch_id"])
-    assert _landed(settings, last["run_id"])["inputs"] == made
+        made = input_contents(connection, None, last["built_batch_id"])
+    assert _landed_part(settings, last["run_id"])["inputs"] == made
 
 
 def test_an_entity_keeps_what_numbers_are_made_of_when_its_period_is_over(warehouse, tmp_path):
@@ -431,8 +431,8 @@ def test_an_entity_keeps_what_numbers_are_made_of_when_its_period_is_over(wareho
         "select * from metric_values order by metric_id, grain, period_start, application, segment, segment_value",
     )
     assert again == values
-    assert "retention emptied" in erased_since(warehouse, first)
-    assert erased_since(warehouse, second) is None
+    assert "retention emptied" in why_not_reproducible(warehouse, first)
+    assert why_not_reproducible(warehouse, second) is None
     differing = [c for c in verify(warehouse, second) if not c.is_same]
     assert not differing
     job.run(period, "nightly", END, str(tmp_path), silent, worker=WORKERS[warehouse.home])

@@ -67,7 +67,7 @@ def test_versions_follow_each_other_and_rollback_restores_one_exactly(shop):
     assert cash(settings) == 15
     with pytest.raises(NorthstarError, match="version 9 was never published"):
         rollback(settings, 9)
-    # the next run publishes what is true again, whatever was put back
+    # the next run publishes current numbers again, whatever was put back
     rollback(settings, 1)
     assert run(settings, source, AS_OF, "hourly") == 6
     assert cash(settings) == 15

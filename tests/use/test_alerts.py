@@ -11,12 +11,12 @@ import pytest
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import ROOT
 from northstar.extract.landing.directory import land_directory
-from northstar.use.alerts.evaluate import JOB, _largest_part, _signals, _told, evaluate, rules
-from northstar.use.alerts.notices import listed
+from northstar.use.alerts.evaluate import JOB, _describe_alert, _largest_part, _signals, evaluate, rules
+from northstar.use.alerts.notices import list_notices
 from northstar.use.marts import Marts
 from northstar.use.notify import Channels
 from northstar.warehouse import db
-from tests.support import add_values, forget_values, northstar, silent, utc, write_rows
+from tests.support import add_values, northstar, remove_values, silent, utc, write_rows
 from tests.use.test_reports import inbox
 
 __all__ = ["inbox"]
@@ -321,7 +321,7 @@ def test_more_customers_who_leave_and_ratings_that_fall_are_seen_in_the_marts(bu
             assert found(built, "churn_rises", NOW) == [("shop", "", 6)]
             [rise] = [f for f in _signals(built, NOW, NOW)[0] if f.rule == "churn_rises"]
             assert rise.contributes == "plan (unknown): 12 of 12"
-            words = _told(
+            words = _describe_alert(
                 built,
                 Channels(),
                 Marts(built),
@@ -337,7 +337,7 @@ def test_more_customers_who_leave_and_ratings_that_fall_are_seen_in_the_marts(bu
             connection.execute("delete from marts.mrr_movements where _version = -1 and account_id < 'al_07'")
             assert found(built, "churn_rises", NOW) == [], "2.5 % of 200 against 1.5 %: chance explains a point"
         finally:
-            forget_values(connection)
+            remove_values(connection)
             connection.execute("delete from marts.mrr_movements where _version = -1")
 
 
@@ -355,7 +355,7 @@ def test_every_alert_of_the_job_itself_has_a_runbook_and_links_to_it(built):
             (None, f"{ROOT}/docs/runbooks.md"),
             ("https://git.example/runbooks.md", "https://git.example/runbooks.md"),
         ):
-            text = _told(built, Channels(runbooks=base), Marts(built), "http://pages", rule | notice)
+            text = _describe_alert(built, Channels(runbooks=base), Marts(built), "http://pages", rule | notice)
             assert f"  runbook: {place}#{name}" in text
 
 
@@ -380,9 +380,9 @@ def test_a_budget_that_burns_slowly_is_seen_over_three_days(built, landed):
                     bad,
                     newest_bad,
                 )
-                forget_values(connection)
+                remove_values(connection)
         finally:
-            forget_values(connection)
+            remove_values(connection)
 
 
 REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_alerts.csv").open()))
@@ -457,7 +457,7 @@ def test_a_trouble_is_told_once_reminded_of_and_told_over(built, landed, inbox, 
     assert watching(3) == [] == watching(8), "told twice"
     # nothing new for an hour: over, and told so when it has stayed over for half an hour
     assert watching(70) == []
-    assert [n["state"] for n in listed(built, True) if n["application"] == "shop"] == ["closed"]
+    assert [n["state"] for n in list_notices(built, True) if n["application"] == "shop"] == ["closed"]
     resolve, slack = watching(101)
     assert resolve == "resolve" and "CLOSED" in slack
     assert watching(130) == []
@@ -474,7 +474,9 @@ def test_a_warning_that_becomes_critical_is_told_again_once_and_stays_critical(b
     assert told(7, 5000, 100) == ["opened, critical"]
     assert told(12, 5000, 200) == [] and told(17, 700, 300) == []
     assert [
-        n["severity"] for n in listed(built) if n["what"] == "api_response_time_p95" and n["application"] == "tutoring"
+        n["severity"]
+        for n in list_notices(built)
+        if n["what"] == "api_response_time_p95" and n["application"] == "tutoring"
     ] == ["critical"]
 
 
@@ -516,7 +518,7 @@ def test_an_hour_below_its_uptime_target_wakes_nobody_before_two_checks_in_a_row
 def test_what_stays_is_reminded_of_unless_somebody_is_at_it(built, landed, watching):
     landed(uptime_checks=[check(1, False), check(0.5, False)])
     evaluate(built, NOW + timedelta(minutes=1), silent)
-    [number] = [n["id"] for n in listed(built) if n["of_which"] == "al_service"]
+    [number] = [n["id"] for n in list_notices(built) if n["of_which"] == "al_service"]
     with db.connect(built, "publisher") as connection:
         told = connection.execute(
             "select told_at, reminded_at from audit.notices where left(md5(key), 8) = %s", [number]
@@ -561,7 +563,7 @@ def test_nobody_is_told_while_an_application_is_worked_on_or_of_what_is_muted(bu
         NOTIFY.replace("default: [{mail: [data@example.org]}]", "nobody: [{mail: [data@example.org]}]")
     )
     evaluate(built, NOW + timedelta(minutes=62), silent)
-    number = next(n["id"] for n in listed(built) if n["of_which"] == "checkout")
+    number = next(n["id"] for n in list_notices(built) if n["of_which"] == "checkout")
     assert northstar(built, "alerts", "mute", number, "--hours", "1").returncode == 0
     (built.home / "notify.yml").write_text(NOTIFY)
     with db.connect(built, "publisher") as connection:
@@ -576,7 +578,7 @@ def test_an_address_that_fails_is_told_by_the_next_evaluation(built, landed, wat
     landed(security_events=[security(10, "breach", "critical", 1)])
     working = (built.home / "notify.yml").read_text()
     (built.home / "notify.yml").write_text(working.replace("slack_test", "slack_gone"))
-    with pytest.raises(NorthstarError, match="could not tell slack slack_gone"):
+    with pytest.raises(NorthstarError, match="could not send to slack slack_gone"):
         evaluate(built, NOW + timedelta(minutes=2), silent)
     (built.home / "notify.yml").write_text(working)
     (slack,) = watching(3)
@@ -590,7 +592,7 @@ def test_one_dead_address_has_nobody_else_told_twice(built, landed, watching, in
     (built.home / "notify.yml").write_text(dead)
     heard = []
     for minutes in (2, 7, 12, 17):
-        with pytest.raises(NorthstarError, match="could not tell slack slack_gone: it answered 404"):
+        with pytest.raises(NorthstarError, match="could not send to slack slack_gone: it answered 404"):
             evaluate(built, NOW + timedelta(minutes=minutes), silent)
         heard.append((len(inbox.mails), len([b for _, b in inbox.posted if b.get("event_action") == "trigger"])))
     assert heard == [(1, 1)] * 4
@@ -649,7 +651,7 @@ def test_a_target_that_is_missed_names_rule_value_threshold_and_how_often_it_fir
                 r"https://northstar\.example/metrics\?metrics-metric=b64_\w+&metrics-application=b64_\w+", own
             )
             assert evaluate(built, NOW + timedelta(minutes=5), silent) == []
-            [listed_alert] = [n for n in listed(built) if n["what"] == "mrr"]
+            [listed_alert] = [n for n in list_notices(built) if n["what"] == "mrr"]
             assert (listed_alert["rule"], listed_alert["compared_with"], listed_alert["fired_90_days"]) == (
                 "target",
                 "the target: 1000.00",
@@ -686,7 +688,7 @@ def test_an_alert_counts_how_often_it_fired(built, landed, watching):
     landed(loaded=150, security_events=[security(21, "breach", "critical", -149)])
     trigger, slack = watching(151)
     assert trigger == "trigger" and "fired 2 times in the last 90 days" in slack
-    assert [n["fired_90_days"] for n in listed(built) if n["application"] == "shop"] == [2]
+    assert [n["fired_90_days"] for n in list_notices(built) if n["application"] == "shop"] == [2]
 
 
 def test_status_alerts_doctor_and_pages_name_the_same_warnings(built, landed):

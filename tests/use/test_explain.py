@@ -190,7 +190,7 @@ def test_rows_that_are_not_those_of_the_number_are_told(ledger, capsys):
         (["mrr", "--application", "nowhere"], "mrr has no month values for nowhere"),
         (["mrr", "--segment", "pro"], "write it like plan_tier=premium"),
         (["mrr", "--period", "soon"], "'soon' is not a time"),
-        (["mrr", "--rows", "0"], "--rows wants a number of 1 or more"),
+        (["mrr", "--rows", "0"], "--rows: give a number of 1 or more"),
     ],
 )
 def test_what_cannot_be_explained_is_one_line(ledger, capsys, arguments, message):

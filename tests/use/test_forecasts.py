@@ -18,39 +18,39 @@ WALK = 100 + np.cumsum(RANDOM.normal(0, 5, 30))
 
 @pytest.mark.slow
 def test_a_trend_is_followed_and_smoothing_chosen():
-    found = forecast(TREND, 6, 12)
-    assert found.method == "smoothing" and found.smoothing_error < found.naive_error
+    prediction = forecast(TREND, 6, 12)
+    assert prediction.method == "smoothing" and prediction.smoothing_error < prediction.naive_error
     # what truly came lies within the 95 % interval
     truth = 100 + 5.0 * np.arange(24, 30)
-    assert (np.abs(found.values - truth) < 1.96 * found.spreads + 4).all()
+    assert (np.abs(prediction.values - truth) < 1.96 * prediction.spreads + 4).all()
 
 
 @pytest.mark.slow
 def test_a_season_is_best_told_by_the_year_before():
-    found = forecast(SEASON, 6, 12)
-    assert found.method == "naive" and found.naive_error < found.smoothing_error
-    assert found.values == pytest.approx(SEASON[18:24])
+    prediction = forecast(SEASON, 6, 12)
+    assert prediction.method == "naive" and prediction.naive_error < prediction.smoothing_error
+    assert prediction.values == pytest.approx(SEASON[18:24])
 
 
 def test_what_cannot_be_told_is_not_claimed():
-    found = forecast(WALK, 12, 52)
-    assert (np.diff(found.spreads) >= 0).all() and found.spreads[-1] > 2 * found.spreads[0]
-    assert found.spreads[0] == pytest.approx(5, rel=0.6)
+    prediction = forecast(WALK, 12, 52)
+    assert (np.diff(prediction.spreads) >= 0).all() and prediction.spreads[-1] > 2 * prediction.spreads[0]
+    assert prediction.spreads[0] == pytest.approx(5, rel=0.6)
 
 
 def test_errors_are_those_of_trials_that_did_not_see_what_came():
     values = np.array([10.0] * 10 + [20.0])
-    found = forecast(values, 3, 12)
+    prediction = forecast(values, 3, 12)
     # from each origin up to three periods ahead: 10 was expected wherever 20 came
     origins = range(max(FEWEST - 1, len(values) - 13), len(values))
     errors = [abs(10 - v) for o in origins for v in values[o : o + AHEAD]]
-    assert found.naive_error == pytest.approx(np.mean(errors))
+    assert prediction.naive_error == pytest.approx(np.mean(errors))
 
 
 @pytest.mark.parametrize("values", [[5.0] * 8, [0.0] * 7, list(range(6))])
 def test_a_flat_or_short_series_breaks_nothing(values):
-    found = forecast(np.array(values, dtype=float), 6, 12)
-    assert np.isfinite(found.values).all() and np.isfinite(found.spreads).all()
+    prediction = forecast(np.array(values, dtype=float), 6, 12)
+    assert np.isfinite(prediction.values).all() and np.isfinite(prediction.spreads).all()
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ import pytest
 from aiosmtpd.controller import Controller
 
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.base.ports import free_port
 from northstar.use.changes import contributions
-from northstar.use.notify import Message, read_channels, tell
+from northstar.use.notify import Message, read_channels, send_message
 from northstar.use.reports.make import contents, make_report
-from northstar.use.reports.send import due, make_and_keep, send
-from northstar.use.reports.store import kept
+from northstar.use.reports.send import make_and_keep, reports_due, send
+from northstar.use.reports.store import list_reports
 from northstar.warehouse import db
 from tests.support import northstar, utc
 
@@ -147,7 +147,7 @@ def test_every_report_tells_the_marts_numbers_and_stands_alone(built, name):
     for metric, title in (("mrr", "MRR"), ("cash_collected", "Cash collected")):
         if metric in of_the_company and grain != "week":
             newest = value(built, metric, "quarter" if grain == "year" else grain)
-            assert f"{title}: {shown(newest['value'], newest['unit'], 'USD')}" in report.text
+            assert f"{title}: {format_value(newest['value'], newest['unit'], 'USD')}" in report.text
     assert f"From version {report.version}" in report.text
 
 
@@ -208,7 +208,7 @@ def test_a_report_is_kept_with_its_version_and_tells_what_was_restated_since_the
             connection.execute("delete from marts.metric_restatements where new_version = 2 and old_value = 100")
     assert "MRR, Jan 2026: 100.00 USD became 120.00 USD (late rows, version 2)" in second.text
     again, _ = make_and_keep(built, "monthly", utc("2026-02-10T00:00:00"))
-    assert again == first_id and [r["published_version"] for r in kept(built, "monthly")] == [1, 1]
+    assert again == first_id and [r["published_version"] for r in list_reports(built, "monthly")] == [1, 1]
 
 
 def test_a_report_arrives_by_mail_and_slack(built, inbox):
@@ -224,7 +224,7 @@ def test_a_report_arrives_by_mail_and_slack(built, inbox):
     assert set(re.findall(r'src="cid:([^"]+)"', html)) == images != set()
     path, posted = inbox.posted[0]
     assert path == "/services/T0/canary" and posted["text"].startswith(f"*{report.subject}*")
-    assert kept(built)[0]["sent_to"] == everybody
+    assert list_reports(built)[0]["sent_to"] == everybody
 
 
 def test_who_has_a_report_does_not_get_it_again_when_another_address_failed(built, inbox):
@@ -233,7 +233,7 @@ def test_who_has_a_report_does_not_get_it_again_when_another_address_failed(buil
     (built.home / "notify.yml").write_text(working.replace("slack_test", "slack_gone"))
     try:
         for _ in range(3):
-            with pytest.raises(NorthstarError, match="could not tell slack slack_gone: it answered 404"):
+            with pytest.raises(NorthstarError, match="could not send to slack slack_gone: it answered 404"):
                 send(built, report_id, report, "the run of the first of March")
     finally:
         (built.home / "notify.yml").write_text(working)
@@ -247,25 +247,25 @@ def test_who_has_a_report_does_not_get_it_again_when_another_address_failed(buil
 def test_an_address_that_fails_is_told_without_its_secret(built, inbox):
     channels = read_channels(built)
     slack, mail = channels.addresses("broken")
-    assert tell(built, channels, mail, Message("a", "b")) == str(mail) and len(inbox.mails) == 1
+    assert send_message(built, channels, mail, Message("a", "b")) == str(mail) and len(inbox.mails) == 1
     with pytest.raises(NorthstarError, match="it answered 404") as failure:
-        tell(built, channels, slack, Message("a", "b"))
+        send_message(built, channels, slack, Message("a", "b"))
     assert "canary" not in str(failure.value)
 
 
 def test_a_webhook_is_given_events_only(built, inbox):
     channels = read_channels(built)
     (pager,) = channels.addresses("on-call")
-    assert tell(built, channels, pager, Message("a", "b")) is None
+    assert send_message(built, channels, pager, Message("a", "b")) is None
     event = {"event_action": "trigger", "dedup_key": "k"}
-    assert tell(built, channels, pager, Message("a", "b", events=[event])) == "webhook pager_test"
+    assert send_message(built, channels, pager, Message("a", "b", events=[event])) == "webhook pager_test"
     assert inbox.posted == [("/v2/enqueue", {"routing_key": "key", **event})]
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [("routs: {}", "routs: unknown key; do you mean 'routes'"), ("routes: {a: [{fax: 1}]}", "routes.a.0.fax: unknown key; known are mail, slack, webhook"), ("reports: {daily: all}", "goes to 'all'"),
-     ("routes: {a: [{mail: [x]}]}", "say mail:"), ("maintenance: [{from: now, until: now}]", "maintenance.0.from: give a time, such as"), ("a: [", "not valid YAML")],
+     ("routes: {a: [{mail: [x]}]}", "add mail:"), ("maintenance: [{from: now, until: now}]", "maintenance.0.from: give a time, such as"), ("a: [", "not valid YAML")],
 )  # fmt: skip
 def test_a_mistake_in_notify_yml_is_one_line(built, text, message):
     (built.home / "notify.yml").write_text(text)
@@ -277,10 +277,10 @@ def test_a_mistake_in_notify_yml_is_one_line(built, text, message):
 
 
 def test_reports_are_due_when_their_period_is_over():
-    assert due(datetime(2026, 4, 1, 6, 30)) == ["daily", "monthly", "quarterly"]
-    assert due(datetime(2026, 5, 1, 6, 30)) == ["daily", "monthly"]
-    assert due(datetime(2026, 4, 6, 6, 30)) == ["daily", "weekly"]
-    assert due(datetime(2026, 1, 1, 6, 30)) == ["daily", "monthly", "quarterly", "annual"]
+    assert reports_due(datetime(2026, 4, 1, 6, 30)) == ["daily", "monthly", "quarterly"]
+    assert reports_due(datetime(2026, 5, 1, 6, 30)) == ["daily", "monthly"]
+    assert reports_due(datetime(2026, 4, 6, 6, 30)) == ["daily", "weekly"]
+    assert reports_due(datetime(2026, 1, 1, 6, 30)) == ["daily", "monthly", "quarterly", "annual"]
 
 
 def test_the_command_line_makes_lists_and_shows_reports(built, tmp_path):
@@ -288,7 +288,7 @@ def test_the_command_line_makes_lists_and_shows_reports(built, tmp_path):
     assert made.returncode == 0, made.stderr
     assert "Daily report" in (tmp_path / "r.html").read_text()
     listed = northstar(built, "report", "list")
-    number = kept(built)[0]["report_id"]
+    number = list_reports(built)[0]["report_id"]
     assert str(number) in listed.stdout and "daily" in listed.stdout
     assert "Daily report" in northstar(built, "report", str(number)).stdout
     wrong = northstar(built, "report", "hourly")

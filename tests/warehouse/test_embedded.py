@@ -16,7 +16,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import load_settings
 from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import server
-from northstar.warehouse.embedded.priority import standing_back
+from northstar.warehouse.embedded.priority import lowered_priority
 from northstar.warehouse.setup import _create_databases
 from tests.conftest import home
 
@@ -72,7 +72,7 @@ def nice(pid: int) -> int:
 def test_the_job_and_its_processes_of_the_server_stand_back_for_readers(warehouse):
     before, as_job = nice(0), lambda: db.connect(warehouse, "transformer", autocommit=True)
     with (
-        standing_back(as_job, 10),
+        lowered_priority(as_job, 10),
         db.connect(warehouse, "loader") as job,
         db.connect(warehouse, "bi_reader") as reader,
     ):
@@ -100,7 +100,7 @@ def test_a_server_that_is_gone_leaves_no_traceback_of_the_watcher(monkeypatch):
 
     told = []
     monkeypatch.setattr(threading, "excepthook", told.append)
-    with standing_back(gone, 1):
+    with lowered_priority(gone, 1):
         pass
     assert not told
 
@@ -135,18 +135,18 @@ def test_a_server_that_recovers_for_long_is_waited_for(tmp_path, monkeypatch):
     assert server._running_port(tmp_path) == 5433
     pid.write_text("7\n\n\n5433\n\n\n\nstarting\n")
     monkeypatch.setattr(server, "START_SECONDS", 0)
-    with pytest.raises(NorthstarError, match=r"Postgres has been recovering for .* run again later"):
+    with pytest.raises(NorthstarError, match=r"Postgres is still recovering after .* try again later"):
         server._running_port(tmp_path)
 
 
 def test_a_recovery_that_takes_longer_than_its_start_is_told_as_what_it_is(monkeypatch):
     def recovering(settings):
         data = settings.home / "postgres"
-        with server.made_whole(data) as beside:
+        with server.new_data_directory(data) as beside:
             server._initialise(settings, beside)
         (data / "recovery.signal").touch()
         monkeypatch.setattr(server, "START_SECONDS", 1)
-        with pytest.raises(NorthstarError, match=r"Postgres has been recovering for .* run again later"):
+        with pytest.raises(NorthstarError, match=r"Postgres is still recovering after .* try again later"):
             server.recover(settings, data, {"restore_command": "sleep 2; false", "hot_standby": "off"})
         monkeypatch.setattr(server, "START_SECONDS", 60)
         # it went on

@@ -39,7 +39,7 @@ until the new rows do.
         create temp table new_{{ target.identifier }} as (
             {{ sql }}
         );
-        {{ demand_contract(new) }}
+        {{ require_contract(new) }}
     {% endcall %}
     {% if columns_of(new) == columns_of(target) %}
         {% call statement('main') %}
@@ -72,7 +72,7 @@ until the new rows do.
         {% do adapter.drop_relation(standing) %}
     {% endif %}
     {% call statement() %}
-        {{ demand_contract(new) }}
+        {{ require_contract(new) }}
         {% for index in config.get('indexes', []) %}
         create {{ 'unique ' if index.unique }}index on {{ new }} ({{ index.columns | join(', ') }}){{ ' where ' ~ index.where if index.where }};
         {% endfor %}
@@ -107,36 +107,36 @@ What a mart promises (`contract: {enforced: true}`) is compared with the columns
 dbt's own way asks the database twice for each model and compares before a row is there (docs/decisions.md, D103). Types are told by Postgres's
 own names, and one without a modifier (`numeric`) is met by any (`numeric(10,2)`); the order of columns is no promise.
 #}
-{% macro demand_contract(built) %}
+{% macro require_contract(built) %}
     {%- if config.get('contract').enforced %}
     do $contract$
     declare
         breaches text;
     begin
-        select string_agg(format('column %s: wanted %s, got %s', name, coalesce(wanted, 'nothing'), coalesce(got, 'nothing')), '; ' order by name)
+        select string_agg(format('column %s: wanted %s, got %s', name, coalesce(declared_type, 'nothing'), coalesce(actual_type, 'nothing')), '; ' order by name)
         into breaches
         from (
             select
                 name,
                 -- the name that Postgres has for it, where it knows the type
                 case
-                    when to_regtype(given) is null then given
-                    when given ~ '[)].' then given
-                    else format_type(to_regtype(given), null) || coalesce(replace(substring(given from '[(].*'), ' ', ''), '')
-                end as wanted,
-                format_type(atttypid, atttypmod) as got,
-                format_type(atttypid, null) as got_without_modifier
+                    when to_regtype(declared_text) is null then declared_text
+                    when declared_text ~ '[)].' then declared_text
+                    else format_type(to_regtype(declared_text), null) || coalesce(replace(substring(declared_text from '[(].*'), ' ', ''), '')
+                end as declared_type,
+                format_type(atttypid, atttypmod) as actual_type,
+                format_type(atttypid, null) as actual_type_without_modifier
             from (values
                 {%- for column in model.columns.values() %}
                 ('{{ column.name | replace("'", "''") }}', '{{ column.data_type | replace("'", "''") }}'){{ ',' if not loop.last }}
                 {%- endfor %}
-            ) as promised (name, given)
+            ) as declared_columns (name, declared_text)
             full join (
                 select attname::text as name, atttypid, atttypmod from pg_attribute
                 where attrelid = '{{ built }}'::regclass and attnum > 0 and not attisdropped
-            ) as standing using (name)
+            ) as built_columns using (name)
         ) as compared
-        where wanted is null or got is null or wanted not in (got, got_without_modifier);
+        where declared_type is null or actual_type is null or declared_type not in (actual_type, actual_type_without_modifier);
         if breaches is not null then
             raise exception 'model {{ model.name }} breaks its contract: %', breaches;
         end if;

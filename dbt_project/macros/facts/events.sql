@@ -24,10 +24,10 @@
     from (
         select distinct days.day
         from affected_{{ model.name }} as a
-        left join {{ this }} as standing
-            on a.application = standing.application and a.session_id = standing.session_id
+        left join {{ this }} as old_sessions
+            on a.application = old_sessions.application and a.session_id = old_sessions.session_id
         cross join lateral generate_series(
-            date_trunc('day', least(a.first_at, standing.started_at)), greatest(a.last_at, standing.ended_at), interval '1 day'
+            date_trunc('day', least(a.first_at, old_sessions.started_at)), greatest(a.last_at, old_sessions.ended_at), interval '1 day'
         ) as days (day)
     ) as d
     cross join lateral (
@@ -46,16 +46,16 @@
    event; told apart by day), else the anonymous_id. #}
 {% macro with_visitors(relation) -%}
     select
-        found.*,
-        coalesce(found.account_id, later.account_id, found.anonymous_id) as visitor_id
-    from {{ relation }} as found
+        source_events.*,
+        coalesce(source_events.account_id, next_link.account_id, source_events.anonymous_id) as visitor_id
+    from {{ relation }} as source_events
     left join lateral (
         select links.account_id
         from {{ ref('identity_links') }} as links
-        where links.anonymous_id = found.anonymous_id
-            and links.last_at >= found.occurred_at
-            and found.account_id is null
-        order by greatest(links.first_at, found.occurred_at), links.account_id
+        where links.anonymous_id = source_events.anonymous_id
+            and links.last_at >= source_events.occurred_at
+            and source_events.account_id is null
+        order by greatest(links.first_at, source_events.occurred_at), links.account_id
         limit 1
-    ) as later on true
+    ) as next_link on true
 {%- endmacro %}

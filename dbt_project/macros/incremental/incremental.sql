@@ -38,7 +38,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
         {%- elif model.config.materialized == 'incremental' -%}
             -- what is built anew has no changed rows, and perhaps another key than the log knows
             drop table if exists {{ this.schema }}._changed__{{ this.identifier }};
-            {%- if model.config.get('affected_by') and not definition -%}{%- do demand_scope() -%}{%- endif -%}
+            {%- if model.config.get('affected_by') and not definition -%}{%- do require_scope() -%}{%- endif -%}
         {% endif -%}
         {%- if model.config.materialized != 'view' and (
             model.name.startswith('metrics_') or model.name.endswith('_by_period') or model.name == 'target_periods'
@@ -55,7 +55,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 {% macro refresh_statistics(target, has_traces) %}
     {%- if has_traces %}
     do $$ begin
-        if ((select count(*) from pg_temp.gone_{{ target.identifier }}) + (select count(*) from pg_temp.come_{{ target.identifier }})) * 10
+        if ((select count(*) from pg_temp.removed_{{ target.identifier }}) + (select count(*) from pg_temp.added_{{ target.identifier }})) * 10
             >= (select reltuples from pg_class where oid = '{{ target }}'::regclass)
         then analyze {{ target }}; end if;
     end $$
@@ -82,12 +82,12 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 {% macro rows_in_scope(relation, columns, scope) -%}
     {%- if not columns -%}{{ return(relation) }}{%- endif -%}
     (
-        select found.* from (select distinct {{ columns | join(', ') }} from {{ scope }}) as wanted
+        select matches.* from (select distinct {{ columns | join(', ') }} from {{ scope }}) as keys
         cross join lateral (
             select * from {{ relation }} as r
-            where {% for column in columns %}r.{{ column }} = wanted.{{ column }}{{ ' and ' if not loop.last }}{% endfor %}
+            where {% for column in columns %}r.{{ column }} = keys.{{ column }}{{ ' and ' if not loop.last }}{% endfor %}
             offset 0
-        ) as found
+        ) as matches
     )
 {%- endmacro %}
 
@@ -101,41 +101,41 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 {% macro replace_affected(target, sql) %}
     {%- set name = target.identifier -%}
     {%- set key = as_list(config.get('unique_key')) -%}
-    {%- set standing = rows_in_scope(target, config.get('affected_by', []), 'affected_' ~ name) -%}
+    {%- set existing_rows = rows_in_scope(target, config.get('affected_by', []), 'affected_' ~ name) -%}
     {%- set quiet = config.get('quiet', []) -%}
-    {%- set differing = '(table pg_temp.gone_' ~ name ~ ' union all table pg_temp.come_' ~ name ~ ') as differing' -%}
-    drop table if exists pg_temp.new_{{ name }}, pg_temp.gone_{{ name }}, pg_temp.come_{{ name }};
+    {%- set differences = '(table pg_temp.removed_' ~ name ~ ' union all table pg_temp.added_' ~ name ~ ') as differences' -%}
+    drop table if exists pg_temp.new_{{ name }}, pg_temp.removed_{{ name }}, pg_temp.added_{{ name }};
     create temp table new_{{ name }} as (
         {{ sql }}
     );
-    {{ demand_contract('pg_temp.new_' ~ name) }}
+    {{ require_contract('pg_temp.new_' ~ name) }}
     set local enable_nestloop = on;
-    create temp table gone_{{ name }} as select * from {{ standing }} as standing except table new_{{ name }};
-    create temp table come_{{ name }} as table new_{{ name }} except select * from {{ standing }} as standing;
+    create temp table removed_{{ name }} as select * from {{ existing_rows }} as existing_rows except table new_{{ name }};
+    create temp table added_{{ name }} as table new_{{ name }} except select * from {{ existing_rows }} as existing_rows;
 
     {% if quiet and config.get('touches') %}
-        {%- set telling = columns_of(target) | reject('in', quiet) | join(', ') -%}
+        {%- set other_columns = columns_of(target) | reject('in', quiet) | join(', ') -%}
         {# a row that differs in quiet columns alone is here twice, as it was and as it is #}
-        {%- set touching = '(select ' ~ telling ~ ' from ' ~ differing ~ ' group by ' ~ telling ~ ' having count(*) = 1) as touching' -%}
+        {%- set touching_rows = '(select ' ~ other_columns ~ ' from ' ~ differences ~ ' group by ' ~ other_columns ~ ' having count(*) = 1) as touching_rows' -%}
     {%- else -%}
-        {%- set touching = differing -%}
+        {%- set touching_rows = differences -%}
     {%- endif -%}
     {% for column in config.get('touches', []) %}
     insert into core.touched (fact, touched_at)
-    select distinct '{{ name }}', date_trunc('hour', {{ column }}::timestamptz) from {{ touching }} where {{ column }} is not null;
+    select distinct '{{ name }}', date_trunc('hour', {{ column }}::timestamptz) from {{ touching_rows }} where {{ column }} is not null;
     {% endfor %}
     {% if 'period_start' in key %}
     insert into core.touched_periods (model, grain, period_start)
-    select distinct '{{ name }}', grain, period_start from {{ differing }};
+    select distinct '{{ name }}', grain, period_start from {{ differences }};
     {% endif %}
     create table if not exists {{ target.schema }}._changed__{{ name }} as select {{ key | join(', ') }} from {{ target }} where false;
-    insert into {{ target.schema }}._changed__{{ name }} select distinct {{ key | join(', ') }} from {{ differing }};
+    insert into {{ target.schema }}._changed__{{ name }} select distinct {{ key | join(', ') }} from {{ differences }};
     -- publishing joins on it, and without statistics looks up every key on its own
     analyze {{ target.schema }}._changed__{{ name }};
 
-    delete from {{ target }} as standing using pg_temp.gone_{{ name }} as gone
-    where {% for column in key %}standing.{{ column }} = gone.{{ column }}{{ ' and ' if not loop.last }}{% endfor %};
-    insert into {{ target }} table pg_temp.come_{{ name }}
+    delete from {{ target }} as existing_rows using pg_temp.removed_{{ name }} as removed_rows
+    where {% for column in key %}existing_rows.{{ column }} = removed_rows.{{ column }}{{ ' and ' if not loop.last }}{% endfor %};
+    insert into {{ target }} table pg_temp.added_{{ name }}
 {% endmacro %}
 
 {# Rows of a landed entity that changed since the last publication, in their old and their new form:
@@ -180,7 +180,7 @@ A full run (`--full-refresh`) takes none of these paths; a test shows that both 
 
 {% macro has_change_log(relation) -%}
     {%- if not execute -%}{{ return(false) }}{%- endif -%}
-    {{ return(run_query("select to_regclass('" ~ relation.schema ~ "._changed__" ~ relation.identifier ~ "') is not null as there").rows[0]['there']) }}
+    {{ return(run_query("select to_regclass('" ~ relation.schema ~ "._changed__" ~ relation.identifier ~ "') is not null as has_log").rows[0]['has_log']) }}
 {%- endmacro %}
 
 {#

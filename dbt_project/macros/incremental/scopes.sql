@@ -1,7 +1,7 @@
 {#
 What a changed row touches, derived from what a model reads (docs/how_models_are_incremental.md).
 
-The scope of a model is told in the columns `affected_by`. Each input (a landed entity, by the name of its view, or a model that leaves
+The columns `affected_by` are the scope of a model. Each input (a landed entity, by the name of its view, or a model that leaves
 traces; views and tables that leave none stand for what they are made of; seeds and the calendar change nothing) touches of it:
 
 - by period (`affected_by=['grain', 'period_start']`): the periods of what it touched (`touches`, or an entity's times), the periods that
@@ -9,11 +9,11 @@ traces; views and tables that leave none stand for what they are made of; seeds 
 - else the keys that its changed rows have in the scope's own columns; a column <x>_hour or <x>_on that they do not have is each hour or
   day of an entity's times, or of what a model `touches`.
 
-What names cannot tell is said in the model's config, `scope_of={input: ...}`:
+What names cannot show is declared in the model's config, `scope_of={input: ...}`:
 
 - {column: expression over the changed row, 'where': condition}: a column of another name, or fewer rows; the row is one of the entity, has the
   model's unique_key, or the `touched_at` that the expression asks for;
-- {'through': another input, 'on': a column of both, or a condition}: the rows `found` there by the row `changed`;
+- {'through': another input, 'on': a column of both, or a condition}: the rows of that input that belong to the changed row; a condition calls them `related` and `changed`;
 - a list of those: each of them;
 - 'onward', by period: every later period too;
 - false: nothing.
@@ -39,39 +39,39 @@ A macro affected__<model> (macros/affected/<domain>.sql) takes the place of all 
 {%- endmacro %}
 
 {# Raises where a scope cannot be derived: a full build needs none, and has to find out all the same. #}
-{% macro demand_scope() -%}
+{% macro require_scope() -%}
     {%- do period_scope(model) if 'period_start' in model.config.affected_by else key_scope(model) -%}
 {%- endmacro %}
 
 {# {name: node} of the landed entities and of the models with traces that a model is made of. #}
 {% macro inputs_of(node) %}
-    {%- set found = {} -%}
+    {%- set inputs = {} -%}
     {%- for unique_id in node.depends_on.nodes -%}
         {%- set input = graph.sources.get(unique_id) or graph.nodes[unique_id] -%}
         {%- if input.resource_type == 'source' -%}
-            {%- do found.update({'stg_' ~ input.name: input}) -%}
+            {%- do inputs.update({'stg_' ~ input.name: input}) -%}
         {%- elif input.config.get('unique_key') -%}
-            {%- do found.update({input.name: input}) -%}
+            {%- do inputs.update({input.name: input}) -%}
         {%- elif input.resource_type == 'model' and not input.config.get('is_calendar') -%}
-            {%- do found.update(inputs_of(input)) -%}
+            {%- do inputs.update(inputs_of(input)) -%}
         {%- endif -%}
     {%- endfor -%}
-    {{ return(found) }}
+    {{ return(inputs) }}
 {% endmacro %}
 
 {# What `scope_of` says of each input, in the order of the inputs: [(name, node, what it says or none)]; without those that touch nothing. #}
 {% macro scope_inputs(node) %}
-    {%- set inputs, said, found = inputs_of(node), node.config.get('scope_of') or {}, [] -%}
-    {%- for name in said if name not in inputs -%}
+    {%- set inputs, rules, scoped_inputs = inputs_of(node), node.config.get('scope_of') or {}, [] -%}
+    {%- for name in rules if name not in inputs -%}
         {{ exceptions.raise_compiler_error('model ' ~ node.name ~ ': scope_of names ' ~ name ~ ', which it does not read; it reads ' ~ inputs | join(', ')) }}
     {%- endfor -%}
-    {%- for name, input in inputs.items() if said.get(name) is not sameas false -%}
-        {%- do found.append([name, input, said.get(name)]) -%}
+    {%- for name, input in inputs.items() if rules.get(name) is not sameas false -%}
+        {%- do scoped_inputs.append([name, input, rules.get(name)]) -%}
     {%- endfor -%}
-    {%- if not found -%}
+    {%- if not scoped_inputs -%}
         {{ exceptions.raise_compiler_error('model ' ~ node.name ~ ' has affected_by and reads nothing that changes') }}
     {%- endif -%}
-    {{ return(found) }}
+    {{ return(scoped_inputs) }}
 {% endmacro %}
 
 {% macro raise_unknown_scope(node, name, why) %}
@@ -84,12 +84,12 @@ A macro affected__<model> (macros/affected/<domain>.sql) takes the place of all 
 {# Of a model by period: what `affected_periods` is to be given. #}
 {% macro period_scope(node) %}
     {%- set scope = {'facts': [], 'series': [], 'onward': [], 'upstream': [], 'changed': {}, 'onward_changed': {}} -%}
-    {%- for name, input, said in scope_inputs(node) -%}
-        {%- if said is not none and said != 'onward' -%}
+    {%- for name, input, scope_rule in scope_inputs(node) -%}
+        {%- if scope_rule is not none and scope_rule != 'onward' -%}
             {{ raise_unknown_scope(node, name, "a model by period knows 'onward' and false") }}
         {%- elif input.resource_type == 'source' -%}
-            {%- do scope['onward_changed' if said else 'changed'].update({input.name: times_of(input.name)}) -%}
-        {%- elif said -%}
+            {%- do scope['onward_changed' if scope_rule else 'changed'].update({input.name: times_of(input.name)}) -%}
+        {%- elif scope_rule -%}
             {%- do scope.onward.append(name) if input.config.get('touches') else raise_unknown_scope(node, name, 'it has no touches') -%}
         {%- elif input.config.get('touches') == ['first_at'] -%}
             {%- do scope.series.append(name) -%}
@@ -110,11 +110,11 @@ be null}]. is_by_time: the changed rows have `touched_at`: each time of an entit
 #}
 {% macro key_scope(node) %}
     {%- set inputs, parts = inputs_of(node), [] -%}
-    {%- for name, input, said in scope_inputs(node) -%}
-        {%- set rules = [said or {}] if said is none or said is mapping else said -%}
+    {%- for name, input, scope_rule in scope_inputs(node) -%}
+        {%- set rules = [scope_rule or {}] if scope_rule is none or scope_rule is mapping else scope_rule -%}
         {%- for rule in rules -%}
             {%- if rule.through and rule.through not in inputs -%}
-                {{ raise_unknown_scope(node, name, 'it does not read ' ~ rule.through ~ ', through which it is said to be touched') }}
+                {{ raise_unknown_scope(node, name, 'it does not read ' ~ rule.through ~ ', through which it is touched') }}
             {%- elif rule.through == name and rules | length == 1 -%}
                 {{ raise_unknown_scope(node, name, 'its rows are found there as they are, and not as they were') }}
             {%- endif -%}
@@ -146,7 +146,7 @@ be null}]. is_by_time: the changed rows have `touched_at`: each time of an entit
     {%- set known = input.columns if is_entity else [] if is_by_time else as_list(input.config.unique_key) -%}
     {%- for column in node.config.affected_by -%}
         {%- do columns.update({column:
-            'found.' ~ column if rule.through
+            'related.' ~ column if rule.through
             else 'changed.' ~ column if column in known
             else "date_trunc('hour', changed.touched_at)" if column.endswith('_hour') and (is_entity or is_by_time)
             else 'changed.touched_at::date' if column.endswith('_on') and (is_entity or is_by_time)
@@ -197,7 +197,7 @@ be null}]. is_by_time: the changed rows have `touched_at`: each time of an entit
             {% endif %}
         ) as changed
         {% if part.through %}
-        inner join {{ part.through.relation_name }} as found on {{ rule.on if ' ' in rule.on else 'found.' ~ rule.on ~ ' = changed.' ~ rule.on }}
+        inner join {{ part.through.relation_name }} as related on {{ rule.on if ' ' in rule.on else 'related.' ~ rule.on ~ ' = changed.' ~ rule.on }}
         {% endif %}
         {% if rule.where %}
         where {{ rule.where }}
@@ -208,7 +208,7 @@ be null}]. is_by_time: the changed rows have `touched_at`: each time of an entit
 
 {# For `scope_of`: the rows of an input that a changed exchange rate concerns, those of its currency with a time on or after the rate's day. #}
 {% macro rated_rows(input, at) %}
-    {{ return({'through': input, 'on': 'found.currency = changed.currency and ' ~ at ~ ' >= changed.rate_date'}) }}
+    {{ return({'through': input, 'on': 'related.currency = changed.currency and ' ~ at ~ ' >= changed.rate_date'}) }}
 {% endmacro %}
 
 {# All times of a landed entity: its own, and those that it comes to know later. #}

@@ -90,7 +90,7 @@ A model that aggregates by hand calls it beside its own SQL.
 
 {# The series of one fact of a domain whose `series_<domain>` model holds those of several. #}
 {% macro series_of(fact, relation, segments=[], at='happened_at') -%}
-    select '{{ fact }}' as fact, found.* from ({{ first_appearances(relation, segments, at) }}) as found
+    select '{{ fact }}' as fact, appearances.* from ({{ first_appearances(relation, segments, at) }}) as appearances
 {%- endmacro %}
 
 {# The three steps at once, for a fact whose series are those of `fact` in a `series_<domain>` model. #}
@@ -131,10 +131,10 @@ A model that aggregates by hand calls it beside its own SQL.
     (select min(touched_at) from core.touched where fact in ({{ quoted(facts) }}))
 {%- endmacro %}
 
-{# Series as found among the rows `since_touched`, and those that began before: the end of a `series_<fact>` model. #}
-{% macro with_standing(found, facts, key=['application', 'segment', 'segment_value']) -%}
+{# The series that appear in the rows `since_touched`, and those that began earlier: the end of a `series_<fact>` model. #}
+{% macro with_earlier_series(touched_series, facts, key=['application', 'segment', 'segment_value']) -%}
     {%- set key = key | join(', ') -%}
-    select * from {{ found }}
+    select * from {{ touched_series }}
     {% if is_incremental() %}
     where ({{ key }}) not in (
         select {{ key }} from {{ this }} where first_at < {{ first_touched(facts) }}
@@ -178,8 +178,8 @@ segment_value, first_at. is_first marks a series' first period, which always has
         union all
         select first_rows.*{% for measure in cubes[row] %}, null{% endfor %}
         from ({{ first_rows(series_relation, grains) }}) as first_rows
-        left join {{ row }} as there on {{ same_key('first_rows', 'there', key) }}
-        where there.grain is null
+        left join {{ row }} as cube_rows on {{ same_key('first_rows', 'cube_rows', key) }}
+        where cube_rows.grain is null
         {% endif %}
         {%- else -%}
         {% for name in names %}
@@ -238,25 +238,25 @@ is_point: the row says more than that nothing happened. Other rows are here for 
 {% macro metric_rows(relation, metrics, of=none) -%}
     {{ explain_note('metrics', {'of': of, 'metrics': metrics}) }}
     select
-        {{ series_id('told.metric_id', 'told.grain', 'told.application', 'told.segment', 'told.segment_value') }} as series_id,
-        told.period_start,
-        told.metric_id,
-        told.grain,
-        told.application,
-        told.segment,
-        told.segment_value,
-        told.numerator,
-        told.denominator,
-        told.value,
-        case when told.value is null then told.null_reason end as null_reason,
-        told.is_point,
-        case when told.is_first then case when told.idle_reason = 'empty_base' then 'measured' else told.idle_reason end end as series_state
+        {{ series_id('points.metric_id', 'points.grain', 'points.application', 'points.segment', 'points.segment_value') }} as series_id,
+        points.period_start,
+        points.metric_id,
+        points.grain,
+        points.application,
+        points.segment,
+        points.segment_value,
+        points.numerator,
+        points.denominator,
+        points.value,
+        case when points.value is null then points.null_reason end as null_reason,
+        points.is_point,
+        case when points.is_first then case when points.idle_reason = 'empty_base' then 'measured' else points.idle_reason end end as series_state
     from (
         select
-            judged.*,
-            judged.numerator is distinct from case when judged.is_zero_filled then 0 end
-            or judged.denominator != 0
-            or (judged.value is null and judged.null_reason != judged.idle_reason) as is_point
+            results.*,
+            results.numerator is distinct from case when results.is_zero_filled then 0 end
+            or results.denominator != 0
+            or (results.value is null and results.null_reason != results.idle_reason) as is_point
         from (
             select
                 sides.*,
@@ -266,18 +266,18 @@ is_point: the row says more than that nothing happened. Other rows are here for 
                 end as value
             from (
                 select
-                    given.period_start,
-                    given.metric_id,
-                    given.grain,
-                    given.application,
-                    given.segment,
-                    given.segment_value,
-                    given.is_first,
-                    trim_scale(case when s.is_zero_filled then coalesce(given.numerator, 0) else given.numerator end) as numerator,
-                    case when s.kind in ('ratio', 'mean', 'median', 'percentile') then trim_scale(coalesce(given.denominator, 0)) end
+                    operands.period_start,
+                    operands.metric_id,
+                    operands.grain,
+                    operands.application,
+                    operands.segment,
+                    operands.segment_value,
+                    operands.is_first,
+                    trim_scale(case when s.is_zero_filled then coalesce(operands.numerator, 0) else operands.numerator end) as numerator,
+                    case when s.kind in ('ratio', 'mean', 'median', 'percentile') then trim_scale(coalesce(operands.denominator, 0)) end
                         as denominator,
-                    coalesce(given.null_reason, 'empty_base') as null_reason,
-                    given.idle_reason,
+                    coalesce(operands.null_reason, 'empty_base') as null_reason,
+                    operands.idle_reason,
                     s.kind,
                     s.unit,
                     s.is_zero_filled
@@ -298,16 +298,16 @@ is_point: the row says more than that nothing happened. Other rows are here for 
                         {% endfor %}
                     ) as spec (metric_id, numerator, denominator, null_reason, idle_reason)
                     offset 0
-                ) as given
+                ) as operands
                 inner join {{ ref('metric_shapes') }} as s
-                    on s.metric_id = given.metric_id and s.grain = given.grain and s.segment = given.segment
+                    on s.metric_id = operands.metric_id and s.grain = operands.grain and s.segment = operands.segment
                 offset 0
             ) as sides
             offset 0
-        ) as judged
+        ) as results
         offset 0
-    ) as told
-    where told.is_point or told.is_first
+    ) as points
+    where points.is_point or points.is_first
 {%- endmacro %}
 
 {# A series' number: 64 bits of md5 over its key, the same in every warehouse and version. #}

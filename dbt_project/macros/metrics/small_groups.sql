@@ -229,7 +229,7 @@ withheld as (
         left join active
             on lone.metric_id = active.metric_id and lone.grain = active.grain and lone.application = active.application
             and lone.segment = active.segment
-    ) as told
+    ) as withheld_stretches
     group by 1, 2, 3, 4
 )
 

@@ -13,24 +13,24 @@ from collections.abc import Sequence
 from types import ModuleType
 
 _ABSENT = ("azure", "boto3", "google", "pyspark")
-_LATER = ("altair", "scipy.stats")
+_LAZY = ("altair", "scipy.stats")
 
 
-class _Sparing(importlib.abc.MetaPathFinder):
-    """An import hook: the modules of _ABSENT count as not installed, and those of _LATER are loaded on first use."""
+class _SelectiveFinder(importlib.abc.MetaPathFinder):
+    """An import hook: the modules of _ABSENT count as not installed, and those of _LAZY are loaded on first use."""
 
     def __init__(self) -> None:
-        self._asked: set[str] = set()
+        self._requested: set[str] = set()
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname.split(".")[0] in _ABSENT:
             raise ModuleNotFoundError(f"No module named {fullname!r}", name=fullname)
-        if fullname not in _LATER or fullname in self._asked:
+        if fullname not in _LAZY or fullname in self._requested:
             return None
         # find_spec below asks all finders again, this one too
-        self._asked.add(fullname)
+        self._requested.add(fullname)
         spec = importlib.util.find_spec(fullname)
         if spec is not None and spec.loader is not None:
             spec.loader = importlib.util.LazyLoader(spec.loader)
@@ -40,10 +40,10 @@ class _Sparing(importlib.abc.MetaPathFinder):
 def great_expectations() -> ModuleType:
     """The module `great_expectations`. Later imports of other modules are not affected."""
     if "great_expectations" not in sys.modules:
-        sparing = _Sparing()
-        sys.meta_path.insert(0, sparing)
+        finder = _SelectiveFinder()
+        sys.meta_path.insert(0, finder)
         try:
             importlib.import_module("great_expectations")
         finally:
-            sys.meta_path.remove(sparing)
+            sys.meta_path.remove(finder)
     return sys.modules["great_expectations"]

@@ -17,8 +17,8 @@ from northstar.audit.suites import BOUNDARIES, Check, Suite, read_suites
 from northstar.base.errors import CheckFailed, NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
-from northstar.warehouse import db, lease
-from northstar.warehouse.rows import one
+from northstar.warehouse import db, turn_lock
+from northstar.warehouse.rows import fetch_one
 
 if TYPE_CHECKING:
     from great_expectations.core.expectation_validation_result import ExpectationValidationResult
@@ -60,7 +60,7 @@ def run_audit(
 
     Raises CheckFailed naming the first error-level check that failed, with its numbers and rows.
     """
-    values = _values(settings, run_id)
+    values = _run_values(settings, run_id)
     results: list[CheckResult] = []
     for boundary in boundaries:
         started = time.monotonic()
@@ -76,9 +76,9 @@ def run_audit(
     return _verdict(results, progress)
 
 
-def _values(settings: Settings, run_id: int) -> dict[str, str]:
+def _run_values(settings: Settings, run_id: int) -> dict[str, str]:
     with db.connect(settings, "transformer") as connection:
-        run = one(connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]))
+        run = fetch_one(connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]))
         run_context = connection.execute(
             "select since_batch_id, previous_as_of from core.run_context where run_id = %s", [run_id]
         ).fetchone()
@@ -94,7 +94,7 @@ def _values(settings: Settings, run_id: int) -> dict[str, str]:
     }
 
 
-def address(settings: Settings) -> str:
+def warehouse_url(settings: Settings) -> str:
     """The address of the warehouse for SQLAlchemy, as the transformer."""
     url = db.uri(settings, "transformer").replace("postgresql://", "postgresql+psycopg2://", 1)
     # the checks aggregate millions of rows, which takes seconds in memory and a minute on disk
@@ -102,17 +102,17 @@ def address(settings: Settings) -> str:
     return url + ("&" if "?" in url else "?") + options
 
 
-def context(settings: Settings) -> PostgresDatasource:
+def connect_warehouse(settings: Settings) -> PostgresDatasource:
     """The data source for the warehouse, in an ephemeral context of Great Expectations. Raises NorthstarError if it cannot be reached."""
     gx = great_expectations()
     from great_expectations.data_context.types.base import ProgressBarsConfig
     from great_expectations.datasource.fluent.interfaces import TestConnectionError
 
-    context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    gx_context = gx.get_context(mode="ephemeral")
+    gx_context.variables.progress_bars = ProgressBarsConfig(globally=False)
     try:
-        warehouse: PostgresDatasource = context.data_sources.add_postgres(
-            "warehouse", connection_string=address(settings)
+        warehouse: PostgresDatasource = gx_context.data_sources.add_postgres(
+            "warehouse", connection_string=warehouse_url(settings)
         )
         return warehouse
     except TestConnectionError as exc:
@@ -122,7 +122,7 @@ def context(settings: Settings) -> PostgresDatasource:
 
 def _validate(settings: Settings, suites: list[Suite], values: dict[str, str]) -> Iterator[list[CheckResult]]:
     gx = great_expectations()
-    warehouse = context(settings)
+    warehouse = connect_warehouse(settings)
     for suite in suites:
         placeholders = {**values, "batch": f"{suite.schema}.{suite.table}", "in_scope": "true"}
         if suite.changes and values["is_full"] == "false":
@@ -132,7 +132,7 @@ def _validate(settings: Settings, suites: list[Suite], values: dict[str, str]) -
         # the output is discarded: Great Expectations prints a note for each of our queries that names its table itself
         with (
             contextlib.redirect_stdout(io.StringIO()),
-            _scoped(settings, suite, placeholders) as placeholders["scoped"],
+            _rows_in_scope(settings, suite, placeholders) as placeholders["scoped"],
         ):
             expectations = [_expectation(gx, check, placeholders) for check in suite.checks]
             outcome = batch.validate(
@@ -154,7 +154,7 @@ def _batch(warehouse: PostgresDatasource, suite: Suite, scope: str) -> Batch:
 
 
 @contextlib.contextmanager
-def _scoped(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterator[str]:
+def _rows_in_scope(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterator[str]:
     """SQL for the rows of the table in scope; for a suite with `read_once`, the name of a copy that all its checks read."""
     if values["in_scope"] == "true":
         yield values["batch"]
@@ -167,7 +167,7 @@ def _scoped(settings: Settings, suite: Suite, values: dict[str, str]) -> Iterato
     copy = f"core._scoped__{suite.table}"
     with db.connect(settings, "transformer", autocommit=True) as connection:
         # keep the turn: a run that has taken over has a copy of the same name
-        lease.keep(connection, int(values["run_id"]), is_session=True, by_hand=True)
+        turn_lock.keep(connection, int(values["run_id"]), is_session=True, by_hand=True)
         connection.execute(f"drop table if exists {copy}")
         connection.execute(f"create unlogged table {copy} as {query}")
         # a rough idea of its size and keys is enough, and a full one takes as long as the copy
@@ -220,7 +220,7 @@ def _plain(row: object) -> object:
 def _record(settings: Settings, run_id: int, boundaries: tuple[str, ...], results: list[CheckResult]) -> None:
     """Write the results; those of an earlier attempt in the same run, as of a task that was cleared, give way to them."""
     with db.connect(settings, "transformer") as connection:
-        lease.keep(connection, run_id, by_hand=True)
+        turn_lock.keep(connection, run_id, by_hand=True)
         connection.execute(
             "delete from audit.checks where run_id = %s and boundary = any(%s)", [run_id, list(boundaries)]
         )

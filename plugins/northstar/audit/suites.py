@@ -44,7 +44,7 @@ class Check(Section):
     rows: str | None = None
 
     @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
+    def _require_expect_or_rows(self) -> Self:
         if bool(self.expect) == bool(self.rows):
             raise ValueError("give either `expect`, an expectation of Great Expectations, or `rows`, SQL")
         return self
@@ -74,10 +74,10 @@ class Suite:
 
 def read_suites(root: Path, boundary: str) -> list[Suite]:
     """The suites of a boundary, by file name. Raises ConfigError naming the file and what in it is wrong."""
-    return [_suite(path, boundary) for path in sorted((root / "expectations" / boundary).glob("*.yml"))]
+    return [_read_suite(path, boundary) for path in sorted((root / "expectations" / boundary).glob("*.yml"))]
 
 
-def _suite(path: Path, boundary: str) -> Suite:
+def _read_suite(path: Path, boundary: str) -> Suite:
     file = read_own_config(path, SuiteFile)
     schema, _, table = file.table.partition(".")
     return Suite(boundary, path.stem, schema, table, file.checks, file.changes, file.read_once)

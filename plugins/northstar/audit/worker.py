@@ -14,7 +14,7 @@ from northstar.base.errors import CheckFailed, NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings, load_settings
 from northstar.warehouse import db
-from northstar.warehouse.embedded.priority import job_niceness, stand_back
+from northstar.warehouse.embedded.priority import job_niceness, lower_priority
 
 if TYPE_CHECKING:
     from northstar.audit.run import Verdict
@@ -30,17 +30,17 @@ class Worker:
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
         if self._process.stdin is None or self._process.stdout is None:
-            raise NorthstarError("the auditor has no pipes, though they were asked for")
-        self._asked, self._answered = self._process.stdin, self._process.stdout
+            raise NorthstarError("the auditor was started without pipes")
+        self._requests, self._answers = self._process.stdin, self._process.stdout
 
     def run_audit(self, run_id: int, progress: Progress = print) -> Verdict:
         """As `northstar.audit.run_audit`, in the worker."""
         try:
-            self._asked.write(f"{run_id}\n")
-            self._asked.flush()
+            self._requests.write(f"{run_id}\n")
+            self._requests.flush()
         except BrokenPipeError as exc:
             raise NorthstarError("the auditor ended before its work; see auditor.log in the home's logs") from exc
-        for line in self._answered:
+        for line in self._answers:
             answer = json.loads(line)
             if "progress" in answer:
                 progress(answer["progress"])
@@ -53,13 +53,13 @@ class Worker:
             else:
                 verdict: Verdict = answer
                 return verdict
-        raise NorthstarError("the auditor ended in the midst of its work; see auditor.log in the home's logs")
+        raise NorthstarError("the auditor ended during its work; see auditor.log in the home's logs")
 
     def stop(self) -> None:
         """End the worker; safe to call twice."""
         with contextlib.suppress(BrokenPipeError):
-            self._asked.close()
-        self._answered.close()
+            self._requests.close()
+        self._answers.close()
         try:
             self._process.wait(timeout=5)
         except subprocess.TimeoutExpired:
@@ -73,27 +73,27 @@ def start_worker(settings: Settings) -> Worker:
 
 
 def _serve(home: str) -> None:
-    from northstar.audit.run import context, run_audit
+    from northstar.audit.run import connect_warehouse, run_audit
 
     end_soon()
     answers = sys.stdout
     sys.stdout = sys.stderr
     settings = load_settings(home)
     # lower its priority like that of the build: otherwise the auditor, whose result is not needed yet, takes processor time from the build
-    stand_back(job_niceness(settings))
+    lower_priority(job_niceness(settings))
     with uncollected():
-        context(settings)
+        connect_warehouse(settings)
 
-    def say(answer: Mapping[str, object]) -> None:
+    def send(answer: Mapping[str, object]) -> None:
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
     for line in sys.stdin:
         try:
-            with db.telling_of_loss(settings):
-                say(run_audit(settings, int(line), progress=lambda text: say({"progress": text})))
+            with db.translate_driver_errors(settings):
+                send(run_audit(settings, int(line), progress=lambda text: send({"progress": text})))
         except NorthstarError as exc:
-            say({"error": str(exc), "checks": getattr(exc, "checks", [])})
+            send({"error": str(exc), "checks": getattr(exc, "checks", [])})
 
 
 if __name__ == "__main__":

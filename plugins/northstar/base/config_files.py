@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from northstar.base.errors import NorthstarError
 
 # bounds of characters, levels and values: a few hundred bytes of YAML can expand to more than a machine's memory
-LONGEST, DEEPEST, MOST_VALUES = 1 << 20, 40, 100_000
+MAX_CHARACTERS, MAX_LEVELS, MAX_VALUES = 1 << 20, 40, 100_000
 Model = typing.TypeVar("Model", bound=BaseModel)
 # the loader for files of the release; it is seven times as fast where PyYAML was built with libyaml
 OWN_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -32,7 +32,7 @@ class ConfigError(NorthstarError):
         self.where, self.line, self.key = where, line, key
 
 
-class _Mistake(typing.TypedDict):
+class _ValidationDetail(typing.TypedDict):
     """An error of pydantic: the fields of it that are read here."""
 
     type: str
@@ -51,19 +51,19 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         self._depth += 1
-        if self._depth > DEEPEST:
-            raise yaml.YAMLError(f"nested deeper than {DEEPEST} levels")
+        if self._depth > MAX_LEVELS:
+            raise yaml.YAMLError(f"nested deeper than {MAX_LEVELS} levels")
         is_alias = self.check_event(yaml.AliasEvent)
         node = super().compose_node(parent, index)
         self._depth -= 1
         if id(node) not in self._values:
             if is_alias:
-                raise yaml.YAMLError("a value that holds itself")
+                raise yaml.YAMLError("a value that contains itself")
             within = node.value if isinstance(node, yaml.CollectionNode) else []
             parts = (part for item in within for part in (item if isinstance(item, tuple) else (item,)))
             self._values[id(node)] = 1 + sum(self._values[id(part)] for part in parts)
-        if self._values[id(node)] > MOST_VALUES:
-            raise yaml.YAMLError(f"more than {MOST_VALUES:,} values")
+        if self._values[id(node)] > MAX_VALUES:
+            raise yaml.YAMLError(f"more than {MAX_VALUES:,} values")
         return node
 
 
@@ -112,12 +112,12 @@ def read_config(text: str, where: str, model: type[Model], as_texts: bool = Fals
     try:
         return model.model_validate({} if value is None else value)
     except ValidationError as exc:
-        errors = [(_steps(node, error["loc"]), error) for error in exc.errors(include_url=False, include_input=False)]
+        errors = [(_path_to(node, error["loc"]), error) for error in exc.errors(include_url=False, include_input=False)]
         # of several alternatives of a model, the one that the file matches furthest is the one that was meant
         steps, error = max(errors, key=lambda e: len(e[0]))
         error_node = steps[-1][1] if steps else node
         line = error_node.start_mark.line + 1 if error_node is not None else None
-        raise ConfigError(where, line, ".".join(part for part, _ in steps), _problem(model, error)) from exc
+        raise ConfigError(where, line, ".".join(part for part, _ in steps), _describe_problem(model, error)) from exc
 
 
 def read_config_file(path: Path, model: type[Model]) -> Model:
@@ -134,11 +134,11 @@ def read_own_config(path: Path, model: type[Model]) -> Model:
         return read_config_file(path, model)
 
 
-def nearest(name: str, known: typing.Iterable[str]) -> str:
-    """A phrase that lists the known names, first the one that was probably meant: `do you mean 'system'? known are ...`."""
+def suggest_name(name: str, known: typing.Iterable[str]) -> str:
+    """A phrase that lists the known names, first the one that was probably meant: `did you mean 'system'? known are ...`."""
     known = sorted(known)
     similar_names = difflib.get_close_matches(name, known, n=1)
-    return (f"do you mean {similar_names[0]!r}? " if similar_names else "") + f"known are {', '.join(known)}"
+    return (f"did you mean {similar_names[0]!r}? " if similar_names else "") + f"known are {', '.join(known)}"
 
 
 # Any: as in read_yaml
@@ -150,8 +150,8 @@ def read_own_yaml(path: Path) -> typing.Any:
 # Any: as in read_yaml
 def _parse(text: str, where: str, kind: type["_Loader"] = _Loader) -> tuple[typing.Any, yaml.Node | None]:
     try:
-        if len(text) > LONGEST:
-            raise yaml.YAMLError(f"longer than {LONGEST:,} characters")
+        if len(text) > MAX_CHARACTERS:
+            raise yaml.YAMLError(f"longer than {MAX_CHARACTERS:,} characters")
         loader = kind(text)
         try:
             node = loader.get_single_node()
@@ -164,7 +164,7 @@ def _parse(text: str, where: str, kind: type["_Loader"] = _Loader) -> tuple[typi
         ) from exc
 
 
-def _steps(node: yaml.Node | None, place: tuple[int | str, ...]) -> list[tuple[str, yaml.Node]]:
+def _path_to(node: yaml.Node | None, place: tuple[int | str, ...]) -> list[tuple[str, yaml.Node]]:
     """The path to a place: each part with its node. Parts that are not in the file, such as the names of alternatives, are left out."""
     steps = []
     for part in place:
@@ -179,14 +179,14 @@ def _steps(node: yaml.Node | None, place: tuple[int | str, ...]) -> list[tuple[s
     return steps
 
 
-def _models(kind: object) -> list[type[BaseModel]]:
+def _models_in(kind: object) -> list[type[BaseModel]]:
     """The models that a field's type is made of."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return [kind]
-    return [model for part in typing.get_args(kind) for model in _models(part)]
+    return [model for part in typing.get_args(kind) for model in _models_in(part)]
 
 
-def _field(models: list[type[BaseModel]], name: int | str) -> FieldInfo | None:
+def _find_field(models: list[type[BaseModel]], name: int | str) -> FieldInfo | None:
     for model in models:
         for field_name, field in model.model_fields.items():
             if name in (field_name, field.alias):
@@ -194,34 +194,34 @@ def _field(models: list[type[BaseModel]], name: int | str) -> FieldInfo | None:
     return None
 
 
-def _walk(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[type[BaseModel]], FieldInfo | None]:
+def _resolve(model: type[BaseModel], place: tuple[int | str, ...]) -> tuple[list[type[BaseModel]], FieldInfo | None]:
     """The models that the last part of a place belongs to, and the last field on the path to it."""
     models, last = [model], None
     for part in place[:-1]:
-        field = _field(models, part)
+        field = _find_field(models, part)
         if field is not None:
-            models, last = _models(field.annotation) or models, field
-    return models, (_field(models, place[-1]) if place else None) or last
+            models, last = _models_in(field.annotation) or models, field
+    return models, (_find_field(models, place[-1]) if place else None) or last
 
 
 # what to write where a value is of another type, by the beginning of pydantic's name for the mistake
-BY_TYPE = {
+ADVICE_BY_TYPE = {
     "model": "give names with values",
     "dict": "give names with values",
     "list": "give a list",
     "int": "give a whole number",
     "float": "give a number",
-    "bool": "say true or false",
-    "string": "give a text",
+    "bool": "give true or false",
+    "string": "give text",
     "date": "give a date, such as 2026-04-01",
 }
 
 
-def _problem(model: type[BaseModel], error: _Mistake) -> str:
-    models, field = _walk(model, error["loc"])
+def _describe_problem(model: type[BaseModel], error: _ValidationDetail) -> str:
+    models, field = _resolve(model, error["loc"])
     if error["type"] == "extra_forbidden":
         names = [f.alias or name for m in models for name, f in m.model_fields.items()]
-        return f"unknown key; {nearest(str(error['loc'][-1]), dict.fromkeys(names))}"
+        return f"unknown key; {suggest_name(str(error['loc'][-1]), dict.fromkeys(names))}"
     if error["type"] == "value_error":
         # raised by a validator of ours
         return error["msg"].removeprefix("Value error, ")
@@ -232,6 +232,6 @@ def _problem(model: type[BaseModel], error: _Mistake) -> str:
     if field is not None and field.description:
         return field.description
     return next(
-        (advice for kind, advice in BY_TYPE.items() if error["type"].startswith(kind)),
+        (advice for kind, advice in ADVICE_BY_TYPE.items() if error["type"].startswith(kind)),
         error["msg"][:1].lower() + error["msg"][1:],
     )

@@ -1,6 +1,6 @@
 """The errors that a user sees. Each has one line for the user: what is wrong, where, and what to do. Type and fields are for programs."""
 
-from northstar.base.escaping import visible
+from northstar.base.escaping import make_visible
 
 
 class NorthstarError(Exception):
@@ -11,7 +11,7 @@ class NorthstarError(Exception):
     """
 
     def __init__(self, message: object = ""):
-        super().__init__(visible(str(message)))
+        super().__init__(make_visible(str(message)))
 
 
 class OutOfMemory(NorthstarError):
@@ -49,7 +49,7 @@ class WarehouseLost(NorthstarError):
     """The connection to the warehouse was lost during the work."""
 
 
-class LeaseHeld(NorthstarError):
+class TurnTaken(NorthstarError):
     """Another run or command has the turn to write. run_id: its number, or None if that is not known."""
 
     def __init__(self, run_id: int | None, message: str):
@@ -57,12 +57,12 @@ class LeaseHeld(NorthstarError):
         self.run_id = run_id
 
 
-class LeaseLost(NorthstarError):
+class TurnLost(NorthstarError):
     """A run has lost the turn to another, or was ended. run_id: the number of the run that lost it."""
 
     def __init__(self, run_id: int):
         super().__init__(
-            f"run {run_id} is not running any more: it lost its turn to another, or was ended; start a new one"
+            f"run {run_id} is no longer running: another run took its turn, or it was ended; start a new one"
         )
         self.run_id = run_id
 

@@ -17,7 +17,7 @@ def write_private(path: Path, text: str) -> None:
 
     Raises OSError when it cannot be written; then the file is as it was.
     """
-    _forget_interrupted(path)
+    _remove_interrupted(path)
     # each writer has a file of its own, so that two that write at once do not disturb each other
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -71,7 +71,7 @@ def read_word(path: Path) -> str | None:
         return None
 
 
-def _forget_interrupted(path: Path) -> None:
+def _remove_interrupted(path: Path) -> None:
     """Remove the unfinished files of writers of this file that were killed."""
     for leftover in path.parent.glob(f".{path.name}.*.new"):
         writer = leftover.name[len(path.name) + 2 :].partition("-")[0]

@@ -27,7 +27,7 @@ DIGITS = {
 }
 
 
-def shown(value: float | Decimal | None, unit: str, currency: str = "") -> str:
+def format_value(value: float | Decimal | None, unit: str, currency: str = "") -> str:
     """A value with its unit; '-' for none. currency: the code that follows an amount of money."""
     if value is None or value != value:
         return "-"
@@ -35,18 +35,18 @@ def shown(value: float | Decimal | None, unit: str, currency: str = "") -> str:
     return f"{value:,.{DIGITS.get(unit, 2)}f}{suffix}"
 
 
-def change(value: Number | None, before: Number | None, unit: str) -> float | None:
-    """The change from `before`: in percent of it, or in points if the unit is percent; None if it cannot be computed."""
-    if value is None or before is None:
+def compute_change(value: Number | None, previous: Number | None, unit: str) -> float | None:
+    """The change from `previous`: in percent of it, or in points if the unit is percent; None if it cannot be computed."""
+    if value is None or previous is None:
         return None
     if unit == "percent":
-        return float(value - before)
-    return float((value - before) / abs(before) * 100) if before else None
+        return float(value - previous)
+    return float((value - previous) / abs(previous) * 100) if previous else None
 
 
-def shown_change(value: Number | None, before: Number | None, unit: str) -> str:
+def format_change(value: Number | None, previous: Number | None, unit: str) -> str:
     """The change as text: '+4.2 %', '-0.3 points'; '' if it cannot be computed."""
-    difference = change(value, before, unit)
+    difference = compute_change(value, previous, unit)
     if difference is None:
         return ""
     return f"{difference:+,.1f} {'points' if unit == 'percent' else '%'}"

@@ -14,7 +14,7 @@ def remembered_port(file: Path, variable: str, is_ours: bool) -> int:
     is_ours: whether the service that listens there is this home's own. Raises NorthstarError for a variable that names no port.
     """
     if variable in os.environ:
-        configured = _port(os.environ[variable])
+        configured = _parse_port(os.environ[variable])
         if configured is None:
             raise NorthstarError(f"{variable}={os.environ[variable]}: give a port, 1 to 65535")
         return configured
@@ -28,10 +28,10 @@ def remembered_port(file: Path, variable: str, is_ours: bool) -> int:
 
 def read_port(file: Path) -> int | None:
     """The port remembered in `file`; None if there is no such file, or it holds something else: then another port is chosen."""
-    return _port(read_word(file))
+    return _parse_port(read_word(file))
 
 
-def _port(text: str | None) -> int | None:
+def _parse_port(text: str | None) -> int | None:
     return int(text) if text and text.isascii() and text.isdigit() and 0 < int(text) < 65536 else None
 
 

@@ -23,18 +23,18 @@ from northstar.contract import entities
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # dags/, dbt_project/ and expectations/ are at the top of a checkout; a wheel contains a copy of them here (setup.py)
-CARRIED = PACKAGE / "_project"
-IS_CHECKOUT = not CARRIED.is_dir()
-ROOT = PACKAGE.parents[1] if IS_CHECKOUT else CARRIED
+PROJECT_COPY = PACKAGE / "_project"
+IS_CHECKOUT = not PROJECT_COPY.is_dir()
+ROOT = PACKAGE.parents[1] if IS_CHECKOUT else PROJECT_COPY
 # the home of an installed package is in the user's own directory: the next update replaces what is among the packages
 DEFAULT_HOME = (ROOT if IS_CHECKOUT else Path("~")) / ".northstar"
 HOME_VERSION = 1
 # the directories that Northstar makes in a home, besides that of Postgres
 OWN_DIRECTORIES = ("logs", "dbt", "airflow", "demo")
-NEW_SECRET = threading.Lock()
+SECRET_LOCK = threading.Lock()
 
 Days = Annotated[int, Field(strict=True, ge=1)]
-DAYS = "give whole days, 1 or more"
+DAYS_ADVICE = "give whole days, 1 or more"
 Texts = dict[str, Annotated[str, Field(strict=True)]]
 
 
@@ -87,18 +87,18 @@ class Operations(Section):
 
     # a directory for the write-ahead log's segments: restores to any moment need them, and they take disk space
     wal_archive: str | None = None
-    keep_wal_days: Days = Field(14, description=DAYS)
+    keep_wal_days: Days = Field(14, description=DAYS_ADVICE)
     # None keeps all: every published version can be read, verified and put back
-    keep_versions_days: Days | None = Field(None, description=DAYS)
-    keep_audit_days: Days = Field(400, description=DAYS)
+    keep_versions_days: Days | None = Field(None, description=DAYS_ADVICE)
+    keep_audit_days: Days = Field(400, description=DAYS_ADVICE)
     # for rejected rows, and below for kept reports; None keeps rows until they are replayed, and reports for ever
-    keep_quarantine_days: Days | None = Field(None, description=DAYS)
+    keep_quarantine_days: Days | None = Field(None, description=DAYS_ADVICE)
     # {entity: days} after which its rows lose what no number is made of
     keep_details_days: dict[str, Days] = Field(
-        {}, description=DAYS + ", by entity of the contract, such as {events: 400}"
+        {}, description=DAYS_ADVICE + ", by entity of the contract, such as {events: 400}"
     )
-    keep_report_days: Days | None = Field(None, description=DAYS)
-    keep_log_days: Days = Field(30, description=DAYS)
+    keep_report_days: Days | None = Field(None, description=DAYS_ADVICE)
+    keep_log_days: Days = Field(30, description=DAYS_ADVICE)
     maintenance_minutes: float = Field(15, ge=0, description="give minutes")
     # the space for the temporary files of all readers together; None: a quarter of the home's disk, 100 GB on an external Postgres
     reader_disk_gb: Annotated[int, Field(strict=True, ge=1)] | None = Field(
@@ -108,7 +108,7 @@ class Operations(Section):
         10, strict=True, ge=0, le=19, description="give 0 (the run does not stand back for readers) to 19"
     )
     # whether a source directory's own _mapping.yml is used: then whoever writes the data decides what it becomes
-    mapping_in_source: bool = Field(False, strict=True, description="say true or false")
+    mapping_in_source: bool = Field(False, strict=True, description="give true or false")
     # bounds of the SQL of mappings, for each input: memory before it spills to the home's tmp/, and time
     mapping_memory_mb: int = Field(1024, strict=True, ge=64, description="give whole MB, 64 or more")
     mapping_minutes: float = Field(60, gt=0, description="give minutes")
@@ -118,10 +118,10 @@ class Operations(Section):
 
     @field_validator("keep_details_days")
     @classmethod
-    def _by_entity(cls, given: dict[str, int]) -> dict[str, int]:
-        for name in given.keys() - entities().keys():
-            raise ValueError(f"{DAYS}, by entity of the contract, such as {{events: 400}}; {name!r} is none")
-        return given
+    def _check_entities(cls, days_by_entity: dict[str, int]) -> dict[str, int]:
+        for name in days_by_entity.keys() - entities().keys():
+            raise ValueError(f"{DAYS_ADVICE}, by entity of the contract, such as {{events: 400}}; {name!r} is not one")
+        return days_by_entity
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ class Settings:
     root: where dags/, dbt_project/ and expectations/ are: the checkout, or the copy in the wheel.
     warehouse_url: a Postgres to use instead of the embedded one, or None.
     reader_url: a replica of that Postgres for readers (bi_reader), or None.
-    role_prefix: the prefix of the names of roles and of Airflow's database there; None: as northstar.warehouse.db.prefix_of determines it.
+    role_prefix: the prefix of the names of roles and of Airflow's database there; None: as northstar.warehouse.db.role_prefix determines it.
     rules: business rules; `northstar.yml` changes the defaults.
     operations: what is kept and who is informed; `operations.yml` changes the defaults.
     """
@@ -156,7 +156,7 @@ class Settings:
     @property
     def config(self) -> Path:
         """Directory of the files that people write: northstar.yml, operations.yml, sources.yml, notify.yml and notes/. The home, or NORTHSTAR_CONFIG."""
-        return _config(self.home)
+        return _config_directory(self.home)
 
     @property
     def secrets_file(self) -> Path:
@@ -167,45 +167,45 @@ class Settings:
         value = self.known_secret(name)
         if value is None:
             # two that need a new secret at the same time get the same one; a lock on a file does not keep threads apart
-            with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
+            with SECRET_LOCK, fasteners.InterProcessLock(self.home / "secrets.lock"):
                 value = self.known_secret(name)
                 if value is None:
                     value = token.token_urlsafe(24)
-                    self._keep({name: value})
+                    self._store_secrets({name: value})
         return value
 
     def known_secret(self, name: str) -> str | None:
         """The secret called `name`, or None."""
-        return os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or self._known_secrets().get(name)
+        return os.environ.get(f"NORTHSTAR_SECRET_{name.upper()}") or self._read_secrets().get(name)
 
     def keep_secret(self, name: str, value: str | None) -> str | None:
         """Keep a secret in the home's file (a value of None deletes it); returns the value."""
         self.keep_secrets({name: value})
         return value
 
-    def keep_secrets(self, given: dict[str, str | None]) -> None:
+    def keep_secrets(self, secrets: dict[str, str | None]) -> None:
         """Keep secrets in the home's file (a value of None deletes one): all of them or, if this process is killed meanwhile, none."""
-        with NEW_SECRET, fasteners.InterProcessLock(self.home / "secrets.lock"):
-            self._keep(given)
+        with SECRET_LOCK, fasteners.InterProcessLock(self.home / "secrets.lock"):
+            self._store_secrets(secrets)
 
-    def _keep(self, given: dict[str, str | None]) -> None:
-        stored_secrets = {name: value for name, value in (self._known_secrets() | given).items() if value}
+    def _store_secrets(self, secrets: dict[str, str | None]) -> None:
+        stored_secrets = {name: value for name, value in (self._read_secrets() | secrets).items() if value}
         write_private(self.secrets_file, json.dumps(stored_secrets, indent=1))
 
-    def _known_secrets(self) -> dict[str, str]:
+    def _read_secrets(self) -> dict[str, str]:
         if not self.secrets_file.exists():
             return {}
         stored_secrets = read_json(self.secrets_file)
         if stored_secrets is None:
             raise NorthstarError(
-                f"{self.secrets_file} is empty or cut short: put it back from where you keep it (it has the key of all hashed "
-                "identifiers); only where nothing was ever published may it be removed"
+                f"{self.secrets_file} is empty or cut short: restore your copy of it (it holds the key of all hashed "
+                "identifiers); remove it only if nothing was ever published"
             )
         return stored_secrets
 
 
 @contextmanager
-def kept_private() -> Iterator[None]:
+def private_umask() -> Iterator[None]:
     """Make files and directories that this process and its children create inside readable for their own user only."""
     original_umask = os.umask(0o077)
     try:
@@ -225,27 +225,27 @@ def load_settings(home: str | Path | None = None) -> Settings:
     except OSError as exc:
         raise NorthstarError(f"cannot make the home {path}: {exc.strerror}; choose another with --home") from exc
     _check_version(path)
-    _close(path)
+    _restrict_permissions(path)
     return Settings(
         home=path,
-        warehouse_url=_quoted(os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None),
-        role_prefix=_role_prefix(os.environ.get("NORTHSTAR_ROLE_PREFIX")),
+        warehouse_url=_quote_password(os.environ.get("NORTHSTAR_WAREHOUSE_URL") or None),
+        role_prefix=_check_role_prefix(os.environ.get("NORTHSTAR_ROLE_PREFIX")),
         reader_url=os.environ.get("NORTHSTAR_READER_URL") or None,
-        rules=read_config_file(_config(path) / "northstar.yml", Rules),
-        operations=read_config_file(_config(path) / "operations.yml", Operations),
+        rules=read_config_file(_config_directory(path) / "northstar.yml", Rules),
+        operations=read_config_file(_config_directory(path) / "operations.yml", Operations),
     )
 
 
-def _config(home: Path) -> Path:
+def _config_directory(home: Path) -> Path:
     configured = os.environ.get("NORTHSTAR_CONFIG")
     path = Path(configured).expanduser().resolve() if configured else home
     if not path.is_dir():
         # otherwise missing files would count as files that nobody wrote, and defaults would be used
-        raise NorthstarError(f"NORTHSTAR_CONFIG={configured} is no directory")
+        raise NorthstarError(f"NORTHSTAR_CONFIG={configured} is not a directory")
     return path
 
 
-def _close(home: Path) -> None:
+def _restrict_permissions(home: Path) -> None:
     """Close directories that earlier versions left open to other users."""
     for name in OWN_DIRECTORIES:
         with suppress(FileNotFoundError, PermissionError):
@@ -254,7 +254,7 @@ def _close(home: Path) -> None:
                 (home / name).chmod(0o700)
 
 
-def _quoted(address: str | None) -> str | None:
+def _quote_password(address: str | None) -> str | None:
     """The address with the characters of its password quoted that have a meaning in an address (/ # ? @)."""
     if not address:
         return None
@@ -264,12 +264,12 @@ def _quoted(address: str | None) -> str | None:
     return f"{match[1]}{match[2]}:{quote(unquote(match[3]), safe='')}@{match[4]}"
 
 
-def _role_prefix(given: str | None) -> str | None:
-    if given and (not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", given) or given.startswith("pg_")):
+def _check_role_prefix(prefix: str | None) -> str | None:
+    if prefix and (not re.fullmatch(r"[a-z_][a-z0-9_]{0,39}", prefix) or prefix.startswith("pg_")):
         raise NorthstarError(
-            f"NORTHSTAR_ROLE_PREFIX={given}: give at most 40 small letters, digits and underscores, no digit or pg_ first"
+            f"NORTHSTAR_ROLE_PREFIX={prefix}: give at most 40 lower-case letters, digits and underscores, beginning with neither a digit nor pg_"
         )
-    return given
+    return prefix
 
 
 def _check_version(home: Path) -> None:

@@ -10,7 +10,7 @@ def table(rows: Sequence[Mapping[str, object]], names: list[str] | None = None) 
     if not rows:
         return "(no rows)"
     names = names or list(rows[0])
-    cells = [[_short(row[n]) for n in names] for row in rows]
+    cells = [[_short_text(row[n]) for n in names] for row in rows]
     widths = [max(len(name), *(len(row[i]) for row in cells)) for i, name in enumerate(names)]
     lines = ["  ".join(name.ljust(width) for name, width in zip(names, widths, strict=True)).rstrip()]
     lines.append("  ".join("-" * width for width in widths))
@@ -18,15 +18,15 @@ def table(rows: Sequence[Mapping[str, object]], names: list[str] | None = None) 
     return "\n".join(lines)
 
 
-def _short(value: object) -> str:
+def _short_text(value: object) -> str:
     """A value in one short line, without trailing zeros."""
     if isinstance(value, Decimal) and value.is_finite():
         text = format(value, "f")
         return text.rstrip("0").rstrip(".") if "." in text else text
-    return "" if value is None else str(plain(value)).replace("\n", " ")[:80]
+    return "" if value is None else str(printable_value(value)).replace("\n", " ")[:80]
 
 
-def plain(value: object) -> object:
+def printable_value(value: object) -> object:
     """A value from Postgres as text, or unchanged if it prints well."""
     if isinstance(value, bool):
         return "true" if value else "false"

@@ -15,7 +15,7 @@ OFF = {
 }
 
 
-def silence(environment: MutableMapping[str, str] = os.environ) -> None:
+def switch_off(environment: MutableMapping[str, str] = os.environ) -> None:
     """Turn reporting off in an environment, and so in every process that inherits it."""
     if environment.get("NORTHSTAR_TELEMETRY") != "1":
         environment.update(OFF)

@@ -10,8 +10,8 @@ from urllib.parse import unquote, urlsplit
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.base.third_parties import resource_exhausted
-from northstar.build.manifest import dbt_target, is_current, note_version
+from northstar.base.third_parties import resource_error
+from northstar.build.manifest import dbt_target, is_current, record_code_version
 from northstar.warehouse import db
 
 
@@ -74,7 +74,7 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
     results_file.unlink(missing_ok=True)
     runner = dbtRunner(callbacks=[callback] if callback else [])
     arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
-    with _without_command_line():
+    with _hidden_command_line():
         if is_current(settings, code_version):
             # dbt would write its manifest twice, before and after, which takes longer than most models
             result = runner.invoke([*arguments, "--no-write-json"])
@@ -84,16 +84,16 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
             # dbt's saved parse is of other code: it would keep the tests of a removed model, which are then never built
             result = runner.invoke([*arguments, "--no-partial-parse"])
             if result.result is not None:
-                note_version(settings, code_version)
+                record_code_version(settings, code_version)
     if result.exception is not None:
-        if exhausted := resource_exhausted(result.exception):
+        if exhausted := resource_error(result.exception):
             raise exhausted from result.exception
         reason = " ".join(str(result.exception).split())
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
 
 
 @contextmanager
-def _without_command_line() -> Iterator[None]:
+def _hidden_command_line() -> Iterator[None]:
     """Hide this process's command line from dbt, which writes it into its artefacts: that of an erasure names a person."""
     words, sys.argv = sys.argv, sys.argv[:1]
     try:

@@ -11,70 +11,70 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from northstar.base.errors import LeaseLost, NorthstarError
-from northstar.warehouse import lease
+from northstar.base.errors import NorthstarError, TurnLost
+from northstar.warehouse import turn_lock
 
 if TYPE_CHECKING:
     from dbt.adapters.base.connections import BaseConnectionManager
     from dbt.adapters.contracts.connection import Connection
 
 # SQL; unlike `discard all` it does not release the lock by which the session keeps the turn
-RESET = f"reset all; discard temp; {lease.LEAVE_WITH_CLIENT.format(is_local='false')}"
+RESET = f"reset all; discard temp; {turn_lock.END_WITH_CLIENT.format(is_local='false')}"
 
 
 @contextmanager
-def kept_connections(run_id: int) -> Iterator[None]:
+def reuse_connections(run_id: int) -> Iterator[None]:
     """Have dbt build inside with one connection for each of its threads, all of which keep the turn of a run.
 
-    dbt closes them when it ends. Raises LeaseLost afterwards if a connection could not keep the turn, because another had it.
+    dbt closes them when it ends. Raises TurnLost afterwards if a connection could not keep the turn, because another had it.
     """
     from dbt.adapters.contracts.connection import ConnectionState
     from dbt.adapters.exceptions.connection import FailedToConnectError
     from dbt.adapters.postgres.connections import PostgresConnectionManager as Manager
 
-    opening, releasing = Manager.__dict__["open"], Manager.release
-    refused: list[str | None] = []
-    *hold, lost = lease.statements(run_id, is_session=True)
+    original_open, original_release = Manager.__dict__["open"], Manager.release
+    connections_without_turn: list[str | None] = []
+    *hold, lost = turn_lock.keep_statements(run_id, is_session=True)
 
-    def opened(cls: type[Manager], connection: Connection) -> Connection:
-        connection = opening.__func__(cls, connection)
+    def open_connection(cls: type[Manager], connection: Connection) -> Connection:
+        connection = original_open.__func__(cls, connection)
         with connection.handle.cursor() as cursor:
             cursor.execute("; ".join(hold))
             cursor.execute(lost)
             is_lost = cursor.fetchone()[0]
         connection.handle.commit()
         if is_lost:
-            refused.append(connection.name)
+            connections_without_turn.append(connection.name)
             connection.handle.close()
             connection.handle, connection.state = None, ConnectionState.FAIL
-            raise FailedToConnectError(str(LeaseLost(run_id)))
+            raise FailedToConnectError(str(TurnLost(run_id)))
         return connection
 
-    def released(manager: BaseConnectionManager) -> None:
+    def release_connection(manager: BaseConnectionManager) -> None:
         connection = manager.get_if_exists()
         if connection is None or connection.state != "open":
-            releasing(manager)
+            original_release(manager)
             return
         try:
             reset(connection.handle)
             connection.transaction_open = False
         except Exception:
             # a lost or broken connection is not kept
-            releasing(manager)
+            original_release(manager)
 
     # Any: a class's methods are replaced, which no type allows
     patched: Any = Manager
-    patched.open, patched.release = classmethod(opened), released
+    patched.open, patched.release = classmethod(open_connection), release_connection
     try:
         yield
     except NorthstarError as exc:
-        if refused:
-            raise LeaseLost(run_id) from exc
+        if connections_without_turn:
+            raise TurnLost(run_id) from exc
         raise
     finally:
-        patched.open, patched.release = opening, releasing
-    if refused:
-        raise LeaseLost(run_id)
+        patched.open, patched.release = original_open, original_release
+    if connections_without_turn:
+        raise TurnLost(run_id)
 
 
 # Any: psycopg2 has no types

@@ -72,7 +72,7 @@ class Definition:
             return None
         tree.set("group", None)
         relation = tree.args["from_"].this.alias_or_name
-        tree.set("expressions", [part_of_each(column) for column in tree.expressions])
+        tree.set("expressions", [replace_aggregates(column) for column in tree.expressions])
         return f"({tree.select(f'to_jsonb({relation}) as _row').sql(dialect='postgres')})"
 
     @property
@@ -93,7 +93,7 @@ class Definition:
                 queue += [n for n in self.ctes if re.search(rf"\b{n}\b", self.ctes[name])]
         bodies = {name: body for name, body in self.ctes.items() if name in needed_ctes}
         if details:
-            bodies = {name: _detailed(body, details) for name, body in bodies.items()}
+            bodies = {name: _read_details(body, details) for name, body in bodies.items()}
         parts = [f"{name} as (\n    {body}\n)" for name, body in bodies.items()]
         return "with " + ",\n\n".join(parts) if parts else ""
 
@@ -110,7 +110,7 @@ def parents(sql: str) -> list[str]:
     return list(dict.fromkeys(RELATION.findall(sql)))
 
 
-def read(name: str, sql: str) -> Definition:
+def parse_definition(name: str, sql: str) -> Definition:
     """Take a compiled model apart; returns its definition.
 
     Raises NorthstarError if its notes cannot be read.
@@ -121,7 +121,7 @@ def read(name: str, sql: str) -> Definition:
         try:
             note = json.loads(text)
         except ValueError as exc:
-            raise NorthstarError(f"the compiled model {name} has a note that is no JSON: {text[:80]}") from exc
+            raise NorthstarError(f"the compiled model {name} has a note that is not JSON: {text[:80]}") from exc
         if kind == "measures":
             definition.measures.append(Measure(**note))
             continue
@@ -131,20 +131,20 @@ def read(name: str, sql: str) -> Definition:
     return definition
 
 
-def _detailed(body: str, details: dict[str, str]) -> str:
+def _read_details(body: str, details: dict[str, str]) -> str:
     """A CTE's body changed to read the details of models; it also selects their rows (`_row`)."""
     if not any(name in details for name in parents(body)):
         return body
     tree = sqlglot.parse_one(body, read="postgres")
     if isinstance(tree, exp.Select) and not tree.is_star and not tree.args.get("group"):
         body = tree.select("_row").sql(dialect="postgres")
-    return RELATION.sub(lambda found: details.get(found[1], found[0]), body)
+    return RELATION.sub(lambda match: details.get(match[1], match[0]), body)
 
 
-def part_of_each(column: exp.Expression) -> exp.Expression:
+def replace_aggregates(column: exp.Expression) -> exp.Expression:
     """A column with its sums, counts and extremes replaced by what one row adds."""
 
-    def replaced(node: exp.Expression) -> exp.Expression:
+    def replace_aggregate(node: exp.Expression) -> exp.Expression:
         condition = None
         if isinstance(node, exp.Filter):
             condition, node = node.expression.this, node.this
@@ -157,7 +157,7 @@ def part_of_each(column: exp.Expression) -> exp.Expression:
                 value = exp.case().when(node.this.is_(exp.null()).not_(), value)
         return exp.Paren(this=exp.case().when(condition.copy(), value.copy()) if condition else value.copy())
 
-    part: exp.Expression = column.transform(replaced)
+    part: exp.Expression = column.transform(replace_aggregate)
     return part
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import yaml
 
 from northstar.base.settings import ROOT
-from northstar.contract import LONGEST_GROUP, WRITTEN, Column, Entity, entities
+from northstar.contract import FREE_TEXT_COLUMNS, MAX_GROUP_CHARACTERS, Column, Entity, entities
 
 STAGING = ROOT / "dbt_project" / "models" / "staging"
 MACROS = ROOT / "dbt_project" / "macros"
@@ -20,8 +20,8 @@ def staging_view(entity: Entity) -> str:
     later = set(entity.later_times)
     lines = []
     for column in entity.stored_columns.values():
-        if column.name in WRITTEN:
-            lines.append(f"    left({column.name}, {LONGEST_GROUP}) as {column.name},")
+        if column.name in FREE_TEXT_COLUMNS:
+            lines.append(f"    left({column.name}, {MAX_GROUP_CHARACTERS}) as {column.name},")
         elif column.name in later:
             lines.append(f"    case when {column.name} < {{{{ as_of() }}}} then {column.name} end as {column.name},")
         else:
@@ -70,12 +70,12 @@ def _describe(column: Column) -> str:
         parts.append("one of " + ", ".join(column.values))
     if column.pii == "hash":
         parts.append("keyed hash of personal data")
-    if column.name in WRITTEN:
-        parts.append(f"models have its first {LONGEST_GROUP} characters")
+    if column.name in FREE_TEXT_COLUMNS:
+        parts.append(f"models have its first {MAX_GROUP_CHARACTERS} characters")
     return "; ".join(parts)
 
 
-def files() -> dict[Path, str]:
+def generated_files() -> dict[Path, str]:
     """{path: content} of every generated file."""
     contents = {STAGING / f"stg_{name}.sql": staging_view(entity) for name, entity in entities().items()}
     contents[STAGING / "_staging.yml"] = (
@@ -107,7 +107,7 @@ def entity_times() -> str:
 def main() -> None:
     """Write the generated files."""
     STAGING.mkdir(parents=True, exist_ok=True)
-    for path, content in files().items():
+    for path, content in generated_files().items():
         path.write_text(content)
 
 

@@ -10,7 +10,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.base.settings import Settings
 from northstar.warehouse import db
-from northstar.warehouse.rows import shaped
+from northstar.warehouse.rows import as_shape
 
 # a node of dbt's manifest. Any: it has too many fields to describe, and they change with dbt's versions
 Node = dict[str, Any]
@@ -34,54 +34,54 @@ def read_manifest(settings: Settings) -> Manifest:
         run = connection.execute("select code_version from audit.runs order by run_id desc limit 1").fetchone()
     manifest = None if run is None else find_manifest(settings, run["code_version"])
     if manifest is None:
-        raise NorthstarError("no whole manifest of what was built is known: nothing was built; start a run")
+        raise NorthstarError("there is no complete manifest: nothing was built yet; start a run")
     return manifest
 
 
 def find_manifest(settings: Settings, code_version: str) -> Manifest | None:
     """dbt's manifest for a version of the code, from whichever machine built with it; None if none has."""
     if is_current(settings, code_version):
-        return _whole_manifest(settings)
-    return _shared(settings, code_version)
+        return _read_own(settings)
+    return _read_shared(settings, code_version)
 
 
-def _whole_manifest(settings: Settings) -> Manifest | None:
+def _read_own(settings: Settings) -> Manifest | None:
     path = dbt_target(settings) / "manifest.json"
     if not path.exists():
         return None
     state = path.stat()
-    return _read(path, state.st_mtime_ns, state.st_size)
+    return _parse(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=1)
-def _read(path: Path, changed_at: int, size: int) -> Manifest | None:
+def _parse(path: Path, changed_at: int, size: int) -> Manifest | None:
     manifest = read_json(path)
-    return None if manifest is None else shaped(Manifest, manifest)
+    return None if manifest is None else as_shape(Manifest, manifest)
 
 
 @lru_cache(maxsize=1)
-def _unpacked(packed: bytes) -> Manifest:
+def _unpack(packed: bytes) -> Manifest:
     manifest: Manifest = json.loads(zlib.decompress(packed))
     return manifest
 
 
-def _shared(settings: Settings, code_version: str) -> Manifest | None:
+def _read_shared(settings: Settings, code_version: str) -> Manifest | None:
     with db.connect(settings, "transformer") as connection:
         row = connection.execute(
             "select manifest from audit.manifests where code_version = %s", [code_version]
         ).fetchone()
-    return None if row is None else _unpacked(row["manifest"])
+    return None if row is None else _unpack(row["manifest"])
 
 
 def is_current(settings: Settings, code_version: str) -> bool:
-    """Whether the manifest in the home is the one that `note_version` recorded for this version of the code."""
-    is_noted = read_word(_mark(settings)) == _noted(settings, code_version)
-    return is_noted and _whole_manifest(settings) is not None
+    """Whether the manifest in the home is the one that `record_code_version` recorded for this version of the code."""
+    is_recorded = read_word(_version_file(settings)) == _version_text(settings, code_version)
+    return is_recorded and _read_own(settings) is not None
 
 
-def note_version(settings: Settings, code_version: str) -> None:
+def record_code_version(settings: Settings, code_version: str) -> None:
     """Record which version of the code the manifest in the home, which was just written, belongs to."""
-    write_private(_mark(settings), _noted(settings, code_version))
+    write_private(_version_file(settings), _version_text(settings, code_version))
 
 
 def share_manifest(settings: Settings, code_version: str) -> None:
@@ -98,11 +98,11 @@ def share_manifest(settings: Settings, code_version: str) -> None:
             )
 
 
-def _mark(settings: Settings) -> Path:
+def _version_file(settings: Settings) -> Path:
     return dbt_target(settings) / "code_version"
 
 
-def _noted(settings: Settings, code_version: str) -> str:
+def _version_text(settings: Settings, code_version: str) -> str:
     # with the time of the file, because whoever calls dbt writes the manifest too
     path = dbt_target(settings) / "manifest.json"
     return f"{code_version} {path.stat().st_mtime_ns if path.exists() else None}"

@@ -11,7 +11,7 @@ from northstar.base.settings import Settings
 from northstar.base.third_parties import is_full_disk
 from northstar.build.manifest import Manifest, Node, dbt_target, read_manifest
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 
 # the resource types that are recorded; dbt's results contain its hooks too
 BUILT_TYPES = ("model", "seed", "test")
@@ -41,7 +41,7 @@ def record_build(
     run_results = read_json(results_file)
     if run_results is None:
         raise NorthstarError(
-            f"dbt left no whole results in {results_file.parent}: nothing was built (its log: {settings.logs / 'dbt.log'})"
+            f"dbt left no complete results in {results_file.parent}: nothing was built (its log: {settings.logs / 'dbt.log'})"
         )
     manifest = read_manifest(settings)
     results: list[RunResult] = [
@@ -49,10 +49,10 @@ def record_build(
         if result["unique_id"].split(".")[0] in BUILT_TYPES
     ]  # fmt: skip
     with db.connect(settings, "transformer") as connection:
-        run = one(connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]))
+        run = fetch_one(connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]))
         if run["is_full"]:
-            keep_definitions(connection, run["code_version"], results)
-    required_nodes = {i: node for i, node in _wanted(manifest, run["is_full"]).items() if i not in unchanged}
+            store_definitions(connection, run["code_version"], results)
+    required_nodes = {i: node for i, node in _required_nodes(manifest, run["is_full"]).items() if i not in unchanged}
     rows: list[tuple[int, str, str, str, str, float, int | None, str]] = [
         (run_id, unique_id, node["name"], node["resource_type"], "unchanged", 0, None, "")
         for unique_id, node in unchanged.items()
@@ -75,7 +75,7 @@ def record_build(
         progress(f"    {row[5]:7.2f} s  {row[4]:8} {row[2]}")
     if unchanged:
         progress(
-            f"    {len(unchanged)} of {len(rows)} models and tests are left as they stand: what they read has not changed"
+            f"    {len(unchanged)} of {len(rows)} models and tests were not rebuilt: what they read has not changed"
         )
     failed_rows = [r for r in rows if r[4] not in ("success", "pass", "warn", "skipped", "unchanged")]
     if failed_rows:
@@ -93,7 +93,7 @@ def record_build(
     return {r[2]: r[5] for r in rows if r[3] in ("model", "seed")}
 
 
-def _wanted(manifest: Manifest, is_full: bool) -> dict[str, Node]:
+def _required_nodes(manifest: Manifest, is_full: bool) -> dict[str, Node]:
     """The nodes that a run has to build: all of them, or in an incremental run those that change with rows, and their tests."""
     nodes = {
         unique_id: node for unique_id, node in manifest["nodes"].items()
@@ -108,7 +108,7 @@ def _wanted(manifest: Manifest, is_full: bool) -> dict[str, Node]:
     }  # fmt: skip
 
 
-def keep_definitions(connection: Connection, code_version: str, results: list[RunResult]) -> None:
+def store_definitions(connection: Connection, code_version: str, results: list[RunResult]) -> None:
     """Keep the compiled models of a full build, which explain every number that this code version publishes.
 
     results: dbt's run results. Models that were kept already are not changed.

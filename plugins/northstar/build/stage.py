@@ -8,12 +8,12 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
 from northstar.build.dbt import OnEvent, context_in_environment, run_dbt
-from northstar.build.dbt_connections import kept_connections
+from northstar.build.dbt_connections import reuse_connections
 from northstar.build.manifest import Node, find_manifest, share_manifest
 from northstar.build.results import record_build
-from northstar.build.unchanged import note_nothing, unchanged_nodes
+from northstar.build.unchanged import create_empty_logs, unchanged_nodes
 from northstar.warehouse.rows import Run
-from northstar.warehouse.stages import working_stage
+from northstar.warehouse.stages import run_stage
 
 
 def build(
@@ -24,7 +24,7 @@ def build(
     callback: is called with each of dbt's events as it comes.
     Raises NorthstarError when a node fails, or when not all nodes that the run has to build were built.
     """
-    with working_stage(settings, run_id, "build") as run:
+    with run_stage(settings, run_id, "build") as run:
         _require_same_code(settings, run)
         unchanged: dict[str, Node] = {}
         if run["is_full"]:
@@ -33,12 +33,12 @@ def build(
             manifest = find_manifest(settings, run["code_version"])
             if manifest is not None:
                 unchanged = unchanged_nodes(settings, run, manifest)
-                note_nothing(settings, unchanged)
+                create_empty_logs(settings, unchanged)
             # the code is that of the published version, so seeds and views, which depend on code alone, need not be built
             names = [node["name"] for node in unchanged.values() if node["resource_type"] == "model"]
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
         command = ["build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "exposure", *arguments]
-        with context_in_environment(settings), uncollected(), kept_connections(run_id):
+        with context_in_environment(settings), uncollected(), reuse_connections(run_id):
             run_dbt(settings, command, run["code_version"], callback)
         share_manifest(settings, run["code_version"])
         return record_build(settings, run_id, progress, unchanged)

@@ -13,7 +13,7 @@ from northstar.base.settings import Settings
 from northstar.build.manifest import Manifest, Node
 from northstar.contract import Entity, entities
 from northstar.warehouse import db
-from northstar.warehouse.rows import Run, one
+from northstar.warehouse.rows import Run, fetch_one
 
 
 def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[str, Node]:
@@ -25,15 +25,17 @@ def unchanged_nodes(settings: Settings, run: Run, manifest: Manifest) -> dict[st
     if run["is_full"]:
         return {}
     with db.connect(settings, "transformer") as connection:
-        context = one(connection.execute("select * from core.run_context where run_id = %s", [run["run_id"]]))
+        context = fetch_one(connection.execute("select * from core.run_context where run_id = %s", [run["run_id"]]))
         if context["restate_from"] is not None or context["as_of"] <= context["previous_as_of"]:
             return {}
-        query = " union all ".join(_CHANGED.format(entity=e.name, times=_moments(e)) for e in entities().values())
+        query = " union all ".join(
+            _CHANGED_ENTITY.format(entity=e.name, times=_time_conditions(e)) for e in entities().values()
+        )
         changed = {row["entity"] for row in connection.execute(query, context)}
-    return _without_changes(manifest, {f"source.northstar.staging.{name}" for name in changed})
+    return _unaffected_nodes(manifest, {f"source.northstar.staging.{name}" for name in changed})
 
 
-def note_nothing(settings: Settings, unchanged: dict[str, Node]) -> None:
+def create_empty_logs(settings: Settings, unchanged: dict[str, Node]) -> None:
     """Create an empty table of changed keys for each unchanged model that has none: the audit and publishing read it."""
     logs = [
         sql.SQL("create table if not exists {log} as select {key} from {table} where false").format(
@@ -56,20 +58,20 @@ def _key(node: Node) -> list[str]:
 
 # SQL: whether changed_rows (dbt_project/macros/incremental/incremental.sql) would find rows of an entity: landed since the last publication,
 # replaced since, or come into existence since
-_CHANGED = (
+_CHANGED_ENTITY = (
     "select '{entity}' as entity where exists (select 1 from staging.{entity} where _batch_id > %(since_batch_id)s) "
     "or exists (select 1 from staging._replaced where entity = '{entity}' and batch_id > %(since_batch_id)s) {times}"
 )
 
 
-def _moments(entity: Entity) -> str:
+def _time_conditions(entity: Entity) -> str:
     return " ".join(
         f"or exists (select 1 from staging.{entity.name} where {column} >= %(previous_as_of)s and {column} < %(as_of)s)"
         for column in (entity.own_time, *entity.later_times)
     )
 
 
-def _without_changes(manifest: Manifest, changed: set[str]) -> dict[str, Node]:
+def _unaffected_nodes(manifest: Manifest, changed: set[str]) -> dict[str, Node]:
     nodes = manifest["nodes"]
 
     @cache

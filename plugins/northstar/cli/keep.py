@@ -16,33 +16,38 @@ def register(command: Command) -> None:
     command(
         "setup",
         _setup,
-        "make the warehouse's roles, grants, tables and indexes what they should be (a run does so when a version has changed)",
+        "create or repair the warehouse's roles, grants, tables and indexes (the first run after an upgrade does it by itself)",
     )
     command(
         "maintain",
         _maintain,
-        "prune what is kept long enough and clean up, as the nightly run does after its publication",
+        "delete what has been kept long enough and clean up, as the nightly run does after publishing",
     )
-    sub = command("backup", _backup, "copy this home, while it works, into a new directory")
-    sub.add_argument("--to", required=True, type=Path, metavar="DIR", help="a directory that is new or empty")
+    sub = command("backup", _backup, "copy this home into a new directory while it is in use")
+    sub.add_argument("--to", required=True, type=Path, metavar="DIR", help="a new or empty directory")
     sub.add_argument(
-        "--secrets", type=Path, metavar="FILE", help="write the secrets to this file, to be kept elsewhere"
+        "--secrets",
+        type=Path,
+        metavar="FILE",
+        help="also write the secrets to this file; keep it apart from the backup",
     )
-    sub = command("restore", _restore, "make a new home (--home) from a backup")
+    sub = command("restore", _restore, "create a new home (--home) from a backup")
     sub.add_argument("--from", dest="source", required=True, type=Path, metavar="DIR", help="the backup")
     sub.add_argument(
-        "--to-time", metavar="TIME", help="a moment after the backup, or `latest` (default: the backup's own)"
+        "--to-time",
+        metavar="TIME",
+        help="restore to this time after the backup, or to `latest` (default: the time of the backup)",
     )
     sub.add_argument("--secrets", type=Path, metavar="FILE", help="the secrets of the home that was backed up")
-    sub.add_argument(
-        "--archive", type=Path, metavar="DIR", help="where its write-ahead log is archived, if not where it was"
-    )
+    sub.add_argument("--archive", type=Path, metavar="DIR", help="the archive of its write-ahead log, if it has moved")
     command("stop", _stop, "stop this home's Postgres and services")
-    sub = command("airflow", _airflow, "Airflow's own command line in this home's environment")
-    sub.add_argument("words", nargs=argparse.REMAINDER, help="such as: backfill create --dag-id nightly_rebuild ...")
-    sub = command("mf", _mf, "MetricFlow's own command line on the published marts, as bi_reader")
+    sub = command("airflow", _airflow, "run Airflow's command line in this home's environment")
     sub.add_argument(
-        "words", nargs=argparse.REMAINDER, help="such as: query --metrics mrr --group-by metric_time__month"
+        "words", nargs=argparse.REMAINDER, help="for example: backfill create --dag-id nightly_rebuild ..."
+    )
+    sub = command("mf", _mf, "run MetricFlow's command line on the published marts as bi_reader")
+    sub.add_argument(
+        "words", nargs=argparse.REMAINDER, help="for example: query --metrics mrr --group-by metric_time__month"
     )
 
 
@@ -54,10 +59,10 @@ def _setup(arguments: argparse.Namespace) -> None:
 
 def _maintain(arguments: argparse.Namespace) -> None:
     from northstar.runs.maintenance import maintain
-    from northstar.runs.turns import turn
+    from northstar.runs.turns import command_turn
 
     settings = load_settings(arguments.home)
-    with turn(settings, "maintain"):
+    with command_turn(settings, "maintain"):
         maintain(settings, progress=progress)
 
 
@@ -65,9 +70,9 @@ def _backup(arguments: argparse.Namespace) -> None:
     from northstar.operate.backup import backup
 
     about = backup(load_settings(arguments.home), arguments.to.resolve(), arguments.secrets, progress)
-    place = f"in {arguments.secrets}" if arguments.secrets else "not in it: keep the home's secrets.json elsewhere"
+    place = f"in {arguments.secrets}" if arguments.secrets else "not included: keep the home's secrets.json elsewhere"
     print(
-        f"version {about['published_version'] or 'none'} and all before it are in {arguments.to} ({about['bytes'] / 2**20:,.0f} MB, verified); "
+        f"published version {about['published_version'] or 'none'} and all earlier ones are backed up in {arguments.to} ({about['bytes'] / 2**20:,.0f} MB, verified); "
         f"the secrets are {place}"
     )
 
@@ -79,7 +84,7 @@ def _restore(arguments: argparse.Namespace) -> None:
     at = arguments.to_time if arguments.to_time in (None, LATEST) else parse_time(arguments.to_time)
     archive = arguments.archive and arguments.archive.resolve()
     version = restore(arguments.source.resolve(), settings, at, arguments.secrets, archive, progress)
-    print(f"{settings.home} is restored, published version {version or 'none'}; `northstar doctor` looks it over")
+    print(f"{settings.home} is restored, published version {version or 'none'}; check it with `northstar doctor`")
 
 
 def _stop(arguments: argparse.Namespace) -> None:

@@ -16,33 +16,40 @@ from northstar.cli.command import Command
 def register(command: Command) -> None:
     """Add the commands of this file to the parser."""
     command("dashboard", _dashboard, "serve the pages in the foreground (`make run` starts them as well)")
-    command("status", _status, "the published version, what runs now, what is in quarantine, what is late")
-    command("doctor", _doctor, "look this home over: what is wrong, and what to do; exit status 1 when something is")
-    sub = command("sql", _sql, "read the published marts as the read-only BI role")
+    command("status", _status, "show the published version, what is running, what is in quarantine and what is late")
+    command("doctor", _doctor, "check this home: what is wrong, and what to do about it; exit status 1 if anything is")
+    sub = command("sql", _sql, "query the published marts as the read-only role bi_reader")
     sub.add_argument("query")
     sub.add_argument("--format", choices=("csv", "table", "json"), default="table")
     sub.add_argument(
-        "--version", type=int, metavar="N", help="read the marts (by their bare names) as they were at version N"
+        "--version",
+        type=int,
+        metavar="N",
+        help="query the marts as they were at version N (write their names without a schema)",
     )
-    sub = command("explain", _explain, "a published value: its definition, its SQL, and the rows that add up to it")
+    sub = command(
+        "explain", _explain, "explain a published value: its definition, its SQL and the rows that add up to it"
+    )
     sub.add_argument("metric")
-    sub.add_argument("--period", help="the period's start, such as 2025-03-01 (default: the newest complete one)")
     sub.add_argument(
-        "--grain", choices=("hour", "day", "week", "month", "quarter"), help="default: month, or what there is"
+        "--period", help="the start of the period, such as 2025-03-01 (default: the newest complete period)"
+    )
+    sub.add_argument(
+        "--grain", choices=("hour", "day", "week", "month", "quarter"), help="default: month, if the metric has it"
     )
     sub.add_argument("--application", default="all")
     sub.add_argument("--segment", metavar="NAME=VALUE", help="such as plan_tier=premium")
-    sub.add_argument("--rows", type=int, default=8, help="how many of the rows to show (default: 8)")
+    sub.add_argument("--rows", type=int, default=8, help="how many rows to show (default: 8)")
     sub.add_argument("--format", choices=("text", "json"), default="text")
     sub = command(
-        "verify", _verify, "make a published version again from the landed rows and compare it with its certificate"
+        "verify", _verify, "rebuild a published version from the landed rows and compare it with its certificate"
     )
-    sub.add_argument("--version", type=int, metavar="N", help="default: the newest")
-    sub = command("sources", _sources, "the declared sources: list them, check their connections, look at their rows")
+    sub.add_argument("--version", type=int, metavar="N", help="the version to verify (default: the newest)")
+    sub = command("sources", _sources, "list the declared sources, check their connections, or preview their rows")
     sub.add_argument("action", choices=("list", "check", "preview"))
-    sub.add_argument("name", nargs="?", help="a source; for check the default is all")
-    sub.add_argument("entity", nargs="?", help="for preview")
-    sub.add_argument("--rows", type=int, default=5, help="how many rows to preview (default: 5)")
+    sub.add_argument("name", nargs="?", help="the source (check: all by default)")
+    sub.add_argument("entity", nargs="?", help="preview: the entity")
+    sub.add_argument("--rows", type=int, default=5, help="preview: how many rows (default: 5)")
 
 
 def _dashboard(arguments: argparse.Namespace) -> None:
@@ -50,15 +57,15 @@ def _dashboard(arguments: argparse.Namespace) -> None:
     from northstar.warehouse import embedded
 
     settings = load_settings(arguments.home)
-    if serve.answers(settings):
+    if serve.is_answering(settings):
         print(f"the pages are there already: {serve.link(settings)}")
         return
     if not settings.warehouse_url:
         embedded.ensure_running(settings)
     command = serve.command(settings)
-    if warning := serve.in_clear():
+    if warning := serve.cleartext_warning():
         print(f"northstar: {warning}", file=sys.stderr)
-    print(f"the pages: {serve.link(settings)}   (Ctrl-C ends them)", flush=True)
+    print(f"the pages: {serve.link(settings)}   (Ctrl-C stops them)", flush=True)
     os.execve(command[0], command, serve.environment(settings))
 
 
@@ -76,17 +83,17 @@ def _doctor(arguments: argparse.Namespace) -> int:
         wrong_count += finding.is_wrong
         print(finding, flush=True)
     print(
-        f"{wrong_count} things are wrong" if wrong_count else "nothing is wrong",
-        "(`northstar status` says what is published and what runs)",
+        {0: "nothing is wrong", 1: "1 thing is wrong"}.get(wrong_count, f"{wrong_count} things are wrong"),
+        "(`northstar status` shows what is published and what is running)",
     )
     return 1 if wrong_count else 0
 
 
 def _sql(arguments: argparse.Namespace) -> None:
-    from northstar.use.query import asked, write
+    from northstar.use.query import run_statement, write
 
     out = sys.stdout if arguments.format == "table" else exact_output()
-    with asked(load_settings(arguments.home), arguments.query, arguments.version) as (names, rows):
+    with run_statement(load_settings(arguments.home), arguments.query, arguments.version) as (names, rows):
         write(names, rows, arguments.format, out)
 
 
@@ -98,7 +105,7 @@ def _explain(arguments: argparse.Namespace) -> int:
     if arguments.segment and not (name and equals):
         raise NorthstarError(f"{arguments.segment!r} is not a segment; write it like plan_tier=premium")
     if arguments.rows < 1:
-        raise NorthstarError("--rows wants a number of 1 or more")
+        raise NorthstarError("--rows: give a number of 1 or more")
     explanation = explain(
         load_settings(arguments.home), arguments.metric, parse_time(arguments.period) if arguments.period else None,
         arguments.grain, arguments.application, name, value, arguments.rows,
@@ -108,20 +115,20 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 
 def _verify(arguments: argparse.Namespace) -> int:
-    from northstar.runs.verify import erased_since, verify
+    from northstar.runs.verify import verify, why_not_reproducible
 
     settings = load_settings(arguments.home)
-    reason = erased_since(settings, arguments.version) if arguments.version else None
+    reason = why_not_reproducible(settings, arguments.version) if arguments.version else None
     if reason:
         print(reason)
     comparisons = verify(settings, arguments.version, progress)
     differing = [c for c in comparisons if not c.is_same]
     print(table([
         {"": c.kind, "name": c.name, "rows": c.certified.get("rows"), "hash": c.certified.get("hash"), "made again": "the same"
-         if c.is_same else f"DIFFERS: {c.made.get('rows')} rows, {c.made.get('hash')}"}
+         if c.is_same else f"DIFFERS: {c.remade.get('rows')} rows, {c.remade.get('hash')}"}
         for c in comparisons if differing or c.kind == "outputs"
     ]))  # fmt: skip
-    print(f"{len(comparisons) - len(differing)} of {len(comparisons)} entities and marts are the same to the byte")
+    print(f"{len(comparisons) - len(differing)} of {len(comparisons)} entities and marts are identical to the byte")
     return 1 if differing else 0
 
 
@@ -134,17 +141,19 @@ def _sources(arguments: argparse.Namespace) -> int:
     declared = read_sources(settings)
     if not declared:
         raise NorthstarError(
-            f"no source is declared; docs/add_a_source.md shows how, in {settings.config / 'sources.yml'}"
+            f"no source is declared in {settings.config / 'sources.yml'}; docs/add_a_source.md shows how"
         )
     if arguments.name and arguments.name not in declared:
-        raise NorthstarError(f"no source {arguments.name!r}; declared are {', '.join(declared)}")
+        raise NorthstarError(f"no source {arguments.name!r}; the declared ones are {', '.join(declared)}")
     if arguments.action == "list":
         bootstrap(settings)
         print(table(source_report(settings, declared)))
         return 0
     if arguments.action == "preview":
         if not arguments.name or not arguments.entity:
-            raise NorthstarError("preview what? give a source and an entity: northstar sources preview billing charges")
+            raise NorthstarError(
+                "preview which rows? give a source and an entity: northstar sources preview billing charges"
+            )
         print(preview(settings, declared[arguments.name], arguments.entity, arguments.rows))
         return 0
     failed = 0

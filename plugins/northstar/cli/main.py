@@ -8,12 +8,12 @@ from collections.abc import Callable
 from northstar.base.collector import end_soon
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible_output
-from northstar.base.settings import kept_private
-from northstar.base.third_parties import file_refused, resource_exhausted
+from northstar.base.settings import private_umask
+from northstar.base.third_parties import file_error, resource_error
 from northstar.cli import keep, look, mapping, mend, people, run
 
 
-@kept_private()
+@private_umask()
 @visible_output()
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status. argv: None takes the process's own command line; the process then ends after the command."""
@@ -35,13 +35,13 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as exc:
-        problem = resource_exhausted(exc) or file_refused(exc)
+        problem = resource_error(exc) or file_error(exc)
         if arguments.debug or problem is None:
             raise
         print(f"northstar: {problem}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("northstar: interrupted; the next run starts where this one was published", file=sys.stderr)
+        print("northstar: interrupted; the next run starts from what was last published", file=sys.stderr)
         return 130
 
 
@@ -49,14 +49,16 @@ def _parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--home",
-        help="directory with all state (default: NORTHSTAR_HOME, or .northstar in the checkout, or ~/.northstar without one)",
+        help="the directory that holds all state (default: NORTHSTAR_HOME, else .northstar in the checkout, else ~/.northstar)",
     )
-    common.add_argument("--debug", action="store_true", help="show the whole traceback of an error")
+    common.add_argument("--debug", action="store_true", help="show the full traceback of an error")
     parser = argparse.ArgumentParser(prog="northstar", description="A metrics warehouse that can be trusted.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, function: Callable[[argparse.Namespace], int | None], text: str) -> argparse.ArgumentParser:
-        sub = commands.add_parser(name, parents=[common], help=text, description=text)
+    def command(
+        name: str, function: Callable[[argparse.Namespace], int | None], help_text: str
+    ) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, parents=[common], help=help_text, description=help_text)
         sub.set_defaults(command=function)
         return sub
 

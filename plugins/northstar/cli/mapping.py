@@ -11,13 +11,13 @@ def register(command: Command) -> None:
     """Add the commands of this file to the parser."""
     sub = command("mapping", _mapping, "write a mapping: preview what it makes of files, convert an older one to SQL")
     actions = sub.add_subparsers(required=True, metavar="ACTION")
-    text = "the first rows of a file or a directory beside what becomes of them, and what would go to quarantine"
+    text = "show the first rows of a file or directory, what becomes of them, and what would be quarantined"
     preview = actions.add_parser("preview", help=text, description=text)
     preview.add_argument("path", type=Path, metavar="FILE")
     preview.add_argument(
-        "--mapping", type=Path, help="default: _mapping.yml beside the file, or else the contract's layout"
+        "--mapping", type=Path, help="the mapping (default: _mapping.yml beside the file, else the contract's layout)"
     )
-    preview.add_argument("--entity", help="default: all that the mapping makes of it")
+    preview.add_argument("--entity", help="only this entity (default: all that the mapping makes)")
     preview.add_argument(
         "--rows", type=int, default=20, help="how many rows to show, of those that land and of the others (default: 20)"
     )
@@ -37,7 +37,7 @@ def _preview(arguments: argparse.Namespace) -> int:
     from northstar.extract.landing.preview import as_text, preview
 
     if arguments.rows < 1:
-        raise NorthstarError("--rows wants a number of 1 or more")
+        raise NorthstarError("--rows: give a number of 1 or more")
     previews = preview(arguments.path, arguments.mapping, arguments.entity, arguments.rows)
     print(as_text(previews))
     return 1 if any(one.rejected for one in previews) else 0

@@ -14,31 +14,31 @@ def register(command: Command) -> None:
     sub = command(
         "quarantine",
         _quarantine,
-        "rejected rows: list them, show one, read them again after a fix, or accept that they are missing",
+        "list rejected rows, show one, try them again after a fix, or accept that they are missing",
     )
     sub.add_argument("action", choices=("list", "show", "replay", "accept"))
-    sub.add_argument("id", nargs="?", type=int, help="a row's number, for show")
-    sub.add_argument("--entity", help="only this entity")
-    sub.add_argument("--because", default="", help="accept: why they may be missing; certificates repeat it")
-    sub.add_argument("--by", help="accept: who says so (default: who is logged in)")
+    sub.add_argument("id", nargs="?", type=int, help="show: the number of the row")
+    sub.add_argument("--entity", help="only rows of this entity")
+    sub.add_argument("--because", default="", help="accept: why the rows may be missing; certificates repeat it")
+    sub.add_argument("--by", help="accept: who decided it (default: the user who is logged in)")
     sub.add_argument(
-        "--unseal", action="store_true", help="show: personal values as they were delivered, with this home's key"
+        "--unseal",
+        action="store_true",
+        help="show: personal values as they were delivered, opened with this home's key",
     )
-    sub = command("rollback", _rollback, "put an earlier published version back")
-    sub.add_argument("--to", type=int, metavar="VERSION", help="the version to put back (default: the one before)")
-    sub.add_argument("--hold", metavar="WHY", help="publish nothing after it until `northstar hold --end`")
-    sub = command(
-        "hold", _hold, "keep runs from publishing, for a reason, until it ends; they land, build and audit as ever"
-    )
-    sub.add_argument("--because", default="", help="why; each run that is held repeats it")
-    sub.add_argument("--end", action="store_true", help="end it: the next run publishes")
-    sub.add_argument("--by", help="who says so (default: who is logged in)")
+    sub = command("rollback", _rollback, "publish an earlier version again")
+    sub.add_argument("--to", type=int, metavar="VERSION", help="the version to go back to (default: the previous one)")
+    sub.add_argument("--hold", metavar="WHY", help="then publish nothing until `northstar hold --end`, for this reason")
+    sub = command("hold", _hold, "keep runs from publishing until the hold ends; they still land, build and audit")
+    sub.add_argument("--because", default="", help="the reason; every run that is held repeats it")
+    sub.add_argument("--end", action="store_true", help="end the hold: the next run publishes")
+    sub.add_argument("--by", help="who decided it (default: the user who is logged in)")
     sub = command(
         "unlock",
         _unlock,
-        "end the turn of a run on which nobody works any more, such as that of a DAG run which Airflow has forgotten",
+        "end the turn of a run that no process works on, such as a DAG run that Airflow has forgotten",
     )
-    sub.add_argument("run", type=int, help="its number, as `northstar status` tells it")
+    sub.add_argument("run", type=int, help="the number of the run, as `northstar status` shows it")
 
 
 def _quarantine(arguments: argparse.Namespace) -> None:

@@ -13,17 +13,21 @@ from northstar.cli.command import Command
 def register(command: Command) -> None:
     """Add the commands of this file to the parser."""
     sub = command(
-        "erase", _erase, "erase one subject from every schema, history and quarantine included; prints the certificate"
+        "erase",
+        _erase,
+        "erase one person from every schema, including history and quarantine, and print the certificate",
     )
-    sub.add_argument("--account-id", help="the account, or - to read it from standard input")
+    sub.add_argument("--account-id", help="the account; - reads it from standard input")
     sub.add_argument(
         "--email",
-        help="- reads the address from standard input, hashes it and keeps it nowhere; none is taken from a command line",
+        help="always -: the address is read from standard input, hashed and not stored; it is never taken from the command line",
     )
-    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asks (default: you)")
-    sub.add_argument("--later", action="store_true", help="only note it: the DAG erase_subject carries it out")
-    sub.add_argument("--pending", action="store_true", help="carry out what was noted or left half done")
-    command("rotate-key", _rotate_key, "give the identifiers' hashes a new key: old and new rows still join")
+    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asked for it (default: you)")
+    sub.add_argument(
+        "--later", action="store_true", help="only record the request; the DAG erase_subject carries it out"
+    )
+    sub.add_argument("--pending", action="store_true", help="carry out the requests that were recorded or interrupted")
+    command("rotate-key", _rotate_key, "add a new key to the hashes of identifiers; old and new rows still join")
 
 
 def _erase(arguments: argparse.Namespace) -> None:
@@ -35,8 +39,8 @@ def _erase(arguments: argparse.Namespace) -> None:
     else:
         if "@" in f"{arguments.account_id}{arguments.email}" or arguments.email not in (None, "-"):
             raise NorthstarError(
-                "a command line is seen by every user of this machine and stays in the shell's history: "
-                "say --email - (or --account-id -) and write the address on standard input"
+                "every user of this machine can see a command line, and it stays in the shell's history: "
+                "use --email - (or --account-id -) and give the address on standard input"
             )
         account_id, email = (
             sys.stdin.readline().strip() if argument == "-" else argument
@@ -45,26 +49,26 @@ def _erase(arguments: argparse.Namespace) -> None:
         erasures = [erase(settings, account_id, email, arguments.by, progress, is_later=arguments.later)]
     for erasure in erasures:
         version = f", published as version {erasure.published_version}" if erasure.published_version else ""
-        print(f"erasure {erasure.erasure_id}: {erasure.state}, asked for by {erasure.requested_by}{version}")
+        print(f"erasure {erasure.erasure_id}: {erasure.state}, requested by {erasure.requested_by}{version}")
         for table, rows in sorted(erasure.rows.items()):
             print(f"  {table}: {rows} rows")
     if not erasures:
-        print("nothing is waiting to be erased")
+        print("no erasure is pending")
 
 
 def _rotate_key(arguments: argparse.Namespace) -> None:
     from northstar.runs.rotate import rotate_key
 
-    rotated = rotate_key(load_settings(arguments.home), progress)
-    if rotated.was_interrupted:
+    rotation = rotate_key(load_settings(arguments.home), progress)
+    if rotation.was_interrupted:
         print(
-            f"key {rotated.generation}, which an interrupted rotation had brought in, is in use; run this again for another one"
+            f"an interrupted rotation was finished: key {rotation.generation} is in use; run this again to add another one"
         )
         return
     print(
-        f"key {rotated.generation} is in use; {rotated.hashes:,} hashes and {rotated.seals:,} documents with sealed values were brought to it"
+        f"key {rotation.generation} is in use; {rotation.hashes:,} hashes and {rotation.seals:,} documents with sealed values were converted to it"
     )
-    if rotated.unopened:
+    if rotation.unopened:
         print(
-            f"{rotated.unopened:,} texts that begin like sealed ones, and that no key here has sealed, were left as they are"
+            f"{rotation.unopened:,} texts that begin like sealed values but were sealed by no key of this home were left as they are"
         )

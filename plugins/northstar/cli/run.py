@@ -14,53 +14,61 @@ from northstar.cli.command import Command
 
 def register(command: Command) -> None:
     """Add the commands of this file to the parser."""
-    sub = command("run", _run, "one run of the job in this process; exit status 0 only when a version was published")
+    sub = command("run", _run, "do one run in this process; exit status 0 only if a version was published")
     sub.add_argument(
-        "--source-dir", help="directory or fsspec URL with one folder for each entity (beside the declared sources)"
+        "--source-dir",
+        help="directory or fsspec URL with one folder for each entity, in addition to the declared sources",
     )
     sub.add_argument(
         "--mapping",
-        help="a YAML file that says how a foreign layout becomes contract entities (default: it is the contract's)",
+        help="a YAML file that says how a foreign layout becomes the contract's entities (default: the files follow the contract)",
     )
-    sub.add_argument("--as-of", help="logical time, exclusive, such as 2025-04-01T00:00:00Z (default: this hour)")
+    sub.add_argument(
+        "--as-of", help="logical time, exclusive, such as 2025-04-01T00:00:00Z (default: the current hour)"
+    )
     sub.add_argument("--mode", choices=("nightly", "hourly"), default="nightly")
-    sub = command("backfill", _backfill, "read a range of a source's past again, rebuild exactly its periods, publish")
+    sub = command("backfill", _backfill, "read a range of the past again, rebuild exactly its periods and publish")
     sub.add_argument(
-        "--from", dest="start", required=True, metavar="TIME", help="the range's start, such as 2025-01-01"
+        "--from", dest="start", required=True, metavar="TIME", help="the start of the range, such as 2025-01-01"
     )
-    sub.add_argument("--to", dest="end", required=True, metavar="TIME", help="the range's end, exclusive")
-    sub.add_argument("--reason", required=True, help="why: it is kept in the journal, audit.backfills")
+    sub.add_argument("--to", dest="end", required=True, metavar="TIME", help="the end of the range, exclusive")
+    sub.add_argument("--reason", required=True, help="the reason; it is recorded in audit.backfills")
     sub.add_argument("--source", action="append", metavar="NAME", help="only this declared source (may be repeated)")
-    sub.add_argument("--source-dir", help="read this directory again as well")
-    sub.add_argument("--mapping", help="as for run")
-    sub.add_argument("--no-reading", action="store_true", help="read nothing: rebuild from what has landed")
-    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asks (default: you)")
-    command("forecast", _forecast, "forecast the level 1 and 2 metrics anew, where their values have changed")
-    sub = command(
-        "report", _report, "make a report of what is published, keep it, and say it; --send sends it on its route"
+    sub.add_argument("--source-dir", help="also read this directory again")
+    sub.add_argument("--mapping", help="as for `northstar run`")
+    sub.add_argument("--no-reading", action="store_true", help="read no source; rebuild from what has landed")
+    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="who asked for it (default: you)")
+    command("forecast", _forecast, "update the forecasts of the level 1 and 2 metrics whose values have changed")
+    sub = command("report", _report, "make a report on what is published, store it and print it; --send also sends it")
+    sub.add_argument(
+        "report",
+        help="daily, weekly, monthly, quarterly or annual; `list` for the stored reports; or the number of a stored report",
     )
     sub.add_argument(
-        "report", help="daily, weekly, monthly, quarterly or annual; list: the kept ones; or the number of a kept one"
+        "--as-of", help="report on the last period that was over at this time (default: the time of the newest version)"
     )
+    sub.add_argument("--application", default="all", help="the application to report on (default: all)")
     sub.add_argument(
-        "--as-of", help="the report of the last period that was over then (default: that of the newest version)"
+        "--html", metavar="FILE", help="write the report to this file, as a page that needs no other files"
     )
-    sub.add_argument("--application", default="all", help="of one application (default: all)")
-    sub.add_argument("--html", metavar="FILE", help="write the report as a page that holds everything")
-    sub.add_argument("--send", action="store_true", help="send it as the home's notify.yml says")
-    sub = command("alerts", _alerts, "what is wrong now: list, ack, mute, evaluate")
+    sub.add_argument("--send", action="store_true", help="send it as notify.yml says")
+    sub = command("alerts", _alerts, "list what is wrong now; acknowledge or mute an alert; evaluate all of them now")
     sub.add_argument("what", choices=("list", "ack", "mute", "evaluate"))
-    sub.add_argument("id", nargs="?", help="of the alert, as list names it")
-    sub.add_argument("--all", action="store_true", help="list: the closed ones too")
-    sub.add_argument("--by", default=os.environ.get("USER", "somebody"), help="ack: who is at it (default: you)")
-    sub.add_argument("--hours", type=float, default=8, help="mute: for how long (default: 8)")
-    sub = command("simulate", _simulate, "write the demonstration company's source files")
-    sub.add_argument("--out", required=True, type=Path)
-    sub.add_argument("--seed", type=int, default=1)
-    sub.add_argument("--months", type=int, default=12)
-    sub.add_argument("--accounts", type=int, default=2000)
-    sub.add_argument("--applications", nargs="+")
-    sub.add_argument("--incidents", type=int, default=4, help="how many to plant for the alerts to find (default: 4)")
+    sub.add_argument("id", nargs="?", help="ack, mute: the id of the alert, as `list` shows it")
+    sub.add_argument("--all", action="store_true", help="list: include closed alerts")
+    sub.add_argument(
+        "--by", default=os.environ.get("USER", "somebody"), help="ack: who is working on it (default: you)"
+    )
+    sub.add_argument("--hours", type=float, default=8, help="mute: for how many hours (default: 8)")
+    sub = command("simulate", _simulate, "write the source files of the demonstration company")
+    sub.add_argument("--out", required=True, type=Path, metavar="DIR", help="the directory to write them to")
+    sub.add_argument("--seed", type=int, default=1, help="the seed of its random numbers (default: 1)")
+    sub.add_argument("--months", type=int, default=12, help="how many months of history (default: 12)")
+    sub.add_argument("--accounts", type=int, default=2000, help="how many accounts (default: 2000)")
+    sub.add_argument("--applications", nargs="+", metavar="NAME", help="the names of its applications")
+    sub.add_argument(
+        "--incidents", type=int, default=4, help="how many incidents to plant for the alerts to find (default: 4)"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -94,15 +102,15 @@ def _forecast(arguments: argparse.Namespace) -> None:
 
 def _report(arguments: argparse.Namespace) -> None:
     from northstar.use.reports.send import make_and_keep, send
-    from northstar.use.reports.store import body, kept
+    from northstar.use.reports.store import list_reports, read_report
 
     settings = load_settings(arguments.home)
     if arguments.report == "list":
-        rows = kept(settings)
+        rows = list_reports(settings)
         print(table(rows) if rows else "no report was made yet")
         return
     if arguments.report.isdigit():
-        html, text = body(settings, int(arguments.report))
+        html, text = read_report(settings, int(arguments.report))
     else:
         report_id, report = make_and_keep(
             settings, arguments.report, parse_time(arguments.as_of) if arguments.as_of else None, arguments.application
@@ -118,20 +126,20 @@ def _report(arguments: argparse.Namespace) -> None:
         progress(
             f"sent: {', '.join(recipients)}"
             if recipients
-            else f"notify.yml names no route for the report {report.name}: it was kept only"
+            else f"notify.yml has no route for the report {report.name}: it was stored but not sent"
         )
 
 
 def _alerts(arguments: argparse.Namespace) -> None:
     from northstar.use.alerts.evaluate import evaluate
-    from northstar.use.alerts.notices import acknowledge, listed, mute, warnings
+    from northstar.use.alerts.notices import acknowledge, list_notices, list_warnings, mute
 
     settings = load_settings(arguments.home)
     if arguments.what in ("ack", "mute") and not arguments.id:
-        raise NorthstarError(f"say which: northstar alerts {arguments.what} ID; `northstar alerts list` names them")
+        raise NorthstarError(f"say which: northstar alerts {arguments.what} ID; `northstar alerts list` lists them")
     if arguments.what == "list":
-        rows = listed(settings, arguments.all)
-        lines = [f"warning     {warning}" for warning in warnings(settings)]
+        rows = list_notices(settings, arguments.all)
+        lines = [f"warning     {warning}" for warning in list_warnings(settings)]
         print("\n".join([table(rows) if rows else "no alert is open" if lines else "nothing is wrong", *lines]))
     elif arguments.what == "ack":
         acknowledge(settings, arguments.id, arguments.by)
@@ -142,11 +150,15 @@ def _alerts(arguments: argparse.Namespace) -> None:
 
 
 def _simulate(arguments: argparse.Namespace) -> None:
-    from northstar.demo.company import Life, simulate
+    from northstar.demo.company import CompanyOptions, simulate
 
-    life: Life = {"seed": arguments.seed, "months": arguments.months, "accounts": arguments.accounts,
-                  "incidents": arguments.incidents}  # fmt: skip
+    options: CompanyOptions = {
+        "seed": arguments.seed,
+        "months": arguments.months,
+        "accounts": arguments.accounts,
+        "incidents": arguments.incidents,
+    }
     if arguments.applications:
-        life["applications"] = tuple(arguments.applications)
-    simulate(arguments.out, with_truth=True, **life)
+        options["applications"] = tuple(arguments.applications)
+    simulate(arguments.out, with_truth=True, **options)
     print(f"the company's source files are in {arguments.out}")

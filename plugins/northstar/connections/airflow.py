@@ -10,9 +10,9 @@ from pathlib import Path
 
 from northstar.base.errors import NorthstarError
 from northstar.base.ports import remembered_port
-from northstar.base.services import running_services
+from northstar.base.service_processes import running_services
 from northstar.base.settings import Settings
-from northstar.base.telemetry import silence
+from northstar.base.telemetry import switch_off
 from northstar.warehouse import db
 
 # the services of Airflow that every home has
@@ -88,8 +88,8 @@ def airflow_environment(settings: Settings, with_metadata: bool = True) -> dict[
         # Airflow sets permissions itself, regardless of the umask
         "LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
         "LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
-        **_telling(settings),
-        **_celery(),
+        **_reporting_options(settings),
+        **_celery_options(),
     }
     env = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__")}
     env |= {f"AIRFLOW__{name}": str(value) for name, value in options.items()}
@@ -98,9 +98,9 @@ def airflow_environment(settings: Settings, with_metadata: bool = True) -> dict[
         "NORTHSTAR_HOME": str(settings.home),
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
         "PYTHONWARNINGS": "ignore",
-        "no_proxy": ",".join(dict.fromkeys([*_unproxied(), "127.0.0.1", "localhost"])),
+        "no_proxy": ",".join(dict.fromkeys([*_unproxied_hosts(), "127.0.0.1", "localhost"])),
     }
-    silence(env)
+    switch_off(env)
     return env
 
 
@@ -117,32 +117,32 @@ def api_health(settings: Settings) -> dict[str, str]:
     }
 
 
-def _celery() -> dict[str, str]:
+def _celery_options() -> dict[str, str]:
     """Airflow's options for Celery's workers; none unless NORTHSTAR_BROKER_URL names a broker."""
     broker = os.environ.get("NORTHSTAR_BROKER_URL")
     if not broker:
         return {}
     if not broker.startswith(("redis://", "rediss://")):
         raise NorthstarError(
-            "NORTHSTAR_BROKER_URL: give a Redis, such as redis://HOST:6379/0 (rediss:// over a network)"
+            "NORTHSTAR_BROKER_URL: give the address of a Redis server, such as redis://HOST:6379/0 (rediss:// over a network)"
         )
     return {"CORE__EXECUTOR": CELERY, "CELERY__BROKER_URL": broker, "CELERY__RESULT_BACKEND": broker}
 
 
-def _unproxied() -> list[str]:
+def _unproxied_hosts() -> list[str]:
     """The hosts that this machine connects to without its proxy."""
     host_list = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     return [host.strip() for host in host_list.split(",") if host.strip()]
 
 
-def _telling(settings: Settings) -> dict[str, object]:
+def _reporting_options(settings: Settings) -> dict[str, object]:
     """Airflow's options for reporting metrics (StatsD) and lineage (OpenLineage); none unless operations.yml names a server."""
     options: dict[str, object] = {}
     statsd, lineage = settings.operations.statsd, settings.operations.openlineage
     if statsd:
         host, _, port = str(statsd).rpartition(":")
         if not host or not port.isdigit():
-            raise NorthstarError(f"operations.yml: statsd is host:port, such as 127.0.0.1:8125, not {statsd!r}")
+            raise NorthstarError(f"operations.yml: statsd must be host:port, such as 127.0.0.1:8125, not {statsd!r}")
         options |= {
             "METRICS__STATSD_ON": True,
             "METRICS__STATSD_HOST": host,
@@ -152,7 +152,7 @@ def _telling(settings: Settings) -> dict[str, object]:
     if lineage:
         if not str(lineage).startswith(("http://", "https://")):
             raise NorthstarError(
-                f"operations.yml: openlineage is an address such as http://127.0.0.1:5000, not {lineage!r}"
+                f"operations.yml: openlineage must be an address such as http://127.0.0.1:5000, not {lineage!r}"
             )
         options |= {
             # each event, of which a task has two, waits up to 10 s for a server that does not answer

@@ -51,9 +51,9 @@ class Connection:
         host = self.host if "://" in self.host else f"{scheme}://{self.host}"
         return host.rstrip("/") + (f":{self.port}" if self.port else "")
 
-    def masked(self, text: str) -> str:
+    def mask_secrets(self, text: str) -> str:
         """The text with this connection's secrets replaced, in each spelling that they may have in it."""
-        secrets = {self.password} | {value for name, value in _texts(self.extra) if SECRET_NAME.search(name)}
+        secrets = {self.password} | {value for name, value in _nested_texts(self.extra) if SECRET_NAME.search(name)}
         for secret in sorted((s for s in secrets if s and len(s) > 3), key=len, reverse=True):
             escaped_secret = json.dumps(secret)[1:-1]
             for spelling in (
@@ -96,7 +96,7 @@ def _from_environment(settings: Settings, name: str) -> AirflowConnection | None
         return AirflowConnection.from_uri(definition, name)
     except Exception as exc:
         # the text of the error may repeat the value, which holds a secret
-        raise NorthstarError(f"AIRFLOW_CONN_{name.upper()} is neither a connection's URI nor its json") from exc
+        raise NorthstarError(f"AIRFLOW_CONN_{name.upper()} is neither the URI nor the JSON of a connection") from exc
 
 
 def _from_task(settings: Settings, name: str) -> AirflowConnection | None:
@@ -128,15 +128,15 @@ def _from_home(settings: Settings, name: str) -> AirflowConnection | None:
     return AirflowConnection.from_uri(record["get_uri"], name)
 
 
-def _texts(extra: object, name: str = "") -> Iterator[tuple[str, str]]:
+def _nested_texts(extra: object, name: str = "") -> Iterator[tuple[str, str]]:
     if isinstance(extra, dict):
         for key, value in extra.items():
-            yield from _texts(value, f"{name}.{key}")
+            yield from _nested_texts(value, f"{name}.{key}")
     elif isinstance(extra, str):
         yield name, extra
 
 
-def _connection(name: str, found: AirflowConnection) -> Connection:
+def _connection(name: str, airflow_connection: AirflowConnection) -> Connection:
     return Connection(
-        name, found.conn_type or "", found.host, found.port, found.login, found.schema, found.password, dict(found.extra_dejson)
+        name, airflow_connection.conn_type or "", airflow_connection.host, airflow_connection.port, airflow_connection.login, airflow_connection.schema, airflow_connection.password, dict(airflow_connection.extra_dejson)
     )  # fmt: skip

@@ -30,11 +30,11 @@ OWN_TIMES = (
     "downloaded_on",
 )
 # columns with texts of any length that people and programs write; every other text column names something, and rows are looked up by it
-WRITTEN = {"cancel_reason", "comment", "fingerprint", "page", "question", "reason", "route", "subject"}
+FREE_TEXT_COLUMNS = {"cancel_reason", "comment", "fingerprint", "page", "question", "reason", "route", "subject"}
 # bytes of a name: an index entry of Postgres holds 2,704 bytes, and a key has up to four names
-LONGEST_NAME = 500
+MAX_NAME_BYTES = 500
 # rows are grouped by this many characters of a written text
-LONGEST_GROUP = 200
+MAX_GROUP_CHARACTERS = 200
 POSTGRES_TYPES = {
     "text": "text",
     "int": "bigint",
@@ -72,8 +72,8 @@ class Column:
 
     @property
     def is_name(self) -> bool:
-        """Whether its text is a name, which may have at most LONGEST_NAME bytes."""
-        return self.type == "text" and self.pii is None and self.name not in WRITTEN
+        """Whether its text is a name, which may have at most MAX_NAME_BYTES bytes."""
+        return self.type == "text" and self.pii is None and self.name not in FREE_TEXT_COLUMNS
 
     @property
     def postgres_type(self) -> str:

@@ -96,8 +96,8 @@ class Company:
         return np.random.default_rng([self.seed, *area.encode()])
 
 
-class Life(TypedDict, total=False):
-    """The arguments that a company is made from: see `live`."""
+class CompanyOptions(TypedDict, total=False):
+    """The arguments that a company is made from: see `generate_company`."""
 
     seed: int
     months: int
@@ -108,7 +108,7 @@ class Life(TypedDict, total=False):
     incidents: int
 
 
-def live(
+def generate_company(
     seed: int = 1,
     months: int = 12,
     accounts: int = 2000,
@@ -123,7 +123,7 @@ def live(
     machines were watched. incidents: how many to plant in the last hours (northstar.demo.incidents). Raises NorthstarError for fewer than 10 accounts, no months, or an application that it does not know.
     """
     if accounts < 10 or months < 1:
-        raise NorthstarError(f"a company wants 10 accounts and 1 month or more, not {accounts} and {months}")
+        raise NorthstarError(f"a company needs 10 accounts and 1 month or more, not {accounts} and {months}")
     if unknown := sorted(set(applications) - set(ACCOUNT_TYPES)):
         raise NorthstarError(f"no application {unknown[0]!r}; there are {', '.join(ACCOUNT_TYPES)}")
     first_month = (end.year * 12 + end.month - 1) - months
@@ -140,12 +140,12 @@ def live(
     return company
 
 
-def simulate(out: Path, with_truth: bool = False, **life: Unpack[Life]) -> None:
+def simulate(out: Path, with_truth: bool = False, **options: Unpack[CompanyOptions]) -> None:
     """Write a company's source files below `out`, one folder for each entity, with flaws, and `_simulation.json` beside them.
 
-    with_truth: also `truth.parquet`, what its own books say of its metrics at `end` (northstar.demo.books). life: as for `live`.
+    with_truth: also `truth.parquet`, what its own books say of its metrics at `end` (northstar.demo.books). options: as for `generate_company`.
     """
-    company, out = live(**life), Path(out)
+    company, out = generate_company(**options), Path(out)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
@@ -197,8 +197,8 @@ def _people(company: Company, count: int) -> None:
     people["referred_by_account_id"] = [people.account_id[i] if i >= 0 else None for i in referrer]
     people["telemetry_opt_in"] = random.random(count) < 0.35
     deleted = random.random(count) < 0.03
-    life = random.exponential(120 * 86400, count)
-    deleted_at = people.created_at + pd.to_timedelta(life.astype("int64"), unit="s")
+    options = random.exponential(120 * 86400, count)
+    deleted_at = people.created_at + pd.to_timedelta(options.astype("int64"), unit="s")
     people["deleted_at"] = deleted_at.where(deleted & (deleted_at < company.end))
     people["updated_at"] = people.deleted_at.fillna(people.created_at)
     # how long somebody stays, and how often they come: what cohorts are made of

@@ -266,7 +266,7 @@ def machines(company: "Company") -> None:
     apps = np.array(company.applications, dtype=object)
     count = int(len(company.people) * 12)
 
-    def some(number: int) -> pd.Series:
+    def random_moments(number: int) -> pd.Series:
         # hours of the day: more requests in the afternoon
         day = np.sort(random.integers(0, max(int(seconds // 86400), 1), number)) * 86400
         hour = np.clip(random.normal(14, 4.5, number), 0, 23.999) * 3600
@@ -281,7 +281,7 @@ def machines(company: "Company") -> None:
         "request_id": [f"rq_{i:08d}" for i in range(count)], "application": random.choice(apps, count), "service": service,
         "route": route, "status_code": random.choice([200, 201, 302, 404, 500, 503, 599], count, p=[0.85, 0.05, 0.03, 0.06, 0.006, 0.003, 0.001]),
         "duration_ms": np.round(random.lognormal(4.4, 0.7, count), 3), "is_critical": random.random(count) < 0.15,
-        "occurred_at": some(count),
+        "occurred_at": random_moments(count),
     })  # fmt: skip
     hours = pd.date_range(begin, company.end, freq="1h", inclusive="left", unit="us")
     probes, samples, statements = [], [], []
@@ -310,7 +310,7 @@ def machines(company: "Company") -> None:
         "service": random.choice(np.array(["api", "web", "worker", None], dtype=object), errors),
         "level": random.choice(np.array(["info", "warning", "error", "fatal"], dtype=object), errors, p=[0.1, 0.3, 0.57, 0.03]),
         "fingerprint": [f"fp_{i}" for i in random.integers(0, 40, errors)], "is_user_facing": random.random(errors) < 0.4,
-        "occurred_at": some(errors),
+        "occurred_at": random_moments(errors),
     })  # fmt: skip
     loads = max(count // 4, 50)
     company.tables["web_vitals"] = pd.DataFrame({
@@ -321,21 +321,21 @@ def machines(company: "Company") -> None:
         "tti_ms": np.where(random.random(loads) < 0.9, np.round(random.lognormal(7.7, 0.4, loads), 1), np.nan),
         "lighthouse_score": np.where(random.random(loads) < 0.2, np.round(np.clip(random.normal(91, 5, loads), 0, 100)), np.nan),
         "accessibility_score": np.where(random.random(loads) < 0.2, np.round(np.clip(random.normal(94, 4, loads), 0, 100)), np.nan),
-        "occurred_at": some(loads),
+        "occurred_at": random_moments(loads),
     })  # fmt: skip
     tries = max(count // 12, 60)
     kind = random.choice(np.array(["call", "setup"], dtype=object), tries, p=[0.95, 0.05])
     company.tables["integration_calls"] = pd.DataFrame({
         "call_id": [f"ic_{i:06d}" for i in range(tries)], "application": random.choice(apps, tries),
         "integration": random.choice(np.array(INTEGRATIONS, dtype=object), tries), "kind": kind,
-        "succeeded": random.random(tries) < np.where(kind == "setup", 0.9, 0.985), "occurred_at": some(tries),
+        "succeeded": random.random(tries) < np.where(kind == "setup", 0.9, 0.985), "occurred_at": random_moments(tries),
     })  # fmt: skip
     findings = max(int(seconds // 86400) * 2, 12)
     company.tables["security_events"] = pd.DataFrame({
         "security_event_id": [f"se_{i:05d}" for i in range(findings)], "application": random.choice(apps, findings),
         "kind": random.choice(np.array(["intrusion_attempt", "threat_detected", "other", "breach"], dtype=object), findings, p=[0.5, 0.3, 0.19, 0.01]),
         "severity": random.choice(np.array(["low", "medium", "high", "critical"], dtype=object), findings, p=[0.5, 0.35, 0.12, 0.03]),
-        "occurred_at": some(findings),
+        "occurred_at": random_moments(findings),
     })  # fmt: skip
 
 
@@ -396,12 +396,12 @@ def makers(company: "Company") -> None:
         company.tables[name] = _times(frame, *(c for c in frame if c.endswith("_at")))
 
 
-def _at(random: Random, company: "Company", days: int) -> pd.Timestamp:
+def _random_moment(random: Random, company: "Company", days: int) -> pd.Timestamp:
     return pd.Timestamp(company.start) + timedelta(seconds=int(random.random() * days * 86400))
 
 
 def _deployment(random: Random, company: "Company", application: str, days: int, number: int) -> TableRow:
-    started = _at(random, company, days)
+    started = _random_moment(random, company, days)
     status = str(random.choice(["succeeded", "failed", "rolled_back", "running"], p=[0.94, 0.03, 0.02, 0.01]))
     recovered = (
         started + timedelta(seconds=int(random.exponential(1500)) + 60) if status in ("failed", "rolled_back") else None
@@ -411,7 +411,7 @@ def _deployment(random: Random, company: "Company", application: str, days: int,
 
 
 def _incident(random: Random, company: "Company", application: str, days: int, number: int) -> TableRow:
-    started = _at(random, company, days)
+    started = _random_moment(random, company, days)
     acknowledged = started + timedelta(seconds=int(random.exponential(600)) + 20) if random.random() < 0.95 else None
     resolved = started + timedelta(seconds=int(random.exponential(9000)) + 900) if random.random() < 0.97 else None
     return {"incident_id": f"in_{number:06d}", "application": application,
@@ -421,7 +421,7 @@ def _incident(random: Random, company: "Company", application: str, days: int, n
 
 
 def _work_item(random: Random, company: "Company", application: str, days: int, number: int) -> TableRow:
-    created = _at(random, company, days)
+    created = _random_moment(random, company, days)
     kind = str(random.choice(["story", "feature", "bug", "task"], p=[0.4, 0.15, 0.3, 0.15]))
     completed = (
         created + timedelta(seconds=int(random.exponential(6 * 86400)) + 1800) if random.random() < 0.85 else None
@@ -438,7 +438,7 @@ def _work_item(random: Random, company: "Company", application: str, days: int, 
 
 
 def _pull_request(random: Random, company: "Company", application: str, days: int, number: int) -> TableRow:
-    opened = _at(random, company, days)
+    opened = _random_moment(random, company, days)
     reviewed = opened + timedelta(seconds=int(random.exponential(9 * 3600))) if random.random() < 0.95 else None
     merged = (
         reviewed + timedelta(seconds=int(random.exponential(20 * 3600))) if reviewed and random.random() < 0.9 else None

@@ -11,14 +11,14 @@ from northstar.extract.landing import source as landing
 from northstar.extract.sources.declared import Source, read_sources
 from northstar.privacy.details import forget_details
 from northstar.warehouse import db
-from northstar.warehouse.rows import Run, one, shaped
-from northstar.warehouse.stages import working_stage
+from northstar.warehouse.rows import Run, as_shape, fetch_one
+from northstar.warehouse.stages import run_stage
 
 # the name of the source that is a run's directory
 FILES = "files"
 
 
-class ReadAgain(TypedDict):
+class RereadCounts(TypedDict):
     """How many rows were read, and how many of them were new or replaced a landed row."""
 
     read: int
@@ -27,29 +27,29 @@ class ReadAgain(TypedDict):
 
 def extract(settings: Settings, run_id: int, progress: Progress = print) -> None:
     """Land what is new in all of the run's sources. Raises NorthstarError when one that is required failed."""
-    with working_stage(settings, run_id, "extract") as run:
-        for name in _due(settings, run):
-            _land(settings, run, name, progress)
-        _settle(settings, run)
+    with run_stage(settings, run_id, "extract") as run:
+        for name in _due_sources(settings, run):
+            _land_by_name(settings, run, name, progress)
+        _finish(settings, run)
 
 
 def extract_again(
-    settings: Settings, run_id: int, names: list[str], within: tuple[datetime, datetime], progress: Progress = print
-) -> ReadAgain:
+    settings: Settings, run_id: int, names: list[str], time_range: tuple[datetime, datetime], progress: Progress = print
+) -> RereadCounts:
     """Read sources from their beginning and land the rows in the range; returns {'read': rows, 'changed': rows}.
 
     Where their next reading starts stays as it is. Raises NorthstarError when one of them failed.
     """
-    counts: ReadAgain = {"read": 0, "changed": 0}
-    with working_stage(settings, run_id, "extract") as run:
+    counts: RereadCounts = {"read": 0, "changed": 0}
+    with run_stage(settings, run_id, "extract") as run:
         for name in names:
-            result = _land(settings, run, name, progress, within)
+            result = _land_by_name(settings, run, name, progress, time_range)
             if result.error:
                 raise SourceFailed(name, f"source {name}: {result.error}")
             counts["read"] += result.landed.read
             counts["changed"] += result.landed.inserted + result.landed.updated
         _require_rows(settings, run["as_of"])
-        note_batch(settings, run_id)
+        record_built_batch(settings, run_id)
     return counts
 
 
@@ -59,28 +59,28 @@ def due_sources(settings: Settings, run_id: int) -> list[str]:
     Raises NorthstarError when there is none.
     """
     with db.connect(settings, "transformer") as connection:
-        run = one(connection.execute("select * from audit.runs where run_id = %s", [run_id]))
-        return _due(settings, shaped(Run, run))
+        run = fetch_one(connection.execute("select * from audit.runs where run_id = %s", [run_id]))
+        return _due_sources(settings, as_shape(Run, run))
 
 
 def land_source(settings: Settings, run_id: int, name: str, progress: Progress = print) -> None:
     """Land one of a run's sources, as a task of its own. Raises NorthstarError when it failed, required or not."""
-    with working_stage(settings, run_id, "extract") as run:
-        error = _land(settings, run, name, progress).error
+    with run_stage(settings, run_id, "extract") as run:
+        error = _land_by_name(settings, run, name, progress).error
     if error:
         raise SourceFailed(name, error)
 
 
-def settle_extract(settings: Settings, run_id: int) -> None:
+def finish_extract(settings: Settings, run_id: int) -> None:
     """Check, after all sources, that the run can go on.
 
     Raises NorthstarError when a required source failed, or when there is nothing to build from.
     """
-    with working_stage(settings, run_id, "extract") as run:
-        _settle(settings, run)
+    with run_stage(settings, run_id, "extract") as run:
+        _finish(settings, run)
 
 
-def _due(settings: Settings, run: Run) -> list[str]:
+def _due_sources(settings: Settings, run: Run) -> list[str]:
     declared = [source.name for source in read_sources(settings).values() if source.is_due(run["mode"])]
     due = declared + ([FILES] if run["source_dir"] else [])
     if not due:
@@ -90,39 +90,38 @@ def _due(settings: Settings, run: Run) -> list[str]:
     return due
 
 
-def _land(
-    settings: Settings, run: Run, name: str, progress: Progress, within: tuple[datetime, datetime] | None = None
+def _land_by_name(
+    settings: Settings, run: Run, name: str, progress: Progress, time_range: tuple[datetime, datetime] | None = None
 ) -> landing.SourceResult:
-    """Land one source of a run; returns its northstar.extract.landing.source.SourceResult. The run's directory is a source like any other."""
-
+    """Land one source of a run. The run's directory is a source like any other."""
     if name == FILES:
         source = Source(FILES, FILES, required=True, options={"path": run["source_dir"], "mapping": run["mapping"]})
     else:
         source = read_sources(settings)[name]
-    return landing.land_source(settings, run["run_id"], source, progress, within)
+    return landing.land_source(settings, run["run_id"], source, progress, time_range)
 
 
-def _settle(settings: Settings, run: Run) -> None:
+def _finish(settings: Settings, run: Run) -> None:
     declared = read_sources(settings)
     with db.connect(settings, "loader") as connection:
         source_runs = {
             row["source"]: row
             for row in connection.execute("select * from audit.source_runs where run_id = %s", [run["run_id"]])
         }
-    for name in _due(settings, run):
+    for name in _due_sources(settings, run):
         is_required = name == FILES or declared[name].required
         if is_required and not (name in source_runs and source_runs[name]["succeeded"]):
-            reason = source_runs[name]["message"] if name in source_runs else "it was never asked"
+            reason = source_runs[name]["message"] if name in source_runs else "it was not read"
             raise SourceFailed(name, reason if name == FILES else f"source {name}, which is required: {reason}")
     _require_rows(settings, run["as_of"])
     if run["is_full"]:
         # nothing would show an hourly run what was emptied, so only full runs do this
         forget_details(settings, run["run_id"], run["as_of"])
-    note_batch(settings, run["run_id"])
+    record_built_batch(settings, run["run_id"])
 
 
-def note_batch(settings: Settings, run_id: int) -> None:
-    """Note the newest landed batch, up to which the run builds."""
+def record_built_batch(settings: Settings, run_id: int) -> None:
+    """Record the newest landed batch, up to which the run builds."""
     with db.connect(settings, "transformer") as connection:
         connection.execute(
             "update audit.runs set built_batch_id = (select coalesce(max(batch_id), 0) from audit.landing_batches) where run_id = %s",
@@ -136,8 +135,8 @@ def _require_rows(settings: Settings, as_of: datetime) -> None:
         for entity in entities().values()
     ]
     with db.connect(settings, "loader") as connection:
-        answer = connection.execute(f"select {' or '.join(questions)} as found", {"as_of": as_of})
-        has_rows = one(answer)["found"]
+        answer = connection.execute(f"select {' or '.join(questions)} as has_rows", {"as_of": as_of})
+        has_rows = fetch_one(answer)["has_rows"]
     if not has_rows:
         raise NorthstarError(
             f"no landed row is older than as-of {as_of:%Y-%m-%dT%H:%M:%SZ}; give a later --as-of or another --source-dir"

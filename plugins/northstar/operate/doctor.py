@@ -14,27 +14,27 @@ import psycopg
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_word
 from northstar.base.ports import read_port
-from northstar.base.services import service_states
+from northstar.base.service_processes import service_states
 from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
 from northstar.connections.airflow import api_health
 from northstar.contract import entities
 from northstar.extract.sources.declared import open_source, read_sources
-from northstar.warehouse import db, embedded, lease, migrations, role_settings
-from northstar.warehouse.landed_tables import key_index, landed_columns, side_indexes
+from northstar.warehouse import db, embedded, migrations, role_settings, turn_lock
+from northstar.warehouse.landed_tables import key_index_name, landed_columns, secondary_indexes
 from northstar.warehouse.rights import WRITERS
-from northstar.warehouse.rows import Connection, one, shaped
+from northstar.warehouse.rows import Connection, as_shape, fetch_one
 from northstar.warehouse.schemas import SCHEMAS
 from northstar.warehouse.setup import OLDEST_POSTGRES
 from northstar.warehouse.troubles import newest_warnings, open_alerts
 
 FREE_BYTES = 2 << 30
-SKEW = timedelta(seconds=2)
+MAX_SKEW = timedelta(seconds=2)
 # the age at which a publication is late: two and a half hours where a scheduler makes hourly runs; else a day and two hours, because a run
 # a day is assumed
 LATE, LATE_BY_HAND = timedelta(minutes=150), timedelta(hours=26)
 BLOATED_ROWS = 100_000
-SET_UP = "`northstar setup` makes roles, grants, tables and indexes what they should be"
+SETUP_ADVICE = "`northstar setup` repairs roles, grants, tables and indexes"
 # the rights that each role needs: (role, schema, privilege on all of its tables)
 GRANTS = (
     ("loader", "staging", "insert"),
@@ -56,7 +56,7 @@ GRANTS = (
 )
 
 # (what a check saw) or, when something is wrong, (what it saw, what to do about it)
-Words = tuple[str, ...]
+Observation = tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -64,51 +64,51 @@ class Finding:
     """What one check saw. do: what to do about it; '' when nothing is wrong."""
 
     check: str
-    says: str
-    do: str = ""
+    seen: str
+    advice: str = ""
 
     @property
     def is_wrong(self) -> bool:
-        return bool(self.do)
+        return bool(self.advice)
 
     def __str__(self) -> str:
-        return f"{'WRONG' if self.is_wrong else 'ok   '} {self.check:12} {self.says}{'; ' + self.do if self.do else ''}"
+        return f"{'WRONG' if self.is_wrong else 'ok   '} {self.check:12} {self.seen}{'; ' + self.advice if self.advice else ''}"
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
     """The findings of every check, at least one for each; that a check cannot be made is a finding as well."""
-    for name, check in OUTSIDE.items():
-        yield from _made(name, check, settings)
+    for name, check in CHECKS_WITHOUT_DATABASE.items():
+        yield from _run_check(name, check, settings)
     try:
         if not settings.warehouse_url and not embedded.is_running(settings):
             yield Finding(
-                "server", "Postgres is not running", "`make run` or `northstar run` starts it; then look again"
+                "server", "Postgres is not running", "`make run` or `northstar run` starts it; then run doctor again"
             )
             return
         role = "owner" if db.has_administrator(settings) else "transformer"
         connection = db.connect(settings, role, autocommit=True)
     except NorthstarError as exc:
-        yield Finding("server", str(exc), "see that it runs, and that address and password are right")
+        yield Finding("server", str(exc), "check that it is running, and that address and password are right")
         return
     with connection:
         connection.execute("set statement_timeout = '20s'")
         yield Finding("server", f"Postgres {connection.info.parameter_status('server_version')} answers")
-        for name, look in INSIDE.items():
-            yield from _made(name, look, settings, connection)
+        for name, look in DATABASE_CHECKS.items():
+            yield from _run_check(name, look, settings, connection)
 
 
-def _made(name: str, check: Callable[..., Iterator[Words]], *given: object) -> Iterator[Finding]:
+def _run_check(name: str, check: Callable[..., Iterator[Observation]], *arguments: object) -> Iterator[Finding]:
     findings = []
     try:
-        findings = [Finding(name, *words) for words in check(*given)]
+        findings = [Finding(name, *words) for words in check(*arguments)]
     except (psycopg.Error, NorthstarError, OSError) as exc:
         findings = [
-            Finding(name, f"could not be looked at: {str(exc).splitlines()[0]}", "mend this first, then look again")
+            Finding(name, f"could not be checked: {str(exc).splitlines()[0]}", "fix this first, then run doctor again")
         ]
-    yield from findings or [Finding(name, "nothing to see")]
+    yield from findings or [Finding(name, "nothing to check")]
 
 
-def _disk(settings: Settings) -> Iterator[Words]:
+def _disk(settings: Settings) -> Iterator[Observation]:
     places = {"the home": settings.home, "the archive of the write-ahead log": settings.operations.wal_archive}
     for name, place in places.items():
         if place and Path(place).exists():
@@ -117,24 +117,24 @@ def _disk(settings: Settings) -> Iterator[Words]:
             yield (says, f"make room on the disk of {place}") if free < FREE_BYTES else (says,)
 
 
-def _secrets(settings: Settings) -> Iterator[Words]:
+def _secrets(settings: Settings) -> Iterator[Observation]:
     if not settings.warehouse_url and not settings.secrets_file.exists():
         if (settings.home / "postgres" / "PG_VERSION").exists():
             yield (
-                f"{settings.secrets_file} is gone",
-                "put it back from where you keep it: it has the key of all hashed identifiers",
+                f"{settings.secrets_file} is missing",
+                "restore your copy of it: it holds the key of all hashed identifiers",
             )
         return
     # raises NorthstarError for a file that is cut short, without which no other check can connect
     settings.known_secret("owner_password")
     for file in (settings.secrets_file, settings.home / "airflow" / "passwords.json"):
         if file.exists() and stat.S_IMODE(file.stat().st_mode) & 0o077:
-            yield f"{file} can be read by others than its owner", f"chmod 600 {file}"
+            yield f"{file} can be read by other users than its owner", f"chmod 600 {file}"
             return
-    yield ("only their owner reads them",)
+    yield ("only their owner can read them",)
 
 
-def _ports(settings: Settings) -> Iterator[Words]:
+def _ports(settings: Settings) -> Iterator[Observation]:
     running = {name for name, lives in service_states(settings).items() if lives}
     services = {
         "Postgres": (settings.home / "postgres.port", not settings.warehouse_url and embedded.is_running(settings)),
@@ -146,7 +146,7 @@ def _ports(settings: Settings) -> Iterator[Words]:
             continue
         port = read_port(file)
         if port is None:
-            yield f"{file} holds no port", f"rm {file}: the next start chooses one"
+            yield f"{file} does not contain a port", f"rm {file}: the next start chooses one"
             continue
         with socket.socket() as probe:
             probe.settimeout(1)
@@ -154,89 +154,91 @@ def _ports(settings: Settings) -> Iterator[Words]:
         if answers and not is_up:
             yield (
                 f"port {port} of {service} is taken by another program",
-                f"end it, or tell the readers: the next start takes another port (remove {file} to have it chosen now)",
+                f"stop that program, or delete {file}: the next start then chooses another port, which readers have to know",
             )
         elif is_up and not answers:
-            yield f"{service} runs and does not answer on port {port}", "stop and start it: `make stop`, `make run`"
+            yield f"{service} is running but does not answer on port {port}", "restart it: `make stop`, `make run`"
         else:
-            yield (f"{port} of {service}",)
+            yield (f"{service} on port {port}",)
 
 
-def _airflow(settings: Settings) -> Iterator[Words]:
+def _airflow(settings: Settings) -> Iterator[Observation]:
     database_version = read_word(settings.home / "airflow" / "migrated")
     if database_version not in (None, version("apache-airflow")):
         yield (
-            f"its database is that of version {database_version}, {version('apache-airflow')} is installed",
-            "`make stop`, `make run` brings it there",
+            f"its database is at version {database_version}, but {version('apache-airflow')} is installed",
+            "`make stop`, then `make run` migrates it",
         )
     states = service_states(settings)
     dead_services = [name for name, lives in states.items() if not lives]
     if dead_services:
         yield (
             f"{', '.join(dead_services)} ended without being stopped",
-            f"see {settings.logs}/{dead_services[0]}.log; `make run` starts what is missing",
+            f"see {settings.logs}/{dead_services[0]}.log; `make run` starts them again",
         )
     elif "api-server" in states:
         sick_parts = [part for part, health in api_health(settings).items() if health != "healthy"]
         if sick_parts:
-            yield f"{', '.join(sick_parts)}: no sign of life", f"see {settings.logs}; `make stop`, `make run`"
+            yield f"{', '.join(sick_parts)}: not healthy", f"see {settings.logs}; `make stop`, `make run`"
     if states and not dead_services:
-        yield (f"{', '.join(states)} run",)
+        yield (f"{', '.join(states)} are running",)
 
 
-def _sources(settings: Settings) -> Iterator[Words]:
+def _sources(settings: Settings) -> Iterator[Observation]:
     for name, source in read_sources(settings).items():
         try:
             yield (f"{name}: {open_source(settings, source).check()}",)
         except NorthstarError as exc:
-            yield f"{name}: {exc}", f"mend the system or its connection; `northstar sources check {name}` tries again"
+            yield f"{name}: {exc}", f"fix the system or its connection; `northstar sources check {name}` tries again"
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _clock(settings: Settings, connection: Connection) -> Iterator[Words]:
+def _clock(settings: Settings, connection: Connection) -> Iterator[Observation]:
     asked_at = _now()
-    server = one(connection.execute("select clock_timestamp() as at"))["at"]
+    server = fetch_one(connection.execute("select clock_timestamp() as at"))["at"]
     skew = server - (asked_at + (_now() - asked_at) / 2)
-    if abs(skew) > SKEW:
+    if abs(skew) > MAX_SKEW:
         way = "ahead of" if skew > timedelta(0) else "behind"
         yield (
-            f"the server's is {abs(skew).total_seconds():.0f} s {way} this machine's",
-            "let both machines keep time (NTP): as_of and leases need it",
+            f"the server's clock is {abs(skew).total_seconds():.0f} s {way} this machine's",
+            "synchronise both clocks (NTP): as_of depends on them",
         )
     else:
-        yield ("the server's and this machine's agree",)
+        yield ("the clocks of the server and of this machine agree",)
 
 
-def _versions(settings: Settings, connection: Connection) -> Iterator[Words]:
+def _versions(settings: Settings, connection: Connection) -> Iterator[Observation]:
     number = connection.info.server_version // 10000
     if number < OLDEST_POSTGRES:
         yield f"Postgres {number} is too old", f"Northstar needs {OLDEST_POSTGRES} or newer"
-    if one(connection.execute("select to_regclass('audit.migrations') as t"))["t"] is None:
-        yield "the warehouse is that of a version without migrations, or none", "the next run brings it to this version"
+    if fetch_one(connection.execute("select to_regclass('audit.migrations') as t"))["t"] is None:
+        yield "the warehouse is missing, or from a version without migrations", "the next run sets it up"
         return
     rows = connection.execute("select * from audit.migrations order by number").fetchall()
     for row in rows:
         if row["applied_at"] is None:
             yield (
                 f"migration {row['number']:04}_{row['name']} failed: {row['message']}",
-                "mend what it says; the next run tries it again",
+                "fix the cause; the next run tries it again",
             )
     applied_rows = [r for r in rows if r["applied_at"] is not None]
     try:
-        migrations.refuse([shaped(migrations.Applied, r) for r in applied_rows], migrations.migrations())
-    except migrations.OtherMigrations as exc:
-        yield exc.what, exc.advice
+        migrations.require_compatible(
+            [as_shape(migrations.AppliedMigration, r) for r in applied_rows], migrations.load_migrations()
+        )
+    except migrations.IncompatibleMigrations as exc:
+        yield exc.problem, exc.advice
         return
-    pending = [m for m in migrations.migrations() if m.number not in {r["number"] for r in rows}]
+    pending = [m for m in migrations.load_migrations() if m.number not in {r["number"] for r in rows}]
     if pending:
-        yield f"{len(pending)} migrations are to come, first {pending[0].title}", "the next run applies them"
-    yield (f"migration {max((r['number'] for r in applied_rows), default=0):04} is the newest applied",)
+        yield f"{len(pending)} migrations are pending, the first is {pending[0].title}", "the next run applies them"
+    yield (f"the newest applied migration is {max((r['number'] for r in applied_rows), default=0):04}",)
 
 
-def _roles(settings: Settings, connection: Connection) -> Iterator[Words]:
+def _roles(settings: Settings, connection: Connection) -> Iterator[Observation]:
     names = {role: db.role_name(settings, role) for role in db.ROLES}
     role_rows = connection.execute("select * from pg_roles where rolname = any(%s)", [list(names.values())]).fetchall()
     roles = {role: r for role, name in names.items() for r in role_rows if r["rolname"] == name}
@@ -245,11 +247,11 @@ def _roles(settings: Settings, connection: Connection) -> Iterator[Words]:
     for role in db.ROLES:
         if role not in roles:
             is_wrong = True
-            yield f"the role {names[role]} is missing", SET_UP
+            yield f"the role {names[role]} is missing", SETUP_ADVICE
         elif roles[role]["rolsuper"] or roles[role]["rolcreaterole"] or roles[role]["rolcreatedb"]:
             is_wrong = True
             yield (
-                f"the role {names[role]} may do more than its work",
+                f"the role {names[role]} has more rights than it needs",
                 f"alter role {names[role]} nosuperuser nocreaterole nocreatedb",
             )
         else:
@@ -257,11 +259,11 @@ def _roles(settings: Settings, connection: Connection) -> Iterator[Words]:
                 db.connect(settings, role).close()
             except NorthstarError as exc:
                 is_wrong = True
-                yield f"the role {names[role]} cannot log in: {exc}", SET_UP
+                yield f"the role {names[role]} cannot log in: {exc}", SETUP_ADVICE
     for schema in SCHEMAS:
         if schema not in schemas:
             is_wrong = True
-            yield f"the schema {schema} is missing", SET_UP
+            yield f"the schema {schema} is missing", SETUP_ADVICE
     for role, schema, privilege in GRANTS:
         if role in roles and schema in schemas:
             closed_tables = connection.execute(
@@ -277,16 +279,16 @@ def _roles(settings: Settings, connection: Connection) -> Iterator[Words]:
             if closed_tables:
                 is_wrong = True
                 more = f" and {len(closed_tables) - 1} more" if len(closed_tables) > 1 else ""
-                yield f"{names[role]} may not {privilege} {schema}.{closed_tables[0]}{more}", SET_UP
+                yield f"{names[role]} may not {privilege} {schema}.{closed_tables[0]}{more}", SETUP_ADVICE
     if "bi_reader" in roles:
         open_schemas = [
             s for s in SCHEMAS if s in schemas and s not in OPEN_TO_READERS
-            and one(connection.execute("select has_schema_privilege(%s, %s, 'usage') as may", [names["bi_reader"], s]))["may"]
+            and fetch_one(connection.execute("select has_schema_privilege(%s, %s, 'usage') as may", [names["bi_reader"], s]))["may"]
         ]  # fmt: skip
         for schema in open_schemas:
             is_wrong = True
             yield (
-                f"{names['bi_reader']} may look into {schema}, which nobody has audited",
+                f"{names['bi_reader']} may read {schema}, which is not audited",
                 f"revoke usage on schema {schema} from {names['bi_reader']}",
             )
         unguarded_tables = connection.execute(
@@ -296,17 +298,17 @@ def _roles(settings: Settings, connection: Connection) -> Iterator[Words]:
         for table in unguarded_tables:
             is_wrong = True
             yield (
-                f"{names['bi_reader']} may see all of marts_history.{table['name']}, groups that are withheld today among it",
+                f"{names['bi_reader']} may read all of marts_history.{table['name']}, including groups that are withheld now",
                 f"alter table marts_history.{table['name']} enable row level security",
             )
-    for role, _, difference in role_settings.changed(connection, settings):
+    for role, _, difference in role_settings.find_changes(connection, settings):
         is_wrong = True
         yield (
-            f"{names[role]} was given a setting of its own: {difference}",
-            "the next run, or `northstar setup`, puts it back",
+            f"{names[role]} has a changed setting: {difference}",
+            "the next run, or `northstar setup`, restores it",
         )
     if not is_wrong:
-        yield (f"{', '.join(names.values())} may do their work and no more",)
+        yield (f"{', '.join(names.values())} have the rights that they need, and no more",)
 
 
 # schemas that readers may use; in marts_history a policy of each table limits the rows that they see
@@ -315,14 +317,14 @@ OPEN_TO_READERS = ("marts", "marts_history", "marts_at_version")
 PRIVATE = {("audit", "bootstrapped"), ("audit", "migrations"), ("core", "touched"), ("core", "touched_periods")}
 
 
-def _tables(settings: Settings, connection: Connection) -> Iterator[Words]:
+def _tables(settings: Settings, connection: Connection) -> Iterator[Observation]:
     existing_tables = landed_columns(connection)
     for entity in entities().values():
         missing_columns = set(entity.stored_columns) - set(existing_tables.get(entity.name, {}))
         if entity.name not in existing_tables:
-            yield f"staging.{entity.name} is missing", SET_UP
+            yield f"staging.{entity.name} is missing", SETUP_ADVICE
         elif missing_columns:
-            yield f"staging.{entity.name} has no column {sorted(missing_columns)[0]}", SET_UP
+            yield f"staging.{entity.name} has no column {sorted(missing_columns)[0]}", SETUP_ADVICE
     bloated_tables = connection.execute(
         "select schemaname || '.' || relname as name, n_dead_tup as dead, n_live_tup as live from pg_stat_user_tables "
         "where schemaname = any(%s) and n_dead_tup > %s and n_dead_tup > n_live_tup order by n_dead_tup desc limit 5",
@@ -334,10 +336,10 @@ def _tables(settings: Settings, connection: Connection) -> Iterator[Words]:
             "`northstar maintain` cleans up",
         )
     if len(existing_tables) == len(entities()) and not bloated_tables:
-        yield (f"all {len(existing_tables)} landed ones are there, none is bloated",)
+        yield (f"all {len(existing_tables)} landed tables exist, and none is bloated",)
 
 
-def _indexes(settings: Settings, connection: Connection) -> Iterator[Words]:
+def _indexes(settings: Settings, connection: Connection) -> Iterator[Observation]:
     invalid_indexes = connection.execute(
         "select indexrelid::regclass::text as name from pg_index join pg_class as c on c.oid = indexrelid "
         "where not (indisvalid and indisready) and c.relnamespace = any(%s::text[]::regnamespace[]) order by 1",
@@ -345,73 +347,73 @@ def _indexes(settings: Settings, connection: Connection) -> Iterator[Words]:
     ).fetchall()
     for row in invalid_indexes:
         yield (
-            f"the index {row['name']} is invalid: nothing is found or kept unique by it",
+            f"the index {row['name']} is invalid: it neither finds rows nor keeps them unique",
             f"reindex index {row['name']}",
         )
     existing_indexes = {
         r["indexname"]
         for r in connection.execute("select indexname from pg_indexes where schemaname = 'staging'").fetchall()
     }
-    expected_indexes = {key_index(e) for e in entities().values()} | {
-        n for e in entities().values() for n in side_indexes(e)
+    expected_indexes = {key_index_name(e) for e in entities().values()} | {
+        n for e in entities().values() for n in secondary_indexes(e)
     }
     for name in sorted(expected_indexes - existing_indexes)[:5]:
-        yield f"the index staging.{name} is missing", SET_UP
+        yield f"the index staging.{name} is missing", SETUP_ADVICE
     if not invalid_indexes and expected_indexes <= existing_indexes:
-        yield (f"all {len(expected_indexes)} of the landed tables are there and valid",)
+        yield (f"all {len(expected_indexes)} indexes of the landed tables exist and are valid",)
 
 
-def _checksums(settings: Settings, connection: Connection) -> Iterator[Words]:
+def _checksums(settings: Settings, connection: Connection) -> Iterator[Observation]:
     rows = connection.execute(
         "select datname, checksum_failures as n from pg_stat_database where checksum_failures > 0"
     ).fetchall()
     for row in rows:
         yield (
             f"{row['n']} pages of the database {row['datname']} are damaged",
-            "mend the disk and restore a backup (docs/operations.md)",
+            "repair the disk and restore a backup (docs/operations.md)",
         )
     if not rows:
-        yield ("no damaged page was met",)
+        yield ("no damaged page has been found",)
 
 
-def _archive(settings: Settings, connection: Connection) -> Iterator[Words]:
+def _archive(settings: Settings, connection: Connection) -> Iterator[Observation]:
     archive_directory = settings.operations.wal_archive
     if settings.warehouse_url:
-        yield ("the external Postgres keeps its own",)
+        yield ("the external Postgres has its own",)
         return
     if not archive_directory:
-        yield ("the write-ahead log is not archived: a backup restores its own moment only",)
+        yield ("the write-ahead log is not archived: a backup can only be restored as of its own time",)
         return
-    if one(connection.execute("show archive_mode"))["archive_mode"] != "on":
+    if fetch_one(connection.execute("show archive_mode"))["archive_mode"] != "on":
         yield (
             "the write-ahead log is not archived yet",
-            "`northstar stop` (or `make stop`) and start again: the setting needs it",
+            "`northstar stop` (or `make stop`) and start again: the setting takes effect at a start",
         )
         return
-    archiver = one(connection.execute("select * from pg_stat_archiver"))
+    archiver = fetch_one(connection.execute("select * from pg_stat_archiver"))
     failed_at, archived_at = archiver["last_failed_time"], archiver["last_archived_time"]
     if failed_at and (archived_at is None or failed_at > archived_at):
         yield (
             f"segment {archiver['last_failed_wal']} could not be archived to {archive_directory} since {failed_at:%Y-%m-%d %H:%M} UTC",
-            "see that it is a directory with room that Postgres may write to: the log grows in the home until then",
+            "make sure that it is a directory with free space that Postgres may write to; until then the log grows in the home",
         )
     else:
         yield (f"newest segment {archiver['last_archived_wal'] or 'none yet'} in {archive_directory}",)
 
 
-def _writer(settings: Settings, connection: Connection) -> Iterator[Words]:
-    writer = lease.holding(connection)
+def _writer(settings: Settings, connection: Connection) -> Iterator[Observation]:
+    writer = turn_lock.current_turn(connection)
     stale_runs = connection.execute(
         "select run_id, started_at from audit.runs where state = 'running' and run_id not in (select run_id from audit.writer_lease) order by 1"
     ).fetchall()
     if writer and writer["is_over"]:
         yield (
-            f"run {writer['run_id']} ({writer['holder']}) has the turn to write, and its process is gone",
+            f"run {writer['run_id']} ({writer['holder']}) has the turn to write, but its process is gone",
             f"the next run takes it over; `northstar unlock {writer['run_id']}` ends it now",
         )
     for run in stale_runs:
         yield (
-            f"run {run['run_id']} of {run['started_at']:%Y-%m-%d %H:%M} UTC stands as running and nobody works on it",
+            f"run {run['run_id']} of {run['started_at']:%Y-%m-%d %H:%M} UTC is recorded as running, but no process works on it",
             "the next run closes it",
         )
     last_run = connection.execute(
@@ -423,15 +425,15 @@ def _writer(settings: Settings, connection: Connection) -> Iterator[Words]:
         yield (f"the last run, {last_run['run_id']}, published version {last_run['published_version']}",)
 
 
-def _published(settings: Settings, connection: Connection) -> Iterator[Words]:
-    if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
-        yield "nothing was published yet", "`northstar run` or `make run`"
+def _published(settings: Settings, connection: Connection) -> Iterator[Observation]:
+    if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
+        yield "nothing has been published yet", "`northstar run` or `make run`"
         return
     newest_publication = connection.execute(
         "select * from marts.publications order by published_version desc limit 1"
     ).fetchone()
     if newest_publication is None:
-        yield "nothing was published yet", "`northstar run` or `make run`"
+        yield "nothing has been published yet", "`northstar run` or `make run`"
         return
     age = _now() - newest_publication["published_at"]
     says = f"version {newest_publication['published_version']} was published {age.total_seconds() / 3600:.1f} h ago"
@@ -439,8 +441,8 @@ def _published(settings: Settings, connection: Connection) -> Iterator[Words]:
     yield (says, "docs/runbooks.md, data_late") if is_late else (says,)
     if newest_publication["restores_version"]:
         yield (
-            f"a rollback is up: the marts are those of version {newest_publication['restores_version']}",
-            "the next run publishes what is true again",
+            f"a rollback is published: the marts are those of version {newest_publication['restores_version']}",
+            "the next run publishes current numbers again",
         )
     if newest_publication["code_version"] != code_version(settings):
         yield (
@@ -449,7 +451,7 @@ def _published(settings: Settings, connection: Connection) -> Iterator[Words]:
         )
 
 
-def _warnings(settings: Settings, connection: Connection) -> Iterator[Words]:
+def _warnings(settings: Settings, connection: Connection) -> Iterator[Observation]:
     warnings = newest_warnings(connection)
     for warning in warnings:
         yield (f"warning     {warning}",)
@@ -457,11 +459,11 @@ def _warnings(settings: Settings, connection: Connection) -> Iterator[Words]:
         yield ("the newest audit warned of nothing",)
 
 
-def _alerts(settings: Settings, connection: Connection) -> Iterator[Words]:
+def _alerts(settings: Settings, connection: Connection) -> Iterator[Observation]:
     yield (open_alerts(connection) or "none is open",)
 
 
-def _upkeep(settings: Settings, connection: Connection) -> Iterator[Words]:
+def _upkeep(settings: Settings, connection: Connection) -> Iterator[Observation]:
     last_upkeep = connection.execute("select * from audit.maintenance order by maintenance_id desc limit 1").fetchone()
     if last_upkeep and last_upkeep["succeeded"] is False:
         yield f"the last maintenance failed: {last_upkeep['message']}", "docs/runbooks.md, maintenance_failed"
@@ -469,14 +471,14 @@ def _upkeep(settings: Settings, connection: Connection) -> Iterator[Words]:
         yield (f"done {last_upkeep['finished_at']:%Y-%m-%d %H:%M} UTC",)
 
 
-OUTSIDE: dict[str, Callable[[Settings], Iterator[Words]]] = {
+CHECKS_WITHOUT_DATABASE: dict[str, Callable[[Settings], Iterator[Observation]]] = {
     "disk": _disk,
     "secrets": _secrets,
     "ports": _ports,
     "airflow": _airflow,
     "sources": _sources,
 }
-INSIDE: dict[str, Callable[[Settings, Connection], Iterator[Words]]] = {
+DATABASE_CHECKS: dict[str, Callable[[Settings, Connection], Iterator[Observation]]] = {
     "clock": _clock, "versions": _versions, "roles": _roles, "tables": _tables, "indexes": _indexes, "checksums": _checksums,
     "archive": _archive, "writer": _writer, "published": _published, "audit": _warnings, "alerts": _alerts, "upkeep": _upkeep,
 }  # fmt: skip

@@ -2,8 +2,8 @@
 
 from northstar.base.settings import Settings
 from northstar.publish import hold
-from northstar.warehouse import db, embedded, lease
-from northstar.warehouse.rows import one
+from northstar.warehouse import db, embedded, turn_lock
+from northstar.warehouse.rows import fetch_one
 from northstar.warehouse.troubles import newest_warnings, open_alerts
 
 
@@ -13,7 +13,7 @@ def status(settings: Settings) -> str:
         return f"Postgres of {settings.home} is not running; `make run` or `northstar run` starts it"
     lines = []
     with db.connect(settings, "transformer") as connection:
-        publications_table = one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
+        publications_table = fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"]
         newest_publication = (
             publications_table
             and connection.execute(
@@ -31,10 +31,10 @@ def status(settings: Settings) -> str:
         if run:
             lines.append(f"last run    {run['run_id']} ({run['mode']}, {run['trigger']}): {run['state']}"
                          + (f", {run['message']}" if run["message"] else f", stage {run['stage']}"))  # fmt: skip
-        writer = lease.holding(connection)
+        writer = turn_lock.current_turn(connection)
         writing = f"run {writer['run_id']} ({writer['holder']})" if writer and not writer["is_over"] else "nobody"
         lines.append(f"writing     {writing}")
-        if hold_text := hold.describe(connection):
+        if hold_text := hold.describe_hold(connection):
             lines.append(f"held        {hold_text}")
         rows = connection.execute(
             "select source, message from (select distinct on (source) * from audit.source_runs order by source, run_id desc) as last "

@@ -11,16 +11,16 @@ from pathlib import Path
 
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import progress
-from northstar.base.settings import kept_private, load_settings
+from northstar.base.settings import load_settings, private_umask
 from northstar.connections.airflow import AIRFLOW_SERVICES, airflow_environment, users_file
-from northstar.orchestration.services import WORKER, keep_users, migrate, service_command
+from northstar.orchestration.services import WORKER, migrate, service_command, write_users_file
 from northstar.use.pages import serve as pages
 from northstar.warehouse.setup import bootstrap, make_airflow_database
 
 AIRFLOW = str(Path(sys.executable).parent / "airflow")
 
 
-@kept_private()
+@private_umask()
 def main(arguments: list[str]) -> int:
     """Run a command of the container; returns the exit status. A service, a worker or the pages replace this process.
 
@@ -44,19 +44,21 @@ def main(arguments: list[str]) -> int:
         if is_worker:
             if "AIRFLOW__CELERY__BROKER_URL" not in env:
                 raise NorthstarError(
-                    "a worker is told by a broker what to do: set NORTHSTAR_BROKER_URL=redis://HOST:6379/0"
+                    "a worker gets its tasks from a broker: set NORTHSTAR_BROKER_URL=redis://HOST:6379/0"
                 )
             os.execve(AIRFLOW, [*service_command(WORKER), *arguments[1:]], env)
         if arguments == ["api-server"]:
             # not in the home, which the other services can read
             users = Path(tempfile.gettempdir()) / "passwords.json"
-            keep_users(settings, users)
+            write_users_file(settings, users)
             env["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"] = str(users)
         if len(arguments) == 2 and arguments[0] == "alive":
             return subprocess.run([AIRFLOW, "jobs", "check", "--job-type", arguments[1], "--local"], env=env).returncode
         if len(arguments) == 1 and arguments[0] in AIRFLOW_SERVICES:
             os.execve(AIRFLOW, service_command(arguments[0]), env)
-        raise NorthstarError(f"say init, alive JOB, pages, worker, or one of {', '.join(AIRFLOW_SERVICES)}")
+        raise NorthstarError(
+            f"unknown command; give init, alive JOB, pages, worker, or one of {', '.join(AIRFLOW_SERVICES)}"
+        )
     except NorthstarError as exc:
         print(f"northstar: {exc}", file=sys.stderr)
         return 1

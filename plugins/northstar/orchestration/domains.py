@@ -1,6 +1,6 @@
 """The build in Airflow: one dbt process builds all models, and a task for each domain reports on the domain's models.
 
-dbt's process records each model as it ends (`noting`). The tasks of domains take no processes of their own: they run in the triggerer, where all
+dbt's process records each model as it ends (`record_nodes`). The tasks of domains take no processes of their own: they run in the triggerer, where all
 of them together query the warehouse once a second. A task is red when a model of its domain failed, and names that model.
 """
 
@@ -33,7 +33,7 @@ from northstar.base.settings import ROOT, Settings, load_settings
 from northstar.base.tables import table
 from northstar.build.results import BUILT_TYPES
 from northstar.warehouse import db
-from northstar.warehouse.rows import all_shaped
+from northstar.warehouse.rows import fetch_all_as
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -42,11 +42,11 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 1.0
 # a node that has ended, as a row of audit.model_runs
-Ended = tuple[int, str, str, str, str, float, int | None, str]
+EndedNode = tuple[int, str, str, str, str, float, int | None, str]
 # how long to wait for a task's table to be written to its log
 LOG_SECONDS = 2.0
 # dbt's words for a node that was built, and ours for one that need not be
-BUILT = ("success", "pass", "warn", "unchanged")
+BUILT_STATUSES = ("success", "pass", "warn", "unchanged")
 # the domain of dbt's tests, which belong to no folder
 TESTS = "tests"
 
@@ -115,9 +115,9 @@ class DomainTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """One event, once the domain's state is certain."""
         if self.task_instance is None:
-            raise RuntimeError("a trigger that no task has started knows no run")
+            raise RuntimeError("a trigger that was not started by a task has no run")
         trigger = f"{self.task_instance.dag_id} {self.task_instance.run_id}"
-        while not (verdict := judge(self.domain, self.models, build := await _shared_look(trigger))):
+        while not (verdict := judge(self.domain, self.models, build := await _read_build_shared(trigger))):
             await asyncio.sleep(POLL_SECONDS)
         ending, message = verdict
         # one log record: the triggerer writes about nine in a round, and closes a task's log when its trigger ends, even if records are left
@@ -129,8 +129,8 @@ class DomainTrigger(BaseTrigger):
 
 def judge(domain: str, models: list[str], build: Build) -> tuple[type[BaseTaskEndEvent], str] | None:
     """(how a domain's task ends, the reason in words); None while that is not certain."""
-    nodes = _own(domain, models, build)
-    failed = [n for n in nodes if n["status"] not in (*BUILT, "skipped")]
+    nodes = _own_nodes(domain, models, build)
+    failed = [n for n in nodes if n["status"] not in (*BUILT_STATUSES, "skipped")]
     if failed and (build.has_ended or len(nodes) == len(models)):
         more = f" and {len(failed) - 1} more" if len(failed) > 1 else ""
         message = " ".join((failed[0]["message"] or "").split())
@@ -142,13 +142,13 @@ def judge(domain: str, models: list[str], build: Build) -> tuple[type[BaseTaskEn
         return None
     skipped = [n["name"] for n in nodes if n["status"] == "skipped"]
     if skipped:
-        return TaskSkippedEvent, f"not built, for what they read failed: {', '.join(skipped[:20])}"
+        return TaskSkippedEvent, f"not built, because what they read failed: {', '.join(skipped[:20])}"
     return TaskSuccessEvent, f"{len(nodes)} built"
 
 
 def describe(domain: str, models: list[str], build: Build) -> str:
     """The domain's nodes with their state, seconds and rows as a text table, slowest first."""
-    nodes = sorted(_own(domain, models, build), key=lambda n: -(n["seconds"] or 0))
+    nodes = sorted(_own_nodes(domain, models, build), key=lambda n: -(n["seconds"] or 0))
     if not nodes:
         return "nothing was built"
     return table(
@@ -159,13 +159,13 @@ def describe(domain: str, models: list[str], build: Build) -> str:
     )  # fmt: skip
 
 
-def _own(domain: str, models: list[str], build: Build) -> list[Node]:
+def _own_nodes(domain: str, models: list[str], build: Build) -> list[Node]:
     if domain == TESTS:
         return [n for n in build.nodes if n["resource_type"] == "test"]
     return [n for n in build.nodes if n["resource_type"] != "test" and n["name"] in models]
 
 
-def look(settings: Settings, trigger: str) -> Build:
+def read_build(settings: Settings, trigger: str) -> Build:
     """The state of the build of the run that `trigger` opened last; an empty one while the warehouse does not answer.
 
     trigger: `<dag_id> <run_id>`, as in audit.runs.
@@ -177,7 +177,7 @@ def look(settings: Settings, trigger: str) -> Build:
             [trigger],
         ).fetchone()
         if run is not None:
-            nodes = all_shaped(Node, connection.execute(
+            nodes = fetch_all_as(Node, connection.execute(
                 "select name, resource_type, status, seconds, rows, message from audit.model_runs where run_id = %s",
                 [run["run_id"]],
             ))  # fmt: skip
@@ -185,29 +185,29 @@ def look(settings: Settings, trigger: str) -> Build:
     return Build()
 
 
-_LOOKS: dict[str, tuple[float, asyncio.Task[Build]]] = {}
+_SHARED_READS: dict[str, tuple[float, asyncio.Task[Build]]] = {}
 
 
-async def _shared_look(trigger: str) -> Build:
-    """The result of `look`, which is called once in POLL_SECONDS for all domains of a run."""
+async def _read_build_shared(trigger: str) -> Build:
+    """The result of `read_build`, which is called once in POLL_SECONDS for all domains of a run."""
     now = time.monotonic()
-    at, looking = _LOOKS.get(trigger, (0.0, None))
+    at, looking = _SHARED_READS.get(trigger, (0.0, None))
     if looking is None or now - at >= POLL_SECONDS:
-        for other in [t for t, (when, _) in _LOOKS.items() if now - when > 60 * POLL_SECONDS]:
-            del _LOOKS[other]
-        looking = asyncio.create_task(asyncio.to_thread(lambda: look(load_settings(), trigger)))
-        _LOOKS[trigger] = now, looking
+        for other in [t for t, (when, _) in _SHARED_READS.items() if now - when > 60 * POLL_SECONDS]:
+            del _SHARED_READS[other]
+        looking = asyncio.create_task(asyncio.to_thread(lambda: read_build(load_settings(), trigger)))
+        _SHARED_READS[trigger] = now, looking
     return await asyncio.shield(looking)
 
 
 @contextmanager
-def noting(settings: Settings, run_id: int) -> Iterator["OnEvent"]:
+def record_nodes(settings: Settings, run_id: int) -> Iterator["OnEvent"]:
     """Give a callback for dbt that writes each node's status, seconds and rows to audit.model_runs as it ends.
 
     A thread of its own writes, so dbt's threads do not wait. The build writes the whole result afterwards (build.results.record_build): a row
     that is lost here, because the server is gone, is only missing until then.
     """
-    ended_nodes: queue.SimpleQueue[Ended | None] = queue.SimpleQueue()
+    ended_nodes: queue.SimpleQueue[EndedNode | None] = queue.SimpleQueue()
 
     def note(message: "Event") -> None:
         if message.info.name != "NodeFinished" or message.data.node_info.resource_type not in BUILT_TYPES:
@@ -219,7 +219,7 @@ def noting(settings: Settings, run_id: int) -> Iterator["OnEvent"]:
              int(affected) if affected is not None and affected != -1 else None, result.message[:2000])
         )  # fmt: skip
 
-    writer = threading.Thread(target=_write, args=(settings, ended_nodes), daemon=True)
+    writer = threading.Thread(target=_write_nodes, args=(settings, ended_nodes), daemon=True)
     writer.start()
     try:
         yield note
@@ -228,9 +228,9 @@ def noting(settings: Settings, run_id: int) -> Iterator["OnEvent"]:
         writer.join(timeout=10)
 
 
-def _write(settings: Settings, ended: queue.SimpleQueue[Ended | None]) -> None:
+def _write_nodes(settings: Settings, ended_nodes: queue.SimpleQueue[EndedNode | None]) -> None:
     with suppress(psycopg.Error, NorthstarError), db.connect(settings, "transformer", autocommit=True) as connection:
-        while (row := ended.get()) is not None:
+        while (row := ended_nodes.get()) is not None:
             connection.execute(
                 "insert into audit.model_runs values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (run_id, unique_id) "
                 "do update set status = excluded.status, seconds = excluded.seconds, rows = excluded.rows, message = excluded.message",

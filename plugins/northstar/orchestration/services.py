@@ -15,19 +15,26 @@ import psutil
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_word, write_private
 from northstar.base.progress import Progress
-from northstar.base.services import Began, is_anothers, known_services, lives, running_services, state_file
+from northstar.base.service_processes import (
+    ProcessRecord,
+    is_alive,
+    is_reused_by_another,
+    recorded_services,
+    running_services,
+    state_file,
+)
 from northstar.base.settings import Settings
 from northstar.connections.airflow import AIRFLOW_SERVICES, airflow_environment, airflow_home, api_health, users_file
 from northstar.use.pages import serve as pages
 
 # the service that starts when the others are up: nothing needs it before the first task waits for something
-LAST = "triggerer"
+LAST_STARTED = "triggerer"
 START_SECONDS = 90
 # a further service, on other machines, which gets its tasks from a broker
 WORKER = "worker"
 
 
-def keep_users(settings: Settings, file: Path) -> None:
+def write_users_file(settings: Settings, file: Path) -> None:
     """Write a file of users for the api-server: the user `admin` with the current password."""
     write_private(file, json.dumps({"admin": settings.secret("airflow_password")}))
 
@@ -44,15 +51,15 @@ def start_services(settings: Settings, progress: Progress = print, with_pages: b
         return False
     stop_services(settings)
     env = airflow_environment(settings)
-    keep_users(settings, users_file(settings))
+    write_users_file(settings, users_file(settings))
     migrate(settings, env, progress)
     for service in AIRFLOW_SERVICES:
-        if service != LAST:
+        if service != LAST_STARTED:
             _start(settings, service, service_command(service), env)
     if with_pages:
-        begin_pages(settings)
+        start_pages(settings)
     _await_health(settings, progress)
-    _start(settings, LAST, service_command(LAST), env)
+    _start(settings, LAST_STARTED, service_command(LAST_STARTED), env)
     return True
 
 
@@ -64,7 +71,7 @@ def service_command(service: str) -> list[str]:
     return [airflow, service, *(["--skip-serve-logs"] if service in ("scheduler", "triggerer") else [])]
 
 
-def begin_pages(settings: Settings) -> None:
+def start_pages(settings: Settings) -> None:
     """Start the pages unless they run; it does not wait for them."""
     if "pages" not in running_services(settings):
         # AIRFLOW_HOME marks the process as this home's, so that stop_services finds it (see _is_own)
@@ -77,11 +84,11 @@ def begin_pages(settings: Settings) -> None:
 
 
 def await_pages(settings: Settings) -> str:
-    """The link to the pages that `begin_pages` started, once they answer. Raises NorthstarError when they do not start, naming their log."""
+    """The link to the pages that `start_pages` started, once they answer. Raises NorthstarError when they do not start, naming their log."""
     deadline = time.monotonic() + START_SECONDS
-    while not pages.answers(settings):
+    while not pages.is_answering(settings):
         if "pages" not in running_services(settings) or time.monotonic() > deadline:
-            raise NorthstarError(f"the pages did not come up; see {settings.logs / 'pages.log'}")
+            raise NorthstarError(f"the pages did not start; see {settings.logs / 'pages.log'}")
         time.sleep(0.2)
     return pages.link(settings)
 
@@ -91,8 +98,8 @@ def _start(settings: Settings, service: str, command: list[str], env: dict[str, 
         process = subprocess.Popen(
             command, env=env, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True, cwd=settings.home
         )  # fmt: skip
-    began = Began(pid=process.pid, created=psutil.Process(process.pid).create_time())
-    write_private(state_file(settings), json.dumps(known_services(settings) | {service: began}))
+    began = ProcessRecord(pid=process.pid, created=psutil.Process(process.pid).create_time())
+    write_private(state_file(settings), json.dumps(recorded_services(settings) | {service: began}))
 
 
 def stop_services(settings: Settings) -> list[str]:
@@ -105,11 +112,11 @@ def stop_services(settings: Settings) -> list[str]:
         for process in doomed:
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.send_signal(signal_number)
-        while (alive := {p for p in doomed if lives(p)}) and time.monotonic() < deadline:
+        while (alive := {p for p in doomed if is_alive(p)}) and time.monotonic() < deadline:
             time.sleep(0.05)
     alive |= _own_processes(settings)
     if alive:
-        raise NorthstarError(f"process {min(p.pid for p in alive)} does not end; end it and run again")
+        raise NorthstarError(f"process {min(p.pid for p in alive)} does not end; kill it and run again")
     state_file(settings).unlink(missing_ok=True)
     return list(running)
 
@@ -121,10 +128,10 @@ def _own_processes(settings: Settings) -> set[psutil.Process]:
     service are in the session in which it was started; and those of a service that was not recorded write to its log.
     """
     services, logs = (
-        known_services(settings),
+        recorded_services(settings),
         {str(settings.home / "logs" / f"{s}.log") for s in (*AIRFLOW_SERVICES, "pages")},
     )
-    sessions = {began["pid"] for began in services.values() if not is_anothers(began)}
+    sessions = {began["pid"] for began in services.values() if not is_reused_by_another(began)}
     this_process = psutil.Process()
     protected = {this_process, *this_process.parents()}
     processes = {p for p in psutil.process_iter() if p not in protected and _is_own(p, settings, sessions, logs)}
@@ -136,7 +143,7 @@ def _own_processes(settings: Settings) -> set[psutil.Process]:
 
 def _is_own(process: psutil.Process, settings: Settings, sessions: set[int], logs: set[str]) -> bool:
     try:
-        if not lives(process):
+        if not is_alive(process):
             return False
         if os.getsid(process.pid) in sessions:
             return True
@@ -168,11 +175,11 @@ def _await_health(settings: Settings, progress: Progress) -> None:
     deadline, reported_at = time.monotonic() + START_SECONDS, time.monotonic()
     while time.monotonic() < deadline:
         running = running_services(settings)
-        ended_services = [service for service in AIRFLOW_SERVICES if service not in running and service != LAST]
+        ended_services = [service for service in AIRFLOW_SERVICES if service not in running and service != LAST_STARTED]
         if ended_services:
             stop_services(settings)
             raise NorthstarError(
-                f"Airflow's {ended_services[0]} ended at once; see {settings.logs / (ended_services[0] + '.log')}"
+                f"Airflow's {ended_services[0]} exited at once; see {settings.logs / (ended_services[0] + '.log')}"
             )
         if set(api_health(settings).values()) == {"healthy"}:
             return
@@ -180,4 +187,4 @@ def _await_health(settings: Settings, progress: Progress) -> None:
             progress("Airflow is starting ...")
             reported_at = time.monotonic()
         time.sleep(0.3)
-    raise NorthstarError(f"Airflow did not come up within {START_SECONDS} s; see {settings.logs}")
+    raise NorthstarError(f"Airflow did not start within {START_SECONDS} s; see {settings.logs}")

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Unpack
 
 from northstar.base.clock import parse_time
-from northstar.base.escaping import visible
+from northstar.base.escaping import make_visible
 from northstar.base.settings import load_settings
 from northstar.extract.sources.declared import read_sources
 from northstar.runs import lifecycle
@@ -41,10 +41,10 @@ def open_run(mode: str, **context: Unpack[Context]) -> int:
     if context["dag_run"].run_type == "scheduled":
         # a run that the schedule makes up for must not take readers back in time
         as_of = max(as_of, lifecycle.last_as_of(settings) or as_of)
-    return lifecycle.open_run(settings, mode, as_of, source, _trigger(context), wait=True)
+    return lifecycle.open_run(settings, mode, as_of, source, _trigger_name(context), wait=True)
 
 
-def _trigger(context: Context) -> str:
+def _trigger_name(context: Context) -> str:
     return f"{context['dag'].dag_id} {context['run_id']}"
 
 
@@ -64,14 +64,14 @@ def land_source(name: str, **context: Unpack[Context]) -> None:
     """Land what is new in one source."""
     from northstar.extract.stage import land_source as land
 
-    land(load_settings(), _run_id(context), name, _say)
+    land(load_settings(), _run_id(context), name, _print_visible)
 
 
 def settle_sources(**context: Unpack[Context]) -> None:
     """Fail unless every required source has landed. The run goes on without a source that failed and is not required; it is marked late."""
-    from northstar.extract.stage import settle_extract
+    from northstar.extract.stage import finish_extract
 
-    settle_extract(load_settings(), _run_id(context))
+    finish_extract(load_settings(), _run_id(context))
     # the rows that just landed may open an alert
     _evaluate_quietly()
 
@@ -79,39 +79,39 @@ def settle_sources(**context: Unpack[Context]) -> None:
 def build_models(**context: Unpack[Context]) -> None:
     """Build the models in one dbt process, which records each as it ends."""
     from northstar.build.stage import build
-    from northstar.orchestration.domains import noting
+    from northstar.orchestration.domains import record_nodes
 
     settings, run_id = load_settings(), _run_id(context)
-    with noting(settings, run_id) as note:
-        build(settings, run_id, _say, note)
+    with record_nodes(settings, run_id) as note:
+        build(settings, run_id, _print_visible, note)
 
 
 def audit_marts(**context: Unpack[Context]) -> None:
     """Run the suites at both boundaries."""
     from northstar.audit.stage import audit
 
-    audit(load_settings(), _run_id(context), _say)
+    audit(load_settings(), _run_id(context), _print_visible)
 
 
 def publish_marts(**context: Unpack[Context]) -> int:
     """Publish the candidate; returns the published version."""
     from northstar.publish.stage import publish
 
-    return publish(load_settings(), _run_id(context), _say)
+    return publish(load_settings(), _run_id(context), _print_visible)
 
 
 def maintain_warehouse(**context: Unpack[Context]) -> None:
     """Do the upkeep after the publication. When it fails only this task is red: close_run decides about the run."""
     from northstar.runs.maintenance import maintain_after_run
 
-    maintain_after_run(load_settings(), _run_id(context), _say)
+    maintain_after_run(load_settings(), _run_id(context), _print_visible)
 
 
 def close_run(**context: Unpack[Context]) -> None:
     """Close the run and give its turn back. Fails when the run did not publish, so that the DAG run is red."""
     run_id: int | None = _run_id(context)
     if run_id is None:
-        lifecycle.close_trigger(load_settings(), _trigger(context))
+        lifecycle.close_trigger(load_settings(), _trigger_name(context))
         raise RuntimeError("the run was never opened")
     lifecycle.close_run(load_settings(), run_id)
     lifecycle.require_published(load_settings(), run_id)
@@ -121,21 +121,21 @@ def evaluate_alerts(**context: Unpack[Context]) -> None:
     """Evaluate the alerts and send their notices."""
     from northstar.use import stage as use
 
-    use.evaluate_alerts(load_settings(), _say)
+    use.evaluate_alerts(load_settings(), _print_visible)
 
 
 def forecast_metrics(**context: Unpack[Context]) -> int:
     """Forecast the series that have changed; returns how many there were."""
     from northstar.use import stage as use
 
-    return use.forecast_metrics(load_settings(), _say)
+    return use.forecast_metrics(load_settings(), _print_visible)
 
 
 def erase_subjects(**context: Unpack[Context]) -> int:
     """Carry out the erasures that are not done; returns how many there were."""
     from northstar.runs.erase.erasure import erase_pending
 
-    return len(erase_pending(load_settings(), _say))
+    return len(erase_pending(load_settings(), _print_visible))
 
 
 def _evaluate_quietly() -> None:
@@ -143,11 +143,11 @@ def _evaluate_quietly() -> None:
     try:
         evaluate_alerts()
     except Exception as exc:
-        _say(f"alerts: {type(exc).__name__}: {exc}")
+        _print_visible(f"alerts: {type(exc).__name__}: {exc}")
 
 
-def _say(text: str) -> None:
-    print(visible(text), flush=True)
+def _print_visible(text: str) -> None:
+    print(make_visible(text), flush=True)
 
 
 def list_reports(**context: Unpack[Context]) -> list[dict[str, str]]:

@@ -17,15 +17,15 @@ from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import visible_output
 from northstar.base.progress import Progress, progress
-from northstar.base.settings import Settings, kept_private, load_settings
-from northstar.base.third_parties import file_refused, resource_exhausted
+from northstar.base.settings import Settings, load_settings, private_umask
+from northstar.base.third_parties import file_error, resource_error
 from northstar.build.code_version import code_version
 from northstar.connections.airflow import api_url
-from northstar.orchestration.services import await_pages, begin_pages, start_services
-from northstar.publish.hold import describe
+from northstar.orchestration.services import await_pages, start_pages, start_services
+from northstar.publish import hold
 from northstar.use.headline import print_headline
-from northstar.warehouse import db, embedded, lease
-from northstar.warehouse.rows import one, shaped
+from northstar.warehouse import db, embedded, turn_lock
+from northstar.warehouse.rows import as_shape, fetch_one
 from northstar.warehouse.setup import bootstrap, make_airflow_database
 
 NIGHTLY = "nightly_rebuild"
@@ -41,7 +41,7 @@ PAGE = 100  # the most items that Airflow returns at once
 Answer = dict[str, Any]
 
 
-class Published(TypedDict):
+class PublishedRun(TypedDict):
     """The run that published last, by its version."""
 
     published_version: int
@@ -84,13 +84,13 @@ class Api:
 
     def trigger(self, dag_id: str, conf: dict[str, str]) -> str:
         """Trigger a DAG; returns the id of the DAG run."""
-        dag_run = self._once_known(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
+        dag_run = self._call_when_registered(f"/api/v2/dags/{dag_id}/dagRuns", {"logical_date": None, "conf": conf})
         run_id: str = dag_run["dag_run_id"]
         return run_id
 
     def unpause(self, dag_id: str) -> bool:
         """Let the scheduler run the DAG; returns whether it was paused until now."""
-        was_paused: bool = self._once_known(f"/api/v2/dags/{dag_id}")["is_paused"]
+        was_paused: bool = self._call_when_registered(f"/api/v2/dags/{dag_id}")["is_paused"]
         if was_paused:
             self._call(f"/api/v2/dags/{dag_id}", {"is_paused": False}, "PATCH")
         return was_paused
@@ -101,26 +101,26 @@ class Api:
         runs = self._call(path)["dag_runs"]
         return runs[0]["dag_run_id"] if runs else None
 
-    def under_way(self, dag_id: str) -> str | None:
+    def unfinished_run(self, dag_id: str) -> str | None:
         """The id of the DAG run that is queued or running, except backfills; None if there is none."""
         runs = self._call(f"/api/v2/dags/{dag_id}/dagRuns?state=running&state=queued&order_by=run_after&limit={PAGE}")
         return next((r["dag_run_id"] for r in runs["dag_runs"] if r["run_type"] != "backfill"), None)
 
     def is_due(self, dag_id: str) -> bool:
         """Whether the DAG's next scheduled run is due and the scheduler has not made it yet."""
-        due_at = self._once_known(f"/api/v2/dags/{dag_id}")["next_dagrun_run_after"]
+        due_at = self._call_when_registered(f"/api/v2/dags/{dag_id}")["next_dagrun_run_after"]
         return due_at is not None and datetime.fromisoformat(due_at) <= datetime.now(UTC)
 
-    def fail_unfinished(self, before: datetime) -> list[tuple[str, str]]:
+    def fail_unfinished(self, started_at: datetime) -> list[tuple[str, str]]:
         """Mark as failed the DAG runs that were under way when Airflow was stopped, except backfills; returns (dag_id, run_id) of each.
 
-        Otherwise the scheduler waits for minutes before it takes their tasks for dead. before: when Airflow was started; runs that the
+        Otherwise the scheduler waits for minutes before it takes their tasks for dead. started_at: when Airflow was started; runs that the
         scheduler has made since are left alone.
         """
         runs = self._call(f"/api/v2/dags/~/dagRuns?state=running&state=queued&limit={PAGE}")["dag_runs"]
         runs = [
             r for r in runs
-            if r["run_type"] != "backfill" and not (r["queued_at"] and datetime.fromisoformat(r["queued_at"]) >= before)
+            if r["run_type"] != "backfill" and not (r["queued_at"] and datetime.fromisoformat(r["queued_at"]) >= started_at)
         ]  # fmt: skip
         for r in runs:
             self._call(f"/api/v2/dags/{r['dag_id']}/dagRuns/{r['dag_run_id']}", {"state": "failed"}, "PATCH")
@@ -135,7 +135,7 @@ class Api:
             time.sleep(0.5)
         return None
 
-    def _once_known(self, path: str, body: Answer | None = None) -> Answer:
+    def _call_when_registered(self, path: str, body: Answer | None = None) -> Answer:
         """Make a call about a DAG, repeated until the dag-processor has registered the DAG; returns the answer."""
         deadline = time.monotonic() + 120
         while True:
@@ -164,7 +164,7 @@ class Api:
                 return states
 
 
-def follow(api: Api, dag_id: str, run_id: str, say: Progress = progress) -> None:
+def follow(api: Api, dag_id: str, run_id: str, report: Progress = progress) -> None:
     """Report the progress of each stage until the run has ended. Raises NorthstarError if the run failed."""
     started = time.monotonic()
     reported_at: dict[str, float] = {}
@@ -185,7 +185,7 @@ def follow(api: Api, dag_id: str, run_id: str, say: Progress = progress) -> None
                 # a group runs for the first time, or again, because somebody cleared one of its tasks
                 ended_groups.discard(group)
             if (has_ended and group not in ended_groups) or (not has_ended and now - reported_at.get(group, 0) > 10):
-                say(f"{group}: {done_count} of {len(states)} tasks done")
+                report(f"{group}: {done_count} of {len(states)} tasks done")
                 reported_at[group] = now
                 if has_ended:
                     ended_groups.add(group)
@@ -215,7 +215,7 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
         progress("simulating the demonstration company ...")
         simulate(demo, end=parse_time(None), incidents=INCIDENTS)
     # if something is published, the pages start together with Airflow
-    has_started = start_services(settings, progress, with_pages=newest_version(settings) is not None)
+    has_started = start_services(settings, progress, with_pages=newest_published_run(settings) is not None)
     progress(f"Airflow is up after {time.monotonic() - started:.0f} s")
     api = Api(settings)
     interrupted = api.fail_unfinished(started_at) if has_started else []
@@ -224,31 +224,37 @@ def up(settings: Settings, is_fresh: bool = False) -> None:
     run_started = time.monotonic()
     run_id = owed_run(api, NIGHTLY)
     if run_id:
-        progress(f"{NIGHTLY} {run_id} is owed by the schedule, or under way")
-    elif reason := "FRESH=1 asks for one" if is_fresh else debt(settings, [dag_id for dag_id, _ in interrupted]):
+        progress(f"{NIGHTLY} {run_id} is owed by the schedule, or already under way")
+    elif (
+        reason := "FRESH=1 asks for one"
+        if is_fresh
+        else why_run_is_owed(settings, [dag_id for dag_id, _ in interrupted])
+    ):
         progress(f"a nightly run starts: {reason}")
         run_id = api.trigger(NIGHTLY, {"source_dir": str(demo)})
     if run_id:
         try:
             follow(api, NIGHTLY, run_id)
         except NorthstarError as exc:
-            raise NorthstarError(f"{_cause(settings) or exc}; see {api.base}/dags/{NIGHTLY}") from exc
+            raise NorthstarError(f"{_last_run_message(settings) or exc}; see {api.base}/dags/{NIGHTLY}") from exc
         progress(f"the nightly run took {time.monotonic() - run_started:.0f} s")
     else:
         with db.connect(settings, "bi_reader") as connection:
-            publication = one(connection.execute("select * from publications order by published_version desc limit 1"))
+            publication = fetch_one(
+                connection.execute("select * from publications order by published_version desc limit 1")
+            )
         progress(
-            f"version {publication['published_version']} of {publication['as_of']:%Y-%m-%d %H:%M} UTC is up; "
-            "no nightly run is owed (make run FRESH=1 runs one)"
+            f"version {publication['published_version']} of {publication['as_of']:%Y-%m-%d %H:%M} UTC is published; "
+            "no nightly run is owed (`make run FRESH=1` starts one anyway)"
         )
-        if words := held(settings):
+        if words := describe_hold(settings):
             progress(f"{words} (`northstar hold --end`)")
     for dag_id in ("hourly_refresh", "evaluate_alerts", "send_reports", "erase_subject"):
         api.unpause(dag_id)
     if api.unpause("forecast_metrics"):
         # make the first forecasts now, not tomorrow; nothing waits for them
         api.trigger("forecast_metrics", {})
-    begin_pages(settings)
+    start_pages(settings)
     print_headline(settings)
     print(f"\nthe pages  {await_pages(settings)}")
     print(f"Airflow    {api.base}   (user admin, password {settings.secret('airflow_password')})")
@@ -262,45 +268,47 @@ def owed_run(api: Api, dag_id: str) -> str | None:
     api.unpause(dag_id)
     # `is_due` was asked first: a run that the scheduler makes in between is found as one under way
     deadline = time.monotonic() + (OWED_SECONDS if is_due else 0)
-    while not (run_id := api.under_way(dag_id)) and time.monotonic() < deadline:
+    while not (run_id := api.unfinished_run(dag_id)) and time.monotonic() < deadline:
         time.sleep(0.5)
     return run_id
 
 
-def newest_version(settings: Settings) -> Published | None:
+def newest_published_run(settings: Settings) -> PublishedRun | None:
     """The published_version, as_of and code_version of the run that published last; None if nothing was published."""
     with db.connect(settings, "transformer") as connection:
         row = connection.execute(
             "select published_version, as_of, code_version from audit.runs where published_version is not null "
             "order by published_version desc limit 1"
         ).fetchone()
-    return None if row is None else shaped(Published, row)
+    return None if row is None else as_shape(PublishedRun, row)
 
 
-def held(settings: Settings) -> str | None:
+def describe_hold(settings: Settings) -> str | None:
     """A sentence that says that publishing is held; None while it is not."""
     with db.connect(settings, "transformer") as connection:
-        return describe(connection)
+        return hold.describe_hold(connection)
 
 
-def debt(settings: Settings, interrupted: list[str]) -> str | None:
+def why_run_is_owed(settings: Settings, interrupted: list[str]) -> str | None:
     """The reason why a nightly run is owed regardless of the schedule, in words; None if none is.
 
     interrupted: the DAGs of which a run was under way when Airflow was stopped.
     """
-    version = newest_version(settings)
+    version = newest_published_run(settings)
     if version is None:
-        return "nothing was published yet"
+        return "nothing has been published yet"
     if version["code_version"] != code_version(settings):
-        return f"version {version['published_version']} was made by other models or rules than these"
-    if held(settings):
+        return f"version {version['published_version']} was made by other models or rules than the present ones"
+    if describe_hold(settings):
         # a run would publish nothing
         return None
     if NIGHTLY in interrupted:
         return "the last one was interrupted"
     with db.connect(settings, "transformer") as connection:
-        last_run = one(connection.execute("select run_id, mode, state from audit.runs order by run_id desc limit 1"))
-        writer = lease.holding(connection)
+        last_run = fetch_one(
+            connection.execute("select run_id, mode, state from audit.runs order by run_id desc limit 1")
+        )
+        writer = turn_lock.current_turn(connection)
     is_at_work = writer is not None and writer["run_id"] == last_run["run_id"] and not writer["is_over"]
     # only nightly runs count: a failed hourly run is followed by the next one of its schedule
     if last_run["mode"] == "nightly" and last_run["state"] == "failed":
@@ -310,19 +318,19 @@ def debt(settings: Settings, interrupted: list[str]) -> str | None:
     return None
 
 
-def _cause(settings: Settings) -> str | None:
+def _last_run_message(settings: Settings) -> str | None:
     with db.connect(settings, "transformer") as connection:
         row = connection.execute("select message from audit.runs order by run_id desc limit 1").fetchone()
     message: str | None = None if row is None else row["message"]
     return message
 
 
-@kept_private()
+@private_umask()
 @visible_output()
 def main(arguments: list[str] | None = None) -> int:
     """The entry point of `make run`; returns the exit status."""
     parser = argparse.ArgumentParser(prog="make run", description="Start everything, show the published headlines.")
-    parser.add_argument("--fresh", action="store_true", help="run the nightly job also when none is owed")
+    parser.add_argument("--fresh", action="store_true", help="run the nightly job even if no run is owed")
     fresh = parser.parse_args(arguments).fresh
     try:
         up(load_settings(), fresh)
@@ -330,7 +338,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"northstar: {exc}", file=sys.stderr)
         return 1
     except OSError as exc:
-        problem = resource_exhausted(exc) or file_refused(exc)
+        problem = resource_error(exc) or file_error(exc)
         if problem is None:
             raise
         print(f"northstar: {problem}", file=sys.stderr)

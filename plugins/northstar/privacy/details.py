@@ -12,14 +12,14 @@ from psycopg import sql
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.privacy.subjects import READ_PROPERTIES
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import Connection
 
-KEPT = ", ".join(f"'{name}'" for name in READ_PROPERTIES)
+KEPT_PROPERTIES = ", ".join(f"'{name}'" for name in READ_PROPERTIES)
 # SQL: the members of a JSON value; none if it is no object
 MEMBERS = "jsonb_each(case when jsonb_typeof({json}) = 'object' then {json} end) as p"
-PRUNED = f"(select jsonb_object_agg(p.key, p.value) from {MEMBERS} where p.key in ({KEPT}))"
-IS_LONG = f"({{json}} != 'null' and (jsonb_typeof({{json}}) != 'object' or exists (select 1 from {MEMBERS} where p.key not in ({KEPT}))))"
+PRUNED = f"(select jsonb_object_agg(p.key, p.value) from {MEMBERS} where p.key in ({KEPT_PROPERTIES}))"
+IS_LONG = f"({{json}} != 'null' and (jsonb_typeof({{json}}) != 'object' or exists (select 1 from {MEMBERS} where p.key not in ({KEPT_PROPERTIES}))))"
 
 
 def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str, int]:
@@ -31,8 +31,8 @@ def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str
     for name, days in settings.operations.keep_details_days.items():
         cutoff = as_of - timedelta(days=days)
         with db.connect(settings, "loader") as connection:
-            lease.keep(connection, run_id)
-            rows = _forget(connection, entities()[name], cutoff)
+            turn_lock.keep(connection, run_id)
+            rows = _forget_entity(connection, entities()[name], cutoff)
             if rows:
                 connection.execute(
                     "insert into audit.details_forgotten (run_id, entity, older_than, rows) values (%s, %s, %s, %s)",
@@ -42,7 +42,7 @@ def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str
     return row_counts
 
 
-def _forget(connection: Connection, entity: Entity, before: datetime) -> int:
+def _forget_entity(connection: Connection, entity: Entity, cutoff: datetime) -> int:
     landed_changes, replaced_changes = "_extra = null", "o.row || jsonb_build_object('_extra', null)"
     is_long, was_long = "_extra is not null", "o.row -> '_extra' != 'null'"
     if "properties" in entity.columns:
@@ -62,5 +62,5 @@ def _forget(connection: Connection, entity: Entity, before: datetime) -> int:
         "time": sql.Identifier(entity.own_time), "time_name": sql.Literal(entity.own_time),
     }  # fmt: skip
     return sum(
-        connection.execute(sql.SQL(statement).format(**names), {"before": before}).rowcount for statement in statements
+        connection.execute(sql.SQL(statement).format(**names), {"before": cutoff}).rowcount for statement in statements
     )

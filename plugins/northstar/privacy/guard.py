@@ -7,14 +7,14 @@ import pyarrow.compute as pc
 
 from northstar.base.settings import Settings
 from northstar.contract import Entity
-from northstar.privacy.keys import HASHED, chained, kept_hash, keyed_hash, ring, subject_hash
-from northstar.privacy.personal import address_in
+from northstar.privacy.keys import HASH_MARK, chained_hash, keyed_hash, marked_hash, split_ring, subject_hash
+from northstar.privacy.personal import find_address
 from northstar.privacy.ring import home_key
-from northstar.privacy.subjects import NAMED
+from northstar.privacy.subjects import PERSON_COLUMNS
 from northstar.warehouse import db
 
 # columns that name another person than the one whose row it is
-MENTIONS = ("referred_by_account_id",)
+MENTION_COLUMNS = ("referred_by_account_id",)
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,17 @@ class Guard:
     key: str
     tombstones: dict[str, frozenset[str]] = field(default_factory=dict)
 
-    def erased(self, entity: Entity, columns: dict[str, pa.Array]) -> pa.Array | None:
+    def erased_rows(self, entity: Entity, columns: dict[str, pa.Array]) -> pa.Array | None:
         """Which rows are an erased subject's; None when none is."""
-        return self._naming(columns, {n: k for n, k in _watched(entity).items() if n not in MENTIONS})
+        return self._rows_naming(
+            columns, {n: k for n, k in _watched_columns(entity).items() if n not in MENTION_COLUMNS}
+        )
 
-    def mentioning(self, columns: dict[str, pa.Array]) -> pa.Array | None:
+    def mentioning_rows(self, columns: dict[str, pa.Array]) -> pa.Array | None:
         """Which rows belong to another person and only mention an erased subject; None when none does."""
-        return self._naming(columns, {n: NAMED[n] for n in MENTIONS if n in columns})
+        return self._rows_naming(columns, {n: PERSON_COLUMNS[n] for n in MENTION_COLUMNS if n in columns})
 
-    def _naming(self, columns: dict[str, pa.Array], watched: dict[str, tuple[str, ...]]) -> pa.Array | None:
+    def _rows_naming(self, columns: dict[str, pa.Array], watched: dict[str, tuple[str, ...]]) -> pa.Array | None:
         matching_rows = None
         for name, kinds in watched.items():
             for kind in kinds:
@@ -49,16 +51,16 @@ class Guard:
 
 def pseudonym(value: str, key: str) -> str:
     """An identifier as it lands. One that is an e-mail address, in any spelling, or that looks like a hash of ours, lands as a hash."""
-    address = address_in(value) or (value if kept_hash(value) else None)
-    return HASHED + keyed_hash(address, key) if address else value
+    address = find_address(value) or (value if marked_hash(value) else None)
+    return HASH_MARK + keyed_hash(address, key) if address else value
 
 
 def _hashes(kind: str, value: str, key: str) -> list[str]:
     """The tombstone hashes that an erased identifier may have: its own, and those of the hashes as which it landed under shorter rings."""
-    keys, hashes = ring(key), [subject_hash(kind, value, key)]
+    keys, hashes = split_ring(key), [subject_hash(kind, value, key)]
     if pseudonym(value, key) != value:
         landed_names = (pseudonym(value, ",".join(keys[: n + 1])) for n in range(len(keys)))
-        hashes += [chained(f"{kind}:{name}", keys) for name in landed_names]
+        hashes += [chained_hash(f"{kind}:{name}", keys) for name in landed_names]
     return hashes
 
 
@@ -72,7 +74,7 @@ def landing_guard(settings: Settings) -> Guard:
     return Guard(key, {row["kind"]: frozenset(row["hashes"]) for row in rows})
 
 
-def _watched(entity: Entity) -> dict[str, tuple[str, ...]]:
-    watched = {name: NAMED[name] for name in entity.columns if name in NAMED}
+def _watched_columns(entity: Entity) -> dict[str, tuple[str, ...]]:
+    watched = {name: PERSON_COLUMNS[name] for name in entity.columns if name in PERSON_COLUMNS}
     # a ticket that names its requester by address alone is recognised by its own number
     return watched | ({"ticket_id": ("ticket",)} if entity.name == "tickets" else {})

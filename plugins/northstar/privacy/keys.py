@@ -13,18 +13,18 @@ from functools import lru_cache
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-HASHED = "hashed:"
-SEALED = "sealed:"
-HASH = re.compile(r"[0-9a-f]{64}")
+HASH_MARK = "hashed:"
+SEAL_MARK = "sealed:"
+HASH_PATTERN = re.compile(r"[0-9a-f]{64}")
 SEPARATOR = ","
 
 
-def ring(key: str) -> list[str]:
+def split_ring(key: str) -> list[str]:
     """The keys of a ring, oldest first."""
     return [k for k in key.split(SEPARATOR) if k]
 
 
-def chained(value: str, keys: list[str]) -> str:
+def chained_hash(value: str, keys: list[str]) -> str:
     """The HMAC-SHA256 of a value with one key after the other, in hexadecimal."""
     for key in keys:
         inner, outer = (pad.copy() for pad in _pads(key))
@@ -44,22 +44,26 @@ def _pads(key: str) -> tuple["hashlib._Hash", "hashlib._Hash"]:
 
 def keyed_hash(value: str, key: str) -> str:
     """The hash of an identifier, which is trimmed and put in lower case first. An identifier that looks like a hash of ours is hashed as well."""
-    return chained(value.strip().lower(), ring(key))
+    return chained_hash(value.strip().lower(), split_ring(key))
 
 
-def kept_hash(value: str) -> str | None:
+def marked_hash(value: str) -> str | None:
     """The hash in a value that this home marked as a hash; None for any other. Only for stored values: a source could write the mark too."""
-    return value[len(HASHED) :] if value.startswith(HASHED) and HASH.fullmatch(value[len(HASHED) :]) else None
+    return (
+        value[len(HASH_MARK) :]
+        if value.startswith(HASH_MARK) and HASH_PATTERN.fullmatch(value[len(HASH_MARK) :])
+        else None
+    )
 
 
 def subject_hash(kind: str, value: str, key: str) -> str:
     """The hash by which an erased identifier is recognised: of the exact value and its kind."""
-    return chained(f"{kind}:{value}", ring(key))
+    return chained_hash(f"{kind}:{value}", split_ring(key))
 
 
 def fingerprint(key: str) -> str:
     """A text that identifies a ring without revealing its keys."""
-    return chained("northstar: which key is this?", ring(key))[:32]
+    return chained_hash("northstar: which key is this?", split_ring(key))[:32]
 
 
 def seal(value: str, key: str) -> str:
@@ -67,24 +71,24 @@ def seal(value: str, key: str) -> str:
 
     Every value is sealed, even one that looks sealed: opening it always gives what was delivered.
     """
-    sealed = _cipher(ring(key)[-1]).encrypt(value.encode("utf-8", "surrogatepass"), None)
-    return SEALED + base64.urlsafe_b64encode(sealed).decode()
+    sealed = _cipher(split_ring(key)[-1]).encrypt(value.encode("utf-8", "surrogatepass"), None)
+    return SEAL_MARK + base64.urlsafe_b64encode(sealed).decode()
 
 
-def unsealed(value: str, key: str) -> str | None:
+def unseal(value: str, key: str) -> str | None:
     """The clear text of a sealed value; None for a text that no key of the ring has sealed, whatever it begins with.
 
     A seal is recognised by its proof (AES-SIV), which nobody can write without the key, and only in the spelling that `seal` gives it.
     """
-    if not value.startswith(SEALED):
+    if not value.startswith(SEAL_MARK):
         return None
     try:
-        sealed = base64.b64decode(value[len(SEALED) :], b"-_", validate=True)
+        sealed = base64.b64decode(value[len(SEAL_MARK) :], b"-_", validate=True)
     except ValueError:
         return None
-    if SEALED + base64.urlsafe_b64encode(sealed).decode() != value:
+    if SEAL_MARK + base64.urlsafe_b64encode(sealed).decode() != value:
         return None
-    for ring_key in reversed(ring(key)):
+    for ring_key in reversed(split_ring(key)):
         try:
             return _cipher(ring_key).decrypt(sealed, None).decode("utf-8", "surrogatepass")
         except (InvalidTag, ValueError):

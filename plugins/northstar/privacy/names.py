@@ -9,8 +9,8 @@ import unicodedata
 from functools import cache, lru_cache
 
 
-def _each(words: str, by: str | None = None) -> tuple[str, ...]:
-    return tuple(words.split(by))
+def _split(words: str, separator: str | None = None) -> tuple[str, ...]:
+    return tuple(words.split(separator))
 
 
 # words that are personal in any place of a name, by kind
@@ -39,11 +39,11 @@ NUMBER = (
     "nascita nascimento dob ssn passport passports iban ibans pan cvv cvc cpf dni nif pesel curp bsn imei imsi idfa gaid reisepass personalausweis "
     "sozialversicherungsnummer steuernummer kontonummer"
 )
-WORDS = frozenset(_each(" ".join((MAIL, PHONE, NAME, PLACE, NUMBER))))
+WORDS = frozenset(_split(" ".join((MAIL, PHONE, NAME, PLACE, NUMBER))))
 # sequences of words that are personal only together
 RUNS = tuple(
-    _each(run)
-    for run in _each(
+    _split(run)
+    for run in _split(
         "e mail|e posta|e post|reply to|forwarded for|remote host|post code|postal code|house number|date of birth|social security|social insurance|"
         "national id|national number|identity number|identity card|id card|id number|tax id|tax number|driver license|drivers license|driver licence|"
         "driving licence|license plate|card number|card no|card num|card holder|credit card|cc number|cc num|cc no|bank account|account holder|"
@@ -53,7 +53,7 @@ RUNS = tuple(
 )
 # words before `name` that make it the name of a person
 PEOPLE = frozenset(
-    _each(
+    _split(
         "first last full middle given family maiden nick user display customer contact person personal legal billing shipping author owner employee "
         "recipient receiver holder patient guest assignee assigned reporter manager parent spouse husband wife partner child father mother to from login "
         "real client sender creator tutor student teacher member friend driver passenger buyer seller payer payee beneficiary signer signatory attendee "
@@ -63,14 +63,14 @@ PEOPLE = frozenset(
 )
 # last words that make a name not personal: a count of addresses is no address
 NEUTRAL = frozenset(
-    _each(
+    _split(
         "enabled disabled count counts version type types kind kinds status state verified confirmed valid validity at on ms score rate rates ratio size "
         "length lag label labels brand level rank sold app form file files format template templates campaign sent opened clicked bounced "
         "bounces opens provider list lists quota limit preference preferences optin optout in out category flag total sum avg min max"
     )
 )
 # by script: words that a personal name contains, or is as a whole if a ^ is before the word
-OTHER_SCRIPTS = _each(
+OTHER_SCRIPTS = _split(
     "фамили отчеств телефон почт адрес прізвищ імейл емейл ^имя ^фио ^імя ^ім_я ^имя_пользователя ^имя_клиента ^полное_имя дата_рождения паспорт "
     "επωνυμ τηλεφων διευθυνσ ονοματεπωνυμο ^ονομα ημερομηνια_γεννησ ηλεκτρονικο_ταχυδρομ "
     "氏名 名前 姓名 电话 電話 手机 手機 邮箱 郵箱 电邮 電郵 メール 住所 地址 身份证 身分證 携帯 ^姓 ^名 ^名字 生年月日 出生日期 郵便番号 邮编 "
@@ -92,16 +92,16 @@ STEMS = tuple(sorted({*WORDS, "name", *(run[-1] for run in RUNS)}))
 @lru_cache(20_000)
 def is_personal_name(name: str) -> bool:
     """Whether a column's or key's name says that personal data is in it (`userEmail`, `E-Mail 2`, `ip4`, `Telefonnummer`, `氏名`)."""
-    words = _words(name)
+    words = _split_name(name)
     if not words or words[-1] in NEUTRAL or words[0] in ("is", "has"):
         return False
-    if not WORDS.isdisjoint(words) or any(_holds(words, run) for run in RUNS):
+    if not WORDS.isdisjoint(words) or any(_contains(words, run) for run in RUNS):
         return True
     if words[-1] in ("name", "names") and (len(words) == 1 or _is_of_people(words[:-1])):
         return True
     whole = "_".join(words)
     return not whole.isascii() and any(
-        whole == stem if is_whole else stem in whole for stem, is_whole in _other_scripts()
+        whole == stem if is_whole else stem in whole for stem, is_whole in _stems_of_other_scripts()
     )
 
 
@@ -110,7 +110,7 @@ def _is_of_people(words: list[str]) -> bool:
     return words[-1] in PEOPLE and (words[-1] != "display" or len(words) == 1 or words[-2] in PEOPLE)
 
 
-def _words(name: str) -> list[str]:
+def _split_name(name: str) -> list[str]:
     """A name's words in lower case, without accents and the numbers that count columns of a kind."""
     apart = re.sub(r"(?<=[^\W\d_A-Z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", str(name))
     plain = "".join(
@@ -119,10 +119,10 @@ def _words(name: str) -> list[str]:
     return [word for word in re.split(r"[\W\d_]+", plain.casefold()) if word]
 
 
-def _holds(words: list[str], run: tuple[str, ...]) -> bool:
+def _contains(words: list[str], run: tuple[str, ...]) -> bool:
     return any(tuple(words[start : start + len(run)]) == run for start in range(len(words) - len(run) + 1))
 
 
 @cache
-def _other_scripts() -> tuple[tuple[str, bool], ...]:
-    return tuple(("_".join(_words(stem.removeprefix("^"))), stem.startswith("^")) for stem in OTHER_SCRIPTS)
+def _stems_of_other_scripts() -> tuple[tuple[str, bool], ...]:
+    return tuple(("_".join(_split_name(stem.removeprefix("^"))), stem.startswith("^")) for stem in OTHER_SCRIPTS)

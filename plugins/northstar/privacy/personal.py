@@ -20,11 +20,11 @@ import orjson
 
 from northstar.privacy.names import STEMS, is_personal_name
 
-LONG = 10_000
+MAX_SEARCHED = 10_000
 # how many times a text is decoded, one encoding within the other
 ENCODINGS = 4
 # how many levels of a decoded document are searched
-DEEPEST = 20
+MAX_LEVELS = 20
 WITHHELD = "[withheld]"
 NO_DIGIT = re.compile(r"[^0-9]+")
 WITHOUT_DIGITS = dict.fromkeys(map(ord, "0123456789"))
@@ -44,7 +44,7 @@ class Kind:
     times: int = 1
     check: Callable[[str], bool] | None = None
 
-    def found(self, text: str, digits: int) -> bool:
+    def is_in(self, text: str, digits: int) -> bool:
         """Whether a value of this kind is in the text. digits: how many digits the text has."""
         if digits < self.digits or (self.sign and text.count(self.sign) < self.times):
             return False
@@ -52,7 +52,7 @@ class Kind:
             return self.pattern.search(text) is not None
         return any(self.check(match[0]) for match in self.pattern.finditer(text))
 
-    def removed(self, text: str) -> str:
+    def remove_from(self, text: str) -> str:
         """The text with the values of this kind replaced."""
         if self.sign and self.sign not in text:
             return text
@@ -70,17 +70,17 @@ def _is_ip_v6(text: str) -> bool:
         return bool(IP_V6_PREFIX.fullmatch(text))
 
 
-def _is_abroad(text: str) -> bool:
+def _is_international_phone(text: str) -> bool:
     # without spaces it could be another number, filled up with zeros
     digits = _digits(text)
     return (12 if digits == text else 11) <= len(digits) <= 17
 
 
-def _is_national(text: str) -> bool:
+def _is_national_phone(text: str) -> bool:
     return 9 <= len(_digits(text)) <= 12 and not DAY.fullmatch(text)
 
 
-def _is_national_in_one(text: str) -> bool:
+def _is_unspaced_phone(text: str) -> bool:
     """Whether 10 to 12 digits are a telephone number. 12 digits with the check digit of a GTIN are one only if they begin like a mobile number."""
     return len(text) != 12 or text[:3] in ("015", "016", "017") or not _has_check_digit(text, 3)
 
@@ -119,14 +119,14 @@ PHONES = (
     # +49 151 ..., and as tel: writes it
     (r"(?<![\w.])\+\(?\d[\d ().\-/]{6,20}\d|(?i:\btel:)[+\d][\d().\-]{4,20}\d", 7, None),
     # 0044 20 ..., 011 44 20 ...
-    (r"(?<![\w.,:+-])(?:00|011[ -])[1-9][\d ().\-/]{7,20}\d(?!\w)", 11, _is_abroad),
+    (r"(?<![\w.,:+-])(?:00|011[ -])[1-9][\d ().\-/]{7,20}\d(?!\w)", 11, _is_international_phone),
     # 0151 ..., (030) ..., 030/..., 01 42 68 53 00
     (
         r"(?<![\w.,:+-])(?<!\d/)\(?0[1-9](?:\d{1,4}\)?/\d{4,8}|\d{0,4}(?:\) ?|[ .-]{1,2})\d{2,8}(?:[ .-]\d{2,8}){0,4})(?![\w:]|[-/.]\w)",
-        9, _is_national,
+        9, _is_national_phone,
     ),
     # 015123456787, where it is all that is said
-    (r"\A\s*0[1-9]\d{8,10}\s*\Z", 10, lambda text: _is_national_in_one(text.strip())),
+    (r"\A\s*0[1-9]\d{8,10}\s*\Z", 10, lambda text: _is_unspaced_phone(text.strip())),
     # 1-800-555-0199, (555) 123-4567
     (r"(?<![\w-])(?:1[ .-])?\(?\d{3}\)?[ .-]\d{3}[ .-]\d{4}(?![\w-])", 10, None),
     # 8 (495) 123-45-67, 51 91234-5678
@@ -176,7 +176,7 @@ HEXADECIMAL = re.compile(r"[0-9a-f-]+")
 YES_OR_NO = frozenset(("true", "false", "yes", "no", "t", "f", "y", "n", "0", "1", ""))
 
 
-def decoded(text: str) -> str:
+def decode(text: str) -> str:
     """A text without its encodings, also one within the other: `ada%2540x.org`, `ada&#64;x.org` and `ａｄａ＠x.org` are the same address."""
     for _ in range(ENCODINGS):
         previous_text = text
@@ -187,13 +187,13 @@ def decoded(text: str) -> str:
         if "\\u" in text:
             text = ESCAPED.sub(lambda m: chr(int(m[1], 16)), text)
         if not text.isascii():
-            text = "".join(map(_plain, unicodedata.normalize("NFKC", text)))
+            text = "".join(map(_plain_character, unicodedata.normalize("NFKC", text)))
         if text == previous_text:
             break
     return text
 
 
-def _plain(character: str) -> str:
+def _plain_character(character: str) -> str:
     if character.isascii():
         return character
     kind = unicodedata.category(character)
@@ -209,25 +209,25 @@ def _plain(character: str) -> str:
 
 
 def is_personal(text: str) -> bool:
-    """Whether a text holds personal data of a known kind, as it is or decoded. A text longer than LONG is not searched and counts as personal."""
-    if len(text) > LONG or _is_found(text):
+    """Whether a text holds personal data of a known kind, as it is or decoded. A text longer than MAX_SEARCHED is not searched and counts as personal."""
+    if len(text) > MAX_SEARCHED or _matches_a_kind(text):
         return True
-    plain = decoded(text)
-    if plain != text and (_is_found(plain) or _is_told(plain)):
+    plain = decode(text)
+    if plain != text and (_matches_a_kind(plain) or _is_personal_document(plain)):
         return True
-    return any(_is_hidden(match[0]) for match in BASE64.finditer(text))
+    return any(_is_personal_base64(match[0]) for match in BASE64.finditer(text))
 
 
-def _is_found(text: str) -> bool:
+def _matches_a_kind(text: str) -> bool:
     digits = len(text) - len(text.translate(WITHOUT_DIGITS))
-    return any(kind.found(text, digits) for kind in KINDS) or (
+    return any(kind.is_in(text, digits) for kind in KINDS) or (
         "=" in text and any(_is_personal_parameter(m[0]) for m in PARAMETER.finditer(text))
     )
 
 
-def _is_told(text: str) -> bool:
-    document = parsed(text)
-    return document is not None and _holds_personal(document, DEEPEST)
+def _is_personal_document(text: str) -> bool:
+    document = parse_document(text)
+    return document is not None and _holds_personal(document, MAX_LEVELS)
 
 
 def _holds_personal(document: object, levels: int) -> bool:
@@ -239,10 +239,10 @@ def _holds_personal(document: object, levels: int) -> bool:
         )
     if isinstance(document, list):
         return any(_holds_personal(v, levels - 1) for v in document)
-    return isinstance(document, str) and _is_found(document)
+    return isinstance(document, str) and _matches_a_kind(document)
 
 
-def _is_hidden(word: str) -> bool:
+def _is_personal_base64(word: str) -> bool:
     """Whether a word is personal data in base64."""
     if HEXADECIMAL.fullmatch(word):
         return False
@@ -251,66 +251,66 @@ def _is_hidden(word: str) -> bool:
         plain_text = base64.b64decode(letters + "=" * (-len(letters) % 4)).decode()
     except ValueError:
         return False
-    return plain_text.isprintable() and (_is_found(plain_text) or _is_told(plain_text))
+    return plain_text.isprintable() and (_matches_a_kind(plain_text) or _is_personal_document(plain_text))
 
 
 def is_prose(text: str) -> bool:
     """Whether a text is more than a number, a time or one word: free text may be about people."""
     if not text.isascii() or (("%" in text or "&" in text) and not PLACE.match(text)):
-        plain = decoded(text) if len(text) <= LONG else text
+        plain = decode(text) if len(text) <= MAX_SEARCHED else text
         if UNSPACED.search(plain) or (PROSE.search(plain.strip()) and LETTERS.search(plain)):
             return True
     return bool(PROSE.search(text.strip()) and LETTERS.search(text)) and not TIME.fullmatch(text.strip())
 
 
-def says_nothing(text: str) -> bool:
+def is_yes_or_no(text: str) -> bool:
     """Whether a value is a yes or a no, or empty, and so not personal whatever the column's name says."""
     return text.strip().lower() in YES_OR_NO
 
 
-def redacted(text: str, addresses: bool = True) -> str:
-    """The text with each value that looks personal replaced by the name of its kind. addresses: whether to replace IP addresses too."""
-    kinds = KINDS if addresses else (ADDRESS, *NUMBERS)
-    result = _removed(text, kinds)
-    plain = decoded(result)
+def redact(text: str, with_ip_addresses: bool = True) -> str:
+    """The text with each value that looks personal replaced by the name of its kind. with_ip_addresses: whether to replace IP addresses too."""
+    kinds = KINDS if with_ip_addresses else (ADDRESS, *NUMBERS)
+    result = _remove_kinds(text, kinds)
+    plain = decode(result)
     if plain != result:
-        cleaned = WITHHELD if _is_told(plain) else _removed(plain, kinds)
+        cleaned = WITHHELD if _is_personal_document(plain) else _remove_kinds(plain, kinds)
         result = cleaned if cleaned != plain else result
-    return BASE64.sub(lambda match: WITHHELD if _is_hidden(match[0]) else match[0], result)
+    return BASE64.sub(lambda match: WITHHELD if _is_personal_base64(match[0]) else match[0], result)
 
 
-def _removed(text: str, kinds: tuple[Kind, ...]) -> str:
+def _remove_kinds(text: str, kinds: tuple[Kind, ...]) -> str:
     for kind in kinds:
-        text = kind.removed(text)
-    return PARAMETER.sub(_without_value, text) if "=" in text else text
+        text = kind.remove_from(text)
+    return PARAMETER.sub(_withhold_value, text) if "=" in text else text
 
 
-def _without_value(match: re.Match[str]) -> str:
+def _withhold_value(match: re.Match[str]) -> str:
     return f"{match[0].partition('=')[0]}={WITHHELD}" if _is_personal_parameter(match[0]) else match[0]
 
 
-def without_address(text: str) -> str:
+def remove_addresses(text: str) -> str:
     """The text with e-mail addresses, in any spelling, replaced; the rest stays."""
-    result = ADDRESS.removed(text)
-    plain = decoded(result)
-    return ADDRESS.removed(plain) if ADDRESS.found(plain, 0) else result
+    result = ADDRESS.remove_from(text)
+    plain = decode(result)
+    return ADDRESS.remove_from(plain) if ADDRESS.is_in(plain, 0) else result
 
 
-def address_in(text: str) -> str | None:
+def find_address(text: str) -> str | None:
     """The text if it holds an e-mail address; decoded, if only that shows the address. None for a text without one."""
-    if ADDRESS.found(text, 0):
+    if ADDRESS.is_in(text, 0):
         return text
-    plain = decoded(text)
-    return plain if ADDRESS.found(plain, 0) else None
+    plain = decode(text)
+    return plain if ADDRESS.is_in(plain, 0) else None
 
 
-def withheld(text: str) -> str:
+def quote_safely(text: str) -> str:
     """The value as a reason may cite it: "(withheld)" if it may be personal."""
     return "(withheld)" if is_personal(text) or is_prose(text) else text
 
 
 # Any: JSON holds what its author wrote
-def parsed(text: str) -> dict[str, Any] | list[Any] | None:
+def parse_document(text: str) -> dict[str, Any] | list[Any] | None:
     """The JSON object or list that a text is; None for any other text."""
     if not text or text.lstrip()[:1] not in ("{", "["):
         return None

@@ -10,10 +10,10 @@ from northstar.warehouse import db
 SECRET, NEXT = "pii_key", "pii_key_next"
 
 
-def adopt(settings: Settings, following: str) -> None:
+def adopt_ring(settings: Settings, next_ring: str) -> None:
     """Have the home use the longer ring from now on. A key that comes from the environment has to be changed there."""
     if not os.environ.get(f"NORTHSTAR_SECRET_{SECRET.upper()}"):
-        settings.keep_secrets({SECRET: following, NEXT: None})
+        settings.keep_secrets({SECRET: next_ring, NEXT: None})
 
 
 def home_key(settings: Settings) -> str:
@@ -24,7 +24,7 @@ def home_key(settings: Settings) -> str:
     if settings.known_secret(SECRET) is None and not db.has_administrator(settings):
         # a key that is made up on one of several machines would not be known to the others
         raise NorthstarError(
-            f"pii_key, with which identifiers are hashed, is not known here: set NORTHSTAR_SECRET_{SECRET.upper()}, the same on each machine"
+            f"pii_key, with which identifiers are hashed, is not known here: set NORTHSTAR_SECRET_{SECRET.upper()}, to the same value on each machine"
         )
     key = settings.secret(SECRET)
     with db.connect(settings, "loader") as connection:
@@ -37,11 +37,11 @@ def home_key(settings: Settings) -> str:
             return key
     if bound["fingerprint"] == fingerprint(key):
         return key
-    following = settings.known_secret(NEXT)
-    if following and bound["fingerprint"] == fingerprint(following):
-        adopt(settings, following)
-        return following
+    next_ring = settings.known_secret(NEXT)
+    if next_ring and bound["fingerprint"] == fingerprint(next_ring):
+        adopt_ring(settings, next_ring)
+        return next_ring
     raise NorthstarError(
-        "pii_key is not the key that this warehouse's identifiers were hashed with: nothing new would join with what is there; "
-        "give back the old one (home/secrets.json or NORTHSTAR_SECRET_PII_KEY), and change it with `northstar rotate-key`"
+        "pii_key is not the key that this warehouse's identifiers were hashed with: new rows would not join with existing ones; "
+        "restore the old key (secrets.json in the home, or NORTHSTAR_SECRET_PII_KEY), and change it with `northstar rotate-key`"
     )

@@ -7,7 +7,7 @@ series becomes its beginning, version by version. The periods are those that had
 
 from psycopg import sql
 
-from northstar.warehouse.published.past import forget_past
+from northstar.warehouse.published.past import drop_past_view
 from northstar.warehouse.rows import Connection
 
 # every row with the versions in which it was valid, and the state of its series, which says what the period has without a point
@@ -41,13 +41,13 @@ SAYS_SOMETHING = f"""
 BEGINNINGS = """
 create temp table old_beginnings on commit drop as
 select series_id, period_start, lower(versions) as from_version, upper(versions) as to_version from (
-    select series_id, period_start, unnest(there - coalesce(
-        range_agg(there) over (partition by series_id order by period_start rows between unbounded preceding and 1 preceding), '{}'
+    select series_id, period_start, unnest(present_in - coalesce(
+        range_agg(present_in) over (partition by series_id order by period_start rows between unbounded preceding and 1 preceding), '{}'
     )) as versions
     from (
-        select series_id, period_start, range_agg(int8range(from_version, to_version)) as there from old_rows group by 1, 2
+        select series_id, period_start, range_agg(int8range(from_version, to_version)) as present_in from old_rows group by 1, 2
     ) as periods
-) as first_ones
+) as first_periods
 """
 # versions grouped into sequences in which as_of only grew: in each, a period exists once as_of has passed its beginning
 RUNS = """
@@ -75,7 +75,7 @@ cross join lateral (
     select published_version from old_versions as v where v.run = ends.run and v.as_of > p order by v.as_of limit 1
 ) as shown
 """
-PLACES = {
+TARGET_TABLES = {
     "metric_points": (
         "series_id, period_start, numerator, denominator, value, null_reason",
         f"select series_id, period_start, numerator, denominator, value, null_reason, from_version, to_version from old_rows where {SAYS_SOMETHING}",
@@ -93,7 +93,7 @@ PLACES = {
 }  # fmt: skip
 
 
-def is_of_every_period(connection: Connection) -> bool:
+def stores_every_period(connection: Connection) -> bool:
     """Whether the published values are still a table of every period."""
     relation = connection.execute(
         "select relkind from pg_class where oid = to_regclass('marts.metric_values')"
@@ -112,7 +112,7 @@ def carry_over(connection: Connection) -> None:
     connection.execute(RUNS)
     connection.execute("create index on old_versions (run, as_of)")
     connection.execute(PERIODS)
-    for name, (columns, query) in PLACES.items():
+    for name, (columns, query) in TARGET_TABLES.items():
         connection.execute(
             f"insert into marts.{name} ({columns}, _version) select {columns}, from_version from ({query}) as q where to_version is null"
         )
@@ -125,5 +125,5 @@ def carry_over(connection: Connection) -> None:
             f"update {schema}.metrics as m set window_days = coalesce(c.window_days, 0) from {schema}.metrics as o "
             "left join marts_candidate.metrics as c using (metric_id) where m.metric_id = o.metric_id and m.window_days is null"
         )
-    forget_past(connection, "metric_values")
+    drop_past_view(connection, "metric_values")
     connection.execute("drop table marts_history.metric_values")

@@ -57,7 +57,7 @@ def marts(settings: Settings) -> list[Mart]:
     for node in models:
         if node["name"] in marts_by_name:
             mart, meta = marts_by_name[node["name"]], _meta(node)
-            mart.description, mart.columns = node["description"], _described(node)
+            mart.description, mart.columns = node["description"], _column_descriptions(node)
             mart.lookups = tuple(map(tuple, meta.get("lookups", ())))
             mart.published, mart.condition = tuple(meta.get("columns", ())), meta.get("part_condition", "true")
     return [marts_by_name[name] for name in sorted(marts_by_name)]
@@ -66,7 +66,9 @@ def marts(settings: Settings) -> list[Mart]:
 def views(settings: Settings) -> list[View]:
     """The published views of the last build's manifest, by name."""
     view_nodes = [n for n in _models(settings) if n["schema"] == CANDIDATE and _meta(n).get("is_view")]
-    return sorted((View(n["name"], n["description"], _described(n)) for n in view_nodes), key=lambda v: v.name)
+    return sorted(
+        (View(n["name"], n["description"], _column_descriptions(n)) for n in view_nodes), key=lambda v: v.name
+    )
 
 
 def _models(settings: Settings) -> list[Node]:
@@ -74,7 +76,7 @@ def _models(settings: Settings) -> list[Node]:
     return [n for n in nodes if n["resource_type"] == "model" and n["config"].get("enabled", True)]
 
 
-def _described(node: Node) -> dict[str, str]:
+def _column_descriptions(node: Node) -> dict[str, str]:
     return {c["name"]: c["description"] for c in node["columns"].values()}
 
 
@@ -86,7 +88,7 @@ def _meta(node: Node) -> dict[str, Any]:
 def _key(node: Node) -> tuple[str, ...]:
     key = node["config"].get("unique_key") or _meta(node).get("key")
     if not key:
-        raise NorthstarError(f"the mart {node['name']} names no key: give it unique_key or meta.key in its config")
+        raise NorthstarError(f"the mart {node['name']} has no key: give it unique_key or meta.key in its config")
     return (key,) if isinstance(key, str) else tuple(key)
 
 

@@ -15,23 +15,23 @@ from northstar.base.settings import Settings
 from northstar.contract import entities
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.values import NEWEST_AS_OF, values_query
-from northstar.warehouse.rows import Connection, Row, Run, one
+from northstar.warehouse.rows import Connection, Row, Run, fetch_one
 
 MODULUS = 2**64
 COLUMNS = {
-    "published_version": ("bigint primary key", "the version that this is the evidence of"),
+    "published_version": ("bigint primary key", "the version to which the evidence belongs"),
     "run_id": ("bigint not null", "the run that made it"),
     "as_of": ("timestamptz not null", "the run's logical time, exclusive"),
     "code_version": ("text not null", "a digest of models, macros, seeds and rules"),
-    "code_commit": ("text", "the git commit of the checkout, null outside one; '+' behind it: with changes"),
+    "code_commit": ("text", "the git commit of the checkout, null outside one; a '+' behind it means uncommitted changes"),
     "rules": ("jsonb not null", "the business rules of the home"),
     "built_batch_id": ("bigint not null", "the newest landed batch that is in it"),
-    "inputs": ("jsonb not null", "each landed entity's rows and the hash of their content"),
-    "outputs": ("jsonb not null", "each mart's rows and the hash of their content"),
-    "checks": ("jsonb not null", "every check and identity of the audit: boundary, severity, whether it held, what was seen"),
+    "inputs": ("jsonb not null", "for each landed entity, the number of rows and the hash of their content"),
+    "outputs": ("jsonb not null", "for each mart, the number of rows and the hash of their content"),
+    "checks": ("jsonb not null", "every check and identity of the audit: boundary, severity, whether it passed, what was observed"),
     "model_tests": ("bigint not null", "dbt data tests that passed in the build"),
     "coverage": ("jsonb not null", "by metric, in months (else quarters or weeks): first and last complete period, nulls by reason"),
-    "left_out": ("jsonb not null", "landed rows that no number is made of, by rule"),
+    "left_out": ("jsonb not null", "number of landed rows from which no number is computed, by rule"),
 }  # fmt: skip
 LEFT_OUT = {
     "tickets that are spam, deleted or merged": "tickets where status in ('spam', 'deleted', 'merged')",
@@ -43,7 +43,7 @@ LEFT_OUT = {
 }
 
 
-CERTIFICATES = DescribedTable("certificates", "What each published version stands on.", COLUMNS)
+CERTIFICATES = DescribedTable("certificates", "The evidence for each published version.", COLUMNS)
 
 
 class Content(TypedDict):
@@ -53,7 +53,7 @@ class Content(TypedDict):
     hash: str
 
 
-class Before(TypedDict):
+class PreviousCertificate(TypedDict):
     """The columns of the last certificate that the next one starts from."""
 
     published_version: int
@@ -97,27 +97,27 @@ class Coverage(TypedDict):
     nulls: dict[str, int]
 
 
-def inputs(connection: Connection, before: Before | None, batch_id: int) -> dict[str, Content]:
-    """{entity: its content} as of a batch, computed from the certificate `before` and the rows that changed since; None: from all rows."""
+def input_contents(connection: Connection, previous: PreviousCertificate | None, batch_id: int) -> dict[str, Content]:
+    """{entity: its content} as of a batch, computed from the certificate `previous` and the rows that changed since; None: from all rows."""
     contents: dict[str, Content] = {}
     for name in entities():
-        relation, row = sql.Identifier("staging", name), _content(name)
-        since = before["built_batch_id"] if before else None
-        previous_content = (before["inputs"].get(name) if before else None) or Content(rows=0, hash="0")
+        relation, row = sql.Identifier("staging", name), _content_hash(name)
+        since = previous["built_batch_id"] if previous else None
+        previous_content = (previous["inputs"].get(name) if previous else None) or Content(rows=0, hash="0")
         arrived_rows = sql.SQL("select {row} as h from {relation} as r where _batch_id <= {batch}").format(
             row=row, relation=relation, batch=sql.Literal(batch_id)
         )
         if since is None:
-            contents[name] = _sum(connection, arrived_rows, previous_content, 1)
+            contents[name] = _add_hashes(connection, arrived_rows, previous_content, 1)
             continue
-        contents[name] = _sum(
+        contents[name] = _add_hashes(
             connection, arrived_rows + sql.SQL(" and _batch_id > {}").format(sql.Literal(since)), previous_content, 1
         )
         replaced_rows = sql.SQL(
             "select {row} as h from staging._replaced as o, jsonb_populate_record(null::{relation}, o.row) as r "
             "where o.entity = {name} and o.batch_id > {since} and r._batch_id <= {since}"
         ).format(row=row, relation=relation, name=sql.Literal(name), since=sql.Literal(since))
-        contents[name] = _sum(connection, replaced_rows, contents[name], -1)
+        contents[name] = _add_hashes(connection, replaced_rows, contents[name], -1)
     return contents
 
 
@@ -130,7 +130,7 @@ def landed_as_of(name: str, batch_id: int) -> sql.Composable:
     ).format(relation=sql.Identifier("staging", name), name=sql.Literal(name), batch=sql.Literal(batch_id))
 
 
-def left_out(connection: Connection, as_of: datetime) -> LeftOut:
+def count_left_out(connection: Connection, as_of: datetime) -> LeftOut:
     """How many rows no number is made of: quarantined rows, rows at or after as_of, and rows that a rule leaves out."""
     quarantined = connection.execute(
         "select entity, count(*) as rows from quarantine.rows where resolved_at is null group by entity"
@@ -141,7 +141,7 @@ def left_out(connection: Connection, as_of: datetime) -> LeftOut:
     )
     later = connection.execute(f"select * from ({parts}) as p where rows > 0", {"as_of": as_of}).fetchall()
     rules = {
-        rule: one(connection.execute(f"select count(*) as rows from staging.{where}"))["rows"]
+        rule: fetch_one(connection.execute(f"select count(*) as rows from staging.{where}"))["rows"]
         for rule, where in LEFT_OUT.items()
     }
     accepted = connection.execute(
@@ -156,12 +156,12 @@ def left_out(connection: Connection, as_of: datetime) -> LeftOut:
     }
 
 
-def output(
-    connection: Connection, relation: sql.Composable, columns: dict[str, str], before: Content | None, sign: int = 1
+def update_content(
+    connection: Connection, relation: sql.Composable, columns: dict[str, str], previous: Content | None, sign: int = 1
 ) -> Content:
-    """The content `before` with a relation's rows added to it (sign 1) or subtracted from it (-1)."""
-    query = sql.SQL("select {row} as h from {relation} as r").format(row=_hashed(columns), relation=relation)
-    return _sum(connection, query, before or {"rows": 0, "hash": "0"}, sign)
+    """The content `previous` with a relation's rows added to it (sign 1) or subtracted from it (-1)."""
+    query = sql.SQL("select {row} as h from {relation} as r").format(row=_row_hash(columns), relation=relation)
+    return _add_hashes(connection, query, previous or {"rows": 0, "hash": "0"}, sign)
 
 
 def record_certificate(
@@ -175,7 +175,7 @@ def record_certificate(
         "select suite || '.' || check_name as name, boundary, severity, success, observed from audit.checks where run_id = %s "
         "order by 1", [run["run_id"]],
     ).fetchall()  # fmt: skip
-    tests = one(
+    tests = fetch_one(
         connection.execute(
             "select count(*) as n from audit.model_runs where run_id = %s and resource_type = 'test' and status = 'pass'",
             [run["run_id"]],
@@ -193,13 +193,13 @@ def record_certificate(
     connection.execute(f"insert into marts.certificates ({names}) values ({places})", values)
 
 
-def repeat_certificate(connection: Connection, version: int, restored: int) -> None:
+def copy_certificate(connection: Connection, version: int, restored_version: int) -> None:
     """Write the certificate of a rollback's version: a copy of the certificate of the version that it restored."""
     other_columns = ", ".join(name for name in COLUMNS if name != "published_version")
     connection.execute(
         f"insert into marts.certificates (published_version, {other_columns}) select %s, {other_columns} from marts.certificates "
         "where published_version = %s",
-        [version, restored],
+        [version, restored_version],
     )
 
 
@@ -244,28 +244,28 @@ def _coverage(connection: Connection, settings: Settings) -> dict[str, Coverage]
     return coverage_by_metric
 
 
-def _sum(connection: Connection, query: sql.Composable, standing: Content, sign: int) -> Content:
-    sums = one(
+def _add_hashes(connection: Connection, query: sql.Composable, content: Content, sign: int) -> Content:
+    sums = fetch_one(
         connection.execute(
             sql.SQL("select count(*) as rows, coalesce(sum(h), 0) as total from ({}) as hashed").format(query)
         )
     )
     return {
-        "rows": standing["rows"] + sign * sums["rows"],
-        "hash": str((int(standing["hash"]) + sign * int(sums["total"])) % MODULUS),
+        "rows": content["rows"] + sign * sums["rows"],
+        "hash": str((int(content["hash"]) + sign * int(sums["total"])) % MODULUS),
     }
 
 
-def _content(name: str) -> sql.Composable:
+def _content_hash(name: str) -> sql.Composable:
     """The hash of a landed row's content: what the source said, not when and how it landed."""
     entity = entities()[name]
     columns = {c.name: c.postgres_type for c in entity.stored_columns.values()} | {"_extra": "json"}
     if name == "subscriptions":
         columns["_is_overlapping"] = "boolean"
-    return _hashed(columns)
+    return _row_hash(columns)
 
 
-def _hashed(columns: dict[str, str]) -> sql.Composable:
+def _row_hash(columns: dict[str, str]) -> sql.Composable:
     """The hash of a row, as SQL. Equal values are made equal texts: numbers without trailing zeros, JSON with ordered keys."""
     parts = []
     for name, kind in columns.items():
@@ -278,10 +278,10 @@ def _hashed(columns: dict[str, str]) -> sql.Composable:
     return sql.SQL("('x' || left(md5(row({})::text), 16))::bit(64)::bigint").format(sql.SQL(", ").join(parts))
 
 
-def changed_since(connection: Connection, version: int) -> list[str]:
+def in_place_changes(connection: Connection, version: int) -> list[str]:
     """The reasons why landed rows differ from those that a version was made of, though no batch shows it: they were changed in place."""
     # a rollback's version is made of the rows of the version that it restored
-    original = one(connection.execute(
+    original = fetch_one(connection.execute(
         "select min(o.published_version) as version, min(o.published_at) as at, min(o.run_id) as run from marts.publications as v "
         "join marts.publications as o using (run_id) where v.published_version = %s", [version],
     ))  # fmt: skip

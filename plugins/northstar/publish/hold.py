@@ -1,13 +1,13 @@
 """Whether publishing is held (northstar.runs.hold)."""
 
 from northstar.base.errors import NorthstarError
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 
 
-def describe(connection: Connection) -> str | None:
+def describe_hold(connection: Connection) -> str | None:
     """A sentence that says since when, by whom and why publishing is held; None while it is not."""
     # the home of an older release has no such table until its next run
-    if one(connection.execute("select to_regclass('audit.holds') as t"))["t"] is None:
+    if fetch_one(connection.execute("select to_regclass('audit.holds') as t"))["t"] is None:
         return None
     row = connection.execute("select * from audit.holds where ended_at is null").fetchone()
     if row is None:
@@ -15,7 +15,7 @@ def describe(connection: Connection) -> str | None:
     return f"publishing is held since {row['began_at']:%Y-%m-%d %H:%M} UTC by {row['by_whom']}: {row['because']}"
 
 
-def require_none(connection: Connection) -> None:
+def require_no_hold(connection: Connection) -> None:
     """Raise NorthstarError while publishing is held."""
-    if words := describe(connection):
+    if words := describe_hold(connection):
         raise NorthstarError(f"{words}; `northstar hold --end` ends it")

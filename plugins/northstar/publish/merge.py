@@ -17,44 +17,44 @@ from psycopg.types.json import Jsonb
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
-from northstar.publish.carrying import carry_over, is_of_every_period
+from northstar.publish.carrying import carry_over, stores_every_period
 from northstar.publish.catalogue import Mart, marts, views
 from northstar.publish.certificates import (
     CERTIFICATES,
-    Before,
     Content,
     Landed,
-    changed_since,
-    inputs,
-    left_out,
-    output,
+    PreviousCertificate,
+    copy_certificate,
+    count_left_out,
+    in_place_changes,
+    input_contents,
     record_certificate,
-    repeat_certificate,
+    update_content,
 )
-from northstar.publish.hold import require_none
+from northstar.publish.hold import require_no_hold
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
-from northstar.publish.shape import columns, make, narrow, shared, widen
-from northstar.warehouse import db, lease
+from northstar.publish.shape import columns, common_columns, create_tables, narrow, widen
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.kept import require_kept
-from northstar.warehouse.published.past import ensure_past
+from northstar.warehouse.published.past import ensure_past_views
 from northstar.warehouse.published.values import PARTS, count_values, ensure_view
-from northstar.warehouse.rows import Connection, Publication, Run, one, shaped
+from northstar.warehouse.rows import Connection, Publication, Run, as_shape, fetch_one
 
 PUBLISHER_LOCK = 7_041_776
 ALL = sql.SQL("true")
 PUBLICATIONS = DescribedTable(
-    "publications", "Each version that was published: when, from what, how much changed, what was checked.",
+    "publications", "Each published version: when it was published, from what, how much changed, what was checked.",
     {
         "published_version": ("bigint", "the version"),
         "run_id": ("bigint", "the run that published it; null for a rollback"),
-        "as_of": ("timestamptz not null", "the logical time of its numbers, exclusive: what happened later is not in them"),
-        "mode": ("text not null", "nightly (everything built anew), hourly (what changed), or rollback"),
-        "started_at": ("timestamptz not null", "when its run began"),
-        "published_at": ("timestamptz not null default clock_timestamp()", "when readers saw it"),
-        "rows_changed": ("bigint not null", "rows of all marts that it brought or took away"),
-        "checks_run": ("integer not null", "checks of the audit"),
-        "checks_passed": ("integer not null", "those that held; one that did not was a warning"),
+        "as_of": ("timestamptz not null", "the logical time of its numbers, exclusive: later events are not included"),
+        "mode": ("text not null", "nightly (everything rebuilt), hourly (changes only), or rollback"),
+        "started_at": ("timestamptz not null", "when its run started"),
+        "published_at": ("timestamptz not null default clock_timestamp()", "when readers could see it first"),
+        "rows_changed": ("bigint not null", "number of rows added to or removed from all marts"),
+        "checks_run": ("integer not null", "number of checks in the audit"),
+        "checks_passed": ("integer not null", "number of checks that passed; the others were warnings"),
         "row_counts": ("jsonb not null", "rows by mart"),
         "source_totals": ("jsonb not null", "by entity: rows read, landed, replaced, in quarantine, refused"),
         "restores_version": ("bigint", "the version that a rollback put back; null otherwise"),
@@ -80,39 +80,41 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
     Raises NorthstarError when an error-level check of the run failed, none ran, or another publisher is at work.
     """
     published = marts(settings)
-    landed = _landed(settings, run_id)
+    landed = _landed_part(settings, run_id)
     with db.connect(settings, "publisher") as connection:
-        lease.keep(connection, run_id)
-        require_none(connection)
+        turn_lock.keep(connection, run_id)
+        require_no_hold(connection)
         checks = _passed_checks(connection, run_id)
         # widen commits, and the turn is kept only until a transaction ends
         widen(connection, settings, published, DESCRIBED)
-        lease.keep(connection, run_id)
+        turn_lock.keep(connection, run_id)
         _lock(connection)
-        run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
+        run = as_shape(Run, fetch_one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
         connection.execute("set local maintenance_work_mem = '1GB'")
         connection.execute("set local work_mem = '256MB'")
         for table in DESCRIBED:
             table.ensure(connection)
-        newest_version = one(connection.execute("select max(published_version) as v from marts.publications"))["v"]
+        newest_version = fetch_one(connection.execute("select max(published_version) as v from marts.publications"))[
+            "v"
+        ]
         version = (newest_version or 0) + 1
         row = connection.execute(
             "select * from marts.publications where published_version = %s", [newest_version]
         ).fetchone()
-        previous_publication = None if row is None else shaped(Publication, row)
+        previous_publication = None if row is None else as_shape(Publication, row)
         compare_all = run["is_full"] or (
             previous_publication is not None and previous_publication["restores_version"] is not None
         )
-        previous_outputs = _standing_outputs(connection, newest_version)
-        if is_of_every_period(connection):
+        previous_outputs = _previous_outputs(connection, newest_version)
+        if stores_every_period(connection):
             _carry_over(connection, published)
         changed = 0
         counts: dict[str, int] = {}
         outputs: dict[str, Content] = {}
         for mart in published:
             started = time.monotonic()
-            make(connection, mart)
-            note = None
+            create_tables(connection, mart)
+            before_merge = None
             if (
                 mart.name == PARTS["points"]
                 and previous_publication is not None
@@ -121,7 +123,7 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
                 # a run for an earlier as_of shows an earlier time; that is no restatement
                 is_redefined = previous_publication["code_version"] != run["code_version"]
                 is_backfill = _is_backfill(connection, run_id)
-                note = partial(
+                before_merge = partial(
                     record_restatements,
                     connection,
                     settings,
@@ -131,7 +133,7 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
                     is_redefined,
                     is_backfill,
                 )
-            rows = _merge(connection, mart, version, compare_all or not mart.is_logged, note)
+            rows = _merge(connection, mart, version, compare_all or not mart.is_logged, before_merge)
             outputs[mart.name] = _output(connection, mart, None if compare_all else previous_outputs.get(mart.name))
             counts[mart.name] = outputs[mart.name]["rows"]
             changed += rows
@@ -142,33 +144,33 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
         record_certificate(connection, settings, run, version, landed, outputs)
         for view in views(settings):
             ensure_view(connection, settings, view)
-        ensure_past(connection, settings)
+        ensure_past_views(connection, settings)
     narrow(settings, published, progress)
     try:
-        _forget_changes(settings, run_id)
+        _clear_traces(settings, run_id)
     except (NorthstarError, psycopg.Error) as exc:
         # the version is published, and the next build only computes a little more
         progress(f"    the build's traces could not be cleared: {' '.join(str(exc).split())[:200]}")
     return version
 
 
-def rollback(settings: Settings, to_version: int | None = None, number: int | None = None) -> tuple[int, int]:
+def rollback(settings: Settings, to_version: int | None = None, turn: int | None = None) -> tuple[int, int]:
     """Put the marts back as they were at `to_version` (default: the version before); returns (new version, restored one).
 
-    The restored state becomes a new version, so that no published version is lost. number: the number of the turn in which this happens
-    (northstar.runs.turns.turn). Raises NorthstarError for a version that was never published, or is not kept any more.
+    The restored state becomes a new version, so that no published version is lost. turn: the number of the turn in which this happens
+    (northstar.runs.turns.command_turn). Raises NorthstarError for a version that was never published, or is not kept any more.
     """
     with db.connect(settings, "publisher") as connection:
-        lease.keep(connection, number)
+        turn_lock.keep(connection, turn)
         _lock(connection)
-        if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
-            raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+        if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
+            raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
         versions = [
             r["published_version"]
             for r in connection.execute("select published_version from marts.publications order by 1").fetchall()
         ]
         if not versions:
-            raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+            raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
         if to_version is None:
             if len(versions) < 2:
                 raise NorthstarError(f"version {versions[-1]} is the first one; there is none before it")
@@ -192,59 +194,59 @@ def rollback(settings: Settings, to_version: int | None = None, number: int | No
             [version, changed, to_version],
         )
         CERTIFICATES.ensure(connection)
-        repeat_certificate(connection, version, to_version)
+        copy_certificate(connection, version, to_version)
     return version, to_version
 
 
-def _landed(settings: Settings, run_id: int) -> Landed:
+def _landed_part(settings: Settings, run_id: int) -> Landed:
     """The certificate's part about the landed rows: their hashes, and the rows that no number is made of."""
     with db.connect(settings, "transformer") as connection:
-        run = shaped(Run, one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
+        run = as_shape(Run, fetch_one(connection.execute("select * from audit.runs where run_id = %s", [run_id])))
         previous_certificate = None
-        if one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is not None:
+        if fetch_one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is not None:
             row = connection.execute(
                 "select published_version, run_id, built_batch_id, inputs from marts.certificates order by published_version desc limit 1"
             ).fetchone()
-            previous_certificate = None if row is None else shaped(Before, row)
-        if previous_certificate and changed_since(connection, previous_certificate["published_version"]):
+            previous_certificate = None if row is None else as_shape(PreviousCertificate, row)
+        if previous_certificate and in_place_changes(connection, previous_certificate["published_version"]):
             # rows were changed in place, and no batch shows it: compute the hashes from all rows
             previous_certificate = None
         return {
-            "inputs": inputs(connection, previous_certificate, run["built_batch_id"] or 0),
-            "left_out": left_out(connection, run["as_of"]),
+            "inputs": input_contents(connection, previous_certificate, run["built_batch_id"] or 0),
+            "left_out": count_left_out(connection, run["as_of"]),
         }
 
 
 def _is_backfill(connection: Connection, run_id: int) -> bool:
-    is_backfill: bool = one(
-        connection.execute("select exists (select 1 from audit.backfills where run_id = %s) as it_is", [run_id])
-    )["it_is"]
+    is_backfill: bool = fetch_one(
+        connection.execute("select exists (select 1 from audit.backfills where run_id = %s) as is_backfill", [run_id])
+    )["is_backfill"]
     return is_backfill
 
 
-def _standing_outputs(connection: Connection, version: int | None) -> dict[str, Content]:
+def _previous_outputs(connection: Connection, version: int | None) -> dict[str, Content]:
     row = connection.execute(
         "select outputs from marts.certificates where published_version = %s", [version]
     ).fetchone()
     return row["outputs"] if row else {}
 
 
-def _output(connection: Connection, mart: Mart, standing: Content | None) -> Content:
-    """The mart's rows and hash after the merge: from the content before it (`standing`) and what the merge moved, or from all rows."""
-    names = shared(connection, mart)
-    if standing is None or one(connection.execute("select to_regclass('pg_temp.removed') as t"))["t"] is None:
-        return output(connection, sql.Identifier("marts", mart.name), names, None)
-    standing = output(connection, sql.SQL("pg_temp.removed"), names, standing, -1)
-    return output(connection, sql.SQL("pg_temp.added"), names, standing)
+def _output(connection: Connection, mart: Mart, previous: Content | None) -> Content:
+    """The mart's rows and hash after the merge: from the content before it (`previous`) and what the merge moved, or from all rows."""
+    names = common_columns(connection, mart)
+    if previous is None or fetch_one(connection.execute("select to_regclass('pg_temp.removed') as t"))["t"] is None:
+        return update_content(connection, sql.Identifier("marts", mart.name), names, None)
+    content = update_content(connection, sql.SQL("pg_temp.removed"), names, previous, -1)
+    return update_content(connection, sql.SQL("pg_temp.added"), names, content)
 
 
 def _lock(connection: Connection) -> None:
-    if not one(connection.execute("select pg_try_advisory_xact_lock(%s) as ok", [PUBLISHER_LOCK]))["ok"]:
-        raise NorthstarError("another publisher is at work on this warehouse; run again when it is done")
+    if not fetch_one(connection.execute("select pg_try_advisory_xact_lock(%s) as ok", [PUBLISHER_LOCK]))["ok"]:
+        raise NorthstarError("another publisher is working on this warehouse; run again when it is done")
 
 
 def _passed_checks(connection: Connection, run_id: int) -> CheckCounts:
-    checks = one(connection.execute(
+    checks = fetch_one(connection.execute(
         "select count(*) as run, count(*) filter (where success) as passed, "
         "count(*) filter (where not success and severity = 'error') as failed from audit.checks where run_id = %s",
         [run_id],
@@ -253,19 +255,23 @@ def _passed_checks(connection: Connection, run_id: int) -> CheckCounts:
         raise NorthstarError(f"{checks['failed']} error-level checks of run {run_id} failed; the last version stays up")
     if not checks["run"]:
         raise NorthstarError(f"run {run_id} was not audited; only an audited candidate is published")
-    return shaped(CheckCounts, checks)
+    return as_shape(CheckCounts, checks)
 
 
 def _merge(
-    connection: Connection, mart: Mart, version: int, compare_all: bool, note: Callable[[], object] | None = None
+    connection: Connection,
+    mart: Mart,
+    version: int,
+    compare_all: bool,
+    before_merge: Callable[[], object] | None = None,
 ) -> int:
     """Replace the rows of a mart that differ; returns how many rows were removed or added.
 
-    note: called when the temp tables removed and added hold the differences, before they are merged.
+    before_merge: called when the temp tables removed and added hold the differences, before they are merged.
     """
     names = {
         "mart": sql.Identifier(mart.name),
-        "columns": sql.SQL(", ").join(map(sql.Identifier, shared(connection, mart))),
+        "columns": sql.SQL(", ").join(map(sql.Identifier, common_columns(connection, mart))),
         "key": sql.SQL(", ").join(map(sql.Identifier, mart.key)),
         "condition": sql.SQL(mart.condition),
         "same_key": sql.SQL(" and ").join(
@@ -282,16 +288,18 @@ def _merge(
             candidate = sql.SQL("select {columns} from {whole}").format(whole=sql.Identifier(*mart.whole), **names)
         published = sql.SQL("select {columns} from marts.{mart}").format(**names)
     else:
-        logs = {part: log for part in mart.parts if (log := _log(connection, part)) is not None}
+        logs = {part: log for part in mart.parts if (log := _changed_keys_table(connection, part)) is not None}
         candidate = sql.SQL(" union all ").join(
-            _logged(sql.Identifier(*part), [log] if (log := logs.get(part)) else [], names, names["condition"])
+            _rows_of_logged_keys(
+                sql.Identifier(*part), [log] if (log := logs.get(part)) else [], names, names["condition"]
+            )
             for part in mart.parts
         )
         # the mart is read once for the keys of all its parts
-        published = _logged(sql.Identifier("marts", mart.name), list(logs.values()), names)
-    is_first = not one(
-        connection.execute(sql.SQL("select exists (select 1 from marts.{mart}) as any").format(**names))
-    )["any"]
+        published = _rows_of_logged_keys(sql.Identifier("marts", mart.name), list(logs.values()), names)
+    is_first = not fetch_one(
+        connection.execute(sql.SQL("select exists (select 1 from marts.{mart}) as has_rows").format(**names))
+    )["has_rows"]
     if is_first:
         added_count = connection.execute(
             sql.SQL(
@@ -300,21 +308,21 @@ def _merge(
         ).rowcount
         _make_indexes(connection, mart)
         return added_count
-    for table, these, those in (("removed", published, candidate), ("added", candidate, published)):
+    for table, rows, other_rows in (("removed", published, candidate), ("added", candidate, published)):
         connection.execute(
-            sql.SQL("create temp table {table} on commit drop as ({these}) except ({those})").format(
-                table=sql.Identifier(table), these=these, those=those
+            sql.SQL("create temp table {table} on commit drop as ({rows}) except ({other_rows})").format(
+                table=sql.Identifier(table), rows=rows, other_rows=other_rows
             )
         )
         # without statistics the joins on the key would be planned as if the table were empty
         connection.execute(sql.SQL("analyze {}").format(sql.Identifier(table)))
-    if note:
-        note()
+    if before_merge:
+        before_merge()
     removed_count = connection.execute(
         sql.SQL(
-            "with gone as (delete from marts.{mart} as m using removed as d where {same_key} returning m.*) "
+            "with removed_rows as (delete from marts.{mart} as m using removed as d where {same_key} returning m.*) "
             "insert into marts_history.{mart} ({columns}, _from_version, _to_version) "
-            "select {columns}, _version, {version} from gone"
+            "select {columns}, _version, {version} from removed_rows"
         ).format(version=sql.Literal(version), **names)
     ).rowcount
     added_count = connection.execute(
@@ -344,21 +352,21 @@ def _make_indexes(connection: Connection, mart: Mart) -> None:
 def _carry_over(connection: Connection, published: list[Mart]) -> None:
     parts = [mart for mart in published if mart.name in PARTS.values()]
     for mart in parts:
-        make(connection, mart)
+        create_tables(connection, mart)
     carry_over(connection)
     for mart in parts:
         _make_indexes(connection, mart)
 
 
-def _log(connection: Connection, part: tuple[str, str]) -> sql.Identifier | None:
+def _changed_keys_table(connection: Connection, part: tuple[str, str]) -> sql.Identifier | None:
     """The table of the changed keys of `part`, which the build wrote; None if there is none."""
     schema, table = part
     log = f"_changed__{table}"
-    log_table = one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
+    log_table = fetch_one(connection.execute("select to_regclass(%s) as t", [f"{schema}.{log}"]))["t"]
     return None if log_table is None else sql.Identifier(schema, log)
 
 
-def _logged(
+def _rows_of_logged_keys(
     relation: sql.Identifier,
     logs: list[sql.Identifier],
     names: Mapping[str, sql.Composable],
@@ -391,9 +399,9 @@ def _restore(connection: Connection, name: str, to_version: int, version: int) -
     )
     removed_count = connection.execute(
         sql.SQL(
-            "with gone as (delete from marts.{mart} where _version > {to} returning *) "
+            "with removed_rows as (delete from marts.{mart} where _version > {to} returning *) "
             "insert into marts_history.{mart} ({columns}, _from_version, _to_version) "
-            "select {columns}, _version, {new} from gone"
+            "select {columns}, _version, {new} from removed_rows"
         ).format(**values)
     ).rowcount
     added_count = connection.execute(
@@ -421,13 +429,13 @@ def _record(
     connection.execute("update audit.runs set published_version = %s where run_id = %s", [version, run["run_id"]])
 
 
-def _forget_changes(settings: Settings, run_id: int) -> None:
+def _clear_traces(settings: Settings, run_id: int) -> None:
     """Empty the changed keys and the touched times of the build, which are no longer needed.
 
     It keeps the run's turn, because the tables may already belong to a run that has taken over.
     """
     with db.connect(settings, "transformer") as connection:
-        lease.keep(connection, run_id)
+        turn_lock.keep(connection, run_id)
         logs = connection.execute(
             "select format('%I.%I', schemaname, tablename) as name from pg_tables "
             "where schemaname in ('core', 'marts_candidate') and tablename like '\\_changed\\_\\_%'"

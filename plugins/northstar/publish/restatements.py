@@ -9,17 +9,17 @@ from northstar.base.settings import Settings
 from northstar.build.manifest import read_manifest
 from northstar.publish.catalogue import Mart
 from northstar.warehouse.published.described import DescribedTable
-from northstar.warehouse.rows import Connection, Publication, one
+from northstar.warehouse.rows import Connection, Publication, fetch_one
 
 COLUMNS = {
     "metric_id": ("text not null", "the metric"),
     "grain": ("text not null", "hour, day, week, month or quarter"),
     "period_start": ("timestamptz not null", "the complete period whose value changed, or the first of them"),
     "application": ("text not null", "the company's product; 'all' is the company"),
-    "segment": ("text not null", "the segment; '' is the whole"),
+    "segment": ("text not null", "the segment; '' is the total"),
     "segment_value": ("text not null", "the segment's value"),
-    "old_value": ("numeric", "as published before; null where it had none"),
-    "new_value": ("numeric", "as published now; null where it has none any more"),
+    "old_value": ("numeric", "the value published before; null where there was none"),
+    "new_value": ("numeric", "the value published now; null where there is none any more"),
     "old_version": ("bigint not null", "the first version that showed the old value as complete"),
     "new_version": ("bigint not null", "the version that changed it"),
     "reason": (
@@ -28,10 +28,10 @@ COLUMNS = {
     ),
     "periods": (
         "bigint not null default 1",
-        "how many complete periods: of a series that begins earlier or later, vanishes or changes its state all of them, period_start the first",
+        "number of complete periods; for a series that begins earlier or later, vanishes or changes its state, all of them, and period_start is the first",
     ),
 }
-IMPLIED = """
+IMPLIED_VALUE = """
     case when {s}.state = 'measured' and ({m}.kind in ('sum', 'count', 'distinct') or {m}.kind = 'snapshot' and {m}.unit != 'percent')
     then case when {m}.unit = 'money' then 0.00 else 0 end end
 """
@@ -41,8 +41,8 @@ KEY = ("metric_id", "grain", "period_start", "application", "segment", "segment_
 # restated points: in a complete period of a series that exists before and after, the value appeared, disappeared or changed
 POINTS = f"""
     select k.series_id, o.metric_id, o.grain, k.period_start, o.application, o.segment, o.segment_value,
-        case when r.series_id is not null then r.value else {IMPLIED.format(s="o", m="om")} end as old_value,
-        case when a.series_id is not null then a.value else {IMPLIED.format(s="n", m="nm")} end as new_value,
+        case when r.series_id is not null then r.value else {IMPLIED_VALUE.format(s="o", m="om")} end as old_value,
+        case when a.series_id is not null then a.value else {IMPLIED_VALUE.format(s="n", m="nm")} end as new_value,
         published._version as written_version,
         p.period_end, p.period_end + om.window_days * interval '24 hours' as complete_at, 1::bigint as periods
     from (select series_id, period_start from removed union select series_id, period_start from added) as k
@@ -58,25 +58,26 @@ POINTS = f"""
     left join marts.metric_points as published on r.series_id is not null
         and published.series_id = k.series_id and published.period_start = k.period_start
     where p.period_end + om.window_days * interval '24 hours' <= {{as_of}}
-        and case when r.series_id is not null then r.value else {IMPLIED.format(s="o", m="om")} end
-        is distinct from case when a.series_id is not null then a.value else {IMPLIED.format(s="n", m="nm")} end
+        and case when r.series_id is not null then r.value else {IMPLIED_VALUE.format(s="o", m="om")} end
+        is distinct from case when a.series_id is not null then a.value else {IMPLIED_VALUE.format(s="n", m="nm")} end
 """
 # restated series: one that begins earlier or later, vanishes or changes its state; one row, with the values of the first period that differs
 SERIES = f"""
-    with stretches as (
+    with published_series as (
         select series_id, state, holds_from, holds_until from marts.metric_series
     ),
-    coming as (
+    candidate_series as (
         select series_id, state, holds_from, holds_until from marts_candidate.metric_series
     ),
-    changed as (
-        (select series_id from (table stretches except table coming) as gone) union (select series_id from (table coming except table stretches) as come)
+    changed_series as (
+        (select series_id from (table published_series except table candidate_series) as removed_states)
+        union (select series_id from (table candidate_series except table published_series) as added_states)
         union
         select o.series_id from marts.metric_series as o join marts.metrics as om on om.metric_id = o.metric_id
         join marts_candidate.metrics as nm on nm.metric_id = o.metric_id
-        where {IMPLIED.format(s="o", m="om")} is distinct from {IMPLIED.format(s="o", m="nm")}
+        where {IMPLIED_VALUE.format(s="o", m="om")} is distinct from {IMPLIED_VALUE.format(s="o", m="nm")}
     ),
-    named as (
+    affected_series as (
         select distinct on (series_id) series_id, metric_id, grain, application, segment, segment_value, first_from
         from (
             select *, min(holds_from) over (partition by series_id) as first_from from (
@@ -84,34 +85,34 @@ SERIES = f"""
                 union all
                 select series_id, metric_id, grain, application, segment, segment_value, holds_from from marts_candidate.metric_series
             ) as both_versions
-            where series_id in (select series_id from changed)
-        ) as known
+            where series_id in (select series_id from changed_series)
+        ) as all_states
         order by series_id
     ),
-    differing as (
-        select named.*, p.period_start, p.period_end, p.period_end + om.window_days * interval '24 hours' as complete_at,
-            case when v.series_id is not null then v.value else {IMPLIED.format(s="o", m="om")} end as old_value,
+    differences as (
+        select affected_series.*, p.period_start, p.period_end, p.period_end + om.window_days * interval '24 hours' as complete_at,
+            case when v.series_id is not null then v.value else {IMPLIED_VALUE.format(s="o", m="om")} end as old_value,
             case when n.state is null or n.state = 'small_group' then null when a.series_id is not null then a.value
-                when v.series_id is not null and r.series_id is null then v.value else {IMPLIED.format(s="n", m="nm")} end as new_value,
+                when v.series_id is not null and r.series_id is null then v.value else {IMPLIED_VALUE.format(s="n", m="nm")} end as new_value,
             v._version
-        from named
-        join marts.metrics as om on om.metric_id = named.metric_id
-        left join marts_candidate.metrics as nm on nm.metric_id = named.metric_id
-        join marts.dim_periods as p on p.grain = named.grain and p.period_start >= named.first_from
-        left join stretches as o on o.series_id = named.series_id and o.holds_from <= p.period_start
+        from affected_series
+        join marts.metrics as om on om.metric_id = affected_series.metric_id
+        left join marts_candidate.metrics as nm on nm.metric_id = affected_series.metric_id
+        join marts.dim_periods as p on p.grain = affected_series.grain and p.period_start >= affected_series.first_from
+        left join published_series as o on o.series_id = affected_series.series_id and o.holds_from <= p.period_start
             and (o.holds_until is null or p.period_start < o.holds_until)
-        left join coming as n on n.series_id = named.series_id and n.holds_from <= p.period_start
+        left join candidate_series as n on n.series_id = affected_series.series_id and n.holds_from <= p.period_start
             and (n.holds_until is null or p.period_start < n.holds_until)
-        left join marts.metric_points as v on v.series_id = named.series_id and v.period_start = p.period_start and o.state is not null
-        left join removed as r on r.series_id = named.series_id and r.period_start = p.period_start
-        left join added as a on a.series_id = named.series_id and a.period_start = p.period_start
+        left join marts.metric_points as v on v.series_id = affected_series.series_id and v.period_start = p.period_start and o.state is not null
+        left join removed as r on r.series_id = affected_series.series_id and r.period_start = p.period_start
+        left join added as a on a.series_id = affected_series.series_id and a.period_start = p.period_start
         where p.period_end + om.window_days * interval '24 hours' <= {{as_of}} and (o.state is distinct from n.state or v.series_id is null
-            and a.series_id is null and {IMPLIED.format(s="o", m="om")} is distinct from {IMPLIED.format(s="n", m="nm")})
+            and a.series_id is null and {IMPLIED_VALUE.format(s="o", m="om")} is distinct from {IMPLIED_VALUE.format(s="n", m="nm")})
     )
     select series_id, metric_id, grain, min(period_start), application, segment, segment_value,
         (array_agg(old_value order by period_start))[1], (array_agg(new_value order by period_start))[1],
         (array_agg(_version order by period_start))[1], max(period_end), min(complete_at), count(*)
-    from differing group by series_id, metric_id, grain, application, segment, segment_value
+    from differences group by series_id, metric_id, grain, application, segment, segment_value
 """
 
 
@@ -128,21 +129,21 @@ def record_restatements(
     settings: Settings,
     mart: Mart,
     version: int,
-    before: Publication,
+    previous_publication: Publication,
     is_redefined: bool,
     is_backfill: bool = False,
 ) -> int:
     """Record the restatements of a merge: compare the points that it removes and adds (temp tables removed, added), and the series.
 
-    Called before points and series are merged. before: the last publication. is_redefined: whether its models or rules were others.
+    Called before points and series are merged. previous_publication: the last publication. is_redefined: whether its models or rules were others.
     is_backfill: then a change that no changed row explains gets the reason `backfill`. Returns how many values were restated; a series counts
     as one.
     """
     connection.execute("drop table if exists pg_temp.restated, pg_temp.first_shown")
-    as_of = f"timestamptz '{before['as_of'].isoformat()}'"
+    as_of = f"timestamptz '{previous_publication['as_of'].isoformat()}'"
     connection.execute(f"create temp table restated on commit drop as {POINTS.format(as_of=as_of)}")
     connection.execute(f"insert into restated {SERIES.format(as_of=as_of)}")
-    restated_count: int = one(connection.execute("select count(*) as n from restated"))["n"]
+    restated_count: int = fetch_one(connection.execute("select count(*) as n from restated"))["n"]
     if not restated_count:
         return 0
     # for each time, the first version whose as_of is at or after it

@@ -16,8 +16,8 @@ from northstar.base.settings import Settings
 from northstar.publish.catalogue import Mart, views
 from northstar.warehouse import db
 from northstar.warehouse.published.described import DescribedTable
-from northstar.warehouse.published.past import ensure_past, forget_past
-from northstar.warehouse.published.values import PARTS, ensure_view, forget_view, without_queueing
+from northstar.warehouse.published.past import drop_past_view, ensure_past_views
+from northstar.warehouse.published.values import PARTS, change_without_queueing, drop_view, ensure_view
 from northstar.warehouse.rows import Connection
 
 SCHEMAS = ("marts", "marts_history")
@@ -33,15 +33,15 @@ def columns(connection: Connection, schema: str, name: str) -> dict[str, str]:
     return {r["attname"]: r["type"] for r in rows if not r["attname"].startswith("_")}
 
 
-def wanted(connection: Connection, mart: Mart) -> dict[str, str]:
+def model_columns(connection: Connection, mart: Mart) -> dict[str, str]:
     """{column: type} that a mart should have: the columns of its model that are published."""
     candidate_columns = columns(connection, *mart.parts[0])
     return {c: kind for c, kind in candidate_columns.items() if not mart.published or c in mart.published}
 
 
-def shared(connection: Connection, mart: Mart) -> dict[str, str]:
+def common_columns(connection: Connection, mart: Mart) -> dict[str, str]:
     """{column: type} of the published table, in its order, without columns that are about to be dropped."""
-    names = wanted(connection, mart)
+    names = model_columns(connection, mart)
     return {c: kind for c, kind in columns(connection, "marts", mart.name).items() if c in names}
 
 
@@ -55,14 +55,14 @@ def widen(
     for table in described:
         if columns(connection, "marts", table.name):
             connection.commit()
-            without_queueing(connection, table.name, partial(table.ensure, connection))
+            change_without_queueing(connection, table.name, partial(table.ensure, connection))
     for mart in published:
-        existing_columns, names = columns(connection, "marts", mart.name), wanted(connection, mart)
+        existing_columns, names = columns(connection, "marts", mart.name), model_columns(connection, mart)
         new_columns = {c: kind for c, kind in names.items() if c not in existing_columns}
         retyped_columns = {c: names[c] for c, kind in existing_columns.items() if names.get(c, kind) != kind}
         connection.commit()
         if existing_columns and (new_columns or retyped_columns):
-            without_queueing(
+            change_without_queueing(
                 connection, mart.name, partial(_widen, connection, settings, mart, new_columns, retyped_columns)
             )
 
@@ -71,12 +71,12 @@ def narrow(settings: Settings, published: list[Mart], progress: Progress) -> Non
     """Drop the columns that models no longer make. If readers leave no pause for it, the next publication does it."""
     with db.connect(settings, "publisher") as connection:
         for mart in published:
-            names = wanted(connection, mart)
+            names = model_columns(connection, mart)
             surplus_columns = [c for c in columns(connection, "marts", mart.name) if c not in names]
             connection.commit()
             if surplus_columns:
                 try:
-                    without_queueing(
+                    change_without_queueing(
                         connection, mart.name, partial(_narrow, connection, settings, mart, surplus_columns)
                     )
                 except NorthstarError as exc:
@@ -86,49 +86,49 @@ def narrow(settings: Settings, published: list[Mart], progress: Progress) -> Non
 
 
 def _widen(
-    connection: Connection, settings: Settings, mart: Mart, new: dict[str, str], retyped: dict[str, str]
+    connection: Connection, settings: Settings, mart: Mart, new_columns: dict[str, str], retyped_columns: dict[str, str]
 ) -> None:
     is_part = mart.name in PARTS.values()
-    if retyped:
-        forget_past(connection, mart.name)
+    if retyped_columns:
+        drop_past_view(connection, mart.name)
         if is_part:
-            forget_view(connection)
+            drop_view(connection)
     for schema in SCHEMAS:
         table = sql.Identifier(schema, mart.name)
-        for column, kind in new.items():
+        for column, kind in new_columns.items():
             connection.execute(
                 sql.SQL("alter table {} add column if not exists {} {}").format(
                     table, sql.Identifier(column), sql.SQL(kind)
                 )
             )
-        for column, kind in retyped.items():
+        for column, kind in retyped_columns.items():
             connection.execute(
                 sql.SQL("alter table {} alter column {c} type {k} using {c}::{k}").format(
                     table, c=sql.Identifier(column), k=sql.SQL(kind)
                 )
             )
-    describe(connection, mart, list(new))
-    if retyped:
+    describe_columns(connection, mart, list(new_columns))
+    if retyped_columns:
         if is_part:
             for view in views(settings):
                 ensure_view(connection, settings, view)
-        ensure_past(connection, settings)
+        ensure_past_views(connection, settings)
 
 
-def _narrow(connection: Connection, settings: Settings, mart: Mart, gone: list[str]) -> None:
-    forget_past(connection, mart.name)
-    for column in gone:
+def _narrow(connection: Connection, settings: Settings, mart: Mart, surplus_columns: list[str]) -> None:
+    drop_past_view(connection, mart.name)
+    for column in surplus_columns:
         connection.execute(
             sql.SQL("alter table marts.{} drop column {}").format(sql.Identifier(mart.name), sql.Identifier(column))
         )
-    ensure_past(connection, settings)
+    ensure_past_views(connection, settings)
 
 
-def make(connection: Connection, mart: Mart) -> None:
+def create_tables(connection: Connection, mart: Mart) -> None:
     """Create `marts.<mart>` and `marts_history.<mart>` if they are missing, with the candidate's columns and descriptions."""
     if columns(connection, "marts", mart.name):
         return
-    name, names = sql.Identifier(mart.name), wanted(connection, mart)
+    name, names = sql.Identifier(mart.name), model_columns(connection, mart)
     kinds = sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(t)) for c, t in names.items())
     connection.execute(sql.SQL("create table marts.{} ({}, _version bigint not null)").format(name, kinds))
     connection.execute(
@@ -137,10 +137,10 @@ def make(connection: Connection, mart: Mart) -> None:
         ).format(name, kinds)
     )
     connection.execute(sql.SQL("comment on table marts.{} is {}").format(name, sql.Literal(mart.description)))
-    describe(connection, mart, list(names))
+    describe_columns(connection, mart, list(names))
 
 
-def describe(connection: Connection, mart: Mart, names: list[str]) -> None:
+def describe_columns(connection: Connection, mart: Mart, names: list[str]) -> None:
     """Give columns of a mart the descriptions of its model."""
     for column in names:
         connection.execute(

@@ -16,7 +16,7 @@ from northstar.extract.stage import FILES, extract_again
 from northstar.runs import job
 from northstar.runs.lifecycle import last_as_of
 from northstar.warehouse import db
-from northstar.warehouse.rows import one
+from northstar.warehouse.rows import fetch_one
 
 
 def backfill(
@@ -31,18 +31,18 @@ def backfill(
     """
     if start >= end:
         raise NorthstarError(
-            f"the range is empty: --from {start:%Y-%m-%dT%H:%M:%SZ} has to be before --to {end:%Y-%m-%dT%H:%M:%SZ}"
+            f"the range is empty: --from {start:%Y-%m-%dT%H:%M:%SZ} must be before --to {end:%Y-%m-%dT%H:%M:%SZ}"
         )
     if start > datetime.now(UTC):
-        raise NorthstarError(f"{start:%Y-%m-%dT%H:%M:%SZ} lies in the future: nothing of it is published")
+        raise NorthstarError(f"{start:%Y-%m-%dT%H:%M:%SZ} is in the future: nothing has been published for it")
     if not reason.strip():
-        raise NorthstarError("a backfill wants a --reason: it is what the journal is for")
+        raise NorthstarError("a backfill needs a --reason: the journal records it")
     as_of = last_as_of(settings)
     if as_of is None:
-        raise NorthstarError("nothing was published yet; start a run with `northstar run`")
-    names = _sources(settings, sources, source_dir) if with_reading else []
+        raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
+    names = _source_names(settings, sources, source_dir) if with_reading else []
     with db.connect(settings, "transformer") as connection:
-        number = one(
+        number = fetch_one(
             connection.execute(
                 "insert into audit.backfills (from_at, to_at, reason, asked_by, sources) values (%s, %s, %s, %s, %s) returning backfill_id as id",
                 [start, end, reason, by, names],
@@ -53,7 +53,7 @@ def backfill(
     error: str | None = None
 
     def extract(settings: Settings, run_id: int, progress: Progress) -> None:
-        _note(settings, number, run_id=run_id)
+        _update_journal(settings, number, run_id=run_id)
         rows = extract_again(settings, run_id, names, (start, end), progress)
         row_counts.update(read=rows["read"], changed=rows["changed"])
 
@@ -66,24 +66,24 @@ def backfill(
         error = str(exc) or type(exc).__name__
         raise
     finally:
-        _note(
+        _update_journal(
             settings, number, finished_at=datetime.now(UTC), published_version=version, message=error,
             rows_read=row_counts["read"], rows_changed=row_counts["changed"],
         )  # fmt: skip
 
 
-def _sources(settings: Settings, wanted: list[str] | None, source_dir: str | None) -> list[str]:
+def _source_names(settings: Settings, requested: list[str] | None, source_dir: str | None) -> list[str]:
     declared = read_sources(settings)
-    unknown = set(wanted or ()) - set(declared)
+    unknown = set(requested or ()) - set(declared)
     if unknown:
-        raise NorthstarError(f"no source {sorted(unknown)[0]!r}; declared are {', '.join(declared) or 'none'}")
-    names = list(wanted or ([] if source_dir else declared)) + ([FILES] if source_dir else [])
+        raise NorthstarError(f"no source {sorted(unknown)[0]!r}; the declared ones are {', '.join(declared) or 'none'}")
+    names = list(requested or ([] if source_dir else declared)) + ([FILES] if source_dir else [])
     if not names:
-        raise NorthstarError("read what again? give --source-dir, declare sources, or say --no-reading")
+        raise NorthstarError("there is nothing to read again: give --source-dir, declare sources, or use --no-reading")
     return names
 
 
-def _note(settings: Settings, number: int, **values: object) -> None:
+def _update_journal(settings: Settings, number: int, **values: object) -> None:
     with db.connect(settings, "transformer") as connection:
         columns = ", ".join(f"{name} = %({name})s" for name in values)
         connection.execute(

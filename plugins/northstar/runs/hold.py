@@ -7,24 +7,24 @@ import getpass
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.publish.hold import require_none
-from northstar.runs.turns import turn
-from northstar.warehouse import db, lease
+from northstar.publish.hold import require_no_hold
+from northstar.runs.turns import command_turn
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.setup import bootstrap
 
 
 def hold(settings: Settings, because: str, by: str | None = None) -> str:
     """Begin a hold; returns a line that says so. Raises NorthstarError without a reason, and when publishing is held already."""
     if not because.strip():
-        raise NorthstarError("why is nothing to be published? say it with --because; each run that is held repeats it")
+        raise NorthstarError("a hold needs a reason: give it with --because; every run that is held repeats it")
     bootstrap(settings)
-    with turn(settings, "hold") as number, db.connect(settings, "publisher") as connection:
-        lease.keep(connection, number)
-        require_none(connection)
+    with command_turn(settings, "hold") as number, db.connect(settings, "publisher") as connection:
+        turn_lock.keep(connection, number)
+        require_no_hold(connection)
         connection.execute(
             "insert into audit.holds (because, by_whom) values (%s, %s)", [because.strip(), by or getpass.getuser()]
         )
-    return "publishing is held: runs land, build and audit, and publish nothing until `northstar hold --end`"
+    return "publishing is held: runs still land, build and audit, but publish nothing until `northstar hold --end`"
 
 
 def end_hold(settings: Settings, by: str | None = None) -> str:

@@ -13,13 +13,13 @@ from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.build.stage import build
-from northstar.extract.stage import extract, note_batch
+from northstar.extract.stage import extract, record_built_batch
 from northstar.publish.stage import publish
-from northstar.runs.lifecycle import closing, open_run
+from northstar.runs.lifecycle import close_afterwards, open_run
 from northstar.runs.maintenance import maintain_after_run
 from northstar.warehouse import db
 from northstar.warehouse.setup import bootstrap
-from northstar.warehouse.stages import working_stage
+from northstar.warehouse.stages import run_stage
 
 # Any: each stage returns a result of its own; the last one returns the version that it published
 Stage = Callable[[Settings, int, Progress], Any]
@@ -29,7 +29,7 @@ def run(
     settings: Settings,
     mode: str,
     as_of: datetime,
-    sources_dir: str | None,
+    source_dir: str | None,
     progress: Progress = print,
     mapping: str | None = None,
     worker: Worker | None = None,
@@ -41,9 +41,9 @@ def run(
     worker: a running auditor to use; None starts one, which loads while dbt builds. extract, restate: how a backfill lands its rows, and
     its range.
     """
-    with db.telling_of_loss(settings):
-        run_id = open_run(settings, mode, as_of, sources_dir, mapping=mapping, restate=restate)
-    with closing(settings, run_id), _auditor(settings, worker) as auditor:
+    with db.translate_driver_errors(settings):
+        run_id = open_run(settings, mode, as_of, source_dir, mapping=mapping, restate=restate)
+    with close_afterwards(settings, run_id), _running_auditor(settings, worker) as auditor:
         stages: dict[str, Stage] = {
             "extract": extract,
             "build": build,
@@ -53,7 +53,7 @@ def run(
         for title, stage in stages.items():
             started = time.monotonic()
             progress(f"{title} ...")
-            with db.telling_of_loss(settings):
+            with db.translate_driver_errors(settings):
                 version = stage(settings, run_id, progress)
             progress(f"{title} done in {time.monotonic() - started:.1f} s")
         if mode == "nightly":
@@ -67,7 +67,7 @@ def run(
 
 
 @contextmanager
-def _auditor(settings: Settings, worker: Worker | None = None) -> Iterator[Worker]:
+def _running_auditor(settings: Settings, worker: Worker | None = None) -> Iterator[Worker]:
     """The given auditor, or a new one that lives as long as the context."""
     if worker is not None:
         yield worker
@@ -99,13 +99,13 @@ def run_change(
         ).fetchone()
     as_of = last_run["as_of"] if last_run else datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     run_id = open_run(settings, mode, as_of, trigger=trigger, wait=wait, is_own=True)
-    with closing(settings, run_id):
-        with working_stage(settings, run_id, "extract"):
+    with close_afterwards(settings, run_id):
+        with run_stage(settings, run_id, "extract"):
             change(run_id)
-            note_batch(settings, run_id)
+            record_built_batch(settings, run_id)
         if last_run is None:
             return None
-        with _auditor(settings, worker) as auditor:
+        with _running_auditor(settings, worker) as auditor:
             build(settings, run_id, progress)
             audit(settings, run_id, progress, auditor)
             return publish(settings, run_id, progress)

@@ -13,9 +13,9 @@ from psycopg import sql
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
-from northstar.runs.turns import give_back, take
+from northstar.runs.turns import give_turn_back, take_turn
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 from northstar.warehouse.setup import bootstrap
 
 MODES = ("nightly", "hourly")
@@ -25,7 +25,7 @@ def open_run(
     settings: Settings,
     mode: str,
     as_of: datetime,
-    sources_dir: str | None = None,
+    source_dir: str | None = None,
     trigger: str = "cli",
     wait: bool = False,
     mapping: str | None = None,
@@ -42,19 +42,19 @@ def open_run(
     if mode not in MODES:
         raise NorthstarError(f"unknown mode {mode!r}; use {' or '.join(MODES)}")
     if as_of > datetime.now(UTC):
-        raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} lies in the future; give a time that has passed")
+        raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} is in the future; give a time that has passed")
     bootstrap(settings)
-    run_id = take(settings, trigger, trigger == "cli" if is_own is None else is_own, wait)
-    with _given_back_on_error(settings, run_id), db.connect(settings, "transformer", autocommit=True) as connection:
+    run_id = take_turn(settings, trigger, trigger == "cli" if is_own is None else is_own, wait)
+    with _give_back_on_error(settings, run_id), db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute(
             "update audit.runs set state = 'failed', finished_at = clock_timestamp(), "
-            "message = coalesce(message, 'the process ended without a word') where state = 'running'"
+            "message = coalesce(message, 'the process ended without an error message') where state = 'running'"
         )
-        context = _context(connection, settings, mode, as_of)
+        context = _run_context(connection, settings, mode, as_of)
         connection.execute(
             "insert into audit.runs (run_id, mode, as_of, is_full, trigger, source_dir, code_version, mapping) "
             "values (%s, %s, %s, %s, %s, %s, %s, %s)",
-            [run_id, mode, as_of, context["is_full"], trigger, sources_dir, code_version(settings), mapping],
+            [run_id, mode, as_of, context["is_full"], trigger, source_dir, code_version(settings), mapping],
         )
         connection.execute(
             "insert into core.run_context values (true, %(run_id)s, %(mode)s, %(as_of)s, %(previous_as_of)s, "
@@ -85,7 +85,9 @@ def last_as_of(settings: Settings) -> datetime | None:
     """The as_of of the newest published run, or None."""
     bootstrap(settings)
     with db.connect(settings, "transformer") as connection:
-        row = one(connection.execute("select max(as_of) as t from audit.runs where published_version is not null"))
+        row = fetch_one(
+            connection.execute("select max(as_of) as t from audit.runs where published_version is not null")
+        )
     as_of: datetime | None = row["t"]
     return as_of
 
@@ -93,7 +95,7 @@ def last_as_of(settings: Settings) -> datetime | None:
 def require_published(settings: Settings, run_id: int) -> None:
     """Raise NorthstarError with the run's own message unless it published a version."""
     with db.connect(settings, "transformer") as connection:
-        run = one(connection.execute("select * from audit.runs where run_id = %s", [run_id]))
+        run = fetch_one(connection.execute("select * from audit.runs where run_id = %s", [run_id]))
     if run["published_version"] is None:
         raise NorthstarError(run["message"] or f"run {run_id} published nothing")
 
@@ -114,11 +116,11 @@ def close_run(settings: Settings, run_id: int, error: str | None = None) -> None
                 [error, run_id],
             )
     finally:
-        give_back(settings, run_id)
+        give_turn_back(settings, run_id)
 
 
 @contextmanager
-def closing(settings: Settings, run_id: int) -> Iterator[None]:
+def close_afterwards(settings: Settings, run_id: int) -> Iterator[None]:
     """Close the run when the context ends: as published, or as failed with the error that was raised inside."""
     error = None
     try:
@@ -128,7 +130,7 @@ def closing(settings: Settings, run_id: int) -> Iterator[None]:
         raise
     finally:
         try:
-            with db.telling_of_loss(settings):
+            with db.translate_driver_errors(settings):
                 close_run(settings, run_id, error)
         except NorthstarError:
             if error is None:
@@ -136,17 +138,17 @@ def closing(settings: Settings, run_id: int) -> Iterator[None]:
 
 
 @contextmanager
-def _given_back_on_error(settings: Settings, run_id: int) -> Iterator[None]:
+def _give_back_on_error(settings: Settings, run_id: int) -> Iterator[None]:
     """Give the turn back when an error is raised inside: a run that could not be opened must not keep it."""
     try:
         yield
     except BaseException:
         with suppress(NorthstarError):
-            give_back(settings, run_id)
+            give_turn_back(settings, run_id)
         raise
 
 
-class _Context(TypedDict):
+class _RunContext(TypedDict):
     """The columns of core.run_context that depend on the last publication. is_full: whether everything has to be rebuilt."""
 
     previous_as_of: datetime | None
@@ -154,13 +156,13 @@ class _Context(TypedDict):
     is_full: bool
 
 
-def _context(connection: Connection, settings: Settings, mode: str, as_of: datetime) -> _Context:
+def _run_context(connection: Connection, settings: Settings, mode: str, as_of: datetime) -> _RunContext:
     """Where the last publication ended: from when on rows are new, and whether everything has to be rebuilt."""
     last_run = connection.execute(
         "select run_id, as_of, code_version, built_batch_id from audit.runs where published_version is not null "
         "order by published_version desc limit 1"
     ).fetchone()
-    later_runs = one(connection.execute(
+    later_runs = fetch_one(connection.execute(
         "select coalesce(bool_or(is_full), false) as was_full, max(as_of) as latest from audit.runs where run_id > %s",
         [last_run["run_id"] if last_run else 0],
     ))  # fmt: skip

@@ -22,17 +22,17 @@ from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.connections.airflow import airflow_environment
-from northstar.warehouse import db, lease
-from northstar.warehouse.published.past import note_pruned
-from northstar.warehouse.rows import one
+from northstar.warehouse import db, turn_lock
+from northstar.warehouse.published.past import record_pruned
+from northstar.warehouse.rows import fetch_one
 from northstar.warehouse.schemas import SCHEMAS
-from northstar.warehouse.stages import working_stage
+from northstar.warehouse.stages import run_stage
 
 # a table is vacuumed when at least this many rows, and this share of it, changed since the last time
 CHANGED_ROWS, CHANGED_SHARE = 10_000, 0.2
 LOG_BYTES = 20 << 20
 # what a step did: numbers and words by name
-Did = dict[str, int | str]
+StepResult = dict[str, int | str]
 PRUNED_BY_TIME = {
     # {table: column with its time}; the journals of backfills and reports stay, and so do the batches that rows refer to
     "checks": "checked_at",
@@ -43,22 +43,22 @@ PRUNED_BY_TIME = {
 }
 
 
-def maintain(settings: Settings, run_id: int | None = None, progress: Progress = print) -> dict[str, Did | str]:
+def maintain(settings: Settings, run_id: int | None = None, progress: Progress = print) -> dict[str, StepResult | str]:
     """Do all steps; returns what was done, by step. Raises NorthstarError at the end, naming the steps that failed."""
     deadline = time.monotonic() + 60 * settings.operations.maintenance_minutes
     with db.connect(settings, "transformer") as connection:
-        number = one(
+        number = fetch_one(
             connection.execute(
                 "insert into audit.maintenance (run_id) values (%s) returning maintenance_id as id", [run_id]
             )
         )["id"]
-    results: dict[str, Did | str] = {}
+    results: dict[str, StepResult | str] = {}
     failed: list[str] = []
     for name, step in STEPS.items():
         if time.monotonic() > deadline:
-            results[name] = "no time left; the next night goes on"
+            results[name] = "no time left; the next nightly run continues"
             continue
-        with _turn(settings, run_id):
+        with _keep_turn(settings, run_id):
             try:
                 results[name] = step(settings, deadline, number)
             except (psycopg.Error, NorthstarError, OSError) as exc:
@@ -68,7 +68,7 @@ def maintain(settings: Settings, run_id: int | None = None, progress: Progress =
             "update audit.maintenance set finished_at = clock_timestamp(), succeeded = %s, message = %s, did = %s where maintenance_id = %s",
             [not failed, "; ".join(failed) or None, Jsonb(results), number],
         )
-    summaries = [f"{name} {words}" for name, words in ((n, _words(d)) for n, d in results.items()) if words]
+    summaries = [f"{name} {words}" for name, words in ((n, _describe(d)) for n, d in results.items()) if words]
     progress(f"maintained: {'; '.join(summaries) or 'nothing to do'}")
     if failed:
         raise NorthstarError(f"maintenance: {'; '.join(failed)}")
@@ -77,31 +77,31 @@ def maintain(settings: Settings, run_id: int | None = None, progress: Progress =
 
 def maintain_after_run(settings: Settings, run_id: int, progress: Progress = print) -> None:
     """Do the upkeep after a nightly publication. Raises NorthstarError naming what failed; the published version is not affected."""
-    with working_stage(settings, run_id, "maintain"):
+    with run_stage(settings, run_id, "maintain"):
         maintain(settings, run_id, progress)
 
 
 @contextmanager
-def _turn(settings: Settings, run_id: int | None) -> Iterator[None]:
+def _keep_turn(settings: Settings, run_id: int | None) -> Iterator[None]:
     """Keep the turn of a run for one step: what looks like a leftover could belong to a run that has taken over."""
     with db.connect(settings, "transformer", autocommit=True) as connection:
-        lease.keep(connection, run_id, is_session=True)
+        turn_lock.keep(connection, run_id, is_session=True)
         yield
 
 
-def _versions(settings: Settings, _: float, number: int) -> Did:
+def _versions(settings: Settings, _: float, number: int) -> StepResult:
     """Delete what only versions older than `keep_versions_days` need: the rows that they showed and the landed rows that they were made of."""
     days = settings.operations.keep_versions_days
     with db.connect(settings, "transformer") as connection:
-        certificates_table = one(connection.execute("select to_regclass('marts.certificates') as t"))["t"]
+        certificates_table = fetch_one(connection.execute("select to_regclass('marts.certificates') as t"))["t"]
         if days is None or certificates_table is None:
             return {}
         # the version that was up when the time began is the oldest that is kept
-        oldest_version = one(connection.execute(
+        oldest_version = fetch_one(connection.execute(
             "select coalesce(max(published_version) filter (where published_at < clock_timestamp() - make_interval(days => %s)), "
             "min(published_version)) as oldest from marts.publications", [days],
         ))["oldest"]  # fmt: skip
-        oldest_batch = one(
+        oldest_batch = fetch_one(
             connection.execute(
                 "select min(built_batch_id) as b from marts.certificates where published_version >= %s",
                 [oldest_version],
@@ -137,11 +137,11 @@ def _versions(settings: Settings, _: float, number: int) -> Did:
             ).rowcount
             for r in names
         )
-        note_pruned(connection, oldest_version)
+        record_pruned(connection, oldest_version)
     return {"oldest_version": oldest_version, "landed": replaced, "published": history, "definitions": definitions}
 
 
-def _journals(settings: Settings, *_: float) -> Did:
+def _journals(settings: Settings, *_: float) -> StepResult:
     """Delete records of the audit that are older than `keep_audit_days`. The certificates of published versions stay."""
     cutoff = datetime.now(UTC) - timedelta(days=settings.operations.keep_audit_days)
     with db.connect(settings, "transformer") as connection:
@@ -167,7 +167,7 @@ def _journals(settings: Settings, *_: float) -> Did:
     return {table: rows for table, rows in pruned_rows.items() if rows}
 
 
-def _people(settings: Settings, *_: float) -> Did:
+def _people(settings: Settings, *_: float) -> StepResult:
     """Delete rejected rows after `keep_quarantine_days` and kept reports after `keep_report_days`: no number depends on either.
 
     Unresolved rejected rows stay while no version has been published since they came: without them the next run would publish.
@@ -188,7 +188,7 @@ def _people(settings: Settings, *_: float) -> Did:
     return {name: rows for name, rows in pruned_rows.items() if rows}
 
 
-def _traces(settings: Settings, *_: float) -> Did:
+def _traces(settings: Settings, *_: float) -> StepResult:
     """Drop the temporary tables of builds that were killed, and the changed keys of models that no longer exist."""
     with db.connect(settings, "transformer") as connection:
         leftover_tables = connection.execute(
@@ -201,7 +201,7 @@ def _traces(settings: Settings, *_: float) -> Did:
     return {"tables": len(leftover_tables)} if leftover_tables else {}
 
 
-def _vacuum(settings: Settings, deadline: float, _: int) -> Did:
+def _vacuum(settings: Settings, deadline: float, _: int) -> StepResult:
     """Vacuum and analyze tables, those that changed most first, each as its owner, until the deadline."""
     with db.connect(settings, "transformer") as connection:
         changed_tables = connection.execute(
@@ -229,7 +229,7 @@ def _vacuum(settings: Settings, deadline: float, _: int) -> Did:
     return {name: tables for name, tables in (("tables", vacuumed_count), ("left", skipped_count)) if tables}
 
 
-def _logs(settings: Settings, *_: float) -> Did:
+def _logs(settings: Settings, *_: float) -> StepResult:
     """Shorten the services' logs in place (the services hold them open), and delete old Airflow logs and old log segments."""
     cutoff = time.time() - 86400 * settings.operations.keep_log_days
     shortened = removed = segments = 0
@@ -252,13 +252,13 @@ def _logs(settings: Settings, *_: float) -> Did:
     return {name: n for name, n in counts.items() if n}
 
 
-def _airflow(settings: Settings, deadline: float, _: int) -> Did:
+def _airflow(settings: Settings, deadline: float, _: int) -> StepResult:
     """Let Airflow delete what is older than `keep_log_days` from its own database, when it has a run that old."""
     if not (settings.home / "airflow" / "migrated").exists():
         return {}
     cutoff = datetime.now(UTC) - timedelta(days=settings.operations.keep_log_days)
     with db.connect(settings, db.AIRFLOW_ROLE, database=db.airflow_database(settings)) as connection:
-        oldest = one(connection.execute("select min(run_after) as at from dag_run"))["at"]
+        oldest = fetch_one(connection.execute("select min(run_after) as at from dag_run"))["at"]
     # only every few days: Airflow's cleaning takes some seconds however little there is to delete
     if oldest is None or oldest > cutoff - timedelta(days=3):
         return {}
@@ -270,17 +270,17 @@ def _airflow(settings: Settings, deadline: float, _: int) -> Did:
             timeout=max(1, deadline - time.monotonic()),
         )  # fmt: skip
     except subprocess.TimeoutExpired as exc:
-        raise NorthstarError("`airflow db clean` took longer than there was time") from exc
+        raise NorthstarError("`airflow db clean` did not finish in the time that was left") from exc
     if process.returncode:
         raise NorthstarError(f"`airflow db clean` failed: {(process.stderr.splitlines() or ['no message'])[-1]}")
     return {"before": f"{cutoff:%Y-%m-%d}"}
 
 
-def _words(done: Did | str) -> str:
-    return done if isinstance(done, str) else ", ".join(f"{name} {n}" for name, n in done.items())
+def _describe(result: StepResult | str) -> str:
+    return result if isinstance(result, str) else ", ".join(f"{name} {n}" for name, n in result.items())
 
 
 # each step takes (settings, the deadline on the monotonic clock, the number in audit.maintenance) and returns what it did
-STEPS: dict[str, Callable[[Settings, float, int], Did]] = {
+STEPS: dict[str, Callable[[Settings, float, int], StepResult]] = {
     "versions": _versions, "journals": _journals, "people": _people, "traces": _traces, "vacuum": _vacuum, "logs": _logs, "airflow": _airflow,
 }  # fmt: skip

@@ -19,12 +19,12 @@ from northstar.extract.sources.declared import open_source, read_sources
 from northstar.extract.sources.files import FileStore, check_directory
 from northstar.extract.stage import FILES
 from northstar.privacy.guard import Guard, landing_guard
-from northstar.privacy.keys import SEALED, unsealed
-from northstar.privacy.personal import parsed
+from northstar.privacy.keys import SEAL_MARK, unseal
+from northstar.privacy.personal import parse_document
 from northstar.privacy.ring import home_key
-from northstar.runs.turns import turn
-from northstar.warehouse import db, lease
-from northstar.warehouse.rows import Row, all_shaped, one
+from northstar.runs.turns import command_turn
+from northstar.warehouse import db, turn_lock
+from northstar.warehouse.rows import Row, fetch_all_as, fetch_one
 from northstar.warehouse.setup import bootstrap
 
 # SQL: the rows that a replay tries; a row that was left out because of another row has no path
@@ -55,7 +55,7 @@ class RejectedFile(TypedDict):
 def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) -> list[Rejected]:
     """The newest unresolved rows: number, entity, file, line and reasons."""
     with db.connect(settings, "loader") as connection:
-        return all_shaped(Rejected, connection.execute(
+        return fetch_all_as(Rejected, connection.execute(
             "select quarantine_id as id, entity, path, line, array_to_string(reasons, '; ') as reasons, accepted_by from quarantine.rows "
             "where resolved_at is null and (%(entity)s::text is null or entity = %(entity)s) order by 1 desc limit %(limit)s",
             {"entity": entity, "limit": limit},
@@ -70,11 +70,11 @@ def show(settings: Settings, quarantine_id: int, with_personal: bool = False) ->
     with db.connect(settings, "loader") as connection:
         row = connection.execute("select * from quarantine.rows where quarantine_id = %s", [quarantine_id]).fetchone()
     if row is None:
-        raise NorthstarError(f"no row {quarantine_id} in quarantine; `northstar quarantine list` shows those there are")
+        raise NorthstarError(f"no row {quarantine_id} in quarantine; `northstar quarantine list` shows the rows")
     if with_personal:
         # this also finishes a rotation that was killed before the home took the new key
         key = home_key(settings)
-        row["row"] = {name: opened(value, key) for name, value in row["row"].items()}
+        row["row"] = {name: unseal_value(value, key) for name, value in row["row"].items()}
     return row
 
 
@@ -84,13 +84,15 @@ def accept(settings: Settings, entity: str, because: str, by: str | None = None)
     The acceptance is recorded with each row, and in the certificates of the versions without it. The rows stay and can be replayed.
     Raises NorthstarError for an unknown entity, and without a reason.
     """
-    _demand_entity(entity)
+    _require_entity(entity)
     if not because.strip():
-        raise NorthstarError("why may they be missing? say it with --because; the certificates repeat it")
+        raise NorthstarError(
+            "accepting rows as missing needs a reason: give it with --because; the certificates repeat it"
+        )
     by = by or getpass.getuser()
     bootstrap(settings)
-    with turn(settings, "quarantine accept") as number, db.connect(settings, "loader") as connection:
-        lease.keep(connection, number)
+    with command_turn(settings, "quarantine accept") as number, db.connect(settings, "loader") as connection:
+        turn_lock.keep(connection, number)
         rows = connection.execute(
             "update quarantine.rows set accepted_at = clock_timestamp(), accepted_by = %s, accepted_because = %s "
             "where entity = %s and resolved_at is null and accepted_at is null",
@@ -107,13 +109,13 @@ def replay(settings: Settings, entity: str | None = None) -> str:
     Raises NorthstarError for an unknown entity, and while a run is writing.
     """
     if entity:
-        _demand_entity(entity)
+        _require_entity(entity)
     # the rows may be from an older release, whose warehouse has no table of keys
     bootstrap(settings)
-    with turn(settings, "quarantine replay") as number:
+    with command_turn(settings, "quarantine replay") as number:
         with db.connect(settings, "loader") as connection:
             # up to the newest row of each file: what is rejected while this runs is not tried again
-            files = all_shaped(RejectedFile, connection.execute(
+            files = fetch_all_as(RejectedFile, connection.execute(
                 "select source, entity, path, count(*) as rows, max(quarantine_id) as newest from quarantine.rows where "
                 f"{WAITING} group by source, entity, path order by newest",
                 {"entity": entity},
@@ -122,9 +124,9 @@ def replay(settings: Settings, entity: str | None = None) -> str:
             _read_again(settings, source, [f for f in files if f["source"] == source], number)
         newest = max((f["newest"] for f in files), default=0)
         for name, source in dict.fromkeys((f["entity"], f["source"]) for f in files):
-            _try_kept(settings, source, name, newest, number)
+            _retry_rows(settings, source, name, newest, number)
         with db.connect(settings, "loader") as connection:
-            waiting_rows = one(
+            waiting_rows = fetch_one(
                 connection.execute(f"select count(*) as rows from quarantine.rows where {WAITING}", {"entity": entity})
             )["rows"]
     tried_rows = sum(f["rows"] for f in files)
@@ -134,14 +136,14 @@ def replay(settings: Settings, entity: str | None = None) -> str:
     )
 
 
-def _demand_entity(name: str) -> None:
+def _require_entity(name: str) -> None:
     if name not in entities():
         raise NorthstarError(f"no entity {name!r}; the contract has {', '.join(list(entities())[:6])}, ...")
 
 
 def _read_again(settings: Settings, source: str, files: list[RejectedFile], turn: int) -> None:
     """Land the files with rejected rows once more, if the source is a directory of files and is still there."""
-    store = _store(settings, source, files[-1])
+    store = _file_store(settings, source, files[-1])
     if store is None:
         return
     try:
@@ -156,7 +158,7 @@ def _read_again(settings: Settings, source: str, files: list[RejectedFile], turn
     )
 
 
-def _store(settings: Settings, source: str, file: RejectedFile) -> FileStore | None:
+def _file_store(settings: Settings, source: str, file: RejectedFile) -> FileStore | None:
     """The file store of a source: the declared one, or the directory of the run that rejected a row of the file; None for other sources."""
     if source != FILES:
         declared = read_sources(settings).get(source)
@@ -173,26 +175,30 @@ def _store(settings: Settings, source: str, file: RejectedFile) -> FileStore | N
     return FileStore(run["source_dir"], Path(run["mapping"]) if run["mapping"] else None)
 
 
-def _try_kept(settings: Settings, source: str, name: str, newest: int, turn: int) -> None:
+def _retry_rows(settings: Settings, source: str, name: str, newest: int, turn: int) -> None:
     """Try an entity's quarantined rows, as they were kept, against today's contract. newest: the highest quarantine_id to try."""
     guard = landing_guard(settings)
     with db.connect(settings, "loader") as connection:
-        lots = db.lots(
+        lots = db.fetch_lots(
             connection,
             "select quarantine_id, row::text as row from quarantine.rows where source = %(source)s and quarantine_id <= %(newest)s "
             f"and {WAITING} order by 1",
             {"entity": name, "source": source, "newest": newest},
         )
         for lot in lots:
-            _try_lot(
+            _retry_lot(
                 settings, source, name, [(row["quarantine_id"], json.loads(row["row"])) for row in lot], guard, turn
             )
 
 
-def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, Row]], guard: Guard, turn: int) -> None:
+def _retry_lot(
+    settings: Settings, source: str, name: str, rows: list[tuple[int, Row]], guard: Guard, turn: int
+) -> None:
     # the source's own columns are there to be looked at
     columns = list(dict.fromkeys(c for _, row in rows for c in row if not c.startswith(SOURCE_PREFIX)))
-    arrays = [pa.array([_text(opened(row.get(c), guard.key)) for _, row in rows], pa.string()) for c in columns]
+    arrays = [
+        pa.array([_json_text(unseal_value(row.get(c), guard.key)) for _, row in rows], pa.string()) for c in columns
+    ]
     ids = pa.array([number for number, _ in rows], pa.int64())
     batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])
     normalised_batch = normalise(entities()[name], batch, guard, is_replay=True)
@@ -207,29 +213,29 @@ def _try_lot(settings: Settings, source: str, name: str, rows: list[tuple[int, R
     rejected_ids = {line for line, _, _ in normalised_batch.bad}
     landed_ids = [number for number, _ in rows if number not in rejected_ids]
     with db.connect(settings, "loader") as connection:
-        lease.keep(connection, turn)
+        turn_lock.keep(connection, turn)
         connection.execute(
             "update quarantine.rows set resolved_at = clock_timestamp(), resolution = 'replayed' where quarantine_id = any(%s)",
             [landed_ids],
         )
 
 
-def opened(value: object, key: str) -> object:
+def unseal_value(value: object, key: str) -> object:
     """A quarantined value as it was delivered: values that this home sealed are opened, within JSON too; others are unchanged."""
     if isinstance(value, dict):
-        return {name: opened(within, key) for name, within in value.items()}
+        return {name: unseal_value(within, key) for name, within in value.items()}
     if isinstance(value, list):
-        return [opened(within, key) for within in value]
-    if not isinstance(value, str) or SEALED not in value:
+        return [unseal_value(within, key) for within in value]
+    if not isinstance(value, str) or SEAL_MARK not in value:
         return value
-    plain_text = unsealed(value, key)
-    document = parsed(value) if plain_text is None else None
+    plain_text = unseal(value, key)
+    document = parse_document(value) if plain_text is None else None
     if document is None:
         return value if plain_text is None else plain_text
-    within = opened(document, key)
+    within = unseal_value(document, key)
     return value if within == document else orjson.dumps(within).decode()
 
 
-def _text(value: object) -> str | None:
+def _json_text(value: object) -> str | None:
     # JSON text, because it also holds whole numbers beyond 64 bits
     return value if value is None or isinstance(value, str) else json.dumps(value, ensure_ascii=False)

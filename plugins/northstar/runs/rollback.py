@@ -5,7 +5,7 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.publish.merge import rollback
 from northstar.runs.hold import end_hold, hold
-from northstar.runs.turns import turn
+from northstar.runs.turns import command_turn
 
 
 def put_back(
@@ -20,7 +20,7 @@ def put_back(
         # the hold begins before the rollback, so that no run publishes in between
         progress(hold(settings, because))
     try:
-        with turn(settings, "rollback") as number:
+        with command_turn(settings, "rollback") as number:
             return rollback(settings, version, number)
     except NorthstarError:
         if because is not None:

@@ -18,24 +18,34 @@ from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.extract.landing.personal_values import personal_columns, plain_name
-from northstar.privacy.keys import HASH, HASHED, SEALED, SEPARATOR, chained, fingerprint, kept_hash, seal, unsealed
-from northstar.privacy.personal import parsed
-from northstar.privacy.ring import NEXT, adopt, home_key
-from northstar.privacy.subjects import HASHES, NAMED
+from northstar.privacy.keys import (
+    HASH_MARK,
+    HASH_PATTERN,
+    SEAL_MARK,
+    SEPARATOR,
+    chained_hash,
+    fingerprint,
+    marked_hash,
+    seal,
+    unseal,
+)
+from northstar.privacy.personal import parse_document
+from northstar.privacy.ring import NEXT, adopt_ring, home_key
+from northstar.privacy.subjects import HASH_COLUMNS, PERSON_COLUMNS
 from northstar.runs import job
 from northstar.runs.erase.rewrite import rewrite
-from northstar.warehouse import db, lease
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rights import act_as_owner
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 from northstar.warehouse.setup import bootstrap
 
-STAMPED = ("core", "marts_candidate", "marts", "marts_history", "staging")
+HASHED_SCHEMAS = ("core", "marts_candidate", "marts", "marts_history", "staging")
 # the published_version of a rotation in a warehouse that has published nothing
 NOTHING_PUBLISHED = 0
 
 
 @dataclass(frozen=True)
-class Rotated:
+class Rotation:
     """What a rotation did. generation: keys on the ring; hashes: distinct hashes, seals: documents with sealed values, that now have the new key.
 
     unopened: texts that begin like sealed ones but that no key of the ring opens; they are left as they are. was_interrupted: an earlier call
@@ -49,103 +59,107 @@ class Rotated:
     was_interrupted: bool = False
 
 
-def rotate_key(settings: Settings, progress: Progress = print, worker: Worker | None = None) -> Rotated:
+def rotate_key(settings: Settings, progress: Progress = print, worker: Worker | None = None) -> Rotation:
     """Add a new key to the ring, bring everything that is stored to it, and publish a full build.
 
     Raises NorthstarError when the key comes from the environment and NORTHSTAR_SECRET_PII_KEY_NEXT does not hold the longer ring.
     """
     db.require_administrator(settings, "a change of the key")
     bootstrap(settings)
-    key, rotated = home_key(settings), _interrupted(settings)
-    following = "" if rotated else _following(settings, key)
+    key, rotation = home_key(settings), _interrupted_rotation(settings)
+    next_ring = "" if rotation else _next_ring(settings, key)
 
     def change(run_id: int) -> None:
-        nonlocal rotated
-        if rotated is None:
-            progress("hashes and sealed values ...")
-            rotated = _bring(settings, key, following, run_id)
-            adopt(settings, following)
+        nonlocal rotation
+        if rotation is None:
+            progress("converting hashes and sealed values ...")
+            rotation = _rehash_everything(settings, key, next_ring, run_id)
+            adopt_ring(settings, next_ring)
 
     version = job.run_change(settings, "rotation", change, "nightly", progress, worker)
     # the run has called `change`
-    assert rotated is not None
-    rewrite(settings, {}, progress, "the new key is in use, and `northstar rotate-key` writes the tables anew")
+    assert rotation is not None
+    rewrite(settings, {}, progress, "the new key is in use; then `northstar rotate-key` rewrites the tables")
     with db.connect(settings, "loader") as connection:
         connection.execute(
             "update audit.pii_keys set published_version = %s where generation = %s",
-            [version or NOTHING_PUBLISHED, rotated.generation],
+            [version or NOTHING_PUBLISHED, rotation.generation],
         )
-    return rotated
+    return rotation
 
 
-def _interrupted(settings: Settings) -> Rotated | None:
+def _interrupted_rotation(settings: Settings) -> Rotation | None:
     """The newest rotation, if it was killed between its commit and its publication; else None."""
     with db.connect(settings, "loader") as connection:
-        newest = one(connection.execute("select * from audit.pii_keys order by generation desc limit 1"))
+        newest = fetch_one(connection.execute("select * from audit.pii_keys order by generation desc limit 1"))
     # the first key came by no rotation
     if newest["generation"] == 1 or newest["published_version"] is not None:
         return None
-    return Rotated(newest["generation"], was_interrupted=True)
+    return Rotation(newest["generation"], was_interrupted=True)
 
 
-def _following(settings: Settings, key: str) -> str:
+def _next_ring(settings: Settings, key: str) -> str:
     """The ring with one more key, stored as a secret before anything is hashed with it."""
     next_ring = settings.known_secret(NEXT)
     # an earlier release that was killed between two writes left the ring in use there as well
     if next_ring and next_ring != key:
         if not next_ring.startswith(key + SEPARATOR):
-            raise NorthstarError("pii_key_next has to be the ring that is in use, a comma, and the new key")
+            raise NorthstarError("pii_key_next must be the ring that is in use, a comma, and the new key")
         return next_ring
     if os.environ.get("NORTHSTAR_SECRET_PII_KEY"):
         raise NorthstarError(
             "this home's pii_key comes from the environment: set NORTHSTAR_SECRET_PII_KEY_NEXT to it, a comma, and a new key "
             "(python3 -c 'import secrets; print(secrets.token_urlsafe(24))'), run this again, and then set NORTHSTAR_SECRET_PII_KEY to the same"
         )
-    following = f"{key}{SEPARATOR}{secrets.token_urlsafe(24)}"
-    settings.keep_secret(NEXT, following)
-    return following
+    new_ring = f"{key}{SEPARATOR}{secrets.token_urlsafe(24)}"
+    settings.keep_secret(NEXT, new_ring)
+    return new_ring
 
 
-def _bring(settings: Settings, key: str, following: str, run_id: int | None = None) -> Rotated:
-    new = following.rsplit(SEPARATOR, 1)[1]
+def _rehash_everything(settings: Settings, key: str, next_ring: str, run_id: int | None = None) -> Rotation:
+    new = next_ring.rsplit(SEPARATOR, 1)[1]
     with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
-        lease.keep(connection, run_id)
-        generation = one(connection.execute("select max(generation) + 1 as n from audit.pii_keys"))["n"]
+        turn_lock.keep(connection, run_id)
+        generation = fetch_one(connection.execute("select max(generation) + 1 as n from audit.pii_keys"))["n"]
         columns = connection.execute(
             "select n.nspname as schema, c.relname as table, a.attname as column, format_type(a.atttypid, null) as type from pg_attribute as a "
             "join pg_class as c on c.oid = a.attrelid join pg_namespace as n on n.oid = c.relnamespace where n.nspname = any(%s) "
-            "and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped order by 1, 2, 3", [list(STAMPED)],
+            "and c.relkind = 'r' and a.attnum > 0 and not a.attisdropped order by 1, 2, 3", [list(HASHED_SCHEMAS)],
         ).fetchall()  # fmt: skip
         connection.execute("create temp table rehashed (old text primary key, new text not null) on commit drop")
         # the tables are changed as the owners of their schemas, and all of them use it
         connection.execute("grant select, insert on rehashed to public")
-        renewal = _Renewal(key, following)
-        for schema in STAMPED:
+        renewal = _Renewer(key, next_ring)
+        for schema in HASHED_SCHEMAS:
             for c in (c for c in columns if c["schema"] == schema):
                 place = f'{schema}."{c["table"]}"'
-                if c["type"] == "text" and c["column"] in HASHES:
+                if c["type"] == "text" and c["column"] in HASH_COLUMNS:
                     _rehash(connection, schema, place, c["column"], new)
-                elif c["type"] == "text" and (c["column"] in NAMED or c["column"].endswith("_id")):
-                    _rehash(connection, schema, place, c["column"], new, HASHED)
+                elif c["type"] == "text" and (c["column"] in PERSON_COLUMNS or c["column"].endswith("_id")):
+                    _rehash(connection, schema, place, c["column"], new, HASH_MARK)
                 elif c["type"] in ("json", "jsonb"):
                     is_row = (schema, c["table"], c["column"]) == ("staging", "_replaced", "row")
                     renewed = (
-                        renewal.landed if is_row else renewal.extra if c["column"] == "_extra" else renewal.document
+                        renewal.renew_landed
+                        if is_row
+                        else renewal.renew_extra
+                        if c["column"] == "_extra"
+                        else renewal.renew_document
                     )
                     _renew(connection, schema, place, c["column"], renewed)
-        _renew(connection, "quarantine", "quarantine.rows", "row", renewal.rejected)
+        _renew(connection, "quarantine", "quarantine.rows", "row", renewal.renew_rejected)
         seals = renewal.documents
         _rehash(connection, "audit", "audit.tombstones", "hash", new)
         for row in connection.execute("select erasure_id, subjects from audit.erasures").fetchall():
-            subjects = [chained(s, [new]) for s in row["subjects"]]
+            subjects = [chained_hash(s, [new]) for s in row["subjects"]]
             connection.execute(
                 "update audit.erasures set subjects = %s where erasure_id = %s", [subjects, row["erasure_id"]]
             )
         connection.execute(
-            "insert into audit.pii_keys (generation, fingerprint) values (%s, %s)", [generation, fingerprint(following)]
+            "insert into audit.pii_keys (generation, fingerprint) values (%s, %s)", [generation, fingerprint(next_ring)]
         )
-        hashes = one(connection.execute("select count(*) as n from rehashed"))["n"]
-    return Rotated(generation, hashes, seals, renewal.unopened)
+        hashes = fetch_one(connection.execute("select count(*) as n from rehashed"))["n"]
+    return Rotation(generation, hashes, seals, renewal.unopened)
 
 
 def _rehash(connection: Connection, schema: str, place: str, column: str, new: str, mark: str = "") -> None:
@@ -153,12 +167,12 @@ def _rehash(connection: Connection, schema: str, place: str, column: str, new: s
     act_as_owner(connection, schema)
     unknown = (
         f'select distinct t."{column}" as v from {place} as t left join pg_temp.rehashed as r on r.old = t."{column}" '
-        f"where t.\"{column}\" ~ '^{mark}{HASH.pattern}$' and r.old is null"
+        f"where t.\"{column}\" ~ '^{mark}{HASH_PATTERN.pattern}$' and r.old is null"
     )
-    for lot in db.lots(connection, unknown, fetched=db.LOT_ROWS):
+    for lot in db.fetch_lots(connection, unknown, fetch_size=db.LOT_ROWS):
         with connection.cursor().copy("copy pg_temp.rehashed from stdin") as copy:
             for row in lot:
-                copy.write_row((row["v"], mark + chained(row["v"].removeprefix(mark), [new])))
+                copy.write_row((row["v"], mark + chained_hash(row["v"].removeprefix(mark), [new])))
     # only the table's owner may analyze it; without statistics the join below is planned as if it were empty
     connection.execute("reset role")
     connection.execute("analyze pg_temp.rehashed")
@@ -168,51 +182,53 @@ def _rehash(connection: Connection, schema: str, place: str, column: str, new: s
     )
 
 
-def _renew(connection: Connection, schema: str, place: str, column: str, renewed: Callable[[object], object]) -> None:
-    """Bring the documents of a JSON column to the new key. renewed: turns a document into the one with the new key."""
+def _renew(connection: Connection, schema: str, place: str, column: str, renew: Callable[[object], object]) -> None:
+    """Bring the documents of a JSON column to the new key. renew: turns a document into the one with the new key."""
     act_as_owner(connection, schema)
     query = f'select ctid::text as place, "{column}"::text as v from {place} where "{column}"::text ~ \'sealed:|[0-9a-f]{{64}}\''
     # the cursor sees the table as it was before the updates
-    for lot in db.lots(connection, query):
+    for lot in db.fetch_lots(connection, query):
         changed_rows = []
         for row in lot:
             document = orjson.loads(row["v"])
-            renewed_document = renewed(document)
+            renewed_document = renew(document)
             if renewed_document != document:
                 changed_rows.append((orjson.dumps(renewed_document).decode(), row["place"]))
         connection.cursor().executemany(f'update {place} set "{column}" = %s where ctid = %s::tid', changed_rows)
 
 
-class _Renewal:
+class _Renewer:
     """Turns stored documents into those under the longer ring.
 
     A document may hold text of a source that looks like ours. A hash is ours only under the names and in the places where landing puts
     hashes; a sealed value is ours when its proof holds.
     """
 
-    def __init__(self, key: str, following: str):
-        self.key, self.following, self.new = key, following, following.rsplit(SEPARATOR, 1)[1]
+    def __init__(self, key: str, next_ring: str):
+        self.key, self.next_ring, self.new = key, next_ring, next_ring.rsplit(SEPARATOR, 1)[1]
         self.documents = self.unopened = 0
 
-    def document(self, value: object) -> object:
+    def renew_document(self, value: object) -> object:
         """A JSON document as a source wrote it, with sealed values in it."""
-        renewed = self._leaves(value)
+        renewed = self._renew_leaves(value)
         self.documents += renewed != value
         return renewed
 
-    def extra(self, value: object) -> object:
+    def renew_extra(self, value: object) -> object:
         """An `_extra` document: unknown columns by name. A column with the name of a hash column of the contract holds a hash without a mark."""
-        return self._row(value, self._unknown_column)
+        return self._renew_row(value, self._renew_unknown_column)
 
-    def rejected(self, value: object) -> object:
+    def renew_rejected(self, value: object) -> object:
         """A quarantined row: columns by name. A column with the name of a hash column of the contract holds a hash with its mark."""
-        return self._row(value, lambda name, v: self._marked(v) if _is_hash_name(name) else self._leaves(v))
+        return self._renew_row(
+            value, lambda name, v: self._renew_marked_hash(v) if _is_hash_name(name) else self._renew_leaves(v)
+        )
 
-    def landed(self, value: object) -> object:
+    def renew_landed(self, value: object) -> object:
         """A landed row as JSON: hash columns hold hashes without a mark, identifier columns hold hashes with the mark."""
-        return self._row(value, self._column)
+        return self._renew_row(value, self._renew_column)
 
-    def _row(self, value: object, column: Callable[[str, object], object]) -> object:
+    def _renew_row(self, value: object, column: Callable[[str, object], object]) -> object:
         """A row with each value renewed. column: (name, value) -> the new value."""
         if not isinstance(value, dict):
             return value
@@ -220,40 +236,40 @@ class _Renewal:
         self.documents += renewed != value
         return renewed
 
-    def _unknown_column(self, name: str, value: object) -> object:
-        return self._bare(value) if _is_hash_name(name) else self._leaves(value)
+    def _renew_unknown_column(self, name: str, value: object) -> object:
+        return self._renew_bare_hash(value) if _is_hash_name(name) else self._renew_leaves(value)
 
-    def _column(self, name: str, value: object) -> object:
-        if name in HASHES:
-            return self._bare(value)
-        if name in NAMED or name.endswith("_id"):
-            return self._marked(value)
+    def _renew_column(self, name: str, value: object) -> object:
+        if name in HASH_COLUMNS:
+            return self._renew_bare_hash(value)
+        if name in PERSON_COLUMNS or name.endswith("_id"):
+            return self._renew_marked_hash(value)
         if name == "_extra" and isinstance(value, dict):
-            return {k: self._unknown_column(k, v) for k, v in value.items()}
-        return self._leaves(value)
+            return {k: self._renew_unknown_column(k, v) for k, v in value.items()}
+        return self._renew_leaves(value)
 
-    def _bare(self, value: object) -> object:
-        return chained(value, [self.new]) if isinstance(value, str) and HASH.fullmatch(value) else value
+    def _renew_bare_hash(self, value: object) -> object:
+        return chained_hash(value, [self.new]) if isinstance(value, str) and HASH_PATTERN.fullmatch(value) else value
 
-    def _marked(self, value: object) -> object:
-        stored_hash = kept_hash(value) if isinstance(value, str) else None
-        return HASHED + chained(stored_hash, [self.new]) if stored_hash else self._leaves(value)
+    def _renew_marked_hash(self, value: object) -> object:
+        stored_hash = marked_hash(value) if isinstance(value, str) else None
+        return HASH_MARK + chained_hash(stored_hash, [self.new]) if stored_hash else self._renew_leaves(value)
 
-    def _leaves(self, value: object) -> object:
+    def _renew_leaves(self, value: object) -> object:
         if isinstance(value, dict):
-            return {k: self._leaves(v) for k, v in value.items()}
+            return {k: self._renew_leaves(v) for k, v in value.items()}
         if isinstance(value, list):
-            return [self._leaves(v) for v in value]
-        if not isinstance(value, str) or SEALED not in value:
+            return [self._renew_leaves(v) for v in value]
+        if not isinstance(value, str) or SEAL_MARK not in value:
             return value
-        document = parsed(value)
+        document = parse_document(value)
         if document is not None:
             # a JSON document that was delivered as text
-            renewed = self._leaves(document)
+            renewed = self._renew_leaves(document)
             return value if renewed == document else orjson.dumps(renewed).decode()
-        plain_text = unsealed(value, self.key)
-        self.unopened += plain_text is None and value.startswith(SEALED)
-        return value if plain_text is None else seal(plain_text, self.following)
+        plain_text = unseal(value, self.key)
+        self.unopened += plain_text is None and value.startswith(SEAL_MARK)
+        return value if plain_text is None else seal(plain_text, self.next_ring)
 
 
 def _is_hash_name(name: str) -> bool:

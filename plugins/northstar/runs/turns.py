@@ -1,4 +1,4 @@
-"""Take the turn to write, give it back, and end the turn of a run that is gone (northstar.warehouse.lease says what a turn is)."""
+"""Take the turn to write, give it back, and end the turn of a run that is gone (northstar.warehouse.turn_lock says what a turn is)."""
 
 import os
 import time
@@ -10,8 +10,8 @@ import psutil
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.connections.dag_runs import has_ended
-from northstar.warehouse import db, lease
-from northstar.warehouse.rows import Connection, Turn, one, shaped
+from northstar.warehouse import db, turn_lock
+from northstar.warehouse.rows import Connection, Turn, as_shape, fetch_one
 
 # the server notices only some time later that a process is gone
 ENDING_SECONDS = 60
@@ -22,16 +22,16 @@ ASK_SECONDS = 30
 _OWN: dict[int, Connection] = {}
 
 
-def take(settings: Settings, holder: str, is_own: bool, wait: bool = False) -> int:
+def take_turn(settings: Settings, holder: str, is_own: bool, wait: bool = False) -> int:
     """Take the turn; returns the run_id that it has.
 
     holder: who writes, in words; for a DAG run `<dag_id> <run_id>`. is_own: whether the turn ends with this process; otherwise it belongs to a
     DAG run. wait: wait until the current turn is over, instead of refusing.
     Raises NorthstarError when another run or command has the turn.
     """
-    connection = lease.open_connection(settings)
+    connection = turn_lock.open_connection(settings)
     try:
-        run_id: int = one(connection.execute("select nextval('audit.run_ids') as id"))["id"]
+        run_id: int = fetch_one(connection.execute("select nextval('audit.run_ids') as id"))["id"]
         _wait_for_turn(settings, connection, run_id, holder, is_own, wait)
     except BaseException:
         connection.close()
@@ -43,7 +43,7 @@ def take(settings: Settings, holder: str, is_own: bool, wait: bool = False) -> i
     return run_id
 
 
-def give_back(settings: Settings, run_id: int) -> None:
+def give_turn_back(settings: Settings, run_id: int) -> None:
     """End the turn of a run, if it still has it."""
     try:
         with db.connect(settings, "transformer", autocommit=True, is_awaited=True) as connection:
@@ -55,18 +55,18 @@ def give_back(settings: Settings, run_id: int) -> None:
 
 
 @contextmanager
-def turn(settings: Settings, what: str, wait: bool = False) -> Iterator[int]:
+def command_turn(settings: Settings, holder: str, wait: bool = False) -> Iterator[int]:
     """Have the turn, for a command that is no run (such as a replay), for as long as the context lasts; gives the turn's number.
 
     wait: wait until the current turn is over. Raises NorthstarError when another has the turn, and for a home that no run has set up.
     """
-    with db.telling_of_loss(settings):
-        number = take(settings, what, is_own=True, wait=wait)
+    with db.translate_driver_errors(settings):
+        number = take_turn(settings, holder, is_own=True, wait=wait)
     try:
-        with lease.working(settings, number):
+        with turn_lock.hold_turn(settings, number):
             yield number
     finally:
-        give_back(settings, number)
+        give_turn_back(settings, number)
 
 
 def unlock(settings: Settings, run_id: int) -> str:
@@ -74,12 +74,12 @@ def unlock(settings: Settings, run_id: int) -> str:
 
     Raises NorthstarError when one of its stages is at work, or when that run does not have the turn.
     """
-    with lease.open_connection(settings) as connection:
-        if not lease.try_lock(connection):
-            raise lease.taken(lease.holding(connection), is_at_work=True)
+    with turn_lock.open_connection(settings) as connection:
+        if not turn_lock.try_lock(connection):
+            raise turn_lock.turn_taken_error(turn_lock.current_turn(connection), is_at_work=True)
         row = connection.execute("delete from audit.writer_lease where run_id = %s returning holder", [run_id]).fetchone()  # fmt: skip
         if row is None:
-            current_turn = lease.holding(connection)
+            current_turn = turn_lock.current_turn(connection)
             raise NorthstarError(
                 f"run {current_turn['run_id']} has the turn, not {run_id}" if current_turn else "nobody has the turn"
             )
@@ -99,13 +99,13 @@ def _wait_for_turn(
     asked_at: dict[int, float] = {}
     ended_run: int | None = None
     while True:
-        is_ending, is_at_work = False, not lease.try_lock(connection)
+        is_ending, is_at_work = False, not turn_lock.try_lock(connection)
         if not is_at_work:
             other_turn = _claim(connection, run_id, holder, is_own, ended_run)
             if other_turn is None and is_own:
                 # taken before the exclusive lock is released: at no moment does it look as if nobody works
-                connection.execute("select pg_advisory_lock_shared(%s)", [lease.WRITING_LOCK])
-            connection.execute("select pg_advisory_unlock(%s)", [lease.WRITING_LOCK])
+                connection.execute("select pg_advisory_lock_shared(%s)", [turn_lock.WRITING_LOCK])
+            connection.execute("select pg_advisory_unlock(%s)", [turn_lock.WRITING_LOCK])
             if other_turn is None:
                 return
             # Airflow is asked after the lock is released, because the stages of the other run need it
@@ -115,41 +115,41 @@ def _wait_for_turn(
                     ended_run = other_turn["run_id"]
                     continue
         else:
-            other_turn = _holder(connection)
-            is_ending = other_turn is not None and lease.is_dead(other_turn) and time.monotonic() < deadline
+            other_turn = _read_turn(connection)
+            is_ending = other_turn is not None and turn_lock.is_holder_gone(other_turn) and time.monotonic() < deadline
         if not (wait or is_ending):
-            raise lease.taken(other_turn, is_at_work)
+            raise turn_lock.turn_taken_error(other_turn, is_at_work)
         time.sleep(0.1 if is_ending else POLL_SECONDS)
 
 
-def _claim(connection: Connection, run_id: int, holder: str, is_own: bool, ended: int | None) -> Turn | None:
+def _claim(connection: Connection, run_id: int, holder: str, is_own: bool, ended_run: int | None) -> Turn | None:
     """Take the turn, while holding the lock. Returns None, or the turn of another that stands in the way.
 
-    ended: the run_id of a DAG run that Airflow says has ended.
+    ended_run: the run_id of a DAG run that Airflow says has ended.
     """
-    other_turn = _holder(connection)
+    other_turn = _read_turn(connection)
     # the lock was free, so no command's process is alive; the same DAG run asking again is a retry of a task that died
     if other_turn is not None and other_turn["is_dag_run"]:
         is_again = other_turn["holder"] == holder and not is_own
-        if not (is_again or lease.is_dead(other_turn) or other_turn["run_id"] == ended):
+        if not (is_again or turn_lock.is_holder_gone(other_turn) or other_turn["run_id"] == ended_run):
             return other_turn
-    process = os.getpid() if is_own else _scheduler()
+    process = os.getpid() if is_own else _scheduler_pid()
     connection.execute(
         "insert into audit.writer_lease (run_id, holder, is_dag_run, host, process_id, process_began, taken_at) values (%(run)s, %(holder)s, "
         "%(is_dag_run)s, %(host)s, %(pid)s, %(began)s, clock_timestamp()) on conflict (only_one) do update set run_id = excluded.run_id, "
         "holder = excluded.holder, is_dag_run = excluded.is_dag_run, host = excluded.host, process_id = excluded.process_id, "
         "process_began = excluded.process_began, taken_at = excluded.taken_at",
-        {"run": run_id, "holder": holder, "is_dag_run": not is_own, "host": lease.machine(), "pid": process, "began": process and lease.began(process)},
+        {"run": run_id, "holder": holder, "is_dag_run": not is_own, "host": turn_lock.machine_id(), "pid": process, "began": process and turn_lock.process_start(process)},
     )  # fmt: skip
     return None
 
 
-def _holder(connection: Connection) -> Turn | None:
+def _read_turn(connection: Connection) -> Turn | None:
     row = connection.execute("select * from audit.writer_lease").fetchone()
-    return None if row is None else shaped(Turn, row)
+    return None if row is None else as_shape(Turn, row)
 
 
-def _scheduler() -> int | None:
+def _scheduler_pid() -> int | None:
     """The process id of the scheduler whose executor runs this task, without which the DAG run cannot go on; None if it runs elsewhere."""
     titles = ((p, " ".join(p.cmdline())) for p in psutil.Process().parents())
     return next((p.pid for p, title in titles if "airflow" in title and " scheduler" in title), None)

@@ -15,35 +15,35 @@ from northstar.base.settings import Settings, load_settings
 from northstar.build.code_version import code_version
 from northstar.build.stage import build
 from northstar.contract import entities
-from northstar.publish.certificates import Certificate, changed_since, landed_as_of
+from northstar.publish.certificates import Certificate, in_place_changes, landed_as_of
 from northstar.publish.stage import publish
 from northstar.runs.lifecycle import close_run, open_run
 from northstar.warehouse import db, embedded
 from northstar.warehouse.published.kept import require_kept
-from northstar.warehouse.rows import one, shaped
+from northstar.warehouse.rows import as_shape, fetch_one
 from northstar.warehouse.setup import bootstrap
 
 
 @dataclass(frozen=True)
-class Compared:
+class Comparison:
     """One landed entity or mart: its rows and hash in the certificate, and in the version that was made again."""
 
     kind: str
     name: str
     certified: Mapping[str, object]
-    made: Mapping[str, object]
+    remade: Mapping[str, object]
 
     @property
     def is_same(self) -> bool:
-        return self.certified == self.made
+        return self.certified == self.remade
 
 
-def verify(settings: Settings, version: int | None = None, progress: Progress = print) -> list[Compared]:
+def verify(settings: Settings, version: int | None = None, progress: Progress = print) -> list[Comparison]:
     """Rebuild a version (default: the newest) in a warehouse of its own, which is removed afterwards.
 
     Raises NorthstarError for a version without a certificate, and when the code or the rules differ from those that made it.
     """
-    certificate = _certificate(settings, version)
+    certificate = _read_certificate(settings, version)
     if code_version(settings) != certificate["code_version"]:
         commit = certificate["code_commit"]
         where = f"; check out {commit.rstrip('+')} and verify there" if commit else ""
@@ -60,10 +60,10 @@ def verify(settings: Settings, version: int | None = None, progress: Progress = 
         try:
             bootstrap(scratch)
             for name in entities():
-                _copy(settings, scratch, name, certificate["built_batch_id"])
-            progress(f"landed rows as they stood at batch {certificate['built_batch_id']}: copied")
-            _build(scratch, certificate, progress)
-            remade_certificate = _certificate(scratch, 1)
+                _copy_entity(settings, scratch, name, certificate["built_batch_id"])
+            progress(f"copied the landed rows as they were at batch {certificate['built_batch_id']}")
+            _rebuild(scratch, certificate, progress)
+            remade_certificate = _read_certificate(scratch, 1)
         finally:
             embedded.stop(scratch)
     sides = (
@@ -71,30 +71,30 @@ def verify(settings: Settings, version: int | None = None, progress: Progress = 
         ("outputs", certificate["outputs"], remade_certificate["outputs"]),
     )
     return [
-        Compared(kind, name, certified.get(name) or {}, remade.get(name) or {})
+        Comparison(kind, name, certified.get(name) or {}, remade.get(name) or {})
         for kind, certified, remade in sides
         for name in sorted(certified | remade)
     ]
 
 
-def erased_since(settings: Settings, version: int) -> str | None:
+def why_not_reproducible(settings: Settings, version: int) -> str | None:
     """Why a version cannot be the same to the byte: an erasure or a rotation of the key came after it; None if there was none."""
     with db.connect(settings, "transformer") as connection:
         # the warehouse of an older release has no such table until its next run
-        if one(connection.execute("select to_regclass('audit.erasures') as t"))["t"] is None:
+        if fetch_one(connection.execute("select to_regclass('audit.erasures') as t"))["t"] is None:
             return None
-        reasons = changed_since(connection, version)
+        reasons = in_place_changes(connection, version)
     if not reasons:
         return None
     return (
-        f"version {version} cannot be made again to the byte: {'; '.join(reasons)} in what was landed and in what was published; "
-        "marts that name nobody have to be the same"
+        f"version {version} cannot be made again to the byte: {'; '.join(reasons)} in what had landed and what was published; "
+        "marts without people must still be identical"
     )
 
 
-def _certificate(settings: Settings, version: int | None) -> Certificate:
+def _read_certificate(settings: Settings, version: int | None) -> Certificate:
     with db.connect(settings, "transformer") as connection:
-        if one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is None:
+        if fetch_one(connection.execute("select to_regclass('marts.certificates') as t"))["t"] is None:
             raise NorthstarError("no version has a certificate yet; the next run that publishes writes one")
         row = connection.execute(
             "select * from marts.certificates where %(version)s::bigint is null or published_version = %(version)s "
@@ -108,10 +108,10 @@ def _certificate(settings: Settings, version: int | None) -> Certificate:
         raise NorthstarError(
             f"version {version} has no certificate; `northstar sql 'select published_version from certificates'` lists those that do"
         )
-    return shaped(Certificate, row)
+    return as_shape(Certificate, row)
 
 
-def _copy(settings: Settings, scratch: Settings, name: str, batch_id: int) -> None:
+def _copy_entity(settings: Settings, scratch: Settings, name: str, batch_id: int) -> None:
     with db.connect(settings, "transformer") as source, db.connect(scratch, "loader") as target:
         columns = sql.SQL(", ").join(
             sql.Identifier(r["attname"])
@@ -130,7 +130,7 @@ def _copy(settings: Settings, scratch: Settings, name: str, batch_id: int) -> No
                 incoming.write(data)
 
 
-def _build(scratch: Settings, certificate: Certificate, progress: Progress) -> None:
+def _rebuild(scratch: Settings, certificate: Certificate, progress: Progress) -> None:
     run_id = open_run(scratch, "nightly", certificate["as_of"], trigger="verify", is_own=True)
     worker, error = auditors.start_worker(scratch), None
     try:

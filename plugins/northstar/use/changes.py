@@ -5,7 +5,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import TypedDict
 
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.use.marts import Marts, Metric
 
 
@@ -40,22 +40,22 @@ def explain_change(marts: Marts, metric: str, application: str, currency: str) -
             metric=metric, grain=grain, application=application,
         ).to_dict("records")  # fmt: skip
         if len(rows) == 2 and None not in (rows[0]["value"], rows[1]["value"]):
-            return told_change(marts, entry, grain, application, rows[0], rows[1], currency)
+            return describe_change(marts, entry, grain, application, rows[0], rows[1], currency)
     return []
 
 
-def told_change(
-    marts: Marts, entry: Metric, grain: str, application: str, newest: Point, before: Point, currency: str
+def describe_change(
+    marts: Marts, entry: Metric, grain: str, application: str, newest: Point, previous: Point, currency: str
 ) -> list[str]:
     """The change between two periods in words: 'country US: -11.6 points', largest first."""
     frame = marts.frame(
         "select segment, segment_value as name, period_start, numerator, denominator from metric_values where metric_id = %(metric)s and grain = %(grain)s "
-        "and application = %(application)s and segment != '' and period_start in (%(newest)s, %(before)s) union all "
+        "and application = %(application)s and segment != '' and period_start in (%(newest)s, %(previous)s) union all "
         "select 'application', application, period_start, numerator, denominator from metric_values where %(application)s = 'all' and metric_id = %(metric)s "
-        "and grain = %(grain)s and application != 'all' and segment = '' and period_start in (%(newest)s, %(before)s)",
-        metric=entry["metric_id"], grain=grain, application=application, newest=newest["period_start"], before=before["period_start"],
+        "and grain = %(grain)s and application != 'all' and segment = '' and period_start in (%(newest)s, %(previous)s)",
+        metric=entry["metric_id"], grain=grain, application=application, newest=newest["period_start"], previous=previous["period_start"],
     )  # fmt: skip
-    split = contributions(frame.to_dict("records"), newest, before, entry["kind"])
+    split = contributions(frame.to_dict("records"), newest, previous, entry["kind"])
     if split is None:
         return []
     segment, parts = split
@@ -64,7 +64,7 @@ def told_change(
         text = (
             f"{amount:+,.1f} points"
             if entry["unit"] == "percent"
-            else f"{'+' if amount > 0 else ''}{shown(amount, entry['unit'], currency)}"
+            else f"{'+' if amount > 0 else ''}{format_value(amount, entry['unit'], currency)}"
         )
         # a part that rounds to 0 explains nothing
         if re.search("[1-9]", text):
@@ -73,14 +73,14 @@ def told_change(
 
 
 def contributions(
-    rows: list[Part], newest: Point, before: Point, kind: str
+    rows: list[Part], newest: Point, previous: Point, kind: str
 ) -> tuple[str, list[tuple[str, float]]] | None:
     """How much each value of a segment contributed to a change, for the segment with the largest contribution; None where none explains it.
 
     rows: segment, name, period_start, numerator, denominator of both periods. For sums the difference; for a ratio N / D that went from v
     to w: (N1 - v D1) / D1 of the segment's own parts, which add up to w - v. Distinct counts overlap, and give None.
     """
-    value, earlier = newest["value"], before["value"]
+    value, earlier = newest["value"], previous["value"]
     if value is None or earlier is None:
         return None
     total = float(value - earlier)
@@ -89,14 +89,14 @@ def contributions(
     is_ratio = newest["denominator"] is not None
     base, rate, scale = 1.0, 0.0, 1.0
     if is_ratio:
-        if not newest["denominator"] or not before["denominator"] or not newest["numerator"]:
+        if not newest["denominator"] or not previous["denominator"] or not newest["numerator"]:
             return None
-        base, rate = float(newest["denominator"]), float(before["numerator"] or 0) / float(before["denominator"])
+        base, rate = float(newest["denominator"]), float(previous["numerator"] or 0) / float(previous["denominator"])
         # a percentage is a hundred times its numerator over its denominator
         scale = float(value) / (float(newest["numerator"]) / base)
     parts: dict[str, dict[str, dict[str, Part]]] = {}
     for row in rows:
-        place = "newest" if row["period_start"] == newest["period_start"] else "before"
+        place = "newest" if row["period_start"] == newest["period_start"] else "previous"
         parts.setdefault(row["segment"], {}).setdefault(row["name"], {})[place] = row
     best: tuple[str, list[tuple[str, float]]] | None = None
     for segment, names in parts.items():
@@ -112,7 +112,7 @@ def contributions(
             else:
                 amount = sum(
                     sign * float(both[place]["numerator"] or 0)
-                    for place, sign in (("newest", 1), ("before", -1))
+                    for place, sign in (("newest", 1), ("previous", -1))
                     if place in both
                 )
             amounts.append((name, amount))

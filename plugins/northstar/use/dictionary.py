@@ -20,7 +20,7 @@ def data_dictionary(settings: Settings) -> str:
     lines = [
         "# Data dictionary",
         "",
-        "The schema `marts`, from the descriptions that the tables themselves carry; a test writes it and keeps it so.",
+        "Every table and column of the schema `marts`, for those who query it. The texts are the database comments; `tests/use/test_dictionary.py` generates this page.",
         "",
     ]
     # these tables are made after a publication, and may not exist yet

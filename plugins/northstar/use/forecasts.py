@@ -24,7 +24,7 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.published.described import DescribedTable
-from northstar.warehouse.rows import Connection, Row, all_shaped, one
+from northstar.warehouse.rows import Connection, Row, fetch_all_as, fetch_one
 
 FEWEST, ORIGINS, AHEAD = 6, 12, 3
 HORIZON, FARTHEST = {"month": 6, "week": 12}, {"month": 24, "week": 104}
@@ -39,14 +39,14 @@ FORECASTS = {
     "period_start": ("timestamptz not null", "the period that is forecast"),
     "value": ("numeric not null", "the forecast, in the metric's unit"),
     "low_80": ("numeric not null", "the lower end of the interval that held 80 % of the trials"),
-    "high_80": ("numeric not null", "its upper end"),
+    "high_80": ("numeric not null", "the upper end of that interval"),
     "low_95": ("numeric not null", "the lower end of the 95 % interval"),
-    "high_95": ("numeric not null", "its upper end"),
-    "method": ("text not null", "smoothing (damped exponential smoothing) or naive (a year before, else the last value): the one that erred less"),
-    "periods": ("int not null", "how many complete periods it was made from"),
-    "smoothing_error": ("numeric", "mean absolute error of smoothing, three periods ahead at most; null where there were too few periods to try it"),
-    "naive_error": ("numeric", "mean absolute error of the naive way in the same trials"),
-    "coverage_80": ("numeric", "percent of trials that fell into the 80 % interval of the trials before them"),
+    "high_95": ("numeric not null", "the upper end of that interval"),
+    "method": ("text not null", "smoothing (damped exponential smoothing) or naive (a year before, else the last value): the one with the smaller error"),
+    "periods": ("int not null", "number of complete periods from which it was computed"),
+    "smoothing_error": ("numeric", "mean absolute error of smoothing, three periods ahead at most; null where there were too few periods for trials"),
+    "naive_error": ("numeric", "mean absolute error of the naive forecast in the same trials"),
+    "coverage_80": ("numeric", "percentage of trials that fell into the 80 % interval of the trials before them"),
     "published_version": ("bigint not null", "the version whose values it was made from"),
     "fingerprint": ("text not null", "a digest of those values"),
 }  # fmt: skip
@@ -58,7 +58,7 @@ TARGETS = {
     "operator": ("text not null", "how the value is compared with the target"),
     "target": ("numeric not null", "the target"),
     "forecast": ("numeric not null", "the forecast of the period in which it is due"),
-    "probability": ("numeric not null", "how likely the target is met, by the forecast's own errors"),
+    "probability": ("numeric not null", "the probability that the target is met, from the forecast's own errors"),
     "verdict": ("text not null", "likely (80 % and more), unlikely (20 % and less), open"),
     "published_version": ("bigint not null", "the version whose values it was made from"),
 }  # fmt: skip
@@ -104,11 +104,11 @@ class Forecast:
 def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
     """Forecast the series that have changed since the last forecast; returns their number. Raises NorthstarError before a publication."""
     with db.connect(settings, "publisher") as connection:
-        if one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
+        if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
             raise NorthstarError("nothing is published yet; `northstar run` publishes the first version")
         for table in TABLES:
             table.ensure(connection)
-        version = one(
+        version = fetch_one(
             connection.execute("select published_version as v, as_of from marts.publications order by 1 desc limit 1")
         )
         due_targets = connection.execute(
@@ -128,7 +128,7 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
     for series in series_of_all:
         key = (series["metric_id"], series["application"])
         last_due = max((t["due_at"] for t in due_targets if (t["metric_id"], t["application"]) == key), default=None)
-        ahead = _ahead(series["starts"][-1], last_due, series["grain"])
+        ahead = _periods_ahead(series["starts"][-1], last_due, series["grain"])
         fingerprint = hashlib.sha256(repr((series["starts"][0], series["values"], ahead)).encode()).hexdigest()[:16]
         series_keys.append("|".join(key))
         if fingerprints.get(key) != fingerprint:
@@ -143,7 +143,7 @@ def forecast_metrics(settings: Settings, progress: Progress = print) -> int:
             "delete from marts.metric_forecasts where not metric_id || '|' || application = any(%s)", [series_keys]
         )
         connection.execute("delete from marts.target_forecasts")
-        _insert(connection, TABLES[1], _judged(connection, due_targets, version["v"]))
+        _insert(connection, TABLES[1], _target_rows(connection, due_targets, version["v"]))
     progress(f"{len(new_rows)} series forecast, {len(series_keys) - len(new_rows)} had not changed")
     return len(new_rows)
 
@@ -153,7 +153,7 @@ def forecast(values: Numbers, ahead: int, year: int) -> Forecast:
 
     values: the complete periods, oldest first, FEWEST or more. ahead: how many periods. year: how many periods make one.
     """
-    methods = {"naive": lambda v, h: _naive(v, h, year), "smoothing": _smoothed}
+    methods = {"naive": lambda v, h: _naive(v, h, year), "smoothing": _smooth}
     first = max(FEWEST - 1, len(values) - ORIGINS - 1)
     origins = range(first, len(values))
     errors = {
@@ -175,7 +175,7 @@ def forecast(values: Numbers, ahead: int, year: int) -> Forecast:
     )
 
 
-def _smoothed(values: Numbers, ahead: int) -> Numbers:
+def _smooth(values: Numbers, ahead: int) -> Numbers:
     from statsmodels.tsa.holtwinters import ExponentialSmoothing
 
     if len(values) < FEWEST - 1 or np.ptp(values) == 0:
@@ -235,10 +235,10 @@ def _series(connection: Connection) -> list[Series]:
         "and v.grain = case when 'month' = any(regexp_split_to_array(m.grains, '[,;]')) then 'month' else 'week' end "
         "group by 1, 2, 3, 4 having count(*) >= %s order by 1, 2", [FEWEST],
     )  # fmt: skip
-    return all_shaped(Series, rows)
+    return fetch_all_as(Series, rows)
 
 
-def _ahead(newest: datetime, due: datetime | None, grain: str) -> int:
+def _periods_ahead(newest: datetime, due: datetime | None, grain: str) -> int:
     periods = HORIZON[grain]
     if due is not None:
         days = (due - newest).days
@@ -246,14 +246,14 @@ def _ahead(newest: datetime, due: datetime | None, grain: str) -> int:
     return min(periods, FARTHEST[grain])
 
 
-def _rows(series: Series, values: Numbers, found: Forecast, version: int, fingerprint: str) -> list[StoredRow]:
+def _rows(series: Series, values: Numbers, prediction: Forecast, version: int, fingerprint: str) -> list[StoredRow]:
     low, high = _bounds(series, values)
     rows: list[StoredRow] = []
     start = pd.Timestamp(series["starts"][-1])
-    for n, (value, spread) in enumerate(zip(found.values, found.spreads, strict=True), 1):
+    for n, (value, spread) in enumerate(zip(prediction.values, prediction.spreads, strict=True), 1):
         ends = [min(high, max(low, value + z * spread)) for z in (0, -Z80, Z80, -Z95, Z95)]
         rows.append((series["metric_id"], series["application"], series["grain"], (start + n * STEP[series["grain"]]).to_pydatetime(), *map(_number, ends),
-                     found.method, len(values), found.smoothing_error, found.naive_error, found.coverage, version, fingerprint))  # fmt: skip
+                     prediction.method, len(values), prediction.smoothing_error, prediction.naive_error, prediction.coverage, version, fingerprint))  # fmt: skip
     return rows
 
 
@@ -273,7 +273,7 @@ def _bounds(series: Series, values: Numbers) -> tuple[float, float]:
     )
 
 
-def _judged(connection: Connection, due: list[Row], version: int) -> list[StoredRow]:
+def _target_rows(connection: Connection, due: list[Row], version: int) -> list[StoredRow]:
     rows: list[StoredRow] = []
     for target in due:
         prediction = connection.execute(

@@ -5,7 +5,7 @@ from decimal import Decimal
 from northstar.base.settings import Settings
 from northstar.base.tables import table
 from northstar.warehouse import db
-from northstar.warehouse.rows import Row, one
+from northstar.warehouse.rows import Row, fetch_one
 
 HEADLINES = (
     ("MRR", "mrr", "month"),
@@ -34,7 +34,7 @@ def headline_rows(settings: Settings) -> list[Row]:
                 {"metric": title, "period": str(value["period"] or "-"), "value": show(value["value"], value["unit"]),
                  "before": show(previous, value["unit"])}
             )  # fmt: skip
-        last = one(connection.execute("select * from publications order by published_version desc limit 1"))
+        last = fetch_one(connection.execute("select * from publications order by published_version desc limit 1"))
     rows.append(
         {"metric": "Checks passed", "period": f"version {last['published_version']}",
          "value": f"{last['checks_passed']} of {last['checks_run']}", "before": ""}

@@ -26,13 +26,13 @@ GRAINS = ("hour", "day", "week", "month", "quarter")
 # how often the newest version is looked up
 VERSION_SECONDS = 2.0
 # the most memory for results that were read or drawn, in each process
-KEPT_BYTES = 128 * 2**20
+MEMORY_BYTES = 128 * 2**20
 # the most rows of one query: no page can show more, and for more there is SQL
 ROWS = 200_000
 CHUNK_ROWS = 5_000
 BEGINNING = datetime(1970, 1, 1, tzinfo=UTC)
 LATE = timedelta(hours=2, minutes=30)
-Kept = TypeVar("Kept")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class Marts:
     def __init__(self, settings: Settings):
         self.settings = settings
         self._local, self._lock = threading.local(), threading.Lock()
-        # Any: the functions that `kept` gets return values of every type
+        # Any: the functions that `remember` gets return values of every type
         self._memory: OrderedDict[tuple[object, ...], tuple[Any, int]] = OrderedDict()
-        self._kept_bytes = 0
+        self._memory_bytes = 0
         self._published: Published | None = None
         self._looked_at = 0.0
 
@@ -104,7 +104,7 @@ class Marts:
             with self._lock:
                 if newest != self._published:
                     self._memory.clear()
-                    self._kept_bytes = 0
+                    self._memory_bytes = 0
                 self._published, self._looked_at = newest, time.monotonic()
         return self._published
 
@@ -128,30 +128,30 @@ class Marts:
             (Published(r["published_version"], r["as_of"], r["published_at"], tuple(worded(*check) for check in r["failed"]), forecast_from) for r in rows), None
         )  # fmt: skip
 
-    def kept(self, key: tuple[object, ...], make: Callable[[], Kept]) -> Kept:
+    def remember(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
         """The result of `make`, made once for a version. Everybody gets the same object, so a change to it is a change for all (Vizro removes buttons)."""
         version = self.published()
         key = (version and version.version, *key)
         with self._lock:
             if key in self._memory:
                 self._memory.move_to_end(key)
-                value: Kept = self._memory[key][0]
+                value: Result = self._memory[key][0]
                 return value
         result = make()
-        size = _size(result)
+        size = _size_of(result)
         with self._lock:
             if version == self._published and key not in self._memory:
                 self._memory[key] = (result, size)
-                self._kept_bytes += size
-            while self._kept_bytes > KEPT_BYTES:
+                self._memory_bytes += size
+            while self._memory_bytes > MEMORY_BYTES:
                 _, (_, removed_size) = self._memory.popitem(last=False)
-                self._kept_bytes -= removed_size
+                self._memory_bytes -= removed_size
         return result
 
     def frame(self, text: str, **parameters: object) -> pd.DataFrame:
         """The rows of one statement on the newest version, as a frame."""
         # dtype object: numbers stay exact, and a null is None
-        return self.kept(
+        return self.remember(
             (text, repr(sorted(parameters.items()))),
             lambda: pd.DataFrame(self._rows(text, parameters) if self.published() else [], dtype=object),
         )
@@ -167,7 +167,7 @@ class Marts:
 
     def catalogue(self) -> dict[str, Metric]:
         """The metrics by id: the rows of `metrics`, grains and segments as lists."""
-        return self.kept(("catalogue",), self._catalogue)
+        return self.remember(("catalogue",), self._catalogue)
 
     def _catalogue(self) -> dict[str, Metric]:
         return {
@@ -266,14 +266,14 @@ class Marts:
     def coverage(self, metric: str) -> Coverage | None:
         """How fresh a metric is, from the version's certificate: first and last_complete period, grain, nulls by reason; None for none."""
         frame = self.frame(
-            "select coverage -> %(metric)s::text as told from certificates order by published_version desc limit 1",
+            "select coverage -> %(metric)s::text as coverage from certificates order by published_version desc limit 1",
             metric=metric,
         )
-        return frame["told"].iloc[0] if len(frame) else None
+        return frame["coverage"].iloc[0] if len(frame) else None
 
     def forecasts(self, metric: str, application: str, grain: str) -> pd.DataFrame:
         """The forecast of a metric by that grain: period_start, value, low_80, high_80, method and its errors; empty where there is none."""
-        if not self._is_forecast():
+        if not self._has_forecasts():
             return pd.DataFrame()
         return self.frame(
             "select * from metric_forecasts where metric_id = %(metric)s and application = %(application)s and grain = %(grain)s order by period_start",
@@ -282,12 +282,12 @@ class Marts:
 
     def expectations(self, metric: str) -> dict[str, Chance]:
         """{target_id: its row of target_forecasts} of a metric's targets that are due later."""
-        if not self._is_forecast():
+        if not self._has_forecasts():
             return {}
         frame = self.frame("select * from target_forecasts where metric_id = %(metric)s", metric=metric)
         return {row["target_id"]: row for row in frame.to_dict("records")}
 
-    def _is_forecast(self) -> bool:
+    def _has_forecasts(self) -> bool:
         published = self.published()
         return published is not None and published.forecast_from is not None
 
@@ -297,7 +297,7 @@ class Marts:
             try:
                 if connection is None or connection.closed:
                     connection = self._local.connection = db.connect(self.settings, "bi_reader", autocommit=True)
-                rows = _at_most(connection, text, parameters, ROWS + 1)
+                rows = _first_rows(connection, text, parameters, ROWS + 1)
             except psycopg.OperationalError:
                 # a statement that was cancelled, such as at its time limit, is not tried again; one that lost its connection is
                 if attempt == 2 or (connection is not None and not connection.closed):
@@ -312,7 +312,7 @@ class Marts:
         return []
 
 
-def _at_most(connection: Connection, text: str, parameters: dict[str, object], count: int) -> list[Row]:
+def _first_rows(connection: Connection, text: str, parameters: dict[str, object], count: int) -> list[Row]:
     """The first rows of a query; what follows them never comes into memory."""
     stream = connection.cursor().stream(text, parameters or None, size=CHUNK_ROWS)
     # a generator, which psycopg's annotation does not say
@@ -320,9 +320,9 @@ def _at_most(connection: Connection, text: str, parameters: dict[str, object], c
         return list(islice(rows, count))
 
 
-def _size(made: object) -> int:
+def _size_of(result: object) -> int:
     """About how many bytes something that was read or drawn takes."""
-    return int(made.memory_usage(deep=True).sum()) if isinstance(made, pd.DataFrame) else len(pickle.dumps(made))
+    return int(result.memory_usage(deep=True).sum()) if isinstance(result, pd.DataFrame) else len(pickle.dumps(result))
 
 
 def nearest(grain: str, grains: list[str]) -> str:

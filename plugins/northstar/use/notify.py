@@ -1,15 +1,15 @@
-"""Telling people: mail, Slack, and webhooks in PagerDuty's event format, by the routes of the home's `notify.yml`.
+"""Notifications: mail, Slack, and webhooks in PagerDuty's event format, on the routes of the home's `notify.yml`.
 
 mail: {connection: smtp_main, from: northstar@example.org}   # an Airflow connection of type smtp
-pages: https://northstar.example.org      # where links point to (default: the home's own pages)
-runbooks: https://git.example.org/northstar/docs/runbooks.md   # where alerts of the job itself link to (default: the file in the checkout)
+pages: https://northstar.example.org      # the address to which links point (default: the home's own pages)
+runbooks: https://git.example.org/northstar/docs/runbooks.md   # to which alerts of the job itself link (default: the file in the checkout)
 routes:
   everyone: [{mail: [team@example.org]}, {slack: slack_team}]    # slack: a connection whose password is the incoming webhook's address
-  page on-call: [{webhook: pagerduty}]    # webhook: a connection; password: the routing key, host: only where it is not PagerDuty's
-  default: [{mail: [data@example.org]}]   # what no other route is named for
-reports: {daily: everyone, weekly: everyone}     # which report goes where; one that is not named is made and kept only
-remind_hours: 24                          # an alert that stays open and that nobody has acknowledged is told of again
-maintenance:                              # nothing is told of an application while it is being worked on
+  page on-call: [{webhook: pagerduty}]    # webhook: a connection; its password is the routing key; give a host only if it is not PagerDuty's
+  default: [{mail: [data@example.org]}]   # alerts without a route of their own
+reports: {daily: everyone, weekly: everyone}     # the route of each report; a report without a route is only made and kept
+remind_hours: 24                          # after which an open alert is sent again, unless somebody has acknowledged it
+maintenance:                              # no messages about these applications in this time
   - {from: 2026-04-01T22:00:00Z, until: 2026-04-02T02:00:00Z, applications: [web]}
 """
 
@@ -27,7 +27,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from northstar.base.config_files import Section, read_config_file
 from northstar.base.errors import NorthstarError
-from northstar.base.escaping import slack, visible
+from northstar.base.escaping import make_visible, slack_text
 from northstar.base.settings import Settings
 from northstar.connections.find import find_connection
 
@@ -53,14 +53,14 @@ class Message:
 
 @dataclass(frozen=True)
 class Address:
-    """An address that gets its own message: a person's mail, a Slack channel, a webhook. copied: all addresses that the same mail goes to."""
+    """An address that gets its own message: a person's mail, a Slack channel, a webhook. recipients: all addresses that the mail is addressed to."""
 
     kind: str
-    where: str
-    copied: tuple[str, ...] = ()
+    target: str
+    recipients: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.where}"
+        return f"{self.kind} {self.target}"
 
 
 class MailServer(Section):
@@ -79,11 +79,11 @@ class Entry(Section):
 
     @field_validator("mail", mode="before")
     @classmethod
-    def _one_or_several(cls, given: object) -> object:
-        return [given] if isinstance(given, str) else given
+    def _to_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
 
     @model_validator(mode="after")
-    def _exactly_one(self) -> Self:
+    def _require_one_kind(self) -> Self:
         if len(self.model_fields_set) != 1:
             raise ValueError(f"each address is one of {', '.join(KINDS)}, such as {{mail: [team@example.org]}}")
         return self
@@ -115,13 +115,13 @@ class Channels(Section):
 
     @field_validator("routes", "reports", "maintenance", mode="before")
     @classmethod
-    def _none_given(cls, given: object, info: ValidationInfo) -> object:
-        return ([] if info.field_name == "maintenance" else {}) if given is None else given
+    def _null_is_empty(cls, value: object, info: ValidationInfo) -> object:
+        return ([] if info.field_name == "maintenance" else {}) if value is None else value
 
     @model_validator(mode="after")
-    def _goes_together(self) -> Self:
+    def _check_routes(self) -> Self:
         if self.mail is None and any(entry.mail for route in self.routes.values() for entry in route):
-            raise ValueError("a route sends mail; say mail: {connection: ..., from: ...}")
+            raise ValueError("a route sends mail; add mail: {connection: ..., from: ...}")
         for report, route in self.reports.items():
             if route not in self.routes:
                 raise ValueError(f"the report {report} goes to {route!r}, and there is no such route")
@@ -149,7 +149,7 @@ def read_channels(settings: Settings) -> Channels:
     return read_config_file(settings.config / "notify.yml", Channels)
 
 
-def tell(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
+def send_message(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
     """Send a message to one address; returns where it went, None for a webhook without an event. Raises NorthstarError when it failed."""
     try:
         return {"mail": _mail, "slack": _slack, "webhook": _webhook}[address.kind](settings, channels, address, message)
@@ -163,16 +163,16 @@ def tell(settings: Settings, channels: Channels, address: Address, message: Mess
 def _mail(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
     if channels.mail is None:
         # Channels refuses this already: a route that sends mail needs `mail`
-        raise NorthstarError("notify.yml says nothing of mail")
+        raise NorthstarError("notify.yml has no `mail`")
     connection = find_connection(settings, channels.mail.connection)
     mail = EmailMessage()
     mail["Subject"], mail["From"], mail["To"] = (
-        " ".join(visible(message.subject).split()),
+        " ".join(make_visible(message.subject).split()),
         channels.mail.sender,
-        ", ".join(address.copied),
+        ", ".join(address.recipients),
     )
     mail["Date"], mail["Message-ID"] = formatdate(), make_msgid(domain="northstar")
-    mail.set_content(visible(message.text))
+    mail.set_content(make_visible(message.text))
     if message.html:
         mail.add_alternative(message.html, subtype="html")
         _, page = mail.iter_parts()
@@ -184,18 +184,18 @@ def _mail(settings: Settings, channels: Channels, address: Address, message: Mes
             server.starttls(context=ssl.create_default_context())
         elif connection.password and not connection.extra.get("disable_tls"):
             raise NorthstarError(
-                f'the mail server of {connection.name} offers no TLS and the password would go in clear; extra {{"disable_tls": true}} allows it'
+                f'the mail server of {connection.name} offers no TLS, and the password would be sent unencrypted; extra {{"disable_tls": true}} allows it'
             )
         if connection.login:
             server.login(connection.login, connection.password or "")
-        server.send_message(mail, to_addrs=[address.where])
+        server.send_message(mail, to_addrs=[address.target])
     return str(address)
 
 
 def _slack(settings: Settings, channels: Channels, address: Address, message: Message) -> str:
     _post(
-        find_connection(settings, address.where).secret(),
-        {"text": slack(f"*{message.subject}*\n{message.text}")[:39_000]},
+        find_connection(settings, address.target).secret(),
+        {"text": slack_text(f"*{message.subject}*\n{message.text}")[:39_000]},
     )
     return str(address)
 
@@ -203,7 +203,7 @@ def _slack(settings: Settings, channels: Channels, address: Address, message: Me
 def _webhook(settings: Settings, channels: Channels, address: Address, message: Message) -> str | None:
     if not message.events:
         return None
-    connection = find_connection(settings, address.where)
+    connection = find_connection(settings, address.target)
     place = connection.url() + "/v2/enqueue" if connection.host else PAGERDUTY
     for event in message.events:
         _post(place, {"routing_key": connection.secret(), **event})

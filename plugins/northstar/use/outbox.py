@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.use.notify import Address, Channels
-from northstar.warehouse.rows import Connection, all_shaped
+from northstar.warehouse.rows import Connection, fetch_all_as
 
 # a row is given up after this time: an address that works again is not flooded with old messages
 GIVEN_UP_AFTER = timedelta(hours=24)
@@ -38,14 +38,14 @@ class Waiting(TypedDict):
     address: str
 
 
-def put(connection: Connection, what: str, due: Iterable[Due], channels: Channels, now: datetime) -> None:
+def put(connection: Connection, kind: str, due: Iterable[Due], channels: Channels, now: datetime) -> None:
     """Put in a row for every address of each route; a row that is there already stays as it is.
 
     While a message waits, an address that leaves the route does not get it any more, and one that joins the route gets it.
     """
     for item in due:
         names = [str(address) for address in channels.addresses(item.route)]
-        place = [what, item.about, item.event, item.instance]
+        place = [kind, item.about, item.event, item.instance]
         connection.execute(
             "delete from audit.outbox where (what, about, event, instance) = (%s, %s, %s, %s) and sent_at is null and not address = any(%s)",
             [*place, names],
@@ -57,24 +57,24 @@ def put(connection: Connection, what: str, due: Iterable[Due], channels: Channel
             )  # fmt: skip
 
 
-def waiting(connection: Connection, what: str, now: datetime) -> list[Waiting]:
+def waiting(connection: Connection, kind: str, now: datetime) -> list[Waiting]:
     """The rows that have not been sent, oldest first; those that waited too long are given up."""
     connection.execute(
         "update audit.outbox set given_up_at = %(now)s where what = %(what)s and sent_at is null and given_up_at is null and queued_at < %(since)s",
-        {"what": what, "now": now, "since": now - GIVEN_UP_AFTER},
+        {"what": kind, "now": now, "since": now - GIVEN_UP_AFTER},
     )
     rows = connection.execute(
         "select * from audit.outbox where what = %s and sent_at is null and given_up_at is null order by outbox_id",
-        [what],
+        [kind],
     )
-    return all_shaped(Waiting, rows)
+    return fetch_all_as(Waiting, rows)
 
 
 def send_each(
     connection: Connection,
     rows: list[Waiting],
     channels: Channels,
-    tell: Callable[[Address, list[Waiting]], str | None],
+    send: Callable[[Address, list[Waiting]], str | None],
     now: datetime,
 ) -> tuple[list[Waiting], list[str], list[str]]:
     """Send each address its rows in one message, and note at once how it went: (rows that were sent, where to, problems)."""
@@ -84,21 +84,21 @@ def send_each(
     by_address: dict[str, list[Waiting]] = {}
     for row in rows:
         by_address.setdefault(row["address"], []).append(row)
-    for name, theirs in by_address.items():
-        address = next((a for a in channels.addresses(theirs[0]["route"]) if str(a) == name), None)
+    for name, rows_of_address in by_address.items():
+        address = next((a for a in channels.addresses(rows_of_address[0]["route"]) if str(a) == name), None)
         if address is None:
             continue
         problem = None
         try:
-            destination = tell(address, theirs)
-            sent += theirs
+            destination = send(address, rows_of_address)
+            sent += rows_of_address
             destinations += [destination] if destination else []
         except NorthstarError as exc:
             problem = str(exc)
             problems.append(f"{address}: {problem}")
         connection.execute(
             "update audit.outbox set attempts = attempts + 1, problem = %s, sent_at = case when %s::text is null then %s end where outbox_id = any(%s)",
-            [problem, problem, now, [row["outbox_id"] for row in theirs]],
+            [problem, problem, now, [row["outbox_id"] for row in rows_of_address]],
         )
         # a commit for each address: a message that was sent cannot be undone by a later failure
         connection.commit()

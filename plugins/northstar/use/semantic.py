@@ -14,7 +14,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.build.dbt import dbt_env
 from northstar.warehouse import db
-from northstar.warehouse.rows import one
+from northstar.warehouse.rows import fetch_one
 
 # its command line would ask the package index for a newer version each time
 MF = (
@@ -25,14 +25,14 @@ LINKED = ("dbt_project.yml", "profiles.yml", "models", "macros", "seeds", "tests
 
 
 # Any: `subprocess.run` takes options of many types, and gives bytes or text by them
-def metricflow(settings: Settings, words: list[str], **options: Any) -> "subprocess.CompletedProcess[Any]":
+def metricflow(settings: Settings, arguments: list[str], **options: Any) -> "subprocess.CompletedProcess[Any]":
     """Run MetricFlow's command line on this home's published marts; options go to `subprocess.run`.
 
     Raises NorthstarError when nothing is published or the project cannot be parsed.
     """
     with db.connect(settings, "bi_reader") as connection:
-        if one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
-            raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+        if fetch_one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
+            raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
     directory = _directory(settings)
     environment = os.environ | _environment(settings, directory)
     programs = Path(sys.executable).parent
@@ -43,7 +43,7 @@ def metricflow(settings: Settings, words: list[str], **options: Any) -> "subproc
         raise NorthstarError(
             f"dbt could not parse the project: {' '.join((parsed.stdout + parsed.stderr).split())[:400]}"
         )
-    return subprocess.run([sys.executable, "-c", MF, *words], cwd=directory, env=environment, **options)
+    return subprocess.run([sys.executable, "-c", MF, *arguments], cwd=directory, env=environment, **options)
 
 
 def _directory(settings: Settings) -> Path:

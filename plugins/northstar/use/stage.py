@@ -6,7 +6,7 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.use.alerts.evaluate import evaluate
 from northstar.use.forecasts import forecast_metrics
-from northstar.use.reports.send import due, make_and_keep, send
+from northstar.use.reports.send import make_and_keep, reports_due, send
 
 __all__ = ["due_reports", "evaluate_alerts", "forecast_metrics", "send_report"]
 
@@ -18,7 +18,7 @@ def evaluate_alerts(settings: Settings, progress: Progress = print) -> None:
 
 def due_reports(at: datetime) -> list[str]:
     """The names of the reports that are due at a moment."""
-    return due(at)
+    return reports_due(at)
 
 
 def send_report(settings: Settings, name: str, as_of: datetime, task: str) -> str:

@@ -66,6 +66,6 @@ class Chance(TypedDict):
     probability: Decimal
 
 
-def told_chance(verdict: Chance | None) -> str:
+def describe_chance(verdict: Chance | None) -> str:
     """The forecast of a target that is due later, in words: 'unlikely (7 %)'; '' for no forecast."""
     return f"{verdict['verdict']} ({100 * float(verdict['probability']):.0f} %)" if verdict else ""

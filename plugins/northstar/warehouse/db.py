@@ -19,14 +19,14 @@ from northstar.base.errors import NorthstarError, OutOfDisk, OutOfMemory, Wareho
 from northstar.base.files import read_json, write_private
 from northstar.base.settings import Settings
 from northstar.base.third_parties import (
-    is_coming_up,
+    are_options_refused,
     is_database_missing,
     is_login_refused,
-    is_without_options,
-    resource_exhausted,
+    is_starting_up,
+    resource_error,
 )
 from northstar.warehouse import embedded
-from northstar.warehouse.rows import Connection, Row, one
+from northstar.warehouse.rows import Connection, Row, fetch_one
 
 ROLES = ("loader", "transformer", "publisher", "bi_reader")
 DATABASE = "northstar"
@@ -35,7 +35,7 @@ AIRFLOW_DATABASE, AIRFLOW_ROLE = "airflow", "airflow_db"
 ROLE_WORDS = re.compile(rf"\b({'|'.join((*ROLES, AIRFLOW_ROLE))})\b")
 # the prefix may be this long: Postgres allows 63 bytes for a role's whole name
 PREFIX_LENGTH = 40
-Made = TypeVar("Made")
+Result = TypeVar("Result")
 # {address: whether it leads to a pooler}
 POOLED: dict[str, bool] = {}
 RECOVERY_SECONDS = 60
@@ -67,15 +67,19 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
     """
     if settings.warehouse_url:
         replica = settings.reader_url if role == "bi_reader" else None
-        parts = _checked(settings.warehouse_url) if replica is None else _checked(replica, "NORTHSTAR_READER_URL")
+        parts = (
+            _check_address(settings.warehouse_url)
+            if replica is None
+            else _check_address(replica, "NORTHSTAR_READER_URL")
+        )
         if role == "owner":
             require_administrator(settings, "this")
             if parts.username and parts.password is None and settings.known_secret("owner_password"):
                 user = f"{parts.username}:{quote(password(settings, role), safe='')}"
                 parts = parts._replace(netloc=f"{user}@{parts.netloc.rpartition('@')[2]}")
             return urlunsplit(parts._replace(path=f"/{database}") if database else parts)
-        place = f"{_bracketed(parts.hostname or '')}:{parts.port or 5432}"
-        database, query = database or database_of(settings), f"?{parts.query}" if parts.query else ""
+        place = f"{_bracket_host(parts.hostname or '')}:{parts.port or 5432}"
+        database, query = database or database_name(settings), f"?{parts.query}" if parts.query else ""
     else:
         place, query = f"127.0.0.1:{embedded.ensure_running(settings).port}", ""
     user = "northstar_owner" if role == "owner" else role_name(settings, role)
@@ -84,39 +88,39 @@ def uri(settings: Settings, role: str = "loader", database: str | None = None) -
 
 def has_administrator(settings: Settings) -> bool:
     """Whether we can connect as the administrator: always to the embedded server; to an external one when its address names the user."""
-    return not settings.warehouse_url or bool(_checked(settings.warehouse_url).username)
+    return not settings.warehouse_url or bool(_check_address(settings.warehouse_url).username)
 
 
-def require_administrator(settings: Settings, what: str) -> None:
-    """Raise NorthstarError when we cannot connect as the administrator, who alone may do `what`."""
+def require_administrator(settings: Settings, action: str) -> None:
+    """Raise NorthstarError when we cannot connect as the administrator, who alone may do `action`."""
     if not has_administrator(settings):
         raise NorthstarError(
-            f"{what} needs the administrator: run it once with NORTHSTAR_WAREHOUSE_URL=postgresql://ADMINISTRATOR@HOST/DATABASE "
+            f"{action} needs the administrator: run it once with NORTHSTAR_WAREHOUSE_URL=postgresql://ADMINISTRATOR@HOST/DATABASE "
             "and the password in NORTHSTAR_SECRET_OWNER_PASSWORD"
         )
 
 
-def database_of(settings: Settings) -> str:
+def database_name(settings: Settings) -> str:
     """The name of the warehouse's database."""
     return (urlsplit(settings.warehouse_url).path.lstrip("/") if settings.warehouse_url else "") or DATABASE
 
 
 def role_name(settings: Settings, role: str) -> str:
     """The name on the home's server of the role that this code calls `role`."""
-    return f"{prefix_of(settings)}{role}"
+    return f"{role_prefix(settings)}{role}"
 
 
 def airflow_database(settings: Settings) -> str:
     """The name of Airflow's own database on the home's server."""
-    return f"{prefix_of(settings)}{AIRFLOW_DATABASE}"
+    return f"{role_prefix(settings)}{AIRFLOW_DATABASE}"
 
 
-def with_role_names(settings: Settings, statements: str) -> str:
+def replace_role_names(settings: Settings, statements: str) -> str:
     """The SQL with the words loader, transformer, publisher, bi_reader and airflow_db replaced by the home's names for these roles."""
     return ROLE_WORDS.sub(lambda found: sql.Identifier(role_name(settings, found[0])).as_string(None), statements)
 
 
-def prefix_of(settings: Settings) -> str:
+def role_prefix(settings: Settings) -> str:
     """The prefix of the names of the home's roles, and of Airflow's database.
 
     It is empty on an embedded Postgres, which has no other users. On an external one it is NORTHSTAR_ROLE_PREFIX; else the prefix that the
@@ -129,13 +133,13 @@ def prefix_of(settings: Settings) -> str:
         return settings.role_prefix
     with suppress(OSError):
         remembered_prefix = (read_json(settings.home / "names.json") or {}).get(
-            _place(settings, settings.warehouse_url)
+            _server_and_database(settings, settings.warehouse_url)
         )
         if isinstance(remembered_prefix, str):
             return remembered_prefix
-    warehouse_prefix = standing_prefix(settings) if has_administrator(settings) else None
+    warehouse_prefix = existing_prefix(settings) if has_administrator(settings) else None
     if warehouse_prefix is None:
-        return default_prefix(database_of(settings))
+        return default_prefix(database_name(settings))
     remember_prefix(settings, warehouse_prefix)
     return warehouse_prefix
 
@@ -146,12 +150,14 @@ def remember_prefix(settings: Settings, prefix: str) -> None:
         return
     # nothing is lost when the home cannot be written to, or another process is writing the file: the next call reads the prefix again
     with suppress(OSError):
-        write_private(settings.home / "names.json", json.dumps({_place(settings, settings.warehouse_url): prefix}))
+        write_private(
+            settings.home / "names.json", json.dumps({_server_and_database(settings, settings.warehouse_url): prefix})
+        )
 
 
-def _place(settings: Settings, address: str) -> str:
-    parts = _checked(address)
-    return f"{parts.hostname}:{parts.port or 5432}/{database_of(settings)}"
+def _server_and_database(settings: Settings, address: str) -> str:
+    parts = _check_address(address)
+    return f"{parts.hostname}:{parts.port or 5432}/{database_name(settings)}"
 
 
 def default_prefix(database: str) -> str:
@@ -162,17 +168,17 @@ def default_prefix(database: str) -> str:
     return f"{name}_"
 
 
-def standing_prefix(settings: Settings) -> str | None:
+def existing_prefix(settings: Settings) -> str | None:
     """The prefix of the roles that own an existing warehouse, read as the administrator; None if there is no warehouse, or no answer."""
     try:
         with psycopg.connect(uri(settings, "owner"), connect_timeout=10) as connection:
-            return made_with_prefix(connection)
+            return read_prefix(connection)
     except psycopg.Error:
         # the caller connects next, and that attempt reports the reason
         return None
 
 
-def made_with_prefix(connection: Connection | psycopg.Connection[TupleRow]) -> str | None:
+def read_prefix(connection: Connection | psycopg.Connection[TupleRow]) -> str | None:
     """The prefix of the role that owns the landed tables in this connection's database; None if there is no warehouse."""
     row = connection.execute(
         "select left(pg_get_userbyid(nspowner), -6) from pg_namespace where nspname = 'staging' "
@@ -189,7 +195,7 @@ def tls_options(address: str) -> dict[str, str]:
     return {name: values[-1] for name, values in parse_qs(urlsplit(address).query).items() if name.startswith("ssl")}
 
 
-def _checked(address: str, variable: str = "NORTHSTAR_WAREHOUSE_URL") -> SplitResult:
+def _check_address(address: str, variable: str = "NORTHSTAR_WAREHOUSE_URL") -> SplitResult:
     parts = urlsplit(address)
     if not parts.hostname:
         raise NorthstarError(f"{variable} names no host; write postgresql://USER:PASSWORD@HOST/DATABASE")
@@ -208,11 +214,11 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _bracketed(host: str) -> str:
+def _bracket_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def once_recovered(settings: Settings, connect: Callable[[], Made], is_awaited: bool = False) -> Made:
+def retry_while_recovering(settings: Settings, connect: Callable[[], Result], is_awaited: bool = False) -> Result:
     """Call `connect` and return its result; it is retried for a minute while a server that crashed is still recovering.
 
     is_awaited: retry also while nothing answers at an external server's address, for callers who were connected a moment ago.
@@ -222,13 +228,13 @@ def once_recovered(settings: Settings, connect: Callable[[], Made], is_awaited: 
         try:
             return connect()
         except Exception as exc:
-            if time.monotonic() > deadline or not is_coming_up(exc, is_awaited or not settings.warehouse_url):
+            if time.monotonic() > deadline or not is_starting_up(exc, is_awaited or not settings.warehouse_url):
                 raise
             time.sleep(0.2)
 
 
 @contextmanager
-def telling_of_loss(settings: Settings) -> Iterator[None]:
+def translate_driver_errors(settings: Settings) -> Iterator[None]:
     """Turn a driver's error that is raised inside into a NorthstarError of one line: the connection was lost, or the server refused.
 
     Raises OutOfMemory or OutOfDisk when that is the cause, WarehouseLost for a lost connection. Other errors pass unchanged.
@@ -238,23 +244,23 @@ def telling_of_loss(settings: Settings) -> Iterator[None]:
     except NorthstarError:
         raise
     except Exception as exc:
-        driver_error = _loss(exc)
+        driver_error = _find_driver_error(exc)
         if driver_error is None:
             raise
         message = (str(driver_error).strip() or type(driver_error).__name__).splitlines()[0]
-        if exhausted := exhausted_resource(settings, exc):
+        if exhausted := find_resource_error(settings, exc):
             raise exhausted from exc
-        if _is_answer(driver_error):
-            raise NorthstarError(f"the warehouse refused what it was asked: {message}") from exc
+        if _is_refusal(driver_error):
+            raise NorthstarError(f"the warehouse refused a statement: {message}") from exc
         raise WarehouseLost(f"the connection to the warehouse was lost: {message}; run again") from exc
 
 
-def exhausted_resource(settings: Settings, exc: BaseException) -> OutOfMemory | OutOfDisk | None:
+def find_resource_error(settings: Settings, exc: BaseException) -> OutOfMemory | OutOfDisk | None:
     """OutOfMemory or OutOfDisk, if the error says so, or (for the disk) the disk itself or the last minute of the server's log; else None."""
-    return resource_exhausted(exc) or (OutOfDisk() if embedded.ran_out_of_disk(settings) else None)
+    return resource_error(exc) or (OutOfDisk() if embedded.ran_out_of_disk(settings) else None)
 
 
-def _loss(exc: BaseException | None) -> BaseException | None:
+def _find_driver_error(exc: BaseException | None) -> BaseException | None:
     """The operational error of a driver among `exc` and its causes; None if there is none."""
     # the drivers are psycopg, and psycopg2, which Great Expectations uses through SQLAlchemy
     while exc is not None:
@@ -267,7 +273,7 @@ def _loss(exc: BaseException | None) -> BaseException | None:
     return None
 
 
-def _is_answer(exc: BaseException) -> bool:
+def _is_refusal(exc: BaseException) -> bool:
     """Whether the error is the server's refusal (a limit, a time-out, a lock), which drivers call operational as well, and not a lost connection."""
     code = getattr(exc, "sqlstate", None) or getattr(exc, "pgcode", None) or ""
     return code.startswith(("54", "55", "57014"))
@@ -302,11 +308,11 @@ def connect(
     address, options = uri(settings, role, database), OPTIONS_BY_ROLE.get(role, OPTIONS)
     try:
 
-        def opened() -> Connection:
+        def open_connection() -> Connection:
             # uri() starts an embedded server again that has stopped in the meantime
             return _open(address if settings.warehouse_url else uri(settings, role, database), role, options)
 
-        connection = once_recovered(settings, opened, is_awaited)
+        connection = retry_while_recovering(settings, open_connection, is_awaited)
         if settings.warehouse_url and _is_pooled(address, connection):
             for name, value in options.items():
                 connection.execute("select set_config(%s, %s, false)", [name, value])
@@ -320,23 +326,23 @@ def connect(
         is_refused = is_login_refused(exc)
         if role != "owner" and not settings.warehouse_url and (is_refused or is_database_missing(exc, DATABASE)):
             raise NorthstarError(
-                f"{settings.home} has no warehouse yet; `make run` or `northstar run` makes one"
+                f"{settings.home} has no warehouse yet; `make run` or `northstar run` creates one"
             ) from exc
         raise WarehouseUnreachable(role, reason, is_refused) from exc
 
 
 def _open(address: str, role: str, options: dict[str, str]) -> Connection:
-    def opened(said: str | None) -> Connection:
+    def connect_with(startup_options: str | None) -> Connection:
         return psycopg.connect(
-            address, autocommit=True, row_factory=dict_row, application_name=f"northstar {role}", connect_timeout=10, options=said
+            address, autocommit=True, row_factory=dict_row, application_name=f"northstar {role}", connect_timeout=10, options=startup_options
         )  # fmt: skip
 
     try:
-        return opened(" ".join(f"-c {n}={v}" for n, v in options.items()))
+        return connect_with(" ".join(f"-c {n}={v}" for n, v in options.items()))
     except psycopg.OperationalError as exc:
-        if not is_without_options(exc):
+        if not are_options_refused(exc):
             raise
-        return opened(None)
+        return connect_with(None)
 
 
 def _is_pooled(address: str, connection: Connection) -> bool:
@@ -346,14 +352,14 @@ def _is_pooled(address: str, connection: Connection) -> bool:
     and temporary tables of one session would then be another's.
     """
     if address not in POOLED:
-        backend_pid = _backend(connection)
+        backend_pid = _backend_pid(connection)
         POOLED[address] = backend_pid != connection.info.backend_pid
         if POOLED[address]:
             with psycopg.connect(
                 address, autocommit=True, row_factory=dict_row, connect_timeout=10
             ) as second_connection:
                 # several times in turn, because another session may take the connection in between
-                pid_pairs = [(_backend(connection), _backend(second_connection)) for _ in range(3)]
+                pid_pairs = [(_backend_pid(connection), _backend_pid(second_connection)) for _ in range(3)]
             if (
                 any(first_pid == second_pid for first_pid, second_pid in pid_pairs)
                 or len({first_pid for first_pid, _ in pid_pairs}) > 1
@@ -361,27 +367,29 @@ def _is_pooled(address: str, connection: Connection) -> bool:
                 del POOLED[address]
                 connection.close()
                 raise NorthstarError(
-                    "the warehouse is behind PgBouncer, or the like, which gives one connection to several sessions in turn: set "
-                    "pool_mode = session there for its database, or name the server itself in NORTHSTAR_WAREHOUSE_URL"
+                    "the warehouse is behind a pooler, such as PgBouncer, that shares one connection between several sessions: set "
+                    "pool_mode = session there for its database, or give the server's own address in NORTHSTAR_WAREHOUSE_URL"
                 )
     return POOLED[address]
 
 
-def _backend(connection: Connection) -> int:
-    pid: int = one(connection.execute("select pg_backend_pid() as pid"))["pid"]
+def _backend_pid(connection: Connection) -> int:
+    pid: int = fetch_one(connection.execute("select pg_backend_pid() as pid"))["pid"]
     return pid
 
 
-def lots(connection: Connection, query: Query, values: Params | None = None, fetched: int = 50) -> Iterator[list[Row]]:
+def fetch_lots(
+    connection: Connection, query: Query, values: Params | None = None, fetch_size: int = 50
+) -> Iterator[list[Row]]:
     """The rows of a query in lots that fit into memory: a lot ends at LOT_ROWS rows or LOT_BYTES of text.
 
-    fetched: how many rows come from the server at once; give more when each row is known to be short.
+    fetch_size: how many rows come from the server at once; give more when each row is known to be short.
     """
     lot: list[Row] = []
     size = 0
     with connection.cursor(name="lots") as cursor:
         cursor.execute(query, values)
-        while rows := cursor.fetchmany(fetched):
+        while rows := cursor.fetchmany(fetch_size):
             lot += rows
             size += sum(len(value) for row in rows for value in row.values() if isinstance(value, str))
             if len(lot) >= LOT_ROWS or size >= LOT_BYTES:

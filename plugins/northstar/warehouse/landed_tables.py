@@ -6,12 +6,12 @@ from psycopg import sql
 
 from northstar.base.errors import NorthstarError
 from northstar.contract import Column, Entity, entities
-from northstar.warehouse.rows import Connection, all_shaped
+from northstar.warehouse.rows import Connection, fetch_all_as
 
 # Postgres' full names of the contract's types that have a short name
 FULL_NAMES = {"timestamptz": "timestamp with time zone"}
 # {entity: columns by which a model finds its rows from another entity's key}
-LOOKED_UP = {
+LOOKUP_COLUMNS = {
     "charges": ("payment_id",),
     "messages": ("booking_id",),
     "reviews": ("booking_id",),
@@ -20,7 +20,7 @@ LOOKED_UP = {
 }
 
 
-class StandingColumn(TypedDict):
+class ExistingColumn(TypedDict):
     """A column of a landed table as it exists in the warehouse."""
 
     relname: str
@@ -29,50 +29,52 @@ class StandingColumn(TypedDict):
     not_null: bool
 
 
-def landed_columns(connection: Connection) -> dict[str, dict[str, StandingColumn]]:
+def landed_columns(connection: Connection) -> dict[str, dict[str, ExistingColumn]]:
     """{landed table: {column: its row}} as they exist in the warehouse."""
     query = (
         "select c.relname, a.attname, format_type(a.atttypid, a.atttypmod) as type, a.attnotnull as not_null from pg_attribute as a "
         "join pg_class as c on c.oid = a.attrelid where c.relnamespace = 'staging'::regnamespace and c.relkind = 'r' "
         "and c.relname = any(%s) and a.attnum > 0 and not a.attisdropped"
     )
-    tables: dict[str, dict[str, StandingColumn]] = {}
-    for row in all_shaped(StandingColumn, connection.execute(query, [list(entities())])):
+    tables: dict[str, dict[str, ExistingColumn]] = {}
+    for row in fetch_all_as(ExistingColumn, connection.execute(query, [list(entities())])):
         tables.setdefault(row["relname"], {})[row["attname"]] = row
     return tables
 
 
-def follow_contract(connection: Connection, entity: Entity, standing: dict[str, StandingColumn]) -> None:
+def follow_contract(connection: Connection, entity: Entity, existing_columns: dict[str, ExistingColumn]) -> None:
     """Add the contract's new columns to a landed table, and drop `not null` where the contract requires a column no longer. Its rows stay.
 
     Raises NorthstarError for a column whose type differs: only a migration knows how to convert the values.
     """
     table = sql.Identifier("staging", entity.name)
     for column in entity.stored_columns.values():
-        name, standing_column = sql.Identifier(column.name), standing.get(column.name)
+        name, standing_column = sql.Identifier(column.name), existing_columns.get(column.name)
         if standing_column is None:
             # nullable even if the contract requires it: existing rows have no value
-            connection.execute(sql.SQL("alter table {} add column {} {}").format(table, name, sql.SQL(_kind(column))))
+            connection.execute(
+                sql.SQL("alter table {} add column {} {}").format(table, name, sql.SQL(_column_type(column)))
+            )
         elif standing_column["type"] != FULL_NAMES.get(column.postgres_type, column.postgres_type):
             raise NorthstarError(
                 f"staging.{entity.name}.{column.name} is {standing_column['type']} and the contract says {column.postgres_type}: "
-                "a column's type changes by a migration (plugins/northstar/migrations)"
+                "change a column's type with a migration (plugins/northstar/warehouse/migrations)"
             )
         elif standing_column["not_null"] and not column.required and column.name != "application":
             connection.execute(sql.SQL("alter table {} alter column {} drop not null").format(table, name))
-    for extra_name in standing.keys() - set(entity.stored_columns):
-        if not extra_name.startswith("_") and standing[extra_name]["not_null"]:
+    for extra_name in existing_columns.keys() - set(entity.stored_columns):
+        if not extra_name.startswith("_") and existing_columns[extra_name]["not_null"]:
             # the contract has dropped the column: new rows have no value, existing rows keep theirs
             connection.execute(
                 sql.SQL("alter table {} alter column {} drop not null").format(table, sql.Identifier(extra_name))
             )
 
 
-def landed_table(entity: Entity) -> str:
+def landed_table_ddl(entity: Entity) -> str:
     """The DDL of `staging.<entity>`: the contract's typed columns and the landing's own."""
     columns = []
     for column in entity.stored_columns.values():
-        columns.append(f'"{column.name}" {_kind(column)}{" not null" if column.required else ""}')
+        columns.append(f'"{column.name}" {_column_type(column)}{" not null" if column.required else ""}')
     columns += ["_extra json", "_batch_id bigint not null", "_loaded_at timestamptz not null"]
     if entity.name == "subscriptions":
         columns.append("_is_overlapping boolean not null default false")
@@ -80,32 +82,32 @@ def landed_table(entity: Entity) -> str:
     # the table, and later batches fill the gaps that a first load left in the pages
     indexes = [
         f"create index if not exists {name} on staging.{entity.name} ({column});"
-        for name, column in side_indexes(entity).items()
+        for name, column in secondary_indexes(entity).items()
     ]
     return "\n".join(
         [
             f"create table if not exists staging.{entity.name} ({', '.join(columns)});",
-            f"create unique index if not exists {key_index(entity)} on staging.{entity.name}"
+            f"create unique index if not exists {key_index_name(entity)} on staging.{entity.name}"
             f" ({', '.join(entity.key)}) nulls not distinct;",
             *indexes,
         ]
     )
 
 
-def _kind(column: Column) -> str:
+def _column_type(column: Column) -> str:
     return "text not null default 'default'" if column.name == "application" else column.postgres_type
 
 
-def side_indexes(entity: Entity) -> dict[str, str]:
+def secondary_indexes(entity: Entity) -> dict[str, str]:
     """{index name: column} of the indexes besides the key's.
 
     They find the rows of a batch, the rows of an hour, rows that come into existence as as_of moves on, and rows that belong to a changed
     row of another entity.
     """
-    columns = ("_batch_id", entity.own_time, *entity.later_times, *LOOKED_UP.get(entity.name, ()))
+    columns = ("_batch_id", entity.own_time, *entity.later_times, *LOOKUP_COLUMNS.get(entity.name, ()))
     return {f"{entity.name}_{column}": column for column in columns}
 
 
-def key_index(entity: Entity) -> str:
+def key_index_name(entity: Entity) -> str:
     """The name of the unique index on a landed table's key."""
     return f"{entity.name}_key"

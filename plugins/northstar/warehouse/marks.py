@@ -9,35 +9,35 @@ from psycopg import sql
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 from northstar.warehouse.schemas import SCHEMAS
 
 MARK = "Northstar made this for its warehouse in the database {}"
-OTHER_PREFIX = "set NORTHSTAR_ROLE_PREFIX to something that nobody's names begin with, such as northstar_"
+PREFIX_ADVICE = "set NORTHSTAR_ROLE_PREFIX to a prefix that nobody else's names have, such as northstar_"
 # {role: a schema that it owned before there were marks}
-OWNED = {"loader": "staging", "transformer": "core", "publisher": "marts"}
+OWNED_SCHEMAS = {"loader": "staging", "transformer": "core", "publisher": "marts"}
 
 
-def mark_of(settings: Settings) -> str:
+def mark_text(settings: Settings) -> str:
     """The comment on what belongs to the warehouse of `settings`."""
-    return MARK.format(db.database_of(settings))
+    return MARK.format(db.database_name(settings))
 
 
-def mark(connection: Connection, kind: str, name: str, text: str) -> None:
+def set_mark(connection: Connection, kind: str, name: str, text: str) -> None:
     """Mark a role or a database (`kind`) as made by Northstar."""
     connection.execute(sql.SQL(f"comment on {kind} {{}} is {{}}").format(sql.Identifier(name), sql.Literal(text)))
 
 
-def require_own(connection: Connection, settings: Settings) -> None:
+def require_ownership(connection: Connection, settings: Settings) -> None:
     """Raise NorthstarError when the warehouse was made with another prefix, or a schema or role is somebody else's. It changes nothing."""
     if not settings.warehouse_url:
         # an embedded server belongs to the home as a whole
         return
-    warehouse_prefix, home_prefix = db.made_with_prefix(connection), db.prefix_of(settings)
+    warehouse_prefix, home_prefix = db.read_prefix(connection), db.role_prefix(settings)
     if warehouse_prefix is not None and warehouse_prefix != home_prefix:
         raise NorthstarError(
-            f"the roles of the warehouse in {db.database_of(settings)} were made as {warehouse_prefix}loader and so on: "
-            f"set NORTHSTAR_ROLE_PREFIX={warehouse_prefix} (it is {home_prefix or 'empty'})"
+            f"the roles of the warehouse in {db.database_name(settings)} were created with the prefix {warehouse_prefix or '(none)'}: "
+            f"set NORTHSTAR_ROLE_PREFIX={warehouse_prefix} (it is {home_prefix or 'empty'} now)"
         )
     if warehouse_prefix is None:
         _require_no_schemas(connection, settings)
@@ -49,11 +49,11 @@ def require_own(connection: Connection, settings: Settings) -> None:
         if role_row and not _is_own_role(connection, settings, role, role_row["mark"]):
             whose = f"; its comment says: {role_row['mark']}" if role_row["mark"] else ""
             raise NorthstarError(
-                f"the role {db.role_name(settings, role)} of this server is not this warehouse's{whose}: {OTHER_PREFIX}"
+                f"the role {db.role_name(settings, role)} of this server does not belong to this warehouse{whose}: {PREFIX_ADVICE}"
             )
 
 
-def is_own_airflow(connection: Connection, settings: Settings) -> bool:
+def owns_airflow_database(connection: Connection, settings: Settings) -> bool:
     """Whether Airflow's database exists and belongs to the home."""
     database_row = connection.execute(
         "select shobj_description(oid, 'pg_database') as mark from pg_database where datname = %s",
@@ -61,30 +61,30 @@ def is_own_airflow(connection: Connection, settings: Settings) -> bool:
     ).fetchone()
     if database_row is None:
         return False
-    if not settings.warehouse_url or database_row["mark"] == mark_of(settings):
+    if not settings.warehouse_url or database_row["mark"] == mark_text(settings):
         return True
-    return database_row["mark"] is None and not db.prefix_of(settings) and _had_airflow(connection, settings)
+    return database_row["mark"] is None and not db.role_prefix(settings) and _had_airflow(connection, settings)
 
 
 def claim_database(connection: Connection, settings: Settings) -> bool:
     """Mark the warehouse's database as the home's alone, if nobody else has anything in it; returns whether it is marked."""
-    database = db.database_of(settings)
-    database_row = one(connection.execute(
+    database = db.database_name(settings)
+    database_row = fetch_one(connection.execute(
         "select shobj_description(oid, 'pg_database') as mark, pg_has_role(datdba, 'member') as may from pg_database where datname = %s",
         [database],
     ))  # fmt: skip
-    if database_row["mark"] == mark_of(settings):
+    if database_row["mark"] == mark_text(settings):
         return True
     if settings.warehouse_url and (
         database_row["mark"] is not None or not database_row["may"] or _has_other_users(connection)
     ):
         return False
-    mark(connection, "database", database, mark_of(settings))
+    set_mark(connection, "database", database, mark_text(settings))
     return True
 
 
 def _has_other_users(connection: Connection) -> bool:
-    row = one(connection.execute(
+    row = fetch_one(connection.execute(
         "select exists (select 1 from pg_namespace where nspname !~ '^pg_' and nspname <> all(%(ours)s)) or exists (select 1 from pg_class "
         "where relnamespace = 'public'::regnamespace) or exists (select 1 from pg_proc where pronamespace = 'public'::regnamespace) as found",
         {"ours": [*SCHEMAS, "public", "information_schema"]},
@@ -94,7 +94,7 @@ def _has_other_users(connection: Connection) -> bool:
 
 def _had_airflow(connection: Connection, settings: Settings) -> bool:
     """Whether a version from before the marks gave the database `airflow` to its role, and this home's Airflow then filled it."""
-    if one(connection.execute("select to_regclass('audit.bootstrapped') as t"))["t"] is None:
+    if fetch_one(connection.execute("select to_regclass('audit.bootstrapped') as t"))["t"] is None:
         return False
     row = connection.execute("select fingerprint like '% with Airflow' as had from audit.bootstrapped").fetchone()
     return bool(row and row["had"]) and (settings.home / "airflow" / "migrated").exists()
@@ -106,24 +106,24 @@ def _require_no_schemas(connection: Connection, settings: Settings) -> None:
     ).fetchone()
     if foreign_schema:
         raise NorthstarError(
-            f"the database {db.database_of(settings)} has a schema {foreign_schema['name']} that is not Northstar's: "
-            "make a database for the warehouse and name it in NORTHSTAR_WAREHOUSE_URL"
+            f"the database {db.database_name(settings)} has a schema {foreign_schema['name']} that is not Northstar's: "
+            "create a database for the warehouse and name it in NORTHSTAR_WAREHOUSE_URL"
         )
 
 
-def _is_own_role(connection: Connection, settings: Settings, role: str, told: str | None) -> bool:
-    if told is not None:
-        return told == mark_of(settings)
+def _is_own_role(connection: Connection, settings: Settings, role: str, comment: str | None) -> bool:
+    if comment is not None:
+        return comment == mark_text(settings)
     name = db.role_name(settings, role)
     if role == db.AIRFLOW_ROLE:
-        return is_own_airflow(connection, settings) and _is_granted(
+        return owns_airflow_database(connection, settings) and _is_granted(
             connection, "select datacl as acl from pg_database where datname = %s", db.airflow_database(settings), name
         )
-    if db.made_with_prefix(connection) is None:
+    if db.read_prefix(connection) is None:
         return False
-    if role in OWNED:
+    if role in OWNED_SCHEMAS:
         owner = connection.execute(
-            "select pg_get_userbyid(nspowner) as name from pg_namespace where nspname = %s", [OWNED[role]]
+            "select pg_get_userbyid(nspowner) as name from pg_namespace where nspname = %s", [OWNED_SCHEMAS[role]]
         ).fetchone()
         return owner is not None and owner["name"] == name
     return _is_granted(connection, "select nspacl as acl from pg_namespace where nspname = %s", "marts", name)
@@ -131,7 +131,7 @@ def _is_own_role(connection: Connection, settings: Settings, role: str, told: st
 
 def _is_granted(connection: Connection, query: str, place: str, role: str) -> bool:
     """Whether an access list grants something to a role. query: gives the list of `place`."""
-    row = one(connection.execute(
+    row = fetch_one(connection.execute(
         f"select exists (select 1 from ({query}) as x, aclexplode(x.acl) as a where pg_get_userbyid(a.grantee) = %s) as found",
         [place, role],
     ))  # fmt: skip

@@ -4,7 +4,7 @@ from psycopg import sql
 
 from northstar.base.settings import Settings
 from northstar.warehouse import db, marks, role_settings
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 
 # {audit table: the roles that may write it}; all three may write a table that is not named here. So no role can change another's evidence
 WRITERS = {
@@ -36,7 +36,7 @@ WRITERS = {
     "migrations": (),
 }
 # the tables of other roles from which the upkeep, which runs as transformer, may delete (northstar.runs.maintenance)
-FORGOTTEN = ("source_runs", "alert_evaluations", "notices", "outbox")
+PRUNED_BY_UPKEEP = ("source_runs", "alert_evaluations", "notices", "outbox")
 # functions that Postgres lets everybody call. With them a reader could hold a lock that the publisher waits for, fill the disk outside of
 # tables, or end the sessions of its own role
 UNSAFE_FUNCTIONS = r"^(pg_(try_)?advisory_(xact_)?lock(_shared)?|lo_creat|lo_create|lo_from_bytea|pg_logical_emit_message|pg_(terminate|cancel)_backend)$"
@@ -82,15 +82,15 @@ def make_role(connection: Connection, settings: Settings, role: str) -> None:
         )
     )
     if not role_settings.is_superuser(connection):
-        _become_member(connection, name)
-    marks.mark(connection, "role", name, marks.mark_of(settings))
+        _become_member_of(connection, name)
+    marks.set_mark(connection, "role", name, marks.mark_text(settings))
 
 
-def _become_member(connection: Connection, name: str) -> None:
+def _become_member_of(connection: Connection, name: str) -> None:
     """Let an administrator who is no superuser make a role that it created the owner of things, and act as that role."""
     has_options = connection.info.server_version >= 160000
     needed = ("SET", "USAGE") if has_options else ("MEMBER",)
-    row = one(connection.execute(
+    row = fetch_one(connection.execute(
         "select bool_and(pg_has_role(current_user, %s::name, kind)) as is_member from unnest(%s::text[]) as kind",
         [name, list(needed)],
     ))  # fmt: skip
@@ -111,24 +111,24 @@ def act_as_owner(connection: Connection, schema: str) -> None:
         connection.execute(sql.SQL("set local role {}").format(sql.Identifier(owner["name"])))
 
 
-def grant_audit(connection: Connection, settings: Settings) -> None:
-    def allow(what: str, table: sql.Identifier, *roles: str) -> None:
+def grant_audit_tables(connection: Connection, settings: Settings) -> None:
+    def grant(privileges: str, table: sql.Identifier, *roles: str) -> None:
         for role in roles:
             name = sql.Identifier(db.role_name(settings, role))
-            connection.execute(sql.SQL(f"grant {what} on {{}} to {{}}").format(table, name))
+            connection.execute(sql.SQL(f"grant {privileges} on {{}} to {{}}").format(table, name))
 
     for row in connection.execute("select tablename as name from pg_tables where schemaname = 'audit'").fetchall():
         table = sql.Identifier("audit", row["name"])
         if row["name"] == "bootstrapped":
-            allow("select (fingerprint)", table, "transformer")
+            grant("select (fingerprint)", table, "transformer")
         else:
-            allow("select", table, "loader", "transformer", "publisher")
-        allow("insert, update, delete", table, *WRITERS.get(row["name"], ("loader", "transformer", "publisher")))
-        if row["name"] in FORGOTTEN:
-            allow("delete", table, "transformer")
+            grant("select", table, "loader", "transformer", "publisher")
+        grant("insert, update, delete", table, *WRITERS.get(row["name"], ("loader", "transformer", "publisher")))
+        if row["name"] in PRUNED_BY_UPKEEP:
+            grant("delete", table, "transformer")
 
 
-def let_in(connection: Connection, settings: Settings, database: str) -> None:
+def grant_connect(connection: Connection, settings: Settings, database: str) -> None:
     for role in db.ROLES:
         rights = "connect" if role == "bi_reader" else "connect, temporary"
         connection.execute(
@@ -138,12 +138,12 @@ def let_in(connection: Connection, settings: Settings, database: str) -> None:
         )
 
 
-def close_databases(connection: Connection, settings: Settings, database: str) -> None:
+def restrict_databases(connection: Connection, settings: Settings, database: str) -> None:
     """Let the roles connect to the warehouse and to no other database of this server, as far as those databases are ours."""
     connection.execute(sql.SQL("revoke connect, temporary on database {} from public").format(sql.Identifier(database)))
     connection.execute("revoke create on schema public from public")
     own_databases = [] if settings.warehouse_url else ["postgres", "template1"]
-    if marks.is_own_airflow(connection, settings):
+    if marks.owns_airflow_database(connection, settings):
         own_databases.append(db.airflow_database(settings))
     other_databases = connection.execute(
         "select datname as name from pg_database where datname = any(%s) and datname <> %s "
@@ -172,5 +172,5 @@ def revoke_unsafe_functions(connection: Connection, settings: Settings) -> None:
         if function["is_lock"]:
             connection.execute(
                 f"grant execute on function {function['name']} to "
-                + db.with_role_names(settings, "loader, transformer, publisher")
+                + db.replace_role_names(settings, "loader, transformer, publisher")
             )

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from northstar.base.settings import Settings
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 
 # limits that are switched off for the job's roles: a server's own limits are meant for its other users, and would end a run in its work
 UNLIMITED = (
@@ -22,17 +22,17 @@ UNLIMITED = (
     "idle_session_timeout",
     "transaction_timeout",
 )
-SINCE = {"transaction_timeout": 170000}
+FIRST_SERVER_VERSIONS = {"transaction_timeout": 170000}
 LOGIN_TRIGGERS = 170000
 TRIGGER = "northstar_reader_login"
 # {role: {database or None: {setting: value}}}
-OwnSettings = dict[str, dict[str | None, dict[str, str]]]
+StoredSettings = dict[str, dict[str | None, dict[str, str]]]
 # a trigger that restores the reader's settings at a log-in. What a reader sets for one session (PGOPTIONS, set) is left alone; defaults that
 # it stored are overridden
-SETTLE = """
+LOGIN_FUNCTION = """
 create or replace function audit.settle_reader() returns event_trigger language plpgsql as $body$
 declare
-    wanted constant jsonb := {wanted};
+    required constant jsonb := {required};
     found record;
 begin
     if session_user <> {reader} then
@@ -40,10 +40,10 @@ begin
     end if;
     for found in
         select name, source, boot_val from pg_catalog.pg_settings
-        where context = 'user' and (source in ('user', 'database user') or wanted ? name and source not in ('client', 'session'))
+        where context = 'user' and (source in ('user', 'database user') or required ? name and source not in ('client', 'session'))
     loop
         begin
-            perform pg_catalog.set_config(found.name, coalesce(wanted ->> found.name, found.boot_val, ''), false);
+            perform pg_catalog.set_config(found.name, coalesce(required ->> found.name, found.boot_val, ''), false);
         exception when others then
             null;
         end;
@@ -56,13 +56,15 @@ $body$
 """
 
 
-def wanted(connection: Connection, settings: Settings) -> dict[str, dict[str, str]]:
+def required_settings(connection: Connection, settings: Settings) -> dict[str, dict[str, str]]:
     """{role: {setting: value}} that this warehouse's roles should have, as far as the administrator may set it."""
-    job_settings = {name: "0" for name in UNLIMITED if connection.info.server_version >= SINCE.get(name, 0)}
+    job_settings = {
+        name: "0" for name in UNLIMITED if connection.info.server_version >= FIRST_SERVER_VERSIONS.get(name, 0)
+    }
     reader_settings = {"timezone": "UTC", **db.READER_SETTINGS}
     # only a superuser may set it
     if is_superuser(connection):
-        reader_settings["temp_file_limit"] = f"{reader_megabytes(connection, settings)}MB"
+        reader_settings["temp_file_limit"] = f"{reader_temp_megabytes(connection, settings)}MB"
     settings_by_role = {role: {"timezone": "UTC", **job_settings} for role in db.ROLES if role != "bi_reader"} | {
         "bi_reader": reader_settings
     }
@@ -72,31 +74,31 @@ def wanted(connection: Connection, settings: Settings) -> dict[str, dict[str, st
     return settings_by_role
 
 
-def reader_connections(connection: Connection) -> int:
+def max_reader_connections(connection: Connection) -> int:
     """How many sessions readers may have at once, so that the job always gets a connection."""
-    most: int = one(connection.execute("select current_setting('max_connections')::int as most"))["most"]
+    most: int = fetch_one(connection.execute("select current_setting('max_connections')::int as most"))["most"]
     return max(10, most // 4)
 
 
-def reader_megabytes(connection: Connection, settings: Settings) -> int:
+def reader_temp_megabytes(connection: Connection, settings: Settings) -> int:
     """How many MB of temporary files one session of the readers may have: its share of what operations.yml gives all of them."""
     total: float | None = settings.operations.reader_disk_gb
     if total is None:
         # the size of an external server's disk is not known here
         total = 100 if settings.warehouse_url else shutil.disk_usage(settings.home).total / 2**30 / 4
-    return max(1, int(total * 1024 / reader_connections(connection)))
+    return max(1, int(total * 1024 / max_reader_connections(connection)))
 
 
 def is_superuser(connection: Connection) -> bool:
     """Whether this connection's role is a superuser."""
-    return bool(one(connection.execute("select rolsuper from pg_roles where rolname = current_user"))["rolsuper"])
+    return bool(fetch_one(connection.execute("select rolsuper from pg_roles where rolname = current_user"))["rolsuper"])
 
 
-def changed(connection: Connection, settings: Settings) -> Iterator[tuple[str, str | None, str]]:
+def find_changes(connection: Connection, settings: Settings) -> Iterator[tuple[str, str | None, str]]:
     """(role, database or None, the difference in words) of every setting that is not as it should be. Missing roles are left out."""
-    settings_by_role = _own_settings(connection)
-    can_set = _user_settings(connection)
-    for role, settings_of_role in wanted(connection, settings).items():
+    settings_by_role = _stored_settings(connection)
+    can_set = _settings_open_to_users(connection)
+    for role, settings_of_role in required_settings(connection, settings).items():
         name = db.role_name(settings, role)
         own_settings = settings_by_role.get(name)
         if own_settings is None:
@@ -119,12 +121,12 @@ def changed(connection: Connection, settings: Settings) -> Iterator[tuple[str, s
 
 def restore(connection: Connection, settings: Settings) -> None:
     """Give the roles the settings that they should have. Further settings that an administrator gave the job's roles stay."""
-    settings_by_role = _own_settings(connection)
-    for role, settings_of_role in wanted(connection, settings).items():
+    settings_by_role = _stored_settings(connection)
+    for role, settings_of_role in required_settings(connection, settings).items():
         _restore_role(connection, settings, role, settings_of_role, settings_by_role)
     connection.execute(
         sql.SQL("alter role {} connection limit {}").format(
-            sql.Identifier(db.role_name(settings, "bi_reader")), sql.Literal(reader_connections(connection))
+            sql.Identifier(db.role_name(settings, "bi_reader")), sql.Literal(max_reader_connections(connection))
         )
     )
 
@@ -133,37 +135,37 @@ def restore_as_reader(settings: Settings) -> None:
     """Restore the reader's settings as the reader itself, who may change them: a run without the administrator has at least its password."""
     with db.connect(settings, "bi_reader", autocommit=True) as connection:
         connection.execute("set default_transaction_read_only = off")
-        reader_settings = wanted(connection, settings)["bi_reader"]
-        _restore_role(connection, settings, "bi_reader", reader_settings, _own_settings(connection))
+        reader_settings = required_settings(connection, settings)["bi_reader"]
+        _restore_role(connection, settings, "bi_reader", reader_settings, _stored_settings(connection))
 
 
 def _restore_role(
-    connection: Connection, settings: Settings, role: str, settings_of_role: dict[str, str], known: OwnSettings
+    connection: Connection, settings: Settings, role: str, required: dict[str, str], stored: StoredSettings
 ) -> None:
     name = db.role_name(settings, role)
     of_role = sql.SQL("alter role {}").format(sql.Identifier(name))
-    for database, database_settings in known.get(name, {}).items():
+    for database, database_settings in stored.get(name, {}).items():
         statement = of_role + (sql.SQL(" in database {}").format(sql.Identifier(database)) if database else sql.SQL(""))
         if role == "bi_reader":
             connection.execute(statement + sql.SQL(" reset all"))
         elif database is not None:
-            for setting in database_settings.keys() & settings_of_role.keys():
+            for setting in database_settings.keys() & required.keys():
                 connection.execute(statement + sql.SQL(f" reset {setting}"))
-    for setting, value in settings_of_role.items():
+    for setting, value in required.items():
         # a search path is several values
         values = sql.SQL(", ").join(sql.Literal(v) for v in value.split(", "))
         connection.execute(of_role + sql.SQL(f" set {setting} = {{}}").format(values))
 
 
-def settle_at_login(connection: Connection, settings: Settings) -> None:
+def install_login_trigger(connection: Connection, settings: Settings) -> None:
     """Make the trigger that restores the reader's settings at a log-in, if the server can do it and we are superuser, as it requires."""
     if connection.info.server_version < LOGIN_TRIGGERS or not is_superuser(connection):
         return
-    values = {k: v for k, v in wanted(connection, settings)["bi_reader"].items() if k != "temp_file_limit"}
+    values = {k: v for k, v in required_settings(connection, settings)["bi_reader"].items() if k != "temp_file_limit"}
     pairs = sql.SQL(", ").join(sql.Literal(x) for pair in ({**values, "TimeZone": "UTC"}).items() for x in pair)
     connection.execute(
-        sql.SQL(SETTLE).format(
-            wanted=sql.SQL("pg_catalog.jsonb_build_object({})").format(pairs),
+        sql.SQL(LOGIN_FUNCTION).format(
+            required=sql.SQL("pg_catalog.jsonb_build_object({})").format(pairs),
             reader=sql.Literal(db.role_name(settings, "bi_reader")),
         )
     )
@@ -172,13 +174,13 @@ def settle_at_login(connection: Connection, settings: Settings) -> None:
     connection.execute(f"alter event trigger {TRIGGER} enable always")
 
 
-def _own_settings(connection: Connection) -> OwnSettings:
+def _stored_settings(connection: Connection) -> StoredSettings:
     """{role: {database or None: {setting: value}}} as the server has them; names of settings are in lower case."""
     rows = connection.execute(
         "select r.rolname as role, d.datname as database, s.setconfig as said from pg_roles as r left join pg_db_role_setting as s "
         "on s.setrole = r.oid left join pg_database as d on d.oid = s.setdatabase"
     ).fetchall()
-    settings_by_role: OwnSettings = {}
+    settings_by_role: StoredSettings = {}
     for row in rows:
         of_role = settings_by_role.setdefault(row["role"], {})
         if row["said"]:
@@ -187,5 +189,5 @@ def _own_settings(connection: Connection) -> OwnSettings:
     return settings_by_role
 
 
-def _user_settings(connection: Connection) -> set[str]:
+def _settings_open_to_users(connection: Connection) -> set[str]:
     return {r["name"] for r in connection.execute("select lower(name) as name from pg_settings where context = 'user'")}

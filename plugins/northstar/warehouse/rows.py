@@ -15,7 +15,7 @@ Parameters = dict[str, Any]
 Shape = TypeVar("Shape")
 
 
-def one(cursor: psycopg.Cursor[DictRow]) -> DictRow:
+def fetch_one(cursor: psycopg.Cursor[DictRow]) -> DictRow:
     """The row of a query that always gives one. Raises LookupError if it gave none."""
     row = cursor.fetchone()
     if row is None:
@@ -23,15 +23,15 @@ def one(cursor: psycopg.Cursor[DictRow]) -> DictRow:
     return row
 
 
-def shaped(shape: type[Shape], row: Row) -> Shape:
+def as_shape(shape: type[Shape], row: Row) -> Shape:
     """A row as the TypedDict that its query makes it."""
     # a TypedDict is a dict at run time, and only the text of a query says which columns it has
     return cast(Shape, row)
 
 
-def all_shaped(shape: type[Shape], cursor: psycopg.Cursor[DictRow]) -> list[Shape]:
+def fetch_all_as(shape: type[Shape], cursor: psycopg.Cursor[DictRow]) -> list[Shape]:
     """The rows of a query, each as the TypedDict that the query makes it."""
-    # as in `shaped`
+    # as in `as_shape`
     return cast(list[Shape], cursor.fetchall())
 
 

@@ -18,9 +18,16 @@ from northstar.base.errors import NorthstarError, WarehouseUnreachable
 from northstar.base.settings import PACKAGE, Settings
 from northstar.contract import entities
 from northstar.warehouse import db, landed_tables, marks, migrations, rights, role_settings, schemas
-from northstar.warehouse.landed_tables import follow_contract, landed_columns, landed_table
-from northstar.warehouse.rights import GRANTS, close_databases, grant_audit, let_in, make_role, revoke_unsafe_functions
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.landed_tables import follow_contract, landed_columns, landed_table_ddl
+from northstar.warehouse.rights import (
+    GRANTS,
+    grant_audit_tables,
+    grant_connect,
+    make_role,
+    restrict_databases,
+    revoke_unsafe_functions,
+)
+from northstar.warehouse.rows import Connection, fetch_one
 from northstar.warehouse.schemas import SCHEMAS
 
 LOCK = 0x6E735F6D69677261  # "ns_migra"
@@ -88,20 +95,20 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
     a migration fails. Then everything is as it was.
     """
     # determined once, because a new warehouse has nothing yet to read it from
-    settings = replace(settings, role_prefix=db.prefix_of(settings))
+    settings = replace(settings, role_prefix=db.role_prefix(settings))
     if is_forced:
         db.require_administrator(settings, "setting up the warehouse")
     if not db.has_administrator(settings):
         _require_current(settings)
         return
-    database = db.database_of(settings)
+    database = db.database_name(settings)
     if not settings.warehouse_url:
         _create_databases(settings)
     try:
         with db.connect(settings, "owner", database=database) as connection:
             if (number := connection.info.server_version // 10000) < OLDEST_POSTGRES:
                 raise NorthstarError(f"the server is Postgres {number}; Northstar needs {OLDEST_POSTGRES} or newer")
-            has_airflow = marks.is_own_airflow(connection, settings)
+            has_airflow = marks.owns_airflow_database(connection, settings)
             fingerprint, passwords = _fingerprint(settings, has_airflow), _password_digest(settings)
             if not is_forced and _is_current(connection, settings, fingerprint, passwords):
                 return
@@ -111,38 +118,38 @@ def bootstrap(settings: Settings, is_forced: bool = False) -> None:
             connection.execute("select pg_advisory_xact_lock(%s)", [LOCK])
             if not is_forced and _is_current(connection, settings, fingerprint, passwords):
                 return
-            marks.require_own(connection, settings)
+            marks.require_ownership(connection, settings)
             if has_airflow:
-                _hand_over_airflow(settings)
+                _give_airflow_its_role(settings)
             connection.execute("create schema if not exists audit")
             connection.execute("create table if not exists audit.bootstrapped (fingerprint text primary key)")
             connection.execute("alter table audit.bootstrapped add column if not exists passwords text")
-            _create(connection, settings, database)
+            _create_contents(connection, settings, database)
             connection.execute("delete from audit.bootstrapped")
             connection.execute(
                 "insert into audit.bootstrapped (fingerprint, passwords) values (%s, %s)", [fingerprint, passwords]
             )
-        db.remember_prefix(settings, db.prefix_of(settings))
+        db.remember_prefix(settings, db.role_prefix(settings))
     except psycopg.errors.InsufficientPrivilege as exc:
         raise NorthstarError(
             f"the administrator role may not set up the warehouse: {exc.diag.message_primary}"
         ) from exc
     except psycopg.errors.LockNotAvailable as exc:
         raise NorthstarError(
-            f"somebody holds what this version has to change for more than {LOCK_SECONDS} s; let the run that is under way end, and run again"
+            f"another session has locked what this version has to change for more than {LOCK_SECONDS} s; let the current run end, then run again"
         ) from exc
     except migrations.MigrationFailed as exc:
         with contextlib.suppress(psycopg.Error), db.connect(settings, "owner", database=database) as connection:
-            exc.note(connection)
+            exc.record(connection)
         raise
 
 
-def _hand_over_airflow(settings: Settings) -> None:
+def _give_airflow_its_role(settings: Settings) -> None:
     """Give Airflow's database to a role of its own, including tables that an earlier version made as the administrator."""
     database, name = db.airflow_database(settings), db.role_name(settings, db.AIRFLOW_ROLE)
     with db.connect(settings, "owner", database=database) as connection:
         make_role(connection, settings, db.AIRFLOW_ROLE)
-        marks.mark(connection, "database", database, marks.mark_of(settings))
+        marks.set_mark(connection, "database", database, marks.mark_text(settings))
         role = sql.Identifier(name)
         connection.execute(
             sql.SQL("grant connect, temporary on database {} to {}").format(sql.Identifier(database), role)
@@ -171,15 +178,15 @@ def make_airflow_database(settings: Settings) -> None:
     name = db.airflow_database(settings)
     with db.connect(settings, "owner", autocommit=True) as connection:
         connection.execute("select pg_advisory_lock(%s)", [LOCK])
-        if marks.is_own_airflow(connection, settings):
+        if marks.owns_airflow_database(connection, settings):
             return
         if connection.execute("select 1 from pg_database where datname = %s", [name]).fetchone():
             raise NorthstarError(
-                f"the database {name} of this server is not this warehouse's: {marks.OTHER_PREFIX}; "
-                f"or, if it is, say so: comment on database {name} is '{marks.mark_of(settings)}'"
+                f"the database {name} of this server does not belong to this warehouse: {marks.PREFIX_ADVICE}; "
+                f"if it does, mark it as its own: comment on database {name} is '{marks.mark_text(settings)}'"
             )
         connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
-        marks.mark(connection, "database", name, marks.mark_of(settings))
+        marks.set_mark(connection, "database", name, marks.mark_text(settings))
 
 
 def _create_databases(settings: Settings) -> None:
@@ -192,12 +199,12 @@ def _create_databases(settings: Settings) -> None:
 
 
 def _is_current(connection: Connection, settings: Settings, fingerprint: str, passwords: str) -> bool:
-    if one(connection.execute("select to_regclass('audit.bootstrapped') as t"))["t"] is None:
+    if fetch_one(connection.execute("select to_regclass('audit.bootstrapped') as t"))["t"] is None:
         return False
     row = connection.execute("select * from audit.bootstrapped").fetchone()
     is_ours = row is not None and (row["fingerprint"], row.get("passwords")) == (fingerprint, passwords)
     # a role may change its own settings at any time
-    return is_ours and next(role_settings.changed(connection, settings), None) is None
+    return is_ours and next(role_settings.find_changes(connection, settings), None) is None
 
 
 def _require_current(settings: Settings) -> None:
@@ -217,11 +224,13 @@ def _require_current(settings: Settings) -> None:
             row = connection.execute("select fingerprint from audit.bootstrapped").fetchone()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
             row = None
-        if row is None or row["fingerprint"] != _fingerprint(settings, marks.is_own_airflow(connection, settings)):
+        if row is None or row["fingerprint"] != _fingerprint(
+            settings, marks.owns_airflow_database(connection, settings)
+        ):
             raise NorthstarError(
-                f"the warehouse in {db.database_of(settings)} is not set up for this version: {set_up}"
+                f"the warehouse in {db.database_name(settings)} is not set up for this version: {set_up}"
             )
-        if not any(role == "bi_reader" for role, _, _ in role_settings.changed(connection, settings)):
+        if not any(role == "bi_reader" for role, _, _ in role_settings.find_changes(connection, settings)):
             return
     role_settings.restore_as_reader(settings)
 
@@ -231,7 +240,7 @@ def _fingerprint(settings: Settings, has_airflow: bool) -> str:
     for module in (schemas, rights, landed_tables, role_settings):
         digest.update(Path(str(module.__file__)).read_bytes())
     digest.update((PACKAGE / "contract" / "entities.yml").read_bytes())
-    for migration in migrations.migrations():
+    for migration in migrations.load_migrations():
         digest.update(migration.text.encode())
     for role in (*db.ROLES, db.AIRFLOW_ROLE):
         digest.update(db.role_name(settings, role).encode())
@@ -245,10 +254,10 @@ def _password_digest(settings: Settings) -> str:
     ).hexdigest()
 
 
-def _create(connection: Connection, settings: Settings, database: str) -> None:
+def _create_contents(connection: Connection, settings: Settings, database: str) -> None:
     for role in db.ROLES:
         make_role(connection, settings, role)
-    owner = one(connection.execute("select current_user as name"))["name"]
+    owner = fetch_one(connection.execute("select current_user as name"))["name"]
     for schema, schema_owner in SCHEMAS.items():
         role = owner if schema_owner == "northstar_owner" else db.role_name(settings, schema_owner)
         connection.execute(
@@ -259,22 +268,22 @@ def _create(connection: Connection, settings: Settings, database: str) -> None:
     if connection.info.server_version < 160000:
         connection.execute(ERFC)
     connection.execute(WILSON)
-    migrations.apply(connection, naming=partial(db.with_role_names, settings))
+    migrations.apply(connection, replace_names=partial(db.replace_role_names, settings))
     existing_tables = landed_columns(connection)
     for entity in entities().values():
         if entity.name in existing_tables:
             follow_contract(connection, entity, existing_tables[entity.name])
-        connection.execute(landed_table(entity))
+        connection.execute(landed_table_ddl(entity))
         connection.execute(
             sql.SQL("alter table {} owner to {}").format(
                 sql.Identifier("staging", entity.name), sql.Identifier(db.role_name(settings, "loader"))
             )
         )
-    connection.execute(db.with_role_names(settings, GRANTS))
-    grant_audit(connection, settings)
-    let_in(connection, settings, database)
+    connection.execute(db.replace_role_names(settings, GRANTS))
+    grant_audit_tables(connection, settings)
+    grant_connect(connection, settings, database)
     role_settings.restore(connection, settings)
     if marks.claim_database(connection, settings):
-        close_databases(connection, settings, database)
+        restrict_databases(connection, settings, database)
         revoke_unsafe_functions(connection, settings)
-        role_settings.settle_at_login(connection, settings)
+        role_settings.install_login_trigger(connection, settings)

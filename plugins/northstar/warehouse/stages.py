@@ -4,43 +4,43 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 
-from northstar.base.errors import LeaseLost, NorthstarError
+from northstar.base.errors import NorthstarError, TurnLost
 from northstar.base.settings import Settings
-from northstar.warehouse import db, lease
-from northstar.warehouse.embedded.priority import job_niceness, standing_back
-from northstar.warehouse.rows import Run, shaped
+from northstar.warehouse import db, turn_lock
+from northstar.warehouse.embedded.priority import job_niceness, lowered_priority
+from northstar.warehouse.rows import Run, as_shape
 
 
 @contextmanager
-def working_stage(settings: Settings, run_id: int, stage: str) -> Iterator[Run]:
+def run_stage(settings: Settings, run_id: int, stage: str) -> Iterator[Run]:
     """Keep the turn while a stage of a run works, and record how it ended; gives the run's row of audit.runs.
 
     Raises NorthstarError when another has the turn by now, or the run has ended.
     """
-    with lease.working(settings, run_id) as connection:
+    with turn_lock.hold_turn(settings, run_id) as connection:
         run = connection.execute(
             # keep a message of this stage: it may be from another of its tasks, or from an earlier try
             "update audit.runs set stage = %(stage)s, message = case when stage = %(stage)s then message end "
             "where run_id = %(run)s and state = 'running' returning *", {"stage": stage, "run": run_id},
         ).fetchone()  # fmt: skip
         if run is None:
-            raise LeaseLost(run_id)
+            raise TurnLost(run_id)
         started = time.monotonic()
         try:
-            with db.telling_of_loss(settings), _standing_back(settings):
-                yield shaped(Run, run)
+            with db.translate_driver_errors(settings), _lowered_priority(settings):
+                yield as_shape(Run, run)
         except Exception as exc:
-            _note(settings, run_id, stage, started, f"{stage}: {exc}")
+            _record_end(settings, run_id, stage, started, f"{stage}: {exc}")
             raise
         else:
-            _note(settings, run_id, stage, started, None)
+            _record_end(settings, run_id, stage, started, None)
 
 
-def _standing_back(settings: Settings) -> AbstractContextManager[None]:
-    return standing_back(lambda: db.connect(settings, "transformer", autocommit=True), job_niceness(settings))
+def _lowered_priority(settings: Settings) -> AbstractContextManager[None]:
+    return lowered_priority(lambda: db.connect(settings, "transformer", autocommit=True), job_niceness(settings))
 
 
-def _note(settings: Settings, run_id: int, stage: str, started: float, message: str | None) -> None:
+def _record_end(settings: Settings, run_id: int, stage: str, started: float, message: str | None) -> None:
     try:
         with db.connect(settings, "transformer", autocommit=True) as connection:
             # a stage may have several tasks, such as one for each source: its seconds are those of the longest

@@ -388,10 +388,10 @@ def test_a_file_that_has_stopped_growing_is_whole_without_a_last_line_end(wareho
     place = tmp_path / "accounts" / "a.csv"
     line = b"a1,customer,DE,2025-01-01T00:00:00Z,2025-01-01T00:00:00Z"
     written(place, HEAD + line)
-    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].held == ["accounts/a.csv"]
+    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].unfinished_files == ["accounts/a.csv"]
     assert accounts(warehouse) == []
     written(place, HEAD + line, ago=31)
-    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].held == []
+    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].unfinished_files == []
     assert [r["account_id"] for r in accounts(warehouse)] == ["a1"]
     # and is not read again
     assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].files == 0
@@ -404,7 +404,7 @@ def test_a_line_of_json_that_can_be_read_is_whole(warehouse, tmp_path):
     written(place, json.dumps(row).encode())
     assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].inserted == 1
     written(place, json.dumps(row).encode() + b"\n" + json.dumps(row | {"account_id": "a2"}).encode()[:-5])
-    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].held == ["accounts/a.jsonl"]
+    assert land_directory(warehouse, None, str(tmp_path), progress=silent)[0].unfinished_files == ["accounts/a.jsonl"]
     assert [r["account_id"] for r in accounts(warehouse)] == ["a1"]
 
 
@@ -413,6 +413,6 @@ def test_the_half_line_may_be_longer_than_a_block(warehouse, tmp_path, monkeypat
     place = tmp_path / "accounts" / "a.csv"
     written(place, HEAD + b"a1,customer," + b"x" * 1_000)
     listed = files.list_files(str(tmp_path), "accounts/*")[0]
-    assert files.without_half_line(listed).whole == len(HEAD)
+    assert files.without_unfinished_line(listed).finished_bytes == len(HEAD)
     written(place, b"account_id," + b"x" * 1_000)
-    assert files.without_half_line(listed).whole == 0
+    assert files.without_unfinished_line(listed).finished_bytes == 0

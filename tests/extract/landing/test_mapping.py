@@ -96,16 +96,16 @@ def test_an_expression_of_an_older_mapping_is_sql(engine, expression, expected):
     [
         (
             "entities: {charges: {files: x, columns: {}, colour: red}}",
-            r"line 1, entities\.charges\.colour: unknown key; do you mean 'columns'\? known are aggregate",
+            r"line 1, entities\.charges\.colour: unknown key; did you mean 'columns'\? known are aggregate",
         ),
         ("entities: {charge: {files: x, columns: {}}}", "no entity 'charge'"),
         ("entities: {charges: {files: x, columns: {colour: red}}}", "no column 'colour'"),
         ("entities: {charges: {columns: {}}}", "`files` is missing"),
         (
             "entities:\n charges:\n  files: x\n  columns: {amount: {colum: y}}",
-            r"line 4, entities\.charges\.columns\.amount\.colum: unknown key; do you mean 'column'",
+            r"line 4, entities\.charges\.columns\.amount\.colum: unknown key; did you mean 'column'",
         ),
-        ("entities:\n charges: {files: x, columns: {amounts: red}}", "no column 'amounts'; do you mean 'amount'"),
+        ("entities:\n charges: {files: x, columns: {amounts: red}}", "no column 'amounts'; did you mean 'amount'"),
         ("entities: {charges: {files: x, columns: {}, csv: {delimiter: ab}}}", r"csv\.delimiter: give one character"),
         ("entities: {charges: [{files: x, columns: {}, keep: last}]}", "`keep` is `oldest by COLUMN`"),
         ("entities: {charges: [{files: x, columns: {}, keep: oldest by amounts}]}", "no column 'amounts'"),

@@ -24,7 +24,7 @@ from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.normalise import normalise, without_nulls
 from northstar.extract.sources.files import BLOCK_BYTES, CsvOptions, Reading, SourceFile
 from northstar.privacy.guard import Guard
-from northstar.publish.certificates import inputs
+from northstar.publish.certificates import input_contents
 from northstar.runs import quarantine
 from northstar.warehouse import db
 from tests import hostile
@@ -97,7 +97,7 @@ def test_hostile_files_land_in_postgres_with_every_record_in_one_place(warehouse
     assert _count(warehouse) == before
     # what is made of the rows later: the certificate's hashes, another try
     with db.connect(warehouse, "transformer") as connection:
-        assert sum(told["rows"] for told in inputs(connection, None, 10**9).values()) == sums["inserted"]
+        assert sum(told["rows"] for told in input_contents(connection, None, 10**9).values()) == sums["inserted"]
     assert f" of {sums['quarantined']} rows landed" in quarantine.replay(warehouse)
 
 
@@ -147,7 +147,7 @@ def test_personal_data_is_known_by_any_spelling_of_its_name(name, kind):
     reading = Reading(SourceFile(f"accounts/a.{kind}", "memory", 1, "1", content=content))
     done = [normalise(ACCOUNTS, raw, Guard("key")) for raw in reading.batches()]
     reading.lines_of({line for d in done for line, _, _ in d.bad})
-    kept = [landing_directory.sealed_row(r.row, "key") for r in reading.rejected]
+    kept = [landing_directory.seal_row(r.row, "key") for r in reading.rejected]
     assert sum(d.rows.num_rows for d in done) == 1 and sum(len(d.bad) for d in done) == 1
     assert "anna" not in str([d.rows.to_pylist() for d in done]) + str([d.bad for d in done]) + str(kept)
     assert len(kept) == (kind == "csv")
@@ -305,7 +305,7 @@ def test_keys_that_are_values_cost_neither_memory_nor_a_table_of_drift():
     delivery, read = Delivery(Rejects()), 0
     for raw in reading.batches():
         assert raw.num_rows * raw.num_columns < 10_000_000
-        delivery.note_drift(EVENTS, raw, "events/a.jsonl")
+        delivery.record_drift(EVENTS, raw, "events/a.jsonl")
         read += raw.num_rows
     assert read == 3_000 and len(delivery.drift) <= 1_000
 

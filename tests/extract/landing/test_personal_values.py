@@ -11,10 +11,10 @@ import pytest
 from northstar.contract import entities
 from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.normalise import normalise
-from northstar.extract.landing.personal_values import sealed_row
+from northstar.extract.landing.personal_values import seal_row
 from northstar.extract.sources.files import Reading, SourceFile
 from northstar.privacy.guard import Guard
-from northstar.privacy.keys import chained, keyed_hash, seal, subject_hash
+from northstar.privacy.keys import chained_hash, keyed_hash, seal, subject_hash
 from northstar.privacy.ring import SECRET, home_key
 from northstar.runs import quarantine, rotate
 from northstar.warehouse import db
@@ -89,7 +89,7 @@ def test_a_value_that_looks_sealed_stops_no_replay_and_lands_as_it_was_delivered
     (account,) = rows(hostile, "select email, _extra from staging.accounts")
     key = home_key(hostile)
     assert account["email"] == keyed_hash("ada@example.org", key)
-    assert quarantine.opened(account["_extra"], key) == {
+    assert quarantine.unseal_value(account["_extra"], key) == {
         "colour": FORGED[0], "shade": f"hashed:{HASH}", "tint": "sealed:AAAA", "remark": '{"said":"Ada called","n":1}',
     }  # fmt: skip
 
@@ -98,11 +98,11 @@ def test_a_value_that_looks_sealed_stops_no_rotation_and_only_what_is_ours_is_br
     key = home_key(hostile)
     following = f"{key},next"
     before = rows(hostile, "select properties from staging.events")[0]["properties"]
-    rotated = rotate._bring(hostile, key, following)
+    rotated = rotate._rehash_everything(hostile, key, following)
     hostile.keep_secret(SECRET, following)
     after = rows(hostile, "select properties, _extra from staging.events")[0]
-    said = quarantine.opened(after["properties"], following)
-    assert said == quarantine.opened(before, key) and said["a"] == FORGED and said["email"] == "ada@example.org"
+    said = quarantine.unseal_value(after["properties"], following)
+    assert said == quarantine.unseal_value(before, key) and said["a"] == FORGED and said["email"] == "ada@example.org"
     assert after["properties"]["email"] == seal("ada@example.org", following) != before["email"]
     # a source's own text is no hash of ours, whatever it looks like
     assert (said["b"], said["author"]) == (f"hashed:{HASH}", HASH)
@@ -113,20 +113,20 @@ def test_a_value_that_looks_sealed_stops_no_rotation_and_only_what_is_ours_is_br
     assert quarantine.replay(hostile).startswith("1 of 1 rows landed")
     (account,) = rows(hostile, "select email, _extra from staging.accounts")
     assert account["email"] == keyed_hash("ada@example.org", following)
-    assert quarantine.opened(account["_extra"], following)["tint"] == "sealed:AAAA"
+    assert quarantine.unseal_value(account["_extra"], following)["tint"] == "sealed:AAAA"
 
 
 def test_what_was_sealed_by_an_earlier_release_opens():
-    assert quarantine.opened(SEALED_BEFORE, "an old key,a new one") == "Ada Lovelace called"
+    assert quarantine.unseal_value(SEALED_BEFORE, "an old key,a new one") == "Ada Lovelace called"
     assert seal("Ada Lovelace called", "an old key") == SEALED_BEFORE
-    assert quarantine.opened(SEALED_BEFORE, "another") == SEALED_BEFORE
+    assert quarantine.unseal_value(SEALED_BEFORE, "another") == SEALED_BEFORE
 
 
 def test_who_delivers_a_seal_of_ours_gets_it_back_unopened():
     """Else somebody who saw a seal could have it opened by delivering it."""
     token = seal("Ada", "key")
     for place in ({"colour": token}, {"remark": json.dumps({"a": [token]})}):
-        assert quarantine.opened(extra(place), "key") == {
+        assert quarantine.unseal_value(extra(place), "key") == {
             k: json.dumps(json.loads(v), separators=(",", ":")) if v[0] == "{" else v for k, v in place.items()
         }
 
@@ -140,8 +140,8 @@ def test_a_value_that_looks_like_a_hash_of_ours_is_text_like_any_other():
         "Author": f"hashed:{HASH}",
     }
     account = landed("accounts", {**ACCOUNT, **spoofs}).rows.to_pylist()[0]
-    assert account["email"] == chained(f"hashed:{HASH}", ["key"])
-    assert account["account_id"] == f"hashed:{chained(f'hashed:{HASH}', ['key'])}"
+    assert account["email"] == chained_hash(f"hashed:{HASH}", ["key"])
+    assert account["account_id"] == f"hashed:{chained_hash(f'hashed:{HASH}', ['key'])}"
     kept = json.loads(account["_extra"])
     assert (kept["colour"], kept["shade"]) == (f"hashed:{HASH}", "hashed:red") and HASH not in kept["Author"]
 
@@ -151,7 +151,7 @@ def test_an_erased_account_whose_identifier_is_an_address_does_not_come_back(key
     """It was erased under the hash that it landed as, and a rotation may have followed."""
     erased_with, account = "old", "Ada@Example.org"
     stone = subject_hash("account", f"hashed:{keyed_hash(account, erased_with)}", erased_with)
-    stone = chained(stone, key.split(",")[1:])
+    stone = chained_hash(stone, key.split(",")[1:])
     done = landed(
         "accounts", {**ACCOUNT, "account_id": account}, ACCOUNT, key=key, tombstones={"account": frozenset([stone])}
     )
@@ -188,11 +188,11 @@ def test_json_within_json_is_looked_through_to_a_depth_and_sealed_whole_below_it
         told = {"raw": json.dumps([[[[[[[[[[[[told]]]]]]]]]]]])}
     kept = landed("events", {**EVENT, "properties": json.dumps(told)}).rows.to_pylist()[0]["properties"]
     assert "Zebulon" not in kept and "sealed:" in kept
-    assert "Zebulon" in quarantine.opened(kept, "key")
+    assert "Zebulon" in quarantine.unseal_value(kept, "key")
 
 
 def test_of_a_row_whose_values_stand_in_the_wrong_columns_digits_are_sealed_too():
-    kept = sealed_row(
+    kept = seal_row(
         {
             "a": "0151 23456787",
             "b": "+49 151 23456787",

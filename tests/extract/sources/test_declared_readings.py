@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from northstar.base.settings import ROOT
-from northstar.extract.sources.declared import reading_of, systems
+from northstar.extract.sources.declared import reading_number, systems
 
 RECORDED = Path(__file__).parent / "readings.json"
 
@@ -88,7 +88,7 @@ def test_a_value_is_part_of_the_code_that_makes_rows_and_its_type_is_not():
 
 
 def test_whoever_changes_a_connector_says_whether_its_rows_are_read_again():
-    now = {system: [reading_of(system), code_of(system)] for system in systems()}
+    now = {system: [reading_number(system), code_of(system)] for system in systems()}
     changed = [system for system, state in now.items() if json.loads(RECORDED.read_text()).get(system) != state]
     assert not changed, (
         f"the code of {', '.join(changed)} is not the recorded one. Does it make other rows of the same answers? Then raise its READING (1 where it "

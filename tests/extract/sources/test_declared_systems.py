@@ -44,8 +44,8 @@ def test_the_type_checker_holds_every_system_against_the_protocols():
     assert sorted(named[element.id] for element in systems_node.value.elts) == systems()
 
 
-def test_the_connectors_that_tell_changes_only_are_given_the_landed_rows():
+def test_the_connectors_that_read_only_changes_can_find_landed_rows():
     """A class attribute of that name is what open_source looks for."""
-    with_landed = {c.__name__ for system in systems() for c in connectors(system) if hasattr(c, "landed")}
+    with_landed = {c.__name__ for system in systems() for c in connectors(system) if hasattr(c, "find_landed")}
     assert with_landed == {"Stripe", "Webhooks"}
-    assert set(inspect.get_annotations(ReadsLanded)) == {"landed"}
+    assert set(inspect.get_annotations(ReadsLanded)) == {"find_landed"}

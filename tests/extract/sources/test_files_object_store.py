@@ -113,5 +113,5 @@ def test_connections_become_what_the_stores_want(given, options):
 
 
 def test_a_connection_of_another_type_is_refused():
-    with pytest.raises(NorthstarError, match="of type 'ftp'; for files it is aws"):
+    with pytest.raises(NorthstarError, match="of type 'ftp'; files need aws"):
         storage_options(Connection("x", "ftp"))

@@ -9,7 +9,6 @@ from northstar.base.errors import FileFailed
 from northstar.extract.sources.files import CsvOptions, SourceFile
 from northstar.extract.sources.foreign import Format, check_pattern, reading
 
-
 PACKAGE = "http://schemas.openxmlformats.org/package/2006"
 OFFICE = "http://schemas.openxmlformats.org/officeDocument/2006/relationships"
 SHEET = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"

@@ -8,7 +8,7 @@ from northstar.extract.landing.source import land_source, source_states
 from northstar.extract.sources import github
 from northstar.extract.sources.declared import Source, open_source
 from northstar.warehouse import db
-from tests.support import empty, serving, silent
+from tests.support import empty, json_server, silent
 
 NOW = datetime(2025, 3, 10, 12, tzinfo=UTC).timestamp()
 ADA, EVE, BOT = ({"login": "ada", "type": "User"}, {"login": "eve", "type": "User"}, {"login": "robot", "type": "Bot"})
@@ -98,7 +98,7 @@ def land(warehouse, monkeypatch):
     monkeypatch.setattr(github.GitHub.__init__, "__defaults__", (lambda: NOW,))
 
     def landing(hub, entity, columns, **options):
-        with serving(hub) as address:
+        with json_server(hub) as address:
             hub.address = address
             monkeypatch.setenv("AIRFLOW_CONN_GITHUB", address.replace("http://", "http://:token@") + "/http")
             source = Source(

@@ -24,7 +24,7 @@ from northstar.warehouse import db
 from tests.extract.sources import test_github, test_packages, test_sentry, test_stripe, test_umami, test_zendesk
 from tests.extract.sources.test_stripe import DAY, MARCH
 from tests.extract.sources.test_webhooks import happened, state
-from tests.support import empty, serving, silent
+from tests.support import empty, json_server, silent
 
 SECRET = "canary-4242-secret"
 FAULTS = (500, 502, 429, "half", "malformed", "silence")
@@ -104,8 +104,8 @@ def land(warehouse, monkeypatch):
     monkeypatch.setattr("northstar.extract.sources.github.SEARCHES_PER_SECOND", None)
     monkeypatch.setattr("northstar.extract.sources.github.PAGE", test_github.Hub.size)
     monkeypatch.setattr("northstar.extract.sources.stripe.api.PAGE", 3)
-    monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_ASKED", 4)
-    monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITY_TOLD", 3)
+    monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_PER_ANSWER", 4)
+    monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITIES_PER_ANSWER", 3)
     monkeypatch.setattr("northstar.extract.landing.source.BATCH_ROWS", 6)
     for kind, now in (
         (Stripe, MARCH + 25 * DAY), (github.GitHub, test_github.NOW), (Sentry, test_sentry.NOW), (Packages, test_packages.TODAY),
@@ -117,7 +117,7 @@ def land(warehouse, monkeypatch):
         make, entities, options = SYSTEMS[system]
         server, said = make(), []
         login, password = ("reader", "secret") if system == "umami" else ("me", SECRET)
-        with serving(server, spoil) as address:
+        with json_server(server, spoil) as address:
             with_attributes = getattr(server, "__dict__", {})
             with_attributes |= {"address": address, "host": address.removeprefix("http://")}
             monkeypatch.setenv(
@@ -189,7 +189,7 @@ def test_pages_that_repeat_change_nothing_and_what_one_skipped_is_seen_by_the_ne
         return told
 
     for expected in (5, 6):
-        with serving(answer) as address:
+        with json_server(answer) as address:
             monkeypatch.setenv("AIRFLOW_CONN_SHOP", address.replace("http://", "http://:rk_live_1@") + "/http")
             result = land_source(warehouse, None, Source("shop", "stripe", "shop", ("accounts",)), silent)
         assert result.error is None
@@ -227,7 +227,7 @@ def test_a_declared_pace_is_kept(system):
 @pytest.mark.parametrize("system", ["stripe", "sentry", "umami"])
 def test_a_state_that_is_a_time_is_one_of_the_systems_clock(system):
     early = email.utils.formatdate(time.time() - 3 * 3600, usegmt=True)
-    with serving(lambda path, query: (200, {"token": "t", "data": [], "count": 0}, {"Date": early})) as address:
+    with json_server(lambda path, query: (200, {"token": "t", "data": [], "count": 0}, {"Date": early})) as address:
         told = connector(system, address).clock()
     told = told.timestamp() if isinstance(told, datetime) else told
     assert 3 * 3600 - 10 < time.time() - told < 3 * 3600 + 10
@@ -258,7 +258,7 @@ def test_a_loader_of_an_api_that_is_killed_neither_loses_nor_repeats_a_row(wareh
             return connection.execute("select count(*) as n from staging.accounts").fetchone()["n"]
 
     seen = [0]
-    with serving(slowly) as address:
+    with json_server(slowly) as address:
         monkeypatch.setenv("AIRFLOW_CONN_SHOP", address.replace("http://", "http://:rk_live_1@") + "/http")
         for _ in range(2):
             loader = subprocess.Popen([sys.executable, "-c", KILLED, str(warehouse.home)], stdout=subprocess.DEVNULL)

@@ -8,7 +8,7 @@ from northstar.extract.landing.source import land_source
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.packages import Packages
 from northstar.warehouse import db
-from tests.support import empty, serving, silent
+from tests.support import empty, json_server, silent
 
 TODAY = date(2025, 3, 10)
 
@@ -37,7 +37,7 @@ def land(warehouse, monkeypatch):
 
     def landing(registry, names, today=TODAY, **options):
         monkeypatch.setattr(Packages.__init__, "__defaults__", (lambda: today,))
-        with serving(counts) as address:
+        with json_server(counts) as address:
             monkeypatch.setenv("AIRFLOW_CONN_STATS", address + "/http")
             options = {"registry": registry, "packages": dict.fromkeys(names, "suite"), **options}
             source = Source(registry, "packages", "stats", ("package_downloads",), options=options)

@@ -9,7 +9,7 @@ from northstar.extract.landing.source import land_source, source_states
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.sentry import Sentry
 from northstar.warehouse import db
-from tests.support import empty, serving, silent
+from tests.support import empty, json_server, silent
 
 NOW = datetime(2025, 3, 3, 12, tzinfo=UTC).timestamp()
 OPTIONS = {"organization": "acme", "projects": {"web": "shop", "api": "shop"}, "history_days": 2}
@@ -56,7 +56,7 @@ def land(warehouse, monkeypatch):
     empty(warehouse)
 
     def landing(tracker, now=NOW, **options):
-        with serving(tracker) as address:
+        with json_server(tracker) as address:
             tracker.host = address.removeprefix("http://")
             monkeypatch.setenv("AIRFLOW_CONN_SENTRY", address.replace("http://", "http://:token@") + "/http")
             monkeypatch.setattr(Sentry.__init__, "__defaults__", (lambda: now,))

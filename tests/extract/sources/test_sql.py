@@ -17,8 +17,8 @@ from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
 from northstar.extract.landing.source import land_source, preview, source_states
 from northstar.extract.sources import sql
-from northstar.extract.sources.declared import Source, how_read, open_source
-from northstar.extract.sources.sql import SqlDatabase, _not_after
+from northstar.extract.sources.declared import Source, open_source, reading_digest
+from northstar.extract.sources.sql import SqlDatabase, _not_after_present
 from northstar.warehouse import db
 from tests.extract.sources.mariadb import mariadb, needs_mariadb
 from tests.support import empty, silent
@@ -96,9 +96,9 @@ def test_other_options_or_another_connector_have_the_rows_read_again_and_those_o
         dollars, options=dollars.options | {"entities": dollars.options["entities"] | {"refunds": {"table": "r"}}}
     )
     assert (
-        how_read(beside, "charges", [])
-        == how_read(dollars, "charges", [])
-        != how_read(dollars, "charges", ["another column"])
+        reading_digest(beside, "charges", [])
+        == reading_digest(dollars, "charges", [])
+        != reading_digest(dollars, "charges", ["another column"])
     )
     monkeypatch.setattr(sql, "READING", 2, raising=False)
     assert land_source(settings, None, dollars, silent).landed.read == 2
@@ -188,7 +188,7 @@ def test_the_password_is_in_no_message_and_no_log(sqlite, monkeypatch):
         said.append(result.error)
     monkeypatch.setenv("AIRFLOW_CONN_SHOP_DB", '{"conn_type": "postgres", "password": "canary-pass"')
     said.append(str(land_source(settings, None, source(), said.append).error))
-    assert "neither a connection's URI nor its json" in said[-1]
+    assert "neither the URI nor the JSON of a connection" in said[-1]
     assert "canary-pass" not in "".join([*said, *(path.read_text() for path in settings.logs.glob("*.log"))])
 
 
@@ -301,7 +301,7 @@ def test_a_writer_whose_clock_is_ahead_hides_nobody_elses_rows(sqlite):
 )
 def test_the_state_is_never_beyond_the_present(value, zone, expected):
     present = datetime(2025, 3, 1, 12, tzinfo=UTC)
-    assert _not_after(value, present, zone and ZoneInfo(zone)) == expected
+    assert _not_after_present(value, present, zone and ZoneInfo(zone)) == expected
 
 
 WIDE = """

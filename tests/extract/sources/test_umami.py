@@ -10,7 +10,7 @@ from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.umami import UmamiApi
 from northstar.warehouse import db
 from tests.extract.sources.mariadb import mariadb, needs_mariadb
-from tests.support import empty, serving, silent
+from tests.support import empty, json_server, silent
 
 __all__ = ["mariadb"]
 
@@ -238,12 +238,12 @@ def told(number: int, at: str, kind=1, session="s1", visit="v1", **data) -> dict
 def land_api(warehouse, monkeypatch):
     """A function that lands from a Site and returns the rows and what it did."""
     empty(warehouse)
-    monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_ASKED", 4)
-    monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITY_TOLD", 3)
+    monkeypatch.setattr("northstar.extract.sources.umami.EVENTS_PER_ANSWER", 4)
+    monkeypatch.setattr("northstar.extract.sources.umami.ACTIVITIES_PER_ANSWER", 3)
 
     def landing(site, now=NOW):
         monkeypatch.setattr(UmamiApi.__init__, "__defaults__", (lambda: now,))
-        with serving(site) as address:
+        with json_server(site) as address:
             monkeypatch.setenv("AIRFLOW_CONN_UMAMI_API", address.replace("http://", "http://reader:secret@") + "/http")
             options = {"account_key": "account", "events": {"signup": "user.signup"}, "start": "2025-03-01"}
             source = Source("site", "umami", "umami_api", ("events",), options=options)

@@ -173,7 +173,7 @@ def test_deliveries_of_umami_lead_to_what_the_api_leads_to(warehouse, land_api, 
 
 
 def test_a_source_without_a_system_is_refused(warehouse):
-    with pytest.raises(NorthstarError, match="say path, and of: stripe or umami"):
+    with pytest.raises(NorthstarError, match="give `path`, and `of`: stripe or umami"):
         open_source(warehouse, Source("billing", "webhooks", options={"path": "/tmp"}))
 
 

@@ -9,9 +9,9 @@ from northstar.connections.find import Connection
 from northstar.extract.landing.source import land_source, source_states
 from northstar.extract.sources.declared import Source, open_source
 from northstar.extract.sources.zendesk import connect
-from northstar.privacy.keys import HASHED, keyed_hash
+from northstar.privacy.keys import HASH_MARK, keyed_hash
 from northstar.warehouse import db
-from tests.support import empty, serving, silent
+from tests.support import empty, json_server, silent
 
 AGENT = {"id": 1, "role": "agent", "email": "agent@desk.org"}
 ADA = {"id": 2, "role": "end-user", "email": "ada@example.org", "external_id": "acc_ada"}
@@ -98,7 +98,7 @@ def land(warehouse, monkeypatch):
     monkeypatch.setattr("northstar.extract.sources.zendesk.EXPORTS_PER_SECOND", None)
 
     def landing(desk, *entities, run=None, **options):
-        with serving(desk) as address:
+        with json_server(desk) as address:
             monkeypatch.setenv(
                 "AIRFLOW_CONN_ZENDESK", address.replace("http://", "http://me%40desk.org:token@") + "/http"
             )
@@ -205,7 +205,7 @@ def test_a_rating_of_somebody_who_came_with_no_ticket_has_its_account(warehouse,
     land(desk, "survey_responses", account_field=field)
     if field == "email":
         # an address is nobody's identifier in clear
-        account = HASHED + keyed_hash(account, warehouse.secret("pii_key"))
+        account = HASH_MARK + keyed_hash(account, warehouse.secret("pii_key"))
     assert rows(warehouse, "survey_responses", "account_id", "response_id") == [(account,), (None,), (account,)]
     assert [q["ids"] for path, q in desk.asked if path == "users/show_many"] == ["2,404"]
 
@@ -227,10 +227,10 @@ def test_an_export_that_repeats_itself_ends_in_a_message(warehouse, monkeypatch)
     empty(warehouse)
     monkeypatch.setattr("northstar.extract.sources.zendesk.EXPORTS_PER_SECOND", None)
     same = {"tickets": [ticket(1, "2025-03-02T09:00:00Z")], "users": [], "after_cursor": "7", "end_of_stream": False}
-    with serving(lambda path, query: same) as address:
+    with json_server(lambda path, query: same) as address:
         monkeypatch.setenv("AIRFLOW_CONN_ZENDESK", address.replace("http://", "http://me:token@") + "/http")
         result = land_source(warehouse, None, Source("desk", "zendesk", "zendesk", ("tickets",)), silent)
-    assert result.error == "Zendesk's export repeats itself; the next run asks again"
+    assert result.error == "Zendesk's export repeats itself; the next run tries again"
     assert rows(warehouse, "tickets", "ticket_id") == [("1",)] and source_states(warehouse, "desk")["tickets"] == {
         "cursor": "7"
     }
@@ -250,7 +250,7 @@ def test_the_count_is_reconciled(warehouse, land):
 def test_the_token_is_sent_as_zendesk_wants_it():
     desk = connect(Source("desk", "zendesk"), Connection("z", host="x.zendesk.com", login="me@x.org", password="t0ken"))
     assert desk.http.base_url == "https://x.zendesk.com/api/v2"
-    sent = desk.http._known_headers()["Authorization"].removeprefix("Basic ")
+    sent = desk.http._current_headers()["Authorization"].removeprefix("Basic ")
     assert base64.b64decode(sent).decode() == "me@x.org/token:t0ken"
 
 

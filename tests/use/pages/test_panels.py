@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import shown, shown_change
+from northstar.base.formats import format_change, format_value
 from northstar.base.settings import ROOT
 from northstar.use import marts as data
 from northstar.use.alerts.table import OPEN_ALERTS
@@ -20,7 +20,7 @@ from northstar.use.pages.app import read_pages
 from northstar.use.pages.describe import banner, description
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels import cards, line
-from northstar.use.pages.panels.drawing import axis_from
+from northstar.use.pages.panels.drawing import axis_start
 from northstar.use.words import period, title_of
 from northstar.warehouse import db
 
@@ -74,7 +74,9 @@ def test_every_card_can_be_drawn_also_where_there_is_no_value(painter):
 
 def test_a_panel_that_cannot_be_drawn_leaves_the_others_alone(built, monkeypatch, caplog):
     monkeypatch.setattr(app, "painter", lambda: Painter(Marts(built)))
-    figure = app._drawn({"kind": "spiral", "metrics": ["mrr"], "title": "MRR"}, "all", "month", 12, app.NO_SEGMENT)
+    figure = app._draw_or_explain(
+        {"kind": "spiral", "metrics": ["mrr"], "title": "MRR"}, "all", "month", 12, app.NO_SEGMENT
+    )
     assert figure.layout.meta == app.BROKEN and "the panel MRR" in caplog.text
 
 
@@ -115,7 +117,7 @@ def test_error_budgets_are_reckoned_from_the_daily_sums(painter, built):
     [(32_900, 35_900, 31_000), (0, 500, 0), (-20, 80, 0), (100, 100, 0), (60, 100, 0), (95.5, 100, 93)],
 )
 def test_a_bridge_begins_where_its_steps_can_be_seen(low, high, begins):
-    assert axis_from(low, high) == begins
+    assert axis_start(low, high) == begins
 
 
 def test_a_funnel_tells_how_many_came_what_was_the_target_and_how_many_dropped_off(painter, built):
@@ -125,14 +127,14 @@ def test_a_funnel_tells_how_many_came_what_was_the_target_and_how_many_dropped_o
     second = stages[1]
     on = 100 * second["visitors"] / stages[0]["visitors"]
     assert (
-        f"sign up {second['visitors']:,} · {on:.1f} % came here (target 30 %), {100 - on:.1f} % dropped off"
+        f"sign up {second['visitors']:,} · {on:.1f} % of the previous stage (target 30 %), {100 - on:.1f} % dropped off"
         in figure.layout.meta
     )
 
 
 def test_the_table_of_targets_has_their_thresholds_and_zones_worst_first(built, monkeypatch):
     monkeypatch.setattr(app, "painter", lambda: Painter(Marts(built)))
-    table = app.judged.__wrapped__(None, "operations", "tutoring").children
+    table = app.targets_table.__wrapped__(None, "operations", "tutoring").children
     told = [[cell.children for cell in row.children] for row in table.children[1].children]
     expected = rows(built, "select count(*) as n from metric_status join metrics using (metric_id) where application = 'tutoring' and dashboards like '%%operations%%'")  # fmt: skip
     assert len(told) == expected[0]["n"] > 3
@@ -163,12 +165,12 @@ def test_what_is_told_of_a_metric_says_how_fresh_it_is(painter):
     told = description(known["mrr"], marts.targets("all"), "USD", marts.coverage("mrr"), pd.DataFrame(), {}).children
     assert "complete up to Feb 2026." in told
     missing = description(known["ltv"], marts.targets("all"), "USD", marts.coverage("ltv"), pd.DataFrame(), {}).children
-    assert "Values that are missing, and why: " in missing
+    assert "Missing values by reason: " in missing
 
 
 def test_what_is_not_there_is_said(painter):
     figure = painter.draw({"kind": "funnel", "funnel": "student_journey", "metrics": []}, "web", "month", 12, "")
-    assert figure.layout.meta == "nobody of web in this funnel"
+    assert figure.layout.meta == "no visitors of web in this funnel"
 
 
 def test_a_new_version_is_seen_and_late_data_and_failed_checks_are_said_loudly(painter, built):
@@ -229,12 +231,12 @@ def test_before_the_first_version_the_pages_say_what_to_do(warehouse):
      (3.25, "hours", "3.2 h"), (12, "minutes", "12.0 min"), (4.2, "score", "4.20"), (61, "seconds", "61 s"), (None, "money", "-"), (float("nan"), "ms", "-")],
 )  # fmt: skip
 def test_a_number_is_shown_as_its_unit_says(value, unit, text):
-    assert shown(value, unit, "EUR") == text
+    assert format_value(value, unit, "EUR") == text
 
 
 def test_changes_periods_titles_and_grains():
-    assert shown_change(110, 100, "count") == "+10.0 %" and shown_change(12.5, 13.0, "percent") == "-0.5 points"
-    assert shown_change(1, None, "count") == shown_change(1, 0, "count") == ""
+    assert format_change(110, 100, "count") == "+10.0 %" and format_change(12.5, 13.0, "percent") == "-0.5 points"
+    assert format_change(1, None, "count") == format_change(1, 0, "count") == ""
     moment = datetime(2026, 4, 6, 15, tzinfo=UTC)
     assert [period(moment, g) for g in ("hour", "day", "week", "month", "quarter")] == [
         "6 Apr 15:00", "6 Apr 2026", "week of 6 Apr 2026", "Apr 2026", "Q2 2026",
@@ -268,21 +270,21 @@ def test_what_no_control_offers_is_neither_drawn_nor_kept(painter, monkeypatch, 
     asked = {"application": "all", "grain": "month", "months": 12, "segment": app.NO_SEGMENT}
     assert app.is_offered(**asked) and app.is_offered(**asked, metric="mrr")
     kept = set(painter.marts._memory)
-    drawn = app._drawn(DRAWN[0], **{**asked, **forged})
+    drawn = app._draw_or_explain(DRAWN[0], **{**asked, **forged})
     assert app.UNKNOWN in str(drawn.layout) and set(painter.marts._memory) == kept
     assert not app.is_offered(**asked, metric="x" * 1_000) and not app.is_offered(**asked, metric=["mrr"])
 
 
 def test_what_is_kept_is_bounded_in_bytes(built, monkeypatch):
-    monkeypatch.setattr(data, "KEPT_BYTES", 20 * 2**20)
+    monkeypatch.setattr(data, "MEMORY_BYTES", 20 * 2**20)
     marts = Marts(built)
     for number in range(40):
-        marts.kept((number,), lambda: pd.DataFrame({"text": ["x" * 1_000_000] * 2}))
-        marts.kept(("drawn", number), lambda: {"text": "x" * 1_000_000})
-    assert 15 * 2**20 < marts._kept_bytes <= 20 * 2**20
-    assert sum(size for _, size in marts._memory.values()) == marts._kept_bytes
+        marts.remember((number,), lambda: pd.DataFrame({"text": ["x" * 1_000_000] * 2}))
+        marts.remember(("drawn", number), lambda: {"text": "x" * 1_000_000})
+    assert 15 * 2**20 < marts._memory_bytes <= 20 * 2**20
+    assert sum(size for _, size in marts._memory.values()) == marts._memory_bytes
     # what was asked for last is there
-    assert marts.kept((39,), lambda: None) is not None
+    assert marts.remember((39,), lambda: None) is not None
 
 
 def test_a_statement_that_ran_into_its_limit_is_not_asked_again(built, monkeypatch):

@@ -41,8 +41,8 @@ def browser(warehouse):
     server.add_url_rule("/", "root", lambda: "numbers")
     server.add_url_rule(door.CALLBACK, "callback", lambda: request.get_json()["inputs"][0]["value"], methods=["POST"])
     door.add_health(server, warehouse)
-    door.guard(server, warehouse)
-    door.bound(server, lambda: {"out.children": None})
+    door.require_key(server, warehouse)
+    door.limit_requests(server, lambda: {"out.children": None})
     door.add_headers(server, lambda: ["'sha256-abc'"])
     return server.test_client()
 
@@ -178,9 +178,9 @@ def test_a_failure_is_told_once_a_minute_however_often_it_is_asked_for(browser, 
 def test_who_listens_to_a_network_in_clear_is_told(monkeypatch):
     monkeypatch.delenv("NORTHSTAR_PAGES_CERT", raising=False)
     monkeypatch.delenv("NORTHSTAR_PAGES_HOST", raising=False)
-    assert serve.in_clear() is None
+    assert serve.cleartext_warning() is None
     monkeypatch.setenv("NORTHSTAR_PAGES_HOST", "0.0.0.0")
-    assert "in clear" in serve.in_clear()
+    assert "in clear" in serve.cleartext_warning()
 
 
 def test_every_answer_tells_the_browser_what_it_must_not_do(browser, warehouse):
@@ -213,7 +213,7 @@ def test_with_a_certificate_the_pages_speak_tls(tmp_path, warehouse, monkeypatch
          "/CN=localhost", "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True,
     )  # fmt: skip
     monkeypatch.setenv("NORTHSTAR_PAGES_CERT", str(certificate))
-    with pytest.raises(NorthstarError, match="wants both"):
+    with pytest.raises(NorthstarError, match="needs both"):
         serve.command(warehouse)
     monkeypatch.setenv("NORTHSTAR_PAGES_KEY", str(key))
     assert {f"--certfile={certificate}", f"--keyfile={key}"} <= set(serve.command(warehouse))
@@ -223,7 +223,7 @@ def test_with_a_certificate_the_pages_speak_tls(tmp_path, warehouse, monkeypatch
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
-            self.wfile.write(door.mark(warehouse).encode())
+            self.wfile.write(door.home_mark(warehouse).encode())
 
         def log_message(self, *_):
             pass

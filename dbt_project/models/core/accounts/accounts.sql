@@ -1,4 +1,4 @@
--- Grain: account_id. What segments and cohorts need to know of an account.
+-- Grain: account_id. The attributes of an account that segments and cohorts need.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key='account_id', affected_by=['account_id'],
     touches=['created_at', 'deleted_at'], indexes=[{'columns': ['account_id'], 'unique': true}]

@@ -1,4 +1,4 @@
--- Grain: account_id, activity_on. The first and last event of the day that shows the product in use.
+-- Grain: account_id, activity_on. The first and last event of the day that shows use of the product.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['account_id', 'activity_on'],
     affected_by=['account_id', 'activity_on'],

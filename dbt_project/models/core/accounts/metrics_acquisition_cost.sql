@@ -1,4 +1,4 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. What a customer costs, and the market's share.
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Customer acquisition cost and market share.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'],

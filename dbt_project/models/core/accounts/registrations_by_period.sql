@@ -1,4 +1,4 @@
--- Grain: grain, period_start, application, segment, segment_value. The accounts created in the period and what became of them.
+-- Grain: grain, period_start, application, segment, segment_value. Accounts created in the period, and how many of them reached each milestone.
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],

@@ -13,8 +13,8 @@ with accounts as (
     where {{ since_touched(facts, 'created_at') }}
 ),
 
-found as (
+touched_series as (
     {{ first_appearances('accounts', ['country', 'account_type', 'acquisition_channel']) }}
 )
 
-{{ with_standing('found', facts) }}
+{{ with_earlier_series('touched_series', facts) }}

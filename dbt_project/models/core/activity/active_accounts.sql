@@ -1,4 +1,4 @@
--- Grain: account_id, activity_on, application, channel. Activity that counts, with what segments and cohorts need of the account.
+-- Grain: account_id, activity_on, application, channel. Activity that counts, with the account's attributes that segments and cohorts need.
 -- Deleted accounts count until they were deleted; home_application is the account's own, application the events'.
 {{ config(
     time_dependent=false, materialized='incremental',

@@ -19,16 +19,16 @@ with months as (
 
 pairs as (
     select
-        earlier.application,
-        earlier.account_type,
-        earlier.account_id,
-        earlier.month + interval '1 month' as happened_at,
-        later.account_id is not null as was_retained
-    from months as earlier
-    left join months as later
-        on earlier.account_id = later.account_id
-        and earlier.application = later.application
-        and later.month = earlier.month + interval '1 month'
+        previous_months.application,
+        previous_months.account_type,
+        previous_months.account_id,
+        previous_months.month + interval '1 month' as happened_at,
+        next_months.account_id is not null as was_retained
+    from months as previous_months
+    left join months as next_months
+        on previous_months.account_id = next_months.account_id
+        and previous_months.application = next_months.application
+        and next_months.month = previous_months.month + interval '1 month'
 ),
 
 series as (

@@ -24,11 +24,11 @@ features as (
     where {{ since_touched(facts, 'used_on') }}
 ),
 
-found as (
+touched_series as (
     select * from ({{ first_appearances('activity', ['channel', 'account_type']) }}) as activity_series
     union all
     select * from ({{ first_appearances('features', ['feature']) }}) as feature_series
     where segment = 'feature'
 )
 
-{{ with_standing('found', facts) }}
+{{ with_earlier_series('touched_series', facts) }}

@@ -14,8 +14,8 @@ with activity as (
     where {{ since_touched(facts, 'activity_on') }}
 ),
 
-found as (
+touched_series as (
     {{ first_appearances('activity', ['account_type']) }}
 )
 
-{{ with_standing('found', facts) }}
+{{ with_earlier_series('touched_series', facts) }}

@@ -7,7 +7,7 @@
         'active_accounts': {'month': "date_trunc('month', activity_on::timestamp)::date"},
         'accounts': {
             'through': 'active_accounts', 'on': 'account_id',
-            'month': "date_trunc('month', found.activity_on::timestamp)::date",
+            'month': "date_trunc('month', related.activity_on::timestamp)::date",
         },
     },
     touches=['month'],

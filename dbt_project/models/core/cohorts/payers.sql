@@ -1,4 +1,4 @@
--- Grain: application, source_application, account_id. Who pays, with the month of the first MRR: within each application, and company-wide
+-- Grain: application, source_application, account_id. Paying accounts with the month of their first MRR: within each application, and company-wide
 -- (application 'all'), where an account belongs to the cohort of its first MRR in any application.
 {{ config(materialized='view') }}
 

@@ -14,8 +14,8 @@ with conversations as (
     where {{ since_touched(facts, 'started_at') }}
 ),
 
-found as (
+touched_series as (
     {{ first_appearances('conversations', ['channel']) }}
 )
 
-{{ with_standing('found', facts) }}
+{{ with_earlier_series('touched_series', facts) }}

@@ -1,4 +1,4 @@
--- Grain: account_id, event_name, happened_on. The first and last event of the day by which creators are judged.
+-- Grain: account_id, event_name, happened_on. The first and last event of the day, for the events that the creator metrics use.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['account_id', 'event_name', 'happened_on'],
     affected_by=['account_id', 'happened_on'],

@@ -3,7 +3,7 @@
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['creator_id', 'application', 'month'],
     affected_by=['creator_id'],
-    scope_of={'accounts': {'creator_id': 'account_id'}, 'stg_fx_rates': rated_rows('stg_creator_earnings', 'found.earned_on')},
+    scope_of={'accounts': {'creator_id': 'account_id'}, 'stg_fx_rates': rated_rows('stg_creator_earnings', 'related.earned_on')},
     touches=['month'], indexes=[{'columns': ['creator_id']}]
 ) }}
 

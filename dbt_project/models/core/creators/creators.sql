@@ -41,9 +41,9 @@ content as (
 conversations as (
     select distinct creators.account_id
     from creators
-    inner join {{ ref('stg_conversations') }} as held
-        on creators.account_id = held.creator_id
-        and held.started_at between creators.created_at and creators.until
+    inner join {{ ref('stg_conversations') }} as creator_conversations
+        on creators.account_id = creator_conversations.creator_id
+        and creator_conversations.started_at between creators.created_at and creators.until
 )
 
 select

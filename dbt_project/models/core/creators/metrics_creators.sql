@@ -1,6 +1,6 @@
 -- Grain: metric_id, grain, period_start, application, segment, segment_value. Creators: first steps, activity, content, earnings.
--- An account metric: application is the creator's own. The totals of two metrics whose definition knows only segments:
--- creator_onboarding_step_rate is of creators who took all three steps, creators_earning_over of the lowest threshold.
+-- An account metric: application is the creator's own. Two metrics are defined by segment only; in their totals, creator_onboarding_step_rate is of
+-- creators who took all three steps, creators_earning_over of the lowest threshold.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'],
@@ -18,14 +18,14 @@ steps as (
         creators.account_id,
         creators.application,
         creators.created_at as happened_at,
-        taken.step,
-        taken.is_taken
+        outcomes.step,
+        outcomes.is_taken
     from creators
     cross join lateral (values
         ('knowledge_base_uploaded', has_uploaded_knowledge),
         ('program_created', has_created_program),
         ('first_user_interaction', has_been_talked_to)
-    ) as taken (step, is_taken)
+    ) as outcomes (step, is_taken)
 ),
 
 active as (
@@ -52,31 +52,31 @@ updates as (
 earned as (
     select
         months.*,
-        earlier.amount_reporting as amount_before,
+        previous_months.amount_reporting as amount_before,
         months.month as happened_at
     from {{ ref('creator_months') }} as months
-    left join {{ ref('creator_months') }} as earlier
-        on months.creator_id = earlier.creator_id
-        and months.application = earlier.application
-        and months.month - interval '1 month' = earlier.month
+    left join {{ ref('creator_months') }} as previous_months
+        on months.creator_id = previous_months.creator_id
+        and months.application = previous_months.application
+        and months.month - interval '1 month' = previous_months.month
     where {{ at_or_after_affected('months.month') }}
     union all
     -- who earned in the month before and nothing in this one
     select
-        earlier.creator_id,
-        earlier.application,
-        earlier.month + interval '1 month',
+        previous_months.creator_id,
+        previous_months.application,
+        previous_months.month + interval '1 month',
         0,
-        earlier.amount_reporting,
-        earlier.month + interval '1 month'
-    from {{ ref('creator_months') }} as earlier
-    where earlier.month + interval '1 month' < {{ as_of() }}
-        and {{ at_or_after_affected("earlier.month + interval '1 month'") }}
+        previous_months.amount_reporting,
+        previous_months.month + interval '1 month'
+    from {{ ref('creator_months') }} as previous_months
+    where previous_months.month + interval '1 month' < {{ as_of() }}
+        and {{ at_or_after_affected("previous_months.month + interval '1 month'") }}
         and not exists (
             select 1 from {{ ref('creator_months') }} as months
-            where months.creator_id = earlier.creator_id
-                and months.application = earlier.application
-                and months.month = earlier.month + interval '1 month'
+            where months.creator_id = previous_months.creator_id
+                and months.application = previous_months.application
+                and months.month = previous_months.month + interval '1 month'
         )
 ),
 

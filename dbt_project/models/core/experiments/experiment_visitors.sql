@@ -1,4 +1,4 @@
--- Grain: experiment, application, visitor_id. Who was exposed: what it saw first and when, and whether it reached the goal afterwards.
+-- Grain: experiment, application, visitor_id. Exposed visitors: the variant that each saw first, when, and whether it reached the goal afterwards.
 -- Application 'all' is the company, where a visitor of several applications is exposed once.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['experiment', 'application', 'visitor_id'],

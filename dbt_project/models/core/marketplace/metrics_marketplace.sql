@@ -1,4 +1,4 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. Bookings, what they bring, tutors, reviews, packages.
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Bookings and their revenue, tutors, reviews, packages.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()

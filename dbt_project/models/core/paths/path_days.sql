@@ -1,4 +1,4 @@
--- Grain: application, day, from_event, to_event. Sessions that went from one event straight to another, by the day on which they
+-- Grain: application, day, from_event, to_event. Sessions that went from one event directly to another, by the day on which they
 -- began, so that months add up from days. to_event '' counts the sessions with from_event, whatever came next.
 {{ config(
     time_dependent=false, materialized='incremental',
@@ -30,7 +30,7 @@ session_events as (
     (
         select
             spans.day,
-            found.*
+            day_events.*
         from (
             select
                 day,
@@ -42,7 +42,7 @@ session_events as (
             select * from {{ ref('stg_events') }} as s
             where s.occurred_at >= spans.day and s.occurred_at <= spans.ends_at
             offset 0
-        ) as found
+        ) as day_events
     )
     {% else %}
     {{ ref('stg_events') }}

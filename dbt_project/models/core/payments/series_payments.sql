@@ -10,8 +10,8 @@ with flows as (
     where {{ since_touched(facts, 'happened_at') }}
 ),
 
-found as (
+touched_series as (
     {{ first_appearances('flows', ['country', 'failure_code']) }}
 )
 
-{{ with_standing('found', facts) }}
+{{ with_earlier_series('touched_series', facts) }}

@@ -3,7 +3,7 @@
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'account_id', 'changed_on'], affected_by=['account_id'],
-    scope_of={'stg_fx_rates': rated_rows('fct_subscription_periods', "coalesce(found.counts_until_on, 'infinity')")},
+    scope_of={'stg_fx_rates': rated_rows('fct_subscription_periods', "coalesce(related.counts_until_on, 'infinity')")},
     touches=['changed_on'],
     quiet=['next_changed_on'],
     ordered_by=['account_id'], indexes=[{'columns': ['account_id']}]

@@ -1,4 +1,4 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. MRR, its movements, churn and what follows.
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. MRR, its movements, churn, and what is derived from them.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'],

@@ -1,5 +1,5 @@
 -- Grain: grain, period_start, application, segment, segment_value. MRR and paying accounts at the period's last instant,
--- and the MRR it opened with.
+-- and the MRR at its start.
 {{ config(
     materialized='incremental',
     unique_key=['grain', 'period_start', 'application', 'segment', 'segment_value'], affected_by=['grain', 'period_start'],

@@ -1,4 +1,4 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. What people say when they are asked.
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Results of surveys.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()

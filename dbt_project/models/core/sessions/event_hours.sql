@@ -1,4 +1,4 @@
--- Grain: application, event_hour, event_name, tool. How many events happened; `tool` is '' but for tool.invoked.
+-- Grain: application, event_hour, event_name, tool. Number of events; `tool` is '' except for tool.invoked.
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'event_hour', 'event_name', 'tool'], affected_by=['event_hour'], touches=['event_hour'],

@@ -1,4 +1,4 @@
--- Grain: application, channel, message_hour. How many messages were sent.
+-- Grain: application, channel, message_hour. Number of messages sent.
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'channel', 'message_hour'], affected_by=['message_hour'], touches=['message_hour'],

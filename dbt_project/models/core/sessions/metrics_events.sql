@@ -1,4 +1,4 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. Events by name, tools by their own, log-ins.
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Events by name, tool invocations by tool, log-ins.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()

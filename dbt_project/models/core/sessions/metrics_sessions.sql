@@ -1,4 +1,4 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. Sessions, how long, and what happened in them.
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Number and duration of sessions, and what happened in them.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()

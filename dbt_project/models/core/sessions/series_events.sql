@@ -23,11 +23,11 @@ tools as (
     where event_name = 'tool.invoked' and {{ since_touched(facts, 'event_hour') }}
 ),
 
-found as (
+touched_series as (
     select * from ({{ first_appearances('hours', ['event_name']) }}) as event_series
     union all
     select * from ({{ first_appearances('tools', ['tool']) }}) as tool_series
     where segment = 'tool'
 )
 
-{{ with_standing('found', facts) }}
+{{ with_earlier_series('touched_series', facts) }}

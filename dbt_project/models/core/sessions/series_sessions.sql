@@ -21,8 +21,8 @@ with starts as (
     where {{ since_touched(facts, 'message_hour') }}
 ),
 
-found as (
+touched_series as (
     {{ first_appearances('starts', ['channel']) }}
 )
 
-{{ with_standing('found', facts) }}
+{{ with_earlier_series('touched_series', facts) }}

@@ -1,5 +1,5 @@
--- Grain: entity, kind, changed_hour. What came since the last publication and belongs to a time before it: rows that were corrected,
--- and rows that came late. It says why a published value was restated.
+-- Grain: entity, kind, changed_hour. Rows that landed since the last publication and belong to a time before it: corrected rows and late rows. The
+-- reasons of restatements come from here.
 {% set context = run_context() %}
 {% for entity, times in entity_times().items() %}
 select distinct

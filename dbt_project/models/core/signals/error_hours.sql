@@ -1,4 +1,4 @@
--- Grain: application, service, level, error_hour. Errors as the error tracker tells of them.
+-- Grain: application, service, level, error_hour. Errors that the error tracker reported.
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'service', 'level', 'error_hour'], affected_by=['error_hour'], touches=['error_hour'],

@@ -1,4 +1,4 @@
--- Grain: application, resource, sampled_hour. How busy servers and databases were.
+-- Grain: application, resource, sampled_hour. Utilisation of servers and databases.
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'resource', 'sampled_hour'], affected_by=['sampled_hour'], touches=['sampled_hour'],

@@ -7,7 +7,7 @@
 
 with {{ signal_facts(facts) }},
 
-found as (
+touched_series as (
     {{ series_of('requests', 'requests', ['service'], 'request_hour') }}
     union all
     {{ series_of('api', 'api_requests', ['route'], 'request_hour') }}
@@ -31,4 +31,4 @@ found as (
     {{ series_of('calls', 'calls', ['integration'], 'call_hour') }}
 )
 
-{{ with_standing('found', facts, ['fact', 'application', 'segment', 'segment_value']) }}
+{{ with_earlier_series('touched_series', facts, ['fact', 'application', 'segment', 'segment_value']) }}

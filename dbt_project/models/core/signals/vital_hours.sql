@@ -1,4 +1,4 @@
--- Grain: application, device, page, load_hour. Page loads as browsers scored them.
+-- Grain: application, device, page, load_hour. Page loads with the scores that browsers measured.
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'device', 'page', 'load_hour'], affected_by=['load_hour'], touches=['load_hour'],

@@ -24,7 +24,7 @@ both_series as (
     select * from ({{ first_appearances('scores') }}) as score_series
 ),
 
-found as (
+touched_series as (
     select
         application,
         segment,
@@ -34,4 +34,4 @@ found as (
     group by application, segment, segment_value
 )
 
-{{ with_standing('found', facts) }}
+{{ with_earlier_series('touched_series', facts) }}

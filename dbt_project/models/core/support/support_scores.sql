@@ -1,4 +1,4 @@
--- Grain: kind, source_id. What customers say of support, and the help centre's visits.
+-- Grain: kind, source_id. Customers' scores of support, and visits to the help centre.
 {{ config(
     materialized='incremental', unique_key=['kind', 'source_id'],
     affected_by=['source_id'],

@@ -1,5 +1,5 @@
--- Grain: target_id. The targets with their due dates: counted from each application's first day, its first registration unless
--- the setting first_days has it; phases begin when the setting phases says so. due_at is infinity while a phase has no date.
+-- Grain: target_id. The targets with their due dates: counted from each application's first day (its first registration, unless the setting
+-- first_days names another); the setting phases says when phases begin. due_at is infinity while a phase has no date.
 with targets as (
     select * from {{ ref('targets') }}
 ),

@@ -1,4 +1,4 @@
--- Grain: series_id, holds_from. The series of all metrics but those that judge targets: when each begins, and its states. A state holds
+-- Grain: series_id, holds_from. The series of all metrics except those that judge targets: when each begins, and its states. A state holds
 -- for every period of its stretch that has no point: measured (0 or an empty base), small_group (withheld, with every point), or the
 -- reason for which there is no value.
 -- depends_on: {{ ref('metric_shapes') }}, {{ ref('periods') }}

@@ -1,4 +1,4 @@
--- Grain: anonymous_id, account_id, linked_on. The days on which an anonymous visitor was seen to be an account.
+-- Grain: anonymous_id, account_id, linked_on. The days on which an anonymous visitor was identified as an account.
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['anonymous_id', 'account_id', 'linked_on'], affected_by=['linked_on', 'anonymous_id'],

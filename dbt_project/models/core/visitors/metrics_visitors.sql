@@ -1,4 +1,4 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. Visitors who landed.
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Visitors of the landing page.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'], meta={'mart': 'metric_points'}, indexes=metric_indexes()

@@ -4,7 +4,7 @@
 ) }}
 {% set facts = ['funnel_entries'] %}
 
-with found as (
+with touched_series as (
     select
         funnel,
         min(entered_at) as first_at
@@ -13,4 +13,4 @@ with found as (
     group by funnel
 )
 
-{{ with_standing('found', facts, ['funnel']) }}
+{{ with_earlier_series('touched_series', facts, ['funnel']) }}

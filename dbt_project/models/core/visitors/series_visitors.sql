@@ -15,8 +15,8 @@ with landings as (
         and {{ since_touched(facts, 'occurred_at') }}
 ),
 
-found as (
+touched_series as (
     {{ first_appearances('landings', ['country']) }}
 )
 
-{{ with_standing('found', facts) }}
+{{ with_earlier_series('touched_series', facts) }}

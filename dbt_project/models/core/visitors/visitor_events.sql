@@ -1,5 +1,5 @@
--- Grain: event_id. Funnel and landing events with their visitor: the account, else the account that next carries the same
--- anonymous_id (at or after the event; told apart by day), else the anonymous_id.
+-- Grain: event_id. Funnel and landing events with their visitor: the account, else the account that next has the same anonymous_id (at or after the
+-- event, compared by day), else the anonymous_id.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['event_id', 'visitor_id'],
     affected_by=['event_id'],

@@ -1,7 +1,7 @@
--- Grain: account_id. Each account with the milestones that cohort metrics count.
+-- Grain: account_id. Accounts, with the milestones that cohort metrics count.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key='account_id', affected_by=['account_id'],
-    scope_of={'accounts': [{}, {'through': 'accounts', 'on': 'found.referred_by_account_id = changed.account_id'}]},
+    scope_of={'accounts': [{}, {'through': 'accounts', 'on': 'related.referred_by_account_id = changed.account_id'}]},
     touches=['created_at'], quiet=['last_active_at'], indexes=[{'columns': ['account_id'], 'unique': true}, {'columns': ['created_at']}]
 ) }}
 

@@ -1,4 +1,4 @@
--- Grain: date_on. The calendar of the warehouse's history, a year past as_of included for due dates.
+-- Grain: date_on. The calendar of the warehouse's history, up to a year after as_of for due dates.
 {{ config(meta={'key': ['date_on']}) }}
 
 with history as (

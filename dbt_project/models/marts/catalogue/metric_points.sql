@@ -1,5 +1,5 @@
--- Grain: series_id, period_start. What was measured: the rows of the metrics_<domain> models that say something. Publishing reads the
--- parts (their meta names this mart), readers of the candidate this view.
+-- Grain: series_id, period_start. Measured values: the points among the rows of the metrics_<domain> models. Publishing reads those
+-- models (their meta names this mart); readers of the candidate read this view.
 {{ config(
     materialized='view', meta={'is_union': true, 'key': ['series_id', 'period_start'], 'part_condition': 'is_point', 'columns': [
         'series_id', 'period_start', 'numerator', 'denominator', 'value', 'null_reason',

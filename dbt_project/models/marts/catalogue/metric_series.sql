@@ -1,4 +1,4 @@
--- Grain: series_id, holds_from. Since when each series of a metric has values, and what holds where it has no point.
+-- Grain: series_id, holds_from. When each series of a metric begins, and what holds in its periods without a point.
 {{ config(meta={
     'key': ['series_id', 'holds_from'], 'lookups': [['metric_id', 'grain', 'application', 'segment', 'segment_value']],
 }) }}

@@ -1,5 +1,5 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. Every metric's every value, also where nothing happened:
--- a view, here over the candidate and in `marts` over what is published.
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Every value of every metric, including periods in which nothing
+-- happened: a view, here over the candidate and in `marts` over the published tables.
 {{ config(materialized='view', meta={'is_view': true}) }}
 
 select

@@ -1,4 +1,4 @@
--- Grain: metric_id. The catalogue of metrics as contract/metrics.csv has it, with who answers for the metric.
+-- Grain: metric_id. The catalogue of metrics (dbt_project/seeds/metric_catalogue.csv), with the team that is responsible for each.
 {{ config(time_dependent=false, meta={'key': ['metric_id']}, alias='metrics', schema='marts_candidate') }}
 
 select

@@ -1,5 +1,5 @@
--- Grain: cohort_kind, application, cohort_month, months_since. Who is still there, and what they pay.
--- activity: cohorts by registration month, retained with an activity event in the month.
+-- Grain: cohort_kind, application, cohort_month, months_since. Retention of cohorts, and what they pay. activity: cohorts by registration month,
+-- retained with an activity event in the month.
 -- paying: cohorts by the month of the first MRR, retained with MRR at the month's end.
 {{ config(
     materialized='incremental',

@@ -1,8 +1,8 @@
 -- Grain: booking_id. Marketplace bookings with their price in the reporting currency (at the rate of the day of request), the
--- commission, and whether they were talked about and reviewed.
+-- commission, and their messages and first review.
 {{ config(
     materialized='incremental', unique_key='booking_id', affected_by=['booking_id'],
-    scope_of={'stg_fx_rates': rated_rows('stg_bookings', 'found.requested_at')},
+    scope_of={'stg_fx_rates': rated_rows('stg_bookings', 'related.requested_at')},
     touches=['requested_at', 'confirmed_at', 'completed_at', 'cancelled_at'],
     indexes=[{'columns': ['booking_id'], 'unique': true}, {'columns': ['requested_at']}]
 ) }}

@@ -1,4 +1,4 @@
--- Grain: application, month, from_event, to_event. Sessions that went from one event straight to another, by the month in which they
+-- Grain: application, month, from_event, to_event. Sessions that went from one event directly to another, by the month in which they
 -- began: '(entry)' leads to a session's first event, '(exit)' follows its last. share: percent of the sessions with from_event.
 {{ config(
     time_dependent=false, materialized='incremental',

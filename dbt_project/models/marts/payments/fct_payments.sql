@@ -1,7 +1,7 @@
--- Grain: charge_id. Each payment attempt, with its place among the attempts of its payment and what was refunded of it.
+-- Grain: charge_id. Each payment attempt, with its number among the attempts of its payment and the amount that was refunded.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key='charge_id', affected_by=['charge_id'],
-    scope_of={'stg_fx_rates': rated_rows('stg_charges', 'found.created_at')},
+    scope_of={'stg_fx_rates': rated_rows('stg_charges', 'related.created_at')},
     touches=['created_at'],
     ordered_by=['created_at'], indexes=[{'columns': ['charge_id'], 'unique': true}, {'columns': ['created_at']}]
 ) }}

@@ -1,9 +1,9 @@
--- Grain: refund_id. Money given back, in the application and country of its charge.
+-- Grain: refund_id. Refunds, in the application and country of their charges.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key='refund_id', affected_by=['refund_id'],
     scope_of={
         'stg_charges': {'through': 'stg_refunds', 'on': 'charge_id'},
-        'stg_fx_rates': rated_rows('stg_refunds', 'found.created_at'),
+        'stg_fx_rates': rated_rows('stg_refunds', 'related.created_at'),
     },
     touches=['created_at'], indexes=[{'columns': ['refund_id'], 'unique': true}]
 ) }}

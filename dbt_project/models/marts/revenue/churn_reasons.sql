@@ -1,5 +1,5 @@
--- Grain: application, month, cancel_reason. Accounts that churned in the month and the MRR they took along, by the newest
--- cancel_reason that their subscription rows gave by that day.
+-- Grain: application, month, cancel_reason. Accounts that churned in the month and the MRR that was lost with them, by the newest cancel_reason that
+-- their subscription rows gave by that day.
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'month', 'cancel_reason'], affected_by=['month'], indexes=[{'columns': ['month']}]

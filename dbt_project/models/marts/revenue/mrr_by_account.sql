@@ -1,4 +1,4 @@
--- Grain: account_id, application, month. An account's MRR at each month's start and end, while it has any at one of them.
+-- Grain: account_id, application, month. An account's MRR at each month's start and end, for months in which it has any at one of the two.
 {{ config(
     materialized='incremental', unique_key=['account_id', 'application', 'month'],
     affected_by=['account_id'], touches=['month'],

@@ -1,4 +1,4 @@
--- Grain: application, account_id, movement_date, movement_type. What changed MRR, day by day.
+-- Grain: application, account_id, movement_date, movement_type. Changes of MRR, day by day.
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'account_id', 'movement_date', 'movement_type'], affected_by=['account_id'],

@@ -1,4 +1,4 @@
--- Grain: application, session_id. A visit: from its first event to its last, in the channel and country of the first.
+-- Grain: application, session_id. Sessions, each from its first event to its last, in the channel and country of the first.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['application', 'session_id'],
     affected_by=['application', 'session_id'], touches=['started_at'],

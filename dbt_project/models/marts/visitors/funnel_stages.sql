@@ -1,4 +1,4 @@
--- Grain: funnel, application, grain, period_start, stage_number. How far the visitors who entered in the period came.
+-- Grain: funnel, application, grain, period_start, stage_number. How many of the visitors who entered in the period reached each stage.
 {{ config(
     materialized='incremental',
     unique_key=['funnel', 'application', 'grain', 'period_start', 'stage_number'], affected_by=['grain', 'period_start'],

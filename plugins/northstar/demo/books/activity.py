@@ -9,13 +9,13 @@ from northstar.demo.books.times import next_month
 def reckon(ledger: Ledger) -> None:
     """Monthly active accounts, their share of the registered ones, retention and churn of users, adoption of features."""
     for event in ledger.rows["events"]:
-        _use(ledger, event)
+        _count_activity(ledger, event)
     _active_accounts(ledger)
-    _users_kept(ledger)
+    _user_retention(ledger)
     _features(ledger)
 
 
-def _use(ledger: Ledger, event: BookRow) -> None:
+def _count_activity(ledger: Ledger, event: BookRow) -> None:
     """Count the account of an event as active, unless the event failed, or the account was deleted before."""
     who, when, application = event["account_id"], event["occurred_at"], event["application"]
     account = ledger.accounts.get(who)
@@ -33,27 +33,27 @@ def _use(ledger: Ledger, event: BookRow) -> None:
 
 def _active_accounts(ledger: Ledger) -> None:
     for scope, members in ledger.groups_of("mau"):
-        ledger.found["mau", *scope] = (Fraction(len(members)), None)
+        ledger.results["mau", *scope] = (Fraction(len(members)), None)
         registered = ledger.total("registered_accounts", scope)
         if scope[2] == "" and registered:
-            ledger.found["mau_rate", *scope] = (Fraction(len(members)), registered)
+            ledger.results["mau_rate", *scope] = (Fraction(len(members)), registered)
 
 
-def _users_kept(ledger: Ledger) -> None:
+def _user_retention(ledger: Ledger) -> None:
     """User retention and churn: of those active in their own application in a month, who was active there in the next."""
     for (month, application, segment, value), members in ledger.groups_of("own_mau"):
         later, place = next_month(month), (application, segment, value)
         if later < ledger.as_of:
             stayed, total = len(members & ledger.sets.get(("own_mau", later, *place), set())), len(members)
-            ledger.found["user_retention_rate", later, *place] = (Fraction(stayed), Fraction(total))
-            ledger.found["user_churn_rate", later, *place] = (Fraction(total - stayed), Fraction(total))
+            ledger.results["user_retention_rate", later, *place] = (Fraction(stayed), Fraction(total))
+            ledger.results["user_churn_rate", later, *place] = (Fraction(total - stayed), Fraction(total))
 
 
 def _features(ledger: Ledger) -> None:
     for (month, application, segment, value), users in ledger.groups_of("feature_users"):
         active = ledger.count("mau", (month, application, "", ""))
         if active:
-            ledger.found["feature_adoption_rate", month, application, segment, value] = (
+            ledger.results["feature_adoption_rate", month, application, segment, value] = (
                 Fraction(len(users)),
                 Fraction(active),
             )

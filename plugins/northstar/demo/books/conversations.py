@@ -42,4 +42,4 @@ def _busiest_hours(ledger: Ledger) -> None:
     for (application, hour), number in messages.items():
         peaks[month_of(hour), application] = max(number, peaks[month_of(hour), application])
     for (month, application), number in peaks.items():
-        ledger.found["peak_messages_per_hour", month, application, "", ""] = (Fraction(number), None)
+        ledger.results["peak_messages_per_hour", month, application, "", ""] = (Fraction(number), None)

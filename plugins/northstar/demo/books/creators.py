@@ -58,7 +58,9 @@ def _earnings(ledger: Ledger) -> None:
                 ledger.member("over", month, application, who, {"threshold": threshold})
 
 
-def _onboarding(ledger: Ledger, account: BookRow, made: list[BookRow], talked: list[datetime]) -> None:
+def _onboarding(
+    ledger: Ledger, account: BookRow, content_items: list[BookRow], conversation_starts: list[datetime]
+) -> None:
     """Whether a creator's first seven days had all steps of the onboarding, and each of them."""
     born: datetime = account["created_at"]
     application = account["application"]
@@ -72,9 +74,9 @@ def _onboarding(ledger: Ledger, account: BookRow, made: list[BookRow], talked: l
     )
     ledger.add("creator_onboarding_success_rate", born, application, int(is_done), 1)
     steps = {
-        "knowledge_base_uploaded": any(i["kind"] == "document" and is_early(i["created_at"]) for i in made),
-        "program_created": any(i["kind"] == "program" and is_early(i["created_at"]) for i in made),
-        "first_user_interaction": any(map(is_early, talked)),
+        "knowledge_base_uploaded": any(i["kind"] == "document" and is_early(i["created_at"]) for i in content_items),
+        "program_created": any(i["kind"] == "program" and is_early(i["created_at"]) for i in content_items),
+        "first_user_interaction": any(map(is_early, conversation_starts)),
     }
     metric = "creator_onboarding_step_rate"
     ledger.add(metric, born, application, int(all(steps.values())), 1)
@@ -100,12 +102,12 @@ def _features(ledger: Ledger, account: BookRow) -> None:
 
 def _per_creator(ledger: Ledger, scope: Scope, creators: Fraction) -> None:
     for metric, content in (("documents_per_creator", "documents"), ("programs_per_creator", "programs")):
-        ledger.found[metric, *scope] = (ledger.total(content, scope), creators)
-    ledger.found["creator_success_rate", *scope] = (Fraction(ledger.count("earning", scope)), creators)
-    ledger.found["creators_earning_over", *scope] = (Fraction(ledger.count("over", scope)), creators)
+        ledger.results[metric, *scope] = (ledger.total(content, scope), creators)
+    ledger.results["creator_success_rate", *scope] = (Fraction(ledger.count("earning", scope)), creators)
+    ledger.results["creators_earning_over", *scope] = (Fraction(ledger.count("over", scope)), creators)
     for threshold in THRESHOLDS:
         own = (*scope[:2], "threshold", str(threshold))
-        ledger.found["creators_earning_over", *own] = (Fraction(ledger.count("over", own)), creators)
+        ledger.results["creators_earning_over", *own] = (Fraction(ledger.count("over", own)), creators)
     for place, adopters in ledger.groups_of("adopters"):
         if place[:2] == scope[:2]:
-            ledger.found["creator_feature_adoption_rate", *place] = (Fraction(len(adopters)), creators)
+            ledger.results["creator_feature_adoption_rate", *place] = (Fraction(len(adopters)), creators)

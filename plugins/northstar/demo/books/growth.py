@@ -13,8 +13,8 @@ GROWTH = {
 
 def reckon(ledger: Ledger) -> None:
     """Growth of revenue, of accounts, of their use, of new creators."""
-    for (metric, month, application, segment, _), (value, _) in list(ledger.found.items()):
+    for (metric, month, application, segment, _), (value, _) in list(ledger.results.items()):
         later = next_month(month)
         if metric in GROWTH and segment == "" and later < ledger.as_of:
-            later_value, _ = ledger.found.get((metric, later, application, "", ""), (Fraction(0), None))
-            ledger.found[GROWTH[metric], later, application, "", ""] = (later_value - value, value)
+            later_value, _ = ledger.results.get((metric, later, application, "", ""), (Fraction(0), None))
+            ledger.results[GROWTH[metric], later, application, "", ""] = (later_value - value, value)

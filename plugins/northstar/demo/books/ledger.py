@@ -35,7 +35,7 @@ class Ledger:
 
     A scope is (month, application, segment, segment_value): every entry counts for its own application and for "all", without a segment
     ("", "") and in each of its segments. `sums` has [numerator, denominator] by (metric, *scope); in the same way `sets` has the distinct
-    members and `lists` the measurements. `found` has the metrics' values in the end: (numerator, denominator or None) by (metric, *scope).
+    members and `lists` the measurements. `results` has the metrics' values in the end: (numerator, denominator or None) by (metric, *scope).
 
     tables: entity -> DataFrame in contract shape, without flawed rows. as_of: the books' closing time, exclusive, UTC.
     home_country as in the warehouse's default rules.
@@ -43,19 +43,19 @@ class Ledger:
 
     def __init__(self, tables: Mapping[str, pd.DataFrame], as_of: datetime, home_country: str = "US"):
         self.as_of, self.home_country = as_of, home_country
-        self.rows = {name: self._known(name, tables.get(name)) for name in entities()}
+        self.rows = {name: self._visible_rows(name, tables.get(name)) for name in entities()}
         self.accounts = {a["account_id"]: a for a in self.rows["accounts"]}
         # whole numbers stay ints until the books are closed: most entries are ones
         # Any: numbers of both kinds, and None for the second of a metric that has no denominator
         self.sums: dict[Key, list[Any]] = defaultdict(lambda: [0, 0])
         self.sets: dict[Key, set[Hashable]] = defaultdict(set)
         self.lists: dict[Key, list[Fraction]] = defaultdict(list)
-        self.found: dict[Key, Line] = {}
+        self.results: dict[Key, Line] = {}
         self.months = self._months()
 
     # rows as they are known at the books' closing time
 
-    def _known(self, name: str, table: pd.DataFrame | None) -> list[BookRow]:
+    def _visible_rows(self, name: str, table: pd.DataFrame | None) -> list[BookRow]:
         if table is None or table.empty:
             return []
         entity = entities()[name]
@@ -137,11 +137,11 @@ class Ledger:
             line[0], line[1] = line[0] + numerator, line[1] + denominator
 
     def member(
-        self, group: str, when: datetime, application: str, who: Hashable, segments: Segments | None = None
+        self, group: str, when: datetime, application: str, member_id: Hashable, segments: Segments | None = None
     ) -> None:
         """Count somebody or something in a group's month; it counts once, however often it is added."""
         for scope in self.scopes(when, application, segments):
-            self.sets[group, *scope].add(who)
+            self.sets[group, *scope].add(member_id)
 
     def measure(
         self, metric: str, when: datetime, application: str, value: Fraction, segments: Segments | None = None
@@ -172,18 +172,18 @@ class Ledger:
         """Set metrics to a percentile of their measurements, by default the median."""
         for key, values in self.lists.items():
             if key[0] in metrics:
-                self.found[key] = (percentile(values, share), Fraction(len(values)))
+                self.results[key] = (percentile(values, share), Fraction(len(values)))
 
     def close(self) -> None:
-        """Close the ledger: take all sums into `found`, as fractions."""
-        self.found = {
+        """Close the ledger: move all sums into `results`, as fractions."""
+        self.results = {
             key: (Fraction(numerator), None if denominator is None else Fraction(denominator))
-            for key, (numerator, denominator) in (self.found | self.sums).items()
+            for key, (numerator, denominator) in (self.results | self.sums).items()
         }
 
     def lines(self) -> pd.DataFrame:
-        """The contents of `found` as a frame with COLUMNS, in the order of its keys; numbers are Fractions."""
-        return pd.DataFrame([(*key, *value) for key, value in sorted(self.found.items())], columns=COLUMNS)
+        """The contents of `results` as a frame with COLUMNS, in the order of its keys; numbers are Fractions."""
+        return pd.DataFrame([(*key, *value) for key, value in sorted(self.results.items())], columns=COLUMNS)
 
     # money
 
@@ -195,16 +195,16 @@ class Ledger:
             dated_rates[row["currency"]].append((row["rate_date"], Fraction(str(row["rate_to_reporting"]))))
         return {c: ([day for day, _ in sorted(r)], [rate for _, rate in sorted(r)]) for c, r in dated_rates.items()}
 
-    def rate(self, currency: str, on: date) -> Fraction:
+    def rate(self, currency: str, day: date) -> Fraction:
         """A currency's rate to the reporting currency on a day."""
         if currency == "USD":
             return Fraction(1)
         days, rates = self.rates[currency]
-        return rates[bisect_right(days, on) - 1]
+        return rates[bisect_right(days, day) - 1]
 
-    def money(self, amount: object, currency: str, on: date) -> Fraction:
+    def money(self, amount: object, currency: str, day: date) -> Fraction:
         """An amount of minor units in the reporting currency's major unit, at the rate of a day."""
-        return Fraction(str(amount)) / minor_units(currency) * self.rate(currency, on)
+        return Fraction(str(amount)) / minor_units(currency) * self.rate(currency, day)
 
 
 def minor_units(currency: str) -> int:

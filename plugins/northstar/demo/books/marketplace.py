@@ -14,7 +14,7 @@ def reckon(ledger: Ledger) -> None:
         _booking(ledger, row, messages[row["booking_id"]], row["booking_id"] in reviewed)
     for scope in ledger.scopes_of("completed"):
         tutors = Fraction(ledger.count("teaching", scope))
-        ledger.found["completed_sessions_per_tutor", *scope] = (ledger.total("completed", scope), tutors)
+        ledger.results["completed_sessions_per_tutor", *scope] = (ledger.total("completed", scope), tutors)
     for row in ledger.rows["reviews"]:
         ledger.add("average_rating", row["created_at"], row["application"], Fraction(str(row["rating"])), 1)
     for row in ledger.rows["tutor_applications"]:
@@ -24,7 +24,7 @@ def reckon(ledger: Ledger) -> None:
     for scope, buyers in ledger.groups_of("buyers"):
         active = ledger.count("mau", scope)
         if active:
-            ledger.found["package_purchase_rate", *scope] = (Fraction(len(buyers)), Fraction(active))
+            ledger.results["package_purchase_rate", *scope] = (Fraction(len(buyers)), Fraction(active))
 
 
 def _booking(ledger: Ledger, row: BookRow, messages: int, is_reviewed: bool) -> None:

@@ -46,7 +46,7 @@ def _failures_by_code(ledger: Ledger) -> None:
     for (month, application, segment, code), failures in ledger.groups_of("failures"):
         if segment == "failure_code":
             _, attempts = ledger.sums["payment_failure_rate", month, application, "", ""]
-            ledger.found["payment_failure_rate", month, application, segment, code] = (
+            ledger.results["payment_failure_rate", month, application, segment, code] = (
                 Fraction(len(failures)),
                 attempts,
             )

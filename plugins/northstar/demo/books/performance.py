@@ -18,7 +18,7 @@ def reckon(ledger: Ledger) -> None:
     for scope, values in [(key[1:], values) for key, values in ledger.lists.items() if key[0] == "api"]:
         for number in (50, 95, 99):
             time = percentile(values, Fraction(number, 100))
-            ledger.found[f"api_response_time_p{number}", *scope] = (time, Fraction(len(values)))
+            ledger.results[f"api_response_time_p{number}", *scope] = (time, Fraction(len(values)))
     _busiest_hours(ledger)
     for row in ledger.rows["web_vitals"]:
         _page_view(ledger, row)
@@ -55,7 +55,7 @@ def _busiest_hours(ledger: Ledger) -> None:
             busiest[place] = (hour, values)
     for (month, name), (_, values) in busiest.items():
         time = percentile(values, Fraction(95, 100))
-        ledger.found["peak_hour_response_time_p95", month, name, "", ""] = (time, Fraction(len(values)))
+        ledger.results["peak_hour_response_time_p95", month, name, "", ""] = (time, Fraction(len(values)))
 
 
 def _page_view(ledger: Ledger, row: BookRow) -> None:
@@ -74,4 +74,4 @@ def _peak_users(ledger: Ledger) -> None:
         for name in (row["application"], "all"):
             key = ("peak_concurrent_users", month_of(row["sampled_at"]), name, "", "")
             peaks[key] = max(peaks.get(key, 0), row["concurrent_users"])
-    ledger.found |= {key: (Fraction(value), None) for key, value in peaks.items()}
+    ledger.results |= {key: (Fraction(value), None) for key, value in peaks.items()}

@@ -80,7 +80,7 @@ def _referral_rate(ledger: Ledger) -> None:
     for scope in ledger.scopes_of("registered_accounts"):
         registered = ledger.total("registered_accounts", scope)
         if scope[2] == "" and registered:
-            ledger.found["referral_rate", *scope] = (Fraction(ledger.count("referrers", scope)), registered)
+            ledger.results["referral_rate", *scope] = (Fraction(ledger.count("referrers", scope)), registered)
 
 
 def _cohort(account: BookRow) -> dict[str, object]:

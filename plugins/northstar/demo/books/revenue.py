@@ -26,11 +26,11 @@ def reckon(ledger: Ledger) -> None:
     for (application, account), account_holdings in holdings(ledger).items():
         _movements(ledger, application, account, account_holdings)
         _month_ends(ledger, application, account, account_holdings)
-    _yearly_and_per_account(ledger)
-    _net_of_movements(ledger)
+    _arr_and_arpu(ledger)
+    _net_new_mrr_and_quick_ratio(ledger)
     for scope, countries in ledger.groups_of("markets"):
         if scope[2] == "":
-            ledger.found["active_markets", *scope] = (Fraction(len(countries)), None)
+            ledger.results["active_markets", *scope] = (Fraction(len(countries)), None)
 
 
 def holdings(ledger: Ledger) -> dict[tuple[str, str], list[Holding]]:
@@ -57,19 +57,19 @@ def first_payments(ledger: Ledger) -> dict[str, datetime]:
 # what an account holds on a day
 
 
-def _on(held: list[Holding], day: date) -> list[Holding]:
-    return [h for h in held if h.begins <= day and (h.ends is None or h.ends > day)]
+def _active_holdings(account_holdings: list[Holding], day: date) -> list[Holding]:
+    return [h for h in account_holdings if h.begins <= day and (h.ends is None or h.ends > day)]
 
 
-def _worth(ledger: Ledger, held: list[Holding], on: date) -> Fraction:
-    return sum((h.amount * ledger.rate(h.row["currency"], on) for h in held), Fraction(0))
+def _total_mrr(ledger: Ledger, account_holdings: list[Holding], day: date) -> Fraction:
+    return sum((h.amount * ledger.rate(h.row["currency"], day) for h in account_holdings), Fraction(0))
 
 
-def _tier(ledger: Ledger, held: list[Holding], on: date) -> str | None:
+def _tier(ledger: Ledger, account_holdings: list[Holding], day: date) -> str | None:
     """The plan tier of the holding that is worth most."""
-    if not held:
+    if not account_holdings:
         return None
-    best = min(held, key=lambda h: (-h.amount * ledger.rate(h.row["currency"], on), h.row["plan_id"]))
+    best = min(account_holdings, key=lambda h: (-h.amount * ledger.rate(h.row["currency"], day), h.row["plan_id"]))
     tier: str | None = best.row["plan_tier"]
     return tier
 
@@ -77,19 +77,26 @@ def _tier(ledger: Ledger, held: list[Holding], on: date) -> str | None:
 # movements
 
 
-def _movements(ledger: Ledger, application: str, account: str, held: list[Holding]) -> None:
+def _movements(ledger: Ledger, application: str, account: str, account_holdings: list[Holding]) -> None:
     last = (ledger.as_of - timedelta(microseconds=1)).date()
-    days = {h.begins for h in held} | {h.ends for h in held if h.ends} | _rate_days(ledger, held, last)
-    country, had_any = ledger.accounts.get(account, {}).get("country"), False
+    days = (
+        {h.begins for h in account_holdings}
+        | {h.ends for h in account_holdings if h.ends}
+        | _rate_days(ledger, account_holdings, last)
+    )
+    country, has_history = ledger.accounts.get(account, {}).get("country"), False
     for day in sorted(d for d in days if d <= last):
-        earlier_holdings, later_holdings = _on(held, day - DAY), _on(held, day)
-        opening, closing = _worth(ledger, earlier_holdings, day), _worth(ledger, later_holdings, day)
+        earlier_holdings, later_holdings = (
+            _active_holdings(account_holdings, day - DAY),
+            _active_holdings(account_holdings, day),
+        )
+        opening, closing = _total_mrr(ledger, earlier_holdings, day), _total_mrr(ledger, later_holdings, day)
         amount = closing - opening
         if not opening and not closing:
             continue
-        kind = _movement(opening, closing, had_any)
+        kind = _movement(opening, closing, has_history)
         tier = _tier(ledger, earlier_holdings, day - DAY) if kind == "churned" else _tier(ledger, later_holdings, day)
-        had_any = True
+        has_history = True
         if kind == "new":
             ledger.add("new_accounts", midnight(day), application, 1)
         if amount:
@@ -97,19 +104,19 @@ def _movements(ledger: Ledger, application: str, account: str, held: list[Holdin
             ledger.add(f"{kind}_mrr", midnight(day), application, amount, None, segments)
 
 
-def _rate_days(ledger: Ledger, held: list[Holding], last: date) -> set[date]:
+def _rate_days(ledger: Ledger, account_holdings: list[Holding], last: date) -> set[date]:
     """The days on which a new rate changed what a holding is worth."""
     days = set()
-    for begins, ends, _, row in held:
-        for on in ledger.rates.get(row["currency"], ([], []))[0]:
-            if begins < on <= last and (ends is None or on < ends):
-                days.add(on)
+    for begins, ends, _, row in account_holdings:
+        for day in ledger.rates.get(row["currency"], ([], []))[0]:
+            if begins < day <= last and (ends is None or day < ends):
+                days.add(day)
     return days
 
 
-def _movement(opening: Fraction, closing: Fraction, had_any: bool) -> str:
+def _movement(opening: Fraction, closing: Fraction, has_history: bool) -> str:
     if not opening:
-        return "reactivation" if had_any else "new"
+        return "reactivation" if has_history else "new"
     if not closing:
         return "churned"
     return "expansion" if closing > opening else "contraction"
@@ -118,20 +125,27 @@ def _movement(opening: Fraction, closing: Fraction, had_any: bool) -> str:
 # month ends
 
 
-def _month_ends(ledger: Ledger, application: str, account: str, held: list[Holding]) -> None:
+def _month_ends(ledger: Ledger, application: str, account: str, account_holdings: list[Holding]) -> None:
     """The MRR of an account at each month's end, and how much is left then of its MRR when the month began."""
     holder = ledger.accounts.get(account, {})
     country, kind = holder.get("country"), holder.get("account_type")
     for start, end in ledger.months:
         closing_day = (min(end, ledger.as_of) - timedelta(microseconds=1)).date()
         opening_day = start.date() - DAY
-        opening_holdings, closing_holdings = _on(held, opening_day), _on(held, closing_day)
-        opening, closing = _worth(ledger, opening_holdings, opening_day), _worth(ledger, closing_holdings, closing_day)
+        opening_holdings, closing_holdings = (
+            _active_holdings(account_holdings, opening_day),
+            _active_holdings(account_holdings, closing_day),
+        )
+        opening, closing = (
+            _total_mrr(ledger, opening_holdings, opening_day),
+            _total_mrr(ledger, closing_holdings, closing_day),
+        )
         if closing:
             tier = {"plan_tier": _tier(ledger, closing_holdings, closing_day)}
             segments = tier | {"country": country, "account_type": kind}
             undiscounted_mrr = sum(
-                (_listed(h.row) * ledger.rate(h.row["currency"], closing_day) for h in closing_holdings), Fraction(0)
+                (_undiscounted(h.row) * ledger.rate(h.row["currency"], closing_day) for h in closing_holdings),
+                Fraction(0),
             )
             ledger.add("mrr", start, application, closing, None, segments)
             ledger.add("paying_accounts", start, application, 1, None, segments)
@@ -150,23 +164,23 @@ def _month_ends(ledger: Ledger, application: str, account: str, held: list[Holdi
             ledger.add("gross_revenue_retention", start, application, min(closing, opening), opening, segments)
 
 
-def _yearly_and_per_account(ledger: Ledger) -> None:
+def _arr_and_arpu(ledger: Ledger) -> None:
     for scope in ledger.scopes_of("mrr"):
         if scope[2] != "account_type":
             mrr, paying = ledger.total("mrr", scope), ledger.total("paying_accounts", scope)
-            ledger.found["arr", *scope] = (12 * mrr, None)
+            ledger.results["arr", *scope] = (12 * mrr, None)
             if paying:
-                ledger.found["arpu", *scope] = (mrr, paying)
+                ledger.results["arpu", *scope] = (mrr, paying)
 
 
-def _net_of_movements(ledger: Ledger) -> None:
+def _net_new_mrr_and_quick_ratio(ledger: Ledger) -> None:
     for scope in {scope for kind in MOVEMENTS for scope in ledger.scopes_of(f"{kind}_mrr")}:
         movements = {kind: ledger.total(f"{kind}_mrr", scope) for kind in MOVEMENTS}
-        ledger.found["net_new_mrr", *scope] = (sum(movements.values(), Fraction(0)), None)
+        ledger.results["net_new_mrr", *scope] = (sum(movements.values(), Fraction(0)), None)
         lost = movements["contraction"] + movements["churned"]
         if scope[2] == "" and lost:
             gained = movements["new"] + movements["expansion"] + movements["reactivation"]
-            ledger.found["quick_ratio", *scope] = (gained, -lost)
+            ledger.results["quick_ratio", *scope] = (gained, -lost)
 
 
 # what a subscription row is worth a month
@@ -184,6 +198,6 @@ def _monthly(row: BookRow) -> Fraction:
     return amount * PER_MONTH[row["billing_interval"]] / interval_count / minor_units(row["currency"])
 
 
-def _listed(row: BookRow) -> Fraction:
+def _undiscounted(row: BookRow) -> Fraction:
     """A subscription row's MRR without its discounts."""
     return _monthly(row | {"discount_percent": None, "discount_amount": None})

@@ -35,7 +35,7 @@ def reckon(ledger: Ledger) -> None:
                     if component in (None, "all"):
                         newest_values[metric, start, name, "", ""].append(snapshots[place - 1][1])
     for key, values in newest_values.items():
-        ledger.found[key] = (sum(values, Fraction(0)) / (len(values) if key[0] in SHARES else 1), None)
+        ledger.results[key] = (sum(values, Fraction(0)) / (len(values) if key[0] in SHARES else 1), None)
 
 
 def _snapshots(ledger: Ledger) -> dict[tuple[str, str, str | None], list[tuple[date, Fraction]]]:

@@ -16,15 +16,15 @@ def reckon(ledger: Ledger) -> None:
         stories[event["ticket_id"]].append(event)
     for ticket in ledger.rows["tickets"]:
         if ticket["status"] not in LEFT_OUT:
-            _beginning(ledger, ticket, stories[ticket["ticket_id"]])
-            _end(ledger, ticket, stories[ticket["ticket_id"]])
+            _count_beginning(ledger, ticket, stories[ticket["ticket_id"]])
+            _measure_end(ledger, ticket, stories[ticket["ticket_id"]])
     for visit in ledger.rows["help_center_visits"]:
         alone = int(not visit["led_to_ticket"])
         ledger.add("self_service_rate", visit["occurred_at"], visit["application"], alone, alone)
     ledger.reckon_percentile("first_response_time", "escalation_time", "resolution_time")
 
 
-def _beginning(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
+def _count_beginning(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
     """The beginning of a ticket: that it came, its first reply, and an urgent ticket's first escalation."""
     application, created, desk = ticket["application"], ticket["created_at"], _desk(ticket)
     ledger.add("ticket_volume", created, application, 1, None, desk | {"category": ticket["category"]})
@@ -39,7 +39,7 @@ def _beginning(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
         ledger.measure("escalation_time", min(escalated), application, minutes)
 
 
-def _end(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
+def _measure_end(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
     """The end of a ticket that is resolved in the end: its last solution since it was last reopened, whatever happened in between."""
     application, created = ticket["application"], ticket["created_at"]
     ends = _ends(ticket, story, ledger.as_of)
@@ -62,8 +62,8 @@ def _ends(ticket: BookRow, story: list[BookRow], as_of: datetime) -> list[tuple[
         for e in story
         if e["event_type"] in ("solved", "closed", "reopened")
     )
-    is_told = any(is_end for _, is_end in ends)
-    if not is_told and ticket["status"] in ("solved", "closed") and ticket["updated_at"] < as_of:
+    has_end_event = any(is_end for _, is_end in ends)
+    if not has_end_event and ticket["status"] in ("solved", "closed") and ticket["updated_at"] < as_of:
         # no event says when it ended: its last update counts
         ends.append((max(ticket["updated_at"], ticket["created_at"]), True))
     return ends

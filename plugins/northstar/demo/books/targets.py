@@ -50,7 +50,7 @@ def reckon(ledger: Ledger) -> None:
     targets: list[Target] = read_seed("targets")
     for target in targets:
         name = target["application"]
-        if target["grain"] == "month" and name in {key[2] for key in ledger.found}:
+        if target["grain"] == "month" and name in {key[2] for key in ledger.results}:
             _judge(ledger, target, catalogue[target["metric_id"]], _due(target["due"], first_days.get(name)))
 
 
@@ -66,16 +66,18 @@ def _judge(ledger: Ledger, target: Target, metric: Metric, due: datetime | None)
         history.append(value)
         if is_met is not None and due is not None and due < end:
             for scope in ((start, name, "", ""), (start, "all", "", "")):
-                met_targets, judged_targets = ledger.found.get(("targets_met_rate", *scope), (Fraction(0), Fraction(0)))
-                ledger.found["targets_met_rate", *scope] = (met_targets + is_met, (judged_targets or Fraction(0)) + 1)
+                met_targets, judged_targets = ledger.results.get(
+                    ("targets_met_rate", *scope), (Fraction(0), Fraction(0))
+                )
+                ledger.results["targets_met_rate", *scope] = (met_targets + is_met, (judged_targets or Fraction(0)) + 1)
 
 
 def _published(ledger: Ledger, metric: Metric, scope: Scope) -> Fraction | None:
     """A metric's published value. Without an entry it is 0 for sums and counts whose series has begun (an implied zero), else None."""
     name = metric["metric_id"]
-    line = ledger.found.get((name, *scope))
+    line = ledger.results.get((name, *scope))
     if line is None:
-        has_begun = any(key[0] == name and key[2:] == scope[1:] and key[1] <= scope[0] for key in ledger.found)
+        has_begun = any(key[0] == name and key[2:] == scope[1:] and key[1] <= scope[0] for key in ledger.results)
         return Fraction(0) if has_begun and metric["kind"] in ("sum", "count", "distinct", "snapshot") else None
     numerator, denominator = line
     if metric["kind"] in ("ratio", "mean"):

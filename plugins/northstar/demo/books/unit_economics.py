@@ -14,23 +14,23 @@ def reckon(ledger: Ledger) -> None:
     """Lifetime value, acquisition cost, their ratio and their change."""
     ltv, cac = _lifetime_values(ledger), _acquisition_costs(ledger)
     for scope in set(ltv) & set(cac):
-        ledger.found["ltv_cac_ratio", *scope] = (ltv[scope], cac[scope])
+        ledger.results["ltv_cac_ratio", *scope] = (ltv[scope], cac[scope])
     for metric, values_by_scope in (("ltv_growth_rate", ltv), ("cac_change_rate", cac)):
         for (month, application, segment, value), current in values_by_scope.items():
             year_before = values_by_scope.get((month.replace(year=month.year - 1), application, segment, value))
             if segment == "" and year_before:
-                ledger.found[metric, month, application, "", ""] = (current - year_before, year_before)
+                ledger.results[metric, month, application, "", ""] = (current - year_before, year_before)
 
 
 def _lifetime_values(ledger: Ledger) -> dict[Scope, Fraction]:
     """Enter lifetime values, an account's monthly margin over the monthly churn; returns the published values where there is one."""
     values: dict[Scope, Fraction] = {}
-    for (metric, month, application, segment, value), (lost, base) in list(ledger.found.items()):
+    for (metric, month, application, segment, value), (lost, base) in list(ledger.results.items()):
         scope = (month, application, segment, value)
         if metric == "customer_churn_rate" and scope[2] in ("", "plan_tier") and base:
-            mrr, paying = ledger.found.get(("mrr", *scope)), ledger.found.get(("paying_accounts", *scope))
+            mrr, paying = ledger.results.get(("mrr", *scope)), ledger.results.get(("paying_accounts", *scope))
             margin = mrr[0] * GROSS_MARGIN / paying[0] if mrr and paying else Fraction(0)
-            ledger.found["ltv", *scope] = (margin, lost / base)
+            ledger.results["ltv", *scope] = (margin, lost / base)
             if lost and mrr:
                 values[scope] = cents(margin / (lost / base))
     return values
@@ -44,8 +44,8 @@ def _acquisition_costs(ledger: Ledger) -> dict[Scope, Fraction]:
     values: dict[Scope, Fraction] = {}
     for scope in ledger.scopes_of("spend"):
         spend = ledger.total("spend", scope)
-        new_accounts, _ = ledger.found.get(("new_accounts", *scope), (Fraction(0), None))
-        ledger.found["cac", *scope] = (spend, new_accounts)
+        new_accounts, _ = ledger.results.get(("new_accounts", *scope), (Fraction(0), None))
+        ledger.results["cac", *scope] = (spend, new_accounts)
         if new_accounts:
             values[scope] = cents(spend / new_accounts)
     return values

@@ -18,15 +18,15 @@ import orjson
 import pyarrow as pa
 from psycopg import sql
 
-from northstar.base.errors import LeaseLost, NorthstarError, WarehouseLost, WarehouseUnreachable
+from northstar.base.errors import NorthstarError, TurnLost, WarehouseLost, WarehouseUnreachable
 from northstar.base.settings import Settings
 from northstar.base.third_parties import is_connection_lost
-from northstar.contract import LONGEST_GROUP, Entity
+from northstar.contract import MAX_GROUP_CHARACTERS, Entity
 from northstar.extract.landing.normalise import landed_schema, without_nulls
 from northstar.extract.sources.declared import State
-from northstar.privacy.personal import redacted
-from northstar.warehouse import db, lease
-from northstar.warehouse.landed_tables import key_index, landed_table, side_indexes
+from northstar.privacy.personal import redact
+from northstar.warehouse import db, turn_lock
+from northstar.warehouse.landed_tables import key_index_name, landed_table_ddl, secondary_indexes
 from northstar.warehouse.rows import Row
 
 REJECTED = pa.schema([("path", pa.string()), ("line", pa.int64()), ("reasons", pa.string()), ("row", pa.string())])
@@ -108,7 +108,7 @@ class Delivery:
     rejects: Rejects
     read: int = 0
     # rows that were read and lie outside the requested range
-    beside: int = 0
+    outside_range: int = 0
     refused: int = 0
     # how many of the refused rows name an erased subject
     erased: int = 0
@@ -122,7 +122,7 @@ class Delivery:
     # the names under which rows of several files together are quarantined
     names: list[str] = field(default_factory=list)
 
-    def note_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
+    def record_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
         """Note the columns of a raw batch that the contract does not know, with where they came and in how many rows."""
         for name in raw.schema.names:
             if (
@@ -132,7 +132,7 @@ class Delivery:
             ):
                 rows = raw.num_rows - raw.column(name).null_count
                 # a file without a header has the values of its first row for names, so they are redacted; and a name has to fit into an index
-                stored_name = redacted(name)[:LONGEST_GROUP]
+                stored_name = redact(name)[:MAX_GROUP_CHARACTERS]
                 earlier = self.drift.get(stored_name, (path, 0))
                 self.drift[stored_name] = (path, earlier[1] + rows)
 
@@ -160,37 +160,37 @@ def land_batch(
     run_id: int | None,
     produce: Produce,
     keep: Keep = NEWEST_CURSOR,
-    is_read_meanwhile: bool = False,
+    reads_landed: bool = False,
     turn: int | None = None,
 ) -> Landed:
     """Land the batches that `produce` yields (landed schema); it fills the Delivery it is given.
 
-    keep: which row stays where several have one key. is_read_meanwhile: `produce` reads the entity's
+    keep: which row stays where several have one key. reads_landed: `produce` reads the entity's
     landed rows, so the table must not be locked before it has ended. turn: the number of the turn in which this is done, where it is no
-    run's (northstar.runs.turns.turn).
+    run's (northstar.runs.turns.command_turn).
 
     Raises what `produce` raises, and NorthstarError when the warehouse refuses; then nothing was landed.
     """
     delivery = Delivery(Rejects())
     try:
         with contextlib.closing(_connect(settings)) as connection:
-            merge = _Merge(connection, entity, source, run_id, delivery, keep, is_read_meanwhile)
+            merge = _Merge(connection, entity, source, run_id, delivery, keep, reads_landed)
             return merge.run(produce, run_id if turn is None else turn)
     except adbc.Error as exc:
-        raise _refusal(exc, settings) from exc
+        raise _to_northstar_error(exc, settings) from exc
     finally:
         delivery.rejects.close()
 
 
 @cache
-def _root(uri: str) -> adbc.Connection:
+def _root_connection(uri: str) -> adbc.Connection:
     """A connection that stays open to be cloned: only the first one asks the server for all its types, which takes 60 ms."""
     return adbc.connect(uri, autocommit=True)
 
 
 def _connect(settings: Settings) -> adbc.Connection:
     try:
-        return db.once_recovered(settings, lambda: _root(db.uri(settings, "loader")).adbc_clone())
+        return db.retry_while_recovering(settings, lambda: _root_connection(db.uri(settings, "loader")).adbc_clone())
     except adbc.Error as exc:
         raise WarehouseUnreachable("loader", str(exc).splitlines()[-1]) from exc
 
@@ -204,7 +204,7 @@ class _Merge:
         run_id: int | None,
         delivery: Delivery,
         keep: Keep,
-        is_read_meanwhile: bool,
+        reads_landed: bool,
     ):
         self.connection, self.entity, self.source, self.run_id, self.delivery = (
             connection,
@@ -214,7 +214,7 @@ class _Merge:
             delivery,
         )
         self.columns = [*entity.stored_columns, "_extra"]
-        self.keep, self.is_read_meanwhile = keep, is_read_meanwhile
+        self.keep, self.reads_landed = keep, reads_landed
         # the order of several rows with one key, of which the first is kept
         self.order: sql.Composable
         if keep.column:
@@ -232,7 +232,7 @@ class _Merge:
         producer = _Producer(produce, self.delivery)
         try:
             self.execute("set local timezone = 'UTC'")
-            self._keep(turn)
+            self._keep_turn(turn)
             # two sources of one entity land one after the other: each compares with what the other left
             self.execute("select pg_advisory_xact_lock({}, hashtext({}))", LANDING_LOCK, self.entity.name)
             self.execute("set local maintenance_work_mem = '1GB'")
@@ -240,12 +240,12 @@ class _Merge:
                 "insert into audit.landing_batches (run_id, source, entity) values ({}, {}, {}) returning batch_id",
                 self.run_id, self.source, self.entity.name,
             )  # fmt: skip
-            is_empty = not self.is_read_meanwhile and self.value("select not exists (select 1 from {})", self.table)
-            landed = self._into_empty(producer) if is_empty else self._into_standing(producer)
+            is_empty = not self.reads_landed and self.value("select not exists (select 1 from {})", self.table)
+            landed = self._fill_empty_table(producer) if is_empty else self._merge_into_table(producer)
             if self.entity.name == "subscriptions":
                 self._flag_overlaps()
             self._quarantine()
-            self._remember(landed)
+            self._record_batch(landed)
             self.connection.commit()
         except BaseException as exc:
             producer.stop()
@@ -256,13 +256,13 @@ class _Merge:
             raise
         return landed
 
-    def _keep(self, turn: int | None) -> None:
+    def _keep_turn(self, turn: int | None) -> None:
         if turn is None:
             return
-        for statement in lease.statements(turn, by_hand=True):
+        for statement in turn_lock.keep_statements(turn, by_hand=True):
             self.cursor.execute(statement)
         if self.cursor.fetchone()[0]:
-            raise LeaseLost(turn)
+            raise TurnLost(turn)
 
     def execute(self, text: str, *values: object) -> None:
         self.cursor.execute(self._compose(text, *values))
@@ -279,11 +279,11 @@ class _Merge:
     def names(self, columns: Iterable[str], prefix: str = "") -> sql.Composable:
         return sql.SQL(", ").join(sql.SQL(prefix + "{}").format(sql.Identifier(c)) for c in columns)
 
-    def _into_empty(self, producer: "_Producer") -> Landed:
+    def _fill_empty_table(self, producer: "_Producer") -> Landed:
         """Write straight into the table, and build the indexes after the rows."""
         # this removes what a failed first batch left behind, and the indexes are built only once
         self.execute("truncate {}", self.table)
-        for index in (key_index(self.entity), *side_indexes(self.entity)):
+        for index in (key_index_name(self.entity), *secondary_indexes(self.entity)):
             self.execute("drop index if exists staging.{}", sql.Identifier(index))
         self.execute("alter table {} alter column _batch_id set default {}", self.table, self.batch_id)
         self.execute("alter table {} alter column _loaded_at set default current_timestamp", self.table)
@@ -298,16 +298,16 @@ class _Merge:
             "order by {3}) as n from {1}) as d where t.ctid = d.place and d.n > 1; "
             "get diagnostics repeated = row_count; {0}; end; "
             "perform set_config('northstar.repeated', repeated::text, true); end $do$",
-            _index_ddl(self.entity, key_index(self.entity)), self.table, self.names(self.entity.key), self.order,
+            _index_ddl(self.entity, key_index_name(self.entity)), self.table, self.names(self.entity.key), self.order,
         )  # fmt: skip
-        for index in side_indexes(self.entity):
+        for index in secondary_indexes(self.entity):
             self.execute("{}", _index_ddl(self.entity, index))
         repeated = self.value("select current_setting('northstar.repeated')::bigint")
         rows = producer.rows - repeated
         self.execute("analyze {}", self.table)
         return Landed(inserted=rows, unchanged=repeated)
 
-    def _into_standing(self, producer: "_Producer") -> Landed:
+    def _merge_into_table(self, producer: "_Producer") -> Landed:
         self.cursor.adbc_ingest("incoming", producer.reader(self.entity), mode="create", temporary=True)
         if not producer.rows:
             return Landed()
@@ -441,11 +441,11 @@ class _Merge:
             self.source, self.entity.name, SEPARATOR, self.batch_id,
         )  # fmt: skip
 
-    def _remember(self, landed: Landed) -> None:
+    def _record_batch(self, landed: Landed) -> None:
         delivery = self.delivery
         landed.files, landed.read, landed.refused = (
             len(delivery.files),
-            delivery.read - delivery.beside,
+            delivery.read - delivery.outside_range,
             delivery.refused,
         )
         landed.quarantined = delivery.rejects.count
@@ -528,12 +528,12 @@ class _Producer:
 
 
 def _index_ddl(entity: Entity, name: str) -> sql.SQL:
-    return sql.SQL(next(line for line in landed_table(entity).splitlines() if f" {name} on " in line).rstrip(";"))
+    return sql.SQL(next(line for line in landed_table_ddl(entity).splitlines() if f" {name} on " in line).rstrip(";"))
 
 
-def _refusal(exc: Exception, settings: Settings) -> NorthstarError:
-    if exhausted := db.exhausted_resource(settings, exc):
+def _to_northstar_error(exc: Exception, settings: Settings) -> NorthstarError:
+    if exhausted := db.find_resource_error(settings, exc):
         return exhausted
     if is_connection_lost(exc):
         return WarehouseLost("the connection to Postgres was lost: nothing of this batch was landed; run again")
-    return NorthstarError(f"Postgres refused the batch: {redacted(' '.join(str(exc).split())[:300])}")
+    return NorthstarError(f"Postgres refused the batch: {redact(' '.join(str(exc).split())[:300])}")

@@ -20,7 +20,7 @@ from northstar.extract.landing.batch import Delivery, Landed, land_batch
 from northstar.extract.landing.mapped import Mapped, Origin, Unit
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.extract.landing.normalise import in_range, normalise
-from northstar.extract.landing.personal_values import sealed_row, storable
+from northstar.extract.landing.personal_values import seal_row, storable
 from northstar.extract.sources import files
 from northstar.extract.sources.files import (
     SourceFile,
@@ -28,10 +28,10 @@ from northstar.extract.sources.files import (
     check_directory,
     list_files,
     with_content,
-    without_half_line,
+    without_unfinished_line,
 )
 from northstar.privacy.guard import Guard, landing_guard
-from northstar.privacy.personal import redacted
+from northstar.privacy.personal import redact
 from northstar.warehouse import db
 from northstar.warehouse.rows import Row
 
@@ -42,7 +42,7 @@ LONGEST_PATH = 2_000
 # in a rejected row, what comes before the names of the source's own columns
 SOURCE_PREFIX = "source."
 # {(entity, path): (fingerprint, how it was read)}
-Known = dict[tuple[str, str], tuple[str, str | None]]
+LandedFiles = dict[tuple[str, str], tuple[str, str | None]]
 # files whose rows are made together, and what makes them
 Work = tuple[Mapped, Unit]
 
@@ -54,7 +54,7 @@ class EntityResult(Landed):
     source: str
     entity: str
     # files whose last line has no end yet
-    held: list[str] = field(default_factory=list)
+    unfinished_files: list[str] = field(default_factory=list)
     seconds: float = 0.0
     error: str | None = None
 
@@ -67,7 +67,7 @@ def land_directory(
     source: str = "files",
     progress: Progress = print,
     storage: Storage | None = None,
-    within: tuple[datetime, datetime] | None = None,
+    time_range: tuple[datetime, datetime] | None = None,
     only: dict[str, set[str]] | None = None,
     turn: int | None = None,
 ) -> list[EntityResult]:
@@ -77,7 +77,7 @@ def land_directory(
 
     mapping: says how a foreign layout becomes contract entities. A `_mapping.yml` in the directory is followed where the home's
     `mapping_in_source` says so, and refused otherwise. storage: what fsspec needs besides the address
-    (northstar.extract.sources.files.storage_options). within: read all files again, land the rows in this half-open range, and do not
+    (northstar.extract.sources.files.storage_options). time_range: read all files again, land the rows in this half-open range, and do not
     change which files count as read. only: read these files ({entity: their paths as in audit.landed_files}) again, whether or not
     anything changed, and no others. turn: as for land_batch.
 
@@ -86,7 +86,7 @@ def land_directory(
     check_directory(source_dir, storage)
     inputs = _inputs(settings, source_dir, mapping, storage)
     guard, results, has_files = landing_guard(settings), [], False
-    landed_files = {} if within or only else _known(settings, source)
+    landed_files = {} if time_range or only else _landed_files(settings, source)
     for entity in entities().values():
         own_inputs = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
@@ -107,17 +107,17 @@ def land_directory(
                     continue
                 if only is not None:
                     work = [(m, u) for m, u in work if _paths(u) & only.get(entity.name, set())]
-                new_work = [(m, u) for m, u in work if not _is_known(landed_files, entity.name, u)]
+                new_work = [(m, u) for m, u in work if not _has_landed(landed_files, entity.name, u)]
                 total = Landed()
                 for group in _groups(new_work):
-                    total += _land_group(settings, run_id, source, entity, group, guard, result, within, turn)
+                    total += _land_group(settings, run_id, source, entity, group, guard, result, time_range, turn)
             result += total
         except NorthstarError as exc:
-            result.error = redacted(str(exc))
+            result.error = redact(str(exc))
         result.seconds = time.monotonic() - started
         results.append(result)
         if result.files or result.error:
-            progress(_line(result))
+            progress(_summary(result))
     if not has_files and not any(r.error for r in results):
         raise NorthstarError(
             f"{source_dir} holds no files to land: it needs a folder for each entity, such as {source_dir}/accounts/*.csv"
@@ -130,23 +130,23 @@ def land_directory(
 
 
 def _inputs(settings: Settings, source_dir: str, mapping: Path | None, storage: Storage | None) -> list[Input]:
-    if mapping is None and not _has_mapping(source_dir, storage):
+    if mapping is None and not _has_mapping_file(source_dir, storage):
         return contract_inputs()
     if mapping is None and not settings.operations.mapping_in_source:
         raise NorthstarError(
-            f"{source_dir}/{MAPPING_FILE} is not followed, since who writes the data would decide what it becomes: look at it and "
-            f"give it with --mapping (or `mapping:` in sources.yml), or say `mapping_in_source: true` in {settings.config}/operations.yml"
+            f"{source_dir}/{MAPPING_FILE} is not followed, because whoever writes the data could decide how it is read: review it and "
+            f"give it with --mapping (or `mapping:` in sources.yml), or set `mapping_in_source: true` in {settings.config}/operations.yml"
         )
     return read_mapping(source_dir, mapping, storage)
 
 
-def _has_mapping(source_dir: str, storage: Storage | None) -> bool:
+def _has_mapping_file(source_dir: str, storage: Storage | None) -> bool:
     system, root = fsspec.core.url_to_fs(source_dir, **(storage or {}))
     is_there: bool = system.exists(f"{root.rstrip('/')}/{MAPPING_FILE}")
     return is_there
 
 
-def _known(settings: Settings, source: str) -> Known:
+def _landed_files(settings: Settings, source: str) -> LandedFiles:
     """The files that have landed: {(entity, path): (fingerprint, how it was read)}."""
     with db.connect(settings, "loader") as connection:
         rows = connection.execute(
@@ -180,16 +180,16 @@ def _paths(unit: Unit) -> set[str]:
     return {unit.path, *(unit.state_path(file.path) for file in unit.files)}
 
 
-def _is_known(landed: Known, entity: str, unit: Unit) -> bool:
+def _has_landed(landed: LandedFiles, entity: str, unit: Unit) -> bool:
     for file in unit.files:
         fingerprint, how = landed.get((entity, unit.state_path(file.path)), (None, None))
         # an older release did not note how it read a file; that is taken to be the way of this release
-        if fingerprint != file.fingerprint or how not in (None, _reading(unit, file)):
+        if fingerprint != file.fingerprint or how not in (None, _reading_digest(unit, file)):
             return False
     return True
 
 
-def _reading(unit: Unit, file: SourceFile) -> str:
+def _reading_digest(unit: Unit, file: SourceFile) -> str:
     # READING 1 is left out, as it was by the releases that had no READING
     connector = f"reading {files.READING}" if files.READING > 1 else ""
     others = [f"{f.path} {f.fingerprint}" for further in unit.others.values() for f in further]
@@ -221,7 +221,7 @@ def _land_group(
     group: list[Work],
     guard: Guard,
     result: EntityResult,
-    within: tuple[datetime, datetime] | None,
+    time_range: tuple[datetime, datetime] | None,
     turn: int | None,
 ) -> Landed:
     """Land a group of files in one transaction; a file that fails is reported and the others land without it, in their order."""
@@ -229,17 +229,17 @@ def _land_group(
     while group:
         reading: list[Work] = []
         try:
-            total += land_batch(settings, entity, source, run_id, partial(_produce, entity, group, guard, reading=reading, within=within, held=result.held),
+            total += land_batch(settings, entity, source, run_id, partial(_produce, entity, group, guard, reading=reading, time_range=time_range, unfinished_files=result.unfinished_files),
                                 group[0][1].input.keep, turn=turn)  # fmt: skip
             return total
         except FileFailed as exc:
             failing = reading[-1] if reading else None
             if failing is None or exc.path not in _read_paths(failing[1]):
                 raise
-            result.error = result.error or redacted(str(exc))
+            result.error = result.error or redact(str(exc))
             # the files before it were read without error: they land now, and are not read again for each broken file after them
             place = next(n for n, item in enumerate(group) if item is failing)
-            total += _land_group(settings, run_id, source, entity, group[:place], guard, result, within, turn)
+            total += _land_group(settings, run_id, source, entity, group[:place], guard, result, time_range, turn)
             group = group[place + 1 :]
     return total
 
@@ -250,18 +250,18 @@ def _produce(
     guard: Guard,
     delivery: Delivery,
     reading: list[Work],
-    within: tuple[datetime, datetime] | None,
-    held: list[str],
+    time_range: tuple[datetime, datetime] | None,
+    unfinished_files: list[str],
 ) -> Iterator[pa.RecordBatch]:
     contents = with_content([f for _, unit in group for f in unit.files])
     for item in group:
         mapped, unit = item
         reading.append(item)
-        whole_files = [without_half_line(next(contents)) for _ in unit.files]
+        whole_files = [without_unfinished_line(next(contents)) for _ in unit.files]
         unit = replace(unit, files=whole_files)
         for file in whole_files:
-            if file.whole is not None:
-                held.append(file.path)
+            if file.finished_bytes is not None:
+                unfinished_files.append(file.path)
             if len(unit.state_path(file.path).encode()) > LONGEST_PATH:
                 raise FileFailed(
                     file.path, f"its path is longer than {LONGEST_PATH:,} bytes; deliver it under a shorter one"
@@ -276,12 +276,12 @@ def _produce(
             if not raw.num_rows:
                 continue
             _check_columns(entity, raw, unit.files[0])
-            done, rows_outside = in_range(entity, normalise(entity, raw, guard), within)
+            done, rows_outside = in_range(entity, normalise(entity, raw, guard), time_range)
             delivery.read += raw.num_rows
-            delivery.beside += rows_outside
+            delivery.outside_range += rows_outside
             delivery.refused += done.refused
             delivery.erased += done.erased
-            delivery.note_drift(entity, raw, unit.path)
+            delivery.record_drift(entity, raw, unit.path)
             for line, reasons, row in done.bad:
                 rejected.add(piece.origin(line), reasons, row, entity)
             if done.rows.num_rows:
@@ -290,15 +290,15 @@ def _produce(
         for path, own in unit.readings.items():
             for bad in own.rejected:
                 delivery.read += 1
-                delivery.rejects.add(path, bad.line, [bad.reason], sealed_row(bad.row, guard.key))
+                delivery.rejects.add(path, bad.line, [bad.reason], seal_row(bad.row, guard.key))
         unit.readings.clear()
-        if within:
+        if time_range:
             # the rows outside the range have not landed, so the file does not count as read
             continue
         delivery.names += [unit.path] if unit.is_together else []
         for file in unit.files:
             delivery.files.append(
-                {"path": unit.state_path(file.path), "fingerprint": file.fingerprint, "reading": _reading(unit, file), "size": file.size,
+                {"path": unit.state_path(file.path), "fingerprint": file.fingerprint, "reading": _reading_digest(unit, file), "size": file.size,
                  "read": delivery.read - read_before, "quarantined": delivery.rejects.count - bad_before}
             )  # fmt: skip
 
@@ -348,14 +348,14 @@ def _check_columns(entity: Entity, raw: pa.RecordBatch, file: SourceFile) -> Non
             raise FileFailed(file.path, f"the required column {column.name} is missing; add it to the file")
 
 
-def _line(r: EntityResult) -> str:
+def _summary(r: EntityResult) -> str:
     if r.error and not r.files:
         return f"  {r.entity}: FAILED, {r.error}"
     parts = [f"{r.inserted:,} new"]
     parts += [f"{n:,} {word}" for n, word in (
         (r.updated, "replaced"), (r.unchanged, "repeated"), (r.quarantined, "quarantined"), (r.refused, "refused")) if n]  # fmt: skip
-    if r.held:
-        more = f" and {len(r.held) - 1} more" if len(r.held) > 1 else ""
-        parts.append(f"the last line of {r.held[0]}{more} has no end yet and waits for the next run")
+    if r.unfinished_files:
+        more = f" and {len(r.unfinished_files) - 1} more" if len(r.unfinished_files) > 1 else ""
+        parts.append(f"the last line of {r.unfinished_files[0]}{more} has no end yet and waits for the next run")
     failed = f"; FAILED, {r.error}" if r.error else ""
     return f"  {r.entity}: {r.files} file{'s' if r.files != 1 else ''}, {', '.join(parts)} ({r.seconds:.1f} s){failed}"

@@ -45,7 +45,7 @@ import fsspec
 import yaml
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from northstar.base.config_files import LONGEST, Section, nearest, read_config, read_texts
+from northstar.base.config_files import MAX_CHARACTERS, Section, read_config, read_texts, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import NEWEST_CURSOR, Keep
@@ -207,10 +207,9 @@ class XlsxSpec(Section):
     skip_lines: int = Field(0, ge=0, description="give a number of rows")
 
 
-class PartSpec(Section):
-    """An input of a select: files, and how they are written."""
+class FormatSpec(Section):
+    """How the files of an input are written."""
 
-    files: str | list[str] = Field(description="give a glob below the source directory, or a list of them")
     csv: CsvSpec | None = Field(None, description="give names with values")
     lines: LinesSpec | None = Field(None, description="give names with values")
     fixed: FixedSpec | None = Field(None, description="give names with values")
@@ -219,9 +218,8 @@ class PartSpec(Section):
     xlsx: XlsxSpec | None = Field(None, description="give names with values")
     format: Literal["csv", "jsonl", "parquet"] | None = Field(None, description="say csv, jsonl or parquet")
 
-    @property
-    def form(self) -> Format:
-        """The format of the files."""
+    def form_of(self, patterns: tuple[str, ...]) -> Format:
+        """The format of the files that these patterns name."""
         csv = self.csv.options if self.csv else CsvOptions()
         if self.lines:
             return Format("lines", csv, pattern=self.lines.pattern, skip_lines=self.lines.skip_lines)
@@ -236,12 +234,16 @@ class PartSpec(Section):
             names = tuple(self.xlsx.names or ())
             return Format("xlsx", csv, columns=names, sheet=self.xlsx.sheet, skip_lines=self.xlsx.skip_lines)
         kind: Kind | None = self.format or ("csv" if self.csv else None)
-        return Format(kind if kind != "csv" or self._has_no_ending else None, csv)
+        return Format(
+            kind if kind != "csv" or not all(p.lower().endswith((".csv", ".csv.gz", "*")) for p in patterns) else None,
+            csv,
+        )
 
-    @property
-    def _has_no_ending(self) -> bool:
-        patterns = [self.files] if isinstance(self.files, str) else self.files
-        return not all(p.lower().endswith((".csv", ".csv.gz", "*")) for p in patterns)
+
+class PartSpec(FormatSpec):
+    """An input of a select: files, and how they are written."""
+
+    files: str | list[str] = Field(description="give a glob below the source directory, or a list of them")
 
 
 class ColumnSpec(Section):
@@ -262,10 +264,10 @@ def _how_or_name(how: object) -> str:
     return "how" if isinstance(how, dict | ColumnSpec) else "name"
 
 
-class InputSpec(PartSpec):
+class InputSpec(FormatSpec):
     """An input of an entity."""
 
-    files: str | list[str] | None = Field(None, description="give a glob below the source directory, or a list of them")  # type: ignore[assignment]
+    files: str | list[str] | None = Field(None, description="give a glob below the source directory, or a list of them")
     columns: (
         dict[
             str, Annotated[Annotated[ColumnSpec, Tag("how")] | Annotated[str, Tag("name")], Discriminator(_how_or_name)]
@@ -339,13 +341,15 @@ class MappingFile(Section):
     def _of_the_contract(cls, given: dict[str, Inputs]) -> dict[str, Inputs]:
         for name, inputs in given.items():
             if name not in entities():
-                raise ValueError(f"no entity {name!r} in the contract; {nearest(name, entities())}")
+                raise ValueError(f"no entity {name!r} in the contract; {suggest_name(name, entities())}")
             for spec in inputs if isinstance(inputs, list) else [inputs]:
                 for column in (spec.columns or {}).keys() - entities()[name].columns.keys():
-                    raise ValueError(f"{name} has no column {column!r}; {nearest(column, entities()[name].columns)}")
+                    raise ValueError(
+                        f"{name} has no column {column!r}; {suggest_name(column, entities()[name].columns)}"
+                    )
                 if spec.keep and spec.keep != "first" and spec.keep.split()[2] not in entities()[name].columns:
                     raise ValueError(
-                        f"{name} has no column {spec.keep.split()[2]!r}; {nearest(spec.keep.split()[2], entities()[name].columns)}"
+                        f"{name} has no column {spec.keep.split()[2]!r}; {suggest_name(spec.keep.split()[2], entities()[name].columns)}"
                     )
         return given
 
@@ -399,7 +403,7 @@ _Dumper.add_representer(str, _written_text)
 def _text(address: str, storage: Storage) -> str:
     try:
         with fsspec.open(address, "r", encoding="utf-8", **storage) as handle:
-            text: str = handle.read(LONGEST + 1)
+            text: str = handle.read(MAX_CHARACTERS + 1)
     except (OSError, UnicodeDecodeError) as exc:
         raise NorthstarError(f"cannot read the mapping {address}: {getattr(exc, 'strerror', None) or exc}") from exc
     return text
@@ -417,14 +421,18 @@ def _plain(spec: InputSpec) -> Spec:
 
 
 def _input(entity: Entity, spec: InputSpec, application: str | None, label: str) -> Input:
-    declared = spec.inputs or {INPUT: spec}
-    parts = tuple(
-        Part(name, (part.files,) if isinstance(part.files, str) else tuple(part.files), part.form)
-        for name, part in declared.items()
-    )
+    if spec.inputs is not None:
+        parts = tuple(_part(name, part, part.files) for name, part in spec.inputs.items())
+    else:
+        parts = (_part(INPUT, spec, spec.files or []),)
     select = spec.select or select_of(_plain(spec), entity, application)
     decides = json.dumps([_plain(spec), application], default=str)
     return Input(entity.name, parts, select, bool(spec.each or spec.group_by), _keep(entity, spec.keep), label, decides)
+
+
+def _part(name: str, form: FormatSpec, files: str | list[str]) -> Part:
+    patterns = (files,) if isinstance(files, str) else tuple(files)
+    return Part(name, patterns, form.form_of(patterns))
 
 
 def _keep(entity: Entity, keep: str | None) -> Keep:

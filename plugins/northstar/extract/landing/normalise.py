@@ -16,7 +16,7 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from northstar.contract import LONGEST_NAME, Column, Entity
+from northstar.contract import MAX_NAME_BYTES, Column, Entity
 from northstar.extract.landing.casts import ARROW_TYPES, CASTS, DEEPEST, NULL_ESCAPE, ZONELESS
 from northstar.extract.landing.personal_values import (
     personal_columns,
@@ -25,9 +25,9 @@ from northstar.extract.landing.personal_values import (
     storable,
     without_personal_data,
 )
-from northstar.privacy.guard import MENTIONS, Guard
+from northstar.privacy.guard import MENTION_COLUMNS, Guard
 from northstar.privacy.names import is_personal_name
-from northstar.privacy.personal import FIRST_LOOK_AT_UNKNOWN, LONG, withheld
+from northstar.privacy.personal import FIRST_LOOK_AT_UNKNOWN, MAX_SEARCHED, quote_safely
 from northstar.warehouse.rows import Row
 
 # the years that a time may lie in: one time of year 1 would make 17 million hourly periods, and Python's datetime ends with year 9999
@@ -80,12 +80,12 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
     bad_mask = _any([mask for mask, _ in masks], count)
     good = pc.invert(bad_mask)
     refused = 0
-    is_erased = guard.erased(entity, typed)
+    is_erased = guard.erased_rows(entity, typed)
     erased = 0 if is_erased is None else pc.sum(is_erased).as_py() or 0
     unwanted = [] if is_erased is None else [is_erased]
-    mentioned = guard.mentioning(typed)
+    mentioned = guard.mentioning_rows(typed)
     if mentioned is not None:
-        for name in (n for n in MENTIONS if n in typed):
+        for name in (n for n in MENTION_COLUMNS if n in typed):
             typed[name] = pc.if_else(mentioned, pa.scalar("erased"), typed[name])
         # a bad row would be kept in quarantine as it came
         unwanted.append(pc.and_(bad_mask, mentioned))
@@ -136,9 +136,9 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
             # without the value, which may be somebody's name
             problems.append((strange, f"{column.name}: not {column.note or column.pattern}"))
     if column.is_name:
-        long = pc.fill_null(pc.greater(pc.binary_length(array), LONGEST_NAME), False)
+        long = pc.fill_null(pc.greater(pc.binary_length(array), MAX_NAME_BYTES), False)
         if pc.any(long).as_py():
-            problems.append((long, f"{column.name}: longer than {LONGEST_NAME} bytes"))
+            problems.append((long, f"{column.name}: longer than {MAX_NAME_BYTES} bytes"))
     for bound, compare, word in ((column.min, pc.less, "less"), (column.max, pc.greater, "more")):
         if bound is not None:
             outside = pc.fill_null(compare(array, pa.scalar(bound).cast(array.type)), False)
@@ -211,7 +211,7 @@ def _reason(column: Column, value: object) -> str:
 
 
 def _short(value: object) -> str:
-    text = withheld(str(value)).replace("\x00", "\\0")
+    text = quote_safely(str(value)).replace("\x00", "\\0")
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
@@ -307,7 +307,7 @@ def _stored_column(name: str, array: pa.Array, key: str, is_replay: bool) -> tup
     values = _values(array)
     if treatment is None and pa.types.is_string(array.type) and not is_personal_name(name):
         is_suspect = pc.or_(
-            pc.match_substring_regex(array, FIRST_LOOK_AT_UNKNOWN), pc.greater(pc.utf8_length(array), LONG)
+            pc.match_substring_regex(array, FIRST_LOOK_AT_UNKNOWN), pc.greater(pc.utf8_length(array), MAX_SEARCHED)
         )
         looked_at = pc.fill_null(is_suspect, False).to_pylist()
     else:

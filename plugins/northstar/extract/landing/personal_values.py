@@ -9,10 +9,10 @@ import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from northstar.contract import WRITTEN, Column, Entity, entities
+from northstar.contract import FREE_TEXT_COLUMNS, Column, Entity, entities
 from northstar.extract.landing.casts import DEEPEST, is_deep
 from northstar.privacy.guard import pseudonym
-from northstar.privacy.keys import HASHED, SEALED, kept_hash, keyed_hash, seal
+from northstar.privacy.keys import HASH_MARK, SEAL_MARK, keyed_hash, marked_hash, seal
 from northstar.privacy.names import is_personal_name
 from northstar.privacy.personal import (
     FIRST_LOOK,
@@ -21,16 +21,16 @@ from northstar.privacy.personal import (
     TIME,
     is_personal,
     is_prose,
-    parsed,
-    redacted,
-    says_nothing,
-    without_address,
+    is_yes_or_no,
+    parse_document,
+    redact,
+    remove_addresses,
 )
 from northstar.warehouse.rows import Row
 
 SHORT_NUMBER = re.compile(r"[+-]?(\d{1,6}([.,]\d{1,6})?)?")
 # the signs of an e-mail address, encoded or not, and the beginning of our hashes
-ADDRESS_SIGNS = (b"@", b"%", b"&", b"\\u", HASHED.encode())
+ADDRESS_SIGNS = (b"@", b"%", b"&", b"\\u", HASH_MARK.encode())
 
 
 @cache
@@ -51,7 +51,7 @@ def plain_name(name: str) -> str:
     return "".join(c for c in unicodedata.normalize("NFKC", str(name)).casefold() if c.isalnum())
 
 
-def storable(row: Row, key: str, entity: Entity | None = None, mark: str = HASHED, is_replay: bool = False) -> Row:
+def storable(row: Row, key: str, entity: Entity | None = None, mark: str = HASH_MARK, is_replay: bool = False) -> Row:
     """A raw row as it may be stored: identifiers hashed, other personal data left out, what looks personal sealed.
 
     entity: the row's entity; without one nothing is known about its columns, nor whether a value is in the right one.
@@ -63,7 +63,7 @@ def storable(row: Row, key: str, entity: Entity | None = None, mark: str = HASHE
         treatment = personal.get(plain_name(name))
         if treatment is None:
             column = entity.columns.get(name) if entity else None
-            stored_row[safe_name(str(name))] = _storable(str(name), value, key, column)
+            stored_row[safe_name(str(name))] = _storable_value(str(name), value, key, column)
         elif treatment == "hash" and value is not None:
             stored_row[name] = mark + _hash(str(value), key, is_replay)
     return stored_row
@@ -71,47 +71,47 @@ def storable(row: Row, key: str, entity: Entity | None = None, mark: str = HASHE
 
 @lru_cache(2_000)
 def safe_name(name: str) -> str:
-    return redacted(name)
+    return redact(name)
 
 
 def _hash(value: str, key: str, is_replay: bool) -> str:
     """The keyed hash of an identifier. An identifier that comes out of quarantine is a hash already, and stays as it is."""
-    return (kept_hash(value) if is_replay else None) or keyed_hash(value, key)
+    return (marked_hash(value) if is_replay else None) or keyed_hash(value, key)
 
 
-def _storable(name: str, value: object, key: str, column: Column | None) -> object:
+def _storable_value(name: str, value: object, key: str, column: Column | None) -> object:
     if isinstance(value, bytes):
         value = value.decode("utf-8", "replace")
     if value is None or isinstance(value, bool):
         return value
-    if column is None and is_personal_name(name) and not (isinstance(value, str) and says_nothing(value)):
-        return seal(_told(value), key)
+    if column is None and is_personal_name(name) and not (isinstance(value, str) and is_yes_or_no(value)):
+        return seal(_as_text(value), key)
     # free text is expected only in a column of type text without a list of values
     is_free = column is None or column.type != "text" or bool(column.values)
-    document = parsed(value) if isinstance(value, str) else value
+    document = parse_document(value) if isinstance(value, str) else value
     if isinstance(document, dict | list | tuple):
         if isinstance(value, str) and is_deep(value, document):
             return seal(value, key)
-        scrubbed = _scrubbed(document, key, is_free and (column is None or column.type != "json"))
-        return value if scrubbed == document else _told(scrubbed) if isinstance(value, str) else scrubbed
+        scrubbed = _scrub(document, key, is_free and (column is None or column.type != "json"))
+        return value if scrubbed == document else _as_text(scrubbed) if isinstance(value, str) else scrubbed
     if column is not None and column.pattern and not re.fullmatch(column.pattern, str(value)):
         return seal(str(value), key)
-    return _without(value, key, is_free)
+    return _storable_scalar(value, key, is_free)
 
 
-def _without(value: object, key: str, is_free: bool) -> object:
+def _storable_scalar(value: object, key: str, is_free: bool) -> object:
     """One value as it may be stored. is_free: what people write is sealed whatever it says."""
     if not isinstance(value, str):
         return seal(str(value), key) if isinstance(value, int) and is_personal(str(value)) else value
     if TIME.fullmatch(value):
         return value
     # a value that looks sealed is sealed, too: so every stored value that can be opened was sealed by this home
-    if value.startswith(SEALED) or is_personal(value) or (is_free and is_prose(value)):
+    if value.startswith(SEAL_MARK) or is_personal(value) or (is_free and is_prose(value)):
         return seal(value, key)
     return value
 
 
-def sealed_row(row: Row, key: str) -> Row:
+def seal_row(row: Row, key: str) -> Row:
     """A raw row whose values may be in the wrong columns: everything is sealed but short numbers and times."""
     return {
         safe_name(str(name)): seal(value, key) if isinstance(value, str) and not _is_plain(value) else value
@@ -123,11 +123,11 @@ def _is_plain(text: str) -> bool:
     return bool(SHORT_NUMBER.fullmatch(text.strip()) or TIME.fullmatch(text.strip()))
 
 
-def _told(value: object) -> str:
+def _as_text(value: object) -> str:
     return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
 
 
-def _scrubbed(document: object, key: str, is_free: bool, levels: int = DEEPEST) -> object:
+def _scrub(document: object, key: str, is_free: bool, levels: int = DEEPEST) -> object:
     """A JSON document in which everything is sealed that its keys call personal, or that looks so; also in documents within it that are text.
 
     is_free: free text is sealed whatever it says. levels: what lies deeper is sealed whole.
@@ -135,41 +135,41 @@ def _scrubbed(document: object, key: str, is_free: bool, levels: int = DEEPEST) 
     if isinstance(document, bytes):
         document = document.decode("utf-8", "replace")
     if isinstance(document, dict | list | tuple) and not levels:
-        return seal(_told(document), key)
+        return seal(_as_text(document), key)
     if isinstance(document, dict):
         return {
-            safe_name(str(k)): seal(_told(v), key)
+            safe_name(str(k)): seal(_as_text(v), key)
             if v is not None
             and not isinstance(v, bool)
             and is_personal_name(str(k))
-            and not (isinstance(v, str) and says_nothing(v))
-            else _scrubbed(v, key, is_free, levels - 1)
+            and not (isinstance(v, str) and is_yes_or_no(v))
+            else _scrub(v, key, is_free, levels - 1)
             for k, v in document.items()
         }
     if isinstance(document, list | tuple):
-        return [_scrubbed(v, key, is_free, levels - 1) for v in document]
-    if isinstance(document, str) and (within := parsed(document)) is not None:
-        if is_deep(document, within):
+        return [_scrub(v, key, is_free, levels - 1) for v in document]
+    if isinstance(document, str) and (inner_document := parse_document(document)) is not None:
+        if is_deep(document, inner_document):
             return seal(document, key)
-        scrubbed = _scrubbed(within, key, is_free, levels - 1)
-        return document if scrubbed == within else _told(scrubbed)
-    return _without(document, key, is_free)
+        scrubbed = _scrub(inner_document, key, is_free, levels - 1)
+        return document if scrubbed == inner_document else _as_text(scrubbed)
+    return _storable_scalar(document, key, is_free)
 
 
 def without_personal_data(column: Column, array: pa.Array, key: str, is_replay: bool) -> pa.Array:
     if column.pii == "hash":
-        return _hashed(array, key, is_replay)
+        return _hash_column(array, key, is_replay)
     if column.type == "json":
-        return _changed(array, f"{FIRST_LOOK}|{SEALED}", partial(_scrubbed_text, key=key))
+        return _change_matches(array, f"{FIRST_LOOK}|{SEAL_MARK}", partial(_scrub_text, key=key))
     if column.type == "text" and not column.values:
-        if column.name not in WRITTEN and not _may_hold_address(array):
+        if column.name not in FREE_TEXT_COLUMNS and not _may_hold_address(array):
             return array
         if column.name.endswith("_id"):
             # an identifier has to stay an identifier: the same address is the same hash everywhere
-            return _changed(array, f"{FIRST_LOOK_AT_ADDRESSES}|^{HASHED}", partial(pseudonym, key=key))
-        if column.name not in WRITTEN:
-            return _changed(array, FIRST_LOOK_AT_ADDRESSES, without_address)
-        return _changed(array, FIRST_LOOK_AT_TEXT, redacted)
+            return _change_matches(array, f"{FIRST_LOOK_AT_ADDRESSES}|^{HASH_MARK}", partial(pseudonym, key=key))
+        if column.name not in FREE_TEXT_COLUMNS:
+            return _change_matches(array, FIRST_LOOK_AT_ADDRESSES, remove_addresses)
+        return _change_matches(array, FIRST_LOOK_AT_TEXT, redact)
     return array
 
 
@@ -182,13 +182,13 @@ def _may_hold_address(array: pa.Array) -> bool:
     return not text.isascii() or any(sign in text for sign in ADDRESS_SIGNS)
 
 
-def _hashed(array: pa.Array, key: str, is_replay: bool) -> pa.Array:
+def _hash_column(array: pa.Array, key: str, is_replay: bool) -> pa.Array:
     encoded = array.dictionary_encode()
     hashes = [None if v is None else _hash(v, key, is_replay) for v in encoded.dictionary.to_pylist()]
     return pa.array(hashes, pa.string()).take(encoded.indices)
 
 
-def _changed(array: pa.Array, pattern: str, change: Callable[[str], str]) -> pa.Array:
+def _change_matches(array: pa.Array, pattern: str, change: Callable[[str], str]) -> pa.Array:
     """The array with the values that hold a pattern changed."""
     has_pattern = pc.fill_null(pc.match_substring_regex(array, pattern), False)
     if not pc.any(has_pattern).as_py():
@@ -198,7 +198,7 @@ def _changed(array: pa.Array, pattern: str, change: Callable[[str], str]) -> pa.
     return pc.replace_with_mask(array, has_pattern, changed)
 
 
-def _scrubbed_text(text: str, key: str) -> str:
+def _scrub_text(text: str, key: str) -> str:
     document = orjson.loads(text)
-    scrubbed = _scrubbed(document, key, is_free=False)
+    scrubbed = _scrub(document, key, is_free=False)
     return text if scrubbed == document else orjson.dumps(scrubbed).decode()

@@ -15,11 +15,11 @@ import orjson
 import pyarrow as pa
 
 from northstar.base.errors import NorthstarError
-from northstar.base.escaping import visible
+from northstar.base.escaping import make_visible
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.base.tables import table
-from northstar.base.third_parties import resource_exhausted
+from northstar.base.third_parties import resource_error
 from northstar.connections.find import find_connection
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
@@ -33,15 +33,15 @@ from northstar.extract.sources.declared import (
     ReadsLanded,
     Source,
     State,
-    how_read,
+    can_read_on,
     open_source,
-    reads_alike,
+    reading_digest,
 )
 from northstar.extract.sources.files import FileStore
 from northstar.privacy.guard import Guard, landing_guard
-from northstar.privacy.personal import redacted
+from northstar.privacy.personal import redact
 from northstar.warehouse import db
-from northstar.warehouse.rows import Row, one
+from northstar.warehouse.rows import Row, fetch_one
 
 # a batch ends with the first page after so many rows, or so many seconds of reading: as much is read again after a kill
 BATCH_ROWS, BATCH_SECONDS = 50_000, 60
@@ -62,24 +62,24 @@ def land_source(
     run_id: int | None,
     source: Source,
     progress: Progress = print,
-    within: tuple[datetime, datetime] | None = None,
+    time_range: tuple[datetime, datetime] | None = None,
 ) -> SourceResult:
     """Land everything new of one source, entity by entity; never raises for what the source does wrong.
 
-    within: read it from its beginning instead, land the rows in this half-open range, and do not change where its next reading starts.
+    time_range: read it from its beginning instead, land the rows in this half-open range, and do not change where its next reading starts.
 
     An entity that fails does not keep the source's others from landing; the result has the first failure.
     """
     started, result = time.monotonic(), SourceResult(source.name)
-    with _noting(settings, source, result, progress):
+    with _recording_failure(settings, source, result, progress):
         connector = open_source(settings, source)
         if isinstance(connector, FileStore):
-            _land_files(settings, run_id, source, connector, result, progress, within)
+            _land_files(settings, run_id, source, connector, result, progress, time_range)
         else:
             for entity in entities().values():
                 if entity.name in source.entities:
-                    with _noting(settings, source, result, progress):
-                        landed = _land_entity(settings, run_id, source, connector, entity, result, within, progress)
+                    with _recording_failure(settings, source, result, progress):
+                        landed = _land_entity(settings, run_id, source, connector, entity, result, time_range, progress)
                         progress(f"  {source.name}, {entity.name}: {landed.inserted:,} new, {landed.updated:,} replaced, "
                                  f"{landed.unchanged:,} repeated, {landed.quarantined:,} quarantined")  # fmt: skip
                         _reconcile(settings, run_id, source, connector, entity, progress)
@@ -89,7 +89,7 @@ def land_source(
 
 
 @contextlib.contextmanager
-def _noting(settings: Settings, source: Source, result: SourceResult, progress: Progress) -> Iterator[None]:
+def _recording_failure(settings: Settings, source: Source, result: SourceResult, progress: Progress) -> Iterator[None]:
     """A context that notes any failure inside it: a system may answer in a shape that its connector does not expect.
 
     A system, or the library that speaks to it, may repeat a secret in its message; secrets are masked.
@@ -97,17 +97,17 @@ def _noting(settings: Settings, source: Source, result: SourceResult, progress: 
     try:
         yield
     except Exception as exc:
-        masked = _masking(settings, source)
+        masked = _secret_masker(settings, source)
         # a system's message may be about people, so it is redacted; the system's own address has to stay readable
-        error = redacted(masked(str(exc)), addresses=False)
+        error = redact(masked(str(exc)), with_ip_addresses=False)
         if not isinstance(exc, NorthstarError):
             # the prefix, since a source may have the name of a service; appended, since another entity may have failed before
             log = settings.logs / f"source_{result.source}.log"
             with log.open("a") as file:
                 file.write(
-                    f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {visible(redacted(masked(traceback.format_exc()), addresses=False))}\n"
+                    f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {make_visible(redact(masked(traceback.format_exc()), with_ip_addresses=False))}\n"
                 )
-            exhausted = resource_exhausted(exc)
+            exhausted = resource_error(exc)
             error = (
                 str(exhausted)
                 if exhausted
@@ -120,21 +120,21 @@ def _noting(settings: Settings, source: Source, result: SourceResult, progress: 
         progress(f"  {result.source}: FAILED, {error}")
 
 
-def _masking(settings: Settings, source: Source) -> Callable[[str], str]:
+def _secret_masker(settings: Settings, source: Source) -> Callable[[str], str]:
     try:
-        return find_connection(settings, source.connection).masked if source.connection else str
+        return find_connection(settings, source.connection).mask_secrets if source.connection else str
     except NorthstarError:
         return str
 
 
-def _start(settings: Settings, source: Source, entity: str, reading: str, progress: Progress) -> State | None:
+def _starting_state(settings: Settings, source: Source, entity: str, reading: str, progress: Progress) -> State | None:
     """The state from which reading goes on; None, for the beginning, when everything before was read in another way."""
     with db.connect(settings, "loader") as connection:
         stored_state = connection.execute(
             "select state, reading from audit.source_states where source = %s and entity = %s", [source.name, entity]
         ).fetchone()
     # an older release did not note how it read; that is taken to be the way of this release
-    if stored_state is None or stored_state["reading"] is None or reads_alike(stored_state["reading"], reading):
+    if stored_state is None or stored_state["reading"] is None or can_read_on(stored_state["reading"], reading):
         return stored_state["state"] if stored_state else None
     progress(f"  {source.name}, {entity}: read again from its beginning, since its options or its connector changed")
     return None
@@ -177,7 +177,7 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
     connector = open_source(settings, source)
     if isinstance(connector, FileStore):
         raise NorthstarError(
-            "files need no preview: look at them where they are, and at `northstar quarantine list` after a run"
+            "files have no preview: read them in place, and see `northstar quarantine list` after a run"
         )
     good: list[Row] = []
     bad: list[BadRow] = []
@@ -218,33 +218,33 @@ def _land_entity(
     connector: Connector,
     entity: Entity,
     result: SourceResult,
-    within: tuple[datetime, datetime] | None,
+    time_range: tuple[datetime, datetime] | None,
     progress: Progress,
 ) -> Landed:
-    reading = how_read(source, entity.name, contract_decides(entity))
-    state = None if within else _start(settings, source, entity.name, reading, progress)
+    reading = reading_digest(source, entity.name, contract_decides(entity))
+    state = None if time_range else _starting_state(settings, source, entity.name, reading, progress)
     pages = _Pages(connector.read(entity.name, state))
     guard, total, line = landing_guard(settings), Landed(), 0
     while not pages.is_done:
 
         def produce(delivery: Delivery, start: int = line) -> Iterator[pa.RecordBatch]:
-            for page in pages.until(BATCH_ROWS, BATCH_SECONDS):
-                if page.state is not None and not within:
+            for page in pages.next_lot(BATCH_ROWS, BATCH_SECONDS):
+                if page.state is not None and not time_range:
                     delivery.state, delivery.reading = page.state, reading
                 batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
-                done, rows_outside = in_range(entity, normalise(entity, batch, guard), within)
+                done, rows_outside = in_range(entity, normalise(entity, batch, guard), time_range)
                 delivery.read += batch.num_rows
-                delivery.beside += rows_outside
+                delivery.outside_range += rows_outside
                 delivery.refused += done.refused
                 delivery.erased += done.erased
-                delivery.note_drift(entity, batch, source.name)
+                delivery.record_drift(entity, batch, source.name)
                 for number, reasons, row in done.bad:
                     delivery.rejects.add(source.name, number, reasons, row)
                 if done.rows.num_rows:
                     yield done.rows
 
         landed = land_batch(
-            settings, entity, source.name, run_id, produce, is_read_meanwhile=isinstance(connector, ReadsLanded)
+            settings, entity, source.name, run_id, produce, reads_landed=isinstance(connector, ReadsLanded)
         )
         total += landed
         result.landed += landed
@@ -261,10 +261,12 @@ def _land_files(
     store: FileStore,
     result: SourceResult,
     progress: Progress,
-    within: tuple[datetime, datetime] | None,
+    time_range: tuple[datetime, datetime] | None,
 ) -> None:
     """Land a store's files. A store has no state: audit.landed_files says which of its files were read."""
-    results = land_directory(settings, run_id, store.path, store.mapping, source.name, progress, store.storage, within)
+    results = land_directory(
+        settings, run_id, store.path, store.mapping, source.name, progress, store.storage, time_range
+    )
     for entity in results:
         result.landed += entity
 
@@ -279,7 +281,7 @@ class _Pages:
         self._pages, self.is_done = pages, False
         self.error: Exception | None = None
 
-    def until(self, rows: int, seconds: float) -> Iterator[Page]:
+    def next_lot(self, rows: int, seconds: float) -> Iterator[Page]:
         count, end = 0, time.monotonic() + seconds
         while (page := self._next()) is not None:
             count += page.rows.num_rows if isinstance(page.rows, pa.RecordBatch) else len(page.rows)
@@ -318,16 +320,16 @@ def _reconcile(
         totals = connector.totals(entity.name, source_states(settings, source.name).get(entity.name))
     except Exception as exc:
         # the rows have landed, and stay when the key may not read the totals or the system cannot give them now
-        why = _masking(settings, source)(
+        why = _secret_masker(settings, source)(
             str(exc) if isinstance(exc, NorthstarError) else f"{type(exc).__name__}: {exc}"
         )
         progress(
-            f"  {source.name}, {entity.name}: not reconciled, {redacted(' '.join(why.split())[:200], addresses=False)}"
+            f"  {source.name}, {entity.name}: not reconciled, {redact(' '.join(why.split())[:200], with_ip_addresses=False)}"
         )
         return
     with db.connect(settings, "loader") as connection:
         for measure, (source_total, expression) in totals.items():
-            landed = one(
+            landed = fetch_one(
                 connection.execute(
                     f"select {expression} as total from staging.{entity.name} where _batch_id in "
                     "(select batch_id from audit.landing_batches where source = %s and entity = %s)",
@@ -336,14 +338,14 @@ def _reconcile(
             )["total"]
             connection.execute(
                 "insert into audit.reconciliations (run_id, source, entity, measure, source_total, landed_total, difference) "
-                "values (%(run)s, %(source)s, %(entity)s, %(measure)s, %(told)s, %(landed)s, "
-                "coalesce(%(told)s::numeric, 0) - coalesce(%(landed)s::numeric, 0))",
+                "values (%(run)s, %(source)s, %(entity)s, %(measure)s, %(source_total)s, %(landed)s, "
+                "coalesce(%(source_total)s::numeric, 0) - coalesce(%(landed)s::numeric, 0))",
                 {
                     "run": run_id,
                     "source": source.name,
                     "entity": entity.name,
                     "measure": measure,
-                    "told": source_total,
+                    "source_total": source_total,
                     "landed": landed,
                 },
             )

@@ -1,16 +1,16 @@
 """The sources that a home declares, in its `sources.yml` (northstar.base.settings, `config`) or the file that NORTHSTAR_SOURCES names.
 
-production: true                # default false: a home whose numbers count; it takes no play money, whatever a source says
+production: true                # a production home, which accepts no play money from any source (default: false)
 sources:
   billing:
     system: stripe              # a module of northstar.extract.sources
-    connection: stripe_main     # an Airflow connection: address and secret
-    entities: [accounts, charges]   # default: all that the system gives
-    schedule: hourly            # hourly (default) or nightly: in which runs it is asked
-    required: true              # default false: while it is down the others are published without it, marked late
-    application: suite          # the application of rows whose system knows none
-    per_second: 5               # most requests to an API in a second; default: what the system allows
-    options: {...}              # the system's own, see its module
+    connection: stripe_main     # an Airflow connection, which has the address and the secret
+    entities: [accounts, charges]   # what to read (default: all that the system has)
+    schedule: hourly            # read in all runs (hourly, the default) or in nightly runs only (nightly)
+    required: true              # a run stops while this source is down (default: false: it goes on without the source, marked late)
+    application: suite          # the application of rows from a system without applications
+    per_second: 5               # the most requests to its API in a second (default: what the system allows)
+    options: {test_mode: false} # the system's own options, which its module describes
 """
 
 import hashlib
@@ -28,7 +28,7 @@ import pyarrow as pa
 from psycopg import sql
 from pydantic import Field, field_validator, model_validator
 
-from northstar.base.config_files import Section, nearest, read_config_file
+from northstar.base.config_files import Section, read_config_file, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.connections.find import Connection, find_connection
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     # for the type checker alone: files.py imports this module
     from northstar.extract.sources.files import FileStore
 
-HELPERS = ("declared", "http")
+HELPERS = ("declared", "foreign", "http")
 # a row as a connector gives it: values by contract column. They may be of any type, since landing checks them against the contract
 ContractRow = Mapping[str, object]
 # a connector's state: JSON that says where its next reading starts. Nobody but the connector interprets it
@@ -61,30 +61,30 @@ class SourceSpec(Section):
     connection: str | None = Field(None, description="name an Airflow connection")
     entities: list[str] | None = Field(None, description="give a list of the contract's entities")
     schedule: Literal["hourly", "nightly"] = Field("hourly", description="hourly or nightly")
-    required: bool = Field(False, strict=True, description="say true or false")
+    required: bool = Field(False, strict=True, description="give true or false")
     application: str | None = Field(None, description="name an application")
     per_second: float | None = Field(None, strict=True, gt=0, description="give a number above 0")
     options: Options = Field({}, description="give names with values")
 
     @field_validator("options", mode="before")
     @classmethod
-    def _none_given(cls, given: object) -> object:
-        return {} if given is None else given
+    def _null_is_empty(cls, value: object) -> object:
+        return {} if value is None else value
 
     @field_validator("system")
     @classmethod
-    def _known_system(cls, name: str) -> str:
+    def _check_system(cls, name: str) -> str:
         if name not in systems():
-            raise ValueError(f"unknown system {name!r}; {nearest(name, systems())}")
+            raise ValueError(f"unknown system {name!r}; {suggest_name(name, systems())}")
         return name
 
     @model_validator(mode="after")
-    def _known_entities(self) -> Self:
+    def _check_entities(self) -> Self:
         connector_entities = _module(self.system).ENTITIES
         for entity in self.entities or ():
             if entity not in entities() or (connector_entities and entity not in connector_entities):
                 raise ValueError(
-                    f"{self.system} gives no entity {entity!r}; {nearest(entity, connector_entities or entities())}"
+                    f"{self.system} has no entity {entity!r}; {suggest_name(entity, connector_entities or entities())}"
                 )
         return self
 
@@ -92,16 +92,18 @@ class SourceSpec(Section):
 class SourcesFile(Section):
     """sources.yml."""
 
-    production: bool = Field(False, strict=True, description="say true or false")
+    production: bool = Field(False, strict=True, description="give true or false")
     sources: dict[str, SourceSpec] = Field({}, description="give an entry for each source, by its name")
 
     @field_validator("sources")
     @classmethod
-    def _names(cls, given: dict[str, SourceSpec]) -> dict[str, SourceSpec]:
-        for name in given:
+    def _check_names(cls, sources: dict[str, SourceSpec]) -> dict[str, SourceSpec]:
+        for name in sources:
             if name == "files" or not name.replace("_", "").replace("-", "").isalnum():
-                raise ValueError(f"{name!r} is no name for a source: one is letters, digits, - and _, and not `files`")
-        return given
+                raise ValueError(
+                    f"{name!r} is not a valid name for a source: use letters, digits, - and _, and not `files`"
+                )
+        return sources
 
 
 @dataclass(frozen=True)
@@ -154,16 +156,16 @@ class Connector(Protocol):
 
 @runtime_checkable
 class ReadsLanded(Protocol):
-    """A connector that gives changes only, and needs landed rows for that: landing sets `landed` before it reads."""
+    """A connector that gives changes only, and needs landed rows for that: landing sets `find_landed` before it reads."""
 
-    landed: FindLanded
+    find_landed: FindLanded
 
 
 class System(Protocol):
     """What every module of northstar.extract.sources has; the type checker checks each of them (SYSTEMS below).
 
     A module may also have READING, a number that is 1 by default. It goes up when the module makes other rows of the same answers; then
-    everything is read again. EACH_ITS_PLACE names an option whose entries each have their own place in the state, so that nothing is
+    everything is read again. STATE_BY_ENTRY names an option whose entries each have their own place in the state, so that nothing is
     read again because an entry was added.
     """
 
@@ -218,11 +220,11 @@ def open_source(settings: Settings, source: Source) -> "Connector | FileStore":
     connection = find_connection(settings, source.connection) if source.connection else Connection(source.name)
     connector = _module(source.system).connect(source, connection)
     if isinstance(connector, ReadsLanded):
-        connector.landed = partial(_landed, settings, source.name)
+        connector.find_landed = partial(_find_landed, settings, source.name)
     return connector
 
 
-def _landed(settings: Settings, source: str, entity: str, column: str, values: list[str]) -> list[Row]:
+def _find_landed(settings: Settings, source: str, entity: str, column: str, values: list[str]) -> list[Row]:
     with db.connect(settings, "loader") as connection:
         return connection.execute(
             sql.SQL(
@@ -233,7 +235,7 @@ def _landed(settings: Settings, source: str, entity: str, column: str, values: l
         ).fetchall()
 
 
-def how_read(source: Source, entity: str, contract: list[object]) -> str:
+def reading_digest(source: Source, entity: str, contract: list[object]) -> str:
     """A digest of what decides which rows a system's answers become: the connector's READING, the source's options and application.
 
     contract: the part of the contract that decides it, too. Options about other entities are left out.
@@ -241,32 +243,34 @@ def how_read(source: Source, entity: str, contract: list[object]) -> str:
     options = dict(source.options)
     if isinstance(options.get("entities"), dict):
         options["entities"] = options["entities"].get(entity)
-    entries = options.pop(getattr(_module(source.system), "EACH_ITS_PLACE", ""), None)
-    decides = [source.system, reading_of(source.system), source.application, options, contract]
+    entries = options.pop(getattr(_module(source.system), "STATE_BY_ENTRY", ""), None)
+    decides = [source.system, reading_number(source.system), source.application, options, contract]
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()[:16]
     return digest if entries is None else f"{digest} {json.dumps(entries, sort_keys=True)}"
 
 
-def reads_alike(known: str, now: str) -> bool:
-    """Whether two digests of `how_read` allow reading to go on: they are the same, or differ only in entries that were added or removed."""
-    (old_digest, _, old_entries), (new_digest, _, new_entries) = known.partition(" "), now.partition(" ")
+def can_read_on(stored: str, current: str) -> bool:
+    """Whether two digests of `reading_digest` allow reading to go on: they are the same, or differ only in entries that were added or removed."""
+    (old_digest, _, old_entries), (new_digest, _, new_entries) = stored.partition(" "), current.partition(" ")
     old_entries, new_entries = json.loads(old_entries or "{}"), json.loads(new_entries or "{}")
     return old_digest == new_digest and all(
         new_entries[name] == value for name, value in old_entries.items() if name in new_entries
     )
 
 
-def reading_of(system: str) -> int:
+def reading_number(system: str) -> int:
     """The connector's READING; 1 where its module has none."""
     number: int = getattr(_module(system), "READING", 1)
     return number
 
 
-def check_options(source: Source, known: set[str]) -> None:
+def check_options(source: Source, known_options: set[str]) -> None:
     """Raise NorthstarError when the source's declaration has an option that its system does not know."""
-    unknown = set(source.options) - known
+    unknown = set(source.options) - known_options
     if unknown:
-        raise NorthstarError(f"source {source.name}: unknown option {min(unknown)!r}; {nearest(min(unknown), known)}")
+        raise NorthstarError(
+            f"source {source.name}: unknown option {min(unknown)!r}; {suggest_name(min(unknown), known_options)}"
+        )
 
 
 def systems() -> list[str]:

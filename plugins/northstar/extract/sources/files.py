@@ -1,8 +1,8 @@
 """The `files` connector: csv, csv.gz, jsonl, jsonl.gz and parquet files below a local directory or an fsspec URL.
 
     system: files
-    connection: lake            # where the store needs credentials: an Airflow connection of type aws, google_cloud_platform or wasb
-    options: {path: s3://lake/export, mapping: /etc/northstar/lake.yml}
+    connection: lake            # only for a store with credentials: an Airflow connection of type aws, google_cloud_platform or wasb
+    options: {path: s3://lake/export, mapping: /etc/northstar/lake.yml}     # mapping: only for files of another layout
 
 A file is read as a stream of raw record batches: the file's own columns (text for csv and jsonl, typed for parquet) and
 `_line`, the record's ordinal among the well-formed ones. Memory is bounded by the block size, whatever the file's size.
@@ -32,11 +32,11 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from northstar.base.errors import FileFailed, NorthstarError
-from northstar.base.third_parties import why_unreadable
+from northstar.base.third_parties import explain_unreadable
 from northstar.connections.find import Connection
 from northstar.contract import entities
 from northstar.extract.sources.declared import Source
-from northstar.privacy.personal import withheld
+from northstar.privacy.personal import quote_safely
 
 # goes up when the same file would make other rows; then all files are read again
 READING = 1
@@ -77,7 +77,7 @@ class SourceFile:
     storage: Storage = field(default_factory=dict, repr=False)
     content: bytes | None = field(default=None, repr=False)
     # how many bytes to read where the last line is not finished yet; None: all
-    whole: int | None = None
+    finished_bytes: int | None = None
 
 
 @dataclass
@@ -140,7 +140,7 @@ class Reading:
         except pa.ArrowMemoryError:
             raise
         except (pa.ArrowException, OSError) as exc:
-            raise FileFailed(name, f"{why_unreadable(exc, self.options.encoding, BLOCK_BYTES)}") from exc
+            raise FileFailed(name, f"{explain_unreadable(exc, self.options.encoding, BLOCK_BYTES)}") from exc
 
     def lines_of(self, ordinals: set[int]) -> dict[int, int]:
         """Physical line numbers (1-based) of well-formed csv records by ordinal; other formats count lines as they go."""
@@ -183,7 +183,7 @@ class Reading:
 
     def _csv(self) -> Iterator[pa.RecordBatch]:
         names = self._header()
-        self.columns = self._named(names)
+        self.columns = self._clean_names(names)
         if not self.columns:
             return
         utf8 = self.options.encoding.lower().replace("_", "-") in ("utf-8", "utf8")
@@ -212,7 +212,7 @@ class Reading:
             )
             if len(reader.schema.names) != len(names):
                 raise FileFailed(self.file.path, "its header is not understood; write the names in one line")
-            yield from _numbered(reader, self.columns)
+            yield from _number_rows(reader, self.columns)
 
     def _skip(self, row: object) -> str:
         self.ragged += 1
@@ -240,15 +240,16 @@ class Reading:
 
         return Dialect
 
-    def _named(self, names: list[str]) -> list[str]:
+    def _clean_names(self, names: list[str]) -> list[str]:
         """The columns' names, cleaned. Raises NorthstarError when two are the same."""
-        cleaned = [_clean(name) for name in names]
+        cleaned = [_clean_name(name) for name in names]
         repeated = (
             sorted({name for name in cleaned if cleaned.count(name) > 1}) if len(set(cleaned)) < len(cleaned) else []
         )
         if repeated:
             raise FileFailed(
-                self.file.path, f"the header names column {withheld(repeated[0][:100])!r} twice; give each its own name"
+                self.file.path,
+                f"the header names column {quote_safely(repeated[0][:100])!r} twice; give each its own name",
             )
         return cleaned
 
@@ -288,10 +289,10 @@ class Reading:
     def _record_batch(self, records: list[dict[str, str | None]], lines: list[int]) -> pa.RecordBatch:
         spellings_by_name: dict[str, list[str]] = {}
         for name in dict.fromkeys(name for record in records for name in record):
-            spellings_by_name.setdefault(_clean(name), []).append(name)
+            spellings_by_name.setdefault(_clean_name(name), []).append(name)
         names = list(spellings_by_name)
         self.columns = list(dict.fromkeys([*self.columns, *names]))
-        arrays = [pa.array([_first(r, spellings) for r in records] if len(spellings) > 1 else [r.get(spellings[0]) for r in records], pa.string())
+        arrays = [pa.array([_first_value(r, spellings) for r in records] if len(spellings) > 1 else [r.get(spellings[0]) for r in records], pa.string())
                   for spellings in spellings_by_name.values()]  # fmt: skip
         return pa.RecordBatch.from_arrays([*arrays, pa.array(lines, pa.int64())], names=[*names, "_line"])
 
@@ -302,13 +303,13 @@ class Reading:
             for kind in file.schema_arrow.types:
                 # Arrow does not check the name of a time zone before it is read, so it is read here
                 getattr(getattr(kind, "value_type", kind), "tz", None)
-            self.columns = self._named(file.schema_arrow.names)
+            self.columns = self._clean_names(file.schema_arrow.names)
             groups = ((g, file.metadata.row_group(g)) for g in range(file.num_row_groups))
             batches = (batch for g, group in groups for batch in file.iter_batches(_batch_rows(group), row_groups=[g]))
-            yield from _numbered(map(_validated, batches), self.columns)
+            yield from _number_rows(map(_validate, batches), self.columns)
 
 
-def _numbered(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterator[pa.RecordBatch]:
+def _number_rows(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterator[pa.RecordBatch]:
     ordinal = 0
     for batch in batches:
         count = batch.num_rows
@@ -318,11 +319,11 @@ def _numbered(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterator[p
         ordinal += count
 
 
-def _first(record: dict[str, str | None], names: list[str]) -> str | None:
+def _first_value(record: dict[str, str | None], names: list[str]) -> str | None:
     return next((record[name] for name in names if record.get(name) is not None), None)
 
 
-def _clean(name: str) -> str:
+def _clean_name(name: str) -> str:
     """A column's name without invisible characters. A file's own `_line` is renamed, since that name is ours."""
     name = name.replace("\x00", "").strip().lstrip("\ufeff").strip()
     return "_line_" if name == "_line" else name
@@ -333,7 +334,7 @@ def _batch_rows(group: pq.RowGroupMetaData) -> int:
     return rows
 
 
-def _validated(batch: pa.RecordBatch) -> pa.RecordBatch:
+def _validate(batch: pa.RecordBatch) -> pa.RecordBatch:
     """The batch itself. Raises ArrowInvalid when its text is not UTF-8, which Arrow's other functions do not check."""
     batch.validate(full=True)
     return batch
@@ -374,19 +375,19 @@ def _text(value: object) -> str | None:
 def open_file(file: SourceFile) -> IO[bytes]:
     """The file's bytes, without its compression."""
     # gzip's and fsspec's files, and ours, are read as any file of bytes, which none of their types says
-    return cast(IO[bytes], _opened(file))
+    return cast(IO[bytes], _open_stream(file))
 
 
-def _opened(file: SourceFile) -> object:
+def _open_stream(file: SourceFile) -> object:
     compression = "gzip" if file.path.lower().endswith(".gz") else None
     if file.content is not None:
         content = io.BytesIO(file.content)
         return gzip.GzipFile(fileobj=content) if compression else content
     if file.url.startswith(LOCAL):
         # a link that replaced the file after the listing is not followed
-        raw = open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links)  # noqa: SIM115
-        if file.whole is not None:
-            return _Beginning(raw, file.whole)
+        raw = open(file.url.removeprefix(LOCAL), "rb", opener=_open_without_links)  # noqa: SIM115
+        if file.finished_bytes is not None:
+            return _Beginning(raw, file.finished_bytes)
         return gzip.GzipFile(fileobj=raw) if compression else raw
     return fsspec.open(file.url, "rb", compression=compression, **file.storage).open()
 
@@ -413,7 +414,7 @@ class _Beginning(io.RawIOBase):
         super().close()
 
 
-def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
+def without_unfinished_line(file: SourceFile, now: float | None = None) -> SourceFile:
     """The file without a last line that its writer may not have finished: a line without a line end, in a file that was just written to.
 
     A line that is valid JSON is finished. Object stores show whole files only, and a compressed or parquet file that is cut short fails
@@ -422,7 +423,7 @@ def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
     name = file.path.lower()
     if not file.url.startswith(LOCAL) or file.content is not None or name.endswith((".gz", ".parquet")):
         return file
-    with open(file.url.removeprefix(LOCAL), "rb", opener=_not_through_links) as raw:
+    with open(file.url.removeprefix(LOCAL), "rb", opener=_open_without_links) as raw:
         status = os.fstat(raw.fileno())
         if not status.st_size or (now or time.time()) - status.st_mtime >= SETTLED_SECONDS:
             return file
@@ -434,7 +435,7 @@ def without_half_line(file: SourceFile, now: float | None = None) -> SourceFile:
     line = tail[tail.rfind(b"\n") + 1 :]
     if not line or (".jsonl" in name and _is_json(line)):
         return file
-    return replace(file, whole=status.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
+    return replace(file, finished_bytes=status.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
 
 
 def _is_json(line: bytes) -> bool:
@@ -444,7 +445,7 @@ def _is_json(line: bytes) -> bool:
         return False
 
 
-def _not_through_links(path: str, flags: int) -> int:
+def _open_without_links(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW)
 
 
@@ -466,24 +467,24 @@ def with_content(files: list[SourceFile]) -> Iterator[SourceFile]:
     small_files: list[SourceFile] = []
     for file in files:
         if file.url.startswith(LOCAL) or file.size > SMALL_BYTES:
-            yield from _fetched(small_files)
+            yield from _fetch(small_files)
             small_files = []
             yield file
             continue
         small_files.append(file)
         if len(small_files) >= FETCHED_FILES or sum(f.size for f in small_files) > FETCHED_BYTES:
-            yield from _fetched(small_files)
+            yield from _fetch(small_files)
             small_files = []
-    yield from _fetched(small_files)
+    yield from _fetch(small_files)
 
 
-def _fetched(lot: list[SourceFile]) -> Iterator[SourceFile]:
-    if not lot:
+def _fetch(files_to_fetch: list[SourceFile]) -> Iterator[SourceFile]:
+    if not files_to_fetch:
         return
-    system, _ = fsspec.core.url_to_fs(lot[0].url, **lot[0].storage)
-    paths = [system._strip_protocol(f.url) for f in lot]
+    system, _ = fsspec.core.url_to_fs(files_to_fetch[0].url, **files_to_fetch[0].storage)
+    paths = [system._strip_protocol(f.url) for f in files_to_fetch]
     contents = system.cat(paths, on_error="return")
-    for file, path in zip(lot, paths, strict=True):
+    for file, path in zip(files_to_fetch, paths, strict=True):
         content = contents.get(path)
         # a file that could not be fetched is opened on its own later, and that error says why
         yield replace(file, content=content) if isinstance(content, bytes) else file
@@ -511,7 +512,7 @@ def storage_options(connection: Connection) -> Storage:
         logging.getLogger("azure").setLevel(logging.WARNING)
         return {"account_name": connection.login, "account_key": connection.password, **extra}
     raise NorthstarError(
-        f"the connection {connection.name} is of type {connection.kind!r}; for files it is aws, google_cloud_platform or wasb"
+        f"the connection {connection.name} is of type {connection.kind!r}; files need aws, google_cloud_platform or wasb"
     )
 
 
@@ -539,14 +540,18 @@ def list_files(
             continue
         relative = path[len(root.rstrip("/")) + 1 :]
         if ".." in path.split("/") or not path.startswith(f"{root.rstrip('/')}/"):
-            raise NorthstarError(f"{directory}: {relative!r} lies outside of it; a source has only what is below it")
-        if not relative.isprintable():
             raise NorthstarError(
-                f"{directory}/{ascii(relative)[1:-1]}: a name with characters that nobody sees; rename it"
+                f"{directory}: {relative!r} lies outside it; a source has only what is below its directory"
             )
+        if not relative.isprintable():
+            raise NorthstarError(f"{directory}/{ascii(relative)[1:-1]}: a name with invisible characters; rename it")
         if info["type"] == "directory":
             raise NorthstarError(f"{directory}/{relative}: a directory where a file should be; remove or rename it")
-        url = f"{LOCAL}{_own(path, root, f'{directory}/{relative}')}" if is_local else system.unstrip_protocol(path)
+        url = (
+            f"{LOCAL}{_require_own_file(path, root, f'{directory}/{relative}')}"
+            if is_local
+            else system.unstrip_protocol(path)
+        )
         mark = (
             info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime") or info.get("LastModified")
         )
@@ -555,7 +560,7 @@ def list_files(
     return files
 
 
-def _own(path: str, root: str, told: str) -> str:
+def _require_own_file(path: str, root: str, label: str) -> str:
     """The file that a local path leads to. Raises NorthstarError unless it is a regular file below the source's directory.
 
     Whoever writes the data is trusted with nothing else. A link that stays below the root is allowed (many stores publish a delivery by a
@@ -563,27 +568,29 @@ def _own(path: str, root: str, told: str) -> str:
     """
     real = os.path.realpath(path)
     if not real.startswith(os.path.realpath(root).rstrip("/") + "/"):
-        raise NorthstarError(f"{told}: a link that leads out of the source directory; deliver the file itself")
+        raise NorthstarError(f"{label}: a link that leads out of the source directory; deliver the file itself")
     if not os.path.isfile(real):
-        raise NorthstarError(f"{told}: not a regular file; remove or rename it")
-    _demand_no_home(os.path.dirname(real))
+        raise NorthstarError(f"{label}: not a regular file; remove or rename it")
+    _require_outside_home(os.path.dirname(real))
     return real
 
 
-def _demand_no_home(directory: str) -> None:
+def _require_outside_home(directory: str) -> None:
     """Raise NorthstarError for a directory inside a home, which holds the warehouse's password and data about people."""
-    home = _home_of(os.path.realpath(directory))
+    home = _find_home(os.path.realpath(directory))
     if home and not os.path.realpath(directory).startswith(f"{home}/{DEMONSTRATION}"):
-        raise NorthstarError(f"{directory} lies in the home {home}, which is no source; give a directory beside it")
+        raise NorthstarError(
+            f"{directory} lies in the home {home}, which cannot be a source; give a directory outside it"
+        )
 
 
 @lru_cache(maxsize=10_000)
-def _home_of(directory: str) -> str | None:
+def _find_home(directory: str) -> str | None:
     """The home that a directory lies in, if any."""
     if os.path.isfile(f"{directory}/VERSION") and os.path.isfile(f"{directory}/secrets.json"):
         return directory
     above = os.path.dirname(directory)
-    return None if above == directory else _home_of(above)
+    return None if above == directory else _find_home(above)
 
 
 def connect(source: Source, connection: Connection) -> "FileStore":
@@ -591,7 +598,7 @@ def connect(source: Source, connection: Connection) -> "FileStore":
     unknown = set(source.options) - OPTIONS
     if unknown or not source.options.get("path"):
         raise NorthstarError(
-            f"source {source.name}, options: give `path` (a directory or s3://, gs://, az:// address), perhaps `mapping`"
+            f"source {source.name}, options: give `path` (a directory or s3://, gs://, az:// address), and optionally `mapping`"
         )
     mapping = source.options.get("mapping")
     storage = storage_options(connection) if source.connection else {}
@@ -622,7 +629,7 @@ def check_directory(directory: str, storage: Storage | None = None) -> None:
         if not system.isdir(root):
             raise NorthstarError(f"{directory} is a file; give the directory that holds a folder for each entity")
         if isinstance(system, LocalFileSystem):
-            _demand_no_home(root)
+            _require_outside_home(root)
         system.ls(root)
     except (OSError, ValueError, ImportError) as exc:
         raise NorthstarError(f"cannot read the source directory {directory}: {str(exc).splitlines()[0]}") from exc

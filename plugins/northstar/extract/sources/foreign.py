@@ -234,7 +234,7 @@ class _Xlsx(_Foreign):
             if number <= self.form.skip_lines or not any(values):
                 continue
             if not header:
-                header = self._named([value or f"column_{place}" for place, value in enumerate(values, start=1)])
+                header = self._clean_names([value or f"column_{place}" for place, value in enumerate(values, start=1)])
                 continue
             yield number, dict(zip(header, values, strict=False))
 

@@ -1,13 +1,13 @@
 """GitHub: pull requests with their reviews, issues as work items, deployments, and community figures, from its REST API.
 
     system: github
-    connection: github_main     # password: a token that may read; host: only for GitHub Enterprise (https://HOST/api/v3)
+    connection: github_main     # password: a token with read access; host: only for GitHub Enterprise (https://HOST/api/v3)
     options:
-      repositories: {acme/suite: suite, acme/suite-docs: suite}   # by full name: its application
-      environments: [production]    # deployments to others are left out (default: all)
-      kinds: {bug: bug, enhancement: feature, story: story}       # issue labels (or issue types) by kind of work item; else a task
-      members: [ada]            # log-ins that are no external contributors, beside the organization's public members
-      rollback_task: rollback   # a deployment of this task says that the one before it, to the same environment, was taken back
+      repositories: {acme/suite: suite, acme/suite-docs: suite}   # the application of each repository, by its full name
+      environments: [production]    # the environments whose deployments are read (default: all)
+      kinds: {bug: bug, enhancement: feature, story: story}       # the kind of work item for each issue label or issue type; others: task
+      members: [ada]            # log-ins that do not count as external, in addition to the organization's public members
+      rollback_task: rollback   # the task of deployments that roll back the previous one to the same environment
 
 A review cycle is a verdict that asked for changes, and the approval that ended it. Priority and story points are labels: `priority: high`,
 `high`, `points: 3`, `sp-3`. An issue's milestone is its sprint, the milestone's due date the sprint's end and the issue's own. An
@@ -27,7 +27,7 @@ from northstar.connections.find import Connection
 from northstar.extract.sources.declared import ContractRow, Page, Source, State, Totals, check_options
 from northstar.extract.sources.http import HttpClient, JsonObject, Parameters, Refused
 
-EACH_ITS_PLACE = "repositories"
+STATE_BY_ENTRY = "repositories"
 ENTITIES = ("pull_requests", "work_items", "deployments", "community_snapshots")
 ADDRESS = "https://api.github.com"
 API_VERSION = "2022-11-28"
@@ -61,7 +61,7 @@ def connect(source: Source, connection: Connection) -> "GitHub":
     """Some repositories of GitHub. Raises NorthstarError for options that are wrong or missing."""
     check_options(source, OPTIONS)
     if not source.options.get("repositories"):
-        raise NorthstarError(f"source {source.name}: say repositories by full name with their application")
+        raise NorthstarError(f"source {source.name}: give `repositories`: the application of each, by its full name")
     headers = {
         "Authorization": f"Bearer {connection.secret()}",
         "Accept": "application/vnd.github+json",
@@ -104,7 +104,7 @@ class GitHub:
         kind = {"pull_requests": "pr", "work_items": "issue"}.get(entity)
         if kind is None:
             return {}
-        return {entity: (sum(self._found(name, f"type:{kind}") for name in self.repositories), "count(*)")}
+        return {entity: (sum(self._count_matches(name, f"type:{kind}") for name in self.repositories), "count(*)")}
 
     # issues and pull requests are one list to GitHub
 
@@ -163,7 +163,7 @@ class GitHub:
         return {
             "work_item_id": f"{name}#{issue['number']}", "application": self.repositories[name],
             "kind": next((kinds[label] for label in [of_type, *labels] if label in kinds), "task"),
-            "priority": _first(PRIORITY, labels), "story_points": _first(POINTS, labels), "sprint": milestone.get("title"),
+            "priority": _first_match(PRIORITY, labels), "story_points": _first_match(POINTS, labels), "sprint": milestone.get("title"),
             "sprint_ends_on": due_on and due_on[:10], "created_at": issue["created_at"], "due_at": due_on,
             "completed_at": issue["closed_at"] if is_done else None, "updated_at": issue["updated_at"],
         }  # fmt: skip
@@ -172,7 +172,7 @@ class GitHub:
 
     def _deployments(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[ContractRow], str | None]]:
         """Deployments since a month before the state. GitHub lists them by creation and does not say which of them changed."""
-        oldest = _back(since, OPEN_DAYS) if since else ""
+        oldest = _days_before(since, OPEN_DAYS) if since else ""
         deployments: dict[int, JsonObject] = {}
         for page in self.http.pages(f"repos/{name}/deployments", {"per_page": PAGE}):
             deployments.update({d["id"]: d for d in page if d["created_at"] >= oldest})
@@ -183,7 +183,7 @@ class GitHub:
         last: dict[str, Deployment] = {}
         failed: dict[str, list[Deployment]] = {}
 
-        def note(row: Deployment) -> None:
+        def record(row: Deployment) -> None:
             changed_rows[row["deployment_id"]] = row
 
         for deployment in sorted(deployments.values(), key=lambda d: (d["created_at"], d["id"])):
@@ -197,7 +197,7 @@ class GitHub:
                     "rolled_back",
                     max(previous["updated_at"], row["started_at"]),
                 )
-                note(previous)
+                record(previous)
                 if previous not in failed.setdefault(environment, []):
                     failed[environment].append(previous)
             if row["status"] == "failed":
@@ -205,9 +205,9 @@ class GitHub:
             elif succeeded_at:
                 for broken in failed.pop(environment, []):
                     broken["recovered_at"], broken["updated_at"] = succeeded_at, max(broken["updated_at"], succeeded_at)
-                    note(broken)
+                    record(broken)
             last[environment] = row
-            note(row)
+            record(row)
             since = max(since or "", row["started_at"])
             if len(changed_rows) >= PAGE:
                 yield list(changed_rows.values()), since
@@ -241,8 +241,8 @@ class GitHub:
             counts = {
                 "github_stars": sum(r["stargazers_count"] for r in repositories), "github_forks": sum(r["forks_count"] for r in repositories),
                 "contributors": len(people), "external_contributors": len(people - self._insiders(names)),
-                "issues_opened": sum(self._found(name, "type:issue") for name in names),
-                "pull_requests_merged": sum(self._found(name, "type:pr is:merged") for name in names),
+                "issues_opened": sum(self._count_matches(name, "type:issue") for name in names),
+                "pull_requests_merged": sum(self._count_matches(name, "type:pr is:merged") for name in names),
             }  # fmt: skip
             rows += [
                 {"captured_on": day, "application": application, "measure": m, "value": n} for m, n in counts.items()
@@ -264,14 +264,14 @@ class GitHub:
                 insiders.add(owner)
         return insiders
 
-    def _found(self, name: str, what: str) -> int:
-        count: int = self.search.get("search/issues", {"q": f"repo:{name} {what}", "per_page": 1})["total_count"]
+    def _count_matches(self, name: str, query_terms: str) -> int:
+        count: int = self.search.get("search/issues", {"q": f"repo:{name} {query_terms}", "per_page": 1})["total_count"]
         return count
 
 
-def _first(pattern: re.Pattern[str], labels: list[str]) -> str | None:
+def _first_match(pattern: re.Pattern[str], labels: list[str]) -> str | None:
     return next((match[1] for label in labels if (match := pattern.search(label))), None)
 
 
-def _back(moment: str, days: int) -> str:
+def _days_before(moment: str, days: int) -> str:
     return f"{datetime.fromisoformat(moment) - timedelta(days=days):%Y-%m-%dT%H:%M:%SZ}"

@@ -30,8 +30,8 @@ SHORTEST_SECRET = 6
 # the bounds of one answer, in bytes after unpacking and in seconds; a system that has more to say has pages
 ANSWER_BYTES, ANSWER_SECONDS = 64 * 2**20, 300
 # headers that describe how the body was sent, not what it is
-PACKING = ("content-encoding", "content-length", "transfer-encoding")
-RETRIED = (408, 425, 429, 500, 502, 503, 504)
+TRANSFER_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
+RETRIED_STATUSES = (408, 425, 429, 500, 502, 503, 504)
 # what an API answers: its shape is checked where it is read
 Json = Any
 JsonObject = dict[str, Json]
@@ -74,13 +74,13 @@ class HttpClient:
         wait: Callable[[float], None] = time.sleep,
     ):
         self.base_url = base_url.rstrip("/")
-        self._give_headers = headers if callable(headers) else lambda: dict(headers or {})
+        self._make_headers = headers if callable(headers) else lambda: dict(headers or {})
         self._headers: dict[str, str] | None = None
         self._interval = 1 / per_second if per_second else 0
         self._next_at = 0.0
         self._attempts, self._wait = attempts, wait
         self._down: str | None = None
-        self._ahead: float | None = None
+        self._clock_offset: float | None = None
         self._timeout = timeout
         self._client = self._connect()
         self.requests = 0
@@ -100,20 +100,20 @@ class HttpClient:
 
         Raises SourceDown, or Refused for a 4xx that asking again does not mend.
         """
-        return self._answer("GET", path, params=params).json()
+        return self._request("GET", path, params=params).json()
 
     def post(self, path: str, body: JsonObject) -> Json:
         """The JSON answer of a POST that only asks (a log-in, a query). Raises as `get` does."""
-        return self._answer("POST", path, body=body).json()
+        return self._request("POST", path, body=body).json()
 
     def now(self, path: str, params: Parameters | None = None) -> float:
         """The time by the system's own clock (the Date of its answers), in seconds since 1970; by our clock where it sends none.
 
         path: what to request when there was no request yet. Raises as `get` does.
         """
-        if self._ahead is None:
-            self._answer("GET", path, params=params)
-        return time.time() + (self._ahead or 0)
+        if self._clock_offset is None:
+            self._request("GET", path, params=params)
+        return time.time() + (self._clock_offset or 0)
 
     def pages(self, path: str, params: Parameters | None = None) -> Iterator[Json]:
         """The JSON answers of a listing whose `Link` header names the next page.
@@ -123,16 +123,16 @@ class HttpClient:
         addresses = set()
         following: str | None = path
         while following:
-            response = self._answer("GET", following, params=params)
+            response = self._request("GET", following, params=params)
             yield response.json()
             link = response.links.get("next") or {}
             # Sentry names a next page even where there is none, and says so in `results`
             following, params = (link.get("url") if link.get("results") != "false" else None), None
             if following and following in addresses:
-                raise SourceDown(f"{_named(following)}: its pages repeat themselves; the next run asks again")
+                raise SourceDown(f"{_without_query(following)}: its pages repeat themselves; the next run tries again")
             addresses.add(following)
 
-    def _answer(
+    def _request(
         self, method: str, path: str, params: Parameters | None = None, body: JsonObject | None = None
     ) -> httpx.Response:
         if self._down:
@@ -141,11 +141,11 @@ class HttpClient:
         reason, is_renewed = "", False
         attempt = 0
         while attempt < self._attempts:
-            self._keep_pace()
+            self._keep_to_rate()
             delay = None
             try:
-                response = self._whole(method, url, params, body)
-                self._ahead = _ahead(response)
+                response = self._read_bounded(method, url, params, body)
+                self._clock_offset = _seconds_ahead(response)
                 if response.status_code == 401 and not is_renewed:
                     # the token may have expired: one more try with a new one, which does not count as a failure
                     is_renewed, self._headers = True, None
@@ -156,9 +156,10 @@ class HttpClient:
                 reason = f"it answered {response.status_code}"
                 delay = _retry_after(response)
                 is_limit = response.status_code == 403 and delay is not None
-                if response.status_code not in RETRIED and not is_limit:
+                if response.status_code not in RETRIED_STATUSES and not is_limit:
                     raise Refused(
-                        f"{_named(url)}: {reason}{_told(response, self._known_headers())}", response.status_code
+                        f"{_without_query(url)}: {reason}{_refusal_message(response, self._current_headers())}",
+                        response.status_code,
                     )
                 if delay is not None and delay > LONGEST_WAIT_SECONDS:
                     reason += f" and asks to wait for {delay:,.0f} s"
@@ -177,12 +178,14 @@ class HttpClient:
                 reason = "its answer is not JSON"
             attempt += 1
             if attempt < self._attempts:
-                self._wait(delay if delay is not None else _pause(attempt))
+                self._wait(delay if delay is not None else _backoff_seconds(attempt))
         times = f", {attempt} times" if attempt else ""
-        self._down = f"{_named(url)}: {reason}{times}; the next run goes on where this one stopped"
+        self._down = f"{_without_query(url)}: {reason}{times}; the next run goes on where this one stopped"
         raise SourceDown(self._down)
 
-    def _whole(self, method: str, url: str, params: Parameters | None, body: JsonObject | None) -> httpx.Response:
+    def _read_bounded(
+        self, method: str, url: str, params: Parameters | None, body: JsonObject | None
+    ) -> httpx.Response:
         """The answer with its body, read within bounds of size and time. Raises _TooLong, and httpx's errors."""
         is_late = threading.Event()
 
@@ -195,13 +198,15 @@ class HttpClient:
         timer.daemon = True
         timer.start()
         try:
-            with self._client.stream(method, url, headers=self._known_headers(), params=params, json=body) as response:
+            with self._client.stream(
+                method, url, headers=self._current_headers(), params=params, json=body
+            ) as response:
                 content = bytearray()
                 for part in response.iter_bytes():
                     content += part
                     if len(content) > ANSWER_BYTES:
                         raise _TooLong(f"its answer is larger than {ANSWER_BYTES // 2**20} MB")
-            headers = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in PACKING]
+            headers = [(n, v) for n, v in response.headers.multi_items() if n.lower() not in TRANSFER_HEADERS]
             return httpx.Response(
                 response.status_code, headers=headers, content=bytes(content), request=response.request
             )
@@ -225,12 +230,12 @@ class HttpClient:
             )
         return path
 
-    def _known_headers(self) -> dict[str, str]:
+    def _current_headers(self) -> dict[str, str]:
         if self._headers is None:
-            self._headers = self._give_headers()
+            self._headers = self._make_headers()
         return self._headers
 
-    def _keep_pace(self) -> None:
+    def _keep_to_rate(self) -> None:
         now = time.monotonic()
         if self._interval and now < self._next_at:
             self._wait(self._next_at - now)
@@ -238,7 +243,7 @@ class HttpClient:
         self.requests += 1
 
 
-def _pause(attempt: int) -> float:
+def _backoff_seconds(attempt: int) -> float:
     return FIRST_WAIT_SECONDS * float(2 ** (attempt - 1)) * random.uniform(0.5, 1)
 
 
@@ -255,7 +260,7 @@ def _retry_after(response: httpx.Response) -> float | None:
         return None
 
 
-def _ahead(response: httpx.Response) -> float:
+def _seconds_ahead(response: httpx.Response) -> float:
     """How far the system's clock is ahead of ours, in seconds."""
     try:
         return email.utils.parsedate_to_datetime(response.headers["date"]).timestamp() - time.time()
@@ -263,12 +268,12 @@ def _ahead(response: httpx.Response) -> float:
         return 0.0
 
 
-def _named(url: str) -> str:
+def _without_query(url: str) -> str:
     parts = urlsplit(url)
     return f"{parts.hostname}{parts.path}"
 
 
-def _told(response: httpx.Response, headers: dict[str, str]) -> str:
+def _refusal_message(response: httpx.Response, headers: dict[str, str]) -> str:
     """The system's own message about a refusal, shortened. Systems have different error objects, but all have a message.
 
     A message that repeats the request repeats the key, so whatever was sent in a header or a log-in is masked.
@@ -281,12 +286,12 @@ def _told(response: httpx.Response, headers: dict[str, str]) -> str:
     if isinstance(error, dict):
         error = error.get("message") or error.get("description") or error.get("detail")
     message = " ".join(str(error or "").split())
-    for sent in _sent(response.request, headers):
+    for sent in _secret_texts(response.request, headers):
         message = message.replace(sent, "***")
     return f": {message[:200]}" if message else ""
 
 
-def _sent(request: httpx.Request, headers: dict[str, str]) -> list[str]:
+def _secret_texts(request: httpx.Request, headers: dict[str, str]) -> list[str]:
     """The texts of a request that may be secret, longest first: the words of our own headers, also decoded from base64, and a log-in's values."""
     words = [word for value in headers.values() for word in (value, *value.split())]
     for word in list(words):

@@ -1,11 +1,11 @@
 """Package statistics: how often a package was installed, by day, from the statistics of PyPI and npm.
 
     system: packages
-    connection: pypi_stats      # host: the statistics service's address (that of pypistats, or of npm's download counts)
+    connection: pypi_stats      # host: the address of the statistics service (pypistats, or npm's download counts)
     options:
-      registry: pypi            # pypi or npm: which of the two APIs answers there
-      packages: {acme-client: suite, "@acme/cli": wizard}   # by name: its application
-      start: 2024-01-01         # npm: the first day asked for (default: 18 months ago, its longest range; pypi keeps 180 days)
+      registry: pypi            # pypi or npm: the kind of API at that address
+      packages: {acme-client: suite, "@acme/cli": wizard}   # the application of each package
+      start: 2024-01-01         # npm: the first day to read (default: 18 months ago, its longest range); pypi keeps 180 days
 
 A package is called `<registry>/<name>`: the same name in two registries is two packages. Mirrors are not counted. Today is left
 out, since it is not over; the last week is read again, since both services correct it.
@@ -20,7 +20,7 @@ from northstar.connections.find import Connection
 from northstar.extract.sources.declared import Page, Source, State, Totals, check_options
 from northstar.extract.sources.http import HttpClient
 
-EACH_ITS_PLACE = "packages"
+STATE_BY_ENTRY = "packages"
 ENTITIES = ("package_downloads",)
 OPTIONS = {"registry", "packages", "start"}
 REGISTRIES = ("pypi", "npm")
@@ -33,7 +33,7 @@ def connect(source: Source, connection: Connection) -> "Packages":
     check_options(source, OPTIONS)
     if source.options.get("registry") not in REGISTRIES or not source.options.get("packages"):
         raise NorthstarError(
-            f"source {source.name}: say registry, {' or '.join(REGISTRIES)}, and packages with their application"
+            f"source {source.name}: give `registry` ({' or '.join(REGISTRIES)}), and `packages` with the application of each"
         )
     return Packages(source, HttpClient(connection.url(), None, source.per_second or PER_SECOND))
 

@@ -1,17 +1,18 @@
 """Prometheus: uptime, resource usage and request figures, from its HTTP API (also Thanos, Mimir, VictoriaMetrics).
 
     system: prometheus
-    connection: prometheus_main # host: its address; login and password, or a password alone as a bearer token, where it wants them
+    connection: prometheus_main # host: its address; login and password, or a bearer token as the password, if it needs them
     options:
-      uptime: {metric: probe_success, service: instance}     # 1 is up; default: `up` by `job`
-      third_party: [status.stripe.com]                       # services that are somebody else's
-      resources: {cpu_percent: "...", memory_percent: "...", resource: instance, step: 60}
-                                # PromQL by contract column (also concurrent_users, network_latency_ms); default: node_exporter's
+      uptime: {metric: probe_success, service: instance}     # a metric that is 1 while up, and its label (default: `up` by `job`)
+      third_party: [status.stripe.com]                       # services that other companies run
+      resources: {cpu_percent: "100 * cpu_busy", resource: instance, step: 60}
+                                # PromQL for cpu_percent, memory_percent, concurrent_users, network_latency_ms, the label that names
+                                # the resource, and the seconds between samples; default: node_exporter's CPU and memory
       requests: {metric: http_request_duration_seconds, service: job, route: handler, status: code}
-                                # a histogram in seconds and its labels; without it there are no api_requests
-      applications: {web: [shop-web, shop-db]}               # application by service or resource; else the source's own
+                                # a histogram in seconds and its labels; without it no api_requests are read
+      applications: {web: [shop-web, shop-db]}               # the services or resources of each application (default: the source's)
       history_days: 15          # how far back the first reading goes
-      lag: 60                   # seconds that samples may take to arrive
+      lag: 60                   # the most seconds that samples take to arrive
 
 An uptime check is a sample as it was scraped. Where a service has several targets at one instant, it was up if all of them were.
 Histograms hold no single requests: each increment of a bucket becomes one request at the sample's time. Number, status and mean
@@ -40,7 +41,7 @@ HOUR, DAY = 3600, 86_400
 HISTORY_DAYS, LAG, STEP = 15, 60, 60
 PAGE_ROWS = 500_000
 # the most requests of one series between two samples; a counter that grew by more was reset, or counts something else
-LIKELY = 1_000_000
+MOST_REQUESTS = 1_000_000
 RESOURCES = {
     "cpu_percent": '100 * (1 - avg by (instance) (rate(node_cpu_seconds_total{mode="idle"}[5m])))',
     "memory_percent": "100 * (1 - node_memory_MemAvailable_bytes / node_memory_MemTotal_bytes)",
@@ -50,7 +51,7 @@ Labels = dict[str, str]
 # the last value of each counter, by series
 Counters = dict[str, float]
 # increments of a histogram: {(time, series): (labels, {bound: increment})}
-Steps = dict[tuple[float, str], tuple[Labels, dict[str, float]]]
+Increments = dict[tuple[float, str], tuple[Labels, dict[str, float]]]
 MEASURES = ("cpu_percent", "memory_percent", "concurrent_users", "network_latency_ms")
 
 
@@ -91,16 +92,16 @@ class Prometheus:
         while start < end:
             until = min(end, (start // HOUR + 1) * HOUR)
             if entity == "api_requests":
-                steps, new_counters = self._steps(start, until, counters)
+                steps, new_counters = self._increments(start, until, counters)
                 rows: list[pa.RecordBatch] = []
                 for batch in self._batches(steps):
                     if rows and sum(b.num_rows for b in rows) + batch.num_rows > PAGE_ROWS:
                         # the hour is not complete: the next reading starts with it again, and gives the same rows for it
-                        yield Page(_one(rows), {"since": start, "counters": counters})
+                        yield Page(_concatenate(rows), {"since": start, "counters": counters})
                         rows = []
                     rows.append(batch)
                 counters = new_counters
-                yield Page(_one(rows), {"since": until, "counters": counters})
+                yield Page(_concatenate(rows), {"since": until, "counters": counters})
             else:
                 make = self._checks if entity == "uptime_checks" else self._samples
                 yield Page(make(start, until), {"since": until})
@@ -159,13 +160,13 @@ class Prometheus:
             for (at, resource), row in sorted(samples.items())
         ]
 
-    def _steps(self, start: int, until: int, before: Counters | None) -> tuple[Steps, Counters]:
+    def _increments(self, start: int, until: int, previous_counters: Counters | None) -> tuple[Increments, Counters]:
         """A histogram's increments, {(time, series): (labels, {bound: increment})}, and the last value of each counter, by series."""
         request_options = self.options.get("requests")
         if not request_options:
-            return {}, before or {}
-        last: Counters = dict(before or {})
-        groups: Steps = {}
+            return {}, previous_counters or {}
+        last: Counters = dict(previous_counters or {})
+        groups: Increments = {}
         histogram_series = [
             s
             for part in ("bucket", "sum")
@@ -194,20 +195,20 @@ class Prometheus:
         last.update(first_times)
         return groups, last
 
-    def _batches(self, steps: Steps) -> Iterator[pa.RecordBatch]:
+    def _batches(self, steps: Increments) -> Iterator[pa.RecordBatch]:
         """The requests of each increment. An impossible increment is one row that landing puts into quarantine."""
         request_options: Options = self.options.get("requests") or {}
         for (at, name), (labels, step) in sorted(steps.items(), key=lambda g: g[0]):
-            most = max((count for bound, count in step.items() if bound != "sum"), default=0)
+            maximum = max((count for bound, count in step.items() if bound != "sum"), default=0)
             batch = (
-                _spread(at, name, step, labels, request_options)
-                if most <= LIKELY
-                else _jump(at, name, most, labels, request_options)
+                _request_rows(at, name, step, labels, request_options)
+                if maximum <= MOST_REQUESTS
+                else _impossible_row(at, name, maximum, labels, request_options)
             )
             if batch.num_rows:
-                yield self._with_application(batch)
+                yield self._add_application(batch)
 
-    def _with_application(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+    def _add_application(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         application = (
             self._application(batch.column("service")[0].as_py()).get("application") or self.source.application
         )
@@ -241,7 +242,7 @@ class Prometheus:
         return answer["data"]["result"]
 
 
-def _spread(at: float, name: str, step: dict[str, float], labels: Labels, given: Options) -> pa.RecordBatch:
+def _request_rows(at: float, name: str, step: dict[str, float], labels: Labels, options: Options) -> pa.RecordBatch:
     """The requests of one sample, a row for each. Durations (ms) are placed within their buckets so that they fit the histogram's sum."""
     bounds = sorted((float(bound), count) for bound, count in step.items() if bound != "sum")
     upper = np.array([bound for bound, _ in bounds])
@@ -264,18 +265,18 @@ def _spread(at: float, name: str, step: dict[str, float], labels: Labels, given:
     durations = np.repeat(seconds * 1000, counts)
     stem = f"{name}-{at:.3f}-"
     ids = pc.binary_join_element_wise(pa.scalar(stem), pa.array(range(total)).cast(pa.string()), "")
-    return _rows(ids, pa.array([f"{d:.6f}" for d in durations.tolist()], pa.string()), at, labels, given)
+    return _rows(ids, pa.array([f"{d:.6f}" for d in durations.tolist()], pa.string()), at, labels, options)
 
 
-def _jump(at: float, name: str, count: float, labels: Labels, given: Options) -> pa.RecordBatch:
+def _impossible_row(at: float, name: str, count: float, labels: Labels, options: Options) -> pa.RecordBatch:
     """The row for an increment that no service can serve: a request with an impossible duration, minus the increment."""
-    return _rows(pa.array([f"{name}-{at:.3f}-jump"]), pa.array([f"{-count:.0f}"]), at, labels, given)
+    return _rows(pa.array([f"{name}-{at:.3f}-jump"]), pa.array([f"{-count:.0f}"]), at, labels, options)
 
 
-def _rows(ids: pa.Array, durations: pa.Array, at: float, labels: Labels, given: Options) -> pa.RecordBatch:
+def _rows(ids: pa.Array, durations: pa.Array, at: float, labels: Labels, options: Options) -> pa.RecordBatch:
     same = {
-        "service": labels.get(given["service"], ""), "route": labels.get(given.get("route", ""), ""),
-        "status_code": labels.get(given["status"], ""), "occurred_at": _time(at),
+        "service": labels.get(options["service"], ""), "route": labels.get(options.get("route", ""), ""),
+        "status_code": labels.get(options["status"], ""), "occurred_at": _time(at),
     }  # fmt: skip
     columns = {"request_id": ids, "duration_ms": durations}
     for column, value in same.items():
@@ -283,15 +284,15 @@ def _rows(ids: pa.Array, durations: pa.Array, at: float, labels: Labels, given: 
     return pa.RecordBatch.from_pydict(columns)
 
 
-def _one(batches: list[pa.RecordBatch]) -> pa.RecordBatch | list[ContractRow]:
+def _concatenate(batches: list[pa.RecordBatch]) -> pa.RecordBatch | list[ContractRow]:
     return pa.Table.from_batches(batches).combine_chunks().to_batches()[0] if batches else []
 
 
-def _number(value: str, most: float | None) -> str | None:
+def _number(value: str, maximum: float | None) -> str | None:
     number = float(value)
     if not np.isfinite(number):
         return None
-    return repr(min(number, most) if most is not None else number)
+    return repr(min(number, maximum) if maximum is not None else number)
 
 
 def _target(series: JsonObject) -> str:

@@ -1,14 +1,14 @@
 """Sentry: the error events of its projects, from its REST API (sentry.io, a region of it, or self-hosted).
 
     system: sentry
-    connection: sentry_main     # password: a token with project:read; host: only where it is not sentry.io
+    connection: sentry_main     # password: a token with project:read; host: only for servers other than sentry.io
     options:
       organization: acme
-      projects: {web-frontend: web, api: web}   # by slug: its application
-      environments: [production]    # events of others are left out (default: all, those without one too)
-      service_tag: service          # the tag that names the service (default); else the project's slug
+      projects: {web-frontend: web, api: web}   # the application of each project, by its slug
+      environments: [production]    # the environments whose events are read (default: all, and events without one)
+      service_tag: service          # the tag that names the service (default: service); without the tag it is the project's slug
       history_days: 90              # how far back the first reading goes; Sentry keeps 30 to 90 days
-      lookback: 86400               # seconds read again: a telephone sends its errors when it is back
+      lookback: 86400               # how many seconds are read again: phones report errors once they are online again
 
 An event is user-facing when Sentry knows who saw it (its `user`). Its fingerprint is the issue that Sentry put it into. Stack traces,
 messages and users themselves are not read.
@@ -33,7 +33,9 @@ def connect(source: Source, connection: Connection) -> "Sentry":
     """A Sentry organization. Raises NorthstarError for options that are wrong or missing."""
     check_options(source, OPTIONS)
     if not source.options.get("organization") or not source.options.get("projects"):
-        raise NorthstarError(f"source {source.name}: say organization, and projects by slug with their application")
+        raise NorthstarError(
+            f"source {source.name}: give `organization`, and `projects`: the application of each, by its slug"
+        )
     headers = {"Authorization": f"Bearer {connection.secret()}"}
     return Sentry(source, HttpClient(connection.url(ADDRESS) + "/api/0", headers, source.per_second or PER_SECOND))
 
@@ -68,7 +70,7 @@ class Sentry:
                 window = {"start": _time(start), "end": _time(end), "full": "false"}
                 for events in self.http.pages(f"projects/{self.organization}/{slug}/events/", window):
                     yield Page(
-                        [self._row(slug, application, event) for event in events if self._is_wanted(event)], None
+                        [self._row(slug, application, event) for event in events if self._is_selected(event)], None
                     )
             yield Page([], {"since": end})
             start = end
@@ -92,7 +94,7 @@ class Sentry:
         )
         return {f"accepted on {day}": (sum(group["totals"]["sum(quantity)"] for group in statistics["groups"]), landed)}
 
-    def _is_wanted(self, event: JsonObject) -> bool:
+    def _is_selected(self, event: JsonObject) -> bool:
         environments = self.source.options.get("environments")
         return not environments or _tags(event).get("environment") in environments
 

@@ -3,13 +3,13 @@
     system: sql
     connection: app_database        # conn_type postgres, mysql or sqlite
     options:
-      timezone: Europe/Berlin       # of times that carry none (MySQL's datetime, text in SQLite); without it they are quarantined
+      timezone: Europe/Berlin       # the zone of times without one (MySQL's datetime, text in SQLite); without it they are quarantined
       entities:
         charges:
-          query: select id as charge_id, ... from payments     # columns by the contract's names; or  table: payments
-          cursor: updated_at        # a column that grows when a row is written; without one everything is read each time
-          lookback: 900             # how far back to read again: seconds, or for a number cursor a difference (default 900)
-          totals: {amount: sum(amount)}     # optional: figures to reconcile, SQL over the query's columns
+          query: select id as charge_id, amount, updated_at from payments   # columns under the contract's names; or `table: payments`
+          cursor: updated_at        # a column that grows whenever a row is written; without one everything is read each time
+          lookback: 900             # how far back to read again: seconds, or a difference for a numeric cursor (default: 900)
+          totals: {amount: sum(amount)}     # optional: figures to reconcile, as SQL over the query's columns
 
 A row may be committed after a row with a later cursor was read; then its cursor is older than the state. Reading therefore starts
 `lookback` before the state, and the next run reads such a row as long as its transaction took no longer than that. What was read
@@ -76,7 +76,7 @@ class SqlDatabase:
                 f"the connection {connection.name} is of type {connection.kind!r}; use {', '.join(sorted(DRIVERS))}"
             )
         database = connection.schema or connection.host if driver == "sqlite" else connection.schema
-        self.where = connection.name
+        self.connection_name = connection.name
         self.zone = _zone(source)
         url = sa.URL.create(
             driver, None if driver == "sqlite" else connection.login, connection.password,
@@ -89,7 +89,7 @@ class SqlDatabase:
         with self.reading() as connection:
             for entity in self.source.entities:
                 self._columns(connection, entity)
-        return f"{self.engine.dialect.name} {self.where}: may read {', '.join(self.source.entities)}"
+        return f"{self.engine.dialect.name} {self.connection_name}: may read {', '.join(self.source.entities)}"
 
     def read(self, entity: str, state: State | None) -> Iterator[Page]:
         """Pages in the order of the cursor; reading can go on after each. Without a cursor: everything, once."""
@@ -105,7 +105,7 @@ class SqlDatabase:
             if cursor:
                 column: sa.ColumnClause[Value] = sa.column(cursor)
                 if state:
-                    start = _before(_revive(state), options.get("lookback", LOOKBACK))
+                    start = _minus_lookback(_cursor_value(state), options.get("lookback", LOOKBACK))
                     # a row whose cursor is still null is read each time: nothing says when it changed
                     query = query.where((column >= start) | column.is_(None))
                 query = query.order_by(column)
@@ -116,8 +116,8 @@ class SqlDatabase:
                 if cursor:
                     place = columns.index(cursor)
                     cursors = [r[place] for r in part if r[place] is not None]
-                    last = max([*cursors, *([_revive(newest)] if newest else [])], default=None)
-                    newest = _state(_not_after(last, present, self.zone)) or newest
+                    last = max([*cursors, *([_cursor_value(newest)] if newest else [])], default=None)
+                    newest = _state(_not_after_present(last, present, self.zone)) or newest
                 rows = _batch(entities()[entity], columns, part, self.zone)
                 if cursor and cursor not in entities()[entity].columns:
                     rows = rows.drop_columns([cursor])
@@ -133,7 +133,7 @@ class SqlDatabase:
             )
             if options.get("cursor") and state:
                 column: sa.ColumnClause[Value] = sa.column(options["cursor"])
-                query = query.where((column <= _revive(state)) | column.is_(None))
+                query = query.where((column <= _cursor_value(state)) | column.is_(None))
             values = connection.execute(query).one()
         return {name: (value, expression) for (name, expression), value in zip(measures.items(), values, strict=True)}
 
@@ -141,7 +141,7 @@ class SqlDatabase:
         options = self.queries.get(entity)
         place = f"source {self.source.name}, options, {entity}"
         if not isinstance(options, dict) or set(options) - OPTIONS or ("query" in options) == ("table" in options):
-            raise NorthstarError(f"{place}: give `query` or `table`, and perhaps `cursor`, `lookback`, `totals`")
+            raise NorthstarError(f"{place}: give `query` or `table`, and optionally `cursor`, `lookback`, `totals`")
         if entity not in entities():
             raise NorthstarError(f"{place}: the contract has no such entity")
 
@@ -160,12 +160,12 @@ class SqlDatabase:
 
     def reading(self) -> "_ReadOnly":
         """A read-only transaction as a context manager. Whatever goes wrong in it is raised as NorthstarError."""
-        return _ReadOnly(self.engine, self.where)
+        return _ReadOnly(self.engine, self.connection_name)
 
 
 class _ReadOnly:
-    def __init__(self, engine: sa.Engine, where: str):
-        self.engine, self.where = engine, where
+    def __init__(self, engine: sa.Engine, connection_name: str):
+        self.engine, self.connection_name = engine, connection_name
 
     def __enter__(self) -> sa.Connection:
         try:
@@ -174,13 +174,13 @@ class _ReadOnly:
             if self.engine.dialect.name == "mysql":
                 self.connection.commit()
         except sa.exc.SQLAlchemyError as exc:
-            raise NorthstarError(f"cannot reach the database {self.where}: {_first_line(exc)}") from exc
+            raise NorthstarError(f"cannot reach the database {self.connection_name}: {_first_line(exc)}") from exc
         return self.connection
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> None:
         self.connection.close()
         if isinstance(exc, sa.exc.SQLAlchemyError):
-            raise NorthstarError(f"the database {self.where}: {_first_line(exc)}") from exc
+            raise NorthstarError(f"the database {self.connection_name}: {_first_line(exc)}") from exc
 
 
 def _arguments(driver: str, connection: Connection) -> dict[str, object]:
@@ -211,7 +211,7 @@ def _batch(entity: Entity, columns: list[str], rows: Sequence[sa.Row[Value]], zo
     arrays = []
     for name, values in zip(columns, zip(*rows, strict=True), strict=True):
         if zone and name in entity.columns and entity.columns[name].type == "timestamp":
-            values = tuple(_in_zone(v, zone) for v in values)
+            values = tuple(_to_zone(v, zone) for v in values)
         try:
             array = pa.array(values)
         except (pa.ArrowInvalid, pa.ArrowTypeError):
@@ -221,7 +221,7 @@ def _batch(entity: Entity, columns: list[str], rows: Sequence[sa.Row[Value]], zo
     return pa.RecordBatch.from_arrays(arrays, names=columns)
 
 
-def _in_zone(value: Value, zone: ZoneInfo) -> Value:
+def _to_zone(value: Value, zone: ZoneInfo) -> Value:
     if isinstance(value, str):
         try:
             value = dt.datetime.fromisoformat(value)
@@ -242,7 +242,7 @@ def _state(value: Value) -> State | None:
     return {"value": value}
 
 
-def _revive(state: State) -> Value:
+def _cursor_value(state: State) -> Value:
     ((kind, value),) = state.items()
     if kind == "datetime":
         return dt.datetime.fromisoformat(value)
@@ -251,7 +251,7 @@ def _revive(state: State) -> Value:
     return decimal.Decimal(value) if kind == "decimal" else value
 
 
-def _not_after(value: Value, present: dt.datetime, zone: ZoneInfo | None) -> Value:
+def _not_after_present(value: Value, present: dt.datetime, zone: ZoneInfo | None) -> Value:
     """A cursor's value; when it lies in the future, the present in the same form."""
     local_present = present.astimezone(zone or dt.UTC)
     if isinstance(value, dt.datetime):
@@ -270,7 +270,7 @@ def _not_after(value: Value, present: dt.datetime, zone: ZoneInfo | None) -> Val
     return present_in_zone.isoformat(sep=" " if " " in value else "T")[:19]
 
 
-def _before(value: Value, lookback: Value) -> Value:
+def _minus_lookback(value: Value, lookback: Value) -> Value:
     if isinstance(value, dt.datetime):
         return value - dt.timedelta(seconds=lookback)
     if isinstance(value, dt.date):

@@ -1,14 +1,15 @@
 """Umami: events with their sessions and properties, from its own tables (v2, v3; Postgres or MySQL) or its REST API.
 
     system: umami
-    connection: umami_db        # conn_type postgres or mysql: a user that may read; conn_type http: the REST API as that login
-                                # (a password without a login is an API key of Umami's cloud)
+    connection: umami_db        # conn_type postgres or mysql: a user with read access; conn_type http: the REST API's log-in
+                                # (for Umami's cloud: an API key as the password, and no login)
     options:
-      websites: {3f2c...: web}  # by website_id: its application; others are left out (default: all, with the source's application)
-      events: {signup: user.signup}   # Umami's event names by the contract's; a name that is not here stays
-      account_key: account_id   # where the session has no distinct_id: the session's or event's data of this name is the account
-      lookback: 900             # seconds read again: events are stored a little after their time
-      start: 2025-01-01         # REST API: the first day asked for (default: a year ago)
+      websites: {3f2c0a1e-0000-4000-8000-000000000000: web}   # the application of each website_id; other websites are not read
+                                # (default: all websites, with the source's application)
+      events: {signup: user.signup}   # the contract's name of each event; other events keep their names
+      account_key: account_id   # the key of the event's or session's data that holds the account, for sessions without distinct_id
+      lookback: 900             # how many seconds are read again: events are stored a little after their time
+      start: 2025-01-01         # REST API: the first day to read (default: a year ago)
 
 A page view is the event `page.view`, the first of a visit `page.landing`; a custom event has its own name. Umami's session is the
 visitor (anonymous_id), its visit the session. Queries of addresses are left out, since they may contain names. Links, pixels and
@@ -33,9 +34,9 @@ PER_SECOND = 20
 VIEW, CUSTOM = 1, 2  # values of event_type: a page view, and an event that the site itself names
 HISTORY_DAYS = 366
 # a span with more events than this is requested in halves: pages by number could skip or repeat events of one moment
-EVENTS_ASKED = 5_000
+EVENTS_PER_ANSWER = 5_000
 # the API gives at most this many activities of a session; a visit may have begun this long before its first event that is read
-ACTIVITY_TOLD, VISIT = 500, timedelta(hours=24)
+ACTIVITIES_PER_ANSWER, VISIT = 500, timedelta(hours=24)
 
 # an event by the column names of its table; and the data that the site sent for an event or a session
 Event = Mapping[str, Json] | sa.RowMapping
@@ -65,22 +66,22 @@ class Events:
 
     source: Source
 
-    def row(self, event: Event, own: Data, of_session: Data) -> ContractRow | None:
+    def row(self, event: Event, event_data: Data, session_data: Data) -> ContractRow | None:
         """A row of the entity `events`; None for something else, or for a website that the options leave out.
 
-        event: by the column names of website_event, with country, account_id (distinct_id) and is_first. own, of_session: the data
+        event: by the column names of website_event, with country, account_id (distinct_id) and is_first. event_data, session_data: the data
         that the site sent for the event, and for its session.
         """
         websites = self.source.options.get("websites")
         if event["event_type"] not in (VIEW, CUSTOM) or (websites and str(event["website_id"]) not in websites):
             return None
         key = self.source.options.get("account_key")
-        account = event["account_id"] or (own.get(key) or of_session.get(key) if key else None)
+        account = event["account_id"] or (event_data.get(key) or session_data.get(key) if key else None)
         if event["event_type"] == CUSTOM:
             name = (self.source.options.get("events") or {}).get(event["event_name"], event["event_name"])
         else:
             name = "page.landing" if event["is_first"] else "page.view"
-        properties = {name: event[name] for name in ("url_path", "page_title", "referrer_domain")} | own
+        properties = {name: event[name] for name in ("url_path", "page_title", "referrer_domain")} | event_data
         moment = _utc(event["created_at"]).isoformat()
         row = {
             "event_id": str(event["event_id"]), "event_name": name, "occurred_at": moment, "received_at": moment,
@@ -124,13 +125,16 @@ class Umami(Events):
             if start:
                 query += " where e.created_at >= :start"
             rows = connection.execution_options(stream_results=True, max_row_buffer=ROWS).execute(
-                sa.text(query + " order by e.created_at, e.event_id"), {"start": self._plain(start)} if start else {}
+                sa.text(query + " order by e.created_at, e.event_id"),
+                {"start": self._to_database_time(start)} if start else {},
             )
             with self.database.reading() as second_connection:
                 for part in rows.mappings().partitions(ROWS):
                     moments = [_utc(r["created_at"]) for r in part]
                     newest = max([*moments, *([newest] if newest else [])])
-                    data = self._data(second_connection, [r["event_id"] for r in part], [r["session_id"] for r in part])
+                    data = self._read_data(
+                        second_connection, [r["event_id"] for r in part], [r["session_id"] for r in part]
+                    )
                     event_rows = [self.row(r, data.get(r["event_id"], {}), data.get(r["session_id"], {})) for r in part]
                     yield Page([row for row in event_rows if row], {"created_at": newest.isoformat()})
 
@@ -143,11 +147,11 @@ class Umami(Events):
                 sa.text(
                     f"select count(*) from website_event where created_at <= :newest and event_type in ({VIEW}, {CUSTOM})"
                 ),
-                {"newest": self._plain(datetime.fromisoformat(state["created_at"]))},
+                {"newest": self._to_database_time(datetime.fromisoformat(state["created_at"]))},
             ).scalar()
         return {"rows": (count, "count(*)")}
 
-    def _data(self, connection: sa.Connection, events: list[object], sessions: list[Json]) -> dict[object, Data]:
+    def _read_data(self, connection: sa.Connection, events: list[object], sessions: list[Json]) -> dict[object, Data]:
         """The data that the site sent: {event or session: {key: value}}."""
         data: dict[object, Data] = {}
         for table, column, owners in (
@@ -157,9 +161,9 @@ class Umami(Events):
             if table == "session_data" and not self.source.options.get("account_key"):
                 continue
             query = sa.text(
-                f"select {column} as owner, data_key, string_value, number_value, date_value from {table} where {column} in :wanted"
-            ).bindparams(sa.bindparam("wanted", expanding=True))
-            for row in connection.execute(query, {"wanted": owners}).mappings():
+                f"select {column} as owner, data_key, string_value, number_value, date_value from {table} where {column} in :owners"
+            ).bindparams(sa.bindparam("owners", expanding=True))
+            for row in connection.execute(query, {"owners": owners}).mappings():
                 data.setdefault(row["owner"], {})[row["data_key"]] = _value(
                     row["number_value"], row["string_value"], row["date_value"]
                 )
@@ -169,7 +173,7 @@ class Umami(Events):
         # since v2.18
         return "distinct_id" in {c["name"] for c in sa.inspect(connection).get_columns("session")}
 
-    def _plain(self, moment: datetime) -> datetime:
+    def _to_database_time(self, moment: datetime) -> datetime:
         """A moment in the form that the database compares: MySQL keeps UTC without a time zone."""
         return moment if self.database.engine.dialect.name == "postgresql" else moment.replace(tzinfo=None)
 
@@ -239,7 +243,7 @@ class UmamiApi(Events):
             number += 1
 
     def _between(self, website: str, start: datetime, end: datetime) -> Iterator[list[JsonObject]]:
-        answer = self._asked(website, start, end, EVENTS_ASKED)
+        answer = self._request_events(website, start, end, EVENTS_PER_ANSWER)
         if int(answer["count"]) <= len(answer["data"]) or end - start <= timedelta(milliseconds=2):
             yield answer["data"]
             return
@@ -247,7 +251,7 @@ class UmamiApi(Events):
         yield from self._between(website, start, middle)
         yield from self._between(website, middle, end)
 
-    def _asked(self, website: str, start: datetime, end: datetime, size: int) -> JsonObject:
+    def _request_events(self, website: str, start: datetime, end: datetime, size: int) -> JsonObject:
         parameters: Parameters = {
             "startAt": _milliseconds(start),
             "endAt": _milliseconds(end),
@@ -261,11 +265,13 @@ class UmamiApi(Events):
         visits = self._visits(website, events)
         rows = []
         for event in sorted(events, key=lambda e: (e["createdAt"], e["id"])):
-            session, of_session = self._session(website, event["sessionId"])
+            session, session_data = self._session(website, event["sessionId"])
             visit, is_first = visits.get(event["id"], (None, False))
             # older versions do not say whether an event has data
-            own = self._told(website, event["id"]) if event.get("hasData", event["eventType"] == CUSTOM) else {}
-            rows.append(self.row(event_of_api(event, session, visit, is_first), own, of_session))
+            event_data = (
+                self._event_data(website, event["id"]) if event.get("hasData", event["eventType"] == CUSTOM) else {}
+            )
+            rows.append(self.row(event_of_api(event, session, visit, is_first), event_data, session_data))
         return [row for row in rows if row]
 
     def _visits(self, website: str, events: list[JsonObject]) -> dict[str, tuple[str, bool]]:
@@ -282,7 +288,7 @@ class UmamiApi(Events):
                 part = self.http.get(f"websites/{website}/sessions/{session}/activity", parameters)
                 is_new = not activity.keys() >= {e["eventId"] for e in part}
                 activity.update({e["eventId"]: e for e in part})
-                if len(part) < ACTIVITY_TOLD or not is_new:
+                if len(part) < ACTIVITIES_PER_ANSWER or not is_new:
                     break
                 last = min(datetime.fromisoformat(e["createdAt"]) for e in part)
             viewed_visits = set()
@@ -298,12 +304,12 @@ class UmamiApi(Events):
             details = self.http.get(f"websites/{website}/sessions/{session}") or {}
             data: Data = {}
             if self.source.options.get("account_key"):
-                data = _data(self.http.get(f"websites/{website}/sessions/{session}/properties"))
+                data = _to_data(self.http.get(f"websites/{website}/sessions/{session}/properties"))
             self._sessions[session] = details, data
         return self._sessions[session]
 
-    def _told(self, website: str, event: str) -> Data:
-        return _data(self.http.get(f"websites/{website}/event-data/{event}"))
+    def _event_data(self, website: str, event: str) -> Data:
+        return _to_data(self.http.get(f"websites/{website}/event-data/{event}"))
 
 
 def event_of_api(event: JsonObject, session: JsonObject, visit: str | None, is_first: bool) -> Event:
@@ -316,8 +322,8 @@ def event_of_api(event: JsonObject, session: JsonObject, visit: str | None, is_f
     }  # fmt: skip
 
 
-def _data(told: list[JsonObject]) -> Data:
-    return {d["dataKey"]: _value(d.get("numberValue"), d.get("stringValue"), d.get("dateValue")) for d in told}
+def _to_data(rows: list[JsonObject]) -> Data:
+    return {d["dataKey"]: _value(d.get("numberValue"), d.get("stringValue"), d.get("dateValue")) for d in rows}
 
 
 def _value(number: Json, text: str | None, moment: Json) -> object:

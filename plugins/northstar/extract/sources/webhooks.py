@@ -1,18 +1,18 @@
-"""Webhook deliveries in bulk: a directory of newline-delimited deliveries of Stripe or Umami, which lands as if it came from their API.
+"""Webhook deliveries in bulk: a directory of newline-delimited deliveries of Stripe or Umami, which land as if they came from their API.
 
     system: webhooks
     connection: lake            # where the store needs credentials, as for `files`
     options:
-      path: s3://lake/stripe-webhooks   # *.jsonl and *.jsonl.gz below it, one delivery in a line
-      of: stripe                # stripe: its event objects as they were posted; umami: events as its API tells them, with visitId,
-                                # and distinctId and data where there are any
-      system_options: {...}     # the options of that system, such as plan_tiers or websites
+      path: s3://lake/stripe-webhooks   # a directory of *.jsonl and *.jsonl.gz files with one delivery in each line
+      of: stripe                # stripe: event objects as they were posted; umami: events in the form of its API, with visitId,
+                                # and with distinctId and data where they have them
+      system_options: {plan_tiers: {price_123: pro}}    # options of that system
 
 Deliveries may come twice, late and in any order. A delivery is about a customer (Stripe) or a visit (Umami). When a new one comes,
 the rows of its customer or visit are made again from all of its deliveries, in the order of their time, so that the result does not
 depend on the order in which they came. A new file costs one scan of the directory, however many entities are read; without new files
 nothing is read. Memory holds the deliveries of one customer or visit at a time. A line that is no delivery goes to quarantine with its
-file and line number, without its content; so does a delivery of Stripe's test mode, unless system_options say test_mode: true.
+file and line number, without its content; so does a delivery of Stripe's test mode, unless system_options have test_mode: true.
 """
 
 import sqlite3
@@ -28,7 +28,7 @@ from northstar.extract.sources import stripe, umami
 from northstar.extract.sources.declared import ContractRow, FindLanded, Page, Source, State, Totals, check_options
 from northstar.extract.sources.files import SourceFile, Storage, list_files, read_lines, storage_options
 from northstar.extract.sources.http import Json, JsonObject, Parameters, Refused
-from northstar.extract.sources.stripe.connector import Stripe, allow_play_money
+from northstar.extract.sources.stripe.connector import Stripe, require_play_money_allowed
 from northstar.extract.sources.stripe.events import EVENTS, event_order
 from northstar.extract.sources.stripe.terms import SubscriptionRow, from_landed
 
@@ -47,19 +47,19 @@ def connect(source: Source, connection: Connection) -> "Webhooks":
         "umami": UmamiDeliveries,
     }
     if source.options.get("of") not in kinds or not source.options.get("path"):
-        raise NorthstarError(f"source {source.name}: say path, and of: {' or '.join(kinds)}")
+        raise NorthstarError(f"source {source.name}: give `path`, and `of`: {' or '.join(kinds)}")
     system_options = dict(source.options.get("system_options") or {})
     system = Source(source.name, source.options["of"], options=system_options, is_production=source.is_production)
     check_options(system, {"stripe": stripe.OPTIONS, "umami": umami.OPTIONS}[system.system])
     if system_options.get("test_mode"):
-        allow_play_money(system, "it asks for deliveries of Stripe's test mode")
+        require_play_money_allowed(system, "it asks for deliveries of Stripe's test mode")
     return Webhooks(source, kinds[system.system](system), storage_options(connection) if source.connection else None)
 
 
 class Webhooks:
     """A connector of northstar.extract.sources.declared.Connector's shape."""
 
-    landed: FindLanded = staticmethod(lambda *_: [])
+    find_landed: FindLanded = staticmethod(lambda *_: [])
 
     def __init__(self, source: Source, deliveries: "StripeDeliveries | UmamiDeliveries", storage: Storage | None):
         self.source, self.deliveries, self.storage = source, deliveries, storage
@@ -77,18 +77,18 @@ class Webhooks:
         new_files = [file for file in files if fingerprints.get(file.path) != file.fingerprint]
         if not new_files:
             return
-        spool = self._spooled(files, new_files)
+        spool = self._collect(files, new_files)
         # reported once, with the first of the entities
         if entity == next(n for n in entities() if n in self.deliveries.entities and n in self.source.entities):
-            for places in spool.bad():
+            for places in spool.bad_places():
                 yield Page([{"delivery": place} for place in places], None)
         rows: list[ContractRow] = []
         for bodies in spool.deliveries():
             rows += self.deliveries.rows(entity, [orjson.loads(body) for body in bodies])
             if len(rows) >= ROWS:
-                yield Page(self._corrected(entity, rows), None)
+                yield Page(self._correct_rows(entity, rows), None)
                 rows = []
-        yield Page(self._corrected(entity, rows), {"files": {file.path: file.fingerprint for file in files}})
+        yield Page(self._correct_rows(entity, rows), {"files": {file.path: file.fingerprint for file in files}})
 
     def totals(self, entity: str, state: State | None) -> Totals:
         """None: a directory has no totals of its own."""
@@ -97,13 +97,13 @@ class Webhooks:
     def _files(self) -> list[SourceFile]:
         return list_files(self.source.options["path"], PATTERN, self.storage)
 
-    def _spooled(self, files: list[SourceFile], new: list[SourceFile]) -> "_Spool":
+    def _collect(self, files: list[SourceFile], new_files: list[SourceFile]) -> "_Spool":
         """All deliveries of the customers or visits in new files: collected for the first of the entities, and reused for the others."""
-        if self._spool is None or not self._spool.is_of(files, new):
-            self._spool = _Spool(self.deliveries, files, new)
+        if self._spool is None or not self._spool.is_of(files, new_files):
+            self._spool = _Spool(self.deliveries, files, new_files)
         return self._spool
 
-    def _corrected(self, entity: str, rows: list[ContractRow]) -> list[ContractRow]:
+    def _correct_rows(self, entity: str, rows: list[ContractRow]) -> list[ContractRow]:
         """The subscription rows, fit to replace those that earlier deliveries had led to, and the rows that end those that are gone.
 
         A landed row that a late delivery made wrong ends where it begins. A row that replaces a landed one is never older than it.
@@ -112,7 +112,7 @@ class Webhooks:
             return rows
         # cast: these are what StripeDeliveries gives for this entity
         new_rows = cast(list[SubscriptionRow], rows)
-        landed_rows = self.landed(
+        landed_rows = self.find_landed(
             "subscriptions", "subscription_id", sorted({row["subscription_id"] for row in new_rows})
         )
         landed_by_key = {(row["subscription_item_id"], row["valid_from"]): row for row in map(from_landed, landed_rows)}
@@ -129,27 +129,27 @@ class _Spool:
     """All deliveries of the customers or visits that new files name, on disk."""
 
     def __init__(
-        self, deliveries: "StripeDeliveries | UmamiDeliveries", files: list[SourceFile], new: list[SourceFile]
+        self, deliveries: "StripeDeliveries | UmamiDeliveries", files: list[SourceFile], new_files: list[SourceFile]
     ):
-        self._of = _marks(files), _marks(new)
+        self._contents = _fingerprints(files), _fingerprints(new_files)
         # a database without a name is a private file that is deleted with the connection; landing reads in threads, one after the other
         self._database = sqlite3.connect("", check_same_thread=False)
         self._database.executescript(
             "create table roots (root text primary key) without rowid; create table bad (place text);"
             "create table deliveries (root text, id text, body blob, primary key (root, id)) without rowid"
         )
-        names = _marks(new)
-        for file in new:
+        names = _fingerprints(new_files)
+        for file in new_files:
             self._add(deliveries, file, is_new=True)
         for file in files:
             if file.path not in names:
                 self._add(deliveries, file, is_new=False)
 
-    def is_of(self, files: list[SourceFile], new: list[SourceFile]) -> bool:
+    def is_of(self, files: list[SourceFile], new_files: list[SourceFile]) -> bool:
         """Whether it was collected from these files, with these as the new ones."""
-        return self._of == (_marks(files), _marks(new))
+        return self._contents == (_fingerprints(files), _fingerprints(new_files))
 
-    def bad(self) -> Iterator[list[str]]:
+    def bad_places(self) -> Iterator[list[str]]:
         """The places (file:line) in new files where a line is no delivery, at most ROWS at a time."""
         places = self._database.execute("select place from bad order by rowid")
         return iter(lambda: [place for (place,) in places.fetchmany(ROWS)], [])
@@ -164,8 +164,8 @@ class _Spool:
         for number, line in enumerate(read_lines(file), 1):
             if not line.strip():
                 continue
-            delivery = _parsed(line)
-            if delivery is None or not deliveries.is_one(delivery):
+            delivery = _parse(line)
+            if delivery is None or not deliveries.is_delivery(delivery):
                 if is_new:
                     self._database.execute("insert into bad values (?)", [f"{file.path}:{number}"])
                 continue
@@ -182,7 +182,7 @@ class _Spool:
         self._database.commit()
 
 
-def _marks(files: list[SourceFile]) -> dict[str, str]:
+def _fingerprints(files: list[SourceFile]) -> dict[str, str]:
     return {file.path: file.fingerprint for file in files}
 
 
@@ -195,7 +195,7 @@ class StripeDeliveries:
         self.source = source
         self._prices: dict[str, tuple[tuple[int, str], JsonObject]] = {}
 
-    def is_one(self, delivery: JsonObject) -> bool:
+    def is_delivery(self, delivery: JsonObject) -> bool:
         """Whether it is an event of Stripe's, and of real money."""
         return (
             (delivery.get("livemode", True) is True or bool(self.source.options.get("test_mode")))
@@ -229,7 +229,7 @@ class StripeDeliveries:
         for event in events:
             thing = event["data"]["object"]
             objects[f"{thing.get('object')}s/{thing.get('id')}"] = thing
-        system = Stripe(self.source, _Delivered(objects))
+        system = Stripe(self.source, _DeliveredObjects(objects))
         system.history.learn(events)
         key = entities()[entity].key
         rows_by_key: dict[tuple[object, ...], ContractRow] = {}
@@ -252,7 +252,7 @@ class UmamiDeliveries(umami.Events):
     def __init__(self, source: Source):
         self.source = source
 
-    def is_one(self, delivery: JsonObject) -> bool:
+    def is_delivery(self, delivery: JsonObject) -> bool:
         """Whether it is an event of Umami's."""
         names = ("id", "websiteId", "sessionId", "visitId", "createdAt")
         return all(isinstance(delivery.get(name), str) for name in names) and isinstance(delivery.get("eventType"), int)
@@ -280,7 +280,7 @@ class UmamiDeliveries(umami.Events):
         return [row for row in rows if row]
 
 
-class _Delivered:
+class _DeliveredObjects:
     """A stand-in for an HttpClient, without a network: it answers as Stripe would, from the objects that were delivered."""
 
     def __init__(self, objects: dict[str, JsonObject]):
@@ -296,7 +296,7 @@ class _Delivered:
         raise Refused(f"{path} is in no delivery", 404)
 
 
-def _parsed(line: bytes) -> JsonObject | None:
+def _parse(line: bytes) -> JsonObject | None:
     try:
         delivery = orjson.loads(line)
     except orjson.JSONDecodeError:

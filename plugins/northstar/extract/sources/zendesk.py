@@ -1,11 +1,11 @@
 """Zendesk Support: tickets, what happened to them, and satisfaction ratings, from its REST API.
 
     system: zendesk
-    connection: zendesk_main    # host: yourcompany.zendesk.com, login: agent's address, password: an API token
+    connection: zendesk_main    # host: yourcompany.zendesk.com, login: an agent's e-mail address, password: an API token
     options:
-      start: 2020-01-01T00:00:00Z   # tickets changed since then (default: all)
-      escalation_tag: escalated     # its coming and going are `escalated` and `escalation_resolved`
-      account_field: external_id    # what of the requester is the account: external_id (default), id, or email
+      start: 2020-01-01T00:00:00Z   # read tickets that changed since then (default: all)
+      escalation_tag: escalated     # adding this tag is the event `escalated`, removing it is `escalation_resolved`
+      account_field: external_id    # the requester's field that holds the account: external_id (default), id, or email
 
 Tickets come from the incremental export by cursor, which includes deleted ones. What happened to a ticket is in its audits, which are
 read for each ticket that changed. Visits of the help centre are not in this API.
@@ -31,15 +31,15 @@ STATUSES = {"hold": "on_hold"}
 SCORES = {"good": "5", "bad": "1", "good_with_comment": "5", "bad_with_comment": "1"}
 MERGED_TAG = "closed_by_merge"
 DONE = ("solved", "closed")
-USERS_ASKED = 100
+USERS_PER_REQUEST = 100
 
 
 def connect(source: Source, connection: Connection) -> "Zendesk":
     """A Zendesk account. Raises NorthstarError for options that are wrong."""
     check_options(source, OPTIONS)
     if source.options.get("account_field", "external_id") not in ACCOUNT_FIELDS:
-        raise NorthstarError(f"source {source.name}: account_field is {', '.join(ACCOUNT_FIELDS)}")
-    auth = _basic(f"{connection.login}/token", connection.secret())
+        raise NorthstarError(f"source {source.name}: account_field must be one of {', '.join(ACCOUNT_FIELDS)}")
+    auth = _basic_auth(f"{connection.login}/token", connection.secret())
     address = connection.url() + "/api/v2"
     return Zendesk(
         source,
@@ -70,7 +70,7 @@ class Zendesk:
             "tickets": lambda t: [self._ticket(t)],
             "ticket_events": self._events,
         }
-        for tickets, cursor in self._changed(state):
+        for tickets, cursor in self._changed_tickets(state):
             yield Page(
                 [row for ticket in tickets for row in make[entity](ticket)], {"cursor": cursor} if cursor else None
             )
@@ -82,19 +82,19 @@ class Zendesk:
         count = self.http.get("tickets/count.json")["count"]["value"]
         return {"tickets": (count, "count(*) filter (where status not in ('deleted', 'spam'))")}
 
-    def _changed(self, state: State | None) -> Iterator[tuple[list[JsonObject], str | None]]:
+    def _changed_tickets(self, state: State | None) -> Iterator[tuple[list[JsonObject], str | None]]:
         """Changed tickets, and the cursor after them. A ticket that changed twice comes as it is now."""
-        start = _second(self.source.options.get("start")) or 1
+        start = _seconds(self.source.options.get("start")) or 1
         parameters: dict[str, str | int] = {"cursor": state["cursor"]} if state else {"start_time": start}
         while True:
             answer = self.export.get("incremental/tickets/cursor.json", {**parameters, "include": "users"})
-            self._learn(answer)
+            self._store_users(answer)
             cursor = answer.get("after_cursor")
             yield answer["tickets"], cursor
             if answer.get("end_of_stream") or not cursor:
                 return
             if cursor == parameters.get("cursor"):
-                raise NorthstarError("Zendesk's export repeats itself; the next run asks again")
+                raise NorthstarError("Zendesk's export repeats itself; the next run tries again")
             parameters = {"cursor": cursor}
 
     def _ticket(self, ticket: JsonObject) -> ContractRow:
@@ -103,7 +103,7 @@ class Zendesk:
         is_merged = MERGED_TAG in (ticket.get("tags") or [])
         # the export gives only the bare numbers of a deleted ticket, so its last change is the time of the export
         updated_at = max(
-            _second(ticket["updated_at"]), ticket.get("generated_timestamp") or 0 if status == "deleted" else 0
+            _seconds(ticket["updated_at"]), ticket.get("generated_timestamp") or 0 if status == "deleted" else 0
         )
         return {
             "ticket_id": str(ticket["id"]), "account_id": self._account(ticket.get("requester_id")), "channel": (ticket.get("via") or {}).get("channel"),
@@ -122,12 +122,12 @@ class Zendesk:
     def _events(self, ticket: JsonObject) -> list[ContractRow]:
         rows: list[ContractRow] = []
         audits = self._audits(ticket["id"])
-        self._know(audit.get("author_id") for audit in audits)
+        self._request_unknown_users(audit.get("author_id") for audit in audits)
         for number, audit in enumerate(audits):
             actor = self._actor(audit)
             kinds = ["created"] if number == 0 else []
             for event in audit["events"]:
-                kinds += self._kinds(event, number == 0)
+                kinds += self._event_types(event, number == 0)
             if ((audit.get("via") or {}).get("source") or {}).get("rel") == "merge" and "closed" in kinds:
                 kinds = ["merged" if kind == "closed" else kind for kind in kinds]
             rows += [
@@ -137,7 +137,7 @@ class Zendesk:
             ]  # fmt: skip
         return rows
 
-    def _kinds(self, event: JsonObject, is_first: bool) -> list[str]:
+    def _event_types(self, event: JsonObject, is_first: bool) -> list[str]:
         """What one part of an audit means. The first comment is the ticket itself."""
         if event["type"] == "Comment":
             return [] if is_first else ["public_reply" if event.get("public") else "internal_note"]
@@ -179,7 +179,7 @@ class Zendesk:
                     # the ticket was deleted for good after the export
                     return audits
                 raise
-            self._learn(answer)
+            self._store_users(answer)
             audits += answer["audits"]
             path, parameters = (
                 (answer.get("links") or {}).get("next") if (answer.get("meta") or {}).get("has_more") else None,
@@ -188,16 +188,16 @@ class Zendesk:
         return sorted(audits, key=lambda a: (a["created_at"], a["id"]))
 
     def _ratings(self, state: State | None) -> Iterator[Page]:
-        since = (state or {}).get("since") or _second(self.source.options.get("start")) or 0
+        since = (state or {}).get("since") or _seconds(self.source.options.get("start")) or 0
         newest = since
         path: str | None = "satisfaction_ratings.json"
         parameters: Parameters | None = {"page[size]": 100, "start_time": since}
         while path:
             answer = self.http.get(path, parameters)
             rows: list[ContractRow] = []
-            self._know(rating.get("requester_id") for rating in answer["satisfaction_ratings"])
+            self._request_unknown_users(rating.get("requester_id") for rating in answer["satisfaction_ratings"])
             for rating in answer["satisfaction_ratings"]:
-                newest = max(newest, _second(rating["updated_at"]))
+                newest = max(newest, _seconds(rating["updated_at"]))
                 # other scores (offered, or taken back): sent and not answered
                 score = SCORES.get(rating["score"])
                 rows.append({
@@ -217,21 +217,21 @@ class Zendesk:
     def _user(self, user: int | None) -> JsonObject:
         return (self._users.get(user) if user is not None else None) or {}
 
-    def _know(self, users: Iterable[int | None]) -> None:
+    def _request_unknown_users(self, users: Iterable[int | None]) -> None:
         """Request the users who were in no answer so far. One who is missing even then has been forgotten by Zendesk."""
         if len(self._users) > KEPT_USERS:
             self._users.clear()
         unknown = sorted({user for user in users if user is not None and user != -1} - self._users.keys())
-        for start in range(0, len(unknown), USERS_ASKED):
-            user_ids = unknown[start : start + USERS_ASKED]
+        for start in range(0, len(unknown), USERS_PER_REQUEST):
+            user_ids = unknown[start : start + USERS_PER_REQUEST]
             self._users.update({user: {} for user in user_ids})
-            self._learn(self.http.get("users/show_many.json", {"ids": ",".join(map(str, user_ids))}))
+            self._store_users(self.http.get("users/show_many.json", {"ids": ",".join(map(str, user_ids))}))
 
-    def _learn(self, answer: JsonObject) -> None:
+    def _store_users(self, answer: JsonObject) -> None:
         self._users.update({user["id"]: user for user in answer.get("users") or []})
 
 
-def _basic(login: str, password: str) -> dict[str, str]:
+def _basic_auth(login: str, password: str) -> dict[str, str]:
     """The header of HTTP's basic authentication."""
     return {"Authorization": "Basic " + base64.b64encode(f"{login}:{password}".encode()).decode()}
 
@@ -244,7 +244,7 @@ def _text(value: object) -> str | None:
     return None if value is None else str(value)
 
 
-def _second(text: str | None) -> int:
+def _seconds(text: str | None) -> int:
     return int(datetime.fromisoformat(str(text)).timestamp()) if text else 0
 
 

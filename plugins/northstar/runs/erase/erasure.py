@@ -19,14 +19,14 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.privacy.ring import home_key
 from northstar.runs import job
-from northstar.runs.erase.prove import FINISHES, clean_logs, prove
+from northstar.runs.erase.prove import FINISH_ADVICE, clean_logs, prove
 from northstar.runs.erase.purge import purge
-from northstar.runs.erase.request import request
+from northstar.runs.erase.request import request_erasure
 from northstar.runs.erase.restage import restage
 from northstar.runs.erase.rewrite import rewrite
-from northstar.runs.turns import turn
+from northstar.runs.turns import command_turn
 from northstar.warehouse import db
-from northstar.warehouse.rows import one
+from northstar.warehouse.rows import fetch_one
 from northstar.warehouse.setup import bootstrap
 
 
@@ -61,7 +61,7 @@ def erase(
     bootstrap(settings)
     key = home_key(settings)
     with db.connect(settings, "loader") as connection:
-        erasure_id = request(connection, key, account_id, email, by)
+        erasure_id = request_erasure(connection, key, account_id, email, by)
     if is_later:
         return certificate(settings, erasure_id)
     return carry_out(settings, erasure_id, progress, worker)
@@ -80,7 +80,7 @@ def erase_pending(settings: Settings, progress: Progress = print) -> list[Erasur
 def certificate(settings: Settings, erasure_id: int) -> Erasure:
     """The row of an erasure in audit.erasures."""
     with db.connect(settings, "loader") as connection:
-        row = one(connection.execute("select * from audit.erasures where erasure_id = %s", [erasure_id]))
+        row = fetch_one(connection.execute("select * from audit.erasures where erasure_id = %s", [erasure_id]))
     return Erasure(**{name: row[name] for name in Erasure.__dataclass_fields__})
 
 
@@ -97,11 +97,11 @@ def carry_out(
             progress=progress, worker=worker, wait=wait,
         )  # fmt: skip
         progress(f"erasure {erasure_id}: history, audit, logs ...")
-        with turn(settings, f"erasure {erasure_id}", wait) as number:
+        with command_turn(settings, f"erasure {erasure_id}", wait) as number:
             purge(settings, erasure_id, version, number)
     if state != "done":
         clean_logs(settings, erasure_id)
-        rewrite(settings, certificate(settings, erasure_id).rows, progress, FINISHES)
+        rewrite(settings, certificate(settings, erasure_id).rows, progress, FINISH_ADVICE)
         prove(settings, erasure_id, progress)
         with db.connect(settings, "loader") as connection:
             connection.execute(

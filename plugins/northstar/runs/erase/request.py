@@ -4,17 +4,17 @@ import secrets
 
 from northstar.base.errors import NorthstarError
 from northstar.privacy.keys import keyed_hash, subject_hash
-from northstar.privacy.subjects import ACCOUNT, ANONYMOUS, NAMED, SESSION, kinds
+from northstar.privacy.subjects import ACCOUNT, ANONYMOUS, PERSON_COLUMNS, SESSION, person_columns_by_entity
 from northstar.runs.erase.names import EMAIL, TICKET
-from northstar.warehouse.rows import Connection, Parameters, one
+from northstar.warehouse.rows import Connection, Parameters, fetch_one
 
 PREFIX = "erased-"
 
 
-def request(connection: Connection, key: str, account_id: str | None, email: str | None, by: str) -> int:
+def request_erasure(connection: Connection, key: str, account_id: str | None, email: str | None, by: str) -> int:
     """The number of the subject's erasure: of the existing one, or of a new one with all of the subject's identifiers."""
     if bool(account_id) == bool(email):
-        raise NorthstarError("whom? give --account-id or --email")
+        raise NorthstarError("whom to erase? give either --account-id or --email")
     hashed = keyed_hash(email, key) if email else None
     accounts = [account_id] if account_id else _accounts_of(connection, hashed)
     subjects = [subject_hash(ACCOUNT, a, key) for a in accounts]
@@ -26,8 +26,8 @@ def request(connection: Connection, key: str, account_id: str | None, email: str
         return number
     ids = _identifiers(connection, accounts, hashed)
     if not ids:
-        raise NorthstarError("nothing here is about this subject: it was erased already, or never landed")
-    erasure_id: int = one(
+        raise NorthstarError("there is no data about this person: it was already erased, or never landed")
+    erasure_id: int = fetch_one(
         connection.execute(
             "insert into audit.erasures (requested_by, subjects) values (%s, %s) returning erasure_id", [by, subjects]
         )
@@ -85,12 +85,12 @@ def _identifiers(connection: Connection, accounts: list[str], hashed: str | None
     )
     identifiers = {ACCOUNT: accounts, ANONYMOUS: devices, SESSION: sessions, EMAIL: emails, TICKET: tickets}
     parts = [
-        f"exists (select 1 from staging.{name} where {' or '.join(f'{c} = any(%(accounts)s)' for c in columns if ACCOUNT in NAMED[c])})"
-        for name, columns in kinds().items() if any(ACCOUNT in NAMED[c] for c in columns)
+        f"exists (select 1 from staging.{name} where {' or '.join(f'{c} = any(%(accounts)s)' for c in columns if ACCOUNT in PERSON_COLUMNS[c])})"
+        for name, columns in person_columns_by_entity().items() if any(ACCOUNT in PERSON_COLUMNS[c] for c in columns)
     ]  # fmt: skip
     parts += [
         "exists (select 1 from staging._replaced where row ->> 'account_id' = any(%(accounts)s))",
         "exists (select 1 from quarantine.rows where row ->> 'account_id' = any(%(accounts)s))",
     ]
-    is_known = tickets or one(connection.execute(f"select {' or '.join(parts)} as found", values))["found"]
+    is_known = tickets or fetch_one(connection.execute(f"select {' or '.join(parts)} as found", values))["found"]
     return {kind: names for kind, names in identifiers.items() if names} if is_known else {}

@@ -13,20 +13,29 @@ from typing import NotRequired, TypedDict, cast
 from urllib.parse import urlencode
 
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.use import outbox
-from northstar.use.alerts.notices import COUNTED, Finding, KnownNotice, Notice, note, note_told, of_one_cause, to_tell
+from northstar.use.alerts.notices import (
+    COUNTED,
+    Finding,
+    KnownNotice,
+    Notice,
+    group_by_cause,
+    mark_queued,
+    notices_due,
+    store_findings,
+)
 from northstar.use.alerts.rules import Rule, rules
 from northstar.use.alerts.table import store_open
 from northstar.use.changes import explain_change
 from northstar.use.marts import Marts
-from northstar.use.notify import Address, Body, Channels, Message, read_channels, tell
+from northstar.use.notify import Address, Body, Channels, Message, read_channels, send_message
 from northstar.use.pages import serve
 from northstar.use.words import title_of
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, all_shaped, one
+from northstar.warehouse.rows import Connection, fetch_all_as, fetch_one
 
 LOCK = 0x6E735F616C657274  # "ns_alert"
 FIRST_LOOK = timedelta(hours=1)
@@ -38,7 +47,7 @@ TRENDS = {"rise", "drop", "spike"}
 # a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (SEMANTICS)
 TWO_IN_A_ROW = (
     "select exists (select from (select is_up, lag(is_up) over (partition by service order by checked_at) as was_up from staging.uptime_checks "
-    "where application = %s and checked_at >= %s and checked_at < %s and not coalesce(is_third_party, false)) as c where not is_up and not was_up) as found"
+    "where application = %s and checked_at >= %s and checked_at < %s and not coalesce(is_third_party, false)) as c where not is_up and not was_up) as has_two_failures"
 )
 
 
@@ -61,14 +70,14 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
     """
     now, channels = now or datetime.now(UTC), read_channels(settings)
     with db.connect(settings, "publisher") as connection:
-        if not one(connection.execute("select pg_try_advisory_xact_lock(%s) as got", [LOCK]))["got"]:
-            progress("another evaluation is under way; it tells")
+        if not fetch_one(connection.execute("select pg_try_advisory_xact_lock(%s) as got", [LOCK]))["got"]:
+            progress("another evaluation is running; it sends the notices")
             return []
-        last = one(connection.execute("select max(evaluated_at) as at from audit.alert_evaluations"))["at"]
+        last = fetch_one(connection.execute("select max(evaluated_at) as at from audit.alert_evaluations"))["at"]
         findings, broken = _signals(settings, (last or now - FIRST_LOOK) - OVERLAP, now)
         findings += _targets(settings)
         sources = {"targets", *(rule["rule"] for rule in rules() if rule["rule"] not in broken)}
-        note(connection, of_one_cause(findings), sources, now)
+        store_findings(connection, group_by_cause(findings), sources, now)
         store_open(connection)
         # rows that landed before the first publication are looked at after it
         connection.execute(
@@ -80,18 +89,20 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
         connection.execute("select pg_advisory_lock(%s)", [LOCK])
         failures = [f"the rule {rule} failed: {why}" for rule, why in broken.items()]
         due_notices = [
-            n for n in to_tell(connection, now, channels.remind_hours) if not channels.is_quiet(n["application"], now)
+            n
+            for n in notices_due(connection, now, channels.remind_hours)
+            if not channels.is_quiet(n["application"], now)
         ]
         routed_notices = [n for n in due_notices if channels.addresses(_route(channels, n))]
         outbox.put(connection, "alert", [_due(channels, n) for n in routed_notices], channels, now)
-        note_told(connection, routed_notices, now)
+        mark_queued(connection, routed_notices, now)
         connection.commit()
-        sent_notices, problems = _tell(settings, connection, channels, now, progress)
+        sent_notices, problems = _send_waiting(settings, connection, channels, now, progress)
     if len(due_notices) > len(routed_notices):
         progress(
             f"{len(due_notices) - len(routed_notices)} alerts, and notify.yml names no route for them: `northstar alerts list`"
         )
-    failures += [f"could not tell {problem}" for problem in problems]
+    failures += [f"could not send to {problem}" for problem in problems]
     if failures:
         raise NorthstarError("; ".join(failures))
     return sent_notices
@@ -111,7 +122,7 @@ def _due(channels: Channels, notice: Notice) -> outbox.Due:
     return outbox.Due(notice["key"], notice["event"], str(moment), _route(channels, notice))
 
 
-def _tell(
+def _send_waiting(
     settings: Settings, connection: Connection, channels: Channels, now: datetime, progress: Progress
 ) -> tuple[list[Notice], list[str]]:
     """Send every address the notices that it has not had: (the notices that somebody got, each once, the problems)."""
@@ -121,24 +132,24 @@ def _tell(
     outbox.put(connection, "alert", due_rows, channels, now)
     rows = outbox.waiting(connection, "alert", now)
     result = connection.execute("select * from audit.notices where key = any(%s)", [[r["about"] for r in rows]])
-    notices_by_key = {n["key"]: n for n in all_shaped(KnownNotice, result)}
+    notices_by_key = {n["key"]: n for n in fetch_all_as(KnownNotice, result)}
     rows = [
         r for r in rows if r["about"] in notices_by_key and not _is_silent(channels, notices_by_key[r["about"]], now)
     ]
     connection.commit()
 
-    def tell_them(address: Address, theirs: list[outbox.Waiting]) -> str | None:
-        notices = [_of(notices_by_key[r["about"]], r) for r in theirs]
-        return tell(settings, channels, address, _message(settings, channels, notices))
+    def send_to(address: Address, rows_of_address: list[outbox.Waiting]) -> str | None:
+        notices = [_with_event(notices_by_key[r["about"]], r) for r in rows_of_address]
+        return send_message(settings, channels, address, _message(settings, channels, notices))
 
-    sent, destinations, problems = outbox.send_each(connection, rows, channels, tell_them, now)
-    sent_notices = {(r["about"], r["event"]): _of(notices_by_key[r["about"]], r) for r in sent}
+    sent, destinations, problems = outbox.send_each(connection, rows, channels, send_to, now)
+    sent_notices = {(r["about"], r["event"]): _with_event(notices_by_key[r["about"]], r) for r in sent}
     if sent_notices:
-        progress(f"{len(sent_notices)} told: {', '.join(destinations)}")
+        progress(f"{len(sent_notices)} alerts sent: {', '.join(destinations)}")
     return list(sent_notices.values()), problems
 
 
-def _of(notice: KnownNotice, row: outbox.Waiting) -> Notice:
+def _with_event(notice: KnownNotice, row: outbox.Waiting) -> Notice:
     # cast: an event is put into the outbox as it is in a notice
     return cast(Notice, notice | {"event": row["event"]})
 
@@ -150,7 +161,7 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
     with db.connect(settings, "transformer", autocommit=True) as connection:
         connection.execute("set default_transaction_read_only = on")
         connection.execute("set statement_timeout = '60s'")
-        if not one(connection.execute("select to_regclass('marts.publications') as t"))["t"]:
+        if not fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"]:
             return [], {}
         for rule in rules():
             try:
@@ -158,7 +169,7 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
                     "since": since, "now": now, "metric": rule["metric"], "confidence": settings.rules.alert_confidence,
                     "smallest_base": settings.rules.alert_smallest_base, "smallest_change": settings.rules.alert_smallest_change,
                 }  # fmt: skip
-                rows = all_shaped(Hit, connection.execute(rule["sql"], parameters))
+                rows = fetch_all_as(Hit, connection.execute(rule["sql"], parameters))
                 parts = [_largest_part(connection, rule, row) for row in rows]
             except Exception as exc:
                 broken[rule["rule"]] = str(exc).splitlines()[0]
@@ -206,9 +217,9 @@ def _targets(settings: Settings) -> list[Finding]:
         lone = {
             r["alert_id"]
             for r in hourly
-            if not one(
+            if not fetch_one(
                 connection.execute(TWO_IN_A_ROW, [r["application"], r["opened_at"] - timedelta(hours=1), marts.as_of()])
-            )["found"]
+            )["has_two_failures"]
         }
     return [
         Finding(f"{r['cause']}|{r['application']}", "target", r["metric_id"], r["application"], r["segment"], r["segment_value"], r["severity"], r["action"],
@@ -236,9 +247,9 @@ def _message(settings: Settings, channels: Channels, notices: list[Notice]) -> M
         for event in ("opened", "still open", "closed")
         if any(n["event"] == event for n in notices)
     ]
-    names = list(dict.fromkeys(_name(n) for n in notices))
+    names = list(dict.fromkeys(_title(n) for n in notices))
     subject = f"[Northstar] {', '.join(counts)}: {', '.join(names[:3])}{' ...' if len(names) > 3 else ''}"
-    texts = [_told(settings, channels, marts, address, n) for n in notices]
+    texts = [_describe_alert(settings, channels, marts, address, n) for n in notices]
     return Message(
         subject,
         "\n\n".join(texts),
@@ -246,7 +257,7 @@ def _message(settings: Settings, channels: Channels, notices: list[Notice]) -> M
     )
 
 
-def _name(notice: Notice) -> str:
+def _title(notice: Notice) -> str:
     what = title_of(notice["metric_id"]) if notice["metric_id"] else notice["rule"].replace("_", " ").capitalize()
     return f"{what} ({notice['application']}{', ' + notice['segment_value'] if notice['segment_value'] else ''})"
 
@@ -256,19 +267,19 @@ def runbook(settings: Settings, channels: Channels, rule: str) -> str:
     return f"{channels.runbooks or settings.root / 'docs' / 'runbooks.md'}#{rule}"
 
 
-def _told(settings: Settings, channels: Channels, marts: Marts, address: str, notice: Notice) -> str:
+def _describe_alert(settings: Settings, channels: Channels, marts: Marts, address: str, notice: Notice) -> str:
     """An alert in words: what, how much, since when, what contributes most, where to look."""
     entry, rule = marts.catalogue().get(notice["metric_id"]), _rule(notice)
     unit = (rule and rule.get("unit")) or (entry["unit"] if entry else "count")
     currency = settings.rules.reporting_currency
     lines = [
-        f"{notice['event'].upper()}, {notice['severity']}: {_name(notice)}",
+        f"{notice['event'].upper()}, {notice['severity']}: {_title(notice)}",
         f"  rule {notice['rule']}: {notice['says']}",
     ]
     if notice["value"] is not None and notice["threshold"] is not None:
-        usual = "" if notice["baseline"] is None else f", usual {shown(notice['baseline'], unit, currency)}"
+        usual = "" if notice["baseline"] is None else f", usual {format_value(notice['baseline'], unit, currency)}"
         lines.append(
-            f"  value {shown(notice['value'], unit, currency)}, threshold {shown(notice['threshold'], unit, currency)} "
+            f"  value {format_value(notice['value'], unit, currency)}, threshold {format_value(notice['threshold'], unit, currency)} "
             f"({notice['compared_with']}){usual}"
         )
     else:

@@ -1,4 +1,4 @@
-"""The table `audit.notices`: one row for each alert, open or closed, with what was found and when people were told."""
+"""The table `audit.notices`: one row for each alert, open or closed, with what was found and when it was sent."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -8,10 +8,10 @@ from typing import Literal, TypedDict
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, Row, all_shaped
+from northstar.warehouse.rows import Connection, Row, fetch_all_as
 from northstar.warehouse.troubles import newest_warnings
 
-# an alert that comes back sooner than this after it closed is continued, and nobody is told again
+# an alert that comes back sooner than this after it closed is continued, and is not sent again
 FLAPPING = timedelta(minutes=30)
 # over how long it is counted how often an alert fired
 COUNTED = timedelta(days=90)
@@ -54,15 +54,15 @@ class Finding:
         return self.severity != "critical", self.action == "notify owner"
 
 
-def of_one_cause(findings: list[Finding]) -> list[Finding]:
+def group_by_cause(findings: list[Finding]) -> list[Finding]:
     """One finding for each key: the worst speaks for the others, which it names in `also`."""
     by_key: dict[str, list[Finding]] = {}
     for finding in findings:
         by_key.setdefault(finding.key, []).append(finding)
-    return [_worst(group) for group in by_key.values()]
+    return [_merge_findings(group) for group in by_key.values()]
 
 
-def _worst(findings: list[Finding]) -> Finding:
+def _merge_findings(findings: list[Finding]) -> Finding:
     worst, *others = sorted(findings, key=lambda f: f.rank)
     also = dict.fromkeys(f"{f.rule.replace('_', ' ')} {f.segment_value or f.metric_id}".strip() for f in others)
     return replace(
@@ -110,7 +110,7 @@ class Notice(KnownNotice):
     event: Literal["opened", "still open", "closed"]
 
 
-def note(connection: Connection, findings: list[Finding], sources: set[str], now: datetime) -> None:
+def store_findings(connection: Connection, findings: list[Finding], sources: set[str], now: datetime) -> None:
     """Open notices for new findings, continue those that are known, and close those that are over; only notices of `sources` are closed."""
     for finding in findings:
         notice = connection.execute("select * from audit.notices where key = %s for update", [finding.key]).fetchone()
@@ -153,7 +153,7 @@ def note(connection: Connection, findings: list[Finding], sources: set[str], now
     )  # fmt: skip
 
 
-def to_tell(connection: Connection, now: datetime, remind_hours: float) -> list[Notice]:
+def notices_due(connection: Connection, now: datetime, remind_hours: float) -> list[Notice]:
     """The notices to send, each with `event`: opened, still open (a reminder), closed."""
     rows = connection.execute(
         "select *, case when closed_at is null and told_at is null then 'opened' when closed_at is null then 'still open' else 'closed' end as event "
@@ -163,18 +163,18 @@ def to_tell(connection: Connection, now: datetime, remind_hours: float) -> list[
         "or (closed_at <= %(now)s - %(flapping)s and told_at is not null and told_closed_at is null)) order by severity, opened_at, key",
         {"now": now, "remind": timedelta(hours=remind_hours), "flapping": FLAPPING},
     )
-    return all_shaped(Notice, rows)
+    return fetch_all_as(Notice, rows)
 
 
-def note_told(connection: Connection, notices: list[Notice], now: datetime) -> None:
-    """Note that these notices were sent."""
+def mark_queued(connection: Connection, notices: list[Notice], now: datetime) -> None:
+    """Record that these notices are in the outbox, from which they are sent."""
     columns = {"opened": "told_at", "still open": "reminded_at", "closed": "told_closed_at"}
     for event, column in columns.items():
         keys = [n["key"] for n in notices if n["event"] == event]
         connection.execute(f"update audit.notices set {column} = %s where key = any(%s)", [now, keys])
 
 
-def listed(settings: Settings, with_closed: bool = False) -> list[Row]:
+def list_notices(settings: Settings, with_closed: bool = False) -> list[Row]:
     """The open notices (or all), worst and newest first."""
     with db.connect(settings, "publisher") as connection:
         return connection.execute(
@@ -187,9 +187,9 @@ def listed(settings: Settings, with_closed: bool = False) -> list[Row]:
         ).fetchall()  # fmt: skip
 
 
-def acknowledge(settings: Settings, number: str, who: str) -> None:
+def acknowledge(settings: Settings, number: str, person: str) -> None:
     """Note that somebody works on an alert, which ends its reminders. Raises NorthstarError where there is no such open alert."""
-    _change(settings, number, "acknowledged_at = clock_timestamp(), acknowledged_by = %s", who)
+    _change(settings, number, "acknowledged_at = clock_timestamp(), acknowledged_by = %s", person)
 
 
 def mute(settings: Settings, number: str, hours: float) -> None:
@@ -197,7 +197,7 @@ def mute(settings: Settings, number: str, hours: float) -> None:
     _change(settings, number, "muted_until = clock_timestamp() + %s", timedelta(hours=hours))
 
 
-def warnings(settings: Settings) -> list[str]:
+def list_warnings(settings: Settings) -> list[str]:
     """The warnings of the newest audit, which are no alerts."""
     with db.connect(settings, "publisher") as connection:
         return newest_warnings(connection)
@@ -209,4 +209,4 @@ def _change(settings: Settings, number: str, change: str, value: object) -> None
             f"update audit.notices set {change} where left(md5(key), 8) = %s and closed_at is null", [value, number]
         )
         if not done.rowcount:
-            raise NorthstarError(f"no open alert {number}; `northstar alerts list` names them")
+            raise NorthstarError(f"no open alert {number}; `northstar alerts list` lists them")

@@ -11,11 +11,11 @@ from typing import TypedDict
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.build.definitions import Definition, Metric, parents, read
+from northstar.build.definitions import Definition, Metric, parents, parse_definition
 from northstar.contract import entities
 from northstar.use.explain.rows import Cell, Expression, Term, literal
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, Row, all_shaped, one
+from northstar.warehouse.rows import Connection, Row, fetch_all_as, fetch_one
 
 DEFAULT_GRAIN = ("month", "week", "day", "quarter", "hour")
 
@@ -108,8 +108,8 @@ def explain(
     """
     with db.connect(settings, "transformer") as connection:
         connection.execute("set transaction isolation level repeatable read, read only")
-        metric, row = _published(connection, metric_id, period, grain, application, segment, segment_value)
-        version = _current(connection)
+        metric, row = _find_published(connection, metric_id, period, grain, application, segment, segment_value)
+        version = _current_version(connection)
         models = {
             r["model"]: r["sql"]
             for r in connection.execute(
@@ -120,10 +120,10 @@ def explain(
         definition = library.of_metric(metric_id)
         spec = definition.metrics[metric_id]
         cell = Cell(row["grain"], row["period_start"], row["application"], row["segment"], row["segment_value"])
-        numerator = _side(connection, library, definition, spec, spec.numerator, cell, row["numerator"], sample)
+        numerator = _explain_side(connection, library, definition, spec, spec.numerator, cell, row["numerator"], sample)
         denominator = None
         if spec.denominator is not None and row["denominator"] is not None:
-            denominator = _side(
+            denominator = _explain_side(
                 connection, library, definition, spec, spec.denominator, cell, row["denominator"], sample
             )
     sides = [s for s in (numerator, denominator) if s]
@@ -145,7 +145,7 @@ class Library:
     def definition(self, name: str) -> Definition:
         """A model's definition; each model is taken apart once."""
         if name not in self._read:
-            self._read[name] = read(name, self._models[name])
+            self._read[name] = parse_definition(name, self._models[name])
         return self._read[name]
 
     def of_metric(self, metric_id: str) -> Definition:
@@ -154,7 +154,7 @@ class Library:
             if f'"{metric_id}": [' in sql and metric_id in self.definition(name).metrics:
                 return self.definition(name)
         raise NorthstarError(
-            f"no build has told yet how {metric_id} is made; the next nightly run does (`northstar run` or the DAG)"
+            f"no build has recorded yet how {metric_id} is made; the next nightly run does (`northstar run` or the DAG)"
         )
 
     def find(self, model: Definition, name: str, cell: Cell, of: str | None) -> Term:
@@ -207,7 +207,7 @@ class _Lookup:
         return self._library.find(self._model, name, cell, self._of)
 
 
-def _side(
+def _explain_side(
     connection: Connection,
     library: Library,
     definition: Definition,
@@ -222,28 +222,28 @@ def _side(
         "application": literal(cell.application), "segment": literal(cell.segment),
     }  # fmt: skip
     expression = Expression(text, spec.explained, cell, _Lookup(library, definition, spec.of), constants)
-    values = [one(connection.execute(term.value_sql))["value"] for term in expression.terms]
-    recomputed = one(connection.execute(expression.value_sql(values)))["value"]
+    values = [fetch_one(connection.execute(term.value_sql))["value"] for term in expression.terms]
+    recomputed = fetch_one(connection.execute(expression.value_sql(values)))["value"]
     side = Side(text, published, recomputed, expression.is_rounded)
     for position, term in enumerate(expression.terms):
         weighted = expression.weighted(position, values)
         query = term.rows_sql(weighted)
-        total = one(connection.execute(_total(query)))
+        total = fetch_one(connection.execute(_total_query(query)))
         if not total["rows"]:
             continue
         if term.details:
             detailed = term.rows_sql(weighted, is_detailed=True)
-            finer = one(connection.execute(_total(detailed)))
+            finer = fetch_one(connection.execute(_total_query(detailed)))
             # a grouped model is explained by the rows that it was grouped from, where they give the same total
             if close(finer["contribution"], total["contribution"]):
                 query, total = detailed, finer
         result = connection.execute(
-            f"select * from (\n{query}\n) as found order by abs(contribution) desc, source::text limit {int(sample)}"
+            f"select * from (\n{query}\n) as contributions order by abs(contribution) desc, source::text limit {int(sample)}"
         )
-        largest = all_shaped(Contribution, result)
+        largest = fetch_all_as(Contribution, result)
         for row in largest:
             row["source"] = row["source"].pop("_row", None) or row["source"]
-            row["landed"] = _landed(connection, row["source"], library.entities(term))
+            row["landed"] = _landed_rows(connection, row["source"], library.entities(term))
         side.rows.append(
             Rows(
                 ("opening " if term.is_opening else "") + term.name, term.measure.relation, term.definition.name, term.cell,
@@ -253,11 +253,13 @@ def _side(
     return side
 
 
-def _total(query: str) -> str:
-    return f"select count(*) as rows, coalesce(sum(contribution), 0) as contribution from (\n{query}\n) as found"
+def _total_query(query: str) -> str:
+    return (
+        f"select count(*) as rows, coalesce(sum(contribution), 0) as contribution from (\n{query}\n) as contributions"
+    )
 
 
-def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[Row]:
+def _landed_rows(connection: Connection, row: Row, sources: list[list[str]]) -> list[Row]:
     """The landed rows that carry the id of `row`: entity, how many, and the files that brought them."""
     contract = entities()
     ids = {
@@ -273,7 +275,7 @@ def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[
     with_id = [[s for s in level if name in contract[s].columns] for level in sources]
     # only the two nearest levels: the farther away, the less the same id has to do with this number
     for source in [s for level in [level for level in with_id if level][:2] for s in level]:
-        landed = one(
+        landed = fetch_one(
             connection.execute(
                 f"select count(*) as rows, array_agg(distinct _batch_id) as batches from staging.{source} where {name} = %s",
                 [row[name]],
@@ -290,8 +292,8 @@ def _landed(connection: Connection, row: Row, sources: list[list[str]]) -> list[
     return landed_rows
 
 
-def _current(connection: Connection) -> Row:
-    version = one(connection.execute("select * from marts.publications order by published_version desc limit 1"))
+def _current_version(connection: Connection) -> Row:
+    version = fetch_one(connection.execute("select * from marts.publications order by published_version desc limit 1"))
     built = connection.execute(
         "select r.run_id, r.as_of, r.state from core.run_context as c join audit.runs as r using (run_id) "
         "where exists (select 1 from audit.model_runs as m where m.run_id = r.run_id)"
@@ -314,7 +316,7 @@ def _current(connection: Connection) -> Row:
     return version
 
 
-def _published(
+def _find_published(
     connection: Connection,
     metric_id: str,
     period: datetime | None,
@@ -324,11 +326,11 @@ def _published(
     segment_value: str,
 ) -> tuple[Row, Row]:
     """The metric's catalogue row and the value in question."""
-    if one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
-        raise NorthstarError("nothing was published yet; start a run with `northstar run`")
+    if fetch_one(connection.execute("select to_regclass('marts.metric_values') as t"))["t"] is None:
+        raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
     metric = connection.execute("select * from marts.metrics where metric_id = %s", [metric_id]).fetchone()
     if metric is None:
-        near = one(
+        near = fetch_one(
             connection.execute(
                 "select string_agg(metric_id, ', ' order by metric_id) as names from marts.metrics "
                 "where position(%(id)s in metric_id) > 0 or position(metric_id in %(id)s) > 0",
@@ -349,7 +351,7 @@ def _published(
         [*place, period, period],
     ).fetchone()
     if row is None:
-        bounds = one(
+        bounds = fetch_one(
             connection.execute(
                 f"select min(period_start) as first, max(period_start) as last from marts.metric_values where {where}",
                 place,
@@ -359,7 +361,7 @@ def _published(
         if bounds["first"] is None:
             raise NorthstarError(
                 f"{metric_id} has no {grain} values for {shown}; "
-                f"northstar sql \"select distinct application, segment, segment_value from metric_values where metric_id = '{metric_id}'\" lists what has"
+                f"northstar sql \"select distinct application, segment, segment_value from metric_values where metric_id = '{metric_id}'\" lists what there is"
             )
         raise NorthstarError(
             f"{metric_id} has no value for the {grain} {period:%Y-%m-%d %H:%M} ({shown}); it has from {bounds['first']:%Y-%m-%d} "

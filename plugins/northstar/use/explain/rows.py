@@ -34,17 +34,17 @@ class Cell:
         """The period's end (exclusive), as SQL."""
         return f"({self.start} + interval '{LENGTHS[self.grain]}')"
 
-    def shifted(self, period: str, as_of: datetime) -> "Cell":
+    def shift(self, period: str, as_of: datetime) -> "Cell":
         """The cell that the words `month_before`, `year_before`, `last_month`, `last_month_of_year_before` and `whole` of an explanation mean."""
         if period == "whole":
             return replace(self, segment="", segment_value="")
         cell = self
         if period.endswith("year_before"):
-            cell = replace(cell, period_start=_months_later(cell.period_start, -12))
+            cell = replace(cell, period_start=_add_months(cell.period_start, -12))
         if period == "month_before":
-            cell = replace(cell, period_start=_months_later(cell.period_start, -1))
+            cell = replace(cell, period_start=_add_months(cell.period_start, -1))
         if period.startswith("last_month"):
-            months = [_months_later(cell.period_start, n) for n in range(3 if cell.grain == "quarter" else 1)]
+            months = [_add_months(cell.period_start, n) for n in range(3 if cell.grain == "quarter" else 1)]
             cell = replace(cell, grain="month", period_start=[m for m in months if m < as_of][-1])
         return cell
 
@@ -141,7 +141,7 @@ class Expression:
         self.is_rounded = self._tree.find(exp.Round) is not None
 
     def _resolve(self, text: str, cell: Cell, explained: Explained) -> exp.Expr:
-        def resolved(node: exp.Expr) -> exp.Expr:
+        def resolve(node: exp.Expr) -> exp.Expr:
             if not isinstance(node, exp.Column):
                 return node
             name = node.name
@@ -150,7 +150,7 @@ class Expression:
             if name in explained:
                 explanation = explained[name]
                 inner, period = (explanation, None) if isinstance(explanation, str) else explanation
-                place = cell.shifted(period, self._lookup.as_of) if period else cell
+                place = cell.shift(period, self._lookup.as_of) if period else cell
                 others = {k: v for k, v in explained.items() if k != name}
                 return exp.Paren(this=self._resolve(inner, place, others))
             term = self._lookup(name, cell)
@@ -158,7 +158,7 @@ class Expression:
                 self.terms.append(term)
             return exp.column(f"m{self.terms.index(term)}")
 
-        tree: exp.Expr = parse_one(text, read="postgres").transform(resolved)
+        tree: exp.Expr = parse_one(text, read="postgres").transform(resolve)
         return tree
 
     def value_sql(self, values: Values) -> str:
@@ -167,29 +167,29 @@ class Expression:
 
     def weighted(self, position: int, values: Values) -> str:
         """SQL for what one row's part of a term is worth in the whole; divisors and conditions are replaced by their values."""
-        return _linear(self._tree.copy(), position, values).sql(dialect="postgres")
+        return _weight_of_part(self._tree.copy(), position, values).sql(dialect="postgres")
 
 
 def _with_values(tree: exp.Expr, values: Values) -> exp.Expr:
     return tree.transform(lambda node: _number(values[int(node.name[1:])]) if isinstance(node, exp.Column) else node)
 
 
-def _linear(node: exp.Expr, position: int, values: Values) -> exp.Expr:
+def _weight_of_part(node: exp.Expr, position: int, values: Values) -> exp.Expr:
     if isinstance(node, exp.Column):
         return exp.column("part") if int(node.name[1:]) == position else exp.Literal.number(0)
     if isinstance(node, exp.Round):
-        return _linear(node.this, position, values)
+        return _weight_of_part(node.this, position, values)
     if isinstance(node, exp.Div):
-        node.set("this", _linear(node.this, position, values))
+        node.set("this", _weight_of_part(node.this, position, values))
         node.set("expression", exp.Paren(this=_with_values(node.expression, values)))
         return node
     if isinstance(node, exp.If):
-        return exp.If(this=_with_values(node.this, values), true=_linear(node.args["true"], position, values))
+        return exp.If(this=_with_values(node.this, values), true=_weight_of_part(node.args["true"], position, values))
     for key, child in list(node.args.items()):
         if isinstance(child, exp.Expression):
-            node.set(key, _linear(child, position, values))
+            node.set(key, _weight_of_part(child, position, values))
         elif isinstance(child, list):
-            node.set(key, [_linear(c, position, values) if isinstance(c, exp.Expression) else c for c in child])
+            node.set(key, [_weight_of_part(c, position, values) if isinstance(c, exp.Expression) else c for c in child])
     return node
 
 
@@ -200,7 +200,7 @@ def row_part(aggregate: str, order_by: str) -> str:
     rows between which it lies, by their distance (percentile_cont); in a mean each row, divided by the number of rows.
     """
 
-    def replaced(node: exp.Expr) -> exp.Expr:
+    def replace_aggregate(node: exp.Expr) -> exp.Expr:
         condition = None
         if isinstance(node, exp.Filter):
             condition, node = node.expression.this.sql(dialect="postgres"), node.this
@@ -210,7 +210,7 @@ def row_part(aggregate: str, order_by: str) -> str:
             if condition:
                 value = f"case when {condition} then {value} end"
             distance = f"row_number() over (order by {value}) - 1 - {share} * (count({value}) over () - 1)"
-            return _parsed(f"({value})::numeric * greatest(0, 1 - abs({distance}))::numeric")
+            return _parse(f"({value})::numeric * greatest(0, 1 - abs({distance}))::numeric")
         if not isinstance(node, exp.AggFunc):
             return node
         inner = node.this
@@ -222,7 +222,7 @@ def row_part(aggregate: str, order_by: str) -> str:
             # a row value (a tuple) is counted even if its parts are null
             alone = [e for e in inner.expressions if not isinstance(e, exp.Tuple)]
             all_present = " and ".join(f"{e.sql(dialect='postgres')} is not null" for e in alone) or "true"
-            return _parsed(f"case when ({counted}) and ({all_present}) and {first} then 1 else 0 end")
+            return _parse(f"case when ({counted}) and ({all_present}) and {first} then 1 else 0 end")
         if isinstance(node, exp.Count):
             is_star = isinstance(inner, exp.Star)
             value = "1" if is_star else f"case when {inner.sql(dialect='postgres')} is not null then 1 end"
@@ -231,20 +231,20 @@ def row_part(aggregate: str, order_by: str) -> str:
         if condition:
             value = f"case when {condition} then {value} end"
         if isinstance(node, exp.Max):
-            return _parsed(
+            return _parse(
                 f"case when row_number() over (order by {value} desc nulls last, r.{order_by}) = 1 then {value} end"
             )
         if isinstance(node, exp.Avg):
-            return _parsed(f"({value})::numeric / nullif(count({value}) over (), 0)")
+            return _parse(f"({value})::numeric / nullif(count({value}) over (), 0)")
         if isinstance(node, exp.Count | exp.Sum):
-            return _parsed(f"coalesce({value}, 0)")
-        raise NorthstarError(f"no row's part is known of {node.sql(dialect='postgres')}")
+            return _parse(f"coalesce({value}, 0)")
+        raise NorthstarError(f"cannot tell what one row adds to {node.sql(dialect='postgres')}")
 
-    part: exp.Expr = parse_one(aggregate, read="postgres").transform(replaced)
+    part: exp.Expr = parse_one(aggregate, read="postgres").transform(replace_aggregate)
     return part.sql(dialect="postgres")
 
 
-def _parsed(text: str) -> exp.Expr:
+def _parse(text: str) -> exp.Expr:
     return exp.Paren(this=parse_one(text, read="postgres"))
 
 
@@ -259,6 +259,6 @@ def literal(value: str) -> str:
     return exp.Literal.string(value).sql(dialect="postgres")
 
 
-def _months_later(moment: datetime, months: int) -> datetime:
+def _add_months(moment: datetime, months: int) -> datetime:
     number = moment.year * 12 + moment.month - 1 + months
     return moment.replace(year=number // 12, month=number % 12 + 1)

@@ -18,7 +18,7 @@ def as_text(explanation: Explanation) -> str:
     when = f"{row['period_start']:%Y-%m-%d %H:%M}" if row["grain"] == "hour" else f"{row['period_start']:%Y-%m-%d}"
     place = row["application"] + (f", {row['segment']}={row['segment_value']}" if row["segment"] else "")
     state = "complete" if row["is_complete"] else "still open"
-    value = f"null: {row['null_reason']}" if row["value"] is None else f"{number(row['value'])} {metric['unit']}"
+    value = f"null: {row['null_reason']}" if row["value"] is None else f"{format_number(row['value'])} {metric['unit']}"
     lines = [
         f"{metric['metric_id']}, {row['grain']} of {when}, {place}",
         "",
@@ -32,7 +32,7 @@ def as_text(explanation: Explanation) -> str:
         if side is not None:
             lines += ["", f"Rows behind the {title}: {verdict(side)}"]
             for rows in side.rows:
-                lines += ["", *rows_lines(rows, row)]
+                lines += ["", *row_lines(rows, row)]
     lines += ["", f"SQL of core.{explanation.model}, as it was compiled:", "", tidy(explanation.model_sql)]
     for name, sql in explanation.upstream_sql.items():
         lines += ["", f"SQL of core.{name}, which it reads:", "", tidy(sql)]
@@ -49,22 +49,22 @@ def tidy(sql: str) -> str:
 
 def side_line(side: Side) -> str:
     """A numerator or denominator in one line."""
-    return f"{number(side.published)} = {side.expression}"
+    return f"{format_number(side.published)} = {side.expression}"
 
 
 def verdict(side: Side) -> str:
     """How many rows there are, what they add up to, and whether that is what was published."""
     count = sum(r.count for r in side.rows)
-    outcome = "as published" if side.adds_up else f"NOT the published {number(side.published)}"
-    return f"{count} {'row adds' if count == 1 else 'rows add'} up to {number(side.contributions)}, {outcome}"
+    outcome = "as published" if side.adds_up else f"NOT the published {format_number(side.published)}"
+    return f"{count} {'row adds' if count == 1 else 'rows add'} up to {format_number(side.contributions)}, {outcome}"
 
 
-def rows_lines(rows: Rows, published: Row) -> list[str]:
+def row_lines(rows: Rows, published: Row) -> list[str]:
     """The largest contributions to one measure, and the files that the rows came from."""
     shown = f"the {len(rows.sample)} largest of {rows.count}" if rows.count > len(rows.sample) else f"{rows.count}"
     place = "" if rows.cell.period_start == published["period_start"] else f" in {rows.cell.period_start:%Y-%m-%d}"
     lines = [
-        f"{rows.measure}{place} ({rows.relation} of core.{rows.model}): {number(rows.contribution)} in all, {shown}"
+        f"{rows.measure}{place} ({rows.relation} of core.{rows.model}): {format_number(rows.contribution)} in all, {shown}"
     ]
     names = []
     for row in rows.sample:
@@ -75,14 +75,14 @@ def rows_lines(rows: Rows, published: Row) -> list[str]:
         {
             "contribution": row["contribution"].normalize(),
             **{n: row["source"].get(n) for n in names},
-            "landed": landed(row),
+            "landed": describe_landed(row),
         }
         for row in rows.sample
     ]
     return [*lines, *("  " + line for line in table(cells).splitlines())]
 
 
-def landed(row: Contribution) -> str:
+def describe_landed(row: Contribution) -> str:
     """Which files brought a row, such as `charges 1 (charges_000.csv)`."""
     parts = [
         f"{part['entity']} {part['rows']} ({', '.join(f.rpartition('/')[2] for f in part['files'])})"
@@ -91,7 +91,7 @@ def landed(row: Contribution) -> str:
     return ", ".join(parts)
 
 
-def number(value: Decimal | None) -> str:
+def format_number(value: Decimal | None) -> str:
     """A number without trailing zeros; at most nine decimals."""
     if value is None:
         return "null"
@@ -102,23 +102,23 @@ def number(value: Decimal | None) -> str:
 def as_json(explanation: Explanation) -> str:
     """The same as one JSON object."""
 
-    def side(given: Side | None) -> Row | None:
-        if given is None:
+    def side_content(side: Side | None) -> Row | None:
+        if side is None:
             return None
         return {
-            "expression": given.expression, "published": given.published, "recomputed": given.recomputed,
-            "contributions": given.contributions, "adds_up": given.adds_up,
+            "expression": side.expression, "published": side.published, "recomputed": side.recomputed,
+            "contributions": side.contributions, "adds_up": side.adds_up,
             "rows": [
                 {"measure": r.measure, "relation": r.relation, "model": r.model, "value": r.value, "count": r.count,
                  "contribution": r.contribution, "sample": r.sample, "sql": r.sql}
-                for r in given.rows
+                for r in side.rows
             ],
         }  # fmt: skip
 
     content = {
         "metric": explanation.metric, "published": explanation.published, "model": explanation.model,
         "sql": explanation.model_sql, "upstream_sql": explanation.upstream_sql, "adds_up": explanation.adds_up,
-        "numerator": side(explanation.numerator), "denominator": side(explanation.denominator),
+        "numerator": side_content(explanation.numerator), "denominator": side_content(explanation.denominator),
     }  # fmt: skip
     return json.dumps(content, ensure_ascii=False, default=plain)
 

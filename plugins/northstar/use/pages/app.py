@@ -20,15 +20,15 @@ from vizro.managers import data_manager
 from vizro.models.types import capture
 
 from northstar.base.config_files import read_own_yaml
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.base.settings import load_settings
 from northstar.use.alerts.rules import unit_of
 from northstar.use.marts import GRAINS, Marts
 from northstar.use.pages import door, serve
 from northstar.use.pages.describe import banner, description, rules
 from northstar.use.pages.painter import Painter
-from northstar.use.pages.panels.drawing import WORST, Panel, attribute, nothing
-from northstar.use.words import Chance, period, title_of, told_chance
+from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure
+from northstar.use.words import Chance, describe_chance, period, title_of
 from northstar.warehouse.rows import Row
 
 PAGES = Path(__file__).with_name("pages.yml")
@@ -75,7 +75,7 @@ def chart(
     segment: str = NO_SEGMENT,
 ) -> go.Figure:
     """A panel's chart; see Painter.draw."""
-    return _drawn(panel, application, grain, months, segment)
+    return _draw_or_explain(panel, application, grain, months, segment)
 
 
 @capture("figure")
@@ -91,7 +91,7 @@ def cards(data_frame: pd.DataFrame, panel: Panel, application: str = "all", grai
 
 
 @capture("figure")
-def version(data_frame: pd.DataFrame) -> html.Div:
+def version_banner(data_frame: pd.DataFrame) -> html.Div:
     """The banner at the head of each page. When the marts have a new application, the pages are built again."""
     marts = painter().marts
     if (
@@ -104,7 +104,9 @@ def version(data_frame: pd.DataFrame) -> html.Div:
 
 
 @capture("figure")
-def about(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all") -> html.Div | dcc.Markdown:
+def metric_description(
+    data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all"
+) -> html.Div | dcc.Markdown:
     """What the chosen metric is."""
     marts = painter().marts
     if not is_offered(application=application, metric=metric):
@@ -124,7 +126,7 @@ def about(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all
 
 
 @capture("graph")
-def history(
+def history_chart(
     data_frame: pd.DataFrame,
     metric: str = "mrr",
     application: str = "all",
@@ -134,13 +136,13 @@ def history(
 ) -> go.Figure:
     """The chosen metric over time."""
     if not is_offered(metric=metric):
-        return nothing(UNKNOWN)
-    return _drawn({"kind": "line", "metrics": [metric], "title": metric}, application, grain, months, segment)
+        return empty_figure(UNKNOWN)
+    return _draw_or_explain({"kind": "line", "metrics": [metric], "title": metric}, application, grain, months, segment)
 
 
 @capture("figure")
-def restatements(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all") -> html.Div:
-    """What was published of the chosen metric and changed later."""
+def restatements_table(data_frame: pd.DataFrame, metric: str = "mrr", application: str = "all") -> html.Div:
+    """Published values of the chosen metric that changed later."""
     if not is_offered(application=application, metric=metric):
         return html.Div(UNKNOWN, role="alert")
     frame = painter().marts.frame(
@@ -150,29 +152,31 @@ def restatements(data_frame: pd.DataFrame, metric: str = "mrr", application: str
     )  # fmt: skip
     rows = [
         {"period": period(r["period_start"], r["grain"]), "grain": r["grain"], "segment": r["segment_value"] or "total",
-         "was": shown(r["old_value"], r["unit"]), "is": shown(r["new_value"], r["unit"]), "from version": r["old_version"],
-         "to version": r["new_version"], "why": r["reason"].replace("_", " ")}
+         "old value": format_value(r["old_value"], r["unit"]), "new value": format_value(r["new_value"], r["unit"]), "from version": r["old_version"],
+         "to version": r["new_version"], "reason": r["reason"].replace("_", " ")}
         for r in frame.to_dict("records")
     ]  # fmt: skip
-    names = ["period", "grain", "segment", "was", "is", "from version", "to version", "why"]
-    return _table(rows, names, "Restatements", "Nothing of this metric was restated.")
+    names = ["period", "grain", "segment", "old value", "new value", "from version", "to version", "reason"]
+    return _table(rows, names, "Restatements", "No value of this metric has been restated.")
 
 
 @capture("figure")
-def catalogue(data_frame: pd.DataFrame, application: str = "all") -> html.Div:
+def catalogue_table(data_frame: pd.DataFrame, application: str = "all") -> html.Div:
     """Every metric with its newest value and what its targets say."""
     if not is_offered(application=application):
         return html.Div(UNKNOWN, role="alert")
-    return painter().marts.kept(("catalogue of", application), lambda: _catalogue(painter().marts, application))
+    return painter().marts.remember(
+        ("catalogue of", application), lambda: _catalogue_table(painter().marts, application)
+    )
 
 
-def _catalogue(marts: Marts, application: str) -> html.Div:
+def _catalogue_table(marts: Marts, application: str) -> html.Div:
     metrics_by_id, targets = marts.catalogue(), marts.targets(application)
     frame = marts.frame(
         "select distinct on (metric_id) metric_id, grain, period_start, value, null_reason from metric_values where application = %(application)s "
         "and segment = '' and is_complete and grain in ('month', 'week', 'quarter', 'day') "
         "and (metric_id, grain) in (select * from unnest(%(metrics)s::text[], %(grains)s::text[])) order by metric_id, period_start desc",
-        application=application, metrics=list(metrics_by_id), grains=[_shown_grain(entry["grains"]) for entry in metrics_by_id.values()],
+        application=application, metrics=list(metrics_by_id), grains=[_first_grain(entry["grains"]) for entry in metrics_by_id.values()],
     )  # fmt: skip
     newest = {r["metric_id"]: r for r in frame.to_dict("records")} if len(frame) else {}
     rows = []
@@ -189,25 +193,25 @@ def _catalogue(marts: Marts, application: str) -> html.Div:
         )
         rows.append({
             "metric": metric, "definition": entry["definition"], "domain": entry["domain"], "level": entry["level"],
-            "newest": shown(value["value"], entry["unit"], painter().marts.currency) if value else "-",
+            "newest": format_value(value["value"], entry["unit"], painter().marts.currency) if value else "-",
             "period": period(value["period_start"], value["grain"]) if value else "", "zone": zones,
-            "null because": (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
+            "null reason": (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
         })  # fmt: skip
-    names = ["metric", "newest", "period", "zone", "definition", "domain", "level", "null because", "owner"]
+    names = ["metric", "newest", "period", "zone", "definition", "domain", "level", "null reason", "owner"]
     return _table(rows, names, "All metrics", "There are no metrics yet.")
 
 
 @capture("figure")
-def judged(data_frame: pd.DataFrame, dashboard: str, application: str = "all") -> html.Div:
+def targets_table(data_frame: pd.DataFrame, dashboard: str, application: str = "all") -> html.Div:
     """The targets of a dashboard's metrics with their values, zones, thresholds, and the chance that those due later will be met."""
     if not is_offered(application=application):
         return html.Div(UNKNOWN, role="alert")
-    return painter().marts.kept(
-        ("targets of", dashboard, application), lambda: _judged(painter().marts, dashboard, application)
+    return painter().marts.remember(
+        ("targets of", dashboard, application), lambda: _targets_table(painter().marts, dashboard, application)
     )
 
 
-def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
+def _targets_table(marts: Marts, dashboard: str, application: str) -> html.Div:
     currency = painter().marts.currency
     expected: dict[str, Chance] = {}
     rows = []
@@ -216,18 +220,19 @@ def _judged(marts: Marts, dashboard: str, application: str) -> html.Div:
             continue
         expected |= marts.expectations(r["metric_id"]) if pd.notna(r["due_at"]) else {}
         warning, critical, target = (
-            "" if r[name] is None else shown(r[name], r["unit"], currency) for name in ("warning", "critical", "target")
+            "" if r[name] is None else format_value(r[name], r["unit"], currency)
+            for name in ("warning", "critical", "target")
         )
         rows.append({
-            "metric": title_of(r["metric_id"]), "application": r["application"], "of": r["segment_value"] or "", "by": r["grain"],
-            "value": shown(r["value"], r["unit"], currency), "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
+            "metric": title_of(r["metric_id"]), "application": r["application"], "segment": r["segment_value"] or "", "grain": r["grain"],
+            "value": format_value(r["value"], r["unit"], currency), "target": f"{r['operator'] or ''} {target}".strip(), "warning": warning, "critical": critical,
             "zone": r["zone"], "trend": r["trend"] or "", "due": f"{r['due_at']:%Y-%m-%d}" if pd.notna(r["due_at"]) else "",
-            "will be met": told_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
+            "forecast": describe_chance(expected.get(r["target_id"])), "alert": r["alert_latency"] or "", "action": r["action"] or "",
         })  # fmt: skip
     # missed targets come first; on a phone the zone comes before the columns that have to be scrolled to
     rows.sort(key=lambda row: (WORST.index(row["zone"]), row["metric"]))
-    names = ["metric", "application", "zone", "value", "target", "warning", "critical", "of", "by", "trend", "due", "will be met", "alert", "action"]  # fmt: skip
-    return _table(rows, names, "Targets", "This application has no such targets.")
+    names = ["metric", "application", "zone", "value", "target", "warning", "critical", "segment", "grain", "trend", "due", "forecast", "alert", "action"]  # fmt: skip
+    return _table(rows, names, "Targets", "This application has no targets here.")
 
 
 @capture("figure")
@@ -245,7 +250,8 @@ def shown_alerts(marts: Marts, application: str) -> html.Div:
     for r in marts.open_alerts(application):
         unit = unit_of(r["rule"]) or r["unit"]
         value, threshold, usual = (
-            "" if r[name] is None else shown(r[name], unit, currency) for name in ("value", "threshold", "baseline")
+            "" if r[name] is None else format_value(r[name], unit, currency)
+            for name in ("value", "threshold", "baseline")
         )
         rows.append({
             "alert": title_of(r["metric_id"]) if r["metric_id"] else r["rule"].replace("_", " ").capitalize(), "application": r["application"],
@@ -276,19 +282,19 @@ def is_offered(
     )
 
 
-def _shown_grain(grains: list[str]) -> str:
+def _first_grain(grains: list[str]) -> str:
     return next(g for g in ("month", "week", "quarter", "day", "hour") if g in grains)
 
 
-def _drawn(panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
+def _draw_or_explain(panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     """The panel's figure. One that cannot be drawn says so, and does not affect the page's others."""
     if not is_offered(application=application, grain=grain, months=months, segment=segment):
-        return nothing(UNKNOWN)
+        return empty_figure(UNKNOWN)
     try:
         return painter().draw(panel, application, grain, months, "" if segment == NO_SEGMENT else segment)
     except Exception:
         LOG.exception("the panel %s", panel["title"])
-        return nothing(BROKEN)
+        return empty_figure(BROKEN)
 
 
 def _table(rows: list[Row], names: list[str], caption: str, empty: str) -> html.Div:
@@ -320,7 +326,7 @@ def _table(rows: list[Row], names: list[str], caption: str, empty: str) -> html.
 def _page(page: PageContent) -> vm.Page:
     """A page of pages.yml with its banner, panels and controls."""
     components: list[vm.Figure | vm.Graph | vm.Container] = [
-        vm.Figure(id=f"{_slug(page['title'])}-version", figure=version(data_frame=NO_FRAME))
+        vm.Figure(id=f"{_slug(page['title'])}-version", figure=version_banner(data_frame=NO_FRAME))
     ]
     chart_names: list[str] = []
     figure_names: list[str] = []
@@ -338,7 +344,9 @@ def _page(page: PageContent) -> vm.Page:
             components.append(
                 vm.Container(
                     title=panel["title"],
-                    components=[vm.Figure(id=name, figure=judged(data_frame=NO_FRAME, dashboard=_slug(page["title"])))],
+                    components=[
+                        vm.Figure(id=name, figure=targets_table(data_frame=NO_FRAME, dashboard=_slug(page["title"])))
+                    ],
                 )
             )
             figure_names.append(name)
@@ -400,11 +408,11 @@ def _metrics_page() -> vm.Page:
     return vm.Page(
         id="metrics", title="Metrics", path="/metrics", layout=vm.Flex(direction="row", wrap=True, gap="16px"),
         components=[
-            vm.Figure(id="metrics-version", figure=version(data_frame=NO_FRAME)),
-            vm.Container(title="The metric", components=[vm.Figure(id="metrics-about", figure=about(data_frame=NO_FRAME))]),
-            vm.Container(title="History", components=[vm.Graph(id="metrics-history", figure=history(data_frame=NO_FRAME))]),
-            vm.Container(title="Restatements", components=[vm.Figure(id="metrics-restatements", figure=restatements(data_frame=NO_FRAME))]),
-            vm.Container(title="All metrics", components=[vm.Figure(id="metrics-catalogue", figure=catalogue(data_frame=NO_FRAME))]),
+            vm.Figure(id="metrics-version", figure=version_banner(data_frame=NO_FRAME)),
+            vm.Container(title="The metric", components=[vm.Figure(id="metrics-about", figure=metric_description(data_frame=NO_FRAME))]),
+            vm.Container(title="History", components=[vm.Graph(id="metrics-history", figure=history_chart(data_frame=NO_FRAME))]),
+            vm.Container(title="Restatements", components=[vm.Figure(id="metrics-restatements", figure=restatements_table(data_frame=NO_FRAME))]),
+            vm.Container(title="All metrics", components=[vm.Figure(id="metrics-catalogue", figure=catalogue_table(data_frame=NO_FRAME))]),
         ],
         controls=[
             vm.Parameter(id="metrics-metric", targets=[f"{n}.metric" for n in chosen], show_in_url=True,
@@ -419,7 +427,7 @@ def _alerts_page() -> vm.Page:
     return vm.Page(
         id="alerts", title="Alerts", path="/alerts", layout=vm.Flex(direction="row", wrap=True, gap="16px"),
         components=[
-            vm.Figure(id="alerts-version", figure=version(data_frame=NO_FRAME)),
+            vm.Figure(id="alerts-version", figure=version_banner(data_frame=NO_FRAME)),
             vm.Container(title="Open alerts", components=[vm.Figure(id="alerts-open", figure=alerts(data_frame=NO_FRAME))]),
         ],
         controls=[
@@ -461,11 +469,11 @@ def __getattr__(name: str) -> Any:
     if name == "server":
         settings, dash = load_settings(), build().dash
         server = dash.server
-        if warning := serve.in_clear():
+        if warning := serve.cleartext_warning():
             LOG.warning(warning)
         door.add_health(server, settings)
-        door.guard(server, settings)
-        door.bound(server, lambda: dash.callback_map)
+        door.require_key(server, settings)
+        door.limit_requests(server, lambda: dash.callback_map)
         door.add_headers(server, dash.csp_hashes)
         # Dash knows its own files only after it has made a page that names them: each worker must do so before it serves one
         server.test_client().get("/", headers=door.credentials(settings))

@@ -6,10 +6,10 @@ from pathlib import Path
 import pandas as pd
 from dash import dcc, html
 
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.use.marts import Coverage, Marts, Metric
 from northstar.use.pages.panels.drawing import attribute
-from northstar.use.words import ZONES, Chance, cited_rules, period, title_of, told_chance
+from northstar.use.words import ZONES, Chance, cited_rules, describe_chance, period, title_of
 
 
 def banner(marts: Marts, now: datetime | None = None) -> html.Div:
@@ -39,8 +39,8 @@ def description(
     targets: pd.DataFrame,
     currency: str,
     coverage: Coverage | None,
-    expected: pd.DataFrame,
-    verdicts: dict[str, Chance],
+    forecasts: pd.DataFrame,
+    chances: dict[str, Chance],
 ) -> dcc.Markdown:
     """What a metric is: definition, unit, owner, how fresh it is, the errors of its forecast, its targets and the chance that those due later are met."""
     own = (
@@ -59,24 +59,23 @@ def description(
         nulls = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in coverage["nulls"].items())
         lines += [
             "",
-            f"Data from {first}, complete up to {last}."
-            + (f" Values that are missing, and why: {nulls}." if nulls else ""),
+            f"Data from {first}, complete up to {last}." + (f" Missing values by reason: {nulls}." if nulls else ""),
             "",
         ]
-    if len(expected):
-        forecast = expected.iloc[0]
+    if len(forecasts):
+        forecast = forecasts.iloc[0]
         errors = "too few periods to try it" if forecast["naive_error"] is None else (
-            f"its mean error in trials {shown(forecast['smoothing_error' if forecast['method'] == 'smoothing' else 'naive_error'], entry['unit'], currency)}, "
-            f"that of {'the naive way' if forecast['method'] == 'smoothing' else 'smoothing'} {shown(forecast['naive_error' if forecast['method'] == 'smoothing' else 'smoothing_error'], entry['unit'], currency)}"
+            f"its mean error in trials {format_value(forecast['smoothing_error' if forecast['method'] == 'smoothing' else 'naive_error'], entry['unit'], currency)}, "
+            f"that of {'the naive forecast' if forecast['method'] == 'smoothing' else 'smoothing'} {format_value(forecast['naive_error' if forecast['method'] == 'smoothing' else 'smoothing_error'], entry['unit'], currency)}"
         )  # fmt: skip
         lines += ["", f"Forecast by {forecast['method']} from {forecast['periods']} periods: {errors}.", ""]
     for row in own.to_dict("records"):
-        verdict = verdicts.get(row["target_id"])
+        verdict = chances.get(row["target_id"])
         due = f", due {row['due_at']:%Y-%m-%d}" if pd.notna(row["due_at"]) else ""
         where = f" ({row['segment']} {row['segment_value']})" if row["segment"] else ""
-        lines.append(f"- {row['application']}{where}: target {row['operator']} {shown(row['target'], row['unit'], currency)} by {row['grain']}{due}: "
-                     f"{shown(row['value'], row['unit'], currency)}, {ZONES[row['zone']]}"
-                     + (f"; {told_chance(verdict)} to be met" if verdict else ""))  # fmt: skip
+        lines.append(f"- {row['application']}{where}: target {row['operator']} {format_value(row['target'], row['unit'], currency)} by {row['grain']}{due}: "
+                     f"{format_value(row['value'], row['unit'], currency)}, {ZONES[row['zone']]}"
+                     + (f"; {describe_chance(verdict)} to be met" if verdict else ""))  # fmt: skip
     return dcc.Markdown("\n".join(lines), className="northstar-definition")
 
 

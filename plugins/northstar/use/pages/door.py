@@ -88,30 +88,30 @@ def key(settings: Settings) -> str:
     return hmac.new(settings.secret("pages_password").encode(), b"northstar pages", hashlib.sha256).hexdigest()
 
 
-def guard(server: Flask, settings: Settings) -> None:
+def require_key(server: Flask, settings: Settings) -> None:
     """Ask everybody for the link's key, the cookie it leaves, or the password (user `reader`, secret `pages_password`).
 
     Wrong guesses are limited by address. A browser with the cookie is not asked again, whatever others on its address try.
     """
     password, link_key = credentials(settings)["Authorization"].encode(), key(settings).encode()
     # cookies are the same for all ports: two homes on one machine must not replace each other's
-    cookie = f"northstar_{mark(settings).rpartition(' ')[2]}"
+    cookie = f"northstar_{home_mark(settings).rpartition(' ')[2]}"
     guesses, log_lines = Allowance(WRONG_A_MINUTE), Allowance(LINES_A_MINUTE)
 
     @server.before_request
-    def _ask() -> ResponseReturnValue | None:
-        if request.path == HEALTH or _is(request.cookies.get(cookie), link_key):
+    def _check_access() -> ResponseReturnValue | None:
+        if request.path == HEALTH or _is_equal(request.cookies.get(cookie), link_key):
             return None
         address, authorization = request.remote_addr or "", request.headers.get("Authorization")
         has_link = request.method == "GET" and KEY in request.args
         if (authorization or has_link) and not guesses.is_left(address):
             return Response("too many wrong passwords", 429, {"Retry-After": "60", "Content-Type": "text/plain"})
-        if has_link and _is(request.args[KEY], link_key):
+        if has_link and _is_equal(request.args[KEY], link_key):
             g.enters = True
             # the key need not stay in the address bar, where it would be copied with the link
             other_arguments = {name: values for name, values in request.args.to_dict(flat=False).items() if name != KEY}
             return redirect("/" + request.path.lstrip("/") + _query(other_arguments), 303)
-        if _is(authorization, password):
+        if _is_equal(authorization, password):
             g.enters = True
             return None
         if authorization or has_link:
@@ -125,7 +125,7 @@ def guard(server: Flask, settings: Settings) -> None:
         )
 
     @server.after_request
-    def _remember(response: Response) -> Response:
+    def _set_cookie(response: Response) -> Response:
         if g.get("enters"):
             response.set_cookie(
                 cookie, link_key.decode(), max_age=REMEMBERED_SECONDS, httponly=True, samesite="Lax",
@@ -134,7 +134,7 @@ def guard(server: Flask, settings: Settings) -> None:
         return response
 
 
-def bound(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:
+def limit_requests(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:
     """Refuse requests that no page of ours makes, before they cost anything, and log failures in few lines.
 
     callbacks: gives the names of the pages' callbacks.
@@ -143,33 +143,33 @@ def bound(server: Flask, callbacks: Callable[[], Collection[str]]) -> None:
     lines, places = Allowance(LINES_A_MINUTE), Allowance(1)
 
     @server.before_request
-    def _is_ours() -> Response | None:
+    def _refuse_unknown_callbacks() -> Response | None:
         if not request.path.endswith(CALLBACK):
             return None
         try:
-            asked = request.get_json(silent=True)
+            body = request.get_json(silent=True)
         except RecursionError:
-            asked = None
-        if not isinstance(asked, dict) or str(asked.get("output")) not in callbacks() or not _is_callback(asked):
-            return Response("no page asks that", 400, {"Content-Type": "text/plain"})
+            body = None
+        if not isinstance(body, dict) or str(body.get("output")) not in callbacks() or not _is_callback(body):
+            return Response("no page sends this request", 400, {"Content-Type": "text/plain"})
         return None
 
     @server.errorhandler(Exception)
-    def _failed(exc: Exception) -> Response | HTTPException:
+    def _log_failure(exc: Exception) -> Response | HTTPException:
         if isinstance(exc, HTTPException):
             return exc
         place = traceback.extract_tb(exc.__traceback__)[-1]
         # a traceback once a minute for each place in the code, so that nobody can fill the disk by repeating a request
         if lines.take("all") and places.take(f"{type(exc).__name__} {place.filename}:{place.lineno}"):
             LOG.error("%s %s failed", request.method, request.path[:200], exc_info=exc)
-        return Response("this failed; the log of the pages says why", 500, {"Content-Type": "text/plain"})
+        return Response("the request failed; the log of the pages says why", 500, {"Content-Type": "text/plain"})
 
 
 def add_headers(server: Flask, scripts: Callable[[], Sequence[str]]) -> None:
     """Have the browser run only our scripts, and let no other page frame ours. scripts: gives the hashes of the scripts within the pages."""
 
     @server.after_request
-    def _add(response: Response) -> Response:
+    def _set_headers(response: Response) -> Response:
         response.headers.update(HEADERS)
         # read each time: Dash adds scripts of its own when the first page is drawn
         response.headers["Content-Security-Policy"] = POLICY.format(scripts=" ".join(scripts()))
@@ -178,22 +178,22 @@ def add_headers(server: Flask, scripts: Callable[[], Sequence[str]]) -> None:
 
 def add_health(server: Flask, settings: Settings) -> None:
     """An address that says that this home's pages are there, and nothing else."""
-    server.add_url_rule(HEALTH, "health", lambda: Response(mark(settings), 200, {"Content-Type": "text/plain"}))
+    server.add_url_rule(HEALTH, "health", lambda: Response(home_mark(settings), 200, {"Content-Type": "text/plain"}))
 
 
-def mark(settings: Settings) -> str:
+def home_mark(settings: Settings) -> str:
     """The text by which the pages of a home answer at the health address."""
     return f"northstar pages {hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]}"
 
 
-def _is(given: str | None, expected: bytes) -> bool:
-    return given is not None and hmac.compare_digest(given.encode(errors="replace"), expected)
+def _is_equal(value: str | None, expected: bytes) -> bool:
+    return value is not None and hmac.compare_digest(value.encode(errors="replace"), expected)
 
 
-def _is_callback(asked: dict[str, object]) -> bool:
+def _is_callback(body: dict[str, object]) -> bool:
     """Whether a request has the shape of Dash's: lists of inputs and states, each with an id."""
     return all(
-        isinstance(parts := asked.get(name, []), list)
+        isinstance(parts := body.get(name, []), list)
         and all(isinstance(part, list) or (isinstance(part, dict) and "id" in part) for part in parts)
         for name in ("inputs", "state")
     )

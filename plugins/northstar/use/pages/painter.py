@@ -47,7 +47,7 @@ class Painter:
     def draw(self, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
         """The figure of a panel, drawn once for a version. `layout.meta` has it in words, for those who cannot see it."""
         key = ("figure", repr(panel), application, grain, months, segment)
-        return self.marts.kept(key, lambda: self._figure(panel, application, grain, months, segment))
+        return self.marts.remember(key, lambda: self._figure(panel, application, grain, months, segment))
 
     def _figure(self, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
         figure = KINDS[panel["kind"]](self.marts, panel, application, grain, months, segment)
@@ -61,4 +61,4 @@ class Painter:
     def cards(self, panel: Panel, application: str, grain: str) -> html.Div:
         """A card for each metric: the newest complete value, its change, and what its target says of it."""
         key = ("cards", repr(panel), application, grain)
-        return self.marts.kept(key, lambda: cards.draw(self.marts, panel, application, grain))
+        return self.marts.remember(key, lambda: cards.draw(self.marts, panel, application, grain))

@@ -10,7 +10,7 @@ from pathlib import Path
 from northstar.base.errors import NorthstarError
 from northstar.base.ports import remembered_port
 from northstar.base.settings import Settings
-from northstar.use.pages.door import HEALTH, KEY, key, mark
+from northstar.use.pages.door import HEALTH, KEY, home_mark, key
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 WORKERS, THREADS = 2, 4
@@ -30,7 +30,7 @@ def port(settings: Settings) -> int:
 
 def _choose_port(settings: Settings) -> int:
     remembered = settings.home / "pages_port"
-    return remembered_port(remembered, "NORTHSTAR_PAGES_PORT", is_ours=remembered.exists() and answers(settings))
+    return remembered_port(remembered, "NORTHSTAR_PAGES_PORT", is_ours=remembered.exists() and is_answering(settings))
 
 
 def url(settings: Settings) -> str:
@@ -44,7 +44,7 @@ def link(settings: Settings) -> str:
     return f"{url(settings)}/?{KEY}={key(settings)}"
 
 
-def in_clear() -> str | None:
+def cleartext_warning() -> str | None:
     """A warning where the password would cross a network unencrypted; None where it does not."""
     if host() in LOOPBACK or _certificate():
         return None
@@ -69,7 +69,7 @@ def environment(settings: Settings) -> dict[str, str]:
     return {**os.environ, "NORTHSTAR_HOME": str(settings.home), "PYTHONWARNINGS": "ignore"}
 
 
-def answers(settings: Settings) -> bool:
+def is_answering(settings: Settings) -> bool:
     """Whether the pages of this home answer."""
     return _is_ours(settings, port(settings))
 
@@ -78,7 +78,7 @@ def _certificate() -> tuple[str, ...]:
     """The files of NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY, for TLS; nothing where there are none."""
     files = tuple(filter(None, (os.environ.get("NORTHSTAR_PAGES_CERT"), os.environ.get("NORTHSTAR_PAGES_KEY"))))
     if len(files) == 1:
-        raise NorthstarError("TLS for the pages wants both NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY")
+        raise NorthstarError("TLS for the pages needs both NORTHSTAR_PAGES_CERT and NORTHSTAR_PAGES_KEY")
     return files
 
 
@@ -88,6 +88,6 @@ def _is_ours(settings: Settings, number: int) -> bool:
         scheme, context = ("https", ssl._create_unverified_context()) if _certificate() else ("http", None)
         with urllib.request.urlopen(f"{scheme}://127.0.0.1:{number}{HEALTH}", timeout=2, context=context) as answer:
             text: str = answer.read().decode()
-            return text == mark(settings)
+            return text == home_mark(settings)
     except (OSError, urllib.error.URLError):
         return False

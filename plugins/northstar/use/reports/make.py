@@ -16,11 +16,11 @@ import jinja2
 
 from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
-from northstar.base.formats import change, shown, shown_change
+from northstar.base.formats import compute_change, format_change, format_value
 from northstar.base.settings import Settings
-from northstar.use.changes import Point, told_change
+from northstar.use.changes import Point, describe_change
 from northstar.use.marts import GRAINS, Marts, Metric, nearest
-from northstar.use.words import ZONES, period, title_of, told_chance
+from northstar.use.words import ZONES, describe_chance, period, title_of
 
 HERE = Path(__file__).parent
 # the most points of a small chart, rows that explain a change, and rows of the list of restatements
@@ -86,7 +86,7 @@ class MetricLine(TypedDict):
     metric: str
     title: str
     value: str
-    before: str
+    previous: str
     change: str
     # None where nothing changed
     is_better: bool | None
@@ -254,20 +254,20 @@ class _Maker:
         newest, previous = (points[-1] if points else None), (points[-2] if len(points) > 1 else None)
         value = newest and newest["value"]
         earlier = previous and previous["value"]
-        difference = change(value, earlier, entry["unit"])
+        difference = compute_change(value, earlier, entry["unit"])
         row: MetricLine = {
-            "metric": metric, "title": title_of(metric), "value": shown(value, entry["unit"], self.currency),
-            "before": shown(earlier, entry["unit"], self.currency), "change": shown_change(value, earlier, entry["unit"]),
+            "metric": metric, "title": title_of(metric), "value": format_value(value, entry["unit"], self.currency),
+            "previous": format_value(earlier, entry["unit"], self.currency), "change": format_change(value, earlier, entry["unit"]),
             "is_better": None if not difference else (difference > 0) == (entry["direction"] == "up"), "period": period(newest["period_start"], grain) if newest else "",
             "reason": ((newest["null_reason"] or "") if newest else "no values").replace("_", " "), "why": [], "image": None,
-            "definition": entry["definition"], "of": _counted(entry, newest),
+            "definition": entry["definition"], "of": _describe_counts(entry, newest),
         }  # fmt: skip
         if is_drawn and len(points) > 2:
             image = f"{metric}-{application}"
             row["image"] = image
             self.images.setdefault(image, _chart([p["value"] for p in points], f"{row['title']}"))
         if is_drawn and difference and newest and previous:
-            row["why"] = told_change(self.marts, entry, grain, application, newest, previous, self.currency)[
+            row["why"] = describe_change(self.marts, entry, grain, application, newest, previous, self.currency)[
                 :CONTRIBUTORS
             ]
         return row
@@ -295,22 +295,22 @@ class _Maker:
         last: int | None = None
         for row in frame.to_dict("records"):
             share = 100 * row["visitors"] / last if last else None
-            stages.append({"stage": row["stage"].replace("_", " "), "visitors": f"{row['visitors']:,}", "share": shown(share, "percent") if share is not None else "",
-                           "target": shown(row["target"], "percent") if row["target"] is not None else ""})  # fmt: skip
+            stages.append({"stage": row["stage"].replace("_", " "), "visitors": f"{row['visitors']:,}", "share": format_value(share, "percent") if share is not None else "",
+                           "target": format_value(row["target"], "percent") if row["target"] is not None else ""})  # fmt: skip
             last = row["visitors"]
         return {"title": title_of(funnel), "stages": stages}
 
-    def _targets(self, application: str, whose: bool | str) -> list[TargetLine]:
-        """The missed targets, worst first. whose: True for all, 'report' for those of the report's own metrics."""
+    def _targets(self, application: str, scope: bool | str) -> list[TargetLine]:
+        """The missed targets, worst first. scope: True for all, 'report' for those of the report's own metrics."""
         frame = self.marts.targets(application)
         rows = [r for r in frame.to_dict("records") if r["zone"] in ("red", "yellow")] if len(frame) else []
-        if whose == "report":
+        if scope == "report":
             own = {metric for section in self.content["sections"] for metric in section.get("metrics", [])}
             rows = [r for r in rows if r["metric_id"] in own]
         rows.sort(key=lambda r: (r["zone"] != "red", r["metric_id"], r["application"]))
         return [
             {"title": title_of(r["metric_id"]) + (f" ({r['segment_value']})" if r["segment_value"] else ""), "application": r["application"],
-             "value": shown(r["value"], r["unit"], self.currency), "target": f"{r['operator']} {shown(r['target'], r['unit'], self.currency)}",
+             "value": format_value(r["value"], r["unit"], self.currency), "target": f"{r['operator']} {format_value(r['target'], r['unit'], self.currency)}",
              "zone": ZONES[r["zone"]], "is_red": r["zone"] == "red", "action": r["action"] or ""}
             for r in rows
         ]  # fmt: skip
@@ -325,9 +325,9 @@ class _Maker:
         rows.sort(key=lambda r: (r["application"], r["due_at"]))
         expected = self.marts.expectations(metric)
         return [
-            f"{r['application']}, due {r['due_at']:%Y-%m-%d}: {r['operator']} {shown(r['target'], r['unit'], self.currency)}; "
-            f"{shown(r['value'], r['unit'], self.currency)}, {ZONES[r['zone']]}"
-            + (f"; {chance} to be met" if (chance := told_chance(expected.get(r["target_id"]))) else "")
+            f"{r['application']}, due {r['due_at']:%Y-%m-%d}: {r['operator']} {format_value(r['target'], r['unit'], self.currency)}; "
+            f"{format_value(r['value'], r['unit'], self.currency)}, {ZONES[r['zone']]}"
+            + (f"; {chance} to be met" if (chance := describe_chance(expected.get(r["target_id"]))) else "")
             for r in rows
         ]  # fmt: skip
 
@@ -371,8 +371,8 @@ class _Maker:
         )  # fmt: skip
         rows = frame.to_dict("records")
         lines = [
-            f"{title_of(r['metric_id'])}, {period(r['period_start'], r['grain'])}: {shown(r['old_value'], r['unit'], self.currency)} became "
-            f"{shown(r['new_value'], r['unit'], self.currency)} ({r['reason'].replace('_', ' ')}, version {r['new_version']})"
+            f"{title_of(r['metric_id'])}, {period(r['period_start'], r['grain'])}: {format_value(r['old_value'], r['unit'], self.currency)} became "
+            f"{format_value(r['new_value'], r['unit'], self.currency)} ({r['reason'].replace('_', ' ')}, version {r['new_version']})"
             for r in rows
         ]  # fmt: skip
         if rows and rows[0]["total"] > len(rows):
@@ -380,7 +380,7 @@ class _Maker:
         return lines
 
 
-def _counted(entry: Metric, point: Point | None) -> str:
+def _describe_counts(entry: Metric, point: Point | None) -> str:
     """The counts that a percentage is made from: '23 of 25'; '' where they are no counts."""
     part, whole = (point["numerator"], point["denominator"]) if point else (None, None)
     if entry["kind"] != "ratio" or entry["unit"] != "percent" or part is None or whole is None or part % 1 or whole % 1:

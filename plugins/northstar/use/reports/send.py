@@ -5,9 +5,9 @@ from datetime import UTC, datetime
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.use import outbox
-from northstar.use.notify import Message, read_channels, tell
+from northstar.use.notify import Message, read_channels, send_message
 from northstar.use.reports.make import Report, contents, make_report
-from northstar.use.reports.store import keep, last_version, note_sent
+from northstar.use.reports.store import last_version, record_sending, store_report
 from northstar.warehouse import db
 
 
@@ -18,7 +18,7 @@ def make_and_keep(
     first = make_report(settings, name, as_of, application)
     since = last_version(settings, name, application, first.period_start)
     report = first if since is None else make_report(settings, name, as_of, application, since)
-    return keep(settings, report), report
+    return store_report(settings, report), report
 
 
 def send(settings: Settings, report_id: int, report: Report, occasion: str | None = None) -> list[str]:
@@ -32,22 +32,22 @@ def send(settings: Settings, report_id: int, report: Report, occasion: str | Non
     if route is None:
         return []
     message = Message(report.subject, report.text, report.html, report.images)
-    due = outbox.Due(str(report_id), "made", occasion or f"{now}", route)
+    message_due = outbox.Due(str(report_id), "made", occasion or f"{now}", route)
     with db.connect(settings, "publisher") as connection:
-        outbox.put(connection, "report", [due], channels, now)
+        outbox.put(connection, "report", [message_due], channels, now)
         waiting = outbox.waiting(connection, "report", now)
-        rows = [row for row in waiting if (row["about"], row["instance"]) == (due.about, due.instance)]
+        rows = [row for row in waiting if (row["about"], row["instance"]) == (message_due.about, message_due.instance)]
         connection.commit()
         _, destinations, problems = outbox.send_each(
-            connection, rows, channels, lambda address, _: tell(settings, channels, address, message), now
+            connection, rows, channels, lambda address, _: send_message(settings, channels, address, message), now
         )
-    note_sent(settings, report_id, destinations)
+    record_sending(settings, report_id, destinations)
     if problems:
-        raise NorthstarError("; ".join(f"could not tell {problem}" for problem in problems))
+        raise NorthstarError("; ".join(f"could not send to {problem}" for problem in problems))
     return destinations
 
 
-def due(at: datetime) -> list[str]:
+def reports_due(at: datetime) -> list[str]:
     """The reports whose period ended in the day before `at`: the daily one, on Mondays the weekly one, ..."""
     is_due = {
         "daily": True,

@@ -4,13 +4,13 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.use.reports.make import Report
 from northstar.warehouse import db
-from northstar.warehouse.rows import Row, one
+from northstar.warehouse.rows import Row, fetch_one
 
 
-def keep(settings: Settings, report: Report) -> int:
+def store_report(settings: Settings, report: Report) -> int:
     """Store a report; returns its number. The same report of the same version keeps its number."""
     with db.connect(settings, "publisher") as connection:
-        row = one(connection.execute(
+        row = fetch_one(connection.execute(
             "insert into audit.reports (report, application, period_start, as_of, published_version, subject, html, text) "
             "values (%s, %s, %s, %s, %s, %s, %s, %s) on conflict (report, application, period_start, published_version) do update "
             "set subject = excluded.subject, html = excluded.html, text = excluded.text, made_at = clock_timestamp() returning report_id",
@@ -20,8 +20,8 @@ def keep(settings: Settings, report: Report) -> int:
     return number
 
 
-def note_sent(settings: Settings, report_id: int, outcomes: list[str]) -> None:
-    """Note where a report was sent."""
+def record_sending(settings: Settings, report_id: int, outcomes: list[str]) -> None:
+    """Record where a report was sent."""
     with db.connect(settings, "publisher") as connection:
         connection.execute(
             "update audit.reports set sent_to = sent_to || %s, sent_at = clock_timestamp() where report_id = %s",
@@ -29,7 +29,7 @@ def note_sent(settings: Settings, report_id: int, outcomes: list[str]) -> None:
         )
 
 
-def kept(settings: Settings, name: str | None = None) -> list[Row]:
+def list_reports(settings: Settings, name: str | None = None) -> list[Row]:
     """The kept reports without their bodies, newest first."""
     with db.connect(settings, "publisher") as connection:
         return connection.execute(
@@ -38,23 +38,23 @@ def kept(settings: Settings, name: str | None = None) -> list[Row]:
         ).fetchall()  # fmt: skip
 
 
-def last_version(settings: Settings, name: str, application: str, before: object) -> int | None:
-    """The version of the newest report of its kind about an earlier period than the one that begins at `before`."""
+def last_version(settings: Settings, name: str, application: str, period_start: object) -> int | None:
+    """The version of the newest report of its kind about an earlier period than the one that begins at `period_start`."""
     with db.connect(settings, "publisher") as connection:
-        row = one(
+        row = fetch_one(
             connection.execute(
                 "select max(published_version) as version from audit.reports where report = %s and application = %s and period_start < %s",
-                [name, application, before],
+                [name, application, period_start],
             )
         )
     newest: int | None = row["version"]
     return newest
 
 
-def body(settings: Settings, report_id: int) -> tuple[str, str]:
+def read_report(settings: Settings, report_id: int) -> tuple[str, str]:
     """The html and the text of a kept report. Raises NorthstarError where there is none of that number."""
     with db.connect(settings, "publisher") as connection:
         row = connection.execute("select html, text from audit.reports where report_id = %s", [report_id]).fetchone()
     if row is None:
-        raise NorthstarError(f"no report {report_id}; `northstar report list` names them")
+        raise NorthstarError(f"no report {report_id}; `northstar report list` lists them")
     return row["html"], row["text"]

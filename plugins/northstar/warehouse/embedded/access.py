@@ -17,22 +17,22 @@ NOBODY = 0xFFFFFFFF
 ENTER = 1
 
 
-def as_root() -> bool:
+def is_root() -> bool:
     """Whether this process runs as root, which Postgres refuses to do."""
     return os.geteuid() == 0
 
 
-def hand_over(home: Path, *paths: Path) -> None:
+def give_to_server(home: Path, *paths: Path) -> None:
     """Give these paths to the system user of the home's server, if it has one of its own, and let that user enter the directories above them.
 
     Raises NorthstarError naming a directory that the user cannot be let into.
     """
-    if not as_root():
+    if not is_root():
         return
     owner, path_set = system_user(), set(paths)
     for path in paths:
         if path.parent not in path_set:
-            let_through(path.parent, home)
+            allow_entering(path.parent, home)
         os.chown(path, owner.pw_uid, owner.pw_gid)
         if path.is_dir():
             path.chmod(0o700)
@@ -45,12 +45,12 @@ def system_user() -> pwd.struct_passwd:
     user = ensure_user_exists(SYSTEM_USER)
     if user is None:
         raise NorthstarError(
-            f"the system has no user {SYSTEM_USER}, and none could be made; start as another user than root"
+            f"the system has no user {SYSTEM_USER}, and it could not be created; run Northstar as a user who is not root"
         )
     return user
 
 
-def let_through(directory: Path, home: Path | None = None) -> None:
+def allow_entering(directory: Path, home: Path | None = None) -> None:
     """Let the server's user, and nobody else, enter a directory and those above it, without the right to list or read what is in them.
 
     A directory that the user may enter already is not changed. On a file system without access lists, the home's own directories become open
@@ -58,7 +58,7 @@ def let_through(directory: Path, home: Path | None = None) -> None:
     """
     user = system_user()
     for place in (*reversed(directory.parents), directory):
-        entries = _entries(place)
+        entries = _acl_entries(place)
         if _may_enter(entries, place.stat(), user):
             continue
         new_entries = [e for e in entries if e[::2] != (USER, user.pw_uid)]
@@ -83,7 +83,7 @@ def let_through(directory: Path, home: Path | None = None) -> None:
             ) from exc
 
 
-def _entries(place: Path) -> list[tuple[int, int, int]]:
+def _acl_entries(place: Path) -> list[tuple[int, int, int]]:
     """(tag, permissions, user or group) of each entry of a directory's access list; made from its mode if it has no list."""
     try:
         packed = os.getxattr(place, ACL)

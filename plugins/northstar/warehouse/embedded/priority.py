@@ -23,13 +23,13 @@ def job_niceness(settings: Settings) -> int:
     return 0 if settings.warehouse_url else settings.operations.job_niceness
 
 
-def stand_back(niceness: int) -> None:
+def lower_priority(niceness: int) -> None:
     """Lower the priority of the calling thread, and of what it starts from then on, permanently."""
     os.setpriority(os.PRIO_PROCESS, 0, max(os.getpriority(os.PRIO_PROCESS, 0), niceness))
 
 
 @contextmanager
-def standing_back(connect: Callable[[], Connection], niceness: int) -> Iterator[None]:
+def lowered_priority(connect: Callable[[], Connection], niceness: int) -> Iterator[None]:
     """Lower the priority of the calling thread, of what it starts, and of the server's processes that work for the job.
 
     connect: opens a connection to a server on this machine. niceness: 0 (nothing is done) to 19.
@@ -38,8 +38,8 @@ def standing_back(connect: Callable[[], Connection], niceness: int) -> Iterator[
         yield
         return
     original_niceness, stop_event = os.getpriority(os.PRIO_PROCESS, 0), threading.Event()
-    stand_back(niceness)
-    watcher = threading.Thread(target=_watch, args=(connect, niceness, stop_event), daemon=True)
+    lower_priority(niceness)
+    watcher = threading.Thread(target=_lower_job_backends, args=(connect, niceness, stop_event), daemon=True)
     watcher.start()
     try:
         yield
@@ -52,16 +52,18 @@ def standing_back(connect: Callable[[], Connection], niceness: int) -> Iterator[
             os.setpriority(os.PRIO_PROCESS, 0, original_niceness)
 
 
-def _watch(connect: Callable[[], Connection], niceness: int, ended: threading.Event) -> None:
+def _lower_job_backends(connect: Callable[[], Connection], niceness: int, stop_event: threading.Event) -> None:
     lowered_pids: set[int] = set()
     # a lost server is no error here: whoever works with it reports that
     with suppress(psycopg.Error, NorthstarError), connect() as connection:
-        while not ended.wait(SECONDS):
+        while not stop_event.wait(SECONDS):
             job_pids = {row["pid"] for row in connection.execute(JOB_BACKENDS)}
-            lowered_pids = (lowered_pids & job_pids) | {pid for pid in job_pids - lowered_pids if _lower(pid, niceness)}
+            lowered_pids = (lowered_pids & job_pids) | {
+                pid for pid in job_pids - lowered_pids if _lower_process(pid, niceness)
+            }
 
 
-def _lower(pid: int, niceness: int) -> bool:
+def _lower_process(pid: int, niceness: int) -> bool:
     """Lower the priority of a process; returns whether that succeeded."""
     try:
         os.setpriority(os.PRIO_PROCESS, pid, niceness)

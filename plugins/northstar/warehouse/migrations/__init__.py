@@ -17,7 +17,7 @@ from typing import TypedDict
 import psycopg
 
 from northstar.base.errors import NorthstarError
-from northstar.warehouse.rows import Connection, all_shaped
+from northstar.warehouse.rows import Connection, fetch_all_as
 
 FOLDER = Path(__file__).parent
 JOURNAL = """
@@ -44,7 +44,7 @@ class Migration:
         return f"{self.number:04}_{self.name}"
 
 
-class Applied(TypedDict):
+class AppliedMigration(TypedDict):
     """A row of audit.migrations: the columns that a version is compared with."""
 
     number: int
@@ -52,30 +52,30 @@ class Applied(TypedDict):
     digest: str
 
 
-def migrations(folder: Path = FOLDER) -> list[Migration]:
+def load_migrations(folder: Path = FOLDER) -> list[Migration]:
     """The migrations of this version, in order."""
     files = sorted(folder.glob("[0-9][0-9][0-9][0-9]_*.sql"))
     return [Migration(int(f.stem[:4]), f.stem[5:], f.read_text()) for f in files]
 
 
 def apply(
-    connection: Connection, known: list[Migration] | None = None, naming: Callable[[str], str] = str
+    connection: Connection, known: list[Migration] | None = None, replace_names: Callable[[str], str] = str
 ) -> list[Migration]:
     """Apply the migrations that the warehouse lacks, in the caller's transaction; returns those that were applied.
 
-    known: the migrations of this version. naming: puts the names of this home's roles into a migration's text.
+    known: the migrations of this version. replace_names: puts the names of this home's roles into a migration's text.
     Raises NorthstarError for a warehouse that a newer version has changed, and when a migration fails, naming it.
     """
-    known = migrations() if known is None else known
+    known = load_migrations() if known is None else known
     connection.execute(JOURNAL)
     applied_rows = connection.execute("select * from audit.migrations where applied_at is not null")
-    applied_by_number = {r["number"]: r for r in all_shaped(Applied, applied_rows)}
-    refuse(list(applied_by_number.values()), known)
+    applied_by_number = {r["number"]: r for r in fetch_all_as(AppliedMigration, applied_rows)}
+    require_compatible(list(applied_by_number.values()), known)
     pending = [m for m in known if m.number not in applied_by_number]
     for migration in pending:
         started = time.monotonic()
         try:
-            connection.execute(naming(migration.text))
+            connection.execute(replace_names(migration.text))
         except psycopg.Error as exc:
             raise MigrationFailed(migration, exc) from exc
         connection.execute(
@@ -86,29 +86,29 @@ def apply(
     return pending
 
 
-def refuse(done: list[Applied], known: list[Migration]) -> None:
+def require_compatible(applied: list[AppliedMigration], known: list[Migration]) -> None:
     """Raise NorthstarError when an applied migration is newer than this version, or differs from its own of the same number."""
     own_migrations = {m.number: m for m in known}
-    for row in sorted(done, key=lambda r: r["number"]):
+    for row in sorted(applied, key=lambda r: r["number"]):
         title = f"{row['number']:04}_{row['name']}"
         if row["number"] not in own_migrations:
-            raise OtherMigrations(
-                f"this warehouse was brought to a newer version (migration {title}; this one knows {max(own_migrations):04} at most)",
+            raise IncompatibleMigrations(
+                f"this warehouse belongs to a newer version (migration {title}; this version has migrations up to {max(own_migrations):04})",
                 "update the checkout, or use another --home",
             )
         if own_migrations[row["number"]].digest != row["digest"]:
-            raise OtherMigrations(
-                f"the warehouse had another migration {title} than this version's {own_migrations[row['number']].title}",
-                "put the released file back, and write a new migration for what changed",
+            raise IncompatibleMigrations(
+                f"the migration {title} that this warehouse has had differs from this version's {own_migrations[row['number']].title}",
+                "restore the released file, and write a new migration for the change",
             )
 
 
-class OtherMigrations(NorthstarError):
-    """A warehouse whose applied migrations are not those of this version. what: in words; advice: what to do."""
+class IncompatibleMigrations(NorthstarError):
+    """A warehouse whose applied migrations are not those of this version. problem: in words; advice: what to do."""
 
-    def __init__(self, what: str, advice: str):
-        super().__init__(f"{what}: {advice}")
-        self.what, self.advice = what, advice
+    def __init__(self, problem: str, advice: str):
+        super().__init__(f"{problem}: {advice}")
+        self.problem, self.advice = problem, advice
 
 
 class MigrationFailed(NorthstarError):
@@ -117,10 +117,10 @@ class MigrationFailed(NorthstarError):
     def __init__(self, migration: Migration, cause: psycopg.Error):
         self.migration, self.cause = migration, cause.diag.message_primary or str(cause).splitlines()[0]
         super().__init__(
-            f"migration {migration.title} failed: {self.cause}; the warehouse stays as it was, and the version before still runs on it"
+            f"migration {migration.title} failed: {self.cause}; the warehouse is as it was, and the previous version still runs on it"
         )
 
-    def note(self, connection: Connection) -> None:
+    def record(self, connection: Connection) -> None:
         """Record the failure, in a transaction of its own."""
         connection.execute(JOURNAL)
         connection.execute(

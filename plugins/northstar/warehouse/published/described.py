@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from psycopg import sql
 
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class DescribedTable:
         """Create and describe the table if it is missing; add the columns (nullable, or with a default) and descriptions that a table of an
         older version lacks."""
         table = sql.Identifier("marts", self.name)
-        existing_table = one(connection.execute(
+        existing_table = fetch_one(connection.execute(
             "select obj_description(to_regclass(%s)) as about, to_regclass(%s) as t", [f"marts.{self.name}"] * 2
         ))  # fmt: skip
         if existing_table["t"] is None:

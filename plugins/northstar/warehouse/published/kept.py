@@ -1,21 +1,21 @@
 """Which published versions are kept: the upkeep deletes what only older versions need."""
 
 from northstar.base.errors import NorthstarError
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 
 
-def oldest_version(connection: Connection) -> int | None:
+def oldest_kept_version(connection: Connection) -> int | None:
     """The oldest published version that can still be read, verified and put back; None while all versions can."""
-    if one(connection.execute("select to_regclass('audit.maintenance') as t"))["t"] is None:
+    if fetch_one(connection.execute("select to_regclass('audit.maintenance') as t"))["t"] is None:
         return None
-    oldest: int | None = one(connection.execute("select max(oldest_version) as v from audit.maintenance"))["v"]
+    oldest: int | None = fetch_one(connection.execute("select max(oldest_version) as v from audit.maintenance"))["v"]
     return oldest
 
 
 def require_kept(connection: Connection, version: int) -> None:
     """Raise NorthstarError for a version whose rows were pruned."""
-    oldest = oldest_version(connection)
+    oldest = oldest_kept_version(connection)
     if oldest is not None and version < oldest:
         raise NorthstarError(
-            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is, is {oldest}"
+            f"version {version} is no longer kept (keep_versions_days in operations.yml); the oldest kept version is {oldest}"
         )

@@ -12,7 +12,7 @@ from psycopg import sql
 from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.published.values import NAME, PARTS, values_query
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 
 SCHEMA = "marts_at_version"
 SETTING = "northstar.version"
@@ -21,77 +21,77 @@ VERSION = (
     "(select max(published_version) from marts.publications)))"
 )
 # {table that only grows: the column with the version that added a row}
-GROWING = {"publications": "published_version", "certificates": "published_version", "metric_restatements": "new_version"}  # fmt: skip
+APPEND_ONLY_TABLES = {"publications": "published_version", "certificates": "published_version", "metric_restatements": "new_version"}  # fmt: skip
 # SQL: the last version that showed smaller groups than the newest does
-_LAXER = (
+_LAST_LAXER_VERSION = (
     "(select coalesce(max(c.published_version), 0) from marts.certificates as c where coalesce((c.rules ->> 'suppress_below')::int, 0) < "
     "(select coalesce((n.rules ->> 'suppress_below')::int, 0) from marts.certificates as n order by n.published_version desc limit 1))"
 )
-READABLE = (
+READABLE_VERSIONS_QUERY = (
     "select p.published_version, p.as_of, p.published_version >= coalesce((select max(oldest_version) from marts_at_version.pruned_versions), 0) as is_kept, "
-    f"p.published_version > {_LAXER} as is_coarse_enough from marts.publications as p"
+    f"p.published_version > {_LAST_LAXER_VERSION} as is_coarse_enough from marts.publications as p"
 )
 
 
-PRUNED = f"{SCHEMA}.pruned_versions"
+PRUNED_TABLE = f"{SCHEMA}.pruned_versions"
 
 
-def ensure_past(connection: Connection, settings: Settings) -> None:
+def ensure_past_views(connection: Connection, settings: Settings) -> None:
     """Create the views that are missing or whose text has changed, and let readers read the history behind them.
 
-    Called as the publisher, in its transaction. `forget_past` drops a mart's view before the mart's columns change.
+    Called as the publisher, in its transaction. `drop_past_view` drops a mart's view before the mart's columns change.
     """
-    _ensure_pruned(connection)
-    for table in _closed(connection):
-        _let_readers_in(connection, settings, table)
+    _ensure_pruned_table(connection)
+    for table in _tables_without_policy(connection):
+        _add_reader_policy(connection, settings, table)
     texts: dict[str, sql.SQL | sql.Composed] = {
         mart: sql.SQL(
             "select {columns} from marts.{mart} where _version <= {version} union all "
             "select {columns} from marts_history.{mart} where _from_version <= {version} and _to_version > {version}"
         ).format(columns=sql.SQL(columns), mart=sql.Identifier(mart), version=sql.SQL(VERSION))
-        for mart, columns in _marts(connection).items()
+        for mart, columns in _mart_columns(connection).items()
     }  # fmt: skip
-    for table, column in GROWING.items():
-        columns = sql.SQL(", ").join(map(sql.Identifier, _columns(connection, table)))
+    for table, column in APPEND_ONLY_TABLES.items():
+        columns = sql.SQL(", ").join(map(sql.Identifier, _column_names(connection, table)))
         texts[table] = sql.SQL("select {} from marts.{} where {} <= {}").format(
             columns, sql.Identifier(table), sql.Identifier(column), sql.SQL(VERSION)
         )
-    texts["readable_versions"] = sql.SQL(READABLE)
+    texts["readable_versions"] = sql.SQL(READABLE_VERSIONS_QUERY)
     # in a home of an older version, metric_values is a table like the others
     if NAME not in texts and set(PARTS.values()) <= set(texts):
         as_of = f"(select as_of from marts.publications where published_version = {VERSION})"
         texts[NAME] = sql.SQL(values_query(settings, SCHEMA, as_of))
-    view_digests = _made_from(connection)
+    view_digests = _view_digests(connection)
     # the view of all values comes last, and is dropped with the views that it reads
     for name, text in texts.items():
         digest = hashlib.sha256(text.as_string(connection).encode()).hexdigest()[:12]
         if view_digests.get(name) != digest:
-            forget_past(connection, name)
-            _make(connection, name, text, digest)
+            drop_past_view(connection, name)
+            _create_view(connection, name, text, digest)
             if name in PARTS.values():
                 view_digests.pop(NAME, None)
 
 
-def forget_past(connection: Connection, mart: str) -> None:
+def drop_past_view(connection: Connection, mart: str) -> None:
     """Drop the view of a mart, and the view of all values if it reads that one, before the mart's columns change or it is dropped."""
     connection.execute(sql.SQL("drop view if exists {} cascade").format(sql.Identifier(SCHEMA, mart)))
 
 
-def note_pruned(connection: Connection, oldest: int) -> None:
+def record_pruned(connection: Connection, oldest: int) -> None:
     """Record that versions before `oldest` can no longer be read, in the transaction that deletes their rows."""
-    _ensure_pruned(connection)
-    connection.execute(f"insert into {PRUNED} (oldest_version) values (%s)", [oldest])
+    _ensure_pruned_table(connection)
+    connection.execute(f"insert into {PRUNED_TABLE} (oldest_version) values (%s)", [oldest])
 
 
-def _ensure_pruned(connection: Connection) -> None:
-    if one(connection.execute("select to_regclass(%s) as t", [PRUNED]))["t"] is None:
-        connection.execute(f"create table {PRUNED} (oldest_version bigint not null)")
+def _ensure_pruned_table(connection: Connection) -> None:
+    if fetch_one(connection.execute("select to_regclass(%s) as t", [PRUNED_TABLE]))["t"] is None:
+        connection.execute(f"create table {PRUNED_TABLE} (oldest_version bigint not null)")
         connection.execute(
-            f"insert into {PRUNED} select max(oldest_version) from audit.maintenance having max(oldest_version) is not null"
+            f"insert into {PRUNED_TABLE} select max(oldest_version) from audit.maintenance having max(oldest_version) is not null"
         )
 
 
-def _closed(connection: Connection) -> list[str]:
+def _tables_without_policy(connection: Connection) -> list[str]:
     """The tables of `marts_history` that readers may not read yet."""
     rows = connection.execute(
         "select relname as name from pg_class where relnamespace = 'marts_history'::regnamespace and relkind = 'r' and not relrowsecurity order by 1"
@@ -99,19 +99,19 @@ def _closed(connection: Connection) -> list[str]:
     return [r["name"] for r in rows]
 
 
-def _let_readers_in(connection: Connection, settings: Settings, table: str) -> None:
+def _add_reader_policy(connection: Connection, settings: Settings, table: str) -> None:
     statements = f"""
         alter table {{table}} enable row level security;
         create policy whole on {{table}} for select to transformer using (true);
-        create policy as_shown on {{table}} for select to bi_reader using (_to_version > {_LAXER} + 1);
+        create policy as_shown on {{table}} for select to bi_reader using (_to_version > {_LAST_LAXER_VERSION} + 1);
         grant select on {{table}} to bi_reader
     """
     connection.execute(
-        sql.SQL(db.with_role_names(settings, statements)).format(table=sql.Identifier("marts_history", table))
+        sql.SQL(db.replace_role_names(settings, statements)).format(table=sql.Identifier("marts_history", table))
     )
 
 
-def _columns(connection: Connection, table: str) -> list[str]:
+def _column_names(connection: Connection, table: str) -> list[str]:
     rows = connection.execute(
         "select attname as name from pg_attribute where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
         [f"marts.{table}"],
@@ -119,7 +119,7 @@ def _columns(connection: Connection, table: str) -> list[str]:
     return [r["name"] for r in rows]
 
 
-def _made_from(connection: Connection) -> dict[str, str]:
+def _view_digests(connection: Connection) -> dict[str, str]:
     """{view: a digest of the text that it was made from}; the view's comment ends with it."""
     rows = connection.execute(
         "select relname as name, right(obj_description(oid, 'pg_class'), 12) as digest from pg_class "
@@ -128,7 +128,7 @@ def _made_from(connection: Connection) -> dict[str, str]:
     return {r["name"]: r["digest"] for r in rows}
 
 
-def _marts(connection: Connection) -> dict[str, str]:
+def _mart_columns(connection: Connection) -> dict[str, str]:
     """{mart: the columns that both the mart and its history have, quoted}, for the marts that have a history."""
     rows = connection.execute(
         "select h.relname as name, string_agg(quote_ident(a.attname), ', ' order by a.attnum) as columns "
@@ -140,7 +140,7 @@ def _marts(connection: Connection) -> dict[str, str]:
     return {r["name"]: r["columns"] for r in rows}
 
 
-def _make(connection: Connection, name: str, text: sql.Composable, digest: str) -> None:
+def _create_view(connection: Connection, name: str, text: sql.Composable, digest: str) -> None:
     view = sql.Identifier(SCHEMA, name)
     connection.execute(sql.SQL("create view {} with (security_invoker = true) as {}").format(view, text))
     about = (

@@ -13,7 +13,7 @@ from psycopg import sql
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 
 NAME = "metric_values"
 # the tables that the view reads, by the names that they have in its text
@@ -42,7 +42,7 @@ def values_query(settings: Settings, schema: str, as_of: str, has_version: bool 
 
 def count_values(connection: Connection) -> int:
     """How many rows the published view has; they are counted without being computed."""
-    row_count: int = one(
+    row_count: int = fetch_one(
         connection.execute(
             "with places as (select grain, period_start, row_number() over (partition by grain order by period_start desc) as still_to_come "
             "from marts.dim_periods) select coalesce(sum(first.still_to_come - coalesce(after.still_to_come, 0)), 0)::bigint as n "
@@ -63,7 +63,7 @@ def ensure_view(connection: Connection, settings: Settings, view: View) -> None:
     kind = connection.execute(
         "select relkind from pg_class where oid = to_regclass(%s)", [f"marts.{view.name}"]
     ).fetchone()
-    if kind and kind["relkind"] == "v" and _is_same(connection, view.name, text):
+    if kind and kind["relkind"] == "v" and _has_same_definition(connection, view.name, text):
         return
     statements = (
         []
@@ -76,19 +76,19 @@ def ensure_view(connection: Connection, settings: Settings, view: View) -> None:
     ]
     columns = view.columns | {"_version": "the version in which the row was published"}
     statements += [_comment("column", sql.Identifier("marts", view.name, c), text) for c, text in columns.items()]
-    without_queueing(connection, view.name, lambda: _execute(connection, statements))
+    change_without_queueing(connection, view.name, lambda: _execute(connection, statements))
 
 
-def forget_view(connection: Connection) -> None:
+def drop_view(connection: Connection) -> None:
     """Drop the view before the columns of a table that it reads change; ensure_view creates it again."""
     if connection.execute("select 1 from pg_views where schemaname = 'marts' and viewname = %s", [NAME]).fetchone():
         dropping = sql.SQL("drop view {}").format(sql.Identifier("marts", NAME))
-        without_queueing(connection, NAME, lambda: _execute(connection, [dropping]))
+        change_without_queueing(connection, NAME, lambda: _execute(connection, [dropping]))
 
 
-def _is_same(connection: Connection, name: str, text: str) -> bool:
+def _has_same_definition(connection: Connection, name: str, text: str) -> bool:
     connection.execute(sql.SQL("create or replace temp view as_it_should_be as {}").format(sql.SQL(text)))
-    is_same: bool = one(
+    is_same: bool = fetch_one(
         connection.execute(
             "select pg_get_viewdef(to_regclass(%s)) = pg_get_viewdef('pg_temp.as_it_should_be'::regclass) as same",
             [f"marts.{name}"],
@@ -107,10 +107,10 @@ def _comment(kind: str, name: sql.Identifier, text: str) -> sql.Composed:
     return sql.SQL("comment on {} {} is {}").format(sql.SQL(kind), name, sql.Literal(text))
 
 
-def without_queueing(connection: Connection, name: str, do: Callable[[], None]) -> None:
+def change_without_queueing(connection: Connection, name: str, change: Callable[[], None]) -> None:
     """Make a change that locks readers of marts.`name` out, completely or not at all. No reader waits behind it and a long query for more than a moment.
 
-    do: the change. It happens in a transaction of its own if none is open, else as a part of the open one. Raises NorthstarError when readers
+    change: the change. It happens in a transaction of its own if none is open, else as a part of the open one. Raises NorthstarError when readers
     leave no pause for it.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
@@ -118,13 +118,13 @@ def without_queueing(connection: Connection, name: str, do: Callable[[], None]) 
         try:
             with connection.transaction():
                 connection.execute(f"set local lock_timeout = '{LOCK_MILLISECONDS}ms'")
-                do()
+                change()
                 connection.execute("set local lock_timeout = 0")
             return
         except psycopg.errors.LockNotAvailable as exc:
             if time.monotonic() > deadline:
                 raise NorthstarError(
-                    f"marts.{name} takes another form in this version, and somebody has read it for {PATIENCE_SECONDS} s without a pause; "
-                    "the last version stays up: run again when that query has ended"
+                    f"the definition of marts.{name} changes in this version, but it has been read for {PATIENCE_SECONDS} s without a pause; "
+                    "the last version stays published: run again when the query has ended"
                 ) from exc
             time.sleep(0.5)

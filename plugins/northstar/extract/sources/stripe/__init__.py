@@ -1,13 +1,13 @@
 """Stripe: customers, subscriptions as a history, charges, refunds and lost disputes, from its REST API.
 
     system: stripe
-    connection: stripe_main     # password: a restricted key that may read; a host only to speak to another server than Stripe's
+    connection: stripe_main     # password: a restricted key with read access; host: only for a server other than Stripe's
     options:
-      test_mode: true           # a key of Stripe's test mode is refused without it
-      plan_tiers: {price_123: pro}    # by price; else the price's metadata `plan_tier`
-      repull_days: 2            # objects as young as that are listed again each time, whatever the events say
-      disputes: false           # an account that may not read disputes
-      lists: {subscriptions: {status: active}}     # parameters of the listings; null leaves one out
+      test_mode: true           # accept a key of Stripe's test mode, which is refused otherwise
+      plan_tiers: {price_123: pro}    # the plan tier of each price (default: the price's metadata `plan_tier`)
+      repull_days: 2            # objects younger than this are listed again in each run, whatever the events say
+      disputes: false           # for a key that may not read disputes
+      lists: {subscriptions: {status: active}}     # other parameters for the listings; null removes one
 
 The first reading lists everything, page by page. After that the events say what changed, because a listing by `created` never
 shows an update. Stripe keeps events for 30 days: a source that was not read for longer lists everything again. Times are by Stripe's

@@ -41,14 +41,14 @@ class Client(Protocol):
 class Api:
     """The lists and objects of one account.
 
-    changed: parameters by entity, from the source's options, which replace those of LISTS; None leaves one out.
+    parameter_changes: parameters by entity, from the source's options, which replace those of LISTS; None leaves one out.
     """
 
-    def __init__(self, http: Client, changed: dict[str, Parameters] | None = None):
+    def __init__(self, http: Client, parameter_changes: dict[str, Parameters] | None = None):
         self.http = http
         self.lists: dict[str, tuple[str, Parameters]] = {}
         for entity, (path, parameters) in LISTS.items():
-            merged_parameters = {**parameters, **(changed or {}).get(entity, {})}
+            merged_parameters = {**parameters, **(parameter_changes or {}).get(entity, {})}
             self.lists[entity] = path, {name: value for name, value in merged_parameters.items() if value is not None}
 
     def pages(self, path: str, parameters: Parameters, after: str | None = None) -> Iterator[list[JsonObject]]:
@@ -65,7 +65,7 @@ class Api:
             if not answer.get("has_more"):
                 return
             if not page or page[-1]["id"] in ends:
-                raise NorthstarError(f"Stripe's list of {path} repeats itself after {after}; the next run asks again")
+                raise NorthstarError(f"Stripe's list of {path} repeats itself after {after}; the next run tries again")
             after = page[-1]["id"]
             ends.add(after)
 
@@ -83,13 +83,13 @@ class Api:
         first: list[Item] = items["data"]
         return first
 
-    def once(
-        self, known: dict[str, JsonObject], path: str, name: str, parameters: Parameters | None = None
+    def cached(
+        self, cache: dict[str, JsonObject], path: str, name: str, parameters: Parameters | None = None
     ) -> JsonObject:
-        """An object from `known`. One that is not there is requested and added to it, as {} if it no longer exists."""
-        if name not in known:
-            known[name] = self._object(f"{path}/{name}", parameters)
-        return known[name]
+        """An object from `cache`. One that is not there is requested and added to it, as {} if it no longer exists."""
+        if name not in cache:
+            cache[name] = self._object(f"{path}/{name}", parameters)
+        return cache[name]
 
     def _object(self, path: str, parameters: Parameters | None) -> JsonObject:
         try:

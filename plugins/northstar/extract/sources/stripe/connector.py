@@ -9,7 +9,7 @@ from northstar.extract.sources.declared import ContractRow, FindLanded, Page, So
 from northstar.extract.sources.http import HttpClient, JsonObject, Parameters
 from northstar.extract.sources.stripe import objects
 from northstar.extract.sources.stripe.api import Api, Client
-from northstar.extract.sources.stripe.events import events_between, spooled
+from northstar.extract.sources.stripe.events import events_between, spool_events
 from northstar.extract.sources.stripe.forms import id_of, time_of
 from northstar.extract.sources.stripe.history import History
 from northstar.extract.sources.stripe.terms import Terms
@@ -30,25 +30,25 @@ def connect(source: Source, connection: Connection) -> "Stripe":
     check_options(source, OPTIONS)
     key = connection.secret()
     if "_test_" in key:
-        allow_play_money(source, "the key is one of Stripe's test mode")
+        require_play_money_allowed(source, "the key is one of Stripe's test mode")
     headers = {"Authorization": f"Bearer {key}", "Stripe-Version": API_VERSION}
     return Stripe(source, HttpClient(connection.url(ADDRESS) + "/v1", headers, source.per_second or PER_SECOND))
 
 
-def allow_play_money(source: Source, what: str) -> None:
+def require_play_money_allowed(source: Source, reason: str) -> None:
     """Raise NorthstarError unless the source asks for Stripe's test mode, and always in a production home."""
     if source.is_production:
         raise NorthstarError(
-            f"source {source.name}: {what}, and this home is one of production: it takes no play money"
+            f"source {source.name}: {reason}, and this is a production home, which accepts no play money"
         )
     if not source.options.get("test_mode"):
-        raise NorthstarError(f"source {source.name}: {what}; say test_mode: true to read play money")
+        raise NorthstarError(f"source {source.name}: {reason}; set test_mode: true to read play money")
 
 
 class Stripe:
     """A connector of northstar.extract.sources.declared.Connector's shape."""
 
-    landed: FindLanded = staticmethod(lambda *_: [])
+    find_landed: FindLanded = staticmethod(lambda *_: [])
 
     def __init__(self, source: Source, http: Client, clock: Callable[[], float] | None = None):
         self.source, self.http = source, http
@@ -76,7 +76,7 @@ class Stripe:
             yield from self._load(entity, state)
             state = {"phase": "events", "since": state["from"]}
         else:
-            yield from self._repull(entity, now)
+            yield from self._read_young_again(entity, now)
         yield from self._changes(entity, state["since"] - OVERLAP, now)
 
     def totals(self, entity: str, state: State | None) -> Totals:
@@ -92,7 +92,7 @@ class Stripe:
             for transaction in page:
                 if end - DAY <= transaction["created"] < end and transaction["type"] in kinds:
                     count += 1
-                    amount, currency = objects.moved(transaction)
+                    amount, currency = objects.moved_amount(transaction)
                     amounts[currency] = amounts.get(currency, 0) + amount
         day = datetime.fromtimestamp(end - DAY, UTC).date()
         of_day = f"status = 'succeeded' and created_at >= '{day} 00:00Z' and created_at < '{day + timedelta(1)} 00:00Z'"
@@ -111,14 +111,16 @@ class Stripe:
         read_at = state["from"] if state["again"] else None
         spool = None
         if entity == "subscriptions":
-            spool = spooled(self.api, entity, state["from"] - EVENTS_KEPT, state["from"])
+            spool = spool_events(self.api, entity, state["from"] - EVENTS_KEPT, state["from"])
         for page in self.api.pages(path, parameters, state["after"]):
             if spool:
-                self.history.recall(page, self.landed)
+                self.history.recall(page, self.find_landed)
                 rows: list[ContractRow] = [
                     row
                     for s in page
-                    for row in self.history.retold(s, spool.about(s["id"], id_of(s["customer"]) or ""), state["from"])
+                    for row in self.history.full_history(
+                        s, spool.about(s["id"], id_of(s["customer"]) or ""), state["from"]
+                    )
                 ]
             else:
                 rows = [row for thing in page for row in self._rows(entity, thing, read_at)]
@@ -127,26 +129,28 @@ class Stripe:
             yield Page([row for page in self._disputes() for row in page], None)
         yield Page([], {"phase": "events", "since": state["from"]})
 
-    def _repull(self, entity: str, now: int) -> Iterator[Page]:
+    def _read_young_again(self, entity: str, now: int) -> Iterator[Page]:
         """List young objects again, so that nothing is lost when an event never came."""
         oldest = now - self.source.options.get("repull_days", 2) * DAY
         if entity == "subscriptions":
-            young_subscriptions = list(self._young("subscriptions", oldest))
-            self.history.recall(young_subscriptions, self.landed)
-            known_subscriptions = self.history.known()
+            young_subscriptions = list(self._young_objects("subscriptions", oldest))
+            self.history.recall(young_subscriptions, self.find_landed)
+            known_subscriptions = self.history.subscription_ids()
             yield Page(
                 [
                     row
                     for s in young_subscriptions
                     if s["id"] not in known_subscriptions
-                    for row in self.history.rebuilt(s)
+                    for row in self.history.history_before_events(s)
                 ],
                 None,
             )
             return
-        yield Page([row for thing in self._young(entity, oldest) for row in self._rows(entity, thing, None)], None)
+        yield Page(
+            [row for thing in self._young_objects(entity, oldest) for row in self._rows(entity, thing, None)], None
+        )
 
-    def _young(self, entity: str, oldest: int) -> Iterator[JsonObject]:
+    def _young_objects(self, entity: str, oldest: int) -> Iterator[JsonObject]:
         path, parameters = self.api.lists[entity]
         for page in self.api.pages(path, parameters):
             yield from (thing for thing in page if thing["created"] >= oldest)
@@ -157,12 +161,12 @@ class Stripe:
         """The changes in the order of time, one day at a time. Reading can go on after each day."""
         start = since
         if entity == "subscriptions":
-            self.history.spool = spooled(self.api, entity, since, now + 1)
+            self.history.spool = spool_events(self.api, entity, since, now + 1)
         while start <= now:
             end = min(start + DAY, now + 1)
             if entity == "subscriptions":
                 events = self.history.spool.between(start, end)
-                self.history.recall([e["data"]["object"] for e in events], self.landed)
+                self.history.recall([e["data"]["object"] for e in events], self.find_landed)
                 self.history.learn(events)
             else:
                 events = events_between(self.api, entity, start, end)
@@ -187,7 +191,7 @@ class Stripe:
         elif entity == "charges":
             invoice = thing.get("invoice")
             if isinstance(invoice, str):
-                invoice = self.api.once(self._invoices, "invoices", invoice)
+                invoice = self.api.cached(self._invoices, "invoices", invoice)
             row = objects.charge(thing, invoice)
         else:
             row = objects.dispute(thing) if thing.get("object") == "dispute" else objects.refund(thing)

@@ -36,7 +36,7 @@ def events_between(api: Api, entity: str, start: int, end: int) -> list[JsonObje
     return sorted(events_by_id.values(), key=event_order)
 
 
-def spooled(api: Api, entity: str, start: int, end: int) -> "Spool":
+def spool_events(api: Api, entity: str, start: int, end: int) -> "Spool":
     """The same events on disk: a long span may have more than fit into memory."""
     spool = Spool()
     for kind in EVENTS[entity]:
@@ -63,13 +63,13 @@ class Spool:
 
     def between(self, start: int, end: int) -> list[JsonObject]:
         """The events of a span of time, in their order."""
-        return self._found("created >= ? and created < ?", start, end)
+        return self._select("created >= ? and created < ?", start, end)
 
     def about(self, *names: str) -> list[JsonObject]:
         """The events about subscriptions, or about customers' own discounts, in their order."""
-        return self._found(f"about in ({', '.join('?' * len(names))})", *names)
+        return self._select(f"about in ({', '.join('?' * len(names))})", *names)
 
-    def _found(self, where: str, *values: str | int) -> list[JsonObject]:
+    def _select(self, where: str, *values: str | int) -> list[JsonObject]:
         bodies = self._file.execute(f"select body from events where {where}", values)
         return sorted((orjson.loads(body) for (body,) in bodies), key=event_order)
 
@@ -79,16 +79,18 @@ def event_order(event: JsonObject) -> tuple[int, bool, str]:
     return event["created"], event["type"] != "customer.subscription.created", event["id"]
 
 
-def undone(event: JsonObject) -> JsonObject:
+def object_before(event: JsonObject) -> JsonObject:
     """An event's object as it was before the event."""
     previous_values: JsonObject = event["data"].get("previous_attributes") or BEFORE.get(event["type"], {})
-    return _over(event["data"]["object"], previous_values)
+    return _with_values(event["data"]["object"], previous_values)
 
 
-def _over(thing: JsonObject, before: JsonObject) -> JsonObject:
+def _with_values(thing: JsonObject, previous_values: JsonObject) -> JsonObject:
     return thing | {
-        name: _over(thing[name], value) if isinstance(value, dict) and isinstance(thing.get(name), dict) else value
-        for name, value in before.items()
+        name: _with_values(thing[name], value)
+        if isinstance(value, dict) and isinstance(thing.get(name), dict)
+        else value
+        for name, value in previous_values.items()
     }
 
 

@@ -1,7 +1,7 @@
 """The history of subscriptions: a row for each stretch of time in which an item's terms stay the same.
 
-`rows_of` goes forward, event by event, and gives the rows that each event changes. `rebuilt` goes back to the time before there are
-events, and uses what was invoiced. `retold` does both for a subscription that is listed for the first time.
+`rows_of` goes forward, event by event, and gives the rows that each event changes. `history_before_events` goes back to the time
+before there are events, and uses what was invoiced. `full_history` does both for a subscription that is listed for the first time.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import NamedTuple
 from northstar.extract.sources.declared import FindLanded
 from northstar.extract.sources.http import JsonObject
 from northstar.extract.sources.stripe.api import Api, Item
-from northstar.extract.sources.stripe.events import Spool, undone
+from northstar.extract.sources.stripe.events import Spool, object_before
 from northstar.extract.sources.stripe.forms import id_of, seconds_of, time_of
 from northstar.extract.sources.stripe.terms import ItemTerms, SubscriptionRow, Terms, from_landed, terms_of
 
@@ -38,11 +38,11 @@ class History:
         # the events that are being read
         self.spool = Spool()
 
-    def known(self) -> set[str]:
+    def subscription_ids(self) -> set[str]:
         """The ids of the subscriptions of which a row is known."""
         return {row["subscription_id"] for row in self._newest.values()}
 
-    def recall(self, things: list[JsonObject], landed: FindLanded) -> None:
+    def recall(self, things: list[JsonObject], find_landed: FindLanded) -> None:
         """Load the landed rows of the subscriptions and customers that the events are about."""
         subscriptions = [id_of(t.get("subscription")) if t.get("object") == "discount" else t["id"] for t in things]
         subscription_ids = {name for name in subscriptions if name is not None}
@@ -51,11 +51,13 @@ class History:
         ]
         customer_ids = {name for name in customers if name is not None}
         if customer_ids:
-            landed_rows = [from_landed(row) for row in landed("subscriptions", "account_id", sorted(customer_ids))]
-            self._remember([row for row in landed_rows if row["subscription_item_id"] not in self._newest])
-        unknown = sorted(subscription_ids - self.known())
+            landed_rows = [from_landed(row) for row in find_landed("subscriptions", "account_id", sorted(customer_ids))]
+            self._remember_newest([row for row in landed_rows if row["subscription_item_id"] not in self._newest])
+        unknown = sorted(subscription_ids - self.subscription_ids())
         if unknown:
-            self._remember([from_landed(row) for row in landed("subscriptions", "subscription_id", unknown)])
+            self._remember_newest(
+                [from_landed(row) for row in find_landed("subscriptions", "subscription_id", unknown)]
+            )
 
     def learn(self, events: list[JsonObject]) -> None:
         """Keep what events say about more than their own moment: the discounts by id, and each object as it was before its first event."""
@@ -67,11 +69,11 @@ class History:
                 object_id, states = id_of(thing.get("customer")) or "", self._terms.discounts.customers
                 earlier_state: JsonObject = {"discount": thing if event["type"].endswith("deleted") else None}
                 if event["type"].endswith("updated"):
-                    earlier_state = {"discount": undone(event)}
+                    earlier_state = {"discount": object_before(event)}
                 if thing.get("subscription"):
                     continue
             elif thing.get("object") == "subscription":
-                object_id, states, earlier_state = thing["id"], self._seen, undone(event)
+                object_id, states, earlier_state = thing["id"], self._seen, object_before(event)
             else:
                 continue
             if object_id not in known_ids:
@@ -82,9 +84,13 @@ class History:
 
     def rows_of(self, event: JsonObject) -> list[SubscriptionRow]:
         """The rows that an event changes. Events must come in `event_order`, and after `learn` has seen them."""
-        return [row for changed in self._changed(event) for row in self._as_of(changed, event["created"])]
+        return [
+            row
+            for changed in self._changed_subscriptions(event)
+            for row in self._rows_at_state(changed, event["created"])
+        ]
 
-    def _changed(self, event: JsonObject) -> list[JsonObject]:
+    def _changed_subscriptions(self, event: JsonObject) -> list[JsonObject]:
         """The subscriptions that an event changes, as they were after it: one, or all of a customer's for the customer's own discount."""
         thing = event["data"]["object"]
         if not event["type"].startswith("customer.discount"):
@@ -102,7 +108,7 @@ class History:
             })  # fmt: skip
         changed_subscriptions = []
         for name in names:
-            state = self._seen.get(name) or self._until_next(name, event["created"])
+            state = self._seen.get(name) or self._state_until_next_event(name, event["created"])
             if state and subscription_id:
                 other_discounts = [d for d in state.get("discounts") or [] if id_of(d) != thing["id"]]
                 new_discounts = [] if is_gone else [thing]
@@ -116,12 +122,12 @@ class History:
                 changed_subscriptions.append(state)
         return changed_subscriptions
 
-    def _until_next(self, name: str, at: int) -> JsonObject:
+    def _state_until_next_event(self, name: str, at: int) -> JsonObject:
         """A subscription as it was between a moment and the next event about it; as it is now where no event follows."""
         later = [e for e in self.spool.about(name) if e["created"] >= at and e["data"]["object"]["id"] == name]
-        return undone(later[0]) if later else self._api.subscription(name)
+        return object_before(later[0]) if later else self._api.subscription(name)
 
-    def _as_of(self, subscription: JsonObject, at: int) -> list[SubscriptionRow]:
+    def _rows_at_state(self, subscription: JsonObject, at: int) -> list[SubscriptionRow]:
         """The rows that a subscription's state at a moment changes in its history: those that end then, and those that begin then."""
         moment = time_of(at)
         rows: list[SubscriptionRow] = []
@@ -141,43 +147,48 @@ class History:
             valid_from = moment if newest_rows else time_of(min(at, subscription.get("start_date") or at))
             rows.append({"subscription_item_id": item, "subscription_id": subscription["id"], **terms,
                          "valid_from": valid_from, "valid_to": None, "updated_at": moment})  # fmt: skip
-        self._remember(rows)
+        self._remember_newest(rows)
         return rows
 
     # back, to before there are events
 
-    def retold(self, subscription: JsonObject, events: list[JsonObject], now: int) -> list[SubscriptionRow]:
+    def full_history(self, subscription: JsonObject, events: list[JsonObject], now: int) -> list[SubscriptionRow]:
         """The rows of a subscription up to now: from the invoices before its first event, and from the events after that."""
         if not events:
-            return self.rebuilt(subscription)
+            return self.history_before_events(subscription)
         self.learn(events)
         own = [e for e in events if e["data"]["object"].get("object") == "subscription"]
         first_state = self._seen[subscription["id"]] if own else subscription
         is_new = bool(own) and own[0]["type"] == "customer.subscription.created"
-        rows = [] if is_new else self.rebuilt(first_state, events[0]["created"])
+        rows = [] if is_new else self.history_before_events(first_state, events[0]["created"])
         for event in events:
             at = event["created"]
-            rows += [r for s in self._changed(event) if s["id"] == subscription["id"] for r in self._as_of(s, at)]
+            rows += [
+                r
+                for s in self._changed_subscriptions(event)
+                if s["id"] == subscription["id"]
+                for r in self._rows_at_state(s, at)
+            ]
         # a change that no event reported holds from now on
-        return rows + self._as_of(subscription, subscription.get("ended_at") or now)
+        return rows + self._rows_at_state(subscription, subscription.get("ended_at") or now)
 
-    def rebuilt(self, subscription: JsonObject, until: float = math.inf) -> list[SubscriptionRow]:
+    def history_before_events(self, subscription: JsonObject, until: float = math.inf) -> list[SubscriptionRow]:
         """The rows of a subscription up to a moment: the known rows, then the billing periods as they were invoiced, then its last state."""
-        spans = self._invoiced(subscription, until)
+        spans = self._invoiced_spans(subscription, until)
         rows = [r.copy() for r in self._newest.values() if r["subscription_id"] == subscription["id"]]
         for span in sorted(spans, key=lambda span: (span.item, span.start)):
-            _follow(rows, subscription["id"], span.item, span.start, span.terms)
+            _append_span(rows, subscription["id"], span.item, span.start, span.terms)
         present = self._api.items(subscription)
         for item in present:
-            self._go_on(rows, subscription, item, until)
+            self._add_last_state(rows, subscription, item, until)
         for name in {r["subscription_item_id"] for r in rows} - {i["id"] for i in present}:
-            _end(rows, subscription, name, [span.end for span in spans if span.item == name], until)
+            _end_removed_item(rows, subscription, name, [span.end for span in spans if span.item == name], until)
         for row in rows:
             row["updated_at"] = max(row["valid_to"] or row["valid_from"], row["updated_at"] or "")
-        self._remember(rows)
+        self._remember_newest(rows)
         return rows
 
-    def _invoiced(self, subscription: JsonObject, until: float) -> list[Span]:
+    def _invoiced_spans(self, subscription: JsonObject, until: float) -> list[Span]:
         """The invoiced billing periods that begin before `until`, and after the newest row of their item."""
         spans: list[Span] = []
         newest_starts = {r["subscription_item_id"]: r["valid_from"] for r in self._newest.values()}
@@ -199,7 +210,7 @@ class History:
                         spans.append(Span(item, period["start"], period["end"], terms))
         return spans
 
-    def _go_on(self, rows: list[SubscriptionRow], subscription: JsonObject, item: Item, until: float) -> None:
+    def _add_last_state(self, rows: list[SubscriptionRow], subscription: JsonObject, item: Item, until: float) -> None:
         """Add an item's last state to the rows: since its newest row, or else since the subscription began, after the trial if it had one."""
         terms = self._terms.of_item(subscription, item)
         begun, end = subscription.get("start_date") or subscription["created"], subscription.get("ended_at")
@@ -211,23 +222,23 @@ class History:
             trial_end, start = subscription.get("trial_end"), begun
             if trial_end and trial_end > begun and subscription["status"] != "trialing":
                 trial: ItemTerms = {**terms, "status": "trialing", "cancel_reason": None}
-                _follow(rows, subscription["id"], item["id"], begun, trial)
+                _append_span(rows, subscription["id"], item["id"], begun, trial)
                 start = trial_end
             if end and end > start:
                 active: ItemTerms = {**terms, "status": "active", "cancel_reason": None}
-                _follow(rows, subscription["id"], item["id"], start, active)
+                _append_span(rows, subscription["id"], item["id"], start, active)
             at = end or start
         if at < until:
-            _follow(rows, subscription["id"], item["id"], at, terms)
+            _append_span(rows, subscription["id"], item["id"], at, terms)
 
-    def _remember(self, rows: list[SubscriptionRow]) -> None:
+    def _remember_newest(self, rows: list[SubscriptionRow]) -> None:
         for row in rows:
             newest_row = self._newest.get(row["subscription_item_id"])
             if newest_row is None or row["valid_from"] >= newest_row["valid_from"]:
                 self._newest[row["subscription_item_id"]] = row
 
 
-def _follow(rows: list[SubscriptionRow], subscription: str, item: str, start: int, terms: ItemTerms) -> None:
+def _append_span(rows: list[SubscriptionRow], subscription: str, item: str, start: int, terms: ItemTerms) -> None:
     """Add a span to an item's rows, in the order of time. The same terms continue the last row; others begin a new one."""
     last = next((r for r in reversed(rows) if r["subscription_item_id"] == item), None)
     if last is not None and last["valid_to"] is None:
@@ -242,7 +253,9 @@ def _follow(rows: list[SubscriptionRow], subscription: str, item: str, start: in
                  "valid_from": time_of(start), "valid_to": None, "updated_at": ""})  # fmt: skip
 
 
-def _end(rows: list[SubscriptionRow], subscription: JsonObject, item: str, invoiced: list[int], until: float) -> None:
+def _end_removed_item(
+    rows: list[SubscriptionRow], subscription: JsonObject, item: str, invoiced: list[int], until: float
+) -> None:
     """End the rows of an item that was removed since, with its last invoiced period."""
     last = max((r for r in rows if r["subscription_item_id"] == item), key=lambda r: r["valid_from"])
     if last["valid_to"] is None:

@@ -13,17 +13,17 @@ class Prices:
 
     def __init__(self, api: Api):
         self._api = api
-        self._known: dict[str, JsonObject] = {}
+        self._requested: dict[str, JsonObject] = {}
 
     def unit_amount(self, price: JsonObject, units: Decimal) -> Decimal | None:
         """What one unit costs in a period. With tiers or packages it is the price of all units, divided by their number."""
         if price.get("billing_scheme") == "tiered":
             if not price.get("tiers"):
-                price = self._api.once(self._known, "prices", price["id"], {"expand[]": "tiers"})
+                price = self._api.cached(self._requested, "prices", price["id"], {"expand[]": "tiers"})
             if not price.get("tiers"):
                 # Stripe does not give them: the row goes to quarantine
                 return None
-            return _tiered(price["tiers"], price.get("tiers_mode"), units) / (units or 1)
+            return _tiered_price(price["tiers"], price.get("tiers_mode"), units) / (units or 1)
         single = Decimal(str(price.get("unit_amount_decimal") or price.get("unit_amount") or price.get("amount") or 0))
         package = price.get("transform_quantity")
         if package and units:
@@ -33,7 +33,7 @@ class Prices:
         return single
 
 
-def _tiered(tiers: list[JsonObject], mode: str | None, units: Decimal) -> Decimal:
+def _tiered_price(tiers: list[JsonObject], mode: str | None, units: Decimal) -> Decimal:
     def price(tier: JsonObject, count: Decimal) -> Decimal:
         single = Decimal(str(tier.get("unit_amount_decimal") or tier.get("unit_amount") or 0))
         return single * count + Decimal(str(tier.get("flat_amount_decimal") or tier.get("flat_amount") or 0))
@@ -71,16 +71,16 @@ class Discounts:
         For a discount that no longer exists the percent is a text with its id, which sends the row to quarantine.
         """
         own_discounts, shared_discounts = (
-            self._known(subscription, holder.get("discounts") or []) for holder in (item, subscription)
+            self._resolve_discounts(subscription, holder.get("discounts") or []) for holder in (item, subscription)
         )
         shared_discounts = shared_discounts or [d for d in [subscription.get("discount")] if d]
         unknown = [d for d in (*own_discounts, *shared_discounts) if isinstance(d, str)]
         if unknown:
-            return f"discount {unknown[0]}, which nobody knows any more", None
+            return f"discount {unknown[0]}, which no longer exists", None
         if not own_discounts and not shared_discounts:
             customer = subscription["customer"]
             if not isinstance(customer, dict):
-                customer = self._api.once(self.customers, "customers", customer)
+                customer = self._api.cached(self.customers, "customers", customer)
             shared_discounts = [d for d in [customer.get("discount")] if d]
         factor, amount = Decimal(1), Decimal(0)
         for discount in (*own_discounts, *shared_discounts):
@@ -92,7 +92,7 @@ class Discounts:
             amount += Decimal(coupon.get("amount_off") or 0) * share
         return (100 * (1 - factor) if factor != 1 else None), amount or None
 
-    def taken(self, invoice: JsonObject, line: JsonObject) -> int | None:
+    def amount_taken_off(self, invoice: JsonObject, line: JsonObject) -> int | None:
         """The amount that recurring discounts took off an invoice line; None where they took nothing."""
         discounts = [*(invoice.get("discounts") or []), *(line.get("discounts") or [])]
         discounts_by_id: dict[str | None, Json] = {d["id"]: d for d in discounts if isinstance(d, dict)}
@@ -102,18 +102,20 @@ class Discounts:
         )  # fmt: skip
         return total or None
 
-    def _known(self, subscription: JsonObject, told: list[JsonObject | str]) -> list[JsonObject | str]:
+    def _resolve_discounts(
+        self, subscription: JsonObject, references: list[JsonObject | str]
+    ) -> list[JsonObject | str]:
         """Discounts as objects. An event may have only their ids, which the subscription's listing resolves; an id that it does not stays an id."""
         legacy = subscription.get("discount")
-        self.coupons.update({d["id"]: d for d in (*told, legacy) if isinstance(d, dict)})
-        if any(isinstance(d, str) and d not in self.coupons for d in told):
+        self.coupons.update({d["id"]: d for d in (*references, legacy) if isinstance(d, dict)})
+        if any(isinstance(d, str) and d not in self.coupons for d in references):
             current = self._api.subscription(subscription["id"])
             listings = [
                 current.get("discounts"),
                 *(i.get("discounts") for i in (current.get("items") or {}).get("data") or []),
             ]
             self.coupons.update({d["id"]: d for part in listings for d in part or [] if isinstance(d, dict)})
-        return [d if isinstance(d, dict) else self.coupons.get(d) or d for d in told]
+        return [d if isinstance(d, dict) else self.coupons.get(d) or d for d in references]
 
     def _share(self, subscription: JsonObject, item: Item) -> Decimal:
         """An item's share (0 to 1) of what the subscription costs, by which an amount off is spread over the items."""

@@ -55,7 +55,7 @@ def dispute(thing: JsonObject) -> ContractRow | None:
     }  # fmt: skip
 
 
-def moved(transaction: JsonObject) -> tuple[int, str]:
+def moved_amount(transaction: JsonObject) -> tuple[int, str]:
     """The amount that a balance transaction's charge or refund moved, in its own currency; the balance may be kept in another."""
     source = transaction.get("source")
     if isinstance(source, dict):

@@ -66,7 +66,7 @@ class Terms:
         details = subscription.get("cancellation_details") or {}
         percent, amount = self.discounts.recurring(subscription, item)
         return {
-            **self._priced(price, quantity, percent, amount),
+            **self._price_terms(price, quantity, percent, amount),
             "account_id": id_of(subscription["customer"]), "status": status,
             "cancel_reason": (details.get("feedback") or details.get("reason")) if status == "canceled" else None,
         }  # fmt: skip
@@ -79,13 +79,13 @@ class Terms:
             and bool(subscription.get("trial_end"))
             and line["period"]["end"] <= subscription["trial_end"]
         )
-        taken = self.discounts.taken(invoice, line)
+        taken = self.discounts.amount_taken_off(invoice, line)
         return {
-            **self._priced(price, line.get("quantity"), None, taken),
+            **self._price_terms(price, line.get("quantity"), None, taken),
             "account_id": id_of(invoice["customer"]), "status": "trialing" if is_trial else "active", "cancel_reason": None,
         }  # fmt: skip
 
-    def _priced(
+    def _price_terms(
         self, price: JsonObject, quantity: int | None, percent: Decimal | str | None, amount: Decimal | int | None
     ) -> Price:
         recurring = price.get("recurring") or price

@@ -2,23 +2,23 @@
 
 import plotly.graph_objects as go
 
-from northstar.base.formats import SUFFIXES, shown
+from northstar.base.formats import SUFFIXES, format_value
 from northstar.use.marts import Marts, nearest
-from northstar.use.pages.panels.drawing import BARS, COLOURS, TICKS, Panel, caption, labelled, nothing
+from northstar.use.pages.panels.drawing import BARS, COLOURS, TICKS, Panel, caption, empty_figure, escape_labels
 from northstar.use.words import period
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     metric = panel["metrics"][0]
-    frame = labelled(marts.by_segment(metric, application, grain, panel["segment"]), "segment_value")
+    frame = escape_labels(marts.by_segment(metric, application, grain, panel["segment"]), "segment_value")
     if not len(frame):
-        return nothing(f"no values for {application}")
+        return empty_figure(f"no values for {application}")
     unit = marts.catalogue()[metric]["unit"]
     if "headroom" in panel:
         frame = frame.assign(value=panel["headroom"] - frame["value"]).sort_values("value")
     hidden_count = len(frame) - BARS
     frame = frame.head(BARS)
-    texts = [shown(value, unit, marts.currency) for value in frame["value"]]
+    texts = [format_value(value, unit, marts.currency) for value in frame["value"]]
     figure = go.Figure(go.Bar(
         x=frame["value"].astype(float), y=frame["segment_value"], orientation="h", text=texts, textposition="auto", hovertemplate="%{y}: %{text}<extra></extra>",
         marker={"color": COLOURS[0]},

@@ -2,9 +2,9 @@
 
 import plotly.graph_objects as go
 
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.use.marts import Marts, nearest
-from northstar.use.pages.panels.drawing import BAD, GOOD, TOTAL, Panel, axis_from, caption, nothing
+from northstar.use.pages.panels.drawing import BAD, GOOD, TOTAL, Panel, axis_start, caption, empty_figure
 from northstar.use.words import period
 
 MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn", "fx")
@@ -14,7 +14,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     """MRR from the beginning of the newest complete period to its end."""
     ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter"]))
     if len(ends) < 1:
-        return nothing(f"no MRR for {application}")
+        return empty_figure(f"no MRR for {application}")
     ends = ends.sort_values("place").to_dict("records")
     start, kind = ends[0]["period_start"], ends[0]["grain"]
     movements = marts.frame(
@@ -29,14 +29,14 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     opening = closing - sum(amount for _, amount in steps)
     names = ["opening", *(name for name, _ in steps), "closing"]
     values = [opening, *(amount for _, amount in steps), closing]
-    texts = [shown(value, "money") for value in values]
+    texts = [format_value(value, "money") for value in values]
     figure = go.Figure(go.Waterfall(
         x=[f"{n} {t}" for n, t in zip(names, texts, strict=True)], y=values, measure=["absolute", *["relative"] * len(steps), "total"], text=texts, textposition="none",
         hovertemplate="%{x}<extra></extra>", increasing={"marker": {"color": GOOD}}, decreasing={"marker": {"color": BAD}},
         totals={"marker": {"color": TOTAL}},
     ))  # fmt: skip
     levels = [opening + sum(values[1:n]) for n in range(1, len(values))]
-    base = axis_from(min(levels), max(levels))
+    base = axis_start(min(levels), max(levels))
     figure.update_yaxes(tickformat=",.0f", range=[base, max(levels) + 0.05 * (max(levels) - base)])
     figure.update_xaxes(tickangle=-35, tickfont={"size": 11})
     figure.update_layout(

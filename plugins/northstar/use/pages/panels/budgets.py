@@ -5,14 +5,14 @@ from datetime import timedelta
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import BAD, GOOD, SCARCE, Panel, caption, nothing
+from northstar.use.pages.panels.drawing import BAD, GOOD, SCARCE, Panel, caption, empty_figure
 from northstar.use.words import title_of
 
 BUDGET_DAYS = 30
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
-    """What is left of the errors that a target allows over the last complete days."""
+    """The share of the errors allowed by a target over the last complete days that is left."""
     targets = marts.targets(application)
     own = (
         targets[targets["metric_id"].isin(panel["metrics"]) & (targets["segment"] == "") & targets["target"].notna()]
@@ -20,7 +20,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         else targets
     )
     if not len(own):
-        return nothing(f"no objectives of {application}")
+        return empty_figure(f"no objectives for {application}")
     sums = marts.frame(
         "select metric_id, application, sum(numerator) as numerator, sum(denominator) as denominator from metric_values "
         "where metric_id = any(%(metrics)s) and grain = 'day' and segment = '' and is_complete and period_start >= %(since)s group by 1, 2",
@@ -43,14 +43,14 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         left.append(max(share, -100))
         texts.append(f"{share:,.0f} % left, objective {objective:g} %")
     if not names:
-        return nothing(f"nothing was measured in the last {BUDGET_DAYS} days")
+        return empty_figure(f"nothing was measured in the last {BUDGET_DAYS} days")
     colours = [BAD if share < 0 else SCARCE if share < 25 else GOOD for share in left]
     figure = go.Figure(go.Bar(
         x=left, y=[f"{n}: {t.partition(' left')[0]}" for n, t in zip(names, texts, strict=True)], orientation="h", text=texts, textposition="none", marker={"color": colours}, hovertemplate="%{text}<extra></extra>"
     ))  # fmt: skip
     figure.update_yaxes(autorange="reversed", type="category", title=None)
     figure.update_xaxes(ticksuffix=" %", range=[-105, 105], dtick=100)
-    caption(figure, f"left of the errors that {BUDGET_DAYS} days allow")
+    caption(figure, f"share of the {BUDGET_DAYS}-day error budget that is left")
     figure.update_layout(
         meta=f"last {BUDGET_DAYS} days: " + "; ".join(f"{n} {t}" for n, t in zip(names, texts, strict=True))
     )

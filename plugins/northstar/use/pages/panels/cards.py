@@ -7,7 +7,7 @@ from typing import TypedDict
 import pandas as pd
 from dash import html
 
-from northstar.base.formats import change, shown, shown_change
+from northstar.base.formats import compute_change, format_change, format_value
 from northstar.use.marts import Marts, Metric
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute
 from northstar.use.words import ZONES, period, title_of
@@ -39,15 +39,15 @@ def _card(currency: str, metric: str, entry: Metric, rows: list[CardPoint], zone
     value = newest["value"] if newest else None
     previous = rows[1]["value"] if len(rows) > 1 else None
     parts = [html.Div(title_of(metric), className="northstar-card-title", title=entry["definition"]),
-             html.Div(_small_unit(shown(value, entry["unit"], currency)), className="northstar-card-value")]  # fmt: skip
-    difference = change(value, previous, entry["unit"])
+             html.Div(_small_unit(format_value(value, entry["unit"], currency)), className="northstar-card-value")]  # fmt: skip
+    difference = compute_change(value, previous, entry["unit"])
     if difference is None:
         kind, words = "flat", (newest["null_reason"] or "").replace("_", " ") if newest else "no values"
     elif round(difference, 1) == 0:
         kind, words = "flat", "→ unchanged"
     else:
         kind = "better" if (difference > 0) == (entry["direction"] == "up") else "worse"
-        words = f"{'↑' if difference > 0 else '↓'} {shown_change(value, previous, entry['unit'])}, {kind}"
+        words = f"{'↑' if difference > 0 else '↓'} {format_change(value, previous, entry['unit'])}, {kind}"
     parts.append(html.Div(words, className=f"northstar-card-change northstar-{kind}"))
     foot = (
         [html.Span(period(newest["period_start"], newest["grain"]), className="northstar-card-period")]

@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import Panel, nothing
+from northstar.use.pages.panels.drawing import Panel, empty_figure
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
@@ -14,7 +14,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         kind=panel["cohort_kind"], application=application, since=marts.since(months),
     )  # fmt: skip
     if not len(frame):
-        return nothing(f"no cohorts of {application}")
+        return empty_figure(f"no cohorts for {application}")
     table = frame.assign(retention_percent=frame["retention_percent"].astype(float)).pivot(
         index="cohort_month", columns="months_since", values="retention_percent"
     )

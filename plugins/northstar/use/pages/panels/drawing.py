@@ -6,7 +6,7 @@ from typing import Any, NotRequired, TypedDict
 import pandas as pd
 import plotly.graph_objects as go
 
-from northstar.base.escaping import plotly
+from northstar.base.escaping import plotly_label
 
 # the most lines, bars and flows of a panel: more are hard to read, and the others are in the marts
 LINES, BARS, FLOWS = 8, 15, 24
@@ -34,11 +34,11 @@ class Panel(TypedDict):
     funnel: NotRequired[str]
 
 
-def labelled(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
+def escape_labels(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
     """The rows, with the texts in `columns` escaped so that Plotly shows them as they are."""
     if not len(frame):
         return frame
-    shown = {c: pd.Series([plotly(v) for v in frame[c]], frame.index, dtype=object) for c in columns}
+    shown = {c: pd.Series([plotly_label(v) for v in frame[c]], frame.index, dtype=object) for c in columns}
     return frame.assign(**shown)
 
 
@@ -50,7 +50,7 @@ def share(frame: pd.DataFrame, part: str, whole: str) -> pd.DataFrame:
     return own
 
 
-def axis_from(low: float, high: float) -> float:
+def axis_start(low: float, high: float) -> float:
     """Where a bridge's axis begins: at 0, or where that would leave the steps too small to see, at a round number below them."""
     spread = high - low
     if low <= 0 or spread <= 0 or spread > 0.3 * high:
@@ -66,9 +66,9 @@ def attribute(name: str, value: str) -> dict[str, Any]:
     return {name: value}
 
 
-def second_line(texts: list[str], words: list[str]) -> list[str]:
+def with_second_line(texts: list[str], words: list[str]) -> list[str]:
     """Axis labels with some words below each, since words next to a bar would be cut off."""
-    return [f"{text}<br><sub>{more or ' '}</sub>" for text, more in zip(texts, words, strict=True)]
+    return [f"{text}<br><sub>{word or ' '}</sub>" for text, word in zip(texts, words, strict=True)]
 
 
 def caption(figure: go.Figure, text: str) -> None:
@@ -78,12 +78,12 @@ def caption(figure: go.Figure, text: str) -> None:
     figure.update_layout(margin_t=CAPTION)
 
 
-def nothing(why: str) -> go.Figure:
+def empty_figure(reason: str) -> go.Figure:
     figure = go.Figure()
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     figure.add_annotation(
-        text=plotly(why), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 15}
+        text=plotly_label(reason), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 15}
     )
-    figure.update_layout(meta=why)
+    figure.update_layout(meta=reason)
     return figure

@@ -3,9 +3,9 @@
 import pandas as pd
 import plotly.graph_objects as go
 
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, Panel, labelled, nothing, second_line
+from northstar.use.pages.panels.drawing import COLOURS, Panel, empty_figure, escape_labels, with_second_line
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
@@ -14,9 +14,9 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         application=application,
     )
     if not len(frame):
-        return nothing(f"no experiments of {application}")
+        return empty_figure(f"no experiments for {application}")
     figure, summaries = go.Figure(), []
-    for row in labelled(frame, "experiment", "variant", "control").to_dict("records"):
+    for row in escape_labels(frame, "experiment", "variant", "control").to_dict("records"):
         name = f"{row['experiment']}: {row['variant']}"
         if pd.isna(row["conversion_percent"]):
             continue
@@ -26,9 +26,9 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         verdict = ""
         if pd.notna(row["p_value"]):
             verdict = f", {float(row['uplift_percent'] or 0):+.1f} % against {row['control']}, p = {float(row['p_value']):.3f}"
-        text = f"{shown(value, 'percent')} of {row['exposed']:,}{verdict}"
+        text = f"{format_value(value, 'percent')} of {row['exposed']:,}{verdict}"
         figure.add_scatter(
-            x=[value], y=second_line([name], [text]), mode="markers", text=[text], marker={"size": 10, "color": COLOURS[0]}, showlegend=False, cliponaxis=False,
+            x=[value], y=with_second_line([name], [text]), mode="markers", text=[text], marker={"size": 10, "color": COLOURS[0]}, showlegend=False, cliponaxis=False,
             error_x={"type": "data", "symmetric": False, "array": [high - value], "arrayminus": [value - low]}, hovertemplate="%{y}: %{text}<extra></extra>",
         )  # fmt: skip
         summaries.append(f"{name} {text}")

@@ -4,7 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts, nearest
-from northstar.use.pages.panels.drawing import COLOURS, Panel, caption, nothing, second_line
+from northstar.use.pages.panels.drawing import COLOURS, Panel, caption, empty_figure, with_second_line
 from northstar.use.words import period
 
 
@@ -22,17 +22,17 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         funnel=panel["funnel"], grain=grain, application=application,
     )  # fmt: skip
     if not len(frame) or not frame["visitors"].max():
-        return nothing(f"nobody of {application} in this funnel")
+        return empty_figure(f"no visitors of {application} in this funnel")
     texts = []
     for row in frame.to_dict("records"):
         text = f"{row['visitors']:,}"
         if pd.notna(row["from_previous_percent"]):
             target = f" (target {row['target_percent']:.0f} %)" if pd.notna(row["target_percent"]) else ""
             on = row["from_previous_percent"]
-            text += f" · {on:.1f} % came here{target}, {100 - on:.1f} % dropped off"
+            text += f" · {on:.1f} % of the previous stage{target}, {100 - on:.1f} % dropped off"
         texts.append(text)
     stages = [stage.replace("_", " ") for stage in frame["stage"]]
-    labels = second_line(stages, [t.partition(" · ")[2] for t in texts])
+    labels = with_second_line(stages, [t.partition(" · ")[2] for t in texts])
     figure = go.Figure(go.Bar(
         y=labels, x=frame["visitors"], orientation="h", text=[f"{v:,}" for v in frame["visitors"]], textposition="auto", marker={"color": COLOURS[0]},
         hovertext=[f"{s}: {t}" for s, t in zip(stages, texts, strict=True)], hoverinfo="text",

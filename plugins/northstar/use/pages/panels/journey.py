@@ -3,7 +3,7 @@
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, FLOWS, Panel, labelled, nothing
+from northstar.use.pages.panels.drawing import COLOURS, FLOWS, Panel, empty_figure, escape_labels
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
@@ -16,15 +16,15 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         application=application, as_of=marts.as_of(),
     )  # fmt: skip
     if not len(frame):
-        return nothing(f"no journeys of {application}")
-    frame = labelled(frame.head(FLOWS), "from_event", "to_event")
+        return empty_figure(f"no journeys for {application}")
+    frame = escape_labels(frame.head(FLOWS), "from_event", "to_event")
     # left and right are different nodes: a session may come back to where it was
     left, right = list(dict.fromkeys(frame["from_event"])), list(dict.fromkeys(frame["to_event"]))
     figure = go.Figure(go.Sankey(
         node={"label": [*left, *right], "pad": 14, "thickness": 14, "color": COLOURS[0]},
         link={"source": [left.index(e) for e in frame["from_event"]], "target": [len(left) + right.index(e) for e in frame["to_event"]],
               "value": frame["sessions"], "customdata": frame["share"].astype(float), "hovertemplate": "%{source.label} to %{target.label}: %{value:,} sessions, "
-              "%{customdata:.1f} % of those there<extra></extra>"},
+              "%{customdata:.1f} % of the sessions at that event<extra></extra>"},
     ))  # fmt: skip
     summary = ", ".join(
         f"{r['from_event']} to {r['to_event']} {r['sessions']:,}" for r in frame.head(8).to_dict("records")

@@ -7,9 +7,9 @@ from typing import TypedDict
 import pandas as pd
 import plotly.graph_objects as go
 
-from northstar.base.formats import SUFFIXES, shown
+from northstar.base.formats import SUFFIXES, format_value
 from northstar.use.marts import Marts, Metric
-from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, labelled, nothing, share
+from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, empty_figure, escape_labels, share
 from northstar.use.words import period, title_of
 
 # the share of a period that has to be over before its value is drawn: three tickets in a month's first hours are no fall
@@ -27,7 +27,7 @@ class LinePoint(TypedDict):
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     metrics, segment = list(panel["metrics"]), panel.get("segment", segment)
-    frame = labelled(
+    frame = escape_labels(
         marts.series(
             [*metrics, *([panel["share_of"]] if "share_of" in panel else [])], application, grain, months, segment
         ),
@@ -38,7 +38,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         frame = share(frame, metrics[0], panel["share_of"])
     frame = frame[frame["value"].notna()] if len(frame) else frame
     if not len(frame):
-        return nothing(f"no values for {application} in this period")
+        return empty_figure(f"no values for {application} in this period")
     unit = "percent" if "share_of" in panel else catalogue[metrics[0]]["unit"]
     figure, summaries = go.Figure(), []
     for colour, (name, points) in zip(COLOURS, _lines(frame, metrics), strict=False):
@@ -59,7 +59,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         if len(complete):
             last = complete.iloc[-1]
             summaries.append(
-                f"{name} {shown(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'])})"
+                f"{name} {format_value(last['value'], unit, marts.currency)} ({period(last['period_start'], last['grain'])})"
             )
     if len(metrics) == 1 and not segment and "share_of" not in panel:
         summaries += _draw_forecast(marts, figure, metrics[0], application, frame, unit)
@@ -81,16 +81,18 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     return figure
 
 
-def _hover(currency: str, unit: str, more: str = "") -> str:
+def _hover(currency: str, unit: str, suffix_words: str = "") -> str:
     number = {"money": ",.2f", "count": ",.0f", "percent": ",.1f"}.get(unit, ",.2f")
     suffix = f" {currency}" if unit == "money" else SUFFIXES.get(unit, "")
-    return f"%{{y:{number}}}{suffix}" + (f" {more}" if more else "")
+    return f"%{{y:{number}}}{suffix}" + (f" {suffix_words}" if suffix_words else "")
 
 
-def _has_begun(marts: Marts, point: LinePoint, known: dict[str, Metric]) -> bool:
+def _has_begun(marts: Marts, point: LinePoint, catalogue: dict[str, Metric]) -> bool:
     """Whether to draw a period that is not complete: a snapshot always, and what happens during a period once BEGUN of it is over."""
     elapsed = marts.as_of() - point["period_start"]
-    return known[point["metric_id"]]["kind"] == "snapshot" or elapsed >= BEGUN * timedelta(days=LENGTHS[point["grain"]])
+    return catalogue[point["metric_id"]]["kind"] == "snapshot" or elapsed >= BEGUN * timedelta(
+        days=LENGTHS[point["grain"]]
+    )
 
 
 def _draw_forecast(
@@ -125,8 +127,8 @@ def _draw_forecast(
         hovertemplate=_hover(marts.currency, unit, "expected"),
     )  # fmt: skip
     end = expected.iloc[-1]
-    return [f"forecast {shown(end['value'], unit, marts.currency)} ({period(end['period_start'], end['grain'])}), "
-            f"80 %: {shown(end['low_80'], unit, marts.currency)} to {shown(end['high_80'], unit, marts.currency)}"]  # fmt: skip
+    return [f"forecast {format_value(end['value'], unit, marts.currency)} ({period(end['period_start'], end['grain'])}), "
+            f"80 %: {format_value(end['low_80'], unit, marts.currency)} to {format_value(end['high_80'], unit, marts.currency)}"]  # fmt: skip
 
 
 def _lines(frame: pd.DataFrame, metrics: list[str]) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -158,5 +160,5 @@ def _draw_targets(
         else targets
     )
     for target, operator in sorted({(float(t["target"]), t["operator"]) for t in own.to_dict("records")}):
-        text = f"target {operator} {shown(target, own.iloc[0]['unit'], marts.currency)}"
+        text = f"target {operator} {format_value(target, own.iloc[0]['unit'], marts.currency)}"
         figure.add_hline(y=target, line={"dash": "dot", "width": 1}, annotation={"text": text, "font": {"size": 11}})

@@ -2,9 +2,9 @@
 
 import plotly.graph_objects as go
 
-from northstar.base.formats import shown
+from northstar.base.formats import format_value
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import COLOURS, Panel, labelled, nothing
+from northstar.use.pages.panels.drawing import COLOURS, Panel, empty_figure, escape_labels
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
@@ -13,10 +13,11 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         "and month >= %(since)s::date group by 1 order by accounts desc, 1", application=application, since=marts.since(months),
     )  # fmt: skip
     if not len(frame):
-        return nothing(f"nobody left {application} in this period")
-    frame = labelled(frame, "cancel_reason")
+        return empty_figure(f"no churned accounts for {application} in this period")
+    frame = escape_labels(frame, "cancel_reason")
     texts = [
-        f"{a:,} · {shown(m, 'money', marts.currency)} MRR" for a, m in zip(frame["accounts"], frame["mrr"], strict=True)
+        f"{a:,} · {format_value(m, 'money', marts.currency)} MRR"
+        for a, m in zip(frame["accounts"], frame["mrr"], strict=True)
     ]
     figure = go.Figure(go.Bar(
         x=frame["accounts"], y=frame["cancel_reason"], orientation="h", text=texts, textposition="auto", hovertemplate="%{y}: %{text}<extra></extra>",

@@ -21,102 +21,103 @@ from pathlib import Path
 
 import psutil
 
-from northstar.base.errors import LeaseHeld, LeaseLost
+from northstar.base.errors import TurnLost, TurnTaken
 from northstar.base.settings import Settings
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, HeldTurn, Turn, one, shaped
+from northstar.warehouse.rows import Connection, HeldTurn, Turn, as_shape, fetch_one
 
 # an advisory lock in the warehouse's database: shared for whoever writes in its turn, exclusive for whoever takes the turn
 WRITING_LOCK = 7041778
 # a backend whose client was killed keeps its locks until its statement ends, unless it checks whether its client is alive. The platform of an
 # external server may not support that, so an error is ignored
-LEAVE_WITH_CLIENT = (
+END_WITH_CLIENT = (
     "do $do$ begin perform set_config('client_connection_check_interval', '2s', {is_local}); "
     "exception when others then null; end $do$"
 )
-LOST = "select not exists (select 1 from audit.writer_lease where run_id = {run}) as is_lost"
+# the table was called writer_lease when a turn could expire; it keeps the name, because a new one would need a migration
+TURN_LOST_QUERY = "select not exists (select 1 from audit.writer_lease where run_id = {run}) as is_lost"
 # the same for a call by hand: landing and audit can be called with a run's number alone, and then nobody has the turn
-LOST_TO_ANOTHER = (
+TURN_LOST_TO_ANOTHER_QUERY = (
     "select exists (select 1 from audit.writer_lease where run_id <> {run}) or exists (select 1 from audit.runs where run_id = {run} "
     "and state = 'failed') as is_lost"
 )
-_LOCKED = (
+_LOCK_HELD_QUERY = (
     "select exists (select 1 from pg_locks where locktype = 'advisory' and granted and (classid, objid, objsubid) = (0, %s, 1) "
     "and database = (select oid from pg_database where datname = current_database())) as is_locked"
 )
 
 
 @contextmanager
-def working(settings: Settings, run_id: int) -> Iterator[Connection]:
+def hold_turn(settings: Settings, run_id: int) -> Iterator[Connection]:
     """Keep others from taking the turn while the context lasts, even if this process is suspended for hours; gives the connection.
 
-    Raises LeaseLost when the turn is another's by now.
+    Raises TurnLost when the turn is another's by now.
     """
-    with db.telling_of_loss(settings), open_connection(settings) as connection:
+    with db.translate_driver_errors(settings), open_connection(settings) as connection:
         connection.execute("select pg_advisory_lock_shared(%s)", [WRITING_LOCK])
         if not connection.execute("select 1 from audit.writer_lease where run_id = %s", [run_id]).fetchone():
-            raise LeaseLost(run_id)
+            raise TurnLost(run_id)
         yield connection
 
 
-def holding(connection: Connection) -> HeldTurn | None:
+def current_turn(connection: Connection) -> HeldTurn | None:
     """The row of audit.writer_lease, with `is_over`: whether the next one who asks may take the turn. None when nobody has it."""
     row = connection.execute("select * from audit.writer_lease").fetchone()
     if row is None:
         return None
     # the table of an older release, which had time-outs instead, lacks this column
     row.setdefault("is_dag_run", False)
-    is_locked = one(connection.execute(_LOCKED, [WRITING_LOCK]))["is_locked"]
-    is_over = not is_locked and (not row["is_dag_run"] or is_dead(shaped(Turn, row)))
-    return shaped(HeldTurn, row | {"is_over": is_over})
+    is_locked = fetch_one(connection.execute(_LOCK_HELD_QUERY, [WRITING_LOCK]))["is_locked"]
+    is_over = not is_locked and (not row["is_dag_run"] or is_holder_gone(as_shape(Turn, row)))
+    return as_shape(HeldTurn, row | {"is_over": is_over})
 
 
-def statements(run_id: int, is_session: bool = False, by_hand: bool = False) -> tuple[str, str, str]:
+def keep_statements(run_id: int, is_session: bool = False, by_hand: bool = False) -> tuple[str, str, str]:
     """Three SQL statements that keep the turn. The last one returns whether the turn was lost before.
 
     They are separate because the last one has to see the state after the lock was taken. is_session: keep the turn until the session ends,
     not the transaction. by_hand: it is also right when nobody has the turn.
     """
     return (
-        LEAVE_WITH_CLIENT.format(is_local=str(not is_session).lower()),
+        END_WITH_CLIENT.format(is_local=str(not is_session).lower()),
         f"select pg_advisory_{'' if is_session else 'xact_'}lock_shared({WRITING_LOCK})",
-        (LOST_TO_ANOTHER if by_hand else LOST).format(run=int(run_id)),
+        (TURN_LOST_TO_ANOTHER_QUERY if by_hand else TURN_LOST_QUERY).format(run=int(run_id)),
     )
 
 
 def keep(connection: Connection, run_id: int | None, is_session: bool = False, by_hand: bool = False) -> None:
     """Keep the turn on a psycopg connection, until its transaction ends, or (is_session) for as long as the connection lives.
 
-    run_id: None for a caller without a turn, who keeps nothing. by_hand: it is also right when nobody has the turn. Raises LeaseLost when
+    run_id: None for a caller without a turn, who keeps nothing. by_hand: it is also right when nobody has the turn. Raises TurnLost when
     another has the turn by now.
     """
     if run_id is None:
         return
-    *hold, lost = statements(run_id, is_session, by_hand)
+    *hold, lost = keep_statements(run_id, is_session, by_hand)
     connection.execute("; ".join(hold))
-    if one(connection.execute(lost))["is_lost"]:
-        raise LeaseLost(run_id)
+    if fetch_one(connection.execute(lost))["is_lost"]:
+        raise TurnLost(run_id)
 
 
-def taken(row: Turn | None, is_at_work: bool = False) -> LeaseHeld:
+def turn_taken_error(turn: Turn | None, is_at_work: bool = False) -> TurnTaken:
     """The error to raise when another has the turn. is_at_work: whether the holder's process, or a stage of its DAG run, holds the lock."""
-    holder = f"run {row['run_id']} ({row['holder']})" if row else "another run"
-    since = f" since {row['taken_at']:%H:%M:%S} UTC" if row else ""
+    holder = f"run {turn['run_id']} ({turn['holder']})" if turn else "another run"
+    since = f" (since {turn['taken_at']:%H:%M:%S} UTC)" if turn else ""
     advice = "wait for it to end and run again"
-    if row and row["is_dag_run"] and not is_at_work:
-        advice += f" (`northstar unlock {row['run_id']}` where Airflow has forgotten it)"
-    return LeaseHeld(row["run_id"] if row else None, f"{holder} is writing to this warehouse{since}; {advice}")
+    if turn and turn["is_dag_run"] and not is_at_work:
+        advice += f" (or `northstar unlock {turn['run_id']}` if Airflow has forgotten it)"
+    return TurnTaken(turn["run_id"] if turn else None, f"{holder} is writing to this warehouse{since}; {advice}")
 
 
-def is_dead(row: Turn) -> bool:
+def is_holder_gone(turn: Turn) -> bool:
     """Whether the process that a row of audit.writer_lease names is gone; False also when that cannot be known from this machine."""
-    if row["process_id"] is None or row["host"] != machine():
+    if turn["process_id"] is None or turn["host"] != machine_id():
         return False
-    process_began = began(row["process_id"])
-    return process_began is None or row["process_began"] not in (None, process_began)
+    process_began = process_start(turn["process_id"])
+    return process_began is None or turn["process_began"] not in (None, process_began)
 
 
-def machine() -> str:
+def machine_id() -> str:
     """An identifier of this machine as its processes see it. Containers with the same name differ, and so do two boots of one machine."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -135,11 +136,13 @@ def open_connection(settings: Settings) -> Connection:
 
 def try_lock(connection: Connection) -> bool:
     """Take the lock exclusively if nobody holds it; returns whether it was taken."""
-    is_free: bool = one(connection.execute("select pg_try_advisory_lock(%s) as is_free", [WRITING_LOCK]))["is_free"]
+    is_free: bool = fetch_one(connection.execute("select pg_try_advisory_lock(%s) as is_free", [WRITING_LOCK]))[
+        "is_free"
+    ]
     return is_free
 
 
-def began(process_id: int) -> str | None:
+def process_start(process_id: int) -> str | None:
     """When a process began, in a form that does not change when the clock is corrected; None if there is no such process."""
     try:
         # clock ticks since the machine was started; the process name before them may contain blanks and brackets

@@ -5,48 +5,48 @@ from pathlib import Path
 
 from northstar.base.settings import Settings
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, one
+from northstar.warehouse.rows import Connection, fetch_one
 
 # this many of a person's sessions and tickets are searched for: more would not show better whether the rows are gone
-SESSIONS = 500
+MAX_SESSIONS = 500
 DISTINCT_LENGTH = 16
 BLOCK_BYTES = 4 << 20
 # directories that are not searched: a source's files belong to its owner, who has to erase there
-SOURCES = ("demo",)
+SOURCE_DIRECTORIES = ("demo",)
 
 
-def needles(connection: Connection, accounts: list[str], others: list[str]) -> list[bytes]:
+def choose_names(connection: Connection, accounts: list[str], other_names: list[str]) -> list[bytes]:
     """The byte strings to search for: names that can stand for nobody and nothing else.
 
-    accounts: the subject's distinctive accounts. others: its devices, sessions, tickets and hashed addresses.
+    accounts: the subject's distinctive accounts. other_names: its devices, sessions, tickets and hashed addresses.
     """
     account_rows = connection.execute(
         "select a from unnest(%s::text[]) as a where not exists ("
         "select 1 from staging.accounts as o where o.account_id <> a and strpos(o.account_id, a) > 0)", [accounts],
     ).fetchall()  # fmt: skip
-    long_names = [name for name in others if len(name) >= DISTINCT_LENGTH][:SESSIONS]
+    long_names = [name for name in other_names if len(name) >= DISTINCT_LENGTH][:MAX_SESSIONS]
     return [name.encode() for name in dict.fromkeys([*(row["a"] for row in account_rows), *long_names])]
 
 
-def places(settings: Settings, names: Iterable[bytes], without: Iterable[Path] = ()) -> list[str]:
+def find_places(settings: Settings, names: Iterable[bytes], excluded: Iterable[Path] = ()) -> list[str]:
     """The files and relations of the home that hold one of the names, found by a search of every byte.
 
-    without: files and whole directories to leave out.
+    excluded: files and whole directories to leave out.
     """
-    names, excluded_paths = list(names), {settings.home / name for name in SOURCES} | set(without)
+    names, excluded_paths = list(names), {settings.home / name for name in SOURCE_DIRECTORIES} | set(excluded)
     named_places = []
     for path in sorted(settings.home.rglob("*")):
         if excluded_paths.isdisjoint((path, *path.parents)) and path.is_file() and not path.is_symlink():
             try:
-                if next(occurrences(path, names), None):
-                    named_places.append(_named(settings, path))
+                if next(find_occurrences(path, names), None):
+                    named_places.append(_place_name(settings, path))
             except FileNotFoundError:
                 # a log that was rotated, or the former file of a table
                 continue
     return list(dict.fromkeys(named_places))
 
 
-def files_of(settings: Settings, relation: str) -> list[Path]:
+def table_files(settings: Settings, relation: str) -> list[Path]:
     """The files in which the embedded server keeps a table with its indexes."""
     with db.connect(settings, "owner") as connection:
         rows = connection.execute(
@@ -56,7 +56,7 @@ def files_of(settings: Settings, relation: str) -> list[Path]:
     return [settings.home / "postgres" / row["path"] for row in rows if row["path"]]
 
 
-def occurrences(path: Path, names: list[bytes]) -> Iterator[tuple[int, bytes]]:
+def find_occurrences(path: Path, names: list[bytes]) -> Iterator[tuple[int, bytes]]:
     """(position, name) of each occurrence of a name in a file. It is read block by block, because it may be larger than memory."""
     overlap = max(map(len, names)) - 1
     with path.open("rb") as file:
@@ -73,11 +73,11 @@ def occurrences(path: Path, names: list[bytes]) -> Iterator[tuple[int, bytes]]:
             tail = content[-overlap:] if overlap else b""
 
 
-def _named(settings: Settings, path: Path) -> str:
+def _place_name(settings: Settings, path: Path) -> str:
     file_number = path.name.split(".")[0].split("_")[0]
     if "base" in path.parts and file_number.isdigit():
         with db.connect(settings, "owner") as connection:
-            relation: str | None = one(
+            relation: str | None = fetch_one(
                 connection.execute("select pg_filenode_relation(0, %s)::regclass::text as name", [int(file_number)])
             )["name"]
         if relation:
