@@ -37,6 +37,8 @@ from tests.support import empty, query_as, silent
         ("northstar", "phases: {web: {one: soon}}", r"line 1, phases\.web\.one: give by application when"),
         ("northstar", "[USD]", "northstar.yml, line 1: give names with values"),
         ("northstar", "suppress_below: -1", "suppress_below: give the smallest number"),
+        ("northstar", "alert_confidence: 0.98", "alert_confidence: give 0.9, 0.95, 0.99 or 0.999"),
+        ("northstar", "alert_days: 0", "alert_days: give the days"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(tmp_path, file, text, message):

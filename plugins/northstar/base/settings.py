@@ -58,6 +58,29 @@ class Rules(Section):
         0, strict=True, ge=0,
         description="give the smallest number of accounts that a segment may show, such as 5; 0 shows all",
     )  # fmt: skip
+    # when a missed target, or a trend, is an alert (docs/semantics.md): a share only where the whole Wilson interval of this confidence lies
+    # beyond what it is compared with
+    alert_confidence: float = Field(0.99, description="give 0.9, 0.95, 0.99 or 0.999")
+    alert_smallest_base: int = Field(
+        30, strict=True, ge=1,
+        description="give the smallest denominator of a rate, mean or percentile that may alert, such as 30",
+    )  # fmt: skip
+    alert_smallest_change: int = Field(
+        5, strict=True, ge=1,
+        description="give by how much a count has to differ from what is usual before it may alert, such as 5",
+    )  # fmt: skip
+    alert_days: int = Field(
+        90, strict=True, ge=1,
+        description="give the days after which a target that is still missed is no alert any more, such as 90",
+    )  # fmt: skip
+
+    @field_validator("alert_confidence")
+    @classmethod
+    def _is_known_confidence(cls, given: float) -> float:
+        # core.wilson_bound knows the normal distribution at these
+        if given not in (0.9, 0.95, 0.99, 0.999):
+            raise ValueError("give 0.9, 0.95, 0.99 or 0.999")
+        return given
 
     @field_validator("reporting_currency")
     @classmethod
