@@ -13,6 +13,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_change, format_value
 from northstar.base.settings import ROOT
 from northstar.use import marts as data
+from northstar.use.alerts.table import OPEN_ALERTS
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages import app
 from northstar.use.pages.app import read_pages
@@ -209,7 +210,7 @@ def test_a_new_version_is_seen_and_late_data_and_failed_checks_are_said_loudly(p
     # the small company's flaws are more than what usually goes to quarantine
     assert (
         f"Version {published.version:,}" in told
-        and "Checks that failed: landing_batches.quarantine_is_quiet." in told
+        and "Warnings of the audit: quarantine_is_quiet: " in told
         and " old: " not in told
     )
     assert "data is 5 hours old" in str(banner(painter.marts, published.as_of + timedelta(hours=5)))
@@ -222,6 +223,30 @@ def test_a_new_version_is_seen_and_late_data_and_failed_checks_are_said_loudly(p
         finally:
             connection.execute(changed, ["false"])
             painter.marts._looked_at = 0
+
+
+def test_the_page_of_alerts_shows_rule_threshold_and_how_often_it_fired(painter, built):
+    assert "No alert is open." in str(app.shown_alerts(painter.marts, "all"))
+    with db.connect(built, "publisher", autocommit=True) as connection:
+        OPEN_ALERTS.ensure(connection)
+        connection.execute(
+            "insert into marts.open_alerts values ('a1', 'critical', 'open', 'payments', 'payment_failure_rate', 'web', '', 'payments_fail_often', 'more failed', "
+            "12, 10, 'the documents'' threshold', 4, 3, '2026-02-28 10:00Z', 'alert finance', 'failure code x: 3 of 4', 'payments fail')"
+        )  # fmt: skip
+        try:
+            page = str(app.shown_alerts(painter.marts, "web"))
+            for words in (
+                "payments_fail_often: more failed",
+                "12.0 %",
+                "10.0 % (the documents' threshold)",
+                "4.0 %",
+                "alert finance",
+                "payments fail",
+            ):
+                assert words in page, words
+            assert "No alert is open." in str(app.shown_alerts(painter.marts, "coaching"))
+        finally:
+            connection.execute("drop table marts.open_alerts")
 
 
 def test_before_the_first_version_the_pages_say_what_to_do(warehouse):
