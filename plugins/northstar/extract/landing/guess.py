@@ -19,6 +19,7 @@ import yaml
 
 from northstar.base.errors import NorthstarError
 from northstar.contract import Column, Entity, entities
+from northstar.contract.codes import COUNTRIES, CURRENCIES
 from northstar.extract.landing.engine import literal, quoted
 from northstar.extract.landing.likeness import BOOLEANS, likeness, meant, words
 from northstar.extract.landing.mapping import MAPPING_FILE, read_mapping
@@ -52,15 +53,6 @@ SIGNS = {
     "€": "EUR", "£": "GBP", "$": "USD", "¥": "JPY", "₹": "INR", "₩": "KRW", "zł": "PLN", "Kč": "CZK", "₺": "TRY", "₽": "RUB", "₪": "ILS",
     "₫": "VND", "₱": "PHP", "฿": "THB", "₴": "UAH", "₦": "NGN",
 }  # fmt: skip
-# ISO 4217, without funds and metals
-ISO_4217 = (
-    "AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BHD BIF BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF CLP CNY COP CRC CUP CVE "
-    "CZK DJF DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GNF GTQ GYD HKD HNL HTG HUF IDR ILS INR IQD IRR ISK JMD JOD JPY KES KGS "
-    "KHR KMF KPW KRW KWD KYD KZT LAK LBP LKR LRD LSL LYD MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MYR MZN NAD NGN NIO NOK NPR NZD OMR "
-    "PAB PEN PGK PHP PKR PLN PYG QAR RON RSD RUB RWF SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TND TOP TRY TTD "
-    "TWD TZS UAH UGX USD UYU UZS VES VND VUV WST XAF XCD XOF XPF YER ZAR ZMW ZWG"
-)
-CODES = frozenset(ISO_4217.split())
 CURRENCY = re.compile(
     r"(?<![A-Za-z])([A-Za-z]{3})(?![A-Za-z])|" + "|".join(re.escape(s) for s in sorted(SIGNS, key=len, reverse=True))
 )
@@ -106,7 +98,7 @@ def guess_currency(values: Iterable[str]) -> str | None:
 def _currency_of(text: str) -> str | None:
     for match in CURRENCY.finditer(text):
         code = SIGNS.get(match[0]) or match[0].upper()
-        if code in CODES:
+        if code in CURRENCIES:
             return code
     return None
 
@@ -409,8 +401,8 @@ def _fit(column: Column, values: list[str], found: Sample) -> float:
         return 1.0 if any(meant(v, column.values) for v in distinct) else 0.3 if len(distinct) <= MOST_VALUES else 0.0
     if column.name == "currency":
         return 1.0 if guess_currency(values) or all(len(v.strip()) == 3 for v in values) else 0.2
-    if column.pattern:
-        return 1.0 if all(re.fullmatch(r"[A-Za-z][A-Za-z0-9]", v.strip()) for v in values) else 0.3
+    if column.code == "country":
+        return 1.0 if all(v.strip().upper() in COUNTRIES for v in values) else 0.3
     return 0.5 if guess_patterns(values[:50]) else 1.0
 
 
@@ -473,10 +465,10 @@ def _line(column: Column, name: str, values: list[str], found: Sample, currency:
         return _amount(column, name, values, currency)
     if column.values:
         return _value_map(column, written, values)
-    if column.name == "currency" and any(v.strip().upper() not in CODES for v in values):
+    if column.name == "currency" and any(v.strip().upper() not in CURRENCIES for v in values):
         known = {v: _currency_of(v) for v in sorted(set(values))[:MOST_VALUES]}
         return _Line(column.name, f"{{column: {written}, map: {_written(known)}, default: null}}")
-    if column.pattern and not all(re.fullmatch(r"[A-Za-z][A-Za-z0-9]", v.strip()) for v in values):
+    if column.code == "country" and not any(v.strip().upper() in COUNTRIES for v in values):
         return _Line(
             column.name,
             None,
