@@ -50,6 +50,7 @@ def plant(company: "Company", count: int) -> list[Incident]:
         for kind in KINDS
         for application in company.applications
         if kind.needs in company.tables
+        and _has_rows(company, kind, application)
         and (kind.applications is None or application in kind.applications)
         and (kind.needs != "web_vitals" or _is_well_measured(company, application))
     ]
@@ -60,6 +61,15 @@ def plant(company: "Company", count: int) -> list[Incident]:
             began_at = kind.plant(company, application)
             planted[application, kind.cause] = Incident(application, kind.cause, kind.what, began_at.to_pydatetime())
     return sorted(planted.values(), key=lambda i: (i.application, i.cause))
+
+
+def _has_rows(company: "Company", kind: Kind, application: str) -> bool:
+    """Whether an application has rows that the incident changes, or takes as a model: a very small company may have none."""
+    rows = company.tables[kind.needs]
+    is_own = rows.application == application
+    if kind.needs == "events":
+        is_own &= rows.event_name == "user.login"
+    return bool(is_own.any())
 
 
 def _outage(company: "Company", application: str) -> pd.Timestamp:
