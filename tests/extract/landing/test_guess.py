@@ -1,5 +1,6 @@
 """Guesses from values and names, and the mapping that they make."""
 
+import bz2
 import csv
 import random
 from pathlib import Path
@@ -292,3 +293,15 @@ def test_the_time_of_a_change_is_told_from_that_of_the_beginning(tmp_path):
     )
     assert 'created_at: {column: "Created time"' in text and 'updated_at: {column: "Last updated time"' in text
     assert 'map: {"Resolved": "solved"}' in text
+
+
+def test_arrays_of_json_and_compressed_files_are_looked_at(tmp_path):
+    guessed(
+        tmp_path,
+        {
+            "tickets.json": '[{"ref": "T1", "state": "open", "opened": "2025-03-05T09:00:00Z"}]',
+            "tickets.csv.bz2": bz2.compress(b"Ticket;Status;Created\nT2;open;2025-03-05T09:00:00Z\n"),
+        },
+    )
+    rows, bad = landed(tmp_path, "tickets")
+    assert not bad and {row["ticket_id"] for row in rows} == {"T1", "T2"}

@@ -179,7 +179,7 @@ FITTING = 0.5
 # from this share of the best one's likeness on, the second entity is named as well
 NEARLY = 0.9
 # how many files of a folder are looked at before one pattern is taken for all; and endings that are no data
-MANY_FILES, NO_DATA = 20, {".yml", ".yaml", ".zip", ".md", ".pdf", ".py", ".sql"}
+MANY_FILES, NO_DATA = 20, {".yml", ".yaml", ".md", ".pdf", ".py", ".sql"}
 # the most values of a column that are written down as a value map
 MOST_VALUES = 50
 # what is taken for a required column that no column of the file is like

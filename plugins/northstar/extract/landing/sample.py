@@ -4,7 +4,6 @@ import csv
 import io
 import itertools
 import re
-import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -12,8 +11,9 @@ import pyarrow as pa
 
 from northstar.base.errors import NorthstarError
 from northstar.extract.landing.short_form import Spec
-from northstar.extract.sources.files import CsvOptions, SourceFile, open_file
+from northstar.extract.sources.files import DAMAGED, CsvOptions, SourceFile, open_file
 from northstar.extract.sources.foreign import Format, reading
+from northstar.extract.sources.packed import compression_of, format_of
 
 # how much of a file, and how many of its rows, are looked at
 BYTES, ROWS, LINES = 1 << 20, 1_000, 100
@@ -47,7 +47,7 @@ class Sample:
 
 def sample(file: SourceFile) -> Sample:
     """The first rows of a file. A file that cannot be read has a problem and no columns."""
-    found, name = Sample(file.path), file.path.lower().removesuffix(".gz")
+    found, name = Sample(file.path), _bare(file.path)
     try:
         if name.endswith((".parquet", *WORKBOOKS)):
             form = Format()
@@ -62,12 +62,17 @@ def sample(file: SourceFile) -> Sample:
             break
     except NorthstarError as exc:
         found.problem = str(exc).removeprefix(f"{file.path}: ")
-    except (OSError, EOFError, zlib.error) as exc:
+    except (OSError, *DAMAGED) as exc:
         found.problem = f"cannot be read: {exc}"
     if not found.columns and not found.problem:
         found.problem = "no rows"
     _note_marks(found, name)
     return found
+
+
+def _bare(path: str) -> str:
+    """A path without the ending that says how it is compressed."""
+    return path.lower().removesuffix(compression_of(path) or "")
 
 
 def _texts(values: pa.Array) -> list[str | None]:
@@ -85,11 +90,13 @@ def _text_form(file: SourceFile, found: Sample) -> Format:
     encoding = _encoding(start)
     text = start.decode(encoding, errors="replace").lstrip("\ufeff")
     if text.lstrip().startswith("{"):
-        if not file.path.lower().removesuffix(".gz").endswith(".jsonl"):
+        if not _bare(file.path).endswith(".jsonl"):
             found.spec["format"] = "jsonl"
         return Format("jsonl")
+    if text.lstrip().startswith("[") and format_of(file.path) == "json":
+        return Format()
     if text.lstrip().startswith("["):
-        raise NorthstarError("a JSON array: write one object a line (jsonl)")
+        raise NorthstarError("a JSON array: name the file .json")
     # splitlines() would end lines at characters that csv does not
     lines = [match[0] for match in itertools.islice(LINE.finditer(text), LINES)]
     delimiter = max(DELIMITERS, key=lambda mark: (_width(lines, mark), -DELIMITERS.index(mark)))
@@ -112,7 +119,7 @@ def _text_form(file: SourceFile, found: Sample) -> Format:
         names = tuple(f"column_{n}" for n in range(1, len(first) + 1))
         own |= {"header": False, "names": list(names)}
         found.notes.append("the first line looks like values, not names: the columns are numbered")
-    if own or not file.path.lower().removesuffix(".gz").endswith(".csv"):
+    if own or not _bare(file.path).endswith(".csv"):
         found.spec["csv"] = own or {"delimiter": ","}
     options = CsvOptions(delimiter, encoding, skip_lines=skipped, columns=names)
     return Format("csv", options)
