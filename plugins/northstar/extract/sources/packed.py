@@ -6,15 +6,11 @@ import lzma
 import zipfile
 import zlib
 from collections.abc import Callable
-from typing import IO, TYPE_CHECKING, Protocol
+from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
 from northstar.base.errors import FileFailed
-
-if TYPE_CHECKING:
-    # for the type checker alone: a class of Python's since 3.12
-    from typing_extensions import Buffer
 
 FORMATS = {
     ".csv": "csv", ".tsv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet",
@@ -135,7 +131,8 @@ class _Zstandard(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "Buffer") -> int:
+    # Any: a buffer of whatever kind, of which no type before Python 3.12 says so
+    def readinto(self, buffer: Any) -> int:
         """Fill the buffer with what comes next; returns the number of bytes, 0 at the end."""
         space = memoryview(buffer)
         data: bytes = self._stream.read(len(space))
@@ -161,7 +158,8 @@ class _Unpacked(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: "Buffer") -> int:
+    # Any: a buffer of whatever kind, of which no type before Python 3.12 says so
+    def readinto(self, buffer: Any) -> int:
         """Fill the buffer with what comes next; returns the number of bytes, 0 at the end."""
         space = memoryview(buffer)
         while True:
