@@ -173,7 +173,9 @@ def _note_missing_files(
     """Note the landed files that are listed no more, and those that are back. listed: as for `missing_files`."""
     noted = {place for place, (_, _, missing_since) in landed.items() if missing_since is not None}
     back = {(entity, path) for entity, path in noted if path in listed.get(entity, {})}
-    changes = [(run_id, source, *place) for place in missing_files(landed, listed) - noted]
+    changes: list[tuple[int | None, str, str, str]] = [
+        (run_id, source, *place) for place in missing_files(landed, listed) - noted
+    ]
     changes += [(None, source, *place) for place in back]
     if not changes:
         return
