@@ -23,8 +23,7 @@ WARNINGS = {
     "events_are_fresh": (1, "the newest event is of 2026-01-01"),
     "every_source_answered": (1, "the_shop: it is down"),
     "files_that_landed_are_still_there": (1, "charges/gone.jsonl"),
-    "quantities_and_prices_are_not_negative": (2, "si_negative"),
-    "quarantine_is_quiet": (9, "9 of 260"),
+    "quarantine_is_quiet": (11, "subscriptions: 11 of 260"),
     "rates_are_recent": (1, "EUR: the newest rate is of 2026-01-01"),
     "refunds_belong_to_landed_charges": (1, "re_of_nothing"),
     "refunds_do_not_exceed_their_charge": (1, "ch_known was 1000 USD, and 1200 are given back"),
@@ -35,6 +34,9 @@ WARNINGS = {
     "tickets_belong_to_known_accounts": (1, "tk_nobody"),
     "volume_is_as_usual": (1, "reviews: 100 rows read, the mean of the previous runs is 10"),
 }
+
+# checks of the values of one row by itself, which are not about what belongs together
+ABOUT_ONE_ROW = ("account_ids_have_one_form", "countries_of_", "nothing_happens_to_a_ticket_", "times_of_")
 
 
 def accounts(count: int) -> list[dict]:
@@ -91,7 +93,7 @@ def second_delivery() -> dict:
             subscription("si_negative", quantity=-1),
             subscription("si_negative_price", unit_amount=-5),
             *(subscription(f"si_{n}") for n in range(248)),
-            # nine of 260 rows have no status that is known
+            # with two negative rows, eleven of 260 that do not land: these have no status that is known
             *(subscription(f"si_bad_{n}", status="maybe") for n in range(9)),
         ],
         "refunds": [
@@ -177,8 +179,9 @@ def test_each_warning_has_its_count_and_an_example(planted):
 
 def test_every_warning_about_landed_rows_is_planted(planted):
     settings = planted[0]
-    suites = read_suites(settings.root, "staging")
-    assert {c.name for suite in suites for c in suite.checks if c.severity == "warn"} == set(WARNINGS)
+    names = {c.name for suite in read_suites(settings.root, "staging") for c in suite.checks if c.severity == "warn"}
+    assert set(WARNINGS) <= names
+    assert sorted(n for n in names - set(WARNINGS) if not n.startswith(ABOUT_ONE_ROW)) == []
 
 
 def test_a_rule_of_the_company_makes_a_warning_an_error(planted):

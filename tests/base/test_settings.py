@@ -41,7 +41,7 @@ from tests.support import empty, query_as, silent
         (
             "operations",
             "errors: [tickets_belong_to_known_account]",
-            "is not a check: did you mean 'tickets_belong_to_known_accounts'[?] known are account_lists_keep",
+            "is not a check: did you mean 'tickets_belong_to_known_accounts'[?] known are account_",
         ),
         ("operations", "errors: all", "errors: give names of checks"),
         ("operations", "mapping_in_source: 'no'", "line 1, mapping_in_source: give true or false"),

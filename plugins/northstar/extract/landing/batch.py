@@ -377,7 +377,7 @@ class _Merge:
         )  # fmt: skip
 
     def _contradicted(self, table: sql.Composable) -> sql.Composable:
-        """One text: how many rows of a table of new rows contradict another one (docs/decisions.md, D141), and the key of some.
+        """One text: how many rows of a table of new rows contradict another one (docs/decisions.md, D150), and the key of some.
 
         The rows that are read for it are those whose keys repeat.
         """
