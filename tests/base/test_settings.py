@@ -33,6 +33,17 @@ from tests.support import empty, query_as, silent
             "# one\n\nkeep_reports_days: 3",
             "line 3, keep_reports_days: unknown key; did you mean 'keep_report_days'?",
         ),
+        (
+            "operations",
+            "errors: [charges_have_an_account, charges_belong_to_known_account]",
+            "line 1, errors: 'charges_have_an_account' is not a check: did you mean ",
+        ),
+        (
+            "operations",
+            "errors: [tickets_belong_to_known_account]",
+            "is not a check: did you mean 'tickets_belong_to_known_accounts'[?] known are account_",
+        ),
+        ("operations", "errors: all", "errors: give names of checks"),
         ("operations", "mapping_in_source: 'no'", "line 1, mapping_in_source: give true or false"),
         ("northstar", "phases: {web: {one: soon}}", r"line 1, phases\.web\.one: give by application when"),
         ("northstar", "[USD]", "northstar.yml, line 1: give names with values"),

@@ -6,9 +6,9 @@ from great_expectations.expectations.core.unexpected_rows_expectation import Une
 
 
 class ExpectNoRows(UnexpectedRowsExpectation):
-    """Expects that a query returns no rows. Unlike its parent class it runs the query once: the rows are counted as they are fetched.
+    """Expects that a query returns no rows. Unlike its parent class it runs the query once.
 
-    The observed value is the number of rows fetched, at most Great Expectations' MAX_RESULT_RECORDS (200).
+    The query returns a sample of the rows; the column `_failing_rows` of each says how many there are, which is the observed value.
     """
 
     metric_dependencies: ClassVar[tuple[str, ...]] = ("unexpected_rows_query.table",)
@@ -20,5 +20,7 @@ class ExpectNoRows(UnexpectedRowsExpectation):
         runtime_configuration: dict[str, Any] | None = None,
         execution_engine: object = None,
     ) -> dict[str, Any]:
-        rows = metrics["unexpected_rows_query.table"]
-        return {"success": not rows, "result": {"observed_value": len(rows), "details": {"unexpected_rows": rows}}}
+        rows = [dict(row) for row in metrics["unexpected_rows_query.table"]]
+        counts = [row.pop("_failing_rows") for row in rows]
+        failing = counts[0] if counts else 0
+        return {"success": not rows, "result": {"observed_value": failing, "details": {"unexpected_rows": rows}}}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import string
 import time
 from collections.abc import Iterator
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from great_expectations.expectations.expectation import Expectation
 
 SAMPLE_ROWS = 5
+# the column of a check's query that counts all its rows
+COUNT_COLUMN = "_failing_rows"
 
 
 class Verdict(TypedDict):
@@ -65,7 +68,9 @@ def run_audit(
     for boundary in boundaries:
         started = time.monotonic()
         boundary_results = [
-            row for suite in _validate(settings, read_suites(settings.root, boundary), values) for row in suite
+            row
+            for suite in _validate(settings, read_suites(settings.root, boundary, settings.operations.errors), values)
+            for row in suite
         ]
         passed_count = sum(r["success"] for r in boundary_results)
         progress(
@@ -79,6 +84,12 @@ def run_audit(
 def _run_values(settings: Settings, run_id: int) -> dict[str, str]:
     with db.connect(settings, "transformer") as connection:
         run = fetch_one(connection.execute("select as_of, is_full from audit.runs where run_id = %s", [run_id]))
+        last_full_run = fetch_one(
+            connection.execute(
+                "select coalesce(max(run_id), 0) as run_id from audit.runs where run_id < %s and is_full and published_version is not null",
+                [run_id],
+            )
+        )["run_id"]
         run_context = connection.execute(
             "select since_batch_id, previous_as_of from core.run_context where run_id = %s", [run_id]
         ).fetchone()
@@ -88,6 +99,7 @@ def _run_values(settings: Settings, run_id: int) -> dict[str, str]:
         "published_batch": str(run_context["since_batch_id"] if run_context else 0),
         "as_of": f"timestamptz '{run['as_of'].isoformat()}'",
         "run_id": str(run_id),
+        "last_full_run": str(last_full_run),
         "is_full": str(is_full).lower(),
         "since_batch": "-1" if is_full or run_context is None else str(run_context["since_batch_id"]),
         "previous_as_of": f"timestamptz '{'-infinity' if is_full or run_context is None else run_context['previous_as_of'].isoformat()}'",
@@ -187,6 +199,9 @@ def _expectation(gx: ModuleType, check: Check, values: dict[str, str]) -> Expect
         query = string.Template(check.rows).substitute(values)
         from northstar.audit.expectations import ExpectNoRows
 
+        counted = "sum(failing_rows)" if re.search(r"\bas failing_rows\b", check.rows) else "count(*)"
+        # the count is of all rows, however few of them are fetched
+        query = f"select (({counted} over ())::bigint) as {COUNT_COLUMN}, failing.* from ({query}) as failing limit {SAMPLE_ROWS}"
         return ExpectNoRows(unexpected_rows_query=query, description=check.name, **options)
     expectation: Expectation = getattr(gx.expectations, check.expect or "")(**check.arguments, **options)
     return expectation

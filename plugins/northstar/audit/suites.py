@@ -18,9 +18,13 @@ those alone, SQL where it says $in_scope (true in a full run).
 In SQL, $batch is the table, $scoped are its rows for which $in_scope is true (`read_once: true` has them copied first, for a table
 that is expensive to read and has many checks), $as_of (a timestamptz literal) and $run_id are the run's, $is_full says which kind it is; landed
 rows that are new to it have _batch_id > $since_batch or their own time >= $previous_as_of (in a full run all have).
-A column `message` of the rows is shown to the user.
+$last_full_run is the last published run before this one that checked every row: what was landed or noted after it is told until a full run
+has told it. A column `message` of the rows is shown to the user; a column `failing_rows` says for how many rows one of them stands.
+
+`errors` in operations.yml names checks of severity `warn` that are errors in this company.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -72,12 +76,18 @@ class Suite:
     read_once: bool = False
 
 
-def read_suites(root: Path, boundary: str) -> list[Suite]:
-    """The suites of a boundary, by file name. Raises ConfigError naming the file and what in it is wrong."""
-    return [_read_suite(path, boundary) for path in sorted((root / "expectations" / boundary).glob("*.yml"))]
+def read_suites(root: Path, boundary: str, errors: Collection[str] = ()) -> list[Suite]:
+    """The suites of a boundary, by file name. Raises ConfigError naming the file and what in it is wrong.
+
+    errors: the names of checks that are errors, whatever their file says.
+    """
+    return [_read_suite(path, boundary, errors) for path in sorted((root / "expectations" / boundary).glob("*.yml"))]
 
 
-def _read_suite(path: Path, boundary: str) -> Suite:
+def _read_suite(path: Path, boundary: str, errors: Collection[str]) -> Suite:
     file = read_own_config(path, SuiteFile)
     schema, _, table = file.table.partition(".")
-    return Suite(boundary, path.stem, schema, table, file.checks, file.changes, file.read_once)
+    checks = [
+        check.model_copy(update={"severity": "error"}) if check.name in errors else check for check in file.checks
+    ]
+    return Suite(boundary, path.stem, schema, table, checks, file.changes, file.read_once)

@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import fasteners
 from pydantic import Field, field_validator
 
-from northstar.base.config_files import Section, read_config_file
+from northstar.base.config_files import Section, read_config_file, read_own_yaml, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.contract import entities
@@ -134,6 +134,10 @@ class Operations(Section):
     # bounds of the SQL of mappings, for each input: memory before it spills to the home's tmp/, and time
     mapping_memory_mb: int = Field(1024, strict=True, ge=64, description="give whole MB, 64 or more")
     mapping_minutes: float = Field(60, gt=0, description="give minutes")
+    # checks that only warn elsewhere and stop the publish in this company
+    errors: list[Annotated[str, Field(strict=True)]] = Field(
+        [], description="give names of checks, such as [charges_belong_to_known_accounts]"
+    )
     # host:port of a StatsD server, and the address of an OpenLineage server, to which Airflow reports
     statsd: str | None = None
     openlineage: str | None = None
@@ -144,6 +148,25 @@ class Operations(Section):
         for name in days_by_entity.keys() - entities().keys():
             raise ValueError(f"{DAYS_ADVICE}, by entity of the contract, such as {{events: 400}}; {name!r} is not one")
         return days_by_entity
+
+    @field_validator("errors")
+    @classmethod
+    def _check_errors(cls, names: list[str]) -> list[str]:
+        severities = check_severities(ROOT) if names else {}
+        for name in names:
+            if name not in severities:
+                warnings = [check for check, severity in severities.items() if severity == "warn"]
+                raise ValueError(f"{name!r} is not a check: {suggest_name(name, warnings)}")
+        return names
+
+
+def check_severities(root: Path) -> dict[str, str]:
+    """The severity of each check of the suites, by its name."""
+    return {
+        check["name"]: check["severity"]
+        for path in sorted((root / "expectations").glob("*/*.yml"))
+        for check in read_own_yaml(path)["checks"]
+    }
 
 
 @dataclass(frozen=True)

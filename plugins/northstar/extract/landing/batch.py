@@ -48,6 +48,8 @@ class Landed:
     unchanged: int = 0
     quarantined: int = 0
     refused: int = 0
+    # rows of files whose key and cursor are those of another row of the batch, with other content
+    contradicted: int = 0
 
     def __iadd__(self, other: "Landed") -> Self:
         for name in Landed.__dataclass_fields__:
@@ -227,6 +229,8 @@ class _Merge:
         self.cursor = connection.cursor()
         self.table = sql.Identifier("staging", entity.name)
         self.batch_id = 0
+        # a key whose rows contradict each other
+        self.contradicted_key: str | None = None
 
     def run(self, produce: Produce, turn: int | None) -> Landed:
         producer = _Producer(produce, self.delivery)
@@ -293,19 +297,22 @@ class _Merge:
         self.execute("alter table {} alter column _loaded_at drop default", self.table)
         # ADBC cannot go back to a savepoint: the second try after repeated keys has to be one statement with the first
         self.execute(
-            "do $do$ declare repeated bigint := 0; begin begin {0}; exception when unique_violation then "
-            "delete from {1} as t using (select ctid as place, row_number() over (partition by {2} "
+            "do $do$ declare repeated bigint := 0; contradicted text := ''; begin begin {0}; exception when unique_violation then "
+            "select {4} into contradicted; delete from {1} as t using (select ctid as place, row_number() over (partition by {2} "
             "order by {3}) as n from {1}) as d where t.ctid = d.place and d.n > 1; "
             "get diagnostics repeated = row_count; {0}; end; "
-            "perform set_config('northstar.repeated', repeated::text, true); end $do$",
+            "perform set_config('northstar.repeated', repeated::text, true); "
+            "perform set_config('northstar.contradicted', contradicted, true); end $do$",
             _index_ddl(self.entity, key_index_name(self.entity)), self.table, self.names(self.entity.key), self.order,
+            self._contradicted(self.table),
         )  # fmt: skip
         for index in secondary_indexes(self.entity):
             self.execute("{}", _index_ddl(self.entity, index))
         repeated = self.value("select current_setting('northstar.repeated')::bigint")
         rows = producer.rows - repeated
         self.execute("analyze {}", self.table)
-        return Landed(inserted=rows, unchanged=repeated)
+        contradicted = self._read_contradicted(self.value("select current_setting('northstar.contradicted')"))
+        return Landed(inserted=rows, unchanged=repeated, contradicted=contradicted)
 
     def _merge_into_table(self, producer: "_Producer") -> Landed:
         self.cursor.adbc_ingest("incoming", producer.reader(self.entity), mode="create", temporary=True)
@@ -321,10 +328,12 @@ class _Merge:
             key, typed, key, self.order,
         )  # fmt: skip
         self.execute("analyze newest")
-        same_key = sql.SQL(" and ").join(
-            sql.SQL("old.{0} = new.{0}" if self._is_required(c) else "coalesce(old.{0}::text, '\x01') = coalesce(new.{0}::text, '\x01')")
-            .format(sql.Identifier(c)) for c in self.entity.key
-        )  # fmt: skip
+        contradicted = 0
+        if self.value("select count(*) from newest") < producer.rows:
+            contradicted = self._read_contradicted(
+                self.value("select {}", self._contradicted(sql.Identifier("incoming")))
+            )
+        same_key = self._same_key()
         differs = sql.SQL("({}) is distinct from ({})").format(self._comparable("old"), self._comparable("new"))
         newer: sql.Composable = sql.SQL("(new.{0} >= old.{0} or old.{0} is null) and {1}").format(cursor, differs)
         if self.keep.column:
@@ -358,7 +367,40 @@ class _Merge:
             "where not exists (select 1 from {} as old where {}) returning 1) select count(*) from added",
             self.table, self.names(self.columns), self.names(self.columns, "new."), self.batch_id, self.table, same_key,
         )  # fmt: skip
-        return Landed(inserted=inserted, updated=updated, unchanged=producer.rows - inserted - updated)
+        unchanged = producer.rows - inserted - updated
+        return Landed(inserted=inserted, updated=updated, unchanged=unchanged, contradicted=contradicted)
+
+    def _same_key(self) -> sql.Composable:
+        return sql.SQL(" and ").join(
+            sql.SQL("old.{0} = new.{0}" if self._is_required(c) else "coalesce(old.{0}::text, '\x01') = coalesce(new.{0}::text, '\x01')")
+            .format(sql.Identifier(c)) for c in self.entity.key
+        )  # fmt: skip
+
+    def _contradicted(self, table: sql.Composable) -> sql.Composable:
+        """One text: how many rows of a table of new rows contradict another one (docs/decisions.md, D150), and the key of some.
+
+        The rows that are read for it are those whose keys repeat.
+        """
+        key = sql.SQL(", ").join(
+            sql.SQL("{} || new.{}").format(sql.Literal(f"{c} "), sql.Identifier(c)) for c in self.entity.key
+        )
+        return sql.SQL(
+            "(select coalesce(sum(copies), 0) || {separator} || coalesce(min(named), '') from ("
+            "select concat_ws(', ', {named}) as named, count(*) as copies from {table} as new "
+            "inner join (select {key} from {table} group by {key} having count(*) > 1) as old on {same_key} "
+            "group by {new_key}, new.{cursor} having min({content}) < max({content})) as groups)"
+        ).format(
+            separator=sql.Literal(SEPARATOR), named=key, table=table, key=self.names(self.entity.key), same_key=self._same_key(),
+            new_key=self.names(self.entity.key, "new."), cursor=sql.Identifier(self.entity.cursor), content=self._content("new."),
+        )  # fmt: skip
+
+    def _read_contradicted(self, text: str) -> int:
+        """The number in a text of `_contradicted`; its key is kept. Where a mapping says which row stays, or rows come from no file, there is no contradiction."""
+        rows, _, key = text.partition(SEPARATOR)
+        if not self.delivery.files or self.keep.column or not int(rows or 0):
+            return 0
+        self.contradicted_key = key
+        return int(rows)
 
     def _is_json(self, name: str) -> bool:
         return name == "_extra" or self.entity.columns[name].type == "json"
@@ -451,15 +493,17 @@ class _Merge:
         landed.quarantined = delivery.rejects.count
         self.execute(
             "update audit.landing_batches set finished_at = clock_timestamp(), files = {}, rows_read = {}, rows_inserted = {}, "
-            "rows_updated = {}, rows_unchanged = {}, rows_quarantined = {}, rows_refused = {}, rows_erased = {} where batch_id = {}",
+            "rows_updated = {}, rows_unchanged = {}, rows_quarantined = {}, rows_refused = {}, rows_erased = {}, "
+            "rows_contradicted = {}, contradicted_key = {} where batch_id = {}",
             landed.files, landed.read, landed.inserted, landed.updated, landed.unchanged, landed.quarantined,
-            landed.refused, delivery.erased, self.batch_id,
+            landed.refused, delivery.erased, landed.contradicted, self.contradicted_key, self.batch_id,
         )  # fmt: skip
         for file in delivery.files:
             self.execute(
                 "insert into audit.landed_files (source, entity, path, fingerprint, reading, size, batch_id, rows_read, rows_quarantined) "
                 "values ({}, {}, {}, {}, {}, {}, {}, {}, {}) on conflict (source, entity, path) do update set "
-                "fingerprint = excluded.fingerprint, reading = excluded.reading, size = excluded.size, batch_id = excluded.batch_id, "
+                "rows_before = case when landed_files.fingerprint = excluded.fingerprint then landed_files.rows_before "
+                "else landed_files.rows_read end, fingerprint = excluded.fingerprint, reading = excluded.reading, size = excluded.size, batch_id = excluded.batch_id, "
                 "rows_read = excluded.rows_read, rows_quarantined = excluded.rows_quarantined, landed_at = clock_timestamp()",
                 self.source, self.entity.name, file["path"], file["fingerprint"], file["reading"], file["size"], self.batch_id,
                 file["read"], file["quarantined"],

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -36,7 +36,7 @@ from northstar.extract.sources.files import (
 from northstar.extract.sources.packed import is_readable
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redact
-from northstar.warehouse import db
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import Row
 
 GROUP_BYTES = 512 << 20
@@ -47,8 +47,8 @@ LONGEST_PATH = 2_000
 LONGEST_UNREAD = 500
 # in a rejected row, what comes before the names of the source's own columns
 SOURCE_PREFIX = "source."
-# {(entity, path): (fingerprint, how it was read)}
-LandedFiles = dict[tuple[str, str], tuple[str, str | None]]
+# {(entity, path): (fingerprint, how it was read, the first run that no longer found it)}
+LandedFiles = dict[tuple[str, str], tuple[str, str | None, int | None]]
 # files whose rows are made together, and what makes them
 Work = tuple[Mapped, Unit]
 
@@ -94,6 +94,7 @@ def land_directory(
     guard, results, has_files = landing_guard(settings), [], False
     unread_files: list[tuple[str, str]] = []
     landed_files = {} if time_range or only else _landed_files(settings, source)
+    listed_paths: dict[str, dict[str, str]] = {}
     for entity in entities().values():
         own_inputs = [i for i in inputs if i.entity == entity.name]
         started = time.monotonic()
@@ -112,6 +113,7 @@ def land_directory(
                     stack.callback(mapped.close)
                     work += [(mapped, unit) for unit in units(mapped, listed)]
                 has_files = has_files or bool(work)
+                listed_paths[entity.name] = {u.state_path(f.path): f.path for _, u in work for f in u.files}
                 if not work:
                     continue
                 if only is not None:
@@ -131,6 +133,8 @@ def land_directory(
             progress(f"  {entity.name}: no row landed: {describe(commonest_reasons(settings, entity.name))}")
     if only is None and time_range is None:
         _note_unread(settings, source, unread_files, progress)
+    if run_id is not None:
+        _note_missing_files(settings, run_id, source, landed_files, listed_paths, turn)
     if not has_files and not any(r.error for r in results):
         raise NorthstarError(
             f"{source_dir} holds no files to land: it needs a folder for each entity, such as {source_dir}/accounts/*.csv"
@@ -177,12 +181,63 @@ def _note_unread(settings: Settings, source: str, found: list[tuple[str, str]], 
 
 
 def _landed_files(settings: Settings, source: str) -> LandedFiles:
-    """The files that have landed: {(entity, path): (fingerprint, how it was read)}."""
+    """The files that have landed."""
     with db.connect(settings, "loader") as connection:
         rows = connection.execute(
-            "select entity, path, fingerprint, reading from audit.landed_files where source = %s", [source]
+            "select entity, path, fingerprint, reading, missing_since_run from audit.landed_files where source = %s",
+            [source],
         ).fetchall()
-    return {(row["entity"], row["path"]): (row["fingerprint"], row["reading"]) for row in rows}
+    return {
+        (row["entity"], row["path"]): (row["fingerprint"], row["reading"], row["missing_since_run"]) for row in rows
+    }
+
+
+def _note_missing_files(
+    settings: Settings,
+    run_id: int,
+    source: str,
+    landed: LandedFiles,
+    listed: dict[str, dict[str, str]],
+    turn: int | None,
+) -> None:
+    """Note the landed files that are listed no more, and those that are back. listed: as for `missing_files`."""
+    noted = {place for place, (_, _, missing_since) in landed.items() if missing_since is not None}
+    back = {(entity, path) for entity, path in noted if path in listed.get(entity, {})}
+    changes: list[tuple[int | None, str, str, str]] = [
+        (run_id, source, *place) for place in missing_files(landed, listed) - noted
+    ]
+    changes += [(None, source, *place) for place in back]
+    if not changes:
+        return
+    with db.connect(settings, "loader") as connection:
+        turn_lock.keep(connection, run_id if turn is None else turn, by_hand=True)
+        connection.cursor().executemany(
+            "update audit.landed_files set missing_since_run = %s where source = %s and entity = %s and path = %s",
+            changes,
+        )
+
+
+def missing_files(landed: Iterable[tuple[str, str]], listed: dict[str, dict[str, str]]) -> set[tuple[str, str]]:
+    """Those of the landed files, as (entity, path), that are gone although other files of their folder are there, or that were their entity's last.
+
+    A folder that is gone while others stay was put away, as folders of days are. listed: {entity: {path as in audit.landed_files: the file's own}}
+    of the entities whose files could be listed.
+    """
+    own_paths = {path for paths in listed.values() for path in paths.values()}
+    folders = {entity: {_folder(path) for path in paths} for entity, paths in listed.items()}
+    return {
+        (entity, path)
+        for entity, path in landed
+        if entity in listed
+        and path not in listed[entity]
+        # a mapping that has changed may read the file under another label
+        and path.rpartition("#")[0] not in own_paths
+        and (not listed[entity] or _folder(path) in folders[entity])
+    }
+
+
+def _folder(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def listed_files(
@@ -218,7 +273,7 @@ def _paths(unit: Unit) -> set[str]:
 
 def _has_landed(landed: LandedFiles, entity: str, unit: Unit) -> bool:
     for file in unit.files:
-        fingerprint, how = landed.get((entity, unit.state_path(file.path)), (None, None))
+        fingerprint, how, _ = landed.get((entity, unit.state_path(file.path)), (None, None, None))
         # an older release did not note how it read a file; that is taken to be the way of this release
         if fingerprint != file.fingerprint or how not in (None, _reading_digest(unit, file)):
             return False
