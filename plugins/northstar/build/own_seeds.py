@@ -96,6 +96,14 @@ def write_project(settings: Settings) -> None:
         write_private(project / "seeds" / f"{name}.csv", _seed_text(name, _seed_rows(settings, name)))
 
 
+def own_funnels(settings: Settings) -> list[str] | None:
+    """The names of the home's own funnels, in their order; None if it has the release's."""
+    if "funnels" not in settings.own_seeds:
+        return None
+    stages = read_rows(settings.own_seeds["funnels"], _where(settings, "funnels"), FunnelStage)
+    return list(dict.fromkeys(stage.funnel for _, stage in stages))
+
+
 def unknown_events(settings: Settings, connection: Connection) -> Iterator[str]:
     """A warning for each stage of the home's own funnels whose event the application has never sent, as far as it was built."""
     if "funnels" not in settings.own_seeds:
