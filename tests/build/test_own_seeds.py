@@ -8,7 +8,7 @@ import pytest
 from northstar.base.config_files import ConfigError
 from northstar.base.settings import ROOT, load_settings
 from northstar.build.code_version import code_version
-from northstar.build.own_seeds import check_own_seeds, own_funnels, project_directory, unknown_events, write_project
+from northstar.build.own_seeds import check_own_seeds, own_funnels, project_directory, unknown_names, write_project
 from northstar.runs.lifecycle import open_run
 from northstar.use.pages.app import pages_of
 from northstar.warehouse import db
@@ -123,7 +123,7 @@ def test_an_own_funnel_is_complete_after_its_own_window(warehouse, tmp_path):
         STAGES
         + "first_order,1,visit,page.landing,10,shop\nfirst_order,2,order,order.placed,10,shop\nfirst_order,3,again,order.plcaed#2,10,shop\n"
     )
-    own = replace(warehouse, own_seeds={"funnels": text, "targets": "metric_id,application,grain\n"})
+    own = replace(warehouse, own_seeds={"funnels": text, "targets": TARGETS})
     query = "select stage, visitors, is_complete from funnel_stages where grain = 'day' and period_start = '2026-02-02' order by stage_number"
     run(own, source, utc("2026-02-12T12:00:00"))
     assert [tuple(r.values()) for r in select(own, query)] == [
@@ -138,9 +138,13 @@ def test_an_own_funnel_is_complete_after_its_own_window(warehouse, tmp_path):
     hourly = published(own)["funnel_stages"]
     run(own, source, utc("2026-02-13T12:00:00"))
     assert published(own)["funnel_stages"] == hourly
+    misspelt = replace(own, own_seeds={"funnels": text, "targets": TARGETS + "dau,shop,day,>,1\ndau,shopp,day,>,1\n"})
     with db.connect(own, "transformer") as connection:
-        warnings = list(unknown_events(own, connection))
-    assert len(warnings) == 1
+        warnings = list(unknown_names(misspelt, connection))
+    assert len(warnings) == 2
+    assert (
+        "targets.csv, line 3, application: no metric has a value of 'shopp' so far; did you mean 'shop'?" in warnings[1]
+    )
     assert (
         "funnels.csv, line 4, event_name: shop has no event 'order.plcaed' so far; did you mean 'order.placed'?"
         in warnings[0]

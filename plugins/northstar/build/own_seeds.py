@@ -8,7 +8,7 @@ import csv
 import io
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
@@ -104,21 +104,30 @@ def own_funnels(settings: Settings) -> list[str] | None:
     return list(dict.fromkeys(stage.funnel for _, stage in stages))
 
 
-def unknown_events(settings: Settings, connection: Connection) -> Iterator[str]:
-    """A warning for each stage of the home's own funnels whose event the application has never sent, as far as it was built."""
-    if "funnels" not in settings.own_seeds:
-        return
-    names_by_application: dict[str, set[str]] = {}
-    for row in connection.execute("select distinct application, event_name from core.event_hours").fetchall():
-        names_by_application.setdefault(row["application"], set()).add(row["event_name"])
-    for line, stage in read_rows(settings.own_seeds["funnels"], _where(settings, "funnels"), FunnelStage):
-        name, known = stage.event_name.partition("#")[0], names_by_application.get(stage.application, set())
-        if name not in known:
-            nearest = nearest_name(name, known)
-            yield (
-                f"{_where(settings, 'funnels')}, line {line}, event_name: {stage.application} has no event {name!r} so far"
-                + (f"; did you mean {nearest!r}?" if nearest else "")
-            )
+def unknown_names(settings: Settings, connection: Connection) -> Iterator[str]:
+    """A warning for each event of the home's own funnels, and each application of its own targets, that nothing has come from, as far as it was built."""
+    if "funnels" in settings.own_seeds:
+        names_by_application: dict[str, set[str]] = {}
+        for row in connection.execute("select distinct application, event_name from core.event_hours").fetchall():
+            names_by_application.setdefault(row["application"], set()).add(row["event_name"])
+        where = _where(settings, "funnels")
+        for line, stage in read_rows(settings.own_seeds["funnels"], where, FunnelStage):
+            name, known = stage.event_name.partition("#")[0], names_by_application.get(stage.application, set())
+            if name not in known:
+                problem = f"{stage.application} has no event {name!r} so far"
+                yield f"{where}, line {line}, event_name: {problem}{_suggestion(name, known)}"
+    if "targets" in settings.own_seeds:
+        rows = connection.execute("select distinct application from core.series_states").fetchall()
+        applications, where = {row["application"] for row in rows}, _where(settings, "targets")
+        for line, target in read_rows(settings.own_seeds["targets"], where, Target):
+            if target.application not in applications:
+                problem = f"no metric has a value of {target.application!r} so far"
+                yield f"{where}, line {line}, application: {problem}{_suggestion(target.application, applications)}"
+
+
+def _suggestion(name: str, known: Iterable[str]) -> str:
+    nearest = nearest_name(name, known)
+    return f"; did you mean {nearest!r}?" if nearest else ""
 
 
 def _where(settings: Settings, name: str) -> str:
@@ -190,8 +199,7 @@ Catalogue = dict[str, dict[str, str]]
 def _metric_problem(target: Target, catalogue: Catalogue) -> str | None:
     if target.metric_id in catalogue:
         return None
-    nearest = nearest_name(target.metric_id, catalogue)
-    return f"unknown metric {target.metric_id!r}; {f'did you mean {nearest!r}? ' if nearest else ''}{ALL_METRICS}"
+    return f"unknown metric {target.metric_id!r}{_suggestion(target.metric_id, catalogue)}; {ALL_METRICS}"
 
 
 def _grain_problem(target: Target, catalogue: Catalogue) -> str | None:

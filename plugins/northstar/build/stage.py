@@ -10,7 +10,7 @@ from northstar.build.code_version import code_version
 from northstar.build.dbt import OnEvent, context_in_environment, run_dbt
 from northstar.build.dbt_connections import reuse_connections
 from northstar.build.manifest import Node, find_manifest, share_manifest
-from northstar.build.own_seeds import unknown_events
+from northstar.build.own_seeds import unknown_names
 from northstar.build.results import record_build
 from northstar.build.unchanged import create_empty_logs, unchanged_nodes
 from northstar.warehouse import db
@@ -45,7 +45,7 @@ def build(
         share_manifest(settings, run["code_version"])
         if run["is_full"]:
             with db.connect(settings, "transformer") as connection:
-                for warning in unknown_events(settings, connection):
+                for warning in unknown_names(settings, connection):
                     progress(f"warning: {warning}")
         return record_build(settings, run_id, progress, unchanged)
 

@@ -18,7 +18,7 @@ from northstar.base.ports import read_port
 from northstar.base.service_processes import service_states
 from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
-from northstar.build.own_seeds import check_own_seeds, unknown_events
+from northstar.build.own_seeds import check_own_seeds, unknown_names
 from northstar.connections.airflow import api_health
 from northstar.contract import entities
 from northstar.extract.sources.declared import open_source, read_sources
@@ -462,10 +462,10 @@ def _published(settings: Settings, connection: Connection) -> Iterator[Observati
         )
 
 
-def _funnels(settings: Settings, connection: Connection) -> Iterator[Observation]:
-    if fetch_one(connection.execute("select to_regclass('core.event_hours') as t"))["t"] is not None:
-        for warning in unknown_events(settings, connection):
-            yield warning, "correct it, or leave it if the event is still to come"
+def _own_names(settings: Settings, connection: Connection) -> Iterator[Observation]:
+    if fetch_one(connection.execute("select to_regclass('core.series_states') as t"))["t"] is not None:
+        for warning in unknown_names(settings, connection):
+            yield warning, "correct the name, or leave it if it is still to come"
 
 
 def _upkeep(settings: Settings, connection: Connection) -> Iterator[Observation]:
@@ -486,5 +486,5 @@ CHECKS_WITHOUT_DATABASE: dict[str, Callable[[Settings], Iterator[Observation]]] 
 }
 DATABASE_CHECKS: dict[str, Callable[[Settings, Connection], Iterator[Observation]]] = {
     "clock": _clock, "versions": _versions, "roles": _roles, "tables": _tables, "indexes": _indexes, "checksums": _checksums,
-    "archive": _archive, "writer": _writer, "published": _published, "funnels": _funnels, "upkeep": _upkeep,
+    "archive": _archive, "writer": _writer, "published": _published, "own names": _own_names, "upkeep": _upkeep,
 }  # fmt: skip
