@@ -66,7 +66,7 @@ def test_your_own_company_does_what_it_says():
     for row in (["visit", "3", "true"], ["basket", "2", "66.7", "true"], ["order", "1", "50", "true"]):
         assert row in answer, done.stdout
     # its own targets, and none of the demonstration's
-    judged = [row for row in answer if row[-1:] == ["bank"] or len(row) > 3 and row[3] in ("green", "red", "unknown")]
+    judged = [row for row in answer if len(row) > 3 and row[3] in ("green", "red", "unknown")]
     assert [(row[0], row[3]) for row in judged] == [
         ("cash_collected", "green"), ("new_registrations", "green"), ("payment_success_rate", "red"),
     ], done.stdout  # fmt: skip
