@@ -68,6 +68,7 @@ def ledgers(copy: Path) -> str | None:
         "pytest",
         "-x",
         "-q",
+        "tests/dbt_project/test_mrr_bridge.py",
         "tests/dbt_project/test_rules.py",
         "tests/dbt_project/test_mrr_ledgers.py",
     ]

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from northstar.base.errors import NorthstarError
 from northstar.contract import Column, Entity, entities
+from northstar.contract.codes import CODES
 from northstar.extract.landing.batch import Delivery, Rejects
 from northstar.extract.landing.directory import _check_columns, land_directory
 from northstar.extract.landing.normalise import EARLIEST, Normalised, landed_schema, normalise
@@ -153,6 +154,8 @@ def a_value(random_: random.Random, column: Column | None, wildness: float, numb
         return random_.choice(column.values)
     if not column.required and random_.random() < 0.3:
         return None
+    if column.code:
+        return random_.choice(sorted(CODES[column.code]))
     return f"{column.name}-{number}" if column.type == "text" else PLAIN[column.type]
 
 
@@ -380,10 +383,12 @@ def check_batch(entity: Entity, raw: pa.RecordBatch, done: Normalised) -> None:
             if column.type == "json":
                 is_stored_as_jsonb(value)
             elif column.type == "text":
-                assert "\x00" not in value
+                assert "\x00" not in value and value.strip()
+                assert not column.code or value in CODES[column.code]
             elif column.type in ("int", "decimal"):
                 assert column.min is None or value >= column.min
                 assert column.max is None or value <= column.max
+                assert column.above is None or value > column.above
     for value in done.rows.column("_extra").to_pylist():
         if value is not None:
             is_stored_as_jsonb(value)

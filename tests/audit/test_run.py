@@ -10,6 +10,12 @@ from northstar.warehouse import db
 from tests.support import silent
 
 CANDIDATE = "marts_candidate"
+# the company may have no alert of its own
+ALERT = (
+    "insert into marts_candidate.alerts (alert_id, target_id, cause, metric_id, application, segment, segment_value, grain, severity, opened_at, closed_at, rule, value, "
+    "threshold, targets_missed, fired_90_days, action) select alert_id, target_id, cause, 'mrr', 'web', '', '', 'day', 'warning', now() - interval '1 day', "
+    "closed_at::timestamptz, rule, 0, threshold, 1, 1, 'notify owner' from (values "
+)
 VIOLATIONS = {
     "staging.every_row_read_is_accounted_for": "update audit.landing_batches set rows_read = rows_read + 1 where batch_id = (select max(batch_id) from audit.landing_batches where run_id is not null)",
     "staging.quarantine_is_small": "insert into quarantine.rows (source, entity, path, reasons, batch_id) select source, entity, 'x', '{x}', batch_id from audit.landing_batches cross join lateral generate_series(1, rows_read) where entity = 'events'",
@@ -38,6 +44,11 @@ VIOLATIONS = {
     "marts.movements_explain_every_change": "update marts_candidate.mrr_movements set amount_exact = amount_exact + 0.01 where movement_type = 'new'",
     "marts.movement_types_have_their_sign": "update marts_candidate.mrr_movements set movement_type = 'churn' where movement_type = 'new'",
     "marts.an_account_is_new_once": "insert into marts_candidate.mrr_movements select * from marts_candidate.mrr_movements where movement_type = 'new'",
+    "marts.steps_lead_from_opening_to_closing": "update core.mrr_bridge_by_period set transferred_out_mrr = 0 where transferred_out_mrr != 0",
+    "marts.a_period_opens_as_the_last_one_closed": "update core.mrr_bridge_by_period set opening_mrr = opening_mrr + 0.01, closing_mrr = closing_mrr + 0.01 where segment = 'country' and period_start >= '2026-02-01'",
+    "marts.steps_are_the_metrics": "update core.metrics_revenue set numerator = numerator + 0.01 where metric_id = 'expansion_mrr' and segment = 'plan_tier'",
+    "marts.what_leaves_one_tier_enters_another": "update marts_candidate.mrr_transfers set amount_exact = amount_exact + 0.01",
+    "marts.an_account_takes_along_what_it_has": "update marts_candidate.mrr_transfers set from_plan_tier = to_plan_tier",
     "marts.a_month_opens_as_the_last_one_closed": "update marts_candidate.mrr_by_account set mrr_at_start_exact = 1 where month = '2026-02-01'",
     "marts.accounts_add_up_to_mrr": "update marts_candidate.mrr_by_account set mrr_at_end_exact = mrr_at_end_exact + 1",
     "marts.cells_never_exceed_the_cohort": "update marts_candidate.cohort_retention set retained_accounts = cohort_size + 1",
@@ -56,8 +67,14 @@ VIOLATIONS = {
     "marts.nobody_converts_who_was_not_exposed": "update marts_candidate.experiment_results set converted = exposed + 1",
     "marts.intervals_hold_the_share": "update marts_candidate.experiment_results set conversion_percent = 101",
     "marts.every_session_enters_once": "update marts_candidate.user_paths set sessions = sessions + 1 where from_event = '(entry)'",
-    "marts.a_target_has_one_open_alert": "insert into marts_candidate.alerts select a.* from marts_candidate.alerts as a cross join (values (1), (2)) as twice where alert_id = (select min(alert_id) from marts_candidate.alerts where closed_at is null)",
-    "marts.alerts_close_after_they_open": "update marts_candidate.alerts set closed_at = opened_at",
+    "marts.a_target_has_one_open_alert": ALERT
+    + "('a', 't', 'c', null, 'target', 1), ('b', 't', 'd', null, 'target', 1)) as planted (alert_id, target_id, cause, closed_at, rule, threshold)",
+    "marts.a_cause_has_one_open_alert": ALERT
+    + "('a', 't', 'c', null, 'target', 1), ('b', 'u', 'c', null, 'target', 1)) as planted (alert_id, target_id, cause, closed_at, rule, threshold)",
+    "marts.alerts_close_after_they_open": ALERT
+    + "('a', 't', 'c', now() - interval '2 days', 'target', 1)) as planted (alert_id, target_id, cause, closed_at, rule, threshold)",
+    "marts.an_alert_says_what_it_was_compared_with": ALERT
+    + "('a', 't', 'c', null, 'target', null::numeric)) as planted (alert_id, target_id, cause, closed_at, rule, threshold)",
     "marts.mrr_is_never_negative": "update marts_candidate.fct_subscription_periods set mrr_in_currency = -1",
 }
 # columns that the tables themselves hold to: a violation cannot even be planted
@@ -74,6 +91,7 @@ CHANGED = {
     "fct_tickets": "ticket_id",
     "mrr_by_account": "account_id, application, month",
     "mrr_movements": "application, account_id",
+    "mrr_transfers": "application, account_id",
     "user_paths": "month",
 }
 

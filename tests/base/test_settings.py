@@ -5,7 +5,7 @@ import json
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.base.settings import load_settings
+from northstar.base.settings import Rules, load_settings
 from northstar.build.code_version import code_version
 from northstar.privacy.keys import fingerprint, seal
 from northstar.privacy.ring import home_key
@@ -37,6 +37,8 @@ from tests.support import empty, query_as, silent
         ("northstar", "phases: {web: {one: soon}}", r"line 1, phases\.web\.one: give by application when"),
         ("northstar", "[USD]", "northstar.yml, line 1: give names with values"),
         ("northstar", "suppress_below: -1", "suppress_below: give the smallest number"),
+        ("northstar", "alert_confidence: 0.98", "alert_confidence: give 0.9, 0.95, 0.99 or 0.999"),
+        ("northstar", "alert_days: 0", "alert_days: give the days"),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_refused(tmp_path, file, text, message):
@@ -160,3 +162,11 @@ def test_rows_come_in_lots_by_number_and_by_length(warehouse, monkeypatch):
         )
     assert [len(lot) for lot in short] == [100, 100, 30] and [len(lot) for lot in long] == [10, 10, 5]
     assert [row["n"] for lot in short for row in lot] == list(range(1, 231))
+
+
+def test_codes_of_standards_are_brought_to_upper_case_and_others_are_refused():
+    rules = Rules(reporting_currency=" eur", home_country={"default": "us", "shop": "De"})
+    assert (rules.reporting_currency, rules.home_country) == ("EUR", {"default": "US", "shop": "DE"})
+    for wrong in ({"reporting_currency": "Euro"}, {"home_country": {"default": "Germany"}}):
+        with pytest.raises(ValueError, match="is none"):
+            Rules(**wrong)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from northstar.warehouse import db
 from tests.support import empty, run, select, utc, write_rows
 
 AS_OF = utc("2025-06-01T00:00:00")
@@ -109,6 +110,14 @@ ROWS = {
         ticket("merged", status="merged"), ticket("waiting"),
         ticket("twice", created_at="2025-02-03T10:00:00Z", priority="urgent"),
         ticket("calm", created_at="2025-02-03T10:00:00Z", priority="high"),
+        # clocks that differ
+        ticket("early", created_at="2025-05-05T10:00:00Z"),
+        ticket("impossible", created_at="2025-05-06T10:00:00Z", status="solved", priority="urgent"),
+        ticket("solved later", created_at="2025-05-07T10:00:00Z", status="solved"),
+    ],
+    "bookings": [
+        {"booking_id": "b1", "student_id": "s", "tutor_id": "t", "application": "ledger", "price_amount": 100, "currency": "USD", "commission_rate": 0.1,
+         "requested_at": "2025-05-05T10:00:00Z", "confirmed_at": "2025-05-05T09:59:00Z", "completed_at": "2025-05-06T10:00:00Z", "updated_at": "2025-05-06T10:00:00Z"},
     ],
     "survey_responses": [answer(1, 5), answer(2, 1, "speed")],
     "ticket_events": [
@@ -127,6 +136,13 @@ ROWS = {
         ticket_event(9, "merged", "public_reply", "2025-01-06T10:01:00Z"),
         ticket_event(10, "waiting", "solved", "2025-01-06T11:00:00Z"),
         ticket_event(11, "waiting", "reopened", "2025-01-06T12:00:00Z", "customer"),
+        ticket_event(30, "early", "public_reply", "2025-05-05T09:59:30Z"),
+        ticket_event(31, "early", "public_reply", "2025-05-05T11:00:00Z"),
+        ticket_event(32, "impossible", "public_reply", "2025-05-06T09:59:30Z"),
+        ticket_event(33, "impossible", "escalated", "2025-05-06T09:30:00Z"),
+        ticket_event(34, "impossible", "solved", "2025-05-06T09:59:40Z"),
+        ticket_event(35, "solved later", "solved", "2025-05-07T09:59:40Z"),
+        ticket_event(36, "solved later", "solved", "2025-05-07T12:00:00Z"),
     ],
 }  # fmt: skip
 
@@ -201,6 +217,31 @@ def test_a_ticket_that_is_solved_twice_is_resolved_at_the_last_solve(marts):
 
 def test_only_urgent_tickets_have_an_escalation_time(marts):
     assert value(marts, "escalation_time", "week", "2025-02-03") == (30, 1, 30)
+
+
+def test_what_is_stamped_before_its_ticket_has_no_time_and_is_told(marts):
+    tickets = select(
+        marts,
+        "select ticket_id, is_open, public_agent_replies as replies, first_response_minutes::float as answered, "
+        "first_escalation_minutes::float as escalated, resolution_hours::float as solved from fct_tickets "
+        "where ticket_id in ('early', 'impossible', 'solved later') order by 1",
+    )
+    assert [tuple(t.values()) for t in tickets] == [
+        ("early", True, 1, 60, None, None),
+        ("impossible", False, 0, None, None, None),
+        ("solved later", False, 0, None, None, 2),
+    ]
+    with db.connect(marts, "transformer") as connection:
+        checks = connection.execute(
+            "select check_name, success, observed from audit.checks where check_name in "
+            "('nothing_happens_to_a_ticket_before_it_is_created', 'times_of_bookings_are_in_order') order by 1"
+        ).fetchall()
+    assert [(c["success"], "5" in c["observed"] or "1" in c["observed"]) for c in checks] == [(False, True)] * 2
+
+
+def test_a_booking_that_is_confirmed_before_it_is_requested_stays_without_that_time(marts):
+    (booking,) = select(marts, "select confirmed_at, completed_at is not null as is_completed from fct_bookings")
+    assert booking == {"confirmed_at": None, "is_completed": True}
 
 
 def test_a_drivers_score_is_not_the_overall_one(marts):

@@ -65,6 +65,12 @@ def test_an_hour_later_nothing_is_restated_and_an_hour_more_is_there(upgraded):
     assert int(newest["told"]) == newest["there"] > PUBLISHED["5"]["rows"] > 5 * newest["points"]
 
 
+def test_a_mart_that_is_new_is_there_from_the_next_version_on(upgraded):
+    rows = "select application, opening_mrr, new_mrr, closing_mrr from mrr_bridge where grain = 'month' and segment = 'plan_tier' order by 1"
+    assert query(upgraded, rows)[1] == [("all", 0, 70, 70), ("web", 0, 70, 70)] == query(upgraded, rows, 6)[1]
+    assert query(upgraded, rows, 5)[1] == []
+
+
 def test_a_version_from_before_can_be_put_back_and_what_cannot_be_made_again_is_said(upgraded):
     told = northstar(upgraded, "verify", "--version", "3")
     assert (

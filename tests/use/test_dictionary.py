@@ -12,8 +12,8 @@ from northstar.warehouse import db
 QUESTIONS = re.findall(r"```sql\n(.*?)```", (ROOT / "docs" / "bi_tools.md").read_text(), re.DOTALL)
 
 
-def test_there_are_five_questions():
-    assert len(QUESTIONS) == 5
+def test_there_are_six_questions():
+    assert len(QUESTIONS) == 6
 
 
 @pytest.mark.parametrize("question", QUESTIONS, ids=lambda q: q.split("\nfrom")[0][:40])

@@ -30,7 +30,10 @@
 
 {# A business rule of the home (northstar.base.settings), such as renewal_gap_days. #}
 {% macro rule(name) -%}
-    {{ run_context().rules.get(name, {'renewal_gap_days': 1, 'reporting_currency': 'USD'}.get(name)) }}
+    {{ run_context().rules.get(name, {
+        'renewal_gap_days': 1, 'reporting_currency': 'USD', 'alert_confidence': 0.99, 'alert_smallest_base': 30, 'alert_smallest_change': 5,
+        'alert_days': 90,
+    }.get(name)) }}
 {%- endmacro %}
 
 {# A rule that may differ by application, as a SQL expression: {"default": 0.8, "coaching": 0.7}. #}

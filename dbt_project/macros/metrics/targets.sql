@@ -47,3 +47,40 @@ and critical thresholds make yellow and red, and a missed target is never green;
         else 'red'
     end
 {%- endmacro %}
+
+{# The metrics whose denominator counts nothing, so that it says nothing of chance: money, and rates of other rates. #}
+{% macro without_a_counted_base() -%}
+    ('mrr_growth_rate', 'creator_acquisition_growth_rate', 'mau_growth_rate', 'cac_change_rate', 'ltv_growth_rate', 'registration_growth_rate',
+    'creator_revenue_growth_rate', 'international_revenue_share', 'gross_revenue_retention', 'net_revenue_retention', 'price_realisation',
+    'market_share', 'ltv', 'ltv_cac_ratio')
+{%- endmacro %}
+
+{# What a missed target of a metric is a sign of: alerts of one cause are one alert. The rules on landed rows name the same causes
+   (northstar.use.alerts, rules.yml). #}
+{% macro alert_causes() -%}
+    {{ return({
+        'availability': ['uptime', 'error_rate', 'critical_error_rate', 'third_party_uptime'],
+        'integrations': ['integration_call_success_rate'],
+        'errors': ['application_errors'],
+        'speed': ['api_response_time', 'api_response_time_p50', 'api_response_time_p95', 'api_response_time_p99', 'auth_response_time',
+                  'peak_hour_response_time_p95', 'query_time', 'cpu_utilisation', 'memory_utilisation', 'lcp', 'tti'],
+        'logins': ['auth_success_rate', 'failed_logins'],
+        'security': ['security_breaches', 'security_incidents'],
+        'payments': ['payment_failure_rate', 'payment_success_rate'],
+        'support': ['ticket_volume', 'first_response_time', 'resolution_time', 'escalation_time', 'first_contact_resolution_rate',
+                    'self_service_rate'],
+        'satisfaction': ['csat', 'support_csat', 'nps', 'nps_mean_score'],
+        'churn': ['customer_churn_rate', 'user_churn_rate', 'user_retention_rate'],
+        'conversion': ['signup_to_paid_conversion_rate'],
+        'vulnerabilities': ['critical_vulnerabilities', 'high_vulnerabilities'],
+    }) }}
+{%- endmacro %}
+
+{% macro alert_cause(metric_id) -%}
+    case
+        {%- for cause, metrics in alert_causes().items() %}
+        when {{ metric_id }} in ('{{ metrics | join("', '") }}') then '{{ cause }}'
+        {%- endfor %}
+        else {{ metric_id }}
+    end
+{%- endmacro %}

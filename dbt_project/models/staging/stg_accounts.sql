@@ -9,7 +9,7 @@ select
     referred_by_account_id,
     telemetry_opt_in,
     created_at,
-    case when deleted_at < {{ as_of() }} then deleted_at end as deleted_at,
+    case when deleted_at < {{ as_of() }} and deleted_at >= created_at then deleted_at end as deleted_at,
     updated_at,
     _extra,
     _batch_id,

@@ -5,7 +5,7 @@ select
     application,
     kind,
     created_at,
-    case when archived_at < {{ as_of() }} then archived_at end as archived_at,
+    case when archived_at < {{ as_of() }} and archived_at >= created_at then archived_at end as archived_at,
     updated_at,
     _extra,
     _batch_id,

@@ -6,7 +6,7 @@ select
     application,
     channel,
     started_at,
-    case when ended_at < {{ as_of() }} then ended_at end as ended_at,
+    case when ended_at < {{ as_of() }} and ended_at >= started_at then ended_at end as ended_at,
     ended_naturally,
     updated_at,
     _extra,

@@ -1,4 +1,4 @@
--- Grain: creator_id, earned_on. Written by northstar.build.generate from the source contract.
+-- Grain: application, creator_id, earned_on. Written by northstar.build.generate from the source contract.
 select
     creator_id,
     application,

@@ -5,7 +5,7 @@ select
     service,
     started_at,
     status,
-    case when recovered_at < {{ as_of() }} then recovered_at end as recovered_at,
+    case when recovered_at < {{ as_of() }} and recovered_at >= started_at then recovered_at end as recovered_at,
     updated_at,
     _extra,
     _batch_id,

@@ -1,4 +1,4 @@
--- Grain: downloaded_on, package. Written by northstar.build.generate from the source contract.
+-- Grain: application, downloaded_on, package. Written by northstar.build.generate from the source contract.
 select
     downloaded_on,
     application,

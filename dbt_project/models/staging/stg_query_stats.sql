@@ -1,4 +1,4 @@
--- Grain: query_id, window_start. Written by northstar.build.generate from the source contract.
+-- Grain: application, query_id, window_start. Written by northstar.build.generate from the source contract.
 select
     query_id,
     application,

@@ -1,4 +1,4 @@
--- Grain: resource, sampled_at. Written by northstar.build.generate from the source contract.
+-- Grain: application, resource, sampled_at. Written by northstar.build.generate from the source contract.
 select
     resource,
     application,

@@ -8,7 +8,7 @@ select
     left(question, 200) as question,
     score,
     sent_at,
-    case when responded_at < {{ as_of() }} then responded_at end as responded_at,
+    case when responded_at < {{ as_of() }} and responded_at >= sent_at then responded_at end as responded_at,
     updated_at,
     _extra,
     _batch_id,

@@ -1,4 +1,4 @@
--- Grain: service, checked_at. Written by northstar.build.generate from the source contract.
+-- Grain: application, service, checked_at. Written by northstar.build.generate from the source contract.
 select
     service,
     application,

@@ -9,7 +9,7 @@ select
     sprint_ends_on,
     created_at,
     due_at,
-    case when completed_at < {{ as_of() }} then completed_at end as completed_at,
+    case when completed_at < {{ as_of() }} and completed_at >= created_at then completed_at end as completed_at,
     updated_at,
     _extra,
     _batch_id,

@@ -20,6 +20,7 @@ from northstar.base.config_files import Section, read_config_file, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.contract import entities
+from northstar.contract.codes import CODES
 
 PACKAGE = Path(__file__).resolve().parents[1]
 # dags/, dbt_project/ and expectations/ are at the top of a checkout; a wheel contains a copy of them here (setup.py)
@@ -59,6 +60,50 @@ class Rules(Section):
         0, strict=True, ge=0,
         description="give the smallest number of accounts that a segment may show, such as 5; 0 shows all",
     )  # fmt: skip
+    # when a missed target, or a trend, is an alert (docs/semantics.md): a share only where the whole Wilson interval of this confidence lies
+    # beyond what it is compared with
+    alert_confidence: float = Field(0.99, description="give 0.9, 0.95, 0.99 or 0.999")
+    alert_smallest_base: int = Field(
+        30, strict=True, ge=1,
+        description="give the smallest denominator of a rate, mean or percentile that may alert, such as 30",
+    )  # fmt: skip
+    alert_smallest_change: int = Field(
+        5, strict=True, ge=1,
+        description="give by how much a count has to differ from what is usual before it may alert, such as 5",
+    )  # fmt: skip
+    alert_days: int = Field(
+        90, strict=True, ge=1,
+        description="give the days after which a target that is still missed is no alert any more, such as 90",
+    )  # fmt: skip
+
+    @field_validator("alert_confidence")
+    @classmethod
+    def _is_known_confidence(cls, given: float) -> float:
+        # core.wilson_bound knows the normal distribution at these
+        if given not in (0.9, 0.95, 0.99, 0.999):
+            raise ValueError("give 0.9, 0.95, 0.99 or 0.999")
+        return given
+
+    @field_validator("reporting_currency")
+    @classmethod
+    def _currency(cls, given: str) -> str:
+        return _code("currency", given, "give a code of ISO 4217, such as USD")
+
+    @field_validator("home_country")
+    @classmethod
+    def _countries(cls, given: dict[str, str]) -> dict[str, str]:
+        return {
+            name: _code("country", code, "give a code of ISO 3166-1 by application, such as {default: US}")
+            for name, code in given.items()
+        }
+
+
+def _code(standard: str, given: str, advice: str) -> str:
+    """A code of a standard in its usual case. Raises ValueError for what is none."""
+    code = given.strip().upper()
+    if code not in CODES[standard]:
+        raise ValueError(f"{advice}; {given[:40]!r} is none")
+    return code
 
 
 class Operations(Section):

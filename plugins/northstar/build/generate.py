@@ -1,6 +1,7 @@
 """Generate the parts of the dbt project that follow from the contract: `python -m northstar.build.generate`.
 
-These are one staging view for each entity (typed columns; rows that exist at `as_of`; later timestamps that are not known yet read as null),
+These are one staging view for each entity (typed columns; rows that exist at `as_of`; later timestamps that are not known yet, or that lie before the
+row's own time and so cannot be, read as null),
 the source definitions and their documentation. A test fails when the files and the contract differ.
 """
 
@@ -23,20 +24,23 @@ def staging_view(entity: Entity) -> str:
         if column.name in FREE_TEXT_COLUMNS:
             lines.append(f"    left({column.name}, {MAX_GROUP_CHARACTERS}) as {column.name},")
         elif column.name in later:
-            lines.append(f"    case when {column.name} < {{{{ as_of() }}}} then {column.name} end as {column.name},")
+            conditions = [f"{column.name} < {{{{ as_of() }}}}"]
+            if column.name in entity.following_times:
+                conditions.append(f"{column.name} >= {entity.own_time}")
+            lines.append(f"    case when {' and '.join(conditions)} then {column.name} end as {column.name},")
         else:
             lines.append(f"    {column.name},")
     lines += ["    _extra,", "    _batch_id,", "    _loaded_at"]
-    conditions = [f"{entity.own_time} < {{{{ as_of() }}}}"]
+    existing = [f"{entity.own_time} < {{{{ as_of() }}}}"]
     if entity.name == "subscriptions":
-        conditions += ["not _is_overlapping", "(valid_to is null or valid_to > valid_from)"]
+        existing += ["not _is_overlapping", "(valid_to is null or valid_to > valid_from)"]
     return "\n".join(
         [
             f"-- Grain: {', '.join(entity.key)}. Written by northstar.build.generate from the source contract.",
             "select",
             *lines,
             f"from {{{{ source('staging', '{entity.name}') }}}}",
-            f"where {' and '.join(conditions)}",
+            f"where {' and '.join(existing)}",
             "",
         ]
     )

@@ -5,7 +5,6 @@ import argparse
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import progress
 from northstar.base.settings import load_settings
-from northstar.base.tables import table
 from northstar.cli.command import Command
 
 
@@ -19,6 +18,7 @@ def register(command: Command) -> None:
     sub.add_argument("action", choices=("list", "show", "replay", "accept"))
     sub.add_argument("id", nargs="?", type=int, help="show: the number of the row")
     sub.add_argument("--entity", help="only rows of this entity")
+    sub.add_argument("--limit", type=int, default=50, help="list: how many rows to show (default: 50)")
     sub.add_argument("--because", default="", help="accept: why the rows may be missing; certificates repeat it")
     sub.add_argument("--by", help="accept: who decided it (default: the user who is logged in)")
     sub.add_argument(
@@ -46,7 +46,9 @@ def _quarantine(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.home)
     if arguments.action == "list":
-        print(table(quarantine.list_rows(settings, entity=arguments.entity)))
+        if arguments.limit < 1:
+            raise NorthstarError("--limit wants a number of 1 or more")
+        print(quarantine.overview(settings, arguments.entity, arguments.limit))
     elif arguments.action == "show":
         if arguments.id is None:
             raise NorthstarError("which row? give its number: northstar quarantine show 17")

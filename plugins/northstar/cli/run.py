@@ -66,6 +66,9 @@ def register(command: Command) -> None:
     sub.add_argument("--months", type=int, default=12, help="how many months of history (default: 12)")
     sub.add_argument("--accounts", type=int, default=2000, help="how many accounts (default: 2000)")
     sub.add_argument("--applications", nargs="+", metavar="NAME", help="the names of its applications")
+    sub.add_argument(
+        "--incidents", type=int, default=4, help="how many incidents to plant for the alerts to find (default: 4)"
+    )
 
 
 def _run(arguments: argparse.Namespace) -> None:
@@ -129,14 +132,15 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _alerts(arguments: argparse.Namespace) -> None:
     from northstar.use.alerts.evaluate import evaluate
-    from northstar.use.alerts.notices import acknowledge, list_notices, mute
+    from northstar.use.alerts.notices import acknowledge, list_notices, list_warnings, mute
 
     settings = load_settings(arguments.home)
     if arguments.what in ("ack", "mute") and not arguments.id:
         raise NorthstarError(f"say which: northstar alerts {arguments.what} ID; `northstar alerts list` lists them")
     if arguments.what == "list":
         rows = list_notices(settings, arguments.all)
-        print(table(rows) if rows else "nothing is wrong")
+        lines = [f"warning     {warning}" for warning in list_warnings(settings)]
+        print("\n".join([table(rows) if rows else "no alert is open" if lines else "nothing is wrong", *lines]))
     elif arguments.what == "ack":
         acknowledge(settings, arguments.id, arguments.by)
     elif arguments.what == "mute":
@@ -148,7 +152,12 @@ def _alerts(arguments: argparse.Namespace) -> None:
 def _simulate(arguments: argparse.Namespace) -> None:
     from northstar.demo.company import CompanyOptions, simulate
 
-    options: CompanyOptions = {"seed": arguments.seed, "months": arguments.months, "accounts": arguments.accounts}
+    options: CompanyOptions = {
+        "seed": arguments.seed,
+        "months": arguments.months,
+        "accounts": arguments.accounts,
+        "incidents": arguments.incidents,
+    }
     if arguments.applications:
         options["applications"] = tuple(arguments.applications)
     simulate(arguments.out, with_truth=True, **options)

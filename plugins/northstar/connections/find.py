@@ -47,6 +47,11 @@ class Connection:
             if default is None:
                 raise NorthstarError(f"the connection {self.name} has no host; give it the system's address")
             return default
+        if self.schema and self.schema not in ("http", "https"):
+            raise NorthstarError(
+                f"the connection {self.name}: its schema is {self.schema!r}, and http or https is expected. In an address such as "
+                f"http://:key@{self.host}:8080/http the last part is the schema; the system's own paths are known"
+            )
         scheme = self.schema if self.schema in ("http", "https") else "https"
         host = self.host if "://" in self.host else f"{scheme}://{self.host}"
         return host.rstrip("/") + (f":{self.port}" if self.port else "")

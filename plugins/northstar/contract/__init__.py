@@ -58,7 +58,11 @@ class _Spec(TypedDict):
 
 @dataclass(frozen=True)
 class Column:
-    """One column of an entity. type: a contract type; pii: None, 'hash' or 'drop'; pattern: a regular expression that a whole text has to match."""
+    """One column of an entity. type: a contract type; pii: None, 'hash' or 'drop'.
+
+    above: what a number has to be more than. code: the standard whose codes it holds (northstar.contract.codes). ranges: (value, least, most)
+    by the value of the column `by`; whole: the values of that column for which only whole numbers will do.
+    """
 
     name: str
     type: str
@@ -66,8 +70,12 @@ class Column:
     values: tuple[str, ...] | None = None
     min: float | None = None
     max: float | None = None
+    above: float | None = None
+    by: str | None = None
+    ranges: tuple[tuple[str, float, float], ...] = ()
+    whole: tuple[str, ...] = ()
+    code: str | None = None
     pii: str | None = None
-    pattern: str | None = None
     note: str | None = None
 
     @property
@@ -102,6 +110,11 @@ class Entity:
         return tuple(c.name for c in self.columns.values() if c.type == "timestamp" and c.name not in skip)
 
     @property
+    def following_times(self) -> tuple[str, ...]:
+        """The later times that read as null where they lie before the row's own time. An interval that ends before it begins never lands."""
+        return tuple(name for name in self.later_times if name != "valid_to")
+
+    @property
     def stored_columns(self) -> dict[str, Column]:
         """The columns that are stored in the warehouse: all but the personal ones that are dropped."""
         return {name: column for name, column in self.columns.items() if column.pii != "drop"}
@@ -117,10 +130,11 @@ def entities() -> dict[str, Entity]:
 def _entity(name: str, spec: _Spec) -> Entity:
     columns = {}
     for column_name, column in spec["columns"].items():
-        # an unquoted comma in a note makes keys without a value
-        options = {k: v for k, v in column.items() if k != "type" and v is not None}
-        if "values" in options:
-            options["values"] = tuple(options["values"])
+        options = {k: v for k, v in column.items() if k != "type"}
+        for listed in options.keys() & {"values", "whole"}:
+            options[listed] = tuple(options[listed])
+        if "ranges" in options:
+            options["ranges"] = tuple((value, *bounds) for value, bounds in options["ranges"].items())
         columns[column_name] = Column(column_name, column["type"], **options)
     columns.setdefault("application", Column("application", "text"))
     return Entity(name, spec["about"], tuple(spec["key"]), spec["cursor"], columns)

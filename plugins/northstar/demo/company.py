@@ -1,7 +1,7 @@
 """The simulator of the made-up company: people register, come back or not, pay, upgrade, leave, and ask for help."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypedDict, Unpack
@@ -11,12 +11,16 @@ import pandas as pd
 
 from northstar.base.errors import NorthstarError
 from northstar.demo import operations
+from northstar.demo.books.incidents import incidents as list_incidents
 from northstar.demo.books.truth import truth
+from northstar.demo.incidents import Incident, plant
 from northstar.demo.operations import TableRow
 from northstar.demo.times import instants, moments_from, season
 from northstar.demo.writing import write_entity
 
 END = datetime(2026, 7, 1, tzinfo=UTC)
+# how many incidents the demonstration company has on its first day
+INCIDENTS = 4
 COUNTRIES = np.array(["US", "DE", "GB", "FR", "JP", "BR", None], dtype=object)
 COUNTRY_ODDS = [0.42, 0.16, 0.14, 0.1, 0.08, 0.07, 0.03]
 CURRENCY_OF = {"US": "USD", "BR": "USD", "DE": "EUR", "FR": "EUR", "GB": "GBP", "JP": "JPY"}
@@ -84,6 +88,8 @@ class Company:
     people: pd.DataFrame = field(default_factory=pd.DataFrame)
     tables: dict[str, pd.DataFrame] = field(default_factory=dict)
     extra_events: list[pd.DataFrame] = field(default_factory=list)
+    # what an alert should be open for at the end
+    incidents: list[Incident] = field(default_factory=list)
 
     def random(self, area: str) -> np.random.Generator:
         """The random stream of an area. Each area has its own, so that a change in one does not change the others' rows."""
@@ -99,6 +105,7 @@ class CompanyOptions(TypedDict, total=False):
     applications: tuple[str, ...]
     end: datetime
     monitored_days: int
+    incidents: int
 
 
 def generate_company(
@@ -108,11 +115,12 @@ def generate_company(
     applications: tuple[str, ...] = tuple(ACCOUNT_TYPES),
     end: datetime = END,
     monitored_days: int = 60,
+    incidents: int = 0,
 ) -> Company:
     """Simulate a company, with its source tables; none of their rows are flawed yet.
 
     accounts: people who register within `months` months before `end`, over all applications. monitored_days: how far back
-    machines were watched. Raises NorthstarError for fewer than 10 accounts, no months, or an application that it does not know.
+    machines were watched. incidents: how many to plant in the last hours (northstar.demo.incidents). Raises NorthstarError for fewer than 10 accounts, no months, or an application that it does not know.
     """
     if accounts < 10 or months < 1:
         raise NorthstarError(f"a company needs 10 accounts and 1 month or more, not {accounts} and {months}")
@@ -127,6 +135,8 @@ def generate_company(
         _market, operations.marketplace, operations.surveys, operations.machines, operations.makers,
     ):  # fmt: skip
         generate(company)
+    planted = plant(company, incidents)
+    company.incidents = list_incidents(company.tables, planted, company.end)
     return company
 
 
@@ -148,6 +158,7 @@ def simulate(out: Path, with_truth: bool = False, **options: Unpack[CompanyOptio
     (out / "charges" / "charges_broken.csv").write_text(BROKEN_CHARGES)
     summary = {"seed": company.seed, "start": company.start.isoformat(), "end": company.end.isoformat(),
                "flaws": company.tables["events"].attrs["flaws"],
+               "incidents": [asdict(i) | {"began_at": i.began_at.isoformat()} for i in company.incidents],
                "rows": {entity: len(table) for entity, table in company.tables.items()}}  # fmt: skip
     if lines is not None:
         lines.to_parquet(out / "truth.parquet", index=False)
@@ -497,6 +508,10 @@ def _support(company: Company) -> None:
     # when something is broken for everybody, many ask within hours
     span = (company.end - company.start).total_seconds()
     storms = moments_from(company.start, np.sort(span * random.random(1 + int(span / 86400 / 60))))
+    # a storm of the last two days would be an incident that nobody planted
+    storms = storms[storms < pd.Timestamp(company.end) - timedelta(days=2)]
+    if len(storms) == 0:
+        storms = moments_from(company.start, np.zeros(1))
     for person in people[random.random(len(people)) < 0.5].itertuples():
         created = person.created_at + timedelta(
             seconds=int(random.random() * (end - person.created_at).total_seconds())

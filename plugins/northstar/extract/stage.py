@@ -8,6 +8,7 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import entities
 from northstar.extract.landing import source as landing
+from northstar.extract.landing.reasons import commonest_reasons, describe
 from northstar.extract.sources.declared import Source, read_sources
 from northstar.privacy.details import forget_details
 from northstar.warehouse import db
@@ -138,6 +139,11 @@ def _require_rows(settings: Settings, as_of: datetime) -> None:
         answer = connection.execute(f"select {' or '.join(questions)} as has_rows", {"as_of": as_of})
         has_rows = fetch_one(answer)["has_rows"]
     if not has_rows:
+        if reasons := commonest_reasons(settings):
+            raise NorthstarError(
+                f"every row that was read is in quarantine: {describe(reasons)}. Correct the source or the mapping; "
+                "`northstar quarantine list` shows the rows"
+            )
         raise NorthstarError(
             f"no landed row is older than as-of {as_of:%Y-%m-%dT%H:%M:%SZ}; give a later --as-of or another --source-dir"
         )

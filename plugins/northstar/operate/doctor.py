@@ -28,6 +28,7 @@ from northstar.warehouse.rights import WRITERS
 from northstar.warehouse.rows import Connection, as_shape, fetch_one
 from northstar.warehouse.schemas import SCHEMAS
 from northstar.warehouse.setup import OLDEST_POSTGRES
+from northstar.warehouse.troubles import newest_warnings, open_alerts
 
 FREE_BYTES = 2 << 30
 MAX_SKEW = timedelta(seconds=2)
@@ -468,6 +469,18 @@ def _own_names(settings: Settings, connection: Connection) -> Iterator[Observati
             yield warning, "correct the name, or leave it if it is still to come"
 
 
+def _warnings(settings: Settings, connection: Connection) -> Iterator[Observation]:
+    warnings = newest_warnings(connection)
+    for warning in warnings:
+        yield (f"warning     {warning}",)
+    if not warnings:
+        yield ("the newest audit warned of nothing",)
+
+
+def _alerts(settings: Settings, connection: Connection) -> Iterator[Observation]:
+    yield (open_alerts(connection) or "none is open",)
+
+
 def _upkeep(settings: Settings, connection: Connection) -> Iterator[Observation]:
     last_upkeep = connection.execute("select * from audit.maintenance order by maintenance_id desc limit 1").fetchone()
     if last_upkeep and last_upkeep["succeeded"] is False:
@@ -486,5 +499,5 @@ CHECKS_WITHOUT_DATABASE: dict[str, Callable[[Settings], Iterator[Observation]]] 
 }
 DATABASE_CHECKS: dict[str, Callable[[Settings, Connection], Iterator[Observation]]] = {
     "clock": _clock, "versions": _versions, "roles": _roles, "tables": _tables, "indexes": _indexes, "checksums": _checksums,
-    "archive": _archive, "writer": _writer, "published": _published, "own names": _own_names, "upkeep": _upkeep,
+    "archive": _archive, "writer": _writer, "published": _published, "own names": _own_names, "audit": _warnings, "alerts": _alerts, "upkeep": _upkeep,
 }  # fmt: skip

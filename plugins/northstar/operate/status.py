@@ -4,10 +4,11 @@ from northstar.base.settings import Settings
 from northstar.publish import hold
 from northstar.warehouse import db, embedded, turn_lock
 from northstar.warehouse.rows import fetch_one
+from northstar.warehouse.troubles import newest_warnings, open_alerts
 
 
 def status(settings: Settings) -> str:
-    """The home's state in a few lines: published version, checks, the last run, who has the turn, late sources, quarantine, warnings."""
+    """The home's state in a few lines: published version, checks, the last run, who has the turn, late sources, quarantine, open alerts, warnings."""
     if not settings.warehouse_url and not embedded.is_running(settings):
         return f"Postgres of {settings.home} is not running; `make run` or `northstar run` starts it"
     lines = []
@@ -46,9 +47,11 @@ def status(settings: Settings) -> str:
         rejected_total = sum(r["rows"] for r in rejected_counts)
         detail = ", ".join(f"{r['entity']} {r['rows']}" for r in rejected_counts[:6])
         lines.append(f"quarantine  {rejected_total} rows" + (f" ({detail})" if detail else ""))
-        rows = connection.execute(
-            "select check_name, observed from audit.checks where run_id = (select max(run_id) from audit.checks) "
-            "and not success and severity = 'warn' order by 1 limit 5"
-        ).fetchall()
-        lines += [f"warning     {r['check_name']}: {r['observed']}" for r in rows]
+        rows = connection.execute("select path from audit.unread_files order by source, entity, path").fetchall()
+        if rows:
+            more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+            lines.append(f"not read    {', '.join(r['path'] for r in rows[:5])}{more}: files of no format that is read")
+        if alerts := open_alerts(connection):
+            lines.append(f"alerts      {alerts}")
+        lines += [f"warning     {warning}" for warning in newest_warnings(connection)]
     return "\n".join(lines)

@@ -51,9 +51,10 @@ def marts(settings: Settings) -> list[Mart]:
             mart.parts.append(_relation(node))
             mart.is_logged = mart.is_logged and _is_logged(node)
     if settings.rules.suppress_below:
-        # which points are withheld is only known from all parts together
-        points = marts_by_name["metric_points"]
-        points.whole, points.is_logged = (CANDIDATE, points.name), False
+        for name in (node["name"] for node in models if _meta(node).get("is_union")):
+            # what is withheld is only known from all parts together, and is decided anew for every period
+            union = marts_by_name[name]
+            union.whole, union.is_logged = (CANDIDATE, name), False
     for node in models:
         if node["name"] in marts_by_name:
             mart, meta = marts_by_name[node["name"]], _meta(node)

@@ -11,10 +11,12 @@ import pyarrow as pa
 
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
+from northstar.base.tables import table
 from northstar.contract import entities
 from northstar.extract.landing.batch import Delivery, land_batch
 from northstar.extract.landing.directory import SOURCE_PREFIX, land_directory
 from northstar.extract.landing.normalise import normalise
+from northstar.extract.landing.reasons import commonest_reasons
 from northstar.extract.sources.declared import open_source, read_sources
 from northstar.extract.sources.files import FileStore, check_directory
 from northstar.extract.stage import FILES
@@ -60,6 +62,28 @@ def list_rows(settings: Settings, entity: str | None = None, limit: int = 50) ->
             "where resolved_at is null and (%(entity)s::text is null or entity = %(entity)s) order by 1 desc limit %(limit)s",
             {"entity": entity, "limit": limit},
         ))  # fmt: skip
+
+
+def overview(settings: Settings, entity: str | None = None, limit: int = 50) -> str:
+    """The rejected rows for people: how many, their reasons, and the newest rows."""
+    rows = list_rows(settings, entity, limit)
+    if not rows:
+        return "no rows are in quarantine"
+    with db.connect(settings, "loader") as connection:
+        total = fetch_one(
+            connection.execute(
+                "select count(*) as n from quarantine.rows where resolved_at is null and (%(entity)s::text is null or entity = %(entity)s)",
+                {"entity": entity},
+            )
+        )["n"]
+    reasons = commonest_reasons(settings, entity, most=20)
+    summary = table(
+        [{"rows": f"{r['rows']:,}", "entity": r["entity"], "reason, with an example": r["reason"]} for r in reasons]
+    )
+    lines = [f"{total:,} rows are in quarantine:", summary, ""]
+    if total > len(rows):
+        lines.append(f"the newest {len(rows):,} of them; --limit shows more:")
+    return "\n".join([*lines, table(rows)])
 
 
 def show(settings: Settings, quarantine_id: int, with_personal: bool = False) -> Row:

@@ -4,6 +4,7 @@ from itertools import groupby
 from operator import itemgetter
 
 from northstar.base.settings import Settings
+from northstar.use.alerts.table import OPEN_ALERTS
 from northstar.use.forecasts import TABLES
 from northstar.warehouse import db
 
@@ -23,7 +24,7 @@ def data_dictionary(settings: Settings) -> str:
         "",
     ]
     # these tables are made after a publication, and may not exist yet
-    for table in TABLES:
+    for table in (*TABLES, OPEN_ALERTS):
         rows = [r for r in rows if r["table_name"] != table.name]
         rows += [
             {

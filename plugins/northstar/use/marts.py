@@ -20,6 +20,7 @@ from northstar.base.settings import Settings
 from northstar.use.words import Chance
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row
+from northstar.warehouse.troubles import worded
 
 GRAINS = ("hour", "day", "week", "month", "quarter")
 # how often the newest version is looked up
@@ -114,8 +115,8 @@ class Marts:
         if not relations["published"]:
             return None
         rows = self._rows(
-            "select p.published_version, p.as_of, p.published_at, coalesce((select array_agg(c.key order by c.key) "
-            "from jsonb_each(t.checks) as c where not (c.value ->> 'success')::boolean), '{}') as failed "
+            "select p.published_version, p.as_of, p.published_at, coalesce((select jsonb_agg(jsonb_build_array(split_part(c.key, '.', 2), c.value ->> 'observed') order by c.key) "
+            "from jsonb_each(t.checks) as c where not (c.value ->> 'success')::boolean), '[]') as failed "
             "from publications as p left join certificates as t using (published_version) "
             "order by p.published_version desc limit 1", {},
         )  # fmt: skip
@@ -124,7 +125,7 @@ class Marts:
             "select greatest((select max(published_version) from metric_forecasts), (select max(published_version) from target_forecasts)) as version", {}
         )[0]["version"] or 0 if relations["forecast"] else None  # fmt: skip
         return next(
-            (Published(r["published_version"], r["as_of"], r["published_at"], tuple(r["failed"]), forecast_from) for r in rows), None
+            (Published(r["published_version"], r["as_of"], r["published_at"], tuple(worded(*check) for check in r["failed"]), forecast_from) for r in rows), None
         )  # fmt: skip
 
     def remember(self, key: tuple[object, ...], make: Callable[[], Result]) -> Result:
@@ -154,6 +155,15 @@ class Marts:
             (text, repr(sorted(parameters.items()))),
             lambda: pd.DataFrame(self._rows(text, parameters) if self.published() else [], dtype=object),
         )
+
+    def open_alerts(self, application: str) -> list[Row]:
+        """The open alerts of the application, or of all and of the job, worst and newest first. They change between versions, so none is kept."""
+        if not self._rows("select 1 as yes where to_regclass('marts.open_alerts') is not null", {}):
+            return []
+        return self._rows(
+            "select a.*, coalesce(m.unit, 'count') as unit from open_alerts as a left join metrics as m using (metric_id) "
+            "where %(application)s in ('all', application) order by severity, since desc", {"application": application},
+        )  # fmt: skip
 
     def catalogue(self) -> dict[str, Metric]:
         """The metrics by id: the rows of `metrics`, grains and segments as lists."""

@@ -13,6 +13,7 @@ FULL_NAMES = {"timestamptz": "timestamp with time zone"}
 # {entity: columns by which a model finds its rows from another entity's key}
 LOOKUP_COLUMNS = {
     "charges": ("payment_id",),
+    "creator_earnings": ("creator_id",),
     "messages": ("booking_id",),
     "reviews": ("booking_id",),
     "refunds": ("charge_id",),

@@ -18,6 +18,7 @@ WRITERS = {
     "reconciliations": ("loader", "transformer"),
     "landing_batches": ("loader",),
     "landed_files": ("loader",),
+    "unread_files": ("loader",),
     "schema_drift": ("loader",),
     "source_states": ("loader",),
     "source_runs": ("loader",),

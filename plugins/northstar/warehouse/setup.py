@@ -66,6 +66,26 @@ end
 $body$
 """
 
+# the bounds of Wilson's score interval for a share (Wilson 1927): between them the true share lies with the two-sided confidence that the
+# setting alert_confidence names
+WILSON = """
+create or replace function core.wilson_bound(hits numeric, trials numeric, confidence double precision, side int) returns numeric
+language sql immutable strict parallel safe as $body$
+    select case when trials > 0 then
+        ((share + z * z / (2 * n) + side * z * sqrt(greatest(0, share * (1 - share) / n + z * z / (4 * n * n)))) / (1 + z * z / n))::numeric
+    end
+    from (
+        select trials::double precision as n, hits::double precision / nullif(trials, 0)::double precision as share,
+            case confidence when 0.9 then 1.644854 when 0.95 then 1.959964 when 0.99 then 2.575829 when 0.999 then 3.290527 end
+                ::double precision as z
+    ) as sample
+$body$;
+create or replace function core.wilson_low(hits numeric, trials numeric, confidence double precision) returns numeric
+language sql immutable strict parallel safe as $body$ select core.wilson_bound(hits, trials, confidence, -1) $body$;
+create or replace function core.wilson_high(hits numeric, trials numeric, confidence double precision) returns numeric
+language sql immutable strict parallel safe as $body$ select core.wilson_bound(hits, trials, confidence, 1) $body$;
+"""
+
 
 def bootstrap(settings: Settings, is_forced: bool = False) -> None:
     """Bring the warehouse of `settings` to this version's shape: databases, roles, schemas, tables. One process at a time, in one transaction.
@@ -247,6 +267,7 @@ def _create_contents(connection: Connection, settings: Settings, database: str) 
         )
     if connection.info.server_version < 160000:
         connection.execute(ERFC)
+    connection.execute(WILSON)
     migrations.apply(connection, replace_names=partial(db.replace_role_names, settings))
     existing_tables = landed_columns(connection)
     for entity in entities().values():

@@ -9,9 +9,11 @@ import pandas as pd
 import pytest
 
 from northstar.base.errors import NorthstarError
+from northstar.contract import entities
 from northstar.extract.landing import directory as landing_directory
 from northstar.extract.landing.directory import land_directory
 from northstar.extract.sources import files
+from northstar.operate.status import status
 from northstar.runs import quarantine
 from northstar.warehouse import db
 from tests.support import empty, query_as, silent
@@ -416,3 +418,51 @@ def test_the_half_line_may_be_longer_than_a_block(warehouse, tmp_path, monkeypat
     assert files.without_unfinished_line(listed).finished_bytes == len(HEAD)
     written(place, b"account_id," + b"x" * 1_000)
     assert files.without_unfinished_line(listed).finished_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("entity", "record"),
+    [
+        ("uptime_checks", {"service": "api", "checked_at": "2025-01-01T00:00:00Z", "is_up": True}),
+        ("resource_samples", {"resource": "db", "sampled_at": "2025-01-01T00:00:00Z"}),
+        ("query_stats", {"query_id": "q", "window_start": "2025-01-01T00:00:00Z", "calls": 1, "total_ms": 1}),
+        ("creator_earnings", {"creator_id": "c", "earned_on": "2025-01-01", "amount": 1, "currency": "USD"}),
+        ("package_downloads", {"downloaded_on": "2025-01-01", "package": "p", "downloads": 1}),
+    ],
+)
+def test_two_applications_rows_are_two_rows(warehouse, source, entity, record):
+    records = [{**record, "application": name} for name in ("a", "b")] + [record]
+    write_jsonl(source / entity / "a.jsonl", *records)
+    assert land(warehouse, source)[entity].inserted == 3
+    write_jsonl(source / entity / "b.jsonl", *records)
+    assert land(warehouse, source)[entity].unchanged == 3
+
+
+def test_a_key_that_is_no_id_of_its_own_names_its_application():
+    ids = ("_id", "rate_date", "currency")
+    without = {e.name: e.key for e in entities().values() if "application" not in e.key and not e.key[0].endswith(ids)}
+    # subscriptions: an item's id, with the time from which its terms hold
+    assert without == {}
+
+
+def test_files_that_nobody_reads_are_told_once_and_shown_by_status(warehouse, source):
+    write_jsonl(source / "accounts/a.jsonl", ACCOUNT)
+    (source / "accounts/b.xlsx").write_text("x")
+    (source / "accounts/.c.csv.swp").write_text("x")
+    lines: list[str] = []
+    land_directory(warehouse, 1, str(source), progress=lines.append)
+    told = "  accounts: accounts/b.xlsx is not read; deliver csv, tsv, jsonl, ndjson, json or parquet"
+    assert told in lines and not any("c.csv" in line for line in lines)
+    assert "not read    accounts/b.xlsx: files of no format that is read" in status(warehouse)
+    lines.clear()
+    land_directory(warehouse, 1, str(source), progress=lines.append)
+    assert lines == []
+    (source / "accounts/b.xlsx").unlink()
+    land_directory(warehouse, 1, str(source), progress=lines.append)
+    assert "not read" not in status(warehouse)
+
+
+def test_an_attempt_that_was_never_committed_does_not_land(warehouse, source):
+    write_jsonl(source / "accounts/a.jsonl", ACCOUNT)
+    write_jsonl(source / "accounts/_temporary/0/b.jsonl", {**ACCOUNT, "account_id": "a2"})
+    assert land(warehouse, source)["accounts"].inserted == 1

@@ -14,7 +14,7 @@ from northstar.extract.landing.normalise import normalise
 from northstar.extract.landing.personal_values import seal_row
 from northstar.extract.sources.files import Reading, SourceFile
 from northstar.privacy.guard import Guard
-from northstar.privacy.keys import chained_hash, keyed_hash, seal, subject_hash
+from northstar.privacy.keys import chained_hash, keyed_hash, seal, subject_hash, unseal
 from northstar.privacy.ring import SECRET, home_key
 from northstar.runs import quarantine, rotate
 from northstar.warehouse import db
@@ -208,9 +208,12 @@ def test_of_a_row_whose_values_stand_in_the_wrong_columns_digits_are_sealed_too(
 
 def test_a_country_is_a_code_and_a_value_that_is_none_is_told_to_nobody():
     done = landed("accounts", {**ACCOUNT, "country": "DE"}, {**ACCOUNT, "account_id": "a2", "country": "Paul"})
-    assert [r["country"] for r in done.rows.to_pylist()] == ["DE"]
-    ((_, reasons, kept),) = done.bad
-    assert reasons == ["country: not ISO 3166-1 alpha-2"] and kept["country"].startswith("sealed:")
+    assert [r["country"] for r in done.rows.to_pylist()] == ["DE", None] and done.bad == []
+    assert unseal(json.loads(done.rows.to_pylist()[1]["_extra"])["country"], "key") == "Paul"
+    # where it is a part of the key, a row without it would be another row
+    size = {"as_of": "2025-01-01", "country": "Paul", "addressable_accounts": 5}
+    ((_, reasons, kept),) = landed("market_size", size).bad
+    assert reasons == ["country: no code of ISO 3166-1 alpha-2"] and kept["country"].startswith("sealed:")
 
 
 @pytest.mark.slow

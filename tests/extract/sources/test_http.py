@@ -119,7 +119,7 @@ def test_pages_follow_the_link_header_and_do_not_run_in_circles(server, client):
 
 def test_a_refusal_is_not_tried_again_and_says_what_the_system_says(server, client, waited):
     server.answers[:] = [answer(404, json.dumps({"error": {"message": "No such customer: cus_1"}}).encode())]
-    with pytest.raises(Refused, match=r"127.0.0.1/things: it answered 404: No such customer: cus_1"):
+    with pytest.raises(Refused, match=r"http://127\.0\.0\.1:\d+/things: it answered 404: No such customer: cus_1"):
         client.get("things", params={"api_key": SECRET})
     assert waited == []
 

@@ -443,3 +443,24 @@ def test_the_database_is_only_read(postgres):
         connection.execute("create function wipe() returns int language sql as 'delete from payments returning 1'")
     result = land_source(settings, None, source(query=CHARGES + " where wipe() = 1"), silent)
     assert "cannot execute DELETE in a read-only transaction" in result.error
+
+
+def test_a_local_time_that_the_clocks_skip_goes_to_quarantine(sqlite):
+    settings, write, _ = sqlite
+    write(
+        ("c3", "succeeded", "2025-03-30 02:30:00"),
+        ("c4", "succeeded", "2025-03-30 03:30:00"),
+        ("c5", "succeeded", "2025-10-26 02:30:00"),
+    )
+    berlin = source(cursor=None)
+    result = land_source(
+        settings, None, replace(berlin, options={**berlin.options, "timezone": "Europe/Berlin"}), silent
+    )
+    assert result.error is None and result.landed.quarantined == 1 and "c3" not in landed(settings)
+    with db.connect(settings, "loader") as connection:
+        (rejected,) = connection.execute("select reasons from quarantine.rows").fetchall()
+        times = connection.execute(
+            "select updated_at from staging.charges where charge_id in ('c4', 'c5') order by charge_id"
+        ).fetchall()
+    assert rejected["reasons"] == ["updated_at: '2025-03-30T02:30:00' is not a time with a zone"]
+    assert [f"{row['updated_at']:%m-%d %H:%M}" for row in times] == ["03-30 01:30", "10-26 00:30"]

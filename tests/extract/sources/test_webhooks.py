@@ -210,7 +210,7 @@ def test_of_deliveries_of_one_moment_the_newest_price_does_not_depend_on_which_f
     told = [event("price.updated", price("p", object="price", unit_amount=n), MARCH, f"{n}") for n in (3, 1, 2)]
     for delivery in told:
         source.learn(delivery)
-    assert source._prices["p"][1]["unit_amount"] == 3
+    assert source._shared["prices/p"][1]["unit_amount"] == 3
 
 
 PROBE = """
@@ -243,3 +243,22 @@ def test_deliveries_of_any_number_are_read_in_bounded_memory(tmp_path):
     assert done.returncode == 0, done.stderr
     rows, megabytes = map(int, done.stdout.split())
     assert rows == 20_000 and megabytes < 60
+
+
+def test_a_refund_without_a_charge_finds_it_in_another_delivery(tmp_path):
+    charge = {"id": "ch_1", "object": "charge", "payment_intent": "pi_1", "customer": "cus_1", "status": "succeeded"}
+    refund = {
+        "id": "re_1",
+        "object": "refund",
+        "charge": None,
+        "payment_intent": "pi_1",
+        "amount": 4,
+        "currency": "eur",
+        "created": MARCH,
+    }
+    lines = [event("refund.created", refund, MARCH + 1), event("charge.succeeded", charge, MARCH)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    source = Source("billing", "webhooks", None, ("refunds",), options={"path": str(tmp_path), "of": "stripe"})
+    deliveries = webhooks.Webhooks(source, webhooks.StripeDeliveries(source), None)
+    (page,) = deliveries.read("refunds", None)
+    assert [row["charge_id"] for row in page.rows] == ["ch_1"]

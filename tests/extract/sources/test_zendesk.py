@@ -258,3 +258,61 @@ def test_the_token_is_sent_as_zendesk_wants_it():
 def test_wrong_options_are_said(options):
     with pytest.raises(NorthstarError, match="source desk: "):
         connect(Source("desk", "zendesk", options=options), Connection("z", host="x", password="t"))
+
+
+def events_of(warehouse, land, *audits, **given) -> list[tuple]:
+    land(Desk([ticket(1, "2025-03-02T09:00:00Z", **given)], audits={1: list(audits)}), "ticket_events")
+    return rows(warehouse, "ticket_events", "event_type, actor_type", "ticket_event_id")
+
+
+def test_a_reply_that_was_made_private_is_no_reply(warehouse, land):
+    said = comment(True) | {"id": 11}
+    hidden = {"type": "CommentPrivacyChange", "comment_id": 11, "public": False}
+    audits = [audit(1, "1T09:00", 2, comment(True)), audit(2, "1T10:00", 1, said)]
+    assert events_of(warehouse, land, *audits) == [("created", "customer"), ("public_reply", "agent")]
+    # the ticket again, since somebody hid the reply
+    page = [ticket(1, "2025-03-02T09:00:00Z")]
+    land(Desk(page, page, audits={1: [*audits, audit(3, "1T11:00", 1, hidden)]}), "ticket_events")
+    assert rows(warehouse, "ticket_events", "event_type, actor_type", "ticket_event_id") == [
+        ("created", "customer"), ("internal_note", "agent"),
+    ]  # fmt: skip
+
+
+def test_what_the_requester_writes_is_no_agents_reply_though_an_agent_asked(warehouse, land):
+    other = {"id": 3, "role": "admin"}
+    audits = [
+        audit(1, "1T09:00", 1, comment(True)),
+        audit(2, "1T10:00", 1, comment(True)),
+        audit(3, "1T11:00", 3, comment(True)),
+    ]
+    desk = Desk([ticket(1, "2025-03-02T09:00:00Z", requester_id=1)], audits={1: audits})
+    desk.people.append(other)
+    land(desk, "ticket_events")
+    assert rows(warehouse, "ticket_events", "event_type, actor_type", "ticket_event_id") == [
+        ("created", "customer"), ("public_reply", "customer"), ("public_reply", "agent"),
+    ]  # fmt: skip
+
+
+def test_a_comment_is_its_authors_whoever_sent_it(warehouse, land):
+    first = audit(1, "1T09:00", 2, comment(True))
+    assert events_of(warehouse, land, first, audit(2, "1T10:00", 1, comment(True) | {"author_id": 2}))[1] == (
+        "public_reply",
+        "customer",
+    )
+
+
+@pytest.mark.parametrize(
+    ("author", "public", "expected"),
+    [
+        (1, True, ("public_reply", "agent")),
+        (1, False, ("internal_note", "agent")),
+        (2, True, ("public_reply", "customer")),
+    ],
+)
+def test_a_public_call_of_an_agent_is_a_reply(warehouse, land, author, public, expected):
+    call = {"type": "VoiceComment", "public": public, "author_id": author, "data": {"call_duration": 90}}
+    later = events_of(warehouse, land, audit(1, "1T09:00", 2, comment(True)), audit(2, "1T10:00", -1, call))
+    assert later[1] == expected
+    empty(warehouse)
+    answered_at_once = events_of(warehouse, land, audit(1, "1T09:00", -1, call))
+    assert answered_at_once[1:] == ([expected] if author == 1 else [])

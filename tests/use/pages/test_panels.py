@@ -13,6 +13,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_change, format_value
 from northstar.base.settings import ROOT
 from northstar.use import marts as data
+from northstar.use.alerts.table import OPEN_ALERTS
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages import app
 from northstar.use.pages.app import read_pages
@@ -27,7 +28,15 @@ REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_panels.csv").o
 PANELS = [panel for page in read_pages() for panel in page["panels"]]
 DRAWN = [panel for panel in PANELS if panel["kind"] not in ("cards", "targets")]
 CATALOGUE = [m["metric_id"] for m in csv.DictReader((ROOT / "dbt_project" / "seeds" / "metric_catalogue.csv").open())]
-MARTS = {"mrr_movements", "cohort_retention", "funnel_stages", "churn_reasons", "user_paths", "experiment_results"}
+MARTS = {
+    "mrr_movements",
+    "mrr_bridge",
+    "cohort_retention",
+    "funnel_stages",
+    "churn_reasons",
+    "user_paths",
+    "experiment_results",
+}
 
 
 @pytest.fixture(scope="module")
@@ -95,6 +104,29 @@ def test_the_bridge_goes_from_the_mrr_before_to_the_mrr_after(painter, built):
                        "and is_complete order by period_start desc limit 2")  # fmt: skip
     assert bridge.y[-1] == float(ends[0]["value"]) and bridge.y[0] == pytest.approx(float(ends[1]["value"]), abs=0.02)
     assert sum(bridge.y[:-1]) == pytest.approx(bridge.y[-1])
+
+
+def test_the_bridges_of_plans_lead_from_their_opening_to_their_closing(painter, built):
+    panel = {"kind": "bridges", "metrics": ["mrr_bridge"], "segment": "plan_tier"}
+    figure = painter.draw(panel, "all", "month", 0, "")
+    assert "transferred in" in {trace.name for trace in figure.data}
+    ends = rows(built, "select segment_value, period_start, value from metric_values where metric_id = 'mrr' and grain = 'month' and application = 'all' "
+                       "and segment = 'plan_tier' and is_complete order by period_start desc")  # fmt: skip
+    newest, before = sorted({end["period_start"] for end in ends}, reverse=True)[:2]
+    difference = {
+        tier: sum(
+            (end["value"] if end["period_start"] == newest else -end["value"])
+            for end in ends
+            if end["segment_value"] == tier and end["period_start"] in (newest, before)
+        )
+        for tier in {end["segment_value"] for end in ends}
+    }
+    moved = dict.fromkeys(difference, 0.0)
+    for trace in figure.data:
+        for label, amount in zip(trace.x, trace.y, strict=True):
+            moved[label.split("<br>")[0]] += amount
+    assert moved == pytest.approx({tier: float(amount) for tier, amount in difference.items()}, abs=0.02)
+    assert painter.draw(panel, "nowhere", "month", 0, "").layout.meta == "no MRR for nowhere"
 
 
 def test_error_budgets_are_reckoned_from_the_daily_sums(painter, built):
@@ -178,7 +210,7 @@ def test_a_new_version_is_seen_and_late_data_and_failed_checks_are_said_loudly(p
     # the small company's flaws are more than what usually goes to quarantine
     assert (
         f"Version {published.version:,}" in told
-        and "Checks that failed: landing_batches.quarantine_is_quiet." in told
+        and "Warnings of the audit: quarantine_is_quiet: " in told
         and " old: " not in told
     )
     assert "data is 5 hours old" in str(banner(painter.marts, published.as_of + timedelta(hours=5)))
@@ -191,6 +223,30 @@ def test_a_new_version_is_seen_and_late_data_and_failed_checks_are_said_loudly(p
         finally:
             connection.execute(changed, ["false"])
             painter.marts._looked_at = 0
+
+
+def test_the_page_of_alerts_shows_rule_threshold_and_how_often_it_fired(painter, built):
+    assert "No alert is open." in str(app.shown_alerts(painter.marts, "all"))
+    with db.connect(built, "publisher", autocommit=True) as connection:
+        OPEN_ALERTS.ensure(connection)
+        connection.execute(
+            "insert into marts.open_alerts values ('a1', 'critical', 'open', 'payments', 'payment_failure_rate', 'web', '', 'payments_fail_often', 'more failed', "
+            "12, 10, 'the documents'' threshold', 4, 3, '2026-02-28 10:00Z', 'alert finance', 'failure code x: 3 of 4', 'payments fail')"
+        )  # fmt: skip
+        try:
+            page = str(app.shown_alerts(painter.marts, "web"))
+            for words in (
+                "payments_fail_often: more failed",
+                "12.0 %",
+                "10.0 % (the documents' threshold)",
+                "4.0 %",
+                "alert finance",
+                "payments fail",
+            ):
+                assert words in page, words
+            assert "No alert is open." in str(app.shown_alerts(painter.marts, "coaching"))
+        finally:
+            connection.execute("drop table marts.open_alerts")
 
 
 def test_before_the_first_version_the_pages_say_what_to_do(warehouse):

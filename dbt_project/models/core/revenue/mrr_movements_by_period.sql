@@ -16,6 +16,7 @@ with movements as (
         application,
         plan_tier,
         country,
+        account_type,
         movement_type,
         amount_exact,
         movement_date::timestamptz as happened_at
@@ -25,11 +26,10 @@ with movements as (
 
 series as (
     select * from {{ ref('series_mrr') }}
-    where segment != 'account_type'
 ),
 
 measured as (
-    {{ cube('movements', measures, ['plan_tier', 'country'], grains) }}
+    {{ cube('movements', measures, ['plan_tier', 'country', 'account_type'], grains) }}
 ),
 
 complete as (

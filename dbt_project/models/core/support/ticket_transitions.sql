@@ -1,6 +1,6 @@
 -- Grain: ticket_id, transition_number. When a ticket was open: +1 when it is created or reopened, -1 when it is solved or closed.
 -- Spam, deleted and merged tickets are left out. A ticket that is solved or closed without any such event is taken to have
--- been solved at its last update.
+-- been solved at its last update. What is stamped before its ticket's creation, since clocks differ, counts from then on.
 {{ config(
     materialized='incremental', unique_key=['ticket_id', 'transition_number'],
     affected_by=['ticket_id'], touches=['happened_at'],
@@ -33,7 +33,7 @@ ends as (
     select
         events.ticket_id,
         events.ticket_event_id,
-        events.occurred_at,
+        greatest(events.occurred_at, tickets.created_at),
         (events.event_type = 'reopened')::int
     from events
     inner join tickets on events.ticket_id = tickets.ticket_id

@@ -67,6 +67,8 @@ measured as (
         targets.target_id,
         every_value.grain,
         every_value.period_start,
+        every_value.numerator,
+        every_value.denominator,
         every_value.value
     from every_value
     inner join targets
@@ -95,6 +97,8 @@ select
     compared.period_start + case compared.grain when 'quarter' then interval '3 months' else ('1 ' || compared.grain)::interval end
         as period_end,
     targets.application,
+    compared.numerator,
+    compared.denominator,
     compared.value,
     {{ target_zone('targets', 'compared.value', 'compared.mean_before', 'compared.deviation_before', 'compared.periods_before') }}
         as zone,

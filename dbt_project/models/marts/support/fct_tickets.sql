@@ -16,6 +16,14 @@ events as (
     where {{ only_affected('ticket_id') }}
 ),
 
+-- clocks differ: what is stamped before its ticket happened, but nobody knows when
+possible_events as (
+    select events.*
+    from events
+    inner join tickets on events.ticket_id = tickets.ticket_id
+    where events.occurred_at >= tickets.created_at
+),
+
 transitions as (
     select * from {{ ref('ticket_transitions') }}
     where {{ only_affected('ticket_id') }}
@@ -30,9 +38,15 @@ replies as (
         min(occurred_at) filter (where event_type = 'escalated') as first_escalated_at,
         count(*) filter (where event_type = 'reopened') as reopenings,
         max(occurred_at) filter (where event_type = 'reopened') as last_reopened_at,
-        max(occurred_at) filter (where event_type = 'solved') as last_solved_at
-    from events
+        max(occurred_at) filter (where event_type = 'solved') as last_solved_at,
+        count(*) filter (where event_type in ('solved', 'closed')) as ends
+    from possible_events
     group by ticket_id
+),
+
+ended as (
+    select distinct ticket_id from events
+    where event_type in ('solved', 'closed')
 ),
 
 states as (
@@ -57,11 +71,13 @@ resolved as (
             -- solved again after the last reopening; else it was closed without a solve
             when replies.last_solved_at >= coalesce(replies.last_reopened_at, replies.last_solved_at)
                 then replies.last_solved_at
+            when ended.ticket_id is not null and coalesce(replies.ends, 0) = 0 then null
             else states.last_ended_at
         end as resolved_at
     from tickets
     inner join states on tickets.ticket_id = states.ticket_id
     left join replies on tickets.ticket_id = replies.ticket_id
+    left join ended on tickets.ticket_id = ended.ticket_id
 )
 
 select

@@ -20,17 +20,23 @@ ARROW_TYPES = {
 INTEGER = r"^[+-]?\d{1,18}(\.0*)?$"
 DECIMAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 TIMESTAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)$"
+# ISO 8601's other form, without separators
+BASIC = r"^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})(\.\d+)?(Z|[+-]\d{2}(?::?\d{2})?)$"
+BASIC_DATE = r"^(\d{4})(\d{2})(\d{2})$"
 ZONELESS = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]00:00:00(\.0+)?(Z|\+00:00)?)?$"
 TRUE, FALSE = ["true", "t", "yes", "y", "1", "1.0"], ["false", "f", "no", "n", "0", "0.0"]
 NULL_ESCAPE = re.compile(r"(?<!\\)((?:\\\\)*)\\u0000")
+# whole numbers below it are exact as floats
+EXACT = 2**53
 # the most levels that a JSON document may have
 DEEPEST = 100
 # numbers that JSON allows and Postgres' jsonb cannot hold
 TINY = re.compile(r"[eE]-\d{4}|\.\d{10000}")
 
 
-def _strings(raw: pa.Array) -> pa.Array:
+def texts(raw: pa.Array) -> pa.Array:
+    """Values of any type as texts."""
     if pa.types.is_string(raw.type):
         return raw
     if pa.types.is_binary(raw.type) or pa.types.is_large_binary(raw.type):
@@ -39,7 +45,16 @@ def _strings(raw: pa.Array) -> pa.Array:
         return pa.array(
             [None if v is None else orjson.dumps(v, default=str).decode() for v in raw.to_pylist()], pa.string()
         )
+    if pa.types.is_floating(raw.type):
+        return pa.array([None if v is None else _plain_float(v) for v in raw.to_pylist()], pa.string())
+    if pa.types.is_decimal(raw.type):
+        return pa.array([None if v is None else f"{v:f}" for v in raw.to_pylist()], pa.string())
     return raw.cast(pa.string())
+
+
+def _plain_float(value: float) -> str:
+    """A float as its shortest text, and a whole one without a point: pandas makes floats of whole numbers as soon as one is missing."""
+    return str(int(value)) if value.is_integer() and abs(value) < EXACT else repr(value)
 
 
 def _keep(strings: pa.Array, valid: pa.Array) -> pa.Array:
@@ -78,22 +93,41 @@ def _match(strings: pa.Array, pattern: str) -> pa.Array:
 
 
 def _to_text(raw: pa.Array) -> tuple[pa.Array, pa.Array]:
-    strings = _strings(raw)
+    strings = texts(raw)
     return strings, pc.fill_null(pc.match_substring(strings, "\x00"), False)
 
 
 def _to_int(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pa.types.is_integer(raw.type) and raw.type != pa.uint64():
         return raw.cast(pa.int64()), None
-    strings = pc.utf8_trim_whitespace(_strings(raw))
+    if pa.types.is_decimal(raw.type) or pa.types.is_floating(raw.type):
+        return _whole(raw)
+    strings = pc.utf8_trim_whitespace(texts(raw))
     valid = _match(strings, INTEGER)
-    return _parse(pc.replace_substring_regex(strings, r"\.0*$", ""), valid, pa.int64())
+    array, invalid = _parse(pc.replace_substring_regex(strings, r"\.0*$", ""), valid, pa.int64())
+    # 1e3, 7.50e1: what spreadsheets make of large numbers
+    scientific = pc.and_(invalid, _match(strings, DECIMAL))
+    if not pc.any(scientific).as_py():
+        return array, invalid
+    numbers, _ = _parse(strings, scientific, pa.decimal256(76, 38))
+    whole_numbers, unfit = _whole(numbers)
+    is_read = pc.and_(scientific, pc.and_(pc.is_valid(numbers), pc.invert(unfit)))
+    return pc.if_else(is_read, whole_numbers, array), pc.and_(invalid, pc.invert(is_read))
+
+
+def _whole(numbers: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Decimals or floats as whole numbers; refused are those with a fraction, and those of more digits than INTEGER takes."""
+    if pa.types.is_floating(numbers.type):
+        numbers = numbers.cast(pa.float64())
+    limit = pa.scalar(10.0**18 if pa.types.is_floating(numbers.type) else 10**18)
+    fits = pc.fill_null(pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), limit)), False)
+    return _keep(numbers, fits).cast(pa.int64()), pc.and_(pc.invert(fits), pc.is_valid(numbers))
 
 
 def _to_decimal(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
-    if pa.types.is_integer(raw.type):
+    if pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type) or pa.types.is_decimal(raw.type):
         raw = raw.cast(pa.string())
-    strings = pc.utf8_trim_whitespace(_strings(raw))
+    strings = pc.utf8_trim_whitespace(texts(raw))
     valid = _match(strings, DECIMAL)
     try:
         array = _keep(strings, valid).cast(ARROW_TYPES["decimal"])
@@ -111,7 +145,11 @@ def _to_decimal(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
 def _to_bool(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pa.types.is_boolean(raw.type):
         return raw, None
-    words = pc.utf8_lower(pc.utf8_trim_whitespace(_strings(raw)))
+    if pa.types.is_decimal(raw.type) or pa.types.is_floating(raw.type):
+        is_one, is_zero = (pc.fill_null(pc.equal(raw, pa.scalar(n, pa.int64())), False) for n in (1, 0))
+        is_known = pc.or_(is_one, is_zero)
+        return _keep(is_one, is_known), pc.and_(pc.invert(is_known), pc.is_valid(raw))
+    words = pc.utf8_lower(pc.utf8_trim_whitespace(texts(raw)))
     is_true = pc.is_in(words, pa.array(TRUE))
     is_false = pc.is_in(words, pa.array(FALSE))
     is_known = pc.or_(is_true, is_false)
@@ -128,7 +166,9 @@ def _to_timestamp(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
         ), None
     if pa.types.is_date(raw.type):
         return pc.assume_timezone(raw.cast(pa.timestamp("us")), "UTC"), None
-    strings = pc.utf8_trim_whitespace(_strings(raw))
+    strings = pc.utf8_trim_whitespace(texts(raw))
+    if pc.any(_match(strings, BASIC)).as_py():
+        strings = pc.replace_substring_regex(strings, BASIC, r"\1-\2-\3T\4:\5:\6\7\8")
     valid = _match(strings, TIMESTAMP)
     return _parse(pc.replace_substring_regex(strings, r"(\.\d{6})\d+", r"\1"), valid, kind)
 
@@ -138,13 +178,15 @@ def _to_date(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
         return raw.cast(pa.date32()), None
     if pa.types.is_timestamp(raw.type):
         return raw.cast(pa.timestamp("us"), safe=False).cast(pa.date32(), safe=False), None
-    strings = pc.utf8_trim_whitespace(_strings(raw))
+    strings = pc.utf8_trim_whitespace(texts(raw))
+    if pc.any(_match(strings, BASIC_DATE)).as_py():
+        strings = pc.replace_substring_regex(strings, BASIC_DATE, r"\1-\2-\3")
     valid = _match(strings, DATE)
     return _parse(pc.utf8_slice_codeunits(strings, 0, 10), valid, pa.date32())
 
 
 def _to_json(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
-    strings = _strings(raw)
+    strings = texts(raw)
     encoded = strings.dictionary_encode()
     ok = [v is None or _is_json(v) for v in encoded.dictionary.to_pylist()]
     if all(ok):

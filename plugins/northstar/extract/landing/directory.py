@@ -13,6 +13,7 @@ import fsspec
 import pyarrow as pa
 
 from northstar.base.errors import FileFailed, NorthstarError
+from northstar.base.escaping import make_visible
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
@@ -21,15 +22,18 @@ from northstar.extract.landing.mapped import Mapped, Origin, Unit
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.extract.landing.normalise import in_range, normalise
 from northstar.extract.landing.personal_values import seal_row, storable
+from northstar.extract.landing.reasons import commonest_reasons, describe
 from northstar.extract.sources import files
 from northstar.extract.sources.files import (
     SourceFile,
     Storage,
     check_directory,
+    kind_of,
     list_files,
     with_content,
     without_unfinished_line,
 )
+from northstar.extract.sources.packed import is_readable
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redact
 from northstar.warehouse import db
@@ -39,6 +43,8 @@ GROUP_BYTES = 512 << 20
 GROUP_FILES = 500
 # the path is part of a key, and an index entry of Postgres holds 2,704 bytes
 LONGEST_PATH = 2_000
+# characters, which may have four bytes each
+LONGEST_UNREAD = 500
 # in a rejected row, what comes before the names of the source's own columns
 SOURCE_PREFIX = "source."
 # {(entity, path): (fingerprint, how it was read)}
@@ -86,6 +92,7 @@ def land_directory(
     check_directory(source_dir, storage)
     inputs = _inputs(settings, source_dir, mapping, storage)
     guard, results, has_files = landing_guard(settings), [], False
+    unread_files: list[tuple[str, str]] = []
     landed_files = {} if time_range or only else _landed_files(settings, source)
     for entity in entities().values():
         own_inputs = [i for i in inputs if i.entity == entity.name]
@@ -95,7 +102,9 @@ def land_directory(
             with contextlib.ExitStack() as stack:
                 work: list[tuple[Mapped, Unit]] = []
                 for own_input in own_inputs:
-                    listed = listed_files(source_dir, own_input, storage)
+                    passed_over: list[str] = []
+                    listed = listed_files(source_dir, own_input, storage, passed_over)
+                    unread_files += [(entity.name, path) for path in passed_over]
                     if not any(listed.values()):
                         continue
                     mapped = Mapped(own_input, settings.home / "tmp" / "mapping", settings.operations.mapping_memory_mb,
@@ -118,6 +127,10 @@ def land_directory(
         results.append(result)
         if result.files or result.error:
             progress(_summary(result))
+        if result.quarantined and not result.inserted + result.updated + result.unchanged:
+            progress(f"  {entity.name}: no row landed: {describe(commonest_reasons(settings, entity.name))}")
+    if only is None and time_range is None:
+        _note_unread(settings, source, unread_files, progress)
     if not has_files and not any(r.error for r in results):
         raise NorthstarError(
             f"{source_dir} holds no files to land: it needs a folder for each entity, such as {source_dir}/accounts/*.csv"
@@ -146,6 +159,23 @@ def _has_mapping_file(source_dir: str, storage: Storage | None) -> bool:
     return is_there
 
 
+def _note_unread(settings: Settings, source: str, found: list[tuple[str, str]], progress: Progress) -> None:
+    """Keep which files in entities' folders are not read, and tell of the new ones."""
+    with db.connect(settings, "loader") as connection:
+        known_rows = connection.execute("select entity, path from audit.unread_files where source = %s", [source])
+        known = {(row["entity"], row["path"]) for row in known_rows}
+        kept = {(entity, make_visible(redact(path))[:LONGEST_UNREAD]) for entity, path in found}
+        for entity, path in sorted(known - kept):
+            connection.execute(
+                "delete from audit.unread_files where source = %s and entity = %s and path = %s", [source, entity, path]
+            )
+        for entity, path in sorted(kept - known):
+            connection.execute(
+                "insert into audit.unread_files (source, entity, path) values (%s, %s, %s)", [source, entity, path]
+            )
+            progress(f"  {entity}: {path} is not read; deliver csv, tsv, jsonl, ndjson, json or parquet")
+
+
 def _landed_files(settings: Settings, source: str) -> LandedFiles:
     """The files that have landed: {(entity, path): (fingerprint, how it was read)}."""
     with db.connect(settings, "loader") as connection:
@@ -155,12 +185,18 @@ def _landed_files(settings: Settings, source: str) -> LandedFiles:
     return {(row["entity"], row["path"]): (row["fingerprint"], row["reading"]) for row in rows}
 
 
-def listed_files(source_dir: str, own_input: Input, storage: Storage | None) -> dict[str, list[SourceFile]]:
-    """The files of each part of an input."""
+def listed_files(
+    source_dir: str, own_input: Input, storage: Storage | None, passed_over: list[str] | None = None
+) -> dict[str, list[SourceFile]]:
+    """The files of each part of an input. passed_over: takes the paths of others, where an entity's folder is the contract's own."""
     listed: dict[str, list[SourceFile]] = {}
     for part in own_input.parts:
         files_found = [
-            f for pattern in part.patterns for f in list_files(source_dir, pattern, storage, part.any_ending)
+            f
+            for pattern in part.patterns
+            for f in list_files(
+                source_dir, pattern, storage, part.any_ending, passed_over if own_input.select is None else None
+            )
         ]
         listed[part.name] = list({f.path: f for f in files_found}.values())
     return listed
@@ -341,7 +377,7 @@ def _read_paths(unit: Unit) -> set[str]:
 
 
 def _check_columns(entity: Entity, raw: pa.RecordBatch, file: SourceFile) -> None:
-    if file.path.lower().endswith((".jsonl", ".jsonl.gz")):
+    if is_readable(file.path) and kind_of(file) in ("jsonl", "json"):
         return
     for column in entity.columns.values():
         if column.required and column.name not in raw.schema.names:

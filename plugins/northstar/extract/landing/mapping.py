@@ -56,13 +56,22 @@ from northstar.extract.sources.foreign import Format, Kind, check_pattern
 MAPPING_FILE = "_mapping.yml"
 # the parts of a contract column that decide how its values are read
 READ = ("type", "required", "values", "min", "max", "pii")
+# those that younger contracts have: where a column has none of them, its entity is read as before
+READ_WHERE_SET = ("above", "by", "ranges", "whole", "code")
 # the name of the input of a mapping that has one
 INPUT = "input"
 
 
 def contract_decides(entity: Entity) -> list[object]:
     """The part of the contract that decides which rows an entity's values become."""
-    columns = [(c.name, *(getattr(c, name) for name in READ)) for c in entity.columns.values()]
+    columns = [
+        (
+            c.name,
+            *(getattr(c, name) for name in READ),
+            *(value for name in READ_WHERE_SET if (value := getattr(c, name))),
+        )
+        for c in entity.columns.values()
+    ]
     return [entity.key, entity.cursor, columns]
 
 
@@ -117,7 +126,7 @@ class CsvSpec(Section):
     null_values: list[str] | None = Field(None, description="give a list")
     quote: str | None = Field('"', max_length=1, description="give one character, or null for none")
     skip_lines: int = Field(0, ge=0, description="give a number of lines")
-    header: bool = Field(True, description="say true or false; without a header `names` names the columns")
+    header: bool = Field(True, description="give true or false; without a header `names` names the columns")
     names: list[str] | None = Field(None, min_length=1, description="give a list of column names")
     decimal: str = Field(".", min_length=1, max_length=1, description="give one character, such as ','")
     thousands: str = Field("", max_length=1, description="give one character, such as '.'")

@@ -17,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from northstar.contract import MAX_NAME_BYTES, Column, Entity
-from northstar.extract.landing.casts import ARROW_TYPES, CASTS, DEEPEST, NULL_ESCAPE, ZONELESS
+from northstar.contract.codes import CODES
+from northstar.extract.landing.casts import ARROW_TYPES, CASTS, DEEPEST, NULL_ESCAPE, ZONELESS, texts
 from northstar.extract.landing.personal_values import (
     personal_columns,
     plain_name,
@@ -26,6 +27,7 @@ from northstar.extract.landing.personal_values import (
     without_personal_data,
 )
 from northstar.privacy.guard import MENTION_COLUMNS, Guard
+from northstar.privacy.keys import seal
 from northstar.privacy.names import is_personal_name
 from northstar.privacy.personal import FIRST_LOOK_AT_UNKNOWN, MAX_SEARCHED, quote_safely
 from northstar.warehouse.rows import Row
@@ -69,10 +71,19 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
     count = batch.num_rows
     masks: list[Problem] = []
     typed: dict[str, pa.Array] = {}
+    unknown_countries: dict[str, pa.Array] = {}
     names = set(batch.schema.names)
     for column in entity.columns.values():
-        raw = batch.column(column.name) if column.name in names else pa.nulls(count, pa.string())
+        raw = _given(batch.column(column.name)) if column.name in names else pa.nulls(count, pa.string())
         array, problems = _column(column, raw)
+        if column.code:
+            array, strange = _codes(column, array)
+            if column.code == "country" and column.name not in entity.key:
+                # exports write names, or codes of their own: the row stays, its country is unknown
+                unknown_countries[column.name] = _without_others(raw, strange)
+            elif pc.any(strange).as_py():
+                # without the value, which may be somebody's name
+                problems.append((strange, f"{column.name}: no code of {column.note or column.code}"))
         masks += problems
         typed[column.name] = array
     typed["application"] = pc.fill_null(typed["application"], "default")
@@ -102,18 +113,39 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
     arrays = []
     for column in entity.stored_columns.values():
         arrays.append(without_personal_data(column, typed[column.name], pii_key, is_replay))
-    arrays.append(_extra(batch, unknown, pii_key, is_replay))
+    arrays.append(_extra(batch, unknown, unknown_countries, pii_key, is_replay))
     rows = pa.RecordBatch.from_arrays(arrays, schema=landed_schema(entity))
     if refused or bad:
         rows = rows.filter(good)
     return Normalised(rows, bad, refused, erased)
 
 
-def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
+def _given(raw: pa.Array) -> pa.Array:
+    """A raw column with null for a text that is empty or blank, in whatever format it came."""
     if pa.types.is_dictionary(raw.type):
         raw = raw.dictionary_decode()
     if pa.types.is_null(raw.type):
-        raw = pa.nulls(len(raw), pa.string())
+        return pa.nulls(len(raw), pa.string())
+    if pa.types.is_large_string(raw.type) or pa.types.is_string_view(raw.type) or pa.types.is_binary(raw.type):
+        raw = texts(raw)
+    if not pa.types.is_string(raw.type):
+        return raw
+    is_blank = pc.or_(pc.equal(pc.binary_length(raw), 0), pc.utf8_is_space(raw))
+    return pc.if_else(is_blank, pa.scalar(None, pa.string()), raw) if pc.any(is_blank).as_py() else raw
+
+
+def _codes(column: Column, array: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Codes of a column's standard in their usual case, null for what is none, and the mask of those."""
+    codes = pc.utf8_upper(pc.utf8_trim_whitespace(array))
+    is_known = pc.is_in(codes, pa.array(sorted(CODES[column.code or ""])))
+    return _without_others(codes, is_known), pc.and_(pc.invert(is_known), pc.is_valid(codes))
+
+
+def _without_others(array: pa.Array, mask: pa.Array) -> pa.Array:
+    return pc.if_else(mask, array, pa.scalar(None, array.type))
+
+
+def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
     try:
         array, invalid = CASTS[column.type](raw)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
@@ -130,11 +162,6 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
         strange = pc.invert(pc.is_in(array, pa.array([*values, None], pa.string())))
         if pc.any(strange).as_py():
             problems.append((strange, lambda v: f"{column.name}: {_short(v)} is not one of {', '.join(values)}"))
-    if column.pattern:
-        strange = pc.invert(pc.fill_null(pc.match_substring_regex(array, column.pattern), True))
-        if pc.any(strange).as_py():
-            # without the value, which may be somebody's name
-            problems.append((strange, f"{column.name}: not {column.note or column.pattern}"))
     if column.is_name:
         long = pc.fill_null(pc.greater(pc.binary_length(array), MAX_NAME_BYTES), False)
         if pc.any(long).as_py():
@@ -144,6 +171,10 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
             outside = pc.fill_null(compare(array, pa.scalar(bound).cast(array.type)), False)
             if pc.any(outside).as_py():
                 problems.append((outside, _beyond(column, bound, word)))
+    if column.above is not None:
+        outside = pc.fill_null(pc.less_equal(array, pa.scalar(column.above).cast(array.type)), False)
+        if pc.any(outside).as_py():
+            problems.append((outside, _beyond(column, column.above, "not more")))
     return array, [(mask, reason if isinstance(reason, str) else (column.name, reason)) for mask, reason in problems]
 
 
@@ -162,10 +193,28 @@ def _row_checks(entity: Entity, typed: dict[str, pa.Array]) -> list[Problem]:
             ):
                 if pc.any(mask).as_py():
                     checks.append((pc.fill_null(mask, False), f"{column.name}: {words}"))
+        checks += _ranges(column, typed)
     if "valid_to" in typed:
         backwards = pc.fill_null(pc.less(typed["valid_to"], typed["valid_from"]), False)
         if pc.any(backwards).as_py():
             checks.append((backwards, "valid_to: before valid_from"))
+    return checks
+
+
+def _ranges(column: Column, typed: dict[str, pa.Array]) -> list[Problem]:
+    """The problems of a column whose range depends on another one."""
+    array, checks = typed[column.name], list[Problem]()
+    for value, least, most in column.ranges:
+        of_value = pc.equal(typed[column.by or column.name], value)
+        bounds = (pa.scalar(bound).cast(array.type) for bound in (least, most))
+        outside = pc.or_(*(compare(array, bound) for compare, bound in zip((pc.less, pc.greater), bounds, strict=True)))
+        reason = f"{column.name}: not {least:g} to {most:g}"
+        if value in column.whole:
+            outside = pc.or_(outside, pc.not_equal(pc.floor(array), array))
+            reason += ", whole"
+        mask = pc.fill_null(pc.and_(of_value, outside), False)
+        if pc.any(mask).as_py():
+            checks.append((mask, f"{reason}, of {column.by} {value}"))
     return checks
 
 
@@ -277,23 +326,30 @@ def _may_lie_in(text: object, within: tuple[datetime, datetime]) -> bool:
     return within[0] <= (at if at.tzinfo else at.replace(tzinfo=UTC)) < within[1]
 
 
-def _extra(batch: pa.RecordBatch, unknown: list[str], key: str, is_replay: bool) -> pa.Array:
-    if not unknown:
-        return pa.nulls(batch.num_rows, pa.string())
+def _extra(
+    batch: pa.RecordBatch, unknown: list[str], countries: dict[str, pa.Array], key: str, is_replay: bool
+) -> pa.Array:
+    """What has no column of its own, as json texts. countries: what was written where a country is none, by column; it may be a name, and is sealed."""
     columns: dict[str, list[object]] = {}
+    for name, array in countries.items():
+        if array.null_count < len(array):
+            sealed = {text: seal(text, key) for text in array.unique().to_pylist() if text is not None}
+            columns[name] = [sealed.get(text) for text in array.to_pylist()]
+    if not unknown and not columns:
+        return pa.nulls(batch.num_rows, pa.string())
     for name in unknown:
-        stored = _stored_column(name, batch.column(name), key, is_replay)
+        stored = _stored_column(name, _given(batch.column(name)), key, is_replay)
         if stored is not None:
             stored_name, values = stored
             earlier = columns.get(stored_name)
             columns[stored_name] = (
                 values if earlier is None else [o if v is None else v for v, o in zip(values, earlier, strict=True)]
             )
-    texts = []
+    documents = []
     for row in zip(*columns.values(), strict=True) if columns else [()] * batch.num_rows:
         values_by_name = {name: value for name, value in zip(columns, row, strict=True) if value is not None}
-        texts.append(without_nulls(orjson.dumps(values_by_name, default=str).decode()) if values_by_name else None)
-    return pa.array(texts, pa.string())
+        documents.append(without_nulls(orjson.dumps(values_by_name, default=str).decode()) if values_by_name else None)
+    return pa.array(documents, pa.string())
 
 
 def _stored_column(name: str, array: pa.Array, key: str, is_replay: bool) -> tuple[str, list[object]] | None:

@@ -5,11 +5,12 @@ import unicodedata
 from collections.abc import Callable
 from functools import cache, lru_cache, partial
 
-import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from northstar.base import exact_json
 from northstar.contract import FREE_TEXT_COLUMNS, Column, Entity, entities
+from northstar.contract.codes import CODES
 from northstar.extract.landing.casts import DEEPEST, is_deep
 from northstar.privacy.guard import pseudonym
 from northstar.privacy.keys import HASH_MARK, SEAL_MARK, keyed_hash, marked_hash, seal
@@ -94,7 +95,7 @@ def _storable_value(name: str, value: object, key: str, column: Column | None) -
             return seal(value, key)
         scrubbed = _scrub(document, key, is_free and (column is None or column.type != "json"))
         return value if scrubbed == document else _as_text(scrubbed) if isinstance(value, str) else scrubbed
-    if column is not None and column.pattern and not re.fullmatch(column.pattern, str(value)):
+    if column is not None and column.code and str(value).strip().upper() not in CODES[column.code]:
         return seal(str(value), key)
     return _storable_scalar(value, key, is_free)
 
@@ -124,7 +125,7 @@ def _is_plain(text: str) -> bool:
 
 
 def _as_text(value: object) -> str:
-    return value if isinstance(value, str) else orjson.dumps(value, default=str).decode()
+    return value if isinstance(value, str) else exact_json.dumps(value)
 
 
 def _scrub(document: object, key: str, is_free: bool, levels: int = DEEPEST) -> object:
@@ -199,6 +200,6 @@ def _change_matches(array: pa.Array, pattern: str, change: Callable[[str], str])
 
 
 def _scrub_text(text: str, key: str) -> str:
-    document = orjson.loads(text)
+    document = exact_json.loads(text.encode())
     scrubbed = _scrub(document, key, is_free=False)
-    return text if scrubbed == document else orjson.dumps(scrubbed).decode()
+    return text if scrubbed == document else exact_json.dumps(scrubbed)

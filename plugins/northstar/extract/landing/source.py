@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import orjson
 import pyarrow as pa
 
+from northstar.base import exact_json
 from northstar.base.errors import NorthstarError
 from northstar.base.escaping import make_visible
 from northstar.base.progress import Progress
@@ -307,7 +307,7 @@ def _text(value: object) -> str | None:
     if hasattr(value, "isoformat"):
         text: str = value.isoformat()
         return text
-    return str(value) if isinstance(value, int) else orjson.dumps(value, default=str).decode()
+    return str(value) if isinstance(value, int) else exact_json.dumps(value)
 
 
 def _reconcile(

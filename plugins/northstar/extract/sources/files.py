@@ -1,8 +1,10 @@
-"""The `files` connector: csv, csv.gz, jsonl, jsonl.gz and parquet files below a local directory or an fsspec URL.
+"""The `files` connector: csv, tsv, jsonl (or ndjson), json and parquet files below a local directory or an fsspec URL, as they are or compressed.
 
     system: files
     connection: lake            # only for a store with credentials: an Airflow connection of type aws, google_cloud_platform or wasb
     options: {path: s3://lake/export, mapping: /etc/northstar/lake.yml}     # mapping: only for files of another layout
+
+Files whose path begins with . or _ anywhere below the directory are no deliveries: writers keep there what is not finished.
 
 A file is read as a stream of raw record batches: the file's own columns (text for csv and jsonl, typed for parquet) and
 `_line`, the record's ordinal among the well-formed ones. Memory is bounded by the block size, whatever the file's size.
@@ -10,12 +12,14 @@ A file is read as a stream of raw record batches: the file's own columns (text f
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import logging
+import lzma
 import os
+import re
 import time
+import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -31,16 +35,25 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from northstar.base import exact_json
 from northstar.base.errors import FileFailed, NorthstarError
 from northstar.base.third_parties import explain_unreadable
 from northstar.connections.find import Connection
 from northstar.contract import entities
 from northstar.extract.sources.declared import Source
+from northstar.extract.sources.packed import (
+    compression_of,
+    format_of,
+    is_hidden,
+    is_readable,
+    is_tabbed,
+    member_of,
+    unpacked,
+)
 from northstar.privacy.personal import quote_safely
 
 # goes up when the same file would make other rows; then all files are read again
-READING = 1
-SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".jsonl.gz", ".parquet")
+READING = 2
 BLOCK_BYTES = 4 << 20
 # a file that was not written to for so long is finished: no writer takes longer for a line
 SETTLED_SECONDS = 30
@@ -56,6 +69,11 @@ MANY_KEYS, CELLS = 500, 500_000
 SMALL_BYTES, FETCHED_BYTES, FETCHED_FILES = 1 << 20, 64 << 20, 200
 ENTITIES = tuple(entities())
 OPTIONS = {"path", "mapping"}
+# what stands for the name of a column that has none, before its number
+NAMELESS = "column "
+SPACE = re.compile(r"\s*")
+# what is wrong with a compressed file
+DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 LOCAL = "file://"
 # what fsspec needs to reach a store, besides its address: each store has arguments of its own
 Storage = dict[str, Any]
@@ -120,10 +138,12 @@ class Reading:
 
     @property
     def kind(self) -> str:
-        if self.named_kind:
-            return self.named_kind
-        name = self.file.path.lower()
-        return "parquet" if name.endswith(".parquet") else "jsonl" if ".jsonl" in name else "csv"
+        return self.named_kind or kind_of(self.file)
+
+    @property
+    def delimiter(self) -> str:
+        is_default = self.options.delimiter == CsvOptions.delimiter
+        return "\t" if is_default and is_tabbed(_content_name(self.file)) else self.options.delimiter
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The file's raw batches.
@@ -132,8 +152,9 @@ class Reading:
         """
         name = self.file.path
         try:
-            yield from {"csv": self._csv, "jsonl": self._jsonl, "parquet": self._parquet}[self.kind]()
-        except (EOFError, zlib.error) as exc:
+            readers = {"csv": self._csv, "jsonl": self._jsonl, "json": self._json, "parquet": self._parquet}
+            yield from readers[self.kind]()
+        except DAMAGED as exc:
             raise FileFailed(name, "the compressed file is cut short or damaged; deliver it again") from exc
         except UnicodeDecodeError as exc:
             raise FileFailed(name, f"not {exc.encoding} at byte {exc.start}; deliver it as UTF-8") from exc
@@ -144,7 +165,7 @@ class Reading:
 
     def lines_of(self, ordinals: set[int]) -> dict[int, int]:
         """Physical line numbers (1-based) of well-formed csv records by ordinal; other formats count lines as they go."""
-        if self.kind == "jsonl":
+        if self.kind in ("jsonl", "json"):
             return {}
         if self.kind == "parquet" or not (ordinals or self.ragged):
             return {ordinal: ordinal + 1 for ordinal in ordinals}
@@ -198,7 +219,7 @@ class Reading:
                     column_names=list(self.options.columns) or None,
                 ),
                 parse_options=pa_csv.ParseOptions(
-                    delimiter=self.options.delimiter,
+                    delimiter=self.delimiter,
                     quote_char=self.options.quote or False,
                     newlines_in_values=True,
                     invalid_row_handler=self._skip,
@@ -212,7 +233,7 @@ class Reading:
             )
             if len(reader.schema.names) != len(names):
                 raise FileFailed(self.file.path, "its header is not understood; write the names in one line")
-            yield from _number_rows(reader, self.columns)
+            yield from map(_without_nameless, _number_rows(reader, self.columns))
 
     def _skip(self, row: object) -> str:
         self.ragged += 1
@@ -231,10 +252,10 @@ class Reading:
 
     def _dialect(self) -> type[csv.Dialect]:
         """How Python's reader has to read the file."""
-        options = self.options
+        options, chosen_delimiter = self.options, self.delimiter
 
         class Dialect(csv.excel):
-            delimiter = options.delimiter
+            delimiter = chosen_delimiter
             quoting = csv.QUOTE_MINIMAL if options.quote else csv.QUOTE_NONE
             quotechar = options.quote
 
@@ -243,6 +264,9 @@ class Reading:
     def _clean_names(self, names: list[str]) -> list[str]:
         """The columns' names, cleaned. Raises NorthstarError when two are the same."""
         cleaned = [_clean_name(name) for name in names]
+        if cleaned.count("") > 1:
+            # spreadsheets save empty columns too
+            cleaned = [name or f"{NAMELESS}{number}" for number, name in enumerate(cleaned, 1)]
         repeated = (
             sorted({name for name in cleaned if cleaned.count(name) > 1}) if len(set(cleaned)) < len(cleaned) else []
         )
@@ -254,15 +278,58 @@ class Reading:
         return cleaned
 
     def _jsonl(self) -> Iterator[pa.RecordBatch]:
+        lines = enumerate(read_lines(self.file), start=1)
+        return self._records((n, line.removeprefix(codecs.BOM_UTF8) if n == 1 else line) for n, line in lines)
+
+    def _json(self) -> Iterator[pa.RecordBatch]:
+        """The records of a json file: the elements of its array, or its lines."""
+        with open_file(self.file) as raw:
+            start = raw.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
+        return self._records(enumerate(self._elements(), start=1)) if start.startswith(b"[") else self._jsonl()
+
+    def _elements(self) -> Iterator[bytes]:
+        """The elements of a JSON array, one at a time. Raises FileFailed for what is none, and for an element of many MB."""
+        decoder, count, place = json.JSONDecoder(), 0, 0
+        with open_file(self.file) as raw, io.TextIOWrapper(raw, "utf-8-sig") as text:
+            buffer = text.read(BLOCK_BYTES).lstrip()[1:]
+            while True:
+                begin = _after_space(buffer, place)
+                if buffer.startswith("]", begin):
+                    if (buffer[begin + 1 :] + text.read(BLOCK_BYTES)).strip():
+                        raise FileFailed(self.file.path, f"after its array of {count} records comes something else")
+                    return
+                is_next = not count or buffer.startswith(",", begin)
+                if count and is_next:
+                    begin = _after_space(buffer, begin + 1)
+                try:
+                    end = decoder.raw_decode(buffer, begin)[1] if is_next else len(buffer)
+                except RecursionError as exc:
+                    raise FileFailed(self.file.path, f"record {count + 1} is nested too deep") from exc
+                except ValueError:
+                    end = len(buffer)
+                if end < len(buffer):
+                    yield buffer[begin:end].encode()
+                    place, count = end, count + 1
+                    continue
+                more = text.read(BLOCK_BYTES)
+                if not more or len(buffer) - begin > BLOCK_BYTES:
+                    raise FileFailed(
+                        self.file.path,
+                        f"its array is damaged or cut short after {count} records, or the next has more than {BLOCK_BYTES >> 20} MB; repair the file",
+                    )
+                buffer, place = buffer[place:] + more, 0
+
+    def _records(self, found: Iterable[tuple[int, bytes]]) -> Iterator[pa.RecordBatch]:
+        """Batches of JSON objects, which come with their ordinals."""
         records: list[dict[str, str | None]] = []
         lines: list[int] = []
         names: set[str] = set()
-        ordinal = size = 0
-        for ordinal, line in enumerate(read_lines(self.file), start=1):
+        size = 0
+        for ordinal, line in found:
             if not line.strip():
                 continue
             try:
-                record = orjson.loads(line.removeprefix(codecs.BOM_UTF8) if ordinal == 1 else line)
+                record = exact_json.loads(line)
                 if not isinstance(record, dict):
                     raise ValueError("not an object")
                 record = {name: _text(value) for name, value in record.items()}
@@ -319,6 +386,21 @@ def _number_rows(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterato
         ordinal += count
 
 
+def _after_space(text: str, place: int) -> int:
+    found = SPACE.match(text, place)
+    return found.end() if found else place
+
+
+def _without_nameless(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """The batch without columns that have neither a name nor a value: they are nothing."""
+    kept = [
+        name
+        for name, column in zip(batch.schema.names, batch.columns, strict=True)
+        if not (name == "" or name.startswith(NAMELESS)) or column.null_count < len(column)
+    ]
+    return batch.select(kept) if len(kept) < batch.num_columns else batch
+
+
 def _first_value(record: dict[str, str | None], names: list[str]) -> str | None:
     return next((record[name] for name in names if record.get(name) is not None), None)
 
@@ -369,27 +451,46 @@ def _text(value: object) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int):
         return str(value)
-    return orjson.dumps(value).decode()
+    return exact_json.dumps(value)
+
+
+def kind_of(file: SourceFile) -> str:
+    """A file's format (see format_of). Raises FileFailed for an archive that holds no readable file, or several."""
+    kind = format_of(_content_name(file))
+    if kind is None:
+        raise FileFailed(file.path, f"{_content_name(file)[-100:]!r} in it is no csv, tsv, jsonl, ndjson or json")
+    return kind
+
+
+def _content_name(file: SourceFile) -> str:
+    """The name that says the format: the file's own, or that of the file in an archive."""
+    if format_of(file.path) is not None or compression_of(file.path) != ".zip":
+        return file.path
+    try:
+        with _open_raw(file) as raw:
+            return member_of(raw, file.path).filename
+    except zipfile.BadZipFile as exc:
+        raise FileFailed(file.path, "the archive is cut short or damaged; deliver it again") from exc
 
 
 def open_file(file: SourceFile) -> IO[bytes]:
     """The file's bytes, without its compression."""
-    # gzip's and fsspec's files, and ours, are read as any file of bytes, which none of their types says
+    return unpacked(_open_raw(file), file.path)
+
+
+def _open_raw(file: SourceFile) -> IO[bytes]:
+    # fsspec's files, and ours, are read as any file of bytes, which none of their types says
     return cast(IO[bytes], _open_stream(file))
 
 
 def _open_stream(file: SourceFile) -> object:
-    compression = "gzip" if file.path.lower().endswith(".gz") else None
     if file.content is not None:
-        content = io.BytesIO(file.content)
-        return gzip.GzipFile(fileobj=content) if compression else content
+        return io.BytesIO(file.content)
     if file.url.startswith(LOCAL):
         # a link that replaced the file after the listing is not followed
         raw = open(file.url.removeprefix(LOCAL), "rb", opener=_open_without_links)  # noqa: SIM115
-        if file.finished_bytes is not None:
-            return _Beginning(raw, file.finished_bytes)
-        return gzip.GzipFile(fileobj=raw) if compression else raw
-    return fsspec.open(file.url, "rb", compression=compression, **file.storage).open()
+        return raw if file.finished_bytes is None else _Beginning(raw, file.finished_bytes)
+    return fsspec.open(file.url, "rb", **file.storage).open()
 
 
 class _Beginning(io.RawIOBase):
@@ -420,11 +521,14 @@ def without_unfinished_line(file: SourceFile, now: float | None = None) -> Sourc
     A line that is valid JSON is finished. Object stores show whole files only, and a compressed or parquet file that is cut short fails
     when it is read.
     """
-    name = file.path.lower()
-    if not file.url.startswith(LOCAL) or file.content is not None or name.endswith((".gz", ".parquet")):
+    kind = format_of(file.path)
+    if not file.url.startswith(LOCAL) or file.content is not None or compression_of(file.path) or kind == "parquet":
         return file
     with open(file.url.removeprefix(LOCAL), "rb", opener=_open_without_links) as raw:
         status = os.fstat(raw.fileno())
+        if kind == "json" and raw.read(BLOCK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"["):
+            # an array that is not finished is an error when it is read
+            return file
         if not status.st_size or (now or time.time()) - status.st_mtime >= SETTLED_SECONDS:
             return file
         end, tail = status.st_size, b""
@@ -433,7 +537,7 @@ def without_unfinished_line(file: SourceFile, now: float | None = None) -> Sourc
             raw.seek(begin)
             tail, end = raw.read(end - begin) + tail, begin
     line = tail[tail.rfind(b"\n") + 1 :]
-    if not line or (".jsonl" in name and _is_json(line)):
+    if not line or (kind != "csv" and _is_json(line)):
         return file
     return replace(file, finished_bytes=status.st_size - len(line), fingerprint=f"{file.fingerprint} in writing")
 
@@ -458,7 +562,7 @@ def read_lines(file: SourceFile) -> Iterator[bytes]:
                 if len(line) > BLOCK_BYTES:
                     raise FileFailed(file.path, f"a line is longer than {BLOCK_BYTES >> 20} MB; split or drop it")
                 yield line
-    except (EOFError, zlib.error) as exc:
+    except DAMAGED as exc:
         raise FileFailed(file.path, "the compressed file is cut short or damaged; deliver it again") from exc
 
 
@@ -517,11 +621,16 @@ def storage_options(connection: Connection) -> Storage:
 
 
 def list_files(
-    directory: str, pattern: str = "*", storage: Storage | None = None, any_ending: bool = False
+    directory: str,
+    pattern: str = "*",
+    storage: Storage | None = None,
+    any_ending: bool = False,
+    passed_over: list[str] | None = None,
 ) -> list[SourceFile]:
     """The readable files of `directory` (local path or fsspec URL) that match `pattern`, by path.
 
-    any_ending: also those whose endings say no format, since a mapping names them.
+    any_ending: also those whose endings say no format, since a mapping names them. passed_over: takes the paths of those whose endings do
+    not, but for hidden ones.
 
     Raises NorthstarError when the directory cannot be listed, for a directory that is named like a file, and for a name with
     characters that cannot be written in a message or a table.
@@ -536,13 +645,17 @@ def list_files(
         ) from exc
     files, is_local = [], isinstance(system, LocalFileSystem)
     for path, info in sorted(entries.items()):
-        if not path.lower().endswith(SUFFIXES) and (not any_ending or info["type"] == "directory"):
-            continue
         relative = path[len(root.rstrip("/")) + 1 :]
         if ".." in path.split("/") or not path.startswith(f"{root.rstrip('/')}/"):
             raise NorthstarError(
                 f"{directory}: {relative!r} lies outside it; a source has only what is below its directory"
             )
+        if is_hidden(relative):
+            continue
+        if not is_readable(path) and (not any_ending or info["type"] == "directory"):
+            if passed_over is not None and info["type"] != "directory":
+                passed_over.append(relative)
+            continue
         if not relative.isprintable():
             raise NorthstarError(f"{directory}/{ascii(relative)[1:-1]}: a name with invisible characters; rename it")
         if info["type"] == "directory":

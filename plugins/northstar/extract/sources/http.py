@@ -171,7 +171,8 @@ class HttpClient:
             except httpx.TimeoutException:
                 reason = "it did not answer in time"
             except httpx.TransportError as exc:
-                reason = f"the connection failed ({type(exc).__name__})"
+                cause = " ".join(str(exc).split())[:120]
+                reason = f"the connection failed ({type(exc).__name__}{f': {cause}' if cause else ''})"
             except httpx.DecodingError:
                 reason = "its answer is damaged"
             except ValueError:
@@ -269,8 +270,10 @@ def _seconds_ahead(response: httpx.Response) -> float:
 
 
 def _without_query(url: str) -> str:
+    """An address without what may hold a secret: who logs in, and the query."""
     parts = urlsplit(url)
-    return f"{parts.hostname}{parts.path}"
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{parts.path}"
 
 
 def _refusal_message(response: httpx.Response, headers: dict[str, str]) -> str:

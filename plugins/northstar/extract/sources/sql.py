@@ -227,7 +227,11 @@ def _to_zone(value: Value, zone: ZoneInfo) -> Value:
             value = dt.datetime.fromisoformat(value)
         except ValueError:
             return value
-    return value.replace(tzinfo=zone) if isinstance(value, dt.datetime) and value.tzinfo is None else value
+    if not isinstance(value, dt.datetime) or value.tzinfo is not None:
+        return value
+    moment = value.replace(tzinfo=zone)
+    # a time that the clocks skip does not come back; without a zone it goes to quarantine
+    return moment if moment.astimezone(dt.UTC).astimezone(zone).replace(tzinfo=None) == value else value.isoformat()
 
 
 def _state(value: Value) -> State | None:

@@ -20,9 +20,9 @@ and for each event with properties.
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 
-import orjson
 import sqlalchemy as sa
 
+from northstar.base import exact_json
 from northstar.connections.find import Connection
 from northstar.extract.sources.declared import ContractRow, Page, Source, State, Totals, check_options
 from northstar.extract.sources.http import HttpClient, Json, JsonObject, Parameters
@@ -87,7 +87,7 @@ class Events:
             "event_id": str(event["event_id"]), "event_name": name, "occurred_at": moment, "received_at": moment,
             "account_id": account and str(account), "anonymous_id": str(event["session_id"]), "session_id": str(event["visit_id"]),
             "channel": "web", "country": event["country"],
-            "properties": orjson.dumps({k: v for k, v in properties.items() if v is not None}, default=str).decode(),
+            "properties": exact_json.dumps({k: v for k, v in properties.items() if v is not None}),
         }  # fmt: skip
         return row | ({"application": websites[str(event["website_id"])]} if websites else {})
 

@@ -3,10 +3,10 @@
     system: webhooks
     connection: lake            # where the store needs credentials, as for `files`
     options:
-      path: s3://lake/stripe-webhooks   # a directory of *.jsonl and *.jsonl.gz files with one delivery in each line
-      of: stripe                # stripe: event objects as they were posted; umami: events in the form of its API, with visitId,
-                                # and with distinctId and data where they have them
-      system_options: {plan_tiers: {price_123: pro}}    # options of that system
+      path: s3://lake/stripe-webhooks   # *.jsonl or *.ndjson below it, compressed or not, one delivery in a line
+      of: stripe                # stripe: its event objects as they were posted; umami: events as its API tells them, with visitId,
+                                # and distinctId and data where there are any
+      system_options: {...}     # the options of that system, such as plan_tiers or websites
 
 Deliveries may come twice, late and in any order. A delivery is about a customer (Stripe) or a visit (Umami). When a new one comes,
 the rows of its customer or visit are made again from all of its deliveries, in the order of their time, so that the result does not
@@ -15,12 +15,12 @@ nothing is read. Memory holds the deliveries of one customer or visit at a time.
 file and line number, without its content; so does a delivery of Stripe's test mode, unless system_options have test_mode: true.
 """
 
+import math
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import cast
 
-import orjson
-
+from northstar.base import exact_json
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
 from northstar.contract import entities
@@ -28,13 +28,16 @@ from northstar.extract.sources import stripe, umami
 from northstar.extract.sources.declared import ContractRow, FindLanded, Page, Source, State, Totals, check_options
 from northstar.extract.sources.files import SourceFile, Storage, list_files, read_lines, storage_options
 from northstar.extract.sources.http import Json, JsonObject, Parameters, Refused
+from northstar.extract.sources.packed import format_of
 from northstar.extract.sources.stripe.connector import Stripe, require_play_money_allowed
-from northstar.extract.sources.stripe.events import EVENTS, event_order
+from northstar.extract.sources.stripe.events import EVENTS, in_order
+from northstar.extract.sources.stripe.forms import id_of, time_of
 from northstar.extract.sources.stripe.terms import SubscriptionRow, from_landed
 
 ENTITIES = stripe.ENTITIES + umami.ENTITIES
 OPTIONS = {"path", "of", "system_options"}
-PATTERN = "**/*.jsonl*"
+# 2: as of stripe
+READING = 2
 # a page ends with the first customer or visit after so many rows
 ROWS = 5_000
 
@@ -82,9 +85,10 @@ class Webhooks:
         if entity == next(n for n in entities() if n in self.deliveries.entities and n in self.source.entities):
             for places in spool.bad_places():
                 yield Page([{"delivery": place} for place in places], None)
+        self.deliveries.charge_of = spool.charge_of
         rows: list[ContractRow] = []
         for bodies in spool.deliveries():
-            rows += self.deliveries.rows(entity, [orjson.loads(body) for body in bodies])
+            rows += self.deliveries.rows(entity, [_parse(body) or {} for body in bodies])
             if len(rows) >= ROWS:
                 yield Page(self._correct_rows(entity, rows), None)
                 rows = []
@@ -95,7 +99,8 @@ class Webhooks:
         return {}
 
     def _files(self) -> list[SourceFile]:
-        return list_files(self.source.options["path"], PATTERN, self.storage)
+        files = list_files(self.source.options["path"], "**/*", self.storage)
+        return [file for file in files if format_of(file.path) == "jsonl"]
 
     def _collect(self, files: list[SourceFile], new_files: list[SourceFile]) -> "_Spool":
         """All deliveries of the customers or visits in new files: collected for the first of the entities, and reused for the others."""
@@ -136,7 +141,8 @@ class _Spool:
         self._database = sqlite3.connect("", check_same_thread=False)
         self._database.executescript(
             "create table roots (root text primary key) without rowid; create table bad (place text);"
-            "create table deliveries (root text, id text, body blob, primary key (root, id)) without rowid"
+            "create table deliveries (root text, id text, body blob, primary key (root, id)) without rowid;"
+            "create table payments (payment_intent text primary key, charge text) without rowid"
         )
         names = _fingerprints(new_files)
         for file in new_files:
@@ -160,6 +166,13 @@ class _Spool:
             bodies = self._database.execute("select body from deliveries where root = ? order by id", [root])
             yield [body for (body,) in bodies]
 
+    def charge_of(self, payment_intent: str) -> str | None:
+        """The charge of a payment intent, where a delivery names both."""
+        found = self._database.execute(
+            "select charge from payments where payment_intent = ?", [payment_intent]
+        ).fetchone()
+        return found[0] if found else None
+
     def _add(self, deliveries: "StripeDeliveries | UmamiDeliveries", file: SourceFile, is_new: bool) -> None:
         for number, line in enumerate(read_lines(file), 1):
             if not line.strip():
@@ -170,6 +183,8 @@ class _Spool:
                     self._database.execute("insert into bad values (?)", [f"{file.path}:{number}"])
                 continue
             deliveries.learn(delivery)
+            if payment := deliveries.payment(delivery):
+                self._database.execute("insert or replace into payments values (?, ?)", payment)
             root = deliveries.root(delivery)
             if not isinstance(root, str):
                 continue
@@ -186,14 +201,23 @@ def _fingerprints(files: list[SourceFile]) -> dict[str, str]:
     return {file.path: file.fingerprint for file in files}
 
 
+def _no_charge(payment_intent: str) -> str | None:
+    return None
+
+
 class StripeDeliveries:
-    """Stripe's events, grouped by their customer, or by their charge where there is no customer."""
+    """Stripe's events, grouped by their customer, or by their charge where there is no customer.
+
+    charge_of: the charge of a payment intent, as far as deliveries say it.
+    """
 
     entities = stripe.ENTITIES
 
     def __init__(self, source: Source):
         self.source = source
-        self._prices: dict[str, tuple[tuple[int, str], JsonObject]] = {}
+        self.charge_of: Callable[[str], str | None] = _no_charge
+        # the newest version of each price and coupon, with its moment
+        self._shared: dict[str, tuple[tuple[int, str], JsonObject]] = {}
 
     def is_delivery(self, delivery: JsonObject) -> bool:
         """Whether it is an event of Stripe's, and of real money."""
@@ -209,27 +233,37 @@ class StripeDeliveries:
         name: str | None = thing.get("id")
         if thing.get("object") == "customer":
             return name
-        customer: Json = thing.get("customer")
-        customer = customer.get("id") if isinstance(customer, dict) else customer
         if thing.get("object") in ("refund", "dispute"):
-            return thing.get("charge") or name
-        return customer or (name if thing.get("object") == "charge" else None)
+            return id_of(thing.get("charge")) or name
+        return id_of(thing.get("customer")) or (name if thing.get("object") == "charge" else None)
 
     def learn(self, delivery: JsonObject) -> None:
-        """Keep what belongs to no customer: the newest version of each price."""
+        """Keep what belongs to no customer: the newest version of each price and coupon."""
         thing, moment = delivery["data"]["object"], (delivery["created"], delivery["id"])
         # deliveries may be read in any order
-        if thing.get("object") == "price" and moment >= self._prices.get(thing["id"], ((0, ""), {}))[0]:
-            self._prices[thing["id"]] = moment, thing
+        name = f"{thing.get('object')}s/{thing.get('id')}"
+        if thing.get("object") in ("price", "coupon") and moment >= self._shared.get(name, ((0, ""), {}))[0]:
+            self._shared[name] = moment, thing
+
+    def payment(self, delivery: JsonObject) -> tuple[str, str] | None:
+        """A payment intent and its charge, where the delivery names both."""
+        thing = delivery["data"]["object"]
+        names = {
+            "charge": (id_of(thing.get("payment_intent")), thing.get("id")),
+            "payment_intent": (thing.get("id"), id_of(thing.get("latest_charge"))),
+        }
+        payment_intent, charge = names.get(thing.get("object"), (None, None))
+        is_paid = thing.get("status") == "succeeded"
+        return (payment_intent, charge) if payment_intent and charge and is_paid else None
 
     def rows(self, entity: str, events: list[JsonObject]) -> list[ContractRow]:
         """The rows of one customer or charge, each as the last event leaves it."""
-        events.sort(key=event_order)
-        objects = {f"prices/{name}": price for name, (_, price) in self._prices.items()}
+        events = in_order(events)
+        objects = {name: thing for name, (_, thing) in self._shared.items()}
         for event in events:
             thing = event["data"]["object"]
             objects[f"{thing.get('object')}s/{thing.get('id')}"] = thing
-        system = Stripe(self.source, _DeliveredObjects(objects))
+        system = Stripe(self.source, _DeliveredObjects(objects, self.charge_of))
         system.history.learn(events)
         key = entities()[entity].key
         rows_by_key: dict[tuple[object, ...], ContractRow] = {}
@@ -238,9 +272,14 @@ class StripeDeliveries:
                 try:
                     rows = system.event_rows(entity, event)
                 except Refused:
-                    # a discount of a subscription that is in no delivery yet
-                    continue
-                rows_by_key.update({tuple(row[name] for name in key): row for row in rows})
+                    # deliveries hold no more than the first items of a subscription: it goes to quarantine, since its other columns are missing
+                    rows = [{"subscription_id": id_of(event["data"]["object"]), "delivery": event["id"]}]
+                rows_by_key.update({tuple(row.get(name, event["id"]) for name in key): row for row in rows})
+        if entity == "subscriptions" and events:
+            # a discount may end after the last delivery; a later one makes these rows anew
+            read_at = time_of(events[-1]["created"])
+            for row in system.history.advance(math.inf):
+                rows_by_key[row["subscription_item_id"], row["valid_from"]] = {**row, "updated_at": read_at}
         return list(rows_by_key.values())
 
 
@@ -251,6 +290,7 @@ class UmamiDeliveries(umami.Events):
 
     def __init__(self, source: Source):
         self.source = source
+        self.charge_of: Callable[[str], str | None] = _no_charge
 
     def is_delivery(self, delivery: JsonObject) -> bool:
         """Whether it is an event of Umami's."""
@@ -264,6 +304,10 @@ class UmamiDeliveries(umami.Events):
 
     def learn(self, delivery: JsonObject) -> None:
         """Nothing: an event needs no other."""
+
+    def payment(self, delivery: JsonObject) -> tuple[str, str] | None:
+        """None: nobody pays."""
+        return None
 
     def rows(self, entity: str, events: list[JsonObject]) -> list[ContractRow]:
         """The rows of one visit."""
@@ -283,12 +327,15 @@ class UmamiDeliveries(umami.Events):
 class _DeliveredObjects:
     """A stand-in for an HttpClient, without a network: it answers as Stripe would, from the objects that were delivered."""
 
-    def __init__(self, objects: dict[str, JsonObject]):
-        self.objects = objects
+    def __init__(self, objects: dict[str, JsonObject], charge_of: Callable[[str], str | None]):
+        self.objects, self.charge_of = objects, charge_of
 
     def get(self, path: str, params: Parameters | None = None) -> Json:
         if path in self.objects:
             return self.objects[path]
+        kind, _, name = path.partition("/")
+        if kind == "payment_intents" and (charge := self.charge_of(name)):
+            return {"id": name, "latest_charge": charge}
         raise Refused(f"{path} is in no delivery", 404)
 
     def now(self, path: str, params: Parameters | None = None) -> float:
@@ -298,7 +345,7 @@ class _DeliveredObjects:
 
 def _parse(line: bytes) -> JsonObject | None:
     try:
-        delivery = orjson.loads(line)
-    except orjson.JSONDecodeError:
+        delivery = exact_json.loads(line)
+    except ValueError:
         return None
     return delivery if isinstance(delivery, dict) else None

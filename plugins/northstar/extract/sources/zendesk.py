@@ -32,6 +32,10 @@ SCORES = {"good": "5", "bad": "1", "good_with_comment": "5", "bad_with_comment":
 MERGED_TAG = "closed_by_merge"
 DONE = ("solved", "closed")
 USERS_PER_REQUEST = 100
+# the parts of an audit that say something, by writing or by a call
+COMMENTS = ("Comment", "VoiceComment", "FacebookComment")
+# 2: who wrote a comment, whether it stayed public, and calls are read
+READING = 2
 
 
 def connect(source: Source, connection: Connection) -> "Zendesk":
@@ -122,25 +126,37 @@ class Zendesk:
     def _events(self, ticket: JsonObject) -> list[ContractRow]:
         rows: list[ContractRow] = []
         audits = self._audits(ticket["id"])
-        self._request_unknown_users(audit.get("author_id") for audit in audits)
+        self._request_unknown_users(e.get("author_id") for audit in audits for e in (audit, *audit["events"]))
+        # the last word on whether a comment is public
+        privacy = {
+            event.get("comment_id"): bool(event.get("public"))
+            for audit in audits
+            for event in audit["events"]
+            if event["type"] == "CommentPrivacyChange"
+        }
         for number, audit in enumerate(audits):
-            actor = self._actor(audit)
-            kinds = ["created"] if number == 0 else []
+            own_actor = self._actor(audit, audit.get("author_id"), ticket)
+            kinds = [("created", own_actor)] if number == 0 else []
             for event in audit["events"]:
-                kinds += self._event_types(event, number == 0)
-            if ((audit.get("via") or {}).get("source") or {}).get("rel") == "merge" and "closed" in kinds:
-                kinds = ["merged" if kind == "closed" else kind for kind in kinds]
+                author = (event.get("author_id") if event["type"] in COMMENTS else None) or audit.get("author_id")
+                actor = self._actor(audit, author, ticket)
+                is_public = privacy.get(event.get("id"), bool(event.get("public")))
+                # the first comment is the ticket itself, but for an agent's call
+                is_ticket = number == 0 and (event["type"] != "VoiceComment" or actor != "agent")
+                kinds += [(kind, actor) for kind in self._event_types(event, is_ticket, is_public)]
+            if ((audit.get("via") or {}).get("source") or {}).get("rel") == "merge" and "closed" in dict(kinds):
+                kinds = [("merged" if kind == "closed" else kind, actor) for kind, actor in kinds]
             rows += [
                 {"ticket_event_id": f"{audit['id']}-{place}", "ticket_id": str(ticket["id"]), "event_type": kind, "actor_type": actor,
                  "occurred_at": audit["created_at"]}
-                for place, kind in enumerate(kinds)
+                for place, (kind, actor) in enumerate(kinds)
             ]  # fmt: skip
         return rows
 
-    def _event_types(self, event: JsonObject, is_first: bool) -> list[str]:
-        """What one part of an audit means. The first comment is the ticket itself."""
-        if event["type"] == "Comment":
-            return [] if is_first else ["public_reply" if event.get("public") else "internal_note"]
+    def _event_types(self, event: JsonObject, is_ticket: bool, is_public: bool) -> list[str]:
+        """What one part of an audit means. is_ticket: a comment in it is the ticket itself. is_public: whether a comment still is."""
+        if event["type"] in COMMENTS:
+            return [] if is_ticket else ["public_reply" if is_public else "internal_note"]
         if event["type"] not in ("Change", "Create"):
             return []
         name, value, previous_value = event.get("field_name"), event.get("value"), event.get("previous_value")
@@ -158,14 +174,17 @@ class Zendesk:
             )
         return []
 
-    def _actor(self, audit: JsonObject) -> str:
+    def _actor(self, audit: JsonObject, author: int | None, ticket: JsonObject) -> str:
         channel = (audit.get("via") or {}).get("channel")
-        if audit.get("author_id") in (None, -1) or channel in ("rule", "system", "trigger", "automation"):
+        if author in (None, -1) or channel in ("rule", "system", "trigger", "automation"):
             return "system"
         if channel in ("answer_bot_for_web_widget", "answer_bot", "chat_transcript_bot"):
             return "bot"
+        # an agent may ask for something too; then it is the others who answer
+        if author == ticket.get("requester_id"):
+            return "customer"
         # a user whom Zendesk has forgotten counts as a customer, so that no first response is guessed
-        return "customer" if self._user(audit["author_id"]).get("role", "end-user") == "end-user" else "agent"
+        return "customer" if self._user(author).get("role", "end-user") == "end-user" else "agent"
 
     def _audits(self, ticket: int) -> list[JsonObject]:
         audits: list[JsonObject] = []

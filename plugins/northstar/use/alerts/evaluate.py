@@ -9,18 +9,26 @@ import json
 from base64 import urlsafe_b64encode
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import cache
-from pathlib import Path
 from typing import NotRequired, TypedDict, cast
 from urllib.parse import urlencode
 
-from northstar.base.config_files import read_own_yaml
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import format_value
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.use import outbox
-from northstar.use.alerts.notices import Finding, KnownNotice, Notice, mark_queued, notices_due, store_findings
+from northstar.use.alerts.notices import (
+    COUNTED,
+    Finding,
+    KnownNotice,
+    Notice,
+    group_by_cause,
+    mark_queued,
+    notices_due,
+    store_findings,
+)
+from northstar.use.alerts.rules import Rule, rules
+from northstar.use.alerts.table import store_open
 from northstar.use.changes import explain_change
 from northstar.use.marts import Marts
 from northstar.use.notify import Address, Body, Channels, Message, read_channels, send_message
@@ -29,34 +37,18 @@ from northstar.use.words import title_of
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, fetch_all_as, fetch_one
 
-RULES = Path(__file__).with_name("rules.yml")
 LOCK = 0x6E735F616C657274  # "ns_alert"
 FIRST_LOOK = timedelta(hours=1)
 # rows commit a little after the time that they carry, so evaluations overlap
 OVERLAP = timedelta(minutes=2)
 SEVERITIES = {"critical": "critical", "warning": "warning"}
 JOB = {"run_failed", "source_late", "source_differs", "quarantine_grows", "data_late", "maintenance_failed"}
+TRENDS = {"rise", "drop", "spike"}
 # a query for two failed checks in a row: a single failed check is no downtime where a check is made each minute (SEMANTICS)
 TWO_IN_A_ROW = (
     "select exists (select from (select is_up, lag(is_up) over (partition by service order by checked_at) as was_up from staging.uptime_checks "
     "where application = %s and checked_at >= %s and checked_at < %s and not coalesce(is_third_party, false)) as c where not is_up and not was_up) as has_two_failures"
 )
-
-
-class Rule(TypedDict):
-    """A rule of rules.yml; that file says what each key means."""
-
-    rule: str
-    metric: str
-    severity: str
-    action: str
-    quiet: int
-    page: str
-    says: str
-    sql: str
-    unit: NotRequired[str]
-    reads: NotRequired[str]
-    parts: NotRequired[str]
 
 
 class Hit(TypedDict):
@@ -69,13 +61,6 @@ class Hit(TypedDict):
     threshold: Decimal | None
     since: datetime
     severity: NotRequired[str]
-
-
-@cache
-def rules() -> list[Rule]:
-    """The rules of rules.yml."""
-    entries: list[Rule] = read_own_yaml(RULES)
-    return entries
 
 
 def evaluate(settings: Settings, now: datetime | None = None, progress: Progress = print) -> list[Notice]:
@@ -92,9 +77,12 @@ def evaluate(settings: Settings, now: datetime | None = None, progress: Progress
         findings, broken = _signals(settings, (last or now - FIRST_LOOK) - OVERLAP, now)
         findings += _targets(settings)
         sources = {"targets", *(rule["rule"] for rule in rules() if rule["rule"] not in broken)}
-        store_findings(connection, findings, sources, now)
+        store_findings(connection, group_by_cause(findings), sources, now)
+        store_open(connection)
+        # rows that landed before the first publication are looked at after it
         connection.execute(
-            "insert into audit.alert_evaluations (evaluated_at, findings) values (%s, %s)", [now, len(findings)]
+            "insert into audit.alert_evaluations (evaluated_at, findings) select %s, %s where to_regclass('marts.publications') is not null",
+            [now, len(findings)],
         )
     with db.connect(settings, "publisher") as connection:
         # a lock of the session, not of a transaction: what was sent is committed message by message
@@ -177,19 +165,31 @@ def _signals(settings: Settings, since: datetime, now: datetime) -> tuple[list[F
             return [], {}
         for rule in rules():
             try:
-                parameters = {"since": since, "now": now, "metric": rule["metric"]}
+                parameters = {
+                    "since": since, "now": now, "metric": rule["metric"], "confidence": settings.rules.alert_confidence,
+                    "smallest_base": settings.rules.alert_smallest_base, "smallest_change": settings.rules.alert_smallest_change,
+                }  # fmt: skip
                 rows = fetch_all_as(Hit, connection.execute(rule["sql"], parameters))
                 parts = [_largest_part(connection, rule, row) for row in rows]
             except Exception as exc:
                 broken[rule["rule"]] = str(exc).splitlines()[0]
                 continue
             for row, part in zip(rows, parts, strict=True):
+                action = rule.get("actions", {}).get(row["application"], rule["action"])
                 findings.append(Finding(
-                    f"{rule['rule']}|{row['application']}|{row['segment_value'] if rule['rule'] != 'run_failed' else row['segment']}", rule["rule"], rule["metric"],
-                    row["application"], row["segment"], row["segment_value"], row.get("severity", rule["severity"]), rule["action"], row["value"], row["threshold"],
-                    row["since"], rule["says"], rule["page"], rule["rule"], timedelta(minutes=rule["quiet"]), part,
+                    _key(rule, row), rule["rule"], rule["metric"], row["application"], row["segment"], row["segment_value"], row.get("severity", rule["severity"]),
+                    action, row["value"], row["threshold"], row["since"], rule["says"], rule["page"], rule["rule"], timedelta(minutes=rule["quiet"]), part,
+                    rule["cause"], rule["compared_with"],
                 ))  # fmt: skip
     return findings, broken
+
+
+def _key(rule: Rule, row: Hit) -> str:
+    """Alerts of one cause in an application are one; of the job itself each source, and each check, is a cause."""
+    if rule["rule"] not in JOB:
+        return f"{rule['cause']}|{row['application']}"
+    part = row["segment"] if rule["rule"] == "run_failed" else row["segment_value"]
+    return f"{rule['cause']}|{row['application']}|{part}"
 
 
 def _largest_part(connection: Connection, rule: Rule, row: Hit) -> str:
@@ -222,10 +222,18 @@ def _targets(settings: Settings) -> list[Finding]:
             )["has_two_failures"]
         }
     return [
-        Finding(f"target|{r['alert_id']}", "target", r["metric_id"], r["application"], r["segment"], r["segment_value"], r["severity"], r["action"], r["value"],
-                r["threshold"], r["opened_at"], "off its target", "metrics", "targets")
+        Finding(f"{r['cause']}|{r['application']}", "target", r["metric_id"], r["application"], r["segment"], r["segment_value"], r["severity"], r["action"],
+                r["value"], r["threshold"], r["opened_at"], _missed(r["rule"], r["grain"]), "metrics", "targets", cause=r["cause"],
+                compared_with="the usual range's end" if r["rule"] in TRENDS else f"the {r['rule']}", baseline=r["baseline"], fired_in_marts=r["fired_90_days"])
         for r in rows if r["alert_id"] not in lone
     ]  # fmt: skip
+
+
+def _missed(rule: str, grain: str) -> str:
+    """What a target's alert says of it."""
+    if rule in TRENDS:
+        return f"a {rule} beyond what the eight {grain}s before varied by"
+    return f"beyond its {rule}, which most of the eight {grain}s before met"
 
 
 def _route(channels: Channels, notice: Notice) -> str:
@@ -264,11 +272,21 @@ def _describe_alert(settings: Settings, channels: Channels, marts: Marts, addres
     entry, rule = marts.catalogue().get(notice["metric_id"]), _rule(notice)
     unit = (rule and rule.get("unit")) or (entry["unit"] if entry else "count")
     currency = settings.rules.reporting_currency
-    lines = [f"{notice['event'].upper()}, {notice['severity']}: {_title(notice)}", f"  {notice['says']}"]
+    lines = [
+        f"{notice['event'].upper()}, {notice['severity']}: {_title(notice)}",
+        f"  rule {notice['rule']}: {notice['says']}",
+    ]
     if notice["value"] is not None and notice["threshold"] is not None:
+        usual = "" if notice["baseline"] is None else f", usual {format_value(notice['baseline'], unit, currency)}"
         lines.append(
-            f"  value {format_value(notice['value'], unit, currency)}, threshold {format_value(notice['threshold'], unit, currency)}"
+            f"  value {format_value(notice['value'], unit, currency)}, threshold {format_value(notice['threshold'], unit, currency)} "
+            f"({notice['compared_with']}){usual}"
         )
+    else:
+        lines.append(f"  compared with: {notice['compared_with']}")
+    lines.append(f"  fired {_times_fired(notice)} in the last {COUNTED.days} days")
+    if notice["also"]:
+        lines.append(f"  of the same cause: {notice['also']}")
     lines.append(
         f"  since {notice['since']:%Y-%m-%d %H:%M} UTC"
         + (f", closed {notice['closed_at']:%Y-%m-%d %H:%M} UTC" if notice["closed_at"] else "")
@@ -284,6 +302,12 @@ def _describe_alert(settings: Settings, channels: Channels, marts: Marts, addres
         lines.append(f"  runbook: {runbook(settings, channels, notice['rule'])}")
     lines.append(f"  action: {notice['action']} · {_link(address, marts, notice)}")
     return "\n".join(lines)
+
+
+def _times_fired(notice: Notice) -> str:
+    newest = max(notice["fired_at"], default=notice["since"])
+    times = max(notice["fired_in_marts"], sum(at > newest - COUNTED for at in notice["fired_at"]), 1)
+    return "once" if times == 1 else f"{times} times"
 
 
 def _rule(notice: Notice) -> Rule | None:

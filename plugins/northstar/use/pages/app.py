@@ -23,6 +23,7 @@ from northstar.base.config_files import read_own_yaml
 from northstar.base.formats import format_value
 from northstar.base.settings import Settings, load_settings
 from northstar.build.own_seeds import own_funnels
+from northstar.use.alerts.rules import unit_of
 from northstar.use.marts import GRAINS, Marts
 from northstar.use.pages import door, serve
 from northstar.use.pages.describe import banner, description, rules
@@ -256,6 +257,34 @@ def _targets_table(marts: Marts, dashboard: str, application: str) -> html.Div:
     return _table(rows, names, "Targets", "This application has no targets here.")
 
 
+@capture("figure")
+def alerts(data_frame: pd.DataFrame, application: str = "all") -> html.Div:
+    """The open alerts: the rule of each, what it was compared with, how often it fired."""
+    if not is_offered(application=application):
+        return html.Div(UNKNOWN, role="alert")
+    return shown_alerts(painter().marts, application)
+
+
+def shown_alerts(marts: Marts, application: str) -> html.Div:
+    """The table of the open alerts."""
+    currency = marts.currency
+    rows = []
+    for r in marts.open_alerts(application):
+        unit = unit_of(r["rule"]) or r["unit"]
+        value, threshold, usual = (
+            "" if r[name] is None else format_value(r[name], unit, currency)
+            for name in ("value", "threshold", "baseline")
+        )
+        rows.append({
+            "alert": title_of(r["metric_id"]) if r["metric_id"] else r["rule"].replace("_", " ").capitalize(), "application": r["application"],
+            "severity": r["severity"], "of": r["segment_value"], "value": value, "compared with": f"{threshold} ({r['compared_with']})".strip(),
+            "usual": usual, "fired in 90 days": r["fired_90_days"], "since": f"{r['since']:%Y-%m-%d %H:%M}", "rule": f"{r['rule']}: {r['says']}",
+            "of the same cause": r["also"], "contributes most": r["contributes"], "action": r["action"], "state": r["state"], "id": r["alert"],
+        })  # fmt: skip
+    names = ["alert", "application", "severity", "of", "value", "compared with", "usual", "fired in 90 days", "since", "rule", "of the same cause", "contributes most", "action", "state", "id"]  # fmt: skip
+    return _table(rows, names, "Open alerts", "No alert is open.")
+
+
 def is_offered(
     application: object = "all",
     grain: object = "month",
@@ -415,6 +444,21 @@ def _metrics_page() -> vm.Page:
     )  # fmt: skip
 
 
+def _alerts_page() -> vm.Page:
+    """What is open now, as `northstar alerts list` has it."""
+    return vm.Page(
+        id="alerts", title="Alerts", path="/alerts", layout=vm.Flex(direction="row", wrap=True, gap="16px"),
+        components=[
+            vm.Figure(id="alerts-version", figure=version_banner(data_frame=NO_FRAME)),
+            vm.Container(title="Open alerts", components=[vm.Figure(id="alerts-open", figure=alerts(data_frame=NO_FRAME))]),
+        ],
+        controls=[
+            vm.Parameter(id="alerts-application", targets=["alerts-open.application"], show_in_url=True,
+                         selector=vm.Dropdown(title="Application", options=built_applications(), value="all", multi=False)),
+        ],
+    )  # fmt: skip
+
+
 @cache
 def built_applications() -> list[str]:
     """The applications that the pages were built with."""
@@ -432,9 +476,12 @@ def build() -> Vizro:
     pages = [_page(page) for page in contents]
     for page in contents:
         groups.setdefault(page["group"], []).append(_slug(page["title"]))
-    groups["Metrics"] = ["metrics"]
+    groups["Alerts"], groups["Metrics"] = ["alerts"], ["metrics"]
     dashboard = vm.Dashboard(
-        title="Northstar", pages=[*pages, _metrics_page()], theme="vizro_light", navigation=vm.Navigation(pages=groups)
+        title="Northstar",
+        pages=[*pages, _alerts_page(), _metrics_page()],
+        theme="vizro_light",
+        navigation=vm.Navigation(pages=groups),
     )
     return Vizro(assets_folder=str(ASSETS)).build(dashboard)
 

@@ -27,7 +27,7 @@ def banner(marts: Marts, now: datetime | None = None) -> html.Div:
     if late:
         warnings.append(f"The data is {late} old: no run has published since.")
     if published.warnings:
-        warnings.append("Checks that failed: " + ", ".join(published.warnings) + ".")
+        warnings.append("Warnings of the audit: " + ", ".join(published.warnings) + ".")
     banner = [html.Div(parts, className="northstar-banner", **attribute("data-version", str(published.version)))]
     if warnings:
         banner.append(html.Div(" ".join(warnings), role="alert", className="northstar-banner northstar-warning"))

@@ -10,6 +10,7 @@ from northstar.use.marts import Marts
 from northstar.use.pages.panels import (
     bars,
     bridge,
+    bridges,
     budgets,
     cards,
     cohorts,
@@ -25,6 +26,7 @@ KINDS: dict[str, Callable[[Marts, Panel, str, str, int, str], go.Figure]] = {
     "line": line.draw,
     "bars": bars.draw,
     "bridge": bridge.draw,
+    "bridges": bridges.draw,
     "cohorts": cohorts.draw,
     "funnel": funnel.draw,
     "journey": journey.draw,

@@ -26,6 +26,7 @@ class Item(TypedDict):
     plan: NotRequired[JsonObject]
     quantity: NotRequired[int | None]
     discounts: NotRequired[list[JsonObject | str]]
+    tax_rates: NotRequired[list[JsonObject | str]]
 
 
 class Client(Protocol):

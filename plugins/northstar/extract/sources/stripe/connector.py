@@ -20,6 +20,8 @@ ADDRESS = "https://api.stripe.com"
 # the version whose objects this package reads; newer ones moved charge.invoice and invoice.subscription elsewhere
 API_VERSION = "2024-06-20"
 PER_SECOND = 20  # Stripe's limit is 100 in live mode, 25 in test mode
+# 2: ties in time, ends of discounts, prices with tax, and ended_at and trial_end are read
+READING = 2
 DAY = 86_400
 EVENTS_KEPT = 29 * DAY
 OVERLAP = 600  # events are listed by the second, and some appear a little late
@@ -56,6 +58,8 @@ class Stripe:
         self.api = Api(http, source.options.get("lists"))
         self.history = History(self.api, Terms(self.api, source.options.get("plan_tiers")))
         self._invoices: dict[str, JsonObject] = {}
+        self._charges: dict[str, JsonObject] = {}
+        self._payment_intents: dict[str, JsonObject] = {}
 
     def check(self) -> str:
         """Ask for one object of each list that reading needs."""
@@ -72,6 +76,7 @@ class Stripe:
         is_stale = state is not None and state["phase"] == "events" and now - state["since"] > EVENTS_KEPT
         if state is None or is_stale:
             state = {"phase": "load", "after": None, "from": now, "again": is_stale}
+        self.history.ends = dict(state.get("ends") or {})
         if state["phase"] == "load":
             yield from self._load(entity, state)
             state = {"phase": "events", "since": state["from"]}
@@ -124,10 +129,14 @@ class Stripe:
                 ]
             else:
                 rows = [row for thing in page for row in self._rows(entity, thing, read_at)]
-            yield Page(rows, {**state, "after": page[-1]["id"]} if page else None)
+            yield Page(rows, self._noted({**state, "after": page[-1]["id"]}) if page else None)
         if entity == "refunds":
             yield Page([row for page in self._disputes() for row in page], None)
-        yield Page([], {"phase": "events", "since": state["from"]})
+        yield Page([], self._noted({"phase": "events", "since": state["from"]}))
+
+    def _noted(self, state: State) -> State:
+        """The state, with the discounts that will end, which no event may report."""
+        return {**state, "ends": dict(self.history.ends)} if self.history.ends else state
 
     def _read_young_again(self, entity: str, now: int) -> Iterator[Page]:
         """List young objects again, so that nothing is lost when an event never came."""
@@ -141,7 +150,7 @@ class Stripe:
                     row
                     for s in young_subscriptions
                     if s["id"] not in known_subscriptions
-                    for row in self.history.history_before_events(s)
+                    for row in self.history.history_before_events(s) + self.history.advance(now)
                 ],
                 None,
             )
@@ -166,16 +175,19 @@ class Stripe:
             end = min(start + DAY, now + 1)
             if entity == "subscriptions":
                 events = self.history.spool.between(start, end)
-                self.history.recall([e["data"]["object"] for e in events], self.find_landed)
+                ending: list[JsonObject] = [{"id": name} for name, at in self.history.ends.items() if at < end]
+                self.history.recall([*(e["data"]["object"] for e in events), *ending], self.find_landed)
                 self.history.learn(events)
             else:
                 events = events_between(self.api, entity, start, end)
             rows = [row for event in events for row in self.event_rows(entity, event)]
-            yield Page(rows, {"phase": "events", "since": min(end, now)})
+            if entity == "subscriptions":
+                rows += self.history.advance(end - 1)
+            yield Page(rows, self._noted({"phase": "events", "since": min(end, now)}))
             start = end
 
     def event_rows(self, entity: str, event: JsonObject) -> Sequence[ContractRow]:
-        """The rows that one event changes. Events about subscriptions must come in `event_order`, and after `learn` has seen them."""
+        """The rows that one event changes. Events about subscriptions must come `in_order`, and after `learn` has seen them."""
         if entity == "subscriptions":
             return self.history.rows_of(event)
         thing, at = event["data"]["object"], event["created"]
@@ -184,18 +196,41 @@ class Stripe:
         return self._rows(entity, thing, at)
 
     def _rows(self, entity: str, thing: JsonObject, read_at: int | None) -> list[ContractRow]:
-        """The row of an object without a history, as a list: it is empty for an object that is not to land."""
-        row: ContractRow | None
+        """The rows of an object without a history: none for a dispute that is not lost, which moves no money."""
         if entity == "accounts":
-            row = objects.account(thing)
+            rows = [objects.account(thing)]
         elif entity == "charges":
-            invoice = thing.get("invoice")
-            if isinstance(invoice, str):
-                invoice = self.api.cached(self._invoices, "invoices", invoice)
-            row = objects.charge(thing, invoice)
+            rows = [objects.charge(thing, self._invoice_of(thing))]
+        elif thing.get("object") == "dispute":
+            rows = [objects.dispute(thing, self._charge_of(thing))] if thing["status"] == "lost" else []
+        elif thing.get("object") == "charge":
+            # a charge held its refunds until 2022-11-15; since then each refund has an event of its own
+            rows = [
+                objects.refund(r, id_of(r.get("charge")) or thing["id"])
+                for r in (thing.get("refunds") or {}).get("data") or []
+            ]
+            return [{**row, "updated_at": time_of(read_at or thing["created"])} for row in rows]
         else:
-            row = objects.dispute(thing) if thing.get("object") == "dispute" else objects.refund(thing)
-        return [{**row, "updated_at": time_of(read_at or thing["created"])}] if row else []
+            rows = [objects.refund(thing, self._charge_of(thing))]
+        return [{**row, "updated_at": time_of(read_at or thing["created"])} for row in rows]
+
+    def _invoice_of(self, charge: JsonObject) -> JsonObject | None:
+        """What a charge is for. Since 2025-03-31.basil events do not say it; the charge itself does, in the version that is asked for."""
+        if "invoice" not in charge:
+            charge = self.api.cached(self._charges, "charges", charge["id"], {"expand[]": "invoice"})
+        invoice: JsonObject | str | None = charge.get("invoice")
+        return self.api.cached(self._invoices, "invoices", invoice) if isinstance(invoice, str) else invoice
+
+    def _charge_of(self, thing: JsonObject) -> str | None:
+        """The charge of a refund or dispute, by its payment intent where it does not name one. None where Stripe does not know it: the row goes to quarantine."""
+        payment_intent = thing.get("payment_intent")
+        if thing.get("charge") or not payment_intent:
+            return id_of(thing.get("charge"))
+        if isinstance(payment_intent, str):
+            payment_intent = self.api.cached(self._payment_intents, "payment_intents", payment_intent)
+        # a payment intent held its charges until 2022-11-15, the newest first
+        charges = (payment_intent.get("charges") or {}).get("data") or []
+        return id_of(payment_intent.get("latest_charge") or next(iter(charges), None))
 
     def _disputes(self) -> Iterator[list[ContractRow]]:
         if self.source.options.get("disputes", True):

@@ -4,10 +4,11 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import overload
 
-from northstar.extract.sources.http import Json, JsonObject
+from northstar.extract.sources.http import Json
 
-# currencies that Stripe counts in hundredths, though ISO 4217 gives them no minor unit
-HUNDREDTHS = ("ISK", "UGX")
+# currencies whose minor unit is another one for Stripe than for ISO 4217: how many of ISO's are one of Stripe's. Stripe counts ISK and UGX
+# in hundredths, which they do not have, and MGA in whole ariary, which have hundredths
+ISO_UNITS = {"ISK": Decimal("0.01"), "UGX": Decimal("0.01"), "MGA": Decimal(100)}
 
 
 def id_of(thing: Json) -> str | None:
@@ -26,12 +27,6 @@ def seconds_of(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp())
 
 
-def country_of(thing: JsonObject) -> str | None:
-    """The country's two-letter code. None for other text, which Stripe allows in an address: it would keep the account or charge from landing."""
-    code = thing.get("country")
-    return code if code and len(code) == 2 else None
-
-
 def plain(value: Decimal | int | None) -> str | None:
     """A number as text, to the 12 digits that the warehouse keeps, without trailing zeros."""
     if value is None:
@@ -40,12 +35,12 @@ def plain(value: Decimal | int | None) -> str | None:
 
 
 @overload
-def minor_units(amount: Decimal | int, currency: str) -> Decimal | int: ...
+def minor_units(amount: Decimal | int, currency: str) -> Decimal: ...
 @overload
-def minor_units(amount: Decimal | int | None, currency: str) -> Decimal | int | None: ...
-def minor_units(amount: Decimal | int | None, currency: str) -> Decimal | int | None:
+def minor_units(amount: Decimal | int | None, currency: str) -> Decimal | None: ...
+def minor_units(amount: Decimal | int | None, currency: str) -> Decimal | None:
     """An amount of Stripe's in the minor unit of ISO 4217; None stays None."""
-    return Decimal(amount) / 100 if amount is not None and currency.upper() in HUNDREDTHS else amount
+    return None if amount is None else Decimal(amount) * ISO_UNITS.get(currency.upper(), 1)
 
 
 def whole(amount: int, currency: str) -> int:

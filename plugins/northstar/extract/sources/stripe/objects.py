@@ -2,7 +2,8 @@
 
 from northstar.extract.sources.declared import ContractRow
 from northstar.extract.sources.http import JsonObject
-from northstar.extract.sources.stripe.forms import country_of, id_of, time_of, whole
+from northstar.extract.sources.stripe.forms import id_of, time_of, whole
+from northstar.extract.sources.stripe.shapes import subscription_of
 
 
 def account(customer: JsonObject) -> ContractRow:
@@ -10,7 +11,7 @@ def account(customer: JsonObject) -> ContractRow:
     address = customer.get("address") or {}
     return {
         "account_id": customer["id"], "account_type": "customer", "email": customer.get("email"), "full_name": customer.get("name"),
-        "country": country_of(address), "created_at": time_of(customer["created"]),
+        "country": address.get("country"), "created_at": time_of(customer["created"]),
     }  # fmt: skip
 
 
@@ -24,33 +25,29 @@ def charge(thing: JsonObject, invoice: JsonObject | None) -> ContractRow:
         "charge_id": thing["id"], "payment_id": id_of(thing.get("payment_intent")),
         # somebody paid without an account: the charge gets an account of its own, so that the cash is not lost
         "account_id": id_of(thing.get("customer")) or f"guest_{thing['id']}",
-        "subscription_id": id_of((invoice or {}).get("subscription")), "amount": whole(amount, thing["currency"]),
+        "subscription_id": subscription_of(invoice or {}), "amount": whole(amount, thing["currency"]),
         "currency": thing["currency"].upper(),
         "status": "pending" if thing["status"] == "succeeded" and not captured else thing["status"],
-        "failure_code": thing.get("failure_code"), "country": country_of(card) or country_of(address),
+        "failure_code": thing.get("failure_code"), "country": card.get("country") or address.get("country"),
         "created_at": time_of(thing["created"]),
     }  # fmt: skip
 
 
-def refund(thing: JsonObject) -> ContractRow | None:
-    """A row of refunds; None for another object, and for a refund of no charge."""
-    if thing.get("object", "refund") != "refund" or not thing.get("charge"):
-        return None
+def refund(thing: JsonObject, charge: str | None) -> ContractRow:
+    """A row of refunds. charge: what was paid back; None sends the row to quarantine."""
     status = thing.get("status") or "succeeded"
     return {
-        "refund_id": thing["id"], "charge_id": id_of(thing["charge"]), "amount": whole(thing["amount"], thing["currency"]),
+        "refund_id": thing["id"], "charge_id": charge, "amount": whole(thing["amount"], thing["currency"]),
         "currency": thing["currency"].upper(), "reason": thing.get("reason"),
         "status": "pending" if status == "requires_action" else status,
         "created_at": time_of(thing["created"]),
     }  # fmt: skip
 
 
-def dispute(thing: JsonObject) -> ContractRow | None:
-    """A row of refunds: money that a lost dispute took back, at the moment when it was taken."""
-    if thing["status"] != "lost":
-        return None
+def dispute(thing: JsonObject, charge: str | None) -> ContractRow:
+    """A row of refunds: money that a lost dispute took back, at the moment when it was taken. charge: as in `refund`."""
     return {
-        "refund_id": thing["id"], "charge_id": id_of(thing["charge"]), "amount": whole(thing["amount"], thing["currency"]),
+        "refund_id": thing["id"], "charge_id": charge, "amount": whole(thing["amount"], thing["currency"]),
         "currency": thing["currency"].upper(), "reason": "dispute", "status": "succeeded", "created_at": time_of(thing["created"]),
     }  # fmt: skip
 

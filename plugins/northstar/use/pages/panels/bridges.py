@@ -1,0 +1,66 @@
+"""A panel of kind bridges: how recurring revenue moved within each value of a segment, and from one to another."""
+
+import plotly.graph_objects as go
+
+from northstar.base.formats import format_value
+from northstar.use.marts import Marts, nearest
+from northstar.use.pages.panels.drawing import (
+    BARS,
+    COLOURS,
+    Panel,
+    caption,
+    empty_figure,
+    escape_labels,
+    with_second_line,
+)
+from northstar.use.words import period
+
+STEPS = ("new", "reactivation", "expansion", "transferred_in", "contraction", "churned", "transferred_out", "fx")
+
+
+def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
+    """A stack of steps for each value of the panel's segment, over the newest complete period; the largest values first."""
+    ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter"]))
+    if len(ends) < 1:
+        return empty_figure(f"no MRR for {application}")
+    newest = ends.sort_values("place").to_dict("records")[0]
+    start, kind = newest["period_start"], newest["grain"]
+    frame = escape_labels(
+        marts.frame(
+            "select * from mrr_bridge where segment = %(segment)s and application = %(application)s and grain = %(grain)s "
+            "and period_start = %(start)s order by greatest(opening_mrr, closing_mrr) desc, segment_value limit %(bars)s",
+            segment=panel["segment"], application=application, grain=kind, start=start, bars=BARS,
+        ),
+        "segment_value",
+    )  # fmt: skip
+    if not len(frame):
+        return empty_figure(f"no MRR by {panel['segment']} for {application}")
+    values = list(frame["segment_value"])
+    ends_of = [
+        f"{format_value(o, 'money')} → {format_value(c, 'money')}"
+        for o, c in zip(frame["opening_mrr"], frame["closing_mrr"], strict=True)
+    ]
+    figure = go.Figure()
+    steps_of: dict[str, list[str]] = {value: [] for value in values}
+    for number, step in enumerate(STEPS):
+        amounts = [float(amount) for amount in frame[f"{step}_mrr"]]
+        if not any(amounts):
+            continue
+        name, texts = step.replace("_", " "), [format_value(amount, "money") for amount in amounts]
+        figure.add_trace(
+            go.Bar(
+                x=with_second_line(values, ends_of), y=amounts, name=name, customdata=texts, marker={"color": COLOURS[number]},
+                hovertemplate="%{x}: " + name + " %{customdata}<extra></extra>",
+            )
+        )  # fmt: skip
+        for value, amount, text in zip(values, amounts, texts, strict=True):
+            steps_of[value] += [f"{name} {text}"] if amount else []
+    figure.update_xaxes(type="category", title=None)
+    figure.update_yaxes(tickformat=",.0f")
+    summary = [
+        f"{value} {way}" + (f" ({', '.join(steps_of[value])})" if steps_of[value] else "")
+        for value, way in zip(values, ends_of, strict=True)
+    ]
+    figure.update_layout(barmode="relative", showlegend=True, meta=f"{period(start, kind)}: " + "; ".join(summary))
+    caption(figure, f"{period(start, kind)}, {marts.currency}")
+    return figure

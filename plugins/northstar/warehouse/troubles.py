@@ -1,0 +1,32 @@
+"""What is not as it should be, in words that are the same wherever somebody reads them: the newest audit's warnings and the open alerts."""
+
+from northstar.warehouse.rows import Connection
+
+NAMED = 6
+
+
+def newest_warnings(connection: Connection) -> list[str]:
+    """The checks of level warn that did not hold in the newest audit."""
+    rows = connection.execute(
+        "select check_name, observed from audit.checks where run_id = (select max(run_id) from audit.checks) "
+        "and not success and severity = 'warn' order by suite, check_name"
+    ).fetchall()
+    return [worded(r["check_name"], r["observed"]) for r in rows]
+
+
+def worded(check_name: str, observed: str | None) -> str:
+    """What a warning says."""
+    return f"{check_name}: {observed}"
+
+
+def open_alerts(connection: Connection) -> str | None:
+    """How many alerts are open, and the first of them; None for none."""
+    rows = connection.execute(
+        "select severity, coalesce(nullif(metric_id, ''), rule) as what, application from audit.notices where closed_at is null "
+        "order by severity, opened_at desc, key"
+    ).fetchall()
+    if not rows:
+        return None
+    named = ", ".join(f"{r['what']} ({r['application']}, {r['severity']})" for r in rows[:NAMED])
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return f"{len(rows)} open: {named}{more}"
