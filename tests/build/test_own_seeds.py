@@ -10,9 +10,10 @@ from northstar.base.settings import ROOT, load_settings
 from northstar.build.code_version import code_version
 from northstar.build.own_seeds import check_own_seeds, own_funnels, project_directory, unknown_names, write_project
 from northstar.runs.lifecycle import open_run
+from northstar.runs.verify import verify
 from northstar.use.pages.app import pages_of
 from northstar.warehouse import db
-from tests.support import empty, published, run, select, utc, write_rows
+from tests.support import empty, published, run, select, silent, utc, write_rows
 
 STAGES = "funnel,stage_number,stage,event_name,window_days,application\n"
 TARGETS = "metric_id,application,grain,operator,target\n"
@@ -138,6 +139,8 @@ def test_an_own_funnel_is_complete_after_its_own_window(warehouse, tmp_path):
     hourly = published(own)["funnel_stages"]
     run(own, source, utc("2026-02-13T12:00:00"))
     assert published(own)["funnel_stages"] == hourly
+    # the version is made again from the files that made it
+    assert all(comparison.is_same for comparison in verify(own, progress=silent))
     misspelt = replace(own, own_seeds={"funnels": text, "targets": TARGETS + "dau,shop,day,>,1\ndau,shopp,day,>,1\n"})
     with db.connect(own, "transformer") as connection:
         warnings = list(unknown_names(misspelt, connection))
