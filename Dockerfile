@@ -14,6 +14,7 @@ COPY plugins plugins
 COPY dags dags
 COPY dbt_project dbt_project
 COPY expectations expectations
+COPY mappings mappings
 COPY docs docs
 ENV PATH=/opt/northstar/.venv/bin:$PATH NORTHSTAR_HOME=/var/lib/northstar AIRFLOW_HOME=/var/lib/northstar/airflow \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \

@@ -9,13 +9,14 @@ from shutil import copyfile, rmtree
 from setuptools import setup
 from setuptools.command.build_py import build_py
 
-# folders, and files by themselves: Airflow looks for its plugins beside the package, alerts link to their runbook, and the Metrics page shows the rules that a definition cites
+# folders, and files by themselves: Airflow looks for its plugins beside the package, alerts link to their runbook, the Metrics page shows the rules that a definition cites, and `northstar mapping guess` knows the recognised exports
 CARRIED = (
     "dags",
     "dbt_project",
     "docs/runbooks.md",
     "docs/semantics.md",
     "expectations",
+    "mappings",
     "plugins/.airflowignore",
     "plugins/airflow_local_settings.py",
 )

@@ -88,3 +88,17 @@ def test_an_older_mapping_makes_the_same_rows_as_the_sql_that_it_is_converted_to
     for entity in ("accounts", "charges", "refunds", "events", "tickets", "ticket_events"):
         before, after = (mapped_rows(tmp_path, text, files, entity) for text in (old.read_text(), new))
         assert before == after
+
+
+def test_a_first_mapping_is_written_and_none_is_overwritten(desk, capsys):
+    (desk / "desk" / "export.csv").write_text("Ticket,Opened,Status\nT-1,2025-03-05T09:00:00Z,open\n")
+    assert cli.main(["mapping", "guess", str(desk / "desk")]) == 0
+    printed = capsys.readouterr().out
+    assert 'ticket_id: "Ticket"' in printed
+    first = desk / "first.yml"
+    assert cli.main(["mapping", "guess", str(desk / "desk"), "--output", str(first)]) == 0
+    assert first.read_text() == printed
+    assert cli.main(["mapping", "preview", str(desk / "desk"), "--mapping", str(first)]) == 0
+    capsys.readouterr()
+    assert cli.main(["mapping", "guess", str(desk / "desk"), "--output", str(first)]) == 1
+    assert "first.yml is there already; name another file" in capsys.readouterr().err

@@ -20,7 +20,17 @@ from tests.project.test_packaging import PROJECT
 from tests.support import write_rows
 
 # what a clone has of it; what is made while working there is left out
-PARTS = ("pyproject.toml", "setup.py", "README.md", "plugins", "dags", "dbt_project", "expectations", "docs")
+PARTS = (
+    "pyproject.toml",
+    "setup.py",
+    "README.md",
+    "plugins",
+    "dags",
+    "dbt_project",
+    "expectations",
+    "mappings",
+    "docs",
+)
 LEFTOVERS = shutil.ignore_patterns("__pycache__", "*.egg-info", "target", "logs", ".user.yml")
 PACKAGE, PROJECT_COPY = "northstar/", "northstar/_project/"
 CHARGE = {
@@ -84,7 +94,9 @@ def test_a_wheel_has_every_file_of_the_package_and_of_the_project_and_no_other(w
     assert package == below(ROOT / "plugins" / "northstar")
     carried = {name.removeprefix(PROJECT_COPY) for name in names if name.startswith(PROJECT_COPY)}
     expected = {
-        f"{folder}/{name}" for folder in ("dags", "dbt_project", "expectations") for name in below(ROOT / folder)
+        f"{folder}/{name}"
+        for folder in ("dags", "dbt_project", "expectations", "mappings")
+        for name in below(ROOT / folder)
     }
     beside = {"plugins/airflow_local_settings.py", "plugins/.airflowignore", "docs/runbooks.md", "docs/semantics.md"}
     assert carried == expected | beside

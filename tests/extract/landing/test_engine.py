@@ -1,11 +1,14 @@
 """The SQL engine of mappings reads what it is given, and nothing else, within bounds."""
 
+import csv
+
 import duckdb
 import pyarrow as pa
 import pytest
 
 from northstar.base.errors import NorthstarError
-from northstar.extract.landing.engine import VALUE_ERRORS, Engine, message
+from northstar.base.settings import ROOT
+from northstar.extract.landing.engine import DIGITS, VALUE_ERRORS, Engine, message
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +78,12 @@ def test_a_statement_that_takes_too_much_memory_spills_or_is_refused(tmp_path):
         ("quotient(-2, 3)", "-0.666666667"),
         ("quotient('10.5', 4)", "2.625000000"),
         ("quotient(1, 0)", "'1' is divided by zero"),
+        ("minor_units('12.34', 'usd')", "1234.000000000"),
+        ("minor_units('1234', 'JPY')", "1234.000000000"),
+        ("minor_units('-1.234', 'KWD')", "-1234.000000000"),
+        ("minor_units('0.0005', 'eur')", "0.050000000"),
+        ("minor_units('12', null)", None),
+        ("minor_units('12,50', 'EUR')", "'12,50' is not a number"),
     ],
 )
 def test_what_a_function_cannot_read_is_an_error_of_its_row(engine, expression, expected):
@@ -110,3 +119,9 @@ def test_batches_of_different_columns_and_types_are_one_table(engine):
         "mixed", [pa.record_batch({"a": ["1"]}), pa.record_batch({"b": [2]}), pa.record_batch({"a": [3], "b": ["x"]})]
     )
     assert engine.rows("select a, b from mixed order by a nulls last") == [("1", None), ("3", "x"), (None, "2")]
+
+
+def test_minor_units_are_those_of_the_warehouse():
+    with (ROOT / "dbt_project" / "seeds" / "currencies.csv").open() as handle:
+        seed = {row["currency"]: int(row["exponent"]) for row in csv.DictReader(handle)}
+    assert {code: digits for digits, codes in DIGITS.items() for code in codes} == seed

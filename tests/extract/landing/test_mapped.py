@@ -209,6 +209,38 @@ entities:
     ]
 
 
+def test_a_value_that_only_the_outer_select_cannot_take_is_left_out(tmp_path):
+    mapping = """
+entities:
+  charges:
+    files: "*.csv"
+    select: select charge_id, quotient(6, n) as amount, _line from (select id as charge_id, whole(n) as n, _line from input)
+"""
+    rows, bad = mapped_rows(tmp_path, mapping, {"a.csv": "id,n\n1,2\n2,0\n3,3\n"})
+    assert [(row["charge_id"], row["amount"]) for _, _, row in rows] == [("1", 3), ("3", 2)]
+    assert [(path, line) for path, line, _, _ in bad] == [("a.csv", 1)]
+
+
+def test_an_optional_column_is_null_in_a_file_that_lacks_it(tmp_path):
+    mapping = """
+entities:
+  charges:
+    - {name: one, files: "*.csv", optional: [Country, Land], columns: {charge_id: id, country: {sql: 'coalesce("Country", "Land")'}}}
+    - {name: all, files: "*.csv", optional: [Country, Land], select: 'select max(id) as charge_id, max("Country") as country from input'}
+"""
+    files = {"a.csv": "id,Country\n1,DE\n", "b.csv": "Land,id\nFR,2\n", "c.csv": "id\n3\n"}
+    rows, bad = mapped_rows(tmp_path, mapping, files)
+    assert not bad
+    assert [(row["charge_id"], row["country"]) for path, _, row in rows if "#one" in path] == [
+        ("1", "DE"),
+        ("2", "FR"),
+        ("3", None),
+    ]
+    assert [(row["charge_id"], row["country"]) for path, _, row in rows if "#all" in path] == [("3", "DE")]
+    with pytest.raises(FileFailed, match='"Country"'):
+        mapped_rows(tmp_path, mapping.replace("Country, Land", "Land"), {})
+
+
 def test_a_column_that_the_contract_does_not_have_is_named(tmp_path):
     mapping = "entities: {charges: {files: a.csv, select: 'select id as charge_id, id as colour from input'}}"
     with pytest.raises(FileFailed, match=r"a\.csv: the mapping of charges: .*'colour', which charges does not have"):

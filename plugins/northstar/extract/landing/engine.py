@@ -51,7 +51,19 @@ create macro quotient(a, b) as case
     cast(round(cast(cast(a as decimal(38, 9)) * 1000000000 as hugeint) * 10000000000
       // cast(cast(b as decimal(38, 9)) * 1000000000 as hugeint), -1) as hugeint) // 10
     as decimal(38, 0)) * 0.000000001 end;
+create macro minor_units(x, currency) as case
+  when x is null or currency is null then null
+  when upper(trim(cast(currency as varchar))) in ({no_digits}) then number(x)
+  when upper(trim(cast(currency as varchar))) in ({three_digits}) then cast(number(x) * 1000 as decimal(38, 9))
+  when upper(trim(cast(currency as varchar))) in ({four_digits}) then cast(number(x) * 10000 as decimal(38, 9))
+  else cast(number(x) * 100 as decimal(38, 9)) end;
 """
+# currencies whose minor unit is no hundredth, by the digits after the point (ISO 4217; dbt_project/seeds/currencies.csv has the same)
+DIGITS = {
+    0: ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"),
+    3: ("BHD", "IQD", "JOD", "KWD", "LYD", "OMR", "TND"),
+    4: ("CLF", "UYW"),
+}  # fmt: skip
 
 
 class Engine:
@@ -210,5 +222,7 @@ def _macros(decimal: str, thousands: str) -> list[str]:
     whole = rf"(\d+|\d{{1,3}}({group}\d{{3}})+)" if thousands else r"\d+"
     plain = rf"[+-]?({whole}({mark}\d*)?|{mark}\d+)([eE][+-]?\d{{1,3}})?"
     parts = {"plain": plain, "thousands": thousands, "decimal": decimal}
-    text = MACROS.format(**{name: part.replace("'", "''") for name, part in parts.items()})
+    escaped = {name: part.replace("'", "''") for name, part in parts.items()}
+    names = dict(zip(("no_digits", "three_digits", "four_digits"), (DIGITS[n] for n in (0, 3, 4)), strict=True))
+    text = MACROS.format(**escaped, **{name: ", ".join(map(literal, currencies)) for name, currencies in names.items()})
     return [REFUSED, *text.strip().rstrip(";").split(";\n")]

@@ -147,7 +147,7 @@ class Mapped:
         part, path = self.input.parts[0], unit.state_path(file.path)
         unit.readings[path] = own = reading(file, part.form)
         for raw in own.batches():
-            batch = self._with_origin(raw, file.path, self.statement.text)
+            batch = self._with_origin(with_optional(raw, part), file.path, self.statement.text)
             bad: list[tuple[Origin, str]] = []
             engine.show(part.name, batch)
             try:
@@ -159,6 +159,8 @@ class Mapped:
                     raise NorthstarError(message(exc)) from exc
                 bad = [(Origin(path, b.line, _row(raw, b.line)), b.reason) for b in found]
                 is_bad = pc.is_in(batch.column(LINE), pa.array([b.line for b in found], pa.int64()))
+                # the search may have left a view of that name
+                engine.drop_view(part.name)
                 engine.show(part.name, batch.filter(pc.invert(is_bad)))
                 rows = engine.table(self.statement.text)
 
@@ -259,7 +261,7 @@ class Mapped:
         for file in files:
             unit.readings[unit.state_path(file.path)] = own = reading(file, part.form)
             for batch in own.batches():
-                yield self._with_origin(batch, file.path, None)
+                yield self._with_origin(with_optional(batch, part), file.path, None)
 
     def _with_origin(self, raw: pa.RecordBatch, path: str, text: str | None) -> pa.RecordBatch:
         """A batch with `_file` and `_loaded_at`, where the statement's text names them."""
@@ -288,6 +290,14 @@ class Mapped:
             columns = [c for c in self.engine.columns(self.input.parts[0].name) if c not in (LINE, FILE, LOADED)]
             return f"the mapped column {name!r} is not in the file; it has {', '.join(columns[:12])}"
         return f"does not fit: {text}"
+
+
+def with_optional(raw: pa.RecordBatch, part: Part) -> pa.RecordBatch:
+    """A batch with the optional columns that its file lacks, as nulls."""
+    for name in part.optional:
+        if name not in raw.schema.names:
+            raw = raw.append_column(name, pa.nulls(raw.num_rows, pa.string()))
+    return raw
 
 
 def _row(raw: pa.RecordBatch, line: int) -> Row:

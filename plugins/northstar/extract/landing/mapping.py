@@ -27,7 +27,8 @@
         select: |
           select v._file || v._line as event_id, ..., v._file, v._line from visits as v left join hosts as h using (host)
 
-A select has DuckDB's functions, and number(), whole(), utc() and quotient(), which refuse what they cannot read (northstar.extract.landing.engine).
+A select has DuckDB's functions, and number(), whole(), utc(), quotient() and minor_units(amount, currency), which refuse what they cannot
+read (northstar.extract.landing.engine). `optional: [Country]` of an input names columns that a file may lack: there they are null.
 csv, jsonl, xml, xlsx and lines give texts. Every input has `_file`, `_line` (the number of its row) and `_loaded_at`. The first input is
 the one whose rows become the entity's; where every row becomes one of its own, files are read one by one, and else all together. A value
 that cannot be read puts its row into quarantine, with what is made of the row's group; the others land. Mappings with `where`, `derive`,
@@ -82,6 +83,8 @@ class Part:
     name: str
     patterns: tuple[str, ...]
     form: Format = field(default_factory=Format)
+    # columns that a file may lack; they are null in it
+    optional: tuple[str, ...] = ()
 
     @property
     def any_ending(self) -> bool:
@@ -226,6 +229,7 @@ class FormatSpec(Section):
     xml: XmlSpec | None = Field(None, description="give names with values")
     xlsx: XlsxSpec | None = Field(None, description="give names with values")
     format: Literal["csv", "jsonl", "parquet"] | None = Field(None, description="say csv, jsonl or parquet")
+    optional: list[str] | None = Field(None, description="give a list of column names")
 
     def form_of(self, patterns: tuple[str, ...]) -> Format:
         """The format of the files that these patterns name."""
@@ -441,7 +445,7 @@ def _input(entity: Entity, spec: InputSpec, application: str | None, label: str)
 
 def _part(name: str, form: FormatSpec, files: str | list[str]) -> Part:
     patterns = (files,) if isinstance(files, str) else tuple(files)
-    return Part(name, patterns, form.form_of(patterns))
+    return Part(name, patterns, form.form_of(patterns), tuple(form.optional or ()))
 
 
 def _keep(entity: Entity, keep: str | None) -> Keep:

@@ -1,0 +1,307 @@
+"""Guesses from values and names, and the mapping that they make."""
+
+import bz2
+import csv
+import random
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import yaml
+
+from northstar.base.errors import NorthstarError
+from northstar.contract import entities
+from northstar.extract.landing.engine import Engine
+from northstar.extract.landing.guess import both_orders, guess, guess_currency, guess_patterns
+from northstar.extract.landing.sample import sample
+from northstar.extract.sources.files import list_files
+from tests import hostile
+from tests.extract.landing.test_mapped import mapped_rows
+from tests.extract.sources.test_foreign import text as cell_text
+from tests.extract.sources.test_foreign import workbook
+
+EXPORTS = Path(__file__).parent / "exports"
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory):
+    with Engine(tmp_path_factory.mktemp("spill")) as made:
+        yield made
+
+
+DATES = [
+    (["2025-01-31", "2024-02-29"], ["%Y-%m-%d"], "2025-01-31 00:00:00"),
+    (["2025-01-31 09:05:06.123", "2024-12-01 00:00:00.5"], ["%Y-%m-%d %H:%M:%S.%f"], "2025-01-31 09:05:06.123"),
+    (["2025-01-31T09:05:06Z"], ["%Y-%m-%dT%H:%M:%SZ"], "2025-01-31 09:05:06"),
+    (["2025-01-31T09:05:06+02:00"], ["%Y-%m-%dT%H:%M:%S%z"], "2025-01-31 07:05:06"),
+    (["2025-01-31 09:05:06.123456789 UTC"], ["%Y-%m-%d %H:%M:%S.%n UTC"], "2025-01-31 09:05:06.123456789"),
+    (["31/01/2025 09:05", "01/02/2025 9:05"], ["%d/%m/%Y %H:%M"], "2025-01-31 09:05:00"),
+    (["1/31/2025 3:04 PM", "1/2/2025 12:00 AM"], ["%m/%d/%Y %I:%M %p"], "2025-01-31 15:04:00"),
+    (["31.01.25", "01.02.25"], ["%d.%m.%y"], "2025-01-31 00:00:00"),
+    (["Jan 31, 2025", "May 1, 2025"], ["%b %d, %Y"], "2025-01-31 00:00:00"),
+    (["Jan 31, 2025, 9:05:06 AM"], ["%b %d, %Y, %I:%M:%S %p"], "2025-01-31 09:05:06"),
+    (["31 January 2025"], ["%d %B %Y"], "2025-01-31 00:00:00"),
+    (["31-Jan-2025"], ["%d-%b-%Y"], "2025-01-31 00:00:00"),
+    (["Fri, 31 Jan 2025 09:05:06 GMT"], ["%a, %d %b %Y %H:%M:%S GMT"], "2025-01-31 09:05:06"),
+    (["31/Jan/25 9:05 AM"], ["%d/%b/%y %I:%M %p"], "2025-01-31 09:05:00"),
+    (["20250131", "20240229"], ["%Y%m%d"], "2025-01-31 00:00:00"),
+    (["20250131T090506Z"], ["%Y%m%dT%H%M%SZ"], "2025-01-31 09:05:06"),
+]
+
+
+@pytest.mark.parametrize(("values", "patterns", "first"), DATES)
+def test_patterns_are_those_with_which_a_mapping_reads_the_values(engine, values, patterns, first):
+    assert guess_patterns(values) == patterns
+    times = [engine.rows("select cast(try_strptime($1, $2) as varchar)", [v, patterns[0]])[0][0] for v in values]
+    assert times[0].removesuffix("+00") == first and None not in times
+
+
+def test_values_written_in_several_ways_have_several_patterns():
+    assert guess_patterns(["31/01/2025", "1/2/2025 9:05", "2/2/2025 9:05"]) == ["%d/%m/%Y %H:%M", "%d/%m/%Y"]
+    # a year of two digits is tried first, since %Y takes it for one of the first century
+    assert guess_patterns(["31/01/2025", "30/01/2025", "1/2/25"]) == ["%d/%m/%y", "%d/%m/%Y"]
+
+
+def test_the_order_of_day_and_month_comes_from_the_values():
+    assert guess_patterns(["13/01/2025", "05/06/2025"]) == ["%d/%m/%Y"]
+    assert guess_patterns(["01/13/2025", "05/06/2025"]) == ["%m/%d/%Y"]
+    assert guess_patterns(["01/02/2025", "01/03/2025", "01/04/2025"]) == ["%m/%d/%Y"]
+    assert guess_patterns(["02/01/2025", "03/01/2025", "04/01/2025"]) == ["%d/%m/%Y"]
+    assert not both_orders(["13/01/2025", "05/06/2025"]) and not both_orders(["2025-01-02"])
+    assert both_orders(["01/02/2025", "01/03/2025"])
+
+
+def test_dates_that_no_order_fits_have_no_pattern():
+    assert guess_patterns(["13/01/2025", "01/13/2025", "01/02/2025"]) == []
+    assert guess_patterns(["31/02/2025"]) == []
+
+
+@pytest.mark.parametrize(
+    "values", [[], [""], ["12.50"], ["x"], ["1735689600"], ["31. Januar 2025"], ["12/345"], ["2025"]]
+)
+def test_what_is_no_date_has_no_pattern(values):
+    assert guess_patterns(values) == []
+
+
+def test_a_few_values_that_are_no_dates_do_not_hide_the_others():
+    assert guess_patterns(["2025-01-31"] * 9 + ["n/a"]) == ["%Y-%m-%d"]
+    assert guess_patterns(["2025-01-31"] * 8 + ["n/a"] * 2) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        (["eur", "EUR", ""], "EUR"),
+        (["12.50 €", "€3"], "EUR"),
+        (["$12.50", "US$3"], "USD"),
+        (["A$12", "A$3.00"], "AUD"),
+        (["GBP 5", "5 GBP"], "GBP"),
+        (["1 200,00 zł"], "PLN"),
+        (["EUR", "USD"], None),
+        (["12.50", "3"], None),
+        (["the", "end"], None),
+        (["EURO"], None),
+        ([], None),
+    ],
+)
+def test_a_currency_is_told_by_its_code_or_its_sign(values, expected):
+    assert guess_currency(values) == expected
+
+
+def guessed(directory: Path, files: dict[str, str | bytes]) -> str:
+    """The mapping for files that are written below a directory."""
+    for name, content in files.items():
+        (directory / name).parent.mkdir(parents=True, exist_ok=True)
+        (directory / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    return guess(directory)
+
+
+def landed(directory: Path, entity: str) -> tuple[list[dict], list]:
+    """The rows of an entity, as the guessed mapping makes them: ({column: value}, bad rows)."""
+    mapping = guess(directory)
+    rows, bad = mapped_rows(directory, mapping, {}, entity)
+    return [{k: str(v) for k, v in row.items() if v is not None} for _, _, row in rows], bad
+
+
+PAYMENTS = """Payment Ref,Customer,Amount,Status,Date
+P1,1,"$1,200.50",Paid,01/13/2025
+P2,2,$5.00,Declined,01/02/2025
+P3,2,$5.00,Weird,01/02/2025
+"""
+
+
+def test_a_file_of_payments_lands_and_what_is_not_told_is_said(tmp_path):
+    text = guessed(tmp_path, {"payments.csv": PAYMENTS})
+    assert "not told, so null: Weird; allowed: pending, succeeded, failed" in text
+    assert "no zone in the file: UTC is taken" in text and "told by the amounts' sign" in text
+    rows, bad = landed(tmp_path, "charges")
+    assert not bad
+    assert rows[0] == {
+        "charge_id": "P1", "account_id": "1", "amount": "120050.000000000", "currency": "USD", "status": "succeeded",
+        "created_at": "2025-01-13 00:00:00+00", "updated_at": "2025-01-13 00:00:00+00",
+    }  # fmt: skip
+    assert [row.get("status") for row in rows] == ["succeeded", "failed", None]
+
+
+def test_semicolons_commas_in_numbers_and_encodings_are_told(tmp_path):
+    text = "Bestellung;Kunde;Preis;Datum\n1;Müller;1.200,50 €;05.03.2025\n2;Özil;7,00 €;31.12.2024\n"
+    guessed(tmp_path, {"bestellungen/a.csv": text.encode("cp1252"), "bestellungen/b.txt": text.encode("utf-16")})
+    rows, bad = landed(tmp_path, "charges")
+    assert not bad and len(rows) == 4
+    assert {(row["account_id"], row["amount"], row["currency"], row["created_at"]) for row in rows} == {
+        ("Müller", "120050.000000000", "EUR", "2025-03-05 00:00:00+00"),
+        ("Özil", "700.000000000", "EUR", "2024-12-31 00:00:00+00"),
+    }
+
+
+def test_a_recognised_header_gets_its_mapping_in_any_order(tmp_path):
+    lines = [line.split(",") for line in (EXPORTS / "chartmogul" / "customers.csv").read_text().splitlines()]
+    shuffled = "\n".join(",".join([*reversed(line), "more"]) for line in lines) + "\n"
+    text = guessed(tmp_path, {"whatever.csv": shuffled})
+    assert "told by its header as the export chartmogul" in text
+    rows, bad = landed(tmp_path, "accounts")
+    assert not bad and [row["account_id"] for row in rows] == ["cus_1"]
+
+
+def test_dates_in_either_order_are_said_and_those_in_both_are_left_out(tmp_path):
+    text = guessed(
+        tmp_path,
+        {"tickets.csv": "Ticket,Status,Created,Updated\n1,open,01/02/2025,13/01/2025\n2,open,01/03/2025,01/13/2025\n"},
+    )
+    [created] = [line for line in text.splitlines() if "created_at" in line]
+    assert '["%m/%d/%Y"]' in created and "the month is taken to stand first" in created
+    [updated] = [line for line in text.splitlines() if "updated_at" in line]
+    assert updated.strip().startswith("# updated_at:") and "both orders" in updated
+
+
+def test_a_file_without_a_header_and_with_lines_above_it_is_read(tmp_path):
+    guessed(
+        tmp_path,
+        {
+            "charges.csv": "a report\nof today\nid,customer,amount,currency,created_at\n1,7,10.00,EUR,1735689600\n2,7,5,EUR,1735689601\n"
+        },
+    )
+    rows, _ = landed(tmp_path, "charges")
+    assert [(row["charge_id"], row["amount"], row["created_at"]) for row in rows] == [
+        ("1", "1000.000000000", "2025-01-01 00:00:00+00:00"),
+        ("2", "500.000000000", "2025-01-01 00:00:01+00:00"),
+    ]
+    found = sample_of(tmp_path, "x.csv", "1,2025-01-01,a\n2,2025-01-02,b\n")
+    assert list(found.columns) == ["column_1", "column_2", "column_3"] and found.columns["column_1"] == ["1", "2"]
+
+
+def test_json_lines_and_parquet_are_looked_at(tmp_path):
+    pq.write_table(
+        pa.table({"ticket id": [1], "status": ["open"], "created": ["2025-03-05T09:00:00Z"]}),
+        tmp_path / "tickets.parquet",
+    )
+    text = guessed(tmp_path, {"tickets.json": '{"ref": "T1", "state": "resolved", "opened": "2025-03-05T09:00:00Z"}\n'})
+    assert 'format: "jsonl"' in text
+    rows, bad = landed(tmp_path, "tickets")
+    assert not bad and {(row["ticket_id"], row["status"]) for row in rows} == {("1", "open"), ("T1", "solved")}
+
+
+def test_what_fits_nothing_is_said_and_nothing_at_all_is_an_error(tmp_path):
+    text = guessed(tmp_path, {"payments.csv": PAYMENTS, "colours.csv": "hue,shade\nred,dark\n", "x.xml": "<a/>"})
+    assert "# colours.csv: left out: nothing in the contract fits its columns (hue, shade)" in text
+    assert "# x.xml: left out: xml: say" in text
+    (tmp_path / "payments.csv").unlink()
+    with pytest.raises(NorthstarError, match=r"nothing could be guessed; colours\.csv"):
+        guess(tmp_path)
+    with pytest.raises(NorthstarError, match="no directory"):
+        guess(tmp_path / "gone")
+
+
+def sample_of(directory: Path, name: str, content: str):
+    (directory / name).write_text(content)
+    [file] = list_files(str(directory), name)
+    return sample(file)
+
+
+VALUES = {
+    "text": ["abc", "def"], "int": ["1", "20"], "decimal": ["1.5", "2"], "bool": ["true", "false"], "json": ['{"a": 1}', "{}"],
+    "timestamp": ["2025-03-05T09:00:00Z", "2025-03-06T09:00:00Z"], "date": ["2025-03-05", "2025-03-06"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("entity", entities().values(), ids=lambda entity: entity.name)
+def test_the_contracts_own_columns_are_told_whatever_the_file_is_called(entity, tmp_path):
+    columns = list(entity.columns.values())
+    with (tmp_path / "file.csv").open("w", newline="") as handle:
+        writer = csv.writer(handle)
+        writer.writerow([c.name for c in columns])
+        for n in range(2):
+            coded = {"currency": "EUR", "country": "DE"}
+            writer.writerow(
+                [c.values[n % len(c.values)] if c.values else coded.get(c.name, VALUES[c.type][n]) for c in columns]
+            )
+    declared = yaml.safe_load(guess(tmp_path))["entities"]
+    assert list(declared) == [entity.name]
+    assert list(declared[entity.name][0]["columns"]) == [c.name for c in columns]
+
+
+def test_names_that_nobody_sees_do_not_break_the_mapping(tmp_path):
+    with (tmp_path / "tickets #1.csv").open("w", newline="") as handle:
+        names = ["Ticket", 'Sta"tus: {x}\u2028', "Created", "a\x01b # c", "status"]
+        csv.writer(handle).writerows([names, ["1", "open", "2025-03-05T09:00:00Z", "x", "solved"]])
+    text = guess(tmp_path)
+    assert "\u2028" not in text and "\x01" not in text
+    rows, bad = landed(tmp_path, "tickets")
+    assert not bad and [row["ticket_id"] for row in rows] == ["1"]
+
+
+def test_many_files_of_a_kind_are_named_by_one_pattern(tmp_path):
+    day = "ticket,status,created\n1,open,2025-03-05T09:00:00Z\n"
+    text = guessed(tmp_path, {f"tickets/{n:02}.csv": day for n in range(25)})
+    assert 'files: "tickets/*.csv"' in text
+    rows, _ = landed(tmp_path, "tickets")
+    assert len(rows) == 25
+
+
+@pytest.mark.parametrize("seed", [27, 34, 46, 49, 188, 282])
+def test_hostile_files_break_no_guess(seed, tmp_path):
+    """Damaged archives, days that Python cannot represent, headers of all kinds: a mapping, or one line that says why not."""
+    random_ = random.Random(seed)
+    for file in (hostile.a_file(random_) for _ in range(2)):
+        (tmp_path / file.name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file.name).write_bytes(file.content)
+    try:
+        assert guess(tmp_path).startswith("# A first mapping")
+    except NorthstarError as exc:
+        assert "\n" not in str(exc) and str(exc).isprintable()
+
+
+def test_a_workbook_is_looked_at(tmp_path):
+    rows = [["Ticket", "Status", "Created"], ["1", "open", "2025-03-05T09:00:00Z"]]
+    content = workbook(Tickets=[[cell_text(cell) for cell in row] for row in rows])
+    mapping = guessed(tmp_path, {"tickets.xlsx": content})
+    landed_rows, bad = mapped_rows(tmp_path, mapping, {}, "tickets")
+    assert not bad and [row["ticket_id"] for _, _, row in landed_rows] == ["1"]
+
+
+def test_the_files_name_and_a_time_of_another_column_fill_what_is_missing(tmp_path):
+    text = guessed(tmp_path, {"nps.csv": "response id;score;responded\n1;9;25.03.2025 09:00\n"})
+    assert "survey: {constant: nps}  # told by the file's name" in text
+    rows, bad = landed(tmp_path, "survey_responses")
+    assert not bad and [(row["score"], row["sent_at"]) for row in rows] == [("9", "2025-03-25 09:00:00+00")]
+
+
+def test_the_time_of_a_change_is_told_from_that_of_the_beginning(tmp_path):
+    text = guessed(
+        tmp_path, {"desk.csv": "Ticket ID,Status,Last updated time,Created time\n1,Resolved,2025-03-06,2025-03-05\n"}
+    )
+    assert 'created_at: {column: "Created time"' in text and 'updated_at: {column: "Last updated time"' in text
+    assert 'map: {"Resolved": "solved"}' in text
+
+
+def test_arrays_of_json_and_compressed_files_are_looked_at(tmp_path):
+    guessed(
+        tmp_path,
+        {
+            "tickets.json": '[{"ref": "T1", "state": "open", "opened": "2025-03-05T09:00:00Z"}]',
+            "tickets.csv.bz2": bz2.compress(b"Ticket;Status;Created\nT2;open;2025-03-05T09:00:00Z\n"),
+        },
+    )
+    rows, bad = landed(tmp_path, "tickets")
+    assert not bad and {row["ticket_id"] for row in rows} == {"T1", "T2"}
