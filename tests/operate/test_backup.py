@@ -19,6 +19,8 @@ from northstar.warehouse import db, embedded
 from tests.conftest import home, release_before
 from tests.support import published
 
+OWN_TARGETS = "metric_id,application,grain,operator,target\nmrr,shop,month,>=,10\n"
+
 
 def blocks(chapter: str) -> list[str]:
     """The indented blocks of a chapter of docs/operations.md."""
@@ -45,6 +47,7 @@ def story():
         archive, back_up, put_back = blocks("Backup and restore")
         try:
             follow(archive)
+            (settings.home / "targets.csv").write_text(OWN_TARGETS)
             follow(back_up)
             before, moment = published(settings), datetime.now(UTC)
             assert rollback(settings) == (3, 1)
@@ -58,6 +61,7 @@ def test_the_chapter_restores_the_moment_before_the_accident(story):
     _, settings, before, told = story
     assert re.findall(r"^\d+$", told, re.MULTILINE) == ["2", "2"], told
     assert published(settings) == before
+    assert load_settings(settings.home).own_seeds == {"targets": OWN_TARGETS}
     with db.connect(settings, "owner") as connection:
         assert connection.execute("select count(*) as n from staging.charges").fetchone()["n"] == 3
 

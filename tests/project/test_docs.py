@@ -51,3 +51,23 @@ def test_what_the_readme_has_a_newcomer_ask_is_answered(built, capsys):
     # the last two take long, or leave something behind; tests of their own call them
     for words in asked[:3]:
         assert main([*words[1:], "--home", str(built.home)]) == 0, capsys.readouterr().err
+
+
+def test_your_own_company_does_what_it_says():
+    with tempfile.TemporaryDirectory(prefix="northstar-docs-") as place:
+        Path(place).chmod(0o755)
+        script = commands("your_own_company.md").replace("/tmp/acorn", f"{place}/acorn")
+        script = f"export PATH={Path(sys.executable).parent}:$PATH\n{script}"
+        done = subprocess.run(["bash", "-euc", script], cwd=place, capture_output=True, text=True, timeout=1100)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = [line.split() for line in done.stdout.splitlines()]
+    assert ["179.9"] in answer, done.stdout
+    # the funnel of its own file, complete after its own window
+    for row in (["visit", "3", "true"], ["basket", "2", "66.7", "true"], ["order", "1", "50", "true"]):
+        assert row in answer, done.stdout
+    # its own targets, and none of the demonstration's
+    judged = [row for row in answer if len(row) > 3 and row[3] in ("green", "red", "unknown")]
+    assert [(row[0], row[3]) for row in judged] == [
+        ("cash_collected", "green"), ("new_registrations", "green"), ("payment_success_rate", "red"),
+    ], done.stdout  # fmt: skip
+    assert "cash_collected,shop,month,>=,150,call the shop" in done.stdout

@@ -25,7 +25,7 @@ A macro affected__<model> (macros/affected/<domain>.sql) takes the place of all 
     {%- if execute -%}
         {%- if 'period_start' in model.config.affected_by -%}
             {{ affected_periods(
-                lags=model.config.get('lags') or [], windows=model.config.get('windows') or [],
+                lags=model.config.get('lags') or [],
                 open_changes=model.config.get('open_changes') or false, **period_scope(model)
             ) }}
         {%- else -%}

@@ -1,6 +1,8 @@
 """Configuration files that people write: YAML of limited size, checked against a model, with one form of error message."""
 
+import csv
 import difflib
+import io
 import typing
 from pathlib import Path
 
@@ -134,11 +136,65 @@ def read_own_config(path: Path, model: type[Model]) -> Model:
         return read_config_file(path, model)
 
 
+def read_rows(text: str, where: str, model: type[Model]) -> list[tuple[int, Model]]:
+    """The rows of a CSV file that people write, each as (its line, the model). Columns that are not written, and empty values, are the model's defaults.
+
+    where: the file's name for messages. Raises NorthstarError for text that is no CSV; ConfigError with line and column for the first thing that the
+    model does not allow.
+    """
+    if len(text) > MAX_CHARACTERS:
+        raise NorthstarError(f"{where} is longer than {MAX_CHARACTERS:,} characters")
+    # spreadsheets begin their files with a mark
+    reader, rows, line = csv.reader(io.StringIO(text.removeprefix("\ufeff")), strict=True), [], 1
+    try:
+        header = [name.strip() for name in next(reader, [])]
+        _check_header(header, where, model)
+        line = reader.line_num + 1
+        for values in reader:
+            if any(value.strip() for value in values):
+                rows.append((line, _read_row(header, values, where, line, model)))
+            line = reader.line_num + 1
+    except csv.Error as exc:
+        raise ConfigError(where, line, "", f"not valid CSV ({exc})") from exc
+    return rows
+
+
+def _check_header(header: list[str], where: str, model: type[BaseModel]) -> None:
+    columns = model.model_fields
+    for name in header:
+        if name not in columns:
+            raise ConfigError(where, 1, name, f"unknown column; {suggest_name(name, columns)}")
+        if header.count(name) > 1:
+            raise ConfigError(where, 1, name, "the column is there twice")
+    for name, field in columns.items():
+        if field.is_required() and name not in header:
+            raise ConfigError(where, 1, "", f"the column `{name}` is missing: {field.description}")
+
+
+def _read_row(header: list[str], values: list[str], where: str, line: int, model: type[Model]) -> Model:
+    if len(values) != len(header):
+        raise ConfigError(where, line, "", f"{len(values)} values for {len(header)} columns")
+    row = {name: value.strip() for name, value in zip(header, values, strict=True)}
+    try:
+        return model.model_validate({name: value for name, value in row.items() if value})
+    except ValidationError as exc:
+        error = exc.errors(include_url=False, include_input=False)[0]
+        column = ".".join(map(str, error["loc"]))
+        written = row.get(column)
+        problem = _describe_problem(model, error)
+        raise ConfigError(where, line, column, f"{written!r}: {problem}" if written else problem) from exc
+
+
 def suggest_name(name: str, known: typing.Iterable[str]) -> str:
     """A phrase that lists the known names, first the one that was probably meant: `did you mean 'system'? known are ...`."""
     known = sorted(known)
-    similar_names = difflib.get_close_matches(name, known, n=1)
-    return (f"did you mean {similar_names[0]!r}? " if similar_names else "") + f"known are {', '.join(known)}"
+    nearest = nearest_name(name, known)
+    return (f"did you mean {nearest!r}? " if nearest else "") + f"known are {', '.join(known)}"
+
+
+def nearest_name(name: str, known: typing.Iterable[str]) -> str | None:
+    """The known name that was probably meant, or None."""
+    return next(iter(difflib.get_close_matches(name, sorted(known), n=1)), None)
 
 
 # Any: as in read_yaml

@@ -5,7 +5,7 @@ import os
 import re
 import secrets as token
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
@@ -16,7 +16,7 @@ from urllib.parse import quote, unquote
 import fasteners
 from pydantic import Field, field_validator
 
-from northstar.base.config_files import Section, read_config_file, read_own_yaml, suggest_name
+from northstar.base.config_files import Section, read_config_file, read_own_yaml, read_text, suggest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json, read_word, write_private
 from northstar.contract import entities
@@ -32,6 +32,8 @@ DEFAULT_HOME = (ROOT if IS_CHECKOUT else Path("~")) / ".northstar"
 HOME_VERSION = 1
 # the directories that Northstar makes in a home, besides that of Postgres
 OWN_DIRECTORIES = ("logs", "dbt", "airflow", "demo")
+# the seeds of the dbt project that a home may replace by a file of its own beside northstar.yml (docs/decisions.md, D160)
+REPLACEABLE_SEEDS = ("funnels", "targets")
 SECRET_LOCK = threading.Lock()
 
 Days = Annotated[int, Field(strict=True, ge=1)]
@@ -180,6 +182,7 @@ class Settings:
     role_prefix: the prefix of the names of roles and of Airflow's database there; None: as northstar.warehouse.db.role_prefix determines it.
     rules: business rules; `northstar.yml` changes the defaults.
     operations: what is kept and who is informed; `operations.yml` changes the defaults.
+    own_seeds: {name: text} of the home's own funnels.csv and targets.csv, which replace the release's; northstar.build.own_seeds checks them.
     """
 
     home: Path
@@ -190,6 +193,7 @@ class Settings:
     reader_url: str | None = None
     rules: Rules = field(default_factory=Rules)
     operations: Operations = field(default_factory=Operations)
+    own_seeds: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def logs(self) -> Path:
@@ -200,7 +204,7 @@ class Settings:
 
     @property
     def config(self) -> Path:
-        """Directory of the files that people write: northstar.yml, operations.yml, sources.yml, notify.yml and notes/. The home, or NORTHSTAR_CONFIG."""
+        """Directory of the files that people write: northstar.yml, operations.yml, sources.yml, notify.yml, funnels.csv, targets.csv and notes/. The home, or NORTHSTAR_CONFIG."""
         return _config_directory(self.home)
 
     @property
@@ -278,7 +282,13 @@ def load_settings(home: str | Path | None = None) -> Settings:
         reader_url=os.environ.get("NORTHSTAR_READER_URL") or None,
         rules=read_config_file(_config_directory(path) / "northstar.yml", Rules),
         operations=read_config_file(_config_directory(path) / "operations.yml", Operations),
+        own_seeds=_read_own_seeds(_config_directory(path)),
     )
+
+
+def _read_own_seeds(config: Path) -> dict[str, str]:
+    paths = {name: config / f"{name}.csv" for name in REPLACEABLE_SEEDS}
+    return {name: read_text(path) for name, path in paths.items() if path.exists()}
 
 
 def _config_directory(home: Path) -> Path:

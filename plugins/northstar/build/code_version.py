@@ -8,7 +8,7 @@ from northstar.base.settings import Settings
 
 
 def code_version(settings: Settings) -> str:
-    """A digest of what decides the numbers: the dbt project, the business rules, and the dbt that builds."""
+    """A digest of what decides the numbers: the dbt project, the business rules, the home's own seeds, and the dbt that builds."""
     digest = hashlib.sha256(json.dumps(settings.rules.model_dump(mode="json"), sort_keys=True).encode())
     project = settings.root / "dbt_project"
     for package in ("dbt-core", "dbt-postgres"):
@@ -20,4 +20,6 @@ def code_version(settings: Settings) -> str:
             # documentation and unit tests decide no number
             if path.is_file() and path.suffix != ".md" and path.name != "_unit_tests.yml":
                 digest.update(str(path.relative_to(project)).encode() + path.read_bytes())
+    for name, text in sorted(settings.own_seeds.items()):
+        digest.update(f"own {name} ".encode() + text.encode())
     return digest.hexdigest()[:16]

@@ -12,6 +12,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.base.third_parties import resource_error
 from northstar.build.manifest import dbt_target, is_current, record_code_version
+from northstar.build.own_seeds import project_directory, write_project
 from northstar.warehouse import db
 
 
@@ -42,7 +43,7 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict[str, str]:
             f"NORTHSTAR_PG_{name.upper()}": tls.get(name, "")
             for name in ("sslmode", "sslrootcert", "sslcert", "sslkey")
         },
-        "DBT_PROJECT_DIR": str(settings.root / "dbt_project"),
+        "DBT_PROJECT_DIR": str(project_directory(settings)),
         "DBT_PROFILES_DIR": str(settings.root / "dbt_project"),
         "DBT_TARGET_PATH": str(dbt_target(settings)),
         "DBT_LOG_PATH": str(settings.logs),
@@ -66,6 +67,7 @@ def context_in_environment(settings: Settings) -> Iterator[None]:
 
 def run_dbt(settings: Settings, arguments: list[str], code_version: str, callback: OnEvent | None = None) -> None:
     """Run a dbt command; its results are written to the home's target directory. Raises NorthstarError if dbt could not run."""
+    write_project(settings)
     os.environ.update(dbt_env(settings))
     from dbt.artifacts.schemas.run import RunExecutionResult
     from dbt.cli.main import dbtRunner

@@ -10,8 +10,10 @@ from northstar.build.code_version import code_version
 from northstar.build.dbt import OnEvent, context_in_environment, run_dbt
 from northstar.build.dbt_connections import reuse_connections
 from northstar.build.manifest import Node, find_manifest, share_manifest
+from northstar.build.own_seeds import unknown_names
 from northstar.build.results import record_build
 from northstar.build.unchanged import create_empty_logs, unchanged_nodes
+from northstar.warehouse import db
 from northstar.warehouse.rows import Run
 from northstar.warehouse.stages import run_stage
 
@@ -41,6 +43,10 @@ def build(
         with context_in_environment(settings), uncollected(), reuse_connections(run_id):
             run_dbt(settings, command, run["code_version"], callback)
         share_manifest(settings, run["code_version"])
+        if run["is_full"]:
+            with db.connect(settings, "transformer") as connection:
+                for warning in unknown_names(settings, connection):
+                    progress(f"warning: {warning}")
         return record_build(settings, run_id, progress, unchanged)
 
 

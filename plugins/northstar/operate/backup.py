@@ -25,7 +25,7 @@ from psycopg.rows import dict_row
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_end, read_json, sync_directory, write_private
 from northstar.base.progress import Progress
-from northstar.base.settings import HOME_VERSION, Settings
+from northstar.base.settings import HOME_VERSION, REPLACEABLE_SEEDS, Settings
 from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import server
 from northstar.warehouse.rows import Connection, as_shape, fetch_one
@@ -100,7 +100,7 @@ def _make_backup(
         ended_at = datetime.now(UTC)
         progress("copied; verifying ...")
         _verify(unfinished / "postgres")
-        for file in (*settings.home.glob("*.yml"), settings.home / "VERSION"):
+        for file in _written_files(settings.home):
             shutil.copy(file, unfinished / file.name)
         about: BackupDescription = {
             "form": FORMAT_VERSION, "started_at": started_at.isoformat(), "ended_at": ended_at.isoformat(), "home": str(settings.home),
@@ -168,13 +168,19 @@ def restore(source: Path, settings: Settings, to_time: ToTime = None, secrets: P
         progress("recovering ...")
         password = os.environ.get("NORTHSTAR_SECRET_OWNER_PASSWORD") or (home_secrets or {})["owner_password"]
         version = _run_recovery(settings, unfinished, password, recovery, to_time)
-        for file in (*source.glob("*.yml"), source / "VERSION"):
+        for file in _written_files(source):
             text = file.read_text()
             write_private(settings.home / file.name, _without_archive(text) if file.name == "operations.yml" else text)
         if home_secrets is not None:
             write_private(settings.secrets_file, json.dumps(home_secrets, indent=1))
     embedded.ensure_running(settings)
     return version
+
+
+def _written_files(directory: Path) -> list[Path]:
+    """The files of a home, or of its backup, that people write, and its VERSION."""
+    own_seeds = [directory / f"{name}.csv" for name in REPLACEABLE_SEEDS]
+    return [*directory.glob("*.yml"), *(file for file in own_seeds if file.exists()), directory / "VERSION"]
 
 
 def _warehouse_exists_error(settings: Settings) -> NorthstarError:

@@ -11,12 +11,14 @@ from pathlib import Path
 
 import psycopg
 
+from northstar.base.config_files import ConfigError
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_word
 from northstar.base.ports import read_port
 from northstar.base.service_processes import service_states
 from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
+from northstar.build.own_seeds import check_own_seeds, unknown_names
 from northstar.connections.airflow import api_health
 from northstar.contract import entities
 from northstar.extract.sources.declared import open_source, read_sources
@@ -190,6 +192,16 @@ def _sources(settings: Settings) -> Iterator[Observation]:
             yield (f"{name}: {open_source(settings, source).check()}",)
         except NorthstarError as exc:
             yield f"{name}: {exc}", f"fix the system or its connection; `northstar sources check {name}` tries again"
+
+
+def _own_seeds(settings: Settings) -> Iterator[Observation]:
+    try:
+        check_own_seeds(settings)
+    except ConfigError as exc:
+        yield str(exc), "correct the file: until then no run begins"
+        return
+    for name in settings.own_seeds:
+        yield (f"{settings.config / name}.csv replaces the release's {name}",)
 
 
 def _now() -> datetime:
@@ -451,6 +463,12 @@ def _published(settings: Settings, connection: Connection) -> Iterator[Observati
         )
 
 
+def _own_names(settings: Settings, connection: Connection) -> Iterator[Observation]:
+    if fetch_one(connection.execute("select to_regclass('core.series_states') as t"))["t"] is not None:
+        for warning in unknown_names(settings, connection):
+            yield warning, "correct the name, or leave it if it is still to come"
+
+
 def _warnings(settings: Settings, connection: Connection) -> Iterator[Observation]:
     warnings = newest_warnings(connection)
     for warning in warnings:
@@ -477,8 +495,9 @@ CHECKS_WITHOUT_DATABASE: dict[str, Callable[[Settings], Iterator[Observation]]] 
     "ports": _ports,
     "airflow": _airflow,
     "sources": _sources,
+    "own seeds": _own_seeds,
 }
 DATABASE_CHECKS: dict[str, Callable[[Settings, Connection], Iterator[Observation]]] = {
     "clock": _clock, "versions": _versions, "roles": _roles, "tables": _tables, "indexes": _indexes, "checksums": _checksums,
-    "archive": _archive, "writer": _writer, "published": _published, "audit": _warnings, "alerts": _alerts, "upkeep": _upkeep,
+    "archive": _archive, "writer": _writer, "published": _published, "own names": _own_names, "audit": _warnings, "alerts": _alerts, "upkeep": _upkeep,
 }  # fmt: skip

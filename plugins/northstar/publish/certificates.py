@@ -24,7 +24,7 @@ COLUMNS = {
     "as_of": ("timestamptz not null", "the run's logical time, exclusive"),
     "code_version": ("text not null", "a digest of models, macros, seeds and rules"),
     "code_commit": ("text", "the git commit of the checkout, null outside one; a '+' behind it means uncommitted changes"),
-    "rules": ("jsonb not null", "the business rules of the home"),
+    "rules": ("jsonb not null", "the business rules of the home, and in `own_seeds` the text of its own funnels.csv and targets.csv"),
     "built_batch_id": ("bigint not null", "the newest landed batch that is in it"),
     "inputs": ("jsonb not null", "for each landed entity, the number of rows and the hash of their content"),
     "outputs": ("jsonb not null", "for each mart, the number of rows and the hash of their content"),
@@ -183,7 +183,7 @@ def record_certificate(
     )["n"]
     values = {
         "published_version": version, "run_id": run["run_id"], "as_of": run["as_of"], "code_version": run["code_version"],
-        "code_commit": code_commit(settings), "rules": Jsonb(settings.rules.model_dump(mode="json")), "built_batch_id": run["built_batch_id"] or 0,
+        "code_commit": code_commit(settings), "rules": Jsonb(settings.rules.model_dump(mode="json") | {"own_seeds": dict(settings.own_seeds)}), "built_batch_id": run["built_batch_id"] or 0,
         "inputs": Jsonb(landed["inputs"]), "outputs": Jsonb(outputs),
         "checks": Jsonb({c.pop("name"): c for c in checks}), "model_tests": tests, "coverage": Jsonb(_coverage(connection, settings)),
         "left_out": Jsonb(landed["left_out"]),

@@ -13,6 +13,7 @@ from psycopg import sql
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
+from northstar.build.own_seeds import check_own_seeds
 from northstar.runs.turns import give_turn_back, take_turn
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, fetch_one
@@ -37,12 +38,13 @@ def open_run(
     as_of: logical time, timezone-aware, exclusive. wait: wait for a run that is under way instead of refusing. restate: a half-open
     range whose periods are built again whether or not a row in it has changed. is_own: whether the run continues and ends in this
     process (default: when no DAG triggered it).
-    Raises NorthstarError for a bad mode or time, or when another run or command has the turn.
+    Raises NorthstarError for a bad mode or time, for a funnels.csv or targets.csv that cannot be used, or when another run or command has the turn.
     """
     if mode not in MODES:
         raise NorthstarError(f"unknown mode {mode!r}; use {' or '.join(MODES)}")
     if as_of > datetime.now(UTC):
         raise NorthstarError(f"as-of {as_of:%Y-%m-%dT%H:%M:%SZ} is in the future; give a time that has passed")
+    check_own_seeds(settings)
     bootstrap(settings)
     run_id = take_turn(settings, trigger, trigger == "cli" if is_own is None else is_own, wait)
     with _give_back_on_error(settings, run_id), db.connect(settings, "transformer", autocommit=True) as connection:

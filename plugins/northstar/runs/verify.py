@@ -55,8 +55,8 @@ def verify(settings: Settings, version: int | None = None, progress: Progress = 
     with tempfile.TemporaryDirectory(prefix="northstar-verify-", ignore_cleanup_errors=True) as directory:
         Path(directory).chmod(0o755)
         scratch = replace(
-            load_settings(Path(directory) / "home"), root=settings.root, rules=settings.rules, warehouse_url=None
-        )
+            load_settings(Path(directory) / "home"), root=settings.root, rules=settings.rules, own_seeds=settings.own_seeds, warehouse_url=None,
+        )  # fmt: skip
         try:
             bootstrap(scratch)
             for name in entities():

@@ -84,6 +84,19 @@ def test_a_group_with_a_value_that_cannot_be_read_is_left_out_as_a_whole(tmp_pat
     assert bad[0][3] == {"Inv": "X-1", "Amount": "1,000.00"}
 
 
+def test_the_mappings_application_is_that_of_every_row_that_does_not_say_it(tmp_path):
+    mapping = """
+application: shop
+entities:
+  charges:
+    - {files: a.csv, select: "select id as charge_id from input"}
+    - {files: a.csv, select: "select id as charge_id, 'other' as application from input"}
+    - {files: a.csv, columns: {charge_id: id}}
+"""
+    rows, _ = mapped_rows(tmp_path, mapping, {"a.csv": "id\n1\n"})
+    assert [row["application"] for _, _, row in rows] == ["shop", "other", "shop"]
+
+
 def test_what_cannot_be_left_out_stops_its_files_and_names_the_row(tmp_path):
     mapping = "entities:\n  charges:\n    files: '*.csv'\n    select: select 'all' as charge_id, sum(number(Amount)) as amount from input\n"
     with pytest.raises(FileFailed, match=r"a\.csv, row 1: amount: 'x' is not a number; .* makes one row of many"):

@@ -2,7 +2,6 @@
 {{ config(
     materialized='incremental',
     unique_key=['funnel', 'application', 'grain', 'period_start', 'stage_number'], affected_by=['grain', 'period_start'],
-    windows=[30, 90],
     indexes=[{'columns': ['grain', 'period_start']}]
 ) }}
 

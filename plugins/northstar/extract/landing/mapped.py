@@ -280,6 +280,9 @@ class Mapped:
             raise NorthstarError(
                 f"the select gives a column {strange!r}, which {self.entity.name} does not have; it has {known}"
             )
+        application = self.input.application
+        if application and "application" in self.entity.columns and "application" not in names:
+            rows = rows.append_column("application", pa.repeat(application, rows.num_rows))
         yield from rows.combine_chunks().to_batches()
 
     def _explained(self, exc: Exception) -> str:

@@ -106,6 +106,8 @@ class Input:
     per_file: bool = False
     keep: Keep = NEWEST_CURSOR
     label: str = ""
+    # the application of rows whose select does not say it
+    application: str | None = None
     # what decides which rows the files become, besides the contract
     decides: str = ""
 
@@ -440,7 +442,16 @@ def _input(entity: Entity, spec: InputSpec, application: str | None, label: str)
         parts = (_part(INPUT, spec, spec.files or []),)
     select = spec.select or select_of(_plain(spec), entity, application)
     decides = json.dumps([_plain(spec), application], default=str)
-    return Input(entity.name, parts, select, bool(spec.each or spec.group_by), _keep(entity, spec.keep), label, decides)
+    return Input(
+        entity.name,
+        parts,
+        select,
+        bool(spec.each or spec.group_by),
+        _keep(entity, spec.keep),
+        label,
+        application,
+        decides,
+    )
 
 
 def _part(name: str, form: FormatSpec, files: str | list[str]) -> Part:

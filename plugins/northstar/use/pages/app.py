@@ -21,7 +21,8 @@ from vizro.models.types import capture
 
 from northstar.base.config_files import read_own_yaml
 from northstar.base.formats import format_value
-from northstar.base.settings import load_settings
+from northstar.base.settings import Settings, load_settings
+from northstar.build.own_seeds import own_funnels
 from northstar.use.alerts.rules import unit_of
 from northstar.use.marts import GRAINS, Marts
 from northstar.use.pages import door, serve
@@ -63,6 +64,27 @@ def read_pages() -> list[PageContent]:
     """The pages of pages.yml."""
     pages: list[PageContent] = read_own_yaml(PAGES)
     return pages
+
+
+def pages_of(settings: Settings) -> list[PageContent]:
+    """The pages of a home: those of pages.yml, with the home's own funnels on the page Journeys in place of the release's funnels everywhere."""
+    funnels = own_funnels(settings)
+    if funnels is None:
+        return read_pages()
+    own_panels: list[Panel] = [
+        {"title": title_of(name), "kind": "funnel", "funnel": name, "metrics": ["funnel_stages"], "width": 6}
+        for name in funnels
+    ]
+    return [
+        {
+            **page,
+            "panels": [
+                *(own_panels if page["title"] == "Journeys" else []),
+                *(panel for panel in page["panels"] if panel["kind"] != "funnel"),
+            ],
+        }
+        for page in read_pages()
+    ]
 
 
 @capture("graph")
@@ -450,8 +472,9 @@ def _slug(title: str) -> str:
 def build() -> Vizro:
     """The application. Raises NorthstarError when the warehouse cannot be reached."""
     groups: dict[str, list[str]] = {}
-    pages = [_page(page) for page in read_pages()]
-    for page in read_pages():
+    contents = pages_of(painter().marts.settings)
+    pages = [_page(page) for page in contents]
+    for page in contents:
         groups.setdefault(page["group"], []).append(_slug(page["title"]))
     groups["Alerts"], groups["Metrics"] = ["alerts"], ["metrics"]
     dashboard = vm.Dashboard(

@@ -18,6 +18,7 @@ from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import compute_change, format_change, format_value
 from northstar.base.settings import Settings
+from northstar.build.own_seeds import own_funnels
 from northstar.use.changes import Point, describe_change
 from northstar.use.marts import GRAINS, Marts, Metric, nearest
 from northstar.use.words import ZONES, describe_chance, period, title_of
@@ -240,7 +241,7 @@ class _Maker:
             rows = [row for row in rows if row["value"] != "-"]
         return {
             "title": section["title"], "audience": section["audience"], "rows": rows, "note": self._note(section), "is_long": is_long,
-            "funnels": [self._funnel(funnel, application) for funnel in section.get("funnels", [])],
+            "funnels": [self._funnel(funnel, application) for funnel in self._funnel_names(section)],
             "targets": self._targets(application, section["targets"]) if "targets" in section else None,
             "catalogue": self._catalogue(application) if "catalogue" in section else [],
             "milestones": self._milestones(section["milestones"], application) if "milestones" in section else [],
@@ -281,6 +282,12 @@ class _Maker:
         )  # fmt: skip
         points: list[ReportPoint] = frame.to_dict("records")
         return points
+
+    def _funnel_names(self, section: SectionContent) -> list[str]:
+        """The funnels of a section; the home's own, if it has any of its own, take the place of the release's."""
+        names = section.get("funnels", [])
+        own_names = own_funnels(self.settings) if names else None
+        return names if own_names is None else own_names
 
     def _funnel(self, funnel: str, application: str) -> Funnel:
         grain = nearest(min(self.content["grain"], "month", key=list(LENGTH).index), ["day", "week", "month"])
