@@ -76,11 +76,11 @@ class SourceFailed(NorthstarError):
 
 
 class FileFailed(NorthstarError):
-    """A file that cannot be read as what it should be. path: relative to its source."""
+    """A file that cannot be read as what it should be. path: relative to its source. reason: the message without it."""
 
     def __init__(self, path: str, reason: object):
         super().__init__(f"{path}: {reason}")
-        self.path = path
+        self.path, self.reason = path, str(reason)
 
 
 class BuildFailed(NorthstarError):

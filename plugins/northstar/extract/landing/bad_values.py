@@ -4,9 +4,10 @@ DuckDB stops at the first value that it cannot cast. So every expression over th
 which gives null for a row instead of stopping. Where that does not find the row, halves of the input are tried.
 """
 
+import contextlib
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from northstar.base.errors import NorthstarError
@@ -24,8 +25,8 @@ from northstar.extract.landing.statement import (
     written,
 )
 
-# for how many rows the value is looked up that could not be read, and how many rows are found by halving
-TOLD, HALVED = 1_000, 500
+# how many rows get the message of their own value, and how many are found by halving
+EXPLAINED, MOST_BY_HALVES = 1_000, 500
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,14 @@ class Finder:
             )  # fmt: skip
             for check in labels:
                 why = (
-                    self._why(node, check, name, file, line)
-                    if place < TOLD
+                    self._explain(node, check, name, file, line)
+                    if place < EXPLAINED
                     else "the mapping cannot make it of this row"
                 )
                 results.append((file, line, f"{check.label}: {why}"))
         return results
 
-    def _why(self, node: Node, check: _Check, name: str, file: str | None, line: int) -> str:
+    def _explain(self, node: Node, check: _Check, name: str, file: str | None, line: int) -> str:
         text = self._select(node, [column("_line", name), *([column("_file", name)] if self.has_files else []), check.expression],
                             ["_line", *(["_file"] if self.has_files else []), "_value"])  # fmt: skip
         try:
@@ -143,9 +144,9 @@ class Finder:
         rows = self.engine.rows(f"select row_number() over (), {columns} from {self.rows}")
         bad: dict[tuple[str | None, int], list[str]] = {}
         parts = [(0, len(rows))]
-        while parts and len(bad) < HALVED:
+        while parts and len(bad) < MOST_BY_HALVES:
             begin, end = parts.pop()
-            why = self._fails(begin, end)
+            why = self._error_of_part(begin, end)
             if why is None:
                 continue
             if end - begin == 1:
@@ -155,8 +156,8 @@ class Finder:
                 parts += [(middle, end), (begin, middle)]
         return bad
 
-    def _fails(self, begin: int, end: int) -> str | None:
-        with viewing(
+    def _error_of_part(self, begin: int, end: int) -> str | None:
+        with selected_rows(
             self.engine,
             self.statement.driver,
             self.rows,
@@ -167,20 +168,17 @@ class Finder:
             )
 
 
-class viewing:
+@contextlib.contextmanager
+def selected_rows(engine: Engine, name: str, rows: str, selection: str) -> Iterator[None]:
     """A context in which a table's name shows another selection of its rows."""
-
-    def __init__(self, engine: Engine, name: str, rows: str, selection: str):
-        self.engine, self.name, self.rows, self.selection = engine, name, rows, selection
-
-    def __enter__(self) -> None:
-        self.engine.execute(f"create or replace temp view {quoted(self.name)} as {self.selection}")
-
-    def __exit__(self, *exc: object) -> None:
-        self.engine.execute(f"create or replace temp view {quoted(self.name)} as select * from {self.rows}")
+    engine.execute(f"create or replace temp view {quoted(name)} as {selection}")
+    try:
+        yield
+    finally:
+        engine.execute(f"create or replace temp view {quoted(name)} as select * from {rows}")
 
 
-def without_groups(finder: Finder, columns: list[str], first: str) -> str:
+def exclude_groups(finder: Finder, columns: list[str], first: str) -> str:
     """The statement without the rows that bad ones belong to; call it while the driver's name shows the bad rows alone.
 
     columns: the driver's. first: the message of the first failure. Raises NorthstarError where it cannot be said which rows those are.

@@ -57,20 +57,20 @@ def _plain_float(value: float) -> str:
     return str(int(value)) if value.is_integer() and abs(value) < EXACT else repr(value)
 
 
-def _keep(strings: pa.Array, valid: pa.Array) -> pa.Array:
+def _only_valid(strings: pa.Array, valid: pa.Array) -> pa.Array:
     return pc.if_else(valid, strings, pa.scalar(None, strings.type))
 
 
 def _parse(strings: pa.Array, valid: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
     """Cast the values that the pattern accepted. Those that the cast still refuses (month 13) are found by halving."""
-    array, refused = _cast_halving(_keep(strings, valid), kind)
+    array, refused = _cast_halving(_only_valid(strings, valid), kind)
     invalid = pc.and_(pc.invert(valid), pc.is_valid(strings))
     if refused:
-        invalid = pc.or_(invalid, _flags(refused, len(strings)))
+        invalid = pc.or_(invalid, _mask_of(refused, len(strings)))
     return array, invalid
 
 
-def _flags(places: list[int], count: int) -> pa.Array:
+def _mask_of(places: list[int], count: int) -> pa.Array:
     flags = np.zeros(count, bool)
     flags[places] = True
     return pa.array(flags)
@@ -88,7 +88,7 @@ def _cast_halving(strings: pa.Array, kind: pa.DataType, offset: int = 0) -> tupl
         return pa.concat_arrays([left, right]), bad_left + bad_right
 
 
-def _match(strings: pa.Array, pattern: str) -> pa.Array:
+def _matches(strings: pa.Array, pattern: str) -> pa.Array:
     return pc.fill_null(pc.match_substring_regex(strings, pattern), False)
 
 
@@ -101,36 +101,36 @@ def _to_int(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pa.types.is_integer(raw.type) and raw.type != pa.uint64():
         return raw.cast(pa.int64()), None
     if pa.types.is_decimal(raw.type) or pa.types.is_floating(raw.type):
-        return _whole(raw)
+        return _to_whole(raw)
     strings = pc.utf8_trim_whitespace(texts(raw))
-    valid = _match(strings, INTEGER)
+    valid = _matches(strings, INTEGER)
     array, invalid = _parse(pc.replace_substring_regex(strings, r"\.0*$", ""), valid, pa.int64())
     # 1e3, 7.50e1: what spreadsheets make of large numbers
-    scientific = pc.and_(invalid, _match(strings, DECIMAL))
+    scientific = pc.and_(invalid, _matches(strings, DECIMAL))
     if not pc.any(scientific).as_py():
         return array, invalid
     numbers, _ = _parse(strings, scientific, pa.decimal256(76, 38))
-    whole_numbers, unfit = _whole(numbers)
+    whole_numbers, unfit = _to_whole(numbers)
     is_read = pc.and_(scientific, pc.and_(pc.is_valid(numbers), pc.invert(unfit)))
     return pc.if_else(is_read, whole_numbers, array), pc.and_(invalid, pc.invert(is_read))
 
 
-def _whole(numbers: pa.Array) -> tuple[pa.Array, pa.Array]:
+def _to_whole(numbers: pa.Array) -> tuple[pa.Array, pa.Array]:
     """Decimals or floats as whole numbers; refused are those with a fraction, and those of more digits than INTEGER takes."""
     if pa.types.is_floating(numbers.type):
         numbers = numbers.cast(pa.float64())
     limit = pa.scalar(10.0**18 if pa.types.is_floating(numbers.type) else 10**18)
     fits = pc.fill_null(pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), limit)), False)
-    return _keep(numbers, fits).cast(pa.int64()), pc.and_(pc.invert(fits), pc.is_valid(numbers))
+    return _only_valid(numbers, fits).cast(pa.int64()), pc.and_(pc.invert(fits), pc.is_valid(numbers))
 
 
 def _to_decimal(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pa.types.is_integer(raw.type) or pa.types.is_floating(raw.type) or pa.types.is_decimal(raw.type):
         raw = raw.cast(pa.string())
     strings = pc.utf8_trim_whitespace(texts(raw))
-    valid = _match(strings, DECIMAL)
+    valid = _matches(strings, DECIMAL)
     try:
-        array = _keep(strings, valid).cast(ARROW_TYPES["decimal"])
+        array = _only_valid(strings, valid).cast(ARROW_TYPES["decimal"])
         return array, pc.and_(pc.invert(valid), pc.is_valid(strings))
     except pa.ArrowInvalid:
         wide, invalid = _parse(strings, valid, pa.decimal256(76, 38))
@@ -139,7 +139,7 @@ def _to_decimal(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
             return rounded.cast(ARROW_TYPES["decimal"]), invalid
         except pa.ArrowInvalid:
             array, refused = _cast_halving(rounded, ARROW_TYPES["decimal"])
-            return array, pc.or_(invalid, _flags(refused, len(array)))
+            return array, pc.or_(invalid, _mask_of(refused, len(array)))
 
 
 def _to_bool(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
@@ -148,7 +148,7 @@ def _to_bool(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pa.types.is_decimal(raw.type) or pa.types.is_floating(raw.type):
         is_one, is_zero = (pc.fill_null(pc.equal(raw, pa.scalar(n, pa.int64())), False) for n in (1, 0))
         is_known = pc.or_(is_one, is_zero)
-        return _keep(is_one, is_known), pc.and_(pc.invert(is_known), pc.is_valid(raw))
+        return _only_valid(is_one, is_known), pc.and_(pc.invert(is_known), pc.is_valid(raw))
     words = pc.utf8_lower(pc.utf8_trim_whitespace(texts(raw)))
     is_true = pc.is_in(words, pa.array(TRUE))
     is_false = pc.is_in(words, pa.array(FALSE))
@@ -167,9 +167,9 @@ def _to_timestamp(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pa.types.is_date(raw.type):
         return pc.assume_timezone(raw.cast(pa.timestamp("us")), "UTC"), None
     strings = pc.utf8_trim_whitespace(texts(raw))
-    if pc.any(_match(strings, BASIC)).as_py():
+    if pc.any(_matches(strings, BASIC)).as_py():
         strings = pc.replace_substring_regex(strings, BASIC, r"\1-\2-\3T\4:\5:\6\7\8")
-    valid = _match(strings, TIMESTAMP)
+    valid = _matches(strings, TIMESTAMP)
     return _parse(pc.replace_substring_regex(strings, r"(\.\d{6})\d+", r"\1"), valid, kind)
 
 
@@ -179,9 +179,9 @@ def _to_date(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pa.types.is_timestamp(raw.type):
         return raw.cast(pa.timestamp("us"), safe=False).cast(pa.date32(), safe=False), None
     strings = pc.utf8_trim_whitespace(texts(raw))
-    if pc.any(_match(strings, BASIC_DATE)).as_py():
+    if pc.any(_matches(strings, BASIC_DATE)).as_py():
         strings = pc.replace_substring_regex(strings, BASIC_DATE, r"\1-\2-\3")
-    valid = _match(strings, DATE)
+    valid = _matches(strings, DATE)
     return _parse(pc.utf8_slice_codeunits(strings, 0, 10), valid, pa.date32())
 
 
@@ -192,7 +192,7 @@ def _to_json(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if all(ok):
         return strings, None
     valid = pc.fill_null(pa.array(ok, pa.bool_()).take(encoded.indices), True)
-    return _keep(strings, valid), pc.invert(valid)
+    return _only_valid(strings, valid), pc.invert(valid)
 
 
 def _is_json(text: str) -> bool:

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from northstar.base.errors import FileFailed, NorthstarError
 from northstar.contract import Entity, entities
-from northstar.extract.landing.bad_values import BadValue, Finder, viewing, without_groups
+from northstar.extract.landing.bad_values import BadValue, Finder, exclude_groups, selected_rows
 from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, literal, message, quoted
 from northstar.extract.landing.mapping import Input, Part
 from northstar.extract.landing.statement import Statement, nodes, parse
@@ -135,7 +135,7 @@ class Mapped:
         except NorthstarError as exc:
             raise FileFailed(first, f"the mapping of {self.entity.name}: {exc}") from exc
         except Error as exc:
-            raise FileFailed(first, f"the mapping of {self.entity.name}: {self._explained(exc)}") from exc
+            raise FileFailed(first, f"the mapping of {self.entity.name}: {self._describe_error(exc)}") from exc
 
     def _as_delivered(self, unit: Unit, file: SourceFile) -> Iterator[Piece]:
         path = unit.state_path(file.path)
@@ -154,7 +154,7 @@ class Mapped:
                 rows = engine.table(self.statement.text)
             except VALUE_ERRORS as exc:
                 engine.show(ROWS, batch)
-                found = self._found(engine, ROWS, has_files=False)
+                found = self._find_bad_rows(engine, ROWS, has_files=False)
                 if not found:
                     raise NorthstarError(message(exc)) from exc
                 bad = [(Origin(path, b.line, _row(raw, b.line)), b.reason) for b in found]
@@ -171,12 +171,12 @@ class Mapped:
             for number, piece in enumerate(mapped):
                 yield Piece(piece, origin, bad if number == 0 else [])
             if bad and not rows.num_rows:
-                yield Piece(_nothing(), origin, bad)
+                yield Piece(_empty_batch(), origin, bad)
 
     def _together(self, engine: Engine, unit: Unit) -> Iterator[Piece]:
         part = self.input.parts[0]
         engine.drop_view(part.name)
-        engine.store(ROWS, self._raw(unit, part, unit.files))
+        engine.store(ROWS, self._raw_batches(unit, part, unit.files))
         engine.execute(f"create or replace temp view {quoted(part.name)} as select * from {ROWS}")
         bad: list[tuple[Origin, str]] = []
         text = self.statement.text
@@ -186,10 +186,10 @@ class Mapped:
                 engine.execute(f"create or replace temp table _result as {text}")
                 break
             except VALUE_ERRORS as exc:
-                found = self._found(engine, ROWS, has_files=True)
+                found = self._find_bad_rows(engine, ROWS, has_files=True)
                 if not found:
                     raise NorthstarError(message(exc)) from exc
-                text = self._without(engine, found)
+                text = self._exclude_bad_rows(engine, found)
                 bad += [
                     (
                         Origin(
@@ -214,11 +214,11 @@ class Mapped:
 
         kept = result.drop_columns([name for name in (FILE, LINE) if name in result.column_names])
         kept = kept.append_column(LINE, pa.array(np.arange(result.num_rows), pa.int64()))
-        yield Piece(_nothing(), origin, bad)
+        yield Piece(_empty_batch(), origin, bad)
         for piece in self._contract_batches(kept):
             yield Piece(piece, origin)
 
-    def _without(self, engine: Engine, found: list[BadValue]) -> str:
+    def _exclude_bad_rows(self, engine: Engine, found: list[BadValue]) -> str:
         """The statement without the rows that stand on bad ones, which are taken out of the input."""
         part = self.input.parts[0]
         bad = pa.table(
@@ -229,14 +229,14 @@ class Mapped:
         engine.execute(f"create or replace temp table _bad_rows as {selection}")
         finder = Finder(engine, self.statement, ROWS, has_files=True)
         place = f"{found[0].file}, row {found[0].line}: {found[0].reason}"
-        with viewing(engine, part.name, ROWS, "select * from _bad_rows"):
-            text = without_groups(finder, engine.columns(ROWS), place)
+        with selected_rows(engine, part.name, ROWS, "select * from _bad_rows"):
+            text = exclude_groups(finder, engine.columns(ROWS), place)
         engine.execute(
             f"delete from {ROWS} as r where exists (select 1 from _bad as b where b._line = r._line and b._file = r._file)"
         )
         return text
 
-    def _found(self, engine: Engine, rows: str, has_files: bool) -> list[BadValue]:
+    def _find_bad_rows(self, engine: Engine, rows: str, has_files: bool) -> list[BadValue]:
         return Finder(engine, self.statement, rows, has_files).find()
 
     def _source_row(self, engine: Engine, rows: str, file: str | None, line: int | None) -> Row:
@@ -254,10 +254,10 @@ class Mapped:
             files = unit.others.get(part.name, [])
             if not files:
                 raise NorthstarError(f"the input {part.name} has no files: there is no {' nor '.join(part.patterns)}")
-            engine.store(part.name, self._raw(unit, part, files))
+            engine.store(part.name, self._raw_batches(unit, part, files))
         self._others = paths
 
-    def _raw(self, unit: Unit, part: Part, files: list[SourceFile]) -> Iterator[pa.RecordBatch]:
+    def _raw_batches(self, unit: Unit, part: Part, files: list[SourceFile]) -> Iterator[pa.RecordBatch]:
         for file in files:
             unit.readings[unit.state_path(file.path)] = own = reading(file, part.form)
             for batch in own.batches():
@@ -285,7 +285,7 @@ class Mapped:
             rows = rows.append_column("application", pa.repeat(application, rows.num_rows))
         yield from rows.combine_chunks().to_batches()
 
-    def _explained(self, exc: Exception) -> str:
+    def _describe_error(self, exc: Exception) -> str:
         text = message(exc)
         if "not found in FROM clause" in text:
             name = text.partition('"')[2].partition('"')[0]
@@ -315,5 +315,5 @@ def _row(raw: pa.RecordBatch, line: int) -> Row:
     }
 
 
-def _nothing() -> pa.RecordBatch:
+def _empty_batch() -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([], pa.int64())], names=[LINE])

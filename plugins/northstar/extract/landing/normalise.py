@@ -88,7 +88,7 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
         typed[column.name] = array
     typed["application"] = pc.fill_null(typed["application"], "default")
     masks += _row_checks(entity, typed)
-    bad_mask = _any([mask for mask, _ in masks], count)
+    bad_mask = _any_of([mask for mask, _ in masks], count)
     good = pc.invert(bad_mask)
     refused = 0
     is_erased = guard.erased_rows(entity, typed)
@@ -104,7 +104,7 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
         unwanted.append(pc.fill_null(pc.equal(typed["consent"], False), False))
     if unwanted:
         # a refused row is not kept anywhere, not even when it is bad
-        unwanted = _any(unwanted, count)
+        unwanted = _any_of(unwanted, count)
         refused = pc.sum(unwanted).as_py() or 0
         good = pc.and_(good, pc.invert(unwanted))
         bad_mask = pc.and_(bad_mask, pc.invert(unwanted))
@@ -113,7 +113,7 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
     arrays = []
     for column in entity.stored_columns.values():
         arrays.append(without_personal_data(column, typed[column.name], pii_key, is_replay))
-    arrays.append(_extra(batch, unknown, unknown_countries, pii_key, is_replay))
+    arrays.append(_extra_column(batch, unknown, unknown_countries, pii_key, is_replay))
     rows = pa.RecordBatch.from_arrays(arrays, schema=landed_schema(entity))
     if refused or bad:
         rows = rows.filter(good)
@@ -150,7 +150,7 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
         array, invalid = CASTS[column.type](raw)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         # a value that its own type can hold and ours cannot: the values are cast from their texts
-        array, invalid = CASTS[column.type](pa.array(map(_written, _values(raw)), pa.string()))
+        array, invalid = CASTS[column.type](pa.array(map(_as_text, _python_values(raw)), pa.string()))
     problems: list[tuple[pa.Array, str | Describe]] = []
     if invalid is not None and pc.any(invalid).as_py():
         problems.append((invalid, lambda v: _reason(column, v)))
@@ -161,7 +161,7 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
     if values := column.values:
         strange = pc.invert(pc.is_in(array, pa.array([*values, None], pa.string())))
         if pc.any(strange).as_py():
-            problems.append((strange, lambda v: f"{column.name}: {_short(v)} is not one of {', '.join(values)}"))
+            problems.append((strange, lambda v: f"{column.name}: {_shorten(v)} is not one of {', '.join(values)}"))
     if column.is_name:
         long = pc.fill_null(pc.greater(pc.binary_length(array), MAX_NAME_BYTES), False)
         if pc.any(long).as_py():
@@ -170,16 +170,16 @@ def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
         if bound is not None:
             outside = pc.fill_null(compare(array, pa.scalar(bound).cast(array.type)), False)
             if pc.any(outside).as_py():
-                problems.append((outside, _beyond(column, bound, word)))
+                problems.append((outside, _describe_bound(column, bound, word)))
     if column.above is not None:
         outside = pc.fill_null(pc.less_equal(array, pa.scalar(column.above).cast(array.type)), False)
         if pc.any(outside).as_py():
-            problems.append((outside, _beyond(column, column.above, "not more")))
+            problems.append((outside, _describe_bound(column, column.above, "not more")))
     return array, [(mask, reason if isinstance(reason, str) else (column.name, reason)) for mask, reason in problems]
 
 
-def _beyond(column: Column, bound: float, word: str) -> Describe:
-    return lambda v: f"{column.name}: {_short(v)} is {word} than {bound:g}"
+def _describe_bound(column: Column, bound: float, word: str) -> Describe:
+    return lambda v: f"{column.name}: {_shorten(v)} is {word} than {bound:g}"
 
 
 def _row_checks(entity: Entity, typed: dict[str, pa.Array]) -> list[Problem]:
@@ -218,23 +218,23 @@ def _ranges(column: Column, typed: dict[str, pa.Array]) -> list[Problem]:
     return checks
 
 
-def _values(array: pa.Array) -> list[object]:
+def _python_values(array: pa.Array) -> list[object]:
     """The values as Python objects. Those that Python cannot represent (a day in year 300,000) are given as their number."""
     try:
         values: list[object] = array.to_pylist()
     except (OverflowError, ValueError):
-        return [_value(scalar) for scalar in array]
+        return [_python_value(scalar) for scalar in array]
     return values
 
 
-def _value(scalar: pa.Scalar) -> object:
+def _python_value(scalar: pa.Scalar) -> object:
     try:
         return scalar.as_py()
     except (OverflowError, ValueError):
         return str(getattr(scalar, "value", scalar.type))
 
 
-def _written(value: object) -> str | None:
+def _as_text(value: object) -> str | None:
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, datetime):
@@ -256,15 +256,15 @@ def _reason(column: Column, value: object) -> str:
         kind = "a date like 2025-01-31"
     elif column.type == "text":
         return f"{column.name}: text with a null byte"
-    return f"{column.name}: {_short(value)} is not {kind}"
+    return f"{column.name}: {_shorten(value)} is not {kind}"
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     text = quote_safely(str(value)).replace("\x00", "\\0")
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
-def _any(masks: list[pa.Array], count: int) -> pa.Array:
+def _any_of(masks: list[pa.Array], count: int) -> pa.Array:
     if not masks:
         return pa.array([False] * count, pa.bool_()) if count else pa.array([], pa.bool_())
     result = masks[0]
@@ -281,7 +281,7 @@ def _bad_rows(
     filtered = batch.filter(bad_mask)
     # JSON has no NaN, and a null in its place would be accepted when the row is replayed
     columns = [
-        [str(v) if isinstance(v, float) and not math.isfinite(v) else v for v in _values(column)]
+        [str(v) if isinstance(v, float) and not math.isfinite(v) else v for v in _python_values(column)]
         for column in filtered.columns
     ]
     raw: list[Row] = [dict(zip(batch.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
@@ -326,7 +326,7 @@ def _may_lie_in(text: object, within: tuple[datetime, datetime]) -> bool:
     return within[0] <= (at if at.tzinfo else at.replace(tzinfo=UTC)) < within[1]
 
 
-def _extra(
+def _extra_column(
     batch: pa.RecordBatch, unknown: list[str], countries: dict[str, pa.Array], key: str, is_replay: bool
 ) -> pa.Array:
     """What has no column of its own, as json texts. countries: what was written where a country is none, by column; it may be a name, and is sealed."""
@@ -360,7 +360,7 @@ def _stored_column(name: str, array: pa.Array, key: str, is_replay: bool) -> tup
     treatment = personal_columns().get(plain_name(name))
     if treatment == "drop":
         return None
-    values = _values(array)
+    values = _python_values(array)
     if treatment is None and pa.types.is_string(array.type) and not is_personal_name(name):
         is_suspect = pc.or_(
             pc.match_substring_regex(array, FIRST_LOOK_AT_UNKNOWN), pc.greater(pc.utf8_length(array), MAX_SEARCHED)

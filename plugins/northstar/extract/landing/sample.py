@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import FileFailed, NorthstarError
 from northstar.extract.landing.short_form import Spec
 from northstar.extract.sources.files import DAMAGED, CsvOptions, SourceFile, open_file
 from northstar.extract.sources.foreign import Format, reading
@@ -60,8 +60,10 @@ def sample(file: SourceFile) -> Sample:
             rows = batch.slice(0, ROWS).drop_columns(["_line"])
             found.columns = {name: _texts(values) for name, values in zip(rows.schema.names, rows.columns, strict=True)}
             break
+    except FileFailed as exc:
+        found.problem = exc.reason
     except NorthstarError as exc:
-        found.problem = str(exc).removeprefix(f"{file.path}: ")
+        found.problem = str(exc)
     except (OSError, *DAMAGED) as exc:
         found.problem = f"cannot be read: {exc}"
     if not found.columns and not found.problem:

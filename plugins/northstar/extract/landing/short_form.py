@@ -131,10 +131,10 @@ def sql_of(expression: object) -> str:
         return _Writer(str(expression)).visit(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
         why = getattr(exc, "msg", None) or "nested too deep, or with a null byte"
-        raise NorthstarError(f"the expression {_shown(expression)} is not understood: {why}") from exc
+        raise NorthstarError(f"the expression {_quote(expression)} is not understood: {why}") from exc
 
 
-def _shown(expression: object) -> str:
+def _quote(expression: object) -> str:
     return repr(str(expression)[:200])
 
 
@@ -148,7 +148,7 @@ class _Writer(ast.NodeVisitor):
 
     def generic_visit(self, node: ast.AST) -> NoReturn:
         raise NorthstarError(
-            f"the expression {_shown(self.text)} uses {type(node).__name__}, which is not part of the language"
+            f"the expression {_quote(self.text)} uses {type(node).__name__}, which is not part of the language"
         )
 
     def visit_Constant(self, node: ast.Constant) -> str:
@@ -191,11 +191,11 @@ class _Writer(ast.NodeVisitor):
 
     def visit_Compare(self, node: ast.Compare) -> str:
         if len(node.ops) != 1:
-            raise NorthstarError(f"the expression {_shown(self.text)} chains comparisons; join them with `and`")
+            raise NorthstarError(f"the expression {_quote(self.text)} chains comparisons; join them with `and`")
         operator, left, other = node.ops[0], self.visit(node.left), node.comparators[0]
         if isinstance(operator, ast.In | ast.NotIn):
             if not isinstance(other, ast.List | ast.Tuple) or not other.elts:
-                raise NorthstarError(f"the expression {_shown(self.text)}: `in` wants a list of constants")
+                raise NorthstarError(f"the expression {_quote(self.text)}: `in` wants a list of constants")
             word = "in" if isinstance(operator, ast.In) else "not in"
             return f"({left} {word} ({', '.join(self.visit(e) for e in other.elts)}))"
         if isinstance(operator, ast.Is | ast.IsNot):
@@ -207,12 +207,12 @@ class _Writer(ast.NodeVisitor):
         name = getattr(node.func, "id", None)
         if name not in FUNCTIONS or node.keywords:
             raise NorthstarError(
-                f"the expression {_shown(self.text)}: no function {name}; there are {', '.join(sorted(FUNCTIONS))}"
+                f"the expression {_quote(self.text)}: no function {name}; there are {', '.join(sorted(FUNCTIONS))}"
             )
         try:
             return FUNCTIONS[name](*[self.visit(a) for a in node.args])
         except TypeError as exc:
-            raise NorthstarError(f"the expression {_shown(self.text)}: {name} takes other arguments") from exc
+            raise NorthstarError(f"the expression {_quote(self.text)}: {name} takes other arguments") from exc
 
 
 def _substring(value: str, start: str, stop: str | None = None) -> str:
