@@ -22,7 +22,11 @@ def test_there_are_36_entities_each_with_a_key_a_cursor_and_a_time_of_its_own():
 def test_rows_at_or_after_as_of_are_hidden_and_later_times_read_as_null():
     sql = staging_view(entities()["bookings"])
     assert "where requested_at < {{ as_of() }}" in sql
-    assert "case when completed_at < {{ as_of() }} then completed_at end as completed_at" in sql
+    # and so does a time before the row's own (what is completed before it was requested)
+    assert (
+        "case when completed_at < {{ as_of() }} and completed_at >= requested_at then completed_at end as completed_at"
+        in sql
+    )
 
 
 def test_dropped_personal_data_has_no_column():
