@@ -200,7 +200,7 @@ def test_what_cannot_be_backfilled_is_one_line(old, capsys):
             ["--from", "2025-01-01", "--to", "2025-02-01", "--reason", "x", "--source", "erp"],
             "no source 'erp'; the declared ones are crm",
         ),
-        (["--from", "2125-01-01", "--to", "2125-02-01", "--reason", "x"], "lies in the future"),
+        (["--from", "2125-01-01", "--to", "2125-02-01", "--reason", "x"], "is in the future"),
     ):
         assert cli.main(["backfill", "--home", str(old.home), *words]) == 1
         error = capsys.readouterr().err

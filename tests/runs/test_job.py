@@ -348,7 +348,7 @@ def test_postgres_killed_in_mid_run_is_one_line_and_the_next_run_succeeds(shop):
     ("arguments", "words"),
     [
         (["run", "--source-dir", "/nowhere"], "no source directory /nowhere"),
-        (["run", "--source-dir", "SOURCE", "--as-of", "2099-01-01T00:00:00Z"], "lies in the future"),
+        (["run", "--source-dir", "SOURCE", "--as-of", "2099-01-01T00:00:00Z"], "is in the future"),
         (["run", "--source-dir", "SOURCE", "--as-of", "2001-01-01T00:00:00Z"], "no landed row is older"),
         (["run", "--source-dir", "SOURCE", "--as-of", "yesterday"], "is not a time"),
         (["run", "--source-dir", "SOURCE", "--as-of", "2025-01-01T00:00:00"], "has no time zone"),

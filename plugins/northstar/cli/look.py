@@ -58,7 +58,7 @@ def _dashboard(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.home)
     if serve.is_answering(settings):
-        print(f"the pages are there already: {serve.link(settings)}")
+        print(f"the pages are already running: {serve.link(settings)}")
         return
     if not settings.warehouse_url:
         embedded.ensure_running(settings)

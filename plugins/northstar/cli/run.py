@@ -107,7 +107,7 @@ def _report(arguments: argparse.Namespace) -> None:
     settings = load_settings(arguments.home)
     if arguments.report == "list":
         rows = list_reports(settings)
-        print(table(rows) if rows else "no report was made yet")
+        print(table(rows) if rows else "no report has been made yet")
         return
     if arguments.report.isdigit():
         html, text = read_report(settings, int(arguments.report))
@@ -136,7 +136,9 @@ def _alerts(arguments: argparse.Namespace) -> None:
 
     settings = load_settings(arguments.home)
     if arguments.what in ("ack", "mute") and not arguments.id:
-        raise NorthstarError(f"say which: northstar alerts {arguments.what} ID; `northstar alerts list` lists them")
+        raise NorthstarError(
+            f"which alert? give its id: northstar alerts {arguments.what} ID (`northstar alerts list` shows them)"
+        )
     if arguments.what == "list":
         rows = list_notices(settings, arguments.all)
         lines = [f"warning     {warning}" for warning in list_warnings(settings)]

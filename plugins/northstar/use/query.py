@@ -17,6 +17,7 @@ from northstar.base.settings import Settings
 from northstar.base.tables import printable_value, table
 from northstar.base.third_parties import are_several_statements_refused
 from northstar.warehouse import db
+from northstar.warehouse.published.kept import not_kept_error
 from northstar.warehouse.published.past import SETTING, ensure_past_views
 from northstar.warehouse.rows import Connection, fetch_one
 
@@ -103,9 +104,7 @@ def _read_version(connection: Connection, settings: Settings, version: int) -> N
     if version_row is None:
         raise NorthstarError(f"version {version} was never published; `northstar status` shows the newest")
     if not version_row["is_kept"]:
-        raise NorthstarError(
-            f"version {version} is not kept any more (keep_versions_days in operations.yml); the oldest that is kept is {version_row['oldest']}"
-        )
+        raise not_kept_error(version, version_row["oldest"])
     if not version_row["is_coarse_enough"]:
         raise NorthstarError(
             f"version {version} showed groups of people that are smaller than suppress_below allows now: it cannot be read any more"

@@ -16,6 +16,11 @@ def require_kept(connection: Connection, version: int) -> None:
     """Raise NorthstarError for a version whose rows were pruned."""
     oldest = oldest_kept_version(connection)
     if oldest is not None and version < oldest:
-        raise NorthstarError(
-            f"version {version} is no longer kept (keep_versions_days in operations.yml); the oldest kept version is {oldest}"
-        )
+        raise not_kept_error(version, oldest)
+
+
+def not_kept_error(version: int, oldest: int) -> NorthstarError:
+    """The error for a version whose rows were pruned."""
+    return NorthstarError(
+        f"version {version} is no longer kept (keep_versions_days in operations.yml); the oldest kept version is {oldest}"
+    )
