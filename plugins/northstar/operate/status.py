@@ -47,7 +47,13 @@ def status(settings: Settings) -> str:
         rejected_total = sum(r["rows"] for r in rejected_counts)
         detail = ", ".join(f"{r['entity']} {r['rows']}" for r in rejected_counts[:6])
         lines.append(f"quarantine  {rejected_total} rows" + (f" ({detail})" if detail else ""))
-        rows = connection.execute("select path from audit.unread_files order by source, entity, path").fetchall()
+        # the home of an older release has no such table until its next run
+        has_list = fetch_one(connection.execute("select to_regclass('audit.unread_files') as t"))["t"] is not None
+        rows = (
+            connection.execute("select path from audit.unread_files order by source, entity, path").fetchall()
+            if has_list
+            else []
+        )
         if rows:
             more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
             lines.append(f"not read    {', '.join(r['path'] for r in rows[:5])}{more}: files of no format that is read")
