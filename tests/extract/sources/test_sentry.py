@@ -109,5 +109,5 @@ def test_other_environments_are_left_out(warehouse, land):
 
 def test_a_source_without_projects_is_refused(warehouse, monkeypatch):
     monkeypatch.setenv("AIRFLOW_CONN_SENTRY", "http://:token@localhost/http")
-    with pytest.raises(NorthstarError, match="say organization, and projects"):
+    with pytest.raises(NorthstarError, match="give `organization`, and `projects`"):
         open_source(warehouse, Source("errors", "sentry", "sentry", options={"organization": "acme"}))

@@ -130,7 +130,7 @@ class Discounts:
         own_discounts, shared_discounts = self._valid(subscription, item, at)
         for discount in (*own_discounts, *shared_discounts):
             if isinstance(discount, str):
-                return f"discount {discount}, which nobody knows any more", None
+                return f"discount {discount}, which no longer exists", None
             coupon = self._coupon(discount, subscription)
             if not coupon:
                 return f"discount {discount['id']}, whose coupon nobody knows any more", None
