@@ -131,15 +131,16 @@ def record_built_batch(settings: Settings, run_id: int) -> None:
 
 
 def _require_rows(settings: Settings, as_of: datetime) -> None:
-    questions = [
-        f"exists (select 1 from staging.{entity.name} where {entity.own_time} < %(as_of)s)"
-        for entity in entities().values()
-    ]
+    before = [f"exists (select 1 from staging.{e.name} where {e.own_time} < %(as_of)s)" for e in entities().values()]
+    any_row = [f"exists (select 1 from staging.{e.name})" for e in entities().values()]
     with db.connect(settings, "loader") as connection:
-        answer = connection.execute(f"select {' or '.join(questions)} as has_rows", {"as_of": as_of})
-        has_rows = fetch_one(answer)["has_rows"]
-    if not has_rows:
-        if reasons := commonest_reasons(settings):
+        answer = fetch_one(
+            connection.execute(
+                f"select {' or '.join(before)} as before, {' or '.join(any_row)} as any", {"as_of": as_of}
+            )
+        )
+    if not answer["before"]:
+        if not answer["any"] and (reasons := commonest_reasons(settings)):
             raise NorthstarError(
                 f"every row that was read is in quarantine: {describe(reasons)}. Correct the source or the mapping; "
                 "`northstar quarantine list` shows the rows"
