@@ -211,7 +211,7 @@ def test_a_home_of_an_earlier_version_keeps_its_names_and_is_marked(server, earl
 
 
 def test_another_prefix_than_the_warehouse_was_made_with_is_refused(earlier):
-    with pytest.raises(NorthstarError, match=r"set NORTHSTAR_ROLE_PREFIX= \(it is other_\)"):
+    with pytest.raises(NorthstarError, match=r"set NORTHSTAR_ROLE_PREFIX= \(it is other_ now\)"):
         bootstrap(replace(earlier, role_prefix="other_"))
 
 

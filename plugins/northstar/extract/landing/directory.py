@@ -131,15 +131,17 @@ def land_directory(
             progress(_summary(result))
         if result.quarantined and not result.inserted + result.updated + result.unchanged:
             progress(f"  {entity.name}: no row landed: {describe(commonest_reasons(settings, entity.name))}")
-    if only is None and time_range is None:
-        _note_unread(settings, source, unread_files, progress)
-    if run_id is not None:
-        _note_missing_files(settings, run_id, source, landed_files, listed_paths, turn)
-    if not has_files and not any(r.error for r in results):
+    failed = [r for r in results if r.error]
+    # what failed is the news: a server whose disk is full takes no notes either
+    with contextlib.suppress(NorthstarError) if failed else contextlib.nullcontext():
+        if only is None and time_range is None:
+            _note_unread(settings, source, unread_files, progress)
+        if run_id is not None:
+            _note_missing_files(settings, run_id, source, landed_files, listed_paths, turn)
+    if not has_files and not failed:
         raise NorthstarError(
             f"{source_dir} holds no files to land: it needs a folder for each entity, such as {source_dir}/accounts/*.csv"
         )
-    failed = [r for r in results if r.error]
     if failed:
         more = f" (and {len(failed) - 1} more entities failed)" if len(failed) > 1 else ""
         raise NorthstarError(f"{failed[0].entity}: {failed[0].error}{more}")
