@@ -1,6 +1,7 @@
 """The map of the README is the tree, and the tests lie where what they test lies."""
 
 import re
+from fnmatch import fnmatch
 
 import pytest
 
@@ -51,3 +52,10 @@ def test_files_that_the_docs_name_are_there():
         if not any((place / name.removeprefix("../")).exists() for place in places) and not EXAMPLE.search(name)
     ]
     assert missing == []
+
+
+def test_every_folder_of_tests_is_collected(pytestconfig):
+    """pytest leaves out folders by their names: once `build` was one of them, and its tests ran nowhere."""
+    left_out = pytestconfig.getini("norecursedirs")
+    folders = {path.name for path in (ROOT / "tests").rglob("*") if path.is_dir() and path.name != "__pycache__"}
+    assert not [f for f in folders for pattern in left_out if fnmatch(f, pattern)]

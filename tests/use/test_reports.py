@@ -264,7 +264,7 @@ def test_a_webhook_is_given_events_only(built, inbox):
 
 @pytest.mark.parametrize(
     ("text", "message"),
-    [("routs: {}", "routs: unknown key; do you mean 'routes'"), ("routes: {a: [{fax: 1}]}", "routes.a.0.fax: unknown key; known are mail, slack, webhook"), ("reports: {daily: all}", "goes to 'all'"),
+    [("routs: {}", "routs: unknown key; did you mean 'routes'"), ("routes: {a: [{fax: 1}]}", "routes.a.0.fax: unknown key; known are mail, slack, webhook"), ("reports: {daily: all}", "goes to 'all'"),
      ("routes: {a: [{mail: [x]}]}", "add mail:"), ("maintenance: [{from: now, until: now}]", "maintenance.0.from: give a time, such as"), ("a: [", "not valid YAML")],
 )  # fmt: skip
 def test_a_mistake_in_notify_yml_is_one_line(built, text, message):
