@@ -76,6 +76,7 @@ def test_what_cannot_be_shown_is_one_line(desk, monkeypatch, capsys, arguments, 
     assert words in error and error.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["online_retail", "incident_log", "oulad"])
 def test_an_older_mapping_makes_the_same_rows_as_the_sql_that_it_is_converted_to(tmp_path, capsys, name):
     source = Path(__file__).parents[1] / "real_data" / name
