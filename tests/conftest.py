@@ -25,8 +25,8 @@ HOMES = Path(__file__).parent / "end_to_end" / "homes"
 collect_ignore = ["containers", "machines"]
 
 
-# what is about a warehouse, or a browser, from its first test to its last
-SLOW = ("browser", "dbt_project", "demo", "end_to_end", "faults", "operate", "publish", "real_data", "runs")
+# what is about a warehouse, dbt or a browser from its first test to its last
+SLOW = ("browser", "build", "dbt_project", "demo", "end_to_end", "faults", "operate", "publish", "real_data", "runs")
 
 
 def pytest_addoption(parser):
