@@ -84,6 +84,32 @@ def test_a_group_with_a_value_that_cannot_be_read_is_left_out_as_a_whole(tmp_pat
     assert bad[0][3] == {"Inv": "X-1", "Amount": "1,000.00"}
 
 
+def test_a_group_stays_left_out_when_another_fails_later(tmp_path):
+    """The second failure is only met when the first is out of the way; the first group must not come back without its bad line."""
+    mapping = """
+entities:
+  charges:
+    files: a.csv
+    select: select inv as charge_id, whole(number('1' || max(tail))) as amount from (select *, number(n) as m from input) group by inv having sum(m) > 0
+"""
+    lines = "inv,n,tail\na,1,0\na,x,0\nb,1,.5\nc,1,0\n"
+    rows, bad = mapped_rows(tmp_path, mapping, {"a.csv": lines})
+    assert [row["charge_id"] for _, _, row in rows] == ["c"]
+    assert [(line, reason) for _, line, reason, _ in bad] == [
+        (1, "m: 'x' is not a number"),
+        (2, "'1.500000000' is not a whole number"),
+    ]
+
+
+def test_more_rows_than_are_held_at_a_time_keep_their_origins(tmp_path, monkeypatch):
+    monkeypatch.setattr("northstar.extract.landing.mapped.ROWS_AT_A_TIME", 2)
+    mapping = "entities:\n  charges:\n    files: '*.csv'\n    select: select id as charge_id, _file, _line from input order by id desc\n"
+    rows, _ = mapped_rows(tmp_path, mapping, {"a.csv": "id\n1\n2\n3\n", "b.csv": "id\n4\n5\n"})
+    assert [(path, line, row["charge_id"]) for path, line, row in rows] == [
+        ("b.csv", 1, "5"), ("b.csv", 0, "4"), ("a.csv", 2, "3"), ("a.csv", 1, "2"), ("a.csv", 0, "1"),
+    ]  # fmt: skip
+
+
 def test_the_mappings_application_is_that_of_every_row_that_does_not_say_it(tmp_path):
     mapping = """
 application: shop

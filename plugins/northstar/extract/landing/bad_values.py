@@ -25,6 +25,8 @@ from northstar.extract.landing.statement import (
     written,
 )
 
+# the table with the keys of the groups that a unit leaves out
+LEFT_OUT = "_left_out"
 # how many rows get the message of their own value, and how many are found by halving
 EXPLAINED, MOST_BY_HALVES = 1_000, 500
 
@@ -198,13 +200,16 @@ def exclude_groups(finder: Finder, columns: list[str], first: str) -> str:
     assert combined is not None, "it has keys"
     tree["statements"][0]["node"] = {**bare(combined, items), "cte_map": whole["cte_map"]}
     try:
-        engine.execute(f"create or replace temp table _left_out as select distinct * from ({written(engine, tree)})")
+        groups = f"select distinct * from ({written(engine, tree)})"
+        engine.execute(f"create temp table if not exists {LEFT_OUT} as {groups} limit 0")
+        # those of earlier rounds stay left out: their bad rows are gone, and what is left of them would be wrong
+        engine.execute(f"insert into {LEFT_OUT} {groups}")
     except Error as exc:
         raise NorthstarError(f"{first}; which rows it belongs to cannot be said: {message(exc)}") from exc
     same = " and ".join(f"l.{name} is not distinct from {name}" for name in names)
     template = json.loads(
         engine.rows(
-            "select json_serialize_sql($1)", [f"select not exists (select 1 from _left_out as l where {same})"]
+            "select json_serialize_sql($1)", [f"select not exists (select 1 from {LEFT_OUT} as l where {same})"]
         )[0][0]
     )
     condition = template["statements"][0]["node"]["select_list"][0]

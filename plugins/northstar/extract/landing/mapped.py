@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from northstar.base.errors import FileFailed, NorthstarError
 from northstar.contract import Entity, entities
-from northstar.extract.landing.bad_values import BadValue, Finder, exclude_groups, selected_rows
+from northstar.extract.landing.bad_values import LEFT_OUT, BadValue, Finder, exclude_groups, selected_rows
 from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, literal, message, quoted
 from northstar.extract.landing.mapping import Input, Part
 from northstar.extract.landing.statement import Statement, nodes, parse
@@ -27,6 +27,7 @@ from northstar.warehouse.rows import Row
 LINE, FILE, LOADED = "_line", "_file", "_loaded_at"
 # the rows of the first input, when all files are looked at together; the select reads it by the input's own name
 ROWS = "_rows"
+ROWS_AT_A_TIME = 65_536
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,7 @@ class Mapped:
         engine.drop_view(part.name)
         engine.store(ROWS, self._raw_batches(unit, part, unit.files))
         engine.execute(f"create or replace temp view {quoted(part.name)} as select * from {ROWS}")
+        engine.drop(LEFT_OUT)
         bad: list[tuple[Origin, str]] = []
         text = self.statement.text
         # a second value may only be met once the first is out of the way
@@ -201,22 +203,26 @@ class Mapped:
                 ]
         else:
             raise NorthstarError("its values fail one after the other; look at the first rejected rows of these files")
-        result = engine.table("select * from _result")
-        files = result.column(FILE).to_pylist() if FILE in result.column_names else None
-        lines = result.column(LINE).to_pylist() if LINE in result.column_names else None
-
         only = unit.files[0].path if len(unit.files) == 1 else None
+        yield Piece(_empty_batch(), lambda _: Origin(unit.path, None), bad)
+        [(count,)] = engine.rows("select count(*) from _result")
+        # a part at a time, since the whole may not fit into memory
+        for begin in range(0, count, ROWS_AT_A_TIME):
+            end = begin + ROWS_AT_A_TIME
+            part_of_result = engine.table(
+                f"select * from _result where rowid >= {begin} and rowid < {end} order by rowid"
+            )
 
-        def origin(place: int) -> Origin:
-            file, line = files[place] if files else only, lines[place] if lines else None
-            row = self._source_row(engine, ROWS, file, line) if file and line is not None else {}
-            return Origin(unit.state_path(file) if file else unit.path, line, row)
+            def origin(place: int, rows: pa.Table = part_of_result) -> Origin:
+                file = rows.column(FILE)[place].as_py() if FILE in rows.column_names else only
+                line = rows.column(LINE)[place].as_py() if LINE in rows.column_names else None
+                row = self._source_row(engine, ROWS, file, line) if file and line is not None else {}
+                return Origin(unit.state_path(file) if file else unit.path, line, row)
 
-        kept = result.drop_columns([name for name in (FILE, LINE) if name in result.column_names])
-        kept = kept.append_column(LINE, pa.array(np.arange(result.num_rows), pa.int64()))
-        yield Piece(_empty_batch(), origin, bad)
-        for piece in self._contract_batches(kept):
-            yield Piece(piece, origin)
+            kept = part_of_result.drop_columns([name for name in (FILE, LINE) if name in part_of_result.column_names])
+            kept = kept.append_column(LINE, pa.array(np.arange(kept.num_rows), pa.int64()))
+            for piece in self._contract_batches(kept.combine_chunks()):
+                yield Piece(piece, origin)
 
     def _exclude_bad_rows(self, engine: Engine, found: list[BadValue]) -> str:
         """The statement without the rows that stand on bad ones, which are taken out of the input."""
