@@ -4,7 +4,7 @@ from northstar.base.settings import Settings
 from northstar.publish import hold
 from northstar.warehouse import db, embedded, turn_lock
 from northstar.warehouse.rows import fetch_one
-from northstar.warehouse.troubles import newest_warnings, open_alerts
+from northstar.warehouse.troubles import newest_warnings, open_alerts, unusual_values
 
 
 def status(settings: Settings) -> str:
@@ -60,4 +60,6 @@ def status(settings: Settings) -> str:
         if alerts := open_alerts(connection):
             lines.append(f"alerts      {alerts}")
         lines += [f"warning     {warning}" for warning in newest_warnings(connection)]
+        if unusual := unusual_values(connection):
+            lines.append(f"values      {unusual}")
     return "\n".join(lines)

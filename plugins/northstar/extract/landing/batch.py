@@ -276,9 +276,7 @@ class _Merge:
                 self._flag_overlaps()
             self._quarantine()
             self._record_batch(landed)
-            note_unusual(
-                self, self.entity, self.batch_id, self.delivery.profile, self.settled, self.delivery.line_of
-            )
+            note_unusual(self, self.entity, self.batch_id, self.delivery.profile, self.settled, self.delivery.line_of)
             self.connection.commit()
         except BaseException as exc:
             producer.stop()

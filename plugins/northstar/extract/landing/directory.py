@@ -337,7 +337,9 @@ def _land_group(
             result.error = result.error or redact(str(exc))
             # the files before it were read without error: they land now, and are not read again for each broken file after them
             place = next(n for n, item in enumerate(group) if item is failing)
-            total += _land_group(settings, run_id, source, entity, group[:place], guard, result, time_range, turn, learns)
+            total += _land_group(
+                settings, run_id, source, entity, group[:place], guard, result, time_range, turn, learns
+            )
             group = group[place + 1 :]
     return total
 

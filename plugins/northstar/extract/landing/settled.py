@@ -36,10 +36,14 @@ class ColumnRules(Section):
     """What is settled about one column."""
 
     accept: list[str] = Field([], description="give a list of values")
-    map: dict[str, str] = Field({}, description="give values, each with the one that it is to be, such as {Reosrt: Resort}")
+    map: dict[str, str] = Field(
+        {}, description="give values, each with the one that it is to be, such as {Reosrt: Resort}"
+    )
     refuse: list[str] = Field([], description="give a list of values")
     missing: Literal["accept", "refuse"] | None = Field(None, description="give accept or refuse")
-    largest: dict[str, float] = Field({}, description="give the largest usual amount by currency, such as {EUR: 2500000}")
+    largest: dict[str, float] = Field(
+        {}, description="give the largest usual amount by currency, such as {EUR: 2500000}"
+    )
     above_largest: Literal["refuse"] | None = Field(None, description="give refuse, or leave it out")
 
 
@@ -132,7 +136,10 @@ def write_settled(settings: Settings, settled: Settled) -> None:
     text = head + (yaml.safe_dump(columns, allow_unicode=True, sort_keys=False) if columns else "")
     # what cannot be read again is not written
     parse_settled(text, str(path))
-    write_private(path, text)
+    try:
+        write_private(path, text)
+    except OSError as exc:
+        raise NorthstarError(f"cannot write {path} ({exc.strerror}); have it say:\n{text}") from exc
 
 
 def find_column(name: str) -> tuple[Entity, Column]:
@@ -165,8 +172,9 @@ def _column_key(name: str, rules: ColumnRules, where: str) -> tuple[str, str]:
             raise NorthstarError(f"{where}: {name}: {value!r} is to be {other!r}, which is mapped or refused itself")
         if column.values and other not in column.values:
             raise NorthstarError(f"{where}: {name}: {other!r} is not one of {', '.join(column.values)}")
-    several = set(rules.accept) & set(rules.map) | set(rules.accept) & set(rules.refuse) | set(rules.map) & set(rules.refuse)
+    several = (
+        set(rules.accept) & set(rules.map) | set(rules.accept) & set(rules.refuse) | set(rules.map) & set(rules.refuse)
+    )
     if several:
         raise NorthstarError(f"{where}: {name}: {min(several)!r} is settled twice; once accepted, mapped or refused")
     return entity.name, column.name
-

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 
 from northstar.contract import Column, Entity
 from northstar.extract.landing.profile import (
-    APPLICATION,
     Amounts,
     Missing,
     Place,
@@ -176,9 +175,7 @@ def _judge_missing(learned: AllLearned, profile: Profile) -> Iterator[Finding]:
         known = learned.get((application, name), Learned())
         rows, nulls, where = known.all_rows, known.nulls, "before"
         if rows < ENOUGH_ROWS:
-            others = [
-                m for (a, n, p), m in profile.missing.items() if (a, n) == (application, name) and p != path
-            ]
+            others = [m for (a, n, p), m in profile.missing.items() if (a, n) == (application, name) and p != path]
             rows, nulls, where = sum(m.rows for m in others), sum(m.nulls for m in others), "in the other files"
         if rows < ENOUGH_ROWS:
             if own.rows >= ALONE_ROWS and own.nulls <= NEARLY_FILLED * own.rows:
@@ -192,9 +189,7 @@ def _judge_missing(learned: AllLearned, profile: Profile) -> Iterator[Finding]:
 
 
 def _missing(application: str, name: str, path: str, own: Missing, what: str) -> Finding:
-    return Finding(
-        application, name, MISSING, "", own.nulls, own.rows, what, path=path, examples=tuple(own.examples)
-    )
+    return Finding(application, name, MISSING, "", own.nulls, own.rows, what, path=path, examples=tuple(own.examples))
 
 
 def _judge_gone(learned: AllLearned, profile: Profile) -> Iterator[Finding]:
@@ -237,7 +232,15 @@ def _judge_amounts(learned: AllLearned, profile: Profile) -> Iterator[Finding]:
             factor = amount_at(percentile(own.sizes, 0.5)) / amount_at(median)
             if factor >= TIMES_UNIT or factor <= 1 / TIMES_UNIT:
                 word = f"{factor:,.0f} times" if factor > 1 else f"a {1 / factor:,.0f}th of"
-                yield _size(application, name, currency, path, own, own.sizes.total(), f"is about {word} the usual, in the median: another unit?")
+                yield _size(
+                    application,
+                    name,
+                    currency,
+                    path,
+                    own,
+                    own.sizes.total(),
+                    f"is about {word} the usual, in the median: another unit?",
+                )
                 continue
         if too_large:
             yield _size(
@@ -249,9 +252,7 @@ def _judge_amounts(learned: AllLearned, profile: Profile) -> Iterator[Finding]:
 def _size(application: str, name: str, currency: str, path: str, own: Amounts, rows: int, what: str) -> Finding:
     largest = f"{currency}, up to {own.largest[0][0]:,.0f}, {what}"
     places = tuple(place for _, place in own.largest[:rows])
-    return Finding(
-        application, name, SIZE, currency, rows, own.sizes.total(), largest, path=path, examples=places
-    )
+    return Finding(application, name, SIZE, currency, rows, own.sizes.total(), largest, path=path, examples=places)
 
 
 def learn(learned: AllLearned, profile: Profile, findings: list[Finding]) -> AllLearned:
@@ -275,9 +276,7 @@ def learn(learned: AllLearned, profile: Profile, findings: list[Finding]) -> All
             known.rows += rows
             known.deliveries += 1
         own.rows += seen.rows
-    untaught = {
-        (f.kind, f.application, f.column, f.path) for f in findings if f.kind == MISSING or f.rows == f.of_rows
-    }
+    untaught = {(f.kind, f.application, f.column, f.path) for f in findings if f.kind == MISSING or f.rows == f.of_rows}
     for (application, name, path), missing in profile.missing.items():
         own = after.setdefault((application, name), _copy(learned.get((application, name))))
         is_unusual = (MISSING, application, name, path) in untaught and missing.nulls > NEARLY_FILLED * missing.rows
