@@ -280,7 +280,7 @@ def test_a_file_of_settled_values_that_cannot_be_used_says_where(clean, tmp_path
         ("marketing_spend.channel: {map: {a: b}}", "part of the key"),
         ("bookings.payment_state: {map: {a: b}}", "is not one of"),
         ("bookings.tutor_id: {acept: [a]}", "line 1"),
-        ("bookings.tutor_id: {missing: maybe}", "give accept or refuse"),
+        ("bookings.tutor_id: {missing: maybe}", "'accept' or 'refuse'"),
     ):
         (clean.home / "values.yml").write_text(text)
         with pytest.raises(NorthstarError) as caught:

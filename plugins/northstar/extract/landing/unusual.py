@@ -42,7 +42,7 @@ HAD_VALUES, EMPTIED, EMPTIED_ROWS = 0.5, 0.95, 100
 # a value has gone when it came with so many deliveries in a row, and so many rows of it were to be expected
 STEADY_DELIVERIES, EXPECTED_ROWS = 5, 30
 # an amount is too large beyond so many times the median, and so many times what 99 of 100 stay below
-TIMES_MEDIAN, TIMES_TOP = 100, 10
+TIMES_MEDIAN, TIMES_TOP = 100, 30
 # a file's amounts have another unit when its median is so many times, or such a part of, the usual one
 TIMES_UNIT, UNIT_ROWS = 50, 20
 
