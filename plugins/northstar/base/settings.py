@@ -204,7 +204,7 @@ class Settings:
 
     @property
     def config(self) -> Path:
-        """Directory of the files that people write: northstar.yml, operations.yml, sources.yml, notify.yml, funnels.csv, targets.csv and notes/. The home, or NORTHSTAR_CONFIG."""
+        """Directory of the files that people write: northstar.yml, operations.yml, values.yml, sources.yml, notify.yml, funnels.csv, targets.csv and notes/. The home, or NORTHSTAR_CONFIG."""
         return _config_directory(self.home)
 
     @property

@@ -113,7 +113,7 @@ def test_rows_without_a_value_are_noticed_beside_a_clean_file_and_in_a_file_on_i
     ]
     write_rows(tmp_path, {"bookings": two_hotels()}, "clean")
     land(clean, tmp_path, hole, "hole")
-    # three rows with nothing may be chance beside 600 full ones, fifteen in a file are not
+    # five rows with nothing may be chance beside 600 full ones, 23 are not
     assert findings(clean) == []
     for row in hole[:20]:
         row["payment_state"] = None

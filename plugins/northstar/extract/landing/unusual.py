@@ -33,8 +33,8 @@ SLIP_SHARE, SLIP_ROWS = 0.05, 20
 RARE_ROWS = 2
 # identifiers are names only where there are few, with so many rows each
 FEW_IDENTIFIERS, ROWS_PER_IDENTIFIER = 10, 100
-# missing values: at least so many, and so many times what the usual share explains
-LEAST_MISSING, TIMES_MISSING, ZERO_ALLOWANCE = 5, 5, 3
+# missing values: at least so many, and so many times what the usual share explains, if one more had been missing before
+LEAST_MISSING, TIMES_MISSING, ZERO_ALLOWANCE = 5, 5, 1
 # a column that is filled in all but this share of rows should have a value; by the rows of one delivery alone a stricter one counts
 MOSTLY_FILLED, NEARLY_FILLED, ALONE_ROWS = 0.1, 0.005, 1000
 # a column counts as emptied when it had values in at least this share, and nearly all rows have none now
