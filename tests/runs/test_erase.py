@@ -17,6 +17,8 @@ from northstar.runs import job, quarantine
 from northstar.runs.erase import erasure as erasing
 from northstar.runs.erase import rewrite as rewriting
 from northstar.runs.erase.erasure import erase, erase_pending
+from northstar.runs.erase.names import Names
+from northstar.runs.erase.purge import forget_values
 from northstar.runs.maintenance import maintain
 from northstar.runs.rotate import rotate_key
 from northstar.runs.verify import verify, why_not_reproducible
@@ -487,3 +489,28 @@ def test_where_one_group_alone_would_be_withheld_the_smallest_other_goes_with_it
     assert query(warehouse, days)[1] == [
         ("03", "DK"), ("04", "DK"), ("05", "CH"), ("06", "CH"), ("07", "CH"), ("08", "CH"), ("09", "CH"),
     ]  # fmt: skip
+
+
+def test_an_erased_persons_identifiers_are_no_known_values(warehouse):
+    """Short ones too, which nobody could look for in other texts: the column says what they are."""
+    empty(warehouse)
+    known = "insert into audit.known_values (entity, application, column_name, value, rows, deliveries, absences, is_noted) values (%s, 'default', %s, %s, 9, 1, 0, false)"
+    with db.connect(warehouse, "owner") as connection:
+        connection.execute(
+            "insert into audit.erasure_ids (erasure_id, kind, value, replacement) values (1, 'account', '42', 'erased-1')"
+        )
+        for row in (
+            ("charges", "account_id", "42"),
+            ("charges", "account_id", "43"),
+            ("subscriptions", "plan_id", "42"),
+        ):
+            connection.execute(known, row)
+        connection.execute(
+            "insert into audit.unusual_values (entity, application, column_name, kind, value, usual, path, what, rows, of_rows, examples, batch_id) "
+            "values ('charges', 'default', 'account_id', 'new', '42', '', '', '''42'' has never come before', 1, 9, '[]', 1)"
+        )
+        assert forget_values(connection, Names(connection, 1)) == 2
+        left = connection.execute("select column_name, value from audit.known_values order by 1").fetchall()
+        assert [(r["column_name"], r["value"]) for r in left] == [("account_id", "43"), ("plan_id", "42")]
+        assert connection.execute("select * from audit.unusual_values").fetchall() == []
+    empty(warehouse)

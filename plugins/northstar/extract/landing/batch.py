@@ -17,6 +17,7 @@ import adbc_driver_postgresql.dbapi as adbc
 import orjson
 import pyarrow as pa
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from northstar.base.errors import NorthstarError, TurnLost, WarehouseLost, WarehouseUnreachable
 from northstar.base.settings import Settings
@@ -303,8 +304,7 @@ class _Merge:
         self.cursor.execute(self._compose(text, *values))
         return self.cursor.fetchone()[0]
 
-    # Any: the values of a row
-    def rows(self, text: str, *values: object) -> list[tuple[Any, ...]]:
+    def rows(self, text: str, *values: object) -> list[TupleRow]:
         self.cursor.execute(self._compose(text, *values))
         return list(self.cursor.fetchall())
 

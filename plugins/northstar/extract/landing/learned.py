@@ -7,9 +7,10 @@ usual, audit.unusual_values what was not.
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from typing import Protocol
 
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from northstar.contract import Entity
 from northstar.extract.landing.profile import APPLICATION, Place, Profile
@@ -29,7 +30,7 @@ from northstar.extract.landing.unusual import (
 )
 from northstar.warehouse.rows import Connection
 
-# a file's longest name in a finding is the longest of any file
+# the line of a row in its file
 LineOf = Callable[[Place], int | None]
 
 
@@ -38,8 +39,7 @@ class Session(Protocol):
 
     def execute(self, text: str, *values: object) -> None: ...
 
-    # Any: a row's values
-    def rows(self, text: str, *values: object) -> list[tuple[Any, ...]]: ...
+    def rows(self, text: str, *values: object) -> list[TupleRow]: ...
 
 
 def note_unusual(

@@ -58,7 +58,7 @@ def purge(settings: Settings, erasure_id: int, version: int | None, turn: int) -
                 if rows:
                     counts[f"{schema}.{table}"] = rows
         act_as_owner(connection, "audit")
-        counts["audit.known_values"] = _forget_values(connection, names)
+        counts["audit.known_values"] = forget_values(connection, names)
         act_as_owner(connection, "staging")
         counts["staging._replaced"] = sum(_rename_replaced(connection, e, names) for e in entities().values())
         counts["quarantine.rows"] = delete_quarantined(connection, names)
@@ -70,7 +70,7 @@ def purge(settings: Settings, erasure_id: int, version: int | None, turn: int) -
         )
 
 
-def _forget_values(connection: Connection, names: Names) -> int:
+def forget_values(connection: Connection, names: Names) -> int:
     """Delete what is known of the names as values of columns: there, short ones are told from others, since their column is known."""
     rows = 0
     for column in PERSON_COLUMNS:
