@@ -154,7 +154,7 @@ def _possible(day: dict[str, pd.DataFrame], company: Company, kind: str) -> Iter
             rows = _rows_of(table, application)
             if column_name not in table or not len(rows) or column_name == "application":
                 continue
-            named = column.type == "text" and has_names(entity, column) and bool(learned.values)
+            named = has_names(column) and bool(learned.values)
             fits = {
                 SPELLING: named and is_spelt_freely(column) and _common(learned.values or {}) is not None,
                 # whether or not the rules take its values for all that there are

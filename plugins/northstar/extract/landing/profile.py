@@ -80,6 +80,8 @@ class Profile:
             return place
 
         applications = rows.column(APPLICATION)
+        names = {c.name for c in (*watched_columns(entity), *amount_columns(entity))} | {APPLICATION, "currency"}
+        rows = rows.select([name for name in rows.schema.names if name in names])
         self._count(("", APPLICATION), applications, numbers, locate_and_note)
         parts = pc.unique(applications).to_pylist()
         for application in parts:
@@ -91,7 +93,7 @@ class Profile:
             self.rows[application] += part.num_rows
             for column in watched_columns(entity):
                 array = part.column(column.name)
-                if column.type == "text" and has_names(entity, column):
+                if has_names(column):
                     self._count((application, column.name), array, own_numbers, locate_and_note)
                 if can_be_missing(column):
                     self._count_missing((application, column.name, path), array, own_numbers, locate_and_note)
@@ -158,16 +160,16 @@ def has_too_many(distinct: int, rows: int) -> bool:
 
 
 def watched_columns(entity: Entity) -> tuple[Column, ...]:
-    """The columns whose values, or lack of them, are learned: no times, no json, nothing personal in clear."""
+    """The columns whose values, or lack of them, are learned: no times, no json, no number of the row itself, nothing personal in clear."""
     return tuple(
         c for c in entity.stored_columns.values()
-        if c.name != APPLICATION and c.type in ("text", "int", "decimal", "bool")
+        if c.name != APPLICATION and entity.key != (c.name,) and c.type in ("text", "int", "decimal", "bool")
     )  # fmt: skip
 
 
-def has_names(entity: Entity, column: Column) -> bool:
-    """Whether a column's texts are names that may be told apart: no free text, nothing hashed, no key of its own."""
-    return column.is_name and entity.key != (column.name,)
+def has_names(column: Column) -> bool:
+    """Whether a column's texts are names that may be told apart: no free text, nothing hashed."""
+    return column.is_name
 
 
 def can_be_missing(column: Column) -> bool:
