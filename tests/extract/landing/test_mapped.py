@@ -286,6 +286,23 @@ def test_a_column_that_the_contract_does_not_have_is_named(tmp_path):
         mapped_rows(tmp_path, mapping, {"a.csv": "id\n1\n"})
 
 
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("whole(n", "column amount: .*syntax error"),
+        ("n n", "column amount: .*syntax error"),
+        ("'a", "column amount: .*unterminated"),
+        ("n), (n", "column amount: more than one expression"),
+        ("hole(n)", "does not fit: column amount: .*hole"),
+    ],
+)
+def test_a_columns_sql_that_is_not_understood_names_the_column(tmp_path, sql, words):
+    columns = f'{{charge_id: id, currency: {{sql: upper(id)}}, amount: {{sql: "{sql}"}}}}'
+    mapping = f"entities:\n  charges:\n    files: a.csv\n    columns: {columns}\n"
+    with pytest.raises(NorthstarError, match=f"the mapping of charges: {words}"):
+        mapped_rows(tmp_path, mapping, {"a.csv": "id,n\n1,2\n"})
+
+
 def test_an_xml_file_that_expands_without_end_is_refused(tmp_path):
     bomb = '<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa">' + "".join(
         f'<!ENTITY {chr(98 + n)} "{"&" + chr(97 + n) + ";"}{("&" + chr(97 + n) + ";") * 9}">' for n in range(9)

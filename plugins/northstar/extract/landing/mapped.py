@@ -18,7 +18,7 @@ from northstar.contract import Entity, entities
 from northstar.extract.landing.bad_values import LEFT_OUT, BadValue, Finder, exclude_groups, selected_rows
 from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, literal, message, quoted
 from northstar.extract.landing.mapping import Input, Part
-from northstar.extract.landing.statement import Statement, nodes, parse
+from northstar.extract.landing.statement import Statement, misread, nodes, parse
 from northstar.extract.sources.files import Reading, SourceFile
 from northstar.extract.sources.foreign import reading
 from northstar.warehouse.rows import Row
@@ -90,6 +90,7 @@ class Mapped:
             csv = mapped_input.parts[0].form.csv
             self.engine = Engine(temp, memory_mb, minutes, csv.decimal, csv.thousands)
             try:
+                _require_expressions(self.engine, mapped_input.column_sql)
                 self.statement: Statement = parse(
                     self.engine, mapped_input.select, [p.name for p in mapped_input.parts]
                 )
@@ -298,7 +299,24 @@ class Mapped:
             assert self.engine is not None
             columns = [c for c in self.engine.columns(self.input.parts[0].name) if c not in (LINE, FILE, LOADED)]
             return f"the mapped column {name!r} is not in the file; it has {', '.join(columns[:12])}"
-        return f"does not fit: {text}"
+        return f"does not fit: {self._name_column(text)}"
+
+    def _name_column(self, text: str) -> str:
+        """A message with the column whose own SQL cannot be run over the input, where there is one."""
+        assert self.engine is not None
+        for column, sql in self.input.column_sql.items():
+            try:
+                self.engine.rows(f"describe select ({sql}) from {quoted(self.input.parts[0].name)}")
+            except Error as exc:
+                return f"column {column}: {message(exc)}"
+        return text
+
+
+def _require_expressions(engine: Engine, column_sql: dict[str, str]) -> None:
+    """Raise NorthstarError, naming the column, for SQL of a column that is no expression."""
+    for column, sql in column_sql.items():
+        if why := misread(engine, sql):
+            raise NorthstarError(f"column {column}: {why}")
 
 
 def with_optional(raw: pa.RecordBatch, part: Part) -> pa.RecordBatch:

@@ -134,6 +134,18 @@ def parse(engine: Engine, text: str, tables: list[str]) -> Statement:
     return Statement(text, tree, tables[0], True, engine.aggregates)
 
 
+def misread(engine: Engine, expression: str) -> str | None:
+    """Why a text is no expression; None where it is one."""
+    try:
+        tree = json.loads(engine.rows("select json_serialize_sql($1)", [f"select ({expression})"])[0][0])
+    except Error as exc:
+        return message(exc)
+    if tree["error"]:
+        return str(tree.get("error_message") or "").split("\n")[0][:200]
+    is_one = len(tree["statements"]) == 1 and len(tree["statements"][0]["node"].get("select_list") or ()) == 1
+    return None if is_one else "more than one expression"
+
+
 def written(engine: Engine, tree: Node) -> str:
     """The tree as a statement."""
     text: str = engine.rows("select json_deserialize_sql($1::json)", [json.dumps(tree)])[0][0]
