@@ -238,6 +238,14 @@ def test_good_files_are_not_read_again_for_each_broken_one(warehouse, source, mo
     assert max(opened.count(path) for path in opened) <= 2
 
 
+def test_a_file_with_another_delimiter_than_the_contracts_is_told(warehouse, source):
+    (source / "accounts/a.csv").write_text("account_id;account_type\na;customer\n")
+    with pytest.raises(
+        NorthstarError, match=r"a\.csv: the required column account_id is missing; the file looks delimited by ';'"
+    ):
+        land(warehouse, source)
+
+
 def test_replay_lands_what_fits_by_now(warehouse, source):
     write_jsonl(source / "accounts/a.jsonl", {**ACCOUNT, "account_type": "alien", "email": "x@y.org"})
     land(warehouse, source)

@@ -303,6 +303,22 @@ def test_a_columns_sql_that_is_not_understood_names_the_column(tmp_path, sql, wo
         mapped_rows(tmp_path, mapping, {"a.csv": "id,n\n1,2\n"})
 
 
+@pytest.mark.parametrize(
+    ("header", "hint"),
+    [
+        ("id;n", """; the file looks delimited by ';': write `csv: {delimiter: ";"}` in its mapping"""),
+        ("id\tn;m\tk", r"""; the file looks delimited by '\t': write `csv: {delimiter: "\t"}` in its mapping"""),
+        ("id,m", ""),
+        ("id", ""),
+    ],
+)
+def test_a_delimiter_that_does_not_fit_is_told(tmp_path, header, hint):
+    mapping = "entities: {charges: {files: a.csv, columns: {charge_id: id, amount: n}}}"
+    with pytest.raises(FileFailed, match=r"the mapped column '(id|n)' is not in the file; it has id") as caught:
+        mapped_rows(tmp_path, mapping, {"a.csv": f"{header}\n{header}\n"})
+    assert str(caught.value).endswith(f"it has {', '.join(header.split(','))}{hint}")
+
+
 def test_an_xml_file_that_expands_without_end_is_refused(tmp_path):
     bomb = '<!DOCTYPE r [<!ENTITY a "aaaaaaaaaa">' + "".join(
         f'<!ENTITY {chr(98 + n)} "{"&" + chr(97 + n) + ";"}{("&" + chr(97 + n) + ";") * 9}">' for n in range(9)

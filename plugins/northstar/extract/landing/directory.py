@@ -18,7 +18,7 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
-from northstar.extract.landing.mapped import Mapped, Origin, Unit
+from northstar.extract.landing.mapped import LINE, Mapped, Origin, Unit
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.extract.landing.normalise import in_range, normalise
 from northstar.extract.landing.personal_values import seal_row, storable
@@ -28,6 +28,7 @@ from northstar.extract.sources.files import (
     SourceFile,
     Storage,
     check_directory,
+    hint_at_delimiter,
     kind_of,
     list_files,
     with_content,
@@ -438,7 +439,8 @@ def _check_columns(entity: Entity, raw: pa.RecordBatch, file: SourceFile) -> Non
         return
     for column in entity.columns.values():
         if column.required and column.name not in raw.schema.names:
-            raise FileFailed(file.path, f"the required column {column.name} is missing; add it to the file")
+            hint = hint_at_delimiter([name for name in raw.schema.names if name != LINE])
+            raise FileFailed(file.path, f"the required column {column.name} is missing{hint or '; add it to the file'}")
 
 
 def _summary(r: EntityResult) -> str:

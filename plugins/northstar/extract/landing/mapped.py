@@ -19,7 +19,7 @@ from northstar.extract.landing.bad_values import LEFT_OUT, BadValue, Finder, exc
 from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, literal, message, quoted
 from northstar.extract.landing.mapping import Input, Part
 from northstar.extract.landing.statement import Statement, misread, nodes, parse
-from northstar.extract.sources.files import Reading, SourceFile
+from northstar.extract.sources.files import Reading, SourceFile, hint_at_delimiter
 from northstar.extract.sources.foreign import reading
 from northstar.warehouse.rows import Row
 
@@ -298,7 +298,7 @@ class Mapped:
             name = text.partition('"')[2].partition('"')[0]
             assert self.engine is not None
             columns = [c for c in self.engine.columns(self.input.parts[0].name) if c not in (LINE, FILE, LOADED)]
-            return f"the mapped column {name!r} is not in the file; it has {', '.join(columns[:12])}"
+            return f"the mapped column {name!r} is not in the file; it has {', '.join(columns[:12])}{hint_at_delimiter(columns)}"
         return f"does not fit: {self._name_column(text)}"
 
     def _name_column(self, text: str) -> str:

@@ -71,6 +71,8 @@ ENTITIES = tuple(entities())
 OPTIONS = {"path", "mapping"}
 # what stands for the name of a column that has none, before its number
 NAMELESS = "column "
+# the marks that csv files have between values
+DELIMITERS = ",;\t|"
 SPACE = re.compile(r"\s*")
 # what is wrong with a compressed file
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
@@ -384,6 +386,15 @@ def _number_rows(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterato
             numbers = pa.array(np.arange(ordinal, ordinal + count))
             yield pa.RecordBatch.from_arrays([*batch.columns, numbers], names=[*names, "_line"])
         ordinal += count
+
+
+def hint_at_delimiter(columns: list[str]) -> str:
+    """The end of a message about columns that are not there: which delimiter a file of only one column seems to have; "" for other files."""
+    found = [mark for mark in DELIMITERS if len(columns) == 1 and mark in columns[0]]
+    if not found:
+        return ""
+    mark = max(found, key=columns[0].count)
+    return f"; the file looks delimited by {mark!r}: write `csv: {{delimiter: {json.dumps(mark)}}}` in its mapping"
 
 
 def _after_space(text: str, place: int) -> int:
