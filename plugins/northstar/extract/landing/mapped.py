@@ -15,7 +15,16 @@ import pyarrow.compute as pc
 
 from northstar.base.errors import FileFailed, NorthstarError
 from northstar.contract import Entity, entities
-from northstar.extract.landing.bad_values import LEFT_OUT, BadValue, Finder, exclude_groups, selected_rows
+from northstar.extract.landing.bad_values import (
+    FILE_OF,
+    LEFT_OUT,
+    LINE_OF,
+    BadValue,
+    Finder,
+    exclude_groups,
+    select_left_out,
+    selected_rows,
+)
 from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, literal, message, quoted
 from northstar.extract.landing.mapping import Input, Part
 from northstar.extract.landing.statement import Statement, misread, nodes, parse
@@ -28,6 +37,8 @@ LINE, FILE, LOADED = "_line", "_file", "_loaded_at"
 # the rows of the first input, when all files are looked at together; the select reads it by the input's own name
 ROWS = "_rows"
 ROWS_AT_A_TIME = 65_536
+# why a row that nothing is wrong with does not land
+LEFT_OUT_REASON = "belongs to a group with a bad row"
 
 
 @dataclass(frozen=True)
@@ -206,6 +217,8 @@ class Mapped:
             raise NorthstarError("its values fail one after the other; look at the first rejected rows of these files")
         only = unit.files[0].path if len(unit.files) == 1 else None
         yield Piece(_empty_batch(), lambda _: Origin(unit.path, None), bad)
+        if bad and self.statement.combines:
+            yield from self._left_out_pieces(engine, unit)
         [(count,)] = engine.rows("select count(*) from _result")
         # a part at a time, since the whole may not fit into memory
         for begin in range(0, count, ROWS_AT_A_TIME):
@@ -224,6 +237,34 @@ class Mapped:
             kept = kept.append_column(LINE, pa.array(np.arange(kept.num_rows), pa.int64()))
             for piece in self._contract_batches(kept.combine_chunks()):
                 yield Piece(piece, origin)
+
+    def _left_out_pieces(self, engine: Engine, unit: Unit) -> Iterator[Piece]:
+        """The rows that nothing is wrong with, in groups which are left out for another row: they wait in quarantine too, and come back with it."""
+        members = select_left_out(engine, self.statement, engine.columns(ROWS))
+        if members is None:
+            return
+        engine.execute(f"create or replace temp table _members as {members}")
+        engine.execute(
+            f"create or replace temp table _members as select r.* from {ROWS} as r "
+            f"join _members as m on r.{FILE} = m.{FILE_OF} and r.{LINE} = m.{LINE_OF} order by r.{FILE}, r.{LINE}"
+        )
+        [(count,)] = engine.rows("select count(*) from _members")
+        for begin in range(0, count, ROWS_AT_A_TIME):
+            rows = engine.table(
+                f"select * from _members where rowid >= {begin} and rowid < {begin + ROWS_AT_A_TIME} order by rowid"
+            ).to_pylist()
+            bad = [
+                (
+                    Origin(
+                        unit.state_path(row[FILE]),
+                        row[LINE],
+                        {k: v for k, v in row.items() if k not in (LINE, FILE, LOADED)},
+                    ),
+                    LEFT_OUT_REASON,
+                )
+                for row in rows
+            ]
+            yield Piece(_empty_batch(), lambda _: Origin(unit.path, None), bad)
 
     def _exclude_bad_rows(self, engine: Engine, found: list[BadValue]) -> str:
         """The statement without the rows that stand on bad ones, which are taken out of the input."""

@@ -90,13 +90,13 @@ def combining(tree: Node, aggregates: frozenset[str]) -> Node | None:
         if source["type"] == "SUBQUERY":
             node = source["subquery"]["node"]
         elif source["type"] == "BASE_TABLE" and source["table_name"].lower() in common:
-            node = _query(common.pop(source["table_name"].lower()))
+            node = query_of(common.pop(source["table_name"].lower()))
         else:
             node = None
     return None
 
 
-def _query(entry: Node) -> Node | None:
+def query_of(entry: Node) -> Node | None:
     """The SELECT of a common table expression."""
     inner = entry.get("query_node") or (entry.get("query") or {}).get("node")
     return inner if isinstance(inner, dict) else None
