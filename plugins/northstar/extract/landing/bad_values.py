@@ -15,6 +15,7 @@ from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, messag
 from northstar.extract.landing.statement import (
     Node,
     Statement,
+    arguments,
     column,
     combining,
     is_aggregate,
@@ -78,17 +79,17 @@ class Finder:
         name = table_name(leftmost(node["from_table"]))
         origin = [column("_line", name), *([column("_file", name)] if self.has_files else [])]
         where = node.get("where_clause")
-        items = [*origin, self._template("try(coalesce(x, false))", where) if where else self._template("true")]
+        items = [*origin, self.template("try(coalesce(x, false))", where) if where else self.template("true")]
         for check in checks:
-            failed = self._template("try(struct_pack(v := x)) is null", check.expression)
+            failed = self.template("try(struct_pack(v := x)) is null", check.expression)
             for condition in check.conditions:
-                failed = self._template("coalesce(try(x), true) and y", condition, failed)
+                failed = self.template("coalesce(try(x), true) and y", condition, failed)
             items.append(failed)
         names = [*("_line", "_file")[: len(origin)], "_where", *(f"_{n}" for n in range(len(checks)))]
         flags = " or ".join(f"_{n}" for n in range(len(checks))) or "false"
         try:
             found = self.engine.rows(
-                f"select * from ({self._select(node, items, names)}) where _where is null or (_where and ({flags}))"
+                f"select * from ({self.select(node, items, names)}) where _where is null or (_where and ({flags}))"
             )
         except Error:
             # an expression that TRY does not take, or a table that only the whole statement has
@@ -110,7 +111,7 @@ class Finder:
         return results
 
     def _explain(self, node: Node, check: _Check, name: str, file: str | None, line: int) -> str:
-        text = self._select(node, [column("_line", name), *([column("_file", name)] if self.has_files else []), check.expression],
+        text = self.select(node, [column("_line", name), *([column("_file", name)] if self.has_files else []), check.expression],
                             ["_line", *(["_file"] if self.has_files else []), "_value"])  # fmt: skip
         try:
             self.engine.rows(
@@ -121,12 +122,12 @@ class Finder:
             return message(exc)
         return "the mapping cannot make it of this row"
 
-    def _select(self, node: Node, items: list[Node], names: list[str]) -> str:
+    def select(self, node: Node, items: list[Node], names: list[str]) -> str:
         """A SELECT of other items from what a node reads."""
         items = [{**copy.deepcopy(item), "alias": name} for item, name in zip(items, names, strict=True)]
         return written(self.engine, _with_node(self.statement, bare(node, items)))
 
-    def _template(self, text: str, *parts: Node) -> Node:
+    def template(self, text: str, *parts: Node) -> Node:
         """An expression, with x and y replaced by nodes."""
         tree = json.loads(self.engine.rows("select json_serialize_sql($1)", [f"select {text}"])[0][0])
         by_name = dict(zip("xy", parts, strict=False))
@@ -197,9 +198,9 @@ def exclude_groups(finder: Finder, columns: list[str], first: str) -> str:
             f"{first}; the select makes one row of many, so it cannot leave this one out: write what is to become of it"
         )
     names = _key_names(keys)
-    items = [{**finder._template("try(x)", key), "alias": name} for key, name in zip(keys, names, strict=True)]
+    items = [{**finder.template("try(x)", key), "alias": name} for key, name in zip(keys, names, strict=True)]
     # of a row whose own key cannot be read nobody can say which group it belongs to
-    items += [{**finder._template("try(struct_pack(v := x)) is null", key), "alias": f"{name}_failed"}
+    items += [{**finder.template("try(struct_pack(v := x)) is null", key), "alias": f"{name}_failed"}
               for key, name in zip(keys, names, strict=True)]  # fmt: skip
     tree = copy.deepcopy(statement.tree)
     whole, combined = tree["statements"][0]["node"], combining(tree, statement.aggregates)
@@ -347,10 +348,7 @@ def _parts(label: str, item: Node, aggregates: frozenset[str]) -> list[_Check]:
     checks: list[_Check] = []
     for call in own:
         conditions = (call["filter"],) if call.get("filter") else ()
-        inner = [
-            a["expression"] if isinstance(a, dict) and "expression" in a else a
-            for a in call.get("arguments") or call.get("children") or []
-        ]
+        inner = arguments(call)
         inner += call.get("partitions") or []
         inner += [o["expression"] for o in call.get("orders") or []]
         checks += [

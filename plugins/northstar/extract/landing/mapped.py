@@ -28,6 +28,7 @@ from northstar.extract.landing.bad_values import (
 from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, literal, message, quoted
 from northstar.extract.landing.mapping import Input, Part
 from northstar.extract.landing.statement import Statement, misread, nodes, parse
+from northstar.extract.landing.time_patterns import PatternCounts, calls_of, count_patterns
 from northstar.extract.sources.files import Reading, SourceFile, hint_at_delimiter
 from northstar.extract.sources.foreign import reading
 from northstar.warehouse.rows import Row
@@ -127,6 +128,14 @@ class Mapped:
         if any(n.get("class") == "STAR" and not n.get("expr") for n in all_nodes) and self.statement.combines:
             return None
         return {str(n["column_names"][-1]) for n in all_nodes if n.get("class") == "COLUMN_REF"}
+
+    def count_patterns(self, counts: PatternCounts) -> None:
+        """Add which patterns read how many of the rows that were last read: a file's part, or all files of an input."""
+        if self.engine is None:
+            return
+        rows = self.input.parts[0].name
+        finder = Finder(self.engine, self.statement, rows, has_files=False)
+        count_patterns(finder, calls_of(finder), counts)
 
     def pieces(self, unit: Unit) -> Iterator[Piece]:
         """The rows of a unit. Raises FileFailed, naming a file, for what cannot be read or mapped."""

@@ -167,6 +167,12 @@ def is_aggregate(node: Node, aggregates: frozenset[str]) -> bool:
     return node.get("class") == "FUNCTION" and str(node.get("function_name")).lower() in aggregates
 
 
+def arguments(call: Node) -> list[Node]:
+    """The arguments of a function."""
+    given = call.get("arguments") or call.get("children") or []
+    return [a["expression"] if isinstance(a, dict) and "expression" in a else a for a in given]
+
+
 def output_name(item: Node) -> str:
     """The name that an item of a select list gives its column; "" where DuckDB makes one up."""
     if item.get("alias"):
