@@ -23,7 +23,7 @@ from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inpu
 from northstar.extract.landing.normalise import in_range, normalise
 from northstar.extract.landing.personal_values import seal_row, storable
 from northstar.extract.landing.reasons import commonest_reasons, describe
-from northstar.extract.sources import files
+from northstar.extract.sources import archives, files
 from northstar.extract.sources.files import (
     SourceFile,
     Storage,
@@ -227,6 +227,8 @@ def missing_files(landed: Iterable[tuple[str, str]], listed: dict[str, dict[str,
     of the entities whose files could be listed.
     """
     own_paths = {path for paths in listed.values() for path in paths.values()}
+    # an archive that holds several files by now, or one
+    own_paths |= {archives.split(path)[0] for path in own_paths}
     folders = {entity: {_folder(path) for path in paths} for entity, paths in listed.items()}
     return {
         (entity, path)
@@ -235,6 +237,7 @@ def missing_files(landed: Iterable[tuple[str, str]], listed: dict[str, dict[str,
         and path not in listed[entity]
         # a mapping that has changed may read the file under another label
         and path.rpartition("#")[0] not in own_paths
+        and path not in own_paths
         and (not listed[entity] or _folder(path) in folders[entity])
     }
 

@@ -278,10 +278,12 @@ def _groups(directory: Path) -> list[_Group]:
 def _add(groups: dict[str, _Group], directory: Path, path: str) -> None:
     for file in list_files(str(directory), glob.escape(path), None, any_ending=True):
         found = sample(file)
-        key = json.dumps([sorted(found.columns), found.spec, Path(path).suffix, found.problem and path], default=str)
+        key = json.dumps(
+            [sorted(found.columns), found.spec, Path(file.path).suffix, found.problem and file.path], default=str
+        )
         group = groups.setdefault(key, _Group(found))
-        group.paths.append(path)
-        group.patterns.append(glob.escape(path))
+        group.paths.append(file.path)
+        group.patterns.append(glob.escape(file.path))
 
 
 def _recognised(group: _Group, number: int) -> dict[str, list[str]]:

@@ -20,6 +20,7 @@ from northstar.extract.landing.mapped import Mapped, Piece, Unit
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.extract.landing.normalise import normalise
 from northstar.extract.landing.time_patterns import PatternCounts
+from northstar.extract.sources.archives import split
 from northstar.privacy.guard import Guard
 from northstar.warehouse.rows import Row
 
@@ -109,7 +110,8 @@ def _inputs(path: Path, mapping: Path | None) -> Iterator[tuple[Input, str]]:
 
 
 def _is_same(directory: Path, relative: str, path: Path) -> bool:
-    return (directory / relative).resolve() == path.resolve()
+    """Whether a listed file is the one that was asked for, or lies in the archive that was."""
+    return path.resolve() in ((directory / relative).resolve(), (directory / split(relative)[0]).resolve())
 
 
 def _chosen(all_units: list[Unit], path: Path, directory: str) -> list[Unit]:
