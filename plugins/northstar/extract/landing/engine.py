@@ -61,7 +61,9 @@ NUMBER = r"""create macro {name}(x) as case
     then cast(replace(replace(trim(cast(x as varchar)), '{{thousands}}', ''), '{{decimal}}', '.') as decimal(38, {digits}))
   else cast(refused(x, 'is not a number') as decimal(38, {digits})) end"""
 # a unit may cost a small part of a cent, of which the contract keeps twelve digits (D202): price() has as many in a major unit
-MACROS = MACROS.replace("{number}", NUMBER.format(name="number", digits=9)).replace("{price}", NUMBER.format(name="price", digits=16))
+MACROS = MACROS.replace("{number}", NUMBER.format(name="number", digits=9)).replace(
+    "{price}", NUMBER.format(name="price", digits=16)
+)
 # currencies whose minor unit is no hundredth, by the digits after the point (ISO 4217; dbt_project/seeds/currencies.csv has the same)
 DIGITS = {
     0: ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"),
