@@ -3,11 +3,12 @@
 import io
 import zipfile
 
+import fsspec
 import pytest
 
 from northstar.base.errors import FileFailed
 from northstar.extract.sources import archives
-from northstar.extract.sources.files import Reading, list_files
+from northstar.extract.sources.files import Reading, list_files, with_content
 
 CSV = b"id,n\n1,2\n"
 
@@ -17,6 +18,12 @@ def write_zip(path, members, compression=zipfile.ZIP_DEFLATED):
         for name, content in members:
             archive.writestr(zipfile.ZipInfo(name), content, compression)
     return path
+
+
+def inner_zip(members=(("x.csv", CSV),)):
+    out = io.BytesIO()
+    write_zip(out, members)
+    return out.getvalue()
 
 
 def read_all(files):
@@ -47,6 +54,15 @@ def test_each_data_file_of_an_archive_is_a_file_of_its_own(tmp_path):
     assert list_files(str(tmp_path), "in/a.zip!z*.csv") == []
 
 
+def test_an_archive_in_a_store_is_fetched_and_read_by_its_files():
+    store = fsspec.filesystem("memory")
+    store.pipe("/archives/a.zip", inner_zip([("x.csv", CSV), ("y.csv", b"id,n\n3,4\n")]))
+    found = list(with_content(list_files("memory://archives")))
+    assert all(file.content for file in found)
+    assert {path: rows[0]["id"] for path, rows in read_all(found).items()} == {"a.zip!x.csv": "1", "a.zip!y.csv": "3"}
+    assert read_all(list_files("memory://archives"))["a.zip!y.csv"][0]["n"] == "4"
+
+
 def test_an_archive_of_one_file_keeps_its_name(tmp_path):
     write_zip(tmp_path / "a.zip", [("x.csv", CSV), ("__MACOSX/._x.csv", b"\0")])
     assert [f.path for f in list_files(str(tmp_path))] == ["a.zip"]
@@ -62,12 +78,6 @@ def encrypted(path):
             data[begin + place] |= 1
             begin = data.find(mark, begin + 4)
     path.write_bytes(data)
-
-
-def inner_zip():
-    out = io.BytesIO()
-    write_zip(out, [("x.csv", CSV)])
-    return out.getvalue()
 
 
 @pytest.mark.parametrize(
