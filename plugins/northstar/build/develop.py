@@ -296,16 +296,23 @@ def _execute(
         position = exc.diag.statement_position
         # with parameters, psycopg sends % for %%
         sent = statement if values is None else statement.replace("%%", "%")
-        line = _line_in_file(project / node["original_file_path"], sent, int(position)) if position else 1
+        line = _line_in_file(project / node["original_file_path"], sent, int(position or 0), message)
         raise NorthstarError(f"dbt_project/{node['original_file_path']}:{line}: {message}{hint}") from exc
 
 
-def _line_in_file(path: Path, statement: str, position: int) -> int:
-    """The line of a model's file that became the line of a statement in which a character is (from 1); 1 if a macro wrote that line."""
-    line = statement[: position - 1].count("\n")
-    text = statement.splitlines()[line].strip()
-    lines = [source.strip() for source in path.read_text().splitlines()]
-    return lines.index(text) + 1 if text in lines else 1
+def _line_in_file(path: Path, statement: str, position: int, message: str) -> int:
+    """The line of a model's file that became the line of a statement in which a character is (from 1; 0 for none).
+
+    Where a macro wrote that line: the first line with the name that the message quotes, or else 1.
+    """
+    text = path.read_text()
+    if position:
+        lines = [source.strip() for source in text.splitlines()]
+        failed_line = statement.splitlines()[statement[: position - 1].count("\n")].strip()
+        if failed_line in lines:
+            return lines.index(failed_line) + 1
+    quoted = re.search(r'"(\w+)"', message)
+    return line_of(text, quoted.group(1)) if quoted else 1
 
 
 def describe_failure(project: Path, message: str) -> str:

@@ -35,6 +35,8 @@ def register(command: Command) -> None:
     text = "write the files of the dbt project that follow from the contract and from the names of models"
     generate = actions.add_parser("generate", help=text, description=text)
     generate.set_defaults(action=_generate)
+    for action in (show, test, check, generate):
+        action.add_argument("--home", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def _dev(arguments: argparse.Namespace) -> int:
