@@ -61,7 +61,7 @@ class UnitTest:
 
 def check_project(settings: Settings) -> list[Finding]:
     """All mistakes that a run would stop at. Raises NorthstarError for a project that dbt cannot read, with the file and line."""
-    project = project_directory(settings)
+    project = settings.root / "dbt_project"
     write_project(settings)
     with db.connect(settings, "transformer") as connection:
         findings = check_files(project) + check_removals(project, connection)

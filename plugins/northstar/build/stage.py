@@ -10,7 +10,7 @@ from northstar.build.code_version import code_version
 from northstar.build.dbt import OnEvent, context_in_environment, run_dbt
 from northstar.build.dbt_connections import reuse_connections
 from northstar.build.manifest import Node, find_manifest, share_manifest
-from northstar.build.own_seeds import project_directory, unknown_names
+from northstar.build.own_seeds import unknown_names
 from northstar.build.results import read_definitions, record_build
 from northstar.build.structure import check_files, check_metrics, check_removals, raise_for
 from northstar.build.unchanged import create_empty_logs, unchanged_nodes
@@ -30,7 +30,8 @@ def build(
     with run_stage(settings, run_id, "build") as run:
         _require_same_code(settings, run)
         unchanged: dict[str, Node] = {}
-        project = project_directory(settings)
+        # of which a home's own project, if it has one, is links and its own seeds
+        project = settings.root / "dbt_project"
         if run["is_full"]:
             with db.connect(settings, "transformer") as connection:
                 raise_for(check_files(project) + check_removals(project, connection))
