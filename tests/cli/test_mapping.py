@@ -1,5 +1,6 @@
 """`northstar mapping`: what a mapping makes of files is seen before it lands, and an older mapping becomes SQL."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,18 @@ def test_how_times_and_currencies_were_read_is_shown(tmp_path, capsys):
             "currency: eur (2), gbp (2)",
         ):
             assert f"\n  {line}" in text, text
+
+
+def test_the_files_of_an_archive_are_shown_by_their_names(desk, capsys):
+    with zipfile.ZipFile(desk / "desk" / "export.zip", "w") as archive:
+        archive.writestr("north.csv", EXPORT)
+        archive.writestr("south.csv", EXPORT.replace("T-", "S-"))
+    mapping = desk / "desk.yml"
+    mapping.write_text(MAPPING.replace('"*.csv"', '"*.zip"'))
+    cli.main(["mapping", "preview", str(desk / "desk" / "export.zip"), "--mapping", str(mapping)])
+    text = capsys.readouterr().out
+    assert "tickets: of 6 rows in 2 files 4 would land, 2 go to quarantine" in text
+    assert "export.zip!north.csv, line 4\n" in text and "export.zip!south.csv, line 2\n" in text
 
 
 def test_a_file_in_the_contracts_layout_needs_no_mapping(tmp_path, capsys):

@@ -252,7 +252,11 @@ class Mapped:
         members = select_left_out(engine, self.statement, engine.columns(ROWS))
         if members is None:
             return
-        engine.execute(f"create or replace temp table _members as {members}")
+        try:
+            engine.execute(f"create or replace temp table _members as {members}")
+        except Error:
+            # a column of the origin's name, or the like: the groups stay left out, and the bad rows alone are named
+            return
         engine.execute(
             f"create or replace temp table _members as select r.* from {ROWS} as r "
             f"join _members as m on r.{FILE} = m.{FILE_OF} and r.{LINE} = m.{LINE_OF} order by r.{FILE}, r.{LINE}"
