@@ -2,9 +2,11 @@
 
 import gzip
 import os
+import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import server
 from northstar.warehouse.embedded.server import binaries
 from northstar.warehouse.setup import bootstrap
+from tests import parsed_project
+from tests.parsed_project import give_parse
 from tests.support import WORKERS, run, utc
 
 # what pg_dump said of homes that earlier versions left (core and candidate: no rows): f3e08e4, the last without migrations, had published
@@ -27,6 +31,17 @@ collect_ignore = ["containers", "machines"]
 
 # what is about a warehouse, dbt or a browser from its first test to its last
 SLOW = ("browser", "build", "dbt_project", "demo", "end_to_end", "faults", "operate", "publish", "real_data", "runs")
+
+
+# processes are killed here, machines are not: what is written survives them in the operating system's memory
+server.SERVER_OPTIONS["fsync"] = "off"
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        parses = tempfile.mkdtemp(prefix="northstar-parses-")
+        os.environ[parsed_project.VARIABLE] = parses
+        config.add_cleanup(partial(shutil.rmtree, parses))
 
 
 def pytest_addoption(parser):
@@ -70,6 +85,8 @@ def home(prepare=bootstrap):
         settings = load_settings(Path(directory) / "home")
         try:
             prepare(settings)
+            if prepare is bootstrap:
+                give_parse(settings, is_made=False)
             yield settings
         finally:
             if settings.home in WORKERS:

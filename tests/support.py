@@ -18,6 +18,7 @@ from northstar.audit.worker import start_worker
 from northstar.base.settings import Settings
 from northstar.runs import job
 from northstar.warehouse import db
+from tests.parsed_project import give_parse
 
 
 @contextmanager
@@ -120,6 +121,7 @@ def run(settings: Settings, source: Path, as_of: datetime, mode: str = "nightly"
     """One run of the job, with one auditor for all runs on a home; returns the published version."""
     if settings.home not in WORKERS:
         WORKERS[settings.home] = start_worker(settings)
+    give_parse(settings)
     return job.run(settings, mode, as_of, str(source), silent, worker=WORKERS[settings.home])
 
 
