@@ -29,9 +29,12 @@ HOMES = Path(__file__).parent / "end_to_end" / "homes"
 collect_ignore = ["containers", "machines"]
 
 
-# what is about a warehouse, dbt or a browser from its first test to its last
-SLOW = ("browser", "build", "dbt_project", "demo", "end_to_end", "faults", "operate", "publish", "real_data", "runs")
-
+# what is about a warehouse, dbt or a browser from its first test to its last: rooms, and files of other rooms
+SLOW = ("browser", "build", "dbt_project", "demo", "end_to_end", "faults", "operate", "publish", "real_data", "runs",
+        "audit/test_engine.py", "audit/test_run.py", "extract/test_stage.py", "extract/landing/test_reasons.py", "extract/landing/test_source.py",
+        "extract/sources/test_github.py", "extract/sources/test_packages.py", "extract/sources/test_prometheus.py", "extract/sources/test_sentry.py",
+        "extract/sources/test_umami.py", "project/test_docs.py", "use/test_explain.py", "use/test_reports.py", "warehouse/test_rights.py",
+        "warehouse/test_setup.py")  # fmt: skip
 
 # processes are killed here, machines are not: what is written survives them in the operating system's memory
 server.SERVER_OPTIONS["fsync"] = "off"
@@ -54,9 +57,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_ignore_collect(collection_path, config):
-    return (
-        config.getoption("--fast") and collection_path.parent == Path(__file__).parent and collection_path.name in SLOW
-    ) or None
+    tests = Path(__file__).parent
+    is_slow = collection_path.is_relative_to(tests) and collection_path.relative_to(tests).as_posix() in SLOW
+    return (config.getoption("--fast") and is_slow) or None
 
 
 @pytest.fixture(scope="session", autouse=True)
