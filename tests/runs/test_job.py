@@ -23,7 +23,7 @@ from northstar.runs.lifecycle import close_run, close_trigger, open_run
 from northstar.use.explain.explanation import explain
 from northstar.use.query import query
 from northstar.warehouse import db
-from tests.support import WORKERS, empty, published, run, select, silent, utc, write_rows
+from tests.support import WORKERS, Snapshot, empty, published, run, select, silent, utc, write_rows
 
 AS_OF = utc("2025-04-01T00:00:00")
 
@@ -49,9 +49,24 @@ def shop(warehouse, tmp_path):
     return warehouse, write_rows(tmp_path, {"charges": [charge(1)]}, "first")
 
 
-def test_versions_follow_each_other_and_rollback_restores_one_exactly(shop):
-    settings, source = shop
-    assert run(settings, source, AS_OF) == 1
+@pytest.fixture(scope="module")
+def first_version(warehouse, tmp_path_factory):
+    """The warehouse and the source after the first run of the same shop, kept."""
+    empty(warehouse)
+    source = write_rows(tmp_path_factory.mktemp("shop"), {"charges": [charge(1)]}, "first")
+    assert run(warehouse, source, AS_OF) == 1
+    return Snapshot(warehouse, source, tmp_path_factory.mktemp("kept"))
+
+
+@pytest.fixture
+def published_shop(first_version):
+    """The shop after its first run."""
+    first_version.put_back()
+    return first_version.settings, first_version.source
+
+
+def test_versions_follow_each_other_and_rollback_restores_one_exactly(published_shop):
+    settings, source = published_shop
     first = published(settings)
     write_rows(source, {"charges": [charge(2), charge(1, 500, updated_at="2025-03-06T00:00:00Z")]}, "second")
     assert run(settings, source, AS_OF, "hourly") == 2
@@ -73,9 +88,8 @@ def test_versions_follow_each_other_and_rollback_restores_one_exactly(shop):
     assert cash(settings) == 15
 
 
-def test_the_replaced_rows_are_kept_with_the_versions_between_which_they_were_true(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_the_replaced_rows_are_kept_with_the_versions_between_which_they_were_true(published_shop):
+    settings, source = published_shop
     write_rows(source, {"charges": [charge(1, 500, updated_at="2025-03-06T00:00:00Z")]}, "second")
     run(settings, source, AS_OF, "hourly")
     with db.connect(settings, "publisher") as connection:
@@ -85,9 +99,8 @@ def test_the_replaced_rows_are_kept_with_the_versions_between_which_they_were_tr
     assert old == [{"amount_minor": 1000, "_from_version": 1, "_to_version": 2}]
 
 
-def test_a_failed_check_stops_the_publish_names_itself_and_the_next_run_publishes_all(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_a_failed_check_stops_the_publish_names_itself_and_the_next_run_publishes_all(published_shop):
+    settings, source = published_shop
     write_rows(source, {"charges": [charge(2), charge(3, currency="CHF")]}, "second")
     with pytest.raises(NorthstarError, match=r"fx_rates.every_currency_in_use_has_a_rate.*no rate for CHF"):
         run(settings, source, AS_OF, "hourly")
@@ -97,9 +110,8 @@ def test_a_failed_check_stops_the_publish_names_itself_and_the_next_run_publishe
     assert cash(settings) == 40
 
 
-def test_a_run_without_new_rows_changes_nothing_but_the_version(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_a_run_without_new_rows_changes_nothing_but_the_version(published_shop):
+    settings, source = published_shop
     run(settings, source, AS_OF, "hourly")
     run(settings, source, AS_OF)
     changes = select(settings, "select rows_changed from publications where published_version > 1")
@@ -115,9 +127,8 @@ def test_an_earlier_as_of_gives_what_was_known_then(shop):
     assert cash(settings) == 10
 
 
-def test_readers_see_whole_versions_and_never_wait(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_readers_see_whole_versions_and_never_wait(published_shop):
+    settings, source = published_shop
     seen, errors, stop = set(), [], threading.Event()
 
     def read():
@@ -150,9 +161,8 @@ def test_readers_see_whole_versions_and_never_wait(shop):
     assert len({version for version, _, _ in seen}) > 5
 
 
-def test_a_mart_takes_another_form_without_readers_queueing_behind_one_that_reads_long(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_a_mart_takes_another_form_without_readers_queueing_behind_one_that_reads_long(published_shop):
+    settings, source = published_shop
     before = select(settings, "select charge_id, amount_minor, currency from fct_payments order by 1")
     # as another version of the models made it
     with db.connect(settings, "owner") as connection:
@@ -215,8 +225,10 @@ def test_two_runs_at_once_are_refused_and_a_dead_one_is_forgotten(shop):
         )
 
 
-def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_for_the_next_node(shop, monkeypatch):
-    settings, source = shop
+def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_for_the_next_node(
+    published_shop, monkeypatch
+):
+    settings, source = published_shop
     import dbt.adapters.postgres.connections as adapter
 
     opened, left = [], []
@@ -229,7 +241,6 @@ def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_fo
             left.append(cursor.fetchone()[0])
         handle.rollback()
 
-    run(settings, source, AS_OF)
     monkeypatch.setattr(adapter.psycopg2, "connect", lambda *a, **k: opened.append(1) or connect(*a, **k))
     monkeypatch.setattr(dbt_connections, "reset", reset)
     run(settings, source, AS_OF, "hourly")
@@ -244,11 +255,12 @@ def test_a_build_takes_a_connection_for_each_thread_and_leaves_nothing_in_one_fo
         assert own.fetchone()["n"] == 0
 
 
-def test_while_publishing_is_held_runs_do_all_but_publish_and_the_next_one_after_it_publishes_all(shop, capsys):
-    settings, source = shop
+def test_while_publishing_is_held_runs_do_all_but_publish_and_the_next_one_after_it_publishes_all(
+    published_shop, capsys
+):
+    settings, source = published_shop
     home = ["--home", str(settings.home)]
-    for _ in range(2):
-        run(settings, source, AS_OF)
+    run(settings, source, AS_OF)
     assert main(["rollback", "--hold", "  ", *home]) == 1
     assert main(["rollback", "--to", "99", "--hold", "wrong rates", *home]) == 1
     assert main(["rollback", "--hold", "wrong rates", *home]) == 0
@@ -269,9 +281,8 @@ def test_while_publishing_is_held_runs_do_all_but_publish_and_the_next_one_after
     assert select(settings, "select count(*) as n from fct_payments where charge_id = 'cheld'") == [{"n": 1}]
 
 
-def test_a_build_that_built_nothing_is_a_failed_run(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_a_build_that_built_nothing_is_a_failed_run(published_shop):
+    settings, source = published_shop
     run_id = open_run(settings, "hourly", AS_OF, str(source))
     try:
         (dbt_target(settings) / "run_results.json").write_text('{"results": []}')
@@ -281,9 +292,8 @@ def test_a_build_that_built_nothing_is_a_failed_run(shop):
         close_run(settings, run_id)
 
 
-def test_explain_says_whether_it_has_to_wait_for_a_run_or_needs_one(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_explain_says_whether_it_has_to_wait_for_a_run_or_needs_one(published_shop):
+    settings, source = published_shop
     run_id = open_run(settings, "hourly", AS_OF, str(source))
     with pytest.raises(
         NorthstarError, match=f"run {run_id} is building what comes after version 1; ask again when it has ended"
@@ -294,9 +304,8 @@ def test_explain_says_whether_it_has_to_wait_for_a_run_or_needs_one(shop):
         explain(settings, "cash_collected")
 
 
-def test_runs_leave_the_manifest_of_their_code_and_replace_any_other(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_runs_leave_the_manifest_of_their_code_and_replace_any_other(published_shop):
+    settings, source = published_shop
     path = dbt_target(settings) / "manifest.json"
     written, whole = path.stat().st_mtime_ns, json.loads(path.read_text())
     run(settings, source, AS_OF, "hourly")
