@@ -4,7 +4,7 @@ from northstar.base.settings import Settings
 from northstar.publish import hold
 from northstar.warehouse import db, embedded, turn_lock
 from northstar.warehouse.rows import fetch_one
-from northstar.warehouse.troubles import newest_warnings, open_alerts, unusual_values
+from northstar.warehouse.troubles import newest_warnings, open_alerts, unevaluated_run, unusual_values
 
 
 def status(settings: Settings) -> str:
@@ -59,6 +59,8 @@ def status(settings: Settings) -> str:
             lines.append(f"not read    {', '.join(r['path'] for r in rows[:5])}{more}: files of no format that is read")
         if alerts := open_alerts(connection):
             lines.append(f"alerts      {alerts}")
+        if unevaluated := unevaluated_run(connection):
+            lines.append(f"alerts      {unevaluated}")
         lines += [f"warning     {warning}" for warning in newest_warnings(connection)]
         if unusual := unusual_values(connection):
             lines.append(f"values      {unusual}")
