@@ -21,8 +21,8 @@ from tests.support import WORKERS, run, utc
 # twice; 5e1421c, the last that stored every period, five times, the fourth a rollback
 HOMES = Path(__file__).parent / "end_to_end" / "homes"
 
-# `make test-containers` and `make test-machines` run them: they build images, or start a whole cluster
-collect_ignore = ["containers", "machines"]
+# `make test-containers`, `make test-machines` and `make test-spark` run them: they build images, start a whole cluster, or need Java
+collect_ignore = ["containers", "machines", "spark"]
 
 
 # what is about a warehouse, dbt or a browser from its first test to its last
