@@ -27,6 +27,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json
 from northstar.base.progress import Progress
 from northstar.base.settings import ROOT, Settings
+from northstar.base.telemetry import OFF
 from northstar.build.dbt import read_context
 from northstar.build.own_seeds import project_directory, write_project
 from northstar.contract import entities
@@ -115,7 +116,9 @@ def _hand_over(settings: Settings, run: Run, lake: Path, work: Path, progress: P
 
 
 def _landed_rows(settings: Settings) -> dict[str, int]:
-    query = " union all ".join(f"select '{name}' as entity, count(*) as rows from staging.{name}" for name in WIDE_ENTITIES)
+    query = " union all ".join(
+        f"select '{name}' as entity, count(*) as rows from staging.{name}" for name in WIDE_ENTITIES
+    )
     with db.connect(settings, "transformer") as connection:
         return {row["entity"]: row["rows"] for row in connection.execute(query)}
 
@@ -154,9 +157,11 @@ def _run_spark(settings: Settings, work: Path) -> HandoverManifest:
             stdout=output, stderr=subprocess.STDOUT,
         )  # fmt: skip
     if process.returncode:
-        failure = (read_json(work / "failure.json") or {}).get("failure", f"it ended with the code {process.returncode}")
+        failure = (read_json(work / "failure.json") or {}).get(
+            "failure", f"it ended with the code {process.returncode}"
+        )
         raise NorthstarError(f"Spark failed: {failure} (its log: {log}); {ADVICE}")
-    return as_shape(HandoverManifest, read_json(work / "manifest.json"))
+    return as_shape(HandoverManifest, read_json(work / "manifest.json") or {})
 
 
 def _environment(settings: Settings, work: Path) -> dict[str, str]:
@@ -166,6 +171,7 @@ def _environment(settings: Settings, work: Path) -> dict[str, str]:
         **kept,
         "HOME": str(work),
         "TZ": "UTC",
+        **OFF,
         "NORTHSTAR_DBT_TARGET": "spark",
         "NORTHSTAR_RUN_CONTEXT": json.dumps(read_context(settings)),
         "DBT_PROJECT_DIR": str(project_directory(settings)),
@@ -191,7 +197,7 @@ def _describe(connection: Connection, model: str) -> ModelSums:
         "select attname as name, format_type(atttypid, null) as type from pg_attribute where attrelid = %s::regclass and attnum > 0 "
         "and not attisdropped order by attnum", [f"core._handed_over__{model}"],
     ).fetchall()  # fmt: skip
-    measures = [sql.SQL("count(*) as rows")]
+    measures: list[sql.Composable] = [sql.SQL("count(*) as rows")]
     for number, column in enumerate(columns):
         value = sql.SQL(SUMMED[column["type"]]).format(sql.Identifier(column["name"]))
         measures.append(
@@ -223,7 +229,8 @@ def _difference(said: ModelSums, loaded: ModelSums) -> str:
 def _drop_tables(settings: Settings) -> None:
     with db.connect(settings, "transformer") as connection:
         tables = connection.execute(
-            "select tablename from pg_tables where schemaname = 'core' and tablename like '\\_handed\\_over\\_\\_%%'", []
+            "select tablename from pg_tables where schemaname = 'core' and tablename like '\\_handed\\_over\\_\\_%%'",
+            [],
         ).fetchall()
         for table in tables:
             connection.execute(sql.SQL("drop table {}").format(sql.Identifier("core", table["tablename"])))

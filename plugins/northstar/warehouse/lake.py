@@ -184,4 +184,6 @@ def _translate_file_errors(directory: Path) -> Iterator[None]:
             raise
         if exhausted := resource_error(exc):
             raise exhausted from exc
-        raise NorthstarError(f"cannot write to the lake {directory}: {exc.strerror or exc}; see `lake` in operations.yml") from exc
+        raise NorthstarError(
+            f"cannot write to the lake {directory}: {exc.strerror or exc}; see `lake` in operations.yml"
+        ) from exc

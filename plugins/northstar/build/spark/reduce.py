@@ -13,11 +13,14 @@ warehouse and holds no password. `reduce.py JOB` reads the file JOB and writes `
 import json
 import sys
 import traceback
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
+from dbt.artifacts.schemas.run import RunExecutionResult
 from dbt.cli.main import dbtRunner
+from dbt.contracts.graph.nodes import ModelNode
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import types as t
 
@@ -33,8 +36,33 @@ SUMMED = {
     "bigint": "{0}", "int": "{0}", "decimal": "{0}",
 }  # fmt: skip
 
-# Any: the job, dbt's nodes and Spark's rows, which have no types here
-Values = dict[str, Any]
+
+class EntityFiles(TypedDict):
+    """A landed entity. columns: {name: its type in the contract}; has_repeated_keys: whether rows of several files may have one key."""
+
+    columns: dict[str, str]
+    key: list[str]
+    files: list[str]
+    has_repeated_keys: bool
+
+
+class Job(TypedDict):
+    """What northstar.build.wide asks for."""
+
+    cores: int
+    memory_mb: int
+    entities: dict[str, EntityFiles]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as dbt compiled it. reads: the unique ids of its inputs."""
+
+    unique_id: str
+    name: str
+    text: str
+    is_view: bool
+    reads: tuple[str, ...]
 
 
 class Failed(Exception):
@@ -44,7 +72,7 @@ class Failed(Exception):
 def main(job_file: Path) -> int:
     """Do the job; returns the exit code."""
     try:
-        manifest = reduce(json.loads(job_file.read_text()), job_file.parent)
+        manifest = build(json.loads(job_file.read_text()), job_file.parent)
     except Exception as exc:
         traceback.print_exc()
         line = " ".join(str(exc).split())[:400] or type(exc).__name__
@@ -54,41 +82,47 @@ def main(job_file: Path) -> int:
     return 0
 
 
-def reduce(job: Values, directory: Path) -> Values:
+def build(job: Job, directory: Path) -> dict[str, object]:
     """The manifest of what was written below the directory."""
-    nodes = compile_models()
+    compiled = compile_models()
     session = open_session(job, directory)
     try:
-        ask_facts(session, nodes.pop(FACTS))
+        ask_facts(session, compiled.pop(FACTS))
         landed = {name: show_landed(session, name, entity) for name, entity in job["entities"].items()}
         models = {}
-        for name, node in in_order(nodes):
-            rows = session.sql(node.compiled_code)
-            if node.config.materialized == "view":
-                rows.createOrReplaceGlobalTempView(name)
+        for model in in_order(compiled):
+            rows = session.sql(model.text)
+            if model.is_view:
+                rows.createOrReplaceGlobalTempView(model.name)
                 continue
-            path = str(directory / name)
+            path = str(directory / model.name)
             rows.write.parquet(path)
             written = session.read.parquet(path)
-            written.createOrReplaceGlobalTempView(name)
-            models[name] = describe(written)
+            written.createOrReplaceGlobalTempView(model.name)
+            models[model.name] = describe(written)
         return {"landed": landed, "models": models}
     finally:
         session.stop()
 
 
-def compile_models() -> Values:
-    """{name: dbt's node} of the models with the tag, and of the views of landed tables that they read."""
+def compile_models() -> dict[str, Model]:
+    """{name: model} of the models with the tag, and of the views of landed tables that they read."""
     selection = ["tag:wide", "1+tag:wide,path:models/staging"]
     result = dbtRunner().invoke(
         ["compile", "--quiet", "--full-refresh", "--no-introspect", "--no-populate-cache", "--select", *selection]
     )
-    if not result.success:
+    if not result.success or not isinstance(result.result, RunExecutionResult):
         raise Failed(f"the models do not compile for Spark: {result.exception or 'see the log'}")
-    return {r.node.name: r.node for r in result.result.results if r.node.resource_type == "model"}
+    nodes = [r.node for r in result.result.results if isinstance(r.node, ModelNode)]
+    return {
+        n.name: Model(
+            n.unique_id, n.name, n.compiled_code or "", n.config.materialized == "view", tuple(n.depends_on.nodes)
+        )
+        for n in nodes
+    }
 
 
-def open_session(job: Values, directory: Path) -> SparkSession:
+def open_session(job: Job, directory: Path) -> SparkSession:
     """A session on this machine, in UTC, with the ANSI rules, that keeps what it needs below the directory."""
     scratch = str(directory / "scratch")
     options = {
@@ -116,46 +150,50 @@ def open_session(job: Values, directory: Path) -> SparkSession:
     return session
 
 
-def ask_facts(session: SparkSession, node: Any) -> None:
-    """Raise Failed for the facts that this engine gets wrong. node: dbt's, of the model of facts."""
-    facts = session.sql(node.compiled_code).collect()
-    wrong = sorted(row["fact"] for row in facts if row["is_true"] is not True)
+def ask_facts(session: SparkSession, facts: Model) -> None:
+    """Raise Failed for the facts that this engine gets wrong."""
+    answers = session.sql(facts.text).collect()
+    wrong = sorted(row["fact"] for row in answers if row["is_true"] is not True)
     if wrong:
         raise Failed(f"this Spark does not reckon as the models need it: {'; '.join(wrong)}")
 
 
-def show_landed(session: SparkSession, name: str, entity: Values) -> int:
+def show_landed(session: SparkSession, name: str, entity: EntityFiles) -> int:
     """Show an entity's files as the landed table of its name; returns its rows."""
     schema = t.StructType([t.StructField(c, TYPES[kind]) for c, kind in entity["columns"].items()])
     schema = schema.add("_batch_id", t.LongType())
-    files = session.read.schema(schema).parquet(*entity["files"]) if entity["files"] else session.createDataFrame([], schema)
+    files = (
+        session.read.schema(schema).parquet(*entity["files"])
+        if entity["files"]
+        else session.createDataFrame([], schema)
+    )
     if entity["has_repeated_keys"]:
         files.createOrReplaceTempView("files")
         order = f"row_number() over (partition by {', '.join(entity['key'])} order by _batch_id desc) as _place"
         files = session.sql(f"select * except (_place) from (select *, {order} from files) where _place = 1")
     rows = files.selectExpr("*", "cast(null as string) as _extra", "cast(null as timestamp) as _loaded_at")
     rows.createOrReplaceGlobalTempView(name)
-    return rows.count()
+    count: int = rows.count()
+    return count
 
 
-def in_order(nodes: Values) -> list[tuple[str, Any]]:
-    """The nodes, each after those that it reads."""
-    ordered: dict[str, Any] = {}
-    by_id = {node.unique_id: name for name, node in nodes.items()}
+def in_order(compiled: dict[str, Model]) -> list[Model]:
+    """The models, each after those that it reads."""
+    by_id = {model.unique_id: model for model in compiled.values()}
+    ordered: dict[str, Model] = {}
 
-    def add(name: str) -> None:
-        for unique_id in nodes[name].depends_on.nodes:
-            if by_id.get(unique_id, name) not in (name, *ordered):
+    def add(model: Model) -> None:
+        for unique_id in model.reads:
+            if unique_id in by_id and unique_id not in ordered:
                 add(by_id[unique_id])
-        ordered[name] = nodes[name]
+        ordered.setdefault(model.unique_id, model)
 
-    for name in sorted(nodes):
-        if name not in ordered:
-            add(name)
-    return list(ordered.items())
+    for model in by_id.values():
+        add(model)
+    return list(ordered.values())
 
 
-def describe(rows: DataFrame) -> Values:
+def describe(rows: DataFrame) -> dict[str, object]:
     """The rows of a model, and of each column the sum and the nulls."""
     measures = ["count(*) as rows"]
     for number, (name, kind) in enumerate(rows.dtypes):
