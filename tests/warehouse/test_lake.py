@@ -113,6 +113,7 @@ def test_rows_that_lose_their_details_lose_them_in_the_lake(settings, source):
     assert "by hand" in pq.read_table(next((directory / "events").iterdir())).to_pylist()[0]["properties"]
     with command_turn(settings, "a test") as number:
         forget_details(settings, number, utc("2026-03-01T00:00:00"))
+    assert lake.sweep(settings) == 1 and list((directory / "events").iterdir()) == []
     lake.complete(settings, directory)
     [row] = in_lake(settings)
     assert json.loads(row["properties"]) == {"tool": "é"} and [row] == in_table(settings)

@@ -134,7 +134,7 @@ def complete(settings: Settings, directory: Path) -> dict[str, list[LakeFile]]:
             _write_missing(settings, directory, entities()[name], missing)
         with db.connect(settings, "loader") as connection:
             files[name] = _listed(connection, name)
-        sweep_entity(directory, name, files[name])
+        _sweep_entity(directory, name, files[name])
     return files
 
 
@@ -146,22 +146,25 @@ def _write_missing(settings: Settings, directory: Path, entity: Entity, batches:
             connection.commit()
 
 
-def sweep(settings: Settings) -> None:
-    """Remove the files that do not count any more, in a turn: what was withdrawn may hold what was erased."""
+def sweep(settings: Settings) -> int:
+    """Remove the files that do not count, in a turn; returns how many. What was withdrawn may hold what was erased."""
     directory = lake_directory(settings)
     if directory is None:
-        return
+        return 0
+    removed = 0
     for name in WIDE_ENTITIES:
         with db.connect(settings, "loader") as connection:
             listed = _listed(connection, name)
-        sweep_entity(directory, name, listed)
+        removed += _sweep_entity(directory, name, listed)
+    return removed
 
 
-def sweep_entity(directory: Path, name: str, files: list[LakeFile]) -> None:
+def _sweep_entity(directory: Path, name: str, files: list[LakeFile]) -> int:
     counting = {directory / file["path"] for file in files}
-    for path in (directory / name).glob("*.parquet"):
-        if path not in counting:
-            path.unlink()
+    strays = [path for path in (directory / name).glob("*.parquet") if path not in counting]
+    for path in strays:
+        path.unlink()
+    return len(strays)
 
 
 def _listed(connection: Connection, name: str) -> list[LakeFile]:
