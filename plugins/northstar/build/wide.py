@@ -71,19 +71,19 @@ def handed_over(settings: Settings, run: Run, progress: Progress) -> Iterator[li
 
     Raises NorthstarError when Spark fails, or when what it hands over does not add up.
     """
+    # what a build that was killed left: its rows name accounts, and an erasure builds as well
+    _clear(settings)
     directory = lake_directory(settings)
     if settings.operations.wide_engine != "spark" or directory is None or not run["is_full"]:
         yield []
         return
     work = settings.home / "wide" / f"run-{run['run_id']}"
-    shutil.rmtree(work.parent, ignore_errors=True)
     work.mkdir(mode=0o700, parents=True)
     try:
         models = _hand_over(settings, run, directory, work, progress)
         yield models
     finally:
-        _drop_tables(settings)
-        shutil.rmtree(work.parent, ignore_errors=True)
+        _clear(settings)
 
 
 def _hand_over(settings: Settings, run: Run, lake: Path, work: Path, progress: Progress) -> list[str]:
@@ -226,7 +226,9 @@ def _difference(said: ModelSums, loaded: ModelSums) -> str:
     return f"column {name}: {said['columns'].get(name)}, loaded {loaded['columns'].get(name)}"
 
 
-def _drop_tables(settings: Settings) -> None:
+def _clear(settings: Settings) -> None:
+    """Remove the files and the tables of a handover."""
+    shutil.rmtree(settings.home / "wide", ignore_errors=True)
     with db.connect(settings, "transformer") as connection:
         tables = connection.execute(
             "select tablename from pg_tables where schemaname = 'core' and tablename like '\\_handed\\_over\\_\\_%%'",
