@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -61,12 +61,12 @@ def read_context(settings: Settings) -> Row:
 
 
 @contextmanager
-def context_in_environment(settings: Settings, handed_over: list[str]) -> Iterator[None]:
+def context_in_environment(settings: Settings, handed_over: Sequence[str] = ()) -> Iterator[None]:
     """Put the run's context into the environment, where the models read it, for as long as they are built.
 
     handed_over: the models whose rows are there already (northstar.build.wide).
     """
-    os.environ["NORTHSTAR_RUN_CONTEXT"] = json.dumps({**read_context(settings), "handed_over": handed_over})
+    os.environ["NORTHSTAR_RUN_CONTEXT"] = json.dumps({**read_context(settings), "handed_over": list(handed_over)})
     try:
         yield
     finally:
@@ -84,7 +84,7 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
     results_file.unlink(missing_ok=True)
     runner = dbtRunner(callbacks=[callback] if callback else [])
     arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
-    with _hidden_command_line():
+    with hidden_command_line():
         if is_current(settings, code_version):
             # dbt would write its manifest twice, before and after, which takes longer than most models
             result = runner.invoke([*arguments, "--no-write-json"])
@@ -103,7 +103,7 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
 
 
 @contextmanager
-def _hidden_command_line() -> Iterator[None]:
+def hidden_command_line() -> Iterator[None]:
     """Hide this process's command line from dbt, which writes it into its artefacts: that of an erasure names a person."""
     words, sys.argv = sys.argv, sys.argv[:1]
     try:
