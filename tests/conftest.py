@@ -33,7 +33,7 @@ collect_ignore = ["containers", "machines", "spark"]
 SLOW = ("browser", "build", "dbt_project", "demo", "end_to_end", "faults", "operate", "publish", "real_data", "runs",
         "audit/test_engine.py", "audit/test_run.py", "extract/test_stage.py", "extract/landing/test_reasons.py", "extract/landing/test_source.py",
         "extract/sources/test_github.py", "extract/sources/test_packages.py", "extract/sources/test_prometheus.py", "extract/sources/test_sentry.py",
-        "extract/sources/test_umami.py", "project/test_docs.py", "use/test_explain.py", "use/test_reports.py", "warehouse/test_rights.py",
+        "extract/sources/test_umami.py", "project/test_docs.py", "use/test_explain.py", "use/test_reports.py", "warehouse/test_lake.py", "warehouse/test_rights.py",
         "warehouse/test_setup.py")  # fmt: skip
 
 # processes are killed here, machines are not: what is written survives them in the operating system's memory
