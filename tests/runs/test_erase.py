@@ -1,12 +1,14 @@
 """Nobody is found who should not be: planted names are looked for in every byte of a home, before and after one of them is erased."""
 
 import gzip
+import shutil
 import sys
 from dataclasses import replace
 
 import pytest
 
 from northstar.base.errors import NorthstarError
+from northstar.base.settings import Operations
 from northstar.demo.company import simulate
 from northstar.extract.landing.directory import land_directory
 from northstar.orchestration import tasks
@@ -120,8 +122,10 @@ def peopled(warehouse, tmp_path_factory):
     (source / "accounts" / "shifted.csv").write_text(
         f"{header}\nacc-shift,customer,{EMAIL},Zebulon, Quixotestein,DE,{AT},{AT}\n"
     )
-    run(warehouse, source, END)
-    return warehouse, source
+    settings = replace(warehouse, operations=Operations(lake="lake"))
+    run(settings, source, END)
+    yield settings, source
+    shutil.rmtree(settings.home / "lake")
 
 
 def test_personal_data_is_in_no_file_of_the_home(peopled):
@@ -129,7 +133,9 @@ def test_personal_data_is_in_no_file_of_the_home(peopled):
     make_and_keep(settings, "monthly", END)
     assert find_needles(settings, PERSONAL) == set()
     # and the search would find what is there
-    assert {"staging.events", "marts.fct_payments"} <= {place for _, place in find_needles(settings, [ACCOUNT])}
+    places = {place for _, place in find_needles(settings, [ACCOUNT])}
+    assert {"staging.events", "marts.fct_payments"} <= places
+    assert any(place.startswith("lake/events/") for place in places)
     bad = query_as(
         settings, "loader", "select quarantine_id, row from quarantine.rows where row ->> 'account_id' = 'acc-bad'"
     )[0]

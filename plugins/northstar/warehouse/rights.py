@@ -19,6 +19,8 @@ WRITERS = {
     "landing_batches": ("loader",),
     "landed_files": ("loader",),
     "unread_files": ("loader",),
+    "lake_files": ("loader",),
+    "handovers": ("transformer",),
     "schema_drift": ("loader",),
     "source_states": ("loader",),
     "source_runs": ("loader",),

@@ -1,4 +1,5 @@
-"""Land one batch of one entity in `staging`, in one transaction: new and replaced rows, quarantine, the state of files, the batch's own row.
+"""Land one batch of one entity in `staging`, in one transaction: new and replaced rows, quarantine, the state of files, the batch's own row,
+and the name of the batch's file in the lake, if the home keeps one (northstar.warehouse.lake).
 
 Arrow batches stream through ADBC (COPY BINARY) into a temporary table and are merged from there; into an empty table they
 go directly and the key's index is built afterwards. If anything goes wrong, nothing of the batch is stored.
@@ -11,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Self, TypedDict
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -31,6 +33,7 @@ from northstar.extract.sources.declared import State
 from northstar.extract.sources.files import Reading
 from northstar.privacy.personal import redact
 from northstar.warehouse import db, turn_lock
+from northstar.warehouse.lake import WIDE_ENTITIES, lake_directory, write_batch
 from northstar.warehouse.landed_tables import key_index_name, landed_table_ddl, secondary_indexes
 from northstar.warehouse.rows import Row
 
@@ -201,7 +204,9 @@ def land_batch(
     try:
         with contextlib.closing(_connect(settings)) as connection:
             settled = read_settled(settings)
-            merge = _Merge(connection, entity, source, run_id, delivery, keep, reads_landed, settled)
+            merge = _Merge(
+                connection, entity, source, run_id, delivery, keep, reads_landed, settled, lake_directory(settings)
+            )
             return merge.run(produce, run_id if turn is None else turn)
     except adbc.Error as exc:
         raise _to_northstar_error(exc, settings) from exc
@@ -233,6 +238,7 @@ class _Merge:
         keep: Keep,
         reads_landed: bool,
         settled: Settled,
+        lake: Path | None,
     ):
         self.settled = settled
         self.connection, self.entity, self.source, self.run_id, self.delivery = (
@@ -244,6 +250,8 @@ class _Merge:
         )
         self.columns = [*entity.stored_columns, "_extra"]
         self.keep, self.reads_landed = keep, reads_landed
+        # where the rows are written as parquet too
+        self.lake = lake if entity.name in WIDE_ENTITIES else None
         # the order of several rows with one key, of which the first is kept
         self.order: sql.Composable
         if keep.column:
@@ -278,6 +286,8 @@ class _Merge:
             self._quarantine()
             self._record_batch(landed)
             note_unusual(self, self.entity, self.batch_id, self.delivery.profile, self.settled, self.delivery.line_of)
+            if self.lake and (landed.inserted or landed.updated):
+                write_batch(self.lake, self.cursor, self.entity, self.batch_id)
             self.connection.commit()
         except BaseException as exc:
             producer.stop()
