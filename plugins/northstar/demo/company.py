@@ -132,7 +132,7 @@ def generate_company(
     _people(company, accounts)
     for generate in (
         _rates, _subscriptions, _payments, _conversations, operations.creators, operations.experiments, _events, _support,
-        _market, operations.marketplace, operations.surveys, operations.machines, operations.makers,
+        _market, operations.marketplace, operations.surveys, operations.machines, operations.makers, operations.states,
     ):  # fmt: skip
         generate(company)
     planted = plant(company, incidents)

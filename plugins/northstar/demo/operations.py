@@ -339,6 +339,22 @@ def machines(company: "Company") -> None:
     })  # fmt: skip
 
 
+def states(company: "Company") -> None:
+    """What a status page logs of each application's gateway: changes of its state, and once that nobody was watching."""
+    random = company.random("states")
+    begin = max(company.start, company.end - timedelta(days=company.monitored_days))
+    rows: list[TableRow] = []
+    for application in company.applications:
+        at = pd.Timestamp(begin) + timedelta(seconds=int(random.exponential(7200)))
+        is_up: bool | None = True
+        while at < company.end:
+            rows.append({"service": f"{application}_gateway", "application": application, "changed_at": at, "is_up": is_up})
+            hours = 30.0 if is_up else 0.4
+            at += timedelta(seconds=int(random.exponential(hours * 3600)) + 30)
+            is_up = None if is_up and random.random() < 0.1 else not is_up
+    company.tables["service_states"] = _times(pd.DataFrame(rows), "changed_at")
+
+
 def makers(company: "Company") -> None:
     """Deployments, incidents, work, reviews, code and the community, over the company's whole life."""
     random = company.random("makers")

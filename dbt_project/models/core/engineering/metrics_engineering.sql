@@ -1,4 +1,4 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. Incidents, security, deployments, work, code.
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Incidents, security, uptime by time, deployments, work, code.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'],
@@ -24,6 +24,11 @@ acknowledged as (
 security_events as (
     select * from {{ ref('stg_security_events') }}
     where {{ at_or_after_affected('occurred_at') }}
+),
+
+state_hours as (
+    select * from {{ ref('state_hours') }}
+    where {{ at_or_after_affected('state_hour') }}
 ),
 
 deployments as (
@@ -201,6 +206,12 @@ union all
     'security_incidents': ['grave', none],
     'security_breaches': ['breaches', none],
 }, at='occurred_at') }}
+union all
+{{ metrics_of('state_hours', series, 'states', {
+    'up_seconds': 'sum(r.up_seconds)', 'observed_seconds': 'sum(r.observed_seconds)',
+}, ['service'], ['hour', 'day', 'week', 'month'], {
+    'uptime_by_time': ['up_seconds', 'observed_seconds'],
+}, at='state_hour') }}
 union all
 {{ metrics_of('deployments', series, 'deployments', {
     'ended': "count(*) filter (where r.status in ('succeeded', 'failed', 'rolled_back'))",

@@ -1,4 +1,4 @@
--- Grain: fact, application, segment, segment_value. When each series of the engineering, incident and security metrics begins.
+-- Grain: fact, application, segment, segment_value. When each series of the engineering, incident, state and security metrics begins.
 {{ config(
     materialized='incremental',
     unique_key=['fact', 'application', 'segment', 'segment_value'], touches=['first_at']
@@ -10,6 +10,10 @@ with incidents as (
 
 security_events as (
     select * from {{ ref('stg_security_events') }}
+),
+
+states as (
+    select * from {{ ref('state_hours') }}
 ),
 
 deployments as (
@@ -44,6 +48,8 @@ components as (
 {{ series_of('incidents', 'incidents', ['severity'], 'started_at') }}
 union all
 {{ series_of('security_events', 'security_events', ['kind', 'severity'], 'occurred_at') }}
+union all
+{{ series_of('states', 'states', ['service'], 'state_hour') }}
 union all
 {{ series_of('deployments', 'deployments', [], 'started_at') }}
 union all
