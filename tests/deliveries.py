@@ -8,7 +8,6 @@ import pandas as pd
 from northstar.contract import entities
 from northstar.demo.company import simulate
 
-
 NEW = ("service_states", "commits")
 
 
@@ -78,6 +77,7 @@ def corrections(tables: dict, chance: random.Random) -> dict:
         "ai_responses": {"user_satisfied": False}, "creator_earnings": {"amount": 1234567}, "code_quality": {"test_coverage_percent": 11},
         "community_snapshots": {"value": 7}, "package_downloads": {"downloads": 5}, "reviews": {"rating": 1},
         "package_purchases": {"account_id": "acc_0000001"}, "service_states": {"is_up": None},
+        "commits": {"pull_request_id": None},
     }.items():  # fmt: skip
         for row in changed[name]:
             row.update(values)

@@ -133,6 +133,7 @@ def generate_company(
     for generate in (
         _rates, _subscriptions, _payments, _conversations, operations.creators, operations.experiments, _events, _support,
         _market, operations.marketplace, operations.surveys, operations.machines, operations.makers, operations.states,
+        operations.changes,
     ):  # fmt: skip
         generate(company)
     planted = plant(company, incidents)

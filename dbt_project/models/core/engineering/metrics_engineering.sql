@@ -36,6 +36,16 @@ deployments as (
     where {{ at_or_after_affected('started_at') }}
 ),
 
+recoveries as (
+    select * from {{ ref('stg_deployments') }}
+    where status in ('failed', 'rolled_back') and recovered_at is not null
+),
+
+shipped_changes as (
+    select * from {{ ref('fct_changes') }}
+    where deployed_at is not null
+),
+
 work_items as (
     select * from {{ ref('stg_work_items') }}
 ),
@@ -222,6 +232,29 @@ union all
     'deployment_success_rate': ['succeeded', 'ended'],
     'deployment_recovery_time': ['recovery_minutes', 'recovered'],
 }, at='started_at') }}
+union all
+-- DORA's: dora.dev/guides/dora-metrics
+{{ metrics_of('deployments', series, 'deployments', {
+    'ended': "count(*) filter (where r.status in ('succeeded', 'failed', 'rolled_back'))",
+    'failed': "count(*) filter (where r.status in ('failed', 'rolled_back'))",
+}, [], ['day', 'week', 'month'], {
+    'deployment_frequency': ['ended', none],
+    'change_failure_rate': ['failed', 'ended'],
+}, at='started_at') }}
+union all
+{{ metrics_of('recoveries', series, 'deployments', {
+    'recoveries': 'count(*)',
+    'median_hours': 'percentile_cont(0.5) within group (order by extract(epoch from r.recovered_at - r.started_at) / 3600)',
+}, [], ['week', 'month'], {
+    'failed_deployment_recovery_time': ['median_hours', 'recoveries'],
+}, at='recovered_at') }}
+union all
+{{ metrics_of('shipped_changes', series, 'changes', {
+    'changes': 'count(*)',
+    'median_hours': 'percentile_cont(0.5) within group (order by r.lead_time_hours)',
+}, ['linked_by'], ['week', 'month'], {
+    'change_lead_time': ['median_hours', 'changes'],
+}, at='deployed_at') }}
 union all
 {{ metrics_of('fixed_bugs', series, 'bugs', {
     'bugs': 'count(*)',

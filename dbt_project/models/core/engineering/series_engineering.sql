@@ -20,6 +20,11 @@ deployments as (
     select * from {{ ref('stg_deployments') }}
 ),
 
+changes as (
+    select * from {{ ref('fct_changes') }}
+    where deployed_at is not null
+),
+
 bugs as (
     select * from {{ ref('stg_work_items') }}
     where kind = 'bug'
@@ -52,6 +57,8 @@ union all
 {{ series_of('states', 'states', ['service'], 'state_hour') }}
 union all
 {{ series_of('deployments', 'deployments', [], 'started_at') }}
+union all
+{{ series_of('changes', 'changes', ['linked_by'], 'deployed_at') }}
 union all
 {{ series_of('bugs', 'bugs', ['priority'], 'created_at') }}
 union all
