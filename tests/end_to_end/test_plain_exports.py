@@ -1,4 +1,4 @@
-"""Exports in the shape of public sets, mapped as they stand: an A/B test with one timestamp, a status page's log of changes."""
+"""Exports in the shape of public sets, mapped as they stand: an A/B test with one timestamp, a status page's log, a repository's tags."""
 
 import pytest
 
@@ -26,6 +26,19 @@ api,2017-01-03 08:20:00,down
 api,2017-01-03 10:10:11,degraded
 web,2017-01-03 18:00:00,up
 """,
+    # what `git log` and `git tag` say of a repository
+    "commits.csv": """\
+sha,date
+c1,2017-01-03T08:00:00Z
+c2,2017-01-03T09:00:00Z
+c3,2017-01-04T10:00:00Z
+c4,2017-01-04T11:00:00Z
+""",
+    "tags.csv": """\
+tag,sha,date
+v1,c1,2017-01-03T08:30:00Z
+v2,c3,2017-01-04T12:00:00Z
+""",
 }
 MAPPING = """\
 application: trial
@@ -52,6 +65,12 @@ entities:
     files: history.csv
     select: |
       select site as service, utc("at", 'UTC') as changed_at, status != 'down' as is_up, _file, _line from input
+  commits:
+    files: commits.csv
+    columns: {commit_sha: sha, committed_at: date}
+  deployments:
+    files: tags.csv
+    columns: {deployment_id: tag, commit_sha: sha, status: {constant: succeeded}, started_at: date, updated_at: date}
 """
 
 
@@ -100,3 +119,18 @@ def test_a_state_holds_until_the_next(marts):
     assert values(marts, "uptime_by_time", "day")["2017-01-03"] == (day - down + day / 4, day + day / 4)
     # no probe was landed
     assert values(marts, "uptime", "day") == {}
+
+
+def test_tags_that_name_commits_have_lead_times(marts):
+    # c1 half an hour; c2, merged before c3, a day and three hours; c3 two hours; c4 waits
+    found = select(
+        marts, "select change_id, deployment_id, linked_by, lead_time_hours::float as hours from fct_changes order by 1"
+    )
+    assert [tuple(r.values()) for r in found] == [
+        ("c1", "v1", "sha", 0.5), ("c2", "v2", "sha", 27), ("c3", "v2", "sha", 2), ("c4", None, None, None),
+    ]  # fmt: skip
+    assert values(marts, "change_lead_time", "week", "linked_by", "sha") == {"2017-01-02": (2, 3)}
+    assert values(marts, "change_failure_rate", "week") == {"2017-01-02": (0, 2)}
+    assert sum(float(r["value"]) for r in select(
+        marts, "select value from metric_values where metric_id = 'deployment_frequency' and grain = 'day' and application = 'trial' and segment = ''"
+    )) == 2  # fmt: skip
