@@ -37,5 +37,7 @@
         'code_quality': {'own': 'captured_on', 'later': []},
         'community_snapshots': {'own': 'captured_on', 'later': []},
         'package_downloads': {'own': 'downloaded_on', 'later': []},
+        'service_states': {'own': 'changed_at', 'later': []},
+        'commits': {'own': 'committed_at', 'later': []},
     }) }}
 {% endmacro %}
