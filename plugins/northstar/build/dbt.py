@@ -102,17 +102,21 @@ def _known_project() -> Iterator[None]:
     It describes its classes as JSON schemas, to check with them a project that has passed; and it reads the sources of all that called it, to say
     where a flag of its behaviour was declared.
     """
-    from dbt_common import behavior_flags, dataclass_schema
+    from dbt_common.behavior_flags import BehaviorFlagRendered
+    from dbt_common.dataclass_schema import dbtClassMixin
 
-    # Any: methods of classes are replaced, which no type allows
-    checked: Any = dataclass_schema.dbtClassMixin
-    flag: Any = behavior_flags.BehaviorFlagRendered
-    originals = checked.__dict__["validate"], flag.__dict__["_default_source"]
-    checked.validate, flag._default_source = classmethod(lambda cls, data: None), lambda self: "dbt"
+    spared: list[tuple[type, str, object]] = [
+        (dbtClassMixin, "validate", classmethod(lambda cls, data: None)),
+        (BehaviorFlagRendered, "_default_source", lambda flag: "dbt"),
+    ]
+    originals = [(owner, name, owner.__dict__[name]) for owner, name, _ in spared]
+    for owner, name, replacement in spared:
+        setattr(owner, name, replacement)
     try:
         yield
     finally:
-        checked.validate, flag._default_source = originals
+        for owner, name, original in originals:
+            setattr(owner, name, original)
 
 
 @contextmanager
