@@ -14,8 +14,12 @@
     ) }}
 {% endmacro %}
 
+{# a first judgement begins a series by every grain, and it may be in a stretch that was not measured #}
 {% macro affected__metrics_targets() %}
-    {{ affected_periods(upstream=['target_periods'], series=['series_accounts'], open_changes=false) }}
+    {{ affected_periods(
+        upstream=['target_periods'], series=['series_accounts', 'first_sightings'], open_changes=false,
+        touched=["select period_start as touched_at from core.touched_periods where model = 'target_periods'"]
+    ) }}
 {% endmacro %}
 
 {# The windows, in days, that the catalogue's metrics have. #}
