@@ -107,7 +107,11 @@ def test_points_are_published_from_then_on_only(story):
 
 
 def test_an_older_row_moves_the_beginning_and_its_correction_moves_it_back(story):
-    assert [days(story, "payment_success_rate", version)["12"] for version in (2, 3, 4)] == ["source_missing", 0, "source_missing"]
+    assert [days(story, "payment_success_rate", version)["12"] for version in (2, 3, 4)] == [
+        "source_missing",
+        0,
+        "source_missing",
+    ]
     assert [days(story, "payment_success_rate", version)["13"] for version in (2, 3, 4)] == [
         "source_missing", "empty_base", "source_missing",
     ]  # fmt: skip
@@ -149,7 +153,11 @@ def test_the_coverage_says_since_when_or_what_is_lacking(story):
         ("web", f"{login}, {failed}", "09", None),
     ]
     certificate = select(story, "select coverage from certificates where published_version = 1")[0]["coverage"]
-    assert certificate["refund_rate"]["not_measured"] == {"all": "refunds", "suite": "refunds", "web": "charges, refunds"}
+    assert certificate["refund_rate"]["not_measured"] == {
+        "all": "refunds",
+        "suite": "refunds",
+        "web": "charges, refunds",
+    }
     assert "not_measured" not in certificate["tracked_events"]
 
 

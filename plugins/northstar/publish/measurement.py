@@ -35,8 +35,6 @@ def points_of_changed_stretches(connection: Connection, mart: Mart) -> sql.Ident
         sql.SQL(POINTS_IN_THEM).format(relation=sql.Identifier(*relation), is_point=sql.SQL(is_point))
         for relation, is_point in [(("marts", mart.name), "true"), *((part, "p.is_point") for part in mart.parts)]
     )
-    connection.execute(
-        sql.SQL("create temp table points_in_changed_stretches on commit drop as {}").format(points)
-    )
+    connection.execute(sql.SQL("create temp table points_in_changed_stretches on commit drop as {}").format(points))
     connection.execute("analyze points_in_changed_stretches")
     return sql.Identifier("points_in_changed_stretches")

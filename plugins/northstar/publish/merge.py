@@ -32,8 +32,8 @@ from northstar.publish.certificates import (
     update_content,
 )
 from northstar.publish.hold import require_no_hold
-from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.measurement import points_of_changed_stretches
+from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.shape import columns, common_columns, create_tables, narrow, widen
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.described import DescribedTable
@@ -299,7 +299,10 @@ def _merge(
         other_logs = [more_keys] if more_keys else []
         candidate = sql.SQL(" union all ").join(
             _rows_of_logged_keys(
-                sql.Identifier(*part), ([log] if (log := logs.get(part)) else []) + other_logs, names, names["condition"]
+                sql.Identifier(*part),
+                ([log] if (log := logs.get(part)) else []) + other_logs,
+                names,
+                names["condition"],
             )
             for part in mart.parts
         )
