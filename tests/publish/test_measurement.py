@@ -1,11 +1,17 @@
 """What no source measures has no value: a company that lands purchases only, and sources that begin in its midlife, earlier than known, or not after all."""
 
+import json
+
 import pytest
 
+from northstar.base.errors import NorthstarError
 from northstar.publish.merge import rollback
 from northstar.runs.verify import verify
+from northstar.use.explain.explanation import explain
+from northstar.use.marts import Marts
+from northstar.use.pages.panels import cards, line
 from northstar.use.query import query
-from tests.support import empty, published, run, select, silent, utc, write_rows
+from tests.support import empty, northstar, published, run, select, silent, utc, write_rows
 
 
 def charge(number: int, at: str, status: str = "succeeded", updated: str | None = None) -> dict:
@@ -159,6 +165,40 @@ def test_the_coverage_says_since_when_or_what_is_lacking(story):
         "web": "charges, refunds",
     }
     assert "not_measured" not in certificate["tracked_events"]
+
+
+def test_a_command_lists_what_is_lacking(story):
+    done = northstar(story, "coverage", "refund_rate", "--format", "json")
+    assert json.loads(done.stdout) == [
+        {"metric": "refund_rate", "application": "all", "measured since": None, "lacking": "refunds"},
+        {"metric": "refund_rate", "application": "suite", "measured since": None, "lacking": "refunds"},
+        {"metric": "refund_rate", "application": "web", "measured since": None, "lacking": "charges, refunds"},
+    ]
+    done = northstar(story, "coverage", "failed_logins", "--application", "web")
+    assert "2025-01-09" in done.stdout
+    done = northstar(story, "coverage", "unheard_of")
+    assert done.returncode == 1 and "there is no metric unheard_of" in done.stderr
+
+
+def test_an_explanation_says_why_there_is_no_value(story):
+    with pytest.raises(
+        NorthstarError,
+        match="refund_rate is not measured in suite: it stands on charges, refunds, .* never any refunds",
+    ):
+        explain(story, "refund_rate", application="suite")
+    with pytest.raises(NorthstarError, match="payment_success_rate is not measured in suite before 2025-01-15"):
+        explain(story, "payment_success_rate", utc("2025-01-10"), "day", "suite")
+
+
+def test_pages_say_what_to_land(story):
+    marts = Marts(story)
+    panel = {"kind": "cards", "title": "Payments", "metrics": ["refund_rate", "activation_rate", "cash_collected"]}
+    texts = str(cards.draw(marts, panel, "suite", "week"))
+    assert "not measured: land refunds" in texts
+    assert "not measured: land events.event_name=feature.used|tool.invoked|booking.requested'" in texts
+    assert texts.count("not measured") == 2
+    figure = line.draw(marts, {"kind": "line", "title": "Refunds", "metrics": ["refund_rate"]}, "suite", "week", 0, "")
+    assert "not measured: land refunds" in str(figure)
 
 
 def test_a_version_with_such_stretches_can_be_verified(story):

@@ -1,6 +1,6 @@
 -- Grain: need, application. When what metrics stand on (metric_needs) was first seen in each application; 'all' is the company.
 {{ config(
-    time_dependent=false, materialized='incremental', unique_key=['need', 'application'], touches=['first_at']
+    materialized='incremental', unique_key=['need', 'application'], touches=['first_at']
 ) }}
 {% set relations = {} %}
 {% for need in needs() %}

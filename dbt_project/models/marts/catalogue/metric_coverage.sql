@@ -1,5 +1,5 @@
 -- Grain: metric_id, application. Since when each metric is measured in each application, or what has to be landed for it (metric_needs).
-{{ config(time_dependent=false, meta={'key': ['metric_id', 'application']}) }}
+{{ config(meta={'key': ['metric_id', 'application']}) }}
 
 with sightings as (
     select * from {{ ref('first_sightings') }}
