@@ -183,7 +183,7 @@ def test_a_command_lists_what_is_lacking(story):
 def test_an_explanation_says_why_there_is_no_value(story):
     with pytest.raises(
         NorthstarError,
-        match="refund_rate is not measured in suite: it stands on charges, refunds, .* never any refunds",
+        match=r"refund_rate is not measured in suite: it stands on charges, refunds, .* never any refunds",
     ):
         explain(story, "refund_rate", application="suite")
     with pytest.raises(NorthstarError, match="payment_success_rate is not measured in suite before 2025-01-15"):
