@@ -10,7 +10,7 @@
         {%- endfor -%}
     {%- endfor -%}
     {{ affected_periods(
-        upstream=metric_parts(), series=metric_series_models(), lags=lags, windows=metric_windows(), open_changes=false
+        upstream=metric_parts(), series=metric_series_models() + ['first_sightings'], lags=lags, windows=metric_windows(), open_changes=false
     ) }}
 {% endmacro %}
 
@@ -26,13 +26,4 @@
 {% macro metric_windows() -%}
     {%- if not execute -%}{{ return([]) }}{%- endif -%}
     {{ return(run_query('select distinct window_days from ' ~ ref('metric_catalogue') ~ ' where window_days > 0 order by 1').columns[0].values()) }}
-{%- endmacro %}
-
-{# The models that say when series begin, or begin to be measured. #}
-{% macro metric_series_models() -%}
-    {{ return([
-        'series_accounts', 'series_activity', 'series_ai', 'series_community', 'series_conversations', 'series_creators', 'series_engineering',
-        'series_events', 'series_marketplace', 'series_mrr', 'series_payments', 'series_retained_users', 'series_satisfaction',
-        'series_sessions', 'series_signals', 'series_support', 'series_visitors', 'first_sightings',
-    ]) }}
 {%- endmacro %}
