@@ -102,7 +102,9 @@ def test_the_rows_behind_every_metric_add_up_to_it(built):
                          f"and {found.numerator.recomputed} for {row['numerator']}")  # fmt: skip
     assert not wrong, "\n".join(wrong)
     # metric_values has no number of these for lack of anything to count
-    unmeasured = select(built, "select metric_id from metric_coverage where application = 'all' and lacking is not null")
+    unmeasured = select(
+        built, "select metric_id from metric_coverage where application = 'all' and lacking is not null"
+    )
     assert metrics == {row["metric_id"] for row in unmeasured}
     assert len(moved) >= 150
 
