@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -14,6 +14,7 @@ from northstar.base.third_parties import resource_error
 from northstar.build.manifest import dbt_target, is_current, record_code_version
 from northstar.build.own_seeds import project_directory, write_project
 from northstar.warehouse import db
+from northstar.warehouse.rows import Row, fetch_one
 
 
 class Event(Protocol):
@@ -50,15 +51,22 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict[str, str]:
     }
 
 
-@contextmanager
-def context_in_environment(settings: Settings) -> Iterator[None]:
-    """Put the run's context into the environment, where the models read it, for as long as they are built."""
+def read_context(settings: Settings) -> Row:
+    """The context of the open run, as the models read it: its times are text."""
     with db.connect(settings, "transformer") as connection:
-        context = connection.execute(
+        return fetch_one(connection.execute(
             "select run_id, mode, as_of::text, previous_as_of::text, since_batch_id, is_full, rules, restate_from::text, restate_to::text "
             "from core.run_context"
-        ).fetchone()
-    os.environ["NORTHSTAR_RUN_CONTEXT"] = json.dumps(context)
+        ))  # fmt: skip
+
+
+@contextmanager
+def context_in_environment(settings: Settings, handed_over: Sequence[str] = ()) -> Iterator[None]:
+    """Put the run's context into the environment, where the models read it, for as long as they are built.
+
+    handed_over: the models whose rows are there already (northstar.build.wide).
+    """
+    os.environ["NORTHSTAR_RUN_CONTEXT"] = json.dumps({**read_context(settings), "handed_over": list(handed_over)})
     try:
         yield
     finally:
