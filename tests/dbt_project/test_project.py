@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 
+import jinja2
 import pytest
 import yaml
 
@@ -71,6 +72,34 @@ def test_what_does_not_depend_on_time_reads_nothing_that_does(manifest):
             unique_id
         )
     assert len(resting) > 60
+
+
+def declared_needs(root) -> dict[str, list[str]]:
+    """What the macro metric_needs returns."""
+    returned = []
+    environment = jinja2.Environment(extensions=["jinja2.ext.do"])
+    template = environment.from_string((root / "dbt_project" / "macros" / "metrics" / "needs.sql").read_text())
+    template.make_module({"return": lambda value: returned.append(value) or ""}).metric_needs()
+    return returned[0]
+
+
+def test_every_metric_says_what_it_stands_on_and_nothing_that_its_model_does_not_read(built, catalogue, manifest):
+    needs, nodes = declared_needs(built.root), manifest["nodes"]
+    assert needs.keys() == catalogue.keys()
+    # it stands on other metrics
+    assert [metric for metric, names in needs.items() if not names] == ["targets_met_rate"]
+
+    def entities_of(unique_id: str) -> set[str]:
+        parents = nodes[unique_id]["depends_on"].get("nodes", [])
+        return {i.rsplit(".", 1)[1] for i in parents if i.startswith("source.")}.union(
+            *(entities_of(i) for i in parents if i in nodes)
+        )
+
+    models = [n for n in nodes.values() if n["name"].startswith("metrics_") and n["resource_type"] == "model"]
+    for metric, names in needs.items():
+        readers = [n["unique_id"] for n in models if f"'{metric}'" in n["raw_code"]]
+        read = set().union(*map(entities_of, readers))
+        assert {re.split("[. ]", name)[0] for name in names} <= read, metric
 
 
 def test_every_metric_has_a_unit_test(built, catalogue):

@@ -39,6 +39,7 @@ def differences(lines: pd.DataFrame, settings, scopes: str = "true") -> list[str
                 f"{key}: {exact} in the books, {row['numerator']} / {row['denominator']} = {row['value']} in the mart"
             )
     for key, row in published.items():
+        # a value where the books have no line is 0 at most
         if key not in told and row["value"]:
             found.append(f"{key}: the mart has {row['numerator']} / {row['denominator']}, the books have no line")
     return found

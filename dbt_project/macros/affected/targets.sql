@@ -10,12 +10,16 @@
         {%- endfor -%}
     {%- endfor -%}
     {{ affected_periods(
-        upstream=metric_parts(), series=metric_series_models(), lags=lags, windows=metric_windows(), open_changes=false
+        upstream=metric_parts(), series=metric_series_models() + ['first_sightings'], lags=lags, windows=metric_windows(), open_changes=false
     ) }}
 {% endmacro %}
 
+{# a first judgement begins a series by every grain, and it may be in a stretch that was not measured #}
 {% macro affected__metrics_targets() %}
-    {{ affected_periods(upstream=['target_periods'], series=['series_accounts'], open_changes=false) }}
+    {{ affected_periods(
+        upstream=['target_periods'], series=['series_accounts', 'first_sightings'], open_changes=false,
+        touched=["select period_start as touched_at from core.touched_periods where model = 'target_periods'"]
+    ) }}
 {% endmacro %}
 
 {# The windows, in days, that the catalogue's metrics have. #}

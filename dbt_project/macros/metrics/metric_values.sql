@@ -8,7 +8,7 @@ segment_value, state, holds_from, holds_until. metrics: metric_id, kind, unit, w
 as_of: the logical time of the numbers. version: an expression for `_version`, over s and v; none leaves it out.
 
 Where nothing happened a count, a sum or what stands is 0; a ratio has an empty base, and a median or maximum no value. A group that is too
-small to be shown has nothing at all. Arithmetic is in hours, so that a reader's time zone changes nothing.
+small to be shown has nothing at all, and neither has what no source measures. Arithmetic is in hours, so that a reader's time zone changes nothing.
 #}
 {% macro metric_values_of(points, series, metrics, periods, as_of, version=none) -%}
     {%- set counts = "(m.kind in ('sum', 'count', 'distinct') or m.kind = 'snapshot' and m.unit != 'percent')" -%}
@@ -22,11 +22,11 @@ small to be shown has nothing at all. Arithmetic is in hours, so that a reader's
         s.segment_value,
         case
             when v.series_id is not null then v.numerator
-            when s.state != 'small_group' and ({{ counts }} or {{ rates }}) then 0
+            when s.state not in ('small_group', 'not_measured') and ({{ counts }} or {{ rates }}) then 0
         end as numerator,
         case
             when v.series_id is not null then v.denominator
-            when s.state != 'small_group' and m.kind in ('ratio', 'mean', 'median', 'percentile') then 0
+            when s.state not in ('small_group', 'not_measured') and m.kind in ('ratio', 'mean', 'median', 'percentile') then 0
         end as denominator,
         case
             when v.series_id is not null then v.value
@@ -35,6 +35,7 @@ small to be shown has nothing at all. Arithmetic is in hours, so that a reader's
         p.period_end + m.window_days * interval '24 hours' <= {{ as_of }} as is_complete,
         case
             when v.series_id is not null then v.null_reason
+            when s.state = 'not_measured' then 'source_missing'
             when s.state != 'measured' then s.state
             when not {{ counts }} then 'empty_base'
         end as null_reason
@@ -46,5 +47,6 @@ small to be shown has nothing at all. Arithmetic is in hours, so that a reader's
     inner join {{ periods }} as p
         on s.grain = p.grain and s.holds_from <= p.period_start and (s.holds_until is null or p.period_start < s.holds_until)
     left join {{ points }} as v
-        on s.series_id = v.series_id and p.period_start = v.period_start and s.state != 'small_group'
+        on s.series_id = v.series_id and p.period_start = v.period_start
+        and s.state not in ('small_group', 'not_measured')
 {%- endmacro %}

@@ -249,9 +249,18 @@ left join withheld
     on begun.metric_id = withheld.metric_id and begun.grain = withheld.grain and begun.segment = withheld.segment
     and begun.segment_value = withheld.segment_value
 cross join lateral (
-    select begun.series_state as state, unnest(tstzmultirange(tstzrange(begun.period_start, null)) - coalesce(withheld.stretches, '{}')) as stretch
+    select
+        tstzmultirange(tstzrange(greatest(begun.period_start, begun.measured_from), null)) as stretches
+    where begun.measured_from is not null
     union all
-    select 'small_group', unnest(tstzmultirange(tstzrange(begun.period_start, null)) * coalesce(withheld.stretches, '{}'))
+    select '{}'::tstzmultirange where begun.measured_from is null
+) as measured
+cross join lateral (
+    select 'not_measured' as state, unnest(tstzmultirange(tstzrange(begun.period_start, null)) - measured.stretches) as stretch
+    union all
+    select begun.series_state, unnest(measured.stretches - coalesce(withheld.stretches, '{}'))
+    union all
+    select 'small_group', unnest(measured.stretches * coalesce(withheld.stretches, '{}'))
 ) as parts
 {% endmacro %}
 

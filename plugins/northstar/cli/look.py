@@ -27,6 +27,10 @@ def register(command: Command) -> None:
         metavar="N",
         help="query the marts as they were at version N (write their names without a schema)",
     )
+    sub = command("coverage", _coverage, "show since when each metric is measured, or what has to be landed for it")
+    sub.add_argument("metric", nargs="?", help="one metric (default: all)")
+    sub.add_argument("--application", help="one application, or all for the company (default: each)")
+    sub.add_argument("--format", choices=("csv", "table", "json"), default="table")
     sub = command(
         "explain", _explain, "explain a published value: its definition, its SQL and the rows that add up to it"
     )
@@ -95,6 +99,18 @@ def _sql(arguments: argparse.Namespace) -> None:
     out = sys.stdout if arguments.format == "table" else exact_output()
     with run_statement(load_settings(arguments.home), arguments.query, arguments.version) as (names, rows):
         write(names, rows, arguments.format, out)
+
+
+def _coverage(arguments: argparse.Namespace) -> None:
+    from northstar.use.coverage import metric_coverage
+    from northstar.use.query import write
+
+    rows = metric_coverage(load_settings(arguments.home), arguments.metric, arguments.application)
+    names = ["metric", "application", "measured since", "lacking"]
+    if arguments.format == "table":
+        print(table([dict(zip(names, row, strict=True)) for row in rows], names))
+    else:
+        write(names, iter(rows), arguments.format, exact_output())
 
 
 def _explain(arguments: argparse.Namespace) -> int:

@@ -27,7 +27,7 @@ join (
     where metric_id not in (select metric_id from marts.metrics) order by metric_id, kind, unit
 ) as m using (metric_id)
 left join (
-    select metric_id, mode() within group (order by state) as state from marts_candidate.metric_series where state != 'small_group' group by 1
+    select metric_id, mode() within group (order by state) as state from marts_candidate.metric_series where state not in ('small_group', 'not_measured') group by 1
 ) as i using (metric_id)
 """
 SERIES_ID = "('x' || left(md5(row(r.metric_id, r.grain, r.application, r.segment, r.segment_value)::text), 16))::bit(64)::bigint"

@@ -6,7 +6,7 @@ cheap to update: new rows are added, removed rows subtracted. `northstar verify`
 
 import subprocess
 from datetime import datetime
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from psycopg import sql
 from psycopg.types.json import Jsonb
@@ -30,7 +30,7 @@ COLUMNS = {
     "outputs": ("jsonb not null", "for each mart, the number of rows and the hash of their content"),
     "checks": ("jsonb not null", "every check and identity of the audit: boundary, severity, whether it passed, what was observed"),
     "model_tests": ("bigint not null", "dbt data tests that passed in the build"),
-    "coverage": ("jsonb not null", "by metric, in months (else quarters or weeks): first and last complete period, nulls by reason"),
+    "coverage": ("jsonb not null", "by metric, in months (else quarters or weeks): first and last complete period, nulls by reason; `not_measured`: what is lacking, by application"),
     "left_out": ("jsonb not null", "number of landed rows from which no number is computed, by rule"),
 }  # fmt: skip
 LEFT_OUT = {
@@ -89,12 +89,16 @@ class Certificate(TypedDict):
 
 
 class Coverage(TypedDict):
-    """The coverage of a metric: the days on which its first and its last complete period begin, and how many values are null, by reason."""
+    """The coverage of a metric: the days on which its first and its last complete period begin, and how many values are null, by reason.
+
+    A metric without values has no days. not_measured: {application: what was never seen there and the metric stands on}, if there are such.
+    """
 
     grain: str
     first: str | None
     last_complete: str | None
     nulls: dict[str, int]
+    not_measured: NotRequired[dict[str, str]]
 
 
 def input_contents(connection: Connection, previous: PreviousCertificate | None, batch_id: int) -> dict[str, Content]:
@@ -241,6 +245,15 @@ def _coverage(connection: Connection, settings: Settings) -> dict[str, Coverage]
             coverage["last_complete"] = max(filter(None, (coverage["last_complete"], f"{row['last']:%Y-%m-%d}")))
         if row["nulls"]:
             coverage["nulls"][row["null_reason"]] = row["nulls"]
+    for row in connection.execute(
+        "select c.metric_id, c.application, c.lacking, case when m.grains like '%month%' then 'month' when m.grains like '%quarter%' then 'quarter' "
+        "when m.grains like '%week%' then 'week' else 'day' end as grain from marts.metric_coverage as c join marts.metrics as m using (metric_id) "
+        "where c.lacking is not null order by 1, 2"
+    ).fetchall():
+        coverage = coverage_by_metric.setdefault(
+            row["metric_id"], {"grain": row["grain"], "first": None, "last_complete": None, "nulls": {}}
+        )
+        coverage.setdefault("not_measured", {})[row["application"]] = row["lacking"]
     return coverage_by_metric
 
 

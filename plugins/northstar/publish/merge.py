@@ -32,6 +32,7 @@ from northstar.publish.certificates import (
     update_content,
 )
 from northstar.publish.hold import require_no_hold
+from northstar.publish.measurement import points_of_changed_stretches
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
 from northstar.publish.shape import columns, create_tables, narrow, shapes, widen
 from northstar.warehouse import db, turn_lock
@@ -136,7 +137,11 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
                     is_backfill,
                 )
             names = columns_by_mart[mart.name]
-            rows = _merge(connection, mart, names, version, compare_all or not mart.is_logged, before_merge)
+            compares_all = compare_all or not mart.is_logged
+            more_keys = None
+            if mart.name == PARTS["points"] and not compares_all:
+                more_keys = points_of_changed_stretches(connection, mart)
+            rows = _merge(connection, mart, names, version, compares_all, before_merge, more_keys)
             previous_output = None if compare_all else previous_outputs.get(mart.name)
             # what nothing was added to or removed from is what it was
             outputs[mart.name] = (
@@ -280,10 +285,12 @@ def _merge(
     version: int,
     compare_all: bool,
     before_merge: Callable[[], object] | None = None,
+    more_keys: sql.Identifier | None = None,
 ) -> int:
     """Replace the rows of a mart that differ; returns how many rows were removed or added.
 
-    before_merge: called when the temp tables removed and added hold the differences, before they are merged.
+    before_merge: called when the temp tables removed and added hold the differences, before they are merged. more_keys: a table of keys to
+    compare besides those that the build logged.
     """
     names = {
         "mart": sql.Identifier(mart.name),
@@ -305,14 +312,18 @@ def _merge(
         published = sql.SQL("select {columns} from marts.{mart}").format(**names)
     else:
         logs = {part: log for part in mart.parts if (log := _changed_keys_table(connection, part)) is not None}
+        other_logs = [more_keys] if more_keys else []
         candidate = sql.SQL(" union all ").join(
             _rows_of_logged_keys(
-                sql.Identifier(*part), [log] if (log := logs.get(part)) else [], names, names["condition"]
+                sql.Identifier(*part),
+                ([log] if (log := logs.get(part)) else []) + other_logs,
+                names,
+                names["condition"],
             )
             for part in mart.parts
         )
         # the mart is read once for the keys of all its parts
-        published = _rows_of_logged_keys(sql.Identifier("marts", mart.name), list(logs.values()), names)
+        published = _rows_of_logged_keys(sql.Identifier("marts", mart.name), [*logs.values(), *other_logs], names)
     is_first = not fetch_one(
         connection.execute(sql.SQL("select exists (select 1 from marts.{mart}) as has_rows").format(**names))
     )["has_rows"]

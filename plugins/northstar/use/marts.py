@@ -271,6 +271,17 @@ class Marts:
         )
         return frame["coverage"].iloc[0] if len(frame) else None
 
+    def lacking(self, application: str) -> dict[str, str]:
+        """{metric: what has to be landed} of the metrics that are not measured in the application (metric_coverage)."""
+        # a version of an earlier release has no such table
+        if not len(self.frame("select 1 as yes where to_regclass('marts.metric_coverage') is not null")):
+            return {}
+        frame = self.frame(
+            "select metric_id, lacking from metric_coverage where application = %(application)s and lacking is not null order by metric_id",
+            application=application,
+        )
+        return {row["metric_id"]: row["lacking"] for row in frame.to_dict("records")}
+
     def forecasts(self, metric: str, application: str, grain: str) -> pd.DataFrame:
         """The forecast of a metric by that grain: period_start, value, low_80, high_80, method and its errors; empty where there is none."""
         if not self._has_forecasts():

@@ -58,6 +58,12 @@ def cited_rules(definition: str, root: Path) -> tuple[str, str] | None:
     return None
 
 
+def what_to_land(lacking: str) -> str:
+    """What is not measured, in words for a person: 'not measured: land refunds'. lacking: that column of metric_coverage."""
+    needs = lacking.replace(" by account", "").replace(" by subscription", "")
+    return f"not measured: land {needs}"
+
+
 class Chance(TypedDict):
     """The forecast of a target: the columns of target_forecasts that are read."""
 

@@ -15,6 +15,7 @@ select
     event_name,
     case when event_name = 'tool.invoked' then left(coalesce({{ json_text('properties', 'tool') }}, '(unknown)'), 100) else '' end as tool,
     count(*) as events,
-    count(*) filter (where event_name = 'tool.invoked' and {{ json_text('properties', 'status') }} = 'error') as failed_events
+    count(*) filter (where event_name = 'tool.invoked' and {{ json_text('properties', 'status') }} = 'error') as failed_events,
+    count(*) filter (where event_name = 'tool.invoked' and {{ json_text('properties', 'status') }} is not null) as events_with_status
 from events
 group by 1, 2, 3, 4

@@ -17,6 +17,9 @@ select
     sum(lighthouse_score) as lighthouse_score,
     count(lighthouse_score) as lighthouse_loads,
     sum(accessibility_score) as accessibility_score,
-    count(accessibility_score) as accessibility_loads
+    count(accessibility_score) as accessibility_loads,
+    count(page_load_ms) as page_loads,
+    count(lcp_ms) as lcp_loads,
+    count(tti_ms) as tti_loads
 from loads
 group by 1, 2, 3, 4

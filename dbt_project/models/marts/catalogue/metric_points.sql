@@ -1,7 +1,7 @@
 -- Grain: series_id, period_start. Measured values: the points among the rows of the metrics_<domain> models. Publishing reads those
 -- models (their meta names this mart); readers of the candidate read this view.
 {{ config(
-    materialized='view', meta={'is_union': true, 'key': ['series_id', 'period_start'], 'part_condition': 'is_point', 'columns': [
+    materialized='view', meta={'is_union': true, 'key': ['series_id', 'period_start'], 'part_condition': measured_point(), 'columns': [
         'series_id', 'period_start', 'numerator', 'denominator', 'value', 'null_reason',
     ]}
 ) }}
@@ -26,22 +26,20 @@ with points as (
     {% endfor %}
 ),
 
--- nothing of a group that is too small to be shown
-withheld as (
+-- nothing of what no source measures, nor of a group that is too small to be shown
+hidden as (
     select
         series_id,
         holds_from,
         holds_until
     from {{ ref('metric_series') }}
-    where state = 'small_group'
+    where state in ('not_measured', 'small_group')
 )
 
 select * from points
-{% if suppress_below() > 0 %}
 where not exists (
-    select 1 from withheld
-    where withheld.series_id = points.series_id
-        and withheld.holds_from <= points.period_start
-        and (withheld.holds_until is null or points.period_start < withheld.holds_until)
+    select 1 from hidden
+    where hidden.series_id = points.series_id
+        and hidden.holds_from <= points.period_start
+        and (hidden.holds_until is null or points.period_start < hidden.holds_until)
 )
-{% endif %}

@@ -1,7 +1,7 @@
 """The truth about a company: the values of every metric that its books reckon, by month.
 
 Each domain's module enters its figures, after those that it needs (accounts that use the product are counted before shares of them).
-Then the ledger is closed, and metrics of metrics are reckoned from its values.
+Then the ledger is closed, metrics of metrics are reckoned from its values, what was not measured yet is left out, and targets are judged.
 """
 
 from collections.abc import Mapping
@@ -29,13 +29,14 @@ from northstar.demo.books import (
     unit_economics,
 )
 from northstar.demo.books.ledger import Ledger
+from northstar.demo.books.measured import leave_out_unmeasured
 from northstar.demo.books.seeds import read_seed
 
 DOMAINS = (
     revenue, payments, registrations, activity, sessions, conversations, support, surveys, marketplace, creators, performance,
     reliability, engineering, snapshots,
 )  # fmt: skip
-METRICS_OF_METRICS = (growth, unit_economics, targets)
+METRICS_OF_METRICS = (growth, unit_economics)
 
 
 def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime) -> pd.DataFrame:
@@ -50,6 +51,8 @@ def truth(tables: Mapping[str, pd.DataFrame], as_of: datetime) -> pd.DataFrame:
     ledger.close()
     for domain in METRICS_OF_METRICS:
         domain.reckon(ledger)
+    leave_out_unmeasured(ledger)
+    targets.reckon(ledger)
     lines = ledger.lines()
     is_in_catalogue = lines.metric_id.isin({m["metric_id"] for m in read_seed("metric_catalogue")})
     lines = lines[is_in_catalogue].reset_index(drop=True)

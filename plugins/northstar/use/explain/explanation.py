@@ -103,7 +103,7 @@ def explain(
 ) -> Explanation:
     """Explain one published value. Without a period it is the newest complete one, without a grain the month or else what the metric has.
 
-    Raises NorthstarError for a metric, grain or place that has no value, and when the rows are not those of the published
+    Raises NorthstarError for a metric, grain or place that has no value or was not measured yet, and when the rows are not those of the published
     version (a later build was not published, or the version was put back).
     """
     with db.connect(settings, "transformer") as connection:
@@ -350,6 +350,8 @@ def _find_published(
         "order by is_complete desc, period_start desc limit 1",
         [*place, period, period],
     ).fetchone()
+    if row is None or row["null_reason"] == "source_missing":
+        _require_measured(connection, metric_id, grain, application, row["period_start"] if row else None)
     if row is None:
         bounds = fetch_one(
             connection.execute(
@@ -368,3 +370,28 @@ def _find_published(
             f"to {bounds['last']:%Y-%m-%d}, and a period is named by its start"
         )
     return metric, row
+
+
+def _require_measured(
+    connection: Connection, metric_id: str, grain: str, application: str, period: datetime | None
+) -> None:
+    """Raise NorthstarError where no source had measured the metric in the application by the period (None: by now)."""
+    # a version of an earlier release has no such table
+    if fetch_one(connection.execute("select to_regclass('marts.metric_coverage') as t"))["t"] is None:
+        return
+    coverage = connection.execute(
+        "select stands_on, lacking, measured_from, date_trunc(%s, measured_from) > %s::timestamptz as is_later "
+        "from marts.metric_coverage where metric_id = %s and application = %s",
+        [grain, period, metric_id, application],
+    ).fetchone()
+    if coverage is None:
+        return
+    what = f"{metric_id} is not measured in {application}"
+    if coverage["lacking"] is not None:
+        raise NorthstarError(
+            f"{what}: it stands on {coverage['stands_on']}, and there was never any {coverage['lacking']} (`northstar coverage` lists all metrics)"
+        )
+    if coverage["is_later"]:
+        raise NorthstarError(
+            f"{what} before {coverage['measured_from']:%Y-%m-%d}, when the last of what it stands on was first seen: {coverage['stands_on']}"
+        )

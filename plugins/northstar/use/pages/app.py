@@ -29,7 +29,7 @@ from northstar.use.pages import door, serve
 from northstar.use.pages.describe import banner, description, rules
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure
-from northstar.use.words import Chance, describe_chance, period, title_of
+from northstar.use.words import Chance, describe_chance, period, title_of, what_to_land
 from northstar.warehouse.rows import Row
 
 PAGES = Path(__file__).with_name("pages.yml")
@@ -194,6 +194,7 @@ def catalogue_table(data_frame: pd.DataFrame, application: str = "all") -> html.
 
 def _catalogue_table(marts: Marts, application: str) -> html.Div:
     metrics_by_id, targets = marts.catalogue(), marts.targets(application)
+    lacking = marts.lacking(application)
     frame = marts.frame(
         "select distinct on (metric_id) metric_id, grain, period_start, value, null_reason from metric_values where application = %(application)s "
         "and segment = '' and is_complete and grain in ('month', 'week', 'quarter', 'day') "
@@ -217,7 +218,7 @@ def _catalogue_table(marts: Marts, application: str) -> html.Div:
             "metric": metric, "definition": entry["definition"], "domain": entry["domain"], "level": entry["level"],
             "newest": format_value(value["value"], entry["unit"], painter().marts.currency) if value else "-",
             "period": period(value["period_start"], value["grain"]) if value else "", "zone": zones,
-            "null reason": (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
+            "null reason": what_to_land(lacking[metric]) if metric in lacking else (value or {}).get("null_reason") or "", "owner": entry.get("owner") or "",
         })  # fmt: skip
     names = ["metric", "newest", "period", "zone", "definition", "domain", "level", "null reason", "owner"]
     return _table(rows, names, "All metrics", "There are no metrics yet.")

@@ -135,6 +135,8 @@ class ReportSection(TypedDict):
     audience: str
     rows: list[MetricLine]
     note: str | None
+    # titles of the metrics that no source measures; the text is empty where there are none
+    unmeasured: str
     is_long: bool
     funnels: list[Funnel]
     targets: list[TargetLine] | None
@@ -235,12 +237,19 @@ class _Maker:
             m for m, entry in catalogue.items() if int(entry["level"]) in section.get("levels", [])
         ]
         is_long = "metrics" not in section
-        rows = [self._row(metric, application, not is_long) for metric in metrics if metric in catalogue]
+        lacking = self.marts.lacking(application)
+        rows = [
+            self._row(metric, application, not is_long)
+            for metric in metrics
+            if metric in catalogue and metric not in lacking
+        ]
+        unmeasured = [title_of(m) for m in metrics if m in lacking] if not is_long else []
         if is_long:
             # an application that never had a value of a metric needs no line for it
             rows = [row for row in rows if row["value"] != "-"]
         return {
             "title": section["title"], "audience": section["audience"], "rows": rows, "note": self._note(section), "is_long": is_long,
+            "unmeasured": ", ".join(unmeasured),
             "funnels": [self._funnel(funnel, application) for funnel in self._funnel_names(section)],
             "targets": self._targets(application, section["targets"]) if "targets" in section else None,
             "catalogue": self._catalogue(application) if "catalogue" in section else [],

@@ -10,7 +10,7 @@ from dash import html
 from northstar.base.formats import compute_change, format_change, format_value
 from northstar.use.marts import Marts, Metric
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute
-from northstar.use.words import ZONES, period, title_of
+from northstar.use.words import ZONES, period, title_of, what_to_land
 
 
 class CardPoint(TypedDict):
@@ -24,24 +24,33 @@ class CardPoint(TypedDict):
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str) -> html.Div:
     catalogue, frame = marts.catalogue(), marts.newest(panel["metrics"], application, grain)
-    targets = marts.targets(application)
+    targets, lacking = marts.targets(application), marts.lacking(application)
     cards = []
     for metric in panel["metrics"]:
         if metric in catalogue:
             rows = frame[frame["metric_id"] == metric].sort_values("place").to_dict("records") if len(frame) else []
             zone = _zone(targets, metric, application, rows[0]["grain"] if rows else grain)
-            cards.append(_card(marts.currency, metric, catalogue[metric], rows, zone))
+            cards.append(_card(marts.currency, metric, catalogue[metric], rows, zone, lacking.get(metric)))
     return html.Div(cards, className="northstar-cards", role="list", **attribute("aria-label", panel["title"]))
 
 
-def _card(currency: str, metric: str, entry: Metric, rows: list[CardPoint], zone: tuple[str, str] | None) -> html.Div:
+def _card(
+    currency: str,
+    metric: str,
+    entry: Metric,
+    rows: list[CardPoint],
+    zone: tuple[str, str] | None,
+    lacking: str | None,
+) -> html.Div:
     newest = rows[0] if rows else None
     value = newest["value"] if newest else None
     previous = rows[1]["value"] if len(rows) > 1 else None
     parts = [html.Div(title_of(metric), className="northstar-card-title", title=entry["definition"]),
              html.Div(_small_unit(format_value(value, entry["unit"], currency)), className="northstar-card-value")]  # fmt: skip
     difference = compute_change(value, previous, entry["unit"])
-    if difference is None:
+    if lacking is not None:
+        kind, words = "flat", what_to_land(lacking)
+    elif difference is None:
         kind, words = "flat", (newest["null_reason"] or "").replace("_", " ") if newest else "no values"
     elif round(difference, 1) == 0:
         kind, words = "flat", "→ unchanged"

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from northstar.base.formats import SUFFIXES, format_value
 from northstar.use.marts import Marts, Metric
 from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, empty_figure, escape_labels, share
-from northstar.use.words import period, title_of
+from northstar.use.words import period, title_of, what_to_land
 
 # the share of a period that has to be over before its value is drawn: three tickets in a month's first hours are no fall
 BEGUN = 0.1
@@ -38,7 +38,8 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         frame = share(frame, metrics[0], panel["share_of"])
     frame = frame[frame["value"].notna()] if len(frame) else frame
     if not len(frame):
-        return empty_figure(f"no values for {application} in this period")
+        lacking = marts.lacking(application).get(metrics[0])
+        return empty_figure(what_to_land(lacking) if lacking else f"no values for {application} in this period")
     unit = "percent" if "share_of" in panel else catalogue[metrics[0]]["unit"]
     figure, summaries = go.Figure(), []
     for colour, (name, points) in zip(COLOURS, _lines(frame, metrics), strict=False):
