@@ -112,7 +112,11 @@ def test_a_metric_of_the_same_model_that_is_defined_as_before_has_the_reasons_of
 
 
 def test_a_value_that_only_a_setting_changed_says_so(story):
-    assert reasons(story, "international_revenue_share") == {JANUARY: ["setting"], FEBRUARY: ["setting"]}
+    # its model reads the accounts, which are also made of charges: a late one and that of the erased person lie in January
+    assert reasons(story, "international_revenue_share") == {
+        JANUARY: ["late_rows", "erasure", "setting"],
+        FEBRUARY: ["setting"],
+    }
 
 
 def test_a_value_with_late_and_erased_rows_has_both_reasons(story):

@@ -109,7 +109,7 @@ def explain(
     with db.connect(settings, "transformer") as connection:
         connection.execute("set transaction isolation level repeatable read, read only")
         metric, row = _find_published(connection, metric_id, period, grain, application, segment, segment_value)
-        version = _current_version(connection)
+        version = current_version(connection)
         models = {
             r["model"]: r["sql"]
             for r in connection.execute(
@@ -292,7 +292,8 @@ def _landed_rows(connection: Connection, row: Row, sources: list[list[str]]) -> 
     return landed_rows
 
 
-def _current_version(connection: Connection) -> Row:
+def current_version(connection: Connection) -> Row:
+    """The newest publication. Raises NorthstarError when the rows in core are not those that it was made from."""
     version = fetch_one(connection.execute("select * from marts.publications order by published_version desc limit 1"))
     built = connection.execute(
         "select r.run_id, r.as_of, r.state from core.run_context as c join audit.runs as r using (run_id) "
