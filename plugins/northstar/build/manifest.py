@@ -21,6 +21,9 @@ class Manifest(TypedDict):
 
     nodes: dict[str, Node]
     macros: dict[str, Node]
+    exposures: dict[str, Node]
+    metrics: dict[str, Node]
+    semantic_models: dict[str, Node]
     parent_map: dict[str, list[str]]
 
 

@@ -76,11 +76,13 @@ class Scratch:
 
 
 @contextmanager
-def build_beside(settings: Settings, select: Iterable[str] = (), progress: Progress = print) -> Iterator[Scratch]:
+def build_beside(
+    settings: Settings, against: int | None = None, select: Iterable[str] = (), progress: Progress = print
+) -> Iterator[Scratch]:
     """Build what the working tree changes; the scratch schema is empty again when the context ends.
 
-    select: models or metrics to which the preview is limited. Raises NorthstarError when nothing is published, core is not that of the published
-    version, another preview is at work, a model fails, or a run begins meanwhile.
+    against: the version that has to be the published one. select: models or metrics to which the preview is limited. Raises NorthstarError when
+    nothing is published, core is not that of the published version, another preview is at work, a model fails, or a run begins meanwhile.
     """
     check_own_seeds(settings)
     _ensure_schema(settings)
@@ -88,6 +90,10 @@ def build_beside(settings: Settings, select: Iterable[str] = (), progress: Progr
         if not fetch_one(guard.execute("select pg_try_advisory_lock(%s) as ok", [PREVIEW_LOCK]))["ok"]:
             raise NorthstarError("another preview is at work in this home; preview again when it has ended")
         version = current_version(guard)
+        if against not in (None, version["published_version"]):
+            raise NorthstarError(
+                f"core holds the rows of version {version['published_version']}, not those of {against}: a preview is against the published version"
+            )
         _require_nothing_landed(guard, version)
         _empty(guard)
         try:
