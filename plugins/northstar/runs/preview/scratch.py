@@ -10,9 +10,8 @@ import re
 import threading
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from psycopg import sql
 
 from northstar.base.collector import uncollected
 from northstar.base.errors import NorthstarError
-from northstar.base.files import read_json, write_private
+from northstar.base.files import write_private
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
+from northstar.build.beside import ParsedProject
 from northstar.build.dbt import dbt_env
 from northstar.build.dbt_connections import reuse_connections
 from northstar.build.definitions import RELATION
@@ -41,7 +41,8 @@ from northstar.build.manifest import Manifest, Node
 from northstar.build.own_seeds import check_own_seeds, project_directory, write_project
 from northstar.use.explain.explanation import current_version
 from northstar.warehouse import db
-from northstar.warehouse.rows import Connection, Row, as_shape, fetch_one
+from northstar.warehouse.rights import act_as_owner
+from northstar.warehouse.rows import Connection, Row, fetch_one
 
 SCHEMA = "marts_preview"
 PREVIEW_LOCK = 7_041_779
@@ -95,12 +96,12 @@ def build_beside(
                 f"core holds the rows of version {version['published_version']}, not those of {against}: a preview is against the published version"
             )
         _require_nothing_landed(guard, version)
-        _empty(guard)
+        empty_scratch(guard)
         try:
             yield _build(settings, guard, version, tuple(select), progress)
             _require_same_version(guard, version)
         finally:
-            _empty(guard)
+            empty_scratch(guard)
 
 
 def _build(
@@ -116,8 +117,8 @@ def _build(
     (place / "state").mkdir(parents=True, exist_ok=True)
     write_project(settings, place / "project")
     write_private(place / "state" / "manifest.json", _state(connection, version["code_version"]))
-    with _context(settings, connection, place), _give_way(settings, version) as handles:
-        dbt = _Dbt(place, handles)
+    with _context(settings, connection, place), _give_way(settings, version):
+        dbt = ParsedProject(place)
         new = dbt.parse()
         scratch = Scratch(version, old, new)
         names = {node["name"] for node in _nodes(new).values()}
@@ -132,65 +133,6 @@ def _build(
     return scratch
 
 
-class _Dbt:
-    """dbt in this process, on one parsed project."""
-
-    def __init__(self, place: Path, handles: list[Any]):
-        self._place, self._handles = place, handles
-        # Any: dbt's parsed project
-        self._project: Any = None
-
-    def parse(self) -> Manifest:
-        self._invoke(["parse"])
-        manifest = read_json(self._place / "target" / "manifest.json")
-        if manifest is None:
-            raise NorthstarError(f"dbt left no manifest in {self._place / 'target'}")
-        return as_shape(Manifest, manifest)
-
-    def compile(self, names: Iterable[str]) -> dict[str, str]:
-        """{name: SQL} of models as they are compiled now."""
-        results = self._invoke(["compile", "--full-refresh", *self._selection(names)])
-        return {r.node.name: r.node.compiled_code for r in results if r.node.compiled_code}
-
-    def build(self, names: Iterable[str]) -> dict[str, str]:
-        """Build models and seeds; returns {name: SQL} of the models."""
-        types = [word for kind in ("test", "unit_test", "exposure") for word in ("--exclude-resource-type", kind)]
-        results = self._invoke(["build", "--full-refresh", *types, *self._selection(names)])
-        failed = [r for r in results if r.status not in ("success", "skipped")]
-        if failed:
-            message = " ".join(str(failed[0].message).split())
-            raise NorthstarError(f"{failed[0].node.resource_type} {failed[0].node.name} failed: {message[:600]}")
-        return {r.node.name: r.node.compiled_code for r in results if r.node.resource_type == "model"}
-
-    def _selection(self, names: Iterable[str]) -> list[str]:
-        state = str(self._place / "state")
-        return ["--select", *sorted(names), "--defer", "--favor-state", "--state", state]
-
-    # Any: dbt's results have no types
-    def _invoke(self, words: list[str]) -> list[Any]:
-        from dbt.artifacts.schemas.run import RunExecutionResult
-        from dbt.cli.main import dbtRunner
-
-        write = [] if words[0] == "parse" else ["--no-write-json"]
-        options = [
-            "--target",
-            "preview",
-            "--target-path",
-            str(self._place / "target"),
-            "--quiet",
-            "--no-use-colors",
-            *write,
-        ]
-        # dbt prints what it compiles
-        with redirect_stdout(StringIO()):
-            outcome = dbtRunner(manifest=self._project).invoke([*words, *options])
-        if outcome.exception is not None:
-            raise NorthstarError(f"dbt could not run: {' '.join(str(outcome.exception).split())[:600]}")
-        if words[0] == "parse":
-            self._project = outcome.result
-        return list(outcome.result.results) if isinstance(outcome.result, RunExecutionResult) else []
-
-
 def _nodes(manifest: Manifest) -> dict[str, Node]:
     """{unique_id: node} of what a preview may build."""
     return {
@@ -203,7 +145,7 @@ def _nodes(manifest: Manifest) -> dict[str, Node]:
 
 
 def _changed(
-    dbt: _Dbt, old: Code, new: Manifest, rules: Mapping[str, Any], own_seeds: frozenset[str] | set[str]
+    dbt: ParsedProject, old: Code, new: Manifest, rules: Mapping[str, Any], own_seeds: frozenset[str] | set[str]
 ) -> dict[str, Causes]:
     """{name: causes} of the models and seeds that build something else than the published version did."""
     changed_rules = frozenset(name for name in rules if old.rules.get(name) != rules[name])
@@ -416,8 +358,16 @@ def _ensure_schema(settings: Settings) -> None:
             )
 
 
-def _empty(connection: Connection) -> None:
-    """Drop what is in the scratch schema, also what a killed preview left."""
+def drop_previews(connection: Connection) -> None:
+    """Empty the scratch schema in a transaction of the administrator, if there is one: what a killed preview left names people as core does."""
+    if fetch_one(connection.execute("select to_regnamespace(%s) as t", [SCHEMA]))["t"] is not None:
+        act_as_owner(connection, SCHEMA)
+        empty_scratch(connection)
+        connection.execute("reset role")
+
+
+def empty_scratch(connection: Connection) -> None:
+    """Drop what is in the scratch schema, also what a killed preview left. The connection has to be that of its owner."""
     relations = connection.execute(
         "select relname as name, case relkind when 'v' then 'view' else 'table' end as kind from pg_class "
         "where relnamespace = %s::regnamespace and relkind in ('r', 'v') order by relkind desc, relname",
