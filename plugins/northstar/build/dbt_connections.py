@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from northstar.base.errors import NorthstarError, TurnLost
 from northstar.warehouse import turn_lock
@@ -22,8 +22,17 @@ if TYPE_CHECKING:
 RESET = f"reset all; discard temp; {turn_lock.END_WITH_CLIENT.format(is_local='false')}"
 
 
+class Handle(Protocol):
+    """A connection of psycopg2, which has no types: what is used of it from another thread."""
+
+    closed: int
+
+    def cancel(self) -> None:
+        """Cancel the statement that is being executed."""
+
+
 @contextmanager
-def reuse_connections(run_id: int | None) -> Iterator[list[Any]]:
+def reuse_connections(run_id: int | None) -> Iterator[list[Handle]]:
     """Have dbt build inside with one connection for each of its threads, all of which keep the turn of a run; gives the list of them.
 
     run_id: None for a build outside of any turn. dbt closes the connections when it ends. Raises TurnLost afterwards if a connection could not
@@ -35,8 +44,7 @@ def reuse_connections(run_id: int | None) -> Iterator[list[Any]]:
 
     original_open, original_release = Manager.__dict__["open"], Manager.release
     connections_without_turn: list[str | None] = []
-    # Any: psycopg2 has no types
-    handles: list[Any] = []
+    handles: list[Handle] = []
     *hold, lost = [turn_lock.END_WITH_CLIENT.format(is_local="false"), "select false as is_lost"]
     if run_id is not None:
         *hold, lost = turn_lock.keep_statements(run_id, is_session=True)

@@ -5,7 +5,6 @@ Models are compared as they were compiled, without comments and layout: a model 
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlglot
 from sqlglot import exp
@@ -20,8 +19,7 @@ DEFINITION, SETTING = "definition", "setting"
 CATALOGUE = "metric_catalogue"
 Causes = frozenset[str]
 NO_CAUSE: Causes = frozenset()
-# Any: the values of rules are of several types
-RuleValues = Mapping[str, Any]
+RuleValues = Mapping[str, object]
 
 
 @dataclass(frozen=True)
@@ -165,5 +163,5 @@ def _metric_rows(name: str, sql: str) -> tuple[str, dict[str, list[str]]]:
 def certificate_rules(connection: Connection, version: int) -> tuple[RuleValues, frozenset[str]]:
     """The business rules of a published version, and the names of its own seeds, from its certificate."""
     row = connection.execute("select rules from marts.certificates where published_version = %s", [version]).fetchone()
-    rules: dict[str, Any] = dict(row["rules"]) if row else {}
+    rules = dict(row["rules"]) if row else {}
     return rules, frozenset(rules.pop("own_seeds", None) or {})

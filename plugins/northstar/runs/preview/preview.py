@@ -11,7 +11,6 @@ find_rows           the accounts or rows behind the largest differences
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal
-from typing import Any
 
 from pydantic import Field
 
@@ -98,8 +97,8 @@ class Preview:
         """The exit status: 0 nothing would change, 2 something would, 3 more than the limits allow."""
         return 3 if self.exceeded else 2 if self.is_different else 0
 
-    # Any: whatever JSON has
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> Row:
+        """The preview as a dict of plain values."""
         return asdict(self) | {"is_different": self.is_different}
 
 

@@ -1,11 +1,12 @@
 """Who reads what a preview changes: pages, reports, exposures and MetricFlow metrics."""
 
+import csv
 from collections.abc import Collection
-from typing import Any
+from pathlib import Path
 
 from northstar.base.config_files import read_own_yaml
 from northstar.base.settings import PACKAGE
-from northstar.build.manifest import Manifest
+from northstar.build.manifest import Manifest, Node
 
 PAGES = PACKAGE / "use" / "pages" / "pages.yml"
 REPORTS = PACKAGE / "use" / "reports" / "contents.yml"
@@ -47,9 +48,6 @@ def _exposures(manifest: Manifest, metrics: set[str], marts: set[str]) -> list[s
 
 def _catalogued(manifest: Manifest) -> dict[str, set[str]]:
     """{metric: the dashboards and reports that its row of the catalogue names}."""
-    import csv
-    from pathlib import Path
-
     node = manifest["nodes"]["seed.northstar.metric_catalogue"]
     with (Path(node["root_path"]) / node["original_file_path"]).open() as file:
         return {
@@ -78,8 +76,7 @@ def _metricflow(manifest: Manifest, metrics: set[str], marts: set[str]) -> list[
         found = more
 
 
-# Any: the parameters of a MetricFlow metric are nested differently for each type
-def _inputs(parameters: dict[str, Any]) -> set[str]:
+def _inputs(parameters: Node) -> set[str]:
     """The measures and metrics that a MetricFlow metric names."""
     names = {m["name"] for m in parameters.get("input_measures") or []} | {
         m["name"] for m in parameters.get("metrics") or []

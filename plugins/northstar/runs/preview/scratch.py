@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from psycopg import sql
 
@@ -24,13 +23,14 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.build.beside import ParsedProject
 from northstar.build.dbt import dbt_env
-from northstar.build.dbt_connections import reuse_connections
+from northstar.build.dbt_connections import Handle, reuse_connections
 from northstar.build.definitions import RELATION
 from northstar.build.differences import (
     DEFINITION,
     SETTING,
     Causes,
     Code,
+    RuleValues,
     causes_of,
     certificate_rules,
     is_same_sql,
@@ -145,7 +145,7 @@ def _nodes(manifest: Manifest) -> dict[str, Node]:
 
 
 def _changed(
-    dbt: ParsedProject, old: Code, new: Manifest, rules: Mapping[str, Any], own_seeds: frozenset[str] | set[str]
+    dbt: ParsedProject, old: Code, new: Manifest, rules: RuleValues, own_seeds: frozenset[str] | set[str]
 ) -> dict[str, Causes]:
     """{name: causes} of the models and seeds that build something else than the published version did."""
     changed_rules = frozenset(name for name in rules if old.rules.get(name) != rules[name])
@@ -171,15 +171,13 @@ def _changed(
     return changed
 
 
-def _shape(node: Node) -> dict[str, Any]:
+def _shape(node: Node) -> dict[str, object]:
     """What besides its SQL decides a node's table."""
     names = ("materialized", "alias", "schema", "unique_key", "meta", "column_types", "quote_columns", "delimiter")
     return {name: node["config"].get(name) for name in names}
 
 
-def _withholding(
-    old: Manifest, new: Manifest, old_rules: Mapping[str, Any], rules: Mapping[str, Any]
-) -> dict[str, Causes]:
+def _withholding(old: Manifest, new: Manifest, old_rules: RuleValues, rules: RuleValues) -> dict[str, Causes]:
     """The models whose small groups are withheld by another rule, or by a macro that was changed."""
     rule, *macros = SMALL_GROUPS
     causes = {SETTING} if old_rules.get(rule) != rules.get(rule) else set()
@@ -275,7 +273,7 @@ def _context(settings: Settings, connection: Connection, place: Path) -> Iterato
 
 
 @contextmanager
-def _give_way(settings: Settings, version: Row) -> Iterator[list[Any]]:
+def _give_way(settings: Settings, version: Row) -> Iterator[list[Handle]]:
     """Cancel what dbt is doing as soon as a run or a rollback begins, which then waits for no lock of the preview; gives dbt's connections.
 
     Raises NorthstarError if that has happened.

@@ -3,12 +3,12 @@
 import json
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from northstar.base.tables import table
 from northstar.runs.preview.preview import MetricDifference, Preview, RowsBehind
 from northstar.runs.preview.values import ChangedValue, MartDifference
 from northstar.use.explain.text import format_number, plain
+from northstar.warehouse.rows import Row
 
 SHOWN_METRICS = 20
 
@@ -61,8 +61,8 @@ def _headline(preview: Preview) -> str:
     )
 
 
-def _sections(preview: Preview) -> list[tuple[str, list[dict[str, Any]]]]:
-    sections: list[tuple[str, list[dict[str, Any]]]] = []
+def _sections(preview: Preview) -> list[tuple[str, list[Row]]]:
+    sections: list[tuple[str, list[Row]]] = []
     shown = preview.metrics[:SHOWN_METRICS]
     more = f" (the first {len(shown)} of {len(preview.metrics)})" if len(shown) < len(preview.metrics) else ""
     if shown:
@@ -88,7 +88,7 @@ def _behind_title(behind: RowsBehind) -> str:
     return f"{behind.count:,} {behind.id_name} differ in the {behind.side}"
 
 
-def _metric_cells(metric: MetricDifference) -> dict[str, Any]:
+def _metric_cells(metric: MetricDifference) -> Row:
     counts = metric.counts
     return {
         "metric": counts["metric_id"], "values": counts["values"], "complete": counts["complete"], "same value, other parts": counts["parts"],
@@ -98,7 +98,7 @@ def _metric_cells(metric: MetricDifference) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _value_cells(value: ChangedValue) -> dict[str, Any]:
+def _value_cells(value: ChangedValue) -> Row:
     return {
         "metric": value["metric_id"], "grain": value["grain"], "period": _day(value["period_start"]), "application": value["application"],
         "segment": f"{value['segment']}={value['segment_value']}" if value["segment"] else "total",
@@ -106,7 +106,7 @@ def _value_cells(value: ChangedValue) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _mart_cells(mart: MartDifference) -> dict[str, Any]:
+def _mart_cells(mart: MartDifference) -> Row:
     columns = [f"{name} ({count:,})" for name, count in sorted(mart.columns.items(), key=lambda item: -item[1])]
     columns += [f"+{name}" for name in mart.columns_added] + [f"-{name}" for name in mart.columns_removed]
     columns += [f"{name}: {kinds}" for name, kinds in mart.types_changed.items()]
@@ -133,7 +133,7 @@ def _words(names: Sequence[str]) -> str:
     return ", ".join(names)
 
 
-def _markdown_table(rows: list[dict[str, Any]]) -> list[str]:
+def _markdown_table(rows: list[Row]) -> list[str]:
     names = list(rows[0])
 
     def cell(value: object) -> str:
