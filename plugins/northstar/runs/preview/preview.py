@@ -32,7 +32,7 @@ from northstar.runs.preview.values import (
 )
 from northstar.use.explain.explanation import Library, contributions_by_id
 from northstar.use.explain.rows import Cell
-from northstar.warehouse import db
+from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import Connection, Row
 
 EXPLAINED = 5
@@ -133,6 +133,8 @@ def read_limits(settings: Settings) -> Limits:
 
 
 def _compare(connection: Connection, scratch: Scratch, result: Preview) -> None:
+    # a killed preview leaves no statement behind
+    connection.execute(turn_lock.END_WITH_CLIENT.format(is_local="false"))
     connection.execute("set work_mem = '128MB'; set enable_nestloop = off")
     for counts in compare_values(connection, scratch):
         largest, newest = largest_and_newest(connection, counts["metric_id"])
