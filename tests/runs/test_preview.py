@@ -138,6 +138,20 @@ def test_a_setting_shows_as_the_cause_and_limits_are_exceeded(built):
     assert [line.split(":")[0] for line in shown.exceeded] == ["max_values", "unchanged_metrics"]
 
 
+def test_a_changed_row_of_the_catalogue_rebuilds_the_model_of_its_metric_alone(built, tree):
+    row = "nps,"
+    path = tree / "dbt_project" / "seeds" / "metric_catalogue.csv"
+    line = next(line for line in path.read_text().splitlines() if line.startswith(row))
+    now = line.replace('"month,quarter"', "month")
+    assert now != line
+    with changed(tree, "../seeds/metric_catalogue.csv", line, now):
+        shown = preview(replace(built, root=tree), progress=silent)
+    assert list(shown.changed) == ["metric_catalogue"]
+    assert [name for name in shown.built if name.startswith("metrics_")] == ["metrics_satisfaction", "metrics_targets"]
+    nps = next(m for m in shown.metrics if m.counts["metric_id"] == "nps")
+    assert nps.counts["grains"] == ["quarter"] and nps.counts["vanished"] == nps.counts["values"] > 0
+
+
 def test_the_command_ends_with_a_status_for_ci(built, capsys):
     assert cli.main(["preview", "--home", str(built.home)]) == 0
     assert capsys.readouterr().out.startswith("nothing would change")

@@ -4,6 +4,7 @@ They are built in the schema `marts_preview`, which no reader sees, and read wha
 has to be that of the published version, before and after, and the preview gives way to a run that begins meanwhile.
 """
 
+import csv
 import json
 import os
 import re
@@ -26,6 +27,7 @@ from northstar.build.dbt import dbt_env
 from northstar.build.dbt_connections import Handle, reuse_connections
 from northstar.build.definitions import RELATION
 from northstar.build.differences import (
+    CATALOGUE,
     DEFINITION,
     SETTING,
     Causes,
@@ -52,6 +54,9 @@ BUILT_TYPES = ("model", "seed")
 NOT_PREVIEWED = ("changed_hours",)
 # what decides which groups are withheld; it is no text of a model (macros/metrics/small_groups.sql)
 SMALL_GROUPS = ("suppress_below", "macro.northstar.find_small_groups", "macro.northstar.small_rows")
+# the model of the catalogue's rows by grain and segment, which every metric model reads, and the columns that decide values
+SHAPES = "metric_shapes"
+SHAPE_COLUMNS = ("unit", "kind", "grains", "segments", "window_days")
 WITHHOLDING_MODELS = ("series_states", "metric_points")
 
 
@@ -124,7 +129,8 @@ def _build(
         names = {node["name"] for node in _nodes(new).values()}
         scratch.removed = {node["name"]: node for node in _nodes(old.manifest).values() if node["name"] not in names}
         scratch.changed = _changed(dbt, old, new, rule_values(settings), own_seeds | settings.own_seeds.keys())
-        scratch.built = _with_children(new, scratch.changed, scratch.removed, old.manifest)
+        unaffected = _unaffected_parts(connection, new, scratch.changed)
+        scratch.built = _with_children(new, scratch.changed, scratch.removed, old.manifest, unaffected)
         if select:
             scratch.built = _limited(new, scratch.built, select)
         if scratch.built:
@@ -190,14 +196,17 @@ def _withholding(old: Manifest, new: Manifest, old_rules: RuleValues, rules: Rul
 
 
 def _with_children(
-    new: Manifest, changed: Mapping[str, Causes], removed: Mapping[str, Node], old: Manifest
+    new: Manifest, changed: Mapping[str, Causes], removed: Mapping[str, Node], old: Manifest, unaffected: set[str]
 ) -> dict[str, Node]:
-    """{name: node} of the changed models and seeds and everything that is made from them."""
+    """{name: node} of the changed models and seeds and everything that is made from them. unaffected: the names of models that read the
+    catalogue and none of its rows that have changed."""
     nodes = _nodes(new)
+    catalogue = {unique_id for unique_id, node in nodes.items() if node["name"] in (CATALOGUE, SHAPES)}
     children: dict[str, list[str]] = {}
     for unique_id in nodes:
         for parent in new["parent_map"].get(unique_id, []):
-            children.setdefault(parent, []).append(unique_id)
+            if not (parent in catalogue and nodes[unique_id]["name"] in unaffected):
+                children.setdefault(parent, []).append(unique_id)
     queue = [unique_id for unique_id, node in nodes.items() if node["name"] in changed]
     gone = {node["unique_id"] for node in removed.values()}
     queue += [i for i in nodes if i in old["nodes"] and gone & set(old["parent_map"].get(i, []))]
@@ -208,6 +217,21 @@ def _with_children(
                 visited.add(child)
                 queue.append(child)
     return {nodes[unique_id]["name"]: nodes[unique_id] for unique_id in visited}
+
+
+def _unaffected_parts(connection: Connection, new: Manifest, changed: Mapping[str, Causes]) -> set[str]:
+    """The names of the metric models that define no metric whose row of the catalogue decides other values than before."""
+    node = next((n for n in _nodes(new).values() if n["name"] == CATALOGUE), None)
+    if node is None or CATALOGUE not in changed or SHAPES in changed:
+        return set()
+    names = ("metric_id", *SHAPE_COLUMNS)
+    rows = connection.execute(f"select {', '.join(f'{name}::text' for name in names)} from core.{CATALOGUE}").fetchall()
+    before = {tuple(row[name] or "" for name in names) for row in rows}
+    with (Path(node["root_path"]) / node["original_file_path"]).open() as file:
+        now = {tuple(row.get(name) or "" for name in names) for row in csv.DictReader(file)}
+    redefined = {row[0] for row in before ^ now}
+    parts = (n for n in _nodes(new).values() if (n["config"].get("meta") or {}).get("mart") == "metric_points")
+    return {part["name"] for part in parts if not any(_defines(part, metric_id) for metric_id in redefined)}
 
 
 def _limited(new: Manifest, built: dict[str, Node], select: tuple[str, ...]) -> dict[str, Node]:
@@ -342,10 +366,16 @@ def _require_nothing_landed(connection: Connection, version: Row) -> None:
 
 
 def _ensure_schema(settings: Settings) -> None:
-    """Create the scratch schema in a home that was set up before there was one."""
+    """Create the scratch schema in a home that was set up before there was one. Raises NorthstarError when nothing was ever published."""
     with db.connect(settings, "transformer") as connection:
-        exists = connection.execute("select to_regnamespace(%s) as t", [SCHEMA]).fetchone()
-    if exists is None or exists["t"] is None:
+        row = fetch_one(
+            connection.execute(
+                "select to_regclass('marts.publications') as published, to_regnamespace(%s) as scratch", [SCHEMA]
+            )
+        )
+    if row["published"] is None:
+        raise NorthstarError("nothing has been published yet; start a run with `northstar run`")
+    if row["scratch"] is None:
         db.require_administrator(settings, "the first preview")
         role = sql.Identifier(db.role_name(settings, "transformer"))
         with db.connect(
