@@ -85,7 +85,8 @@ def main() -> int:
             path.write_text(text)
             seen[mutation["rule"]] = f"| {mutation['rule']} | {path.stem} | {cells} |"
             print(f"{number:3} {seen[mutation['rule']]}", flush=True)
-    write(seen, mutations)
+            # a campaign of an hour that is stopped has written what it saw
+            write(seen, mutations)
     return sum("**nothing**" in line for line in seen.values())
 
 

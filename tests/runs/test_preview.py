@@ -25,7 +25,7 @@ MUTATIONS = {m["rule"]: m for m in yaml.safe_load((ROOT / "benchmarks" / "mutati
 BROKEN = {
     "arr is twelve mrr": "arr",
     "losses are negative": "quick_ratio",
-    "detractors give up to 6": "nps",
+    "percentiles are continuous": "api_response_time_p95",
     "a failure rate is of all attempts": "payment_failure_rate",
     "first contact means no reopening": "first_contact_resolution_rate",
     "response time is a median": "first_response_time",
@@ -112,10 +112,11 @@ def test_the_difference_is_complete_and_has_its_readers_and_rows(built, tree):
         built, "bi_reader", "select count(*) as n from metric_values where metric_id = 'arr' and value != 0"
     )
     assert arr.counts["values"] == published["n"] and [m.counts["metric_id"] for m in shown.metrics] == ["arr"]
-    assert all(v["new_value"] * 12 == v["old_value"] * 11 for v in arr.largest)
+    # rounded to cents
+    assert all(abs(v["new_value"] * 12 - v["old_value"] * 11) < 1 for v in arr.largest)
     assert "Revenue: Revenue" in shown.readers["pages"] and "arr" in shown.readers["metricflow"]
     behind = next(b for b in shown.behind if b.side == "numerator")
-    assert behind.id_name == "account_id" and all(row["now"] * 12 == row["before"] * 11 for row in behind.rows)
+    assert behind.id_name == "account_id" and all(abs(row["now"] * 12 - row["before"] * 11) < 1 for row in behind.rows)
     told = json.loads(as_json(shown))
     assert told["is_different"] and told["metrics"][0]["counts"]["metric_id"] == "arr"
     comment = as_markdown(shown)
