@@ -179,7 +179,17 @@ def _changed(
 
 def _shape(node: Node) -> dict[str, object]:
     """What besides its SQL decides a node's table."""
-    names = ("materialized", "alias", "schema", "unique_key", "meta", "column_types", "quote_columns", "delimiter")
+    names = (
+        "materialized",
+        "alias",
+        "schema",
+        "unique_key",
+        "meta",
+        "column_types",
+        "quote_columns",
+        "pre-hook",
+        "post-hook",
+    )
     return {name: node["config"].get(name) for name in names}
 
 
