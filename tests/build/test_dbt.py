@@ -3,9 +3,12 @@
 import shutil
 from dataclasses import replace
 
+import pytest
+
+from northstar.base.errors import NorthstarError
 from tests.support import empty, run, utc, write_rows
 
-MODEL = "{{ config(unique_key='account_id') }}\nselect account_id from {{ ref('dim_accounts') }}\n"
+MODEL = "-- Grain: account_id. A try.\n{{ config(unique_key='account_id') }}\nselect account_id from {{ ref('dim_accounts') }}\n"
 YAML = """
 - name: gone_tomorrow
   description: A model that somebody tried.
@@ -28,6 +31,8 @@ def test_a_model_that_is_gone_takes_its_tests_with_it(warehouse, tmp_path):
     models = checkout / "dbt_project" / "models" / "core" / "accounts"
     run(warehouse, source, utc("2026-02-20T00:00:00"))
     (models / "gone_tomorrow.sql").write_text(MODEL)
+    with pytest.raises(NorthstarError, match=r"gone_tomorrow\.sql:1: the model is not described"):
+        run(replace(warehouse, root=checkout), source, utc("2026-02-20T01:00:00"))
     described = models / "_accounts.yml"
     described.write_text(described.read_text().rstrip() + YAML)
     run(replace(warehouse, root=checkout), source, utc("2026-02-20T01:00:00"))

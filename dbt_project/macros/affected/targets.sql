@@ -23,12 +23,3 @@
     {%- if not execute -%}{{ return([]) }}{%- endif -%}
     {{ return(run_query('select distinct window_days from ' ~ ref('metric_catalogue') ~ ' where window_days > 0 order by 1').columns[0].values()) }}
 {%- endmacro %}
-
-{# The models that say when series begin. #}
-{% macro metric_series_models() -%}
-    {{ return([
-        'series_accounts', 'series_activity', 'series_ai', 'series_community', 'series_conversations', 'series_creators', 'series_engineering',
-        'series_events', 'series_marketplace', 'series_mrr', 'series_payments', 'series_retained_users', 'series_satisfaction',
-        'series_sessions', 'series_signals', 'series_support', 'series_visitors',
-    ]) }}
-{%- endmacro %}

@@ -3,16 +3,6 @@ Judging a value by its target (SEMANTICS, Targets). Zones: green at or beyond `g
 and critical thresholds make yellow and red, and a missed target is never green; a row with a target alone is green or red.
 #}
 
-{# The models that make up metric_values, but for those that judge them. #}
-{% macro metric_parts() %}
-    {{ return([
-        'metrics_payments', 'metrics_revenue', 'metrics_accounts', 'metrics_acquisition_cost', 'metrics_activity',
-        'metrics_sessions', 'metrics_events', 'metrics_conversations', 'metrics_support', 'metrics_visitors', 'metrics_signals',
-        'metrics_percentiles', 'metrics_marketplace', 'metrics_satisfaction', 'metrics_creators', 'metrics_engineering',
-        'metrics_ai', 'metrics_community',
-    ]) }}
-{% endmacro %}
-
 {% macro target_met(t, value) -%}
     case {{ t }}.operator
         when '>' then {{ value }} > {{ t }}.target

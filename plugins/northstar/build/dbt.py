@@ -76,7 +76,7 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
     results_file.unlink(missing_ok=True)
     runner = dbtRunner(callbacks=[callback] if callback else [])
     arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
-    with _hidden_command_line():
+    with hidden_command_line():
         if is_current(settings, code_version):
             # dbt would write its manifest twice, before and after, which takes longer than most models
             result = runner.invoke([*arguments, "--no-write-json"])
@@ -95,7 +95,7 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
 
 
 @contextmanager
-def _hidden_command_line() -> Iterator[None]:
+def hidden_command_line() -> Iterator[None]:
     """Hide this process's command line from dbt, which writes it into its artefacts: that of an erasure names a person."""
     words, sys.argv = sys.argv, sys.argv[:1]
     try:

@@ -115,20 +115,26 @@ def parse_definition(name: str, sql: str) -> Definition:
 
     Raises NorthstarError if its notes cannot be read.
     """
-    definition = Definition(name, NOTE.sub("", sql).strip())
-    definition.ctes = {cte: NOTE.sub("", body).strip() for cte, body in _ctes(sql).items()}
+    measures, metrics = read_notes(name, sql)
+    ctes = {cte: NOTE.sub("", body).strip() for cte, body in _ctes(sql).items()}
+    return Definition(name, NOTE.sub("", sql).strip(), ctes, measures, metrics)
+
+
+def read_notes(name: str, sql: str) -> tuple[list[Measure], dict[str, Metric]]:
+    """(the measures, the metrics) of a compiled model, from its notes. Raises NorthstarError if its notes cannot be read."""
+    measures, metrics = list[Measure](), dict[str, Metric]()
     for kind, text in NOTE.findall(sql):
         try:
             note = json.loads(text)
         except ValueError as exc:
             raise NorthstarError(f"the compiled model {name} has a note that is not JSON: {text[:80]}") from exc
         if kind == "measures":
-            definition.measures.append(Measure(**note))
+            measures.append(Measure(**note))
             continue
         for metric_id, (numerator, denominator, *options) in note["metrics"].items():
             explained = options[0].get("explained", {}) if options else {}
-            definition.metrics[metric_id] = Metric(numerator, denominator, explained, note["of"])
-    return definition
+            metrics[metric_id] = Metric(numerator, denominator, explained, note["of"])
+    return measures, metrics
 
 
 def _read_details(body: str, details: dict[str, str]) -> str:

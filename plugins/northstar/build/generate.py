@@ -1,10 +1,12 @@
-"""Generate the parts of the dbt project that follow from the contract: `python -m northstar.build.generate`.
+"""Generate the parts of the dbt project that follow from the contract, and from its own files: `python -m northstar.build.generate`.
 
 These are one staging view for each entity (typed columns; rows that exist at `as_of`; later timestamps that are not known yet, or that lie before the
 row's own time and so cannot be, read as null),
-the source definitions and their documentation. A test fails when the files and the contract differ.
+the source definitions and their documentation; and the lists of metric models. A test fails when the files and the contract differ, and a run stops when the
+lists and the models do (northstar.build.structure).
 """
 
+import re
 from pathlib import Path
 
 import yaml
@@ -12,8 +14,14 @@ import yaml
 from northstar.base.settings import ROOT
 from northstar.contract import FREE_TEXT_COLUMNS, MAX_GROUP_CHARACTERS, Column, Entity, entities
 
-STAGING = ROOT / "dbt_project" / "models" / "staging"
-MACROS = ROOT / "dbt_project" / "macros"
+PROJECT = ROOT / "dbt_project"
+STAGING = PROJECT / "models" / "staging"
+MACROS = PROJECT / "macros"
+# the file that lists the metric models, relative to the project
+METRIC_MODELS = Path("macros", "metrics", "metric_models.sql")
+# a model whose rows are values of metrics, by its config; this one judges the others' values
+IS_METRIC_MODEL = re.compile(r"'mart'\s*:\s*'metric_points'")
+TARGETS_MET = "metrics_targets"
 
 
 def staging_view(entity: Entity) -> str:
@@ -87,6 +95,7 @@ def generated_files() -> dict[Path, str]:
         + yaml.safe_dump(staging_docs(), sort_keys=False, width=140)
     )
     contents[MACROS / "incremental" / "entity_times.sql"] = entity_times()
+    contents[PROJECT / METRIC_MODELS] = metric_models(PROJECT)
     return contents
 
 
@@ -107,6 +116,36 @@ def entity_times() -> str:
             "",
         ]
     )
+
+
+def metric_models(project: Path) -> str:
+    """The text of the dbt macros that list the project's metric models and the models that say when their series begin.
+
+    Only the names and configs of files say which they are, and dbt has to know them before it reads the project.
+    """
+    models = {path.stem: path.read_text() for path in (project / "models" / "core").rglob("*.sql")}
+    parts = [name for name, text in sorted(models.items()) if IS_METRIC_MODEL.search(text) and name != TARGETS_MET]
+    series = sorted({name for part in parts for name in re.findall(r"ref\('(series_\w+)'\)", models[part])})
+    return "\n".join(
+        [
+            "{# Written by northstar.build.generate from the files in models/core. #}",
+            "",
+            "{# The models that make up metric_values, but for those that judge them. #}",
+            "{% macro metric_parts() %}",
+            *_returned_list(parts),
+            "{% endmacro %}",
+            "",
+            "{# The models that say when series begin. #}",
+            "{% macro metric_series_models() %}",
+            *_returned_list(series),
+            "{% endmacro %}",
+            "",
+        ]
+    )
+
+
+def _returned_list(names: list[str]) -> list[str]:
+    return ["    {{ return([", *(f"        '{name}'," for name in names), "    ]) }}"]
 
 
 def main() -> None:

@@ -121,3 +121,9 @@ def store_definitions(connection: Connection, code_version: str, results: list[R
     connection.cursor().executemany(
         "insert into audit.definitions (code_version, model, sql) values (%s, %s, %s) on conflict do nothing", models
     )
+
+
+def read_definitions(connection: Connection, code_version: str) -> dict[str, str]:
+    """{model: compiled SQL} of a version of the code, as `store_definitions` kept it."""
+    rows = connection.execute("select model, sql from audit.definitions where code_version = %s", [code_version])
+    return {row["model"]: row["sql"] for row in rows.fetchall()}

@@ -11,7 +11,8 @@ from northstar.build.dbt import OnEvent, context_in_environment, run_dbt
 from northstar.build.dbt_connections import reuse_connections
 from northstar.build.manifest import Node, find_manifest, share_manifest
 from northstar.build.own_seeds import unknown_names
-from northstar.build.results import record_build
+from northstar.build.results import read_definitions, record_build
+from northstar.build.structure import check_files, check_metrics, check_removals, raise_for
 from northstar.build.unchanged import create_empty_logs, unchanged_nodes
 from northstar.warehouse import db
 from northstar.warehouse.rows import Run
@@ -24,12 +25,16 @@ def build(
     """Build core and candidate marts with dbt, in this process; returns {model name: seconds}.
 
     callback: is called with each of dbt's events as it comes.
-    Raises NorthstarError when a node fails, or when not all nodes that the run has to build were built.
+    Raises NorthstarError when a node fails, when not all nodes that the run has to build were built, or for what northstar.build.structure finds.
     """
     with run_stage(settings, run_id, "build") as run:
         _require_same_code(settings, run)
         unchanged: dict[str, Node] = {}
+        # of which a home's own project, if it has one, is links and its own seeds
+        project = settings.root / "dbt_project"
         if run["is_full"]:
+            with db.connect(settings, "transformer") as connection:
+                raise_for(check_files(project) + check_removals(project, connection))
             arguments = ["--full-refresh"]
         else:
             manifest = find_manifest(settings, run["code_version"])
@@ -47,7 +52,11 @@ def build(
             with db.connect(settings, "transformer") as connection:
                 for warning in unknown_names(settings, connection):
                     progress(f"warning: {warning}")
-        return record_build(settings, run_id, progress, unchanged)
+        seconds = record_build(settings, run_id, progress, unchanged)
+        if run["is_full"]:
+            with db.connect(settings, "transformer") as connection:
+                raise_for(check_metrics(project, read_definitions(connection, run["code_version"])))
+        return seconds
 
 
 def _require_same_code(settings: Settings, run: Run) -> None:
