@@ -142,7 +142,7 @@ def page(metric: dict[str, str], owners: dict[str, str], targets: list[dict[str,
     lines = [
         f"# {name}",
         "",
-        re.sub(r"see SEMANTICS, (\w+)", _chapter, metric["definition"]),
+        re.sub(r"see docs/semantics\.md, (\w+)", _chapter, metric["definition"]),
         "",
         "| property | value |",
         "|---|---|",
@@ -198,7 +198,7 @@ def page(metric: dict[str, str], owners: dict[str, str], targets: list[dict[str,
 
 def _chapter(match: re.Match) -> str:
     title = next((c for c in CHAPTERS if c.lower() == match[1].lower()), None)
-    return f"see [SEMANTICS, {match[1]}](../semantics.md#{title.lower()})" if title else match[0]
+    return f"see [docs/semantics.md, {match[1]}](../semantics.md#{title.lower()})" if title else match[0]
 
 
 def _completeness(window_days: str) -> str:

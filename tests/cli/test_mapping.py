@@ -1,5 +1,6 @@
 """`northstar mapping`: what a mapping makes of files is seen before it lands, and an older mapping becomes SQL."""
 
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,42 @@ def test_rows_are_shown_beside_what_becomes_of_them(desk, capsys):
         assert words in text, words
     assert cli.main(["mapping", "preview", str(desk / "desk"), "--mapping", mapping, "--rows", "1"]) == 1
     assert capsys.readouterr().out.count("    source ") == 2
+
+
+def test_how_times_and_currencies_were_read_is_shown(tmp_path, capsys):
+    """Which pattern read a time, and for how many rows day and month could change places, is seen before it lands."""
+    (tmp_path / "a.csv").write_text(
+        "id,day,at,cur\n1,05/03/2025,2025-03-05 09:00,eur\n2,25/03/2025,2025-03-05 09:00,eur\n3,06.03.2025,x,gbp\n4,03/03/2025,2025-03-05,gbp\n"
+    )
+    columns = "charge_id: id, currency: cur, created_at: {column: day, parse: ['%d/%m/%Y', '%d.%m.%Y']}, updated_at: {column: at, parse: '%Y-%m-%d %H:%M'}"
+    rowwise = f"columns: {{{columns}}}"
+    grouped = (
+        "select: select id as charge_id, max(cur) as currency, strptime(min(day), ['%d/%m/%Y', '%d.%m.%Y']) as created_at, "
+        "min(try_strptime(\"at\", '%Y-%m-%d %H:%M')) as updated_at from input group by id"
+    )
+    for form in (rowwise, grouped):
+        (tmp_path / "m.yml").write_text(f"entities:\n  charges:\n    files: a.csv\n    {form}\n")
+        cli.main(["mapping", "preview", str(tmp_path / "a.csv"), "--mapping", str(tmp_path / "m.yml")])
+        text = capsys.readouterr().out
+        for line in (
+            "created_at is read by %d/%m/%Y in 3 rows; in 1 of them day and month could change places",
+            "created_at is read by %d.%m.%Y in 1 row; in all of them day and month could change places",
+            "updated_at is read by %Y-%m-%d %H:%M in 2 rows\n",
+            "currency: eur (2), gbp (2)",
+        ):
+            assert f"\n  {line}" in text, text
+
+
+def test_the_files_of_an_archive_are_shown_by_their_names(desk, capsys):
+    with zipfile.ZipFile(desk / "desk" / "export.zip", "w") as archive:
+        archive.writestr("north.csv", EXPORT)
+        archive.writestr("south.csv", EXPORT.replace("T-", "S-"))
+    mapping = desk / "desk.yml"
+    mapping.write_text(MAPPING.replace('"*.csv"', '"*.zip"'))
+    cli.main(["mapping", "preview", str(desk / "desk" / "export.zip"), "--mapping", str(mapping)])
+    text = capsys.readouterr().out
+    assert "tickets: of 6 rows in 2 files 4 would land, 2 go to quarantine" in text
+    assert "export.zip!north.csv, line 4\n" in text and "export.zip!south.csv, line 2\n" in text
 
 
 def test_a_file_in_the_contracts_layout_needs_no_mapping(tmp_path, capsys):

@@ -55,10 +55,20 @@ def subscription(account_id, interval, amount, start):
             "status": "active", "valid_from": start, "updated_at": start}  # fmt: skip
 
 
+def tiny(account_id, amount, quantity, start):
+    row = subscription(account_id, "month", amount, start)
+    return {**row, "application": "tiny", "quantity": quantity}
+
+
 def answer(number, score, question=None):
     return {"response_id": f"s{number}", "survey": "support_csat", "question": question, "ticket_id": "twice", "application": "web",
             "score": score, "sent_at": "2025-02-03T14:00:00Z", "responded_at": "2025-02-03T15:00:00Z",
             "updated_at": "2025-02-03T15:00:00Z"}  # fmt: skip
+
+
+def request(number, service, duration):
+    return {"request_id": f"q{number}", "application": "log", "service": service, "route": "/", "status_code": 200, "duration_ms": duration,
+            "occurred_at": f"2025-03-05T10:0{number}:00Z"}  # fmt: skip
 
 
 ROWS = {
@@ -73,7 +83,13 @@ ROWS = {
     ],
     "subscriptions": [
         subscription("p1", "day", 100, "2025-03-20T00:00:00Z"), subscription("p2", "month", 5000, "2025-04-15T00:00:00Z"),
+        # a tenth of a cent for one unit, and later a fifth less
+        {**tiny("p3", "0.1", 1_000_000, "2025-03-10T00:00:00Z"), "valid_to": "2025-04-10T00:00:00Z"},
+        tiny("p3", "0.08", 1_000_000, "2025-04-10T00:00:00Z"),
+        # three accounts with a third of a cent each: together a cent
+        *(tiny(account_id, "0.333333333333", 1, "2025-03-10T00:00:00Z") for account_id in ("p4", "p5", "p6")),
     ],
+    "api_requests": [request(1, "api", 100), request(2, "api", None), request(3, "api", None), request(4, "auth", None)],
     "charges": [charge(1, "a", "failed", "2025-03-10"), charge(2, "a", "succeeded", "2025-03-12"), charge(3, "b", "failed", "2025-03-14")],
     "refunds": [refund(1, "succeeded", 300), refund(2, "pending", 200)],
     "events": [
@@ -166,6 +182,38 @@ def value(settings, metric, grain, period, application="web"):
 
 def test_a_day_is_a_twelfth_of_365_days_a_month(marts):
     assert value(marts, "mrr", "month", "2025-03-01", "ledger")[2] == 30.42
+
+
+def test_a_price_below_the_minor_unit_counts_exactly_and_is_rounded_at_the_end(marts):
+    """1,000,000 units at a tenth of a cent are 1,000.00 a month; the three thirds of a cent are 0.01, and not 0.00 three times."""
+    assert [value(marts, "mrr", "month", f"2025-0{month}-01", "tiny")[2] for month in (3, 4)] == [1000.01, 800.01]
+    movements = select(
+        marts,
+        "select movement_date::text as day, movement_type as type, amount::float, mrr_after::float from mrr_movements "
+        "where account_id = 'p3' order by 1",
+    )
+    assert [tuple(m.values()) for m in movements] == [
+        ("2025-03-10", "new", 1000, 1000),
+        ("2025-04-10", "contraction", -200, 800),
+    ]
+    with db.connect(marts, "transformer") as connection:
+        prices = connection.execute(
+            "select distinct unit_amount::text from staging.subscriptions where application = 'tiny' order by 1"
+        )
+        assert [row["unit_amount"].rstrip("0") for row in prices] == ["0.08", "0.1", "0.333333333333"]
+
+
+def test_a_request_without_a_duration_counts_as_a_request_and_not_as_one_of_no_time(marts):
+    assert value(marts, "api_requests", "month", "2025-03-01", "log") == (4, None, 4)
+    for metric in (
+        "api_response_time",
+        "api_response_time_p50",
+        "api_response_time_p95",
+        "peak_hour_response_time_p95",
+    ):
+        assert value(marts, metric, "month", "2025-03-01", "log") == (100, 1, 100), metric
+    # none of auth's was timed
+    assert value(marts, "auth_response_time", "month", "2025-03-01", "log")[1:] == (0, None)
 
 
 def test_who_pays_after_30_days_did_not_convert(marts):

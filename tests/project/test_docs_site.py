@@ -36,7 +36,7 @@ def test_a_page_says_what_the_model_does(pages):
         "is computed from the entities `help_center_visits`, `survey_responses`, `ticket_events`, `tickets`"
         in pages["ticket_volume"]
     )
-    assert "(see [SEMANTICS, MRR](../semantics.md#mrr))" in pages["mrr"]
+    assert "(see [docs/semantics.md, MRR](../semantics.md#mrr))" in pages["mrr"]
 
 
 def test_every_page_of_the_docs_is_in_the_navigation():

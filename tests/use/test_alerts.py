@@ -700,6 +700,26 @@ def test_status_alerts_doctor_and_pages_name_the_same_warnings(built, landed):
     assert line.removeprefix("warning     ") in Marts(built).published().warnings
 
 
+def test_what_the_alerts_do_not_know_yet_is_told_until_they_are_evaluated(built, landed):
+    """After a failed run `alerts list` said that nothing was wrong: it had not been looked at."""
+    with db.connect(built, "owner") as connection:
+        connection.execute("insert into audit.alert_evaluations (evaluated_at, findings) values (clock_timestamp(), 0)")
+        [run] = connection.execute(
+            "insert into audit.runs (mode, trigger, as_of, state, stage, message, finished_at) "
+            "select mode, trigger, as_of, 'failed', 'extract', 'the disk is full', clock_timestamp() from audit.runs limit 1 returning run_id"
+        ).fetchall()
+    try:
+        line = f"alerts      not evaluated since run {run['run_id']} failed: the disk is full; `northstar alerts evaluate` does it"
+        for command in (["alerts", "list"], ["status"], ["doctor"]):
+            assert line in northstar(built, *command).stdout, command
+        evaluate(built, progress=silent)
+        assert "not evaluated" not in northstar(built, "alerts", "list").stdout
+        assert "run_failed" in northstar(built, "alerts", "list").stdout
+    finally:
+        with db.connect(built, "owner") as connection:
+            connection.execute("delete from audit.runs where run_id = %s", [run["run_id"]])
+
+
 def test_on_call_is_paged_where_the_documents_say_so():
     """003:243-245: error rate, response time and uptime of the tutoring product."""
     for rule in rules():

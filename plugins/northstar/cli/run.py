@@ -132,7 +132,7 @@ def _report(arguments: argparse.Namespace) -> None:
 
 def _alerts(arguments: argparse.Namespace) -> None:
     from northstar.use.alerts.evaluate import evaluate
-    from northstar.use.alerts.notices import acknowledge, list_notices, list_warnings, mute
+    from northstar.use.alerts.notices import acknowledge, list_notices, list_other_troubles, mute
 
     settings = load_settings(arguments.home)
     if arguments.what in ("ack", "mute") and not arguments.id:
@@ -141,7 +141,7 @@ def _alerts(arguments: argparse.Namespace) -> None:
         )
     if arguments.what == "list":
         rows = list_notices(settings, arguments.all)
-        lines = [f"warning     {warning}" for warning in list_warnings(settings)]
+        lines = list_other_troubles(settings)
         print("\n".join([table(rows) if rows else "no alert is open" if lines else "nothing is wrong", *lines]))
     elif arguments.what == "ack":
         acknowledge(settings, arguments.id, arguments.by)

@@ -28,7 +28,7 @@ from northstar.warehouse.rights import WRITERS
 from northstar.warehouse.rows import Connection, as_shape, fetch_one
 from northstar.warehouse.schemas import SCHEMAS
 from northstar.warehouse.setup import OLDEST_POSTGRES
-from northstar.warehouse.troubles import newest_warnings, open_alerts
+from northstar.warehouse.troubles import newest_warnings, open_alerts, unevaluated_run
 
 FREE_BYTES = 2 << 30
 MAX_SKEW = timedelta(seconds=2)
@@ -479,6 +479,8 @@ def _warnings(settings: Settings, connection: Connection) -> Iterator[Observatio
 
 def _alerts(settings: Settings, connection: Connection) -> Iterator[Observation]:
     yield (open_alerts(connection) or "none is open",)
+    if unevaluated := unevaluated_run(connection):
+        yield (f"alerts      {unevaluated}",)
 
 
 def _upkeep(settings: Settings, connection: Connection) -> Iterator[Observation]:

@@ -4,7 +4,7 @@ from northstar.base.settings import Settings
 from northstar.publish import hold
 from northstar.warehouse import db, embedded, turn_lock
 from northstar.warehouse.rows import fetch_one
-from northstar.warehouse.troubles import newest_warnings, open_alerts
+from northstar.warehouse.troubles import newest_warnings, open_alerts, unevaluated_run
 
 
 def status(settings: Settings) -> str:
@@ -59,5 +59,7 @@ def status(settings: Settings) -> str:
             lines.append(f"not read    {', '.join(r['path'] for r in rows[:5])}{more}: files of no format that is read")
         if alerts := open_alerts(connection):
             lines.append(f"alerts      {alerts}")
+        if unevaluated := unevaluated_run(connection):
+            lines.append(f"alerts      {unevaluated}")
         lines += [f"warning     {warning}" for warning in newest_warnings(connection)]
     return "\n".join(lines)

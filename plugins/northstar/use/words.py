@@ -45,11 +45,11 @@ def title_of(metric: str) -> str:
 
 
 def cited_rules(definition: str, root: Path) -> tuple[str, str] | None:
-    """(title, Markdown) of the chapter of docs/semantics.md that a definition cites (`see SEMANTICS, MRR`); None where it cites none.
+    """(title, Markdown) of the chapter of docs/semantics.md that a definition cites (`see docs/semantics.md, MRR`); None where it cites none.
 
     root: settings.root.
     """
-    cited = re.search(r"see SEMANTICS, (\w+)", definition)
+    cited = re.search(r"see docs/semantics\.md, (\w+)", definition)
     if cited is None:
         return None
     chapters = re.split(r"^## ", (root / "docs" / "semantics.md").read_text(), flags=re.MULTILINE)

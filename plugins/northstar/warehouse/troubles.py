@@ -1,4 +1,5 @@
-"""What is not as it should be, in words that are the same wherever somebody reads them: the newest audit's warnings and the open alerts."""
+"""What is not as it should be, in words that are the same wherever somebody reads them: the newest audit's warnings, the open alerts, and what
+the alerts do not know yet."""
 
 from northstar.warehouse.rows import Connection
 
@@ -30,3 +31,15 @@ def open_alerts(connection: Connection) -> str | None:
     named = ", ".join(f"{r['what']} ({r['application']}, {r['severity']})" for r in rows[:NAMED])
     more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
     return f"{len(rows)} open: {named}{more}"
+
+
+def unevaluated_run(connection: Connection) -> str | None:
+    """That a run has ended since alerts were last evaluated; None where none has. Alerts say nothing of it until they are evaluated again."""
+    run = connection.execute(
+        "select run_id, state, message from audit.runs where finished_at > greatest(coalesce((select max(evaluated_at) from audit.alert_evaluations), "
+        "'-infinity'), coalesce((select max(last_seen_at) from audit.notices), '-infinity')) order by run_id desc limit 1"
+    ).fetchone()
+    if run is None:
+        return None
+    why = f": {run['message']}" if run["message"] else ""
+    return f"not evaluated since run {run['run_id']} {run['state']}{why}; `northstar alerts evaluate` does it"

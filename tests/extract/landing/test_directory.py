@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import time
+import zipfile
 
 import pandas as pd
 import pytest
@@ -238,6 +239,14 @@ def test_good_files_are_not_read_again_for_each_broken_one(warehouse, source, mo
     assert max(opened.count(path) for path in opened) <= 2
 
 
+def test_a_file_with_another_delimiter_than_the_contracts_is_told(warehouse, source):
+    (source / "accounts/a.csv").write_text("account_id;account_type\na;customer\n")
+    with pytest.raises(
+        NorthstarError, match=r"a\.csv: the required column account_id is missing; the file looks delimited by ';'"
+    ):
+        land(warehouse, source)
+
+
 def test_replay_lands_what_fits_by_now(warehouse, source):
     write_jsonl(source / "accounts/a.jsonl", {**ACCOUNT, "account_type": "alien", "email": "x@y.org"})
     land(warehouse, source)
@@ -245,6 +254,45 @@ def test_replay_lands_what_fits_by_now(warehouse, source):
         connection.execute("""update quarantine.rows set row = jsonb_set(row, '{account_type}', '"user"')""")
     assert quarantine.replay(warehouse).startswith("1 of 1 rows landed")
     assert len(rows(warehouse, "select email from staging.accounts")[0]["email"]) == 64
+
+
+def test_the_files_of_an_archive_land_once_and_come_back_by_their_own_names(warehouse, source):
+    mapping = source / "m.yml"
+    mapping.write_text("""
+entities:
+  accounts:
+    files: "*.zip"
+    columns:
+      account_id: id
+      account_type: {column: kind, map: {c: customer}}
+      created_at: {constant: 2025-01-01T00:00:00Z}
+      updated_at: {constant: 2025-01-01T00:00:00Z}
+""")
+    with zipfile.ZipFile(source / "export.zip", "w") as archive:
+        archive.writestr("north.csv", "id,kind\na1,c\n")
+        archive.writestr("south.csv", "id,kind\na2,c\na3,k\n")
+
+    def landed():
+        (result,) = land_directory(warehouse, 1, str(source), mapping, progress=silent)
+        return result.files, result.inserted, result.quarantined
+
+    assert landed() == (2, 2, 1)
+    assert rows(warehouse, "select path, line from quarantine.rows") == [{"path": "export.zip!south.csv", "line": 3}]
+    assert landed() == (0, 0, 0)
+    # the mapping is mended: the member is read again, from the archive
+    mapping.write_text(mapping.read_text().replace("c: customer", "c: customer, k: user"))
+    with db.connect(warehouse, "owner") as connection:
+        connection.execute(
+            "insert into audit.runs (run_id, mode, trigger, as_of, source_dir, mapping) values (1, 'nightly', 'test', '2025-01-02', %s, %s)",
+            [str(source), str(mapping)],
+        )
+    assert quarantine.replay(warehouse).startswith("1 of 1 rows landed")
+    assert rows(warehouse, "select account_type from staging.accounts where account_id = 'a3'") == [
+        {"account_type": "user"}
+    ]
+    assert [r["path"] for r in rows(warehouse, "select path from audit.landed_files order by 1")] == [
+        "export.zip!north.csv", "export.zip!south.csv",
+    ]  # fmt: skip
 
 
 def truncated_gzip(source):

@@ -3,6 +3,7 @@
 import bz2
 import csv
 import random
+import zipfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,8 +13,7 @@ import yaml
 
 from northstar.base.errors import NorthstarError
 from northstar.contract import entities
-from northstar.extract.landing.engine import Engine
-from northstar.extract.landing.guess import both_orders, guess, guess_currency, guess_patterns
+from northstar.extract.landing.guess import guess
 from northstar.extract.landing.sample import sample
 from northstar.extract.sources.files import list_files
 from tests import hostile
@@ -22,91 +22,6 @@ from tests.extract.sources.test_foreign import text as cell_text
 from tests.extract.sources.test_foreign import workbook
 
 EXPORTS = Path(__file__).parent / "exports"
-
-
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory):
-    with Engine(tmp_path_factory.mktemp("spill")) as made:
-        yield made
-
-
-DATES = [
-    (["2025-01-31", "2024-02-29"], ["%Y-%m-%d"], "2025-01-31 00:00:00"),
-    (["2025-01-31 09:05:06.123", "2024-12-01 00:00:00.5"], ["%Y-%m-%d %H:%M:%S.%f"], "2025-01-31 09:05:06.123"),
-    (["2025-01-31T09:05:06Z"], ["%Y-%m-%dT%H:%M:%SZ"], "2025-01-31 09:05:06"),
-    (["2025-01-31T09:05:06+02:00"], ["%Y-%m-%dT%H:%M:%S%z"], "2025-01-31 07:05:06"),
-    (["2025-01-31 09:05:06.123456789 UTC"], ["%Y-%m-%d %H:%M:%S.%n UTC"], "2025-01-31 09:05:06.123456789"),
-    (["31/01/2025 09:05", "01/02/2025 9:05"], ["%d/%m/%Y %H:%M"], "2025-01-31 09:05:00"),
-    (["1/31/2025 3:04 PM", "1/2/2025 12:00 AM"], ["%m/%d/%Y %I:%M %p"], "2025-01-31 15:04:00"),
-    (["31.01.25", "01.02.25"], ["%d.%m.%y"], "2025-01-31 00:00:00"),
-    (["Jan 31, 2025", "May 1, 2025"], ["%b %d, %Y"], "2025-01-31 00:00:00"),
-    (["Jan 31, 2025, 9:05:06 AM"], ["%b %d, %Y, %I:%M:%S %p"], "2025-01-31 09:05:06"),
-    (["31 January 2025"], ["%d %B %Y"], "2025-01-31 00:00:00"),
-    (["31-Jan-2025"], ["%d-%b-%Y"], "2025-01-31 00:00:00"),
-    (["Fri, 31 Jan 2025 09:05:06 GMT"], ["%a, %d %b %Y %H:%M:%S GMT"], "2025-01-31 09:05:06"),
-    (["31/Jan/25 9:05 AM"], ["%d/%b/%y %I:%M %p"], "2025-01-31 09:05:00"),
-    (["20250131", "20240229"], ["%Y%m%d"], "2025-01-31 00:00:00"),
-    (["20250131T090506Z"], ["%Y%m%dT%H%M%SZ"], "2025-01-31 09:05:06"),
-]
-
-
-@pytest.mark.parametrize(("values", "patterns", "first"), DATES)
-def test_patterns_are_those_with_which_a_mapping_reads_the_values(engine, values, patterns, first):
-    assert guess_patterns(values) == patterns
-    times = [engine.rows("select cast(try_strptime($1, $2) as varchar)", [v, patterns[0]])[0][0] for v in values]
-    assert times[0].removesuffix("+00") == first and None not in times
-
-
-def test_values_written_in_several_ways_have_several_patterns():
-    assert guess_patterns(["31/01/2025", "1/2/2025 9:05", "2/2/2025 9:05"]) == ["%d/%m/%Y %H:%M", "%d/%m/%Y"]
-    # a year of two digits is tried first, since %Y takes it for one of the first century
-    assert guess_patterns(["31/01/2025", "30/01/2025", "1/2/25"]) == ["%d/%m/%y", "%d/%m/%Y"]
-
-
-def test_the_order_of_day_and_month_comes_from_the_values():
-    assert guess_patterns(["13/01/2025", "05/06/2025"]) == ["%d/%m/%Y"]
-    assert guess_patterns(["01/13/2025", "05/06/2025"]) == ["%m/%d/%Y"]
-    assert guess_patterns(["01/02/2025", "01/03/2025", "01/04/2025"]) == ["%m/%d/%Y"]
-    assert guess_patterns(["02/01/2025", "03/01/2025", "04/01/2025"]) == ["%d/%m/%Y"]
-    assert not both_orders(["13/01/2025", "05/06/2025"]) and not both_orders(["2025-01-02"])
-    assert both_orders(["01/02/2025", "01/03/2025"])
-
-
-def test_dates_that_no_order_fits_have_no_pattern():
-    assert guess_patterns(["13/01/2025", "01/13/2025", "01/02/2025"]) == []
-    assert guess_patterns(["31/02/2025"]) == []
-
-
-@pytest.mark.parametrize(
-    "values", [[], [""], ["12.50"], ["x"], ["1735689600"], ["31. Januar 2025"], ["12/345"], ["2025"]]
-)
-def test_what_is_no_date_has_no_pattern(values):
-    assert guess_patterns(values) == []
-
-
-def test_a_few_values_that_are_no_dates_do_not_hide_the_others():
-    assert guess_patterns(["2025-01-31"] * 9 + ["n/a"]) == ["%Y-%m-%d"]
-    assert guess_patterns(["2025-01-31"] * 8 + ["n/a"] * 2) == []
-
-
-@pytest.mark.parametrize(
-    ("values", "expected"),
-    [
-        (["eur", "EUR", ""], "EUR"),
-        (["12.50 €", "€3"], "EUR"),
-        (["$12.50", "US$3"], "USD"),
-        (["A$12", "A$3.00"], "AUD"),
-        (["GBP 5", "5 GBP"], "GBP"),
-        (["1 200,00 zł"], "PLN"),
-        (["EUR", "USD"], None),
-        (["12.50", "3"], None),
-        (["the", "end"], None),
-        (["EURO"], None),
-        ([], None),
-    ],
-)
-def test_a_currency_is_told_by_its_code_or_its_sign(values, expected):
-    assert guess_currency(values) == expected
 
 
 def guessed(directory: Path, files: dict[str, str | bytes]) -> str:
@@ -138,7 +53,7 @@ def test_a_file_of_payments_lands_and_what_is_not_told_is_said(tmp_path):
     rows, bad = landed(tmp_path, "charges")
     assert not bad
     assert rows[0] == {
-        "charge_id": "P1", "account_id": "1", "amount": "120050.000000000", "currency": "USD", "status": "succeeded",
+        "charge_id": "P1", "account_id": "1", "amount": "120050.000000000000", "currency": "USD", "status": "succeeded",
         "created_at": "2025-01-13 00:00:00+00", "updated_at": "2025-01-13 00:00:00+00",
     }  # fmt: skip
     assert [row.get("status") for row in rows] == ["succeeded", "failed", None]
@@ -150,8 +65,8 @@ def test_semicolons_commas_in_numbers_and_encodings_are_told(tmp_path):
     rows, bad = landed(tmp_path, "charges")
     assert not bad and len(rows) == 4
     assert {(row["account_id"], row["amount"], row["currency"], row["created_at"]) for row in rows} == {
-        ("Müller", "120050.000000000", "EUR", "2025-03-05 00:00:00+00"),
-        ("Özil", "700.000000000", "EUR", "2024-12-31 00:00:00+00"),
+        ("Müller", "120050.000000000000", "EUR", "2025-03-05 00:00:00+00"),
+        ("Özil", "700.000000000000", "EUR", "2024-12-31 00:00:00+00"),
     }
 
 
@@ -184,8 +99,8 @@ def test_a_file_without_a_header_and_with_lines_above_it_is_read(tmp_path):
     )
     rows, _ = landed(tmp_path, "charges")
     assert [(row["charge_id"], row["amount"], row["created_at"]) for row in rows] == [
-        ("1", "1000.000000000", "2025-01-01 00:00:00+00:00"),
-        ("2", "500.000000000", "2025-01-01 00:00:01+00:00"),
+        ("1", "1000.000000000000", "2025-01-01 00:00:00+00:00"),
+        ("2", "500.000000000000", "2025-01-01 00:00:01+00:00"),
     ]
     found = sample_of(tmp_path, "x.csv", "1,2025-01-01,a\n2,2025-01-02,b\n")
     assert list(found.columns) == ["column_1", "column_2", "column_3"] and found.columns["column_1"] == ["1", "2"]
@@ -249,6 +164,18 @@ def test_names_that_nobody_sees_do_not_break_the_mapping(tmp_path):
     assert "\u2028" not in text and "\x01" not in text
     rows, bad = landed(tmp_path, "tickets")
     assert not bad and [row["ticket_id"] for row in rows] == ["1"]
+
+
+def test_the_files_of_an_archive_are_looked_at_one_by_one(tmp_path):
+    with zipfile.ZipFile(tmp_path / "export.zip", "w") as archive:
+        archive.writestr("payments.csv", PAYMENTS)
+        archive.writestr("tickets[1].csv", "Ticket,Opened,Status\nT-1,2025-03-05T09:00:00Z,open\n")
+    text = guessed(tmp_path, {})
+    assert 'files: "export.zip!payments.csv"' in text and 'files: "export.zip!tickets[[]1].csv"' in text
+    assert landed(tmp_path, "tickets") == ([{
+        "ticket_id": "T-1", "status": "open", "created_at": "2025-03-05T09:00:00Z", "updated_at": "2025-03-05T09:00:00Z",
+    }], [])  # fmt: skip
+    assert len(landed(tmp_path, "charges")[0]) == 3
 
 
 def test_many_files_of_a_kind_are_named_by_one_pattern(tmp_path):

@@ -79,9 +79,35 @@ def test_a_group_with_a_value_that_cannot_be_read_is_left_out_as_a_whole(tmp_pat
     lines = 'Inv,Amount\nX-1,999.00\nX-1,"1,000.00"\nX-2,5\nX-3,(3)\nX-2,7\n'
     rows, bad = mapped_rows(tmp_path, mapping, {"a.csv": lines})
     assert [(row["charge_id"], row["amount"]) for _, _, row in rows] == [("X-2", 12)]
-    assert [(path, line) for path, line, _, _ in bad] == [("a.csv", 1), ("a.csv", 3)]
-    assert all("is not a number" in reason for _, _, reason, _ in bad)
+    assert [(path, line) for path, line, _, _ in bad] == [("a.csv", 1), ("a.csv", 3), ("a.csv", 0)]
+    assert all("is not a number" in reason for _, _, reason, _ in bad[:2])
     assert bad[0][3] == {"Inv": "X-1", "Amount": "1,000.00"}
+    # its other line is not silently absent
+    assert bad[2][2:] == ("belongs to a group with a bad row", {"Inv": "X-1", "Amount": "999.00"})
+
+
+def test_a_row_whose_own_key_cannot_be_read_takes_no_other_group_with_it(tmp_path):
+    mapping = "entities: {charges: {files: a.csv, select: 'select max(id) as charge_id, sum(whole(n)) as amount from input group by whole(inv)'}}"
+    rows, bad = mapped_rows(tmp_path, mapping, {"a.csv": "id,inv,n\n1,7,1\n2,x,2\n3,,4\n4,7,8\n"})
+    assert sorted((row["charge_id"], row["amount"]) for _, _, row in rows) == [("3", 4), ("4", 9)]
+    assert [(line, reason) for _, line, reason, _ in bad] == [(1, "group by: 'x' is not a whole number")]
+
+
+def test_only_rows_that_the_select_takes_belong_to_a_group(tmp_path):
+    """A row that WHERE leaves out never was one of the group, whatever its key."""
+    mapping = """
+entities:
+  charges:
+    files: "*.csv"
+    select: select inv as charge_id, sum(number(n)) as amount from input where kind = 'sale' group by inv
+"""
+    files = {"a.csv": "inv,n,kind\n1,1,sale\n1,2,tax\n", "b.csv": "inv,n,kind\n1,x,sale\n2,5,sale\n"}
+    rows, bad = mapped_rows(tmp_path, mapping, files)
+    assert [row["charge_id"] for _, _, row in rows] == ["2"]
+    assert [(path, line, reason) for path, line, reason, _ in bad] == [
+        ("b.csv", 0, "amount: 'x' is not a number"),
+        ("a.csv", 0, "belongs to a group with a bad row"),
+    ]
 
 
 def test_a_group_stays_left_out_when_another_fails_later(tmp_path):
@@ -98,6 +124,7 @@ entities:
     assert [(line, reason) for _, line, reason, _ in bad] == [
         (1, "m: 'x' is not a number"),
         (2, "'1.500000000' is not a whole number"),
+        (0, "belongs to a group with a bad row"),
     ]
 
 
@@ -284,6 +311,39 @@ def test_a_column_that_the_contract_does_not_have_is_named(tmp_path):
     mapping = "entities: {charges: {files: a.csv, select: 'select id as charge_id, id as colour from input'}}"
     with pytest.raises(FileFailed, match=r"a\.csv: the mapping of charges: .*'colour', which charges does not have"):
         mapped_rows(tmp_path, mapping, {"a.csv": "id\n1\n"})
+
+
+@pytest.mark.parametrize(
+    ("sql", "words"),
+    [
+        ("whole(n", "column amount: .*syntax error"),
+        ("n n", "column amount: .*syntax error"),
+        ("'a", "column amount: .*unterminated"),
+        ("n), (n", "column amount: more than one expression"),
+        ("hole(n)", "does not fit: column amount: .*hole"),
+    ],
+)
+def test_a_columns_sql_that_is_not_understood_names_the_column(tmp_path, sql, words):
+    columns = f'{{charge_id: id, currency: {{sql: upper(id)}}, amount: {{sql: "{sql}"}}}}'
+    mapping = f"entities:\n  charges:\n    files: a.csv\n    columns: {columns}\n"
+    with pytest.raises(NorthstarError, match=f"the mapping of charges: {words}"):
+        mapped_rows(tmp_path, mapping, {"a.csv": "id,n\n1,2\n"})
+
+
+@pytest.mark.parametrize(
+    ("header", "hint"),
+    [
+        ("id;n", """; the file looks delimited by ';': write `csv: {delimiter: ";"}` in its mapping"""),
+        ("id\tn;m\tk", r"""; the file looks delimited by '\t': write `csv: {delimiter: "\t"}` in its mapping"""),
+        ("id,m", ""),
+        ("id", ""),
+    ],
+)
+def test_a_delimiter_that_does_not_fit_is_told(tmp_path, header, hint):
+    mapping = "entities: {charges: {files: a.csv, columns: {charge_id: id, amount: n}}}"
+    with pytest.raises(FileFailed, match=r"the mapped column '(id|n)' is not in the file; it has id") as caught:
+        mapped_rows(tmp_path, mapping, {"a.csv": f"{header}\n{header}\n"})
+    assert str(caught.value).endswith(f"it has {', '.join(header.split(','))}{hint}")
 
 
 def test_an_xml_file_that_expands_without_end_is_refused(tmp_path):

@@ -183,7 +183,13 @@ entities:
             3,
             ["amt: '1,000.00' is not a number"],
             {"source.Inv": "X-1", "source.Amount": "1,000.00", "source.At": "2025-03-05"},
-        )
+        ),
+        (
+            "lines.csv",
+            2,
+            ["belongs to a group with a bad row"],
+            {"source.Inv": "X-1", "source.Amount": "999.00", "source.At": "2025-03-05"},
+        ),
     ]
     # the mapping is told how numbers are written there: the next reading lands the invoice
     mapping.write_text(mapping.read_text().replace("files: lines.csv", "files: lines.csv\n    csv: {thousands: ','}"))

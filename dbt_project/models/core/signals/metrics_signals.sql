@@ -17,12 +17,12 @@ with {{ signal_facts() }}
     'critical_error_rate': ['failed_critical', 'critical'],
 }, at='request_hour') }}
 union all
-{{ metrics_of('api_requests', series, 'api', {'duration_ms': 'sum(r.duration_ms)', 'requests': 'sum(r.requests)'}, ['route'], grains, {
-    'api_response_time': ['duration_ms', 'requests'],
+{{ metrics_of('api_requests', series, 'api', {'duration_ms': 'sum(r.duration_ms)', 'timed_requests': 'sum(r.timed_requests)'}, ['route'], grains, {
+    'api_response_time': ['duration_ms', 'timed_requests'],
 }, at='request_hour') }}
 union all
-{{ metrics_of('auth_requests', series, 'auth', {'duration_ms': 'sum(r.duration_ms)', 'requests': 'sum(r.requests)'}, [], grains, {
-    'auth_response_time': ['duration_ms', 'requests'],
+{{ metrics_of('auth_requests', series, 'auth', {'duration_ms': 'sum(r.duration_ms)', 'timed_requests': 'sum(r.timed_requests)'}, [], grains, {
+    'auth_response_time': ['duration_ms', 'timed_requests'],
 }, at='request_hour') }}
 union all
 {{ metrics_of('own_probes', series, 'probes', {'checks': 'sum(r.checks)', 'up': 'sum(r.up)'}, ['service'], grains, {

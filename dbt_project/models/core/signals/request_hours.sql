@@ -1,4 +1,4 @@
--- Grain: application, service, route, request_hour. Requests, failures (5xx) and time spent.
+-- Grain: application, service, route, request_hour. Requests, failures (5xx), and the time spent on those that were timed.
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'service', 'route', 'request_hour'], affected_by=['request_hour'], touches=['request_hour'],
@@ -18,6 +18,7 @@ select
     count(*) filter (where status_code between 500 and 599) as failed,
     count(*) filter (where is_critical) as critical,
     count(*) filter (where is_critical and status_code between 500 and 599) as failed_critical,
-    sum(duration_ms) as duration_ms
+    sum(duration_ms) as duration_ms,
+    count(duration_ms) as timed_requests
 from requests
 group by 1, 2, 3, 4

@@ -1,5 +1,5 @@
--- Grain: application, request_hour. How many requests the service api had in a clock hour and their 95th percentile duration;
--- application 'all' is the company.
+-- Grain: application, request_hour. How many requests the service api had in a clock hour, how many of them were timed, and
+-- the 95th percentile of their durations; application 'all' is the company.
 {{ config(
     time_dependent=false, materialized='incremental',
     unique_key=['application', 'request_hour'], affected_by=['request_hour'], touches=['request_hour'],
@@ -14,6 +14,7 @@ select
     case when grouping(application) = 1 then 'all' else application end as application,
     date_trunc('hour', occurred_at) as request_hour,
     count(*) as requests,
+    count(duration_ms) as timed_requests,
     percentile_cont(0.95) within group (order by duration_ms) as p95_ms
 from requests
 where service = 'api'

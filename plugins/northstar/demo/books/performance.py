@@ -28,11 +28,14 @@ def reckon(ledger: Ledger) -> None:
 
 def _request(ledger: Ledger, row: BookRow) -> None:
     when, application, service = row["occurred_at"], row["application"], {"service": row["service"]}
-    is_failed, took = int(500 <= row["status_code"] <= 599), Fraction(str(row["duration_ms"]))
+    is_failed = int(500 <= row["status_code"] <= 599)
     ledger.add("api_requests", when, application, 1, None, service)
     ledger.add("error_rate", when, application, is_failed, 1, service)
     if row["is_critical"]:
         ledger.add("critical_error_rate", when, application, is_failed, 1, service)
+    if row["duration_ms"] is None:
+        return
+    took = Fraction(str(row["duration_ms"]))
     if row["service"] == "auth":
         ledger.add("auth_response_time", when, application, took, 1)
     if row["service"] == "api":
@@ -42,20 +45,24 @@ def _request(ledger: Ledger, row: BookRow) -> None:
 
 def _busiest_hours(ledger: Ledger) -> None:
     """The 95th percentile of request times in each month's hour with most requests; the earliest of these hours if there are several."""
-    hours = defaultdict(list)
+    hours: dict[tuple[datetime, str], list[Fraction | None]] = defaultdict(list)
     for row in ledger.rows["api_requests"]:
         if row["service"] == "api":
             for name in (row["application"], "all"):
-                hours[hour_of(row["occurred_at"]), name].append(Fraction(str(row["duration_ms"])))
-    busiest: dict[tuple[datetime, str], tuple[datetime, list[Fraction]]] = {}
+                hours[hour_of(row["occurred_at"]), name].append(
+                    None if row["duration_ms"] is None else Fraction(str(row["duration_ms"]))
+                )
+    busiest: dict[tuple[datetime, str], tuple[datetime, list[Fraction | None]]] = {}
     for (hour, name), values in hours.items():
         place = (month_of(hour), name)
         best = busiest.get(place)
         if best is None or (-len(values), hour) < (-len(best[1]), best[0]):
             busiest[place] = (hour, values)
     for (month, name), (_, values) in busiest.items():
-        time = percentile(values, Fraction(95, 100))
-        ledger.results["peak_hour_response_time_p95", month, name, "", ""] = (time, Fraction(len(values)))
+        timed = [value for value in values if value is not None]
+        if timed:
+            time = percentile(timed, Fraction(95, 100))
+            ledger.results["peak_hour_response_time_p95", month, name, "", ""] = (time, Fraction(len(timed)))
 
 
 def _page_view(ledger: Ledger, row: BookRow) -> None:

@@ -15,18 +15,22 @@ from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, messag
 from northstar.extract.landing.statement import (
     Node,
     Statement,
+    arguments,
     column,
     combining,
     is_aggregate,
     leftmost,
     nodes,
     output_name,
+    query_of,
     table_name,
     written,
 )
 
 # the table with the keys of the groups that a unit leaves out
 LEFT_OUT = "_left_out"
+# the names by which the driver's file and line pass through a statement
+FILE_OF, LINE_OF = "_file_of_driver", "_line_of_driver"
 # how many rows get the message of their own value, and how many are found by halving
 EXPLAINED, MOST_BY_HALVES = 1_000, 500
 
@@ -75,17 +79,17 @@ class Finder:
         name = table_name(leftmost(node["from_table"]))
         origin = [column("_line", name), *([column("_file", name)] if self.has_files else [])]
         where = node.get("where_clause")
-        items = [*origin, self._template("try(coalesce(x, false))", where) if where else self._template("true")]
+        items = [*origin, self.template("try(coalesce(x, false))", where) if where else self.template("true")]
         for check in checks:
-            failed = self._template("try(struct_pack(v := x)) is null", check.expression)
+            failed = self.template("try(struct_pack(v := x)) is null", check.expression)
             for condition in check.conditions:
-                failed = self._template("coalesce(try(x), true) and y", condition, failed)
+                failed = self.template("coalesce(try(x), true) and y", condition, failed)
             items.append(failed)
         names = [*("_line", "_file")[: len(origin)], "_where", *(f"_{n}" for n in range(len(checks)))]
         flags = " or ".join(f"_{n}" for n in range(len(checks))) or "false"
         try:
             found = self.engine.rows(
-                f"select * from ({self._select(node, items, names)}) where _where is null or (_where and ({flags}))"
+                f"select * from ({self.select(node, items, names)}) where _where is null or (_where and ({flags}))"
             )
         except Error:
             # an expression that TRY does not take, or a table that only the whole statement has
@@ -107,7 +111,7 @@ class Finder:
         return results
 
     def _explain(self, node: Node, check: _Check, name: str, file: str | None, line: int) -> str:
-        text = self._select(node, [column("_line", name), *([column("_file", name)] if self.has_files else []), check.expression],
+        text = self.select(node, [column("_line", name), *([column("_file", name)] if self.has_files else []), check.expression],
                             ["_line", *(["_file"] if self.has_files else []), "_value"])  # fmt: skip
         try:
             self.engine.rows(
@@ -118,12 +122,12 @@ class Finder:
             return message(exc)
         return "the mapping cannot make it of this row"
 
-    def _select(self, node: Node, items: list[Node], names: list[str]) -> str:
+    def select(self, node: Node, items: list[Node], names: list[str]) -> str:
         """A SELECT of other items from what a node reads."""
         items = [{**copy.deepcopy(item), "alias": name} for item, name in zip(items, names, strict=True)]
         return written(self.engine, _with_node(self.statement, bare(node, items)))
 
-    def _template(self, text: str, *parts: Node) -> Node:
+    def template(self, text: str, *parts: Node) -> Node:
         """An expression, with x and y replaced by nodes."""
         tree = json.loads(self.engine.rows("select json_serialize_sql($1)", [f"select {text}"])[0][0])
         by_name = dict(zip("xy", parts, strict=False))
@@ -193,14 +197,18 @@ def exclude_groups(finder: Finder, columns: list[str], first: str) -> str:
         raise NorthstarError(
             f"{first}; the select makes one row of many, so it cannot leave this one out: write what is to become of it"
         )
-    names = [f"k{n}" for n in range(len(keys))]
-    items = [{**finder._template("try(x)", key), "alias": name} for key, name in zip(keys, names, strict=True)]
+    names = _key_names(keys)
+    items = [{**finder.template("try(x)", key), "alias": name} for key, name in zip(keys, names, strict=True)]
+    # of a row whose own key cannot be read nobody can say which group it belongs to
+    items += [{**finder.template("try(struct_pack(v := x)) is null", key), "alias": f"{name}_failed"}
+              for key, name in zip(keys, names, strict=True)]  # fmt: skip
     tree = copy.deepcopy(statement.tree)
     whole, combined = tree["statements"][0]["node"], combining(tree, statement.aggregates)
     assert combined is not None, "it has keys"
     tree["statements"][0]["node"] = {**bare(combined, items), "cte_map": whole["cte_map"]}
     try:
-        groups = f"select distinct * from ({written(engine, tree)})"
+        failed = " or ".join(f"{name}_failed" for name in names)
+        groups = f"select distinct {', '.join(names)} from ({written(engine, tree)}) where not ({failed})"
         engine.execute(f"create temp table if not exists {LEFT_OUT} as {groups} limit 0")
         # those of earlier rounds stay left out: their bad rows are gone, and what is left of them would be wrong
         engine.execute(f"insert into {LEFT_OUT} {groups}")
@@ -227,6 +235,60 @@ def exclude_groups(finder: Finder, columns: list[str], first: str) -> str:
         condition = both
     node["where_clause"] = condition
     return written(engine, tree)
+
+
+def select_left_out(engine: Engine, statement: Statement, columns: list[str]) -> str | None:
+    """A SELECT of `_file` and `_line` of the driver's rows that belong to groups which are left out; None where it cannot be said.
+
+    Call it when the bad rows themselves are out of the driver's table.
+    """
+    keys = statement.keys(columns)
+    tree = copy.deepcopy(statement.tree)
+    whole, combined = tree["statements"][0]["node"], combining(tree, statement.aggregates)
+    if combined is None or not keys:
+        return None
+    origin = _passed_on(combined, whole, statement)
+    if origin is None:
+        return None
+    names = _key_names(keys)
+    items = [{**copy.deepcopy(key), "alias": name} for key, name in zip(keys, names, strict=True)]
+    tree["statements"][0]["node"] = {
+        **bare(combined, [*items, *origin]), "cte_map": whole["cte_map"], "where_clause": combined.get("where_clause"),
+    }  # fmt: skip
+    same = " and ".join(f"l.{name} is not distinct from m.{name}" for name in names)
+    return (
+        f"select distinct {FILE_OF}, {LINE_OF} from ({written(engine, tree)}) as m "
+        f"where exists (select 1 from {LEFT_OUT} as l where {same})"
+    )
+
+
+def _key_names(keys: list[Node]) -> list[str]:
+    return [f"k{n}" for n in range(len(keys))]
+
+
+def _passed_on(node: Node, whole: Node, statement: Statement) -> list[Node] | None:
+    """The columns by which a node can say the driver's file and line, once the nodes that it selects from pass them on (they are changed).
+
+    None where one of them makes a row of several.
+    """
+    first = leftmost(node["from_table"])
+    common = {e["key"].lower(): e["value"] for e in ((whole or {}).get("cte_map") or {}).get("map") or ()}
+    inner: Node | None = None
+    if first["type"] == "SUBQUERY":
+        inner, name = first["subquery"]["node"], str(first.get("alias") or "") or None
+    elif first["type"] == "BASE_TABLE":
+        name = table_name(first)
+        if str(first["table_name"]).lower() in common:
+            inner = query_of(common[str(first["table_name"]).lower()])
+        elif str(first["table_name"]).lower() == statement.driver.lower():
+            return [{**column("_file", name), "alias": FILE_OF}, {**column("_line", name), "alias": LINE_OF}]
+    if inner is None or inner["type"] != "SELECT_NODE" or inner.get("group_expressions"):
+        return None
+    origin = _passed_on(inner, whole, statement)
+    if origin is None or any(is_aggregate(n, statement.aggregates) for n in nodes(inner["select_list"])):
+        return None
+    inner["select_list"] += origin
+    return [{**column(part, name), "alias": part} for part in (FILE_OF, LINE_OF)]
 
 
 def bare(node: Node, items: list[Node]) -> Node:
@@ -286,10 +348,7 @@ def _parts(label: str, item: Node, aggregates: frozenset[str]) -> list[_Check]:
     checks: list[_Check] = []
     for call in own:
         conditions = (call["filter"],) if call.get("filter") else ()
-        inner = [
-            a["expression"] if isinstance(a, dict) and "expression" in a else a
-            for a in call.get("arguments") or call.get("children") or []
-        ]
+        inner = arguments(call)
         inner += call.get("partitions") or []
         inner += [o["expression"] for o in call.get("orders") or []]
         checks += [

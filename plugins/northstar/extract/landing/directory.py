@@ -18,16 +18,17 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
-from northstar.extract.landing.mapped import Mapped, Origin, Unit
+from northstar.extract.landing.mapped import LINE, Mapped, Origin, Unit
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.extract.landing.normalise import in_range, normalise
 from northstar.extract.landing.personal_values import seal_row, storable
 from northstar.extract.landing.reasons import commonest_reasons, describe
-from northstar.extract.sources import files
+from northstar.extract.sources import archives, files
 from northstar.extract.sources.files import (
     SourceFile,
     Storage,
     check_directory,
+    hint_at_delimiter,
     kind_of,
     list_files,
     with_content,
@@ -226,6 +227,8 @@ def missing_files(landed: Iterable[tuple[str, str]], listed: dict[str, dict[str,
     of the entities whose files could be listed.
     """
     own_paths = {path for paths in listed.values() for path in paths.values()}
+    # an archive that holds several files by now, or one
+    own_paths |= {archives.split(path)[0] for path in own_paths}
     folders = {entity: {_folder(path) for path in paths} for entity, paths in listed.items()}
     return {
         (entity, path)
@@ -234,6 +237,7 @@ def missing_files(landed: Iterable[tuple[str, str]], listed: dict[str, dict[str,
         and path not in listed[entity]
         # a mapping that has changed may read the file under another label
         and path.rpartition("#")[0] not in own_paths
+        and path not in own_paths
         and (not listed[entity] or _folder(path) in folders[entity])
     }
 
@@ -438,7 +442,8 @@ def _check_columns(entity: Entity, raw: pa.RecordBatch, file: SourceFile) -> Non
         return
     for column in entity.columns.values():
         if column.required and column.name not in raw.schema.names:
-            raise FileFailed(file.path, f"the required column {column.name} is missing; add it to the file")
+            hint = hint_at_delimiter([name for name in raw.schema.names if name != LINE])
+            raise FileFailed(file.path, f"the required column {column.name} is missing{hint or '; add it to the file'}")
 
 
 def _summary(r: EntityResult) -> str:

@@ -30,12 +30,8 @@ create macro whole(x) as case
   when regexp_full_match(trim(cast(x as varchar)), '[+-]?\d+(\.0*)?')
     then cast(regexp_replace(trim(cast(x as varchar)), '\..*$', '') as bigint)
   else cast(refused(x, 'is not a whole number') as bigint) end;
-create macro number(x) as case
-  when x is null then null
-  when typeof(x) != 'VARCHAR' then cast(x as decimal(38, 9))
-  when regexp_full_match(trim(cast(x as varchar)), '{plain}')
-    then cast(replace(replace(trim(cast(x as varchar)), '{thousands}', ''), '{decimal}', '.') as decimal(38, 9))
-  else cast(refused(x, 'is not a number') as decimal(38, 9)) end;
+{number};
+{price};
 create macro utc(x, zone := null) as case
   when x is null then null
   when regexp_matches(trim(cast(x as varchar)), '^\d{{4}}-\d\d-\d\d[T ]\d\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$')
@@ -53,11 +49,21 @@ create macro quotient(a, b) as case
     as decimal(38, 0)) * 0.000000001 end;
 create macro minor_units(x, currency) as case
   when x is null or currency is null then null
-  when upper(trim(cast(currency as varchar))) in ({no_digits}) then number(x)
-  when upper(trim(cast(currency as varchar))) in ({three_digits}) then cast(number(x) * 1000 as decimal(38, 9))
-  when upper(trim(cast(currency as varchar))) in ({four_digits}) then cast(number(x) * 10000 as decimal(38, 9))
-  else cast(number(x) * 100 as decimal(38, 9)) end;
+  when upper(trim(cast(currency as varchar))) in ({no_digits}) then cast(price(x) as decimal(38, 12))
+  when upper(trim(cast(currency as varchar))) in ({three_digits}) then cast(price(x) * 1000 as decimal(38, 12))
+  when upper(trim(cast(currency as varchar))) in ({four_digits}) then cast(price(x) * 10000 as decimal(38, 12))
+  else cast(price(x) * 100 as decimal(38, 12)) end;
 """
+NUMBER = r"""create macro {name}(x) as case
+  when x is null then null
+  when typeof(x) != 'VARCHAR' then cast(x as decimal(38, {digits}))
+  when regexp_full_match(trim(cast(x as varchar)), '{{plain}}')
+    then cast(replace(replace(trim(cast(x as varchar)), '{{thousands}}', ''), '{{decimal}}', '.') as decimal(38, {digits}))
+  else cast(refused(x, 'is not a number') as decimal(38, {digits})) end"""
+# a unit may cost a small part of a cent, of which the contract keeps twelve digits (D202): price() has as many in a major unit
+MACROS = MACROS.replace("{number}", NUMBER.format(name="number", digits=9)).replace(
+    "{price}", NUMBER.format(name="price", digits=16)
+)
 # currencies whose minor unit is no hundredth, by the digits after the point (ISO 4217; dbt_project/seeds/currencies.csv has the same)
 DIGITS = {
     0: ("BIF", "CLP", "DJF", "GNF", "ISK", "JPY", "KMF", "KRW", "PYG", "RWF", "UGX", "UYI", "VND", "VUV", "XAF", "XOF", "XPF"),

@@ -15,11 +15,21 @@ import pyarrow.compute as pc
 
 from northstar.base.errors import FileFailed, NorthstarError
 from northstar.contract import Entity, entities
-from northstar.extract.landing.bad_values import LEFT_OUT, BadValue, Finder, exclude_groups, selected_rows
+from northstar.extract.landing.bad_values import (
+    FILE_OF,
+    LEFT_OUT,
+    LINE_OF,
+    BadValue,
+    Finder,
+    exclude_groups,
+    select_left_out,
+    selected_rows,
+)
 from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, literal, message, quoted
 from northstar.extract.landing.mapping import Input, Part
-from northstar.extract.landing.statement import Statement, nodes, parse
-from northstar.extract.sources.files import Reading, SourceFile
+from northstar.extract.landing.statement import Statement, misread, nodes, parse
+from northstar.extract.landing.time_patterns import PatternCounts, calls_of, count_patterns
+from northstar.extract.sources.files import Reading, SourceFile, hint_at_delimiter
 from northstar.extract.sources.foreign import reading
 from northstar.warehouse.rows import Row
 
@@ -28,6 +38,8 @@ LINE, FILE, LOADED = "_line", "_file", "_loaded_at"
 # the rows of the first input, when all files are looked at together; the select reads it by the input's own name
 ROWS = "_rows"
 ROWS_AT_A_TIME = 65_536
+# why a row that nothing is wrong with does not land
+LEFT_OUT_REASON = "belongs to a group with a bad row"
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,7 @@ class Mapped:
             csv = mapped_input.parts[0].form.csv
             self.engine = Engine(temp, memory_mb, minutes, csv.decimal, csv.thousands)
             try:
+                _require_expressions(self.engine, mapped_input.column_sql)
                 self.statement: Statement = parse(
                     self.engine, mapped_input.select, [p.name for p in mapped_input.parts]
                 )
@@ -115,6 +128,14 @@ class Mapped:
         if any(n.get("class") == "STAR" and not n.get("expr") for n in all_nodes) and self.statement.combines:
             return None
         return {str(n["column_names"][-1]) for n in all_nodes if n.get("class") == "COLUMN_REF"}
+
+    def count_patterns(self, counts: PatternCounts) -> None:
+        """Add which patterns read how many of the rows that were last read: a file's part, or all files of an input."""
+        if self.engine is None:
+            return
+        rows = self.input.parts[0].name
+        finder = Finder(self.engine, self.statement, rows, has_files=False)
+        count_patterns(finder, calls_of(finder), counts)
 
     def pieces(self, unit: Unit) -> Iterator[Piece]:
         """The rows of a unit. Raises FileFailed, naming a file, for what cannot be read or mapped."""
@@ -205,6 +226,8 @@ class Mapped:
             raise NorthstarError("its values fail one after the other; look at the first rejected rows of these files")
         only = unit.files[0].path if len(unit.files) == 1 else None
         yield Piece(_empty_batch(), lambda _: Origin(unit.path, None), bad)
+        if bad and self.statement.combines:
+            yield from self._left_out_pieces(engine, unit)
         [(count,)] = engine.rows("select count(*) from _result")
         # a part at a time, since the whole may not fit into memory
         for begin in range(0, count, ROWS_AT_A_TIME):
@@ -223,6 +246,38 @@ class Mapped:
             kept = kept.append_column(LINE, pa.array(np.arange(kept.num_rows), pa.int64()))
             for piece in self._contract_batches(kept.combine_chunks()):
                 yield Piece(piece, origin)
+
+    def _left_out_pieces(self, engine: Engine, unit: Unit) -> Iterator[Piece]:
+        """The rows that nothing is wrong with, in groups which are left out for another row: they wait in quarantine too, and come back with it."""
+        members = select_left_out(engine, self.statement, engine.columns(ROWS))
+        if members is None:
+            return
+        try:
+            engine.execute(f"create or replace temp table _members as {members}")
+        except Error:
+            # a column of the origin's name, or the like: the groups stay left out, and the bad rows alone are named
+            return
+        engine.execute(
+            f"create or replace temp table _members as select r.* from {ROWS} as r "
+            f"join _members as m on r.{FILE} = m.{FILE_OF} and r.{LINE} = m.{LINE_OF} order by r.{FILE}, r.{LINE}"
+        )
+        [(count,)] = engine.rows("select count(*) from _members")
+        for begin in range(0, count, ROWS_AT_A_TIME):
+            rows = engine.table(
+                f"select * from _members where rowid >= {begin} and rowid < {begin + ROWS_AT_A_TIME} order by rowid"
+            ).to_pylist()
+            bad = [
+                (
+                    Origin(
+                        unit.state_path(row[FILE]),
+                        row[LINE],
+                        {k: v for k, v in row.items() if k not in (LINE, FILE, LOADED)},
+                    ),
+                    LEFT_OUT_REASON,
+                )
+                for row in rows
+            ]
+            yield Piece(_empty_batch(), lambda _: Origin(unit.path, None), bad)
 
     def _exclude_bad_rows(self, engine: Engine, found: list[BadValue]) -> str:
         """The statement without the rows that stand on bad ones, which are taken out of the input."""
@@ -297,8 +352,25 @@ class Mapped:
             name = text.partition('"')[2].partition('"')[0]
             assert self.engine is not None
             columns = [c for c in self.engine.columns(self.input.parts[0].name) if c not in (LINE, FILE, LOADED)]
-            return f"the mapped column {name!r} is not in the file; it has {', '.join(columns[:12])}"
-        return f"does not fit: {text}"
+            return f"the mapped column {name!r} is not in the file; it has {', '.join(columns[:12])}{hint_at_delimiter(columns)}"
+        return f"does not fit: {self._name_column(text)}"
+
+    def _name_column(self, text: str) -> str:
+        """A message with the column whose own SQL cannot be run over the input, where there is one."""
+        assert self.engine is not None
+        for column, sql in self.input.column_sql.items():
+            try:
+                self.engine.rows(f"describe select ({sql}) from {quoted(self.input.parts[0].name)}")
+            except Error as exc:
+                return f"column {column}: {message(exc)}"
+        return text
+
+
+def _require_expressions(engine: Engine, column_sql: dict[str, str]) -> None:
+    """Raise NorthstarError, naming the column, for SQL of a column that is no expression."""
+    for column, sql in column_sql.items():
+        if why := misread(engine, sql):
+            raise NorthstarError(f"column {column}: {why}")
 
 
 def with_optional(raw: pa.RecordBatch, part: Part) -> pa.RecordBatch:

@@ -110,6 +110,8 @@ class Input:
     application: str | None = None
     # what decides which rows the files become, besides the contract
     decides: str = ""
+    # the SQL that the short form has for single columns: {column: expression}
+    column_sql: dict[str, str] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -442,6 +444,7 @@ def _input(entity: Entity, spec: InputSpec, application: str | None, label: str)
         parts = (_part(INPUT, spec, spec.files or []),)
     select = spec.select or select_of(_plain(spec), entity, application)
     decides = json.dumps([_plain(spec), application], default=str)
+    column_sql = {c: how.sql for c, how in (spec.columns or {}).items() if isinstance(how, ColumnSpec) and how.sql}
     return Input(
         entity.name,
         parts,
@@ -451,6 +454,7 @@ def _input(entity: Entity, spec: InputSpec, application: str | None, label: str)
         label,
         application,
         decides,
+        column_sql,
     )
 
 

@@ -19,6 +19,8 @@ from northstar.extract.landing.directory import listed_files, units
 from northstar.extract.landing.mapped import Mapped, Piece, Unit
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.extract.landing.normalise import normalise
+from northstar.extract.landing.time_patterns import PatternCounts
+from northstar.extract.sources.archives import split
 from northstar.privacy.guard import Guard
 from northstar.warehouse.rows import Row
 
@@ -44,7 +46,8 @@ class Preview:
     """What a mapping makes of an entity's files.
 
     looked_at, landing, rejected: numbers of rows. reasons: {reason: rows}. unknown: {column: {value: rows}} of the values that are not among a
-    column's. unused: columns of the files that nothing is made of. is_part: whether there are more rows than were looked at.
+    column's. unused: columns of the files that nothing is made of. patterns: those by which times were read, in the order in which they are
+    tried. currencies: {column: {code: rows}}. is_part: whether there are more rows than were looked at.
     """
 
     entity: str
@@ -56,6 +59,8 @@ class Preview:
     reasons: Counter[str] = field(default_factory=Counter)
     unknown: dict[str, Counter[str]] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
+    patterns: PatternCounts = field(default_factory=PatternCounts)
+    currencies: dict[str, Counter[str]] = field(default_factory=dict)
     is_part: bool = False
 
 
@@ -105,7 +110,8 @@ def _inputs(path: Path, mapping: Path | None) -> Iterator[tuple[Input, str]]:
 
 
 def _is_same(directory: Path, relative: str, path: Path) -> bool:
-    return (directory / relative).resolve() == path.resolve()
+    """Whether a listed file is the one that was asked for, or lies in the archive that was."""
+    return path.resolve() in ((directory / relative).resolve(), (directory / split(relative)[0]).resolve())
 
 
 def _chosen(all_units: list[Unit], path: Path, directory: str) -> list[Unit]:
@@ -128,6 +134,10 @@ def _of_units(mapped: Mapped, chosen: list[Unit], rows: int) -> Preview:
                 result.is_part = True
                 break
             _add(result, entity, piece, guard, rows)
+            if not mapped.is_together:
+                mapped.count_patterns(result.patterns)
+        if mapped.is_together:
+            mapped.count_patterns(result.patterns)
         if used is not None:
             for own in unit.readings.values():
                 result.unused += [c for c in own.columns if c not in used and c not in result.unused]
@@ -156,6 +166,10 @@ def _add(result: Preview, entity: Entity, piece: Piece, guard: Guard, rows: int)
             for value, count in zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True):
                 if value is not None and value not in column.values:
                     result.unknown.setdefault(column.name, Counter())[value] += count
+        if column.code == "currency" and column.name in batch.schema.names:
+            counts = pc.value_counts(batch.column(column.name).cast(pa.string()).drop_null())
+            for value, count in zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True):
+                result.currencies.setdefault(column.name, Counter())[value] += count
     done = normalise(entity, batch, guard)
     result.looked_at += batch.num_rows - len(done.bad)
     result.landing += done.rows.num_rows
@@ -208,9 +222,26 @@ def _text(one: Preview) -> str:
         listed = ", ".join(f"{value!r} ({count:,})" for value, count in values.most_common(12))
         allowed = ", ".join(entities()[one.entity].columns[column].values or ())
         lines += ["", f"  {column} has values that are not among its own ({allowed}): {listed}"]
+    if one.patterns.rows or one.currencies:
+        lines += ["", *_readings(one)]
     if one.unused:
         lines += ["", f"  columns that nothing is made of: {', '.join(one.unused[:40])}"]
     return "\n".join(lines)
+
+
+def _readings(one: Preview) -> list[str]:
+    """How times and currencies were read."""
+    lines = []
+    for (column, pattern), rows in one.patterns.rows.items():
+        text = f"  {column} is read by {pattern} in {rows:,} row{'' if rows == 1 else 's'}"
+        exchangeable = one.patterns.ambiguous[column, pattern]
+        if exchangeable:
+            text += f"; in {'all' if exchangeable == rows else f'{exchangeable:,}'} of them day and month could change places"
+        lines.append(text)
+    for column, codes in one.currencies.items():
+        listed = ", ".join(f"{_short(code)} ({count:,})" for code, count in codes.most_common(12))
+        lines.append(f"  {column}: {listed}")
+    return lines
 
 
 def _pairs(row: Row) -> str:

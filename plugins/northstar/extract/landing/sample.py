@@ -11,13 +11,12 @@ import pyarrow as pa
 
 from northstar.base.errors import FileFailed, NorthstarError
 from northstar.extract.landing.short_form import Spec
-from northstar.extract.sources.files import DAMAGED, CsvOptions, SourceFile, open_file
+from northstar.extract.sources.files import DAMAGED, DELIMITERS, CsvOptions, SourceFile, open_file
 from northstar.extract.sources.foreign import Format, reading
 from northstar.extract.sources.packed import compression_of, format_of
 
 # how much of a file, and how many of its rows, are looked at
 BYTES, ROWS, LINES = 1 << 20, 1_000, 100
-DELIMITERS = ",;\t|"
 WORKBOOKS = (".xlsx", ".xlsm", ".ods", ".xls")
 # a number with a comma or a point, and what stands around it in amounts
 COMMA = re.compile(r"[^\d]*\d{1,3}(?:\.\d{3})*,\d{1,2}[^\d]*|[^\d]*\d+,\d{1,2}[^\d]*")

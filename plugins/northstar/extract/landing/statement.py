@@ -90,13 +90,13 @@ def combining(tree: Node, aggregates: frozenset[str]) -> Node | None:
         if source["type"] == "SUBQUERY":
             node = source["subquery"]["node"]
         elif source["type"] == "BASE_TABLE" and source["table_name"].lower() in common:
-            node = _query(common.pop(source["table_name"].lower()))
+            node = query_of(common.pop(source["table_name"].lower()))
         else:
             node = None
     return None
 
 
-def _query(entry: Node) -> Node | None:
+def query_of(entry: Node) -> Node | None:
     """The SELECT of a common table expression."""
     inner = entry.get("query_node") or (entry.get("query") or {}).get("node")
     return inner if isinstance(inner, dict) else None
@@ -134,6 +134,18 @@ def parse(engine: Engine, text: str, tables: list[str]) -> Statement:
     return Statement(text, tree, tables[0], True, engine.aggregates)
 
 
+def misread(engine: Engine, expression: str) -> str | None:
+    """Why a text is no expression; None where it is one."""
+    try:
+        tree = json.loads(engine.rows("select json_serialize_sql($1)", [f"select ({expression})"])[0][0])
+    except Error as exc:
+        return message(exc)
+    if tree["error"]:
+        return str(tree.get("error_message") or "").split("\n")[0][:200]
+    is_one = len(tree["statements"]) == 1 and len(tree["statements"][0]["node"].get("select_list") or ()) == 1
+    return None if is_one else "more than one expression"
+
+
 def written(engine: Engine, tree: Node) -> str:
     """The tree as a statement."""
     text: str = engine.rows("select json_deserialize_sql($1::json)", [json.dumps(tree)])[0][0]
@@ -153,6 +165,12 @@ def nodes(tree: object) -> Iterator[Node]:
 
 def is_aggregate(node: Node, aggregates: frozenset[str]) -> bool:
     return node.get("class") == "FUNCTION" and str(node.get("function_name")).lower() in aggregates
+
+
+def arguments(call: Node) -> list[Node]:
+    """The arguments of a function."""
+    given = call.get("arguments") or call.get("children") or []
+    return [a["expression"] if isinstance(a, dict) and "expression" in a else a for a in given]
 
 
 def output_name(item: Node) -> str:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     # for the type checker alone: files.py imports this module
     from northstar.extract.sources.files import FileStore
 
-HELPERS = ("declared", "foreign", "http", "packed")
+HELPERS = ("archives", "declared", "foreign", "http", "packed")
 # a row as a connector gives it: values by contract column. They may be of any type, since landing checks them against the contract
 ContractRow = Mapping[str, object]
 # a connector's state: JSON that says where its next reading starts. Nobody but the connector interprets it

@@ -40,6 +40,7 @@ from northstar.base.errors import FileFailed, NorthstarError
 from northstar.base.third_parties import explain_unreadable
 from northstar.connections.find import Connection
 from northstar.contract import entities
+from northstar.extract.sources import archives
 from northstar.extract.sources.declared import Source
 from northstar.extract.sources.packed import (
     compression_of,
@@ -47,7 +48,6 @@ from northstar.extract.sources.packed import (
     is_hidden,
     is_readable,
     is_tabbed,
-    member_of,
     unpacked,
 )
 from northstar.privacy.personal import quote_safely
@@ -71,6 +71,8 @@ ENTITIES = tuple(entities())
 OPTIONS = {"path", "mapping"}
 # what stands for the name of a column that has none, before its number
 NAMELESS = "column "
+# the marks that csv files have between values
+DELIMITERS = ",;\t|"
 SPACE = re.compile(r"\s*")
 # what is wrong with a compressed file
 DAMAGED = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
@@ -96,6 +98,8 @@ class SourceFile:
     content: bytes | None = field(default=None, repr=False)
     # how many bytes to read where the last line is not finished yet; None: all
     finished_bytes: int | None = None
+    # the name of the file in the archive at `url`, where it holds several
+    member: str | None = None
 
 
 @dataclass
@@ -386,6 +390,15 @@ def _number_rows(batches: Iterable[pa.RecordBatch], names: list[str]) -> Iterato
         ordinal += count
 
 
+def hint_at_delimiter(columns: list[str]) -> str:
+    """The end of a message about columns that are not there: which delimiter a file of only one column seems to have; "" for other files."""
+    found = [mark for mark in DELIMITERS if len(columns) == 1 and mark in columns[0]]
+    if not found:
+        return ""
+    mark = max(found, key=columns[0].count)
+    return f"; the file looks delimited by {mark!r}: write `csv: {{delimiter: {json.dumps(mark)}}}` in its mapping"
+
+
 def _after_space(text: str, place: int) -> int:
     found = SPACE.match(text, place)
     return found.end() if found else place
@@ -464,18 +477,18 @@ def kind_of(file: SourceFile) -> str:
 
 def _content_name(file: SourceFile) -> str:
     """The name that says the format: the file's own, or that of the file in an archive."""
-    if format_of(file.path) is not None or compression_of(file.path) != ".zip":
+    if format_of(file.path) is not None or not archives.is_archive(file.path):
         return file.path
-    try:
-        with _open_raw(file) as raw:
-            return member_of(raw, file.path).filename
-    except zipfile.BadZipFile as exc:
-        raise FileFailed(file.path, "the archive is cut short or damaged; deliver it again") from exc
+    with _open_raw(file) as raw:
+        return archives.open_member(raw, file.path, None)[1]
 
 
 def open_file(file: SourceFile) -> IO[bytes]:
     """The file's bytes, without its compression."""
-    return unpacked(_open_raw(file), file.path)
+    raw = _open_raw(file)
+    if file.member is None and not archives.is_archive(file.path):
+        return unpacked(raw, file.path)
+    return unpacked(*archives.open_member(raw, archives.split(file.path)[0], file.member))
 
 
 def _open_raw(file: SourceFile) -> IO[bytes]:
@@ -522,7 +535,13 @@ def without_unfinished_line(file: SourceFile, now: float | None = None) -> Sourc
     when it is read.
     """
     kind = format_of(file.path)
-    if not file.url.startswith(LOCAL) or file.content is not None or compression_of(file.path) or kind == "parquet":
+    if (
+        file.member is not None
+        or not file.url.startswith(LOCAL)
+        or file.content is not None
+        or compression_of(file.path)
+        or kind == "parquet"
+    ):
         return file
     with open(file.url.removeprefix(LOCAL), "rb", opener=_open_without_links) as raw:
         status = os.fstat(raw.fileno())
@@ -632,18 +651,22 @@ def list_files(
     any_ending: also those whose endings say no format, since a mapping names them. passed_over: takes the paths of those whose endings do
     not, but for hidden ones.
 
+    A zip archive of several files is listed as those, `a.zip!NAME`; a pattern may name them, too. One that cannot be read is listed as it is:
+    it fails alone, when it is read.
+
     Raises NorthstarError when the directory cannot be listed, for a directory that is named like a file, and for a name with
     characters that cannot be written in a message or a table.
     """
     try:
         system, root = fsspec.core.url_to_fs(directory, **(storage or {}))
         system.invalidate_cache()
+        pattern, member_pattern = archives.split(pattern)
         entries = system.glob(f"{root.rstrip('/')}/{pattern}", detail=True)
     except (OSError, ValueError, ImportError) as exc:
         raise NorthstarError(
             f"cannot list {directory}: {str(exc).splitlines()[0]}; check the path and the rights"
         ) from exc
-    files, is_local = [], isinstance(system, LocalFileSystem)
+    files, is_local = list[SourceFile](), isinstance(system, LocalFileSystem)
     for path, info in sorted(entries.items()):
         relative = path[len(root.rstrip("/")) + 1 :]
         if ".." in path.split("/") or not path.startswith(f"{root.rstrip('/')}/"):
@@ -669,8 +692,31 @@ def list_files(
             info.get("ETag") or info.get("etag") or info.get("md5Hash") or info.get("mtime") or info.get("LastModified")
         )
         changed_at = str(os.stat(url.removeprefix(LOCAL)).st_ctime_ns) if is_local else ""
-        files.append(SourceFile(relative, url, info["size"], f"{info['size']}-{mark}", changed_at, storage or {}))
+        file = SourceFile(relative, url, info["size"], f"{info['size']}-{mark}", changed_at, storage or {})
+        if archives.is_archive(relative):
+            files += _members(file, member_pattern, any_ending, passed_over)
+        elif member_pattern is None:
+            files.append(file)
     return files
+
+
+def _members(
+    file: SourceFile, pattern: str | None, any_ending: bool, passed_over: list[str] | None
+) -> list[SourceFile]:
+    """An archive as the files in it that are read. As it is, where it holds one file, or none can be read."""
+    try:
+        with _open_raw(file) as raw:
+            members = archives.members_of(raw, file.path)
+    except (FileFailed, OSError):
+        return [file]
+    if len(members) < 2 and pattern is None:
+        return [file]
+    chosen, others = archives.chosen_members(members, pattern, any_ending)
+    if pattern is None and not chosen:
+        return [file]
+    if passed_over is not None:
+        passed_over += [f"{file.path}!{name}" for name in others]
+    return [replace(file, path=f"{file.path}!{name}", member=name) for name in chosen]
 
 
 def _require_own_file(path: str, root: str, label: str) -> str:

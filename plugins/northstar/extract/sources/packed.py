@@ -3,7 +3,6 @@
 import bz2
 import io
 import lzma
-import zipfile
 import zlib
 from collections.abc import Callable
 from typing import IO, Any, Protocol
@@ -51,26 +50,11 @@ def is_hidden(path: str) -> bool:
     return any(part.startswith(".") or (part.startswith("_") and "=" not in part) for part in path.split("/"))
 
 
-def member_of(raw: IO[bytes], path: str) -> zipfile.ZipInfo:
-    """The one file in a zip archive. Raises FileFailed where it is not one, or nobody can read it."""
-    with zipfile.ZipFile(raw) as archive:
-        members = [m for m in archive.infolist() if not m.is_dir() and not is_hidden(m.filename)]
-    if len(members) != 1:
-        raise FileFailed(path, f"the archive holds {len(members)} files; deliver each in an archive of its own")
-    if members[0].flag_bits & 1:
-        raise FileFailed(path, "the archive is encrypted; deliver it without a password")
-    return members[0]
-
-
 def unpacked(raw: IO[bytes], path: str) -> IO[bytes]:
-    """The content of a file as its name says that it is compressed. Raises FileFailed while it is read, for bytes after its end."""
+    """The content of a file as its name says that it is compressed (see archives.py for zip). Raises FileFailed while it is read, for bytes after its end."""
     suffix = compression_of(path)
     if suffix is None:
         return raw
-    if suffix == ".zip":
-        member = member_of(raw, path)
-        # the archive is closed with its member
-        return zipfile.ZipFile(raw).open(member)
     if suffix == ".zst":
         return io.BufferedReader(_Zstandard(raw), CHUNK)
     return io.BufferedReader(_Unpacked(raw, path, DECOMPRESSORS[suffix]), CHUNK)

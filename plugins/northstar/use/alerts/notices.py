@@ -9,7 +9,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row, fetch_all_as
-from northstar.warehouse.troubles import newest_warnings
+from northstar.warehouse.troubles import newest_warnings, unevaluated_run
 
 # an alert that comes back sooner than this after it closed is continued, and is not sent again
 FLAPPING = timedelta(minutes=30)
@@ -197,10 +197,12 @@ def mute(settings: Settings, number: str, hours: float) -> None:
     _change(settings, number, "muted_until = clock_timestamp() + %s", timedelta(hours=hours))
 
 
-def list_warnings(settings: Settings) -> list[str]:
-    """The warnings of the newest audit, which are no alerts."""
+def list_other_troubles(settings: Settings) -> list[str]:
+    """What is no alert: that alerts have not been evaluated since a run, and the warnings of the newest audit; as `northstar status` says it."""
     with db.connect(settings, "publisher") as connection:
-        return newest_warnings(connection)
+        unevaluated = unevaluated_run(connection)
+        lines = [f"alerts      {unevaluated}"] if unevaluated else []
+        return lines + [f"warning     {warning}" for warning in newest_warnings(connection)]
 
 
 def _change(settings: Settings, number: str, change: str, value: object) -> None:

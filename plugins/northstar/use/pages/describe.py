@@ -85,4 +85,8 @@ def rules(definition: str, root: Path) -> list[html.Details]:
     if cited is None:
         return []
     title, text = cited
-    return [html.Details([html.Summary(f"SEMANTICS, {title}"), dcc.Markdown(text, className="northstar-definition")])]
+    return [
+        html.Details(
+            [html.Summary(f"docs/semantics.md, {title}"), dcc.Markdown(text, className="northstar-definition")]
+        )
+    ]
