@@ -2,9 +2,11 @@
 
 import gzip
 import os
+import shutil
 import subprocess
 import tempfile
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from northstar.warehouse import db, embedded
 from northstar.warehouse.embedded import server
 from northstar.warehouse.embedded.server import binaries
 from northstar.warehouse.setup import bootstrap
+from tests import parsed_project
+from tests.parsed_project import give_parse
 from tests.support import WORKERS, run, utc
 
 # what pg_dump said of homes that earlier versions left (core and candidate: no rows): f3e08e4, the last without migrations, had published
@@ -25,8 +29,22 @@ HOMES = Path(__file__).parent / "end_to_end" / "homes"
 collect_ignore = ["containers", "machines"]
 
 
-# what is about a warehouse, dbt or a browser from its first test to its last
-SLOW = ("browser", "build", "dbt_project", "demo", "end_to_end", "faults", "operate", "publish", "real_data", "runs")
+# what is about a warehouse, dbt or a browser from its first test to its last: rooms, and files of other rooms
+SLOW = ("browser", "build", "dbt_project", "demo", "end_to_end", "faults", "operate", "publish", "real_data", "runs",
+        "audit/test_engine.py", "audit/test_run.py", "extract/test_stage.py", "extract/landing/test_reasons.py", "extract/landing/test_source.py",
+        "extract/sources/test_github.py", "extract/sources/test_packages.py", "extract/sources/test_prometheus.py", "extract/sources/test_sentry.py",
+        "extract/sources/test_umami.py", "project/test_docs.py", "use/test_explain.py", "use/test_reports.py", "warehouse/test_rights.py",
+        "warehouse/test_setup.py")  # fmt: skip
+
+# processes are killed here, machines are not: what is written survives them in the operating system's memory
+server.SERVER_OPTIONS["fsync"] = "off"
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        parses = tempfile.mkdtemp(prefix="northstar-parses-")
+        os.environ[parsed_project.VARIABLE] = parses
+        config.add_cleanup(partial(shutil.rmtree, parses))
 
 
 def pytest_addoption(parser):
@@ -39,9 +57,9 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_ignore_collect(collection_path, config):
-    return (
-        config.getoption("--fast") and collection_path.parent == Path(__file__).parent and collection_path.name in SLOW
-    ) or None
+    tests = Path(__file__).parent
+    is_slow = collection_path.is_relative_to(tests) and collection_path.relative_to(tests).as_posix() in SLOW
+    return (config.getoption("--fast") and is_slow) or None
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -70,6 +88,8 @@ def home(prepare=bootstrap):
         settings = load_settings(Path(directory) / "home")
         try:
             prepare(settings)
+            if prepare is bootstrap:
+                give_parse(settings, is_made=False)
             yield settings
         finally:
             if settings.home in WORKERS:

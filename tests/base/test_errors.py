@@ -68,8 +68,11 @@ WORDS = ("startswith", "endswith", "partition", "find", "index", "removeprefix")
 
 
 @pytest.mark.parametrize("look", ['"x" in str(exc)', 'str(exc).startswith("x")'])
-def test_only_what_third_parties_say_is_looked_through_for_words(look):
+def test_what_looks_for_words_in_an_error_is_recognised(look):
     assert _looks_for_words(f"try:\n  f()\nexcept ValueError as exc:\n  if {look}:\n    g()") == [4]
+
+
+def test_only_what_third_parties_say_is_looked_through_for_words():
     found = [
         f"{path.relative_to(PACKAGE)}:{line}"
         for path in PACKAGE.rglob("*.py")

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 
 import pytest
-from openlineage.client.transport.http import HttpConfig
 
 from northstar.base.errors import NorthstarError
 from northstar.connections.airflow import airflow_environment
@@ -22,6 +21,8 @@ def test_lineage_is_told_to_nobody_unless_operations_yml_says_to_whom(warehouse)
 
 
 def test_what_tells_lineage_outlives_a_busy_machine_and_every_try_to_reach_a_server_that_is_silent(warehouse):
+    from openlineage.client.transport.http import HttpConfig
+
     env = airflow_environment(telling(warehouse, openlineage="http://127.0.0.1:5000"))
     transport = HttpConfig.from_dict(json.loads(env["AIRFLOW__OPENLINEAGE__TRANSPORT"]))
     silence = transport.timeout * (1 + transport.retry["total"])

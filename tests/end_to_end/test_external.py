@@ -328,6 +328,16 @@ def test_a_servers_own_time_limits_fail_no_run(server, shop):
             assert {connection.execute(f"show {limit}").fetchone()[limit] for limit in limits} == {"0"}
 
 
+def test_no_statement_of_a_role_is_compiled_by_a_server_that_compiles_others(server, shop):
+    server.run("alter database shop set jit = on")
+    bootstrap(shop)
+    for role in db.ROLES:
+        with server.connect("shop", f"shop_{role}", db.password(shop, role)) as connection:
+            assert connection.execute("show jit").fetchone()["jit"] == "off"
+    with db.connect(shop, "owner") as connection:
+        assert connection.execute("show jit").fetchone()["jit"] == "off"
+
+
 PASSWORD = "p/w#x?y@z%41$HOME{{1}}:"
 
 

@@ -23,7 +23,7 @@ from northstar.runs.lifecycle import close_run, close_trigger, open_run
 from northstar.use.explain.explanation import explain
 from northstar.use.query import query
 from northstar.warehouse import db
-from tests.support import WORKERS, empty, published, run, select, silent, utc, write_rows
+from tests.support import WORKERS, Snapshot, empty, published, run, select, silent, utc, write_rows
 
 AS_OF = utc("2025-04-01T00:00:00")
 
@@ -47,6 +47,22 @@ def shop(warehouse, tmp_path):
     """An empty warehouse and a source with one charge of 10.00."""
     empty(warehouse)
     return warehouse, write_rows(tmp_path, {"charges": [charge(1)]}, "first")
+
+
+@pytest.fixture(scope="module")
+def first_version(warehouse, tmp_path_factory):
+    """The warehouse and the source after the first run of the same shop, kept."""
+    empty(warehouse)
+    source = write_rows(tmp_path_factory.mktemp("shop"), {"charges": [charge(1)]}, "first")
+    assert run(warehouse, source, AS_OF) == 1
+    return Snapshot(warehouse, source, tmp_path_factory.mktemp("kept"))
+
+
+@pytest.fixture
+def published_shop(first_version):
+    """The shop after its first run."""
+    first_version.put_back()
+    return first_version.settings, first_version.source
 
 
 def test_versions_follow_each_other_and_rollback_restores_one_exactly(shop):
@@ -73,9 +89,8 @@ def test_versions_follow_each_other_and_rollback_restores_one_exactly(shop):
     assert cash(settings) == 15
 
 
-def test_the_replaced_rows_are_kept_with_the_versions_between_which_they_were_true(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_the_replaced_rows_are_kept_with_the_versions_between_which_they_were_true(published_shop):
+    settings, source = published_shop
     write_rows(source, {"charges": [charge(1, 500, updated_at="2025-03-06T00:00:00Z")]}, "second")
     run(settings, source, AS_OF, "hourly")
     with db.connect(settings, "publisher") as connection:
@@ -85,9 +100,8 @@ def test_the_replaced_rows_are_kept_with_the_versions_between_which_they_were_tr
     assert old == [{"amount_minor": 1000, "_from_version": 1, "_to_version": 2}]
 
 
-def test_a_failed_check_stops_the_publish_names_itself_and_the_next_run_publishes_all(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_a_failed_check_stops_the_publish_names_itself_and_the_next_run_publishes_all(published_shop):
+    settings, source = published_shop
     write_rows(source, {"charges": [charge(2), charge(3, currency="CHF")]}, "second")
     with pytest.raises(NorthstarError, match=r"fx_rates.every_currency_in_use_has_a_rate.*no rate for CHF"):
         run(settings, source, AS_OF, "hourly")
@@ -269,9 +283,8 @@ def test_while_publishing_is_held_runs_do_all_but_publish_and_the_next_one_after
     assert select(settings, "select count(*) as n from fct_payments where charge_id = 'cheld'") == [{"n": 1}]
 
 
-def test_a_build_that_built_nothing_is_a_failed_run(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_a_build_that_built_nothing_is_a_failed_run(published_shop):
+    settings, source = published_shop
     run_id = open_run(settings, "hourly", AS_OF, str(source))
     try:
         (dbt_target(settings) / "run_results.json").write_text('{"results": []}')
@@ -281,9 +294,8 @@ def test_a_build_that_built_nothing_is_a_failed_run(shop):
         close_run(settings, run_id)
 
 
-def test_explain_says_whether_it_has_to_wait_for_a_run_or_needs_one(shop):
-    settings, source = shop
-    run(settings, source, AS_OF)
+def test_explain_says_whether_it_has_to_wait_for_a_run_or_needs_one(published_shop):
+    settings, source = published_shop
     run_id = open_run(settings, "hourly", AS_OF, str(source))
     with pytest.raises(
         NorthstarError, match=f"run {run_id} is building what comes after version 1; ask again when it has ended"

@@ -9,11 +9,11 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import psycopg
 from psycopg import sql as quoting
@@ -31,6 +31,11 @@ from northstar.build.structure import Finding, check_files, check_metrics, check
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row
 
+if TYPE_CHECKING:
+    from dbt.artifacts.schemas.run import RunResult
+
+# a function that runs a dbt command and gives the results of its nodes
+Invoke = Callable[[list[str]], list["RunResult"]]
 # how long the query of one model may take
 STATEMENT_TIMEOUT = "120s"
 NOT_FOUND = re.compile(r"'?model\.northstar\.(\w+)'? \(([^)]+)\).*?depends on .*? named '(\w+)'", re.DOTALL)
@@ -117,10 +122,10 @@ def unit_test(settings: Settings, name: str) -> list[UnitTest]:
     write_project(settings)
     model, _ = _find_model(project_directory(settings), name)
     with _dbt(settings) as invoke:
-        result = invoke(["test", "--select", f"{model},test_type:unit"])
+        results = invoke(["test", "--select", f"{model},test_type:unit"])
     tests = [
         UnitTest(one.node.name, model, str(one.status) == "pass", _comparison(one.message or ""), one.execution_time)
-        for one in result.result.results if one.node.resource_type == "unit_test"
+        for one in results if str(one.node.resource_type) == "unit_test"
     ]  # fmt: skip
     if not tests:
         raise NorthstarError(f"the model {model} has no unit test; add one to _unit_tests.yml beside it")
@@ -136,17 +141,18 @@ def as_text(shown: Shown) -> str:
 
 
 @contextmanager
-def _dbt(settings: Settings) -> Iterator[Any]:
-    """dbt in the development directory: a function that runs a command and raises NorthstarError with one line if it could not."""
+def _dbt(settings: Settings) -> Iterator[Invoke]:
+    """dbt in the development directory: a function that runs a command, and raises NorthstarError with one line if it could not."""
     os.environ.update(dbt_env(settings))
     target = settings.home / "dbt" / "dev"
     target.mkdir(parents=True, exist_ok=True)
     os.environ["DBT_TARGET_PATH"] = str(target)
+    from dbt.artifacts.schemas.run import RunExecutionResult
     from dbt.cli.main import dbtRunner
 
     runner = dbtRunner()
 
-    def invoke(arguments: list[str]) -> Any:
+    def invoke(arguments: list[str]) -> list["RunResult"]:
         # dbt prints the SQL of what it compiles
         with hidden_command_line(), open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
             result = runner.invoke(
@@ -154,7 +160,7 @@ def _dbt(settings: Settings) -> Iterator[Any]:
             )
         if result.exception is not None:
             raise NorthstarError(describe_failure(project_directory(settings), str(result.exception)))
-        return result
+        return list(result.result.results) if isinstance(result.result, RunExecutionResult) else []
 
     with context_in_environment(settings):
         context = json.loads(os.environ["NORTHSTAR_RUN_CONTEXT"])
@@ -164,11 +170,11 @@ def _dbt(settings: Settings) -> Iterator[Any]:
         yield invoke
 
 
-def _compile(settings: Settings, invoke: Any, select: list[str]) -> tuple[dict[str, str], dict[str, Node]]:
+def _compile(settings: Settings, invoke: Invoke, select: list[str]) -> tuple[dict[str, str], dict[str, Node]]:
     """({model: compiled SQL as of a full build}, {name: node} of the selected models and seeds)."""
-    result = invoke(["compile", "--full-refresh", "--select", *select])
+    results = invoke(["compile", "--full-refresh", "--select", *select])
     compiled, nodes = {}, {}
-    for one in result.result.results:
+    for one in results:
         node = one.node.to_dict()
         if str(one.status) not in ("success", "pass"):
             raise NorthstarError(describe_failure(project_directory(settings), one.message or ""))

@@ -9,7 +9,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Required, TypedDict
 
 import yaml
 from pydantic import Field
@@ -26,6 +26,16 @@ RETIRED = Path("retired_metrics.yml")
 KEY = re.compile(r"unique_key\s*=|'key'\s*:|metric_key\(\)")
 IS_VIEW = re.compile(r"materialized\s*=\s*'view'")
 WORD = re.compile(r"[a-z_][a-z0-9_]*")
+
+
+class ModelEntry(TypedDict, total=False):
+    """What a YAML file of the project says about a model: the parts that are read here."""
+
+    name: Required[str]
+    description: str
+    config: dict[str, dict[str, bool]]
+    columns: list[dict[str, str]]
+    data_tests: list[object]
 
 
 class Retired(Section):
@@ -161,7 +171,7 @@ def metric_model_names(project: Path) -> list[str]:
     return sorted(path.stem for path in (project / "models").rglob("*.sql") if IS_METRIC_MODEL.search(path.read_text()))
 
 
-def _check_model(project: Path, path: Path, text: str, entry: tuple[Path, dict[str, Any]] | None) -> Iterator[Finding]:
+def _check_model(project: Path, path: Path, text: str, entry: tuple[Path, ModelEntry] | None) -> Iterator[Finding]:
     """path: of the model, relative to the project; entry: the YAML file that describes it, and what is there."""
     if not text.startswith("-- Grain:"):
         yield Finding(str(path), 1, "the first line has to say what a row is: `-- Grain: account, month. ...`")
@@ -230,7 +240,7 @@ def _measures_above(model: str, words: set[str], compiled: Mapping[str, str]) ->
     return others
 
 
-def _documented_models(project: Path) -> dict[str, tuple[Path, dict[str, Any]]]:
+def _documented_models(project: Path) -> dict[str, tuple[Path, ModelEntry]]:
     """{model: (the YAML file that describes it, relative to the project; what is there)}."""
     documented = {}
     for path in sorted((project / "models").rglob("*.yml")):

@@ -41,7 +41,8 @@ POOLED: dict[str, bool] = {}
 RECOVERY_SECONDS = 60
 # how much of a table is held in memory at once
 LOT_ROWS, LOT_BYTES = 5_000, 8 << 20
-OPTIONS = {"timezone": "UTC"}
+# jit: the statements of a build are many, long and quick; compiling them takes a server that does so longer than executing them (D210)
+OPTIONS = {"timezone": "UTC", "jit": "off"}
 READER_SETTINGS = {
     "search_path": "marts",
     "default_transaction_read_only": "on",

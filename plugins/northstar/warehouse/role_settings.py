@@ -1,4 +1,4 @@
-"""The settings of the warehouse's roles (time zone, limits, search path), and how they are kept.
+"""The settings of the warehouse's roles (time zone, limits, search path, ...), and how they are kept.
 
 A role may change its own defaults permanently (`alter role ... set`), and `bi_reader` is one log-in for every reader: if one of them changed
 the time zone, the months of all would shift. So every run compares the settings and restores them. Where the server can run a trigger at a
@@ -61,11 +61,11 @@ def required_settings(connection: Connection, settings: Settings) -> dict[str, d
     job_settings = {
         name: "0" for name in UNLIMITED if connection.info.server_version >= FIRST_SERVER_VERSIONS.get(name, 0)
     }
-    reader_settings = {"timezone": "UTC", **db.READER_SETTINGS}
+    reader_settings = {**db.OPTIONS, **db.READER_SETTINGS}
     # only a superuser may set it
     if is_superuser(connection):
         reader_settings["temp_file_limit"] = f"{reader_temp_megabytes(connection, settings)}MB"
-    settings_by_role = {role: {"timezone": "UTC", **job_settings} for role in db.ROLES if role != "bi_reader"} | {
+    settings_by_role = {role: {**db.OPTIONS, **job_settings} for role in db.ROLES if role != "bi_reader"} | {
         "bi_reader": reader_settings
     }
     if connection.info.server_version < 160000:
