@@ -74,10 +74,8 @@ def story(warehouse, tmp_path_factory):
     (root / "expectations").symlink_to(warehouse.root / "expectations")
     model = root / "dbt_project" / "models" / "core" / "satisfaction" / "metrics_satisfaction.sql"
     assert model.read_text().count("'nps': ['100 * net_promoters', 'answers']") == 1
-    model.write_text(
-        "-- A comment defines nothing.\n"
-        + model.read_text().replace("'nps': ['100 * net_promoters'", "'nps': ['50 * net_promoters'")
-    )
+    text = model.read_text().replace("'nps': ['100 * net_promoters'", "'nps': ['50 * net_promoters'")
+    model.write_text(text + "-- A comment defines nothing.\n")
     changed = replace(warehouse, root=root, rules=Rules(home_country={"default": "DE"}))
     key = home_key(changed)
     with db.connect(changed, "loader") as connection:
