@@ -5,12 +5,14 @@ VENV := .venv
 # what installs is locked by itself, and what production runs on apart from what tests, linters and benchmarks need on top
 LOCKS := requirements-uv.txt requirements.txt requirements-dev.txt
 STAMP := $(VENV)/.setup-$(shell cat $(LOCKS) pyproject.toml setup.py | sha256sum | cut -c1-16)
+SPARK := .venv-spark
+SPARK_STAMP := $(SPARK)/.setup-$(shell sha256sum < requirements-spark.txt | cut -c1-16)
 UV := VIRTUAL_ENV=$(CURDIR)/$(VENV) $(VENV)/bin/uv
 # what is pinned stays pinned (UPGRADE=1, or --upgrade-package in OPTIONS, looks for newer versions); the pins hold for every Python of pyproject.toml
 COMPILE := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-annotate --no-header $(if $(UPGRADE),--upgrade) $(OPTIONS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop test test-fast test-containers test-machines lint docs bench lock audit wheel
+.PHONY: help setup run stop test test-fast test-containers test-machines test-spark setup-spark lint docs bench lock audit wheel
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -48,6 +50,19 @@ test-containers: setup  ## docker-compose.yml started for real (as root, with po
 test-machines: setup  ## Airflow's tasks on two workers, with a home and a user of their own each (with redis-server of Debian; users as root)
 	$(VENV)/bin/python -m pytest tests/machines
 
+setup-spark: setup $(SPARK_STAMP)  ## the environment of Spark, beside the other (with openjdk-17-jre-headless of Debian)
+
+$(SPARK_STAMP): requirements-spark.txt
+	@java -version 2>&1 | grep -q 'version "\(17\|21\)\.' \
+		|| { echo "northstar: Spark needs Java 17 or 21; on Debian: apt-get install openjdk-17-jre-headless" >&2; exit 1; }
+	@echo "setting up $(SPARK) (once) ..."
+	@test -x $(SPARK)/bin/python || $(UV) venv --quiet --python $(VENV)/bin/python $(SPARK)
+	@VIRTUAL_ENV=$(CURDIR)/$(SPARK) $(VENV)/bin/uv pip sync --quiet --require-hashes requirements-spark.txt
+	@rm -f $(SPARK)/.setup-* && touch $@
+
+test-spark: setup-spark  ## the models with the tag wide, built by Postgres and by Spark from the same rows
+	$(VENV)/bin/python -m pytest tests/spark
+
 lint: setup  ## ruff, mypy, import-linter and sqlfluff
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
@@ -64,6 +79,7 @@ bench: setup  ## benchmarks beside their peers; writes bench.json
 lock: setup  ## lock what pyproject.toml names, with hashes: for production, for development, and uv itself
 	$(COMPILE) pyproject.toml -o requirements.txt
 	$(COMPILE) --group dev --constraints requirements.txt -o requirements-dev.txt
+	$(COMPILE) --group spark --constraints requirements.txt -o requirements-spark.txt
 	$(COMPILE) --group uv -o requirements-uv.txt
 
 wheel: setup  ## a wheel that carries the project, and what it is made from, in dist/

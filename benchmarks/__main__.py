@@ -22,6 +22,7 @@ from benchmarks.faults import faults
 from benchmarks.growth import growth
 from benchmarks.load import load
 from benchmarks.pages import pages
+from benchmarks.series import series
 from benchmarks.values import values
 from northstar.base.clock import parse_time
 from northstar.base.settings import load_settings
@@ -293,12 +294,13 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, builds, growth, values, orchestration, readers, load, pages, faults), or all."""
+    """Run what is named on the command line (landing, builds, growth, values, series, orchestration, readers, load, pages, faults), or all."""
     wanted = sys.argv[1:] or [
         "landing",
         "builds",
         "growth",
         "values",
+        "series",
         "orchestration",
         "readers",
         "load",
@@ -319,6 +321,8 @@ def main() -> int:
             growth(work, SCALE, RESULTS)
         if "values" in wanted:
             values(work, SCALE, RESULTS)
+        if "series" in wanted:
+            series(work, SCALE, RESULTS)
         if "orchestration" in wanted:
             orchestration(work)
         if "readers" in wanted:

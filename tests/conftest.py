@@ -25,15 +25,15 @@ from tests.support import WORKERS, run, utc
 # twice; 5e1421c, the last that stored every period, five times, the fourth a rollback
 HOMES = Path(__file__).parent / "end_to_end" / "homes"
 
-# `make test-containers` and `make test-machines` run them: they build images, or start a whole cluster
-collect_ignore = ["containers", "machines"]
+# `make test-containers`, `make test-machines` and `make test-spark` run them: they build images, start a whole cluster, or need Java
+collect_ignore = ["containers", "machines", "spark"]
 
 
 # what is about a warehouse, dbt or a browser from its first test to its last: rooms, and files of other rooms
 SLOW = ("browser", "build", "dbt_project", "demo", "end_to_end", "faults", "operate", "publish", "real_data", "runs",
         "audit/test_engine.py", "audit/test_run.py", "extract/test_stage.py", "extract/landing/test_reasons.py", "extract/landing/test_source.py",
         "extract/sources/test_github.py", "extract/sources/test_packages.py", "extract/sources/test_prometheus.py", "extract/sources/test_sentry.py",
-        "extract/sources/test_umami.py", "project/test_docs.py", "use/test_explain.py", "use/test_reports.py", "warehouse/test_rights.py",
+        "extract/sources/test_umami.py", "project/test_docs.py", "use/test_explain.py", "use/test_reports.py", "warehouse/test_lake.py", "warehouse/test_rights.py",
         "warehouse/test_setup.py")  # fmt: skip
 
 # processes are killed here, machines are not: what is written survives them in the operating system's memory

@@ -8,6 +8,8 @@ import pandas as pd
 from northstar.contract import entities
 from northstar.demo.company import simulate
 
+NEW = ("service_states", "commits")
+
 
 def company_rows(directory: Path, **company) -> dict:
     """A simulated company (arguments of `simulate`) as lists of rows by entity."""
@@ -33,7 +35,11 @@ def company_rows(directory: Path, **company) -> dict:
 def corrections(tables: dict, chance: random.Random) -> dict:
     """Newer versions of some rows: other times, other amounts, other owners, other states."""
     later = "2026-02-27T00:00:00Z"
-    changed = {name: [dict(r) for r in chance.sample(rows, min(4, len(rows)))] for name, rows in tables.items()}
+    changed = {
+        # what came later to the contract has a chance of its own: all others are delivered as when every_period.json.gz was recorded
+        name: [dict(r) for r in (random.Random(name) if name in NEW else chance).sample(rows, min(4, len(rows)))]
+        for name, rows in tables.items()
+    }
     for row in changed["accounts"]:
         row.update(country="JP", account_type="creator", deleted_at="2026-02-10T00:00:00Z", updated_at=later)
     for row in changed["events"]:
@@ -70,7 +76,8 @@ def corrections(tables: dict, chance: random.Random) -> dict:
         "integration_calls": {"succeeded": False}, "security_events": {"kind": "breach", "severity": "critical"},
         "ai_responses": {"user_satisfied": False}, "creator_earnings": {"amount": 1234567}, "code_quality": {"test_coverage_percent": 11},
         "community_snapshots": {"value": 7}, "package_downloads": {"downloads": 5}, "reviews": {"rating": 1},
-        "package_purchases": {"account_id": "acc_0000001"},
+        "package_purchases": {"account_id": "acc_0000001"}, "service_states": {"is_up": None},
+        "commits": {"pull_request_id": None},
     }.items():  # fmt: skip
         for row in changed[name]:
             row.update(values)

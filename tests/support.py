@@ -15,6 +15,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
+import pyarrow.parquet as pq
+
 from northstar.audit.worker import start_worker
 from northstar.base.settings import Settings
 from northstar.runs import job
@@ -226,7 +228,9 @@ def find_needles(settings: Settings, needles: list[str]) -> set[tuple[str, str]]
     for path in settings.home.rglob("*"):
         if path.is_file() and path.name != "secrets.json":
             try:
-                content = path.read_bytes().lower()
+                # the lake's files are compressed
+                is_parquet = path.suffix == ".parquet"
+                content = (str(pq.read_table(path).to_pylist()).encode() if is_parquet else path.read_bytes()).lower()
             except FileNotFoundError:
                 continue
             found |= {(needle, path) for needle in needles if needle.lower().encode() in content}

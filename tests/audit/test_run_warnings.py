@@ -1,5 +1,7 @@
 """Each warning about landed rows has been seen: all violations are planted in one home, one audit counts them and gives an example of each."""
 
+import json
+
 import pytest
 
 from northstar.audit.run import run_audit
@@ -19,10 +21,12 @@ MANY = 250
 # {check: (rows, what its first messages or rows say)}
 WARNINGS = {
     "account_lists_keep_their_accounts": (60, "300"),
+    "amounts_are_of_their_usual_size": (3, "charges.amount of shop: EUR, up to 9,000,000 (3 rows, such as"),
     "charges_belong_to_known_accounts": (MANY, NOBODY),
     "events_are_fresh": (1, "the newest event is of 2026-01-01"),
     "every_source_answered": (1, "the_shop: it is down"),
     "files_that_landed_are_still_there": (1, "charges/gone.jsonl"),
+    "names_are_spelt_as_usual": (449, "bookings.tutor_id: 'Reosrt Hotel' is written nearly like"),
     "quarantine_is_quiet": (11, "subscriptions: 11 of 260"),
     "rates_are_recent": (1, "EUR: the newest rate is of 2026-01-01"),
     "refunds_belong_to_landed_charges": (1, "re_of_nothing"),
@@ -32,6 +36,9 @@ WARNINGS = {
     "subscriptions_belong_to_known_accounts": (1, "si_nobody"),
     "ticket_events_belong_to_landed_tickets": (1, "tk_nowhere"),
     "tickets_belong_to_known_accounts": (1, "tk_nobody"),
+    "values_are_known": (40, "accounts.country: 'PT' has never come"),
+    "values_are_not_missing": (200, "such as bookings/hole.csv line 8)"),
+    "values_still_come": (1, "tickets.category: 'fax' came with each"),
     "volume_is_as_usual": (1, "reviews: 100 rows read, the mean of the previous runs is 10"),
 }
 
@@ -117,9 +124,25 @@ def second_delivery() -> dict:
     }  # fmt: skip
 
 
+# what landing notes (tests/extract/landing/test_unusual_values.py): entity, application, column, kind, words, rows, example
+UNUSUAL = (
+    ("accounts", "default", "country", "new", "'PT' has never come before", 40, "accounts/rows.jsonl"),
+    ("bookings", "default", "tutor_id", "spelling", "'Reosrt Hotel' is written nearly like 'Resort Hotel'", 449, "bookings/all.csv"),
+    ("bookings", "default", "payment_state", "missing", "has no value", 200, "bookings/hole.csv"),
+    ("charges", "shop", "amount", "size", "EUR, up to 9,000,000", 3, "charges/cents.csv"),
+    ("tickets", "default", "category", "gone", "'fax' came with each of 9 deliveries", 0, None),
+)  # fmt: skip
+
+
 def plant_records(settings, run_id: int) -> None:
-    """What runs note of sources and of earlier runs."""
+    """What runs note of sources and of earlier runs, and landing of unusual values."""
     with db.connect(settings, "owner") as connection:
+        for entity, application, column, kind, what, rows, path in UNUSUAL:
+            connection.execute(
+                "insert into audit.unusual_values (entity, application, column_name, kind, value, usual, path, what, rows, of_rows, examples, "
+                "batch_id, closed_at) select %s, %s, %s, %s, '', '', '', %s, %s, 9999, %s, 1, closed from (values (null::timestamptz), (now())) as v (closed)",
+                [entity, application, column, kind, what, rows, json.dumps([{"path": path, "line": 8}] if path else [])],
+            )  # fmt: skip
         connection.execute(
             "insert into audit.source_runs (run_id, source, system, is_required, succeeded, message, rows_read, rows_landed, "
             "rows_quarantined, seconds) values (%s, 'the_shop', 'stripe', false, false, 'it is down', 0, 0, 0, 1)", [run_id]

@@ -44,6 +44,13 @@ from tests.support import empty, query_as, silent
             "is not a check: did you mean 'tickets_belong_to_known_accounts'[?] known are account_",
         ),
         ("operations", "errors: all", "errors: give names of checks"),
+        ("operations", "wide_engine: duckdb", "line 1, wide_engine: give postgres or spark"),
+        ("operations", "wide_engine: spark", "wide_engine: spark reads the lake: give `lake` a directory as well"),
+        (
+            "operations",
+            "lake: l\nwide_engine: spark\nspark_memory_mb: 512",
+            "spark_memory_mb: give whole MB, 1024 or more",
+        ),
         ("operations", "mapping_in_source: 'no'", "line 1, mapping_in_source: give true or false"),
         ("northstar", "phases: {web: {one: soon}}", r"line 1, phases\.web\.one: give by application when"),
         ("northstar", "[USD]", "northstar.yml, line 1: give names with values"),

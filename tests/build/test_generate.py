@@ -9,8 +9,8 @@ def test_the_generated_files_are_those_in_the_project():
         assert path.read_text() == content, f"{path} differs from the contract; run python -m northstar.build.generate"
 
 
-def test_there_are_36_entities_each_with_a_key_a_cursor_and_a_time_of_its_own():
-    assert len(entities()) == 36
+def test_there_are_38_entities_each_with_a_key_a_cursor_and_a_time_of_its_own():
+    assert len(entities()) == 38
     for entity in entities().values():
         assert (
             set(entity.key) <= set(entity.columns)

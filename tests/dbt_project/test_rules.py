@@ -124,6 +124,11 @@ ROWS = {
     "tickets": [
         ticket("answered"), ticket("silent"), ticket("reopened"), ticket("closed"), ticket("spam", status="spam"),
         ticket("merged", status="merged"), ticket("waiting"),
+        # a help desk that logs states, and one whose tickets alone say that they are open again
+        ticket("states", application="desk", created_at="2025-04-07T10:00:00Z"),
+        ticket("instant", application="desk", created_at="2025-04-07T10:00:00Z"),
+        ticket("row", application="desk", created_at="2025-04-07T10:00:00Z", updated_at="2025-04-09T10:00:00Z"),
+        ticket("older row", application="desk", created_at="2025-04-07T10:00:00Z", updated_at="2025-04-08T09:59:00Z"),
         ticket("twice", created_at="2025-02-03T10:00:00Z", priority="urgent"),
         ticket("calm", created_at="2025-02-03T10:00:00Z", priority="high"),
         # clocks that differ
@@ -137,6 +142,13 @@ ROWS = {
     ],
     "survey_responses": [answer(1, 5), answer(2, 1, "speed")],
     "ticket_events": [
+        # open, pending, solved, open again, waiting, solved: one reopening
+        *(ticket_event(100 + n, "states", kind, f"2025-04-{day}T10:00:00Z")
+          for n, (kind, day) in enumerate([("opened", "07"), ("opened", "08"), ("solved", "09"), ("opened", "10"), ("opened", "11"), ("solved", "12")])),
+        # at one instant, in the order of the ids
+        *(ticket_event(110 + n, "instant", kind, "2025-04-08T10:00:00Z") for n, kind in enumerate(["solved", "opened", "closed"])),
+        ticket_event(120, "row", "solved", "2025-04-08T10:00:00Z"),
+        ticket_event(121, "older row", "solved", "2025-04-08T10:00:00Z"),
         ticket_event(20, "twice", "escalated", "2025-02-03T10:30:00Z"),
         ticket_event(21, "calm", "escalated", "2025-02-03T11:30:00Z"),
         ticket_event(22, "twice", "solved", "2025-02-03T11:00:00Z"),
@@ -251,6 +263,25 @@ def test_a_deleted_account_is_no_longer_active(marts):
 
 def test_only_an_agents_public_reply_stops_the_clock(marts):
     assert value(marts, "first_response_time", "day", "2025-01-06") == (30, 1, 30)
+
+
+def test_a_ticket_whose_states_go_from_solved_to_open_is_reopened_without_an_event_that_says_so(marts):
+    found = {
+        r["ticket_id"]: (r["reopenings"], r["is_open"], r["resolved_at"] and r["resolved_at"].day)
+        for r in select(marts, "select * from fct_tickets where application = 'desk'")
+    }
+    assert found == {
+        "states": (1, False, 12),
+        "instant": (1, False, 8),
+        # its last update, after the solve, left it open
+        "row": (1, True, None),
+        "older row": (0, False, 8),
+    }
+    open_at_the_end = [
+        value(marts, "open_tickets", "day", f"2025-04-{day}", "desk")[2] for day in ("07", "08", "09", "10", "12")
+    ]
+    assert open_at_the_end == [4, 1, 1, 2, 1]
+    assert value(marts, "ticket_reopen_rate", "month", "2025-04-01", "desk")[:2] == (2, 3)
 
 
 def test_a_reopened_ticket_is_resolved_at_its_last_solve_and_a_closed_one_when_closed(marts):

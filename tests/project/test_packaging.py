@@ -50,6 +50,8 @@ BROUGHT = {"adbc-driver-manager", "openlineage-python", "packaging", "python-dat
 PARTS = {"apache-airflow": {"apache-airflow-core", "apache-airflow-task-sdk"}}
 # imported where it happens to be, and never needed
 OPTIONAL = {"atheris"}
+# imported by the script that runs in the environment of requirements-spark.txt
+APART = {"pyspark"}
 
 
 def declared(requirements: list[str]) -> set[str]:
@@ -99,7 +101,7 @@ def imported(*folders: str) -> dict[str, set[str]]:
                 case _:
                     continue
             for name in names:
-                if name.split(".")[0] not in sys.stdlib_module_names | OWN | OPTIONAL:
+                if name.split(".")[0] not in sys.stdlib_module_names | OWN | OPTIONAL | APART:
                     found.setdefault(name, set()).add(str(path.relative_to(ROOT)))
     return found
 
@@ -156,6 +158,7 @@ def locked(file: str) -> dict[str, set[str]]:
     [
         ("requirements.txt", PROJECT["project"]["dependencies"]),
         ("requirements-dev.txt", PROJECT["dependency-groups"]["dev"]),
+        ("requirements-spark.txt", PROJECT["dependency-groups"]["spark"]),
         ("requirements-uv.txt", PROJECT["dependency-groups"]["uv"]),
     ],
 )
@@ -164,6 +167,14 @@ def test_a_lock_pins_what_is_declared_within_its_bounds(file, requirements):
     for requirement in map(Requirement, requirements):
         versions = pinned.get(canonicalize_name(requirement.name))
         assert versions and all(requirement.specifier.contains(v) for v in versions), f"{requirement}: {versions}"
+
+
+def test_spark_has_the_versions_of_production_of_what_is_in_both():
+    """dbt above all: one project is parsed in both environments."""
+    production, spark = locked("requirements.txt"), locked("requirements-spark.txt")
+    common = production.keys() & spark.keys()
+    assert "dbt-core" in common and "pyspark" not in production
+    assert {name: production[name] for name in common} == {name: spark[name] for name in common}
 
 
 def test_both_locks_pin_the_same_version_of_what_is_in_both():

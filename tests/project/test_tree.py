@@ -9,7 +9,18 @@ from northstar.base.settings import PACKAGE, ROOT
 
 README = (ROOT / "README.md").read_text()
 # what crosses rooms, or is about what is no room
-ACROSS = {"browser", "containers", "dags", "dbt_project", "end_to_end", "faults", "machines", "project", "real_data"}
+ACROSS = {
+    "browser",
+    "containers",
+    "dags",
+    "dbt_project",
+    "end_to_end",
+    "faults",
+    "machines",
+    "project",
+    "real_data",
+    "spark",
+}
 # what a page has its reader write, what `make docs` makes
 EXAMPLE = re.compile(r"acme_desk|^desk/|^home/|NNNN|^metrics/")
 # what commands leave, and git does not keep

@@ -1,12 +1,14 @@
 """Nobody is found who should not be: planted names are looked for in every byte of a home, before and after one of them is erased."""
 
 import gzip
+import shutil
 import sys
 from dataclasses import replace
 
 import pytest
 
 from northstar.base.errors import NorthstarError
+from northstar.base.settings import Operations
 from northstar.demo.company import simulate
 from northstar.extract.landing.directory import land_directory
 from northstar.orchestration import tasks
@@ -17,6 +19,8 @@ from northstar.runs import job, quarantine
 from northstar.runs.erase import erasure as erasing
 from northstar.runs.erase import rewrite as rewriting
 from northstar.runs.erase.erasure import erase, erase_pending
+from northstar.runs.erase.names import Names
+from northstar.runs.erase.purge import forget_values
 from northstar.runs.maintenance import maintain
 from northstar.runs.rotate import rotate_key
 from northstar.runs.verify import verify, why_not_reproducible
@@ -118,8 +122,10 @@ def peopled(warehouse, tmp_path_factory):
     (source / "accounts" / "shifted.csv").write_text(
         f"{header}\nacc-shift,customer,{EMAIL},Zebulon, Quixotestein,DE,{AT},{AT}\n"
     )
-    run(warehouse, source, END)
-    return warehouse, source
+    settings = replace(warehouse, operations=Operations(lake="lake"))
+    run(settings, source, END)
+    yield settings, source
+    shutil.rmtree(settings.home / "lake")
 
 
 def test_personal_data_is_in_no_file_of_the_home(peopled):
@@ -127,7 +133,9 @@ def test_personal_data_is_in_no_file_of_the_home(peopled):
     make_and_keep(settings, "monthly", END)
     assert find_needles(settings, PERSONAL) == set()
     # and the search would find what is there
-    assert {"staging.events", "marts.fct_payments"} <= {place for _, place in find_needles(settings, [ACCOUNT])}
+    places = {place for _, place in find_needles(settings, [ACCOUNT])}
+    assert {"staging.events", "marts.fct_payments"} <= places
+    assert any(place.startswith("lake/events/") for place in places)
     bad = query_as(
         settings, "loader", "select quarantine_id, row from quarantine.rows where row ->> 'account_id' = 'acc-bad'"
     )[0]
@@ -487,3 +495,28 @@ def test_where_one_group_alone_would_be_withheld_the_smallest_other_goes_with_it
     assert query(warehouse, days)[1] == [
         ("03", "DK"), ("04", "DK"), ("05", "CH"), ("06", "CH"), ("07", "CH"), ("08", "CH"), ("09", "CH"),
     ]  # fmt: skip
+
+
+def test_an_erased_persons_identifiers_are_no_known_values(warehouse):
+    """Short ones too, which nobody could look for in other texts: the column says what they are."""
+    empty(warehouse)
+    known = "insert into audit.known_values (entity, application, column_name, value, rows, deliveries, absences, is_noted) values (%s, 'default', %s, %s, 9, 1, 0, false)"
+    with db.connect(warehouse, "owner") as connection:
+        connection.execute(
+            "insert into audit.erasure_ids (erasure_id, kind, value, replacement) values (1, 'account', '42', 'erased-1')"
+        )
+        for row in (
+            ("charges", "account_id", "42"),
+            ("charges", "account_id", "43"),
+            ("subscriptions", "plan_id", "42"),
+        ):
+            connection.execute(known, row)
+        connection.execute(
+            "insert into audit.unusual_values (entity, application, column_name, kind, value, usual, path, what, rows, of_rows, examples, batch_id) "
+            "values ('charges', 'default', 'account_id', 'new', '42', '', '', '''42'' has never come before', 1, 9, '[]', 1)"
+        )
+        assert forget_values(connection, Names(connection, 1)) == 2
+        left = connection.execute("select column_name, value from audit.known_values order by 1").fetchall()
+        assert [(r["column_name"], r["value"]) for r in left] == [("account_id", "43"), ("plan_id", "42")]
+        assert connection.execute("select * from audit.unusual_values").fetchall() == []
+    empty(warehouse)

@@ -57,16 +57,30 @@ until the new rows do.
 {% macro build_anew(target, sql) %}
     {%- set new = make_intermediate_relation(target) -%}
     {%- set standing = load_cached_relation(this) -%}
-    {% call statement('main') %}
-        drop table if exists {{ new }};
-        create table {{ new }} as (
-            {{ sql }}
-        )
-        {% if config.get('ordered_by') %}
-        {# rows that are looked up together lie together: 57 days of an account were 57 pages, and are two #}
-        order by {{ config.get('ordered_by') | join(', ') }}
-        {% endif %}
-    {% endcall %}
+    {%- set is_handed_over = model.name in run_context().get('handed_over', []) -%}
+    {# rows that are looked up together lie together: 57 days of an account were 57 pages, and are two #}
+    {%- set order = 'order by ' ~ config.get('ordered_by') | join(', ') if config.get('ordered_by') else '' -%}
+    {% if is_handed_over %}
+        {# the rows are Spark's (northstar.build.wide), the columns and their types are the model's own #}
+        {% call statement() %}
+            drop table if exists {{ new }};
+            create table {{ new }} as (
+                {{ sql }}
+            ) with no data
+        {% endcall %}
+        {%- set columns = columns_of(new) | join(', ') -%}
+        {% call statement('main') %}
+            insert into {{ new }} ({{ columns }}) select {{ columns }} from core._handed_over__{{ model.name }} {{ order }}
+        {% endcall %}
+    {% else %}
+        {% call statement('main') %}
+            drop table if exists {{ new }};
+            create table {{ new }} as (
+                {{ sql }}
+            )
+            {{ order }}
+        {% endcall %}
+    {% endif %}
     {% if standing %}
         {# the adapter's own way: it knows then that the views on it went as well #}
         {% do adapter.drop_relation(standing) %}
@@ -85,8 +99,9 @@ until the new rows do.
 {% macro is_incremental() %}
     {%- if not execute or model.config.materialized != 'incremental' -%}{{ return(false) }}{%- endif -%}
     {%- if '_stands' not in model -%}
-        {%- set standing = load_cached_relation(this) -%}
-        {%- do model.update({'_stands': standing is not none and standing.type == 'table' and not should_full_refresh()}) -%}
+        {# first what needs no database: Spark's models are compiled without one #}
+        {%- set standing = none if should_full_refresh() else load_cached_relation(this) -%}
+        {%- do model.update({'_stands': standing is not none and standing.type == 'table'}) -%}
     {%- endif -%}
     {{ return(model._stands) }}
 {% endmacro %}

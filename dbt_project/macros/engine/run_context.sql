@@ -22,12 +22,6 @@
     {{ return(run_query("select exists (select 1 from audit.runs join core.run_context using (run_id) where state = 'running') as yes").rows[0]['yes']) }}
 {%- endmacro %}
 
-{# The run's logical time, exclusive: a function that open_run makes anew, so that views keep their text from run to run
-   and the planner still sees a literal. #}
-{% macro as_of() -%}
-    core.as_of()
-{%- endmacro %}
-
 {# A business rule of the home (northstar.base.settings), such as renewal_gap_days. #}
 {% macro rule(name) -%}
     {{ run_context().rules.get(name, {

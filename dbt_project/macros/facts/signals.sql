@@ -2,7 +2,7 @@
 The facts that the signal metrics and their series share, one CTE each, without the `with`. facts: for the model of series, whose
 touched rows decide where one begins; without it, the rows that count for the affected periods.
 #}
-{% macro signal_facts(facts=none) -%}
+{% macro signal_facts(facts=none, grains=none) -%}
     {%- set relations = {
         'requests': ['request_hours', 'request_hour', none],
         'api_requests': ['request_hours', 'request_hour', "service = 'api'"],
@@ -19,7 +19,7 @@ touched rows decide where one begins; without it, the rows that count for the af
     {%- for name, (model_name, at, condition) in relations.items() %}
 {{ name }} as (
     select * from {{ ref(model_name) }}
-    where {{ since_touched(facts, at) if facts else at_or_after_affected(at) }}{{ ' and ' ~ condition if condition }}
+    where {{ since_touched(facts, at) if facts else at_or_after_affected(at, grains=grains) }}{{ ' and ' ~ condition if condition }}
 ){{ ',' if not loop.last }}
     {% endfor -%}
 {%- endmacro %}

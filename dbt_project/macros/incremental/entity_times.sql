@@ -37,5 +37,7 @@
         'code_quality': {'key': ['captured_on', 'application', 'component'], 'own': 'captured_on', 'later': []},
         'community_snapshots': {'key': ['captured_on', 'application', 'measure'], 'own': 'captured_on', 'later': []},
         'package_downloads': {'key': ['application', 'downloaded_on', 'package'], 'own': 'downloaded_on', 'later': []},
+        'service_states': {'key': ['application', 'service', 'changed_at'], 'own': 'changed_at', 'later': []},
+        'commits': {'key': ['application', 'commit_sha'], 'own': 'committed_at', 'later': []},
     }) }}
 {% endmacro %}

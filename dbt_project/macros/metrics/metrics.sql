@@ -66,6 +66,9 @@ A model that aggregates by hand calls it beside its own SQL.
 {% macro cube(relation, measures, segments=[], grains=none, at='happened_at') -%}
     {%- set grains = grains or all_grains() -%}
     {{ measured(relation, measures, segments, grains, at) }}
+    {% if not is_incremental() and add_up(measures) -%}
+    {{ cube_by_steps(relation, measures, segments, grains, at) }}
+    {%- else -%}
     select
         g.grain,
         g.period_start,
@@ -74,15 +77,76 @@ A model that aggregates by hand calls it beside its own SQL.
         {{ expression }} as {{ name }}{{ ',' if not loop.last }}
         {% endfor %}
     from {{ relation }} as r
+    {% if is_incremental() %}
+    {# a row is placed only in the grains that have a period to build at or after it: few rows count for an hour, and all for a month #}
+    inner join (
+        select grain, min(period_start) as first_start from affected_{{ model.name }} where grain in ({{ quoted(grains) }}) group by grain
+    ) as built_grains on r.{{ at }} >= built_grains.first_start
+    cross join lateral (select built_grains.grain, date_trunc(built_grains.grain, r.{{ at }}) as period_start) as g
+    {% else %}
     cross join lateral {{ grain_starts('r.' ~ at, grains) }} as g (grain, period_start)
-    where {{ at_or_after_affected('r.' ~ at) }} and {{ only_affected('g.grain, g.period_start') }}
+    {% endif %}
+    where {{ at_or_after_affected('r.' ~ at, grains=grains) }} and {{ only_affected('g.grain, g.period_start') }}
     group by {{ segment_sets(segments, 'g.grain, g.period_start') }}
+    {%- endif %}
 {%- endmacro %}
 
-{# Keeps what can count for the affected periods; on a column as it is stored, so that its index is used. #}
-{% macro at_or_after_affected(column, before='0 days') -%}
+{# Whether a longer period's measures can be made of those of its hours or days: sums, counts, maxima and minima, each one aggregate; distinct
+   counts and percentiles cannot. Only where `metric_rows` makes numbers of one type of them. #}
+{% macro add_up(measures) -%}
+    {%- set others = [] -%}
+    {%- for expression in measures.values() -%}
+        {%- if not modules.re.match('null::numeric$|(sum|count|max|min)[(](?!distinct )[^()]*[)]( filter [(]where [^()]*[)])?$', expression) -%}
+            {%- do others.append(expression) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {{ return(model.name.startswith('metrics_') and not others) }}
+{%- endmacro %}
+
+{# The cube of a full build: the rows are read once, for the shortest grain, and longer periods are made of the shorter ones' few rows. #}
+{% macro cube_by_steps(relation, measures, segments, grains, at) -%}
+    {%- set base = 'hour' if 'hour' in grains else 'day' -%}
+    select * from (
+        with cube_by_{{ base }} as (
+            select
+                date_trunc('{{ base }}', r.{{ at }}) as period_start,
+                {{ segment_columns(segments) }},
+                {% for name, expression in measures.items() %}
+                {{ expression }} as {{ name }}{{ ',' if not loop.last }}
+                {% endfor %}
+            from {{ relation }} as r
+            group by {{ segment_sets(segments, "date_trunc('" ~ base ~ "', r." ~ at ~ ')') }}
+        )
+        {%- for grain in all_grains() if grain != base and (grain in grains or grain == 'day') %},
+
+        cube_by_{{ grain }} as (
+            select
+                date_trunc('{{ grain }}', s.period_start) as period_start,
+                s.application,
+                s.segment,
+                s.segment_value,
+                {% for name, expression in measures.items() %}
+                {{ 'null::numeric' if expression == 'null::numeric' else (expression.split('(')[0] | replace('count', 'sum')) ~ '(s.' ~ name ~ ')' }} as {{ name }}{{ ',' if not loop.last }}
+                {% endfor %}
+            from cube_by_{{ base if grain == 'day' else 'day' }} as s
+            group by 1, 2, 3, 4
+        )
+        {%- endfor %}
+
+        {% for grain in grains %}
+        {{ 'union all ' if not loop.first }}select '{{ grain }}' as grain, * from cube_by_{{ grain }}
+        {% endfor %}
+    ) as cubes
+{%- endmacro %}
+
+{# Keeps what can count for the affected periods; on a column as it is stored, so that its index is used. grains: those that the
+   model has, if not all: a quarter is always affected, and to begin with it reads three times the rows of a month. #}
+{% macro at_or_after_affected(column, before='0 days', grains=none) -%}
     {%- if is_incremental() -%}
-        {{ column }} >= (select min(period_start) - interval '{{ before }}' from affected_{{ model.name }})
+        {{ column }} >= (
+            select min(period_start) - interval '{{ before }}' from affected_{{ model.name }}
+            {{ 'where grain in (' ~ quoted(grains) ~ ')' if grains }}
+        )
     {%- else -%}
         true
     {%- endif -%}
@@ -266,41 +330,41 @@ is_point: the row says more than that nothing happened. Other rows are here for 
                 end as value
             from (
                 select
-                    operands.period_start,
-                    operands.metric_id,
-                    operands.grain,
-                    operands.application,
-                    operands.segment,
-                    operands.segment_value,
-                    operands.is_first,
-                    trim_scale(case when s.is_zero_filled then coalesce(operands.numerator, 0) else operands.numerator end) as numerator,
-                    case when s.kind in ('ratio', 'mean', 'median', 'percentile') then trim_scale(coalesce(operands.denominator, 0)) end
+                    w.period_start,
+                    s.shape_metric_id as metric_id,
+                    w.grain,
+                    w.application,
+                    w.segment,
+                    w.segment_value,
+                    w.is_first,
+                    trim_scale(case when s.shape_is_zero_filled then coalesce(operands.numerator, 0) else operands.numerator end) as numerator,
+                    case when s.shape_kind in ('ratio', 'mean', 'median', 'percentile') then trim_scale(coalesce(operands.denominator, 0)) end
                         as denominator,
                     coalesce(operands.null_reason, 'empty_base') as null_reason,
                     operands.idle_reason,
-                    s.kind,
-                    s.unit,
-                    s.is_zero_filled
-                from (
+                    s.shape_kind as kind,
+                    s.shape_unit as unit,
+                    s.shape_is_zero_filled as is_zero_filled
+                from {{ relation }} as w
+                {# by grain and segment first: a row with a segment of one metric is not reckoned for the others. The names are no measure's. #}
+                inner join (
                     select
-                        w.period_start,
-                        w.grain,
-                        w.application,
-                        w.segment,
-                        w.segment_value,
-                        w.is_first,
-                        spec.*
-                    from {{ relation }} as w
-                    cross join lateral (values
-                        {% for metric_id, spec in metrics.items() %}
-                        {%- set options = spec[2] if spec | length > 2 else {} %}
-                        ('{{ metric_id }}', ({{ spec[0] }})::numeric, ({{ spec[1] if spec[1] is not none else 'null' }})::numeric, ({{ options.get('null_reason', 'null') }})::text, '{{ options.get('idle_reason', 'empty_base') }}'){{ ',' if not loop.last }}
-                        {% endfor %}
-                    ) as spec (metric_id, numerator, denominator, null_reason, idle_reason)
-                    offset 0
+                        metric_id as shape_metric_id,
+                        grain as shape_grain,
+                        segment as shape_segment,
+                        kind as shape_kind,
+                        unit as shape_unit,
+                        is_zero_filled as shape_is_zero_filled
+                    from {{ ref('metric_shapes') }}
+                    where metric_id in ({{ quoted(metrics.keys()) }})
+                ) as s on w.grain = s.shape_grain and w.segment = s.shape_segment
+                cross join lateral (
+                    select
+                        {{ by_metric(metrics, 0) }} as numerator,
+                        {{ by_metric(metrics, 1) }} as denominator,
+                        {{ by_metric(metrics, 'null_reason') }} as null_reason,
+                        {{ by_metric(metrics, 'idle_reason') }} as idle_reason
                 ) as operands
-                inner join {{ ref('metric_shapes') }} as s
-                    on s.metric_id = operands.metric_id and s.grain = operands.grain and s.segment = operands.segment
                 offset 0
             ) as sides
             offset 0
@@ -308,6 +372,18 @@ is_point: the row says more than that nothing happened. Other rows are here for 
         offset 0
     ) as points
     where points.is_point or points.is_first
+{%- endmacro %}
+
+{# What a metric's specification has in a place, or as an option, as a case over the metrics. #}
+{% macro by_metric(metrics, place) -%}
+    case s.shape_metric_id
+    {%- for metric_id, spec in metrics.items() %}
+    {%- set options = spec[2] if spec | length > 2 else {} %}
+    {%- if place == 'idle_reason' %} when '{{ metric_id }}' then '{{ options.get('idle_reason', 'empty_base') }}'
+    {%- elif place == 'null_reason' %} when '{{ metric_id }}' then ({{ options.get('null_reason', 'null') }})::text
+    {%- else %} when '{{ metric_id }}' then ({{ spec[place] if spec[place] is not none else 'null' }})::numeric
+    {%- endif %}
+    {%- endfor %} end
 {%- endmacro %}
 
 {# A series' number: 64 bits of md5 over its key, the same in every warehouse and version. #}

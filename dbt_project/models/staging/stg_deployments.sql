@@ -3,6 +3,7 @@ select
     deployment_id,
     application,
     service,
+    commit_sha,
     started_at,
     status,
     case when recovered_at < {{ as_of() }} and recovered_at >= started_at then recovered_at end as recovered_at,

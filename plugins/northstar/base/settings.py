@@ -10,11 +10,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote, unquote
 
 import fasteners
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
 from northstar.base.config_files import Section, read_config_file, read_own_yaml, read_text, suggest_name
 from northstar.base.errors import NorthstarError
@@ -136,6 +136,14 @@ class Operations(Section):
     # bounds of the SQL of mappings, for each input: memory before it spills to the home's tmp/, and time
     mapping_memory_mb: int = Field(1024, strict=True, ge=64, description="give whole MB, 64 or more")
     mapping_minutes: float = Field(60, gt=0, description="give minutes")
+    # a directory, below the home unless it is absolute, in which the landed rows of the largest entities are kept as parquet too
+    lake: str | None = None
+    # what builds the models with the tag `wide` in nightly runs (docs/scaling.md): spark reads the lake
+    wide_engine: Literal["postgres", "spark"] = Field("postgres", description="give postgres or spark")
+    spark_cores: int = Field(2, strict=True, ge=1, description="give whole cores, 1 or more")
+    spark_memory_mb: int = Field(2048, strict=True, ge=1024, description="give whole MB, 1024 or more")
+    # the interpreter of Spark's environment; None: that of `make setup-spark`
+    spark_python: str | None = None
     # checks that only warn elsewhere and stop the publish in this company
     errors: list[Annotated[str, Field(strict=True)]] = Field(
         [], description="give names of checks, such as [charges_belong_to_known_accounts]"
@@ -143,6 +151,13 @@ class Operations(Section):
     # host:port of a StatsD server, and the address of an OpenLineage server, to which Airflow reports
     statsd: str | None = None
     openlineage: str | None = None
+
+    @field_validator("wide_engine")
+    @classmethod
+    def _check_engine(cls, engine: str, info: ValidationInfo) -> str:
+        if engine == "spark" and info.data.get("lake") is None:
+            raise ValueError("spark reads the lake: give `lake` a directory as well")
+        return engine
 
     @field_validator("keep_details_days")
     @classmethod
@@ -204,7 +219,7 @@ class Settings:
 
     @property
     def config(self) -> Path:
-        """Directory of the files that people write: northstar.yml, operations.yml, sources.yml, notify.yml, funnels.csv, targets.csv and notes/. The home, or NORTHSTAR_CONFIG."""
+        """Directory of the files that people write: northstar.yml, operations.yml, values.yml, sources.yml, notify.yml, funnels.csv, targets.csv and notes/. The home, or NORTHSTAR_CONFIG."""
         return _config_directory(self.home)
 
     @property

@@ -3,7 +3,7 @@
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -14,6 +14,7 @@ from northstar.base.third_parties import resource_error
 from northstar.build.manifest import dbt_target, is_current, record_code_version
 from northstar.build.own_seeds import project_directory, write_project
 from northstar.warehouse import db
+from northstar.warehouse.rows import Row, fetch_one
 
 
 class Event(Protocol):
@@ -50,15 +51,22 @@ def dbt_env(settings: Settings, role: str = "transformer") -> dict[str, str]:
     }
 
 
-@contextmanager
-def context_in_environment(settings: Settings) -> Iterator[None]:
-    """Put the run's context into the environment, where the models read it, for as long as they are built."""
+def read_context(settings: Settings) -> Row:
+    """The context of the open run, as the models read it: its times are text."""
     with db.connect(settings, "transformer") as connection:
-        context = connection.execute(
+        return fetch_one(connection.execute(
             "select run_id, mode, as_of::text, previous_as_of::text, since_batch_id, is_full, rules, restate_from::text, restate_to::text "
             "from core.run_context"
-        ).fetchone()
-    os.environ["NORTHSTAR_RUN_CONTEXT"] = json.dumps(context)
+        ))  # fmt: skip
+
+
+@contextmanager
+def context_in_environment(settings: Settings, handed_over: Sequence[str] = ()) -> Iterator[None]:
+    """Put the run's context into the environment, where the models read it, for as long as they are built.
+
+    handed_over: the models whose rows are there already (northstar.build.wide).
+    """
+    os.environ["NORTHSTAR_RUN_CONTEXT"] = json.dumps({**read_context(settings), "handed_over": list(handed_over)})
     try:
         yield
     finally:
@@ -79,7 +87,8 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
     with hidden_command_line():
         if is_current(settings, code_version):
             # dbt would write its manifest twice, before and after, which takes longer than most models
-            result = runner.invoke([*arguments, "--no-write-json"])
+            with _known_project():
+                result = runner.invoke([*arguments, "--no-write-json"])
             if isinstance(result.result, RunExecutionResult):
                 result.result.write(str(results_file))
         else:
@@ -92,6 +101,30 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
             raise exhausted from result.exception
         reason = " ".join(str(result.exception).split())
         raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
+
+
+@contextmanager
+def _known_project() -> Iterator[None]:
+    """Spare dbt two things that it does before its first node, for a project that it has parsed: 0.4 s of an hourly run (docs/decisions.md, D220).
+
+    It describes its classes as JSON schemas, to check with them a project that has passed; and it reads the sources of all that called it, to say
+    where a flag of its behaviour was declared.
+    """
+    from dbt_common.behavior_flags import BehaviorFlagRendered
+    from dbt_common.dataclass_schema import dbtClassMixin
+
+    spared: list[tuple[type, str, object]] = [
+        (dbtClassMixin, "validate", classmethod(lambda cls, data: None)),
+        (BehaviorFlagRendered, "_default_source", lambda flag: "dbt"),
+    ]
+    originals = [(owner, name, owner.__dict__[name]) for owner, name, _ in spared]
+    for owner, name, replacement in spared:
+        setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        for owner, name, original in originals:
+            setattr(owner, name, original)
 
 
 @contextmanager

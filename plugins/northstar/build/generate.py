@@ -69,7 +69,8 @@ def staging_docs() -> dict[str, object]:
         models.append({"name": f"stg_{entity.name}", "description": about, "columns": columns})
     source = {
         "name": "staging",
-        "schema": "staging",
+        # on Spark the views of a session stand for the landed tables
+        "schema": "{{ target.schema if target.type == 'spark' else 'staging' }}",
         "description": "Landed rows, one for each key, as the source contract types them",
         "tables": tables,
     }

@@ -14,6 +14,7 @@ from northstar.build.own_seeds import unknown_names
 from northstar.build.results import read_definitions, record_build
 from northstar.build.structure import check_files, check_metrics, check_removals, raise_for
 from northstar.build.unchanged import create_empty_logs, unchanged_nodes
+from northstar.build.wide import handed_over
 from northstar.warehouse import db
 from northstar.warehouse.rows import Run
 from northstar.warehouse.stages import run_stage
@@ -45,7 +46,12 @@ def build(
             names = [node["name"] for node in unchanged.values() if node["resource_type"] == "model"]
             arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
         command = ["build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "exposure", *arguments]
-        with context_in_environment(settings), uncollected(), reuse_connections(run_id):
+        with (
+            handed_over(settings, run, progress) as models,
+            context_in_environment(settings, models),
+            uncollected(),
+            reuse_connections(run_id),
+        ):
             run_dbt(settings, command, run["code_version"], callback)
         share_manifest(settings, run["code_version"])
         if run["is_full"]:

@@ -26,6 +26,23 @@ def register(command: Command) -> None:
         action="store_true",
         help="show: personal values as they were delivered, opened with this home's key",
     )
+    sub = command(
+        "values",
+        _values,
+        "list unusual values of landed rows, and settle each by name: accept it, map it to another, or refuse it",
+    )
+    sub.add_argument("action", choices=("list", "accept", "map", "refuse"))
+    sub.add_argument("column", nargs="?", metavar="ENTITY.COLUMN", help="such as bookings.tutor_id")
+    sub.add_argument("value", nargs="*", help="one or more values, as `values list` shows them")
+    sub.add_argument("--to", metavar="OTHER", help="map: the value that they are to be")
+    sub.add_argument("--missing", action="store_true", help="accept, refuse: rows without a value in the column")
+    sub.add_argument(
+        "--largest",
+        nargs=2,
+        action="append",
+        metavar=("CURRENCY", "AMOUNT"),
+        help="accept: amounts up to this are usual; refuse: larger ones go to quarantine",
+    )
     sub = command("rollback", _rollback, "publish an earlier version again")
     sub.add_argument("--to", type=int, metavar="VERSION", help="the version to go back to (default: the previous one)")
     sub.add_argument("--hold", metavar="WHY", help="then publish nothing until `northstar hold --end`, for this reason")
@@ -62,6 +79,31 @@ def _quarantine(arguments: argparse.Namespace) -> None:
         print(quarantine.accept(settings, arguments.entity, arguments.because, arguments.by))
     else:
         print(quarantine.replay(settings, entity=arguments.entity))
+
+
+def _values(arguments: argparse.Namespace) -> None:
+    from northstar.runs import values
+
+    settings, name, chosen = load_settings(arguments.home), arguments.column, arguments.value
+    if arguments.action == "list":
+        print(values.overview(settings, name))
+        return
+    if name is None:
+        raise NorthstarError(f"which column? northstar values {arguments.action} ENTITY.COLUMN VALUE")
+    if arguments.action == "map":
+        if arguments.to is None:
+            raise NorthstarError(f"which value is it to be? northstar values map {name} VALUE --to OTHER")
+        print(values.map_values(settings, name, chosen, arguments.to))
+        return
+    settle = values.accept if arguments.action == "accept" else values.refuse
+    print(settle(settings, name, chosen, arguments.missing, _amounts(arguments.largest or [])))
+
+
+def _amounts(given: list[list[str]]) -> dict[str, float]:
+    try:
+        return {currency.upper(): float(amount) for currency, amount in given}
+    except ValueError as exc:
+        raise NorthstarError(f"--largest wants a currency and an amount in minor units: {exc}") from exc
 
 
 def _rollback(arguments: argparse.Namespace) -> None:

@@ -19,6 +19,8 @@ OWN_TIMES = (
     "applied_at",
     "sent_at",
     "checked_at",
+    "changed_at",
+    "committed_at",
     "sampled_at",
     "window_start",
     "opened_at",

@@ -132,7 +132,8 @@ def generate_company(
     _people(company, accounts)
     for generate in (
         _rates, _subscriptions, _payments, _conversations, operations.creators, operations.experiments, _events, _support,
-        _market, operations.marketplace, operations.surveys, operations.machines, operations.makers,
+        _market, operations.marketplace, operations.surveys, operations.machines, operations.makers, operations.states,
+        operations.changes,
     ):  # fmt: skip
         generate(company)
     planted = plant(company, incidents)
@@ -544,12 +545,13 @@ def _support(company: Company) -> None:
                 status = "solved"
                 if random.random() < 0.08:
                     moment += timedelta(seconds=int(random.exponential(86400)) + 60)
-                    story.append(("reopened", "customer", moment))
+                    # every other ticket's help desk logs states, and no reopenings
+                    story.append(("opened" if len(tickets) % 2 else "reopened", "customer", moment))
                     moment += timedelta(seconds=int(random.exponential(speed * 36000)) + 60)
                     story.append(("solved", "agent", moment))
         story = [s for s in story if s[2] < end]
         if status == "solved":
-            ends = [s for s in story if s[0] in ("solved", "reopened")]
+            ends = [s for s in story if s[0] in ("solved", "reopened", "opened")]
             status = "solved" if ends and max(ends, key=lambda s: s[2])[0] == "solved" else "open"
         tickets.append({
             "ticket_id": ticket, "account_id": person.account_id, "application": person.application,
@@ -557,6 +559,9 @@ def _support(company: Company) -> None:
             "priority": priority, "status": status, "merged_into_ticket_id": None, "requester_email": person.email,
             "subject": "Help", "created_at": created, "updated_at": max(s[2] for s in story),
         })  # fmt: skip
+        if story[-1][0] == "opened":
+            # nothing but the ticket's own state says that it is open again
+            story.pop()
         happened += [
             {"ticket_id": ticket, "event_type": kind, "actor_type": actor, "occurred_at": at}
             for kind, actor, at in story

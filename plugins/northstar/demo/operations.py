@@ -339,6 +339,24 @@ def machines(company: "Company") -> None:
     })  # fmt: skip
 
 
+def states(company: "Company") -> None:
+    """What a status page logs of each application's gateway: changes of its state, and once that nobody was watching."""
+    random = company.random("states")
+    begin = max(company.start, company.end - timedelta(days=company.monitored_days))
+    rows: list[TableRow] = []
+    for application in company.applications:
+        at = pd.Timestamp(begin) + timedelta(seconds=int(random.exponential(7200)))
+        is_up: bool | None = True
+        while at < company.end:
+            rows.append(
+                {"service": f"{application}_gateway", "application": application, "changed_at": at, "is_up": is_up}
+            )
+            hours = 30.0 if is_up else 0.4
+            at += timedelta(seconds=int(random.exponential(hours * 3600)) + 30)
+            is_up = None if is_up and random.random() < 0.1 else not is_up
+    company.tables["service_states"] = _times(pd.DataFrame(rows), "changed_at")
+
+
 def makers(company: "Company") -> None:
     """Deployments, incidents, work, reviews, code and the community, over the company's whole life."""
     random = company.random("makers")
@@ -394,6 +412,52 @@ def makers(company: "Company") -> None:
         if own.endswith("_at"):
             frame = frame[frame[own] < pd.Timestamp(company.end)]
         company.tables[name] = _times(frame, *(c for c in frame if c.endswith("_at")))
+
+
+def changes(company: "Company") -> None:
+    """The commits of the pull requests and those of none, and which of them the deployments name: some none, some one that nobody knows."""
+    random = company.random("changes")
+    requests, deployments = company.tables["pull_requests"], company.tables["deployments"]
+    rows: list[TableRow] = []
+
+    def commit(application: str, at: pd.Timestamp, pull_request: str | None) -> str:
+        sha = f"{company.seed:04x}{len(rows):08x}"
+        rows.append(
+            {"commit_sha": sha, "application": application, "pull_request_id": pull_request, "author": f"dev{int(random.integers(12))}", "committed_at": at}
+        )  # fmt: skip
+        return sha
+
+    merges: list[str | None] = []
+    known: dict[str, list[tuple[pd.Timestamp, str]]] = {application: [] for application in company.applications}
+    for request in requests.itertuples():
+        # a request whose commits nobody landed now and then, and the commit on main where it was not squashed without a trace
+        for _ in range(int(random.integers(0, 4))):
+            commit(
+                request.application,
+                request.opened_at - timedelta(seconds=int(random.exponential(86400))),
+                request.pull_request_id,
+            )
+        has_merge = request.merged_at is not pd.NaT and random.random() < 0.8
+        merges.append(commit(request.application, request.merged_at, None) if has_merge else None)
+        if has_merge:
+            known[request.application].append((request.merged_at, rows[-1]["commit_sha"]))
+    days = int((company.end - company.start).days)
+    for application in company.applications:
+        for _ in range(random.poisson(days * 0.3) + 2):
+            at = _random_moment(random, company, days)
+            known[application].append((at, commit(application, at, None)))
+        known[application].sort()
+    named: list[str | None] = []
+    for deployment in deployments.itertuples():
+        earlier = [sha for at, sha in known[deployment.application] if at <= deployment.started_at]
+        # most deploy the newest, some an older one
+        back, kind = 1 + int(random.exponential(0.7)), random.random()
+        named.append(
+            earlier[-back] if kind < 0.7 and len(earlier) >= back else f"unknown{len(named)}" if kind > 0.85 else None
+        )
+    requests["merge_commit_sha"], deployments["commit_sha"] = merges, named
+    table = pd.DataFrame(rows)
+    company.tables["commits"] = _times(table[table.committed_at < pd.Timestamp(company.end)], "committed_at")
 
 
 def _random_moment(random: Random, company: "Company", days: int) -> pd.Timestamp:

@@ -8,6 +8,7 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import entities
 from northstar.extract.landing import source as landing
+from northstar.extract.landing.mapped_values import follow_settled
 from northstar.extract.landing.reasons import commonest_reasons, describe
 from northstar.extract.sources.declared import Source, read_sources
 from northstar.privacy.details import forget_details
@@ -31,7 +32,7 @@ def extract(settings: Settings, run_id: int, progress: Progress = print) -> None
     with run_stage(settings, run_id, "extract") as run:
         for name in _due_sources(settings, run):
             _land_by_name(settings, run, name, progress)
-        _finish(settings, run)
+        _finish(settings, run, progress)
 
 
 def extract_again(
@@ -50,6 +51,7 @@ def extract_again(
             counts["read"] += result.landed.read
             counts["changed"] += result.landed.inserted + result.landed.updated
         _require_rows(settings, run["as_of"])
+        follow_settled(settings, run_id, progress)
         record_built_batch(settings, run_id)
     return counts
 
@@ -72,13 +74,13 @@ def land_source(settings: Settings, run_id: int, name: str, progress: Progress =
         raise SourceFailed(name, error)
 
 
-def finish_extract(settings: Settings, run_id: int) -> None:
+def finish_extract(settings: Settings, run_id: int, progress: Progress = print) -> None:
     """Check, after all sources, that the run can go on.
 
     Raises NorthstarError when a required source failed, or when there is nothing to build from.
     """
     with run_stage(settings, run_id, "extract") as run:
-        _finish(settings, run)
+        _finish(settings, run, progress)
 
 
 def _due_sources(settings: Settings, run: Run) -> list[str]:
@@ -102,7 +104,7 @@ def _land_by_name(
     return landing.land_source(settings, run["run_id"], source, progress, time_range)
 
 
-def _finish(settings: Settings, run: Run) -> None:
+def _finish(settings: Settings, run: Run, progress: Progress) -> None:
     declared = read_sources(settings)
     with db.connect(settings, "loader") as connection:
         source_runs = {
@@ -115,6 +117,7 @@ def _finish(settings: Settings, run: Run) -> None:
             reason = source_runs[name]["message"] if name in source_runs else "it was not read"
             raise SourceFailed(name, reason if name == FILES else f"source {name}, which is required: {reason}")
     _require_rows(settings, run["as_of"])
+    follow_settled(settings, run["run_id"], progress)
     if run["is_full"]:
         # nothing would show an hourly run what was emptied, so only full runs do this
         forget_details(settings, run["run_id"], run["as_of"])

@@ -4,7 +4,7 @@ from northstar.base.settings import Settings
 from northstar.publish import hold
 from northstar.warehouse import db, embedded, turn_lock
 from northstar.warehouse.rows import fetch_one
-from northstar.warehouse.troubles import newest_warnings, open_alerts, unevaluated_run
+from northstar.warehouse.troubles import newest_warnings, open_alerts, unevaluated_run, unusual_values
 
 
 def status(settings: Settings) -> str:
@@ -62,4 +62,6 @@ def status(settings: Settings) -> str:
         if unevaluated := unevaluated_run(connection):
             lines.append(f"alerts      {unevaluated}")
         lines += [f"warning     {warning}" for warning in newest_warnings(connection)]
+        if unusual := unusual_values(connection):
+            lines.append(f"values      {unusual}")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from psycopg import sql
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.privacy.subjects import READ_PROPERTIES
-from northstar.warehouse import db, turn_lock
+from northstar.warehouse import db, lake, turn_lock
 from northstar.warehouse.rows import Connection
 
 KEPT_PROPERTIES = ", ".join(f"'{name}'" for name in READ_PROPERTIES)
@@ -34,6 +34,7 @@ def forget_details(settings: Settings, run_id: int, as_of: datetime) -> dict[str
             turn_lock.keep(connection, run_id)
             rows = _forget_entity(connection, entities()[name], cutoff)
             if rows:
+                lake.withdraw(connection, name)
                 connection.execute(
                     "insert into audit.details_forgotten (run_id, entity, older_than, rows) values (%s, %s, %s, %s)",
                     [run_id, name, cutoff, rows],

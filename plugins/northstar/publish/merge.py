@@ -33,7 +33,7 @@ from northstar.publish.certificates import (
 )
 from northstar.publish.hold import require_no_hold
 from northstar.publish.restatements import RESTATEMENTS, record_restatements
-from northstar.publish.shape import columns, common_columns, create_tables, narrow, widen
+from northstar.publish.shape import columns, create_tables, narrow, shapes, widen
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.published.kept import require_kept
@@ -42,6 +42,8 @@ from northstar.warehouse.published.values import PARTS, count_values, ensure_vie
 from northstar.warehouse.rows import Connection, Publication, Run, as_shape, fetch_one
 
 PUBLISHER_LOCK = 7_041_776
+# a table of so many rows needs no statistics: Postgres plans a new one as if it had a few hundred
+FEW_ROWS = 1_000
 ALL = sql.SQL("true")
 PUBLICATIONS = DescribedTable(
     "publications", "Each published version: when it was published, from what, how much changed, what was checked.",
@@ -106,6 +108,7 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
             previous_publication is not None and previous_publication["restores_version"] is not None
         )
         previous_outputs = _previous_outputs(connection, newest_version)
+        columns_by_mart = _create_missing_tables(connection, published)
         if stores_every_period(connection):
             _carry_over(connection, published)
         changed = 0
@@ -113,7 +116,6 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
         outputs: dict[str, Content] = {}
         for mart in published:
             started = time.monotonic()
-            create_tables(connection, mart)
             before_merge = None
             if (
                 mart.name == PARTS["points"]
@@ -132,8 +134,13 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
                     run["code_version"],
                     is_backfill,
                 )
-            rows = _merge(connection, mart, version, compare_all or not mart.is_logged, before_merge)
-            outputs[mart.name] = _output(connection, mart, None if compare_all else previous_outputs.get(mart.name))
+            names = columns_by_mart[mart.name]
+            rows = _merge(connection, mart, names, version, compare_all or not mart.is_logged, before_merge)
+            previous_output = None if compare_all else previous_outputs.get(mart.name)
+            # what nothing was added to or removed from is what it was
+            outputs[mart.name] = (
+                previous_output if previous_output and not rows else _output(connection, mart, names, previous_output)
+            )
             counts[mart.name] = outputs[mart.name]["rows"]
             changed += rows
             if time.monotonic() - started > 2:
@@ -230,9 +237,8 @@ def _previous_outputs(connection: Connection, version: int | None) -> dict[str, 
     return row["outputs"] if row else {}
 
 
-def _output(connection: Connection, mart: Mart, previous: Content | None) -> Content:
+def _output(connection: Connection, mart: Mart, names: dict[str, str], previous: Content | None) -> Content:
     """The mart's rows and hash after the merge: from the content before it (`previous`) and what the merge moved, or from all rows."""
-    names = common_columns(connection, mart)
     if previous is None or fetch_one(connection.execute("select to_regclass('pg_temp.removed') as t"))["t"] is None:
         return update_content(connection, sql.Identifier("marts", mart.name), names, None)
     content = update_content(connection, sql.SQL("pg_temp.removed"), names, previous, -1)
@@ -257,9 +263,19 @@ def _passed_checks(connection: Connection, run_id: int) -> CheckCounts:
     return as_shape(CheckCounts, checks)
 
 
+def _create_missing_tables(connection: Connection, published: list[Mart]) -> dict[str, dict[str, str]]:
+    """Create the tables of the marts that have none; returns {mart: {column: type}}, without columns that are about to be dropped."""
+    shape_by_mart = shapes(connection, published)
+    for mart in published:
+        if not shape_by_mart[mart.name].table:
+            create_tables(connection, mart, shape_by_mart[mart.name].model)
+    return {name: shape.common or shape.model for name, shape in shape_by_mart.items()}
+
+
 def _merge(
     connection: Connection,
     mart: Mart,
+    columns_of_mart: dict[str, str],
     version: int,
     compare_all: bool,
     before_merge: Callable[[], object] | None = None,
@@ -270,7 +286,7 @@ def _merge(
     """
     names = {
         "mart": sql.Identifier(mart.name),
-        "columns": sql.SQL(", ").join(map(sql.Identifier, common_columns(connection, mart))),
+        "columns": sql.SQL(", ").join(map(sql.Identifier, columns_of_mart)),
         "key": sql.SQL(", ").join(map(sql.Identifier, mart.key)),
         "condition": sql.SQL(mart.condition),
         "same_key": sql.SQL(" and ").join(
@@ -307,16 +323,21 @@ def _merge(
         ).rowcount
         _make_indexes(connection, mart)
         return added_count
+    differences = 0
     for table, rows, other_rows in (("removed", published, candidate), ("added", candidate, published)):
-        connection.execute(
+        row_count = connection.execute(
             sql.SQL("create temp table {table} on commit drop as ({rows}) except ({other_rows})").format(
                 table=sql.Identifier(table), rows=rows, other_rows=other_rows
             )
-        )
-        # without statistics the joins on the key would be planned as if the table were empty
-        connection.execute(sql.SQL("analyze {}").format(sql.Identifier(table)))
+        ).rowcount
+        if row_count > FEW_ROWS:
+            # without statistics the joins on the key would be planned as if the table were small
+            connection.execute(sql.SQL("analyze {}").format(sql.Identifier(table)))
+        differences += row_count
     if before_merge:
         before_merge()
+    if not differences:
+        return 0
     removed_count = connection.execute(
         sql.SQL(
             "with removed_rows as (delete from marts.{mart} as m using removed as d where {same_key} returning m.*) "
@@ -350,8 +371,6 @@ def _make_indexes(connection: Connection, mart: Mart) -> None:
 
 def _carry_over(connection: Connection, published: list[Mart]) -> None:
     parts = [mart for mart in published if mart.name in PARTS.values()]
-    for mart in parts:
-        create_tables(connection, mart)
     carry_over(connection)
     for mart in parts:
         _make_indexes(connection, mart)

@@ -6,6 +6,7 @@ rewrites the table, and its readers wait that long.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 
 from psycopg import sql
@@ -24,25 +25,48 @@ SCHEMAS = ("marts", "marts_history")
 
 
 def columns(connection: Connection, schema: str, name: str) -> dict[str, str]:
-    """{column: type} of a relation, without the publisher's own columns."""
+    """{column: type} of a relation, without the publisher's own columns; {} if there is none."""
+    return _columns_of(connection, [f"{schema}.{name}"])[f"{schema}.{name}"]
+
+
+def _columns_of(connection: Connection, relations: list[str]) -> dict[str, dict[str, str]]:
+    """{relation: {column: type}}: the columns of many relations, by one query."""
     rows = connection.execute(
-        "select attname, format_type(atttypid, atttypmod) as type from pg_attribute "
-        "where attrelid = to_regclass(%s) and attnum > 0 and not attisdropped order by attnum",
-        [f"{schema}.{name}"],
+        "select relation, attname, format_type(atttypid, atttypmod) as type from unnest(%s::text[]) as names (relation) "
+        "join pg_attribute on attrelid = to_regclass(relation) where attnum > 0 and not attisdropped order by attnum",
+        [relations],
     ).fetchall()
-    return {r["attname"]: r["type"] for r in rows if not r["attname"].startswith("_")}
+    found: dict[str, dict[str, str]] = {relation: {} for relation in relations}
+    for row in rows:
+        if not row["attname"].startswith("_"):
+            found[row["relation"]][row["attname"]] = row["type"]
+    return found
 
 
-def model_columns(connection: Connection, mart: Mart) -> dict[str, str]:
-    """{column: type} that a mart should have: the columns of its model that are published."""
-    candidate_columns = columns(connection, *mart.parts[0])
-    return {c: kind for c, kind in candidate_columns.items() if not mart.published or c in mart.published}
+@dataclass(frozen=True)
+class Shape:
+    """The columns of a mart, each with its type: those that its model makes and publishes, and those of the published table ({} if there is none)."""
+
+    model: dict[str, str]
+    table: dict[str, str]
+
+    @property
+    def common(self) -> dict[str, str]:
+        """The columns of the published table, in its order, without those that are about to be dropped."""
+        return {c: kind for c, kind in self.table.items() if c in self.model}
 
 
-def common_columns(connection: Connection, mart: Mart) -> dict[str, str]:
-    """{column: type} of the published table, in its order, without columns that are about to be dropped."""
-    names = model_columns(connection, mart)
-    return {c: kind for c, kind in columns(connection, "marts", mart.name).items() if c in names}
+def shapes(connection: Connection, published: list[Mart]) -> dict[str, Shape]:
+    """{mart: its shape}."""
+    candidates = {mart.name: ".".join(mart.parts[0]) for mart in published}
+    found = _columns_of(connection, [*candidates.values(), *(f"marts.{name}" for name in candidates)])
+    return {
+        mart.name: Shape(
+            {c: k for c, k in found[candidates[mart.name]].items() if not mart.published or c in mart.published},
+            found[f"marts.{mart.name}"],
+        )
+        for mart in published
+    }
 
 
 def widen(
@@ -52,16 +76,19 @@ def widen(
 
     Raises NorthstarError when readers leave no pause for it.
     """
+    described = list(described)
+    existing = _columns_of(connection, [f"marts.{table.name}" for table in described])
+    connection.commit()
     for table in described:
-        if columns(connection, "marts", table.name):
-            connection.commit()
+        if existing[f"marts.{table.name}"]:
             change_without_queueing(connection, table.name, partial(table.ensure, connection))
+    shape_by_mart = shapes(connection, published)
+    connection.commit()
     for mart in published:
-        existing_columns, names = columns(connection, "marts", mart.name), model_columns(connection, mart)
-        new_columns = {c: kind for c, kind in names.items() if c not in existing_columns}
-        retyped_columns = {c: names[c] for c, kind in existing_columns.items() if names.get(c, kind) != kind}
-        connection.commit()
-        if existing_columns and (new_columns or retyped_columns):
+        shape = shape_by_mart[mart.name]
+        new_columns = {c: kind for c, kind in shape.model.items() if c not in shape.table}
+        retyped_columns = {c: shape.model[c] for c, kind in shape.table.items() if shape.model.get(c, kind) != kind}
+        if shape.table and (new_columns or retyped_columns):
             change_without_queueing(
                 connection, mart.name, partial(_widen, connection, settings, mart, new_columns, retyped_columns)
             )
@@ -70,11 +97,11 @@ def widen(
 def narrow(settings: Settings, published: list[Mart], progress: Progress) -> None:
     """Drop the columns that models no longer make. If readers leave no pause for it, the next publication does it."""
     with db.connect(settings, "publisher") as connection:
+        shape_by_mart = shapes(connection, published)
+        connection.commit()
         for mart in published:
-            names = model_columns(connection, mart)
-            surplus_columns = [c for c in columns(connection, "marts", mart.name) if c not in names]
-            connection.commit()
-            if surplus_columns:
+            shape = shape_by_mart[mart.name]
+            if surplus_columns := [c for c in shape.table if c not in shape.model]:
                 try:
                     change_without_queueing(
                         connection, mart.name, partial(_narrow, connection, settings, mart, surplus_columns)
@@ -124,11 +151,9 @@ def _narrow(connection: Connection, settings: Settings, mart: Mart, surplus_colu
     ensure_past_views(connection, settings)
 
 
-def create_tables(connection: Connection, mart: Mart) -> None:
-    """Create `marts.<mart>` and `marts_history.<mart>` if they are missing, with the candidate's columns and descriptions."""
-    if columns(connection, "marts", mart.name):
-        return
-    name, names = sql.Identifier(mart.name), model_columns(connection, mart)
+def create_tables(connection: Connection, mart: Mart, names: dict[str, str]) -> None:
+    """Create `marts.<mart>` and `marts_history.<mart>` with the columns `names` and their descriptions."""
+    name = sql.Identifier(mart.name)
     kinds = sql.SQL(", ").join(sql.SQL("{} {}").format(sql.Identifier(c), sql.SQL(t)) for c, t in names.items())
     connection.execute(sql.SQL("create table marts.{} ({}, _version bigint not null)").format(name, kinds))
     connection.execute(

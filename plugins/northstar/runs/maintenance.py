@@ -22,7 +22,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.connections.airflow import airflow_environment
-from northstar.warehouse import db, turn_lock
+from northstar.warehouse import db, lake, turn_lock
 from northstar.warehouse.published.past import record_pruned
 from northstar.warehouse.rows import fetch_one
 from northstar.warehouse.schemas import SCHEMAS
@@ -201,6 +201,12 @@ def _traces(settings: Settings, *_: float) -> StepResult:
     return {"tables": len(leftover_tables)} if leftover_tables else {}
 
 
+def _lake(settings: Settings, *_: float) -> StepResult:
+    """Remove files of the lake that do not count any more: those of landings that were killed, and those that were withdrawn."""
+    removed = lake.sweep(settings)
+    return {"files": removed} if removed else {}
+
+
 def _vacuum(settings: Settings, deadline: float, _: int) -> StepResult:
     """Vacuum and analyze tables, those that changed most first, each as its owner, until the deadline."""
     with db.connect(settings, "transformer") as connection:
@@ -282,5 +288,5 @@ def _describe(result: StepResult | str) -> str:
 
 # each step takes (settings, the deadline on the monotonic clock, the number in audit.maintenance) and returns what it did
 STEPS: dict[str, Callable[[Settings, float, int], StepResult]] = {
-    "versions": _versions, "journals": _journals, "people": _people, "traces": _traces, "vacuum": _vacuum, "logs": _logs, "airflow": _airflow,
+    "versions": _versions, "journals": _journals, "people": _people, "traces": _traces, "lake": _lake, "vacuum": _vacuum, "logs": _logs, "airflow": _airflow,
 }  # fmt: skip

@@ -17,6 +17,7 @@ from northstar.extract.landing.batch import Delivery, land_batch
 from northstar.extract.landing.directory import SOURCE_PREFIX, land_directory
 from northstar.extract.landing.normalise import normalise
 from northstar.extract.landing.reasons import commonest_reasons
+from northstar.extract.landing.settled import read_settled
 from northstar.extract.sources.declared import open_source, read_sources
 from northstar.extract.sources.files import FileStore, check_directory
 from northstar.extract.stage import FILES
@@ -225,7 +226,7 @@ def _retry_lot(
     ]
     ids = pa.array([number for number, _ in rows], pa.int64())
     batch = pa.RecordBatch.from_arrays([*arrays, ids], names=[*columns, "_line"])
-    normalised_batch = normalise(entities()[name], batch, guard, is_replay=True)
+    normalised_batch = normalise(entities()[name], batch, guard, is_replay=True, settled=read_settled(settings))
     if not normalised_batch.rows.num_rows:
         return
 

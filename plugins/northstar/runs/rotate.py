@@ -35,7 +35,7 @@ from northstar.privacy.subjects import HASH_COLUMNS, PERSON_COLUMNS
 from northstar.runs import job
 from northstar.runs.erase.rewrite import rewrite
 from northstar.runs.preview.scratch import drop_previews
-from northstar.warehouse import db, turn_lock
+from northstar.warehouse import db, lake, turn_lock
 from northstar.warehouse.rights import act_as_owner
 from northstar.warehouse.rows import Connection, fetch_one
 from northstar.warehouse.setup import bootstrap
@@ -76,6 +76,8 @@ def rotate_key(settings: Settings, progress: Progress = print, worker: Worker | 
             progress("converting hashes and sealed values ...")
             rotation = _rehash_everything(settings, key, next_ring, run_id)
             adopt_ring(settings, next_ring)
+        # the withdrawn files hold hashes of the former key
+        lake.sweep(settings)
 
     version = job.run_change(settings, "rotation", change, "nightly", progress, worker)
     # the run has called `change`
@@ -160,6 +162,8 @@ def _rehash_everything(settings: Settings, key: str, next_ring: str, run_id: int
         connection.execute(
             "insert into audit.pii_keys (generation, fingerprint) values (%s, %s)", [generation, fingerprint(next_ring)]
         )
+        for name in lake.WIDE_ENTITIES:
+            lake.withdraw(connection, name)
         hashes = fetch_one(connection.execute("select count(*) as n from rehashed"))["n"]
     return Rotation(generation, hashes, seals, renewal.unopened)
 

@@ -1,7 +1,7 @@
 """What is not as it should be, in words that are the same wherever somebody reads them: the newest audit's warnings, the open alerts, and what
 the alerts do not know yet."""
 
-from northstar.warehouse.rows import Connection
+from northstar.warehouse.rows import Connection, fetch_one
 
 NAMED = 6
 
@@ -31,6 +31,20 @@ def open_alerts(connection: Connection) -> str | None:
     named = ", ".join(f"{r['what']} ({r['application']}, {r['severity']})" for r in rows[:NAMED])
     more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
     return f"{len(rows)} open: {named}{more}"
+
+
+def unusual_values(connection: Connection) -> str | None:
+    """How many unusual values nobody has settled, and the newest of them; None for none."""
+    # the home of an older release has no such table until its next run
+    if fetch_one(connection.execute("select to_regclass('audit.unusual_values') as t"))["t"] is None:
+        return None
+    rows = connection.execute(
+        "select entity || '.' || column_name || ': ' || what as what, count(*) over () as total from audit.unusual_values "
+        "where closed_at is null order by finding_id desc limit 1"
+    ).fetchall()
+    if not rows:
+        return None
+    return f"{rows[0]['total']} to settle, the newest {rows[0]['what']}; `northstar values list`"
 
 
 def unevaluated_run(connection: Connection) -> str | None:

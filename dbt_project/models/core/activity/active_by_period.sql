@@ -15,7 +15,7 @@ with activity as (
         activity_on::timestamptz as happened_at,
         activity_on
     from {{ ref('active_accounts') }}
-    where {{ at_or_after_affected('activity_on') }}
+    where {{ at_or_after_affected('activity_on', grains=grains) }}
 ),
 
 features as (
@@ -26,7 +26,7 @@ features as (
         feature_days.used_on::timestamptz as happened_at
     from {{ ref('feature_days') }} as feature_days
     left join {{ ref('accounts') }} as accounts on feature_days.account_id = accounts.account_id
-    where {{ at_or_after_affected('feature_days.used_on') }}
+    where {{ at_or_after_affected('feature_days.used_on', grains=grains) }}
         and (accounts.deleted_at is null or feature_days.first_at < accounts.deleted_at)
 ),
 

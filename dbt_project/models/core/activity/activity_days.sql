@@ -1,7 +1,7 @@
 -- Grain: account_id, activity_on, application, channel. The days on which an account was active (SEMANTICS, Activity):
 -- events with an account whose name does not end in _failed, by the event's application.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['account_id', 'activity_on', 'application', 'channel'], affected_by=['account_id', 'activity_on'],
     touches=['activity_on'],
     ordered_by=['account_id', 'activity_on'], indexes=[{'columns': ['account_id', 'activity_on']}, {'columns': ['activity_on']}]

@@ -1,6 +1,6 @@
 -- Grain: account_id, used_on, application, feature. The days on which an account used a feature.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['account_id', 'used_on', 'application', 'feature'], affected_by=['account_id', 'used_on'],
     scope_of={'stg_events': {'where': "event_name = 'feature.used'"}},
     touches=['used_on'],
@@ -15,7 +15,7 @@ select
     account_id,
     occurred_at::date as used_on,
     application,
-    left(coalesce(properties ->> 'feature', '(unknown)'), 100) as feature,
+    left(coalesce({{ json_text('properties', 'feature') }}, '(unknown)'), 100) as feature,
     min(occurred_at) as first_at
 from events
 where account_id is not null

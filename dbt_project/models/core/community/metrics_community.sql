@@ -17,7 +17,7 @@ with downloads as (
         *,
         downloaded_on::timestamptz as happened_at
     from {{ ref('stg_package_downloads') }}
-    where {{ at_or_after_affected('downloaded_on') }}
+    where {{ at_or_after_affected('downloaded_on', grains=grains) }}
 ),
 
 -- a figure stands until the next one

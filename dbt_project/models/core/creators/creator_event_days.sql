@@ -1,6 +1,6 @@
 -- Grain: account_id, event_name, happened_on. The first and last event of the day, for the events that the creator metrics use.
 {{ config(
-    time_dependent=false, materialized='incremental', unique_key=['account_id', 'event_name', 'happened_on'],
+    tags=['wide'], time_dependent=false, materialized='incremental', unique_key=['account_id', 'event_name', 'happened_on'],
     affected_by=['account_id', 'happened_on'],
     scope_of={'stg_events': {'where': "event_name in ('creator.onboarding_completed', 'content.created', 'content.updated')"}},
     touches=['happened_on'], indexes=[{'columns': ['account_id', 'happened_on']}]

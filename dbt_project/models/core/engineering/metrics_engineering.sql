@@ -1,4 +1,4 @@
--- Grain: metric_id, grain, period_start, application, segment, segment_value. Incidents, security, deployments, work, code.
+-- Grain: metric_id, grain, period_start, application, segment, segment_value. Incidents, security, uptime by time, deployments, work, code.
 {{ config(
     materialized='incremental', unique_key=metric_key(),
     affected_by=['grain', 'period_start'],
@@ -26,9 +26,24 @@ security_events as (
     where {{ at_or_after_affected('occurred_at') }}
 ),
 
+state_hours as (
+    select * from {{ ref('state_hours') }}
+    where {{ at_or_after_affected('state_hour') }}
+),
+
 deployments as (
     select * from {{ ref('stg_deployments') }}
     where {{ at_or_after_affected('started_at') }}
+),
+
+recoveries as (
+    select * from {{ ref('stg_deployments') }}
+    where status in ('failed', 'rolled_back') and recovered_at is not null
+),
+
+shipped_changes as (
+    select * from {{ ref('fct_changes') }}
+    where deployed_at is not null
 ),
 
 work_items as (
@@ -202,6 +217,12 @@ union all
     'security_breaches': ['breaches', none],
 }, at='occurred_at') }}
 union all
+{{ metrics_of('state_hours', series, 'states', {
+    'up_seconds': 'sum(r.up_seconds)', 'observed_seconds': 'sum(r.observed_seconds)',
+}, ['service'], ['hour', 'day', 'week', 'month'], {
+    'uptime_by_time': ['up_seconds', 'observed_seconds'],
+}, at='state_hour') }}
+union all
 {{ metrics_of('deployments', series, 'deployments', {
     'ended': "count(*) filter (where r.status in ('succeeded', 'failed', 'rolled_back'))",
     'succeeded': "count(*) filter (where r.status = 'succeeded')",
@@ -211,6 +232,29 @@ union all
     'deployment_success_rate': ['succeeded', 'ended'],
     'deployment_recovery_time': ['recovery_minutes', 'recovered'],
 }, at='started_at') }}
+union all
+-- DORA's: dora.dev/guides/dora-metrics
+{{ metrics_of('deployments', series, 'deployments', {
+    'ended': "count(*) filter (where r.status in ('succeeded', 'failed', 'rolled_back'))",
+    'failed': "count(*) filter (where r.status in ('failed', 'rolled_back'))",
+}, [], ['day', 'week', 'month'], {
+    'deployment_frequency': ['ended', none],
+    'change_failure_rate': ['failed', 'ended'],
+}, at='started_at') }}
+union all
+{{ metrics_of('recoveries', series, 'deployments', {
+    'recoveries': 'count(*)',
+    'median_hours': 'percentile_cont(0.5) within group (order by extract(epoch from r.recovered_at - r.started_at) / 3600)',
+}, [], ['week', 'month'], {
+    'failed_deployment_recovery_time': ['median_hours', 'recoveries'],
+}, at='recovered_at') }}
+union all
+{{ metrics_of('shipped_changes', series, 'changes', {
+    'changes': 'count(*)',
+    'median_hours': 'percentile_cont(0.5) within group (order by r.lead_time_hours)',
+}, ['linked_by'], ['week', 'month'], {
+    'change_lead_time': ['median_hours', 'changes'],
+}, at='deployed_at') }}
 union all
 {{ metrics_of('fixed_bugs', series, 'bugs', {
     'bugs': 'count(*)',

@@ -1,4 +1,4 @@
--- Grain: fact, application, segment, segment_value. When each series of the engineering, incident and security metrics begins.
+-- Grain: fact, application, segment, segment_value. When each series of the engineering, incident, state and security metrics begins.
 {{ config(
     materialized='incremental',
     unique_key=['fact', 'application', 'segment', 'segment_value'], touches=['first_at']
@@ -12,8 +12,17 @@ security_events as (
     select * from {{ ref('stg_security_events') }}
 ),
 
+states as (
+    select * from {{ ref('state_hours') }}
+),
+
 deployments as (
     select * from {{ ref('stg_deployments') }}
+),
+
+changes as (
+    select * from {{ ref('fct_changes') }}
+    where deployed_at is not null
 ),
 
 bugs as (
@@ -45,7 +54,11 @@ components as (
 union all
 {{ series_of('security_events', 'security_events', ['kind', 'severity'], 'occurred_at') }}
 union all
+{{ series_of('states', 'states', ['service'], 'state_hour') }}
+union all
 {{ series_of('deployments', 'deployments', [], 'started_at') }}
+union all
+{{ series_of('changes', 'changes', ['linked_by'], 'deployed_at') }}
 union all
 {{ series_of('bugs', 'bugs', ['priority'], 'created_at') }}
 union all

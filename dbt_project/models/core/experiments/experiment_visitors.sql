@@ -1,4 +1,4 @@
--- Grain: experiment, application, visitor_id. Exposed visitors: the variant that each saw first, when, and whether it reached the goal afterwards.
+-- Grain: experiment, application, visitor_id. Exposed visitors: the variant that each saw first, when, and whether it reached the goal from then on.
 -- Application 'all' is the company, where a visitor of several applications is exposed once.
 {{ config(
     time_dependent=false, materialized='incremental', unique_key=['experiment', 'application', 'visitor_id'],
@@ -29,6 +29,8 @@ goals as (
         event_name,
         max(occurred_at) as last_at
     from events
+    -- an exposure does not reach a goal, whatever the goal is called
+    where event_name != 'experiment.exposed'
     group by visitor_id, event_name
 )
 
@@ -39,6 +41,6 @@ select
     exposures.variant,
     exposures.goal,
     exposures.exposed_at,
-    coalesce(goals.last_at > exposures.exposed_at, false) as is_converted
+    coalesce(goals.last_at >= exposures.exposed_at, false) as is_converted
 from exposures
 left join goals on exposures.visitor_id = goals.visitor_id and exposures.goal = goals.event_name

@@ -28,7 +28,14 @@ measured as (
 
 -- a failure code's rate is its share of all attempts: among its own every one failed, and it is 0 where none had it
 attempted as (
-    {{ cube('flows', {'all_attempts': 'sum(r.succeeded + r.failed)'}) }}
+    {{ measured('flows', {'all_attempts': 'sum(r.succeeded + r.failed)'}) }}
+    select
+        grain,
+        period_start,
+        application,
+        succeeded + failed as all_attempts
+    from measured
+    where segment = ''
 ),
 
 attempted_by_code as (

@@ -1,6 +1,6 @@
 -- Grain: application, event_hour, event_name, tool. Number of events; `tool` is '' except for tool.invoked.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['application', 'event_hour', 'event_name', 'tool'], affected_by=['event_hour'], touches=['event_hour'],
     ordered_by=['event_hour'], indexes=[{'columns': ['event_hour']}]
 ) }}
@@ -13,8 +13,8 @@ select
     application,
     date_trunc('hour', occurred_at) as event_hour,
     event_name,
-    case when event_name = 'tool.invoked' then left(coalesce(properties ->> 'tool', '(unknown)'), 100) else '' end as tool,
+    case when event_name = 'tool.invoked' then left(coalesce({{ json_text('properties', 'tool') }}, '(unknown)'), 100) else '' end as tool,
     count(*) as events,
-    count(*) filter (where event_name = 'tool.invoked' and properties ->> 'status' = 'error') as failed_events
+    count(*) filter (where event_name = 'tool.invoked' and {{ json_text('properties', 'status') }} = 'error') as failed_events
 from events
 group by 1, 2, 3, 4

@@ -1,6 +1,6 @@
 -- Grain: application, channel, message_hour. Number of messages sent.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['application', 'channel', 'message_hour'], affected_by=['message_hour'], touches=['message_hour'],
     indexes=[{'columns': ['message_hour']}]
 ) }}

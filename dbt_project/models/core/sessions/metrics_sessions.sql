@@ -49,7 +49,7 @@ message_loads as (
         message_hour,
         sum(messages) as messages
     from {{ ref('message_hours') }}
-    where {{ at_or_after_affected('message_hour') }}
+    where {{ at_or_after_affected('message_hour', grains=grains) }}
     group by grouping sets ((message_hour, application), (message_hour))
 ),
 

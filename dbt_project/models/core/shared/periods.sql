@@ -38,7 +38,7 @@ with starts as (
         'stg_tutor_applications': 'applied_at', 'stg_survey_responses': 'sent_at', 'stg_help_center_visits': 'occurred_at',
         'stg_ai_responses': 'created_at', 'stg_content_items': 'created_at', 'stg_creator_earnings': 'earned_on::timestamptz',
         'stg_security_events': 'occurred_at', 'stg_deployments': 'started_at', 'stg_incidents': 'started_at',
-        'stg_work_items': 'created_at', 'stg_pull_requests': 'opened_at', 'stg_code_quality': 'captured_on::timestamptz',
+        'stg_work_items': 'created_at', 'stg_pull_requests': 'opened_at', 'stg_service_states': 'changed_at', 'stg_code_quality': 'captured_on::timestamptz',
         'stg_community_snapshots': 'captured_on::timestamptz', 'stg_package_downloads': 'downloaded_on::timestamptz',
     }.items() %}
     union all

@@ -1,6 +1,6 @@
 -- Grain: application, service, level, error_hour. Errors that the error tracker reported.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['application', 'service', 'level', 'error_hour'], affected_by=['error_hour'], touches=['error_hour'],
     indexes=[{'columns': ['error_hour']}]
 ) }}

@@ -1,6 +1,6 @@
 -- Grain: application, integration, kind, call_hour. Calls to and from integrated applications.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['application', 'integration', 'kind', 'call_hour'], affected_by=['call_hour'], touches=['call_hour'],
     indexes=[{'columns': ['call_hour']}]
 ) }}

@@ -12,7 +12,7 @@ with requests as (
         duration_ms,
         occurred_at as happened_at
     from {{ ref('stg_api_requests') }}
-    where service = 'api' and {{ at_or_after_affected('occurred_at') }}
+    where service = 'api' and {{ at_or_after_affected('occurred_at', grains=grains) }}
 ),
 
 loads as (
@@ -25,7 +25,7 @@ loads as (
         tti_ms,
         occurred_at as happened_at
     from {{ ref('stg_web_vitals') }}
-    where {{ at_or_after_affected('occurred_at') }}
+    where {{ at_or_after_affected('occurred_at', grains=grains) }}
 ),
 
 -- the clock hour of the period that had the most requests, the earliest on a tie
@@ -42,7 +42,7 @@ busiest as (
         peaks.p95_ms as peak_p95_ms
     from {{ ref('request_peaks') }} as peaks
     cross join lateral {{ grain_starts('peaks.request_hour', ['day', 'week', 'month']) }} as g (grain, period_start)
-    where {{ at_or_after_affected('peaks.request_hour') }} and {{ only_affected('g.grain, g.period_start') }}
+    where {{ at_or_after_affected('peaks.request_hour', grains=['day', 'week', 'month']) }} and {{ only_affected('g.grain, g.period_start') }}
     order by g.grain, g.period_start, peaks.application, peaks.requests desc, peaks.request_hour
 ),
 

@@ -6,7 +6,7 @@
 {% set grains = ['hour', 'day', 'week', 'month'] %}
 {% set series = ref('series_signals') %}
 
-with {{ signal_facts() }}
+with {{ signal_facts(grains=grains) }}
 
 {{ metrics_of('requests', series, 'requests', {
     'requests': 'sum(r.requests)', 'failed': 'sum(r.failed)',

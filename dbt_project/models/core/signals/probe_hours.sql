@@ -1,6 +1,6 @@
 -- Grain: application, service, is_third_party, checked_hour. Uptime checks, and those that found the service up.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['application', 'service', 'is_third_party', 'checked_hour'], affected_by=['checked_hour'], touches=['checked_hour'],
     indexes=[{'columns': ['checked_hour']}]
 ) }}

@@ -1,6 +1,6 @@
 -- Grain: application, query_hour. The database's statements: calls, time, slow calls.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['application', 'query_hour'], affected_by=['query_hour'], touches=['query_hour'],
     indexes=[{'columns': ['query_hour']}]
 ) }}

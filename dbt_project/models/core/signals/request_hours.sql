@@ -1,6 +1,6 @@
 -- Grain: application, service, route, request_hour. Requests, failures (5xx), and the time spent on those that were timed.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['application', 'service', 'route', 'request_hour'], affected_by=['request_hour'], touches=['request_hour'],
     indexes=[{'columns': ['request_hour']}]
 ) }}

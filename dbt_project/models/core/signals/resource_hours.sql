@@ -1,6 +1,6 @@
 -- Grain: application, resource, sampled_hour. Utilisation of servers and databases.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['application', 'resource', 'sampled_hour'], affected_by=['sampled_hour'], touches=['sampled_hour'],
     indexes=[{'columns': ['sampled_hour']}]
 ) }}

@@ -1,6 +1,6 @@
 -- Grain: application, device, page, load_hour. Page loads with the scores that browsers measured.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['application', 'device', 'page', 'load_hour'], affected_by=['load_hour'], touches=['load_hour'],
     indexes=[{'columns': ['load_hour']}]
 ) }}

@@ -1,6 +1,6 @@
 -- Grain: anonymous_id, account_id, linked_on. The days on which an anonymous visitor was identified as an account.
 {{ config(
-    time_dependent=false, materialized='incremental',
+    tags=['wide'], time_dependent=false, materialized='incremental',
     unique_key=['anonymous_id', 'account_id', 'linked_on'], affected_by=['linked_on', 'anonymous_id'],
     indexes=[{'columns': ['anonymous_id', 'linked_on']}]
 ) }}

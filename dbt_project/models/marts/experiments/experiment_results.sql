@@ -1,4 +1,4 @@
--- Grain: experiment, variant, application. Visitors exposed to each variant (their first exposure decides), those that reached the goal afterwards,
+-- Grain: experiment, variant, application. Visitors exposed to each variant (their first exposure decides), those that reached the goal from then on,
 -- and the statistical confidence of the difference from the control: Wilson intervals of 95 % and a two-proportion z-test. The
 -- control is the variant of that name, else the first by name. Application 'all' is the company.
 {{ config(time_dependent=false, meta={'key': ['experiment', 'variant', 'application']}) }}

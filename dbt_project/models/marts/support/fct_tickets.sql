@@ -53,6 +53,9 @@ states as (
     select
         ticket_id,
         sum(difference) = 1 as is_open,
+        -- the first is its creation
+        count(*) filter (where difference = 1) - 1 as reopenings,
+        max(happened_at) filter (where difference = 1 and transition_number > 1) as last_reopened_at,
         max(happened_at) filter (where difference = -1) as last_ended_at
     from transitions
     group by ticket_id
@@ -64,12 +67,13 @@ resolved as (
         replies.first_response_at,
         replies.first_escalated_at,
         coalesce(replies.public_agent_replies, 0) as public_agent_replies,
-        coalesce(replies.reopenings, 0) as reopenings,
+        -- as events say, or as states go from solved to open
+        greatest(replies.reopenings, states.reopenings) as reopenings,
         states.is_open,
         case
             when states.is_open then null
             -- solved again after the last reopening; else it was closed without a solve
-            when replies.last_solved_at >= coalesce(replies.last_reopened_at, replies.last_solved_at)
+            when replies.last_solved_at >= coalesce(greatest(replies.last_reopened_at, states.last_reopened_at), replies.last_solved_at)
                 then replies.last_solved_at
             when ended.ticket_id is not null and coalesce(replies.ends, 0) = 0 then null
             else states.last_ended_at

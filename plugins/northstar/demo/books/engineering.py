@@ -1,6 +1,7 @@
 """Engineering: incidents, deployments, work items with their sprints, and pull requests."""
 
 from collections import defaultdict
+from datetime import datetime
 from fractions import Fraction
 
 from northstar.demo.books.ledger import BookRow, Ledger
@@ -18,7 +19,8 @@ def reckon(ledger: Ledger) -> None:
     _sprints(ledger)
     for row in ledger.rows["pull_requests"]:
         _pull_request(ledger, row)
-    ledger.reckon_percentile("bug_resolution_time")
+    _changes(ledger)
+    ledger.reckon_percentile("bug_resolution_time", "change_lead_time", "failed_deployment_recovery_time")
 
 
 def _incident(ledger: Ledger, row: BookRow) -> None:
@@ -33,10 +35,55 @@ def _incident(ledger: Ledger, row: BookRow) -> None:
 
 def _deployment(ledger: Ledger, row: BookRow) -> None:
     when, application = row["started_at"], row["application"]
+    is_failed = row["status"] in ("failed", "rolled_back")
     if row["status"] != "running":
         ledger.add("deployment_success_rate", when, application, int(row["status"] == "succeeded"), 1)
-    if row["status"] in ("failed", "rolled_back") and row["recovered_at"]:
-        ledger.add("deployment_recovery_time", when, application, seconds(row["recovered_at"] - when) / 60, 1)
+        ledger.add("change_failure_rate", when, application, int(is_failed), 1)
+        ledger.add("deployment_frequency", when, application, 1)
+    if is_failed and row["recovered_at"]:
+        span = seconds(row["recovered_at"] - when)
+        ledger.add("deployment_recovery_time", when, application, span / 60, 1)
+        ledger.measure("failed_deployment_recovery_time", row["recovered_at"], application, span / 3600)
+
+
+def _changes(ledger: Ledger) -> None:
+    """How long each change took from its first commit to the first deployment that has it."""
+    merged = {p["pull_request_id"]: p for p in ledger.rows["pull_requests"] if p["merged_at"]}
+    request_of_merge = {
+        (p["application"], p["merge_commit_sha"]): p["pull_request_id"]
+        for p in merged.values()
+        if p["merge_commit_sha"]
+    }
+    # (application, change): [when it began, when it was merged]; and which change a sha stands for
+    changes: dict[tuple[str, str], list[datetime]] = {}
+    change_of: dict[tuple[str, str], str] = dict(request_of_merge)
+    merged_at = {(p["application"], name): p["merged_at"] for name, p in merged.items()}
+    for commit in ledger.rows["commits"]:
+        application, sha, at = commit["application"], commit["commit_sha"], commit["committed_at"]
+        request = commit["pull_request_id"] or request_of_merge.get((application, sha))
+        if request is None:
+            changes[application, sha], merged_at[application, sha], change_of[application, sha] = [at, at], at, sha
+        elif request in merged:
+            began, end = changes.get((application, request), [at, merged[request]["merged_at"]])
+            changes[application, request], change_of[application, sha] = [min(began, at, end), end], request
+    deployments = sorted(
+        (d for d in ledger.rows["deployments"] if d["status"] == "succeeded"),
+        key=lambda d: (d["started_at"], d["deployment_id"]),
+    )
+    waiting, begun = dict(changes), set()
+    for deployment in deployments:
+        application, started = deployment["application"], deployment["started_at"]
+        named = change_of.get((application, deployment["commit_sha"])) if deployment["commit_sha"] else None
+        until = min(merged_at[application, named], started) if named else started
+        for (owner, change), (began, merged_when) in list(waiting.items()):
+            if owner != application or merged_when > until:
+                continue
+            del waiting[owner, change]
+            # what lies before the first deployment may have been deployed unseen
+            if application in begun or change == named:
+                hours, links = seconds(started - began) / 3600, {"linked_by": "sha" if named else "time"}
+                ledger.measure("change_lead_time", started, application, hours, links)
+        begun.add(application)
 
 
 def _work_item(ledger: Ledger, row: BookRow) -> None:

@@ -7,6 +7,7 @@ from northstar.demo.books.ledger import BookRow, Ledger
 from northstar.demo.books.times import seconds
 
 LEFT_OUT = {"spam", "deleted", "merged"}
+OPEN_STATES = {"new", "open", "pending", "on_hold"}
 
 
 def reckon(ledger: Ledger) -> None:
@@ -57,11 +58,18 @@ def _measure_end(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
 
 def _ends(ticket: BookRow, story: list[BookRow], as_of: datetime) -> list[tuple[datetime, bool]]:
     """The ends of a ticket: (when, True where it ended, False where it was reopened), in the order of time."""
-    ends = sorted(
-        (e["occurred_at"], e["event_type"] != "reopened")
+    states = [
+        (e["occurred_at"], e["event_type"] in ("solved", "closed"), e["event_type"])
         for e in story
-        if e["event_type"] in ("solved", "closed", "reopened")
-    )
+        if e["event_type"] in ("solved", "closed", "reopened", "opened")
+    ]
+    if ticket["status"] in OPEN_STATES and ticket["updated_at"] < as_of:
+        states.append((max(ticket["updated_at"], ticket["created_at"]), False, ticket["status"]))
+    ends: list[tuple[datetime, bool]] = []
+    for at, is_end, kind in sorted(states):
+        # an open state is a reopening only of what had ended
+        if is_end or kind == "reopened" or (ends and ends[-1][1]):
+            ends.append((at, is_end))
     has_end_event = any(is_end for _, is_end in ends)
     if not has_end_event and ticket["status"] in ("solved", "closed") and ticket["updated_at"] < as_of:
         # no event says when it ended: its last update counts

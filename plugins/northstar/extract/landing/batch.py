@@ -1,4 +1,5 @@
-"""Land one batch of one entity in `staging`, in one transaction: new and replaced rows, quarantine, the state of files, the batch's own row.
+"""Land one batch of one entity in `staging`, in one transaction: new and replaced rows, quarantine, the state of files, the batch's own row,
+and the name of the batch's file in the lake, if the home keeps one (northstar.warehouse.lake).
 
 Arrow batches stream through ADBC (COPY BINARY) into a temporary table and are merged from there; into an empty table they
 go directly and the key's index is built afterwards. If anything goes wrong, nothing of the batch is stored.
@@ -9,23 +10,30 @@ import queue
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
+from pathlib import Path
 from typing import Any, Self, TypedDict
 
 import adbc_driver_postgresql.dbapi as adbc
 import orjson
 import pyarrow as pa
 from psycopg import sql
+from psycopg.rows import TupleRow
 
 from northstar.base.errors import NorthstarError, TurnLost, WarehouseLost, WarehouseUnreachable
 from northstar.base.settings import Settings
 from northstar.base.third_parties import is_connection_lost
 from northstar.contract import MAX_GROUP_CHARACTERS, Entity
+from northstar.extract.landing.learned import note_unusual
 from northstar.extract.landing.normalise import landed_schema, without_nulls
+from northstar.extract.landing.profile import Place, Profile
+from northstar.extract.landing.settled import Settled, read_settled
 from northstar.extract.sources.declared import State
+from northstar.extract.sources.files import Reading
 from northstar.privacy.personal import redact
 from northstar.warehouse import db, turn_lock
+from northstar.warehouse.lake import WIDE_ENTITIES, lake_directory, write_batch
 from northstar.warehouse.landed_tables import key_index_name, landed_table_ddl, secondary_indexes
 from northstar.warehouse.rows import Row
 
@@ -123,6 +131,25 @@ class Delivery:
     reading: str | None = None
     # the names under which rows of several files together are quarantined
     names: list[str] = field(default_factory=list)
+    # what the rows hold; None where rows are read again, from which nothing is learned
+    profile: Profile | None = None
+    # the files by path, to look up the lines of example rows
+    readings: dict[str, Reading] = field(default_factory=dict)
+
+    def line_of(self, place: Place) -> int | None:
+        """The line of a row in its file. None where rows have no lines, or where the file cannot be read again."""
+        path, number = place
+        own = self.readings.get(path)
+        if own is None or number is None:
+            return number
+        with contextlib.suppress(NorthstarError, OSError):
+            return own.lines_of({number}).get(number, number)
+        return None
+
+    def keep_reading(self, path: str, own: Reading) -> None:
+        """Keep a file, without its content, for `line_of`, if it has example rows."""
+        if self.profile is not None and path in self.profile.example_paths:
+            self.readings[path] = replace(own, file=replace(own.file, content=None), rejected=[], ragged=0)
 
     def record_drift(self, entity: Entity, raw: pa.RecordBatch, path: str) -> None:
         """Note the columns of a raw batch that the contract does not know, with where they came and in how many rows."""
@@ -176,7 +203,10 @@ def land_batch(
     delivery = Delivery(Rejects())
     try:
         with contextlib.closing(_connect(settings)) as connection:
-            merge = _Merge(connection, entity, source, run_id, delivery, keep, reads_landed)
+            settled = read_settled(settings)
+            merge = _Merge(
+                connection, entity, source, run_id, delivery, keep, reads_landed, settled, lake_directory(settings)
+            )
             return merge.run(produce, run_id if turn is None else turn)
     except adbc.Error as exc:
         raise _to_northstar_error(exc, settings) from exc
@@ -207,7 +237,10 @@ class _Merge:
         delivery: Delivery,
         keep: Keep,
         reads_landed: bool,
+        settled: Settled,
+        lake: Path | None,
     ):
+        self.settled = settled
         self.connection, self.entity, self.source, self.run_id, self.delivery = (
             connection,
             entity,
@@ -217,6 +250,8 @@ class _Merge:
         )
         self.columns = [*entity.stored_columns, "_extra"]
         self.keep, self.reads_landed = keep, reads_landed
+        # where the rows are written as parquet too
+        self.lake = lake if entity.name in WIDE_ENTITIES else None
         # the order of several rows with one key, of which the first is kept
         self.order: sql.Composable
         if keep.column:
@@ -250,6 +285,9 @@ class _Merge:
                 self._flag_overlaps()
             self._quarantine()
             self._record_batch(landed)
+            note_unusual(self, self.entity, self.batch_id, self.delivery.profile, self.settled, self.delivery.line_of)
+            if self.lake and (landed.inserted or landed.updated):
+                write_batch(self.lake, self.cursor, self.entity, self.batch_id)
             self.connection.commit()
         except BaseException as exc:
             producer.stop()
@@ -275,6 +313,10 @@ class _Merge:
     def value(self, text: str, *values: object) -> Any:
         self.cursor.execute(self._compose(text, *values))
         return self.cursor.fetchone()[0]
+
+    def rows(self, text: str, *values: object) -> list[TupleRow]:
+        self.cursor.execute(self._compose(text, *values))
+        return list(self.cursor.fetchall())
 
     def _compose(self, text: str, *values: object) -> str:
         parts = [v if isinstance(v, sql.Composable) else sql.Literal(v) for v in values]

@@ -22,7 +22,9 @@ from northstar.extract.landing.mapped import LINE, Mapped, Origin, Unit
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.extract.landing.normalise import in_range, normalise
 from northstar.extract.landing.personal_values import seal_row, storable
+from northstar.extract.landing.profile import Profile
 from northstar.extract.landing.reasons import commonest_reasons, describe
+from northstar.extract.landing.settled import Settled, read_settled
 from northstar.extract.sources import archives, files
 from northstar.extract.sources.files import (
     SourceFile,
@@ -122,7 +124,8 @@ def land_directory(
                 new_work = [(m, u) for m, u in work if not _has_landed(landed_files, entity.name, u)]
                 total = Landed()
                 for group in _groups(new_work):
-                    total += _land_group(settings, run_id, source, entity, group, guard, result, time_range, turn)
+                    total += _land_group(settings, run_id, source, entity, group, guard, result, time_range, turn,
+                                         learns=time_range is None and only is None)  # fmt: skip
             result += total
         except NorthstarError as exc:
             result.error = redact(str(exc))
@@ -320,13 +323,15 @@ def _land_group(
     result: EntityResult,
     time_range: tuple[datetime, datetime] | None,
     turn: int | None,
+    learns: bool,
 ) -> Landed:
     """Land a group of files in one transaction; a file that fails is reported and the others land without it, in their order."""
     total = Landed()
     while group:
         reading: list[Work] = []
         try:
-            total += land_batch(settings, entity, source, run_id, partial(_produce, entity, group, guard, reading=reading, time_range=time_range, unfinished_files=result.unfinished_files),
+            total += land_batch(settings, entity, source, run_id, partial(_produce, entity, group, guard, reading=reading, time_range=time_range, unfinished_files=result.unfinished_files,
+                                settled=read_settled(settings), learns=learns),
                                 group[0][1].input.keep, turn=turn)  # fmt: skip
             return total
         except FileFailed as exc:
@@ -336,7 +341,9 @@ def _land_group(
             result.error = result.error or redact(str(exc))
             # the files before it were read without error: they land now, and are not read again for each broken file after them
             place = next(n for n, item in enumerate(group) if item is failing)
-            total += _land_group(settings, run_id, source, entity, group[:place], guard, result, time_range, turn)
+            total += _land_group(
+                settings, run_id, source, entity, group[:place], guard, result, time_range, turn, learns
+            )
             group = group[place + 1 :]
     return total
 
@@ -349,7 +356,10 @@ def _produce(
     reading: list[Work],
     time_range: tuple[datetime, datetime] | None,
     unfinished_files: list[str],
+    settled: Settled,
+    learns: bool,
 ) -> Iterator[pa.RecordBatch]:
+    delivery.profile = Profile() if learns else None
     contents = with_content([f for _, unit in group for f in unit.files])
     for item in group:
         mapped, unit = item
@@ -373,8 +383,10 @@ def _produce(
             if not raw.num_rows:
                 continue
             _check_columns(entity, raw, unit.files[0])
-            done, rows_outside = in_range(entity, normalise(entity, raw, guard), time_range)
+            done, rows_outside = in_range(entity, normalise(entity, raw, guard, settled=settled), time_range)
             delivery.read += raw.num_rows
+            if delivery.profile is not None:
+                delivery.profile.add(entity, done.rows, done.lines, unit.path, piece.place)
             delivery.outside_range += rows_outside
             delivery.refused += done.refused
             delivery.erased += done.erased
@@ -388,6 +400,7 @@ def _produce(
             for bad in own.rejected:
                 delivery.read += 1
                 delivery.rejects.add(path, bad.line, [bad.reason], seal_row(bad.row, guard.key))
+            delivery.keep_reading(path, own)
         unit.readings.clear()
         if time_range:
             # the rows outside the range have not landed, so the file does not count as read

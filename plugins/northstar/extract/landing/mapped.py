@@ -53,10 +53,14 @@ class Origin:
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows of an input. batch: with `_line`, the number that `origin` takes. bad: rows that the mapping could not process, with reasons."""
+    """Rows of an input. batch: with `_line`, the number that `origin` and `place` take. bad: rows that the mapping could not process, with reasons.
+
+    place: the path and line of an origin, without the source's row, which takes time to find.
+    """
 
     batch: pa.RecordBatch
     origin: Callable[[int], Origin]
+    place: Callable[[int], tuple[str, int | None]]
     bad: list[tuple[Origin, str]] = field(default_factory=list)
 
 
@@ -163,7 +167,7 @@ class Mapped:
         path = unit.state_path(file.path)
         unit.readings[path] = own = Reading(file, self.input.parts[0].form.csv)
         for batch in own.batches():
-            yield Piece(batch, lambda line: Origin(path, line))
+            yield Piece(batch, lambda line: Origin(path, line), lambda line: (path, line))
 
     def _one_by_one(self, engine: Engine, unit: Unit, file: SourceFile) -> Iterator[Piece]:
         part, path = self.input.parts[0], unit.state_path(file.path)
@@ -191,9 +195,9 @@ class Mapped:
 
             mapped = self._contract_batches(rows.drop_columns([FILE]) if FILE in rows.column_names else rows)
             for number, piece in enumerate(mapped):
-                yield Piece(piece, origin, bad if number == 0 else [])
+                yield Piece(piece, origin, lambda line: (path, line), bad if number == 0 else [])
             if bad and not rows.num_rows:
-                yield Piece(_empty_batch(), origin, bad)
+                yield Piece(_empty_batch(), origin, lambda line: (path, line), bad)
 
     def _together(self, engine: Engine, unit: Unit) -> Iterator[Piece]:
         part = self.input.parts[0]
@@ -225,7 +229,7 @@ class Mapped:
         else:
             raise NorthstarError("its values fail one after the other; look at the first rejected rows of these files")
         only = unit.files[0].path if len(unit.files) == 1 else None
-        yield Piece(_empty_batch(), lambda _: Origin(unit.path, None), bad)
+        yield Piece(_empty_batch(), lambda _: Origin(unit.path, None), lambda _: (unit.path, None), bad)
         if bad and self.statement.combines:
             yield from self._left_out_pieces(engine, unit)
         [(count,)] = engine.rows("select count(*) from _result")
@@ -237,15 +241,22 @@ class Mapped:
             )
 
             def origin(place: int, rows: pa.Table = part_of_result) -> Origin:
-                file = rows.column(FILE)[place].as_py() if FILE in rows.column_names else only
-                line = rows.column(LINE)[place].as_py() if LINE in rows.column_names else None
+                file, line = self._file_and_line(rows, place, only)
                 row = self._source_row(engine, ROWS, file, line) if file and line is not None else {}
                 return Origin(unit.state_path(file) if file else unit.path, line, row)
+
+            def path_and_line(place: int, rows: pa.Table = part_of_result) -> tuple[str, int | None]:
+                file, line = self._file_and_line(rows, place, only)
+                return unit.state_path(file) if file else unit.path, line
 
             kept = part_of_result.drop_columns([name for name in (FILE, LINE) if name in part_of_result.column_names])
             kept = kept.append_column(LINE, pa.array(np.arange(kept.num_rows), pa.int64()))
             for piece in self._contract_batches(kept.combine_chunks()):
-                yield Piece(piece, origin)
+                yield Piece(piece, origin, path_and_line)
+
+    def _file_and_line(self, rows: pa.Table, place: int, only: str | None) -> tuple[str | None, int | None]:
+        file = rows.column(FILE)[place].as_py() if FILE in rows.column_names else only
+        return file, rows.column(LINE)[place].as_py() if LINE in rows.column_names else None
 
     def _left_out_pieces(self, engine: Engine, unit: Unit) -> Iterator[Piece]:
         """The rows that nothing is wrong with, in groups which are left out for another row: they wait in quarantine too, and come back with it."""
@@ -277,7 +288,7 @@ class Mapped:
                 )
                 for row in rows
             ]
-            yield Piece(_empty_batch(), lambda _: Origin(unit.path, None), bad)
+            yield Piece(_empty_batch(), lambda _: Origin(unit.path, None), lambda _: (unit.path, None), bad)
 
     def _exclude_bad_rows(self, engine: Engine, found: list[BadValue]) -> str:
         """The statement without the rows that stand on bad ones, which are taken out of the input."""

@@ -9,8 +9,9 @@ are only when they do not look personal; otherwise they are sealed (northstar.pr
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import orjson
 import pyarrow as pa
@@ -26,6 +27,7 @@ from northstar.extract.landing.personal_values import (
     storable,
     without_personal_data,
 )
+from northstar.extract.landing.settled import NOTHING_SETTLED, Settled
 from northstar.privacy.guard import MENTION_COLUMNS, Guard
 from northstar.privacy.keys import seal
 from northstar.privacy.names import is_personal_name
@@ -52,6 +54,8 @@ class Normalised:
     bad: list[BadRow]
     refused: int
     erased: int = 0
+    # the `_line` of each good row
+    lines: pa.Array = field(default_factory=lambda: pa.array([], pa.int64()))
 
 
 def landed_schema(entity: Entity) -> pa.Schema:
@@ -65,8 +69,13 @@ def without_nulls(text: str) -> str:
     return NULL_ESCAPE.sub(r"\1", text) if "\\u0000" in text else text
 
 
-def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bool = False) -> Normalised:
-    """Type and check a raw batch (columns by name, `_line`) against `entity`. is_replay: the rows come out of quarantine, their hashes are ours."""
+def normalise(
+    entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bool = False, settled: Settled = NOTHING_SETTLED
+) -> Normalised:
+    """Type and check a raw batch (columns by name, `_line`) against `entity`.
+
+    is_replay: the rows come out of quarantine, their hashes are ours. settled: what the home's values.yml says.
+    """
     pii_key = guard.key
     count = batch.num_rows
     masks: list[Problem] = []
@@ -75,7 +84,7 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
     names = set(batch.schema.names)
     for column in entity.columns.values():
         raw = _given(batch.column(column.name)) if column.name in names else pa.nulls(count, pa.string())
-        array, problems = _column(column, raw)
+        array, problems = _column(column, raw, partial(settled.mapped, entity, column))
         if column.code:
             array, strange = _codes(column, array)
             if column.code == "country" and column.name not in entity.key:
@@ -88,6 +97,7 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
         typed[column.name] = array
     typed["application"] = pc.fill_null(typed["application"], "default")
     masks += _row_checks(entity, typed)
+    masks += settled.refused(entity, typed)
     bad_mask = _any_of([mask for mask, _ in masks], count)
     good = pc.invert(bad_mask)
     refused = 0
@@ -115,9 +125,10 @@ def normalise(entity: Entity, batch: pa.RecordBatch, guard: Guard, is_replay: bo
         arrays.append(without_personal_data(column, typed[column.name], pii_key, is_replay))
     arrays.append(_extra_column(batch, unknown, unknown_countries, pii_key, is_replay))
     rows = pa.RecordBatch.from_arrays(arrays, schema=landed_schema(entity))
+    lines = batch.column("_line")
     if refused or bad:
-        rows = rows.filter(good)
-    return Normalised(rows, bad, refused, erased)
+        rows, lines = rows.filter(good), lines.filter(good)
+    return Normalised(rows, bad, refused, erased, lines)
 
 
 def _given(raw: pa.Array) -> pa.Array:
@@ -145,12 +156,14 @@ def _without_others(array: pa.Array, mask: pa.Array) -> pa.Array:
     return pc.if_else(mask, array, pa.scalar(None, array.type))
 
 
-def _column(column: Column, raw: pa.Array) -> tuple[pa.Array, list[Problem]]:
+def _column(column: Column, raw: pa.Array, mapped: Callable[[pa.Array], pa.Array]) -> tuple[pa.Array, list[Problem]]:
     try:
         array, invalid = CASTS[column.type](raw)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
         # a value that its own type can hold and ours cannot: the values are cast from their texts
         array, invalid = CASTS[column.type](pa.array(map(_as_text, _python_values(raw)), pa.string()))
+    if column.type == "text":
+        array = mapped(array)
     problems: list[tuple[pa.Array, str | Describe]] = []
     if invalid is not None and pc.any(invalid).as_py():
         problems.append((invalid, lambda v: _reason(column, v)))
@@ -312,10 +325,11 @@ def in_range(entity: Entity, done: Normalised, within: tuple[datetime, datetime]
     if pa.types.is_date(at.type):
         at = pc.assume_timezone(at.cast(pa.timestamp("us")), "UTC")
     start, end = (pa.scalar(moment, at.type) for moment in within)
-    rows = done.rows.filter(pc.and_(pc.greater_equal(at, start), pc.less(at, end)))
+    is_within = pc.and_(pc.greater_equal(at, start), pc.less(at, end))
+    rows = done.rows.filter(is_within)
     bad = [rejected for rejected in done.bad if _may_lie_in(rejected[2].get(entity.own_time), within)]
     rows_outside = done.rows.num_rows - rows.num_rows + len(done.bad) - len(bad)
-    return replace(done, rows=rows, bad=bad), rows_outside
+    return replace(done, rows=rows, bad=bad, lines=done.lines.filter(is_within)), rows_outside
 
 
 def _may_lie_in(text: object, within: tuple[datetime, datetime]) -> bool:

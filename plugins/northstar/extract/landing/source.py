@@ -26,6 +26,8 @@ from northstar.extract.landing.batch import Delivery, Landed, land_batch
 from northstar.extract.landing.directory import land_directory
 from northstar.extract.landing.mapping import contract_decides
 from northstar.extract.landing.normalise import BadRow, in_range, normalise
+from northstar.extract.landing.profile import Profile
+from northstar.extract.landing.settled import read_settled
 from northstar.extract.sources.declared import (
     Connector,
     ContractRow,
@@ -179,10 +181,11 @@ def preview(settings: Settings, source: Source, entity_name: str, rows: int) -> 
         raise NorthstarError(
             "files have no preview: read them in place, and see `northstar quarantine list` after a run"
         )
+    settled = read_settled(settings)
     good: list[Row] = []
     bad: list[BadRow] = []
     for page in connector.read(entity_name, None):
-        done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), guard)
+        done = normalise(entity, raw_batch(entity, page.rows, source.application, 1), guard, settled=settled)
         good += [
             {k: v for k, v in row.items() if v is not None} for row in done.rows.slice(0, rows - len(good)).to_pylist()
         ]
@@ -225,14 +228,18 @@ def _land_entity(
     state = None if time_range else _starting_state(settings, source, entity.name, reading, progress)
     pages = _Pages(connector.read(entity.name, state))
     guard, total, line = landing_guard(settings), Landed(), 0
+    settled = read_settled(settings)
     while not pages.is_done:
 
         def produce(delivery: Delivery, start: int = line) -> Iterator[pa.RecordBatch]:
+            delivery.profile = Profile() if time_range is None else None
             for page in pages.next_lot(BATCH_ROWS, BATCH_SECONDS):
                 if page.state is not None and not time_range:
                     delivery.state, delivery.reading = page.state, reading
                 batch = raw_batch(entity, page.rows, source.application, start + delivery.read)
-                done, rows_outside = in_range(entity, normalise(entity, batch, guard), time_range)
+                done, rows_outside = in_range(entity, normalise(entity, batch, guard, settled=settled), time_range)
+                if delivery.profile is not None:
+                    delivery.profile.add(entity, done.rows, done.lines, source.name, lambda _: (source.name, None))
                 delivery.read += batch.num_rows
                 delivery.outside_range += rows_outside
                 delivery.refused += done.refused

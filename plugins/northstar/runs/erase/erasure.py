@@ -25,7 +25,7 @@ from northstar.runs.erase.request import request_erasure
 from northstar.runs.erase.restage import restage
 from northstar.runs.erase.rewrite import rewrite
 from northstar.runs.turns import command_turn
-from northstar.warehouse import db
+from northstar.warehouse import db, lake
 from northstar.warehouse.rows import fetch_one
 from northstar.warehouse.setup import bootstrap
 
@@ -98,6 +98,7 @@ def carry_out(
         )  # fmt: skip
         progress(f"erasure {erasure_id}: history, audit, logs ...")
         with command_turn(settings, f"erasure {erasure_id}", wait) as number:
+            lake.sweep(settings)
             purge(settings, erasure_id, version, number)
     if state != "done":
         clean_logs(settings, erasure_id)

@@ -59,6 +59,8 @@ def purge(settings: Settings, erasure_id: int, version: int | None, turn: int) -
                 rows = _rename_in_table(connection, f'{schema}."{table}"', columns, names)
                 if rows:
                     counts[f"{schema}.{table}"] = rows
+        act_as_owner(connection, "audit")
+        counts["audit.known_values"] = forget_values(connection, names)
         act_as_owner(connection, "staging")
         counts["staging._replaced"] = sum(_rename_replaced(connection, e, names) for e in entities().values())
         counts["quarantine.rows"] = delete_quarantined(connection, names)
@@ -68,6 +70,21 @@ def purge(settings: Settings, erasure_id: int, version: int | None, turn: int) -
             "rows = rows || %(rows)s where erasure_id = %(erasure)s",
             {"version": version, "rows": Jsonb({k: v for k, v in counts.items() if v}), "erasure": erasure_id},
         )
+
+
+def forget_values(connection: Connection, names: Names) -> int:
+    """Delete what is known of the names as values of columns: there, short ones are told from others, since their column is known."""
+    rows = 0
+    for column in PERSON_COLUMNS:
+        for table in ("known_values", "unusual_values", "mapped_values"):
+            rows += connection.execute(
+                f"delete from audit.{table} where column_name = %(column)s and {names.is_subject_sql(column, 'value')}",
+                {**names.values, "column": column},
+            ).rowcount
+    if rows:
+        # the examples of earlier audits may show them
+        connection.execute("update audit.checks set sample = '[]' where suite = 'unusual_values'")
+    return rows
 
 
 def _text_columns(connection: Connection) -> dict[str, dict[str, dict[str, str]]]:

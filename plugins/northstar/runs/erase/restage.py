@@ -16,7 +16,7 @@ from northstar.privacy.subjects import (
     person_columns,
 )
 from northstar.runs.erase.names import EMAIL, TICKET, Names, quote_list
-from northstar.warehouse import db, turn_lock
+from northstar.warehouse import db, lake, turn_lock
 from northstar.warehouse.rows import Connection, fetch_one
 
 
@@ -35,6 +35,7 @@ def restage(settings: Settings, key: str, erasure_id: int, run_id: int) -> None:
             rows = _restage_entity(connection, entity, names, run_id)
             if rows:
                 counts[f"staging.{entity.name}"] = rows
+                lake.withdraw(connection, entity.name)
         rows = delete_quarantined(connection, names)
         if rows:
             counts["quarantine.rows"] = rows

@@ -1,0 +1,219 @@
+"""Build the models with the tag `wide` from the files of the lake, on Spark; write their rows as parquet, and a manifest that describes them.
+
+A script by itself, which northstar.build.wide starts with the interpreter of Spark's environment: it imports nothing of Northstar, knows no
+warehouse and holds no password. `reduce.py JOB` reads the file JOB and writes `manifest.json` beside it, or `failure.json` with one line.
+
+    1. dbt compiles the models, the engine's facts and the staging views for Spark, without a connection
+    2. a session asks the facts, and ends here if an answer is wrong
+    3. views show the files as the landed tables: of several rows with one key that of the newest batch
+    4. each model's rows are written, in the order in which the models need each other
+    5. the manifest has the rows, and for each column the sum and the nulls, of what is in the files then
+"""
+
+import json
+import sys
+import traceback
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import TypedDict
+
+from dbt.artifacts.schemas.run import RunExecutionResult
+from dbt.cli.main import dbtRunner
+from dbt.contracts.graph.nodes import ModelNode
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import types as t
+
+FACTS = "engine_facts"
+# the types of landed columns; JSON is text, and decimals have the digits that landing keeps
+TYPES = {
+    "text": t.StringType(), "int": t.LongType(), "decimal": t.DecimalType(38, 12), "bool": t.BooleanType(), "timestamp": t.TimestampType(),
+    "date": t.DateType(), "json": t.StringType(),
+}  # fmt: skip
+# what stands for a column of a type in its sum; northstar.build.wide reckons the same of what it loads
+SUMMED = {
+    "string": "char_length({0})", "date": "unix_date({0})", "timestamp": "unix_micros({0})", "boolean": "cast({0} as int)",
+    "bigint": "{0}", "int": "{0}", "decimal": "{0}",
+}  # fmt: skip
+
+
+class EntityFiles(TypedDict):
+    """A landed entity. columns: {name: its type in the contract}; has_repeated_keys: whether rows of several files may have one key."""
+
+    columns: dict[str, str]
+    key: list[str]
+    files: list[str]
+    has_repeated_keys: bool
+
+
+class Job(TypedDict):
+    """What northstar.build.wide asks for."""
+
+    cores: int
+    memory_mb: int
+    entities: dict[str, EntityFiles]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as dbt compiled it. reads: the unique ids of its inputs."""
+
+    unique_id: str
+    name: str
+    text: str
+    is_view: bool
+    reads: tuple[str, ...]
+
+
+class Failed(Exception):
+    """What ends the job with a line of our own."""
+
+
+def main(job_file: Path) -> int:
+    """Do the job; returns the exit code."""
+    try:
+        manifest = build(json.loads(job_file.read_text()), job_file.parent)
+    except Exception as exc:
+        traceback.print_exc()
+        line = " ".join(str(exc).split())[:400] or type(exc).__name__
+        (job_file.parent / "failure.json").write_text(json.dumps({"failure": line}))
+        return 1
+    (job_file.parent / "manifest.json").write_text(json.dumps(manifest))
+    return 0
+
+
+def build(job: Job, directory: Path) -> dict[str, object]:
+    """The manifest of what was written below the directory."""
+    compiled = compile_models()
+    session = open_session(job, directory)
+    try:
+        ask_facts(session, compiled.pop(FACTS))
+        landed = {name: show_landed(session, name, entity) for name, entity in job["entities"].items()}
+        models = {}
+        for model in in_order(compiled):
+            rows = session.sql(model.text)
+            if model.is_view:
+                rows.createOrReplaceGlobalTempView(model.name)
+                continue
+            path = str(directory / model.name)
+            rows.write.parquet(path)
+            written = session.read.parquet(path)
+            written.createOrReplaceGlobalTempView(model.name)
+            models[model.name] = describe(written)
+        return {"landed": landed, "models": models}
+    finally:
+        session.stop()
+
+
+def compile_models() -> dict[str, Model]:
+    """{name: model} of the models with the tag, and of the views of landed tables that they read."""
+    selection = ["tag:wide", "1+tag:wide,path:models/staging"]
+    result = dbtRunner().invoke(
+        ["compile", "--quiet", "--full-refresh", "--no-introspect", "--no-populate-cache", "--select", *selection]
+    )
+    if not result.success or not isinstance(result.result, RunExecutionResult):
+        raise Failed(f"the models do not compile for Spark: {result.exception or 'see the log'}")
+    nodes = [r.node for r in result.result.results if isinstance(r.node, ModelNode)]
+    return {
+        n.name: Model(
+            n.unique_id, n.name, n.compiled_code or "", n.config.materialized == "view", tuple(n.depends_on.nodes)
+        )
+        for n in nodes
+    }
+
+
+def open_session(job: Job, directory: Path) -> SparkSession:
+    """A session on this machine, in UTC, with the ANSI rules, that keeps what it needs below the directory."""
+    scratch = str(directory / "scratch")
+    options = {
+        "spark.driver.memory": f"{job['memory_mb']}m",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Djava.io.tmpdir={scratch} -Dderby.system.home={scratch}",
+        "spark.local.dir": scratch,
+        "spark.ui.enabled": "false",
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.catalogImplementation": "in-memory",
+        "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS",
+        "spark.sql.parquet.datetimeRebaseModeInRead": "CORRECTED",
+        "spark.sql.parquet.datetimeRebaseModeInWrite": "CORRECTED",
+        "spark.sql.session.timeZone": "UTC",
+        "spark.sql.shuffle.partitions": str(4 * job["cores"]),
+        "spark.sql.warehouse.dir": scratch,
+    }
+    Path(scratch).mkdir()
+    builder = SparkSession.builder.master(f"local[{job['cores']}]").appName("northstar")
+    for name, value in options.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel("WARN")
+    return session
+
+
+def ask_facts(session: SparkSession, facts: Model) -> None:
+    """Raise Failed for the facts that this engine gets wrong."""
+    answers = session.sql(facts.text).collect()
+    wrong = sorted(row["fact"] for row in answers if row["is_true"] is not True)
+    if wrong:
+        raise Failed(f"this Spark does not reckon as the models need it: {'; '.join(wrong)}")
+
+
+def show_landed(session: SparkSession, name: str, entity: EntityFiles) -> int:
+    """Show an entity's files as the landed table of its name; returns its rows."""
+    schema = t.StructType([t.StructField(c, TYPES[kind]) for c, kind in entity["columns"].items()])
+    schema = schema.add("_batch_id", t.LongType())
+    files = (
+        session.read.schema(schema).parquet(*entity["files"])
+        if entity["files"]
+        else session.createDataFrame([], schema)
+    )
+    if entity["has_repeated_keys"]:
+        files.createOrReplaceTempView("files")
+        order = f"row_number() over (partition by {', '.join(entity['key'])} order by _batch_id desc) as _place"
+        files = session.sql(f"select * except (_place) from (select *, {order} from files) where _place = 1")
+    rows = files.selectExpr("*", "cast(null as string) as _extra", "cast(null as timestamp) as _loaded_at")
+    rows.createOrReplaceGlobalTempView(name)
+    count: int = rows.count()
+    return count
+
+
+def in_order(compiled: dict[str, Model]) -> list[Model]:
+    """The models, each after those that it reads."""
+    by_id = {model.unique_id: model for model in compiled.values()}
+    ordered: dict[str, Model] = {}
+
+    def add(model: Model) -> None:
+        for unique_id in model.reads:
+            if unique_id in by_id and unique_id not in ordered:
+                add(by_id[unique_id])
+        ordered.setdefault(model.unique_id, model)
+
+    for model in by_id.values():
+        add(model)
+    return list(ordered.values())
+
+
+def describe(rows: DataFrame) -> dict[str, object]:
+    """The rows of a model, and of each column the sum and the nulls."""
+    measures = ["count(*) as rows"]
+    for number, (name, kind) in enumerate(rows.dtypes):
+        summed = SUMMED[kind.partition("(")[0]].format(f"`{name}`")
+        measures += [
+            f"cast(sum(cast({summed} as decimal(38, 12))) as string) as sum{number}",
+            f"count_if(`{name}` is null) as nulls{number}",
+        ]
+    [row] = rows.selectExpr(*measures).collect()
+    columns = {
+        name: {"sum": plain(row[f"sum{number}"]), "nulls": row[f"nulls{number}"]}
+        for number, (name, _) in enumerate(rows.dtypes)
+    }
+    return {"rows": row["rows"], "columns": columns}
+
+
+def plain(number: str | None) -> str | None:
+    """A number without zeros at its end."""
+    return None if number is None else f"{Decimal(number).normalize():f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

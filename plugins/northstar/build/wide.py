@@ -1,0 +1,238 @@
+"""The models with the tag `wide`, built by Spark from the lake in a full run, where `wide_engine` in operations.yml says so (docs/scaling.md).
+
+    1. what the lake lacks is written from the landed tables (northstar.warehouse.lake)
+    2. a process in Spark's environment builds the models (spark/reduce.py) and leaves their rows as parquet, with a manifest
+    3. the rows are loaded into `core._handed_over__<model>`, and have to add up to what the manifest says
+    4. dbt then makes the models' tables of them (macros/engine/materializations.sql), with the columns, types, tests and traces as ever
+
+The process has no password and no address of the warehouse: what it reads are files, and what it leaves are files.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from decimal import Decimal
+from pathlib import Path
+from typing import TypedDict
+
+import adbc_driver_postgresql.dbapi as adbc
+import pyarrow.dataset as ds
+from psycopg import sql
+from psycopg.types.json import Jsonb
+
+from northstar.base.errors import NorthstarError
+from northstar.base.files import read_json
+from northstar.base.progress import Progress
+from northstar.base.settings import ROOT, Settings
+from northstar.base.telemetry import OFF
+from northstar.build.dbt import read_context
+from northstar.build.own_seeds import project_directory, write_project
+from northstar.contract import entities
+from northstar.warehouse import db
+from northstar.warehouse.lake import WIDE_ENTITIES, LakeFile, complete, lake_directory
+from northstar.warehouse.rows import Connection, Run, as_shape, fetch_one
+
+REDUCE = Path(__file__).parent / "spark" / "reduce.py"
+ADVICE = "run again, or set `wide_engine: postgres` in operations.yml meanwhile"
+# SQL: what stands for a column of a type in its sum, as in spark/reduce.py
+SUMMED = {
+    "text": "char_length({})", "date": "{} - date '1970-01-01'", "timestamp with time zone": "extract(epoch from {}) * 1000000",
+    "boolean": "{}::int", "bigint": "{}", "integer": "{}", "numeric": "{}",
+}  # fmt: skip
+
+
+class ColumnSums(TypedDict):
+    """What a manifest says of a column. sum: of its values as numbers, as text; None if all are null."""
+
+    sum: str | None
+    nulls: int
+
+
+class ModelSums(TypedDict):
+    """What a manifest says of a model."""
+
+    rows: int
+    columns: dict[str, ColumnSums]
+
+
+class HandoverManifest(TypedDict):
+    """What Spark says of its work. landed: {entity: the rows that it read}."""
+
+    landed: dict[str, int]
+    models: dict[str, ModelSums]
+
+
+@contextmanager
+def handed_over(settings: Settings, run: Run, progress: Progress) -> Iterator[list[str]]:
+    """A context in which the rows of the returned models stand in `core._handed_over__<model>`; none where Postgres builds them itself.
+
+    Raises NorthstarError when Spark fails, or when what it hands over does not add up.
+    """
+    # what a build that was killed left: its rows name accounts, and an erasure builds as well
+    _clear(settings)
+    directory = lake_directory(settings)
+    if settings.operations.wide_engine != "spark" or directory is None or not run["is_full"]:
+        yield []
+        return
+    work = settings.home / "wide" / f"run-{run['run_id']}"
+    work.mkdir(mode=0o700, parents=True)
+    try:
+        models = _hand_over(settings, run, directory, work, progress)
+        yield models
+    finally:
+        _clear(settings)
+
+
+def _hand_over(settings: Settings, run: Run, lake: Path, work: Path, progress: Progress) -> list[str]:
+    files = complete(settings, lake)
+    landed = _landed_rows(settings)
+    _write_job(settings, work, lake, files, landed)
+    manifest = _run_spark(settings, work)
+    if manifest["landed"] != landed:
+        wrong = next(name for name in landed if manifest["landed"].get(name) != landed[name])
+        raise NorthstarError(
+            f"the lake does not hold what has landed: {landed[wrong]} rows of {wrong}, and Spark read {manifest['landed'].get(wrong)}; "
+            f"remove {lake / wrong}, so that it is written again, and {ADVICE}"
+        )
+    with db.connect(settings, "transformer") as connection:
+        for name, said in manifest["models"].items():
+            _load(settings, work / name, name)
+            loaded = _describe(connection, name)
+            if loaded != said:
+                raise NorthstarError(
+                    f"what Spark handed over for {name} does not add up to its manifest ({_difference(said, loaded)}): nothing of it is used; {ADVICE}"
+                )
+            connection.execute(
+                "insert into audit.handovers (run_id, model, rows, columns) values (%s, %s, %s, %s) on conflict (run_id, model) "
+                "do update set rows = excluded.rows, columns = excluded.columns, loaded_at = clock_timestamp()",
+                [run["run_id"], name, loaded["rows"], Jsonb(loaded["columns"])],
+            )
+    total = sum(said["rows"] for said in manifest["models"].values())
+    progress(f"    Spark built {len(manifest['models'])} models: {total} rows of {sum(landed.values())} landed ones")
+    return list(manifest["models"])
+
+
+def _landed_rows(settings: Settings) -> dict[str, int]:
+    query = " union all ".join(
+        f"select '{name}' as entity, count(*) as rows from staging.{name}" for name in WIDE_ENTITIES
+    )
+    with db.connect(settings, "transformer") as connection:
+        return {row["entity"]: row["rows"] for row in connection.execute(query)}
+
+
+def _write_job(
+    settings: Settings, work: Path, lake: Path, files: dict[str, list[LakeFile]], landed: dict[str, int]
+) -> None:
+    job = {
+        "cores": settings.operations.spark_cores,
+        "memory_mb": settings.operations.spark_memory_mb,
+        "entities": {
+            name: {
+                "columns": {c.name: c.type for c in entities()[name].stored_columns.values()},
+                "key": list(entities()[name].key),
+                "files": [str(lake / file["path"]) for file in files[name]],
+                # a row that was replaced is in the file of its former batch as well
+                "has_repeated_keys": sum(file["rows"] for file in files[name]) != landed[name],
+            }
+            for name in WIDE_ENTITIES
+        },
+    }
+    (work / "job.json").write_text(json.dumps(job))
+
+
+def _run_spark(settings: Settings, work: Path) -> HandoverManifest:
+    python = Path(settings.operations.spark_python or ROOT / ".venv-spark" / "bin" / "python")
+    if not python.exists():
+        raise NorthstarError(f"Spark's environment is missing ({python}): `make setup-spark` makes it, or {ADVICE}")
+    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
+        raise NorthstarError(f"Spark needs Java 17: on Debian, apt-get install openjdk-17-jre-headless; or {ADVICE}")
+    write_project(settings)
+    log = settings.logs / "spark.log"
+    with log.open("w") as output:
+        process = subprocess.run(
+            [python, "-P", REDUCE, work / "job.json"], cwd=work, env=_environment(settings, work), stdin=subprocess.DEVNULL,
+            stdout=output, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+    if process.returncode:
+        failure = (read_json(work / "failure.json") or {}).get(
+            "failure", f"it ended with the code {process.returncode}"
+        )
+        raise NorthstarError(f"Spark failed: {failure} (its log: {log}); {ADVICE}")
+    return as_shape(HandoverManifest, read_json(work / "manifest.json") or {})
+
+
+def _environment(settings: Settings, work: Path) -> dict[str, str]:
+    """Nothing of this process's own environment but where programs are: it may hold passwords."""
+    kept = {name: os.environ[name] for name in ("PATH", "JAVA_HOME", "LANG") if name in os.environ}
+    return {
+        **kept,
+        "HOME": str(work),
+        "TZ": "UTC",
+        **OFF,
+        "NORTHSTAR_DBT_TARGET": "spark",
+        "NORTHSTAR_RUN_CONTEXT": json.dumps(read_context(settings)),
+        "DBT_PROJECT_DIR": str(project_directory(settings)),
+        "DBT_PROFILES_DIR": str(settings.root / "dbt_project"),
+        "DBT_TARGET_PATH": str(work / "target"),
+        "DBT_LOG_PATH": str(work),
+    }
+
+
+def _load(settings: Settings, path: Path, model: str) -> None:
+    table = f"_handed_over__{model}"
+    with closing(adbc.connect(db.uri(settings, "transformer"))) as connection, closing(connection.cursor()) as cursor:
+        cursor.execute(f"drop table if exists core.{table}")
+        rows = ds.dataset(path, format="parquet").scanner().to_reader()
+        cursor.adbc_ingest(table, rows, mode="create", db_schema_name="core")
+        connection.commit()
+
+
+def _describe(connection: Connection, model: str) -> ModelSums:
+    """A loaded model as its manifest should describe it."""
+    table = sql.Identifier("core", f"_handed_over__{model}")
+    columns = connection.execute(
+        "select attname as name, format_type(atttypid, null) as type from pg_attribute where attrelid = %s::regclass and attnum > 0 "
+        "and not attisdropped order by attnum", [f"core._handed_over__{model}"],
+    ).fetchall()  # fmt: skip
+    measures: list[sql.Composable] = [sql.SQL("count(*) as rows")]
+    for number, column in enumerate(columns):
+        value = sql.SQL(SUMMED[column["type"]]).format(sql.Identifier(column["name"]))
+        measures.append(
+            sql.SQL("sum(({})::numeric) as {}, count(*) filter (where {} is null) as {}").format(
+                value, sql.Identifier(f"sum{number}"), sql.Identifier(column["name"]), sql.Identifier(f"nulls{number}")
+            )
+        )
+    row = fetch_one(connection.execute(sql.SQL("select {} from {}").format(sql.SQL(", ").join(measures), table)))
+    sums: dict[str, ColumnSums] = {
+        column["name"]: {"sum": _plain(row[f"sum{number}"]), "nulls": row[f"nulls{number}"]}
+        for number, column in enumerate(columns)
+    }
+    return {"rows": row["rows"], "columns": sums}
+
+
+def _plain(number: Decimal | None) -> str | None:
+    """A number without zeros at its end."""
+    return None if number is None else f"{number.normalize():f}"
+
+
+def _difference(said: ModelSums, loaded: ModelSums) -> str:
+    if said["rows"] != loaded["rows"]:
+        return f"{said['rows']} rows, {loaded['rows']} loaded"
+    names = said["columns"].keys() | loaded["columns"].keys()
+    name = min(n for n in names if said["columns"].get(n) != loaded["columns"].get(n))
+    return f"column {name}: {said['columns'].get(name)}, loaded {loaded['columns'].get(name)}"
+
+
+def _clear(settings: Settings) -> None:
+    """Remove the files and the tables of a handover."""
+    shutil.rmtree(settings.home / "wide", ignore_errors=True)
+    with db.connect(settings, "transformer") as connection:
+        tables = connection.execute(
+            "select tablename from pg_tables where schemaname = 'core' and tablename like '\\_handed\\_over\\_\\_%%'",
+            [],
+        ).fetchall()
+        for table in tables:
+            connection.execute(sql.SQL("drop table {}").format(sql.Identifier("core", table["tablename"])))

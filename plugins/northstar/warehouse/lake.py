@@ -1,0 +1,192 @@
+"""The lake: the landed rows of the entities with the most rows as parquet files, beside their tables, for an engine that is no Postgres.
+
+A batch writes its rows into one file before it commits; the file counts once its row of `audit.lake_files` does, which is in the batch's own
+transaction. A row that changes belongs to the batch that changed it from then on, in the table as in the lake, so of several rows with one key
+that of the newest batch holds. What changes landed rows in place (an erasure, a new key, retention) withdraws the entity's files in its own
+transaction; `complete` writes what the lake lacks from the tables.
+"""
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TypedDict
+
+import adbc_driver_postgresql.dbapi as adbc
+import pyarrow as pa
+import pyarrow.parquet as pq
+from psycopg import sql
+
+from northstar.base.errors import NorthstarError
+from northstar.base.files import sync_directory
+from northstar.base.settings import Settings
+from northstar.base.third_parties import resource_error
+from northstar.contract import Entity, entities
+from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, fetch_all_as
+
+# the entities of which there may be more rows than one machine counts in a night: those that models with the tag `wide` read
+WIDE_ENTITIES = (
+    "events", "messages", "api_requests", "uptime_checks", "error_events", "resource_samples", "query_stats", "web_vitals", "integration_calls",
+)  # fmt: skip
+# the types of the files; a landed decimal has 12 digits after the point at most (northstar.extract.landing.casts)
+FILE_TYPES = {
+    "text": pa.string(), "int": pa.int64(), "decimal": pa.decimal128(38, 12), "bool": pa.bool_(), "timestamp": pa.timestamp("us", "UTC"),
+    "date": pa.date32(), "json": pa.string(),
+}  # fmt: skip
+
+
+class LakeFile(TypedDict):
+    """A row of audit.lake_files. path: below the lake's directory."""
+
+    entity: str
+    batch_id: int
+    path: str
+    rows: int
+    bytes: int
+
+
+def lake_directory(settings: Settings) -> Path | None:
+    """The lake's directory; None where the home keeps no lake."""
+    return None if settings.operations.lake is None else settings.home / settings.operations.lake
+
+
+def file_schema(entity: Entity) -> pa.Schema:
+    """The schema of an entity's files: its columns by the contract, and the number of the batch. `_extra`, which no model reads, is left out."""
+    fields = [pa.field(c.name, FILE_TYPES[c.type]) for c in entity.stored_columns.values()]
+    return pa.schema([*fields, pa.field("_batch_id", pa.int64())])
+
+
+def write_batch(directory: Path, cursor: adbc.Cursor, entity: Entity, batch_id: int) -> None:
+    """Write the rows of a batch, as they are in the table, to a file and name it in audit.lake_files, in the cursor's transaction.
+
+    Raises NorthstarError when the file cannot be written; the caller rolls back.
+    """
+    # decimals and JSON as text: the driver has types of its own for them
+    columns = sql.SQL(", ").join(
+        sql.SQL("{0}::text as {0}" if c.type in ("decimal", "json") else "{0}").format(sql.Identifier(c.name))
+        for c in entity.stored_columns.values()
+    )
+    query = sql.SQL("select {}, _batch_id from staging.{} where _batch_id = {}").format(
+        columns, sql.Identifier(entity.name), sql.Literal(batch_id)
+    )
+    cursor.execute(query.as_string(None))
+    path = directory / entity.name / f"{batch_id:012}-{secrets.token_hex(4)}.parquet"
+    with _translate_file_errors(directory):
+        rows = _write_file(path, file_schema(entity), cursor.fetch_record_batch())
+        size = path.stat().st_size
+    if not rows:
+        path.unlink()
+        return
+    entry = sql.SQL("insert into audit.lake_files (entity, batch_id, path, rows, bytes) values ({})").format(
+        sql.SQL(", ").join(map(sql.Literal, (entity.name, batch_id, str(path.relative_to(directory)), rows, size)))
+    )
+    cursor.execute(entry.as_string(None))
+
+
+def _write_file(path: Path, schema: pa.Schema, batches: pa.RecordBatchReader) -> int:
+    """Write a file that survives a crash of the machine from the moment this returns; returns its rows."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    rows = 0
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+            for batch in batches:
+                writer.write_table(pa.Table.from_batches([batch]).cast(schema))
+                rows += batch.num_rows
+        file.flush()
+        os.fsync(file.fileno())
+    sync_directory(path.parent)
+    return rows
+
+
+def withdraw(connection: Connection, name: str) -> None:
+    """Let an entity's files count no more, in the transaction that changes its landed rows in place."""
+    connection.execute("delete from audit.lake_files where entity = %s", [name])
+
+
+def complete(settings: Settings, directory: Path) -> dict[str, list[LakeFile]]:
+    """Write the batches that the lake lacks, from the tables, and remove files that do not count; returns {entity: its files}.
+
+    It lacks those that landed before there was a lake, those that were withdrawn, and files that are gone or cut short. No batch may land
+    meanwhile: call it in a run's turn.
+    """
+    files: dict[str, list[LakeFile]] = {}
+    for name in WIDE_ENTITIES:
+        with db.connect(settings, "loader") as connection:
+            listed = _listed(connection, name)
+            for file in listed:
+                if not _is_whole(directory, file):
+                    connection.execute(
+                        "delete from audit.lake_files where entity = %s and batch_id = %s", [name, file["batch_id"]]
+                    )
+            missing = [
+                row["batch_id"]
+                for row in connection.execute(
+                    sql.SQL(
+                        "select distinct _batch_id as batch_id from staging.{} as t where not exists "
+                        "(select 1 from audit.lake_files as f where f.entity = %s and f.batch_id = t._batch_id) order by 1"
+                    ).format(sql.Identifier(name)),
+                    [name],
+                )
+            ]
+        if missing:
+            _write_missing(settings, directory, entities()[name], missing)
+        with db.connect(settings, "loader") as connection:
+            files[name] = _listed(connection, name)
+        _sweep_entity(directory, name, files[name])
+    return files
+
+
+def _write_missing(settings: Settings, directory: Path, entity: Entity, batches: list[int]) -> None:
+    with closing(adbc.connect(db.uri(settings, "loader"))) as connection, closing(connection.cursor()) as cursor:
+        cursor.execute("set timezone = 'UTC'")
+        for batch_id in batches:
+            write_batch(directory, cursor, entity, batch_id)
+            connection.commit()
+
+
+def sweep(settings: Settings) -> int:
+    """Remove the files that do not count, in a turn; returns how many. What was withdrawn may hold what was erased."""
+    directory = lake_directory(settings)
+    if directory is None:
+        return 0
+    removed = 0
+    for name in WIDE_ENTITIES:
+        with db.connect(settings, "loader") as connection:
+            listed = _listed(connection, name)
+        removed += _sweep_entity(directory, name, listed)
+    return removed
+
+
+def _sweep_entity(directory: Path, name: str, files: list[LakeFile]) -> int:
+    counting = {directory / file["path"] for file in files}
+    strays = [path for path in (directory / name).glob("*.parquet") if path not in counting]
+    for path in strays:
+        path.unlink()
+    return len(strays)
+
+
+def _listed(connection: Connection, name: str) -> list[LakeFile]:
+    query = "select entity, batch_id, path, rows, bytes from audit.lake_files where entity = %s order by batch_id"
+    return fetch_all_as(LakeFile, connection.execute(query, [name]))
+
+
+def _is_whole(directory: Path, file: LakeFile) -> bool:
+    path = directory / file["path"]
+    return path.is_file() and path.stat().st_size == file["bytes"]
+
+
+@contextmanager
+def _translate_file_errors(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as exc:
+        # Arrow's own errors have no number, such as that of a connection that was lost
+        if exc.errno is None:
+            raise
+        if exhausted := resource_error(exc):
+            raise exhausted from exc
+        raise NorthstarError(
+            f"cannot write to the lake {directory}: {exc.strerror or exc}; see `lake` in operations.yml"
+        ) from exc

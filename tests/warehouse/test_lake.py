@@ -1,0 +1,120 @@
+"""The lake holds what the tables of the wide entities hold: each batch as a file that counts once the batch has committed."""
+
+import json
+from dataclasses import replace
+
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from northstar.base.errors import NorthstarError
+from northstar.base.settings import Operations
+from northstar.extract.landing.directory import land_directory
+from northstar.privacy.details import forget_details
+from northstar.runs.turns import command_turn
+from northstar.warehouse import lake
+from tests.support import empty, query_as, silent, utc, write_rows
+
+COLUMNS = "event_id, event_name, occurred_at, account_id, properties::text as properties, _batch_id"
+
+
+@pytest.fixture
+def settings(warehouse, tmp_path):
+    """The warehouse, with nothing in it and a lake of its own."""
+    empty(warehouse)
+    return replace(warehouse, operations=Operations(lake=str(tmp_path / "lake")))
+
+
+@pytest.fixture
+def source(tmp_path):
+    return tmp_path / "source"
+
+
+def event(number: int, name: str = "tool.invoked", received: str = "2026-02-10T10:00:00.000001Z", **more) -> dict:
+    return {"event_id": f"e{number}", "event_name": name, "occurred_at": "2026-02-10T10:00:00.000001Z", "received_at": received,
+            "account_id": "a1", "properties": {"tool": "é", "other": [1.50, None]}, **more}  # fmt: skip
+
+
+def land(settings, source, rows, name="rows"):
+    land_directory(settings, 1, str(write_rows(source, {"events": rows}, name)), progress=silent)
+
+
+def in_table(settings) -> list[dict]:
+    return query_as(settings, "loader", f"select {COLUMNS} from staging.events order by event_id")
+
+
+def in_lake(settings) -> list[dict]:
+    """The rows of the files that count: of several with one key that of the newest batch."""
+    directory = lake.lake_directory(settings)
+    listed = query_as(settings, "loader", "select path from audit.lake_files where entity = 'events'")
+    names = [name.removesuffix("::text as properties") for name in COLUMNS.split(", ")]
+    rows = ds.dataset([str(directory / f["path"]) for f in listed]).to_table(columns=names).to_pylist()
+    newest = {row["event_id"]: row for row in sorted(rows, key=lambda row: row["_batch_id"])}
+    return [newest[key] for key in sorted(newest)]
+
+
+def test_what_lands_is_in_the_lake_and_a_corrected_row_in_its_newest_file(settings, source):
+    land(settings, source, [event(1), event(2)])
+    assert in_lake(settings) == in_table(settings) and len(in_table(settings)) == 2
+    land(settings, source, [event(2, "user.login", "2026-02-11T00:00:00Z"), event(3)], "later")
+    assert in_lake(settings) == in_table(settings)
+    assert [row["event_name"] for row in in_lake(settings)] == ["tool.invoked", "user.login", "tool.invoked"]
+    files = query_as(settings, "loader", "select rows, bytes, path from audit.lake_files order by batch_id")
+    assert [file["rows"] for file in files] == [2, 2]
+    # a delivery that changes nothing leaves no file
+    land(settings, source, [event(3)], "again")
+    assert len(query_as(settings, "loader", "select * from audit.lake_files")) == 2
+
+
+def test_only_the_wide_entities_are_in_the_lake(settings, source):
+    account = {
+        "account_id": "a1",
+        "account_type": "customer",
+        "created_at": "2026-01-01T00:00:00Z",
+        "updated_at": "2026-01-01T00:00:00Z",
+    }
+    land_directory(settings, 1, str(write_rows(source, {"accounts": [account]})), progress=silent)
+    assert query_as(settings, "loader", "select * from audit.lake_files") == []
+
+
+def test_a_batch_whose_file_cannot_be_written_does_not_land(settings, source, tmp_path):
+    (tmp_path / "lake").write_text("no directory")
+    with pytest.raises(
+        NorthstarError, match=r"cannot write to the lake .*lake: (Not a directory|File exists); see `lake`"
+    ):
+        land(settings, source, [event(1)])
+    assert in_table(settings) == []
+    (tmp_path / "lake").unlink()
+    land(settings, source, [event(1)])
+    assert in_lake(settings) == in_table(settings) and len(in_table(settings)) == 1
+
+
+def test_what_the_lake_lacks_is_written_from_the_tables(settings, source):
+    land(replace(settings, operations=Operations()), source, [event(1)], "before there was a lake")
+    for number in (2, 3, 4):
+        land(settings, source, [event(number)], f"batch {number}")
+    directory = lake.lake_directory(settings)
+    gone, short, whole = sorted((directory / "events").iterdir())
+    gone.unlink()
+    short.write_bytes(short.read_bytes()[:-10])
+    stray = directory / "events" / "000000009999-0badcafe.parquet"
+    stray.write_bytes(b"of a landing that was killed")
+    files = lake.complete(settings, directory)["events"]
+    assert in_lake(settings) == in_table(settings) and len(files) == 4
+    assert whole.exists() and not stray.exists() and not short.exists()
+    assert {directory / file["path"] for file in files} == set((directory / "events").iterdir())
+
+
+def test_rows_that_lose_their_details_lose_them_in_the_lake(settings, source):
+    secret = event(1, properties={"tool": "é", "note": "by hand"})
+    land(settings, source, [secret])
+    settings = replace(settings, operations=Operations(lake=settings.operations.lake, keep_details_days={"events": 1}))
+    directory = lake.lake_directory(settings)
+    assert "by hand" in pq.read_table(next((directory / "events").iterdir())).to_pylist()[0]["properties"]
+    with command_turn(settings, "a test") as number:
+        forget_details(settings, number, utc("2026-03-01T00:00:00"))
+    assert lake.sweep(settings) == 1 and list((directory / "events").iterdir()) == []
+    lake.complete(settings, directory)
+    [row] = in_lake(settings)
+    assert json.loads(row["properties"]) == {"tool": "é"} and [row] == in_table(settings)
+    assert len(list((directory / "events").iterdir())) == 1
