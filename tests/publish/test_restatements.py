@@ -82,13 +82,13 @@ def test_a_corrected_subscription_restates_what_it_changed(story):
     ]
 
 
-def test_a_changed_definition_restates_and_says_so(story):
+def test_a_changed_setting_restates_and_says_so(story):
     assert restated(story, "international_revenue_share") == [
-        ("2025-01-01", 0.0, 100.0, 3, 4, "definition"),
-        ("2025-02-01", 0.0, 100.0, 3, 4, "definition"),
+        ("2025-01-01", 0.0, 100.0, 3, 4, "setting"),
+        ("2025-02-01", 0.0, 100.0, 3, 4, "setting"),
     ]
     assert {r["reason"] for r in select(story, "select reason from metric_restatements where new_version = 4")} == {
-        "definition"
+        "setting"
     }
 
 

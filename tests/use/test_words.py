@@ -3,7 +3,7 @@
 import csv
 
 from northstar.base.settings import ROOT
-from northstar.use.words import cited_rules, title_of
+from northstar.use.words import cited_rules, restatement_reasons, title_of
 
 
 def test_a_metric_is_named_as_people_read_it():
@@ -19,3 +19,9 @@ def test_what_a_definition_cites_is_there():
     title, text = cited_rules("Monthly recurring revenue (see docs/semantics.md, MRR)", ROOT)
     assert title == "MRR" and "trial" in text and not text.startswith("#")
     assert cited_rules("mrr x 12", ROOT) is None
+
+
+def test_a_restated_value_names_every_reason_or_the_one_that_was_recorded():
+    assert restatement_reasons({"reason": "late_rows", "reasons": ["late_rows", "setting"]}) == "late rows, setting"
+    assert restatement_reasons({"reason": "late_rows", "reasons": None}) == "late rows"
+    assert restatement_reasons({"reason": "late_rows"}) == "late rows"

@@ -17,8 +17,8 @@ withheld cannot be reckoned from what is shown and the total.
 {% macro find_small_groups() %}
     {%- set k = suppress_below() -%}
     {%- if k > 0 -%}
-    drop table if exists core.small_groups;
-    create table core.small_groups as
+    drop table if exists {{ target.schema }}.small_groups;
+    create table {{ target.schema }}.small_groups as
     with payers as (
         select distinct application, account_id, coalesce(plan_tier, '(unknown)') as plan_tier from staging.subscriptions
         where valid_from < {{ as_of() }} and status in ('active', 'past_due')
@@ -97,7 +97,7 @@ one the smallest.
 #}
 {% macro withheld_series() %}
 small as (
-    select * from core.small_groups
+    select * from {{ target.schema }}.small_groups
 ),
 
 members as (

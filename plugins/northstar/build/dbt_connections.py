@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from northstar.base.errors import NorthstarError, TurnLost
 from northstar.warehouse import turn_lock
@@ -22,11 +22,21 @@ if TYPE_CHECKING:
 RESET = f"reset all; discard temp; {turn_lock.END_WITH_CLIENT.format(is_local='false')}"
 
 
-@contextmanager
-def reuse_connections(run_id: int) -> Iterator[None]:
-    """Have dbt build inside with one connection for each of its threads, all of which keep the turn of a run.
+class Handle(Protocol):
+    """A connection of psycopg2, which has no types: what is used of it from another thread."""
 
-    dbt closes them when it ends. Raises TurnLost afterwards if a connection could not keep the turn, because another had it.
+    closed: int
+
+    def cancel(self) -> None:
+        """Cancel the statement that is being executed."""
+
+
+@contextmanager
+def reuse_connections(run_id: int | None) -> Iterator[list[Handle]]:
+    """Have dbt build inside with one connection for each of its threads, all of which keep the turn of a run; gives the list of them.
+
+    run_id: None for a build outside of any turn. dbt closes the connections when it ends. Raises TurnLost afterwards if a connection could not
+    keep the turn, because another had it.
     """
     from dbt.adapters.contracts.connection import ConnectionState
     from dbt.adapters.exceptions.connection import FailedToConnectError
@@ -34,7 +44,10 @@ def reuse_connections(run_id: int) -> Iterator[None]:
 
     original_open, original_release = Manager.__dict__["open"], Manager.release
     connections_without_turn: list[str | None] = []
-    *hold, lost = turn_lock.keep_statements(run_id, is_session=True)
+    handles: list[Handle] = []
+    *hold, lost = [turn_lock.END_WITH_CLIENT.format(is_local="false"), "select false as is_lost"]
+    if run_id is not None:
+        *hold, lost = turn_lock.keep_statements(run_id, is_session=True)
 
     def open_connection(cls: type[Manager], connection: Connection) -> Connection:
         connection = original_open.__func__(cls, connection)
@@ -43,7 +56,8 @@ def reuse_connections(run_id: int) -> Iterator[None]:
             cursor.execute(lost)
             is_lost = cursor.fetchone()[0]
         connection.handle.commit()
-        if is_lost:
+        handles.append(connection.handle)
+        if is_lost and run_id is not None:
             connections_without_turn.append(connection.name)
             connection.handle.close()
             connection.handle, connection.state = None, ConnectionState.FAIL
@@ -66,14 +80,14 @@ def reuse_connections(run_id: int) -> Iterator[None]:
     patched: Any = Manager
     patched.open, patched.release = classmethod(open_connection), release_connection
     try:
-        yield
+        yield handles
     except NorthstarError as exc:
-        if connections_without_turn:
+        if connections_without_turn and run_id is not None:
             raise TurnLost(run_id) from exc
         raise
     finally:
         patched.open, patched.release = original_open, original_release
-    if connections_without_turn:
+    if connections_without_turn and run_id is not None:
         raise TurnLost(run_id)
 
 

@@ -101,9 +101,10 @@ def generated_files() -> dict[Path, str]:
 
 
 def entity_times() -> str:
-    """The text of the dbt macro that gives each entity's own time and its later times."""
+    """The text of the dbt macro that gives each entity's key, its own time and its later times."""
     rows = [
-        f"        '{e.name}': {{'own': '{e.own_time}', 'later': {list(e.later_times)}}}," for e in entities().values()
+        f"        '{e.name}': {{'key': {list(e.key)}, 'own': '{e.own_time}', 'later': {list(e.later_times)}}},"
+        for e in entities().values()
     ]
     return "\n".join(
         [

@@ -20,6 +20,10 @@ class Manifest(TypedDict):
     """dbt's manifest: the fields that are read here. parent_map: {unique_id: the unique_ids of what it reads}."""
 
     nodes: dict[str, Node]
+    macros: dict[str, Node]
+    exposures: dict[str, Node]
+    metrics: dict[str, Node]
+    semantic_models: dict[str, Node]
     parent_map: dict[str, list[str]]
 
 

@@ -80,11 +80,11 @@ def project_directory(settings: Settings) -> Path:
     return settings.home / "dbt" / "project" if settings.own_seeds else settings.root / "dbt_project"
 
 
-def write_project(settings: Settings) -> None:
-    """Write the home's own dbt project, if it has seeds of its own."""
+def write_project(settings: Settings, project: Path | None = None) -> None:
+    """Write the home's own dbt project, if it has seeds of its own. project: where to write it, if not where its runs build it."""
     if not settings.own_seeds:
         return
-    project, released = project_directory(settings), settings.root / "dbt_project"
+    project, released = project or project_directory(settings), settings.root / "dbt_project"
     shutil.rmtree(project, ignore_errors=True)
     (project / "seeds").mkdir(parents=True)
     for name in ("dbt_project.yml", "profiles.yml", "models", "macros"):

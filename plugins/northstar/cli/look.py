@@ -49,6 +49,17 @@ def register(command: Command) -> None:
         "verify", _verify, "rebuild a published version from the landed rows and compare it with its certificate"
     )
     sub.add_argument("--version", type=int, metavar="N", help="the version to verify (default: the newest)")
+    sub = command(
+        "preview",
+        _preview,
+        "build what the working tree changes beside the published version and show which values, marts and readers would change; "
+        "exit status 0 if nothing would, 2 if something would, 3 if more than preview.yml allows",
+    )
+    sub.add_argument("--against", type=int, metavar="VERSION", help="the version that has to be the published one")
+    sub.add_argument(
+        "--select", nargs="+", default=[], metavar="NAME", help="models or metrics (default: everything that changes)"
+    )
+    sub.add_argument("--format", choices=("text", "json", "markdown"), default="text")
     sub = command("sources", _sources, "list the declared sources, check their connections, or preview their rows")
     sub.add_argument("action", choices=("list", "check", "preview"))
     sub.add_argument("name", nargs="?", help="the source (check: all by default)")
@@ -128,6 +139,15 @@ def _explain(arguments: argparse.Namespace) -> int:
     )  # fmt: skip
     print(as_json(explanation) if arguments.format == "json" else as_text(explanation))
     return 0 if explanation.adds_up else 1
+
+
+def _preview(arguments: argparse.Namespace) -> int:
+    from northstar.runs.preview.preview import preview
+    from northstar.runs.preview.text import as_json, as_markdown, as_text
+
+    result = preview(load_settings(arguments.home), arguments.select, arguments.against, progress=progress)
+    print({"text": as_text, "json": as_json, "markdown": as_markdown}[arguments.format](result))
+    return result.status
 
 
 def _verify(arguments: argparse.Namespace) -> int:

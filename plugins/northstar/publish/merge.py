@@ -124,7 +124,6 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
                 and run["as_of"] >= previous_publication["as_of"]
             ):
                 # a run for an earlier as_of shows an earlier time; that is no restatement
-                is_redefined = previous_publication["code_version"] != run["code_version"]
                 is_backfill = _is_backfill(connection, run_id)
                 before_merge = partial(
                     record_restatements,
@@ -133,7 +132,7 @@ def publish_candidate(settings: Settings, run_id: int, progress: Progress = prin
                     mart,
                     version,
                     previous_publication,
-                    is_redefined,
+                    run["code_version"],
                     is_backfill,
                 )
             names = columns_by_mart[mart.name]

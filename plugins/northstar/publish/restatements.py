@@ -6,7 +6,19 @@ It is a record of publications, so it only grows: a rollback takes nothing out o
 from psycopg import sql
 
 from northstar.base.settings import Settings
-from northstar.build.manifest import read_manifest
+from northstar.build.differences import (
+    CATALOGUE,
+    DEFINITION,
+    SETTING,
+    Causes,
+    Differences,
+    certificate_rules,
+    compare,
+    read_code,
+    rule_values,
+    upstream,
+)
+from northstar.build.manifest import Manifest, read_manifest
 from northstar.publish.catalogue import Mart
 from northstar.warehouse.published.described import DescribedTable
 from northstar.warehouse.rows import Connection, Publication, fetch_one
@@ -24,11 +36,15 @@ COLUMNS = {
     "new_version": ("bigint not null", "the version that changed it"),
     "reason": (
         "text not null",
-        "late_rows, correction (a row was replaced), definition (models or rules changed) or backfill (built again from the same rows)",
+        "the first of `reasons`: correction (a row was replaced), late_rows, erasure (rows lost a person's name), setting (a rule or a file of the home), definition (models, seeds or catalogue) or backfill (built again from the same rows)",
     ),
     "periods": (
         "bigint not null default 1",
         "number of complete periods; for a series that begins earlier or later, vanishes or changes its state, all of them, and period_start is the first",
+    ),
+    "reasons": (
+        "text[]",
+        "every reason that applies, in the order in which `reason` lists them; null in rows from before it was recorded",
     ),
 }
 IMPLIED_VALUE = """
@@ -130,12 +146,12 @@ def record_restatements(
     mart: Mart,
     version: int,
     previous_publication: Publication,
-    is_redefined: bool,
+    code_version: str,
     is_backfill: bool = False,
 ) -> int:
     """Record the restatements of a merge: compare the points that it removes and adds (temp tables removed, added), and the series.
 
-    Called before points and series are merged. previous_publication: the last publication. is_redefined: whether its models or rules were others.
+    Called before points and series are merged. previous_publication: the last publication. code_version: of the run that built the candidate.
     is_backfill: then a change that no changed row explains gets the reason `backfill`. Returns how many values were restated; a series counts
     as one.
     """
@@ -159,55 +175,123 @@ def record_restatements(
         "where written_version is null) group by 1, 2) as h where r.series_id = h.series_id and r.period_start = h.period_start "
         "and r.written_version is null"
     )
-    _causes(connection, settings, mart)
-    cause = (
-        "exists (select 1 from causes as c where c.metric_id = r.metric_id and c.kind = '{kind}' "
-        "and c.changed_hour < r.period_end{within})"
+    fallback = _find_causes(connection, settings, mart, previous_publication, code_version)
+    within = _reasons(
+        ("correction", "late_rows", "erasure"), "c.changed_hour >= r.period_start and c.changed_hour < r.period_end"
     )
-    within = " and c.changed_hour >= r.period_start"
+    redefined = _reasons((SETTING, DEFINITION), "c.changed_hour is null and (not c.is_segmented or r.segment != '')")
+    # what stands at a period's end is also made of what happened before it
+    before = _reasons(("correction", "late_rows", "erasure"), "c.changed_hour < r.period_start")
     connection.execute(
         f"insert into marts.metric_restatements ({', '.join(COLUMNS)}) select {', '.join(KEY)}, old_value, new_value, "
-        "greatest(r.written_version, shown.version), %s, "
-        f"case when %s then 'definition' when {cause.format(kind='correction', within=within)} then 'correction' "
-        f"when {cause.format(kind='late_rows', within=within)} then 'late_rows' "
-        f"when {cause.format(kind='correction', within='')} then 'correction' "
-        f"when %s and not {cause.format(kind='late_rows', within='')} then 'backfill' else 'late_rows' end, periods from restated as r "
-        "cross join lateral (select version from first_shown where as_of >= r.complete_at order by as_of limit 1) as shown",
-        [version, is_redefined, is_backfill],
+        "greatest(r.written_version, shown.version), %s, reasons.named[1], periods, reasons.named from restated as r "
+        "cross join lateral (select version from first_shown where as_of >= r.complete_at order by as_of limit 1) as shown "
+        f"cross join lateral (select {within} || {redefined} as named) as nearest "
+        f"cross join lateral (select {before} as named) as earlier "
+        "cross join lateral (select case when nearest.named != '{}' then nearest.named when %s then array['backfill'] "
+        "when earlier.named != '{}' then earlier.named else array[%s] end as named) as reasons",
+        [version, is_backfill, fallback],
     )
     return restated_count
 
 
-def _causes(connection: Connection, settings: Settings, mart: Mart) -> None:
-    """Make the temp table causes (metric_id, kind, changed_hour): the changes in the landed entities that restated metrics are made of."""
+def _reasons(kinds: tuple[str, ...], condition: str) -> str:
+    """SQL for an array of those kinds of causes, in their order, that a row `r` of restated has under a condition on the causes `c`."""
+    cases = ", ".join(
+        f"case when exists (select 1 from causes as c where c.metric_id = r.metric_id and c.kind = '{kind}' and {condition}) then '{kind}' end"
+        for kind in kinds
+    )
+    return f"array_remove(array[{cases}]::text[], null)"
+
+
+def _find_causes(
+    connection: Connection, settings: Settings, mart: Mart, previous_publication: Publication, code_version: str
+) -> str:
+    """Make the temp table causes (metric_id, kind, changed_hour, is_segmented) of what restated metrics are made from: changed rows of the
+    landed entities by hour, and changed definitions and settings, which have no hour. is_segmented: the cause is one of segments alone.
+
+    Returns the reason of a value that none of them explains.
+    """
     manifest = read_manifest(settings)
     relations = {
-        (n["schema"], n["alias"]): name for name, n in manifest["nodes"].items() if n["resource_type"] == "model"
+        (n["schema"], n["alias"]): unique_id
+        for unique_id, n in manifest["nodes"].items()
+        if n["resource_type"] == "model"
     }
     connection.execute("drop table if exists pg_temp.causes")
-    connection.execute("create temp table causes (metric_id text, kind text, changed_hour timestamptz) on commit drop")
+    connection.execute(
+        "create temp table causes (metric_id text, kind text, changed_hour timestamptz, is_segmented boolean not null default false) on commit drop"
+    )
+    differences = _code_differences(connection, settings, previous_publication, code_version)
     for part in mart.parts:
-        entities = sorted(_sources(manifest["parent_map"], relations[part]))
+        nodes = upstream(manifest, relations[part])
+        entities = sorted(name.rsplit(".", 1)[1] for name in nodes if name.startswith("source."))
+        metrics = [
+            row["metric_id"]
+            for row in connection.execute(
+                sql.SQL("select distinct metric_id from {} where metric_id in (select metric_id from restated)").format(
+                    sql.Identifier(*part)
+                )
+            ).fetchall()
+        ]
         connection.execute(
-            sql.SQL("insert into causes select m.metric_id, h.kind, h.changed_hour from (select distinct metric_id from {} "
-                    "where metric_id in (select metric_id from restated)) as m cross join "
-                    "(select distinct kind, changed_hour from core.changed_hours where entity = any(%s)) as h"
-                    ).format(sql.Identifier(*part)),
-            [entities],
-        )  # fmt: skip
+            "insert into causes select m.metric_id, h.kind, h.changed_hour from unnest(%s::text[]) as m (metric_id) cross join "
+            "(select distinct kind, changed_hour from core.changed_hours where entity = any(%s)) as h",
+            [metrics, entities],
+        )
+        if differences is not None:
+            causes = {metric: _code_causes(differences, manifest, nodes, metric) for metric in metrics}
+            connection.cursor().executemany(
+                "insert into causes (metric_id, kind) values (%s, %s)",
+                [(metric, kind) for metric, kinds in causes.items() for kind in kinds],
+            )
+    if differences is not None:
+        _insert_catalogue_causes(connection)
+        if "suppress_below" in differences.rules:
+            connection.execute(
+                "insert into causes select distinct metric_id, %s, null::timestamptz, true from restated", [SETTING]
+            )
     connection.execute("create index on causes (metric_id, kind, changed_hour)")
     connection.execute("analyze causes")
+    if previous_publication["code_version"] == code_version:
+        return "late_rows"
+    if differences is None or any(DEFINITION in causes for causes in differences.nodes.values()):
+        return DEFINITION
+    return SETTING if differences.rules or differences.nodes else DEFINITION
 
 
-def _sources(parents: dict[str, list[str]], node: str) -> set[str]:
-    source_names: set[str] = set()
-    visited_nodes: set[str] = set()
-    queue = [node]
-    while queue:
-        for parent in parents.get(queue.pop(), []):
-            if parent.startswith("source."):
-                source_names.add(parent.rsplit(".", 1)[1])
-            elif parent not in visited_nodes:
-                visited_nodes.add(parent)
-                queue.append(parent)
-    return source_names
+def _code_differences(
+    connection: Connection, settings: Settings, previous_publication: Publication, code_version: str
+) -> Differences | None:
+    """What the run's code builds differently from that of the last publication; None where it is the same, or the other was not kept."""
+    previous_code_version = previous_publication["code_version"]
+    if previous_code_version is None or previous_code_version == code_version:
+        return None
+    rules, own_seeds = certificate_rules(connection, previous_publication["published_version"])
+    old = read_code(settings, connection, previous_code_version, rules)
+    new = read_code(settings, connection, code_version, rule_values(settings))
+    if old is None or new is None:
+        return None
+    return compare(old, new, own_seeds | settings.own_seeds.keys())
+
+
+def _code_causes(differences: Differences, manifest: Manifest, nodes: set[str], metric_id: str) -> Causes:
+    """Whether definitions or settings changed in the nodes that a metric is made from."""
+    causes: Causes = frozenset()
+    for unique_id in nodes & differences.nodes.keys():
+        if manifest["nodes"][unique_id]["name"] == CATALOGUE:
+            continue
+        if metric_id in differences.metrics.get(unique_id, (metric_id,)):
+            causes |= differences.nodes[unique_id]
+    return causes
+
+
+def _insert_catalogue_causes(connection: Connection) -> None:
+    """A definition for each restated metric whose row of the catalogue decides other values than before."""
+    connection.execute(
+        "insert into causes (metric_id, kind) select coalesce(o.metric_id, n.metric_id), %s from marts.metrics as o "
+        "full join marts_candidate.metrics as n on n.metric_id = o.metric_id "
+        "where (o.kind, o.unit, o.window_days, o.grains, o.segments) is distinct from (n.kind, n.unit, n.window_days, n.grains, n.segments) "
+        "and coalesce(o.metric_id, n.metric_id) in (select metric_id from restated)",
+        [DEFINITION],
+    )

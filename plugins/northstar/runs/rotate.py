@@ -34,6 +34,7 @@ from northstar.privacy.ring import NEXT, adopt_ring, home_key
 from northstar.privacy.subjects import HASH_COLUMNS, PERSON_COLUMNS
 from northstar.runs import job
 from northstar.runs.erase.rewrite import rewrite
+from northstar.runs.preview.scratch import drop_previews
 from northstar.warehouse import db, lake, turn_lock
 from northstar.warehouse.rights import act_as_owner
 from northstar.warehouse.rows import Connection, fetch_one
@@ -122,6 +123,7 @@ def _rehash_everything(settings: Settings, key: str, next_ring: str, run_id: int
     new = next_ring.rsplit(SEPARATOR, 1)[1]
     with db.connect(settings, "owner", database=None if settings.warehouse_url else db.DATABASE) as connection:
         turn_lock.keep(connection, run_id)
+        drop_previews(connection)
         generation = fetch_one(connection.execute("select max(generation) + 1 as n from audit.pii_keys"))["n"]
         columns = connection.execute(
             "select n.nspname as schema, c.relname as table, a.attname as column, format_type(a.atttypid, null) as type from pg_attribute as a "

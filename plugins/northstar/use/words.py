@@ -6,6 +6,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TypedDict
 
+from northstar.warehouse.rows import Row
+
 ZONES = {"green": "on target", "yellow": "near its target", "red": "off its target", "unknown": "not judged"}
 UPPER = (
     "mrr",
@@ -75,3 +77,8 @@ class Chance(TypedDict):
 def describe_chance(verdict: Chance | None) -> str:
     """The forecast of a target that is due later, in words: 'unlikely (7 %)'; '' for no forecast."""
     return f"{verdict['verdict']} ({100 * float(verdict['probability']):.0f} %)" if verdict else ""
+
+
+def restatement_reasons(row: Row) -> str:
+    """Why a published value changed, in words: every reason where they were recorded, else the one."""
+    return ", ".join(row.get("reasons") or [row["reason"]]).replace("_", " ")

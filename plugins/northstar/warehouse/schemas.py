@@ -5,6 +5,7 @@ SCHEMAS = {
     "quarantine": "loader",
     "core": "transformer",
     "marts_candidate": "transformer",
+    "marts_preview": "transformer",
     "marts": "publisher",
     "marts_history": "publisher",
     "marts_at_version": "publisher",

@@ -14,6 +14,7 @@ from northstar.privacy.subjects import (
 )
 from northstar.runs.erase.names import Names, quote_list
 from northstar.runs.erase.restage import delete_quarantined, parent_keys_sql
+from northstar.runs.preview.scratch import drop_previews
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rights import act_as_owner
 from northstar.warehouse.rows import Connection
@@ -51,6 +52,7 @@ def purge(settings: Settings, erasure_id: int, version: int | None, turn: int) -
         turn_lock.keep(connection, turn)
         names = Names(connection, erasure_id)
         counts = {}
+        drop_previews(connection)
         for schema, tables in _text_columns(connection).items():
             act_as_owner(connection, schema)
             for table, columns in tables.items():

@@ -109,7 +109,7 @@ def explain(
     with db.connect(settings, "transformer") as connection:
         connection.execute("set transaction isolation level repeatable read, read only")
         metric, row = _find_published(connection, metric_id, period, grain, application, segment, segment_value)
-        version = _current_version(connection)
+        version = current_version(connection)
         models = {
             r["model"]: r["sql"]
             for r in connection.execute(
@@ -207,6 +207,49 @@ class _Lookup:
         return self._library.find(self._model, name, cell, self._of)
 
 
+def contributions_by_id(
+    connection: Connection, library: Library, metric_id: str, cell: Cell, is_denominator: bool = False
+) -> tuple[str, dict[str, Decimal]]:
+    """What each account, or else each thing that has an id, adds to a metric's numerator or denominator; with the name of the id.
+
+    Raises NorthstarError where the models do not say what the metric is made of.
+    """
+    definition = library.of_metric(metric_id)
+    spec = definition.metrics[metric_id]
+    text = spec.denominator if is_denominator else spec.numerator
+    if text is None:
+        return "", {}
+    expression = Expression(text, spec.explained, cell, _Lookup(library, definition, spec.of), _constants(cell))
+    values = [fetch_one(connection.execute(term.value_sql))["value"] for term in expression.terms]
+    id_name, contributions = "", dict[str, Decimal]()
+    for position, term in enumerate(expression.terms):
+        query = term.rows_sql(expression.weighted(position, values), is_detailed=bool(term.details))
+        row = connection.execute(f"select source from (\n{query}\n) as contributions limit 1").fetchone()
+        if row is None:
+            continue
+        names = sorted(n for n in (row["source"].get("_row") or row["source"]) if n.endswith("_id"))
+        id_name = "account_id" if "account_id" in names else (names or [""])[0]
+        value = (
+            f"coalesce(source -> '_row' ->> {literal(id_name)}, source ->> {literal(id_name)})"
+            if id_name
+            else "source::text"
+        )
+        for part in connection.execute(
+            f"select {value} as id, sum(contribution) as contribution from (\n{query}\n) as contributions group by 1"
+        ):
+            name = part["id"] or "(none)"
+            contributions[name] = contributions.get(name, Decimal(0)) + part["contribution"]
+    return id_name, contributions
+
+
+def _constants(cell: Cell) -> dict[str, str]:
+    """{column that is no measure: its SQL} at a place."""
+    return {
+        "grain": literal(cell.grain), "period_start": cell.start, "period_end": cell.end,
+        "application": literal(cell.application), "segment": literal(cell.segment),
+    }  # fmt: skip
+
+
 def _explain_side(
     connection: Connection,
     library: Library,
@@ -217,11 +260,7 @@ def _explain_side(
     published: Decimal | None,
     sample: int,
 ) -> Side:
-    constants = {
-        "grain": literal(cell.grain), "period_start": cell.start, "period_end": cell.end,
-        "application": literal(cell.application), "segment": literal(cell.segment),
-    }  # fmt: skip
-    expression = Expression(text, spec.explained, cell, _Lookup(library, definition, spec.of), constants)
+    expression = Expression(text, spec.explained, cell, _Lookup(library, definition, spec.of), _constants(cell))
     values = [fetch_one(connection.execute(term.value_sql))["value"] for term in expression.terms]
     recomputed = fetch_one(connection.execute(expression.value_sql(values)))["value"]
     side = Side(text, published, recomputed, expression.is_rounded)
@@ -292,7 +331,8 @@ def _landed_rows(connection: Connection, row: Row, sources: list[list[str]]) -> 
     return landed_rows
 
 
-def _current_version(connection: Connection) -> Row:
+def current_version(connection: Connection) -> Row:
+    """The newest publication. Raises NorthstarError when the rows in core are not those that it was made from."""
     version = fetch_one(connection.execute("select * from marts.publications order by published_version desc limit 1"))
     built = connection.execute(
         "select r.run_id, r.as_of, r.state from core.run_context as c join audit.runs as r using (run_id) "

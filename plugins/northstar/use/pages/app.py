@@ -29,7 +29,7 @@ from northstar.use.pages import door, serve
 from northstar.use.pages.describe import banner, description, rules
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure
-from northstar.use.words import Chance, describe_chance, period, title_of, what_to_land
+from northstar.use.words import Chance, describe_chance, period, restatement_reasons, title_of, what_to_land
 from northstar.warehouse.rows import Row
 
 PAGES = Path(__file__).with_name("pages.yml")
@@ -175,7 +175,7 @@ def restatements_table(data_frame: pd.DataFrame, metric: str = "mrr", applicatio
     rows = [
         {"period": period(r["period_start"], r["grain"]), "grain": r["grain"], "segment": r["segment_value"] or "total",
          "old value": format_value(r["old_value"], r["unit"]), "new value": format_value(r["new_value"], r["unit"]), "from version": r["old_version"],
-         "to version": r["new_version"], "reason": r["reason"].replace("_", " ")}
+         "to version": r["new_version"], "reason": restatement_reasons(r)}
         for r in frame.to_dict("records")
     ]  # fmt: skip
     names = ["period", "grain", "segment", "old value", "new value", "from version", "to version", "reason"]

@@ -21,7 +21,7 @@ from northstar.base.settings import Settings
 from northstar.build.own_seeds import own_funnels
 from northstar.use.changes import Point, describe_change
 from northstar.use.marts import GRAINS, Marts, Metric, nearest
-from northstar.use.words import ZONES, describe_chance, period, title_of
+from northstar.use.words import ZONES, describe_chance, period, restatement_reasons, title_of
 
 HERE = Path(__file__).parent
 # the most points of a small chart, rows that explain a change, and rows of the list of restatements
@@ -355,8 +355,10 @@ class _Maker:
             application=application,
         )
         valued = set(frame["metric_id"]) if len(frame) else set()
+        # marts that an earlier release published lack the column reasons
         redefined = self.marts.frame(
-            "select metric_id, count(*) as values from metric_restatements where reason = 'definition' and application = %(application)s "
+            "select metric_id, count(*) as values from metric_restatements as r where coalesce(nullif(to_jsonb(r) -> 'reasons', 'null'), "
+            "to_jsonb(reason)) ? 'definition' and application = %(application)s "
             "group by 1 order by 1", application=application,
         ).to_dict("records")  # fmt: skip
         without_values = sorted(set(catalogue) - valued)
@@ -388,7 +390,7 @@ class _Maker:
         rows = frame.to_dict("records")
         lines = [
             f"{title_of(r['metric_id'])}, {period(r['period_start'], r['grain'])}: {format_value(r['old_value'], r['unit'], self.currency)} became "
-            f"{format_value(r['new_value'], r['unit'], self.currency)} ({r['reason'].replace('_', ' ')}, version {r['new_version']})"
+            f"{format_value(r['new_value'], r['unit'], self.currency)} ({restatement_reasons(r)}, version {r['new_version']})"
             for r in rows
         ]  # fmt: skip
         if rows and rows[0]["total"] > len(rows):

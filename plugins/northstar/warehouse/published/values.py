@@ -4,7 +4,7 @@ Its text is dbt_project/macros/metrics/metric_values.sql, the same for the candi
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import jinja2
@@ -35,9 +35,14 @@ class View:
 def values_query(settings: Settings, schema: str, as_of: str, has_version: bool = False) -> str:
     """The SQL query for all values, over the relations of a schema. as_of: an SQL expression; has_version: with the column _version."""
     text = (settings.root / "dbt_project" / "macros" / "metrics" / "metric_values.sql").read_text()
-    macro: Callable[..., str] = vars(jinja2.Template(text).module)["metric_values_of"]
     version = "coalesce(v._version, s._version)" if has_version else None
-    return macro(**{part: f"{schema}.{name}" for part, name in PARTS.items()}, as_of=as_of, version=version).strip()
+    return render_values(text, {part: f"{schema}.{name}" for part, name in PARTS.items()}, as_of, version)
+
+
+def render_values(text: str, relations: Mapping[str, str], as_of: str, version: str | None = None) -> str:
+    """The SQL query that a text of the view makes over relations, which are named as in PARTS. version: an expression for the column _version."""
+    macro: Callable[..., str] = vars(jinja2.Template(text).module)["metric_values_of"]
+    return macro(**relations, as_of=as_of, version=version).strip()
 
 
 def count_values(connection: Connection) -> int:

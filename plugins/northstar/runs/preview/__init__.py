@@ -1,0 +1,1 @@
+"""`northstar preview`: what the working tree would change in the published values."""

@@ -1,0 +1,197 @@
+"""What the working tree would change, from its first difference in the SQL to the rows behind the largest differences.
+
+build_beside        the models that are compiled to other SQL, and what is made from them
+compare_values      the metric values that differ
+compare_marts       the rows and columns of the other marts that differ
+compare_zones       targets in another zone, and alerts that would open or close
+find_readers        who reads what differs
+find_rows           the accounts or rows behind the largest differences
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal
+
+from pydantic import Field
+
+from northstar.base.config_files import Section, read_config_file
+from northstar.base.errors import NorthstarError
+from northstar.base.progress import Progress
+from northstar.base.settings import Settings
+from northstar.runs.preview.readers import find_readers
+from northstar.runs.preview.scratch import Scratch, build_beside
+from northstar.runs.preview.values import (
+    ChangedMetric,
+    ChangedValue,
+    MartDifference,
+    compare_alerts,
+    compare_marts,
+    compare_values,
+    compare_zones,
+    largest_and_newest,
+)
+from northstar.use.explain.explanation import Library, contributions_by_id
+from northstar.use.explain.rows import Cell
+from northstar.warehouse import db, turn_lock
+from northstar.warehouse.rows import Connection, Row
+
+EXPLAINED = 5
+ROWS = 5
+
+
+class Limits(Section):
+    """preview.yml of the home: how much a change may differ before `northstar preview` says that it is too much. Nothing is limited by default."""
+
+    max_values: int | None = None
+    max_metrics: int | None = None
+    max_zones: int | None = None
+    max_alerts: int | None = None
+    # metrics of which no value of a complete period may change
+    unchanged_metrics: list[str] = Field([])
+
+
+@dataclass
+class RowsBehind:
+    """The accounts or rows that make a value differ: what each added before and would add now. note: why there are none to show."""
+
+    value: ChangedValue
+    side: str
+    id_name: str
+    count: int
+    rows: list[Row]
+    note: str | None = None
+
+
+@dataclass
+class MetricDifference:
+    """A metric that differs, with the values that differ most and the newest."""
+
+    counts: ChangedMetric
+    largest: list[ChangedValue]
+    newest: list[ChangedValue]
+
+
+@dataclass
+class Preview:
+    """What the working tree would change beside a published version. exceeded: the limits that it would go beyond."""
+
+    version: int
+    as_of: str
+    changed: dict[str, list[str]]
+    built: list[str]
+    metrics: list[MetricDifference] = field(default_factory=list)
+    marts: list[MartDifference] = field(default_factory=list)
+    zones: list[Row] = field(default_factory=list)
+    alerts: list[Row] = field(default_factory=list)
+    readers: dict[str, list[str]] = field(default_factory=dict)
+    behind: list[RowsBehind] = field(default_factory=list)
+    exceeded: list[str] = field(default_factory=list)
+
+    @property
+    def is_different(self) -> bool:
+        """Whether anything that readers see would differ."""
+        return bool(self.metrics or self.marts or self.zones or self.alerts)
+
+    @property
+    def status(self) -> int:
+        """The exit status: 0 nothing would change, 2 something would, 3 more than the limits allow."""
+        return 3 if self.exceeded else 2 if self.is_different else 0
+
+    def as_dict(self) -> Row:
+        """The preview as a dict of plain values."""
+        return asdict(self) | {"is_different": self.is_different}
+
+
+def preview(
+    settings: Settings,
+    select: Iterable[str] = (),
+    against: int | None = None,
+    limits: Limits | None = None,
+    progress: Progress = print,
+) -> Preview:
+    """Build what the working tree changes and compare it with the published version.
+
+    against: the version, if it has to be that one: core holds the rows of the newest alone. limits: those of the home's preview.yml by
+    default. Raises NorthstarError as `build_beside` does.
+    """
+    with db.translate_driver_errors(settings), build_beside(settings, against, select, progress) as scratch:
+        result = Preview(
+            scratch.version["published_version"], scratch.version["as_of"].isoformat(),
+            {name: sorted(causes) for name, causes in sorted(scratch.changed.items())}, sorted(scratch.built),
+        )  # fmt: skip
+        if scratch.built or scratch.removed:
+            progress("comparing ...")
+            with db.connect(settings, "transformer", autocommit=True) as connection:
+                _compare(connection, scratch, result)
+    result.exceeded = _exceeded(result, limits or read_limits(settings))
+    return result
+
+
+def read_limits(settings: Settings) -> Limits:
+    """The limits of the home's preview.yml."""
+    return read_config_file(settings.config / "preview.yml", Limits)
+
+
+def _compare(connection: Connection, scratch: Scratch, result: Preview) -> None:
+    # a killed preview leaves no statement behind
+    connection.execute(turn_lock.END_WITH_CLIENT.format(is_local="false"))
+    connection.execute("set work_mem = '128MB'; set enable_nestloop = off")
+    for counts in compare_values(connection, scratch):
+        largest, newest = largest_and_newest(connection, counts["metric_id"])
+        result.metrics.append(MetricDifference(counts, largest, newest))
+    connection.execute("reset enable_nestloop")
+    result.marts = compare_marts(connection, scratch)
+    result.zones = compare_zones(connection, scratch)
+    result.alerts = compare_alerts(connection, scratch)
+    result.readers = find_readers(
+        scratch.new, [m.counts["metric_id"] for m in result.metrics], [m.mart for m in result.marts]
+    )
+    for metric in result.metrics[:EXPLAINED]:
+        result.behind += find_rows(connection, scratch, metric.largest[0])
+
+
+def find_rows(connection: Connection, scratch: Scratch, value: ChangedValue) -> list[RowsBehind]:
+    """The accounts or rows that add something else to a value's numerator or denominator than before."""
+    cell = Cell(value["grain"], value["period_start"], value["application"], value["segment"], value["segment_value"])
+    as_of = scratch.version["as_of"]
+    old = Library(dict(scratch.old.compiled), as_of)
+    new = Library({**scratch.old.compiled, **scratch.compiled}, as_of)
+    found = []
+    for is_denominator in (False, True):
+        side = "denominator" if is_denominator else "numerator"
+        try:
+            old_id, before = contributions_by_id(connection, old, value["metric_id"], cell, is_denominator)
+            new_id, now = contributions_by_id(connection, new, value["metric_id"], cell, is_denominator)
+        except NorthstarError as exc:
+            found.append(RowsBehind(value, side, "", 0, [], str(exc)))
+            continue
+        differences = {
+            name: (before.get(name, Decimal(0)), now.get(name, Decimal(0)))
+            for name in before.keys() | now.keys()
+            if before.get(name, Decimal(0)) != now.get(name, Decimal(0))
+        }
+        largest = sorted(differences.items(), key=lambda item: (-abs(item[1][1] - item[1][0]), item[0]))[:ROWS]
+        if differences:
+            rows: list[Row] = [{"id": name, "before": pair[0], "now": pair[1]} for name, pair in largest]
+            found.append(RowsBehind(value, side, new_id or old_id or "row", len(differences), rows))
+    return found
+
+
+def _exceeded(result: Preview, limits: Limits) -> list[str]:
+    counts = {
+        "max_values": sum(m.counts["values"] for m in result.metrics),
+        "max_metrics": len(result.metrics),
+        "max_zones": len(result.zones),
+        "max_alerts": len(result.alerts),
+    }
+    exceeded = [
+        f"{name}: {count:,}, the limit is {limit:,}"
+        for name, count in counts.items()
+        if (limit := getattr(limits, name)) is not None and count > limit
+    ]
+    exceeded += [
+        f"unchanged_metrics: {m.counts['metric_id']} would change in {m.counts['complete']:,} complete values"
+        for m in result.metrics
+        if m.counts["metric_id"] in limits.unchanged_metrics and m.counts["complete"]
+    ]
+    return exceeded
