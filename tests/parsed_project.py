@@ -8,6 +8,7 @@ import hashlib
 import os
 import pprint
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import fasteners
@@ -61,8 +62,11 @@ def _connection_digest(settings: Settings) -> bytes:
     from dbt.adapters.factory import load_plugin
     from dbt.config.profile import Profile, read_profile
     from dbt.config.renderer import ProfileRenderer
+    from dbt.flags import set_from_args
     from dbt_common.context import set_invocation_context
 
+    # a process that only takes the parse of another has no flags of dbt yet
+    set_from_args(Namespace(), {})
     set_invocation_context({**os.environ, **dbt_env(settings)})
     load_plugin("postgres")
     profiles = read_profile(str(settings.root / "dbt_project"))
