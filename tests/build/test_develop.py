@@ -47,7 +47,11 @@ def test_the_values_of_a_metric_are_the_published_ones(built, tree):
     shown = develop.show(tree, "payment_failure_rate", 10)
     assert shown.computed == []
     published = {r["period_start"]: r["value"] for r in select(built, MONTHS.format("payment_failure_rate"))}
-    assert shown.rows and {r["period_start"]: r["value"] for r in shown.rows}.items() <= published.items()
+    assert shown.rows
+    for row in shown.rows:
+        # what is not measured yet is kept out when it is published, not by the model
+        assert published[row["period_start"]] in (row["value"], None)
+    assert [r["value"] for r in shown.rows if published[r["period_start"]] is not None]
     by_code = develop.show(tree, "payment_failure_rate", 3, "week", "web", "country").rows
     assert len(by_code) == 3
     assert {(r["grain"], r["application"], r["segment"]) for r in by_code} == {("week", "web", "country")}
@@ -89,7 +93,7 @@ def test_a_new_row_of_the_catalogue_counts_at_once(tree):
         (FLOWS, "    failure_code,\n    created_at", "    failure_kode,\n    created_at", 'cash_flows.sql:9: column "failure_kode" does not exist'),
         (FLOWS, "{{ ref('fct_refunds') }}", "{{ reff('fct_refunds') }}", "cash_flows.sql:34: 'reff' is undefined"),
         (FLOWS, "union all\n", "union all\n\nselect 1 +\n", "cash_flows.sql:"),
-        ("models/core/payments/metrics_payments.sql", "['refunded', 'charged']", "['refundedd', 'charged']", 'metrics_payments.sql:52: column "refundedd" does not exist'),
+        ("models/core/payments/metrics_payments.sql", "['refunded', 'charged']", "['refundedd', 'charged']", 'metrics_payments.sql:59: column "refundedd" does not exist'),
     ],
 )  # fmt: skip
 def test_a_mistake_is_one_line_with_file_and_line(tree, capsys, path, old, new, problem):

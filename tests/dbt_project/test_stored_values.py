@@ -63,7 +63,7 @@ def test_from_nothing_to_something_and_back_are_restatements(story):
         f"from metric_restatements where {HOURLY} and new_version in (3, 4) order by new_version, 1",
     )
     assert [tuple(r.values()) for r in found] == [
-        ("12T10", 0, 1, 1, 3, "late_rows"), ("12T10", 1, 0, 3, 4, "correction"), ("13T11", 0, 1, 1, 4, "late_rows"),
+        ("12T10", 0, 1, 1, 3, "late_rows"), ("12T10", 1, 0, 3, 4, "correction"), ("13T11", 0, 1, 1, 4, "correction"),
     ]  # fmt: skip
 
 

@@ -210,7 +210,7 @@ has `application`, which is the one that the metrics count by. Rows of high volu
         'accounts.country by subscription': ['series_mrr', 'first_at', "segment = 'country' and segment_value != '(unknown)'"],
         'accounts.account_type=creator by subscription': ['series_mrr', 'first_at', "segment = 'account_type' and segment_value = 'creator'"],
         'subscriptions': ['series_mrr', 'first_at', 'true'],
-        'subscriptions by account': ['dim_accounts', 'first_mrr_at', 'true'],
+        'subscriptions by account': ['subscribers', 'valid_from', 'true'],
         'subscriptions.discount_percent/discount_amount': ['stg_subscriptions', 'valid_from', 'discount_percent is not null or discount_amount is not null'],
         'refunds': ['fct_refunds', 'created_at'],
         'bookings': ['fct_bookings', 'least(requested_at, confirmed_at, completed_at)'],

@@ -47,6 +47,14 @@ creator_conversations as (
     inner join {{ ref('creators') }} as creators on conversations.creator_id = creators.account_id
 ),
 
+subscribers as (
+    select
+        accounts.application,
+        subscriptions.valid_from
+    from {{ ref('stg_subscriptions') }} as subscriptions
+    inner join {{ ref('accounts') }} as accounts on subscriptions.account_id = accounts.account_id
+),
+
 referrers as (
     select
         referrer_application as application,
@@ -67,7 +75,7 @@ seen as (
             {% for need in needs %}
             min(({{ need.time }})::timestamptz) filter (where {{ need.condition }}) as need_{{ loop.index }}{{ ',' if not loop.last }}
             {% endfor %}
-        from {{ relation if relation in ('activity_by_account', 'activations', 'creator_events', 'creator_items', 'creator_conversations', 'referrers') else ref(relation) }}
+        from {{ relation if relation in ('activity_by_account', 'activations', 'creator_events', 'creator_items', 'creator_conversations', 'referrers', 'subscribers') else ref(relation) }}
         where application != 'all'
         group by application
     ) as counted

@@ -28,7 +28,8 @@ looked_for as (
         applications.application,
         coalesce(string_agg(needs.need, ', ' order by needs.place), '') as stands_on,
         string_agg(needs.need, ', ' order by needs.place) filter (where needs.need is not null and sightings.first_at is null) as lacking,
-        coalesce(max(sightings.first_at), min(applications.first_at)) as last_seen_at
+        -- what a period's window sees is seen in time for it
+        coalesce(max(sightings.first_at), min(applications.first_at)) - max(metrics.window_days) * interval '1 day' as measured_from
     from {{ ref('metric_catalogue') }} as metrics
     cross join applications
     left join needs on metrics.metric_id = needs.metric_id
@@ -40,6 +41,6 @@ select
     metric_id,
     application,
     stands_on,
-    case when lacking is null then last_seen_at end as measured_from,
+    case when lacking is null then measured_from end as measured_from,
     lacking
 from looked_for

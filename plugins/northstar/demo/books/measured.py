@@ -3,10 +3,13 @@
 Metrics that are not named here stand on their own rows alone, and have no line before the first of them.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from northstar.demo.books.ledger import BookRow, Ledger
+from northstar.demo.books.support import ends_of
+from northstar.demo.books.targets import WINDOWS
 from northstar.demo.books.times import midnight, month_of
 
 ACTIVATING = ("feature.used", "tool.invoked", "booking.requested")
@@ -27,7 +30,7 @@ def leave_out_unmeasured(ledger: Ledger) -> None:
 
 
 def _beginnings(ledger: Ledger) -> dict[tuple[str, str], datetime | None]:
-    """By metric and application: when the last of its needs was first seen; None where one never was."""
+    """By metric and application: when the last of its needs was first seen, less the metric's window; None where one never was."""
     applications = {row["application"] for rows in ledger.rows.values() for row in rows} | {"all"}
     begins: dict[tuple[str, str], datetime | None] = {}
     for metrics, needs in _needs(ledger):
@@ -36,7 +39,8 @@ def _beginnings(ledger: Ledger) -> dict[tuple[str, str], datetime | None]:
             for name in applications:
                 seen = [first.get(name) for first in firsts]
                 known = [moment for moment in seen if moment is not None]
-                begins[metric, name] = max(known) if len(known) == len(seen) else None
+                window = timedelta(days=WINDOWS.get(metric, 0))
+                begins[metric, name] = max(known) - window if len(known) == len(seen) else None
     return begins
 
 
@@ -125,7 +129,7 @@ def _needs(ledger: Ledger) -> Iterator[tuple[tuple[str, ...], list[list[Sighting
     yield ("telemetry_opt_in_rate",), [of("accounts", "created_at", "telemetry_opt_in")]
     referring = [a for a in rows["accounts"] if a["referred_by_account_id"]]
     yield ("referral_rate",), [at_home(referring, "created_at", "referred_by_account_id")]
-    yield ("signup_to_paid_conversion_rate",), [registered, at_home(counted, "valid_from")]
+    yield ("signup_to_paid_conversion_rate",), [registered, at_home(rows["subscriptions"], "valid_from")]
     yield ("activation_rate",), [registered, at_home(named(*ACTIVATING), "occurred_at")]
     yield ("dau_rate", "mau_rate"), [active, registered]
     yield RETENTION, [registered, active_at_home]
@@ -198,14 +202,21 @@ def _needs(ledger: Ledger) -> Iterator[tuple[tuple[str, ...], list[list[Sighting
     yield ("package_purchase_rate",), [of("package_purchases", "purchased_at"), active]
     yield ("ticket_volume", "open_tickets", "resolution_time"), [counted_tickets]
     yield ("first_contact_resolution_rate", "first_response_time"), [on_tickets("public_reply", actor_type="agent")]
-    yield ("ticket_reopen_rate",), [
-        [(tickets[e["ticket_id"]]["application"], tickets[e["ticket_id"]]["created_at"]) for e in rows["ticket_events"]
-         if e["event_type"] == "reopened" and e["ticket_id"] in tickets]
+    stories = defaultdict(list)
+    for event in rows["ticket_events"]:
+        stories[event["ticket_id"]].append(event)
+    reopened = [
+        (t["application"], t["created_at"]) for t in tickets.values()
+        if any(not is_end for _, is_end in ends_of(t, stories[t["ticket_id"]], ledger.as_of))
     ]  # fmt: skip
+    yield ("ticket_reopen_rate",), [reopened]
     yield ("self_service_rate",), [of("help_center_visits", "occurred_at"), counted_tickets]
     yield ("critical_error_rate",), [of("api_requests", "occurred_at", is_critical=True)]
     yield ("slow_queries",), [of("query_stats", "window_start", "slow_calls")]
-    yield ("deployment_success_rate",), [of("deployments", "started_at", status=("failed", "rolled_back"))]
+    yield (
+        ("deployment_success_rate", "change_failure_rate"),
+        [of("deployments", "started_at", status=("failed", "rolled_back"))],
+    )
     yield ("code_review_within_24h_rate",), [of("pull_requests", "opened_at", "first_review_at")]
     for column in ("critical_vulnerabilities", "high_vulnerabilities"):
         yield (column,), [of("code_quality", "captured_on", column)]

@@ -43,7 +43,7 @@ def _count_beginning(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> N
 def _measure_end(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
     """The end of a ticket that is resolved in the end: its last solution since it was last reopened, whatever happened in between."""
     application, created = ticket["application"], ticket["created_at"]
-    ends = _ends(ticket, story, ledger.as_of)
+    ends = ends_of(ticket, story, ledger.as_of)
     if not ends or not ends[-1][1]:
         return
     reopenings = [at for at, is_end in ends if not is_end]
@@ -56,7 +56,7 @@ def _measure_end(ledger: Ledger, ticket: BookRow, story: list[BookRow]) -> None:
     ledger.add("ticket_reopen_rate", resolved, application, int(bool(reopenings)), 1)
 
 
-def _ends(ticket: BookRow, story: list[BookRow], as_of: datetime) -> list[tuple[datetime, bool]]:
+def ends_of(ticket: BookRow, story: list[BookRow], as_of: datetime) -> list[tuple[datetime, bool]]:
     """The ends of a ticket: (when, True where it ended, False where it was reopened), in the order of time."""
     states = [
         (e["occurred_at"], e["event_type"] in ("solved", "closed"), e["event_type"])
