@@ -3,7 +3,7 @@
 from northstar.build.differences import Code, causes_of, compare, is_same_sql, upstream
 
 METRICS = """/* northstar.metrics {{"of": null, "metrics": {{"a": ["x", null], "b": ["y", null]}}}} */
-select * from facts cross join lateral (values ('a', ({a})::numeric), ('b', ({b})::numeric)) as spec (metric_id, numerator)"""
+select case s.shape_metric_id when 'a' then ({a})::numeric when 'b' then ({b})::numeric end from facts cross join shapes as s"""
 
 
 def model(name, raw_code, macros=(), **config):

@@ -147,16 +147,19 @@ def _redefined_metrics(name: str, before: str, now: str) -> frozenset[str] | Non
 
 
 def _metric_rows(name: str, sql: str) -> tuple[str, dict[str, list[str]]]:
-    """A model's SQL without the rows of values that define its metrics, and these rows by metric."""
+    """A model's SQL without the expressions that `metric_rows` has for each of its metrics, and these by metric."""
     metrics = parse_definition(name, sql).metrics
     rows: dict[str, list[str]] = {}
     tree = sqlglot.parse_one(sql, read="postgres")
-    for values in tree.find_all(exp.Values):
-        for row in list(values.expressions):
-            first = row.expressions[0] if isinstance(row, exp.Tuple) and row.expressions else None
-            if isinstance(first, exp.Literal) and first.is_string and first.this in metrics:
-                rows.setdefault(first.this, []).append(row.sql(dialect="postgres", comments=False))
-                row.pop()
+    for case in tree.find_all(exp.Case):
+        if isinstance(case.this, exp.Column) and case.this.name == "shape_metric_id":
+            for branch in list(case.args["ifs"]):
+                rows.setdefault(branch.this.name, []).append(branch.sql(dialect="postgres", comments=False))
+                branch.pop()
+    for listed in tree.find_all(exp.In):
+        for value in list(listed.expressions):
+            if isinstance(value, exp.Literal) and value.this in metrics:
+                value.pop()
     return tree.sql(dialect="postgres", comments=False), rows
 
 
