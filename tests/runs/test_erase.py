@@ -295,7 +295,9 @@ partners as (
     order by metric_id, grain, period_start, application, segment, coalesce(numerator, 0) = 0, abs(numerator), segment_value
 )
 select metric_id, grain, period_start, application, segment, segment_value from flagged
-where is_small or (metric_id, grain, period_start, segment, segment_value) in (select * from partners)
+where (is_small or (metric_id, grain, period_start, segment, segment_value) in (select * from partners))
+    -- what was not measured has no value to withhold
+    and null_reason is distinct from 'source_missing'
 """
 
 
