@@ -38,11 +38,16 @@ def give_parse(settings: Settings, is_made: bool = True) -> None:
             _make(settings, version, shared)
     digest = _connection_digest(settings)
     target.mkdir(parents=True, exist_ok=True)
+    for directory in (target, target.parent):
+        directory.chmod(0o700)
     parse = (shared / PARSE).read_bytes().replace((shared / CONNECTION).read_bytes(), digest)
     (target / PARSE).write_bytes(parse)
     # with its time, which the version's file names
     for name in (VERSION, MANIFEST):
         shutil.copy2(shared / name, target / name)
+    for name in (PARSE, VERSION, MANIFEST):
+        # what dbt writes in a run nobody else may read
+        (target / name).chmod(0o600)
 
 
 def _make(settings: Settings, version: str, shared: Path) -> None:

@@ -318,10 +318,9 @@ def test_nothing_in_a_home_is_open_to_others_and_nothing_above_it_is_opened(tmp_
 
 
 def test_what_an_earlier_version_left_open_is_closed_by_the_next_command(stopped):
-    for name in ("dbt", "demo"):
+    for name in ("dbt", "demo", "logs"):
+        shutil.rmtree(stopped.home / name, ignore_errors=True)
         (stopped.home / name).mkdir(mode=0o755)
-    shutil.rmtree(stopped.home / "logs")
-    (stopped.home / "logs").mkdir(mode=0o755)
     assert northstar(stopped, "setup").returncode == 0
     assert [n for n in ("dbt", "demo", "logs") if (stopped.home / n).stat().st_mode & 0o067] == []
 

@@ -160,7 +160,7 @@ def test_a_certificate_says_what_a_version_stands_on(story):
         "nulls": {},
     }
     # two months of the company and of web: nobody failed to pay
-    assert first["coverage"]["payment_recovery_rate"]["nulls"] == {"empty_base": 4}
+    assert first["coverage"]["payment_recovery_rate"]["nulls"] == {"source_missing": 4}
     assert first["left_out"] == {"quarantined": {}, "accepted": [], "not yet": {}, "by rule": {}}
 
 
