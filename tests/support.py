@@ -25,6 +25,18 @@ from tests.parsed_project import give_parse
 
 
 @contextmanager
+def changed_text(path: Path, was: str, now: str):
+    """A file with a text in it replaced, for as long as the context lasts."""
+    text = path.read_text()
+    assert was in text
+    path.write_text(text.replace(was, now))
+    try:
+        yield
+    finally:
+        path.write_text(text)
+
+
+@contextmanager
 def udp_receiver():
     """A UDP receiver on loopback; gives (its port, the list of the lines received so far)."""
     lines: list[str] = []

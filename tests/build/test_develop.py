@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 from decimal import Decimal
 
@@ -11,7 +10,7 @@ import pytest
 from northstar.base.errors import NorthstarError
 from northstar.build import develop
 from northstar.cli.main import main
-from tests.support import select
+from tests.support import changed_text, select
 
 FLOWS = "models/core/payments/cash_flows.sql"
 MONTHS = "select period_start, value from metric_values where metric_id = '{}' and grain = 'month' and application = 'all' and segment = '' order by 1 desc"
@@ -30,17 +29,9 @@ def tree(built, tmp_path_factory):
         os.environ["DBT_TARGET_PATH"] = target
 
 
-@contextmanager
 def changed(settings, path, old, new):
-    """A file of the tree with some of its text replaced, for as long as the context lasts."""
-    file = settings.root / "dbt_project" / path
-    text = file.read_text()
-    assert old in text
-    file.write_text(text.replace(old, new))
-    try:
-        yield
-    finally:
-        file.write_text(text)
+    """A file of the tree's dbt project with some of its text replaced."""
+    return changed_text(settings.root / "dbt_project" / path, old, new)
 
 
 def test_the_values_of_a_metric_are_the_published_ones(built, tree):
@@ -101,6 +92,18 @@ def test_a_mistake_is_one_line_with_file_and_line(tree, capsys, path, old, new, 
         develop.show(tree, "refund_rate", 1)
     assert problem in str(caught.value) and str(caught.value).startswith("dbt_project/models/")
     assert "\n" not in str(caught.value)
+
+
+def test_a_new_model_is_shown_as_the_build_would_plan_it(tree):
+    """The sizes of grouped CTEs are guesses: with nested loops, a metric of the demonstration company took longer than two minutes."""
+    model = tree.root / "dbt_project" / "models" / "core" / "shared" / "plans.sql"
+    model.write_text(
+        "select current_setting('enable_nestloop') as loops, current_setting('enable_mergejoin') as merges\n"
+    )
+    try:
+        assert [tuple(row.values()) for row in develop.show(tree, "plans", 5).rows] == [("off", "off")]
+    finally:
+        model.unlink()
 
 
 def test_unit_tests_of_a_metric(tree):

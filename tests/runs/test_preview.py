@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from northstar.runs.preview.preview import Limits, preview
 from northstar.runs.preview.scratch import SCHEMA, build_beside, drop_previews
 from northstar.runs.preview.text import as_json, as_markdown, as_text
 from northstar.warehouse import db
-from tests.support import query_as, silent
+from tests.support import changed_text, query_as, silent
 
 MUTATIONS = {m["rule"]: m for m in yaml.safe_load((ROOT / "benchmarks" / "mutations.yml").read_text())}
 # what each broken rule has to change, at least
@@ -45,17 +44,9 @@ def tree(tmp_path_factory):
     return root
 
 
-@contextmanager
 def changed(tree: Path, file: str, was: str, now: str):
     """The tree with a text replaced in a file of its models."""
-    path = (tree / "dbt_project" / "models" / file).resolve()
-    text = path.read_text()
-    assert was in text
-    path.write_text(text.replace(was, now))
-    try:
-        yield
-    finally:
-        path.write_text(text)
+    return changed_text((tree / "dbt_project" / "models" / file).resolve(), was, now)
 
 
 def broken(tree: Path, rule: str):
