@@ -38,6 +38,11 @@ def test_a_model_that_is_gone_takes_its_tests_with_it(warehouse, tmp_path):
     described = models / "_accounts.yml"
     described.write_text(described.read_text().rstrip() + YAML)
     run(replace(warehouse, root=checkout), source, utc("2026-02-20T01:00:00"))
+    (models / "gone_tomorrow.sql").write_text(MODEL.replace("dim_accounts", "dim_acounts"))
+    with pytest.raises(
+        NorthstarError, match=r"gone_tomorrow\.sql:3: gone_tomorrow reads 'dim_acounts', .* did you mean 'dim_accounts'"
+    ):
+        run(replace(warehouse, root=checkout), source, utc("2026-02-20T01:30:00"))
     # the number of a test that nobody builds would stop every run from here on
     run(warehouse, source, utc("2026-02-20T02:00:00"))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from northstar.base.errors import NorthstarError
 from northstar.base.files import read_json
+from northstar.build.dbt import describe_failure
 from northstar.build.manifest import Manifest
 from northstar.warehouse.rows import as_shape
 
@@ -31,9 +32,9 @@ class Result:
 class ParsedProject:
     """The working tree's project, which dbt parses once and then compiles and builds in parts."""
 
-    def __init__(self, place: Path):
-        """place: the directory of dbt's files; `state/manifest.json` in it is the manifest of what stands."""
-        self._place = place
+    def __init__(self, place: Path, directory: Path):
+        """place: the directory of dbt's files; `state/manifest.json` in it is the manifest of what stands. directory: the dbt project."""
+        self._place, self._directory = place, directory
         self._project: DbtManifest | None = None
 
     def parse(self) -> Manifest:
@@ -74,7 +75,7 @@ class ParsedProject:
         with redirect_stdout(StringIO()):
             outcome = dbtRunner(manifest=self._project).invoke([*words, *target, "--quiet", "--no-use-colors", *write])
         if outcome.exception is not None:
-            raise NorthstarError(f"dbt could not run: {' '.join(str(outcome.exception).split())[:600]}")
+            raise NorthstarError(describe_failure(self._directory, str(outcome.exception)))
         if isinstance(outcome.result, DbtManifest):
             self._project = outcome.result
         if not isinstance(outcome.result, RunExecutionResult):

@@ -2,17 +2,21 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
 
+from northstar.base.config_files import nearest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.base.third_parties import resource_error
 from northstar.build.manifest import dbt_target, is_current, record_code_version
 from northstar.build.own_seeds import project_directory, write_project
+from northstar.build.structure import line_of
 from northstar.warehouse import db
 from northstar.warehouse.rows import Row, fetch_one
 
@@ -25,6 +29,12 @@ class Event(Protocol):
     data: Any
 
 
+# how dbt names a model that reads what is not there, where an error is, and a macro that is not there
+NOT_FOUND = re.compile(r"'?model\.northstar\.(\w+)'? \(([^)]+)\).*?depends on .*? named '(\w+)'", re.DOTALL)
+IN_MODEL = re.compile(
+    r"(?:Error|Compilation Error) in (?:model|test|seed|unit_test|macro) (\w+) \(([^)]+)\)\s*(.*)", re.DOTALL
+)
+MACRO_MISSING = re.compile(r"'(\w+)' is undefined")
 # a function that is called with each of dbt's events as it comes
 OnEvent = Callable[[Event], None]
 
@@ -99,8 +109,8 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
     if result.exception is not None:
         if exhausted := resource_error(result.exception):
             raise exhausted from result.exception
-        reason = " ".join(str(result.exception).split())
-        raise NorthstarError(f"dbt could not run: {reason[:400]} (its log: {settings.logs / 'dbt.log'})")
+        reason = describe_failure(project_directory(settings), str(result.exception))
+        raise NorthstarError(f"{reason} (dbt's log: {settings.logs / 'dbt.log'})")
 
 
 @contextmanager
@@ -135,3 +145,25 @@ def hidden_command_line() -> Iterator[None]:
         yield
     finally:
         sys.argv = words
+
+
+def describe_failure(project: Path, message: str) -> str:
+    """dbt's message of a failure in one line: the file and line, what is wrong, and the name that was probably meant."""
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())
+    if missing := NOT_FOUND.search(text):
+        model, path, name = missing.groups()
+        known = [file.stem for folder in ("models", "seeds") for file in (project / folder).rglob("*.*")]
+        near = nearest_name(name, known)
+        hint = f"; did you mean {near!r}?" if near else ""
+        line = line_of((project / path).read_text(), f"'{name}'") if (project / path).exists() else 1
+        return f"dbt_project/{path}:{line}: {model} reads {name!r}, which is no model or seed{hint}"
+    if found := IN_MODEL.search(text):
+        _, path, problem = found.groups()
+        # jinja's own line numbers are of the file
+        number = re.search(r"\bline (\d+)", problem)
+        undefined = MACRO_MISSING.search(problem)
+        line = int(number.group(1)) if number else 1
+        if undefined and (project / path).exists():
+            line = line_of((project / path).read_text(), undefined.group(1))
+        return f"dbt_project/{path}:{line}: {problem[:400]}"
+    return f"dbt could not read the project: {text[:400]}"

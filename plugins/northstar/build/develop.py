@@ -22,7 +22,7 @@ from northstar.base.config_files import nearest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.base.tables import table
-from northstar.build.dbt import context_in_environment, dbt_env, hidden_command_line
+from northstar.build.dbt import context_in_environment, dbt_env, describe_failure, hidden_command_line
 from northstar.build.definitions import NOTE
 from northstar.build.differences import is_same_sql
 from northstar.build.manifest import Node
@@ -39,11 +39,6 @@ if TYPE_CHECKING:
 Invoke = Callable[[list[str]], list["RunResult"]]
 # how long the query of one model may take
 STATEMENT_TIMEOUT = "120s"
-NOT_FOUND = re.compile(r"'?model\.northstar\.(\w+)'? \(([^)]+)\).*?depends on .*? named '(\w+)'", re.DOTALL)
-IN_MODEL = re.compile(
-    r"(?:Error|Compilation Error) in (?:model|test|seed|unit_test|macro) (\w+) \(([^)]+)\)\s*(.*)", re.DOTALL
-)
-MACRO_MISSING = re.compile(r"'(\w+)' is undefined")
 
 
 class Shown(NamedTuple):
@@ -323,28 +318,6 @@ def _line_in_file(path: Path, statement: str, position: int, message: str) -> in
             return lines.index(failed_line) + 1
     quoted = re.search(r'"(\w+)"', message)
     return line_of(text, quoted.group(1)) if quoted else 1
-
-
-def describe_failure(project: Path, message: str) -> str:
-    """dbt's message of a failure in one line: the file and line, what is wrong, and the name that was probably meant."""
-    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", message).split())
-    if missing := NOT_FOUND.search(text):
-        model, path, name = missing.groups()
-        known = [file.stem for folder in ("models", "seeds") for file in (project / folder).rglob("*.*")]
-        near = nearest_name(name, known)
-        hint = f"; did you mean {near!r}?" if near else ""
-        line = line_of((project / path).read_text(), f"'{name}'") if (project / path).exists() else 1
-        return f"dbt_project/{path}:{line}: {model} reads {name!r}, which is no model or seed{hint}"
-    if found := IN_MODEL.search(text):
-        _, path, problem = found.groups()
-        # jinja's own line numbers are of the file
-        number = re.search(r"\bline (\d+)", problem)
-        undefined = MACRO_MISSING.search(problem)
-        line = int(number.group(1)) if number else 1
-        if undefined and (project / path).exists():
-            line = line_of((project / path).read_text(), undefined.group(1))
-        return f"dbt_project/{path}:{line}: {problem[:400]}"
-    return f"dbt could not read the project: {text[:400]}"
 
 
 def _comparison(message: str) -> str:

@@ -123,7 +123,7 @@ def _build(
     write_project(settings, place / "project")
     write_private(place / "state" / "manifest.json", _state(connection, version["code_version"]))
     with _context(settings, connection, place), _give_way(settings, version):
-        dbt = ParsedProject(place)
+        dbt = ParsedProject(place, project_directory(settings))
         new = dbt.parse()
         scratch = Scratch(version, old, new)
         names = {node["name"] for node in _nodes(new).values()}
