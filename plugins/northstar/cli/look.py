@@ -115,11 +115,14 @@ def _sql(arguments: argparse.Namespace) -> None:
 def _coverage(arguments: argparse.Namespace) -> None:
     from northstar.use.coverage import metric_coverage
     from northstar.use.query import write
+    from northstar.use.words import describe_needs
 
     rows = metric_coverage(load_settings(arguments.home), arguments.metric, arguments.application)
     names = ["metric", "application", "measured since", "lacking"]
     if arguments.format == "table":
-        print(table([dict(zip(names, row, strict=True)) for row in rows], names))
+        print(
+            table([dict(zip(names, (*row[:3], row[3] and describe_needs(row[3])), strict=True)) for row in rows], names)
+        )
     else:
         write(names, iter(rows), arguments.format, exact_output())
 

@@ -62,8 +62,25 @@ def cited_rules(definition: str, root: Path) -> tuple[str, str] | None:
 
 def what_to_land(lacking: str) -> str:
     """What is not measured, in words for a person: 'not measured: land refunds'. lacking: that column of metric_coverage."""
-    needs = lacking.replace(" by account", "").replace(" by subscription", "")
-    return f"not measured: land {needs}"
+    return f"not measured: land {describe_needs(lacking)}"
+
+
+def describe_needs(needs: str) -> str:
+    """What metrics stand on, in words: 'events with account_id, deployments with status failed or rolled_back'.
+
+    needs: as metric_coverage lists them (the macro metric_needs says how they are written).
+    """
+    return ", ".join(_describe_need(need) for need in needs.split(", "))
+
+
+def _describe_need(need: str) -> str:
+    # whose application counts decides where a row is looked for, and not which rows to land
+    entity, _, condition = need.partition(" by ")[0].partition(".")
+    parts = []
+    for term in filter(None, condition.split("&")):
+        column, _, values = term.partition("=")
+        parts.append(f"{column.replace('/', ' or ')} {values.replace('|', ' or ')}".strip())
+    return f"{entity} with {' and '.join(parts)}" if parts else entity
 
 
 class Chance(TypedDict):

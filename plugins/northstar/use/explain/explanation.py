@@ -14,6 +14,7 @@ from northstar.base.settings import Settings
 from northstar.build.definitions import Definition, Metric, parents, parse_definition
 from northstar.contract import entities
 from northstar.use.explain.rows import Cell, Expression, Term, literal
+from northstar.use.words import describe_needs
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row, fetch_all_as, fetch_one
 
@@ -429,9 +430,10 @@ def _require_measured(
     what = f"{metric_id} is not measured in {application}"
     if coverage["lacking"] is not None:
         raise NorthstarError(
-            f"{what}: it stands on {coverage['stands_on']}, and there was never any {coverage['lacking']} (`northstar coverage` lists all metrics)"
+            f"{what}: it stands on {describe_needs(coverage['stands_on'])}. Nothing was landed of: {describe_needs(coverage['lacking'])} "
+            "(`northstar coverage` lists all metrics)"
         )
     if coverage["is_later"]:
         raise NorthstarError(
-            f"{what} before {coverage['measured_from']:%Y-%m-%d}, when the last of what it stands on was first seen: {coverage['stands_on']}"
+            f"{what} before {coverage['measured_from']:%Y-%m-%d}, when the last of what it stands on was first seen: {describe_needs(coverage['stands_on'])}"
         )

@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 
 from northstar.base.formats import SUFFIXES, format_value
 from northstar.use.marts import Marts, nearest
-from northstar.use.pages.panels.drawing import BARS, COLOURS, TICKS, Panel, caption, empty_figure, escape_labels
+from northstar.use.pages.panels.drawing import BARS, COLOURS, TICKS, Panel, caption, escape_labels, without_values
 from northstar.use.words import period
 
 
@@ -12,7 +12,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     metric = panel["metrics"][0]
     frame = escape_labels(marts.by_segment(metric, application, grain, panel["segment"]), "segment_value")
     if not len(frame):
-        return empty_figure(f"no values for {application}")
+        return without_values(marts, metric, application, f"no values for {application}")
     unit = marts.catalogue()[metric]["unit"]
     if "headroom" in panel:
         frame = frame.assign(value=panel["headroom"] - frame["value"]).sort_values("value")

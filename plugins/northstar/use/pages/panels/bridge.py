@@ -4,7 +4,15 @@ import plotly.graph_objects as go
 
 from northstar.base.formats import format_value
 from northstar.use.marts import Marts, nearest
-from northstar.use.pages.panels.drawing import BAD, GOOD, TOTAL, Panel, axis_start, caption, empty_figure
+from northstar.use.pages.panels.drawing import (
+    BAD,
+    GOOD,
+    TOTAL,
+    Panel,
+    axis_start,
+    caption,
+    without_values,
+)
 from northstar.use.words import period
 
 MOVEMENTS = ("new", "reactivation", "expansion", "contraction", "churn", "fx")
@@ -14,7 +22,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     """MRR from the beginning of the newest complete period to its end."""
     ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter"]))
     if len(ends) < 1:
-        return empty_figure(f"no MRR for {application}")
+        return without_values(marts, "mrr", application, f"no MRR for {application}")
     ends = ends.sort_values("place").to_dict("records")
     start, kind = ends[0]["period_start"], ends[0]["grain"]
     movements = marts.frame(

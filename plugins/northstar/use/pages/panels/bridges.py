@@ -12,6 +12,7 @@ from northstar.use.pages.panels.drawing import (
     empty_figure,
     escape_labels,
     with_second_line,
+    without_values,
 )
 from northstar.use.words import period
 
@@ -22,7 +23,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     """A stack of steps for each value of the panel's segment, over the newest complete period; the largest values first."""
     ends = marts.newest(["mrr"], application, nearest(grain, ["month", "quarter"]))
     if len(ends) < 1:
-        return empty_figure(f"no MRR for {application}")
+        return without_values(marts, "mrr", application, f"no MRR for {application}")
     newest = ends.sort_values("place").to_dict("records")[0]
     start, kind = newest["period_start"], newest["grain"]
     frame = escape_labels(

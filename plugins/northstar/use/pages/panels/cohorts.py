@@ -4,7 +4,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.use.marts import Marts
-from northstar.use.pages.panels.drawing import Panel, empty_figure
+from northstar.use.pages.panels.drawing import Panel, without_values
+
+# the metric that stands on what keeps an account in a cohort
+MEASURES = {"activity": "mau", "paying": "cash_collected"}
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
@@ -13,8 +16,10 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         "and application = %(application)s and is_complete and retention_percent is not null and cohort_month >= %(since)s::date and months_since <= 24",
         kind=panel["cohort_kind"], application=application, since=marts.since(months),
     )  # fmt: skip
-    if not len(frame):
-        return empty_figure(f"no cohorts for {application}")
+    # who is not seen to be active may be active all the same
+    measure = MEASURES[panel["cohort_kind"]]
+    if not len(frame) or measure in marts.lacking(application):
+        return without_values(marts, measure, application, f"no cohorts for {application}")
     table = frame.assign(retention_percent=frame["retention_percent"].astype(float)).pivot(
         index="cohort_month", columns="months_since", values="retention_percent"
     )

@@ -1,12 +1,15 @@
 """What panels of several kinds draw with: colours, sizes, labels, and a figure that says why there is nothing."""
 
 import math
+from textwrap import wrap
 from typing import Any, NotRequired, TypedDict
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from northstar.base.escaping import plotly_label
+from northstar.use.marts import Marts
+from northstar.use.words import what_to_land
 
 # the most lines, bars and flows of a panel: more are hard to read, and the others are in the marts
 LINES, BARS, FLOWS = 8, 15, 24
@@ -16,6 +19,8 @@ TICKS = ",.6~r"
 COLOURS = ("#2878d0", "#c2571a", "#0f8a6c", "#a04bb5", "#8f7a12", "#c8385a", "#4b7d8c", "#7a6ae0")
 GOOD, BAD, SCARCE, TOTAL = "#16866a", "#c9382f", "#a97b00", "#4a6cb3"
 HEIGHT, MARGIN, CAPTION = 320, 8, 26
+# characters of a line in a figure without values, which has to fit a phone
+REASON = 38
 WORST = ("red", "yellow", "unknown", "green")
 
 
@@ -78,12 +83,24 @@ def caption(figure: go.Figure, text: str) -> None:
     figure.update_layout(margin_t=CAPTION)
 
 
+def without_values(marts: Marts, metric: str, application: str, reason: str) -> go.Figure:
+    """A figure that says what has to be landed for a metric, or the reason where it is measured in the application."""
+    lacking = marts.lacking(application).get(metric)
+    return empty_figure(what_to_land(lacking) if lacking else reason)
+
+
 def empty_figure(reason: str) -> go.Figure:
     figure = go.Figure()
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)
     figure.add_annotation(
-        text=plotly_label(reason), x=0.5, y=0.5, xref="paper", yref="paper", showarrow=False, font={"size": 15}
+        text="<br>".join(map(plotly_label, wrap(reason, REASON))),
+        x=0.5,
+        y=0.5,
+        xref="paper",
+        yref="paper",
+        showarrow=False,
+        font={"size": 15},
     )
     figure.update_layout(meta=reason)
     return figure

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 
 from northstar.base.formats import SUFFIXES, format_value
 from northstar.use.marts import Marts, Metric
-from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, empty_figure, escape_labels, share
-from northstar.use.words import period, title_of, what_to_land
+from northstar.use.pages.panels.drawing import COLOURS, LINES, TICKS, Panel, escape_labels, share, without_values
+from northstar.use.words import period, title_of
 
 # the share of a period that has to be over before its value is drawn: three tickets in a month's first hours are no fall
 BEGUN = 0.1
@@ -38,8 +38,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         frame = share(frame, metrics[0], panel["share_of"])
     frame = frame[frame["value"].notna()] if len(frame) else frame
     if not len(frame):
-        lacking = marts.lacking(application).get(metrics[0])
-        return empty_figure(what_to_land(lacking) if lacking else f"no values for {application} in this period")
+        return without_values(marts, metrics[0], application, f"no values for {application} in this period")
     unit = "percent" if "share_of" in panel else catalogue[metrics[0]]["unit"]
     figure, summaries = go.Figure(), []
     for colour, (name, points) in zip(COLOURS, _lines(frame, metrics), strict=False):
