@@ -13,7 +13,7 @@ import random
 import re
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -471,5 +471,7 @@ def write(source_dir: Path, files: list[HostileFile]) -> None:
 
 def instant(text: str) -> datetime:
     """The moment that a text of TIMES means, to the microsecond."""
-    text = re.sub(r"(\.\d{6})\d+", r"\1", text.replace(".Z", "Z"))
-    return datetime.fromisoformat(text).astimezone(UTC)
+    text = re.sub(r"(\.\d{6})\d+", r"\1", text.replace(".Z", "Z").upper())
+    later = timedelta(seconds=1) if ":59:60" in text else timedelta(days=1) if "T24:00:00" in text else timedelta()
+    text = text.replace(":59:60", ":59:59").replace("T24:00:00", "T00:00:00")
+    return datetime.fromisoformat(text).astimezone(UTC) + later
