@@ -175,7 +175,10 @@ def _to_timestamp(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pc.any(_matches(strings, BASIC)).as_py():
         strings = pc.replace_substring_regex(strings, BASIC, r"\1-\2-\3T\4:\5:\6\7\8")
     valid = _matches(strings, TIMESTAMP)
-    if pc.all(pc.or_kleene(valid, pc.is_null(strings))).as_py() and not pc.any(_matches(strings, "[T ]24:|:60")).as_py():
+    if (
+        pc.all(pc.or_kleene(valid, pc.is_null(strings))).as_py()
+        and not pc.any(_matches(strings, "[T ]24:|:60")).as_py()
+    ):
         return _parse_times(strings, valid, kind)
     is_other = _matches(strings, SMALL_OR_COMMA)
     strings = pc.if_else(is_other, pc.replace_substring(pc.utf8_upper(strings), ",", "."), strings)
