@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pyarrow as pa
@@ -253,6 +253,12 @@ def test_a_document_is_no_id(document):
     assert row is None and reasons == ["account_id: a JSON document where an id is expected"]
     nested = pa.array([json.loads(document)]) if document not in ("[]", "{}") else document
     assert landed("charges", account_id=nested)[1] == reasons
+
+
+def test_a_duration_is_no_amount():
+    amount = pa.array([timedelta(seconds=5)])
+    assert landed("charges", amount=amount)[1] == ["amount: '0:00:05' is not a whole number"]
+    assert landed("fx_rates", rate_to_reporting=amount)[1] == ["rate_to_reporting: '0:00:05' is not a number"]
 
 
 @pytest.mark.parametrize("name", ["{3F2504E0-4F89-11D3-9A0C-0305E82C3301}", "[x]", "{}x"])

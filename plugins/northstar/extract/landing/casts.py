@@ -50,6 +50,9 @@ def texts(raw: pa.Array) -> pa.Array:
         return pa.array(
             [None if v is None else orjson.dumps(v, default=str).decode() for v in raw.to_pylist()], pa.string()
         )
+    if pa.types.is_duration(raw.type):
+        # as 0:00:05: its number alone says nothing without the unit
+        return pa.array([None if v is None else str(v) for v in raw.to_pylist()], pa.string())
     if pa.types.is_floating(raw.type):
         return pa.array([None if v is None else _plain_float(v) for v in raw.to_pylist()], pa.string())
     if pa.types.is_decimal(raw.type):
