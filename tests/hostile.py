@@ -24,7 +24,8 @@ from northstar.base.errors import NorthstarError
 from northstar.contract import Column, Entity, entities
 from northstar.contract.codes import CODES
 from northstar.extract.landing.batch import Delivery, Rejects
-from northstar.extract.landing.directory import _check_columns, land_directory
+from northstar.extract.landing.directory import land_directory
+from northstar.extract.landing.mapped import require_columns
 from northstar.extract.landing.normalise import EARLIEST, Normalised, landed_schema, normalise
 from northstar.extract.sources.files import SETTLED_SECONDS, CsvOptions, Reading, SourceFile
 from northstar.privacy.guard import Guard
@@ -325,7 +326,7 @@ def read(file: HostileFile) -> Outcome:
     try:
         pending, places = [], set()
         for raw in source.batches():
-            _check_columns(file.entity, raw, source.file)
+            require_columns(file.entity, raw.schema.names, source.file)
             done = normalise(file.entity, raw, Guard(KEY))
             delivery.record_drift(file.entity, raw, file.name)
             check_batch(file.entity, raw, done)
