@@ -8,7 +8,6 @@ import re
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -22,7 +21,7 @@ from northstar.use.reports.make import contents, make_report
 from northstar.use.reports.send import make_and_keep, reports_due, send
 from northstar.use.reports.store import list_reports
 from northstar.warehouse import db
-from tests.support import northstar, utc
+from tests.support import northstar, serving, utc
 
 REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_reports.csv").open()))
 NOTIFY = """
@@ -60,24 +59,24 @@ def inbox(built, monkeypatch):
         def log_message(self, *_):
             pass
 
-    receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    Thread(target=receiver.serve_forever, daemon=True).start()
-    controller = Controller(inbox, hostname="127.0.0.1", port=free_port())
-    controller.start()
-    address = f"http://127.0.0.1:{receiver.server_port}"
-    port = controller.server.sockets[0].getsockname()[1]
-    monkeypatch.setenv("AIRFLOW_CONN_SMTP_TEST", f"smtp://127.0.0.1:{port}")
-    for name, path in (("SLACK_TEST", "/services/T0/canary"), ("SLACK_GONE", "/gone/canary")):
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Receiver)) as receiver:
+        controller = Controller(inbox, hostname="127.0.0.1", port=free_port())
+        controller.start()
+        address = f"http://127.0.0.1:{receiver}"
+        port = controller.server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_TEST", f"smtp://127.0.0.1:{port}")
+        for name, path in (("SLACK_TEST", "/services/T0/canary"), ("SLACK_GONE", "/gone/canary")):
+            monkeypatch.setenv(
+                f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "slackwebhook", "password": address + path})
+            )
         monkeypatch.setenv(
-            f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "slackwebhook", "password": address + path})
+            "AIRFLOW_CONN_PAGER_TEST", json.dumps({"conn_type": "http", "host": address, "password": "key"})
         )
-    monkeypatch.setenv("AIRFLOW_CONN_PAGER_TEST", json.dumps({"conn_type": "http", "host": address, "password": "key"}))
-    monkeypatch.setenv("NORTHSTAR_HOME", str(built.home))
-    (built.home / "notify.yml").write_text(NOTIFY)
-    inbox.posted = posted
-    yield inbox
-    controller.stop()
-    receiver.shutdown()
+        monkeypatch.setenv("NORTHSTAR_HOME", str(built.home))
+        (built.home / "notify.yml").write_text(NOTIFY)
+        inbox.posted = posted
+        yield inbox
+        controller.stop()
     (built.home / "notify.yml").unlink(missing_ok=True)
 
 

@@ -16,6 +16,7 @@ import pytest
 from northstar.base.errors import NorthstarError
 from northstar.extract.sources import http
 from northstar.extract.sources.http import HttpClient, Refused, SourceDown
+from tests.support import serving
 
 SECRET = "sk_canary_4242"
 
@@ -41,11 +42,9 @@ def server():
             pass
 
     Handler.answers, Handler.seen = [], []
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    Handler.address = f"http://127.0.0.1:{running.server_port}"
-    yield Handler
-    running.shutdown()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        Handler.address = f"http://127.0.0.1:{port}"
+        yield Handler
 
 
 @pytest.fixture
