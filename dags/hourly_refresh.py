@@ -8,6 +8,7 @@ from airflow.sdk import DAG, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from northstar.orchestration import tasks
+from northstar.orchestration.assets import MARTS
 
 # the time between two tries of a source that is down; after the third its task is red
 RETRY_DELAY = timedelta(seconds=int(os.environ.get("NORTHSTAR_RETRY_SECONDS", "30")))
@@ -53,6 +54,6 @@ with DAG(
     with TaskGroup("audit") as audit:
         PythonOperator(task_id="audit_marts", python_callable=tasks.audit_marts)
     with TaskGroup("publish") as publish:
-        publish_marts = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts)
+        publish_marts = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts, outlets=[MARTS])
         publish_marts >> PythonOperator(task_id="close_run", python_callable=tasks.close_run, trigger_rule="all_done")
     extract >> build >> audit >> publish_marts
