@@ -9,6 +9,7 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from northstar.orchestration import tasks
 from northstar.orchestration.assets import MARTS
 from northstar.orchestration.domains import DomainOperator, domains
+from northstar.orchestration.retries import RetryWhatPasses
 
 DOC = """
 ### Purpose
@@ -38,7 +39,7 @@ with DAG(
         open_run = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "nightly"})
         list_sources = PythonOperator(task_id="list_sources", python_callable=tasks.list_sources)
         land_sources = PythonOperator.partial(
-            task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=timedelta(minutes=2),
+            task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=timedelta(minutes=2), retry_policy=RetryWhatPasses(),
             map_index_template="{{ task.op_kwargs['name'] }}",
         ).expand(op_kwargs=list_sources.output)  # fmt: skip
         settle_sources = PythonOperator(
