@@ -45,6 +45,7 @@ def test_the_dags_are_exactly_these_and_all_import(bag):
         "send_reports",
         "forecast_metrics",
         "erase_subject",
+        "backfill_range",
     }
 
 

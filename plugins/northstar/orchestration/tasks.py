@@ -149,6 +149,18 @@ def erase_subjects(**context: Unpack[Context]) -> int:
     return len(erase_pending(load_settings(), _print_visible))
 
 
+def backfill_range(**context: Unpack[Context]) -> int:
+    """Restate the range that the DAG run's form names, when it is this run's turn; returns the published version."""
+    from northstar.runs.backfill import backfill
+
+    asked = context["params"]
+    by = context["dag_run"].triggering_user_name or "Airflow"
+    return backfill(
+        load_settings(), parse_time(asked["from"]), parse_time(asked["to"]), asked["reason"], by,
+        sources=[asked["source"]] if asked["source"] else None, with_reading=asked["read_sources"], progress=_print_visible, wait=True,
+    )  # fmt: skip
+
+
 def _evaluate_quietly() -> None:
     """Evaluate the alerts during a run. An error is only printed: it must not fail the run, and the alert DAG will meet it too."""
     try:
