@@ -1,5 +1,7 @@
 """What a build of dbt's goes without, and that what it does instead is the same."""
 
+import subprocess
+import sys
 from dataclasses import make_dataclass
 
 import pytest
@@ -71,3 +73,8 @@ def test_a_kept_template_gives_the_same_text_and_is_of_use_to_the_same_code_alon
     file.write_bytes(file.read_bytes()[:100])
     assert render("second", 5) == 3
     assert texts == ["select 4", "select 6", "select 8", "select 10"]
+
+
+def test_a_run_does_not_import_the_parser_of_sql_before_it_needs_it():
+    code = "import sys, northstar.runs.job; print('sqlglot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
