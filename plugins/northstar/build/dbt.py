@@ -112,6 +112,7 @@ def run_dbt(
         for context in (
             hidden_command_line(),
             lean.without_nodes(left_out),
+            lean.without_copies_of_the_graph(),
             lean.without_unread_events(READ_EVENTS if callback else ()),
             lean.kept_templates(dbt_target(settings) / "templates", code_version),
         ):

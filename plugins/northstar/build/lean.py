@@ -6,7 +6,7 @@ None of it decides what is built, or how. Only a project that dbt has parsed and
 from __future__ import annotations
 
 import marshal
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -60,6 +60,41 @@ def without_nodes(left_out: Collection[str]) -> Iterator[None]:
         return node.unique_id not in left_out and original(selector, node)
 
     with _replaced(ResourceTypeSelector, "node_is_match", is_match):
+        yield
+
+
+class _Copies(Mapping[str, dict[str, object]]):
+    """Nodes as dicts, each made when a macro asks for it."""
+
+    def __init__(self, nodes: Mapping[str, GraphMemberNode]):
+        self._nodes, self._copies = nodes, dict[str, dict[str, object]]()
+
+    def __getitem__(self, unique_id: str) -> dict[str, object]:
+        if unique_id not in self._copies:
+            self._copies[unique_id] = self._nodes[unique_id].to_dict(omit_none=False)
+        return self._copies[unique_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+
+@contextmanager
+def without_copies_of_the_graph() -> Iterator[None]:
+    """Copy of all nodes only those that a macro asks for (as `graph`), and write no summary of them, which dbt's authors read."""
+    from dbt.compilation import Linker
+    from dbt.contracts.graph.manifest import Manifest
+
+    def build_flat_graph(manifest: Manifest) -> None:
+        kinds = ("exposures", "functions", "groups", "metrics", "nodes", "sources", "semantic_models", "saved_queries")
+        manifest.flat_graph = {kind: _Copies(getattr(manifest, kind)) for kind in kinds}
+
+    with (
+        _replaced(Manifest, "build_flat_graph", build_flat_graph),
+        _replaced(Linker, "get_graph_summary", lambda linker, manifest: {}),
+    ):
         yield
 
 
