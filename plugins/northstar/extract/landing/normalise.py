@@ -38,6 +38,8 @@ from northstar.warehouse.rows import Row
 EARLIEST, LATEST = 1990, 9999
 # a JSON document in a text; an id may lie in brackets ({3F25...}, as Microsoft writes them)
 DOCUMENT = r"^\s*(\{\s*\"|\{\s*\}\s*$|\[\s*[\"\[{]|\[\s*\]\s*$)"
+# an id that went through a number with an exponent; with a sign, since 1e10 may be an id
+EXPONENT = r"^\d(\.\d+)?[eE]\+\d{2,3}$"
 # a row that breaks the contract: its line, the reasons, and the row as it may be stored
 BadRow = tuple[int, list[str], Row]
 # a problem: the mask of its rows, and its reason, which is one for all of them or is made from each one's value in a column
@@ -187,6 +189,10 @@ def _column(column: Column, raw: pa.Array, mapped: Callable[[pa.Array], pa.Array
         is_document = pc.fill_null(pc.match_substring_regex(array, DOCUMENT), False)
         if pc.any(is_document).as_py():
             problems.append((is_document, f"{column.name}: a JSON document where an id is expected"))
+        # spreadsheets and floats keep fifteen digits: several ids have become one
+        is_number = pc.fill_null(pc.match_substring_regex(array, EXPONENT), False)
+        if pc.any(is_number).as_py():
+            problems.append((is_number, f"{column.name}: an id that was made a number and has lost its digits"))
     if values := column.values:
         array = _words(array, values)
         strange = pc.invert(pc.is_in(array, pa.array([*values, None], pa.string())))
