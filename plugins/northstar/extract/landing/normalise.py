@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from northstar.contract import MAX_NAME_BYTES, Column, Entity
 from northstar.contract.codes import CODES
-from northstar.extract.landing.casts import ARROW_TYPES, CASTS, DEEPEST, NULL_ESCAPE, ZONELESS, texts
+from northstar.extract.landing.casts import ARROW_TYPES, CASTS, DEEPEST, NULL_ESCAPE, ZONELESS, may_contain, texts
 from northstar.extract.landing.personal_values import (
     personal_columns,
     plain_name,
@@ -185,14 +185,7 @@ def _column(column: Column, raw: pa.Array, mapped: Callable[[pa.Array], pa.Array
         if pc.any(missing).as_py():
             problems.append((missing, f"{column.name}: required"))
     if column.type == "text" and column.name.endswith("_id"):
-        # an object that an API expands in place of its id
-        is_document = pc.fill_null(pc.match_substring_regex(array, DOCUMENT), False)
-        if pc.any(is_document).as_py():
-            problems.append((is_document, f"{column.name}: a JSON document where an id is expected"))
-        # spreadsheets and floats keep fifteen digits: several ids have become one
-        is_number = pc.fill_null(pc.match_substring_regex(array, EXPONENT), False)
-        if pc.any(is_number).as_py():
-            problems.append((is_number, f"{column.name}: an id that was made a number and has lost its digits"))
+        problems += _strange_ids(column, array)
     if values := column.values:
         array = _words(array, values)
         strange = pc.invert(pc.is_in(array, pa.array([*values, None], pa.string())))
@@ -212,6 +205,20 @@ def _column(column: Column, raw: pa.Array, mapped: Callable[[pa.Array], pa.Array
         if pc.any(outside).as_py():
             problems.append((outside, _describe_bound(column, column.above, "not more")))
     return array, [(mask, reason if isinstance(reason, str) else (column.name, reason)) for mask, reason in problems]
+
+
+def _strange_ids(column: Column, array: pa.Array) -> list[tuple[pa.Array, str | Describe]]:
+    """Ids that are none: an object that an API expanded in place of its id, and what spreadsheets and floats, with their fifteen digits, made of several ids."""
+    problems: list[tuple[pa.Array, str | Describe]] = []
+    for parts, pattern, why in (
+        ((b"{", b"["), DOCUMENT, "a JSON document where an id is expected"),
+        ((b"e+", b"E+"), EXPONENT, "an id that was made a number and has lost its digits"),
+    ):
+        if may_contain(array, *parts):
+            mask = pc.fill_null(pc.match_substring_regex(array, pattern), False)
+            if pc.any(mask).as_py():
+                problems.append((mask, f"{column.name}: {why}"))
+    return problems
 
 
 def _describe_bound(column: Column, bound: float, word: str) -> Describe:
