@@ -21,8 +21,7 @@ def reckon(ledger: Ledger) -> None:
             if segment == "" and year_before:
                 ledger.results[metric, month, application, "", ""] = (current - year_before, year_before)
     for scope, cost in cac.items():
-        margin, _ = ledger.results.get(("ltv", *scope), (Fraction(0), None))
-        ledger.results["cac_payback_months", *scope] = (cost, margin)
+        ledger.results["cac_payback_months", *scope] = (cost, _margin_per_account(ledger, scope))
     _burn_multiples(ledger)
 
 
@@ -32,12 +31,17 @@ def _lifetime_values(ledger: Ledger) -> dict[Scope, Fraction]:
     for (metric, month, application, segment, value), (lost, base) in list(ledger.results.items()):
         scope = (month, application, segment, value)
         if metric == "customer_churn_rate" and scope[2] in ("", "plan_tier") and base:
-            mrr, paying = ledger.results.get(("mrr", *scope)), ledger.results.get(("paying_accounts", *scope))
-            margin = mrr[0] * GROSS_MARGIN / paying[0] if mrr and paying else Fraction(0)
+            margin = _margin_per_account(ledger, scope)
             ledger.results["ltv", *scope] = (margin, lost / base)
-            if lost and mrr:
+            if lost and margin:
                 values[scope] = cents(margin / (lost / base))
     return values
+
+
+def _margin_per_account(ledger: Ledger, scope: Scope) -> Fraction:
+    """The margin of the month's end on what an account pays, 0 where nobody does."""
+    mrr, paying = ledger.results.get(("mrr", *scope)), ledger.results.get(("paying_accounts", *scope))
+    return mrr[0] * GROSS_MARGIN / paying[0] if mrr and paying else Fraction(0)
 
 
 def _acquisition_costs(ledger: Ledger) -> dict[Scope, Fraction]:
