@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import TypedDict
 
-from northstar.base.errors import NorthstarError, SourceFailed
+from northstar.base.errors import NorthstarError, SourceFailed, SourceUnavailable
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import entities
@@ -69,11 +69,16 @@ def due_sources(settings: Settings, run_id: int) -> list[str]:
 
 
 def land_source(settings: Settings, run_id: int, name: str, progress: Progress = print) -> None:
-    """Land one of a run's sources, as a task of its own. Raises NorthstarError when it failed, required or not."""
+    """Land one of a run's sources, as a task of its own.
+
+    Raises when it failed, required or not: SourceUnavailable where that may pass by itself, else SourceFailed.
+    """
     with run_stage(settings, run_id, "extract") as run:
-        error = _land_by_name(settings, run, name, progress).error
-    if error:
-        raise SourceFailed(name, error)
+        result = _land_by_name(settings, run, name, progress)
+    if result.error and result.is_passing:
+        raise SourceUnavailable(name, result.error, result.wait_seconds)
+    if result.error:
+        raise SourceFailed(name, result.error)
 
 
 def finish_extract(settings: Settings, run_id: int, progress: Progress = print) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import fsspec
 import pyarrow as pa
 
-from northstar.base.errors import FileFailed, NorthstarError
+from northstar.base.errors import FileFailed, NorthstarError, PassingError
 from northstar.base.escaping import make_visible
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
@@ -66,6 +66,7 @@ class EntityResult(Landed):
     unfinished_files: list[str] = field(default_factory=list)
     seconds: float = 0.0
     error: str | None = None
+    is_passing: bool = False
 
 
 def land_directory(
@@ -128,7 +129,7 @@ def land_directory(
                                          learns=time_range is None and only is None)  # fmt: skip
             result += total
         except NorthstarError as exc:
-            result.error = redact(str(exc))
+            result.error, result.is_passing = redact(str(exc)), isinstance(exc, PassingError)
         result.seconds = time.monotonic() - started
         results.append(result)
         if result.files or result.error:
@@ -148,7 +149,8 @@ def land_directory(
         )
     if failed:
         more = f" (and {len(failed) - 1} more entities failed)" if len(failed) > 1 else ""
-        raise NorthstarError(f"{failed[0].entity}: {failed[0].error}{more}")
+        kind = PassingError if any(r.is_passing for r in failed) else NorthstarError
+        raise kind(f"{failed[0].entity}: {failed[0].error}{more}")
     return results
 
 
