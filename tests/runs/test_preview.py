@@ -121,6 +121,11 @@ def test_a_mart_shows_its_changed_columns(built, tree):
     assert (
         bookings.rows_changed > 0 and bookings.rows_added == bookings.rows_removed == 0 and len(bookings.columns) == 1
     )
+    # no panel and no measure names the column: those of the pages come from the metric that is made of it
+    (column,) = [c for c in shown.columns if c.mart == "fct_bookings"]
+    assert (column.column, column.rows) == ("commission_reporting", bookings.rows_changed)
+    assert column.readers == {"exposures": ["owner"], "metricflow": ["marketplace_net_revenue"]}
+    assert "| fct_bookings | commission_reporting |" in as_markdown(shown)
 
 
 def test_a_setting_shows_as_the_cause_and_limits_are_exceeded(built):

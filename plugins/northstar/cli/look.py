@@ -46,6 +46,16 @@ def register(command: Command) -> None:
     sub.add_argument("--rows", type=int, default=8, help="how many rows to show (default: 8)")
     sub.add_argument("--format", choices=("text", "json"), default="text")
     sub = command(
+        "lineage",
+        _lineage,
+        "show what a column or metric is made of, down to the landed columns, and what is made of it, up to the panels of the pages",
+    )
+    sub.add_argument("name", metavar="COLUMN|METRIC", help="such as mrr, charges.amount or core.account_mrr.mrr_after")
+    sub.add_argument("--up", action="store_true", help="only what it is made of")
+    sub.add_argument("--down", action="store_true", help="only what is made of it")
+    sub.add_argument("--depth", type=int, metavar="N", help="show N steps of each tree (default: all)")
+    sub.add_argument("--format", choices=("text", "json"), default="text")
+    sub = command(
         "verify", _verify, "rebuild a published version from the landed rows and compare it with its certificate"
     )
     sub.add_argument("--version", type=int, metavar="N", help="the version to verify (default: the newest)")
@@ -151,6 +161,21 @@ def _preview(arguments: argparse.Namespace) -> int:
     result = preview(load_settings(arguments.home), arguments.select, arguments.against, progress=progress)
     print({"text": as_text, "json": as_json, "markdown": as_markdown}[arguments.format](result))
     return result.status
+
+
+def _lineage(arguments: argparse.Namespace) -> None:
+    import json
+
+    from northstar.use.lineage import text
+    from northstar.use.lineage.trace import trace
+
+    if arguments.depth is not None and arguments.depth < 1:
+        raise NorthstarError("--depth: give a number of 1 or more")
+    both = arguments.up == arguments.down
+    found = trace(
+        load_settings(arguments.home), arguments.name, both or arguments.up, both or arguments.down, arguments.depth
+    )
+    print(json.dumps(text.as_json(found), indent=2) if arguments.format == "json" else text.as_text(found))
 
 
 def _verify(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from northstar.base.tables import table
-from northstar.runs.preview.preview import MetricDifference, Preview, RowsBehind
+from northstar.build.lineage import ROWS
+from northstar.runs.preview.preview import ChangedColumn, MetricDifference, Preview, RowsBehind
 from northstar.runs.preview.values import ChangedValue, MartDifference
 from northstar.use.explain.text import format_number, plain
 from northstar.warehouse.rows import Row
@@ -71,6 +72,8 @@ def _sections(preview: Preview) -> list[tuple[str, list[Row]]]:
         sections.append((f"The newest difference of each{more}", [_value_cells(m.newest[0]) for m in shown]))
     if preview.marts:
         sections.append(("Marts that would change", [_mart_cells(m) for m in preview.marts]))
+    if preview.columns:
+        sections.append(("Columns that would change, and who reads them", [_column_cells(c) for c in preview.columns]))
     if preview.zones:
         sections.append(("Targets that would change zone", preview.zones))
     if preview.alerts:
@@ -113,6 +116,13 @@ def _mart_cells(mart: MartDifference) -> Row:
     return {
         "mart": mart.mart, "rows changed": mart.rows_changed, "added": mart.rows_added, "removed": mart.rows_removed,
         "columns": _words(columns) if not (mart.is_new or mart.is_removed) else "new" if mart.is_new else "removed",
+    }  # fmt: skip
+
+
+def _column_cells(column: ChangedColumn) -> Row:
+    return {
+        "mart": column.mart, "column": "(rows)" if column.column == ROWS else column.column, "rows": column.rows,
+        "read by": "; ".join(f"{kind}: {_words(names)}" for kind, names in column.readers.items()) or "nobody that is known here",
     }  # fmt: skip
 
 
