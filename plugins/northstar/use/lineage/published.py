@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TypedDict
 
@@ -13,6 +14,7 @@ from northstar.build import lineage as module
 from northstar.build.lineage import Column, Lineage, Origin, read_lineage, relation_name
 from northstar.build.manifest import Manifest, find_manifest
 from northstar.build.results import read_definitions
+from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, as_shape
 
 # how many versions' files are kept
@@ -50,11 +52,29 @@ def published_lineage(settings: Settings, connection: Connection) -> PublishedLi
     )
 
 
+def keep_lineage(settings: Settings) -> None:
+    """Read the published version's lineage now, if it is not kept yet, so that the pages have it. Raises as `published_lineage` does."""
+    with db.translate_driver_errors(settings), db.connect(settings, "transformer") as connection:
+        published_lineage(settings, connection)
+
+
+def kept_lineage(settings: Settings, code_version: str) -> Lineage | None:
+    """The lineage of a version of the code as far as this home has kept it, for who may not read how models were compiled."""
+    path = _path(settings, code_version)
+    return _read(path, path.stat().st_mtime_ns) if path.exists() else None
+
+
+@lru_cache(maxsize=1)
+def _read(path: Path, changed_at: int) -> Lineage | None:
+    kept = read_json(path)
+    return None if kept is None else _unpack(as_shape(_Kept, kept))
+
+
 def _kept_or_read(settings: Settings, connection: Connection, code_version: str, manifest: Manifest) -> Lineage:
-    path = _place(settings) / f"{_digest(code_version)}.json"
-    kept = read_json(path) if path.exists() else None
+    path = _path(settings, code_version)
+    kept = kept_lineage(settings, code_version)
     if kept is not None:
-        return _unpack(as_shape(_Kept, kept))
+        return kept
     compiled = read_definitions(connection, code_version)
     if not compiled:
         raise NorthstarError(
@@ -95,14 +115,11 @@ def relations_of(connection: Connection, manifest: Manifest) -> tuple[dict[str, 
     )
 
 
-def _place(settings: Settings) -> Path:
-    return settings.home / "dbt" / "lineage"
-
-
-def _digest(code_version: str) -> str:
+def _path(settings: Settings, code_version: str) -> Path:
     # with the code that reads the SQL: another release may follow more of it
     source = Path(module.__file__).read_bytes()
-    return hashlib.sha256(code_version.encode() + source).hexdigest()[:32]
+    digest = hashlib.sha256(code_version.encode() + source).hexdigest()[:32]
+    return settings.home / "dbt" / "lineage" / f"{digest}.json"
 
 
 class _Kept(TypedDict):

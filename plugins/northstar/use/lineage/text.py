@@ -24,8 +24,8 @@ def as_text(trace: Trace) -> str:
         ]
     elif trace.up:
         lines += ["", "made of", *_tree(trace.up.tree, "rows chosen by")]
-        lines += ["", *_listed("landed columns that it is computed from", _by_relation(trace.up.values))]
-        lines += _listed("landed columns that choose the rows", _by_relation(trace.up.rows))
+        lines += ["", *_listed("landed columns that it is computed from", by_relation(trace.up.values))]
+        lines += _listed("landed columns that choose the rows", by_relation(trace.up.rows))
     if trace.down:
         lines += ["", "goes into", *_tree(trace.down.tree, "chooses rows of")]
         lines += ["", *_readers("computed from it", trace.down.values)]
@@ -74,12 +74,12 @@ def _tree(step: Step, rows_are: str, prefix: str = "") -> Iterator[str]:
     note = {"again": "  (see above)", "deeper": "  ..."}.get(step.state, "")
     yield f"{prefix and prefix[:-3] + '└─ '}{_name(step.name)}{note}"
     if step.rows:
-        yield from _wrapped(f"{prefix}   [{rows_are} {', '.join(_by_relation(step.rows))}]", f"{prefix}    ")
+        yield from _wrapped(f"{prefix}   [{rows_are} {', '.join(by_relation(step.rows))}]", f"{prefix}    ")
     for inner in step.steps:
         yield from _tree(inner, rows_are, prefix + "   ")
 
 
-def _by_relation(origins: Iterable[Origin]) -> list[str]:
+def by_relation(origins: Iterable[Origin]) -> list[str]:
     """Columns with those of one relation together: `core.account_mrr (account_id, changed_on)`."""
     columns: dict[str, list[str]] = {}
     for origin in origins:

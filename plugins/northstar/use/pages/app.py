@@ -22,11 +22,13 @@ from vizro.models.types import capture
 from northstar.base.config_files import read_own_yaml
 from northstar.base.formats import format_value
 from northstar.base.settings import Settings, load_settings
+from northstar.build.lineage import Lineage
 from northstar.build.own_seeds import own_funnels
 from northstar.use.alerts.rules import unit_of
+from northstar.use.lineage.published import kept_lineage
 from northstar.use.marts import GRAINS, Marts
 from northstar.use.pages import door, serve
-from northstar.use.pages.describe import banner, description, rules
+from northstar.use.pages.describe import banner, description, made_of, rules
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure
 from northstar.use.words import Chance, describe_chance, period, restatement_reasons, title_of, what_to_land
@@ -144,7 +146,21 @@ def metric_description(
         expected,
         marts.expectations(metric),
     )
-    return html.Div([words, *rules(entry["definition"], marts.settings.root)])
+    panels = [
+        f"{page['title']}: {panel['title']}"
+        for page in pages_of(marts.settings)
+        for panel in page["panels"]
+        if metric in panel["metrics"]
+    ]
+    return html.Div(
+        [words, *rules(entry["definition"], marts.settings.root), made_of(published_columns(marts), metric, panels)]
+    )
+
+
+def published_columns(marts: Marts) -> Lineage | None:
+    """The lineage of the published version's code; None where this home has not kept it."""
+    version = marts.frame("select code_version from publications order by published_version desc limit 1")
+    return kept_lineage(marts.settings, str(version["code_version"].iloc[0])) if len(version) else None
 
 
 @capture("graph")
