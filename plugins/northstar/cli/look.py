@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from datetime import UTC, datetime
 
 from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError
@@ -156,9 +157,12 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 def _preview(arguments: argparse.Namespace) -> int:
     from northstar.runs.preview.preview import preview
-    from northstar.runs.preview.text import as_json, as_markdown, as_text
+    from northstar.runs.preview.text import as_json, as_markdown, as_text, for_pages
+    from northstar.use.last_preview import keep_preview
 
-    result = preview(load_settings(arguments.home), arguments.select, arguments.against, progress=progress)
+    settings = load_settings(arguments.home)
+    result = preview(settings, arguments.select, arguments.against, progress=progress)
+    keep_preview(settings, for_pages(result, settings.rules.suppress_below > 0, datetime.now(UTC)))
     print({"text": as_text, "json": as_json, "markdown": as_markdown}[arguments.format](result))
     return result.status
 

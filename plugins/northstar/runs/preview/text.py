@@ -9,6 +9,7 @@ from northstar.build.lineage import ROWS
 from northstar.runs.preview.preview import ChangedColumn, MetricDifference, Preview, RowsBehind
 from northstar.runs.preview.values import ChangedValue, MartDifference
 from northstar.use.explain.text import format_number, plain
+from northstar.use.last_preview import KeptPreview
 from northstar.warehouse.rows import Row
 
 SHOWN_METRICS = 20
@@ -44,6 +45,40 @@ def as_markdown(preview: Preview) -> str:
             "</details>",
         ]
     return "\n".join(lines)
+
+
+def for_pages(preview: Preview, withholds_groups: bool, now: datetime) -> KeptPreview:
+    """The preview as the pages may show it: no rows behind a difference, and values of whole applications alone, or none where small groups are withheld."""
+    shown = preview.metrics[:SHOWN_METRICS]
+    tables = [("Metrics that would change", [_metric_cells(m) for m in shown])]
+    if not withholds_groups:
+        largest = [next((v for v in m.largest if not v["segment"]), None) for m in shown]
+        tables.append(("The largest difference of each in an application", [_value_cells(v) for v in largest if v]))
+        zones = [
+            {name: row[name] for name in ("metric_id", "application", "old_zone", "new_zone")}
+            for row in preview.zones
+            if not row["segment"]
+        ]
+        tables.append(("Targets that would change zone", zones))
+        alerts = [
+            {name: row[name] for name in ("what", "metric_id", "application", "action")} for row in preview.alerts
+        ]
+        tables.append(("Alerts that would open or close", alerts))
+    tables.append(("Marts that would change", [_mart_cells(m) for m in preview.marts]))
+    tables.append(("Columns that would change, and who reads them", [_column_cells(c) for c in preview.columns]))
+    tables.append(
+        ("Who reads what would change", [{"readers": kind, "names": _words(n)} for kind, n in preview.readers.items()])
+    )
+    return {
+        "version": preview.version,
+        "previewed_at": f"{now:%Y-%m-%d %H:%M}",
+        "headline": _headline(preview),
+        "sections": [
+            {"title": title, "rows": [{name: "" if v is None else str(v) for name, v in row.items()} for row in rows]}
+            for title, rows in tables
+            if rows
+        ],
+    }
 
 
 def _headline(preview: Preview) -> str:
