@@ -23,11 +23,12 @@ def event(number: int, name: str, at: str, account_id: str, application: str = "
 
 FIRST = {
     "accounts": [account("s", "shop"), account("w", "web"), account("x", "web")],
+    # the second has an interval of more months than fit into 64 bits: one absurd row stops no build
     "subscriptions": [{
-        "subscription_item_id": "s", "subscription_id": "s", "account_id": "s", "application": "shop", "plan_id": "p", "billing_interval": "month",
-        "interval_count": 1, "quantity": 1, "unit_amount": 1000, "currency": "USD", "status": "active", "valid_from": "2024-11-05T10:00:00Z",
+        "subscription_item_id": item, "subscription_id": "s", "account_id": "s", "application": "shop", "plan_id": "p", "billing_interval": interval,
+        "interval_count": count, "quantity": 1, "unit_amount": 1000, "currency": "USD", "status": "active", "valid_from": "2024-11-05T10:00:00Z",
         "updated_at": "2024-11-05T10:00:00Z",
-    }],
+    } for item, interval, count in (("s", "month", 1), ("t", "year", 999_999_999_999_999_999))],
     "events": [
         event(1, "page.landing", "2024-11-06", "w"), event(9, "page.landing", "2024-12-06", "x"), event(2, "user.signup", "2024-11-07", "w"), event(3, "feature.used", "2024-11-08", "w"),
         event(4, "experiment.exposed", "2024-11-09", "w", experiment="price", variant="control", goal="order.placed"),
@@ -102,6 +103,15 @@ def test_who_is_not_seen_to_be_active_may_be_active_all_the_same(story):
         ("2025-02", 1, 0, 0, None),
     ]
     assert [row[2] for row in query(story.settings, COHORTS.format("activity", "web"), 1)[1]] == [2, 1, 0, 0]
+
+
+def test_an_interval_of_more_months_than_64_bits_hold_is_next_to_no_mrr(story):
+    months = query(
+        story.settings,
+        "select mrr_at_end::float, mrr_at_end_exact > 10 from mrr_by_account where month = '2025-01-01'",
+        1,
+    )[1]
+    assert months == [(10, True)]
 
 
 def test_who_paid_how_much_is_unknown_before_the_first_charge(story):
