@@ -36,6 +36,18 @@ def changed_text(path: Path, was: str, now: str):
         path.write_text(text)
 
 
+def replace_entry(file: Path, beginning: str, entry: str) -> None:
+    """Put an entry of a YAML file in the place of the one that begins with that line."""
+    lines = file.read_text().splitlines(keepends=True)
+    start = next(n for n, line in enumerate(lines) if line.startswith(beginning))
+    depth = len(beginning) - len(beginning.lstrip())
+    end = next(
+        (n for n in range(start + 1, len(lines)) if lines[n].strip() and (len(lines[n]) - len(lines[n].lstrip()) < depth + 2)),
+        len(lines),
+    )  # fmt: skip
+    file.write_text("".join([*lines[:start], entry, *lines[end:]]))
+
+
 @contextmanager
 def udp_receiver():
     """A UDP receiver on loopback; gives (its port, the list of the lines received so far)."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 from northstar.base.errors import NorthstarError
 
@@ -34,14 +34,23 @@ class Measure:
     has_totals: bool
 
 
+class Part(TypedDict):
+    """A metric that another one is made of. formula: what stands for it, over its `numerator` and `denominator`; before: '', or which earlier period is meant."""
+
+    metric: str
+    formula: str
+    before: str
+
+
 @dataclass(frozen=True)
 class Metric:
-    """The arguments of `metric_rows` for a metric: expressions over measures, and explanations of columns that are no measures."""
+    """The arguments of `metric_rows` for a metric: expressions over measures, explanations of columns that are no measures, and the metrics that columns stand for."""
 
     numerator: str
     denominator: str | None
     explained: dict[str, str | list[str]]
     of: str | None
+    parts: dict[str, Part] = field(default_factory=dict)
 
 
 @dataclass
@@ -139,8 +148,10 @@ def read_notes(name: str, sql: str) -> tuple[list[Measure], dict[str, Metric]]:
             measures.append(Measure(**note))
             continue
         for metric_id, (numerator, denominator, *options) in note["metrics"].items():
-            explained = options[0].get("explained", {}) if options else {}
-            metrics[metric_id] = Metric(numerator, denominator, explained, note["of"])
+            option = options[0] if options else {}
+            metrics[metric_id] = Metric(
+                numerator, denominator, option.get("explained", {}), note["of"], option.get("parts", {})
+            )
     return measures, metrics
 
 

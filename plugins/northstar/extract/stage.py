@@ -10,6 +10,7 @@ from northstar.contract import entities
 from northstar.extract.landing import source as landing
 from northstar.extract.landing.mapped_values import follow_settled
 from northstar.extract.landing.reasons import commonest_reasons, describe
+from northstar.extract.landing.set_aside import return_rated
 from northstar.extract.sources.declared import Source, read_sources
 from northstar.privacy.details import forget_details
 from northstar.warehouse import db
@@ -51,6 +52,7 @@ def extract_again(
             counts["read"] += result.landed.read
             counts["changed"] += result.landed.inserted + result.landed.updated
         _require_rows(settings, run["as_of"])
+        return_rated(settings, run_id, progress)
         follow_settled(settings, run_id, progress)
         record_built_batch(settings, run_id)
     return counts
@@ -122,6 +124,7 @@ def _finish(settings: Settings, run: Run, progress: Progress) -> None:
             reason = source_runs[name]["message"] if name in source_runs else "it was not read"
             raise SourceFailed(name, reason if name == FILES else f"source {name}, which is required: {reason}")
     _require_rows(settings, run["as_of"])
+    return_rated(settings, run["run_id"], progress)
     follow_settled(settings, run["run_id"], progress)
     if run["is_full"]:
         # nothing would show an hourly run what was emptied, so only full runs do this
