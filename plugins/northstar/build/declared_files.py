@@ -7,7 +7,6 @@ from pathlib import Path
 import yaml
 
 from northstar.build.declared_metrics import (
-    CATALOGUE,
     COMPOSED_MODEL,
     COUNTED_MODEL,
     COUNTS,
@@ -25,6 +24,7 @@ from northstar.build.declared_metrics import (
     kind_and_unit,
     read_project,
 )
+from northstar.build.generate import CATALOGUE
 
 FOLDER = Path("models", "core", "declared")
 NEEDS = Path("macros", "metrics", "declared_metrics.sql")

@@ -19,10 +19,9 @@ from pydantic import AfterValidator, Field
 from sqlglot import exp
 
 from northstar.base.config_files import ConfigError, Section, nearest_name, read_config, read_text
+from northstar.build.generate import CATALOGUE, DECLARED
 from northstar.contract import entities
 
-DECLARED = Path("metrics.yml")
-CATALOGUE = Path("seeds", "metric_catalogue.csv")
 COMPOSED_MODEL, COUNTED_MODEL, SERIES_MODEL = "metrics_composed", "metrics_counted", "series_counted"
 # a metric's place in the text of a model that makes it
 METRIC_IN_MODEL = r"'{}'\s*:\s*\["

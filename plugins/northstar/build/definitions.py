@@ -1,17 +1,20 @@
 """The definition of a compiled model: its relations, measures and metrics, read from its SQL.
 
-The macros `measured` and `metric_rows` write notes into the compiled SQL, so that nothing has to be declared a second time here.
+The macros `measured` and `metric_rows` write notes into the compiled SQL, so that nothing has to be declared a second time here. The parser of
+SQL is imported where it is used: no hourly run needs it.
 """
+
+from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass, field
-from typing import TypedDict
-
-import sqlglot
-from sqlglot import exp
+from typing import TYPE_CHECKING, TypedDict
 
 from northstar.base.errors import NorthstarError
+
+if TYPE_CHECKING:
+    from sqlglot import exp
 
 NOTE = re.compile(r"/\* northstar\.(measures|metrics) (\{.*?\}) \*/", re.DOTALL)
 RELATION = re.compile(r'"[^"]+"\."[^"]+"\."([^"]+)"')
@@ -63,6 +66,9 @@ class Definition:
     @property
     def detail(self) -> str | None:
         """SQL for the model's rows before it groups them, each aggregate replaced by what the row adds to it; None if that is not possible."""
+        import sqlglot
+        from sqlglot import exp
+
         tree = sqlglot.parse_one(self.sql, read="postgres")
         group = tree.args.get("group")
         if (
@@ -153,6 +159,9 @@ def _read_details(body: str, details: dict[str, str]) -> str:
     """A CTE's body changed to read the details of models; it also selects their rows (`_row`)."""
     if not any(name in details for name in parents(body)):
         return body
+    import sqlglot
+    from sqlglot import exp
+
     tree = sqlglot.parse_one(body, read="postgres")
     if isinstance(tree, exp.Select) and not tree.is_star and not tree.args.get("group"):
         body = tree.select("_row").sql(dialect="postgres")
@@ -161,6 +170,7 @@ def _read_details(body: str, details: dict[str, str]) -> str:
 
 def replace_aggregates(column: exp.Expression) -> exp.Expression:
     """A column with its sums, counts and extremes replaced by what one row adds."""
+    from sqlglot import exp
 
     def replace_aggregate(node: exp.Expression) -> exp.Expression:
         condition = None
@@ -181,6 +191,8 @@ def replace_aggregates(column: exp.Expression) -> exp.Expression:
 
 def _ctes(sql: str) -> dict[str, str]:
     """{name: body} of the statement's own CTEs, as they are written."""
+    import sqlglot
+
     tokens = sqlglot.tokenize(sql, read="postgres")
     ctes: dict[str, str] = {}
     depth, name, start = 0, "", 0

@@ -12,12 +12,14 @@ from pathlib import Path
 import yaml
 
 from northstar.base.settings import ROOT
-from northstar.build.declared_files import declared_files
 from northstar.contract import FREE_TEXT_COLUMNS, MAX_GROUP_CHARACTERS, Column, Entity, entities
 
 PROJECT = ROOT / "dbt_project"
 # the file that lists the metric models, relative to the project
 METRIC_MODELS = Path("macros", "metrics", "metric_models.sql")
+# the metrics that need no SQL, and all metrics, relative to the project
+DECLARED = Path("metrics.yml")
+CATALOGUE = Path("seeds", "metric_catalogue.csv")
 # a model whose rows are values of metrics, by its config; this one judges the others' values
 IS_METRIC_MODEL = re.compile(r"'mart'\s*:\s*'metric_points'")
 TARGETS_MET = "metrics_targets"
@@ -89,6 +91,9 @@ def _describe(column: Column) -> str:
 
 def generated_files(project: Path = PROJECT) -> dict[Path, str]:
     """{path: content} of every generated file of a dbt project."""
+    # it brings the parser of SQL, which no hourly run needs
+    from northstar.build.declared_files import declared_files
+
     staging = project / "models" / "staging"
     contents = {staging / f"stg_{name}.sql": staging_view(entity) for name, entity in entities().items()}
     contents[staging / "_staging.yml"] = (

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from northstar.base.config_files import nearest_name, read_own_yaml
 from northstar.base.errors import NorthstarError
-from northstar.build.declared_metrics import CATALOGUE, DECLARED, METRIC_IN_MODEL, Project, find_parts, read_project
-from northstar.build.generate import METRIC_MODELS, metric_models
+from northstar.build.declared_metrics import METRIC_IN_MODEL, Project, find_parts, read_project
+from northstar.build.generate import CATALOGUE, DECLARED, METRIC_MODELS, metric_models
 from northstar.build.structure import find_unfinished, metric_model_names
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")

@@ -17,10 +17,8 @@ from pydantic import Field
 
 from northstar.base.config_files import Section, nearest_name, read_config_file, read_own_yaml
 from northstar.base.errors import NorthstarError
-from northstar.build.declared_files import declared_files
-from northstar.build.declared_metrics import CATALOGUE, DECLARED
 from northstar.build.definitions import Measure, Metric, parents, read_notes
-from northstar.build.generate import IS_METRIC_MODEL, METRIC_MODELS, metric_models
+from northstar.build.generate import CATALOGUE, DECLARED, IS_METRIC_MODEL, METRIC_MODELS, metric_models
 from northstar.warehouse.rows import Connection
 
 RETIRED = Path("retired_metrics.yml")
@@ -121,6 +119,9 @@ def check_files(project: Path) -> list[Finding]:
     While something is still to be written (TODO), that is all that is said.
     Raises NorthstarError for a YAML file that cannot be read, and for a metrics.yml that declares what cannot be.
     """
+    # it brings the parser of SQL, which no hourly run needs
+    from northstar.build.declared_files import declared_files
+
     if unfinished := find_unfinished(project):
         return unfinished
     documented = _documented_models(project)

@@ -1,7 +1,7 @@
 """Which failed tasks are tried again."""
 
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from airflow.sdk import RetryDecision, RetryPolicy
 
@@ -34,7 +34,6 @@ class RetryWhatPasses(RetryPolicy):
             return RetryDecision.fail("this does not pass by itself")
         return RetryDecision.default()
 
-    # Any: the signature of RetryPolicy
-    def serialize(self) -> dict[str, Any]:
+    def serialize(self) -> dict[str, object]:
         """Nothing is to be kept: the task itself evaluates the policy."""
         return {}

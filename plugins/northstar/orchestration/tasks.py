@@ -109,6 +109,7 @@ def maintain_warehouse(**context: Unpack[Context]) -> None:
     from northstar.runs.maintenance import maintain_after_run
 
     maintain_after_run(load_settings(), _run_id(context), _print_visible)
+    _keep_lineage_quietly()
 
 
 def close_run(**context: Unpack[Context]) -> None:
@@ -167,6 +168,16 @@ def _evaluate_quietly() -> None:
         evaluate_alerts()
     except Exception as exc:
         _print_visible(f"alerts: {type(exc).__name__}: {exc}")
+
+
+def _keep_lineage_quietly() -> None:
+    """Read the lineage of changed models, which the pages show. An error is only printed: `northstar lineage` will meet it too."""
+    from northstar.use.lineage.published import keep_lineage
+
+    try:
+        keep_lineage(load_settings())
+    except Exception as exc:
+        _print_visible(f"lineage: {type(exc).__name__}: {exc}")
 
 
 def _print_visible(text: str) -> None:

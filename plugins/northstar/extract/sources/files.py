@@ -53,7 +53,7 @@ from northstar.extract.sources.packed import (
 from northstar.privacy.personal import quote_safely
 
 # goes up when the same file would make other rows; then all files are read again
-READING = 2
+READING = 3
 BLOCK_BYTES = 4 << 20
 # a file that was not written to for so long is finished: no writer takes longer for a line
 SETTLED_SECONDS = 30

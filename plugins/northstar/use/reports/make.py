@@ -298,6 +298,12 @@ class _Maker:
         stages: list[Stage] = []
         last: int | None = None
         for row in frame.to_dict("records"):
+            if row["visitors"] is None:
+                # no event of the stage, or of one before it, was landed: nobody knows who came
+                stages.append(
+                    {"stage": row["stage"].replace("_", " "), "visitors": "not measured", "share": "", "target": ""}
+                )
+                continue
             share = 100 * row["visitors"] / last if last else None
             stages.append({"stage": row["stage"].replace("_", " "), "visitors": f"{row['visitors']:,}", "share": format_value(share, "percent") if share is not None else "",
                            "target": format_value(row["target"], "percent") if row["target"] is not None else ""})  # fmt: skip
