@@ -349,10 +349,7 @@ def _sources_of(connection: Connection, batches: list[int]) -> list[str]:
         "from audit.landing_batches as b where batch_id = any(%s) order by source",
         [batches],
     ).fetchall()
-    return [
-        f"a file of the source {s['source']} that was delivered again since" if s["has_files"] else s["source"]
-        for s in sources
-    ]
+    return [f"{s['source']}, delivered again since" if s["has_files"] else s["source"] for s in sources]
 
 
 def current_version(connection: Connection) -> Row:
