@@ -146,8 +146,13 @@ def read_lineage(
                 origins = Column(frozenset(Origin(METRIC, metric) for metric in metrics), NONE)
             lineage.columns[Origin(relation, column)] = _without(origins, left_out)
         lineage.columns[Origin(relation, ROWS)] = _without(Column(made.counted, made.rows - made.counted), left_out)
-        for metric in metrics:
-            lineage.columns[Origin(METRIC, metric)] = _without(reader.metric(tree, metric), left_out)
+        for metric, spec in metrics.items():
+            if spec.parts:
+                # what is made of other metrics says of which
+                made_of = Column(frozenset(Origin(METRIC, part["metric"]) for part in spec.parts.values()), NONE)
+                lineage.columns[Origin(METRIC, metric)] = made_of
+            else:
+                lineage.columns[Origin(METRIC, metric)] = _without(reader.metric(tree, metric), left_out)
         if "first_at" in made.columns and name.startswith(SERIES):
             # since when a series has values: the models that make the values are read by the metrics themselves
             left_out.add(relation)
