@@ -23,6 +23,13 @@ def test_postgres_builds_the_version_of_spark_again_to_the_byte(on_spark):
     assert different == []
 
 
+def test_the_certificate_says_that_drawn_rows_are_the_same_on_postgres(on_spark):
+    [certificate] = query_as(on_spark, "transformer", "select checks from marts.certificates")
+    line = certificate["checks"]["wide_models.spark_and_postgres_agree"]
+    assert line["success"] and line["boundary"] == "build"
+    assert " rows of 14 models (accounts: 3, hours: " in line["observed"] and not line["observed"].startswith("0 ")
+
+
 def test_every_wide_model_is_handed_over_with_rows_and_nothing_is_left(on_spark):
     models = {n["name"]: n for n in read_manifest(on_spark)["nodes"].values() if "wide" in n["config"].get("tags", [])}
     rows = {r["model"]: r["rows"] for r in query_as(on_spark, "transformer", "select model, rows from audit.handovers")}

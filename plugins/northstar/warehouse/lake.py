@@ -30,10 +30,19 @@ from northstar.warehouse.rows import Connection, fetch_all_as
 WIDE_ENTITIES = (
     "events", "messages", "api_requests", "uptime_checks", "error_events", "resource_samples", "query_stats", "web_vitals", "integration_calls",
 )  # fmt: skip
+# files of another layout, which their names tell, are written anew
+LAYOUT = 2
 # the types of the files; a landed decimal has 12 digits after the point at most (northstar.extract.landing.casts)
 FILE_TYPES = {
     "text": pa.string(), "int": pa.int64(), "decimal": pa.decimal128(38, 12), "bool": pa.bool_(), "timestamp": pa.timestamp("us", "UTC"),
     "date": pa.date32(), "json": pa.string(),
+}  # fmt: skip
+
+# SQL: columns that the driver has types of its own for. Of a JSON document the members as texts, as `->>` gives them: engines write the numbers
+# and the blanks of a document that they have read in their own way, and take one or the other of two members with one name
+AS_STORED = {
+    "decimal": "{0}::text as {0}",
+    "json": "case when json_typeof({0}) = 'object' then (select jsonb_object_agg(key, value)::text from json_each_text({0})) end as {0}",
 }  # fmt: skip
 
 
@@ -63,16 +72,14 @@ def write_batch(directory: Path, cursor: adbc.Cursor, entity: Entity, batch_id: 
 
     Raises NorthstarError when the file cannot be written; the caller rolls back.
     """
-    # decimals and JSON as text: the driver has types of its own for them
     columns = sql.SQL(", ").join(
-        sql.SQL("{0}::text as {0}" if c.type in ("decimal", "json") else "{0}").format(sql.Identifier(c.name))
-        for c in entity.stored_columns.values()
+        sql.SQL(AS_STORED.get(c.type, "{0}")).format(sql.Identifier(c.name)) for c in entity.stored_columns.values()
     )
     query = sql.SQL("select {}, _batch_id from staging.{} where _batch_id = {}").format(
         columns, sql.Identifier(entity.name), sql.Literal(batch_id)
     )
     cursor.execute(query.as_string(None))
-    path = directory / entity.name / f"{batch_id:012}-{secrets.token_hex(4)}.parquet"
+    path = directory / entity.name / f"{batch_id:012}-{secrets.token_hex(4)}.{LAYOUT}.parquet"
     with _translate_file_errors(directory):
         rows = _write_file(path, file_schema(entity), cursor.fetch_record_batch())
         size = path.stat().st_size
@@ -138,6 +145,12 @@ def complete(settings: Settings, directory: Path) -> dict[str, list[LakeFile]]:
     return files
 
 
+def counting_files(settings: Settings, name: str) -> list[LakeFile]:
+    """The files of an entity that count."""
+    with db.connect(settings, "transformer") as connection:
+        return _listed(connection, name)
+
+
 def _write_missing(settings: Settings, directory: Path, entity: Entity, batches: list[int]) -> None:
     with closing(adbc.connect(db.uri(settings, "loader"))) as connection, closing(connection.cursor()) as cursor:
         cursor.execute("set timezone = 'UTC'")
@@ -174,7 +187,7 @@ def _listed(connection: Connection, name: str) -> list[LakeFile]:
 
 def _is_whole(directory: Path, file: LakeFile) -> bool:
     path = directory / file["path"]
-    return path.is_file() and path.stat().st_size == file["bytes"]
+    return path.name.endswith(f".{LAYOUT}.parquet") and path.is_file() and path.stat().st_size == file["bytes"]
 
 
 @contextmanager
