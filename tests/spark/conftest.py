@@ -9,10 +9,12 @@ from northstar.base.settings import Operations
 from northstar.demo.company import END, simulate
 from northstar.demo.writing import write_entity
 from northstar.extract.landing.directory import land_directory
+from northstar.runs.lifecycle import close_run, open_run
 from tests.conftest import home
 from tests.dbt_project.ledgers import CASES, rate_rows, subscription_rows
 from tests.demo.test_books import random_companies
-from tests.support import query_as, run, silent, write_rows
+from tests.spark.handover import hand_over
+from tests.support import query_as, run, silent, utc, write_rows
 
 # values of a member that engines write in ways of their own
 ODD = (
@@ -63,3 +65,20 @@ def on_spark(everything, tmp_path_factory):
         land_directory(settings, None, str(later), progress=silent)
         run(settings, everything, END)
         yield settings
+
+
+@pytest.fixture(scope="session")
+def small(company):
+    """The small company, landed and in a lake: handovers of it are made one by one, and nothing is built of them."""
+    with home() as settings:
+        settings = replace(settings, operations=Operations(lake="lake", wide_engine="spark", spark_memory_mb=1024))
+        land_directory(settings, None, str(company), progress=silent)
+        # what models read of a run stays when it has ended
+        close_run(settings, open_run(settings, "nightly", utc("2026-03-01T00:00:00")), "only handovers are made")
+        yield settings
+
+
+@pytest.fixture(scope="session")
+def wanted(small):
+    """What is handed over of the small company when nothing goes wrong."""
+    return hand_over(small, 100)

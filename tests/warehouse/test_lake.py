@@ -157,3 +157,56 @@ def test_rows_that_lose_their_details_lose_them_in_the_lake(settings, source):
     [row] = in_lake(settings)
     assert row["properties"] == {"tool": "é"} and [row] == in_table(settings)
     assert len(list((directory / "events").iterdir())) == 1
+
+
+def land_many(settings, source, count: int = lake.MANY) -> None:
+    for number in range(count):
+        # each corrects an event of the one before
+        rows = [event(number, "user.login", "2026-02-11T00:00:00Z"), event(number + 1)]
+        land(settings, source, rows, f"batch {number}")
+
+
+def test_many_small_files_become_one_with_all_of_their_batches(settings, source):
+    land_many(settings, source)
+    directory = lake.lake_directory(settings)
+    assert lake.compact(settings) == lake.MANY - 1
+    assert in_lake(settings) == in_table(settings) and len(in_table(settings)) == lake.MANY + 1
+    assert lake.sweep(settings) == lake.MANY
+    [merged] = (directory / "events").iterdir()
+    files = lake.complete(settings, directory)["events"]
+    assert len(files) == lake.MANY and lake.paths_of(files) == [str(merged.relative_to(directory))]
+    assert sum(file["rows"] for file in files) == pq.read_metadata(merged).num_rows
+    assert in_lake(settings) == in_table(settings)
+    # what lands later stands beside it, and corrects what is in it
+    land(settings, source, [event(1, "tool.removed", "2026-02-12T00:00:00Z")], "later")
+    assert in_lake(settings) == in_table(settings) and lake.compact(settings) == 0
+    assert lake.counting_paths(settings, "events") == [
+        files[0]["path"],
+        files[0]["path"].replace(merged.name, max(p.name for p in merged.parent.iterdir())),
+    ]
+    # a merged file that is gone is written again, batch by batch
+    merged.unlink()
+    lake.complete(settings, directory)
+    assert in_lake(settings) == in_table(settings) and not merged.exists()
+
+
+def test_a_few_files_stay_and_merged_ones_are_no_larger_than_they_should_be(settings, source, monkeypatch):
+    land_many(settings, source, lake.MANY - 1)
+    assert lake.compact(settings) == 0
+    land(settings, source, [event(100)], "one more")
+    one = max(path.stat().st_size for path in (lake.lake_directory(settings) / "events").iterdir())
+    monkeypatch.setattr(lake, "LARGE_BYTES", 4 * one)
+    assert lake.compact(settings) == lake.MANY - lake.MANY // 4
+    assert in_lake(settings) == in_table(settings)
+
+
+def test_a_small_file_that_cannot_be_read_is_taken_out_and_written_again(settings, source):
+    land_many(settings, source)
+    directory = lake.lake_directory(settings)
+    damaged = sorted((directory / "events").iterdir())[3]
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    assert lake.compact(settings) == 0 and not damaged.exists()
+    lake.sweep(settings)
+    lake.complete(settings, directory)
+    assert in_lake(settings) == in_table(settings)
+    assert lake.compact(settings) == lake.MANY - 1
