@@ -33,11 +33,11 @@ PAGES = {
 }
 READY = """() => {
   const graphs = [...document.querySelectorAll('.dash-graph')];
-  // the page Alerts has a table, or says that nothing is open, and no graph
-  return document.querySelector('[data-version]') && (graphs.length || document.querySelector('#alerts-open .northstar-table, #alerts-open .northstar-empty')) && graphs.every(g => ((g.querySelector('.js-plotly-plot') || {}).layout || {}).meta)
+  // the pages Alerts and Preview have tables, or say that there is nothing, and no graph
+  return document.querySelector('[data-version]') && (graphs.length || document.querySelector('#alerts-open .northstar-table, #alerts-open .northstar-empty, #preview-last .northstar-table, #preview-last .northstar-empty')) && graphs.every(g => ((g.querySelector('.js-plotly-plot') || {}).layout || {}).meta)
     && !document.querySelector('.dash-spinner-container')
 }"""
-PAGES |= {"Alerts": "/alerts", "Metrics": "/metrics"}
+PAGES |= {"Alerts": "/alerts", "Metrics": "/metrics", "Preview": "/preview"}
 DESK, TABLET, PHONE = WIDTHS = (1400, 820, 390)
 LINES = """() => Object.fromEntries([...document.querySelectorAll('.dash-graph')].map(g => [g.id, g.querySelector('.js-plotly-plot')._fullData
   .filter(t => t.type === 'scatter' || t.type === 'bar').map(t => [t.name, t.orientation === 'h' ? Array.from(t.x) : Array.from(t.y)])]))"""

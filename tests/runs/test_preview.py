@@ -15,9 +15,9 @@ from northstar.cli import main as cli
 from northstar.runs.preview import scratch
 from northstar.runs.preview.preview import Limits, preview
 from northstar.runs.preview.scratch import SCHEMA, build_beside, drop_previews
-from northstar.runs.preview.text import as_json, as_markdown, as_text
+from northstar.runs.preview.text import as_json, as_markdown, as_text, for_pages
 from northstar.warehouse import db
-from tests.support import changed_text, query_as, silent
+from tests.support import changed_text, query_as, silent, utc
 
 MUTATIONS = {m["rule"]: m for m in yaml.safe_load((ROOT / "benchmarks" / "mutations.yml").read_text())}
 # what each broken rule has to change, at least
@@ -112,6 +112,14 @@ def test_the_difference_is_complete_and_has_its_readers_and_rows(built, tree):
     assert told["is_different"] and told["metrics"][0]["counts"]["metric_id"] == "arr"
     comment = as_markdown(shown)
     assert comment.startswith("### Preview: 1 metrics (") and "| arr |" in comment
+    # the pages have neither the accounts nor values of segments, and where small groups are withheld no values
+    kept = for_pages(shown, False, utc("2026-03-02T08:00:00"))
+    largest = next(s for s in kept["sections"] if s["title"].startswith("The largest difference"))
+    assert [row["segment"] for row in largest["rows"]] == ["total"] and kept["previewed_at"] == "2026-03-02 08:00"
+    assert not any(row["id"] in str(kept) for row in behind.rows)
+    withheld = for_pages(shown, True, utc("2026-03-02T08:00:00"))
+    assert largest["rows"][0]["new"] in str(kept) and largest["rows"][0]["new"] not in str(withheld)
+    assert "arr" in str(withheld)
 
 
 def test_a_mart_shows_its_changed_columns(built, tree):
@@ -121,6 +129,11 @@ def test_a_mart_shows_its_changed_columns(built, tree):
     assert (
         bookings.rows_changed > 0 and bookings.rows_added == bookings.rows_removed == 0 and len(bookings.columns) == 1
     )
+    # no panel and no measure names the column: those of the pages come from the metric that is made of it
+    (column,) = [c for c in shown.columns if c.mart == "fct_bookings"]
+    assert (column.column, column.rows) == ("commission_reporting", bookings.rows_changed)
+    assert column.readers == {"exposures": ["owner"], "metricflow": ["marketplace_net_revenue"]}
+    assert "| fct_bookings | commission_reporting |" in as_markdown(shown)
 
 
 def test_a_setting_shows_as_the_cause_and_limits_are_exceeded(built):

@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+from datetime import UTC, datetime
 
 from northstar.base.clock import parse_time
 from northstar.base.errors import NorthstarError
@@ -44,6 +45,16 @@ def register(command: Command) -> None:
     sub.add_argument("--application", default="all")
     sub.add_argument("--segment", metavar="NAME=VALUE", help="such as plan_tier=premium")
     sub.add_argument("--rows", type=int, default=8, help="how many rows to show (default: 8)")
+    sub.add_argument("--format", choices=("text", "json"), default="text")
+    sub = command(
+        "lineage",
+        _lineage,
+        "show what a column or metric is made of, down to the landed columns, and what is made of it, up to the panels of the pages",
+    )
+    sub.add_argument("name", metavar="COLUMN|METRIC", help="such as mrr, charges.amount or core.account_mrr.mrr_after")
+    sub.add_argument("--up", action="store_true", help="only what it is made of")
+    sub.add_argument("--down", action="store_true", help="only what is made of it")
+    sub.add_argument("--depth", type=int, metavar="N", help="show N steps of each tree (default: all)")
     sub.add_argument("--format", choices=("text", "json"), default="text")
     sub = command(
         "verify", _verify, "rebuild a published version from the landed rows and compare it with its certificate"
@@ -146,11 +157,29 @@ def _explain(arguments: argparse.Namespace) -> int:
 
 def _preview(arguments: argparse.Namespace) -> int:
     from northstar.runs.preview.preview import preview
-    from northstar.runs.preview.text import as_json, as_markdown, as_text
+    from northstar.runs.preview.text import as_json, as_markdown, as_text, for_pages
+    from northstar.use.last_preview import keep_preview
 
-    result = preview(load_settings(arguments.home), arguments.select, arguments.against, progress=progress)
+    settings = load_settings(arguments.home)
+    result = preview(settings, arguments.select, arguments.against, progress=progress)
+    keep_preview(settings, for_pages(result, settings.rules.suppress_below > 0, datetime.now(UTC)))
     print({"text": as_text, "json": as_json, "markdown": as_markdown}[arguments.format](result))
     return result.status
+
+
+def _lineage(arguments: argparse.Namespace) -> None:
+    import json
+
+    from northstar.use.lineage import text
+    from northstar.use.lineage.trace import trace
+
+    if arguments.depth is not None and arguments.depth < 1:
+        raise NorthstarError("--depth: give a number of 1 or more")
+    both = arguments.up == arguments.down
+    found = trace(
+        load_settings(arguments.home), arguments.name, both or arguments.up, both or arguments.down, arguments.depth
+    )
+    print(json.dumps(text.as_json(found), indent=2) if arguments.format == "json" else text.as_text(found))
 
 
 def _verify(arguments: argparse.Namespace) -> int:

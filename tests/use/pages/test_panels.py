@@ -14,15 +14,18 @@ from northstar.base.formats import format_change, format_value
 from northstar.base.settings import ROOT
 from northstar.use import marts as data
 from northstar.use.alerts.table import OPEN_ALERTS
+from northstar.use.last_preview import FILE, keep_preview, kept_preview
+from northstar.use.lineage.published import keep_lineage, kept_lineage
 from northstar.use.marts import Marts, nearest
 from northstar.use.pages import app
-from northstar.use.pages.app import read_pages
-from northstar.use.pages.describe import banner, description
+from northstar.use.pages.app import read_pages, shown_preview
+from northstar.use.pages.describe import banner, description, made_of
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels import cards, line
 from northstar.use.pages.panels.drawing import axis_start
 from northstar.use.words import period, title_of
 from northstar.warehouse import db
+from tests.support import select
 
 REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_panels.csv").open()))
 PANELS = [panel for page in read_pages() for panel in page["panels"]]
@@ -197,6 +200,37 @@ def test_what_is_told_of_a_metric_says_how_fresh_it_is(painter):
     assert "complete up to Feb 2026." in told
     missing = description(known["ltv"], marts.targets("all"), "USD", marts.coverage("ltv"), pd.DataFrame(), {}).children
     assert "Missing values by reason: " in missing
+
+
+def test_a_metric_says_which_landed_columns_it_stands_on_and_who_shows_it(painter, built):
+    assert "`northstar lineage gmv` finds it" in str(made_of(None, "gmv", []))
+    keep_lineage(built)
+    (version,) = select(built, "select code_version from publications")
+    told = str(made_of(kept_lineage(built, version["code_version"]), "gmv", ["Owner: GMV"]))
+    assert "- bookings (cancelled_at, currency, price_amount, requested_at)" in told
+    assert "`marts.fct_bookings`" in told and "Shown by Owner: GMV" in told
+    assert kept_lineage(built, "another version") is None
+
+
+def test_the_last_preview_is_shown_with_what_its_numbers_are_not(painter, built):
+    published = painter.marts.published()
+    assert "Nothing has been previewed" in str(shown_preview(None, published))
+    content = {
+        "version": published.version,
+        "previewed_at": "2026-03-02 08:00",
+        "headline": "1 metrics would change",
+        "sections": [{"title": "Metrics that would change", "rows": [{"metric": "arr", "values": "12"}]}],
+    }
+    keep_preview(built, content)
+    told = str(shown_preview(kept_preview(built), published))
+    assert (
+        "1 metrics would change" in told
+        and "Nothing here is published or audited" in told
+        and "Td(children='12'" in told
+    )
+    assert "has been published since" not in told
+    assert "has been published since" in str(shown_preview({**content, "version": 0}, published))
+    (built.home / FILE).unlink()
 
 
 def test_what_is_not_there_is_said(painter):

@@ -18,7 +18,6 @@ from northstar.base.config_files import Section, read_config_file
 from northstar.base.errors import NorthstarError
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
-from northstar.runs.preview.readers import find_readers
 from northstar.runs.preview.scratch import Scratch, build_beside
 from northstar.runs.preview.values import (
     ChangedMetric,
@@ -32,6 +31,7 @@ from northstar.runs.preview.values import (
 )
 from northstar.use.explain.explanation import Library, contributions_by_id
 from northstar.use.explain.rows import Cell
+from northstar.use.lineage.readers import find_readers, read_catalogue
 from northstar.warehouse import db, turn_lock
 from northstar.warehouse.rows import Connection, Row
 
@@ -63,6 +63,16 @@ class RowsBehind:
 
 
 @dataclass
+class ChangedColumn:
+    """A mart's column that differs, or ROWS for rows that are added or removed. rows: in how many; readers: {kind: names} of those who read it."""
+
+    mart: str
+    column: str
+    rows: int | None
+    readers: dict[str, list[str]]
+
+
+@dataclass
 class MetricDifference:
     """A metric that differs, with the values that differ most and the newest."""
 
@@ -81,6 +91,7 @@ class Preview:
     built: list[str]
     metrics: list[MetricDifference] = field(default_factory=list)
     marts: list[MartDifference] = field(default_factory=list)
+    columns: list[ChangedColumn] = field(default_factory=list)
     zones: list[Row] = field(default_factory=list)
     alerts: list[Row] = field(default_factory=list)
     readers: dict[str, list[str]] = field(default_factory=dict)
@@ -143,9 +154,16 @@ def _compare(connection: Connection, scratch: Scratch, result: Preview) -> None:
     result.marts = compare_marts(connection, scratch)
     result.zones = compare_zones(connection, scratch)
     result.alerts = compare_alerts(connection, scratch)
+    catalogue = read_catalogue(scratch.new)
+    metrics = [m.counts["metric_id"] for m in result.metrics]
     result.readers = find_readers(
-        scratch.new, [m.counts["metric_id"] for m in result.metrics], [m.mart for m in result.marts]
+        scratch.new, catalogue, metrics, {m.mart: list(m.differing_columns) for m in result.marts}
     )
+    result.columns = [
+        ChangedColumn(mart.mart, column, rows, find_readers(scratch.new, catalogue, [], {mart.mart: [column]}))
+        for mart in result.marts
+        for column, rows in mart.differing_columns.items()
+    ]
     for metric in result.metrics[:EXPLAINED]:
         result.behind += find_rows(connection, scratch, metric.largest[0])
 

@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from northstar.base.tables import table
-from northstar.runs.preview.preview import MetricDifference, Preview, RowsBehind
+from northstar.build.lineage import ROWS
+from northstar.runs.preview.preview import ChangedColumn, MetricDifference, Preview, RowsBehind
 from northstar.runs.preview.values import ChangedValue, MartDifference
 from northstar.use.explain.text import format_number, plain
+from northstar.use.last_preview import KeptPreview
 from northstar.warehouse.rows import Row
 
 SHOWN_METRICS = 20
@@ -45,6 +47,40 @@ def as_markdown(preview: Preview) -> str:
     return "\n".join(lines)
 
 
+def for_pages(preview: Preview, withholds_groups: bool, now: datetime) -> KeptPreview:
+    """The preview as the pages may show it: no rows behind a difference, and values of whole applications alone, or none where small groups are withheld."""
+    shown = preview.metrics[:SHOWN_METRICS]
+    tables = [("Metrics that would change", [_metric_cells(m) for m in shown])]
+    if not withholds_groups:
+        largest = [next((v for v in m.largest if not v["segment"]), None) for m in shown]
+        tables.append(("The largest difference of each in an application", [_value_cells(v) for v in largest if v]))
+        zones = [
+            {name: row[name] for name in ("metric_id", "application", "old_zone", "new_zone")}
+            for row in preview.zones
+            if not row["segment"]
+        ]
+        tables.append(("Targets that would change zone", zones))
+        alerts = [
+            {name: row[name] for name in ("what", "metric_id", "application", "action")} for row in preview.alerts
+        ]
+        tables.append(("Alerts that would open or close", alerts))
+    tables.append(("Marts that would change", [_mart_cells(m) for m in preview.marts]))
+    tables.append(("Columns that would change, and who reads them", [_column_cells(c) for c in preview.columns]))
+    tables.append(
+        ("Who reads what would change", [{"readers": kind, "names": _words(n)} for kind, n in preview.readers.items()])
+    )
+    return {
+        "version": preview.version,
+        "previewed_at": f"{now:%Y-%m-%d %H:%M}",
+        "headline": _headline(preview),
+        "sections": [
+            {"title": title, "rows": [{name: "" if v is None else str(v) for name, v in row.items()} for row in rows]}
+            for title, rows in tables
+            if rows
+        ],
+    }
+
+
 def _headline(preview: Preview) -> str:
     beside = f"version {preview.version}, as of {preview.as_of[:16].replace('T', ' ')} UTC"
     if not preview.is_different:
@@ -71,6 +107,8 @@ def _sections(preview: Preview) -> list[tuple[str, list[Row]]]:
         sections.append((f"The newest difference of each{more}", [_value_cells(m.newest[0]) for m in shown]))
     if preview.marts:
         sections.append(("Marts that would change", [_mart_cells(m) for m in preview.marts]))
+    if preview.columns:
+        sections.append(("Columns that would change, and who reads them", [_column_cells(c) for c in preview.columns]))
     if preview.zones:
         sections.append(("Targets that would change zone", preview.zones))
     if preview.alerts:
@@ -113,6 +151,13 @@ def _mart_cells(mart: MartDifference) -> Row:
     return {
         "mart": mart.mart, "rows changed": mart.rows_changed, "added": mart.rows_added, "removed": mart.rows_removed,
         "columns": _words(columns) if not (mart.is_new or mart.is_removed) else "new" if mart.is_new else "removed",
+    }  # fmt: skip
+
+
+def _column_cells(column: ChangedColumn) -> Row:
+    return {
+        "mart": column.mart, "column": "(rows)" if column.column == ROWS else column.column, "rows": column.rows,
+        "read by": "; ".join(f"{kind}: {_words(names)}" for kind, names in column.readers.items()) or "nobody that is known here",
     }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from psycopg import sql
 
+from northstar.build.lineage import ROWS
 from northstar.build.manifest import Manifest, Node
 from northstar.runs.preview.scratch import SCHEMA, Scratch
 from northstar.warehouse.published.values import PARTS, render_values
@@ -78,6 +79,15 @@ class MartDifference:
             self.is_new or self.is_removed or self.columns_added or self.columns_removed or self.types_changed
             or self.rows_added or self.rows_removed or self.rows_changed
         )  # fmt: skip
+
+    @property
+    def differing_columns(self) -> dict[str, int | None]:
+        """{column: in how many rows it differs, None where that is not counted}; ROWS stands for rows that are added or removed, which every column has."""
+        columns: dict[str, int | None] = dict(self.columns)
+        columns |= dict.fromkeys([*self.columns_removed, *self.types_changed])
+        if self.is_new or self.is_removed or self.rows_added or self.rows_removed:
+            columns[ROWS] = self.rows_added + self.rows_removed
+        return columns
 
 
 def compare_values(connection: Connection, scratch: Scratch) -> list[ChangedMetric]:

@@ -22,11 +22,14 @@ from vizro.models.types import capture
 from northstar.base.config_files import read_own_yaml
 from northstar.base.formats import format_value
 from northstar.base.settings import Settings, load_settings
+from northstar.build.lineage import Lineage
 from northstar.build.own_seeds import own_funnels
 from northstar.use.alerts.rules import unit_of
-from northstar.use.marts import GRAINS, Marts
+from northstar.use.last_preview import KeptPreview, kept_preview
+from northstar.use.lineage.published import kept_lineage
+from northstar.use.marts import GRAINS, Marts, Published
 from northstar.use.pages import door, serve
-from northstar.use.pages.describe import banner, description, rules
+from northstar.use.pages.describe import banner, description, made_of, rules
 from northstar.use.pages.painter import Painter
 from northstar.use.pages.panels.drawing import WORST, Panel, attribute, empty_figure
 from northstar.use.words import Chance, describe_chance, period, restatement_reasons, title_of, what_to_land
@@ -144,7 +147,21 @@ def metric_description(
         expected,
         marts.expectations(metric),
     )
-    return html.Div([words, *rules(entry["definition"], marts.settings.root)])
+    panels = [
+        f"{page['title']}: {panel['title']}"
+        for page in pages_of(marts.settings)
+        for panel in page["panels"]
+        if metric in panel["metrics"]
+    ]
+    return html.Div(
+        [words, *rules(entry["definition"], marts.settings.root), made_of(published_columns(marts), metric, panels)]
+    )
+
+
+def published_columns(marts: Marts) -> Lineage | None:
+    """The lineage of the published version's code; None where this home has not kept it."""
+    version = marts.frame("select code_version from publications order by published_version desc limit 1")
+    return kept_lineage(marts.settings, str(version["code_version"].iloc[0])) if len(version) else None
 
 
 @capture("graph")
@@ -445,6 +462,51 @@ def _metrics_page() -> vm.Page:
     )  # fmt: skip
 
 
+@capture("figure")
+def last_preview(data_frame: pd.DataFrame) -> html.Div:
+    """What the last `northstar preview` of this home found."""
+    marts = painter().marts
+    return shown_preview(kept_preview(marts.settings), marts.published())
+
+
+def shown_preview(kept: KeptPreview | None, published: Published | None) -> html.Div:
+    """A preview as tables, with what its numbers are not."""
+    if kept is None:
+        return html.Div(
+            "Nothing has been previewed in this home: `northstar preview` shows what a change of models or settings would change.",
+            className="northstar-empty",
+        )
+    words = [
+        html.P(f"{kept['previewed_at']} UTC, beside version {kept['version']:,}: {kept['headline']}"),
+        html.P(
+            "Nothing here is published or audited. Rows and values of segments are in the output of the command alone."
+        ),
+    ]
+    if published is not None and published.version != kept["version"]:
+        words.append(
+            html.P(
+                f"Version {published.version:,} has been published since.", role="alert", className="northstar-warning"
+            )
+        )
+    tables = [
+        part
+        for section in kept["sections"]
+        for part in (html.H3(section["title"]), _table(section["rows"], list(section["rows"][0]), section["title"], ""))
+    ]
+    return html.Div([*words, *tables])
+
+
+def _preview_page() -> vm.Page:
+    """What the last preview of a change found."""
+    return vm.Page(
+        id="preview", title="Preview", path="/preview", layout=vm.Flex(direction="row", wrap=True, gap="16px"),
+        components=[
+            vm.Figure(id="preview-version", figure=version_banner(data_frame=NO_FRAME)),
+            vm.Container(title="The last preview", components=[vm.Figure(id="preview-last", figure=last_preview(data_frame=NO_FRAME))]),
+        ],
+    )  # fmt: skip
+
+
 def _alerts_page() -> vm.Page:
     """What is open now, as `northstar alerts list` has it."""
     return vm.Page(
@@ -477,10 +539,10 @@ def build() -> Vizro:
     pages = [_page(page) for page in contents]
     for page in contents:
         groups.setdefault(page["group"], []).append(_slug(page["title"]))
-    groups["Alerts"], groups["Metrics"] = ["alerts"], ["metrics"]
+    groups["Alerts"], groups["Metrics"], groups["Preview"] = ["alerts"], ["metrics"], ["preview"]
     dashboard = vm.Dashboard(
         title="Northstar",
-        pages=[*pages, _alerts_page(), _metrics_page()],
+        pages=[*pages, _alerts_page(), _metrics_page(), _preview_page()],
         theme="vizro_light",
         navigation=vm.Navigation(pages=groups),
     )

@@ -7,6 +7,9 @@ import pandas as pd
 from dash import dcc, html
 
 from northstar.base.formats import format_value
+from northstar.build.lineage import METRIC, Lineage, Origin
+from northstar.use.lineage.text import by_relation
+from northstar.use.lineage.trace import trace_up
 from northstar.use.marts import Coverage, Marts, Metric
 from northstar.use.pages.panels.drawing import attribute
 from northstar.use.words import ZONES, Chance, cited_rules, describe_chance, period, title_of
@@ -90,3 +93,20 @@ def rules(definition: str, root: Path) -> list[html.Details]:
             [html.Summary(f"docs/semantics.md, {title}"), dcc.Markdown(text, className="northstar-definition")]
         )
     ]
+
+
+def made_of(lineage: Lineage | None, metric: str, panels: list[str]) -> html.Details:
+    """The landed columns that a metric stands on, the models between, and the panels that show it, folded. lineage: None where it is not kept."""
+    title = html.Summary("What it is made of, and who shows it")
+    if lineage is None:
+        return html.Details(
+            [title, dcc.Markdown(f"`northstar lineage {metric}` finds it; from then on it is shown here.")]
+        )
+    found = trace_up(lineage, Origin(METRIC, metric))
+    lines = []
+    for words, columns in (("Computed from", found.values), ("Rows chosen by", found.rows)):
+        named = by_relation(columns)
+        lines += [f"{words} the landed columns", "", *(f"- {text}" for text in named), ""] if named else []
+    lines += ["Through the models " + ", ".join(f"`{name}`" for name in found.models), ""]
+    lines += ["Shown by " + ", ".join(panels) if panels else "Shown by no panel but this page's"]
+    return html.Details([title, dcc.Markdown("\n".join(lines), className="northstar-definition")])

@@ -1,0 +1,1 @@
+"""`northstar lineage`: from a landed column to the panel of a page, and back."""
