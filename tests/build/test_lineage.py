@@ -113,3 +113,10 @@ def test_each_metric_of_a_model_has_its_own_lineage():
 )
 def test_what_cannot_be_followed_is_named(sql, named):
     assert named in read_lineage({"m": sql}, {"m": "core.m"}, LEAVES).not_followed["core.m"]
+
+
+def test_a_model_that_cannot_be_read_is_named_and_so_is_who_reads_it():
+    models = {"broken": "select from from where", "reader": 'select x from "n"."core"."broken"'}
+    lineage = read_lineage(models, {"broken": "core.broken", "reader": "core.reader"}, LEAVES)
+    assert lineage.not_followed["core.broken"][0].startswith("its SQL, which sqlglot cannot read")
+    assert lineage.not_followed["core.reader"] == ["core.broken, of which no model or landed entity is known"]

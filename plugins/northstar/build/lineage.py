@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 from northstar.build.definitions import read_notes
 
@@ -37,7 +38,7 @@ CANDIDATE, PUBLISHED = "marts_candidate", "marts"
 # the columns of a metric model that hold the metric's number; by the macro `metric_rows`
 NUMBERS = ("numerator", "denominator", "value", "null_reason")
 SHAPE = "shape_metric_id"
-# unit and kind of every metric; and since when its series have values: both are left out of a metric's lineage, which each would be the same part of
+# a metric's unit and kind, and the models that say since when a series has values: left out, since they would be the same part of every metric's lineage
 SHAPE_RELATION = "core.metric_shapes"
 SERIES = "series_"
 MOST_ROUNDS = 10
@@ -137,7 +138,12 @@ def read_lineage(
     for name in _in_order(compiled, relations):
         relation, sql = relations[name], compiled[name]
         reader = _Reader(known, metric_models)
-        tree = sqlglot.parse_one(sql, read="postgres")
+        try:
+            tree = sqlglot.parse_one(sql, read="postgres")
+        except SqlglotError as exc:
+            # whoever reads it says that its columns are not known
+            lineage.not_followed[relation] = [f"its SQL, which sqlglot cannot read: {str(exc).splitlines()[0]}"]
+            continue
         made = reader.model(tree)
         known[relation] = list(made.columns)
         metrics = read_notes(name, sql)[1]
@@ -257,6 +263,8 @@ class _Reader:
                     if again == made:
                         break
                     made = again
+                else:
+                    self.not_followed.append(f"the recursion of {cte.alias} beyond {MOST_ROUNDS} rounds")
                 ctes[cte.alias] = made
             else:
                 ctes[cte.alias] = self._query(cte.this, inner).renamed(names)
