@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.data import END, events, write_events, write_rest
 from benchmarks.faults import faults
+from benchmarks.floor import floor
 from benchmarks.growth import growth
 from benchmarks.load import load
 from benchmarks.pages import pages
@@ -219,6 +220,10 @@ def builds(work: Path) -> None:
     settings, full, built, hour = history(work, "long", int(5_000_000 * SCALE), new)
     report(f"hourly run, {new:,} new events", hour, "on a tenth of the history", short_hour, 1.25)
     report("hourly run on the long history", hour, "the full run", full, 0.1)
+    idle = min(
+        run(settings, work / "long-source", "hourly", END - timedelta(minutes=30 - number)) for number in (0, 15)
+    )
+    report("hourly run on the long history", hour, "3 s after one without events", idle + 3, 1.0)
     run(settings, work / "long-source", "nightly", END)
     built = seconds_of_last(settings, "build")
     report("full build by dbt (4 threads)", built, "the same SQL by psql, in turn", psql_build(settings), 1.3)
@@ -294,9 +299,10 @@ def readers(work: Path) -> None:
 
 
 def main() -> int:
-    """Run what is named on the command line (landing, builds, growth, values, series, orchestration, readers, load, pages, faults), or all."""
+    """Run what is named on the command line (landing, floor, builds, growth, values, series, orchestration, readers, load, pages, faults), or all."""
     wanted = sys.argv[1:] or [
         "landing",
+        "floor",
         "builds",
         "growth",
         "values",
@@ -315,6 +321,8 @@ def main() -> int:
             bootstrap(settings)
             landing(work, settings)
             embedded.stop(settings)
+        if "floor" in wanted:
+            floor(work, RESULTS)
         if "builds" in wanted:
             builds(work)
         if "growth" in wanted:

@@ -27,7 +27,10 @@ NEW_EVENTS = 2_000
 
 def processor_seconds(settings: Settings) -> float:
     """The processor seconds so far of this process, of its children that ended, and of the home's Postgres with all its processes."""
-    server = psutil.Process(int((settings.home / "postgres" / "postmaster.pid").read_text().splitlines()[0]))
+    running = settings.home / "postgres" / "postmaster.pid"
+    if not running.exists():
+        return sum(os.times()[:4])
+    server = psutil.Process(int(running.read_text().splitlines()[0]))
     used = server.cpu_times()
     total = used.user + used.system + used.children_user + used.children_system
     for process in server.children():

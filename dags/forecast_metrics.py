@@ -1,19 +1,19 @@
-"""Forecast the level 1 and 2 metrics each morning, from what is published."""
+"""Forecast the level 1 and 2 metrics after each nightly publication."""
 
 from datetime import datetime, timedelta
 
 from airflow.providers.standard.operators.python import PythonOperator
 from airflow.sdk import DAG
-from airflow.timetables.trigger import CronTriggerTimetable
 
 from northstar.orchestration import tasks
+from northstar.orchestration.assets import MARTS
 
 DOC = """
 ### Purpose
 Forecast each level 1 and 2 metric whose complete values have changed, with intervals and with the method's errors in trials on the past
 (`marts.metric_forecasts`), and the chance that each target that is due later will be met (`marts.target_forecasts`).
 ### Kind
-Moment DAG, after the nightly run: it reads what is published now.
+Moment DAG. It follows the asset `northstar_marts`, and is skipped where only hourly runs have published; by hand it forecasts what is published now.
 ### Rerun
 Any time: a series whose values have not changed is left as it is.
 ### Expected failures
@@ -23,7 +23,7 @@ Nothing was published yet.
 with DAG(
     dag_id="forecast_metrics",
     description="Forecast the level 1 and 2 metrics",
-    schedule=CronTriggerTimetable("30 5 * * *", timezone="UTC"),
+    schedule=[MARTS],
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,

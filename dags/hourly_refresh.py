@@ -8,6 +8,8 @@ from airflow.sdk import DAG, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from northstar.orchestration import tasks
+from northstar.orchestration.assets import MARTS
+from northstar.orchestration.retries import RetryWhatPasses
 
 # the time between two tries of a source that is down; after the third its task is red
 RETRY_DELAY = timedelta(seconds=int(os.environ.get("NORTHSTAR_RETRY_SECONDS", "30")))
@@ -41,7 +43,7 @@ with DAG(
         open_run = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "hourly"})
         list_sources = PythonOperator(task_id="list_sources", python_callable=tasks.list_sources)
         land_sources = PythonOperator.partial(
-            task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=RETRY_DELAY,
+            task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=RETRY_DELAY, retry_policy=RetryWhatPasses(),
             map_index_template="{{ task.op_kwargs['name'] }}",
         ).expand(op_kwargs=list_sources.output)  # fmt: skip
         settle_sources = PythonOperator(
@@ -53,6 +55,6 @@ with DAG(
     with TaskGroup("audit") as audit:
         PythonOperator(task_id="audit_marts", python_callable=tasks.audit_marts)
     with TaskGroup("publish") as publish:
-        publish_marts = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts)
+        publish_marts = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts, outlets=[MARTS])
         publish_marts >> PythonOperator(task_id="close_run", python_callable=tasks.close_run, trigger_rule="all_done")
     extract >> build >> audit >> publish_marts

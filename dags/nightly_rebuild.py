@@ -7,7 +7,9 @@ from airflow.sdk import DAG, TaskGroup
 from airflow.timetables.interval import CronDataIntervalTimetable
 
 from northstar.orchestration import tasks
+from northstar.orchestration.assets import MARTS
 from northstar.orchestration.domains import DomainOperator, domains
+from northstar.orchestration.retries import RetryWhatPasses
 
 DOC = """
 ### Purpose
@@ -37,7 +39,7 @@ with DAG(
         open_run = PythonOperator(task_id="open_run", python_callable=tasks.open_run, op_kwargs={"mode": "nightly"})
         list_sources = PythonOperator(task_id="list_sources", python_callable=tasks.list_sources)
         land_sources = PythonOperator.partial(
-            task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=timedelta(minutes=2),
+            task_id="land_source", python_callable=tasks.land_source, retries=2, retry_delay=timedelta(minutes=2), retry_policy=RetryWhatPasses(),
             map_index_template="{{ task.op_kwargs['name'] }}",
         ).expand(op_kwargs=list_sources.output)  # fmt: skip
         settle_sources = PythonOperator(
@@ -51,7 +53,7 @@ with DAG(
     with TaskGroup("audit") as audit:
         PythonOperator(task_id="audit_marts", python_callable=tasks.audit_marts)
     with TaskGroup("publish") as publish:
-        publish_marts = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts)
+        publish_marts = PythonOperator(task_id="publish_marts", python_callable=tasks.publish_marts, outlets=[MARTS])
         maintain_warehouse = PythonOperator(task_id="maintain_warehouse", python_callable=tasks.maintain_warehouse)
         close_run = PythonOperator(task_id="close_run", python_callable=tasks.close_run, trigger_rule="all_done")
         publish_marts >> maintain_warehouse >> close_run

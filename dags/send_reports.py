@@ -1,21 +1,24 @@
-"""Send reports: the daily one each morning, the weekly one on Mondays, the others on the first day after their period."""
+"""Send reports each morning, once the night is published: the daily one, on Mondays the weekly one, the others on the first day after their period."""
 
 from datetime import datetime, timedelta
 
 from airflow.providers.standard.operators.python import PythonOperator
-from airflow.sdk import DAG
+from airflow.sdk import DAG, AssetOrTimeSchedule
 from airflow.timetables.trigger import CronTriggerTimetable
 
 from northstar.orchestration import tasks
+from northstar.orchestration.assets import MARTS
 
 DOC = """
 ### Purpose
-Make the reports whose period ended yesterday from what is published, keep each in `audit.reports` with the version it was made from, and send
+Make the reports whose period is over from what is published, keep each in `audit.reports` with the version it was made from, and send
 it on the route that the home's `notify.yml` names for it (mail with a plain-text part, Slack). A report without a route is kept, not sent.
 ### Kind
-Moment DAG, after the nightly run: as_of is the moment of the run; conf `{"as_of": "2026-04-01T00:00:00Z", "reports": ["monthly"]}` by hand.
+Moment DAG. It runs at 06:30 UTC and whenever the asset `northstar_marts` is published: a report goes out at 06:30, or as soon as a late night
+is published, once, and up to three days after its period. By hand conf `{"as_of": "2026-04-01T00:00:00Z", "reports": ["monthly"]}`; without
+`reports` those whose period ended in the day before as_of, sent or not.
 ### Rerun
-Clear the task: the report of the same version replaces itself, and is sent again.
+Trigger it by hand: the report of the same version replaces itself, and is sent again.
 ### Expected failures
 A mail server or Slack that does not answer: the task is tried again three times, the other reports are sent. Nothing was published yet.
 """
@@ -23,7 +26,7 @@ A mail server or Slack that does not answer: the task is tried again three times
 with DAG(
     dag_id="send_reports",
     description="Make, keep and send the reports that are due",
-    schedule=CronTriggerTimetable("30 6 * * *", timezone="UTC"),
+    schedule=AssetOrTimeSchedule(timetable=CronTriggerTimetable("30 6 * * *", timezone="UTC"), assets=[MARTS]),
     start_date=datetime(2024, 1, 1),
     catchup=False,
     max_active_runs=1,

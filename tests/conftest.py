@@ -4,6 +4,7 @@ import gzip
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from contextlib import contextmanager
 from functools import partial
@@ -33,11 +34,15 @@ collect_ignore = ["containers", "machines", "spark"]
 SLOW = ("browser", "build", "dbt_project", "demo", "end_to_end", "faults", "operate", "publish", "real_data", "runs",
         "audit/test_engine.py", "audit/test_run.py", "extract/test_stage.py", "extract/landing/test_reasons.py", "extract/landing/test_source.py",
         "extract/sources/test_github.py", "extract/sources/test_packages.py", "extract/sources/test_prometheus.py", "extract/sources/test_sentry.py",
-        "extract/sources/test_umami.py", "project/test_docs.py", "use/test_explain.py", "use/test_reports.py", "warehouse/test_lake.py", "warehouse/test_rights.py",
+        "extract/sources/test_umami.py", "project/test_docs.py", "use/test_explain.py", "use/test_forecasts.py", "use/test_reports.py", "warehouse/test_lake.py", "warehouse/test_rights.py",
         "warehouse/test_setup.py")  # fmt: skip
 
 # processes are killed here, machines are not: what is written survives them in the operating system's memory
 server.SERVER_OPTIONS["fsync"] = "off"
+
+# hundreds of processes import the same modules: compiled once, whatever this machine says of bytecode
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_configure(config):

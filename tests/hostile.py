@@ -13,7 +13,7 @@ import random
 import re
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from northstar.base.errors import NorthstarError
 from northstar.contract import Column, Entity, entities
 from northstar.contract.codes import CODES
 from northstar.extract.landing.batch import Delivery, Rejects
-from northstar.extract.landing.directory import _check_columns, land_directory
+from northstar.extract.landing.directory import land_directory
+from northstar.extract.landing.mapped import require_columns
 from northstar.extract.landing.normalise import EARLIEST, Normalised, landed_schema, normalise
 from northstar.extract.sources.files import SETTLED_SECONDS, CsvOptions, Reading, SourceFile
 from northstar.privacy.guard import Guard
@@ -325,7 +326,7 @@ def read(file: HostileFile) -> Outcome:
     try:
         pending, places = [], set()
         for raw in source.batches():
-            _check_columns(file.entity, raw, source.file)
+            require_columns(file.entity, raw.schema.names, source.file)
             done = normalise(file.entity, raw, Guard(KEY))
             delivery.record_drift(file.entity, raw, file.name)
             check_batch(file.entity, raw, done)
@@ -471,5 +472,7 @@ def write(source_dir: Path, files: list[HostileFile]) -> None:
 
 def instant(text: str) -> datetime:
     """The moment that a text of TIMES means, to the microsecond."""
-    text = re.sub(r"(\.\d{6})\d+", r"\1", text.replace(".Z", "Z"))
-    return datetime.fromisoformat(text).astimezone(UTC)
+    text = re.sub(r"(\.\d{6})\d+", r"\1", text.replace(".Z", "Z").upper())
+    later = timedelta(seconds=1) if ":59:60" in text else timedelta(days=1) if "T24:00:00" in text else timedelta()
+    text = text.replace(":59:60", ":59:59").replace("T24:00:00", "T00:00:00")
+    return datetime.fromisoformat(text).astimezone(UTC) + later

@@ -11,7 +11,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, HTTPServer, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -34,6 +34,18 @@ def changed_text(path: Path, was: str, now: str):
         yield
     finally:
         path.write_text(text)
+
+
+def replace_entry(file: Path, beginning: str, entry: str) -> None:
+    """Put an entry of a YAML file in the place of the one that begins with that line."""
+    lines = file.read_text().splitlines(keepends=True)
+    start = next(n for n, line in enumerate(lines) if line.startswith(beginning))
+    depth = len(beginning) - len(beginning.lstrip())
+    end = next(
+        (n for n in range(start + 1, len(lines)) if lines[n].strip() and (len(lines[n]) - len(lines[n].lstrip()) < depth + 2)),
+        len(lines),
+    )  # fmt: skip
+    file.write_text("".join([*lines[:start], entry, *lines[end:]]))
 
 
 @contextmanager
@@ -96,12 +108,20 @@ def json_server(respond, fault_of=lambda path: None):
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@contextmanager
+def serving(server: HTTPServer):
+    """Let a server answer for as long as the context lasts; gives its port."""
+    # how often it looks whether it should end is what a test waits for at its end
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield server.server_port
     finally:
         server.shutdown()
+        server.server_close()
 
 
 def northstar(settings: Settings, *arguments: str) -> subprocess.CompletedProcess:

@@ -31,6 +31,8 @@ class Formula:
     numerator: str
     denominator: str | None
     measures: dict[str, str] = field(default_factory=dict)
+    # the metrics that it is made of, if it is made of metrics
+    parts: list[str] = field(default_factory=list)
 
 
 class _Anything(jinja2.ChainableUndefined):
@@ -48,6 +50,16 @@ class _Anything(jinja2.ChainableUndefined):
         return iter(())
 
 
+def _describe_parts(parts: dict[str, dict[str, str]]) -> dict[str, str]:
+    """{column: the metric that it stands for}, of a metric that is made of others."""
+    before = {"previous": ", of the period before", "year_before": ", of twelve months before"}
+    return {
+        name: f"the {part['column'] if part['formula'] in ('numerator', 'denominator') else 'value'} of [{part['metric']}]({part['metric']}.md)"
+        + before.get(part["before"], "")
+        for name, part in parts.items()
+    }
+
+
 @cache
 def formulas() -> dict[str, Formula]:
     """{metric: its formula}, from the calls of `metric_rows`, `metrics_of` and `cube` in the models."""
@@ -61,7 +73,9 @@ def formulas() -> dict[str, Formula]:
 
         def rows(relation, metrics=None, of=None, path=path, measures=measures):
             for metric, spec in (metrics or {}).items():
-                found[metric] = Formula(path.stem, str(spec[0]), spec[1], measures)
+                parts = (spec[2] if len(spec) > 2 else {}).get("parts", {})
+                found[metric] = Formula(path.stem, str(spec[0]), spec[1], measures | _describe_parts(parts))
+                found[metric].parts = list(dict.fromkeys(part["metric"] for part in parts.values()))
             return ""
 
         def cube(relation, given=None, *more, measures=measures, **others):
@@ -160,12 +174,14 @@ def page(metric: dict[str, str], owners: dict[str, str], targets: list[dict[str,
             lines.append(f"    denominator  {formula.denominator}")
         used = set(re.findall(r"[a-z_][a-z0-9_]*", f"{formula.numerator} {formula.denominator}"))
         lines += [""] + [f"- `{n}`: {what}" for n, what in formula.measures.items() if n in used]
-        entities = sorted(landed(formula.model))
+        behind = [formulas()[part].model for part in formula.parts] or [formula.model]
+        entities = sorted({entity for model in behind for entity in landed(model)})
+        read = sorted(set(behind)) if formula.parts else parents(formula.model)
         lines += [
             "",
             "## Lineage",
             "",
-            f"`metric_values` ← `{formula.model}` ← {', '.join(f'`{p}`' for p in parents(formula.model))}",
+            f"`metric_values` ← `{formula.model}` ← {', '.join(f'`{p}`' for p in read)}",
             "",
             f"It is computed from the entities {', '.join(f'`{e}`' for e in entities)}. [dbt's docs](../dbt/index.html#!/model/model.northstar.{formula.model}) have the models.",
         ]

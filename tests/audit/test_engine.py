@@ -5,6 +5,10 @@ import sys
 
 PROBE = """
 import sys
+import pydantic.v1.utils
+from pydantic.v1.fields import ModelField
+deepcopy, copied_deep = pydantic.v1.utils.deepcopy, []
+pydantic.v1.utils.deepcopy = lambda value: copied_deep.append(value) or deepcopy(value)
 from northstar.audit.engine import great_expectations
 gx = great_expectations()
 assert gx is great_expectations() and gx.ExpectationSuite
@@ -22,6 +26,7 @@ for c, b in extended:
         assert mine is not inherited and mine.class_validators is not inherited.class_validators, name
         assert mine.field_info is not inherited.field_info, name
 assert extended
+assert not [v for v in copied_deep if isinstance(v, dict) and any(isinstance(field, ModelField) for field in v.values())]
 assert scipy.stats is sys.modules["scipy.stats"] and round(scipy.stats.norm.cdf(1.959963984540054), 6) == 0.975
 print("whole")
 """

@@ -1,13 +1,11 @@
-"""What dbt remembers of a project that has changed since, and what it does not check again."""
+"""What dbt remembers of a project that has changed since."""
 
 import shutil
-from dataclasses import make_dataclass, replace
+from dataclasses import replace
 
 import pytest
-from dbt_common.dataclass_schema import ValidationError, dbtClassMixin
 
 from northstar.base.errors import NorthstarError
-from northstar.build.dbt import _known_project
 from tests.support import empty, run, utc, write_rows
 
 MODEL = "-- Grain: account_id. A try.\n{{ config(unique_key='account_id') }}\nselect account_id from {{ ref('dim_accounts') }}\n"
@@ -45,14 +43,3 @@ def test_a_model_that_is_gone_takes_its_tests_with_it(warehouse, tmp_path):
         run(replace(warehouse, root=checkout), source, utc("2026-02-20T01:30:00"))
     # the number of a test that nobody builds would stop every run from here on
     run(warehouse, source, utc("2026-02-20T02:00:00"))
-
-
-def test_a_known_project_is_not_checked_again_and_any_other_is():
-    Size = make_dataclass("Size", [("rows", int)], bases=(dbtClassMixin,))
-    with pytest.raises(ValidationError):
-        Size.validate({"rows": "many"})
-    with pytest.raises(RuntimeError), _known_project():
-        Size.validate({"rows": "many"})
-        raise RuntimeError
-    with pytest.raises(ValidationError):
-        Size.validate({"rows": "many"})

@@ -39,7 +39,7 @@ def test_rows_are_shown_beside_what_becomes_of_them(desk, capsys):
     for words in (
         "tickets: of 3 rows in 1 file 2 would land, 1 go to quarantine",
         "export.csv, line 2\n    source      Ref=T-1  Opened=05/03/2025 09:00  Level=P1  Note=x\n"
-        "    lands       ticket_id=T-1  priority=urgent  status=open  created_at=2025-03-05 08:00:00+00",
+        "    lands       ticket_id=T-1  application=desk  priority=urgent  status=open  created_at=2025-03-05T08:00:00Z",
         "export.csv, line 4\n    source      Ref=T-3  Opened=2025  Level=P9  Note=y\n    quarantine  priority: 'P9' is not one of",
         "      1  created_at: '2025' is not an ISO 8601 time",
         "priority has values that are not among its own (low, normal, high, urgent): 'P9' (1)",
@@ -94,6 +94,27 @@ def test_a_file_in_the_contracts_layout_needs_no_mapping(tmp_path, capsys):
     )
     assert cli.main(["mapping", "preview", str(file)]) == 0
     assert "accounts: of 1 rows in 1 file 1 would land" in capsys.readouterr().out
+
+
+def test_what_lands_and_what_does_not_is_shown_beside_what_the_source_has(tmp_path, capsys):
+    (tmp_path / "charges").mkdir()
+    file = tmp_path / "charges" / "a.csv"
+    file.write_text(
+        "charge_id,account_id,amount,currency,status,created_at,updated_at\n"
+        "c1,a,1.5e2,usd,SUCCEEDED,2025-01-01T10:00:00+02:00,2025-01-01T24:00:00Z\n"
+        "c2,a,12.5,USD,failed,2025-01-01T10:00:00Z,2025-01-01T10:00:00Z\n"
+    )
+    assert cli.main(["mapping", "preview", str(file)]) == 1
+    text = capsys.readouterr().out
+    times = "created_at=2025-01-01T08:00:00Z  updated_at=2025-01-02T00:00:00Z"
+    assert "source      charge_id=c1  account_id=a  amount=1.5e2  currency=usd  status=SUCCEEDED" in text
+    assert (
+        f"lands       charge_id=c1  account_id=a  application=default  amount=150  currency=USD  status=succeeded  {times}"
+        in text
+    )
+    assert "source      charge_id=c2  account_id=a  amount=12.5  currency=USD  status=failed" in text
+    assert "quarantine  amount: '12.5' is not a whole number" in text
+    assert "values that are not among its own" not in text
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from airflow.sdk.exceptions import AirflowSkipException
 
+from northstar.base.settings import ROOT
 from northstar.connections.airflow import airflow_environment
+from northstar.orchestration import tasks
+from northstar.orchestration.assets import MARTS
 from northstar.orchestration.domains import DomainOperator, domains
+from northstar.orchestration.retries import RetryWhatPasses
 
 DAGS = Path(__file__).parents[2] / "dags"
 STAGES = ["extract", "build", "audit", "publish"]
@@ -39,6 +45,7 @@ def test_the_dags_are_exactly_these_and_all_import(bag):
         "send_reports",
         "forecast_metrics",
         "erase_subject",
+        "backfill_range",
     }
 
 
@@ -90,6 +97,35 @@ def test_models_and_checks_are_not_retried(bag):
     for dag in bag.dags.values():
         for task in dag.tasks:
             assert task.retries == 0 or task.task_id in ("extract.land_source", "send_report"), task.task_id
+            assert task.task_id != "extract.land_source" or isinstance(task.retry_policy, RetryWhatPasses)
+
+
+def test_who_follows_a_publication_is_scheduled_on_it(bag):
+    for name in ("hourly_refresh", "nightly_rebuild"):
+        telling = {
+            task.task_id: [asset.name for asset in task.outlets] for task in bag.dags[name].tasks if task.outlets
+        }
+        assert telling == {"publish.publish_marts": ["northstar_marts"]}
+    following = {dag.dag_id for dag in bag.dags.values() if dag.timetable.asset_condition}
+    assert following == {"forecast_metrics", "send_reports"}
+    assert bag.dags["send_reports"].timetable.timetable.summary == "30 6 * * *"
+
+
+def test_the_documented_dag_of_somebody_else_follows_the_marts(bag, tmp_path):
+    text = (ROOT / "docs" / "operations.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", text.partition("## Your own DAG after a publication")[2], re.DOTALL)
+    (tmp_path / "example.py").write_text(example)
+    own = type(bag)(dag_folder=str(tmp_path))
+    assert own.import_errors == {}
+    [dag] = own.dags.values()
+    assert [asset.name for asset in dag.timetable.asset_condition.objects] == ["northstar_marts"]
+    assert dag.tasks
+
+
+def test_forecasts_are_made_after_the_night_and_not_each_hour():
+    hourly = SimpleNamespace(extra={"version": 8, "mode": "hourly"})
+    with pytest.raises(AirflowSkipException, match="no nightly run has published"):
+        tasks.forecast_metrics(triggering_asset_events={MARTS: [hourly, hourly]})
 
 
 @pytest.mark.parametrize("path", sorted(DAGS.glob("*.py")), ids=lambda p: p.stem)

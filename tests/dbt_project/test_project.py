@@ -78,8 +78,12 @@ def declared_needs(root) -> dict[str, list[str]]:
     """What the macro metric_needs returns."""
     returned = []
     environment = jinja2.Environment(extensions=["jinja2.ext.do"])
-    template = environment.from_string((root / "dbt_project" / "macros" / "metrics" / "needs.sql").read_text())
-    template.make_module({"return": lambda value: returned.append(value) or ""}).metric_needs()
+    macros = root / "dbt_project" / "macros" / "metrics"
+    text = "".join((macros / name).read_text() for name in ("declared_metrics.sql", "needs.sql"))
+    # a macro of dbt returns the value itself
+    given = {"return": lambda value: returned.append(value) or "", "last": lambda _: returned.pop()}
+    text = re.sub(r"(counted|composed)_metrics\(\)(?! %\})", r"last(\g<0>)", text)
+    environment.from_string(text).make_module(given).metric_needs()
     return returned[0]
 
 

@@ -22,6 +22,7 @@ from northstar.demo.company import simulate
 from northstar.orchestration.domains import domains
 from northstar.orchestration.services import _own_processes, start_services, stop_services
 from northstar.orchestration.up import Api, follow, owed_run, why_run_is_owed
+from northstar.publish.stage import describe_publication
 from northstar.warehouse import db
 from tests.conftest import home
 from tests.support import accessible_to_others, find_needles, json_server, select, silent, udp_receiver
@@ -84,6 +85,7 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
         start_services(settings, silent)
         try:
             api = Api(settings)
+            api.unpause("forecast_metrics")
             run_id = owed_run(api, "nightly_rebuild")
             follow(api, "nightly_rebuild", run_id, silent)
             ours = [
@@ -105,6 +107,10 @@ def test_the_scheduler_runs_both_dags_and_stop_leaves_no_process(tmp_path, monke
                 log = _log(api, "nightly_rebuild", run_id, f"build.{domain.replace('/', '_')}")
                 assert all(re.search(rf"{model} +success +\d+\.\d\d +(\d+|-)", log) for model in models), log
             _demand_told(metrics, events)
+            [event] = api._call("/api/v2/assets/events")["asset_events"]
+            assert event["source_run_id"] == run_id and event["extra"] == describe_publication(settings, 1)
+            # what follows the marts has been started by that
+            follow(api, "forecast_metrics", api.await_run("forecast_metrics", "asset_triggered"), silent)
             # what `make run` asks: nothing more is owed
             assert (owed_run(api, "nightly_rebuild"), why_run_is_owed(settings, [])) == (None, None)
 

@@ -8,6 +8,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +16,7 @@ from northstar.base.errors import NorthstarError
 from northstar.cli import main as cli
 from northstar.contract import entities
 from northstar.operate import doctor
+from northstar.orchestration import tasks
 from northstar.publish.certificates import input_contents
 from northstar.publish.merge import rollback
 from northstar.runs import job, maintenance, quarantine
@@ -145,7 +147,7 @@ def test_a_failed_upkeep_is_told(old):
     assert not right.is_wrong
 
 
-def test_a_backfill_reads_the_range_again_rebuilds_it_and_leaves_the_rest(old, crm, capsys):
+def test_a_backfill_reads_the_range_again_rebuilds_it_and_leaves_the_rest(old, crm, monkeypatch):
     cash, charges = (
         VALUE.format("cash_collected", "2025-01"),
         "select charge_id, amount::int as amount from staging.charges",
@@ -165,9 +167,17 @@ def test_a_backfill_reads_the_range_again_rebuilds_it_and_leaves_the_rest(old, c
     assert quarantine.replay(old, "charges").startswith("1 of ")
 
     why = "the shop corrected January by hand"
-    words = ["--from", "2025-01-01", "--to", "2025-02-01", "--by", "ada", "--reason", why, "--home", str(old.home)]
-    assert cli.main(["backfill", *words]) == 0, capsys.readouterr().err
+    monkeypatch.setenv("NORTHSTAR_HOME", str(old.home))
+    form = {
+        "from": "2025-01-01T00:00:00Z",
+        "to": "2025-02-01T00:00:00Z",
+        "reason": why,
+        "source": "crm",
+        "read_sources": True,
+    }
+    version = tasks.backfill_range(params=form, dag_run=SimpleNamespace(triggering_user_name="ada"))
     after = select(old, newest)[0]
+    assert version == after["published_version"]
     assert after == {"as_of": before["as_of"], "published_version": before["published_version"] + 1}
     assert float(select(old, cash)[0]["value"]) == 24
     # c21 is of February

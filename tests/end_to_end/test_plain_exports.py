@@ -26,13 +26,13 @@ api,2017-01-03 08:20:00,down
 api,2017-01-03 10:10:11,degraded
 web,2017-01-03 18:00:00,up
 """,
-    # what `git log` and `git tag` say of a repository
+    # what `git log` and `git tag` say of a repository; of its pull requests only the numbers are known
     "commits.csv": """\
-sha,date
-c1,2017-01-03T08:00:00Z
-c2,2017-01-03T09:00:00Z
-c3,2017-01-04T10:00:00Z
-c4,2017-01-04T11:00:00Z
+sha,date,pull
+c1,2017-01-03T08:00:00Z,
+c2,2017-01-03T09:00:00Z,9
+c3,2017-01-04T10:00:00Z,
+c4,2017-01-04T11:00:00Z,
 """,
     "tags.csv": """\
 tag,sha,date
@@ -67,7 +67,7 @@ entities:
       select site as service, utc("at", 'UTC') as changed_at, status != 'down' as is_up, _file, _line from input
   commits:
     files: commits.csv
-    columns: {commit_sha: sha, committed_at: date}
+    columns: {commit_sha: sha, committed_at: date, pull_request_id: pull}
   deployments:
     files: tags.csv
     columns: {deployment_id: tag, commit_sha: sha, status: {constant: succeeded}, started_at: date, updated_at: date}

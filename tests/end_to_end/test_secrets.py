@@ -6,7 +6,6 @@ import subprocess
 import sys
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from urllib.parse import quote
 
 import pytest
@@ -17,7 +16,7 @@ from northstar.extract.landing.source import land_source
 from northstar.extract.sources import declared
 from northstar.extract.sources.declared import Source, systems
 from northstar.warehouse import db
-from tests.support import empty
+from tests.support import empty, serving
 
 # a secret with what addresses and messages escape
 CANARY = "sk_live_Canary/4711+x"
@@ -68,10 +67,8 @@ def echoing():
         def log_message(self, *_):
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 OPTIONS = {

@@ -1,15 +1,23 @@
 """The pages for developers, followed to the letter."""
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
+import pytest
+
 from northstar.base.settings import ROOT
+from northstar.cli import develop, new
 from northstar.cli.main import main
 from northstar.extract import sources
+from tests.support import replace_entry, select
 
 
 def commands(page: str) -> str:
@@ -71,3 +79,83 @@ def test_your_own_company_does_what_it_says():
         ("cash_collected", "green"), ("new_registrations", "green"), ("payment_success_rate", "red"),
     ], done.stdout  # fmt: skip
     assert "cash_collected,shop,month,>=,150,call the shop" in done.stdout
+
+
+@pytest.fixture
+def working_tree(built, tmp_path, monkeypatch):
+    """The published home with a checkout of its own, to which the commands of developers are applied."""
+    shutil.copytree(ROOT / "dbt_project", tmp_path / "dbt_project", ignore=shutil.ignore_patterns("target", "logs"))
+    shutil.copytree(ROOT / "expectations", tmp_path / "expectations")
+    settings = replace(built, root=tmp_path)
+    for module in (new, develop):
+        monkeypatch.setattr(module, "load_settings", lambda _: settings)
+    target = os.environ.get("DBT_TARGET_PATH")
+    yield tmp_path
+    if target is not None:
+        os.environ["DBT_TARGET_PATH"] = target
+
+
+def asked(page: str, *kinds: str) -> list[list[str]]:
+    """The page's `northstar` commands of some kinds, in their order."""
+    text = (ROOT / "docs" / page).read_text()
+    lines = [
+        *re.findall(r"^ +(northstar .*)$", text, re.MULTILINE),
+        *re.findall(r"`(northstar new .* --count .*?)`", text),
+    ]
+    return [words[1:] for words in map(shlex.split, lines) if words[1] in kinds]
+
+
+def blocks(page: str) -> list[str]:
+    """What a page has people fill in."""
+    return re.findall(r"^```(?:sql|yaml)\n(.*?)^```$", (ROOT / "docs" / page).read_text(), re.MULTILINE | re.DOTALL)
+
+
+def test_add_a_metric_does_what_it_says(built, working_tree, capsys):
+    composed, in_sql, counted = asked("add_a_metric.md", "new")
+    rows, file = blocks("add_a_metric.md"), working_tree / "dbt_project" / "metrics.yml"
+    assert in_sql == ["new", "metric", "payment_retry_share", "--in", "metrics_payments"]
+    for words, row in zip((composed, counted), rows, strict=True):
+        assert main(words) == 0, capsys.readouterr().err
+        assert main(["dev", "check"]) == 1
+        assert "still to be written" in capsys.readouterr().out
+        replace_entry(file, row.splitlines()[0], row)
+    generated, show, test, check = asked("add_a_metric.md", "dev")[1:]
+    assert main(generated) == main(test) == main(check) == 0, capsys.readouterr()
+    assert "passed  collected_share_by_hand" in capsys.readouterr().out
+    assert main([*show, "--rows", "1"]) == 0
+    # the newest month, against what is published of its parts
+    published = {
+        row["metric_id"]: row["numerator"]
+        for row in select(built, "select metric_id, numerator from metric_values where metric_id in ('cash_collected', 'mrr') and grain = 'month' "
+                          "and period_start = '2026-02-01' and application = 'all' and segment = ''")
+    }  # fmt: skip
+    words = capsys.readouterr().out.splitlines()[2].split()
+    assert [Decimal(word) for word in words[3:5]] == [published["cash_collected"], published["mrr"]]
+    assert main(["dev", "test", "large_payments"]) == 0
+    assert main(["dev", "show", "large_payments", "--rows", "1"]) == 0
+    shown = capsys.readouterr().out.splitlines()[-2].split()
+    large = select(
+        built,
+        "select count(*) as n from fct_payments where status = 'succeeded' and amount_reporting >= 100 and created_at >= '2026-02-01'",
+    )
+    assert Decimal(shown[3]) == large[0]["n"]
+
+
+def test_add_a_model_does_what_it_says(built, working_tree, capsys):
+    (words,) = asked("add_a_model.md", "new")
+    assert main(words) == 0, capsys.readouterr().err
+    assert main(["dev", "check"]) == 1
+    assert "failures_by_code.sql:1: still to be written" in capsys.readouterr().out
+    folder = working_tree / "dbt_project" / "models" / "marts" / "payments"
+    sql, described, test, checks = blocks("add_a_model.md")
+    (folder / "failures_by_code.sql").write_text(sql)
+    replace_entry(folder / "_payments.yml", described.splitlines()[0], described)
+    replace_entry(folder / "_unit_tests.yml", test.splitlines()[0], test)
+    (working_tree / "expectations" / "marts" / "failures_by_code.yml").write_text(checks)
+    for command in (["check"], ["test", "failures_by_code"], ["show", "failures_by_code", "--rows", "1000"]):
+        assert main(["dev", *command]) == 0, capsys.readouterr()
+    rows = capsys.readouterr().out.splitlines()
+    assert "passed  failures_by_code_by_hand (failures_by_code)" in rows
+    shown = rows[next(n for n, row in enumerate(rows) if row.startswith("---")) + 1 :]
+    failed = select(built, "select count(*) as n from fct_payments where status = 'failed'")[0]["n"]
+    assert sum(int(row.split()[-1]) for row in shown) == failed > 0

@@ -7,6 +7,7 @@ import pytest
 from northstar.base.errors import NorthstarError
 from northstar.publish.merge import rollback
 from northstar.runs.verify import verify
+from northstar.use.coverage import unmeasured_in_words
 from northstar.use.explain.explanation import explain
 from northstar.use.marts import Marts
 from northstar.use.pages.panels import bars, cards, cohorts, line
@@ -180,6 +181,16 @@ def test_a_command_lists_what_is_lacking(story):
     assert done.returncode == 1 and "there is no metric unheard_of" in done.stderr
 
 
+def test_metricflow_which_knows_no_coverage_is_told_apart(story):
+    assert unmeasured_in_words(
+        story, ["query", "--metrics", "refund_rate,tracked_events", "--group-by", "application"]
+    ) == [
+        f"refund_rate of {application}: not measured: land {needs}; a number that MetricFlow has for it says nothing"
+        for application, needs in (("all", "refunds"), ("suite", "refunds"), ("web", "charges, refunds"))
+    ]
+    assert unmeasured_in_words(story, ["list", "metrics"]) == []
+
+
 def test_an_explanation_says_why_there_is_no_value(story):
     with pytest.raises(
         NorthstarError,
@@ -202,7 +213,7 @@ def test_pages_say_what_to_land(story):
     panel = {"kind": "bars", "title": "Failures", "metrics": ["payment_failure_rate"], "segment": "country"}
     assert "not measured: land charges with status" in str(bars.draw(marts, panel, "web", "week", 0, ""))
     panel = {"kind": "cohorts", "title": "Payers", "metrics": ["cohort_retention"], "cohort_kind": "paying"}
-    assert "not measured: land charges" in str(cohorts.draw(marts, panel, "web", "month", 0, ""))
+    assert "not measured: land subscriptions" in str(cohorts.draw(marts, panel, "web", "month", 0, ""))
 
 
 def test_a_version_with_such_stretches_can_be_verified(story):

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import random
+import re
 import subprocess
 import sys
 import threading
@@ -20,6 +21,8 @@ from northstar.cli.main import main
 from northstar.publish.merge import rollback
 from northstar.runs import job, turns
 from northstar.runs.lifecycle import close_run, close_trigger, open_run
+from northstar.runs.quarantine import set_aside
+from northstar.runs.verify import verify
 from northstar.use.explain.explanation import explain
 from northstar.use.query import query
 from northstar.warehouse import db
@@ -453,3 +456,39 @@ def test_texts_of_any_length_are_published(warehouse, tmp_path):
     assert [
         len(row["cancel_reason"]) for row in select(warehouse, "select distinct cancel_reason from churn_reasons")
     ] == [200]
+
+
+def test_a_charge_without_a_rate_is_set_aside_by_name_until_there_is_one(published_shop):
+    settings, source = published_shop
+    write_rows(source, {"charges": [charge(2), charge(3, currency="CHF")]}, "second")
+    with pytest.raises(NorthstarError, match="`northstar quarantine set-aside c3 --entity charges --because"):
+        run(settings, source, AS_OF, "hourly")
+    for row_id, entity, problem in (
+        ("c2", "charges", "c2 has a rate"),
+        ("c9", "charges", "no landed row of charges has the charge_id 'c9'"),
+        ("c3", "charge", "did you mean 'charges'?"),
+    ):
+        with pytest.raises(NorthstarError, match=re.escape(problem)):
+            set_aside(settings, entity, row_id, "the bank asks", "ann")
+    with pytest.raises(NorthstarError, match="needs a reason"):
+        set_aside(settings, "charges", "c3", " ")
+    assert "c3 waits in quarantine for a rate of CHF" in set_aside(settings, "charges", "c3", "the bank asks", "ann")
+    version = run(settings, source, AS_OF, "hourly")
+    assert cash(settings) == 20
+    (certificate,) = select(settings, "select left_out from certificates where published_version = %s", version)
+    (accepted,) = certificate["left_out"]["accepted"]
+    assert (accepted["entity"], accepted["by"], accepted["because"], accepted["rows"]) == (
+        "charges",
+        "ann",
+        "the bank asks",
+        1,
+    )
+    # a full build is the same, and the version can be made again from the rows that had landed
+    run(settings, source, AS_OF)
+    assert cash(settings) == 20
+    write_rows(source, {"fx_rates": [{"rate_date": "2025-01-01", "currency": "CHF", "rate_to_reporting": 2}]}, "rates")
+    version = run(settings, source, AS_OF, "hourly")
+    assert cash(settings) == 40
+    (certificate,) = select(settings, "select left_out from certificates where published_version = %s", version)
+    assert certificate["left_out"]["accepted"] == []
+    assert all(comparison.is_same for comparison in verify(settings, version - 1, silent))

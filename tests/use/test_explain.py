@@ -53,8 +53,14 @@ LEDGER = {
     ],
     "marketing_spend": [
         {"spend_date": "2025-02-03", "application": "web", "channel": "ads", "amount": 30000, "currency": "USD"},
+        {"spend_date": "2025-11-05", "application": "web", "channel": "ads", "amount": 88000, "currency": "USD"},
         {"spend_date": "2026-02-03", "application": "web", "channel": "ads", "amount": 25000, "currency": "USD"},
         {"spend_date": "2026-02-04", "application": "web", "channel": "ads", "amount": 5000, "currency": "USD"},
+    ],
+    "charges": [
+        {"charge_id": f"c{number}", "account_id": "stays", "application": "web", "amount": amount, "currency": "USD", "status": "succeeded",
+         "created_at": at, "updated_at": at}
+        for number, (amount, at) in enumerate([(10000, "2025-01-03T00:00:00Z"), (4000, "2026-02-05T00:00:00Z")])
     ],
     "events": [event(1, "2026-01-30T10:00:00Z", "early"), event(2, "2026-02-06T10:00:00Z", "tutor")],
     "tickets": [
@@ -85,7 +91,7 @@ def test_the_rows_behind_every_metric_add_up_to_it(built):
         "from metric_values where numerator is not null or null_reason is distinct from 'source_missing') as v where number = 1",
     )
     metrics = {r["metric_id"] for r in select(built, "select metric_id from metrics")}
-    assert len(metrics) == 173
+    assert len(metrics) == 177
     wrong, moved = [], set()
     for row in cells:
         try:
@@ -121,6 +127,9 @@ def test_the_rows_behind_every_metric_add_up_to_it(built):
         ("tutor_retention_30d", {"tutor": 1}),
         ("net_revenue_retention", {"stays": 100, "new_2025": 40}),
         ("mrr_growth_rate", {"back": 25, "new_2026": 60, "left_2026": -30}),
+        # of other metrics: what came, and what was spent less what was collected
+        ("quick_ratio", {"back": 25, "new_2026": 60}),
+        ("burn_multiple", {"2026-02-03": 250, "2026-02-04": 50, "2026-02-05": -40}),
     ],
 )
 def test_contributions_are_those_of_the_ledger(ledger, metric, contributions):
@@ -136,6 +145,47 @@ def test_contributions_are_those_of_the_ledger(ledger, metric, contributions):
             name = source.get("ticket_id") or source.get("account_id") or source.get("happened_at", "")[:10]
             told[name] = told.get(name, Decimal(0)) + row["contribution"]
     assert {name: round(value, 9) for name, value in told.items() if round(value, 9)} == contributions
+
+
+@pytest.mark.parametrize(
+    ("metric", "grain", "numerator", "denominator", "value"),
+    [
+        # 60 new and 25 back for 30 lost
+        ("quick_ratio", "month", "85", "30", "2.8333333333333333"),
+        # 300 spent on one new account, and a margin of 80 % of 225 from 4 payers
+        ("cac_payback_months", "month", "300", "45", "6.6666666666666667"),
+        # 35 more MRR than the 190 of February 2025, and a margin of 180 less 300 of 225
+        ("rule_of_40", "month", "-34.912280701754", None, "-34.912280701754"),
+        # 12 x (60 + 25 - 30) for the 880 of the quarter before
+        ("magic_number", "quarter", "660", "880", "0.75"),
+        # 300 spent less 40 collected, for the same 660
+        ("burn_multiple", "month", "260", "660", "0.3939393939393939"),
+        ("marketing_spend", "month", "300", None, "300"),
+    ],
+)
+def test_metrics_of_metrics_are_those_of_the_ledger(ledger, metric, grain, numerator, denominator, value):
+    found = explain(ledger, metric, utc("2026-02-01T00:00:00" if grain == "month" else "2026-01-01T00:00:00"), grain)
+    assert found.adds_up
+    told = [found.published[column] for column in ("numerator", "denominator", "value")]
+    wanted = [None if number is None else Decimal(number) for number in (numerator, denominator, value)]
+    assert [None if n is None else round(n, 12) for n in told] == [None if n is None else round(n, 12) for n in wanted]
+
+
+def test_an_explanation_has_the_values_of_the_metrics_that_it_is_made_of(ledger):
+    found = explain(ledger, "rule_of_40", utc("2026-02-01T00:00:00"), "month")
+    assert found.numerator.parts == {
+        "mrr": 225, "mrr_year_before": 190, "paying_accounts": 4, "ltv_numerator": 45, "marketing_spend": 300,
+    }  # fmt: skip
+    assert "mrr 225, mrr_year_before 190, paying_accounts 4" in as_text(found)
+
+
+def test_a_metric_that_looks_back_says_that_there_is_no_earlier_value(ledger):
+    (row,) = select(
+        ledger,
+        "select value, null_reason from metric_values where metric_id = 'rule_of_40' and grain = 'month' "
+        "and period_start = '2025-12-01' and application = 'all'",
+    )
+    assert row == {"value": None, "null_reason": "no_earlier_value"}
 
 
 def test_a_rate_of_two_rounded_values_is_explained_to_the_cent(ledger):

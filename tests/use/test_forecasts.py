@@ -16,7 +16,6 @@ SEASON = 100 + 30 * np.sin(np.arange(30) * np.pi / 6) + RANDOM.normal(0, 1, 30)
 WALK = 100 + np.cumsum(RANDOM.normal(0, 5, 30))
 
 
-@pytest.mark.slow
 def test_a_trend_is_followed_and_smoothing_chosen():
     prediction = forecast(TREND, 6, 12)
     assert prediction.method == "smoothing" and prediction.smoothing_error < prediction.naive_error
@@ -25,7 +24,6 @@ def test_a_trend_is_followed_and_smoothing_chosen():
     assert (np.abs(prediction.values - truth) < 1.96 * prediction.spreads + 4).all()
 
 
-@pytest.mark.slow
 def test_a_season_is_best_told_by_the_year_before():
     prediction = forecast(SEASON, 6, 12)
     assert prediction.method == "naive" and prediction.naive_error < prediction.smoothing_error

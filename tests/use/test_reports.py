@@ -8,7 +8,6 @@ import re
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from aiosmtpd.controller import Controller
@@ -19,10 +18,10 @@ from northstar.base.ports import free_port
 from northstar.use.changes import contributions
 from northstar.use.notify import Message, read_channels, send_message
 from northstar.use.reports.make import contents, make_report
-from northstar.use.reports.send import make_and_keep, reports_due, send
+from northstar.use.reports.send import make_and_keep, reports_due, reports_over, send
 from northstar.use.reports.store import list_reports
 from northstar.warehouse import db
-from tests.support import northstar, utc
+from tests.support import northstar, serving, utc
 
 REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_reports.csv").open()))
 NOTIFY = """
@@ -60,24 +59,24 @@ def inbox(built, monkeypatch):
         def log_message(self, *_):
             pass
 
-    receiver = ThreadingHTTPServer(("127.0.0.1", 0), Receiver)
-    Thread(target=receiver.serve_forever, daemon=True).start()
-    controller = Controller(inbox, hostname="127.0.0.1", port=free_port())
-    controller.start()
-    address = f"http://127.0.0.1:{receiver.server_port}"
-    port = controller.server.sockets[0].getsockname()[1]
-    monkeypatch.setenv("AIRFLOW_CONN_SMTP_TEST", f"smtp://127.0.0.1:{port}")
-    for name, path in (("SLACK_TEST", "/services/T0/canary"), ("SLACK_GONE", "/gone/canary")):
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Receiver)) as receiver:
+        controller = Controller(inbox, hostname="127.0.0.1", port=free_port())
+        controller.start()
+        address = f"http://127.0.0.1:{receiver}"
+        port = controller.server.sockets[0].getsockname()[1]
+        monkeypatch.setenv("AIRFLOW_CONN_SMTP_TEST", f"smtp://127.0.0.1:{port}")
+        for name, path in (("SLACK_TEST", "/services/T0/canary"), ("SLACK_GONE", "/gone/canary")):
+            monkeypatch.setenv(
+                f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "slackwebhook", "password": address + path})
+            )
         monkeypatch.setenv(
-            f"AIRFLOW_CONN_{name}", json.dumps({"conn_type": "slackwebhook", "password": address + path})
+            "AIRFLOW_CONN_PAGER_TEST", json.dumps({"conn_type": "http", "host": address, "password": "key"})
         )
-    monkeypatch.setenv("AIRFLOW_CONN_PAGER_TEST", json.dumps({"conn_type": "http", "host": address, "password": "key"}))
-    monkeypatch.setenv("NORTHSTAR_HOME", str(built.home))
-    (built.home / "notify.yml").write_text(NOTIFY)
-    inbox.posted = posted
-    yield inbox
-    controller.stop()
-    receiver.shutdown()
+        monkeypatch.setenv("NORTHSTAR_HOME", str(built.home))
+        (built.home / "notify.yml").write_text(NOTIFY)
+        inbox.posted = posted
+        yield inbox
+        controller.stop()
     (built.home / "notify.yml").unlink(missing_ok=True)
 
 
@@ -129,7 +128,7 @@ def test_a_section_of_levels_tells_every_metric_of_them_that_has_a_value(built, 
 
 def test_the_annual_report_reviews_the_metrics_themselves(built):
     told = make_report(built, "annual").text
-    assert "Annual report\n2025." in told and re.search(r"\d+ of 173 metrics have values", told)
+    assert "Annual report\n2025." in told and re.search(r"\d+ of 177 metrics have values", told)
     assert "definitions that changed: none" in told and "notes/metric_evolution.md" in told
 
 
@@ -276,11 +275,31 @@ def test_a_mistake_in_notify_yml_is_one_line(built, text, message):
         (built.home / "notify.yml").unlink(missing_ok=True)
 
 
-def test_reports_are_due_when_their_period_is_over():
-    assert reports_due(datetime(2026, 4, 1, 6, 30)) == ["daily", "monthly", "quarterly"]
-    assert reports_due(datetime(2026, 5, 1, 6, 30)) == ["daily", "monthly"]
-    assert reports_due(datetime(2026, 4, 6, 6, 30)) == ["daily", "weekly"]
-    assert reports_due(datetime(2026, 1, 1, 6, 30)) == ["daily", "monthly", "quarterly", "annual"]
+def test_a_report_comes_on_the_day_after_its_period():
+    assert reports_over(utc("2026-04-01T06:30:00")) == ["daily", "monthly", "quarterly"]
+    assert reports_over(utc("2026-05-01T06:30:00")) == ["daily", "monthly"]
+    assert reports_over(utc("2026-04-06T06:30:00")) == ["daily", "weekly"]
+    assert reports_over(utc("2026-01-01T06:30:00")) == ["daily", "monthly", "quarterly", "annual"]
+
+
+def test_reports_wait_for_the_night_and_for_the_morning(built):
+    # the newest nightly version is of 2026-03-01 00:00, a Sunday
+    assert reports_due(built, utc("2026-03-01T03:00:00")) == ([], "reports are sent from 06:30 UTC on")
+    assert reports_due(built, utc("2026-03-01T06:30:00")) == (["daily", "monthly"], None)
+    due, waiting = reports_due(built, utc("2026-03-02T11:00:00"))
+    assert due == ["monthly"], "late, but its period is published"
+    assert waiting == "daily, weekly: no nightly run has published their period yet"
+    assert reports_due(built, utc("2026-03-05T11:00:00"))[0] == [], "by then others tell more"
+
+
+def test_a_report_is_sent_once(built, inbox):
+    morning = utc("2026-03-01T06:30:00")
+    report_id, report = make_and_keep(built, "monthly", morning)
+    assert reports_due(built, morning)[0] == ["daily", "monthly"], "it was kept and is still to be sent"
+    send(built, report_id, report)
+    assert reports_due(built, morning)[0] == ["daily"]
+    make_and_keep(built, "daily", morning)
+    assert reports_due(built, morning)[0] == [], "no route is named for the daily one"
 
 
 def test_the_command_line_makes_lists_and_shows_reports(built, tmp_path):

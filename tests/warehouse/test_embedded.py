@@ -127,7 +127,7 @@ def test_a_server_that_recovers_for_long_is_waited_for(tmp_path, monkeypatch):
 
     def sleep(_):
         looks.append(1)
-        pid.write_text("7\n\n\n5433\n\n\n\n" + ("ready" if len(looks) == 2000 else "starting") + "\n")
+        pid.write_text("7\n\n\n5433\n\n\n\n" + ("ready" if len(looks) == 400 else "starting") + "\n")
 
     sleep(0)
     monkeypatch.setattr(psutil, "Process", Starting)

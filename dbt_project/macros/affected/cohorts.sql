@@ -32,7 +32,8 @@
     where periods.grain = 'month'
 {% endmacro %}
 
-{# Cells of a touched month, cells of a cohort whose members changed, and, for cash that accumulates, all cells since. #}
+{# Cells of a touched month, cells of a cohort whose members changed, and all cells since: for cash, which accumulates, and where something was seen for the
+   first time, or not after all. #}
 {% macro affected__cohort_retention() %}
     {%- set context = run_context() %}
     with months as (
@@ -44,7 +45,7 @@
         union
         select month from months
         where month >= (
-            select date_trunc('month', min(touched_at)) from core.touched where fact in ('fct_payments', 'fct_refunds')
+            select date_trunc('month', min(touched_at)) from core.touched where fact in ('fct_payments', 'fct_refunds', 'first_sightings')
         )
         union
         select month from months where period_end > timestamptz '{{ context.previous_as_of }}'

@@ -1,6 +1,6 @@
 {#
 How a table is built: dbt's own materializations ask the database for a table's columns three times for each model and build a context
-for each question, a quarter of an hourly run's processor time (docs/decisions.md, D84). Both are one transaction: what stood there stands
+for each question, a quarter of an hourly run's processor time (docs/decisions.md, D84). Each is one transaction: what stood there stands
 until the new rows do.
 #}
 {% materialization incremental, adapter='postgres' %}
@@ -29,6 +29,36 @@ until the new rows do.
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {% do adapter.commit() %}
     {{ return({'relations': [target]}) }}
+{% endmacro %}
+
+{# A view takes the place of what stood there and of the views on it, which come after it. #}
+{% materialization view, adapter='postgres' %}
+    {%- set target = this.incorporate(type='view') -%}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {% call statement('main') %}
+        {{ drop_standing(load_cached_relation(this)) }}
+        create view {{ target }} as (
+            {{ sql }}
+        )
+    {% endcall %}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% do adapter.commit() %}
+    {{ return({'relations': [target]}) }}
+{% endmaterialization %}
+
+{# To drop or rename by the adapter makes a context of all macros for one statement (docs/decisions.md, D260). Told that something is dropped, it
+   knows that the views on it go as well. #}
+{% macro drop_standing(standing) %}
+    {%- if standing %}
+    {%- do adapter.cache_dropped(standing) %}
+    drop {{ standing.type }} if exists {{ standing }} cascade;
+    {%- endif %}
+{% endmacro %}
+
+{% macro postgres__reset_csv_table(model, full_refresh, old_relation, agate_table) %}
+    {% if not full_refresh %}{{ return(default__reset_csv_table(model, full_refresh, old_relation, agate_table)) }}{% endif %}
+    {% call statement() %}{{ drop_standing(old_relation) }}{% endcall %}
+    {{ return(create_csv_table(model, agate_table)) }}
 {% endmacro %}
 
 {# An hourly run builds no views: a table that views read (metric_values, say) keeps its place, for to drop it drops them. #}
@@ -81,11 +111,8 @@ until the new rows do.
             {{ order }}
         {% endcall %}
     {% endif %}
-    {% if standing %}
-        {# the adapter's own way: it knows then that the views on it went as well #}
-        {% do adapter.drop_relation(standing) %}
-    {% endif %}
     {% call statement() %}
+        {{ drop_standing(standing) }}
         {{ require_contract(new) }}
         {% for index in config.get('indexes', []) %}
         create {{ 'unique ' if index.unique }}index on {{ new }} ({{ index.columns | join(', ') }}){{ ' where ' ~ index.where if index.where }};

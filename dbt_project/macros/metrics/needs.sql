@@ -13,7 +13,7 @@ measures the metric (refunds of cash_collected, rates, deletions) is no need.
     {% set creator_scores = 'survey_responses.survey=creator_satisfaction' %}
     {% set earnings = 'creator_earnings by account' %}
     {% set paid = ['marketing_spend', 'subscriptions'] %}
-    {{ return({
+    {% set needs_by_metric = {
         'mrr': ['subscriptions'],
         'arr': ['subscriptions'],
         'mrr_growth_rate': ['subscriptions'],
@@ -32,13 +32,11 @@ measures the metric (refunds of cash_collected, rates, deletions) is no need.
         'customer_churn_rate': ['subscriptions'],
         'net_revenue_retention': ['subscriptions'],
         'gross_revenue_retention': ['subscriptions'],
-        'quick_ratio': ['subscriptions'],
         'ltv': ['subscriptions'],
         'ltv_growth_rate': ['subscriptions'],
         'cac': paid,
         'cac_change_rate': paid,
         'ltv_cac_ratio': paid,
-        'cac_payback_months': paid,
         'payment_success_rate': ['charges.status=failed'],
         'payment_failure_rate': ['charges.status=failed'],
         'payment_recovery_rate': ['charges.status=failed', 'charges.payment_id'],
@@ -187,7 +185,15 @@ measures the metric (refunds of cash_collected, rates, deletions) is no need.
         'media_mentions': ['community_snapshots.measure=media_mentions'],
         'telemetry_opt_in_rate': ['accounts.telemetry_opt_in'],
         'targets_met_rate': [],
-    }) }}
+    } %}
+    {% do needs_by_metric.update(counted_metrics()) %}
+    {# what is made of other metrics stands on what they stand on #}
+    {% for metric_id, parts in composed_metrics().items() %}
+        {% set needs = [] %}
+        {% for part in parts %}{% do needs.extend(needs_by_metric[part]) %}{% endfor %}
+        {% do needs_by_metric.update({metric_id: needs | unique | list}) %}
+    {% endfor %}
+    {{ return(needs_by_metric) }}
 {% endmacro %}
 
 {#

@@ -38,11 +38,11 @@ and critical thresholds make yellow and red, and a missed target is never green;
     end
 {%- endmacro %}
 
-{# The metrics whose denominator counts nothing, so that it says nothing of chance: money, and rates of other rates. #}
+{# The metrics whose denominator counts nothing, so that it says nothing of chance: money, rates of other rates, and what is made of other metrics. #}
 {% macro without_a_counted_base() -%}
     ('mrr_growth_rate', 'creator_acquisition_growth_rate', 'mau_growth_rate', 'cac_change_rate', 'ltv_growth_rate', 'registration_growth_rate',
     'creator_revenue_growth_rate', 'international_revenue_share', 'gross_revenue_retention', 'net_revenue_retention', 'price_realisation',
-    'market_share', 'ltv', 'ltv_cac_ratio')
+    'market_share', 'ltv', 'ltv_cac_ratio'{% for metric_id in composed_metrics() %}, '{{ metric_id }}'{% endfor %})
 {%- endmacro %}
 
 {# What a missed target of a metric is a sign of: alerts of one cause are one alert. The rules on landed rows name the same causes

@@ -14,14 +14,22 @@ class NorthstarError(Exception):
         super().__init__(make_visible(str(message)))
 
 
-class OutOfMemory(NorthstarError):
+class PassingError(NorthstarError):
+    """A failure that may pass by itself: the same step can succeed later. wait_seconds: how long to wait, where that is known."""
+
+    def __init__(self, message: object = "", wait_seconds: float | None = None):
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+
+
+class OutOfMemory(PassingError):
     """The machine has too little memory for this step."""
 
     def __init__(self) -> None:
         super().__init__("out of memory: nothing of this step was kept; give the process more memory and run again")
 
 
-class OutOfDisk(NorthstarError):
+class OutOfDisk(PassingError):
     """A disk is full. place: which one, in words such as ` (the home's)`, or '' if that is not known."""
 
     def __init__(self, place: str = ""):
@@ -37,7 +45,7 @@ class FileRefused(NorthstarError):
         self.path = path
 
 
-class WarehouseUnreachable(NorthstarError):
+class WarehouseUnreachable(PassingError):
     """A failed connection as a role. role: one of northstar.warehouse.db.ROLES, or owner; is_login_refused: the server refused role or password."""
 
     def __init__(self, role: str, reason: str, is_login_refused: bool = False):
@@ -45,11 +53,11 @@ class WarehouseUnreachable(NorthstarError):
         self.role, self.is_login_refused = role, is_login_refused
 
 
-class WarehouseLost(NorthstarError):
+class WarehouseLost(PassingError):
     """The connection to the warehouse was lost during the work."""
 
 
-class TurnTaken(NorthstarError):
+class TurnTaken(PassingError):
     """Another run or command has the turn to write. run_id: its number, or None if that is not known."""
 
     def __init__(self, run_id: int | None, message: str):
@@ -67,11 +75,23 @@ class TurnLost(NorthstarError):
         self.run_id = run_id
 
 
+class SourceDown(PassingError):
+    """The system of a source gave no usable answer, however often it was asked. wait_seconds: how long it asked to be left alone."""
+
+
 class SourceFailed(NorthstarError):
     """A source of a run could not be read or landed. source: its name."""
 
     def __init__(self, source: str, message: str):
         super().__init__(message)
+        self.source = source
+
+
+class SourceUnavailable(PassingError):
+    """A source of a run could not be read or landed now, and may be soon. source: its name."""
+
+    def __init__(self, source: str, message: str, wait_seconds: float | None):
+        super().__init__(message, wait_seconds)
         self.source = source
 
 

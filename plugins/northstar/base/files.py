@@ -12,7 +12,7 @@ import psutil
 END_BYTES = 1 << 20
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, content: str | bytes) -> None:
     """Write a file completely or not at all, even if the power fails. At no moment can others read it.
 
     Raises OSError when it cannot be written; then the file is as it was.
@@ -22,8 +22,8 @@ def write_private(path: Path, text: str) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.new")
     descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        with os.fdopen(descriptor, "w") as handle:
-            handle.write(text)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(content.encode() if isinstance(content, str) else content)
             handle.flush()
             # a power cut may otherwise leave the new name with nothing in it
             os.fsync(handle.fileno())

@@ -4,8 +4,8 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlsplit
@@ -14,6 +14,7 @@ from northstar.base.config_files import nearest_name
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.base.third_parties import resource_error
+from northstar.build import lean
 from northstar.build.manifest import dbt_target, is_current, record_code_version
 from northstar.build.own_seeds import project_directory, write_project
 from northstar.build.structure import line_of
@@ -83,8 +84,21 @@ def context_in_environment(settings: Settings, handed_over: Sequence[str] = ()) 
         del os.environ["NORTHSTAR_RUN_CONTEXT"]
 
 
-def run_dbt(settings: Settings, arguments: list[str], code_version: str, callback: OnEvent | None = None) -> None:
-    """Run a dbt command; its results are written to the home's target directory. Raises NorthstarError if dbt could not run."""
+# the only event that a callback reads of those that are for debugging (northstar.orchestration.domains)
+READ_EVENTS = ("NodeFinished",)
+
+
+def run_dbt(
+    settings: Settings,
+    arguments: list[str],
+    code_version: str,
+    callback: OnEvent | None = None,
+    left_out: Collection[str] = (),
+) -> None:
+    """Run a dbt command; its results are written to the home's target directory. Raises NorthstarError if dbt could not run.
+
+    callback: is called with each of dbt's events but those for debugging, of which it gets READ_EVENTS alone. left_out: nodes not to be built.
+    """
     write_project(settings)
     os.environ.update(dbt_env(settings))
     from dbt.artifacts.schemas.run import RunExecutionResult
@@ -94,10 +108,18 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
     results_file.unlink(missing_ok=True)
     runner = dbtRunner(callbacks=[callback] if callback else [])
     arguments = [*arguments, "--quiet", "--log-level-file", "info", "--no-use-colors"]
-    with hidden_command_line():
+    with ExitStack() as stack:
+        for context in (
+            hidden_command_line(),
+            lean.without_nodes(left_out),
+            lean.without_copies_of_the_graph(),
+            lean.without_unread_events(READ_EVENTS if callback else ()),
+            lean.kept_templates(dbt_target(settings) / "templates", code_version),
+        ):
+            stack.enter_context(context)
         if is_current(settings, code_version):
             # dbt would write its manifest twice, before and after, which takes longer than most models
-            with _known_project():
+            with lean.without_checks():
                 result = runner.invoke([*arguments, "--no-write-json"])
             if isinstance(result.result, RunExecutionResult):
                 result.result.write(str(results_file))
@@ -111,30 +133,6 @@ def run_dbt(settings: Settings, arguments: list[str], code_version: str, callbac
             raise exhausted from result.exception
         reason = describe_failure(project_directory(settings), str(result.exception))
         raise NorthstarError(f"{reason} (dbt's log: {settings.logs / 'dbt.log'})")
-
-
-@contextmanager
-def _known_project() -> Iterator[None]:
-    """Spare dbt two things that it does before its first node, for a project that it has parsed: 0.4 s of an hourly run (docs/decisions.md, D220).
-
-    It describes its classes as JSON schemas, to check with them a project that has passed; and it reads the sources of all that called it, to say
-    where a flag of its behaviour was declared.
-    """
-    from dbt_common.behavior_flags import BehaviorFlagRendered
-    from dbt_common.dataclass_schema import dbtClassMixin
-
-    spared: list[tuple[type, str, object]] = [
-        (dbtClassMixin, "validate", classmethod(lambda cls, data: None)),
-        (BehaviorFlagRendered, "_default_source", lambda flag: "dbt"),
-    ]
-    originals = [(owner, name, owner.__dict__[name]) for owner, name, _ in spared]
-    for owner, name, replacement in spared:
-        setattr(owner, name, replacement)
-    try:
-        yield
-    finally:
-        for owner, name, original in originals:
-            setattr(owner, name, original)
 
 
 @contextmanager

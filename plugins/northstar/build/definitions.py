@@ -1,16 +1,20 @@
 """The definition of a compiled model: its relations, measures and metrics, read from its SQL.
 
-The macros `measured` and `metric_rows` write notes into the compiled SQL, so that nothing has to be declared a second time here.
+The macros `measured` and `metric_rows` write notes into the compiled SQL, so that nothing has to be declared a second time here. The parser of
+SQL is imported where it is used: no hourly run needs it.
 """
+
+from __future__ import annotations
 
 import json
 import re
 from dataclasses import dataclass, field
-
-import sqlglot
-from sqlglot import exp
+from typing import TYPE_CHECKING, TypedDict
 
 from northstar.base.errors import NorthstarError
+
+if TYPE_CHECKING:
+    from sqlglot import exp
 
 NOTE = re.compile(r"/\* northstar\.(measures|metrics) (\{.*?\}) \*/", re.DOTALL)
 RELATION = re.compile(r'"[^"]+"\."[^"]+"\."([^"]+)"')
@@ -30,14 +34,23 @@ class Measure:
     has_totals: bool
 
 
+class Part(TypedDict):
+    """A metric that another one is made of. formula: what stands for it, over its `numerator` and `denominator`; before: '', or which earlier period is meant."""
+
+    metric: str
+    formula: str
+    before: str
+
+
 @dataclass(frozen=True)
 class Metric:
-    """The arguments of `metric_rows` for a metric: expressions over measures, and explanations of columns that are no measures."""
+    """The arguments of `metric_rows` for a metric: expressions over measures, explanations of columns that are no measures, and the metrics that columns stand for."""
 
     numerator: str
     denominator: str | None
     explained: dict[str, str | list[str]]
     of: str | None
+    parts: dict[str, Part] = field(default_factory=dict)
 
 
 @dataclass
@@ -53,6 +66,9 @@ class Definition:
     @property
     def detail(self) -> str | None:
         """SQL for the model's rows before it groups them, each aggregate replaced by what the row adds to it; None if that is not possible."""
+        import sqlglot
+        from sqlglot import exp
+
         tree = sqlglot.parse_one(self.sql, read="postgres")
         group = tree.args.get("group")
         if (
@@ -132,8 +148,10 @@ def read_notes(name: str, sql: str) -> tuple[list[Measure], dict[str, Metric]]:
             measures.append(Measure(**note))
             continue
         for metric_id, (numerator, denominator, *options) in note["metrics"].items():
-            explained = options[0].get("explained", {}) if options else {}
-            metrics[metric_id] = Metric(numerator, denominator, explained, note["of"])
+            option = options[0] if options else {}
+            metrics[metric_id] = Metric(
+                numerator, denominator, option.get("explained", {}), note["of"], option.get("parts", {})
+            )
     return measures, metrics
 
 
@@ -141,6 +159,9 @@ def _read_details(body: str, details: dict[str, str]) -> str:
     """A CTE's body changed to read the details of models; it also selects their rows (`_row`)."""
     if not any(name in details for name in parents(body)):
         return body
+    import sqlglot
+    from sqlglot import exp
+
     tree = sqlglot.parse_one(body, read="postgres")
     if isinstance(tree, exp.Select) and not tree.is_star and not tree.args.get("group"):
         body = tree.select("_row").sql(dialect="postgres")
@@ -149,6 +170,7 @@ def _read_details(body: str, details: dict[str, str]) -> str:
 
 def replace_aggregates(column: exp.Expression) -> exp.Expression:
     """A column with its sums, counts and extremes replaced by what one row adds."""
+    from sqlglot import exp
 
     def replace_aggregate(node: exp.Expression) -> exp.Expression:
         condition = None
@@ -169,6 +191,8 @@ def replace_aggregates(column: exp.Expression) -> exp.Expression:
 
 def _ctes(sql: str) -> dict[str, str]:
     """{name: body} of the statement's own CTEs, as they are written."""
+    import sqlglot
+
     tokens = sqlglot.tokenize(sql, read="postgres")
     ctes: dict[str, str] = {}
     depth, name, start = 0, "", 0

@@ -28,7 +28,15 @@ from northstar.build.differences import is_same_sql
 from northstar.build.manifest import Node
 from northstar.build.own_seeds import project_directory, write_project
 from northstar.build.results import read_definitions
-from northstar.build.structure import Finding, check_files, check_metrics, check_removals, line_of, metric_model_names
+from northstar.build.structure import (
+    Finding,
+    check_files,
+    check_metrics,
+    check_removals,
+    find_unfinished,
+    line_of,
+    metric_model_names,
+)
 from northstar.warehouse import db
 from northstar.warehouse.rows import Connection, Row
 
@@ -63,6 +71,9 @@ class UnitTest:
 def check_project(settings: Settings) -> list[Finding]:
     """All mistakes that a run would stop at. Raises NorthstarError for a project that dbt cannot read, with the file and line."""
     project = settings.root / "dbt_project"
+    # what is not finished need not compile
+    if unfinished := find_unfinished(project):
+        return unfinished
     write_project(settings)
     with db.connect(settings, "transformer") as connection:
         findings = check_files(project) + check_removals(project, connection)

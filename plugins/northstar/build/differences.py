@@ -6,9 +6,6 @@ Models are compared as they were compiled, without comments and layout: a model 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-import sqlglot
-from sqlglot import exp
-
 from northstar.base.settings import Rules, Settings
 from northstar.build.definitions import parse_definition
 from northstar.build.manifest import Manifest, Node, find_manifest
@@ -120,6 +117,8 @@ def is_same_sql(one: str, other: str) -> bool:
 
 
 def _tokens(sql: str) -> list[tuple[str, str]]:
+    import sqlglot
+
     return [(token.token_type.name, token.text) for token in sqlglot.tokenize(sql, read="postgres")]
 
 
@@ -148,6 +147,9 @@ def _redefined_metrics(name: str, before: str, now: str) -> frozenset[str] | Non
 
 def _metric_rows(name: str, sql: str) -> tuple[str, dict[str, list[str]]]:
     """A model's SQL without the expressions that `metric_rows` has for each of its metrics, and these by metric."""
+    import sqlglot
+    from sqlglot import exp
+
     metrics = parse_definition(name, sql).metrics
     rows: dict[str, list[str]] = {}
     tree = sqlglot.parse_one(sql, read="postgres")

@@ -2,7 +2,7 @@
 
 These are one staging view for each entity (typed columns; rows that exist at `as_of`; later timestamps that are not known yet, or that lie before the
 row's own time and so cannot be, read as null),
-the source definitions and their documentation; and the lists of metric models. A test fails when the files and the contract differ, and a run stops when the
+the source definitions and their documentation; what follows from metrics.yml (northstar.build.declared_metrics); and the lists of metric models. A test fails when the files and the contract differ, and a run stops when the
 lists and the models do (northstar.build.structure).
 """
 
@@ -15,10 +15,11 @@ from northstar.base.settings import ROOT
 from northstar.contract import FREE_TEXT_COLUMNS, MAX_GROUP_CHARACTERS, Column, Entity, entities
 
 PROJECT = ROOT / "dbt_project"
-STAGING = PROJECT / "models" / "staging"
-MACROS = PROJECT / "macros"
 # the file that lists the metric models, relative to the project
 METRIC_MODELS = Path("macros", "metrics", "metric_models.sql")
+# the metrics that need no SQL, and all metrics, relative to the project
+DECLARED = Path("metrics.yml")
+CATALOGUE = Path("seeds", "metric_catalogue.csv")
 # a model whose rows are values of metrics, by its config; this one judges the others' values
 IS_METRIC_MODEL = re.compile(r"'mart'\s*:\s*'metric_points'")
 TARGETS_MET = "metrics_targets"
@@ -88,15 +89,20 @@ def _describe(column: Column) -> str:
     return "; ".join(parts)
 
 
-def generated_files() -> dict[Path, str]:
-    """{path: content} of every generated file."""
-    contents = {STAGING / f"stg_{name}.sql": staging_view(entity) for name, entity in entities().items()}
-    contents[STAGING / "_staging.yml"] = (
+def generated_files(project: Path = PROJECT) -> dict[Path, str]:
+    """{path: content} of every generated file of a dbt project."""
+    # it brings the parser of SQL, which no hourly run needs
+    from northstar.build.declared_files import declared_files
+
+    staging = project / "models" / "staging"
+    contents = {staging / f"stg_{name}.sql": staging_view(entity) for name, entity in entities().items()}
+    contents[staging / "_staging.yml"] = (
         "# Written by northstar.build.generate from the source contract.\n"
         + yaml.safe_dump(staging_docs(), sort_keys=False, width=140)
     )
-    contents[MACROS / "incremental" / "entity_times.sql"] = entity_times()
-    contents[PROJECT / METRIC_MODELS] = metric_models(PROJECT)
+    contents[project / "macros" / "incremental" / "entity_times.sql"] = entity_times()
+    contents |= {project / path: content for path, content in declared_files(project).items()}
+    contents[project / METRIC_MODELS] = metric_models(project)
     return contents
 
 
@@ -149,10 +155,10 @@ def _returned_list(names: list[str]) -> list[str]:
     return ["    {{ return([", *(f"        '{name}'," for name in names), "    ]) }}"]
 
 
-def main() -> None:
-    """Write the generated files."""
-    STAGING.mkdir(parents=True, exist_ok=True)
-    for path, content in generated_files().items():
+def main(project: Path = PROJECT) -> None:
+    """Write the generated files of a dbt project."""
+    for path, content in generated_files(project).items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
 
 

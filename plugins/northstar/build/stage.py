@@ -9,6 +9,7 @@ from northstar.base.settings import Settings
 from northstar.build.code_version import code_version
 from northstar.build.dbt import OnEvent, context_in_environment, run_dbt
 from northstar.build.dbt_connections import reuse_connections
+from northstar.build.lean import compile_classes_when_used
 from northstar.build.manifest import Node, find_manifest, share_manifest
 from northstar.build.own_seeds import unknown_names
 from northstar.build.results import read_definitions, record_build
@@ -43,16 +44,16 @@ def build(
                 unchanged = unchanged_nodes(settings, run, manifest)
                 create_empty_logs(settings, unchanged)
             # the code is that of the published version, so seeds and views, which depend on code alone, need not be built
-            names = [node["name"] for node in unchanged.values() if node["resource_type"] == "model"]
-            arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view", *names]
+            arguments = ["--exclude-resource-type", "seed", "--exclude", "config.materialized:view"]
         command = ["build", "--exclude-resource-type", "unit_test", "--exclude-resource-type", "exposure", *arguments]
+        compile_classes_when_used()
         with (
             handed_over(settings, run, progress) as models,
             context_in_environment(settings, models),
             uncollected(),
             reuse_connections(run_id),
         ):
-            run_dbt(settings, command, run["code_version"], callback)
+            run_dbt(settings, command, run["code_version"], callback, unchanged)
         share_manifest(settings, run["code_version"])
         if run["is_full"]:
             with db.connect(settings, "transformer") as connection:

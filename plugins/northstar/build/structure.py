@@ -6,6 +6,7 @@ table, or miss values that they had; so a run stops, with the file and line.
 
 import csv
 import io
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,14 +18,14 @@ from pydantic import Field
 from northstar.base.config_files import Section, nearest_name, read_config_file, read_own_yaml
 from northstar.base.errors import NorthstarError
 from northstar.build.definitions import Measure, Metric, parents, read_notes
-from northstar.build.generate import IS_METRIC_MODEL, METRIC_MODELS, metric_models
+from northstar.build.generate import CATALOGUE, DECLARED, IS_METRIC_MODEL, METRIC_MODELS, metric_models
 from northstar.warehouse.rows import Connection
 
-CATALOGUE = Path("seeds/metric_catalogue.csv")
 RETIRED = Path("retired_metrics.yml")
 # how a model's config says what makes its rows unique
 KEY = re.compile(r"unique_key\s*=|'key'\s*:|metric_key\(\)")
 IS_VIEW = re.compile(r"materialized\s*=\s*'view'")
+TODO = re.compile(r"\bTODO\b")
 WORD = re.compile(r"[a-z_][a-z0-9_]*")
 
 
@@ -61,7 +62,7 @@ class Finding(NamedTuple):
     problem: str
 
     def __str__(self) -> str:
-        return f"dbt_project/{self.path}:{self.line}: {self.problem}"
+        return f"{os.path.normpath(Path('dbt_project', self.path))}:{self.line}: {self.problem}"
 
 
 def raise_for(findings: list[Finding]) -> None:
@@ -71,11 +72,38 @@ def raise_for(findings: list[Finding]) -> None:
         raise NorthstarError(f"{findings[0]}{more}")
 
 
+def find_unfinished(project: Path) -> list[Finding]:
+    """The lines that say TODO, in all places that `northstar new` writes into."""
+    root = project.parent
+    patterns = (
+        "models/**/*.sql",
+        "models/**/*.yml",
+        "metrics.yml",
+        "seeds/metric_catalogue.csv",
+        "macros/metrics/needs.sql",
+    )
+    paths = [path for pattern in patterns for path in sorted(project.glob(pattern))]
+    for folder, pattern in (("expectations", "**/*.yml"), ("plugins/northstar/extract/sources", "*.py"), ("tests/extract/sources", "*.py")):  # fmt: skip
+        paths += sorted((root / folder).glob(pattern))
+    return [
+        Finding(os.path.relpath(path, project), number, f"still to be written: {line.strip()}")
+        for path in paths
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if TODO.search(line)
+    ]
+
+
 def check_files(project: Path) -> list[Finding]:
     """What is missing in the project's files: grains, descriptions, keys, contracts and checks of models. Reads no warehouse.
 
-    Raises NorthstarError for a YAML file that cannot be read.
+    While something is still to be written (TODO), that is all that is said.
+    Raises NorthstarError for a YAML file that cannot be read, and for a metrics.yml that declares what cannot be.
     """
+    # it brings the parser of SQL, which no hourly run needs
+    from northstar.build.declared_files import declared_files
+
+    if unfinished := find_unfinished(project):
+        return unfinished
     documented = _documented_models(project)
     findings = list[Finding]()
     for path in sorted((project / "models").rglob("*.sql")):
@@ -83,6 +111,10 @@ def check_files(project: Path) -> list[Finding]:
         if relative.parts[1] not in ("core", "marts"):
             continue
         findings += _check_model(project, relative, path.read_text(), documented.get(path.stem))
+    for file, content in declared_files(project).items():
+        if not (project / file).exists() or (project / file).read_text() != content:
+            problem = f"this is not what {DECLARED} declares: change it there, then `northstar dev generate` writes the file anew"
+            findings.append(Finding(str(file), 1, problem))
     if (project / METRIC_MODELS).read_text() != metric_models(project):
         problem = "these are not the metric models of models/core, so values would be missing: `northstar dev generate` writes the file anew"
         findings.append(Finding(str(METRIC_MODELS), 1, problem))

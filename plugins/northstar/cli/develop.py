@@ -79,4 +79,4 @@ def _check(arguments: argparse.Namespace) -> int:
 def _generate(arguments: argparse.Namespace) -> None:
     from northstar.build.generate import main
 
-    main()
+    main(load_settings(arguments.home).root / "dbt_project")

@@ -108,6 +108,11 @@ def _airflow(arguments: argparse.Namespace) -> int:
 
 
 def _mf(arguments: argparse.Namespace) -> int:
+    from northstar.use.coverage import unmeasured_in_words
     from northstar.use.semantic import metricflow
 
-    return metricflow(load_settings(arguments.home), arguments.words).returncode
+    settings = load_settings(arguments.home)
+    done = metricflow(settings, arguments.words)
+    for line in unmeasured_in_words(settings, arguments.words):
+        print(line, file=sys.stderr)
+    return done.returncode

@@ -13,14 +13,18 @@ def register(command: Command) -> None:
     sub = command(
         "quarantine",
         _quarantine,
-        "list rejected rows, show one, try them again after a fix, or accept that they are missing",
+        "list rejected rows, show one, try them again after a fix, accept that they are missing, or set a row without a rate aside",
     )
-    sub.add_argument("action", choices=("list", "show", "replay", "accept"))
-    sub.add_argument("id", nargs="?", type=int, help="show: the number of the row")
+    sub.add_argument("action", choices=("list", "show", "replay", "accept", "set-aside"))
+    sub.add_argument(
+        "id", nargs="?", help="show: the number of the row; set-aside: the id of a landed row, such as ch_17"
+    )
     sub.add_argument("--entity", help="only rows of this entity")
     sub.add_argument("--limit", type=int, default=50, help="list: how many rows to show (default: 50)")
-    sub.add_argument("--because", default="", help="accept: why the rows may be missing; certificates repeat it")
-    sub.add_argument("--by", help="accept: who decided it (default: the user who is logged in)")
+    sub.add_argument(
+        "--because", default="", help="accept, set-aside: why the rows may be missing; certificates repeat it"
+    )
+    sub.add_argument("--by", help="accept, set-aside: who decided it (default: the user who is logged in)")
     sub.add_argument(
         "--unseal",
         action="store_true",
@@ -67,9 +71,9 @@ def _quarantine(arguments: argparse.Namespace) -> None:
             raise NorthstarError("--limit wants a number of 1 or more")
         print(quarantine.overview(settings, arguments.entity, arguments.limit))
     elif arguments.action == "show":
-        if arguments.id is None:
+        if arguments.id is None or not arguments.id.isdigit():
             raise NorthstarError("which row? give its number: northstar quarantine show 17")
-        for name, value in quarantine.show(settings, arguments.id, arguments.unseal).items():
+        for name, value in quarantine.show(settings, int(arguments.id), arguments.unseal).items():
             print(f"{name}: {value}")
     elif arguments.action == "accept":
         if arguments.entity is None:
@@ -77,6 +81,12 @@ def _quarantine(arguments: argparse.Namespace) -> None:
                 "which rows? give their entity: northstar quarantine accept --entity charges --because ..."
             )
         print(quarantine.accept(settings, arguments.entity, arguments.because, arguments.by))
+    elif arguments.action == "set-aside":
+        if arguments.entity is None or arguments.id is None:
+            raise NorthstarError(
+                "which row? give its id and entity: northstar quarantine set-aside ch_17 --entity charges --because ..."
+            )
+        print(quarantine.set_aside(settings, arguments.entity, arguments.id, arguments.because, arguments.by))
     else:
         print(quarantine.replay(settings, entity=arguments.entity))
 

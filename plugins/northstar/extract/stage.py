@@ -3,13 +3,14 @@
 from datetime import datetime
 from typing import TypedDict
 
-from northstar.base.errors import NorthstarError, SourceFailed
+from northstar.base.errors import NorthstarError, SourceFailed, SourceUnavailable
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import entities
 from northstar.extract.landing import source as landing
 from northstar.extract.landing.mapped_values import follow_settled
 from northstar.extract.landing.reasons import commonest_reasons, describe
+from northstar.extract.landing.set_aside import return_rated
 from northstar.extract.sources.declared import Source, read_sources
 from northstar.privacy.details import forget_details
 from northstar.warehouse import db
@@ -51,6 +52,7 @@ def extract_again(
             counts["read"] += result.landed.read
             counts["changed"] += result.landed.inserted + result.landed.updated
         _require_rows(settings, run["as_of"])
+        return_rated(settings, run_id, progress)
         follow_settled(settings, run_id, progress)
         record_built_batch(settings, run_id)
     return counts
@@ -67,11 +69,16 @@ def due_sources(settings: Settings, run_id: int) -> list[str]:
 
 
 def land_source(settings: Settings, run_id: int, name: str, progress: Progress = print) -> None:
-    """Land one of a run's sources, as a task of its own. Raises NorthstarError when it failed, required or not."""
+    """Land one of a run's sources, as a task of its own.
+
+    Raises when it failed, required or not: SourceUnavailable where that may pass by itself, else SourceFailed.
+    """
     with run_stage(settings, run_id, "extract") as run:
-        error = _land_by_name(settings, run, name, progress).error
-    if error:
-        raise SourceFailed(name, error)
+        result = _land_by_name(settings, run, name, progress)
+    if result.error and result.is_passing:
+        raise SourceUnavailable(name, result.error, result.wait_seconds)
+    if result.error:
+        raise SourceFailed(name, result.error)
 
 
 def finish_extract(settings: Settings, run_id: int, progress: Progress = print) -> None:
@@ -117,6 +124,7 @@ def _finish(settings: Settings, run: Run, progress: Progress) -> None:
             reason = source_runs[name]["message"] if name in source_runs else "it was not read"
             raise SourceFailed(name, reason if name == FILES else f"source {name}, which is required: {reason}")
     _require_rows(settings, run["as_of"])
+    return_rated(settings, run["run_id"], progress)
     follow_settled(settings, run["run_id"], progress)
     if run["is_full"]:
         # nothing would show an hourly run what was emptied, so only full runs do this

@@ -94,10 +94,14 @@ def audit_marts(**context: Unpack[Context]) -> None:
 
 
 def publish_marts(**context: Unpack[Context]) -> int:
-    """Publish the candidate; returns the published version."""
-    from northstar.publish.stage import publish
+    """Publish the candidate, and tell those who follow the marts' asset; returns the published version."""
+    from northstar.orchestration.assets import MARTS
+    from northstar.publish.stage import describe_publication, publish
 
-    return publish(load_settings(), _run_id(context), _print_visible)
+    settings = load_settings()
+    version = publish(settings, _run_id(context), _print_visible)
+    context["outlet_events"][MARTS].extra = dict(describe_publication(settings, version))
+    return version
 
 
 def maintain_warehouse(**context: Unpack[Context]) -> None:
@@ -126,8 +130,15 @@ def evaluate_alerts(**context: Unpack[Context]) -> None:
 
 
 def forecast_metrics(**context: Unpack[Context]) -> int:
-    """Forecast the series that have changed; returns how many there were."""
+    """Forecast the series that have changed; returns how many there were. Skipped after an hourly run, which completes few periods."""
+    from airflow.sdk.exceptions import AirflowSkipException
+
+    from northstar.orchestration.assets import MARTS
     from northstar.use import stage as use
+
+    publications = context["triggering_asset_events"].get(MARTS, [])
+    if publications and not any(event.extra["mode"] == "nightly" for event in publications):
+        raise AirflowSkipException("no nightly run has published since the last forecasts")
 
     return use.forecast_metrics(load_settings(), _print_visible)
 
@@ -137,6 +148,18 @@ def erase_subjects(**context: Unpack[Context]) -> int:
     from northstar.runs.erase.erasure import erase_pending
 
     return len(erase_pending(load_settings(), _print_visible))
+
+
+def backfill_range(**context: Unpack[Context]) -> int:
+    """Restate the range that the DAG run's form names, when it is this run's turn; returns the published version."""
+    from northstar.runs.backfill import backfill
+
+    asked = context["params"]
+    by = context["dag_run"].triggering_user_name or "Airflow"
+    return backfill(
+        load_settings(), parse_time(asked["from"]), parse_time(asked["to"]), asked["reason"], by,
+        sources=[asked["source"]] if asked["source"] else None, with_reading=asked["read_sources"], progress=_print_visible, wait=True,
+    )  # fmt: skip
 
 
 def _evaluate_quietly() -> None:
@@ -165,13 +188,11 @@ def list_reports(**context: Unpack[Context]) -> list[dict[str, str]]:
     """The arguments of `send_report`, for each report that is due, or that the DAG run's conf names."""
     from northstar.use.stage import due_reports
 
-    conf = context["dag_run"].conf or {}
-    at = (
-        parse_time(conf["as_of"])
-        if conf.get("as_of")
-        else (context["dag_run"].run_after or datetime.now(UTC)).astimezone(UTC)
-    )
-    return [{"name": name, "as_of": at.isoformat()} for name in conf.get("reports") or due_reports(at)]
+    run = context["dag_run"]
+    conf = run.conf or {}
+    at = parse_time(conf["as_of"]) if conf.get("as_of") else (run.run_after or datetime.now(UTC)).astimezone(UTC)
+    names = conf.get("reports") or due_reports(load_settings(), at, run.run_type == "manual", _print_visible)
+    return [{"name": name, "as_of": at.isoformat()} for name in names]
 
 
 def send_report(name: str, as_of: str, **context: Unpack[Context]) -> str:

@@ -197,6 +197,15 @@ def record_certificate(
     connection.execute(f"insert into marts.certificates ({names}) values ({places})", values)
 
 
+def certificate_digest(connection: Connection, version: int) -> str:
+    """The SHA-256 of a version's certificate, as hexadecimal text."""
+    digest: str = fetch_one(connection.execute(
+        "select encode(sha256(convert_to(to_jsonb(c)::text, 'UTF8')), 'hex') as digest from marts.certificates as c where published_version = %s",
+        [version],
+    ))["digest"]  # fmt: skip
+    return digest
+
+
 def copy_certificate(connection: Connection, version: int, restored_version: int) -> None:
     """Write the certificate of a rollback's version: a copy of the certificate of the version that it restored."""
     other_columns = ", ".join(name for name in COLUMNS if name != "published_version")

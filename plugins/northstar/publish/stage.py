@@ -1,8 +1,13 @@
 """Stage 4, `publish`, as the DAGs and the command line call it."""
 
+from datetime import UTC
+
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
+from northstar.publish.certificates import certificate_digest
 from northstar.publish.merge import publish_candidate
+from northstar.warehouse import db
+from northstar.warehouse.rows import fetch_one
 from northstar.warehouse.stages import run_stage
 
 
@@ -10,3 +15,18 @@ def publish(settings: Settings, run_id: int, progress: Progress = print) -> int:
     """Publish the audited candidate in one transaction; returns the published version."""
     with run_stage(settings, run_id, "publish"):
         return publish_candidate(settings, run_id, progress=progress)
+
+
+def describe_publication(settings: Settings, version: int) -> dict[str, int | str]:
+    """What others are told of a published version: `version`, `as_of` (ISO 8601, UTC), `mode` and `certificate`, the digest of its certificate."""
+    with db.connect(settings, "publisher") as connection:
+        row = fetch_one(
+            connection.execute("select as_of, mode from marts.publications where published_version = %s", [version])
+        )
+        digest = certificate_digest(connection, version)
+    return {
+        "version": version,
+        "as_of": row["as_of"].astimezone(UTC).isoformat(),
+        "mode": row["mode"],
+        "certificate": digest,
+    }

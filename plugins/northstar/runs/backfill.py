@@ -21,12 +21,13 @@ from northstar.warehouse.rows import fetch_one
 
 def backfill(
     settings: Settings, start: datetime, end: datetime, reason: str, by: str, sources: list[str] | None = None,
-    source_dir: str | None = None, mapping: str | None = None, with_reading: bool = True, progress: Progress = print, worker: Worker | None = None,
+    source_dir: str | None = None, mapping: str | None = None, with_reading: bool = True, progress: Progress = print, worker: Worker | None = None, wait: bool = False,
 ) -> int:  # fmt: skip
     """Restate the half-open range [start, end); returns the published version.
 
     sources: the declared sources to read again from their beginning (default: all), in addition to source_dir, if it is given. Of their
-    rows only those whose own time lies in the range land. with_reading: False builds the periods again from what has landed.
+    rows only those whose own time lies in the range land. with_reading: False builds the periods again from what has landed. wait: wait for a run that is
+    under way instead of refusing.
     Raises NorthstarError when there is nothing to restate, a source cannot be read, or the run fails. The journal records it either way.
     """
     if start >= end:
@@ -59,7 +60,16 @@ def backfill(
 
     try:
         version = job.run(
-            settings, "hourly", as_of, source_dir, progress, mapping, worker, extract=extract, restate=(start, end)
+            settings,
+            "hourly",
+            as_of,
+            source_dir,
+            progress,
+            mapping,
+            worker,
+            extract=extract,
+            restate=(start, end),
+            wait=wait,
         )
         return version
     except BaseException as exc:

@@ -35,14 +35,15 @@ def run(
     worker: Worker | None = None,
     extract: Stage = extract,
     restate: tuple[datetime, datetime] | None = None,
+    wait: bool = False,
 ) -> int:
     """Do one whole run in this process, as the DAGs do it; returns the published version.
 
     worker: a running auditor to use; None starts one, which loads while dbt builds. extract, restate: how a backfill lands its rows, and
-    its range.
+    its range. wait: wait for a run that is under way instead of refusing.
     """
     with db.translate_driver_errors(settings):
-        run_id = open_run(settings, mode, as_of, source_dir, mapping=mapping, restate=restate)
+        run_id = open_run(settings, mode, as_of, source_dir, mapping=mapping, restate=restate, wait=wait)
     with close_afterwards(settings, run_id), _running_auditor(settings, worker) as auditor:
         stages: dict[str, Stage] = {
             "extract": extract,

@@ -1,4 +1,4 @@
-"""Quarantined rows: list them with their reasons, try them again after a fix, or accept that they are missing."""
+"""Quarantined rows: list them with their reasons, try them again after a fix, accept that they are missing, or set a landed row without a rate aside."""
 
 import getpass
 import json
@@ -13,6 +13,7 @@ from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.base.tables import table
 from northstar.contract import entities
+from northstar.extract.landing import set_aside as landing
 from northstar.extract.landing.batch import Delivery, land_batch
 from northstar.extract.landing.directory import SOURCE_PREFIX, land_directory
 from northstar.extract.landing.normalise import normalise
@@ -124,6 +125,18 @@ def accept(settings: Settings, entity: str, because: str, by: str | None = None)
             [by, because.strip(), entity],
         ).rowcount
     return f"{rows} rejected rows of {entity} are accepted as missing by {by}"
+
+
+def set_aside(settings: Settings, entity: str, row_id: str, because: str, by: str | None = None) -> str:
+    """Let versions be published without a landed row that has no rate, until there is one; returns a line that says so.
+
+    Certificates name it, with who decided it and why. Raises NorthstarError without a reason, and as the landing's `set_aside` does.
+    """
+    if not because.strip():
+        raise NorthstarError("setting a row aside needs a reason: give it with --because; the certificates repeat it")
+    bootstrap(settings)
+    with command_turn(settings, "quarantine set-aside") as number:
+        return landing.set_aside(settings, number, entity, row_id, by or getpass.getuser(), because.strip())
 
 
 def replay(settings: Settings, entity: str | None = None) -> str:

@@ -1,7 +1,10 @@
 """Which metrics are measured in which application since when, and what is lacking where they are not: `northstar coverage`."""
 
+import re
+
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
+from northstar.use.words import what_to_land
 from northstar.warehouse import db
 from northstar.warehouse.rows import fetch_one
 
@@ -27,3 +30,22 @@ def metric_coverage(
             f"there is no metric {metric or ''} in the application {application or 'all'}; `northstar coverage` lists them"
         )
     return [(r["metric_id"], r["application"], r["since"], r["lacking"]) for r in rows]
+
+
+def unmeasured_in_words(settings: Settings, words: list[str]) -> list[str]:
+    """A line for each metric among the words of a MetricFlow command, and each application in which it is not measured.
+
+    MetricFlow computes from facts, where a row that nobody sends looks like one that does not exist.
+    """
+    named = sorted({name for word in words for name in re.split("[,= ]", word)})
+    with db.connect(settings, "bi_reader") as connection:
+        if fetch_one(connection.execute("select to_regclass('marts.metric_coverage') as t"))["t"] is None:
+            return []
+        rows = connection.execute(
+            "select metric_id, application, lacking from marts.metric_coverage where metric_id = any(%s) and lacking is not null order by 1, 2",
+            [named],
+        ).fetchall()
+    return [
+        f"{r['metric_id']} of {r['application']}: {what_to_land(r['lacking'])}; a number that MetricFlow has for it says nothing"
+        for r in rows
+    ]

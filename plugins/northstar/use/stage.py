@@ -6,7 +6,7 @@ from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.use.alerts.evaluate import evaluate
 from northstar.use.forecasts import forecast_metrics
-from northstar.use.reports.send import make_and_keep, reports_due, send
+from northstar.use.reports.send import make_and_keep, reports_due, reports_over, send
 
 __all__ = ["due_reports", "evaluate_alerts", "forecast_metrics", "send_report"]
 
@@ -16,9 +16,14 @@ def evaluate_alerts(settings: Settings, progress: Progress = print) -> None:
     evaluate(settings, progress=progress)
 
 
-def due_reports(at: datetime) -> list[str]:
-    """The names of the reports that are due at a moment."""
-    return reports_due(at)
+def due_reports(settings: Settings, at: datetime, is_by_hand: bool, progress: Progress = print) -> list[str]:
+    """The names of the reports to send at a moment: by hand, those whose period ended in the day before, sent or not."""
+    if is_by_hand:
+        return reports_over(at)
+    due, waiting = reports_due(settings, at)
+    if waiting:
+        progress(waiting)
+    return due
 
 
 def send_report(settings: Settings, name: str, as_of: datetime, task: str) -> str:

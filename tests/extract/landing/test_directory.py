@@ -247,6 +247,14 @@ def test_a_file_with_another_delimiter_than_the_contracts_is_told(warehouse, sou
         land(warehouse, source)
 
 
+def test_a_page_in_place_of_a_file_is_told_although_it_has_no_rows(warehouse, source):
+    (source / "accounts/a.csv").write_text("<!DOCTYPE html><html><body>Please log in</body></html>\n")
+    with pytest.raises(NorthstarError, match=r"a\.csv: the required column account_id is missing"):
+        land(warehouse, source)
+    (source / "accounts/a.csv").write_text("account_id,account_type,created_at,updated_at\n")
+    land(warehouse, source)
+
+
 def test_replay_lands_what_fits_by_now(warehouse, source):
     write_jsonl(source / "accounts/a.jsonl", {**ACCOUNT, "account_type": "alien", "email": "x@y.org"})
     land(warehouse, source)

@@ -74,6 +74,27 @@ def test_a_statement_that_takes_too_much_memory_spills_or_is_refused(tmp_path):
         ("utc('2025-01-01')", "'2025-01-01' has no time zone"),
         ("utc('2025-07-01 09:00', 'Europe/London')", "2025-07-01 08:00:00+00"),
         ("utc('2025-03-30 01:30:00', 'Europe/London')", "'2025-03-30 01:30:00' does not exist in Europe/London"),
+        # a word after the time is no decoration
+        (
+            "utc('2025-07-01 09:00:00 PM', 'Europe/London')",
+            "'2025-07-01 09:00:00 PM' is not a time like 2025-01-31 10:00:00",
+        ),
+        ("utc('2025-07-01 09:00 am', 'Europe/London')", "'2025-07-01 09:00 am' is not a time like 2025-01-31 10:00:00"),
+        (
+            "utc('2025-07-01 09:00:00 EST', 'Europe/London')",
+            "'2025-07-01 09:00:00 EST' is not a time like 2025-01-31 10:00:00",
+        ),
+        (
+            "utc('2025-07-01 09:00:00 Europe/Berlin', 'Europe/London')",
+            "'2025-07-01 09:00:00 Europe/Berlin' is not a time like 2025-01-31 10:00:00",
+        ),
+        ("utc('2025-07-01 09:00:00 UTC', 'Europe/London')", "2025-07-01 09:00:00+00"),
+        ("utc('2025-07-01 09:00 gmt')", "2025-07-01 09:00:00+00"),
+        ("utc('2025-7-1 9:05', 'Europe/London')", "2025-07-01 08:05:00+00"),
+        ("utc('2025-07-01T09:00:00.25', 'Europe/London')", "2025-07-01 08:00:00.25+00"),
+        ("utc('2025-07-01', 'Europe/London')", "2025-06-30 23:00:00+00"),
+        ("utc(date '2025-07-01', 'Europe/London')", "2025-06-30 23:00:00+00"),
+        ("utc(strptime('1.7.2025 9 PM', '%d.%m.%Y %-I %p'), 'Europe/London')", "2025-07-01 20:00:00+00"),
         ("quotient(1, 3)", "0.333333333"),
         ("quotient(-2, 3)", "-0.666666667"),
         ("quotient('10.5', 4)", "2.625000000"),

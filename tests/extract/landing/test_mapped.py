@@ -128,6 +128,31 @@ entities:
     ]
 
 
+def test_a_group_whose_own_value_is_none_waits_with_all_its_rows_and_no_other_group(tmp_path):
+    mapping = """
+entities:
+  charges:
+    files: "*.csv"
+    select: select id as charge_id, whole(sum(number(amount))) as amount from input where kind = 'sale' group by id
+"""
+    rows, bad = mapped_rows(
+        tmp_path,
+        mapping,
+        {
+            # the parts of a and c are whole together, those of b are not, and d is more than 64 bits, though each of its rows is not
+            "1.csv": "id,kind,amount\na,sale,1.2\nb,sale,1.5\nc,sale,0.5\nd,sale,9223372036854775807\nb,note,7\n",
+            "2.csv": "id,kind,amount\nd,sale,1\nc,sale,0.5\na,sale,0.8\nb,sale,2\ne,sale,4\n",
+        },
+    )
+    assert sorted((row["charge_id"], row["amount"]) for _, _, row in rows) == [("a", 2), ("c", 1), ("e", 4)]
+    assert sorted(one[:3] for one in bad) == [
+        ("1.csv", 1, "'3.500000000' is not a whole number"),
+        ("1.csv", 3, "Could not convert string '9223372036854775808' to INT64"),
+        ("2.csv", 0, "Could not convert string '9223372036854775808' to INT64"),
+        ("2.csv", 3, "'3.500000000' is not a whole number"),
+    ]
+
+
 def test_more_rows_than_are_held_at_a_time_keep_their_origins(tmp_path, monkeypatch):
     monkeypatch.setattr("northstar.extract.landing.mapped.ROWS_AT_A_TIME", 2)
     mapping = "entities:\n  charges:\n    files: '*.csv'\n    select: select id as charge_id, _file, _line from input order by id desc\n"

@@ -337,7 +337,6 @@ def test_times_mean_what_python_takes_them_for():
     for n, text in enumerate(hostile.TIMES):
         if f"e{n}" in landed:
             assert landed[f"e{n}"] == hostile.instant(text), text
-    assert not any(f"e{n}" in landed for n, text in enumerate(hostile.TIMES) if ":60Z" in text)
     assert isinstance(landed["e0"], date)
 
 

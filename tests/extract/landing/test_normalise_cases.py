@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pyarrow as pa
@@ -203,3 +203,65 @@ def test_what_a_note_says_of_a_range_is_a_rule_of_the_contract():
             if column.type in ("int", "decimal") and place != "creator_earnings.amount":
                 # what is counted or measured is never negative; a creator's day may be, when money is taken back
                 assert column.ranges or (column.min if column.above is None else column.above) is not None, place
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2016-12-31T23:59:60Z", datetime(2017, 1, 1, tzinfo=UTC)),
+        ("2016-12-31T15:59:60.5-08:00", datetime(2017, 1, 1, 0, 0, 0, 500_000, tzinfo=UTC)),
+        ("2025-02-28T24:00:00Z", datetime(2025, 3, 1, tzinfo=UTC)),
+        ("2025-02-28 24:00+01:00", datetime(2025, 2, 28, 23, tzinfo=UTC)),
+        ("20250228T240000Z", datetime(2025, 3, 1, tzinfo=UTC)),
+        ("2025-01-05t10:00:00z", datetime(2025, 1, 5, 10, tzinfo=UTC)),
+        ("2025-01-05T10:00:00,25Z", datetime(2025, 1, 5, 10, 0, 0, 250_000, tzinfo=UTC)),
+    ],
+)
+def test_a_leap_second_the_end_of_a_day_small_letters_and_a_comma_are_iso_8601_too(text, moment):
+    row, reasons = landed("charges", created_at=text)
+    assert reasons == [] and row["created_at"] == moment
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["2025-01-05T24:00:01Z", "2025-01-05T10:30:60Z", "2025-01-05T23:59:61Z", "2025-02-29T24:00:00Z", "2025-01-05T25:00:00Z", "2025-01-05t10:00:00"],
+)  # fmt: skip
+def test_what_is_no_time_goes_to_quarantine(text):
+    row, reasons = landed("charges", created_at=text)
+    assert row is None and reasons[0].startswith(f"created_at: '{text}' is not a")
+
+
+@pytest.mark.parametrize(
+    ("entity", "column", "text", "lands"),
+    [
+        ("charges", "status", "SUCCEEDED", "succeeded"),
+        ("charges", "status", " Failed ", "failed"),
+        ("subscriptions", "billing_interval", "Month", "month"),
+        ("survey_responses", "survey", "NPS", "nps"),
+    ],
+)
+def test_a_word_of_a_fixed_set_is_that_word_in_any_case(entity, column, text, lands):
+    row, reasons = landed(entity, **{column: text})
+    assert reasons == [] and row[column] == lands
+    row, reasons = landed(entity, **{column: f"{text.strip()}x"})
+    assert row is None and f"{column}: '{text.strip()}x' is not one of" in reasons[0]
+
+
+@pytest.mark.parametrize("document", ['{"id":"cus_1","email":"ada@example.com"}', '["a"]', "[]", "{}", '[{"id":1}]'])
+def test_a_document_is_no_id(document):
+    row, reasons = landed("charges", account_id=document)
+    assert row is None and reasons == ["account_id: a JSON document where an id is expected"]
+    nested = pa.array([json.loads(document)]) if document not in ("[]", "{}") else document
+    assert landed("charges", account_id=nested)[1] == reasons
+
+
+def test_a_duration_is_no_amount():
+    amount = pa.array([timedelta(seconds=5)])
+    assert landed("charges", amount=amount)[1] == ["amount: '0:00:05' is not a whole number"]
+    assert landed("fx_rates", rate_to_reporting=amount)[1] == ["rate_to_reporting: '0:00:05' is not a number"]
+
+
+@pytest.mark.parametrize("name", ["{3F2504E0-4F89-11D3-9A0C-0305E82C3301}", "[x]", "{}x"])
+def test_an_id_in_brackets_is_an_id(name):
+    row, reasons = landed("charges", account_id=name)
+    assert reasons == [] and row["account_id"] == name

@@ -89,7 +89,10 @@ def judged(directory, tables: dict[str, list[dict]]) -> list[tuple]:
     return [(f.column, f.kind, f.value, f.rows, f.path) for f in judge(entity, {}, profile, NOTHING_SETTLED)]
 
 
-@pytest.mark.parametrize(("read", "misspelt", "without_status"), [(small_set, 12, 6), (whole_set, 449, 200)])
+@pytest.mark.parametrize(
+    ("read", "misspelt", "without_status"),
+    [(small_set, 12, 6), pytest.param(whole_set, 449, 200, marks=pytest.mark.slow)],
+)
 def test_the_corrupted_hotels_are_noticed_on_their_first_landing(tmp_path, read, misspelt, without_status):
     if read is whole_set and not HOTELS.exists():
         pytest.skip(f"the hotels' bookings are not at hand: {HOTELS}")
@@ -109,6 +112,7 @@ def test_the_corrupted_hotels_are_noticed_on_their_first_landing(tmp_path, read,
         assert all(kind in ("spelling", "missing") for _, kind, *_ in found), found
 
 
+@pytest.mark.slow
 def test_the_clean_hotels_are_not_warned_of(tmp_path):
     if not HOTELS.exists():
         pytest.skip(f"the hotels' bookings are not at hand: {HOTELS}")

@@ -1,6 +1,7 @@
 """GitHub as a source, against answers in the shape of its published OpenAPI description."""
 
 from datetime import UTC, datetime
+from urllib.parse import urlencode
 
 import pytest
 
@@ -39,9 +40,19 @@ def deployment(number: int, at: str, *statuses, environment="production", task="
         "id": number,
         "environment": environment,
         "task": task,
+        "sha": f"d{number}",
         "created_at": moment(at),
         "updated_at": moment(at),
         "told": told,
+    }
+
+
+def commit(sha: str, at: str, author: dict | None = ADA) -> dict:
+    # written long before it was committed, as after a rebase
+    return {
+        "sha": sha,
+        "author": author,
+        "commit": {"author": {"date": "2024-01-01T00:00:00Z"}, "committer": {"date": moment(at)}},
     }
 
 
@@ -50,8 +61,10 @@ class Hub:
 
     size = 2
 
-    def __init__(self, issues=(), reviews=None, deployments=()):
+    def __init__(self, issues=(), reviews=None, deployments=(), branch=(), commits_of=None, brought_by=None):
+        """branch: the default branch's commits, oldest first; commits_of: those of each pull request; brought_by: {commit: [(pull request, merged, repository)]}."""
         self.issues, self.reviews, self.deployments, self.asked = list(issues), reviews or {}, list(deployments), []
+        self.branch, self.commits_of, self.brought_by = list(branch), commits_of or {}, brought_by or {}
 
     def __call__(self, path, query):
         path = path.strip("/").removeprefix("http/").removeprefix("repos/acme/shop").strip("/")
@@ -75,6 +88,29 @@ class Hub:
             return [ADA]
         if path.endswith("/reviews"):
             return self.page(path, query, self.reviews.get(int(path.split("/")[1]), []))
+        if path == "commits":
+            if not self.branch:
+                return 409, {"message": "Git Repository is empty."}
+            shas = [c["sha"] for c in self.branch]
+            until = shas.index(query["sha"]) + 1 if "sha" in query else len(shas)
+            size = int(query["per_page"])
+            return self.page(path, query, self.branch[:until][::-1], size)
+        if path.startswith("compare/"):
+            base, head = path.removeprefix("compare/").split("...")
+            shas = [c["sha"] for c in self.branch]
+            if base not in shas:
+                return 404, {"message": "Not Found"}
+            status, rows, headers = self.page(path, query, self.branch[shas.index(base) + 1 : shas.index(head) + 1])
+            return status, {"commits": rows}, headers
+        if path.startswith("commits/") and path.endswith("/pulls"):
+            return [
+                {"number": n, "merged_at": merged and moment(merged), "base": {"repo": {"full_name": repository}}}
+                for n, merged, repository in self.brought_by.get(path.split("/")[1], [])
+            ]
+        if path.startswith("pulls/") and path.endswith("/commits"):
+            return self.page(path, query, self.commits_of.get(int(path.split("/")[1]), []))
+        if path.startswith("pulls/") and path.count("/") == 1:
+            return {"merge_commit_sha": f"m{path.split('/')[1]}"}
         if path == "deployments":
             return self.page(path, query, sorted(self.deployments, key=lambda d: d["created_at"], reverse=True))
         if path.endswith("/statuses"):
@@ -82,11 +118,12 @@ class Hub:
             return next(d["told"] for d in self.deployments if d["id"] == number)
         return 404, {"message": "Not Found"}
 
-    def page(self, path, query, rows):
+    def page(self, path, query, rows, size=None):
+        size = size or self.size
         start = int(query.get("page", 1)) - 1
-        link = f'<{self.address}/repos/acme/shop/{path}?page={start + 2}>; rel="next"'
-        more = len(rows) > (start + 1) * self.size
-        return 200, rows[start * self.size : (start + 1) * self.size], {"Link": link} if more else {}
+        address = f"{self.address}/repos/acme/shop/{path}?{urlencode({**query, 'page': start + 2})}"
+        more = len(rows) > (start + 1) * size
+        return 200, rows[start * size : (start + 1) * size], {"Link": f'<{address}>; rel="next"'} if more else {}
 
 
 @pytest.fixture
@@ -129,10 +166,10 @@ def test_pull_requests_with_their_reviews(warehouse, land):
              review(EVE, "CHANGES_REQUESTED", "01T12:00"), review(EVE, "APPROVED", "02T09:00")],
          2: [review(ADA, "COMMENTED", "01T11:00")]},
     )  # fmt: skip
-    columns = "pull_request_id, author_is_external, first_review_at, review_cycles, merged_at"
+    columns = "pull_request_id, author_is_external, first_review_at, review_cycles, merged_at, merge_commit_sha"
     assert land(hub, "pull_requests", columns) == [
-        ("acme/shop#1", False, at("01T10:00"), 3, at("02T10:00")), ("acme/shop#2", True, at("01T11:00"), 0, None),
-        ("acme/shop#3", False, None, 0, None),
+        ("acme/shop#1", False, at("01T10:00"), 3, at("02T10:00"), "m1"), ("acme/shop#2", True, at("01T11:00"), 0, None, None),
+        ("acme/shop#3", False, None, 0, None, None),
     ]  # fmt: skip
     assert source_states(warehouse, "hub")["pull_requests"] == {"repositories": {"acme/shop": moment("03T10:00")}}
     hub.asked.clear()
@@ -165,15 +202,60 @@ def test_deployments_with_their_recoveries(warehouse, land):
         deployment(4, "03T10:00", ("success", "03T10:04")), deployment(5, "03T10:20", ("success", "03T10:25"), task="rollback"),
         deployment(6, "04T10:00", ("queued", "04T10:00")), deployment(7, "04T10:00", ("success", "04T10:01"), environment="preview"),
     ])  # fmt: skip
-    columns = "deployment_id, status, recovered_at, updated_at"
+    columns = "deployment_id, status, recovered_at, updated_at, commit_sha"
     rows = land(hub, "deployments", columns, environments=["production"])
     assert rows == [
-        ("acme/shop/1", "succeeded", None, at("02T10:05")), ("acme/shop/2", "failed", at("02T10:40"), at("02T10:40")),
-        ("acme/shop/3", "succeeded", None, at("02T10:40")), ("acme/shop/4", "rolled_back", at("03T10:25"), at("03T10:25")),
-        ("acme/shop/5", "succeeded", None, at("03T10:25")), ("acme/shop/6", "running", None, at("04T10:00")),
+        ("acme/shop/1", "succeeded", None, at("02T10:05"), "d1"), ("acme/shop/2", "failed", at("02T10:40"), at("02T10:40"), "d2"),
+        ("acme/shop/3", "succeeded", None, at("02T10:40"), "d3"), ("acme/shop/4", "rolled_back", at("03T10:25"), at("03T10:25"), "d4"),
+        ("acme/shop/5", "succeeded", None, at("03T10:25"), "d5"), ("acme/shop/6", "running", None, at("04T10:00"), "d6"),
     ]  # fmt: skip
     hub.deployments[5] = deployment(6, "04T10:00", ("queued", "04T10:00"), ("error", "04T10:09"))
     assert land(hub, "deployments", columns, environments=["production"])[5][1] == "failed"
+
+
+def test_commits_have_the_pull_request_that_brought_them(warehouse, land):
+    hub = Hub(
+        [pull(1, "02T10:00", "02T10:00"), pull(2, "02T11:00"), pull(3, "03T10:00", "03T10:00"), issue(4, "03T11:00")],
+        # 1 was squashed, 3 was merged with its commits, and a merge commit
+        branch=[commit("start", "01T08:00", None), commit("squashed", "02T10:00"), commit("c31", "01T12:00"), commit("c32", "03T09:00"), commit("merge", "03T10:00")],
+        commits_of={1: [commit("c11", "01T10:00"), commit("c12", "01T11:00"), commit("c13", "02T09:00")], 2: [commit("c21", "02T08:00")],
+                    3: [commit("c31", "01T12:00"), commit("c32", "03T09:00")]},
+        brought_by={"squashed": [(9, "02T10:00", "eve/fork"), (1, "02T10:00", "acme/shop"), (7, "04T10:00", "acme/shop"), (8, None, "acme/shop")],
+                    "merge": [(3, "03T10:00", "acme/shop")]},
+    )  # fmt: skip
+    columns = "commit_sha, pull_request_id, committed_at"
+    rows = [
+        ("c11", "acme/shop#1", at("01T10:00")), ("c12", "acme/shop#1", at("01T11:00")), ("c13", "acme/shop#1", at("02T09:00")),
+        ("c31", "acme/shop#3", at("01T12:00")), ("c32", "acme/shop#3", at("03T09:00")), ("merge", "acme/shop#3", at("03T10:00")),
+        ("squashed", "acme/shop#1", at("02T10:00")), ("start", None, at("01T08:00")),
+    ]  # fmt: skip
+    assert land(hub, "commits", columns) == rows
+    assert source_states(warehouse, "hub")["commits"] == {
+        "repositories": {"acme/shop": {"changed_at": moment("03T11:00"), "head": "merge"}}
+    }
+    hub.asked.clear()
+    # pushed later with times before what was read, as from somebody's laptop
+    hub.branch += [commit("late1", "01T09:00"), commit("late2", "01T09:30"), commit("late3", "04T09:00")]
+    more = [
+        (sha, None, at(when)) for sha, when in (("late1", "01T09:00"), ("late2", "01T09:30"), ("late3", "04T09:00"))
+    ]
+    assert land(hub, "commits", columns) == sorted([*rows, *more])
+    assert [path for path, _ in hub.asked if path.startswith("commits/")] == [
+        f"commits/late{n}/pulls" for n in (1, 2, 3)
+    ]
+    hub.asked.clear()
+    assert land(hub, "commits", columns) == sorted([*rows, *more])
+    assert not [path for path, _ in hub.asked if path.startswith(("commits/", "compare/"))]
+
+
+def test_a_branch_that_was_rewritten_is_read_anew_and_an_empty_one_has_no_commits(warehouse, land):
+    hub = Hub()
+    assert land(hub, "commits", "commit_sha") == []
+    hub.branch = [commit("a", "01T08:00"), commit("b", "01T09:00")]
+    assert land(hub, "commits", "commit_sha") == [("a",), ("b",)]
+    hub.branch = [commit("c", "01T08:00"), commit("d", "01T09:00"), commit("e", "01T10:00")]
+    assert land(hub, "commits", "commit_sha") == [(sha,) for sha in "abcde"]
+    assert source_states(warehouse, "hub")["commits"]["repositories"]["acme/shop"]["head"] == "e"
 
 
 def test_the_community_is_counted_once(warehouse, land):

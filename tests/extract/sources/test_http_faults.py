@@ -66,6 +66,9 @@ def hub():
         pulls + issues,
         {n: [test_github.review(test_github.EVE, "APPROVED", f"0{n}T09:00")] for n in range(1, 6)},
         deployments,
+        branch=[test_github.commit(f"b{n}", f"0{n}T10:00") for n in range(1, 6)],
+        commits_of={n: [test_github.commit(f"c{n}{m}", f"0{n}T0{m}:00") for m in range(1, 4)] for n in range(1, 6)},
+        brought_by={f"b{n}": [(n, f"0{n}T10:00", "acme/shop")] for n in range(1, 6)},
     )
 
 

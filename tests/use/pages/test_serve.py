@@ -5,7 +5,6 @@ import secrets
 import socket
 import ssl
 import subprocess
-import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from flask import Flask, request
 from northstar.base import settings as settings_module
 from northstar.base.errors import NorthstarError
 from northstar.use.pages import door, serve
+from tests.support import serving
 
 
 def test_the_port_stays_while_the_pages_start_and_moves_when_it_is_somebody_elses(warehouse, monkeypatch):
@@ -232,10 +232,7 @@ def test_with_a_certificate_the_pages_speak_tls(tmp_path, warehouse, monkeypatch
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        assert serve._is_ours(warehouse, server.server_port)
+    with serving(server) as port:
+        assert serve._is_ours(warehouse, port)
         with pytest.raises(OSError):
-            urllib.request.urlopen(f"https://127.0.0.1:{server.server_port}/", timeout=2)
-    finally:
-        server.shutdown()
+            urllib.request.urlopen(f"https://127.0.0.1:{port}/", timeout=2)

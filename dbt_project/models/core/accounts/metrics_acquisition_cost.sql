@@ -184,8 +184,5 @@ placed as (
         'null_reason': "case when ltv is null then 'no_ltv' else 'empty_base' end", 'idle_reason': 'no_ltv',
         'explained': {'ltv': ltv, 'cac': cac},
     }],
-    'cac_payback_months': ['cac', 'case when cac is not null then margin_per_account end', {
-        'explained': {'cac': cac, 'margin_per_account': margin},
-    }],
     'market_share': ['registered_creators', 'addressable_accounts', {'null_reason': "case when addressable_accounts is null then 'source_missing' else 'empty_base' end", 'idle_reason': 'source_missing'}],
 }) }}

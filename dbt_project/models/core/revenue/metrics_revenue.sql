@@ -106,7 +106,6 @@ placed as (
     'customer_churn_rate': ['accounts_lost', 'accounts_at_start'],
     'net_revenue_retention': ['mrr_at_end', 'mrr_at_start'],
     'gross_revenue_retention': ['mrr_kept', 'mrr_at_start'],
-    'quick_ratio': ['new_amount + expansion_amount + reactivation_amount', '-(contraction_amount + churn_amount)'],
     'ltv': ['margin_per_account', 'churn_rate', {
         'null_reason': "case when churn_rate = 0 then 'nobody_churned' else 'empty_base' end",
         'explained': {'margin_per_account': margin, 'churn_rate': churn},

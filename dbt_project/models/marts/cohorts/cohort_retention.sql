@@ -1,6 +1,7 @@
 -- Grain: cohort_kind, application, cohort_month, months_since. Retention of cohorts, and what they pay. activity: cohorts by registration month,
 -- retained with an activity event in the month.
--- paying: cohorts by the month of the first MRR, retained with MRR at the month's end.
+-- paying: cohorts by the month of the first MRR, retained with MRR at the month's end. What was not measured yet in a month has no value: who is active
+-- before any activity was landed, and cash before any charge.
 {{ config(
     materialized='incremental',
     unique_key=['cohort_kind', 'application', 'cohort_month', 'months_since'], affected_by=['cohort_month', 'month'],
@@ -13,6 +14,14 @@ with months as (
         period_end
     from {{ ref('periods') }}
     where grain = 'month'
+),
+
+sightings as (
+    select
+        need,
+        application,
+        date_trunc('month', first_at)::date as month
+    from {{ ref('first_sightings') }}
 ),
 
 accounts as (
@@ -87,10 +96,11 @@ cells as (
         months.month,
         months.period_end,
         sizes.cohort_size,
-        coalesce(retained.retained_accounts, 0) as retained_accounts,
+        case when sightings.month <= months.month then coalesce(retained.retained_accounts, 0) end as retained_accounts,
         null::numeric as mrr
     from activity_sizes as sizes
     inner join months on sizes.cohort_month <= months.month
+    left join sightings on sizes.application = sightings.application and sightings.need = 'events.account_id by account'
     left join activity_retained as retained
         on sizes.application = retained.application
         and sizes.cohort_month = retained.cohort_month
@@ -118,11 +128,14 @@ margins as (
         sizes.application,
         sizes.cohort_month,
         months.month,
-        sum(coalesce(cohort_cash.margin, 0)) over (
-            partition by sizes.application, sizes.cohort_month order by months.month
-        ) / sizes.cohort_size as cumulative_margin_per_account
+        case
+            when sightings.month <= months.month then sum(coalesce(cohort_cash.margin, 0)) over (
+                partition by sizes.application, sizes.cohort_month order by months.month
+            ) / sizes.cohort_size
+        end as cumulative_margin_per_account
     from paying_sizes as sizes
     inner join months on sizes.cohort_month <= months.month
+    left join sightings on sizes.application = sightings.application and sightings.need = 'charges'
     left join cohort_cash
         on sizes.application = cohort_cash.application
         and sizes.cohort_month = cohort_cash.cohort_month

@@ -6,8 +6,12 @@
     materialized='incremental', unique_key=['application', 'change_kind', 'change_id'], touches=['deployed_at']
 ) }}
 
-with pull_requests as (
+with every_pull_request as (
     select * from {{ ref('stg_pull_requests') }}
+),
+
+pull_requests as (
+    select * from every_pull_request
     where merged_at is not null
 ),
 
@@ -16,8 +20,11 @@ commits as (
         commits.application,
         commits.commit_sha,
         commits.committed_at,
-        coalesce(commits.pull_request_id, merged.pull_request_id) as pull_request_id
+        -- of a pull request that did not land nobody knows when it was merged: its commits are changes of their own
+        coalesce(named.pull_request_id, merged.pull_request_id) as pull_request_id
     from {{ ref('stg_commits') }} as commits
+    left join every_pull_request as named
+        on commits.application = named.application and commits.pull_request_id = named.pull_request_id
     left join pull_requests as merged on commits.application = merged.application and commits.commit_sha = merged.merge_commit_sha
 ),
 

@@ -1,17 +1,32 @@
 -- Grain: experiment, variant, application. Visitors exposed to each variant (their first exposure decides), those that reached the goal from then on,
 -- and the statistical confidence of the difference from the control: Wilson intervals of 95 % and a two-proportion z-test. The
--- control is the variant of that name, else the first by name. Application 'all' is the company.
+-- control is the variant of that name, else the first by name. Application 'all' is the company. Where no event of the goal's name ever came, nobody
+-- knows who reached it: what converted and all that follows from it is null.
 {{ config(time_dependent=false, meta={'key': ['experiment', 'variant', 'application']}) }}
 
-with counted as (
+with seen_goals as (
+    select distinct event_name as goal
+    from {{ ref('experiment_events') }}
+    where event_name != 'experiment.exposed'
+),
+
+visitors as (
+    select
+        visitors.*,
+        bool_or(seen_goals.goal is not null) over (partition by visitors.experiment, visitors.application) as is_measured
+    from {{ ref('experiment_visitors') }} as visitors
+    left join seen_goals on visitors.goal = seen_goals.goal
+),
+
+counted as (
     select
         experiment,
         variant,
         application,
         count(*) as exposed,
-        count(*) filter (where is_converted) as converted
-    from {{ ref('experiment_visitors') }}
-    group by 1, 2, 3
+        case when is_measured then count(*) filter (where is_converted) end as converted
+    from visitors
+    group by experiment, variant, application, is_measured
 ),
 
 controls as (

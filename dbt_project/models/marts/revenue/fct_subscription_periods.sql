@@ -30,7 +30,7 @@ priced as (
             when 'week' then 52
             when 'day' then 365
         end as months_numerator,
-        subscriptions.interval_count * case subscriptions.billing_interval when 'month' then 1 else 12 end
+        subscriptions.interval_count::numeric * case subscriptions.billing_interval when 'month' then 1 else 12 end
             as months_denominator,
         currencies.exponent
     from subscriptions

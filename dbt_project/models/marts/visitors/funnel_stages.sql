@@ -1,4 +1,5 @@
--- Grain: funnel, application, grain, period_start, stage_number. How many of the visitors who entered in the period reached each stage.
+-- Grain: funnel, application, grain, period_start, stage_number. How many of the visitors who entered in the period reached each stage. A stage has no
+-- value in periods whose window ended before its first event came, nor have those behind it.
 {{ config(
     materialized='incremental',
     unique_key=['funnel', 'application', 'grain', 'period_start', 'stage_number'], affected_by=['grain', 'period_start'],
@@ -39,16 +40,21 @@ complete as (
         stages.stage,
         stages.target_conversion_percent,
         stages.window_days,
-        coalesce(counted.visitors, 0) as visitors,
+        case
+            when bool_and(coalesce(seen.first_at < periods.period_end + make_interval(days => stages.window_days), false)) over up_to_here
+                then coalesce(counted.visitors, 0)
+        end as visitors,
         counted.median_seconds_from_previous
     from stages
     inner join {{ ref('series_funnels') }} as series on stages.funnel = series.funnel
     inner join ({{ periods_to_build(['day', 'week', 'month']) }}) as periods on periods.period_end > series.first_at
+    left join {{ ref('series_funnel_stages') }} as seen on stages.funnel = seen.funnel and stages.stage_number = seen.stage_number
     left join counted
         on stages.funnel = counted.funnel
         and stages.stage_number = counted.stage_number
         and periods.grain = counted.grain
         and periods.period_start = counted.period_start
+    window up_to_here as (partition by stages.funnel, periods.grain, periods.period_start order by stages.stage_number)
 )
 
 select

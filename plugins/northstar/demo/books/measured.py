@@ -107,6 +107,8 @@ def _needs(ledger: Ledger) -> Iterator[tuple[tuple[str, ...], list[list[Sighting
     yield ("cash_collected",), [of("charges", "created_at")]
     refunds = [(charges.get(r["charge_id"], r)["application"], r["created_at"]) for r in rows["refunds"]]
     yield ("refund_rate",), [of("charges", "created_at"), refunds]
+    yield ("marketing_spend",), [of("marketing_spend", "spend_date")]
+    yield ("burn_multiple",), [of("marketing_spend", "spend_date"), of("charges", "created_at"), subscribed]
     yield (
         ("cac", "cac_change_rate", "ltv_cac_ratio", "cac_payback_months"),
         [of("marketing_spend", "spend_date"), subscribed],

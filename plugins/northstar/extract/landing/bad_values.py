@@ -67,7 +67,7 @@ class Finder:
                 for file, line, reason in self._of_node(node):
                     bad.setdefault((file, line), []).append(reason)
         if not bad:
-            bad = self._by_halves()
+            bad = self._by_groups() or self._by_halves()
         return [BadValue(file, line, "; ".join(dict.fromkeys(why))) for (file, line), why in bad.items()]
 
     def _reads_driver(self, node: Node) -> bool:
@@ -144,31 +144,63 @@ class Finder:
         assert isinstance(node, dict)
         return node
 
+    def _by_groups(self) -> dict[tuple[str | None, int], list[str]]:
+        """The rows of the groups whose own values fail, such as a sum that is not whole; none where rows are not made of groups.
+
+        A half of a group would be another group: one that fails on its own need not be wrong with the rest, nor the reverse.
+        """
+        members = _members(self.engine, self.statement, self.engine.columns(self.rows)) if self.has_files else None
+        if members is None:
+            return {}
+        text, names = members
+        try:
+            self.engine.execute(
+                f"create or replace temp table _groups as select distinct {FILE_OF}, {LINE_OF}, dense_rank() over (order by {', '.join(names)}) as _n "
+                f"from ({text})"
+            )
+        except Error:
+            return {}
+        count = self.engine.rows("select coalesce(max(_n), 0) from _groups")[0][0]
+        of_groups = (
+            f"select r.* from {self.rows} as r where exists (select 1 from _groups as g "
+            f"where g.{FILE_OF} = r._file and g.{LINE_OF} = r._line and g._n > {{begin}} and g._n <= {{end}})"
+        )
+        bad: dict[tuple[str | None, int], list[str]] = {}
+        for number, why in self._failing(count, of_groups):
+            for file, line in self.engine.rows(f"select {FILE_OF}, {LINE_OF} from _groups where _n = {number + 1}"):
+                bad[file, line] = [why]
+        return bad
+
     def _by_halves(self) -> dict[tuple[str | None, int], list[str]]:
         """The rows that fail on their own, found by trying parts of the input."""
         columns = "_line, _file" if self.has_files else "_line"
         rows = self.engine.rows(f"select row_number() over (), {columns} from {self.rows}")
-        bad: dict[tuple[str | None, int], list[str]] = {}
-        parts = [(0, len(rows))]
-        while parts and len(bad) < MOST_BY_HALVES:
+        of_rows = (
+            f"select * exclude (_n) from (select *, row_number() over () as _n from {self.rows}) "
+            "where _n > {begin} and _n <= {end}"
+        )
+        return {
+            (rows[place][2] if self.has_files else None, rows[place][1]): [why]
+            for place, why in self._failing(len(rows), of_rows)
+        }
+
+    def _failing(self, count: int, selection: str) -> Iterator[tuple[int, str]]:
+        """(place, why) of the parts of the input that fail on their own, of MOST_BY_HALVES at most. selection: those from {begin} to {end}."""
+        parts, found = [(0, count)] if count else [], 0
+        while parts and found < MOST_BY_HALVES:
             begin, end = parts.pop()
-            why = self._error_of_part(begin, end)
+            why = self._error_of_part(selection.format(begin=begin, end=end))
             if why is None:
                 continue
             if end - begin == 1:
-                bad[(rows[begin][2] if self.has_files else None, rows[begin][1])] = [why]
+                found += 1
+                yield begin, why
             else:
                 middle = (begin + end) // 2
                 parts += [(middle, end), (begin, middle)]
-        return bad
 
-    def _error_of_part(self, begin: int, end: int) -> str | None:
-        with selected_rows(
-            self.engine,
-            self.statement.driver,
-            self.rows,
-            f"select * exclude (_n) from (select *, row_number() over () as _n from {self.rows}) where _n > {begin} and _n <= {end}",
-        ):
+    def _error_of_part(self, selection: str) -> str | None:
+        with selected_rows(self.engine, self.statement.driver, self.rows, selection):
             return _failure(
                 lambda: self.engine.execute(f"create or replace temp table _probe as {self.statement.text}")
             )
@@ -242,6 +274,16 @@ def select_left_out(engine: Engine, statement: Statement, columns: list[str]) ->
 
     Call it when the bad rows themselves are out of the driver's table.
     """
+    members = _members(engine, statement, columns)
+    if members is None:
+        return None
+    text, names = members
+    same = " and ".join(f"l.{name} is not distinct from m.{name}" for name in names)
+    return f"select distinct {FILE_OF}, {LINE_OF} from ({text}) as m where exists (select 1 from {LEFT_OUT} as l where {same})"
+
+
+def _members(engine: Engine, statement: Statement, columns: list[str]) -> tuple[str, list[str]] | None:
+    """A SELECT of the keys, `_file` and `_line` of the driver's rows in groups, and the names of the keys; None where it cannot be said."""
     keys = statement.keys(columns)
     tree = copy.deepcopy(statement.tree)
     whole, combined = tree["statements"][0]["node"], combining(tree, statement.aggregates)
@@ -255,11 +297,7 @@ def select_left_out(engine: Engine, statement: Statement, columns: list[str]) ->
     tree["statements"][0]["node"] = {
         **bare(combined, [*items, *origin]), "cte_map": whole["cte_map"], "where_clause": combined.get("where_clause"),
     }  # fmt: skip
-    same = " and ".join(f"l.{name} is not distinct from m.{name}" for name in names)
-    return (
-        f"select distinct {FILE_OF}, {LINE_OF} from ({written(engine, tree)}) as m "
-        f"where exists (select 1 from {LEFT_OUT} as l where {same})"
-    )
+    return written(engine, tree), names
 
 
 def _key_names(keys: list[Node]) -> list[str]:

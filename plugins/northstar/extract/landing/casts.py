@@ -22,6 +22,11 @@ DECIMAL = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 TIMESTAMP = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)$"
 # ISO 8601's other form, without separators
 BASIC = r"^(\d{4})(\d{2})(\d{2})T(\d{2})(\d{2})(\d{2})(\.\d+)?(Z|[+-]\d{2}(?::?\d{2})?)$"
+# other ways of ISO 8601 and RFC 3339 to write a time: small letters, a comma, the end of a day, a leap second
+ZONE = r"(Z|[+-]\d{2}(?::?\d{2})?)$"
+SMALL_OR_COMMA = r"(?i)^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d+)?)?(Z|[+-]\d{2}(:?\d{2})?)$"
+DAY_END = rf"^(\d{{4}}-\d{{2}}-\d{{2}}[T ])24:00(?::00(?:\.0+)?)?{ZONE}"
+LEAP_SECOND = rf"^(\d{{4}}-\d{{2}}-\d{{2}}[T ]\d{{2}}:59):60(\.\d+)?{ZONE}"
 BASIC_DATE = r"^(\d{4})(\d{2})(\d{2})$"
 ZONELESS = r"^\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?)?$"
 DATE = r"^\d{4}-\d{2}-\d{2}([T ]00:00:00(\.0+)?(Z|\+00:00)?)?$"
@@ -45,6 +50,9 @@ def texts(raw: pa.Array) -> pa.Array:
         return pa.array(
             [None if v is None else orjson.dumps(v, default=str).decode() for v in raw.to_pylist()], pa.string()
         )
+    if pa.types.is_duration(raw.type):
+        # as 0:00:05: its number alone says nothing without the unit
+        return pa.array([None if v is None else str(v) for v in raw.to_pylist()], pa.string())
     if pa.types.is_floating(raw.type):
         return pa.array([None if v is None else _plain_float(v) for v in raw.to_pylist()], pa.string())
     if pa.types.is_decimal(raw.type):
@@ -170,6 +178,24 @@ def _to_timestamp(raw: pa.Array) -> tuple[pa.Array, pa.Array | None]:
     if pc.any(_matches(strings, BASIC)).as_py():
         strings = pc.replace_substring_regex(strings, BASIC, r"\1-\2-\3T\4:\5:\6\7\8")
     valid = _matches(strings, TIMESTAMP)
+    if (
+        pc.all(pc.or_kleene(valid, pc.is_null(strings))).as_py()
+        and not pc.any(_matches(strings, "[T ]24:|:60")).as_py()
+    ):
+        return _parse_times(strings, valid, kind)
+    is_other = _matches(strings, SMALL_OR_COMMA)
+    strings = pc.if_else(is_other, pc.replace_substring(pc.utf8_upper(strings), ",", "."), strings)
+    is_day_end, is_leap = _matches(strings, DAY_END), _matches(strings, LEAP_SECOND)
+    # the instant after: of the day's beginning by a day, of the second before by a second
+    strings = pc.replace_substring_regex(strings, DAY_END, r"\100:00:00\2")
+    strings = pc.replace_substring_regex(strings, LEAP_SECOND, r"\1:59\2\3")
+    array, invalid = _parse_times(strings, _matches(strings, TIMESTAMP), kind)
+    for mask, seconds in ((is_day_end, 86_400), (is_leap, 1)):
+        array = pc.if_else(mask, pc.add(array, pa.scalar(seconds * 1_000_000, pa.duration("us"))), array)
+    return array, invalid
+
+
+def _parse_times(strings: pa.Array, valid: pa.Array, kind: pa.DataType) -> tuple[pa.Array, pa.Array]:
     return _parse(pc.replace_substring_regex(strings, r"(\.\d{6})\d+", r"\1"), valid, kind)
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import fsspec
 import pyarrow as pa
 
-from northstar.base.errors import FileFailed, NorthstarError
+from northstar.base.errors import FileFailed, NorthstarError, PassingError
 from northstar.base.escaping import make_visible
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
 from northstar.contract import Entity, entities
 from northstar.extract.landing.batch import Delivery, Landed, land_batch
-from northstar.extract.landing.mapped import LINE, Mapped, Origin, Unit
+from northstar.extract.landing.mapped import Mapped, Origin, Unit, require_columns
 from northstar.extract.landing.mapping import MAPPING_FILE, Input, contract_inputs, read_mapping
 from northstar.extract.landing.normalise import in_range, normalise
 from northstar.extract.landing.personal_values import seal_row, storable
@@ -30,13 +30,10 @@ from northstar.extract.sources.files import (
     SourceFile,
     Storage,
     check_directory,
-    hint_at_delimiter,
-    kind_of,
     list_files,
     with_content,
     without_unfinished_line,
 )
-from northstar.extract.sources.packed import is_readable
 from northstar.privacy.guard import Guard, landing_guard
 from northstar.privacy.personal import redact
 from northstar.warehouse import db, turn_lock
@@ -66,6 +63,7 @@ class EntityResult(Landed):
     unfinished_files: list[str] = field(default_factory=list)
     seconds: float = 0.0
     error: str | None = None
+    is_passing: bool = False
 
 
 def land_directory(
@@ -128,7 +126,7 @@ def land_directory(
                                          learns=time_range is None and only is None)  # fmt: skip
             result += total
         except NorthstarError as exc:
-            result.error = redact(str(exc))
+            result.error, result.is_passing = redact(str(exc)), isinstance(exc, PassingError)
         result.seconds = time.monotonic() - started
         results.append(result)
         if result.files or result.error:
@@ -148,7 +146,8 @@ def land_directory(
         )
     if failed:
         more = f" (and {len(failed) - 1} more entities failed)" if len(failed) > 1 else ""
-        raise NorthstarError(f"{failed[0].entity}: {failed[0].error}{more}")
+        kind = PassingError if any(r.is_passing for r in failed) else NorthstarError
+        raise kind(f"{failed[0].entity}: {failed[0].error}{more}")
     return results
 
 
@@ -382,7 +381,7 @@ def _produce(
             raw = piece.batch
             if not raw.num_rows:
                 continue
-            _check_columns(entity, raw, unit.files[0])
+            require_columns(entity, raw.schema.names, unit.files[0])
             done, rows_outside = in_range(entity, normalise(entity, raw, guard, settled=settled), time_range)
             delivery.read += raw.num_rows
             if delivery.profile is not None:
@@ -448,15 +447,6 @@ class _Rejected:
 
 def _read_paths(unit: Unit) -> set[str]:
     return {file.path for further in (unit.files, *unit.others.values()) for file in further} | {unit.path}
-
-
-def _check_columns(entity: Entity, raw: pa.RecordBatch, file: SourceFile) -> None:
-    if is_readable(file.path) and kind_of(file) in ("jsonl", "json"):
-        return
-    for column in entity.columns.values():
-        if column.required and column.name not in raw.schema.names:
-            hint = hint_at_delimiter([name for name in raw.schema.names if name != LINE])
-            raise FileFailed(file.path, f"the required column {column.name} is missing{hint or '; add it to the file'}")
 
 
 def _summary(r: EntityResult) -> str:

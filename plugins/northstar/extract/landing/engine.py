@@ -36,7 +36,12 @@ create macro utc(x, zone := null) as case
   when x is null then null
   when regexp_matches(trim(cast(x as varchar)), '^\d{{4}}-\d\d-\d\d[T ]\d\d:\d\d.*(Z|[+-]\d\d(:?\d\d)?)$')
     then cast(trim(cast(x as varchar)) as timestamptz)
+  when regexp_matches(trim(cast(x as varchar)), '(?i)^\d{{4}}-\d{{1,2}}-\d{{1,2}}[T ]\d{{1,2}}:\d\d(:\d\d(\.\d+)?)? ?(UTC|GMT)$')
+    then timezone('UTC', cast(regexp_replace(trim(cast(x as varchar)), ' ?[A-Za-z]{{3}}$', '') as timestamp))
   when zone is null then cast(refused(x, 'has no time zone') as timestamptz)
+  -- the cast below passes over a word at the end: PM, or the name of another zone
+  when not regexp_matches(trim(cast(x as varchar)), '^\d{{4}}-\d{{1,2}}-\d{{1,2}}([T ]\d{{1,2}}:\d{{1,2}}(:\d{{1,2}}(\.\d*)?)?)?$')
+    then cast(refused(x, 'is not a time like 2025-01-31 10:00:00') as timestamptz)
   when timezone(zone, timezone(zone, cast(cast(x as varchar) as timestamp))) != cast(cast(x as varchar) as timestamp)
     then cast(refused(x, 'does not exist in ' || zone) as timestamptz)
   else timezone(zone, cast(cast(x as varchar) as timestamp)) end;

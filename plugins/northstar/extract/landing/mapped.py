@@ -29,8 +29,9 @@ from northstar.extract.landing.engine import VALUE_ERRORS, Engine, Error, litera
 from northstar.extract.landing.mapping import Input, Part
 from northstar.extract.landing.statement import Statement, misread, nodes, parse
 from northstar.extract.landing.time_patterns import PatternCounts, calls_of, count_patterns
-from northstar.extract.sources.files import Reading, SourceFile, hint_at_delimiter
+from northstar.extract.sources.files import Reading, SourceFile, hint_at_delimiter, kind_of
 from northstar.extract.sources.foreign import reading
+from northstar.extract.sources.packed import is_readable
 from northstar.warehouse.rows import Row
 
 # columns of every input
@@ -167,7 +168,11 @@ class Mapped:
         path = unit.state_path(file.path)
         unit.readings[path] = own = Reading(file, self.input.parts[0].form.csv)
         for batch in own.batches():
+            require_columns(self.entity, batch.schema.names, file)
             yield Piece(batch, lambda line: Origin(path, line), lambda line: (path, line))
+        if own.columns:
+            # a page that asks for a log-in is a header without rows
+            require_columns(self.entity, own.columns, file)
 
     def _one_by_one(self, engine: Engine, unit: Unit, file: SourceFile) -> Iterator[Piece]:
         part, path = self.input.parts[0], unit.state_path(file.path)
@@ -406,3 +411,13 @@ def _row(raw: pa.RecordBatch, line: int) -> Row:
 
 def _empty_batch() -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([pa.array([], pa.int64())], names=[LINE])
+
+
+def require_columns(entity: Entity, names: list[str], file: SourceFile) -> None:
+    """Raise FileFailed for a table that lacks a column of which every row needs a value. Records of json say their own names, row by row."""
+    if is_readable(file.path) and kind_of(file) in ("jsonl", "json"):
+        return
+    for column in entity.columns.values():
+        if column.required and column.name not in names:
+            hint = hint_at_delimiter([name for name in names if name != LINE])
+            raise FileFailed(file.path, f"the required column {column.name} is missing{hint or '; add it to the file'}")

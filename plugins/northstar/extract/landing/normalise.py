@@ -36,6 +36,8 @@ from northstar.warehouse.rows import Row
 
 # the years that a time may lie in: one time of year 1 would make 17 million hourly periods, and Python's datetime ends with year 9999
 EARLIEST, LATEST = 1990, 9999
+# a JSON document in a text; an id may lie in brackets ({3F25...}, as Microsoft writes them)
+DOCUMENT = r"^\s*(\{\s*\"|\{\s*\}\s*$|\[\s*[\"\[{]|\[\s*\]\s*$)"
 # a row that breaks the contract: its line, the reasons, and the row as it may be stored
 BadRow = tuple[int, list[str], Row]
 # a problem: the mask of its rows, and its reason, which is one for all of them or is made from each one's value in a column
@@ -152,6 +154,15 @@ def _codes(column: Column, array: pa.Array) -> tuple[pa.Array, pa.Array]:
     return _without_others(codes, is_known), pc.and_(pc.invert(is_known), pc.is_valid(codes))
 
 
+def _words(array: pa.Array, values: tuple[str, ...]) -> pa.Array:
+    """The words of a fixed set as the contract writes them, whatever their case; other texts as they are."""
+    known = pa.array(values, pa.string())
+    if pc.all(pc.is_in(array, pa.array([*values, None], pa.string()))).as_py():
+        return array
+    places = pc.index_in(pc.utf8_lower(pc.utf8_trim_whitespace(array)), pc.utf8_lower(known))
+    return pc.coalesce(known.take(places), array)
+
+
 def _without_others(array: pa.Array, mask: pa.Array) -> pa.Array:
     return pc.if_else(mask, array, pa.scalar(None, array.type))
 
@@ -171,7 +182,13 @@ def _column(column: Column, raw: pa.Array, mapped: Callable[[pa.Array], pa.Array
         missing = pc.is_null(raw)
         if pc.any(missing).as_py():
             problems.append((missing, f"{column.name}: required"))
+    if column.type == "text" and column.name.endswith("_id"):
+        # an object that an API expands in place of its id
+        is_document = pc.fill_null(pc.match_substring_regex(array, DOCUMENT), False)
+        if pc.any(is_document).as_py():
+            problems.append((is_document, f"{column.name}: a JSON document where an id is expected"))
     if values := column.values:
+        array = _words(array, values)
         strange = pc.invert(pc.is_in(array, pa.array([*values, None], pa.string())))
         if pc.any(strange).as_py():
             problems.append((strange, lambda v: f"{column.name}: {_shorten(v)} is not one of {', '.join(values)}"))

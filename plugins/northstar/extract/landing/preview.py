@@ -8,6 +8,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -164,7 +166,7 @@ def _add(result: Preview, entity: Entity, piece: Piece, guard: Guard, rows: int)
         if column.values and column.name in batch.schema.names:
             counts = pc.value_counts(batch.column(column.name).cast(pa.string()))
             for value, count in zip(counts.field(0).to_pylist(), counts.field(1).to_pylist(), strict=True):
-                if value is not None and value not in column.values:
+                if value is not None and value.strip().lower() not in column.values:
                     result.unknown.setdefault(column.name, Counter())[value] += count
         if column.code == "currency" and column.name in batch.schema.names:
             counts = pc.value_counts(batch.column(column.name).cast(pa.string()).drop_null())
@@ -173,20 +175,37 @@ def _add(result: Preview, entity: Entity, piece: Piece, guard: Guard, rows: int)
     done = normalise(entity, batch, guard)
     result.looked_at += batch.num_rows - len(done.bad)
     result.landing += done.rows.num_rows
-    for line, reasons, _ in done.bad:
+    bad = {line: reasons for line, reasons, _ in done.bad}
+    shown_bad = _at_lines(batch, list(bad)[:rows])
+    for line, reasons in bad.items():
         origin = piece.origin(line)
-        _reject(result, Previewed(origin.path, origin.line, origin.row, reasons=reasons), rows)
-    bad_lines = {line for line, _, _ in done.bad}
-    for row in batch.slice(0, rows * 2).to_pylist():
-        line = row.pop("_line")
-        if line in bad_lines or sum(not r.reasons for r in result.rows) >= rows:
-            continue
-        origin = piece.origin(line)
-        result.rows.append(
-            Previewed(
-                origin.path, origin.line, origin.row or row, lands={k: v for k, v in row.items() if v is not None}
-            )
+        _reject(
+            result, Previewed(origin.path, origin.line, origin.row or shown_bad.get(line, {}), reasons=reasons), rows
         )
+    wanted = rows - sum(not r.reasons for r in result.rows)
+    lines = done.lines.slice(0, max(0, wanted)).to_pylist()
+    sources = _at_lines(batch, lines)
+    for line, row in zip(lines, done.rows.slice(0, len(lines)).to_pylist(), strict=True):
+        origin = piece.origin(line)
+        lands = {name: _landed(entity, name, value) for name, value in row.items() if value is not None}
+        result.rows.append(Previewed(origin.path, origin.line, origin.row or sources[line], lands=lands))
+
+
+def _at_lines(batch: pa.RecordBatch, lines: list[int]) -> dict[int, Row]:
+    """The rows of a batch at some lines, as they came."""
+    rows = batch.filter(pc.is_in(batch.column("_line"), pa.array(lines, pa.int64()))).to_pylist()
+    return {row.pop("_line"): row for row in rows}
+
+
+def _landed(entity: Entity, name: str, value: object) -> object:
+    """A landed value as it is shown: a time as ISO 8601, a number without the zeros of its type, nothing that is personal."""
+    if name in entity.columns and entity.columns[name].pii:
+        return "(hashed)"
+    if isinstance(value, datetime):
+        return value.isoformat().replace("+00:00", "Z")
+    if isinstance(value, Decimal):
+        return f"{value:f}".rstrip("0").rstrip(".") if "." in f"{value:f}" else value
+    return value
 
 
 def _reject(result: Preview, row: Previewed, rows: int) -> None:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import pyarrow as pa
 
 from northstar.base import exact_json
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import NorthstarError, PassingError
 from northstar.base.escaping import make_visible
 from northstar.base.progress import Progress
 from northstar.base.settings import Settings
@@ -57,6 +57,9 @@ class SourceResult:
     landed: Landed = field(default_factory=Landed)
     seconds: float = 0.0
     error: str | None = None
+    # whether what failed may pass by itself, and how long its system asked to be left alone
+    is_passing: bool = False
+    wait_seconds: float | None = None
 
 
 def land_source(
@@ -119,6 +122,10 @@ def _recording_failure(settings: Settings, source: Source, result: SourceResult,
                 )
             )
         result.error = result.error or error
+        # what Northstar can name and does not pass by itself needs a person; of others nobody knows
+        result.is_passing = result.is_passing or isinstance(exc, PassingError) or not isinstance(exc, NorthstarError)
+        if isinstance(exc, PassingError) and exc.wait_seconds is not None:
+            result.wait_seconds = max(result.wait_seconds or 0, exc.wait_seconds)
         progress(f"  {result.source}: FAILED, {error}")
 
 

@@ -36,7 +36,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from northstar.base import exact_json
-from northstar.base.errors import FileFailed, NorthstarError
+from northstar.base.errors import FileFailed, NorthstarError, SourceDown
 from northstar.base.third_parties import explain_unreadable
 from northstar.connections.find import Connection
 from northstar.contract import entities
@@ -53,7 +53,7 @@ from northstar.extract.sources.packed import (
 from northstar.privacy.personal import quote_safely
 
 # goes up when the same file would make other rows; then all files are read again
-READING = 2
+READING = 3
 BLOCK_BYTES = 4 << 20
 # a file that was not written to for so long is finished: no writer takes longer for a line
 SETTLED_SECONDS = 30
@@ -663,7 +663,7 @@ def list_files(
         pattern, member_pattern = archives.split(pattern)
         entries = system.glob(f"{root.rstrip('/')}/{pattern}", detail=True)
     except (OSError, ValueError, ImportError) as exc:
-        raise NorthstarError(
+        raise _listing_error(exc)(
             f"cannot list {directory}: {str(exc).splitlines()[0]}; check the path and the rights"
         ) from exc
     files, is_local = list[SourceFile](), isinstance(system, LocalFileSystem)
@@ -778,6 +778,14 @@ class FileStore:
         return f"{self.path}: may list it"
 
 
+def _listing_error(exc: Exception) -> type[NorthstarError]:
+    """The type of an error about a directory that cannot be listed: a store may be away for a while, rights and addresses do not change."""
+    is_passing = isinstance(exc, OSError) and not isinstance(
+        exc, PermissionError | FileNotFoundError | NotADirectoryError
+    )
+    return SourceDown if is_passing else NorthstarError
+
+
 def check_directory(directory: str, storage: Storage | None = None) -> None:
     """Raise NorthstarError unless `directory` exists and can be listed."""
     try:
@@ -791,4 +799,4 @@ def check_directory(directory: str, storage: Storage | None = None) -> None:
             _require_outside_home(root)
         system.ls(root)
     except (OSError, ValueError, ImportError) as exc:
-        raise NorthstarError(f"cannot read the source directory {directory}: {str(exc).splitlines()[0]}") from exc
+        raise _listing_error(exc)(f"cannot read the source directory {directory}: {str(exc).splitlines()[0]}") from exc

@@ -1,4 +1,4 @@
-"""GitHub: pull requests with their reviews, issues as work items, deployments, and community figures, from its REST API.
+"""GitHub: pull requests with their reviews, commits, issues as work items, deployments, and community figures, from its REST API.
 
     system: github
     connection: github_main     # password: a token with read access; host: only for GitHub Enterprise (https://HOST/api/v3)
@@ -12,7 +12,8 @@
 A review cycle is a verdict that asked for changes, and the approval that ended it. Priority and story points are labels: `priority: high`,
 `high`, `points: 3`, `sp-3`. An issue's milestone is its sprint, the milestone's due date the sprint's end and the issue's own. An
 issue that was closed as not planned is not completed. A deployment's status is its last one other than `inactive`; a failed deployment
-has recovered when the next one to its environment succeeded. Community figures are those of the moment when they are read, summed
+has recovered when the next one to its environment succeeded. Commits are those of merged pull requests, and those of the default
+branch, with the pull request that brought each; their time is the committer's. Community figures are those of the moment when they are read, summed
 over the application's repositories; people are counted once.
 """
 
@@ -25,10 +26,12 @@ from typing import TypedDict
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
 from northstar.extract.sources.declared import ContractRow, Page, Source, State, Totals, check_options
-from northstar.extract.sources.http import HttpClient, JsonObject, Parameters, Refused
+from northstar.extract.sources.http import HttpClient, Json, JsonObject, Parameters, Refused
 
 STATE_BY_ENTRY = "repositories"
-ENTITIES = ("pull_requests", "work_items", "deployments", "community_snapshots")
+ENTITIES = ("pull_requests", "commits", "work_items", "deployments", "community_snapshots")
+# pull requests and deployments have the commits that they became or brought
+READING = 2
 ADDRESS = "https://api.github.com"
 API_VERSION = "2022-11-28"
 OPTIONS = {"repositories", "environments", "kinds", "members", "rollback_task"}
@@ -41,6 +44,8 @@ POINTS = re.compile(r"^(?:story[ -]?points?|points?|sp|estimate)[:/ -]+(\d+(?:\.
 INSIDERS = ("OWNER", "MEMBER", "COLLABORATOR")
 VERDICTS = ("APPROVED", "CHANGES_REQUESTED")
 STATUSES = {"success": "succeeded", "failure": "failed", "error": "failed"}
+# what GitHub answers for a repository without commits, and for a commit that no branch has
+EMPTY_REPOSITORY, GONE = 409, 404
 # for so long a deployment's status may change, and a failed deployment may recover
 OPEN_DAYS = 30
 
@@ -51,6 +56,7 @@ class Deployment(TypedDict):
     deployment_id: str
     application: str
     service: str
+    commit_sha: str
     started_at: str
     status: str
     recovered_at: str | None
@@ -75,6 +81,13 @@ def connect(source: Source, connection: Connection) -> "GitHub":
     )
 
 
+class CommitPlace(TypedDict, total=False):
+    """From where the commits of a repository are read on: the last change of a pull request, and the last commit of the default branch."""
+
+    changed_at: str | None
+    head: str
+
+
 class GitHub:
     """A connector of northstar.extract.sources.declared.Connector's shape."""
 
@@ -92,10 +105,9 @@ class GitHub:
         if entity == "community_snapshots":
             yield from self._community()
             return
-        read_pages = self._deployments if entity == "deployments" else self._issues
         places = dict((state or {}).get("repositories") or {})
         for name in self.repositories:
-            for rows, place in read_pages(entity, name, places.get(name)):
+            for rows, place in self._read_repository(entity, name, places.get(name)):
                 places[name] = place
                 yield Page(rows, {"repositories": dict(places)})
 
@@ -106,10 +118,22 @@ class GitHub:
             return {}
         return {entity: (sum(self._count_matches(name, f"type:{kind}") for name in self.repositories), "count(*)")}
 
+    def _read_repository(self, entity: str, name: str, place: Json) -> Iterator[tuple[list[ContractRow], Json]]:
+        """The rows of one repository that changed since a place, page by page, each with the place from which to go on."""
+        if entity == "commits":
+            yield from self._commits(name, place or {})
+        elif entity == "deployments":
+            yield from self._deployments(name, place)
+        else:
+            is_pull = entity == "pull_requests"
+            make_row = self._pull_request if is_pull else self._work_item
+            for issues, newest in self._changed_issues(name, place):
+                yield [make_row(name, issue) for issue in issues if ("pull_request" in issue) == is_pull], newest
+
     # issues and pull requests are one list to GitHub
 
-    def _issues(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[ContractRow], str | None]]:
-        """The changed issues or pull requests, oldest change first, each page with the time from which to go on.
+    def _changed_issues(self, name: str, since: str | None) -> Iterator[tuple[list[JsonObject], str | None]]:
+        """The changed issues and pull requests, oldest change first, each page with the time from which to go on.
 
         Each request starts at the time of the last change received: by page number, a change in the meantime would shift the pages.
         """
@@ -123,14 +147,8 @@ class GitHub:
                 "page": number,
             }
             issues = self.http.get(f"repos/{name}/issues", {**parameters, "since": since} if since else parameters)
-            is_pull = entity == "pull_requests"
-            matching_issues = [issue for issue in issues if ("pull_request" in issue) == is_pull]
-            rows = [
-                self._pull_request(name, issue) if is_pull else self._work_item(name, issue)
-                for issue in matching_issues
-            ]
             newest = max([issue["updated_at"] for issue in issues], default=since)
-            yield rows, newest
+            yield issues, newest
             if len(issues) < PAGE:
                 return
             # a full page of changes in one second: only then is the next page needed
@@ -150,8 +168,16 @@ class GitHub:
             "pull_request_id": f"{name}#{issue['number']}", "application": self.repositories[name], "author": author,
             "author_is_external": issue.get("author_association") not in INSIDERS, "opened_at": issue["created_at"],
             "first_review_at": reviews[0]["submitted_at"] if reviews else None, "review_cycles": cycles,
-            "merged_at": issue["pull_request"].get("merged_at"), "updated_at": issue["updated_at"],
+            "merged_at": issue["pull_request"].get("merged_at"), "merge_commit_sha": self._merge_commit(name, issue),
+            "updated_at": issue["updated_at"],
         }  # fmt: skip
+
+    def _merge_commit(self, name: str, issue: JsonObject) -> str | None:
+        """The commit that a merged pull request became; the listing does not have it."""
+        if not issue["pull_request"].get("merged_at"):
+            return None
+        sha: str | None = self.http.get(f"repos/{name}/pulls/{issue['number']}").get("merge_commit_sha")
+        return sha
 
     def _work_item(self, name: str, issue: JsonObject) -> ContractRow:
         kinds = {label.lower(): kind for label, kind in self.source.options.get("kinds", KINDS).items()}
@@ -168,9 +194,82 @@ class GitHub:
             "completed_at": issue["closed_at"] if is_done else None, "updated_at": issue["updated_at"],
         }  # fmt: skip
 
+    # commits
+
+    def _commits(self, name: str, place: CommitPlace) -> Iterator[tuple[list[ContractRow], CommitPlace]]:
+        """First the commits of pull requests that were merged, then those that the default branch has since the place.
+
+        A squash or rebase makes new commits of a pull request's: only by those of its branch is known when the work began.
+        """
+        place = {**place}
+        known: set[str] = set()
+        for issues, newest in self._changed_issues(name, place.get("changed_at")):
+            rows: list[ContractRow] = []
+            for issue in issues:
+                if (issue.get("pull_request") or {}).get("merged_at"):
+                    rows += self._commits_of(name, issue["number"])
+            known |= {str(row["commit_sha"]) for row in rows}
+            place["changed_at"] = newest
+            yield rows, {**place}
+        head = self._head(name)
+        if not head or head == place.get("head"):
+            return
+        for commits in self._branch_pages(name, place.get("head"), head):
+            yield [self._branch_commit(name, commit) for commit in commits if commit["sha"] not in known], {**place}
+        # the newest commit comes first, so the place moves when all of them have landed
+        yield [], {**place, "head": head}
+
+    def _head(self, name: str) -> str | None:
+        """The default branch's last commit; None in a repository without commits."""
+        try:
+            commits = self.http.get(f"repos/{name}/commits", {"per_page": 1})
+        except Refused as refusal:
+            if refusal.status == EMPTY_REPOSITORY:
+                return None
+            raise
+        return commits[0]["sha"] if commits else None
+
+    def _commits_of(self, name: str, number: int) -> list[ContractRow]:
+        """The commits of a pull request. GitHub lists the first 250."""
+        return [
+            self._commit(name, commit, f"{name}#{number}")
+            for page in self.http.pages(f"repos/{name}/pulls/{number}/commits", {"per_page": PAGE})
+            for commit in page
+        ]
+
+    def _branch_pages(self, name: str, since: str | None, head: str) -> Iterator[list[JsonObject]]:
+        """The commits that a branch has at `head` and had not when `since` was its last one.
+
+        Commits have their own times, which may be long before they come into the branch: times do not say which are new.
+        """
+        if since:
+            try:
+                for answer in self.http.pages(f"repos/{name}/compare/{since}...{head}", {"per_page": PAGE}):
+                    yield answer["commits"]
+                return
+            except Refused as refusal:
+                # the branch was rewritten, and the commit is gone
+                if refusal.status != GONE:
+                    raise
+        yield from self.http.pages(f"repos/{name}/commits", {"sha": head, "per_page": PAGE})
+
+    def _branch_commit(self, name: str, commit: JsonObject) -> ContractRow:
+        """A commit of the default branch, with the merged pull request that brought it there, if one did."""
+        pulls = self.http.get(f"repos/{name}/commits/{commit['sha']}/pulls", {"per_page": PAGE})
+        merged = [pull for pull in pulls if pull.get("merged_at") and pull["base"]["repo"]["full_name"] == name]
+        # of several, as of a release branch that was merged later, the first brought it
+        first = min(merged, key=lambda pull: (pull["merged_at"], pull["number"]), default=None)
+        return self._commit(name, commit, first and f"{name}#{first['number']}")
+
+    def _commit(self, name: str, commit: JsonObject, pull_request_id: str | None) -> ContractRow:
+        return {
+            "commit_sha": commit["sha"], "application": self.repositories[name], "pull_request_id": pull_request_id,
+            "author": (commit.get("author") or {}).get("login"), "committed_at": commit["commit"]["committer"]["date"],
+        }  # fmt: skip
+
     # deployments
 
-    def _deployments(self, entity: str, name: str, since: str | None) -> Iterator[tuple[list[ContractRow], str | None]]:
+    def _deployments(self, name: str, since: str | None) -> Iterator[tuple[list[ContractRow], str | None]]:
         """Deployments since a month before the state. GitHub lists them by creation and does not say which of them changed."""
         oldest = _days_before(since, OPEN_DAYS) if since else ""
         deployments: dict[int, JsonObject] = {}
@@ -223,7 +322,7 @@ class GitHub:
         states = [s["state"] for s in statuses if s["state"] != "inactive"]
         row: Deployment = {
             "deployment_id": f"{name}/{deployment['id']}", "application": self.repositories[name],
-            "service": f"{name}/{deployment['environment']}", "started_at": deployment["created_at"],
+            "service": f"{name}/{deployment['environment']}", "commit_sha": deployment["sha"], "started_at": deployment["created_at"],
             "status": STATUSES.get(states[-1], "running") if states else "running", "recovered_at": None,
             "updated_at": max([deployment["updated_at"], *(s["created_at"] for s in statuses)]),
         }  # fmt: skip

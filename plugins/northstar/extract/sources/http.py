@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import NorthstarError, SourceDown
 
 TIMEOUT_SECONDS = httpx.Timeout(60, connect=10)
 ATTEMPTS = 6
@@ -39,10 +39,6 @@ JsonObject = dict[str, Json]
 Parameters = Mapping[str, str | int | float | list[str] | None]
 # httpx logs addresses with their queries
 logging.getLogger("httpx").setLevel(logging.WARNING)
-
-
-class SourceDown(NorthstarError):
-    """The system gave no usable answer, however often it was asked."""
 
 
 class Refused(NorthstarError):
@@ -80,6 +76,7 @@ class HttpClient:
         self._next_at = 0.0
         self._attempts, self._wait = attempts, wait
         self._down: str | None = None
+        self._asked_to_wait: float | None = None
         self._clock_offset: float | None = None
         self._timeout = timeout
         self._client = self._connect()
@@ -136,10 +133,11 @@ class HttpClient:
         self, method: str, path: str, params: Parameters | None = None, body: JsonObject | None = None
     ) -> httpx.Response:
         if self._down:
-            raise SourceDown(self._down)
+            raise SourceDown(self._down, self._asked_to_wait)
         url = self._url(path)
         reason, is_renewed = "", False
         attempt = 0
+        delay: float | None = None
         while attempt < self._attempts:
             self._keep_to_rate()
             delay = None
@@ -182,7 +180,8 @@ class HttpClient:
                 self._wait(delay if delay is not None else _backoff_seconds(attempt))
         times = f", {attempt} times" if attempt else ""
         self._down = f"{_without_query(url)}: {reason}{times}; the next run goes on where this one stopped"
-        raise SourceDown(self._down)
+        self._asked_to_wait = delay
+        raise SourceDown(self._down, delay)
 
     def _read_bounded(
         self, method: str, url: str, params: Parameters | None, body: JsonObject | None

@@ -30,7 +30,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import NorthstarError, SourceDown
 from northstar.connections.find import Connection
 from northstar.extract.sources.declared import ContractRow, Options, Page, Source, State, Totals, check_options
 from northstar.extract.sources.http import HttpClient, Json, JsonObject, Parameters
@@ -238,7 +238,7 @@ class Prometheus:
     def _result(self, path: str, parameters: Parameters) -> Json:
         answer = self.http.get(path, parameters)
         if answer.get("status") != "success":
-            raise NorthstarError(f"Prometheus answered {answer.get('error', 'without a result')}")
+            raise SourceDown(f"Prometheus answered {answer.get('error', 'without a result')}")
         return answer["data"]["result"]
 
 

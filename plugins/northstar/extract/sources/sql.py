@@ -28,7 +28,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import pyarrow as pa
 import sqlalchemy as sa
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import NorthstarError, SourceDown
 from northstar.connections.find import Connection
 from northstar.contract import Entity, entities
 from northstar.extract.sources.declared import Options, Page, Source, State, Totals
@@ -174,13 +174,13 @@ class _ReadOnly:
             if self.engine.dialect.name == "mysql":
                 self.connection.commit()
         except sa.exc.SQLAlchemyError as exc:
-            raise NorthstarError(f"cannot reach the database {self.connection_name}: {_first_line(exc)}") from exc
+            raise SourceDown(f"cannot reach the database {self.connection_name}: {_first_line(exc)}") from exc
         return self.connection
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, _: TracebackType | None) -> None:
         self.connection.close()
         if isinstance(exc, sa.exc.SQLAlchemyError):
-            raise NorthstarError(f"the database {self.connection_name}: {_first_line(exc)}") from exc
+            raise SourceDown(f"the database {self.connection_name}: {_first_line(exc)}") from exc
 
 
 def _arguments(driver: str, connection: Connection) -> dict[str, object]:

@@ -15,7 +15,7 @@ import base64
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 
-from northstar.base.errors import NorthstarError
+from northstar.base.errors import NorthstarError, SourceDown
 from northstar.connections.find import Connection
 from northstar.extract.sources.declared import ContractRow, Page, Source, State, Totals, check_options
 from northstar.extract.sources.http import HttpClient, Json, JsonObject, Parameters, Refused
@@ -98,7 +98,7 @@ class Zendesk:
             if answer.get("end_of_stream") or not cursor:
                 return
             if cursor == parameters.get("cursor"):
-                raise NorthstarError("Zendesk's export repeats itself; the next run tries again")
+                raise SourceDown("Zendesk's export repeats itself; the next run tries again")
             parameters = {"cursor": cursor}
 
     def _ticket(self, ticket: JsonObject) -> ContractRow:

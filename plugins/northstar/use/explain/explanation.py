@@ -46,12 +46,16 @@ class Rows:
 
 @dataclass
 class Side:
-    """A numerator or denominator: its expression over measures, its value as published and as computed again, and its rows."""
+    """A numerator or denominator: its expression over measures, its value as published and as computed again, and its rows.
+
+    parts: {a name in the expression that stands for another metric: that metric's value}.
+    """
 
     expression: str
     published: Decimal | None
     recomputed: Decimal | None
     is_rounded: bool
+    parts: dict[str, Decimal | None] = field(default_factory=dict)
     rows: list[Rows] = field(default_factory=list)
 
     @property
@@ -207,6 +211,11 @@ class _Lookup:
     def __call__(self, name: str, cell: Cell) -> Term:
         return self._library.find(self._model, name, cell, self._of)
 
+    def part(self, metric_id: str) -> tuple[Metric, "_Lookup"]:
+        model = self._library.of_metric(metric_id)
+        spec = model.metrics[metric_id]
+        return spec, _Lookup(self._library, model, spec.of)
+
 
 def contributions_by_id(
     connection: Connection, library: Library, metric_id: str, cell: Cell, is_denominator: bool = False
@@ -220,7 +229,7 @@ def contributions_by_id(
     text = spec.denominator if is_denominator else spec.numerator
     if text is None:
         return "", {}
-    expression = Expression(text, spec.explained, cell, _Lookup(library, definition, spec.of), _constants(cell))
+    expression = Expression(text, spec, cell, _Lookup(library, definition, spec.of), _constants(cell))
     values = [fetch_one(connection.execute(term.value_sql))["value"] for term in expression.terms]
     id_name, contributions = "", dict[str, Decimal]()
     for position, term in enumerate(expression.terms):
@@ -261,10 +270,12 @@ def _explain_side(
     published: Decimal | None,
     sample: int,
 ) -> Side:
-    expression = Expression(text, spec.explained, cell, _Lookup(library, definition, spec.of), _constants(cell))
+    expression = Expression(text, spec, cell, _Lookup(library, definition, spec.of), _constants(cell))
     values = [fetch_one(connection.execute(term.value_sql))["value"] for term in expression.terms]
     recomputed = fetch_one(connection.execute(expression.value_sql(values)))["value"]
-    side = Side(text, published, recomputed, expression.is_rounded)
+    parts_query = expression.parts_sql(values)
+    parts = fetch_one(connection.execute(parts_query)) if parts_query else {}
+    side = Side(text, published, recomputed, expression.is_rounded, parts)
     for position, term in enumerate(expression.terms):
         weighted = expression.weighted(position, values)
         query = term.rows_sql(weighted)

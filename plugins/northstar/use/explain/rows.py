@@ -2,16 +2,18 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
 from sqlglot import exp, parse_one
 
 from northstar.base.errors import NorthstarError
-from northstar.build.definitions import Definition, Measure
+from northstar.build.definitions import Definition, Measure, Metric, Part
 
 LENGTHS = {"hour": "1 hour", "day": "1 day", "week": "7 days", "month": "1 month", "quarter": "3 months"}
+MONTHS = {"month": 1, "quarter": 3}
+DAYS = {"hour": timedelta(hours=1), "day": timedelta(days=1), "week": timedelta(days=7)}
 
 
 @dataclass(frozen=True)
@@ -35,10 +37,12 @@ class Cell:
         return f"({self.start} + interval '{LENGTHS[self.grain]}')"
 
     def shift(self, period: str, as_of: datetime) -> "Cell":
-        """The cell that the words `month_before`, `year_before`, `last_month`, `last_month_of_year_before` and `whole` of an explanation mean."""
+        """The cell that the words `previous`, `month_before`, `year_before`, `last_month`, `last_month_of_year_before` and `whole` of an explanation mean."""
         if period == "whole":
             return replace(self, segment="", segment_value="")
         cell = self
+        if period == "previous":
+            return replace(cell, period_start=_add_months(cell.period_start, -MONTHS[cell.grain]) if cell.grain in MONTHS else cell.period_start - DAYS[cell.grain])  # fmt: skip
         if period.endswith("year_before"):
             cell = replace(cell, period_start=_add_months(cell.period_start, -12))
         if period == "month_before":
@@ -128,32 +132,42 @@ class Lookup(Protocol):
     def __call__(self, name: str, cell: Cell) -> Term:
         """The measure of that name at a place. Raises NorthstarError where there is none."""
 
+    def part(self, metric_id: str) -> tuple[Metric, "Lookup"]:
+        """How a metric that another is made of is made itself, and what finds its measures."""
+
 
 class Expression:
     """An expression over measures, resolved to terms."""
 
-    def __init__(self, text: str, explained: Explained, cell: Cell, lookup: Lookup, constants: dict[str, str]):
-        """lookup: (measure name, cell) -> Term; constants: column name -> SQL."""
+    def __init__(self, text: str, spec: Metric, cell: Cell, lookup: Lookup, constants: dict[str, str]):
+        """text: one of the sides of the metric `spec`; lookup: (measure name, cell) -> Term; constants: column name -> SQL."""
         self.text = text
         self.terms: list[Term] = []
-        self._explained, self._lookup, self._constants = explained, lookup, constants
-        self._tree = self._resolve(text, cell, explained)
+        # {column that stands for another metric: its expression over terms}
+        self._part_trees: dict[str, exp.Expr] = {}
+        self._constants = constants
+        self._tree = self._resolve(text, cell, spec.explained, spec.parts, lookup)
         self.is_rounded = self._tree.find(exp.Round) is not None
 
-    def _resolve(self, text: str, cell: Cell, explained: Explained) -> exp.Expr:
+    def _resolve(
+        self, text: str, cell: Cell, explained: Explained, parts: Mapping[str, Part], lookup: Lookup
+    ) -> exp.Expr:
         def resolve(node: exp.Expr) -> exp.Expr:
             if not isinstance(node, exp.Column):
                 return node
             name = node.name
+            if name in parts:
+                self._part_trees[name] = self._resolve_part(parts[name], cell, lookup)
+                return exp.Paren(this=self._part_trees[name].copy())
             if name in self._constants:
                 return parse_one(f"({self._constants[name]})", read="postgres")
             if name in explained:
                 explanation = explained[name]
                 inner, period = (explanation, None) if isinstance(explanation, str) else explanation
-                place = cell.shift(period, self._lookup.as_of) if period else cell
+                place = cell.shift(period, lookup.as_of) if period else cell
                 others = {k: v for k, v in explained.items() if k != name}
-                return exp.Paren(this=self._resolve(inner, place, others))
-            term = self._lookup(name, cell)
+                return exp.Paren(this=self._resolve(inner, place, others, parts, lookup))
+            term = lookup(name, cell)
             if term not in self.terms:
                 self.terms.append(term)
             return exp.column(f"m{self.terms.index(term)}")
@@ -161,9 +175,32 @@ class Expression:
         tree: exp.Expr = parse_one(text, read="postgres").transform(resolve)
         return tree
 
+    def _resolve_part(self, part: Part, cell: Cell, lookup: Lookup) -> exp.Expr:
+        """A metric that another is made of, as an expression over its own measures."""
+        spec, own = lookup.part(part["metric"])
+        place = cell.shift(part["before"], lookup.as_of) if part["before"] else cell
+        sides = {"numerator": spec.numerator, "denominator": spec.denominator}
+
+        def resolve(node: exp.Expr) -> exp.Expr:
+            side = sides.get(node.name) if isinstance(node, exp.Column) else None
+            if side is None:
+                return node
+            return exp.Paren(this=self._resolve(side, place, spec.explained, spec.parts, own))
+
+        tree: exp.Expr = parse_one(part["formula"], read="postgres").transform(resolve)
+        return tree
+
     def value_sql(self, values: Values) -> str:
         """The expression with the terms' values in it."""
         return f"select ({_with_values(self._tree, values).sql(dialect='postgres')})::numeric as value"
+
+    def parts_sql(self, values: Values) -> str | None:
+        """SQL for the values of the metrics that this one is made of, a column for each; None if it is made of none."""
+        columns = [
+            f'({_with_values(tree.copy(), values).sql(dialect="postgres")})::numeric as "{name}"'
+            for name, tree in self._part_trees.items()
+        ]
+        return f"select {', '.join(columns)}" if columns else None
 
     def weighted(self, position: int, values: Values) -> str:
         """SQL for what one row's part of a term is worth in the whole; divisors and conditions are replaced by their values."""
@@ -179,6 +216,11 @@ def _weight_of_part(node: exp.Expr, position: int, values: Values) -> exp.Expr:
         return exp.column("part") if int(node.name[1:]) == position else exp.Literal.number(0)
     if isinstance(node, exp.Round):
         return _weight_of_part(node.this, position, values)
+    if isinstance(node, exp.Mul) and any(node.this.find_all(exp.Column)):
+        # the rows of the first factor stand for a product
+        node.set("this", _weight_of_part(node.this, position, values))
+        node.set("expression", exp.Paren(this=_with_values(node.expression, values)))
+        return node
     if isinstance(node, exp.Div):
         node.set("this", _weight_of_part(node.this, position, values))
         node.set("expression", exp.Paren(this=_with_values(node.expression, values)))

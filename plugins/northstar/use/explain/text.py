@@ -31,6 +31,9 @@ def as_text(explanation: Explanation) -> str:
     for title, side in (("numerator", explanation.numerator), ("denominator", explanation.denominator)):
         if side is not None:
             lines += ["", f"Rows behind the {title}: {verdict(side)}"]
+            if side.parts:
+                shown = ", ".join(f"{name} {format_number(value)}" for name, value in side.parts.items())
+                lines.append(f"It is made of other metrics, each of which can be explained: {shown}")
             for rows in side.rows:
                 lines += ["", *row_lines(rows, row)]
     lines += ["", f"SQL of core.{explanation.model}, as it was compiled:", "", tidy(explanation.model_sql)]
@@ -107,7 +110,7 @@ def as_json(explanation: Explanation) -> str:
             return None
         return {
             "expression": side.expression, "published": side.published, "recomputed": side.recomputed,
-            "contributions": side.contributions, "adds_up": side.adds_up,
+            "contributions": side.contributions, "adds_up": side.adds_up, "parts": side.parts,
             "rows": [
                 {"measure": r.measure, "relation": r.relation, "model": r.model, "value": r.value, "count": r.count,
                  "contribution": r.contribution, "sample": r.sample, "sql": r.sql}

@@ -14,6 +14,7 @@ from typing import NotRequired, TypedDict
 
 import jinja2
 
+from northstar.base.clock import last_period
 from northstar.base.config_files import read_own_yaml, read_text
 from northstar.base.errors import NorthstarError
 from northstar.base.formats import compute_change, format_change, format_value
@@ -191,7 +192,7 @@ class _Maker:
         self.images: dict[str, bytes] = {}
 
     def report(self) -> Report:
-        start = self._period_start(self.content["grain"])
+        start, _ = last_period(self.content["grain"], self.as_of)
         sections = [self._section(section) for section in self.content["sections"]]
         when = period(start, self.content["grain"])
         suffix = "" if self.application == "all" else f" of {self.application}"
@@ -216,19 +217,6 @@ class _Maker:
             self.name, self.application, self.as_of, start, self.published.version, subject, templates.get_template("report.html").render(template_values),
             templates.get_template("report.txt").render(template_values), self.images,
         )  # fmt: skip
-
-    def _period_start(self, grain: str) -> datetime:
-        unit = grain if grain != "hour" else "day"
-        row = self.marts.frame(
-            "select date_trunc(%(unit)s, %(as_of)s::timestamptz - %(length)s::interval) as start",
-            unit=unit,
-            as_of=self.as_of,
-            length=LENGTH[grain],
-        )
-        start: datetime = (
-            row["start"][0].to_pydatetime() if hasattr(row["start"][0], "to_pydatetime") else row["start"][0]
-        )
-        return start
 
     def _section(self, section: SectionContent) -> ReportSection:
         application = section.get("application", self.application)
@@ -310,6 +298,12 @@ class _Maker:
         stages: list[Stage] = []
         last: int | None = None
         for row in frame.to_dict("records"):
+            if row["visitors"] is None:
+                # no event of the stage, or of one before it, was landed: nobody knows who came
+                stages.append(
+                    {"stage": row["stage"].replace("_", " "), "visitors": "not measured", "share": "", "target": ""}
+                )
+                continue
             share = 100 * row["visitors"] / last if last else None
             stages.append({"stage": row["stage"].replace("_", " "), "visitors": f"{row['visitors']:,}", "share": format_value(share, "percent") if share is not None else "",
                            "target": format_value(row["target"], "percent") if row["target"] is not None else ""})  # fmt: skip

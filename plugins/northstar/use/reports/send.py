@@ -1,7 +1,8 @@
 """Make reports, keep them, and send them on the routes that the home's notify.yml names."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, time, timedelta
 
+from northstar.base.clock import last_period
 from northstar.base.errors import NorthstarError
 from northstar.base.settings import Settings
 from northstar.use import outbox
@@ -9,6 +10,12 @@ from northstar.use.notify import Message, read_channels, send_message
 from northstar.use.reports.make import Report, contents, make_report
 from northstar.use.reports.store import last_version, record_sending, store_report
 from northstar.warehouse import db
+from northstar.warehouse.rows import Connection, fetch_one
+
+# people read reports in the morning, also when the night's version is published earlier
+SENT_FROM = time(6, 30)
+# a weekly report is still sent on Wednesday, when the nights before it published nothing; after that the next one tells more
+DAYS_LATE = 3
 
 
 def make_and_keep(
@@ -47,13 +54,40 @@ def send(settings: Settings, report_id: int, report: Report, occasion: str | Non
     return destinations
 
 
-def reports_due(at: datetime) -> list[str]:
-    """The reports whose period ended in the day before `at`: the daily one, on Mondays the weekly one, ..."""
-    is_due = {
-        "daily": True,
-        "weekly": at.weekday() == 0,
-        "monthly": at.day == 1,
-        "quarterly": at.day == 1 and at.month % 3 == 1,
-        "annual": at.day == 1 and at.month == 1,
-    }
-    return [name for name in contents() if is_due[name]]
+def reports_over(at: datetime, days: int = 1) -> list[str]:
+    """The reports whose last period ended less than so many days before `at`: the daily one, on Mondays the weekly one, ..."""
+    return [
+        name for name, content in contents().items() if at - last_period(content["grain"], at)[1] < timedelta(days=days)
+    ]
+
+
+def reports_due(settings: Settings, at: datetime) -> tuple[list[str], str | None]:
+    """The reports that should be sent at a moment and were not sent yet, and in words what others wait for.
+
+    Reports are sent from SENT_FROM on, once a nightly run has published their period; one that waited for it is sent up to DAYS_LATE days
+    after its period.
+    """
+    if at.astimezone(UTC).time() < SENT_FROM:
+        return [], f"reports are sent from {SENT_FROM:%H:%M} UTC on"
+    routes = read_channels(settings).reports
+    with db.connect(settings, "publisher") as connection:
+        night = fetch_one(
+            connection.execute("select max(as_of) as as_of from marts.publications where mode = 'nightly'")
+        )
+        waiting, due = [], []
+        for name in reports_over(at, DAYS_LATE):
+            start, end = last_period(contents()[name]["grain"], at)
+            if night["as_of"] is None or night["as_of"] < end:
+                waiting.append(name)
+            elif not _is_sent(connection, name, start, name in routes):
+                due.append(name)
+    return due, f"{', '.join(waiting)}: no nightly run has published their period yet" if waiting else None
+
+
+def _is_sent(connection: Connection, name: str, start: datetime, has_route: bool) -> bool:
+    """Whether the report of a period was sent; where no route is named for it, whether it was kept."""
+    row = connection.execute(
+        "select from audit.reports where report = %s and application = 'all' and period_start = %s and (sent_at is not null or not %s)",
+        [name, start, has_route],
+    ).fetchone()
+    return row is not None

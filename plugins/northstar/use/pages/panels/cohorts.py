@@ -7,7 +7,7 @@ from northstar.use.marts import Marts
 from northstar.use.pages.panels.drawing import Panel, without_values
 
 # the metric that stands on what keeps an account in a cohort
-MEASURES = {"activity": "mau", "paying": "cash_collected"}
+MEASURES = {"activity": "mau", "paying": "mrr"}
 
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:

@@ -19,6 +19,9 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     for row in escape_labels(frame, "experiment", "variant", "control").to_dict("records"):
         name = f"{row['experiment']}: {row['variant']}"
         if pd.isna(row["conversion_percent"]):
+            text = f"not measured: no event of the goal was landed, {row['exposed']:,} exposed"
+            figure.add_scatter(x=[None], y=with_second_line([name], [text]), mode="markers", showlegend=False)
+            summaries.append(f"{name} {text}")
             continue
         value, low, high = (
             float(row[c]) for c in ("conversion_percent", "conversion_percent_low", "conversion_percent_high")

@@ -7,6 +7,9 @@ from northstar.use.marts import Marts, nearest
 from northstar.use.pages.panels.drawing import COLOURS, Panel, caption, empty_figure, with_second_line
 from northstar.use.words import period
 
+# why a stage has no visitors, not even none
+NO_EVENT = "no event of this stage, or of one before it, was landed by then"
+
 
 def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, segment: str) -> go.Figure:
     grain = nearest(grain, ["day", "week", "month"])
@@ -21,10 +24,13 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
         "order by stage_number",
         funnel=panel["funnel"], grain=grain, application=application,
     )  # fmt: skip
-    if not len(frame) or not frame["visitors"].max():
+    if not len(frame) or not frame["visitors"].dropna().max():
         return empty_figure(f"no visitors of {application} in this funnel")
     texts = []
     for row in frame.to_dict("records"):
+        if pd.isna(row["visitors"]):
+            texts.append(f"not measured · {NO_EVENT}")
+            continue
         text = f"{row['visitors']:,}"
         if pd.notna(row["from_previous_percent"]):
             target = f" (target {row['target_percent']:.0f} %)" if pd.notna(row["target_percent"]) else ""
@@ -34,7 +40,7 @@ def draw(marts: Marts, panel: Panel, application: str, grain: str, months: int, 
     stages = [stage.replace("_", " ") for stage in frame["stage"]]
     labels = with_second_line(stages, [t.partition(" · ")[2] for t in texts])
     figure = go.Figure(go.Bar(
-        y=labels, x=frame["visitors"], orientation="h", text=[f"{v:,}" for v in frame["visitors"]], textposition="auto", marker={"color": COLOURS[0]},
+        y=labels, x=frame["visitors"], orientation="h", text=[t.partition(" · ")[0] for t in texts], textposition="auto", marker={"color": COLOURS[0]},
         hovertext=[f"{s}: {t}" for s, t in zip(stages, texts, strict=True)], hoverinfo="text",
     ))  # fmt: skip
     figure.update_yaxes(type="category", title=None, autorange="reversed")

@@ -1,0 +1,186 @@
+"""What dbt does in every build and no build here needs, left out: methods of dbt's are replaced for the time of a build (docs/decisions.md, D260).
+
+None of it decides what is built, or how. Only a project that dbt has parsed and checked before is spared the checks.
+"""
+
+from __future__ import annotations
+
+import marshal
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from sys import implementation
+from types import CodeType
+from typing import TYPE_CHECKING
+
+from northstar.base.files import write_private
+
+if TYPE_CHECKING:
+    from dbt.contracts.graph.nodes import GraphMemberNode
+    from dbt_common.events.base_types import BaseEvent, EventLevel
+    from dbt_common.events.event_manager import EventManager
+    from jinja2.nodes import Template
+
+_MISSING = object()
+
+
+def compile_classes_when_used() -> None:
+    """Have the classes that dbt reads and writes compiled when they are first used, of which a build uses few. Without effect once dbt is imported."""
+    from mashumaro.config import BaseConfig
+
+    BaseConfig.lazy_compilation = True
+
+
+@contextmanager
+def without_checks() -> Iterator[None]:
+    """Spare dbt two things that it does before its first node, for a project that it has parsed.
+
+    It describes its classes as JSON schemas, to check with them a project that has passed; and it reads the sources of all that called it, to say
+    where a flag of its behaviour was declared.
+    """
+    from dbt_common.behavior_flags import BehaviorFlagRendered
+    from dbt_common.dataclass_schema import dbtClassMixin
+
+    with (
+        _replaced(dbtClassMixin, "validate", classmethod(lambda cls, data: None)),
+        _replaced(BehaviorFlagRendered, "_default_source", lambda flag: "dbt"),
+    ):
+        yield
+
+
+@contextmanager
+def without_nodes(left_out: Collection[str]) -> Iterator[None]:
+    """Leave nodes out of what dbt selects, by their unique_id: given as arguments, each name is compared with each node three times."""
+    from dbt.graph.selector import ResourceTypeSelector
+
+    original: Callable[[ResourceTypeSelector, GraphMemberNode], bool] = ResourceTypeSelector.node_is_match
+
+    def is_match(selector: ResourceTypeSelector, node: GraphMemberNode) -> bool:
+        return node.unique_id not in left_out and original(selector, node)
+
+    with _replaced(ResourceTypeSelector, "node_is_match", is_match):
+        yield
+
+
+class _Copies(Mapping[str, dict[str, object]]):
+    """Nodes as dicts, each made when a macro asks for it."""
+
+    def __init__(self, nodes: Mapping[str, GraphMemberNode]):
+        self._nodes, self._copies = nodes, dict[str, dict[str, object]]()
+
+    def __getitem__(self, unique_id: str) -> dict[str, object]:
+        if unique_id not in self._copies:
+            self._copies[unique_id] = self._nodes[unique_id].to_dict(omit_none=False)
+        return self._copies[unique_id]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._nodes)
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+
+@contextmanager
+def without_copies_of_the_graph() -> Iterator[None]:
+    """Copy of all nodes only those that a macro asks for (as `graph`), and write no summary of them, which dbt's authors read."""
+    from dbt.compilation import Linker
+    from dbt.contracts.graph.manifest import Manifest
+
+    def build_flat_graph(manifest: Manifest) -> None:
+        kinds = ("exposures", "functions", "groups", "metrics", "nodes", "sources", "semantic_models", "saved_queries")
+        manifest.flat_graph = {kind: _Copies(getattr(manifest, kind)) for kind in kinds}
+
+    with (
+        _replaced(Manifest, "build_flat_graph", build_flat_graph),
+        _replaced(Linker, "get_graph_summary", lambda linker, manifest: {}),
+    ):
+        yield
+
+
+@contextmanager
+def without_unread_events(is_read: Collection[str]) -> Iterator[None]:
+    """Make an event's message only when somebody reads it. What is for debugging goes nowhere, but for the events named in `is_read`."""
+    from dbt_common.events.base_types import BaseEvent, EventLevel
+    from dbt_common.events.event_manager import EventManager
+
+    make, fire = BaseEvent.__init__, EventManager.fire_event
+    read: Callable[[BaseEvent, str], object] = BaseEvent.__getattr__
+
+    def keep_arguments(event: BaseEvent, *arguments: object, **named: object) -> None:
+        event.__dict__["_arguments"] = (arguments, named)
+
+    def make_and_read(event: BaseEvent, name: str) -> object:
+        if kept := event.__dict__.pop("_arguments", None):
+            arguments, named = kept
+            make(event, *arguments, **named)
+        return read(event, name)
+
+    def fire_what_is_read(
+        manager: EventManager,
+        e: BaseEvent,
+        level: EventLevel | None = None,
+        node: object = None,
+        force_warn_or_error_handling: bool = False,
+    ) -> None:
+        if (level or e.level_tag()) != EventLevel.DEBUG or type(e).__name__ in is_read:
+            fire(manager, e, level, node, force_warn_or_error_handling)
+
+    with (
+        _replaced(BaseEvent, "__init__", keep_arguments),
+        _replaced(BaseEvent, "__getattr__", make_and_read),
+        _replaced(EventManager, "fire_event", fire_what_is_read),
+    ):
+        yield
+
+
+@contextmanager
+def kept_templates(path: Path, code_version: str) -> Iterator[None]:
+    """Keep in a file what Jinja compiles the project's macros and models to. It is of use to runs of the same code, libraries and Python."""
+    from dbt_common.clients.jinja import MacroFuzzEnvironment
+
+    libraries = [f"{name} {version(name)}" for name in ("jinja2", "dbt-common")]
+    origin = " ".join([code_version, implementation.cache_tag or "", *libraries])
+    kept = _read_templates(path, origin)
+    number = len(kept)
+    compile_anew = MacroFuzzEnvironment.compile
+
+    def compile_once(
+        environment: MacroFuzzEnvironment, source: str | Template, name: str | None = None, filename: str | None = None
+    ) -> CodeType:
+        if not isinstance(source, str) or name or filename:
+            return compile_anew(environment, source, name, filename)
+        # what else the code depends on is the kind of environment: dbt gives all of a kind the same extensions
+        key = f"{type(environment).__name__} {source}"
+        if key not in kept:
+            kept[key] = marshal.dumps(compile_anew(environment, source))
+        code: CodeType = marshal.loads(kept[key])
+        return code
+
+    with _replaced(MacroFuzzEnvironment, "compile", compile_once):
+        yield
+    if len(kept) > number:
+        write_private(path, marshal.dumps((origin, kept)))
+
+
+def _read_templates(path: Path, origin: str) -> dict[str, bytes]:
+    """The templates in the file; {} if there are none, or they are of another origin, or the file is cut short."""
+    try:
+        made_by, kept = marshal.loads(path.read_bytes())
+    except (FileNotFoundError, EOFError, ValueError, TypeError):
+        return {}
+    return kept if made_by == origin else {}
+
+
+@contextmanager
+def _replaced(owner: type, name: str, replacement: object) -> Iterator[None]:
+    """A class with another attribute inside."""
+    original = owner.__dict__.get(name, _MISSING)
+    setattr(owner, name, replacement)
+    try:
+        yield
+    finally:
+        if original is _MISSING:
+            delattr(owner, name)
+        else:
+            setattr(owner, name, original)

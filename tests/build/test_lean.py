@@ -1,0 +1,80 @@
+"""What a build of dbt's goes without, and that what it does instead is the same."""
+
+import subprocess
+import sys
+from dataclasses import make_dataclass
+
+import pytest
+from dbt_common.clients.jinja import MacroFuzzEnvironment, get_template
+from dbt_common.dataclass_schema import ValidationError, dbtClassMixin
+from dbt_common.events.base_types import BaseEvent, EventLevel
+from dbt_common.events.event_manager import EventManager
+from dbt_common.events.types import Note
+
+from northstar.build.lean import kept_templates, without_checks, without_unread_events
+
+
+def test_a_known_project_is_not_checked_again_and_any_other_is():
+    Size = make_dataclass("Size", [("rows", int)], bases=(dbtClassMixin,))
+    with pytest.raises(ValidationError):
+        Size.validate({"rows": "many"})
+    with pytest.raises(RuntimeError), without_checks():
+        Size.validate({"rows": "many"})
+        raise RuntimeError
+    with pytest.raises(ValidationError):
+        Size.validate({"rows": "many"})
+
+
+def test_events_for_debugging_are_not_made_and_the_others_are_the_same(monkeypatch):
+    manager, events, made = EventManager(), [], []
+    manager.add_callback(lambda message: events.append((message.info.level, message.info.msg, message.data.msg)))
+    make = BaseEvent.__init__
+    monkeypatch.setattr(BaseEvent, "__init__", lambda event, **named: made.append(named["msg"]) or make(event, **named))
+    with without_unread_events(is_read=()):
+        manager.fire_event(Note(msg="nobody reads this"), level=EventLevel.DEBUG)
+        manager.fire_event(Note(msg="a warning"), level=EventLevel.WARN)
+        manager.fire_event(Note(msg="a remark"))
+    with without_unread_events(is_read=("Note",)):
+        manager.fire_event(Note(msg="somebody reads this"), level=EventLevel.DEBUG)
+    assert made == ["a warning", "a remark", "somebody reads this"]
+    manager.fire_event(Note(msg="outside"), level=EventLevel.DEBUG)
+    assert events == [
+        ("warn", "a warning", "a warning"),
+        ("info", "a remark", "a remark"),
+        ("debug", "somebody reads this", "somebody reads this"),
+        ("debug", "outside", "outside"),
+    ]
+
+
+def test_a_kept_template_gives_the_same_text_and_is_of_use_to_the_same_code_alone(tmp_path, monkeypatch):
+    source = (
+        "{% macro twice(x) %}{{ x * 2 }}{% endmacro %}select {{ dbt_macro__twice(n) | as_text }}{% do seen.append(n) %}"
+    )
+    compiled = []
+    compile_anew = MacroFuzzEnvironment.compile
+
+    def note_and_compile(environment, text, *place):
+        compiled.append(text)
+        return compile_anew(environment, text, *place)
+
+    monkeypatch.setattr(MacroFuzzEnvironment, "compile", note_and_compile)
+    file, texts = tmp_path / "templates", []
+
+    def render(code_version, n):
+        seen = []
+        with kept_templates(file, code_version):
+            texts.append(get_template(source, {"n": n, "seen": seen}).render({"n": n, "seen": seen}))
+        assert seen == [n]
+        return len(compiled)
+
+    assert render("first", 2) == 1
+    assert render("first", 3) == 1
+    assert render("second", 4) == 2
+    file.write_bytes(file.read_bytes()[:100])
+    assert render("second", 5) == 3
+    assert texts == ["select 4", "select 6", "select 8", "select 10"]
+
+
+def test_a_run_does_not_import_the_parser_of_sql_before_it_needs_it():
+    code = "import sys, northstar.runs.job; print('sqlglot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
