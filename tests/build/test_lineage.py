@@ -103,6 +103,18 @@ def test_each_metric_of_a_model_has_its_own_lineage():
     assert lineage.not_followed == {}
 
 
+def test_a_metric_made_of_rows_of_others_has_those_that_its_expression_names():
+    of_ids = 'select metric_id, numerator from "n"."core"."metrics_m" where metric_id in (\'one\', \'two\')'
+    cells = f"select sum(r.numerator) filter (where r.metric_id = 'two') as two, sum(r.numerator) as both from ({of_ids}) as r"
+    lineage = read_lineage(
+        {"metrics_m": metric_model(f"select x, y from {A}", one="x", two="y", three="x"), "reader": cells},
+        {"metrics_m": "core.metrics_m", "reader": "core.reader"},
+        LEAVES | {"core.metric_shapes": ["metric_id"]},
+    )
+    assert lineage.columns[Origin("core.reader", "two")].values == {Origin(METRIC, "two")}
+    assert lineage.columns[Origin("core.reader", "both")].values == {Origin(METRIC, "one"), Origin(METRIC, "two")}
+
+
 @pytest.mark.parametrize(
     ("sql", "named"),
     [
