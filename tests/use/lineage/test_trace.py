@@ -53,6 +53,10 @@ def test_a_metric_leads_to_the_metrics_made_of_it_and_its_targets(built):
     assert found.up is None
     assert {"ltv_cac_ratio", "cac_payback_months", "rule_of_40"} <= set(found.down.values.metrics)
     assert not {"cac", "magic_number"} & set(found.down.values.metrics)
+    # made of published metrics by a row of metrics.yml
+    burn = trace(built, "burn_multiple", down=False).up.tree.steps
+    assert {"cash_collected", "marketing_spend", "net_new_mrr"} == {step.name.column for step in burn}
+    assert "burn_multiple" in trace(built, "cash_collected", up=False).down.values.metrics
     uptime = trace(built, "uptime", up=False).down.values.by_kind
     assert any(target.startswith("uptime of ") for target in uptime["targets"]) and "uptime_budget_burns" in str(
         uptime["alerts"]
