@@ -255,6 +255,18 @@ def test_a_document_is_no_id(document):
     assert landed("charges", account_id=nested)[1] == reasons
 
 
+@pytest.mark.parametrize(
+    "given", ["1.23457E+19", "1E+15", "1.2345678901234567e+19", pa.array([12345678901234567890.0])]
+)
+def test_an_id_that_has_lost_its_digits_goes_to_quarantine(given):
+    assert landed("charges", charge_id=given)[1] == ["charge_id: an id that was made a number and has lost its digits"]
+
+
+@pytest.mark.parametrize("given", ["1e10", "1e+x", "12E+10", "a1.5E+19"])
+def test_an_id_that_looks_like_a_number_with_an_exponent_may_be_one(given):
+    assert landed("charges", charge_id=given)[0]["charge_id"] == given
+
+
 def test_a_duration_is_no_amount():
     amount = pa.array([timedelta(seconds=5)])
     assert landed("charges", amount=amount)[1] == ["amount: '0:00:05' is not a whole number"]

@@ -88,6 +88,22 @@ def test_a_sheet_is_read_with_whole_numbers_whole():
         read("a.xlsx", b"id,n\n1,2\n", Format())
 
 
+def test_an_error_in_a_sheet_is_no_empty_cell():
+    content = workbook(
+        Other=[[text("id")], ["t='e'><v>#REF!</v>"]],
+        Sales=[
+            [text("id"), text("n"), text("m")],
+            ["><v>1</v>", "t='e'><v>#N/A</v>", "t='e'><f>1/0</f><v>#DIV/0!</v>"],
+            ["><v>2</v>", "><v>5</v>"],
+        ],
+    )
+    assert read("a.xlsx", content, Format("xlsx", sheet="Sales"))[0] == [
+        {"id": "1", "n": "#N/A", "m": "#DIV/0!", "_line": 2},
+        {"id": "2", "n": "5", "m": None, "_line": 3},
+    ]
+    assert read("a.xlsx", content, Format("xlsx"))[0] == [{"id": "#REF!", "_line": 2}]
+
+
 def test_lines_that_do_not_fit_a_pattern_are_rejected_with_their_number():
     log = b'1.2.3.4 "GET /a"\nbroken\n\n5.6.7.8 "GET /b"\n'
     rows, rejected = read("access_log", log, Format("lines", pattern=r'(?P<host>\S+) "(?P<request>[^"]*)"$'))

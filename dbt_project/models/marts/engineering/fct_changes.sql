@@ -15,16 +15,20 @@ pull_requests as (
     where merged_at is not null
 ),
 
+-- where no pull request was ever landed, nobody knows when those that commits name were merged
+reviewed as (
+    select distinct application
+    from every_pull_request
+),
+
 commits as (
     select
         commits.application,
         commits.commit_sha,
         commits.committed_at,
-        -- of a pull request that did not land nobody knows when it was merged: its commits are changes of their own
-        coalesce(named.pull_request_id, merged.pull_request_id) as pull_request_id
+        coalesce(case when reviewed.application is not null then commits.pull_request_id end, merged.pull_request_id) as pull_request_id
     from {{ ref('stg_commits') }} as commits
-    left join every_pull_request as named
-        on commits.application = named.application and commits.pull_request_id = named.pull_request_id
+    left join reviewed on commits.application = reviewed.application
     left join pull_requests as merged on commits.application = merged.application and commits.commit_sha = merged.merge_commit_sha
 ),
 

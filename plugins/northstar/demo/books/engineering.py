@@ -48,7 +48,7 @@ def _deployment(ledger: Ledger, row: BookRow) -> None:
 
 def _changes(ledger: Ledger) -> None:
     """How long each change took from its first commit to the first deployment that has it."""
-    landed = {p["pull_request_id"] for p in ledger.rows["pull_requests"]}
+    reviewed = {p["application"] for p in ledger.rows["pull_requests"]}
     merged = {p["pull_request_id"]: p for p in ledger.rows["pull_requests"] if p["merged_at"]}
     request_of_merge = {
         (p["application"], p["merge_commit_sha"]): p["pull_request_id"]
@@ -61,8 +61,8 @@ def _changes(ledger: Ledger) -> None:
     merged_at = {(p["application"], name): p["merged_at"] for name, p in merged.items()}
     for commit in ledger.rows["commits"]:
         application, sha, at = commit["application"], commit["commit_sha"], commit["committed_at"]
-        named = commit["pull_request_id"]
-        request = named if named in landed else request_of_merge.get((application, sha))
+        named = commit["pull_request_id"] if application in reviewed else None
+        request = named or request_of_merge.get((application, sha))
         if request is None:
             changes[application, sha], merged_at[application, sha], change_of[application, sha] = [at, at], at, sha
         elif request in merged:

@@ -19,7 +19,7 @@ import pyarrow.compute as pc
 
 from northstar.contract import MAX_NAME_BYTES, Column, Entity
 from northstar.contract.codes import CODES
-from northstar.extract.landing.casts import ARROW_TYPES, CASTS, DEEPEST, NULL_ESCAPE, ZONELESS, texts
+from northstar.extract.landing.casts import ARROW_TYPES, CASTS, DEEPEST, NULL_ESCAPE, ZONELESS, may_contain, texts
 from northstar.extract.landing.personal_values import (
     personal_columns,
     plain_name,
@@ -38,6 +38,8 @@ from northstar.warehouse.rows import Row
 EARLIEST, LATEST = 1990, 9999
 # a JSON document in a text; an id may lie in brackets ({3F25...}, as Microsoft writes them)
 DOCUMENT = r"^\s*(\{\s*\"|\{\s*\}\s*$|\[\s*[\"\[{]|\[\s*\]\s*$)"
+# an id that went through a number with an exponent; with a sign, since 1e10 may be an id
+EXPONENT = r"^\d(\.\d+)?[eE]\+\d{2,3}$"
 # a row that breaks the contract: its line, the reasons, and the row as it may be stored
 BadRow = tuple[int, list[str], Row]
 # a problem: the mask of its rows, and its reason, which is one for all of them or is made from each one's value in a column
@@ -183,10 +185,7 @@ def _column(column: Column, raw: pa.Array, mapped: Callable[[pa.Array], pa.Array
         if pc.any(missing).as_py():
             problems.append((missing, f"{column.name}: required"))
     if column.type == "text" and column.name.endswith("_id"):
-        # an object that an API expands in place of its id
-        is_document = pc.fill_null(pc.match_substring_regex(array, DOCUMENT), False)
-        if pc.any(is_document).as_py():
-            problems.append((is_document, f"{column.name}: a JSON document where an id is expected"))
+        problems += _strange_ids(column, array)
     if values := column.values:
         array = _words(array, values)
         strange = pc.invert(pc.is_in(array, pa.array([*values, None], pa.string())))
@@ -206,6 +205,20 @@ def _column(column: Column, raw: pa.Array, mapped: Callable[[pa.Array], pa.Array
         if pc.any(outside).as_py():
             problems.append((outside, _describe_bound(column, column.above, "not more")))
     return array, [(mask, reason if isinstance(reason, str) else (column.name, reason)) for mask, reason in problems]
+
+
+def _strange_ids(column: Column, array: pa.Array) -> list[tuple[pa.Array, str | Describe]]:
+    """Ids that are none: an object that an API expanded in place of its id, and what spreadsheets and floats, with their fifteen digits, made of several ids."""
+    problems: list[tuple[pa.Array, str | Describe]] = []
+    for parts, pattern, why in (
+        ((b"{", b"["), DOCUMENT, "a JSON document where an id is expected"),
+        ((b"e+", b"E+"), EXPONENT, "an id that was made a number and has lost its digits"),
+    ):
+        if may_contain(array, *parts):
+            mask = pc.fill_null(pc.match_substring_regex(array, pattern), False)
+            if pc.any(mask).as_py():
+                problems.append((mask, f"{column.name}: {why}"))
+    return problems
 
 
 def _describe_bound(column: Column, bound: float, word: str) -> Describe:

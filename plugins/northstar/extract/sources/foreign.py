@@ -5,6 +5,8 @@ and `_line`, the number of the line (of the element, of the row) from 1. A line 
 """
 
 import io
+import re
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date, datetime, time, timedelta
@@ -27,6 +29,9 @@ from northstar.extract.sources.files import (
 )
 
 Kind = Literal["csv", "jsonl", "parquet", "lines", "fixed", "blanks", "xml", "xlsx"]
+# a cell of a sheet's xml with an error, and where a cell lies
+ERROR_CELL = re.compile(rb"""\bt=["']e["']""")
+REFERENCE = re.compile(r"([A-Z]+)(\d+)")
 # a row: its number, and its values by column
 Numbered = tuple[int, dict[str, str | None]]
 
@@ -226,17 +231,56 @@ class _Xlsx(_Foreign):
             if sheet not in names:
                 raise FileFailed(self.file.path, f"it has no sheet {sheet!r}; it has {', '.join(names[:12])}")
             rows = book.get_sheet_by_name(sheet).to_python(skip_empty_area=False)
+            errors = _error_cells(content, names.index(sheet))
         except CalamineError as exc:
             raise FileFailed(self.file.path, f"not a workbook that can be read: {exc}") from exc
         header: list[str] = list(self.form.columns)
         for number, cells in enumerate(rows, start=1):
             values = [_cell(cell) for cell in cells]
+            for place, text in errors.get(number, ()):
+                values += [None] * (place + 1 - len(values))
+                values[place] = text
             if number <= self.form.skip_lines or not any(values):
                 continue
             if not header:
                 header = self._clean_names([value or f"column_{place}" for place, value in enumerate(values, start=1)])
                 continue
             yield number, dict(zip(header, values, strict=False))
+
+
+def _error_cells(content: io.BytesIO, sheet: int) -> dict[int, list[tuple[int, str]]]:
+    """{row from 1: [(column from 0, error)]} of the cells with an error such as #N/A, which the reader of workbooks takes for empty.
+
+    sheet: its place in the workbook. Nothing for workbooks of another format than xlsx.
+    """
+    errors: dict[int, list[tuple[int, str]]] = {}
+    try:
+        with zipfile.ZipFile(content) as book:
+            sheets = ElementTree.fromstring(book.read("xl/workbook.xml")).iter()
+            place = [s for s in sheets if _tag(s) == "sheet"][sheet]
+            relation = next(value for name, value in place.attrib.items() if name.endswith("}id"))
+            targets = {
+                r.get("Id"): r.get("Target", "")
+                for r in ElementTree.fromstring(book.read("xl/_rels/workbook.xml.rels"))
+            }
+            target = targets[relation]
+            xml = book.read(target.removeprefix("/") if target.startswith("/") else f"xl/{target}")
+    except (zipfile.BadZipFile, KeyError, IndexError, StopIteration, ElementTree.ParseError):
+        return errors
+    if not ERROR_CELL.search(xml):
+        return errors
+    for _, cell in ElementTree.iterparse(io.BytesIO(xml), ("end",)):
+        if _tag(cell) != "c":
+            continue
+        reference = REFERENCE.fullmatch(cell.get("r", ""))
+        if cell.get("t") == "e" and reference:
+            column = 0
+            for letter in reference[1]:
+                column = 26 * column + ord(letter) - 64
+            text = next((part.text or "" for part in cell if _tag(part) == "v"), "")
+            errors.setdefault(int(reference[2]), []).append((column - 1, text))
+        cell.clear()
+    return errors
 
 
 def _cell(value: object) -> str | None:

@@ -26,7 +26,7 @@ from typing import TypedDict
 from northstar.base.errors import NorthstarError
 from northstar.connections.find import Connection
 from northstar.extract.sources.declared import ContractRow, Page, Source, State, Totals, check_options
-from northstar.extract.sources.http import HttpClient, Json, JsonObject, Parameters, Refused
+from northstar.extract.sources.http import HttpClient, JsonObject, Parameters, Refused
 
 STATE_BY_ENTRY = "repositories"
 ENTITIES = ("pull_requests", "commits", "work_items", "deployments", "community_snapshots")
@@ -88,6 +88,10 @@ class CommitPlace(TypedDict, total=False):
     head: str
 
 
+# a time, of all entities but commits
+Place = str | CommitPlace | None
+
+
 class GitHub:
     """A connector of northstar.extract.sources.declared.Connector's shape."""
 
@@ -118,17 +122,19 @@ class GitHub:
             return {}
         return {entity: (sum(self._count_matches(name, f"type:{kind}") for name in self.repositories), "count(*)")}
 
-    def _read_repository(self, entity: str, name: str, place: Json) -> Iterator[tuple[list[ContractRow], Json]]:
+    def _read_repository(self, entity: str, name: str, place: Place) -> Iterator[tuple[list[ContractRow], Place]]:
         """The rows of one repository that changed since a place, page by page, each with the place from which to go on."""
         if entity == "commits":
-            yield from self._commits(name, place or {})
-        elif entity == "deployments":
-            yield from self._deployments(name, place)
-        else:
-            is_pull = entity == "pull_requests"
-            make_row = self._pull_request if is_pull else self._work_item
-            for issues, newest in self._changed_issues(name, place):
-                yield [make_row(name, issue) for issue in issues if ("pull_request" in issue) == is_pull], newest
+            yield from self._commits(name, place if isinstance(place, dict) else {})
+            return
+        since = place if isinstance(place, str) else None
+        if entity == "deployments":
+            yield from self._deployments(name, since)
+            return
+        is_pull = entity == "pull_requests"
+        make_row = self._pull_request if is_pull else self._work_item
+        for issues, newest in self._changed_issues(name, since):
+            yield [make_row(name, issue) for issue in issues if ("pull_request" in issue) == is_pull], newest
 
     # issues and pull requests are one list to GitHub
 
