@@ -2,7 +2,7 @@
 
 import pytest
 
-from northstar.audit.run import run_audit
+from northstar.audit.run import _verdict, run_audit
 from northstar.audit.suites import BOUNDARIES, read_suites
 from northstar.base.errors import NorthstarError
 from northstar.publish.merge import _passed_checks
@@ -276,3 +276,16 @@ def test_every_suite_is_about_a_table_that_exists(built):
             for suite in read_suites(built.root, boundary):
                 row = connection.execute("select to_regclass(%s) as t", [f"{suite.schema}.{suite.table}"]).fetchone()
                 assert row["t"], suite.table
+
+
+def test_every_check_that_failed_is_named():
+    failed = [
+        {"boundary": "marts", "suite": "metric_points", "check_name": f"check_{n}", "severity": "error", "success": False, "observed": "1",
+         "expected": "", "failing_rows": 1, "sample": [{"message": f"row {n}"}]}
+        for n in range(3)
+    ]  # fmt: skip
+    with pytest.raises(
+        NorthstarError,
+        match=r"metric_points.check_0: 1 rows: row 0; also failed: metric_points.check_1, metric_points.check_2; the last",
+    ):
+        _verdict(failed, silent)

@@ -84,6 +84,7 @@ def test_a_new_row_of_the_catalogue_counts_at_once(tree):
         (FLOWS, "    failure_code,\n    created_at", "    failure_kode,\n    created_at", 'cash_flows.sql:9: column "failure_kode" does not exist'),
         (FLOWS, "{{ ref('fct_refunds') }}", "{{ reff('fct_refunds') }}", "cash_flows.sql:34: 'reff' is undefined"),
         (FLOWS, "union all\n", "union all\n\nselect 1 +\n", "cash_flows.sql:"),
+        (FLOWS, "then amount_reporting else", "then amount_reporting / (amount_reporting - amount_reporting) else", "cash_flows.sql:14: division by zero (what may be 0: `/ nullif(..., 0)`)"),
         ("models/core/payments/metrics_payments.sql", "['refunded', 'charged']", "['refundedd', 'charged']", 'metrics_payments.sql:59: column "refundedd" does not exist'),
     ],
 )  # fmt: skip
@@ -92,6 +93,23 @@ def test_a_mistake_is_one_line_with_file_and_line(tree, capsys, path, old, new, 
         develop.show(tree, "refund_rate", 1)
     assert problem in str(caught.value) and str(caught.value).startswith("dbt_project/models/")
     assert "\n" not in str(caught.value)
+
+
+def test_rows_with_one_key_are_named(tree):
+    with (
+        # a join that gives several rows for one
+        changed(
+            tree,
+            "models/marts/payments/fct_payments.sql",
+            "left join currencies on charges.currency = currencies.currency",
+            "left join currencies on true",
+        ),
+        pytest.raises(
+            NorthstarError,
+            match=r"^dbt_project/models/marts/payments/fct_payments.sql:\d+: the key is not unique: \d+ rows have charge_id=\S+$",
+        ),
+    ):
+        develop.show(tree, "fct_payments", 1)
 
 
 def test_a_new_model_is_shown_as_the_build_would_plan_it(tree):
@@ -125,9 +143,10 @@ def test_check_lists_all_mistakes(tree):
         changed(tree, "models/marts/payments/fct_refunds.sql", "-- Grain:", "-- Grains:"),
     ):
         findings = [str(finding) for finding in develop.check_project(tree)]
-    assert len(findings) == 4
+    assert len(findings) == 5
     assert "fct_refunds.sql:1: the first line has to say what a row is" in findings[0]
-    assert "refund_rate is published and no longer here" in findings[1]
+    assert "refund_ratee has no unit test" in findings[1]
+    assert "refund_rate is published and no longer here" in findings[2]
 
 
 def test_the_commands_print_rows_and_results(built, capsys, monkeypatch):

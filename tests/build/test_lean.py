@@ -72,7 +72,10 @@ def test_a_kept_template_gives_the_same_text_and_is_of_use_to_the_same_code_alon
     assert render("second", 4) == 2
     file.write_bytes(file.read_bytes()[:100])
     assert render("second", 5) == 3
-    assert texts == ["select 4", "select 6", "select 8", "select 10"]
+    file.unlink()
+    file.mkdir()
+    assert render("second", 6) == 4
+    assert texts == ["select 4", "select 6", "select 8", "select 10", "select 12"]
 
 
 def test_a_run_does_not_import_the_parser_of_sql_before_it_needs_it():

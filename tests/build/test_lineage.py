@@ -103,6 +103,18 @@ def test_each_metric_of_a_model_has_its_own_lineage():
     assert lineage.not_followed == {}
 
 
+def test_a_metric_made_of_rows_of_others_has_those_that_its_expression_names():
+    of_ids = 'select metric_id, numerator from "n"."core"."metrics_m" where metric_id in (\'one\', \'two\')'
+    cells = f"select sum(r.numerator) filter (where r.metric_id = 'two') as two, sum(r.numerator) as both from ({of_ids}) as r"
+    lineage = read_lineage(
+        {"metrics_m": metric_model(f"select x, y from {A}", one="x", two="y", three="x"), "reader": cells},
+        {"metrics_m": "core.metrics_m", "reader": "core.reader"},
+        LEAVES | {"core.metric_shapes": ["metric_id"]},
+    )
+    assert lineage.columns[Origin("core.reader", "two")].values == {Origin(METRIC, "two")}
+    assert lineage.columns[Origin("core.reader", "both")].values == {Origin(METRIC, "one"), Origin(METRIC, "two")}
+
+
 @pytest.mark.parametrize(
     ("sql", "named"),
     [
@@ -113,3 +125,10 @@ def test_each_metric_of_a_model_has_its_own_lineage():
 )
 def test_what_cannot_be_followed_is_named(sql, named):
     assert named in read_lineage({"m": sql}, {"m": "core.m"}, LEAVES).not_followed["core.m"]
+
+
+def test_a_model_that_cannot_be_read_is_named_and_so_is_who_reads_it():
+    models = {"broken": "select from from where", "reader": 'select x from "n"."core"."broken"'}
+    lineage = read_lineage(models, {"broken": "core.broken", "reader": "core.reader"}, LEAVES)
+    assert lineage.not_followed["core.broken"][0].startswith("its SQL, which sqlglot cannot read")
+    assert lineage.not_followed["core.reader"] == ["core.broken, of which no model or landed entity is known"]

@@ -105,6 +105,16 @@ def test_a_metric_model_that_is_in_no_list_is_refused(project):
     assert findings[1].startswith(f"dbt_project/{METRIC_MODELS}:1: ") and "northstar dev generate" in findings[1]
 
 
+def test_a_metric_without_an_owner_or_a_unit_test_is_named(project):
+    change(project / "seeds" / "metric_owners.csv", "acquisition,growth\n", "")
+    tests = project / "models" / "core" / "revenue" / "_unit_tests.yml"
+    tests.write_text(re.sub(r"\n +- \{metric_id: arpu, grain: month, numerator.*", "", tests.read_text()))
+    findings = [str(finding) for finding in check_files(project)]
+    assert "metric_catalogue.csv:12: arpu has no unit test: add the result" in findings[0]
+    assert "market_share: the domain 'acquisition' has no owner in seeds/metric_owners.csv" in "".join(findings)
+    assert all("no owner" in finding for finding in findings[1:])
+
+
 def test_a_yaml_file_that_is_none_is_one_line(project):
     (project / "models" / "marts" / "accounts" / "_accounts.yml").write_text("models: [")
     with pytest.raises(NorthstarError, match=r"_accounts\.yml is not valid YAML"):

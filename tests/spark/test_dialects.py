@@ -8,9 +8,9 @@ import sqlglot
 from sqlglot import exp
 
 from northstar.base.settings import ROOT
+from tests.spark.handover import REDUCE, SPARK_PYTHON
 from tests.support import query_as
 
-SPARK_PYTHON = ROOT / ".venv-spark" / "bin" / "python"
 COMPILE = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
@@ -53,7 +53,7 @@ def for_spark(tmp_path_factory) -> dict[str, str]:
     """{model: its SQL for Spark} of the wide models and the views that they read."""
     scratch = tmp_path_factory.mktemp("compiled")
     result = subprocess.run(
-        [SPARK_PYTHON, "-P", "-c", COMPILE, ROOT / "plugins" / "northstar" / "build" / "spark"], capture_output=True, text=True, check=True,
+        [SPARK_PYTHON, "-P", "-c", COMPILE, REDUCE], capture_output=True, text=True, check=True,
         env={"PATH": "/usr/bin:/bin", "HOME": str(scratch), "NORTHSTAR_DBT_TARGET": "spark", "NORTHSTAR_RUN_CONTEXT": json.dumps(CONTEXT),
              "DBT_PROJECT_DIR": str(ROOT / "dbt_project"), "DBT_PROFILES_DIR": str(ROOT / "dbt_project"),
              "DBT_TARGET_PATH": str(scratch / "target"), "DBT_LOG_PATH": str(scratch)},

@@ -2,25 +2,24 @@
 
 import os
 import sys
-from dataclasses import replace
-from pathlib import Path
 
-import pytest
-
-from northstar.base.errors import NorthstarError
-from northstar.base.settings import ROOT
 from northstar.build.manifest import read_manifest
-from northstar.build.wide import handed_over
 from northstar.runs.verify import verify
 from northstar.warehouse.lake import WIDE_ENTITIES
+from tests.spark.handover import SPARK_PYTHON, changed, fail_to_hand_over, script
 from tests.support import query_as, silent
-
-SPARK_PYTHON = ROOT / ".venv-spark" / "bin" / "python"
 
 
 def test_postgres_builds_the_version_of_spark_again_to_the_byte(on_spark):
     different = [f"{c.kind} {c.name}" for c in verify(on_spark, progress=silent) if not c.is_same]
     assert different == []
+
+
+def test_the_certificate_says_that_drawn_rows_are_the_same_on_postgres(on_spark):
+    [certificate] = query_as(on_spark, "transformer", "select checks from marts.certificates")
+    line = certificate["checks"]["wide_models.spark_and_postgres_agree"]
+    assert line["success"] and line["boundary"] == "build"
+    assert " rows of 14 models (accounts: 3, hours: " in line["observed"] and not line["observed"].startswith("0 ")
 
 
 def test_every_wide_model_is_handed_over_with_rows_and_nothing_is_left(on_spark):
@@ -42,24 +41,6 @@ def test_the_lake_has_the_entities_that_wide_models_read(on_spark):
         for name in node["depends_on"]["nodes"] if name.startswith("model.northstar.stg_")
     }  # fmt: skip
     assert views == set(WIDE_ENTITIES)
-
-
-def changed(settings, **operations):
-    return replace(settings, operations=settings.operations.model_copy(update=operations))
-
-
-def fail_to_hand_over(settings) -> str:
-    with pytest.raises(NorthstarError) as caught, handed_over(settings, {"run_id": 1, "is_full": True}, silent):
-        pass
-    assert query_as(settings, "transformer", "select 1 from pg_tables where tablename like '\\_handed%%'") == []
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def script(path: Path, text: str) -> str:
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-    return str(path)
 
 
 def test_a_manifest_that_does_not_add_up_stops_the_run(on_spark, tmp_path):

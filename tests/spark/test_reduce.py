@@ -7,16 +7,15 @@ from decimal import Decimal
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from northstar.base.settings import ROOT
+from tests.spark.handover import REDUCE, SPARK_PYTHON
 
-SPARK_PYTHON = ROOT / ".venv-spark" / "bin" / "python"
 SCRIPT = """
 import json, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import reduce
 directory = Path(sys.argv[2])
-session = reduce.open_session({"cores": 1, "memory_mb": 1024, "entities": {}}, directory)
+session = reduce.open_session({"cores": 1, "memory_mb": 1024, "entities": {}, "scratch": str(directory / "scratch")})
 facts = "select 'one is one' as fact, true as is_true union all select 'two is one', false union all select 'nobody knows', cast(null as boolean)"
 try:
     reduce.ask_facts(session, reduce.Model("", "engine_facts", facts, False, ()))
@@ -47,7 +46,7 @@ def test_wrong_facts_are_refused_and_the_newest_batch_of_a_key_holds(tmp_path):
         table = [dict(zip(schema.names, (k, app, x and Decimal(x), batch), strict=True)) for k, app, x in rows]
         pq.write_table(pa.Table.from_pylist(table, schema=schema), tmp_path / f"{batch}.parquet")
     result = subprocess.run(
-        [SPARK_PYTHON, "-P", "-c", SCRIPT, ROOT / "plugins" / "northstar" / "build" / "spark", tmp_path], capture_output=True, text=True,
+        [SPARK_PYTHON, "-P", "-c", SCRIPT, REDUCE, tmp_path], capture_output=True, text=True,
         env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path)},
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]

@@ -211,6 +211,20 @@ def test_the_explanation_says_which_file_brought_a_row(ledger, capsys):
     assert "percentile_cont(0.5) within group" in text
 
 
+def test_rows_of_a_file_that_was_delivered_again_name_its_source(ledger):
+    with db.connect(ledger, "owner") as connection:
+        connection.execute("update audit.landed_files set batch_id = batch_id + 1000000 where entity = 'tickets'")
+    try:
+        found = explain(ledger, "escalation_time", utc("2026-02-02T00:00:00"), "week")
+    finally:
+        with db.connect(ledger, "owner") as connection:
+            connection.execute("update audit.landed_files set batch_id = batch_id - 1000000 where entity = 'tickets'")
+    landed = found.numerator.rows[0].sample[0]["landed"]
+    assert {part["entity"]: [name.rpartition("/")[2] for name in part["files"]] for part in landed} == {
+        "tickets": ["files, delivered again since"], "ticket_events": ["rows.jsonl"],
+    }  # fmt: skip
+
+
 def test_the_explanation_as_json_has_the_same(ledger):
     found = explain(ledger, "mrr", utc("2026-02-01T00:00:00"))
     content = json.loads(as_json(found))

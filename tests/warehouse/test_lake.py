@@ -12,10 +12,10 @@ from northstar.base.settings import Operations
 from northstar.extract.landing.directory import land_directory
 from northstar.privacy.details import forget_details
 from northstar.runs.turns import command_turn
-from northstar.warehouse import lake
+from northstar.warehouse import db, lake
 from tests.support import empty, query_as, silent, utc, write_rows
 
-COLUMNS = "event_id, event_name, occurred_at, account_id, properties::text as properties, _batch_id"
+COLUMNS = "event_id, event_name, occurred_at, account_id, properties, _batch_id"
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def source(tmp_path):
 
 def event(number: int, name: str = "tool.invoked", received: str = "2026-02-10T10:00:00.000001Z", **more) -> dict:
     return {"event_id": f"e{number}", "event_name": name, "occurred_at": "2026-02-10T10:00:00.000001Z", "received_at": received,
-            "account_id": "a1", "properties": {"tool": "é", "other": [1.50, None]}, **more}  # fmt: skip
+            "account_id": "a1", "properties": {"tool": "é", "other": [1.5, None]}, **more}  # fmt: skip
 
 
 def land(settings, source, rows, name="rows"):
@@ -40,16 +40,27 @@ def land(settings, source, rows, name="rows"):
 
 
 def in_table(settings) -> list[dict]:
-    return query_as(settings, "loader", f"select {COLUMNS} from staging.events order by event_id")
+    rows = query_as(settings, "loader", f"select {COLUMNS} from staging.events order by event_id")
+    return [row | {"properties": as_texts(row["properties"])} for row in rows]
+
+
+def as_texts(document: dict) -> dict:
+    """The members of a document as texts, as Postgres gives them."""
+    return {
+        name: json.dumps(value, separators=(",", ":")) if isinstance(value, list) else value
+        for name, value in document.items()
+    }
 
 
 def in_lake(settings) -> list[dict]:
     """The rows of the files that count: of several with one key that of the newest batch."""
     directory = lake.lake_directory(settings)
     listed = query_as(settings, "loader", "select path from audit.lake_files where entity = 'events'")
-    names = [name.removesuffix("::text as properties") for name in COLUMNS.split(", ")]
-    rows = ds.dataset([str(directory / f["path"]) for f in listed]).to_table(columns=names).to_pylist()
-    newest = {row["event_id"]: row for row in sorted(rows, key=lambda row: row["_batch_id"])}
+    rows = ds.dataset([str(directory / f["path"]) for f in listed]).to_table(columns=COLUMNS.split(", ")).to_pylist()
+    newest = {
+        row["event_id"]: row | {"properties": json.loads(row["properties"])}
+        for row in sorted(rows, key=lambda row: row["_batch_id"])
+    }
     return [newest[key] for key in sorted(newest)]
 
 
@@ -64,6 +75,34 @@ def test_what_lands_is_in_the_lake_and_a_corrected_row_in_its_newest_file(settin
     # a delivery that changes nothing leaves no file
     land(settings, source, [event(3)], "again")
     assert len(query_as(settings, "loader", "select * from audit.lake_files")) == 2
+
+
+DOCUMENTS = (
+    '{"a": {"b":  1}}', '{"a": [1, 2]}', '{"a": 1.50}', '{"a": 1e3}', '{"a": 12345678901234567890.123}', '{"a": 1, "a": 2}', '{"a": 1, "a": null}',
+    '{"a": "x\\ty"}', '{"a": "\\ud834\\udd1e"}', '{ "a" : "x" }', '{"b": {"a": 1}}', '{"a": -0}', '{"a": 0.1e-7}', '{"A": "x"}',
+    '{"a": "\\u0041/\\/"}', '{"a": []}', '{"a": true}', '{}', 'null', '3', '"a"', '["a"]', '[{"a": 1}]',
+)  # fmt: skip
+
+
+def test_a_document_has_its_members_as_the_texts_that_postgres_gives(settings, source):
+    land(settings, source, [event(100 + number, properties=text) for number, text in enumerate(DOCUMENTS)])
+    wanted = query_as(settings, "loader", "select event_id, properties ->> 'a' as a from staging.events order by 1")
+    [path] = (lake.lake_directory(settings) / "events").iterdir()
+    documents = {row["event_id"]: row["properties"] for row in pq.read_table(path).to_pylist()}
+    found = {event_id: json.loads(text).get("a") if text else None for event_id, text in documents.items()}
+    assert len(wanted) == len(DOCUMENTS)
+    assert found == {row["event_id"]: row["a"] for row in wanted}
+
+
+def test_files_of_an_earlier_layout_are_written_anew(settings, source):
+    land(settings, source, [event(1)])
+    directory = lake.lake_directory(settings)
+    [path] = (directory / "events").iterdir()
+    earlier = path.rename(path.with_name(path.name.replace(".2.parquet", ".parquet")))
+    with db.connect(settings, "loader") as connection:
+        connection.execute("update audit.lake_files set path = %s", [str(earlier.relative_to(directory))])
+    [file] = lake.complete(settings, directory)["events"]
+    assert file["path"].endswith(".2.parquet") and not earlier.exists() and in_lake(settings) == in_table(settings)
 
 
 def test_only_the_wide_entities_are_in_the_lake(settings, source):
@@ -97,7 +136,7 @@ def test_what_the_lake_lacks_is_written_from_the_tables(settings, source):
     gone, short, whole = sorted((directory / "events").iterdir())
     gone.unlink()
     short.write_bytes(short.read_bytes()[:-10])
-    stray = directory / "events" / "000000009999-0badcafe.parquet"
+    stray = directory / "events" / "000000009999-0badcafe.2.parquet"
     stray.write_bytes(b"of a landing that was killed")
     files = lake.complete(settings, directory)["events"]
     assert in_lake(settings) == in_table(settings) and len(files) == 4
@@ -116,5 +155,58 @@ def test_rows_that_lose_their_details_lose_them_in_the_lake(settings, source):
     assert lake.sweep(settings) == 1 and list((directory / "events").iterdir()) == []
     lake.complete(settings, directory)
     [row] = in_lake(settings)
-    assert json.loads(row["properties"]) == {"tool": "é"} and [row] == in_table(settings)
+    assert row["properties"] == {"tool": "é"} and [row] == in_table(settings)
     assert len(list((directory / "events").iterdir())) == 1
+
+
+def land_many(settings, source, count: int = lake.MANY) -> None:
+    for number in range(count):
+        # each corrects an event of the one before
+        rows = [event(number, "user.login", "2026-02-11T00:00:00Z"), event(number + 1)]
+        land(settings, source, rows, f"batch {number}")
+
+
+def test_many_small_files_become_one_with_all_of_their_batches(settings, source):
+    land_many(settings, source)
+    directory = lake.lake_directory(settings)
+    assert lake.compact(settings) == lake.MANY - 1
+    assert in_lake(settings) == in_table(settings) and len(in_table(settings)) == lake.MANY + 1
+    assert lake.sweep(settings) == lake.MANY
+    [merged] = (directory / "events").iterdir()
+    files = lake.complete(settings, directory)["events"]
+    assert len(files) == lake.MANY and lake.paths_of(files) == [str(merged.relative_to(directory))]
+    assert sum(file["rows"] for file in files) == pq.read_metadata(merged).num_rows
+    assert in_lake(settings) == in_table(settings)
+    # what lands later stands beside it, and corrects what is in it
+    land(settings, source, [event(1, "tool.removed", "2026-02-12T00:00:00Z")], "later")
+    assert in_lake(settings) == in_table(settings) and lake.compact(settings) == 0
+    assert lake.counting_paths(settings, "events") == [
+        files[0]["path"],
+        files[0]["path"].replace(merged.name, max(p.name for p in merged.parent.iterdir())),
+    ]
+    # a merged file that is gone is written again, batch by batch
+    merged.unlink()
+    lake.complete(settings, directory)
+    assert in_lake(settings) == in_table(settings) and not merged.exists()
+
+
+def test_a_few_files_stay_and_merged_ones_are_no_larger_than_they_should_be(settings, source, monkeypatch):
+    land_many(settings, source, lake.MANY - 1)
+    assert lake.compact(settings) == 0
+    land(settings, source, [event(100)], "one more")
+    one = max(path.stat().st_size for path in (lake.lake_directory(settings) / "events").iterdir())
+    monkeypatch.setattr(lake, "LARGE_BYTES", 4 * one)
+    assert lake.compact(settings) == lake.MANY - lake.MANY // 4
+    assert in_lake(settings) == in_table(settings)
+
+
+def test_a_small_file_that_cannot_be_read_is_taken_out_and_written_again(settings, source):
+    land_many(settings, source)
+    directory = lake.lake_directory(settings)
+    damaged = sorted((directory / "events").iterdir())[3]
+    damaged.write_bytes(damaged.read_bytes()[:-10])
+    assert lake.compact(settings) == 0 and not damaged.exists()
+    lake.sweep(settings)
+    lake.complete(settings, directory)
+    assert in_lake(settings) == in_table(settings)
+    assert lake.compact(settings) == lake.MANY - 1

@@ -28,3 +28,11 @@
 {% macro postgres__as_of() -%}
     core.as_of()
 {%- endmacro %}
+
+{% macro postgres__is_strict() -%}
+    true
+{%- endmacro %}
+
+{% macro postgres__is_in_utc() -%}
+    current_setting('TimeZone') in ('UTC', 'Etc/UTC')
+{%- endmacro %}

@@ -38,3 +38,13 @@ both must give.
 {% macro as_of() -%}
     {{ return(adapter.dispatch('as_of', 'northstar')()) }}
 {%- endmacro %}
+
+{# Whether what cannot be reckoned (a text that is no number, say) is an error and not a null. #}
+{% macro is_strict() -%}
+    {{ return(adapter.dispatch('is_strict', 'northstar')()) }}
+{%- endmacro %}
+
+{# Whether times are shown and cut in UTC. #}
+{% macro is_in_utc() -%}
+    {{ return(adapter.dispatch('is_in_utc', 'northstar')()) }}
+{%- endmacro %}

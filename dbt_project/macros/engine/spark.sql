@@ -29,3 +29,13 @@
 {% macro spark__as_of() -%}
     timestamp '{{ run_context().as_of }}'
 {%- endmacro %}
+
+{# only without the ANSI rules has a list that is not there a size, -1 #}
+{% macro spark__is_strict() -%}
+    (size(cast(null as array<int>)) is null)
+{%- endmacro %}
+
+{# of the session, and of the JVM #}
+{% macro spark__is_in_utc() -%}
+    (current_timezone() = 'UTC' and java_method('java.time.ZoneId', 'systemDefault') = 'UTC')
+{%- endmacro %}

@@ -256,6 +256,10 @@ def _record(settings: Settings, run_id: int, boundaries: tuple[str, ...], result
         )
 
 
+# how many failed checks are named besides the first
+MOST_NAMED = 8
+
+
 def _verdict(results: list[CheckResult], progress: Progress) -> Verdict:
     failed_results = [r for r in results if not r["success"]]
     for row in failed_results:
@@ -263,7 +267,11 @@ def _verdict(results: list[CheckResult], progress: Progress) -> Verdict:
             progress(f"  warning: {describe(row)}")
     errors = [r for r in failed_results if r["severity"] == "error"]
     if errors:
-        more = f" (and {len(errors) - 1} more checks failed)" if len(errors) > 1 else ""
+        others = [f"{row['suite']}.{row['check_name']}" for row in errors[1:]]
+        shown = ", ".join(others[:MOST_NAMED]) + (
+            f" and {len(others) - MOST_NAMED} more" if len(others) > MOST_NAMED else ""
+        )
+        more = f"; also failed: {shown}" if others else ""
         raise CheckFailed(
             [f"{row['suite']}.{row['check_name']}" for row in errors],
             f"the audit stopped the publish: {describe(errors[0])}{more}; the last version stays up",

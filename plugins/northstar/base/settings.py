@@ -140,6 +140,8 @@ class Operations(Section):
     lake: str | None = None
     # what builds the models with the tag `wide` in nightly runs (docs/scaling.md): spark reads the lake
     wide_engine: Literal["postgres", "spark"] = Field("postgres", description="give postgres or spark")
+    # a directory for what Spark writes meanwhile, None: below the home
+    spark_scratch: str | None = None
     spark_cores: int = Field(2, strict=True, ge=1, description="give whole cores, 1 or more")
     spark_memory_mb: int = Field(2048, strict=True, ge=1024, description="give whole MB, 1024 or more")
     # the interpreter of Spark's environment; None: that of `make setup-spark`

@@ -118,6 +118,8 @@ def show(
             if is_changed:
                 changed.append(one)
         text = NOTE.sub("", _redirect(compiled[model], nodes, changed))
+        if model not in published or not is_same_sql(compiled[model], published[model]):
+            _require_unique(connection, project, target, text, compiled[model])
         statement, values = _select(text, name if is_metric else None, limit, grain, application, segment)
         rows, columns = _execute(connection, project, target, statement, compiled[model], values)
         connection.rollback()
@@ -313,7 +315,25 @@ def _execute(
         # with parameters, psycopg sends % for %%
         sent = statement if values is None else statement.replace("%%", "%")
         line = _line_in_file(project / node["original_file_path"], sent, int(position or 0), message)
+        if isinstance(exc, psycopg.errors.DivisionByZero):
+            line, hint = _line_of_division(project / node["original_file_path"]), " (what may be 0: `/ nullif(..., 0)`)"
         raise NorthstarError(f"dbt_project/{node['original_file_path']}:{line}: {message}{hint}") from exc
+
+
+def _require_unique(connection: Connection, project: Path, node: Node, text: str, compiled: str) -> None:
+    """Raise NorthstarError if rows of a model have the same key."""
+    key = node["config"].get("unique_key")
+    columns = [key] if isinstance(key, str) else list(key or [])
+    if not columns:
+        return
+    named = ", ".join(f'"{column}"' for column in columns)
+    query = f"select {named}, count(*) as copies from (\n{text}\n) as shown group by {named} having count(*) > 1 order by copies desc limit 1"
+    rows, _ = _execute(connection, project, node, query, compiled)
+    if rows:
+        path = node["original_file_path"]
+        place = ", ".join(f"{column}={rows[0][column]}" for column in columns)
+        line = line_of((project / path).read_text(), "unique_key")
+        raise NorthstarError(f"dbt_project/{path}:{line}: the key is not unique: {rows[0]['copies']} rows have {place}")
 
 
 def _line_in_file(path: Path, statement: str, position: int, message: str) -> int:
@@ -329,6 +349,12 @@ def _line_in_file(path: Path, statement: str, position: int, message: str) -> in
             return lines.index(failed_line) + 1
     quoted = re.search(r'"(\w+)"', message)
     return line_of(text, quoted.group(1)) if quoted else 1
+
+
+def _line_of_division(path: Path) -> int:
+    """The first line of a model that divides by something that may be 0; 1 if a macro does."""
+    lines = enumerate(path.read_text().splitlines(), 1)
+    return next((n for n, line in lines if re.search(r"(?<![/*])/(?![/*])\s*(?!nullif\b|\d)", line)), 1)
 
 
 def _comparison(message: str) -> str:

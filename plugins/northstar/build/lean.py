@@ -1,13 +1,13 @@
 """What dbt does in every build and no build here needs, left out: methods of dbt's are replaced for the time of a build (docs/decisions.md, D260).
 
-None of it decides what is built, or how. Only a project that dbt has parsed and checked before is spared the checks.
+None of it changes how anything is built. Only a project that dbt has parsed and checked before is spared the checks.
 """
 
 from __future__ import annotations
 
 import marshal
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from sys import implementation
@@ -160,14 +160,16 @@ def kept_templates(path: Path, code_version: str) -> Iterator[None]:
     with _replaced(MacroFuzzEnvironment, "compile", compile_once):
         yield
     if len(kept) > number:
-        write_private(path, marshal.dumps((origin, kept)))
+        # a run that has built everything does not fail for what would only have saved time
+        with suppress(OSError):
+            write_private(path, marshal.dumps((origin, kept)))
 
 
 def _read_templates(path: Path, origin: str) -> dict[str, bytes]:
     """The templates in the file; {} if there are none, or they are of another origin, or the file is cut short."""
     try:
         made_by, kept = marshal.loads(path.read_bytes())
-    except (FileNotFoundError, EOFError, ValueError, TypeError):
+    except (OSError, EOFError, ValueError, TypeError):
         return {}
     return kept if made_by == origin else {}
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import sqlglot
 from sqlglot import exp
+from sqlglot.errors import SqlglotError
 
 from northstar.build.definitions import read_notes
 
@@ -37,7 +38,7 @@ CANDIDATE, PUBLISHED = "marts_candidate", "marts"
 # the columns of a metric model that hold the metric's number; by the macro `metric_rows`
 NUMBERS = ("numerator", "denominator", "value", "null_reason")
 SHAPE = "shape_metric_id"
-# unit and kind of every metric; and since when its series have values: both are left out of a metric's lineage, which each would be the same part of
+# a metric's unit and kind, and the models that say since when a series has values: left out, since they would be the same part of every metric's lineage
 SHAPE_RELATION = "core.metric_shapes"
 SERIES = "series_"
 MOST_ROUNDS = 10
@@ -137,7 +138,12 @@ def read_lineage(
     for name in _in_order(compiled, relations):
         relation, sql = relations[name], compiled[name]
         reader = _Reader(known, metric_models)
-        tree = sqlglot.parse_one(sql, read="postgres")
+        try:
+            tree = sqlglot.parse_one(sql, read="postgres")
+        except SqlglotError as exc:
+            # whoever reads it says that its columns are not known
+            lineage.not_followed[relation] = [f"its SQL, which sqlglot cannot read: {str(exc).splitlines()[0]}"]
+            continue
         made = reader.model(tree)
         known[relation] = list(made.columns)
         metrics = read_notes(name, sql)[1]
@@ -146,8 +152,13 @@ def read_lineage(
                 origins = Column(frozenset(Origin(METRIC, metric) for metric in metrics), NONE)
             lineage.columns[Origin(relation, column)] = _without(origins, left_out)
         lineage.columns[Origin(relation, ROWS)] = _without(Column(made.counted, made.rows - made.counted), left_out)
-        for metric in metrics:
-            lineage.columns[Origin(METRIC, metric)] = _without(reader.metric(tree, metric), left_out)
+        for metric, spec in metrics.items():
+            if spec.parts:
+                # what is made of other metrics says of which
+                made_of = Column(frozenset(Origin(METRIC, part["metric"]) for part in spec.parts.values()), NONE)
+                lineage.columns[Origin(METRIC, metric)] = made_of
+            else:
+                lineage.columns[Origin(METRIC, metric)] = _without(reader.metric(tree, metric), left_out)
         if "first_at" in made.columns and name.startswith(SERIES):
             # since when a series has values: the models that make the values are read by the metrics themselves
             left_out.add(relation)
@@ -257,6 +268,8 @@ class _Reader:
                     if again == made:
                         break
                     made = again
+                else:
+                    self.not_followed.append(f"the recursion of {cte.alias} beyond {MOST_ROUNDS} rounds")
                 ctes[cte.alias] = made
             else:
                 ctes[cte.alias] = self._query(cte.this, inner).renamed(names)
@@ -403,19 +416,11 @@ class _Reader:
         return Relation(columns, rows, counted=rows)
 
     def _narrow_metrics(self, tree: exp.Select, scope: _Scope) -> None:
-        """Where one metric of a metric model is read by its id, its number is that metric's."""
-        where = tree.args.get("where")
-        conditions = (
-            list(where.this.flatten()) if where and isinstance(where.this, exp.And) else [where.this] if where else []
-        )
-        for condition in conditions:
-            if not (isinstance(condition, exp.EQ) and isinstance(condition.this, exp.Column) and condition.this.name == "metric_id"
-                    and isinstance(condition.expression, exp.Literal)):  # fmt: skip
-                continue
+        """Where metrics of a metric model are read by their ids, its numbers are those metrics'."""
+        for table, metrics in _named_metrics(tree.args["where"].this if tree.args.get("where") else None):
             for alias, source in scope.sources.items():
-                read = {o.relation for o in source.rows}
-                if read & self._metric_models and condition.this.table in ("", alias):
-                    number = Column(frozenset({Origin(METRIC, condition.expression.name)}))
+                if {o.relation for o in source.rows} & self._metric_models and table in ("", alias):
+                    number = Column(frozenset(Origin(METRIC, metric) for metric in metrics))
                     made = {n: number if n in NUMBERS else c for n, c in source.columns.items()}
                     scope.sources[alias] = replace(source, columns=made)
 
@@ -461,7 +466,13 @@ class _Reader:
         if isinstance(node, exp.Window):
             return self._window(node, scope)
         if isinstance(node, exp.Filter):
-            return _chosen_by(self._of(node.this, scope), self._of(node.expression, scope))
+            value = self._of(node.this, scope)
+            for table, metrics in _named_metrics(node.expression.this):
+                # of rows of several metrics, those of one
+                if all(column.table == table for column in node.this.find_all(exp.Column)):
+                    kept = frozenset(o for o in value.values if o.relation != METRIC or o.column in metrics)
+                    value = Column(kept, value.rows)
+            return _chosen_by(value, self._of(node.expression, scope))
         if isinstance(node, exp.WithinGroup):
             # a percentile is computed of what it orders by
             return _union(self._of(part, scope) for part in (*node.this.iter_expressions(), node.expression))
@@ -482,6 +493,15 @@ class _Reader:
         value = self._of(node.this, scope)
         order = _union(self._of(part, scope) for part in [*keys, *orders])
         return _chosen_by(value, order) if value.values else value | order
+
+
+def _named_metrics(condition: exp.Expr | None) -> Iterator[tuple[str, list[str]]]:
+    """(table, metrics) of each `metric_id = '...'` and `metric_id in ('...')` that a condition requires."""
+    for part in condition.flatten() if isinstance(condition, exp.And) else [condition]:
+        if isinstance(part, exp.EQ | exp.In) and isinstance(part.this, exp.Column) and part.this.name == "metric_id":
+            named = part.expressions if isinstance(part, exp.In) else [part.expression]
+            if named and all(isinstance(name, exp.Literal) for name in named):
+                yield part.this.table, [name.name for name in named]
 
 
 def _chosen_by(value: Column, choice: Column) -> Column:

@@ -48,6 +48,15 @@ def record_build(
         result for result in run_results["results"]
         if result["unique_id"].split(".")[0] in BUILT_TYPES
     ]  # fmt: skip
+    for result in run_results["results"]:
+        # a hook of dbt_project.yml, such as the question whether the engine reckons as the models need it
+        if result["unique_id"].startswith("operation.") and result["status"] == "error":
+            message = (
+                " ".join((result.get("message") or "").split())
+                .partition(" failed, error: ")[2]
+                .partition(" CONTEXT: ")[0]
+            )
+            raise BuildFailed(result["unique_id"].rsplit(".", 1)[1], f"nothing was built: {message[:1000]}")
     with db.connect(settings, "transformer") as connection:
         run = fetch_one(connection.execute("select is_full, code_version from audit.runs where run_id = %s", [run_id]))
         if run["is_full"]:

@@ -13,6 +13,7 @@ from northstar.build.lean import compile_classes_when_used
 from northstar.build.manifest import Node, find_manifest, share_manifest
 from northstar.build.own_seeds import unknown_names
 from northstar.build.results import read_definitions, record_build
+from northstar.build.spot_check import check_drawn
 from northstar.build.structure import check_files, check_metrics, check_removals, raise_for
 from northstar.build.unchanged import create_empty_logs, unchanged_nodes
 from northstar.build.wide import handed_over
@@ -60,6 +61,8 @@ def build(
                 for warning in unknown_names(settings, connection):
                     progress(f"warning: {warning}")
         seconds = record_build(settings, run_id, progress, unchanged)
+        if models:
+            check_drawn(settings, run, models, progress)
         if run["is_full"]:
             with db.connect(settings, "transformer") as connection:
                 raise_for(check_metrics(project, read_definitions(connection, run["code_version"])))

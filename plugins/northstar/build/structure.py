@@ -22,6 +22,7 @@ from northstar.build.generate import CATALOGUE, DECLARED, IS_METRIC_MODEL, METRI
 from northstar.warehouse.rows import Connection
 
 RETIRED = Path("retired_metrics.yml")
+OWNERS = Path("seeds", "metric_owners.csv")
 # how a model's config says what makes its rows unique
 KEY = re.compile(r"unique_key\s*=|'key'\s*:|metric_key\(\)")
 IS_VIEW = re.compile(r"materialized\s*=\s*'view'")
@@ -37,6 +38,25 @@ class ModelEntry(TypedDict, total=False):
     config: dict[str, dict[str, bool]]
     columns: list[dict[str, str]]
     data_tests: list[object]
+
+
+class Expected(TypedDict):
+    """What a unit test expects: rows, of which values are read by their column."""
+
+    rows: list[dict[str, str]]
+
+
+class UnitTestEntry(TypedDict):
+    """What a YAML file of the project says about a unit test: the part that is read here."""
+
+    expect: Expected
+
+
+class ProjectFile(TypedDict, total=False):
+    """A YAML file of the project: the parts that are read here."""
+
+    models: list[ModelEntry]
+    unit_tests: list[UnitTestEntry]
 
 
 class Retired(Section):
@@ -111,6 +131,7 @@ def check_files(project: Path) -> list[Finding]:
         if relative.parts[1] not in ("core", "marts"):
             continue
         findings += _check_model(project, relative, path.read_text(), documented.get(path.stem))
+    findings += _check_catalogue(project)
     for file, content in declared_files(project).items():
         if not (project / file).exists() or (project / file).read_text() != content:
             problem = f"this is not what {DECLARED} declares: change it there, then `northstar dev generate` writes the file anew"
@@ -119,6 +140,22 @@ def check_files(project: Path) -> list[Finding]:
         problem = "these are not the metric models of models/core, so values would be missing: `northstar dev generate` writes the file anew"
         findings.append(Finding(str(METRIC_MODELS), 1, problem))
     return findings
+
+
+def _check_catalogue(project: Path) -> Iterator[Finding]:
+    """Metrics whose domain has no owner, and metrics that no unit test expects a result of."""
+    with open(project / OWNERS, newline="") as handle:
+        owned = {row["domain"] for row in csv.DictReader(handle) if row["owner"]}
+    tested = set()
+    for path in (project / "models").rglob("_unit_tests.yml"):
+        for test in _read_yaml(path).get("unit_tests") or []:
+            tested |= {row.get("metric_id") for row in test["expect"]["rows"]}
+    for metric_id, (line, row) in _read_catalogue(project).items():
+        if row["domain"] not in owned:
+            yield Finding(str(CATALOGUE), line, f"{metric_id}: the domain {row['domain']!r} has no owner in {OWNERS}")
+        if metric_id not in tested:
+            problem = f"{metric_id} has no unit test: add the result that you worked out by hand to the _unit_tests.yml beside its model"
+            yield Finding(str(CATALOGUE), line, problem)
 
 
 def check_metrics(project: Path, compiled: Mapping[str, str]) -> list[Finding]:
@@ -278,13 +315,18 @@ def _documented_models(project: Path) -> dict[str, tuple[Path, ModelEntry]]:
     for path in sorted((project / "models").rglob("*.yml")):
         if path.name == "_unit_tests.yml":
             continue
-        try:
-            content = read_own_yaml(path) or {}
-        except yaml.YAMLError as exc:
-            raise NorthstarError(f"{path} is not valid YAML ({' '.join(str(exc).split())[:200]})") from exc
-        for model in content.get("models") or []:
+        for model in _read_yaml(path).get("models") or []:
             documented[model["name"]] = (path.relative_to(project), model)
     return documented
+
+
+def _read_yaml(path: Path) -> ProjectFile:
+    """The content of a YAML file of the project. Raises NorthstarError for one that is none."""
+    try:
+        content: ProjectFile | None = read_own_yaml(path)
+        return content or ProjectFile()
+    except yaml.YAMLError as exc:
+        raise NorthstarError(f"{path} is not valid YAML ({' '.join(str(exc).split())[:200]})") from exc
 
 
 def _read_catalogue(project: Path) -> dict[str, tuple[int, dict[str, str]]]:

@@ -8,8 +8,10 @@
 The process has no password and no address of the warehouse: what it reads are files, and what it leaves are files.
 """
 
+import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -32,10 +34,11 @@ from northstar.build.dbt import read_context
 from northstar.build.own_seeds import project_directory, write_project
 from northstar.contract import entities
 from northstar.warehouse import db
-from northstar.warehouse.lake import WIDE_ENTITIES, LakeFile, complete, lake_directory
+from northstar.warehouse.lake import WIDE_ENTITIES, LakeFile, complete, discard, lake_directory, paths_of
 from northstar.warehouse.rows import Connection, Run, as_shape, fetch_one
 
 REDUCE = Path(__file__).parent / "spark" / "reduce.py"
+OLDEST_JAVA = 17
 ADVICE = "run again, or set `wide_engine: postgres` in operations.yml meanwhile"
 # SQL: what stands for a column of a type in its sum, as in spark/reduce.py
 SUMMED = {
@@ -90,7 +93,7 @@ def _hand_over(settings: Settings, run: Run, lake: Path, work: Path, progress: P
     files = complete(settings, lake)
     landed = _landed_rows(settings)
     _write_job(settings, work, lake, files, landed)
-    manifest = _run_spark(settings, work)
+    manifest = _run_spark(settings, lake, work)
     if manifest["landed"] != landed:
         wrong = next(name for name in landed if manifest["landed"].get(name) != landed[name])
         raise NorthstarError(
@@ -129,11 +132,12 @@ def _write_job(
     job = {
         "cores": settings.operations.spark_cores,
         "memory_mb": settings.operations.spark_memory_mb,
+        "scratch": str(_scratch(settings)),
         "entities": {
             name: {
                 "columns": {c.name: c.type for c in entities()[name].stored_columns.values()},
                 "key": list(entities()[name].key),
-                "files": [str(lake / file["path"]) for file in files[name]],
+                "files": [str(lake / path) for path in paths_of(files[name])],
                 # a row that was replaced is in the file of its former batch as well
                 "has_repeated_keys": sum(file["rows"] for file in files[name]) != landed[name],
             }
@@ -143,25 +147,68 @@ def _write_job(
     (work / "job.json").write_text(json.dumps(job))
 
 
-def _run_spark(settings: Settings, work: Path) -> HandoverManifest:
-    python = Path(settings.operations.spark_python or ROOT / ".venv-spark" / "bin" / "python")
-    if not python.exists():
-        raise NorthstarError(f"Spark's environment is missing ({python}): `make setup-spark` makes it, or {ADVICE}")
-    if not (os.environ.get("JAVA_HOME") or shutil.which("java")):
-        raise NorthstarError(f"Spark needs Java 17: on Debian, apt-get install openjdk-17-jre-headless; or {ADVICE}")
+def _run_spark(settings: Settings, lake: Path, work: Path) -> HandoverManifest:
+    for seen, remedy in troubles(settings):
+        raise NorthstarError(f"{seen}: {remedy}; or {ADVICE}")
     write_project(settings)
     log = settings.logs / "spark.log"
     with log.open("w") as output:
-        process = subprocess.run(
-            [python, "-P", REDUCE, work / "job.json"], cwd=work, env=_environment(settings, work), stdin=subprocess.DEVNULL,
-            stdout=output, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+        # its input stays open for as long as this process lives: when it closes, the other one ends
+        command = [str(_python(settings)), "-P", str(REDUCE), str(work / "job.json")]
+        with subprocess.Popen(
+            command,
+            cwd=work,
+            env=_environment(settings, work),
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        ) as process:
+            process.wait()
     if process.returncode:
-        failure = (read_json(work / "failure.json") or {}).get(
-            "failure", f"it ended with the code {process.returncode}"
-        )
-        raise NorthstarError(f"Spark failed: {failure} (its log: {log}); {ADVICE}")
+        said = read_json(work / "failure.json") or {
+            "failure": f"it ended with the code {process.returncode}",
+            "file": None,
+        }
+        if said["file"]:
+            discard(settings, lake, Path(said["file"]))
+            raise NorthstarError(
+                f"Spark cannot read {said['file']}, which is out of the lake now: run again, and it is written again from its table (Spark's log: {log})"
+            )
+        raise NorthstarError(f"Spark failed: {said['failure']} (its log: {log}); {ADVICE}")
     return as_shape(HandoverManifest, read_json(work / "manifest.json") or {})
+
+
+def _python(settings: Settings) -> Path:
+    return Path(settings.operations.spark_python or ROOT / ".venv-spark" / "bin" / "python")
+
+
+def troubles(settings: Settings) -> Iterator[tuple[str, str]]:
+    """What Spark lacks on this machine, each with what to do about it."""
+    python, memory_mb = _python(settings), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
+    if not python.exists():
+        yield f"Spark's environment is missing ({python})", "`make setup-spark` makes it"
+    java_home = os.environ.get("JAVA_HOME")
+    java = shutil.which(f"{java_home}/bin/java" if java_home else "java")
+    if java is None:
+        where = f" (there is none in JAVA_HOME, {java_home})" if java_home else ""
+        yield f"Spark needs Java 17{where}", "on Debian, apt-get install openjdk-17-jre-headless"
+    elif (found := _java_version(java)) is not None and found < OLDEST_JAVA:
+        yield (
+            f"Spark needs Java 17 or newer, and {java} is {found}",
+            "on Debian, apt-get install openjdk-17-jre-headless, and JAVA_HOME names its directory",
+        )
+    if settings.operations.spark_memory_mb > memory_mb:
+        yield (
+            f"spark_memory_mb is {settings.operations.spark_memory_mb}, and this machine has {memory_mb} MB",
+            "set it lower in operations.yml",
+        )
+
+
+def _java_version(java: str) -> int | None:
+    """Java's version; None where it says none. Until 8 it was written 1.8."""
+    said = subprocess.run([java, "-version"], capture_output=True, text=True)
+    found = re.search(r'version "(?:1\.)?(\d+)', said.stderr + said.stdout)
+    return int(found[1]) if found else None
 
 
 def _environment(settings: Settings, work: Path) -> dict[str, str]:
@@ -179,6 +226,14 @@ def _environment(settings: Settings, work: Path) -> dict[str, str]:
         "DBT_TARGET_PATH": str(work / "target"),
         "DBT_LOG_PATH": str(work),
     }
+
+
+def _scratch(settings: Settings) -> Path:
+    """The directory of Spark's temporary files, which is this home's own."""
+    if settings.operations.spark_scratch is None:
+        return settings.home / "wide" / "scratch"
+    home = hashlib.sha256(str(settings.home).encode()).hexdigest()[:12]
+    return Path(settings.operations.spark_scratch) / f"northstar-{home}"
 
 
 def _load(settings: Settings, path: Path, model: str) -> None:
@@ -229,6 +284,7 @@ def _difference(said: ModelSums, loaded: ModelSums) -> str:
 def _clear(settings: Settings) -> None:
     """Remove the files and the tables of a handover."""
     shutil.rmtree(settings.home / "wide", ignore_errors=True)
+    shutil.rmtree(_scratch(settings), ignore_errors=True)
     with db.connect(settings, "transformer") as connection:
         tables = connection.execute(
             "select tablename from pg_tables where schemaname = 'core' and tablename like '\\_handed\\_over\\_\\_%%'",

@@ -17,6 +17,7 @@ from northstar.base.files import read_word
 from northstar.base.ports import read_port
 from northstar.base.service_processes import service_states
 from northstar.base.settings import Settings
+from northstar.build import wide
 from northstar.build.code_version import code_version
 from northstar.build.own_seeds import check_own_seeds, unknown_names
 from northstar.connections.airflow import api_health
@@ -202,6 +203,14 @@ def _own_seeds(settings: Settings) -> Iterator[Observation]:
         return
     for name in settings.own_seeds:
         yield (f"{settings.config / name}.csv replaces the release's {name}",)
+
+
+def _spark(settings: Settings) -> Iterator[Observation]:
+    if settings.operations.wide_engine == "spark":
+        found = list(wide.troubles(settings))
+        yield from found
+        if not found:
+            yield ("builds the models with the tag wide",)
 
 
 def _now() -> datetime:
@@ -498,6 +507,7 @@ CHECKS_WITHOUT_DATABASE: dict[str, Callable[[Settings], Iterator[Observation]]] 
     "airflow": _airflow,
     "sources": _sources,
     "own seeds": _own_seeds,
+    "spark": _spark,
 }
 DATABASE_CHECKS: dict[str, Callable[[Settings, Connection], Iterator[Observation]]] = {
     "clock": _clock, "versions": _versions, "roles": _roles, "tables": _tables, "indexes": _indexes, "checksums": _checksums,

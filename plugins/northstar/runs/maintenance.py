@@ -202,9 +202,10 @@ def _traces(settings: Settings, *_: float) -> StepResult:
 
 
 def _lake(settings: Settings, *_: float) -> StepResult:
-    """Remove files of the lake that do not count any more: those of landings that were killed, and those that were withdrawn."""
+    """Merge small files of the lake, and remove those that do not count any more: of landings that were killed, withdrawn, or merged."""
+    fewer = lake.compact(settings)
     removed = lake.sweep(settings)
-    return {"files": removed} if removed else {}
+    return {"files": removed, "fewer": fewer} if removed or fewer else {}
 
 
 def _vacuum(settings: Settings, deadline: float, _: int) -> StepResult:

@@ -8,7 +8,7 @@ transaction; `complete` writes what the lake lacks from the tables.
 
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TypedDict
@@ -30,15 +30,26 @@ from northstar.warehouse.rows import Connection, fetch_all_as
 WIDE_ENTITIES = (
     "events", "messages", "api_requests", "uptime_checks", "error_events", "resource_samples", "query_stats", "web_vitals", "integration_calls",
 )  # fmt: skip
+# files of another layout, which their names tell, are written anew
+LAYOUT = 2
+# files below the one size are merged, once there are so many of an entity, into files of up to the other
+SMALL_BYTES, LARGE_BYTES, MANY = 32 << 20, 256 << 20, 16
 # the types of the files; a landed decimal has 12 digits after the point at most (northstar.extract.landing.casts)
 FILE_TYPES = {
     "text": pa.string(), "int": pa.int64(), "decimal": pa.decimal128(38, 12), "bool": pa.bool_(), "timestamp": pa.timestamp("us", "UTC"),
     "date": pa.date32(), "json": pa.string(),
 }  # fmt: skip
 
+# SQL: columns that the driver has types of its own for. Of a JSON document the members as texts, as `->>` gives them: engines write the numbers
+# and the blanks of a document that they have read in their own way, and take one or the other of two members with one name
+AS_STORED = {
+    "decimal": "{0}::text as {0}",
+    "json": "case when json_typeof({0}) = 'object' then (select jsonb_object_agg(key, value)::text from json_each_text({0})) end as {0}",
+}  # fmt: skip
+
 
 class LakeFile(TypedDict):
-    """A row of audit.lake_files. path: below the lake's directory."""
+    """A row of audit.lake_files: a batch, and the file that has its rows. path: below the lake's directory; rows: of the batch; bytes: of the file."""
 
     entity: str
     batch_id: int
@@ -63,16 +74,14 @@ def write_batch(directory: Path, cursor: adbc.Cursor, entity: Entity, batch_id: 
 
     Raises NorthstarError when the file cannot be written; the caller rolls back.
     """
-    # decimals and JSON as text: the driver has types of its own for them
     columns = sql.SQL(", ").join(
-        sql.SQL("{0}::text as {0}" if c.type in ("decimal", "json") else "{0}").format(sql.Identifier(c.name))
-        for c in entity.stored_columns.values()
+        sql.SQL(AS_STORED.get(c.type, "{0}")).format(sql.Identifier(c.name)) for c in entity.stored_columns.values()
     )
     query = sql.SQL("select {}, _batch_id from staging.{} where _batch_id = {}").format(
         columns, sql.Identifier(entity.name), sql.Literal(batch_id)
     )
     cursor.execute(query.as_string(None))
-    path = directory / entity.name / f"{batch_id:012}-{secrets.token_hex(4)}.parquet"
+    path = _new_path(directory, entity.name, batch_id)
     with _translate_file_errors(directory):
         rows = _write_file(path, file_schema(entity), cursor.fetch_record_batch())
         size = path.stat().st_size
@@ -85,12 +94,17 @@ def write_batch(directory: Path, cursor: adbc.Cursor, entity: Entity, batch_id: 
     cursor.execute(entry.as_string(None))
 
 
-def _write_file(path: Path, schema: pa.Schema, batches: pa.RecordBatchReader) -> int:
+def _new_path(directory: Path, name: str, batch_id: int) -> Path:
+    """The path of a new file of an entity that begins with the rows of a batch."""
+    return directory / name / f"{batch_id:012}-{secrets.token_hex(4)}.{LAYOUT}.parquet"
+
+
+def _write_file(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
     """Write a file that survives a crash of the machine from the moment this returns; returns its rows."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     rows = 0
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        with pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer:
             for batch in batches:
                 writer.write_table(pa.Table.from_batches([batch]).cast(schema))
                 rows += batch.num_rows
@@ -103,6 +117,13 @@ def _write_file(path: Path, schema: pa.Schema, batches: pa.RecordBatchReader) ->
 def withdraw(connection: Connection, name: str) -> None:
     """Let an entity's files count no more, in the transaction that changes its landed rows in place."""
     connection.execute("delete from audit.lake_files where entity = %s", [name])
+
+
+def discard(settings: Settings, directory: Path, path: Path) -> None:
+    """Take out a file that cannot be read; `complete` writes it again from its table."""
+    with db.connect(settings, "loader") as connection:
+        connection.execute("delete from audit.lake_files where path = %s", [str(path.relative_to(directory))])
+    path.unlink(missing_ok=True)
 
 
 def complete(settings: Settings, directory: Path) -> dict[str, list[LakeFile]]:
@@ -138,12 +159,83 @@ def complete(settings: Settings, directory: Path) -> dict[str, list[LakeFile]]:
     return files
 
 
+def counting_paths(settings: Settings, name: str) -> list[str]:
+    """The files of an entity that count."""
+    with db.connect(settings, "transformer") as connection:
+        return paths_of(_listed(connection, name))
+
+
+def paths_of(files: list[LakeFile]) -> list[str]:
+    """Each file once: a merged one has several batches."""
+    return list(dict.fromkeys(file["path"] for file in files))
+
+
 def _write_missing(settings: Settings, directory: Path, entity: Entity, batches: list[int]) -> None:
     with closing(adbc.connect(db.uri(settings, "loader"))) as connection, closing(connection.cursor()) as cursor:
         cursor.execute("set timezone = 'UTC'")
         for batch_id in batches:
             write_batch(directory, cursor, entity, batch_id)
             connection.commit()
+
+
+class _DamagedFile(Exception):
+    def __init__(self, path: Path):
+        self.path = path
+
+
+def compact(settings: Settings) -> int:
+    """Merge small files of an entity where there are many, in a turn; returns how many files there are fewer. `sweep` removes those that were merged.
+
+    A merged file has all rows of its batches, those that a later batch replaced as well. A file that cannot be read is taken out of the lake.
+    """
+    directory = lake_directory(settings)
+    if directory is None:
+        return 0
+    fewer = 0
+    for name in WIDE_ENTITIES:
+        with db.connect(settings, "loader") as connection:
+            sizes = {file["path"]: file["bytes"] for file in _listed(connection, name)}
+        small = [path for path, size in sizes.items() if size < SMALL_BYTES]
+        for paths in _in_groups(small, sizes) if len(small) >= MANY else ():
+            try:
+                _merge(settings, directory, entities()[name], paths)
+            except _DamagedFile as exc:
+                discard(settings, directory, exc.path)
+            else:
+                fewer += len(paths) - 1
+    return fewer
+
+
+def _in_groups(paths: list[str], sizes: dict[str, int]) -> Iterator[list[str]]:
+    """The files in their order, in groups of two or more whose sizes add up to that of a large file at most."""
+    group: list[str] = []
+    for path in paths:
+        if sum(sizes[one] for one in group) + sizes[path] > LARGE_BYTES:
+            yield group
+            group = []
+        group.append(path)
+    if len(group) > 1:
+        yield group
+
+
+def _merge(settings: Settings, directory: Path, entity: Entity, paths: list[str]) -> None:
+    merged = _new_path(directory, entity.name, int(Path(paths[0]).name.partition("-")[0]))
+    with _translate_file_errors(directory):
+        _write_file(merged, file_schema(entity), _read_files([directory / path for path in paths]))
+        size = merged.stat().st_size
+    with db.connect(settings, "loader") as connection:
+        connection.execute(
+            "update audit.lake_files set path = %s, bytes = %s where entity = %s and path = any(%s)",
+            [str(merged.relative_to(directory)), size, entity.name, paths],
+        )
+
+
+def _read_files(paths: list[Path]) -> Iterator[pa.RecordBatch]:
+    for path in paths:
+        try:
+            yield from pq.ParquetFile(path, page_checksum_verification=True).iter_batches()
+        except (OSError, pa.ArrowException) as exc:
+            raise _DamagedFile(path) from exc
 
 
 def sweep(settings: Settings) -> int:
@@ -174,7 +266,7 @@ def _listed(connection: Connection, name: str) -> list[LakeFile]:
 
 def _is_whole(directory: Path, file: LakeFile) -> bool:
     path = directory / file["path"]
-    return path.is_file() and path.stat().st_size == file["bytes"]
+    return path.name.endswith(f".{LAYOUT}.parquet") and path.is_file() and path.stat().st_size == file["bytes"]
 
 
 @contextmanager

@@ -45,6 +45,17 @@ def test_totals_that_cannot_be_asked_fail_no_source_whose_rows_have_landed(wareh
     assert query_as(warehouse, "loader", "select account_id from staging.accounts") == [{"account_id": "a"}]
 
 
+def test_a_connector_without_totals_is_not_reconciled_and_lands(warehouse, monkeypatch):
+    class Plain:
+        def read(self, entity, state):
+            yield Page([ACCOUNT], {"at": AT})
+
+    empty(warehouse)
+    found, said = landed(warehouse, monkeypatch, Plain())
+    assert found.error is None and found.landed.inserted == 1
+    assert "  crm, accounts: not reconciled, the connector gives no totals" in said
+
+
 def test_a_source_that_is_called_as_a_service_leaves_the_service_its_log(warehouse, monkeypatch):
     empty(warehouse)
     service = warehouse.logs / "postgres.log"

@@ -35,7 +35,7 @@ def test_every_metric_leads_to_a_landed_column(published):
 def test_a_landed_column_leads_to_its_metrics_and_their_readers(built):
     found = trace(built, "refunds.amount")
     assert found.name == Origin("staging.refunds", "amount")
-    assert found.down.values.metrics == ["cash_collected", "refund_rate"]
+    assert found.down.values.metrics == ["burn_multiple", "cash_collected", "refund_rate"]
     assert found.down.values.marts == {
         # the margin of a cohort is that of the cash that it kept
         "cohort_retention": ["cumulative_margin_per_account"],
@@ -51,7 +51,12 @@ def test_a_landed_column_leads_to_its_metrics_and_their_readers(built):
 def test_a_metric_leads_to_the_metrics_made_of_it_and_its_targets(built):
     found = trace(built, "ltv", up=False)
     assert found.up is None
-    assert {"ltv_cac_ratio"} <= set(found.down.values.metrics) and "cac" not in found.down.values.metrics
+    assert {"ltv_cac_ratio", "cac_payback_months", "rule_of_40"} <= set(found.down.values.metrics)
+    assert not {"cac", "magic_number"} & set(found.down.values.metrics)
+    # made of published metrics by a row of metrics.yml
+    burn = trace(built, "burn_multiple", down=False).up.tree.steps
+    assert {"cash_collected", "marketing_spend", "net_new_mrr"} == {step.name.column for step in burn}
+    assert "burn_multiple" in trace(built, "cash_collected", up=False).down.values.metrics
     uptime = trace(built, "uptime", up=False).down.values.by_kind
     assert any(target.startswith("uptime of ") for target in uptime["targets"]) and "uptime_budget_burns" in str(
         uptime["alerts"]

@@ -1,7 +1,8 @@
 """Build the models with the tag `wide` from the files of the lake, on Spark; write their rows as parquet, and a manifest that describes them.
 
 A script by itself, which northstar.build.wide starts with the interpreter of Spark's environment: it imports nothing of Northstar, knows no
-warehouse and holds no password. `reduce.py JOB` reads the file JOB and writes `manifest.json` beside it, or `failure.json` with one line.
+warehouse and holds no password. `reduce.py JOB` reads the file JOB and writes `manifest.json` beside it, or `failure.json` with one line, and
+the file of the lake that could not be read, if that is the reason.
 
     1. dbt compiles the models, the engine's facts and the staging views for Spark, without a connection
     2. a session asks the facts, and ends here if an answer is wrong
@@ -11,7 +12,9 @@ warehouse and holds no password. `reduce.py JOB` reads the file JOB and writes `
 """
 
 import json
+import os
 import sys
+import threading
 import traceback
 from dataclasses import dataclass
 from decimal import Decimal
@@ -47,10 +50,11 @@ class EntityFiles(TypedDict):
 
 
 class Job(TypedDict):
-    """What northstar.build.wide asks for."""
+    """What northstar.build.wide asks for. scratch: the directory of Spark's temporary files."""
 
     cores: int
     memory_mb: int
+    scratch: str
     entities: dict[str, EntityFiles]
 
 
@@ -70,22 +74,44 @@ class Failed(Exception):
 
 
 def main(job_file: Path) -> int:
-    """Do the job; returns the exit code."""
+    """Do the job; returns the exit code. Without the process that started it, it ends at once, and Spark with it."""
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    job: Job = json.loads(job_file.read_text())
     try:
-        manifest = build(json.loads(job_file.read_text()), job_file.parent)
+        manifest = build(job, job_file.parent)
     except Exception as exc:
         traceback.print_exc()
-        line = " ".join(str(exc).split())[:400] or type(exc).__name__
-        (job_file.parent / "failure.json").write_text(json.dumps({"failure": line}))
+        (job_file.parent / "failure.json").write_text(json.dumps(explain(exc, job)))
         return 1
     (job_file.parent / "manifest.json").write_text(json.dumps(manifest))
     return 0
 
 
+def end_with_parent() -> None:
+    """End this process when the other end of its input is closed, as it is once the run is gone."""
+    # past Python's own buffer, whose lock a thread that waits would keep when the interpreter ends
+    while os.read(0, 1):
+        pass
+    os._exit(1)
+
+
+def explain(exc: Exception, job: Job) -> dict[str, str | None]:
+    """A failure in one line, with the file of the lake that Spark names in it."""
+    text = str(exc)
+    files = [file for entity in job["entities"].values() for file in entity["files"]]
+    named = next((file for file in files if Path(file).name in text), None)
+    if "No space left on device" in text:
+        return {
+            "failure": f"the disk of its temporary files is full ({job['scratch']})",
+            "file": None,
+        }
+    return {"failure": " ".join(text.split())[:400] or type(exc).__name__, "file": named}
+
+
 def build(job: Job, directory: Path) -> dict[str, object]:
     """The manifest of what was written below the directory."""
     compiled = compile_models()
-    session = open_session(job, directory)
+    session = open_session(job)
     try:
         ask_facts(session, compiled.pop(FACTS))
         landed = {name: show_landed(session, name, entity) for name, entity in job["entities"].items()}
@@ -122,14 +148,15 @@ def compile_models() -> dict[str, Model]:
     }
 
 
-def open_session(job: Job, directory: Path) -> SparkSession:
-    """A session on this machine, in UTC, with the ANSI rules, that keeps what it needs below the directory."""
-    scratch = str(directory / "scratch")
+def open_session(job: Job) -> SparkSession:
+    """A session on this machine, in UTC, with the ANSI rules."""
+    scratch = job["scratch"]
     options = {
         "spark.driver.memory": f"{job['memory_mb']}m",
+        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Djava.io.tmpdir={scratch} -Dderby.system.home={scratch}",
         "spark.driver.host": "127.0.0.1",
         "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.extraJavaOptions": f"-Duser.timezone=UTC -Djava.io.tmpdir={scratch} -Dderby.system.home={scratch}",
+        "spark.hadoop.parquet.page.verify-checksum.enabled": "true",
         "spark.local.dir": scratch,
         "spark.ui.enabled": "false",
         "spark.sql.ansi.enabled": "true",
@@ -141,7 +168,7 @@ def open_session(job: Job, directory: Path) -> SparkSession:
         "spark.sql.shuffle.partitions": str(4 * job["cores"]),
         "spark.sql.warehouse.dir": scratch,
     }
-    Path(scratch).mkdir()
+    Path(scratch).mkdir(parents=True, exist_ok=True)
     builder = SparkSession.builder.master(f"local[{job['cores']}]").appName("northstar")
     for name, value in options.items():
         builder = builder.config(name, value)

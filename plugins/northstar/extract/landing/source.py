@@ -330,6 +330,9 @@ def _reconcile(
     """Store the source's reconciliation: what it says that it has, against what of it has landed."""
     if run_id is None:
         return
+    if not hasattr(connector, "totals"):
+        progress(f"  {source.name}, {entity.name}: not reconciled, the connector gives no totals")
+        return
     try:
         totals = connector.totals(entity.name, source_states(settings, source.name).get(entity.name))
     except Exception as exc:

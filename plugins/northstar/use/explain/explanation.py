@@ -337,10 +337,19 @@ def _landed_rows(connection: Connection, row: Row, sources: list[list[str]]) -> 
                 "select path from audit.landed_files where entity = %s and batch_id = any(%s) order by path limit 3",
                 [source, landed["batches"]],
             ).fetchall()
-            landed_rows.append(
-                {"entity": source, name: row[name], "rows": landed["rows"], "files": [f["path"] for f in files]}
-            )
+            paths = [f["path"] for f in files] or _sources_of(connection, landed["batches"])
+            landed_rows.append({"entity": source, name: row[name], "rows": landed["rows"], "files": paths})
     return landed_rows
+
+
+def _sources_of(connection: Connection, batches: list[int]) -> list[str]:
+    """Where rows came from whose file was delivered again since, or which came from no file: the names of their sources."""
+    sources = connection.execute(
+        "select distinct source, exists (select 1 from audit.landed_files as f where f.source = b.source and f.entity = b.entity) as has_files "
+        "from audit.landing_batches as b where batch_id = any(%s) order by source",
+        [batches],
+    ).fetchall()
+    return [f"{s['source']}, delivered again since" if s["has_files"] else s["source"] for s in sources]
 
 
 def current_version(connection: Connection) -> Row:

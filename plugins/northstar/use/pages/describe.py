@@ -10,7 +10,7 @@ from northstar.base.formats import format_value
 from northstar.build.lineage import METRIC, Lineage, Origin
 from northstar.use.lineage.text import by_relation
 from northstar.use.lineage.trace import trace_up
-from northstar.use.marts import Coverage, Marts, Metric
+from northstar.use.marts import LATE, Coverage, Marts, Metric
 from northstar.use.pages.panels.drawing import attribute
 from northstar.use.words import ZONES, Chance, cited_rules, describe_chance, period, title_of
 
@@ -28,7 +28,12 @@ def banner(marts: Marts, now: datetime | None = None) -> html.Div:
     ]
     late, warnings = published.lateness(now or datetime.now(UTC)), []
     if late:
-        warnings.append(f"The data is {late} old: no run has published since.")
+        # a run that was asked for an earlier time has published, and no later run is missing
+        is_of_earlier_time = (now or datetime.now(UTC)) - published.published_at <= LATE
+        why = (
+            "the run that published it was asked for that time" if is_of_earlier_time else "no run has published since"
+        )
+        warnings.append(f"The data is {late} old: {why}.")
     if published.warnings:
         warnings.append("Warnings of the audit: " + ", ".join(published.warnings) + ".")
     banner = [html.Div(parts, className="northstar-banner", **attribute("data-version", str(published.version)))]

@@ -1,0 +1,72 @@
+"""What breaks on the way ends the run with one line, nothing of it is loaded, and the next run has the same numbers."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from northstar.warehouse import lake
+from tests.end_to_end.test_edges import mount
+from tests.spark.handover import SPARK_PYTHON, changed, fail_to_hand_over, hand_over, script, with_changes
+
+
+def largest_file(settings) -> Path:
+    return max((lake.lake_directory(settings) / "events").iterdir(), key=lambda path: path.stat().st_size)
+
+
+DAMAGES = (
+    "path.unlink()",
+    "os.truncate(path, path.stat().st_size - 10)",
+    "data = bytearray(path.read_bytes()); data[2000] ^= 255; path.write_bytes(data)",
+)
+
+
+def test_a_file_of_the_lake_that_is_gone_cut_short_or_wrong_in_one_byte_before_spark_reads_it(small, wanted, tmp_path):
+    for damage in DAMAGES:
+        lake.complete(small, lake.lake_directory(small))
+        path = largest_file(small)
+        harm = f"import os; from pathlib import Path; path = Path('{path}'); {damage}"
+        python = script(tmp_path / "python", f'{sys.executable} -c "{harm}" && exec {SPARK_PYTHON} "$@"')
+        message = fail_to_hand_over(changed(small, spark_python=python))
+        assert message.startswith(
+            f"Spark cannot read {path}, which is out of the lake now: run again, and it is written again from its table"
+        )
+        assert not path.exists()
+    assert hand_over(small, 101) == wanted
+
+
+def test_a_driver_that_dies_between_two_models_and_is_run_again(small, wanted, tmp_path):
+    changes = (
+        "described, describe = [], reduce.describe\n"
+        "def die(rows):\n    described.append(1)\n    if len(described) == 4:\n        os.kill(os.getpid(), signal.SIGKILL)\n    return describe(rows)\n"
+        "reduce.describe = die"
+    )
+    message = fail_to_hand_over(changed(small, spark_python=with_changes(tmp_path, changes)))
+    assert message.startswith("Spark failed: it ended with the code -9 (its log: ") and "run again" in message
+    assert hand_over(small, 102) == wanted
+
+
+def test_a_full_disk_of_temporary_files(small, wanted, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if not mount(disk, "size=64k"):
+        pytest.skip("a disk of a fixed size needs the right to mount")
+    try:
+        message = fail_to_hand_over(changed(small, spark_scratch=str(disk)))
+        assert message.startswith(f"Spark failed: the disk of its temporary files is full ({disk}/northstar-")
+        assert os.listdir(disk) == []
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+    assert hand_over(changed(small, spark_scratch=str(tmp_path / "large")), 103) == wanted
+    assert os.listdir(tmp_path / "large") == []
+
+
+def test_spark_ends_when_the_run_that_started_it_is_gone(tmp_path):
+    job = tmp_path / "job.json"
+    job.write_text("{}")
+    python = with_changes(tmp_path, "reduce.build = lambda job, directory: threading.Event().wait()")
+    process = subprocess.Popen([python, "-P", "reduce.py", str(job)], stdin=subprocess.PIPE)
+    process.stdin.close()
+    assert process.wait() == 1
