@@ -20,7 +20,7 @@ is published, once, and up to three days after its period. By hand conf `{"as_of
 ### Rerun
 Trigger it by hand: the report of the same version replaces itself, and is sent again.
 ### Expected failures
-A mail server or Slack that does not answer: the task is tried again three times, the other reports are sent. Nothing was published yet.
+A mail server or Slack that does not answer: the task is tried again three times, the other reports are sent.
 """
 
 with DAG(

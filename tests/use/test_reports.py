@@ -21,7 +21,7 @@ from northstar.use.reports.make import contents, make_report
 from northstar.use.reports.send import make_and_keep, reports_due, reports_over, send
 from northstar.use.reports.store import list_reports
 from northstar.warehouse import db
-from tests.support import northstar, serving, utc
+from tests.support import empty, northstar, serving, utc
 
 REQUIRED = list(csv.DictReader(Path(__file__).with_name("required_reports.csv").open()))
 NOTIFY = """
@@ -290,6 +290,11 @@ def test_reports_wait_for_the_night_and_for_the_morning(built):
     assert due == ["monthly"], "late, but its period is published"
     assert waiting == "daily, weekly: no nightly run has published their period yet"
     assert reports_due(built, utc("2026-03-05T11:00:00"))[0] == [], "by then others tell more"
+
+
+def test_before_the_first_version_no_report_is_due(warehouse):
+    empty(warehouse)
+    assert reports_due(warehouse, utc("2026-03-01T06:30:00")) == ([], "nothing is published yet")
 
 
 def test_a_report_is_sent_once(built, inbox):

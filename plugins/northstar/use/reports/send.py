@@ -71,6 +71,8 @@ def reports_due(settings: Settings, at: datetime) -> tuple[list[str], str | None
         return [], f"reports are sent from {SENT_FROM:%H:%M} UTC on"
     routes = read_channels(settings).reports
     with db.connect(settings, "publisher") as connection:
+        if fetch_one(connection.execute("select to_regclass('marts.publications') as t"))["t"] is None:
+            return [], "nothing is published yet"
         night = fetch_one(
             connection.execute("select max(as_of) as as_of from marts.publications where mode = 'nightly'")
         )
